@@ -1,0 +1,48 @@
+"""Exponential moving averages of a model's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+class Averages:
+    """Averages of parameters; buffers are not averaged (spec 5.3).
+
+    Each process averages the shards that it holds. After the first step they equal the
+    parameters.
+
+    Attributes:
+        values: average of each parameter by name.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._model = model
+        self._decay = decay
+        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def update(self, step: int) -> None:
+        """Move towards the parameters as they are after `step` steps."""
+        weight = 1 - self._decay if step > 1 else 1.0
+        targets = [_local(p.detach()) for p in self._model.parameters()]
+        torch._foreach_lerp_([_local(v) for v in self.values.values()], targets, weight)
+
+    def apply(self) -> None:
+        """Replace the model's parameters by their averages."""
+        self._model.load_state_dict(self.values, strict=False)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages themselves, not copies."""
+        return self.values
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over averages saved under the same names."""
+        for name, value in self.values.items():
+            value.copy_(state[name])
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,77 @@
+"""Square crops of images of any size, as ADM (guided diffusion) cuts them (spec 5.3, 6.3).
+
+Images are uint8 RGB (H, W, 3); S is the side of the crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+UInt8 = npt.NDArray[np.uint8]
+Draws = Sequence[float] | npt.NDArray[np.float64]
+
+LARGEST_SHORT_SIDE = 1.25
+"""Over S: the short side of the image out of which a random crop is taken; the smallest is 1."""
+_ENLARGEMENT = 1.1
+"""Over S: the short side of the image out of which five crops are taken."""
+
+
+def center_crop(image: UInt8, side: int) -> UInt8:
+    """The centre of the image scaled to a short side of S: (S, S, 3)."""
+    scaled = _scale(image, side)
+    top, left = ((length - side) // 2 for length in scaled.shape[:2])
+    return scaled[top : top + side, left : left + side]
+
+
+def random_crop(
+    image: UInt8, side: int, draws: Sequence[float] | npt.NDArray[np.float64]
+) -> UInt8:
+    """A random place of the image scaled to a random short side: (S, S, 3).
+
+    Args:
+        image: the original.
+        side: S.
+        draws: three numbers in [0, 1) that choose the short side, uniform over the integers from
+            S to 1.25 S, then the top and the left of the crop, uniform over all that fit.
+    """
+    largest = int(np.ceil(side * LARGEST_SHORT_SIDE))
+    scaled = _scale(image, side + _pick(draws[0], largest - side + 1))
+    top, left = (
+        _pick(draw, length - side + 1)
+        for draw, length in zip(draws[1:], scaled.shape[:2], strict=True)
+    )
+    return scaled[top : top + side, left : left + side]
+
+
+def five_crops(image: UInt8, side: int) -> UInt8:
+    """Top-left, top-right, bottom-left, bottom-right and centre: (5, S, S, 3).
+
+    They are cut out of the centre crop whose side is 1.1 S, rounded down.
+    """
+    large = center_crop(image, int(side * _ENLARGEMENT))
+    end = len(large) - side
+    middle = round(end / 2)
+    corners = ((0, 0), (0, end), (end, 0), (end, end), (middle, middle))
+    return np.stack([large[top : top + side, left : left + side] for top, left in corners])
+
+
+def _pick(draw: float, count: int) -> int:
+    """One of `count` equally likely integers from 0."""
+    return int(draw * count)
+
+
+def _scale(image: UInt8, short_side: int) -> UInt8:
+    """The image at a short side: halved by area means while twice as large, then bicubic."""
+    if min(image.shape[:2]) == short_side:
+        return image
+    picture = Image.fromarray(image)
+    while min(picture.size) >= 2 * short_side:
+        halves = picture.width // 2, picture.height // 2
+        picture = picture.resize(halves, Image.Resampling.BOX)
+    ratio = short_side / min(picture.size)
+    size = round(picture.width * ratio), round(picture.height * ratio)
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))

@@ -1,0 +1,257 @@
+"""The three containers that a large image set comes in: class folders, tar shards, parquet.
+
+Each lists its files, indexes them once (which image lies where, and its class) and reads single
+images by that index. An index is arrays: about 60 bytes an image, 80 MB for ImageNet.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+Int64 = npt.NDArray[np.int64]
+Names = npt.NDArray[np.bytes_]
+Read = Callable[[int], bytes]
+Row = tuple[str, int, tuple[int, int], int]
+"""(name of an image, number of its file, place inside the file, class)."""
+
+SYNSET = re.compile(r"n\d{8}$")
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_ALIASES = {"train": ("train",), "val": ("val", "validation")}
+"""How the splits are called in file names."""
+_CACHED_GROUPS = 4
+"""Row groups of parquet kept decoded; some 10 to 100 MB each."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where each image of a split lies, in the container's order.
+
+    Attributes:
+        names: of each image, (N,): the file's in class folders, elsewhere without a suffix.
+        files: number of the file it is in, (N,).
+        places: where inside the file, (N, 2): offset and length in a tar, row group and row in
+            parquet; unused for class folders, whose "file" is the folder of the class.
+        labels: its class, (N,).
+    """
+
+    names: Names
+    files: Int64
+    places: Int64
+    labels: Int64
+
+
+@dataclass(frozen=True)
+class Container:
+    """One way to store images.
+
+    Attributes:
+        layout: what it looks like, for messages.
+        find: its files (or class folders) of a split under a root, sorted; empty if none.
+        rows: the images of one of those files, given its number.
+        reader: makes the function that returns the encoded bytes of image i of an index.
+    """
+
+    layout: str
+    find: Callable[[Path, str], list[Path]]
+    rows: Callable[[Path, int], Iterable[Row]]
+    reader: Callable[[list[Path], Index], Read]
+
+
+def build_index(container: Container, files: list[Path]) -> Index:
+    """Index all files; only the rows of one are held as Python objects at a time.
+
+    Raises:
+        ValueError: If a file is not what the container expects, or all are empty.
+    """
+    parts = [
+        _as_index(rows)
+        for number, path in enumerate(files)
+        if (rows := list(container.rows(path, number)))
+    ]
+    if not parts:
+        raise ValueError(f"no images in {files[0]} and {len(files) - 1} more like it")
+    return Index(
+        np.concatenate([part.names for part in parts]),
+        np.concatenate([part.files for part in parts]),
+        np.concatenate([part.places for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def _as_index(rows: list[Row]) -> Index:
+    names, files, places, labels = zip(*rows, strict=True)
+    return Index(
+        np.array([name.encode() for name in names]),
+        np.array(files, np.int64),
+        np.array(places, np.int64),
+        np.array(labels, np.int64),
+    )
+
+
+# Class folders
+
+
+def _find_class_folders(root: Path, split: str) -> list[Path]:
+    for alias in _ALIASES[split]:
+        found = [p for p in _entries(root / alias) if SYNSET.match(p.name) and p.is_dir()]
+        if found:
+            return found
+    return []
+
+
+def _class_folder_rows(folder: Path, number: int) -> Iterable[Row]:
+    """Folders are sorted, so a class is numbered by its synset's rank, as everywhere."""
+    return (
+        (path.name, number, (0, 0), number)
+        for path in _entries(folder)
+        if path.suffix.lower() in _IMAGE_SUFFIXES
+    )
+
+
+def _read_class_folders(folders: list[Path], index: Index) -> Read:
+    def read(i: int) -> bytes:
+        name: bytes = index.names[i]
+        folder: Path = folders[index.files[i]]
+        return (folder / name.decode()).read_bytes()
+
+    return read
+
+
+# WebDataset shards
+
+
+def _find_shards(root: Path, split: str, suffix: str) -> list[Path]:
+    """Files with the split in their name, in the root or its `data`, or all in its folder."""
+    for alias in _ALIASES[split]:
+        part = f"*{alias}*{suffix}"
+        for folder, pattern in ((root, part), (root / "data", part), (root / alias, f"*{suffix}")):
+            if found := sorted(folder.glob(pattern)):
+                return found
+    return []
+
+
+def _find_tars(root: Path, split: str) -> list[Path]:
+    return _find_shards(root, split, ".tar")
+
+
+def _tar_rows(path: Path, number: int) -> Iterator[Row]:
+    """Samples of one shard: members of the same name up to the first dot, `.jpg` and `.cls`.
+
+    Raises:
+        ValueError: If an image has no class, or the shard is compressed: it must be seekable.
+    """
+    images: dict[str, tuple[int, int]] = {}
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                key, _, suffix = member.name.rpartition("/")[2].partition(".")
+                if f".{suffix.lower()}" in _IMAGE_SUFFIXES:
+                    images[key] = member.offset_data, member.size
+                elif suffix == "cls":
+                    content = shard.extractfile(member)
+                    assert content is not None, f"{member.name} is a file"
+                    labels[key] = int(content.read())
+    except tarfile.ReadError as error:
+        raise ValueError(f"{path} is not an uncompressed tar: {error}") from error
+    if unlabelled := images.keys() - labels.keys():
+        raise ValueError(
+            f"{path}: {len(unlabelled)} images without .cls, such as {min(unlabelled)}"
+        )
+    return ((key, number, place, labels[key]) for key, place in images.items())
+
+
+def _read_tars(shards: list[Path], index: Index) -> Read:
+    def read(i: int) -> bytes:
+        offset, length = index.places[i].tolist()
+        with shards[index.files[i]].open("rb") as shard:
+            return os.pread(shard.fileno(), length, offset)
+
+    return read
+
+
+# Hugging Face parquet
+
+
+def _find_parquet(root: Path, split: str) -> list[Path]:
+    return _find_shards(root, split, ".parquet")
+
+
+def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
+    """Rows of one file: `image` with `bytes` and `path`, and `label`; no pixels are read.
+
+    Raises:
+        ValueError: If the file has other columns.
+    """
+    file = pq.ParquetFile(path)
+    leaves = {file.schema.column(i).path for i in range(len(file.schema))}
+    if not {"image.bytes", "label"} <= leaves:
+        raise ValueError(
+            f"{path} has columns {', '.join(sorted(leaves))}; an image set needs image.bytes "
+            "and label, as Hugging Face's datasets write them"
+        )
+    wanted = ["label", *({"image.path"} & leaves)]
+    for group in range(file.num_row_groups):
+        columns = file.read_row_group(group, wanted).to_pydict()
+        paths = columns.get("image", [{"path": None}] * len(columns["label"]))
+        for row, (label, image) in enumerate(zip(columns["label"], paths, strict=True)):
+            name = Path(image["path"] or f"{path.stem}-{group}-{row}").stem
+            yield name, number, (group, row), label
+
+
+def _read_parquet(files: list[Path], index: Index) -> Read:
+    """Parquet is read a row group at a time: prefer the other containers for training."""
+    lock = threading.Lock()
+
+    @lru_cache(maxsize=_CACHED_GROUPS)
+    def column(file: int, group: int) -> Any:
+        table = pq.ParquetFile(files[file]).read_row_group(group, ["image.bytes"])
+        return table.column("image").combine_chunks().field("bytes")
+
+    def read(i: int) -> bytes:
+        group, row = index.places[i].tolist()
+        with lock:
+            content: bytes = column(int(index.files[i]), group)[row].as_py()
+        return content
+
+    return read
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name; nothing if there is no such folder."""
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+CONTAINERS: dict[str, Container] = {
+    "class folders": Container(
+        "{split}/n########/*.JPEG",
+        _find_class_folders,
+        _class_folder_rows,
+        _read_class_folders,
+    ),
+    "WebDataset shards": Container(
+        "*{split}*.tar or {split}/*.tar, with .jpg and .cls for each image",
+        _find_tars,
+        _tar_rows,
+        _read_tars,
+    ),
+    "parquet": Container(
+        "*{split}*.parquet or data/*{split}*.parquet, with columns image and label",
+        _find_parquet,
+        _parquet_rows,
+        _read_parquet,
+    ),
+}
+"""Every container by what messages call it."""

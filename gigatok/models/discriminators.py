@@ -1,0 +1,172 @@
+"""Discriminators of the adversarial loss: PatchGAN, and heads on DINO features (spec 5.2).
+
+Modules and parameters are named as in the published checkpoints. Both take images in [-1, 1] and
+return one logit per patch, large where the patch looks real.
+
+B batch, G virtual batches of b images each, C channels, L positions, H W image or map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import spectral_norm
+
+from gigatok.config import PATCHGAN_SIDE
+from gigatok.models.diffaug import augment
+from gigatok.models.dino import SIDE, WIDTH, DINOSmall, load_dino
+from gigatok.models.teachers import normalised_for_imagenet
+
+READOUTS = (2, 5, 8, 11)
+"""Blocks of DINO, from 0, whose outputs are judged, beside the input of the first."""
+CROP_PROBABILITY = 0.5
+VIRTUAL_BATCH = 8
+_SLOPE = 0.2
+
+
+class PatchGAN(nn.Module):
+    """pix2pix' discriminator of 70-pixel patches, 256-pixel images give 30 x 30 logits.
+
+    Batch norms are over the images of one call: real and fake images go through it separately.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(_SLOPE)]
+        for channels, stride in ((64, 2), (128, 2), (256, 1)):
+            layers += [
+                nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=False),
+                nn.BatchNorm2d(2 * channels),
+                nn.LeakyReLU(_SLOPE),
+            ]
+        self.main = nn.Sequential(*layers, nn.Conv2d(512, 1, 4, 1, 1))
+        for module in self.main:
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, 1, H/8 - 2, W/8 - 2).
+
+        Raises:
+            ValueError: the images are too small for a single patch.
+        """
+        if min(image_BCHW.shape[-2:]) < PATCHGAN_SIDE:
+            raise ValueError(
+                f"PatchGAN needs images of {PATCHGAN_SIDE} pixels or more, "
+                f"got {tuple(image_BCHW.shape[-2:])}"
+            )
+        logits: Tensor = self.main(image_BCHW)
+        return logits
+
+
+class LocalBatchNorm(nn.Module):
+    """Batch norm over virtual batches of neighbouring images, without running statistics."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x_BCL: Tensor) -> Tensor:
+        """Normalise over the virtual batch and positions, in float32.
+
+        Raises:
+            ValueError: the batch does not split into virtual batches of one size.
+        """
+        groups = -(-len(x_BCL) // VIRTUAL_BATCH)
+        if len(x_BCL) % groups:
+            raise ValueError(
+                f"the dino discriminator needs a batch that splits into equal parts of at most "
+                f"{VIRTUAL_BATCH}; got {len(x_BCL)}"
+            )
+        x_GbCL = x_BCL.float().reshape(groups, -1, *x_BCL.shape[1:])
+        variance, mean = torch.var_mean(x_GbCL, dim=(1, 3), keepdim=True, correction=0)
+        x_BCL = ((x_GbCL - mean) / (variance + 1e-6).sqrt()).flatten(0, 1)
+        return x_BCL * self.weight[:, None] + self.bias[:, None]
+
+
+class Residual(nn.Module):
+    """(f(x) + x) / sqrt 2."""
+
+    def __init__(self, fn: nn.Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x_BCL: Tensor) -> Tensor:
+        """(B, C, L) -> (B, C, L)."""
+        out: Tensor = (self.fn(x_BCL) + x_BCL) * 2**-0.5
+        return out
+
+
+def _block(kernel: int) -> nn.Sequential:
+    conv = nn.Conv1d(WIDTH, WIDTH, kernel, padding=kernel // 2, padding_mode="circular")
+    return nn.Sequential(spectral_norm(conv), LocalBatchNorm(WIDTH), nn.LeakyReLU(_SLOPE))
+
+
+class DINODiscriminator(nn.Module):
+    """Five convolutional heads on the frozen features of DINO ViT-S/16.
+
+    What it judges is first augmented (`gigatok.models.diffaug`). The backbone is no submodule: it
+    is neither trained nor saved, nor moved by `to`.
+
+    Args:
+        backbone: frozen and on the device that the images will be on.
+    """
+
+    def __init__(self, backbone: DINOSmall) -> None:
+        super().__init__()
+        self._backbone = (backbone,)
+        self.heads = nn.ModuleList(
+            nn.Sequential(_block(1), Residual(_block(9)), spectral_norm(nn.Conv1d(WIDTH, 1, 1)))
+            for _ in range(1 + len(READOUTS))
+        )
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, 5 * 196)."""
+        image = view_for_dino(augment(image_BCHW))
+        logits = [
+            head((stream_BTD[:, 1:] + stream_BTD[:, :1]).transpose(1, 2)).flatten(1)
+            for head, stream_BTD in zip(
+                self.heads, self._backbone[0].streams(image, READOUTS), strict=True
+            )
+        ]
+        return torch.cat(logits, dim=1)
+
+
+def view_for_dino(image_BCHW: Tensor) -> Tensor:
+    """Images in [-1, 1] as DINO wants them: ImageNet-normalised, 224 pixels.
+
+    Of larger images half of the batches are cropped, all at one random place, and half shrunk by
+    area. Smaller images are enlarged bicubically; the reference has none.
+    """
+    x = normalised_for_imagenet((image_BCHW + 1) / 2)
+    height, width = x.shape[-2:]
+    if min(height, width) <= SIDE:
+        if height == width == SIDE:
+            return x
+        return F.interpolate(x, (SIDE, SIDE), mode="bicubic", align_corners=False)
+    crop, top, left = torch.rand(3).tolist()
+    if crop < CROP_PROBABILITY:
+        y0, x0 = int(top * (height - SIDE + 1)), int(left * (width - SIDE + 1))
+        return x[:, :, y0 : y0 + SIDE, x0 : x0 + SIDE]
+    return F.interpolate(x, (SIDE, SIDE), mode="area")
+
+
+def build_discriminator(name: str, device: str) -> nn.Module:
+    """A discriminator by the name that `tokenizer.discriminator` takes, on a device.
+
+    Raises:
+        ValueError: `dino`, and its backbone cannot be had.
+    """
+    return DISCRIMINATORS[name](device).to(device)
+
+
+DISCRIMINATORS: dict[str, Callable[[str], nn.Module]] = {
+    "patchgan": lambda device: PatchGAN(),
+    "dino": lambda device: DINODiscriminator(load_dino().to(device)),
+}

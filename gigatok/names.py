@@ -1,0 +1,126 @@
+"""Every metric, parameter and tag name: the contract between who writes runs and who reads them.
+
+Standard library only, so that `analysis` and `orchestration` can import it at no cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A final score of a stage.
+
+    Attributes:
+        name: key in MLflow and in the results table.
+        label: what figures and tables print.
+        unit: physical unit, "" for a pure number.
+        better: which direction is an improvement; None where neither is.
+        digits: decimals that a table prints.
+        standard_error: key of the metric's standard error, where it has one.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    better: Literal["lower", "higher"] | None = None
+    digits: int = 3
+    standard_error: str | None = None
+
+
+_METRICS = (
+    # train_tokenizer
+    Metric("params_total", "params", "parameters", None, 0),
+    Metric("params_encoder", "encoder params", "parameters", None, 0),
+    Metric("params_decoder", "decoder params", "parameters", None, 0),
+    Metric("params_head", "training-only params", "parameters", None, 0),
+    # evaluate_reconstruction
+    Metric("rfid", "rFID", "", "lower", 1),
+    Metric("rsfid", "rsFID", "", "lower", 1),
+    Metric("rkid", "rKID", "x1000", "lower", 1, "rkid_se"),
+    Metric("rkid_se", "rKID s.e.", "x1000", None, 1),
+    Metric("psnr", "PSNR", "dB", "higher", 2),
+    Metric("ssim", "SSIM", "", "higher"),
+    Metric("ssim_reference", "SSIM (reference's)", "", "higher"),
+    Metric("lpips", "LPIPS", "", "lower"),
+    # extract_codes, on the validation codes
+    Metric("codebook_usage", "codebook usage", "", "higher"),
+    Metric("codebook_perplexity", "code perplexity", "codes", "higher", 0),
+    Metric("unigram_entropy", "unigram entropy", "nats/token", None),
+    # train_generator
+    Metric("params_generator", "AR params", "parameters", None, 0),
+    Metric("ar_val_loss", "AR val loss", "nats/token", "lower"),
+    Metric("ar_train_loss", "AR train loss", "nats/token", "lower"),
+    Metric("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
+    # evaluate_generation
+    Metric("gfid", "gFID", "", "lower", 1),
+    Metric("gsfid", "gsFID", "", "lower", 1),
+    Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se"),
+    Metric("gkid_se", "gKID s.e.", "x1000", None, 1),
+    Metric("inception_score", "IS", "", "higher", 1),
+    Metric("precision", "precision", "", "higher"),
+    Metric("recall", "recall", "", "higher"),
+    # linear_probe
+    Metric("probe_accuracy", "probe acc.", "", "higher"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+
+RESULT_COLUMNS: tuple[str, ...] = (
+    "params_total",
+    "rfid",
+    "rkid",
+    "psnr",
+    "lpips",
+    "codebook_usage",
+    "ar_val_loss",
+    "gfid",
+    "gkid",
+    "probe_accuracy",
+)
+"""What the result table of a sweep shows, in this order."""
+
+STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED")
+
+TRAIN_PREFIX = "train/"
+"""Prefix of the curves that a training stage logs: `train/loss`, `train/lr`, ..."""
+VAL_PREFIX = "val/"
+SYSTEM_PREFIX = "system/"
+"""Prefix that the MLflow UI shows on its system-metrics tab."""
+
+# MLflow tags. A run is a sweep, a trial or a stage; trials and stages are children of a sweep.
+TAG_KIND = "gigatok.kind"
+TAG_SWEEP = "gigatok.sweep"
+TAG_SCALE = "gigatok.scale"
+TAG_PLAN = "gigatok.plan_key"
+TAG_TRIAL = "gigatok.trial"
+"""Readable name of the trial, such as `S-B`, unique inside its plan."""
+TAG_TRIAL_KEY = "gigatok.trial_key"
+TAG_STAGE = "gigatok.stage"
+TAG_STAGE_KEY = "gigatok.stage_key"
+TAG_STATE = "gigatok.state"
+TAG_QUESTION = "gigatok.question"
+TAG_AXES = "gigatok.axes"
+"""JSON list of the config keys that the sweep varies."""
+TAG_LAUNCHED = "gigatok.launched"
+"""UNIX seconds of the newest launch of a sweep run: readers take the newest by default."""
+TAG_GIT_SHA = "gigatok.git_sha"
+TAG_GIT_DIRTY = "gigatok.git_dirty"
+TAG_HOST = "gigatok.host"
+TAG_ATTEMPTS = "gigatok.attempts"
+TAG_LAUNCH_COMMAND = "gigatok.command"
+TAG_ERROR = "gigatok.error"
+TAG_TOKEN = "gigatok.token"
+"""Unique per run, chosen before it is created: finds the run of a launcher killed meanwhile."""
+PREFIX_STAGE_RUN = "gigatok.stage_run."
+"""On a trial: `gigatok.stage_run.<stage>` is the id of the MLflow run of that stage."""
+PREFIX_STAGE_KEY = "gigatok.stage_key."
+"""On a trial: `gigatok.stage_key.<stage>` is the key of the stage."""
+PREFIX_PROTOCOL = "gigatok.protocol."
+"""`gigatok.protocol.<metric>`: network, images, split, guidance. Never mix two."""
+KIND_SWEEP, KIND_TRIAL, KIND_STAGE = "sweep", "trial", "stage"
+
+PARAM_SEED = "seed"
+PARAM_TOKENIZER = "tokenizer"
+"""Param of a trial: the paper's name of the tokenizer, encoder-decoder, such as `S-B`."""

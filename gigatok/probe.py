@@ -1,0 +1,83 @@
+"""A linear classifier on fixed features: BatchNorm without affine, LARS, warm-up and cosine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gigatok.config import ProbeConfig
+from gigatok.names import TRAIN_PREFIX
+from gigatok.tracker import Tracker
+from gigatok.training import step_seed
+
+MOMENTUM, TRUST = 0.9, 0.001
+
+
+def train_probe(
+    train_VND: Tensor,
+    labels_N: Tensor,
+    val_MD: Tensor,
+    val_labels_M: Tensor,
+    num_classes: int,
+    config: ProbeConfig,
+    seed: int,
+    tracker: Tracker,
+) -> float:
+    """Train on random views and return the top-1 accuracy on the validation features, 0 to 1.
+
+    Training features may lie on the CPU, mapped from a file; the device is the validation's.
+    """
+    views, images, width = train_VND.shape
+    device = val_MD.device
+    random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
+    head = _head(width, num_classes, random).to(device)
+    velocity = [torch.zeros_like(p) for p in head.parameters()]
+    for epoch in range(config.epochs):
+        order = torch.randperm(images, generator=random)
+        # A batch of one image has no statistics to normalise with.
+        batches = [b for b in torch.split(order, config.batch_size) if len(b) > 1]
+        for index, batch in enumerate(batches):
+            view = torch.randint(views, batch.shape, generator=random)
+            features = train_VND[view, batch].to(device)
+            loss = F.cross_entropy(head(features), labels_N[batch].to(device))
+            head.zero_grad()
+            torch.autograd.backward(loss)
+            lars_step(head, velocity, probe_rate(config, epoch + index / len(batches)))
+        tracker.metrics({TRAIN_PREFIX + "loss": loss.item()}, epoch + 1)
+        tracker.progress(epoch + 1, config.epochs, "epoch", loss=loss.item())
+    head.eval()
+    with torch.inference_mode():
+        return float((head(val_MD).argmax(-1) == val_labels_M).float().mean())
+
+
+def _head(width: int, num_classes: int, random: torch.Generator) -> nn.Sequential:
+    linear = nn.Linear(width, num_classes)
+    nn.init.trunc_normal_(linear.weight, std=0.01, generator=random)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), linear)
+
+
+def probe_rate(config: ProbeConfig, epoch: float) -> float:
+    """Linear warm-up from 0, then cosine to 0; scaled by batch size over 256."""
+    peak = config.lr * config.batch_size / 256
+    if epoch < config.warmup_epochs:
+        return peak * epoch / config.warmup_epochs
+    span = max(config.epochs - config.warmup_epochs, 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - config.warmup_epochs) / span))
+
+
+@torch.no_grad()
+def lars_step(model: nn.Module, velocity: list[Tensor], rate: float) -> None:
+    """One step of LARS (You et al., 2017): 1-D parameters take plain momentum steps."""
+    for parameter, v in zip(model.parameters(), velocity, strict=True):
+        gradient = parameter.grad
+        assert gradient is not None
+        if parameter.ndim > 1:
+            sizes = parameter.norm(), gradient.norm()
+            scale = torch.where(sizes[0] * sizes[1] > 0, TRUST * sizes[0] / sizes[1], 1.0)
+            gradient = gradient * scale
+        v.mul_(MOMENTUM).add_(gradient)
+        parameter.sub_(v, alpha=rate)

@@ -1,0 +1,92 @@
+"""Weights out of the files that the authors' trainers write, in every layout (spec section 8)."""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+LAYOUTS = ("ema", "model", "module", "state_dict")
+"""Keys under which a file may hold the weights; of several, the first is taken."""
+BARE = "bare"
+"""Layout of a file that holds nothing but weights."""
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What DDP, torch.compile, FSDP and activation checkpointing put into names."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """Weights as a file holds them.
+
+    Attributes:
+        tensors: by name, without the prefixes of wrappers; of a file, they may be mapped.
+        layout: one of `LAYOUTS`, or `BARE`.
+        steps: optimizer steps of training, where the file says so.
+        args: the trainer's command line, where the file holds it.
+    """
+
+    tensors: Mapping[str, Tensor]
+    layout: str
+    steps: int | None
+    args: Mapping[str, Any] | None
+
+
+def read_weights(source: Path | str | Mapping[str, Any]) -> StoredWeights:
+    """Read a `.pt`, `.pth` or `.safetensors` file, or take what was loaded from one.
+
+    Nothing in the file can run code. Optimizer moments are not read where the format allows it.
+
+    Raises:
+        ValueError: there is no such file, it is none of these, or holds no weights.
+    """
+    content = source if isinstance(source, Mapping) else _read(Path(source).expanduser())
+    held = (key for key in LAYOUTS if isinstance(content.get(key), Mapping) and content[key])
+    layout = next(held, BARE)
+    weights = content if layout == BARE else content[layout]
+    others = {name for name, value in weights.items() if not isinstance(value, Tensor)}
+    if others or not weights:
+        raise ValueError(
+            f"no weights found: looked for {', '.join(LAYOUTS)}, or tensors and nothing else; "
+            f"there is {', '.join(sorted(map(str, others))[:8]) or 'nothing'}"
+        )
+    steps, args = content.get("steps"), content.get("args")
+    return StoredWeights(
+        tensors={_unwrapped(name): tensor for name, tensor in weights.items()},
+        layout=layout,
+        steps=steps if isinstance(steps, int) else None,
+        args=vars(args) if isinstance(args, argparse.Namespace) else None,
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # Mapped, the moments of the optimizer stay on the disk.
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except Exception as error:  # arbitrary bytes make a parser raise whatever it will
+        raise ValueError(f"{path} is not a checkpoint that can be read safely: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
+    return content
+
+
+def _unwrapped(name: str) -> str:
+    """The name without what wrappers put in front of it or between its parts."""
+    for wrapper in _WRAPPERS:
+        name = name.replace("." + wrapper, ".")
+    while any(name.startswith(wrapper) for wrapper in _WRAPPERS):
+        name = name.partition(".")[2]
+    return name

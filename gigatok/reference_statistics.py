@@ -1,0 +1,117 @@
+"""Reference statistics in the `.npz` files of the ADM evaluator (guided diffusion).
+
+A file holds `mu`, `sigma` (pooled) and `mu_s`, `sigma_s` (spatial) of all its images, and some
+of those images, uint8 (N, H, W, 3), as `arr_0`. Or it holds `arr_0` alone: then these images are
+all there is. KID, precision and recall need images; they are absent without `arr_0`.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gigatok.download import sha256_of
+from gigatok.feature_sets import FeatureSet, FeatureStream
+from gigatok.gaussians import Gaussian
+from gigatok.models.features import FeatureNetwork
+
+VARIABLES = {"adm_imagenet256": "GIGATOK_ADM_IMAGENET256"}
+"""By the name that `evaluation.reference` takes: the variable that names the user's file.
+
+`adm_imagenet256` is `VIRTUAL_imagenet256_labeled.npz`, against which published gFIDs are.
+"""
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class ReferenceStatistics:
+    """Features of a file of reference statistics, and its name for protocols."""
+
+    features: FeatureSet
+    name: str
+
+
+def load_reference(name: str, network: FeatureNetwork) -> ReferenceStatistics:
+    """The statistics of a named reference; its images go through the network.
+
+    Raises:
+        ValueError: If the variable is not set, or the file holds something else.
+    """
+    path = _path(name)
+    with np.load(path) as file:
+        held = set(file.files)
+        if "arr_0" not in held and not {"mu", "sigma"} <= held:
+            raise ValueError(
+                f"{path} ({VARIABLES[name]}) holds {', '.join(sorted(held))}; reference "
+                "statistics have arr_0, or mu and sigma, or both"
+            )
+        pooled = _gaussian(file, "mu", "sigma")
+        spatial = _gaussian(file, "mu_s", "sigma_s")
+    images = _features(path, network) if "arr_0" in held else None
+    if images is not None and images.pool is not None and pooled is not None:
+        _check_channels(path, network, images.pool.shape[1], len(pooled.mean))
+    if images is not None and pooled is None:
+        spatial = images.spatial
+    pool = None if images is None else images.pool
+    described = f"{name} (sha256 {sha256_of(path)[:8]})"
+    return ReferenceStatistics(FeatureSet(pool, spatial, pooled), described)
+
+
+def _path(name: str) -> Path:
+    variable = VARIABLES[name]
+    given = os.environ.get(variable)
+    if not given:
+        raise ValueError(
+            f"evaluation.reference {name} needs {variable}: the .npz of reference statistics "
+            "(or take evaluation.reference val)"
+        )
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise ValueError(f"{variable} is {given}, which is not a file")
+    return path
+
+
+def _gaussian(file: Mapping[str, Any], mean: str, covariance: str) -> Gaussian | None:
+    if mean not in file or covariance not in file:
+        return None
+    return Gaussian.from_covariance(
+        np.asarray(file[mean], np.float64), np.asarray(file[covariance], np.float64)
+    )
+
+
+def _features(path: Path, network: FeatureNetwork) -> FeatureSet:
+    """Features of `arr_0`, of which a few images are held at a time: ADM's are 2 GB."""
+    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
+        shape = _read_shape(file)
+        stream = FeatureStream(network, shape[0])
+        size = shape[1] * shape[2] * shape[3]
+        for start in range(0, shape[0], _CHUNK):
+            count = min(_CHUNK, shape[0] - start)
+            pixels = np.frombuffer(bytearray(file.read(count * size)), np.uint8)
+            stream.add(pixels.reshape(count, *shape[1:]))
+    return stream.result()
+
+
+def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
+    """Shape of the `.npy` that follows; leaves the file where its data begin."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+        version, np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read(file)
+    if len(shape) != 4 or shape[3] != 3 or fortran or dtype != np.uint8:
+        raise ValueError(f"arr_0 must be uint8 (N, H, W, 3), is {dtype} {shape}")
+    return tuple(shape)
+
+
+def _check_channels(path: Path, network: FeatureNetwork, found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(
+            f"the statistics in {path} have {expected} channels, {network.name} has {found}"
+        )

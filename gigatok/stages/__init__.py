@@ -1,0 +1,267 @@
+"""The graph of a trial: stage names, versions, typed configs and inputs. Imports no torch.
+
+Each stage is one file here with `run(config, inputs, output_dir, tracker, runtime) -> Scores`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gigatok.config import (
+    CodesConfig,
+    Config,
+    EvaluationConfig,
+    GeneratorConfig,
+    ProbeConfig,
+    SamplingConfig,
+    SplitConfig,
+    TokenizerConfig,
+    TrialConfig,
+)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which one this process is of those that run a stage together.
+
+    Attributes:
+        rank: 0 to world - 1. Rank 0 holds the lease, writes files and reports.
+        world: how many there are.
+        local_rank: the same as `rank`, counted on this machine: which GPU to take.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @staticmethod
+    def from_environment(environment: Mapping[str, str] = os.environ) -> Ranks:
+        """What torchrun says in RANK, WORLD_SIZE and LOCAL_RANK; without them, one process.
+
+        Raises:
+            ValueError: only one of RANK and WORLD_SIZE is there, or they contradict each other.
+        """
+        rank, world = environment.get("RANK"), environment.get("WORLD_SIZE")
+        if rank is None and world is None:
+            return Ranks()
+        if rank is None or world is None or not 0 <= int(rank) < int(world):
+            raise ValueError(
+                f"RANK is {rank} and WORLD_SIZE is {world}: set both, with RANK from 0 to "
+                "WORLD_SIZE - 1 as torchrun does, or neither"
+            )
+        return Ranks(int(rank), int(world), int(environment.get("LOCAL_RANK", rank)))
+
+    def share(self, batch_size: int) -> slice:
+        """Which samples of a batch this process takes.
+
+        Raises:
+            ValueError: the batch does not split evenly.
+        """
+        size, rest = divmod(batch_size, self.world)
+        if rest:
+            raise ValueError(
+                f"a batch of {batch_size} does not split evenly over {self.world} processes; "
+                "use a number of processes that divides it"
+            )
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a stage runs on this machine; never part of what it computes."""
+
+    checkpoint_dir: Path
+    device: str = "cpu"
+    ranks: Ranks = Ranks()
+    micro_batch: int | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    """Becomes true when the stage must save a checkpoint and raise `Interrupted`."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Final scalars of a stage by name (`gigatok.names`), and how each was measured."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, str] = field(default_factory=dict)
+
+
+class Interrupted(Exception):
+    """A stage stopped on request after saving its checkpoint; running it again continues."""
+
+
+class TeacherFeaturesConfig(Config):
+    """Reads of `extract_teacher_features`."""
+
+    train: SplitConfig
+    teacher: str
+    components: int
+    augment: str
+
+
+class ReferenceFeaturesConfig(Config):
+    """Reads of `extract_reference_features`."""
+
+    val: SplitConfig
+    network: str
+    resolution: int
+
+
+class TrainTokenizerConfig(Config):
+    """Reads of `train_tokenizer`."""
+
+    train: SplitConfig
+    tokenizer: TokenizerConfig
+    seed: int
+
+
+class EvaluateReconstructionConfig(Config):
+    """Reads of `evaluate_reconstruction`."""
+
+    val: SplitConfig
+    evaluation: EvaluationConfig
+
+
+class ExtractCodesConfig(Config):
+    """Reads of `extract_codes`."""
+
+    train: SplitConfig
+    val: SplitConfig
+    codes: CodesConfig
+
+
+class TrainGeneratorConfig(Config):
+    """Reads of `train_generator`."""
+
+    generator: GeneratorConfig
+    seed: int
+
+
+class EvaluateGenerationConfig(Config):
+    """Reads of `evaluate_generation`."""
+
+    sampling: SamplingConfig
+    evaluation: EvaluationConfig
+    seed: int
+
+
+class LinearProbeConfig(Config):
+    """Reads of `linear_probe`."""
+
+    probe: ProbeConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One node of a trial's graph.
+
+    Attributes:
+        version: raised when the meaning of the outputs changes; part of the key.
+        config: type of the stage's config.
+        read: what the stage reads of a trial.
+        inputs: the stages whose outputs it reads.
+        label: short column head for tables.
+        parallel: several processes share its work; otherwise one does all of it.
+    """
+
+    version: int
+    config: type[Config]
+    read: Callable[[TrialConfig], Config]
+    inputs: Callable[[TrialConfig], tuple[str, ...]]
+    label: str
+    parallel: bool = False
+
+
+@lru_cache(maxsize=1024)
+def _against_val(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """Reconstructions are compared with their originals, whatever samples are compared with."""
+    return evaluation.model_copy(update={"reference": "val"})
+
+
+STAGES: dict[str, StageSpec] = {
+    "extract_teacher_features": StageSpec(
+        1,
+        TeacherFeaturesConfig,
+        lambda t: TeacherFeaturesConfig(
+            train=t.split("train"),
+            teacher=t.tokenizer.teacher,
+            components=t.tokenizer.teacher_components,
+            augment=t.tokenizer.augment,
+        ),
+        lambda t: (),
+        "teacher",
+    ),
+    "extract_reference_features": StageSpec(
+        2,
+        ReferenceFeaturesConfig,
+        lambda t: ReferenceFeaturesConfig(
+            val=t.split("val", t.evaluation.num_images),
+            network=t.evaluation.network,
+            resolution=t.evaluation.resolution,
+        ),
+        lambda t: (),
+        "reference",
+    ),
+    "train_tokenizer": StageSpec(
+        1,
+        TrainTokenizerConfig,
+        lambda t: TrainTokenizerConfig(train=t.split("train"), tokenizer=t.tokenizer, seed=t.seed),
+        lambda t: ("extract_teacher_features",) if t.uses_cached_teacher else (),
+        "tokenizer",
+        parallel=True,
+    ),
+    "evaluate_reconstruction": StageSpec(
+        1,
+        EvaluateReconstructionConfig,
+        lambda t: EvaluateReconstructionConfig(
+            val=t.split("val", t.evaluation.num_images), evaluation=_against_val(t.evaluation)
+        ),
+        lambda t: ("train_tokenizer", "extract_reference_features"),
+        "reconstruction",
+    ),
+    "extract_codes": StageSpec(
+        1,
+        ExtractCodesConfig,
+        lambda t: ExtractCodesConfig(train=t.split("train"), val=t.split("val"), codes=t.codes),
+        lambda t: ("train_tokenizer",),
+        "codes",
+    ),
+    "train_generator": StageSpec(
+        1,
+        TrainGeneratorConfig,
+        lambda t: TrainGeneratorConfig(generator=t.generator, seed=t.seed),
+        lambda t: ("extract_codes",),
+        "AR probe",
+        parallel=True,
+    ),
+    "evaluate_generation": StageSpec(
+        1,
+        EvaluateGenerationConfig,
+        lambda t: EvaluateGenerationConfig(
+            sampling=t.sampling, evaluation=t.evaluation, seed=t.seed
+        ),
+        lambda t: (
+            "train_tokenizer",
+            "train_generator",
+            *(["extract_reference_features"] if t.evaluation.reference == "val" else []),
+        ),
+        "generation",
+        parallel=True,
+    ),
+    "linear_probe": StageSpec(
+        1,
+        LinearProbeConfig,
+        lambda t: LinearProbeConfig(probe=t.probe, seed=t.seed),
+        lambda t: ("extract_codes", "train_generator"),
+        "linear probe",
+    ),
+}
+"""Every stage, in an order in which each comes after its inputs."""
+
+StageRun = Callable[[Any, Mapping[str, Path], Path, Any, Runtime], Scores]

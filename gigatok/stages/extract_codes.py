@@ -1,0 +1,146 @@
+"""Encode all views of the training images, and the validation images, once (spec 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gigatok.checkpoint import write_durably
+from gigatok.crops import UInt8
+from gigatok.data import crop_views, load_split, to_unit_range
+from gigatok.image_sets import ImageSet, Int64, in_batches, read_ahead
+from gigatok.models.tokenizer import Tokenizer
+from gigatok.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
+from gigatok.scores import codebook_scores, describe
+from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores
+from gigatok.streamed import Arrays, flush, open_streamed
+from gigatok.tracker import Tracker
+
+BATCH = 128
+"""Images that are encoded at once."""
+SAVE_EVERY = 500
+"""Batches after which what is encoded is safe on disk."""
+
+
+def run(
+    config: ExtractCodesConfig,
+    inputs: Mapping[str, Path],
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> Scores:
+    """Encode; leaves `codes.safetensors`. Metrics: how validation images use the codebook.
+
+    Codes go into the file as they come, so memory holds one batch; a stage that was interrupted
+    goes on where it stopped.
+    """
+    tokenizer = load_tokenizer(inputs["train_tokenizer"], runtime.device)
+    train, val = load_split(config.train), load_split(config.val)
+    partial = runtime.checkpoint_dir / CODES_FILE
+    tensors = code_tensors(
+        views=config.codes.crops * (1 + config.codes.flip),
+        train=len(train),
+        val=len(val),
+        tokens=tokenizer.config.tokens_per_image(config.train.image_size),
+        codebook_size=tokenizer.config.codebook_size,
+    )
+    arrays = open_streamed(partial, tensors)
+    arrays["train_labels"][:], arrays["val_labels"][:] = train.labels, val.labels
+    arrays["sizes"][:] = tokenizer.config.codebook_size, train.num_classes
+    _encode_all(_Reader(config, train, val), tokenizer, arrays, tracker, runtime)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    partial.replace(output_dir / CODES_FILE)
+    codes = Codes.load(output_dir)
+    return codebook_scores(codes.val, codes.codebook_size, describe(config.val))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Views (V, B, H, W, 3) of a part of one split, and which part; only one view of `val`."""
+
+    name: Literal["train", "val"]
+    part: slice
+    views: UInt8
+
+
+class _Reader:
+    """Reads batches of both splits, training images first."""
+
+    def __init__(self, config: ExtractCodesConfig, train: ImageSet, val: ImageSet) -> None:
+        self._config, self._train, self._val = config, train, val
+        self.starts = [("train", i) for i in in_batches(len(train), BATCH)]
+        self.starts += [("val", i) for i in in_batches(len(val), BATCH)]
+
+    def read(self, batch: tuple[str, Int64]) -> _Batch:
+        """The views of one batch."""
+        name, indices = batch
+        part = slice(int(indices[0]), int(indices[-1]) + 1)
+        if name == "val":
+            return _Batch("val", part, self._val.centred(indices)[None])
+        side, codes = self._config.train.image_size, self._config.codes
+        return _Batch(
+            "train", part, crop_views(self._train, indices, side, codes.crops, codes.flip)
+        )
+
+
+@torch.inference_mode()
+def _encode(tokenizer: Tokenizer, batch: _Batch, arrays: Arrays, device: str) -> None:
+    """Encode one batch into its place."""
+    for view, pixels in enumerate(batch.views):
+        codes = tokenizer.encode(to_unit_range(pixels).to(device)).cpu().numpy()
+        place = arrays[batch.name][view] if batch.name == "train" else arrays["val"]
+        place[batch.part] = codes
+
+
+def _encode_all(
+    reader: _Reader, tokenizer: Tokenizer, arrays: Arrays, tracker: Tracker, runtime: Runtime
+) -> None:
+    """Encode every batch that is not known to be done.
+
+    Raises:
+        Interrupted: the stage was asked to stop; what is done stays.
+    """
+    progress = _Progress(runtime.checkpoint_dir)
+    done, total = progress.read(), len(reader.starts)
+    for batch in read_ahead(reader.read, reader.starts[done:]):
+        if runtime.should_stop():
+            progress.save(done, arrays)
+            raise Interrupted(f"stopped on request after batch {done} of {total}")
+        _encode(tokenizer, batch, arrays, runtime.device)
+        done += 1
+        tracker.progress(done, total, "batch")
+        if done % SAVE_EVERY == 0:
+            progress.save(done, arrays)
+    flush(arrays)
+    progress.clear()
+
+
+class _Progress:
+    """How many batches are safely in the file, as the name of an empty file: `step-000000500`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self) -> int:
+        """Batches that need not be encoded again."""
+        return max((int(path.name.removeprefix("step-")) for path in self._files()), default=0)
+
+    def save(self, batches: int, arrays: Arrays) -> None:
+        """Wait until all is on disk, then say so."""
+        flush(arrays)
+        old = [path for path in self._files() if path.name != f"step-{batches:09d}"]
+        write_durably(self._folder / f"step-{batches:09d}", lambda path: path.touch())
+        for path in old:
+            path.unlink()
+
+    def clear(self) -> None:
+        """All is done: the file is about to move."""
+        for path in self._files():
+            path.unlink()
+
+    def _files(self) -> list[Path]:
+        return list(self._folder.glob("step-*"))

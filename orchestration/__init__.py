@@ -1,0 +1,1 @@
+"""When and where: sweeps, plans, runners and backends. Knows stages by name and config only."""

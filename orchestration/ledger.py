@@ -1,0 +1,245 @@
+"""What was sent to which tracking server: small JSON files below `<runs>/tracking/`.
+
+A ledger says which MLflow run stands for a stage, trial or sweep, and up to which byte of the
+spool everything was sent. It is written after the server has accepted a batch, so a launcher
+killed in between sends that batch again, which the server ignores point by point.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestration.identity import digest
+from orchestration.state import write_atomic
+
+OPEN_STATUSES = frozenset({"RUNNING", "SCHEDULED"})
+
+
+class Busy(RuntimeError):
+    """Another launcher is sending the same thing right now."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A checked tracking URI.
+
+    Attributes:
+        uri: what MLflow is given; a sqlite path is absolute.
+        shown: the URI without credentials.
+        database: the sqlite file; None for a server.
+        name: folder of its ledgers, readable and unique.
+    """
+
+    uri: str
+    shown: str
+    database: Path | None
+    name: str
+
+
+def parse_uri(uri: str) -> Destination:
+    """Check a tracking URI.
+
+    Raises:
+        ValueError: the URI is neither `sqlite:///FILE` nor `http(s)://HOST[:PORT]`.
+    """
+    if uri.startswith("sqlite:"):
+        file = uri.removeprefix("sqlite:///")
+        if file == uri or not file or ":memory:" in file or "?" in file or file.endswith("/"):
+            raise ValueError(
+                f"tracking URI {uri!r} does not name a database file; write "
+                "sqlite:///runs/mlflow.db (relative) or sqlite:////data/mlflow.db (absolute)"
+            )
+        path = Path(file).absolute()
+        name = f"{path.stem}-{digest(str(path))[:8]}"
+        return Destination(f"sqlite:///{path}", f"sqlite:///{path}", path, name)
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        name = f"{parts.hostname}-{digest(plain)[:8]}"
+        return Destination(uri.rstrip("/"), plain, None, name)
+    raise ValueError(f"tracking URI {uri!r} {_why_not(uri, parts.scheme)}")
+
+
+def _why_not(uri: str, scheme: str) -> str:
+    allowed = "use sqlite:///FILE or http://HOST:PORT"
+    if scheme in ("http", "https"):
+        return f"names no host; {allowed}"
+    if scheme in ("", "file"):
+        folder = urlsplit(uri).path.rstrip("/") or "runs"
+        return (
+            "is a folder, and MLflow no longer keeps runs in plain files; "
+            f"use sqlite:///{folder}/mlflow.db, or http://HOST:PORT for a server"
+        )
+    return f"has the scheme {scheme!r}, which is not supported; {allowed} (`mlflow server`)"
+
+
+class Entry(BaseModel):
+    """What was sent for one MLflow run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    """Written before the run is created, and a tag of the run: finds it after a kill between."""
+    run_id: str | None = None
+    experiment: str | None = None
+    stage: str | None = None
+    born: float | None = None
+    """Start of the stage's first attempt; another value means that the folder was made anew."""
+    positions: dict[str, int] = Field(default_factory=dict)
+    """Spool file -> bytes sent."""
+    sent: str | None = None
+    """Signature of the state whose tags, scores and status were sent last."""
+    status: str | None = None
+    """MLflow status sent last."""
+
+
+class Owner(BaseModel):
+    """The process that keeps a sweep's runs up to date."""
+
+    host: str
+    pid: int
+    pid_started: float
+
+    @classmethod
+    def me(cls) -> Owner:
+        """This process."""
+        started = psutil.Process().create_time()
+        return cls(host=socket.gethostname(), pid=os.getpid(), pid_started=started)
+
+    def is_dead(self) -> bool:
+        """Whether the process is known to be gone; absence on another host is not death."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+        except psutil.NoSuchProcess:
+            return True
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return zombie or abs(process.create_time() - self.pid_started) >= 1.0
+
+
+class PlanEntry(BaseModel):
+    """What was sent for a sweep and its trials."""
+
+    sweep: Entry = Field(default_factory=Entry)
+    trials: dict[str, Entry] = Field(default_factory=dict)
+    owner: Owner | None = None
+    complete: bool = False
+    """Everything of the plan was sent, and every stage of it is complete."""
+
+    def entries(self) -> list[Entry]:
+        """The sweep's and all trials'."""
+        return [self.sweep, *self.trials.values()]
+
+
+_E = TypeVar("_E", Entry, PlanEntry)
+
+
+class Ledgers:
+    """All ledgers of one destination."""
+
+    def __init__(self, tracking: Path, destination: Destination) -> None:
+        self._root = tracking / destination.name
+        self._database = destination.database
+
+    def stage(self, key: str) -> Entry | None:
+        """The ledger of a stage."""
+        return _load(self._file("stages", key), Entry)
+
+    def plan(self, key: str) -> PlanEntry | None:
+        """The ledger of a plan."""
+        return _load(self._file("plans", key), PlanEntry)
+
+    def save_stage(self, key: str, entry: Entry) -> None:
+        """Replace the ledger of a stage."""
+        _save(self._file("stages", key), entry)
+
+    def save_plan(self, key: str, entry: PlanEntry) -> None:
+        """Replace the ledger of a plan."""
+        _save(self._file("plans", key), entry)
+
+    def stage_keys(self) -> list[str]:
+        """Keys of all stages that have a ledger."""
+        return sorted(path.stem for path in (self._root / "stages").glob("*.json"))
+
+    def plan_keys(self) -> list[str]:
+        """Keys of all plans that have a ledger."""
+        return sorted(path.stem for path in (self._root / "plans").glob("*.json"))
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        """Be the only process that sends a stage or plan; a stopped holder blocks nobody.
+
+        Raises:
+            Busy: another process, or another thread of this one, holds it.
+        """
+        with exclusive(self._root / "locks" / key):
+            yield
+
+    def runs_exist(self, runs: Iterable[str | None]) -> bool:
+        """Whether a sqlite destination still has these runs; looked up without MLflow.
+
+        True for a server, which would have to be asked.
+        """
+        wanted = set(runs)
+        if None in wanted:
+            return False
+        if self._database is None:
+            return True
+        try:
+            with closing(_open_read_only(self._database)) as database:
+                found = database.execute(
+                    "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
+                )
+                return wanted <= {row[0] for row in found}
+        except sqlite3.Error:
+            # No such file, or not laid out as expected: then MLflow itself has to look.
+            return False
+
+    def _file(self, kind: str, key: str) -> Path:
+        return self._root / kind / f"{key}.json"
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file without waiting for it; it falls with the process.
+
+    Raises:
+        Busy: somebody else holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"another launcher holds {path.name}") from error
+        yield
+
+
+def _open_read_only(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=2.0)
+
+
+def _load(path: Path, kind: type[_E]) -> _E | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _save(path: Path, entry: BaseModel) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, entry.model_dump_json(indent=1))

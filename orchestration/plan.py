@@ -1,0 +1,102 @@
+"""Trials -> one graph of stages; equal stages merge. Imports neither torch nor ray nor mlflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gigatok.config import Config
+from gigatok.data_fingerprints import data_fingerprint
+from gigatok.stages import STAGES
+from orchestration.identity import Keys, digest
+from orchestration.sweep import Expansion, Sweep, Trial
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One node of the graph.
+
+    Attributes:
+        key: identity; equal keys are the same stage.
+        inputs: stage name -> key of each stage whose outputs it reads.
+        readable: what a person recognises it by, such as `S-B`; not part of the identity.
+    """
+
+    stage: str
+    key: str
+    config: Config
+    inputs: Mapping[str, str]
+    readable: str
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial and the key of each of its stages; `key` identifies the trial by its stages."""
+
+    trial: Trial
+    stages: Mapping[str, str]
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph of a sweep. `stages` is ordered: each comes after its inputs."""
+
+    sweep: Sweep
+    trials: tuple[PlannedTrial, ...]
+    stages: Mapping[str, PlannedStage]
+    excluded: tuple[Mapping[str, object], ...]
+    key: str
+
+    def shared(self) -> int:
+        """How many stage runs merging saves."""
+        return sum(len(t.stages) for t in self.trials) - len(self.stages)
+
+
+def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
+    """Build the graph of all trials of a sweep."""
+    keys = Keys()
+    stages: dict[str, PlannedStage] = {}
+    trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
+    by_stage = sorted(stages.values(), key=lambda s: _ORDER[s.stage])
+    key = digest(sweep.name + ":" + sweep.scale + ":" + ",".join(sorted(t.key for t in trials)))
+    return Plan(sweep, trials, {s.key: s for s in by_stage}, expansion.excluded, key)
+
+
+_ORDER = {stage: index for index, stage in enumerate(STAGES)}
+
+
+def _plan_trial(
+    sweep: Sweep, trial: Trial, keys: Keys, stages: dict[str, PlannedStage]
+) -> PlannedTrial:
+    mine: dict[str, str] = {}
+    for stage in _wanted(sweep.stages, trial):
+        spec = STAGES[stage]
+        config = spec.read(trial.config)
+        inputs = {name: mine[name] for name in spec.inputs(trial.config)}
+        key = keys.stage_key(stage, spec.version, config, inputs, data_fingerprint)
+        mine[stage] = key
+        if key not in stages:
+            stages[key] = PlannedStage(stage, key, config, inputs, _readable(stage, trial))
+    return PlannedTrial(trial, mine, digest(",".join(mine.values())))
+
+
+def _wanted(requested: Iterable[str], trial: Trial) -> Iterator[str]:
+    """The requested stages of a trial and all they need, in graph order."""
+    needed: set[str] = set()
+    pending = [s for s in requested if not s.startswith("extract_teacher")]
+    while pending:
+        stage = pending.pop()
+        if stage not in needed:
+            needed.add(stage)
+            pending += STAGES[stage].inputs(trial.config)
+    return (stage for stage in STAGES if stage in needed)
+
+
+def _readable(stage: str, trial: Trial) -> str:
+    config = trial.config
+    if stage == "extract_teacher_features":
+        return f"{config.data.name}-{config.tokenizer.teacher}"
+    if stage == "extract_reference_features":
+        return f"{config.data.name}-{config.evaluation.network}"
+    return config.tokenizer.name

@@ -1,0 +1,153 @@
+"""What `plan` and `--dry-run` show: trials, stages to run and stages that are reused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gigatok.sizes import generator_parameters, tokenizer_parameters
+from gigatok.stages import STAGES
+from orchestration.plan import PlannedTrial
+from orchestration.progress import Progress
+from orchestration.provenance import code_version, git_state
+from orchestration.state import StageFolder
+
+MOST_ROWS = 20
+MOST_CHECKED = 500
+"""Reused stages whose code is looked up."""
+
+
+def print_plan(console: Console, progress: Progress) -> None:
+    """The question, a row per trial, and how many stages will run."""
+    plan, sweep = progress.plan, progress.plan.sweep
+    console.print(sweep.question, style="bold")
+    cite = f" · paper {sweep.paper}" if sweep.paper else ""
+    console.print(f"{sweep.name} at scale {sweep.scale}{cite}: {sweep.scale_description}")
+    console.print(trials_table(progress))
+    for cell in plan.excluded[:MOST_ROWS]:
+        console.print("excluded " + " ".join(f"{k}={v}" for k, v in cell.items()), style="dim")
+    if len(plan.excluded) > MOST_ROWS:
+        console.print(f"… {len(plan.excluded) - MOST_ROWS} more excluded", style="dim")
+    console.print(summary(progress))
+    for line in reused_lines(progress):
+        console.print(line, style="dim")
+    code = other_code_line(progress) if progress.reused else None
+    if code is not None:
+        console.print(code, style="yellow")
+
+
+def trials_table(progress: Progress) -> Table:
+    """One row per trial: sizes, and stages to run of all its stages."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("trial", "tokenizer", "AR probe", "steps", "stages to run"):
+        table.add_column(head, justify="left" if head == "trial" else "right")
+    trials = progress.plan.trials
+    for planned in trials[:MOST_ROWS]:
+        config = planned.trial.config
+        steps = f"{config.tokenizer.steps} + {config.generator.steps}"
+        todo = sum(progress.states[key] != "COMPLETE" for key in planned.stages.values())
+        tokenizer, generator = parameters(planned)
+        table.add_row(
+            planned.trial.name,
+            f"{tokenizer / 1e6:.2f} M",
+            f"{generator / 1e6:.2f} M",
+            steps,
+            f"{todo} of {len(planned.stages)}",
+        )
+    if len(trials) > MOST_ROWS:
+        table.add_row(f"… {len(trials) - MOST_ROWS} more trials")
+    return table
+
+
+def parameters(planned: PlannedTrial) -> tuple[int, int]:
+    """Parameters of the tokenizer without its training-only head, and of the generator."""
+    config = planned.trial.config
+    tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size, 0)
+    generator = generator_parameters(
+        config.generator,
+        config.tokenizer.codebook_size,
+        config.data.num_classes,
+        config.tokenizer.tokens_per_image(config.data.image_size),
+    )
+    return tokenizer.total - tokenizer.head, generator
+
+
+def summary(progress: Progress) -> str:
+    """How many stages there are, are shared, are complete."""
+    plan = progress.plan
+    waiting = Counter(plan.stages[k].stage for k, s in progress.states.items() if s == "WAITING")
+    text = f"{len(plan.trials)} trials, {len(plan.stages)} stages"
+    if plan.shared():
+        text += f" ({plan.shared()} more are shared)"
+    text += f": {len(progress.reused)} complete, {waiting.total()} to run"
+    if waiting:
+        parts = (f"{n} {STAGES[stage].label}" for stage, n in waiting.items())
+        text += " (" + ", ".join(parts) + ")"
+    return text
+
+
+def reused_lines(progress: Progress) -> list[str]:
+    """Which trials need nothing or less because their stages are complete already."""
+    if progress.finished:
+        return []
+    lines = []
+    for planned in progress.plan.trials:
+        found = [s for s, key in planned.stages.items() if key in progress.reused]
+        if found and len(found) < len(planned.stages):
+            labels = ", ".join(STAGES[stage].label for stage in found)
+            lines.append(f"reused for {planned.trial.name}: {labels}")
+        elif found:
+            lines.append(f"reused for {planned.trial.name}: everything")
+    return lines[:MOST_ROWS]
+
+
+def other_code_line(progress: Progress) -> str | None:
+    """Which other versions of the code computed the stages that are reused; None if none did.
+
+    Keys hash what is computed, not the code: results stay valid across commits that do not change
+    it, and a commit that does must raise the stage's version. So reuse is said, never refused.
+    """
+    now = code_version(git_state())
+    reused = sorted(progress.reused)[:MOST_CHECKED]
+    versions = Counter(_computed_by(progress.folders[key]) for key in reused)
+    others = [f"{count} by {version}" for version, count in versions.items() if version != now]
+    return f"this code is {now}; of the reused stages {', '.join(others)}" if others else None
+
+
+def _computed_by(folder: StageFolder) -> str:
+    done = folder.done()
+    attempts = [a for a in folder.attempts() if done is not None and a.number == done.attempt]
+    return code_version(attempts[0].provenance if attempts else {})
+
+
+def plan_json(progress: Progress) -> dict[str, Any]:
+    """The plan as data."""
+    plan, sweep = progress.plan, progress.plan.sweep
+    return {
+        "sweep": sweep.name,
+        "scale": sweep.scale,
+        "question": sweep.question,
+        "plan": plan.key,
+        "trials": [
+            {
+                "name": planned.trial.name,
+                "key": planned.key,
+                "axes": dict(planned.trial.axes),
+                "stages": dict(planned.stages),
+            }
+            for planned in plan.trials
+        ],
+        "stages": {
+            key: {
+                "stage": stage.stage,
+                "readable": stage.readable,
+                "inputs": dict(stage.inputs),
+                "state": progress.states[key],
+            }
+            for key, stage in plan.stages.items()
+        },
+        "excluded": [dict(cell) for cell in plan.excluded],
+    }

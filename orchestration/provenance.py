@@ -1,0 +1,167 @@
+"""Where a stage ran and from which code: recorded, never hashed. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gigatok.names import SYSTEM_PREFIX
+
+PATCH_LIMIT = 200_000
+"""Characters of a patch that are kept."""
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pydantic",
+    "torchmetrics",
+    "safetensors",
+    "pillow",
+    "transformers",
+    "scikit-learn",
+    "mlflow",
+    "ray",
+    "submitit",
+    "optuna",
+)
+_JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
+_MIB = 2.0**20
+
+
+def collect(root: Path = _ROOT) -> dict[str, Any]:
+    """Everything worth knowing about this process, as JSON data. What is unknown is None.
+
+    Args:
+        root: top folder of the code whose git state is recorded.
+    """
+    psutil.cpu_percent()  # The first call only sets the start of the next one's interval.
+    return {
+        **git_state(root),
+        "host": socket.gethostname(),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / _MIB),
+        "gpus": gpu_names(),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "command": shlex.join([sys.executable, *sys.argv]),
+        "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
+    }
+
+
+def git_state(root: Path = _ROOT) -> dict[str, Any]:
+    """Commit, whether the tree differs from it, and how; all None where `root` is no repository.
+
+    Files that git does not track are listed in `git_status` but are not part of the patch.
+    """
+    found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
+    top, _, sha = (found or "").strip().partition("\n")
+    # A copy of the code inside somebody else's repository has no commit of its own.
+    if found is None or Path(top).resolve() != root.resolve():
+        return dict.fromkeys(("git_sha", "git_dirty", "git_status", "git_patch"))
+    status = _git(root, "status", "--porcelain")
+    patch = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-color") if status else None
+    return {
+        "git_sha": sha,
+        "git_dirty": None if status is None else bool(status),
+        "git_status": _limited(status) if status else None,
+        "git_patch": _limited(patch) if patch else None,
+    }
+
+
+def code_version(state: Mapping[str, Any]) -> str:
+    """A git state in short: commit, with a + where the tree differed from it."""
+    sha = state.get("git_sha")
+    if sha is None:
+        return "unknown code"
+    return f"{sha[:9]}{'+' if state.get('git_dirty') else ''}"
+
+
+def system_metrics() -> dict[str, float]:
+    """Load of the machine and this process, named as the MLflow UI's system tab expects.
+
+    Memory is in MiB. GPU values appear once torch has initialised CUDA in this process.
+    """
+    memory = psutil.virtual_memory()
+    values = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "process_memory_megabytes": psutil.Process().memory_info().rss / _MIB,
+        "system_memory_usage_percentage": memory.percent,
+        "system_memory_available_megabytes": memory.available / _MIB,
+        **_gpu_metrics(),
+    }
+    return {SYSTEM_PREFIX + name: float(value) for name, value in values.items()}
+
+
+def cpu_name() -> str | None:
+    """Model name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.machine() or None
+
+
+def gpu_names() -> list[str]:
+    """Model names of the machine's NVIDIA GPUs, by the driver's own listing."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = (line for file in files for line in file.read_text().splitlines())
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+
+
+def _gpu_metrics() -> dict[str, float]:
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    # While another thread is importing torch, `cuda` may be there before its functions are.
+    if cuda is None or not getattr(cuda, "is_initialized", bool)():
+        return {}
+    values: dict[str, float] = {}
+    for index in range(cuda.device_count()):
+        free, total = cuda.mem_get_info(index)
+        values[f"gpu_{index}_memory_usage_megabytes"] = (total - free) / _MIB
+        values[f"gpu_{index}_memory_usage_percentage"] = 100.0 * (total - free) / total
+        values[f"gpu_{index}_process_memory_megabytes"] = cuda.memory_reserved(index) / _MIB
+    return values
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    # Without optional locks: workers that ask at the same time must not block each other.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _limited(text: str) -> str:
+    if len(text) <= PATCH_LIMIT:
+        return text
+    return text[:PATCH_LIMIT] + f"\n... {len(text) - PATCH_LIMIT} characters left out\n"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

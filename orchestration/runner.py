@@ -1,0 +1,238 @@
+"""Runs a plan: skips what is complete, submits what is ready, passes failure downstream.
+
+The stage folders are the truth. A stage that another launcher runs is waited for, not run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gigatok.stages import STAGES
+from orchestration import faults
+from orchestration.backends.base import Backend, Job
+from orchestration.cost import remaining_cost
+from orchestration.plan import PlannedStage
+from orchestration.progress import Progress, pass_failure_downstream
+from orchestration.state import Failure, Spec, StageFolder, State, Store
+
+TICK_SECONDS = 0.1
+FOREIGN_SECONDS = 0.5
+"""How often the folder of a stage that somebody else runs is looked at."""
+GRACE_SECONDS = 10.0
+"""How long workers may take to save a checkpoint when the launcher itself breaks."""
+
+Observe = Callable[[Iterable[str]], None]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job and how many attempts its stage had had before it."""
+
+    job: Job
+    attempts_before: int
+
+
+class Runner:
+    """Drives one plan on one backend until nothing is left or the user interrupts."""
+
+    def __init__(self, progress: Progress, store: Store, backend: Backend) -> None:
+        """Prepare a run.
+
+        Args:
+            progress: the survey of the plan; kept up to date.
+            store: the runs directory.
+            backend: where stages run.
+        """
+        self.progress = progress
+        self.backend = backend
+        self._plan = progress.plan
+        self._store = store
+        self._jobs: dict[str, Submitted] = {}
+        self._tries: dict[str, faults.Tries] = defaultdict(faults.Tries)
+        self._looked: dict[str, float] = {}
+        self._changed: set[str] = set()
+        self._interrupts = 0
+        self._cost = remaining_cost(self._plan)
+        self._needed_by: dict[str, list[str]] = defaultdict(list)
+        self._missing: dict[str, int] = {}
+        self._ready: list[tuple[float, str]] = []
+        self._queue_all()
+
+    def interrupt(self) -> None:
+        """Stop: running stages save a checkpoint first. A second call kills them."""
+        self._interrupts += 1
+
+    def run(self, observe: Observe) -> Progress:
+        """Run until done, failed everywhere, or interrupted.
+
+        Args:
+            observe: called every tick with the keys of stages that changed or are running.
+        """
+        try:
+            while not self.progress.finished and not self._stopped():
+                self._collect()
+                if self._interrupts:
+                    self._stop()
+                else:
+                    self._submit_ready()
+                observe(self._changed | set(self._jobs))
+                self._changed.clear()
+                time.sleep(TICK_SECONDS)
+        except BaseException:
+            self._stop_within(GRACE_SECONDS)
+            raise
+        finally:
+            self.backend.close()
+        observe(self._plan.stages)
+        return self.progress
+
+    # Stopping
+
+    def _stopped(self) -> bool:
+        self.progress.interrupted = self._interrupts > 0 and not self._jobs
+        return self.progress.interrupted
+
+    def _stop(self) -> None:
+        """Ask all workers; again in every tick, because one that just starts may miss it."""
+        for submitted in self._jobs.values():
+            self.backend.interrupt(submitted.job)
+        if self._interrupts > 1:
+            self.backend.close()
+
+    def _stop_within(self, seconds: float) -> None:
+        self._interrupts = 1
+        deadline = time.monotonic() + seconds
+        while self._jobs and time.monotonic() < deadline:
+            self._stop()
+            self._collect()
+            time.sleep(TICK_SECONDS)
+
+    # Ends of jobs
+
+    def _collect(self) -> None:
+        for key in list(self._jobs):
+            ended = self.backend.poll(self._jobs[key].job)
+            if ended is not None:
+                self._collect_job(key, self._jobs.pop(key), ended.exit_code)
+        for key in list(self.progress.elsewhere):
+            self._collect_foreign(key)
+
+    def _collect_job(self, key: str, submitted: Submitted, exit_code: int | None) -> None:
+        folder = submitted.job.folder
+        state = folder.state()
+        failure = folder.failure()
+        if state == "COMPLETE":
+            self.progress.ran.add(key)
+            self._complete(key)
+        elif state == "RUNNING":
+            self._watch(key)
+        elif failure is not None and failure.attempt > submitted.attempts_before:
+            self._fail(key, failure)
+        else:
+            self._retry(key, folder, exit_code)
+
+    def _retry(self, key: str, folder: StageFolder, exit_code: int | None) -> None:
+        """Queue a stage again whose worker died or was stopped, unless it gets nowhere."""
+        tries = self._tries[key]
+        tries.record(folder.checkpoint_step())
+        if tries.exhausted and not self._interrupts:
+            failure = faults.from_exit(folder, exit_code)
+            folder.write_failure(failure)
+            self._fail(key, failure)
+        else:
+            self._set_waiting(key)
+
+    def _collect_foreign(self, key: str) -> None:
+        now = time.monotonic()
+        if now - self._looked.get(key, 0.0) < FOREIGN_SECONDS:
+            return
+        self._looked[key] = now
+        folder = self.progress.folders[key]
+        state = folder.state()
+        failure = folder.failure()
+        if state == "RUNNING":
+            return
+        self.progress.elsewhere.discard(key)
+        if state == "COMPLETE":
+            self.progress.done_elsewhere.add(key)
+            self._complete(key)
+        elif failure is not None and failure.kind != "killed":
+            self._fail(key, failure)
+        else:
+            self._set_waiting(key)
+
+    # States
+
+    def _complete(self, key: str) -> None:
+        self._set(key, "COMPLETE")
+        for child in self._needed_by[key]:
+            self._missing[child] -= 1
+            self._queue(child)
+
+    def _fail(self, key: str, failure: Failure) -> None:
+        self.progress.failures[key] = failure
+        self._set(key, "FAILED")
+        inputs = {other: stage.inputs for other, stage in self._plan.stages.items()}
+        for below in pass_failure_downstream(inputs, self.progress.states):
+            self._set(below, "UPSTREAM_FAILED")
+
+    def _watch(self, key: str) -> None:
+        self.progress.elsewhere.add(key)
+        self._set(key, "RUNNING")
+
+    def _set_waiting(self, key: str) -> None:
+        self._set(key, "WAITING")
+        self._queue(key)
+
+    def _set(self, key: str, state: State) -> None:
+        self.progress.set(key, state)
+        self._changed.add(key)
+
+    # Submission
+
+    def _queue_all(self) -> None:
+        for key, stage in self._plan.stages.items():
+            waits_for = [i for i in stage.inputs.values() if i not in self.progress.reused]
+            self._missing[key] = len(waits_for)
+            for parent in waits_for:
+                self._needed_by[parent].append(key)
+            self._queue(key)
+
+    def _queue(self, key: str) -> None:
+        if self._missing[key] == 0 and self.progress.states[key] == "WAITING":
+            heapq.heappush(self._ready, (-self._cost[key], key))
+
+    def _submit_ready(self) -> None:
+        while self._ready and self.backend.free_slots():
+            _, key = heapq.heappop(self._ready)
+            if self.progress.states[key] == "WAITING":
+                self._submit(self._plan.stages[key])
+
+    def _submit(self, stage: PlannedStage) -> None:
+        folder = self._store.create(self._spec(stage))
+        self.progress.folders[stage.key] = folder
+        state = folder.state()
+        if state == "COMPLETE":
+            self.progress.done_elsewhere.add(stage.key)
+            self._complete(stage.key)
+        elif state == "RUNNING":
+            self._watch(stage.key)
+        else:
+            before = max((attempt.number for attempt in folder.attempts()), default=0)
+            self._jobs[stage.key] = Submitted(self.backend.submit(folder), before)
+            self._set(stage.key, "RUNNING")
+
+    def _spec(self, stage: PlannedStage) -> Spec:
+        folders = self.progress.folders
+        return Spec(
+            stage=stage.stage,
+            version=STAGES[stage.stage].version,
+            key=stage.key,
+            readable=stage.readable,
+            config=stage.config.model_dump(mode="json"),
+            inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
+        )

@@ -1,0 +1,392 @@
+"""The stage folder: the only owner of file names and of what "done" means.
+
+`<runs>/stages/<stage>/<readable>-<key>/` holds
+    spec.json      what to run: stage, config, inputs
+    DONE           written last, by atomic rename: the stage is complete
+    FAILED.json    why the newest attempt failed; a new attempt removes it
+    lease.json     who runs it now, with a heartbeat and the progress
+    attempts/      one record per attempt
+    spool/         metrics and pictures, in the order they were made
+    checkpoints/   where an interrupted stage goes on
+    out/           what later stages read
+    logs/          what each attempt printed
+Nothing else decides whether a stage is complete. Absence of a process is never taken for death
+on another machine: only a lease without heartbeat for `LEASE_SECONDS` is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED"]
+
+LEASE_SECONDS = 60.0
+"""A lease on another host without heartbeat for so long may be taken over."""
+HEARTBEAT_SECONDS = 0.5
+FRESH_SECONDS = 10.0
+"""So young a heartbeat proves life even where the clock has been set since the process started."""
+
+
+class Record(BaseModel):
+    """Base of the JSON files of a stage folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spec(Record):
+    """What a worker needs to run a stage."""
+
+    stage: str
+    version: int
+    key: str
+    readable: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Stage name -> folder, relative to the root that holds all stage folders."""
+
+
+class Done(Record):
+    """A complete stage: its scores, how they were measured and the files that it leaves."""
+
+    metrics: dict[str, float]
+    protocol: dict[str, str]
+    artifacts: dict[str, int]
+    """Path below `out/` -> size in bytes."""
+    finished: float
+    """UNIX seconds."""
+    seconds: float
+    """Run time summed over all attempts but those that were killed."""
+    attempt: int
+
+
+class Failure(Record):
+    """Why an attempt failed."""
+
+    kind: str
+    """`exception`, `killed`, ...: see `orchestration.faults`."""
+    message: str
+    traceback: str | None
+    attempt: int
+    time: float
+
+
+class Attempt(Record):
+    """One run of a stage's worker; `ended` and `outcome` stay None when it was killed."""
+
+    number: int
+    host: str
+    pid: int
+    started: float
+    ended: float | None = None
+    outcome: Literal["complete", "failed", "interrupted"] | None = None
+    first_step: int = 0
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class Lease(Record):
+    """Who runs a stage, and how far it is."""
+
+    token: str
+    host: str
+    pid: int
+    pid_started: float
+    attempt: int
+    heartbeat: float
+    progress: dict[str, Any] = Field(default_factory=dict)
+    """`done`, `total`, `unit`, `started` and the values for the live display."""
+
+    def is_alive(self, now: float | None = None) -> bool:
+        """Whether the holder may still be running."""
+        if self.host == socket.gethostname():
+            return self._process_lives()
+        return (now or time.time()) - self.heartbeat < LEASE_SECONDS
+
+    def _process_lives(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            # Start times are computed from the wall clock, which may have been set meanwhile.
+            same = abs(process.create_time() - self.pid_started) < 1.0
+            return bool(same or abs(time.time() - self.heartbeat) < FRESH_SECONDS)
+        except psutil.NoSuchProcess:
+            return False
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage's folder; every path in it is named here and nowhere else."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`<readable>-<key>`."""
+        return self.path.name
+
+    @property
+    def done_file(self) -> Path:
+        """Exists when the stage is complete."""
+        return self.path / "DONE"
+
+    @property
+    def out(self) -> Path:
+        """What later stages read."""
+        return self.path / "out"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where an interrupted stage goes on."""
+        return self.path / "checkpoints"
+
+    @property
+    def spool(self) -> Path:
+        """Metrics and pictures."""
+        return self.path / "spool"
+
+    def log(self, attempt: int, rank: int = 0) -> Path:
+        """What one attempt printed; processes that rank 0 leads have files of their own."""
+        name = f"attempt-{attempt:03d}.log"
+        return self.path / "logs" / (f"rank-{rank:03d}-{name}" if rank else name)
+
+    def logs(self) -> list[Path]:
+        """Logs of all attempts, oldest first; of rank 0 where there are several processes."""
+        return sorted((self.path / "logs").glob("attempt-*.log"))
+
+    def checkpoint_step(self) -> int:
+        """Steps that need not be run again, by the name of the newest checkpoint."""
+        names = sorted(path.name for path in self.checkpoints.glob("step-*"))
+        return int(names[-1].removeprefix("step-")) if names else 0
+
+    def is_complete(self) -> bool:
+        """Whether the stage is complete."""
+        return self.done_file.exists()
+
+    def spec(self) -> Spec:
+        """What the stage runs."""
+        return Spec.model_validate_json((self.path / "spec.json").read_bytes())
+
+    def done(self) -> Done | None:
+        """The record of completion, None while there is none."""
+        text = _read(self.done_file)
+        return None if text is None else Done.model_validate_json(text)
+
+    def failure(self) -> Failure | None:
+        """Why the newest attempt failed; None if it did not."""
+        text = _read(self.path / "FAILED.json")
+        return None if text is None else Failure.model_validate_json(text)
+
+    def lease(self) -> Lease | None:
+        """The lease, alive or not; None where nobody holds one."""
+        text = _read(self.path / "lease.json")
+        return None if text is None else Lease.model_validate_json(text)
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, oldest first."""
+        files = sorted((self.path / "attempts").glob("*.json"))
+        return [Attempt.model_validate_json(file.read_bytes()) for file in files]
+
+    def state(self) -> State:
+        """What the folder says; `UPSTREAM_FAILED` is for the plan to know."""
+        if self.is_complete():
+            return "COMPLETE"
+        lease = self.lease()
+        if lease is not None and lease.is_alive():
+            return "RUNNING"
+        if self.is_complete():
+            # It completed between the two looks.
+            return "COMPLETE"
+        return "FAILED" if (self.path / "FAILED.json").exists() else "WAITING"
+
+    def write_attempt(self, attempt: Attempt) -> None:
+        """Create or replace an attempt's record."""
+        write_atomic(self.path / "attempts" / f"{attempt.number:03d}.json", _json(attempt))
+
+    def write_failure(self, failure: Failure) -> None:
+        """Record why the newest attempt failed."""
+        write_atomic(self.path / "FAILED.json", _json(failure))
+
+
+class LeaseLost(RuntimeError):
+    """Another worker took the stage over; this one must stop without writing."""
+
+
+class LeaseHolder:
+    """The right to run a stage, held by one worker at a time."""
+
+    def __init__(self, folder: StageFolder, lease: Lease) -> None:
+        self.folder = folder
+        self.lease = lease
+
+    def renew(self, progress: Mapping[str, Any]) -> None:
+        """Write the heartbeat.
+
+        Raises:
+            LeaseLost: another worker holds the lease.
+        """
+        update = {"heartbeat": time.time(), "progress": dict(progress)}
+        with _locked(self.folder.path):
+            self._check()
+            self.lease = self.lease.model_copy(update=update)
+            write_atomic(self.folder.path / "lease.json", _json(self.lease), durable=False)
+
+    def complete(self, done: Done) -> None:
+        """Mark the stage complete and give the lease back.
+
+        Raises:
+            LeaseLost: another worker holds the lease.
+        """
+        with _locked(self.folder.path):
+            self._check()
+            (self.folder.path / "FAILED.json").unlink(missing_ok=True)
+            write_atomic(self.folder.done_file, _json(done))
+            (self.folder.path / "lease.json").unlink()
+
+    def release(self) -> None:
+        """Give the lease back without completing."""
+        with _locked(self.folder.path):
+            self._check()
+            (self.folder.path / "lease.json").unlink()
+
+    def _check(self) -> None:
+        current = self.folder.lease()
+        if current is None or current.token != self.lease.token:
+            raise LeaseLost(f"{self.folder.path.name} is run by somebody else now: {current}")
+
+
+def acquire(folder: StageFolder) -> LeaseHolder | None:
+    """Take the lease of a stage; None when the stage is complete or somebody runs it."""
+    with _locked(folder.path):
+        held = folder.lease()
+        if folder.done_file.exists() or (held is not None and held.is_alive()):
+            return None
+        numbers = [attempt.number for attempt in folder.attempts()]
+        lease = Lease(
+            token=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pid_started=psutil.Process().create_time(),
+            attempt=max(numbers, default=0) + 1,
+            heartbeat=time.time(),
+        )
+        write_atomic(folder.path / "lease.json", _json(lease))
+        (folder.path / "FAILED.json").unlink(missing_ok=True)
+        return LeaseHolder(folder, lease)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A runs directory: all stage folders, and what the launcher knows of sweeps and tracking."""
+
+    root: Path
+
+    @property
+    def stages(self) -> Path:
+        """The root that holds all stage folders."""
+        return self.root / "stages"
+
+    @property
+    def sweeps(self) -> Path:
+        """Plans as they were launched."""
+        return self.root / "sweeps"
+
+    @property
+    def tracking(self) -> Path:
+        """What was sent to which tracking server."""
+        return self.root / "tracking"
+
+    def index(self, stage: str) -> dict[str, StageFolder]:
+        """Key -> folder of all stages of one name; one directory listing."""
+        folder = self.stages / stage
+        if not folder.is_dir():
+            return {}
+        names = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        return {name.rpartition("-")[2]: StageFolder(folder / name) for name in names}
+
+    def folders(self, stages: Iterable[tuple[str, str, str]]) -> dict[str, StageFolder]:
+        """Key -> folder of (stage, key, readable) triples: the existing one, or where it will be.
+
+        The readable part of an existing folder may differ: it is not part of the identity.
+        """
+        indexes: dict[str, dict[str, StageFolder]] = {}
+        found = {}
+        for stage, key, readable in stages:
+            if stage not in indexes:
+                indexes[stage] = self.index(stage)
+            existing = indexes[stage].get(key)
+            found[key] = existing or self._folder(stage, key, readable)
+        return found
+
+    def create(self, spec: Spec) -> StageFolder:
+        """The folder of a stage, made with its spec if no folder has its key yet."""
+        with locked(self.stages / spec.stage / ".lock"):
+            new = self._folder(spec.stage, spec.key, spec.readable)
+            folder = self.index(spec.stage).get(spec.key, new)
+            for name in ("attempts", "spool", "logs"):
+                (folder.path / name).mkdir(parents=True, exist_ok=True)
+            if not (folder.path / "spec.json").exists():
+                write_atomic(folder.path / "spec.json", _json(spec))
+            return folder
+
+    def _folder(self, stage: str, key: str, readable: str) -> StageFolder:
+        return StageFolder(self.stages / stage / f"{readable}-{key}")
+
+
+def write_atomic(path: Path, text: str, durable: bool = True) -> None:
+    """Replace a file so that readers see the old or the new content, never a part.
+
+    Args:
+        path: the file.
+        text: its new content.
+        durable: whether it must survive a power cut once this returns.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    with temporary.open("w") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; it falls with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _locked(folder: Path) -> Any:
+    return locked(folder / ".lock")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _json(record: Record) -> str:
+    return json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=True)

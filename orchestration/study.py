@@ -1,0 +1,192 @@
+"""What a launch does, in order: prefetch, run with a live display, report, draw the figure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from gigatok.assets import fetch, required_assets
+from orchestration.display import Display
+from orchestration.plan import Plan
+from orchestration.progress import Progress
+from orchestration.results import launch_json, result_table, trial_metrics
+from orchestration.runner import Runner
+from orchestration.tracking import Tracking
+
+EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 1, 2, 130
+SMALLEST_FREE_BYTES = 64 * 2**20
+FINISH_SECONDS, INTERRUPTED_FINISH_SECONDS = 60.0, 10.0
+"""How long the end of a launch waits for the tracking server."""
+
+
+def fail(error: Exception) -> None:
+    """Say what is wrong with the request, or with this machine, and exit with 2."""
+    print(error, file=sys.stderr)
+    if isinstance(error, OSError):
+        print("Complete stages are kept; launch again when this is mended.", file=sys.stderr)
+    raise typer.Exit(EXIT_WRONG) from None
+
+
+def check_writable(runs_dir: Path) -> None:
+    """Refuse a runs directory that cannot be written, before anything is planned around it.
+
+    Raises:
+        ValueError: cannot be created or written, or has no space.
+    """
+    advice = "name a folder that you can write to and that has space"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir) as probe:
+            probe.write(b" ")
+        free = shutil.disk_usage(runs_dir).free
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"--runs-dir {runs_dir}: {reason}; {advice}") from error
+    if free < SMALLEST_FREE_BYTES:
+        raise ValueError(
+            f"--runs-dir {runs_dir}: No space left on device: {free / 2**20:.0f} MiB free, "
+            f"{SMALLEST_FREE_BYTES / 2**20:.0f} MiB needed at least; {advice}"
+        )
+
+
+def prefetch(plan: Plan) -> None:
+    """Fetch data and networks before any worker starts.
+
+    Raises:
+        ValueError: something cannot be fetched; says how to supply it by hand.
+    """
+    trials = ((planned.trial.config, planned.stages) for planned in plan.trials)
+    needed = {name for config, stages in trials for name in required_assets(config, stages)}
+    for name in sorted(needed):
+        fetch(name)
+
+
+def run(runner: Runner, tracking: Tracking, console: Console) -> None:
+    """Run with a live display; Ctrl-C lets running stages save a checkpoint first."""
+    progress = runner.progress
+    runner.backend.warm_up()
+    console.print("preparing the tracking store …", style="dim")
+    with on_interrupt(runner, console):
+        if not tracking.prepare():
+            console.print(f"MLflow: {tracking.error}; everything is kept on disk", style="yellow")
+        display = Display(console, progress)
+
+        def observe(keys: Iterable[str]) -> None:
+            keys = list(keys)
+            tracking.notify(keys)
+            display.note = tracking.note()
+            display.update(keys)
+
+        try:
+            runner.run(observe)
+        finally:
+            display.close()
+            patience = INTERRUPTED_FINISH_SECONDS if progress.interrupted else FINISH_SECONDS
+            unsent = tracking.finish(patience)
+    if unsent:
+        console.print(str(unsent), style="yellow")
+
+
+class on_interrupt:
+    """While active, Ctrl-C, SIGTERM or a closed terminal stop the runner; twice kills workers."""
+
+    def __init__(self, runner: Runner, console: Console) -> None:
+        self._runner = runner
+        self._console = console
+        self._count = 0
+
+    def __enter__(self) -> None:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        self._runner.interrupt()
+        if self._count == 1:
+            text = "stopping: running stages save a checkpoint … (again: kill them)"
+            self._console.print(text, style="yellow")
+
+
+def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
+    """Print what ran, the result table, and where figure and runs are."""
+    if as_json:
+        print(json.dumps(launch_json(progress), allow_nan=False))
+        return
+    print_counts(progress, console)
+    metrics = trial_metrics(progress)
+    if any(metrics.values()):
+        console.print(result_table(metrics))
+    if progress.interrupted:
+        console.print("Interrupted. The same command continues:")
+        command = "python -m orchestration.launch " + shlex.join(sys.argv[1:])
+        console.print(f"  {command}", soft_wrap=True)
+    elif progress.count("COMPLETE"):
+        changed = bool(progress.ran or progress.done_elsewhere)
+        print_paths(progress.plan, uri, console, redraw=changed)
+
+
+def print_counts(progress: Progress, console: Console) -> None:
+    """How many stages ran, were reused and failed; and why they failed."""
+    parts = [f"{len(progress.ran)} stages run", f"{len(progress.reused)} reused"]
+    if progress.done_elsewhere:
+        parts.append(f"{len(progress.done_elsewhere)} completed by another launch")
+    parts.append(f"{progress.count('FAILED')} failed")
+    if progress.count("UPSTREAM_FAILED"):
+        parts.append(f"{progress.count('UPSTREAM_FAILED')} behind them")
+    console.print(", ".join(parts))
+    for key, failure in progress.failures.items():
+        folder = progress.folders[key]
+        stage = progress.plan.stages[key]
+        console.print(f"{stage.stage} {folder.name}", style="red")
+        console.print(f"  {failure.message}")
+        for log in folder.logs()[-1:]:
+            console.print(f"  log: {log}", soft_wrap=True)
+
+
+def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None:
+    """Draw the figure where it is missing or of another plan, and say where everything is."""
+    figure = Path("figures") / f"{plan.sweep.name}-{plan.sweep.scale}.png"
+    current = not redraw and drawn_plan(figure) == plan.key
+    if current or draw(plan, uri, figure):
+        console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
+    console.print(f"runs      {uri}", soft_wrap=True)
+    console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+
+
+def draw(plan: Plan, uri: str, figure: Path) -> bool:
+    """Have `analysis` draw the figure; whether it did. It says itself why not."""
+    command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
+    options = ["--tracking-uri", uri, "--plan", plan.key, "--out", str(figure.parent)]
+    drawing = subprocess.run([*command, *options], check=False, stdout=subprocess.DEVNULL)
+    return drawing.returncode == 0
+
+
+def drawn_plan(figure: Path) -> str | None:
+    """Key of the plan that a figure on disk shows; None without figure."""
+    try:
+        plans = json.loads(figure.with_suffix(".json").read_text()).get("plans", [])
+    except FileNotFoundError:
+        return None
+    return plans[0] if len(plans) == 1 and figure.exists() else None
+
+
+def exit_code(progress: Progress) -> int:
+    """The launch as a number."""
+    if progress.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if progress.count("FAILED") else 0

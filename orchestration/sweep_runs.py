@@ -1,0 +1,262 @@
+"""A sweep and its trials as MLflow runs: one row per trial, linked to its stages by tags."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from gigatok import names
+from gigatok.config import Config, TransformerSize, TrialConfig
+from orchestration import provenance
+from orchestration.identity import canonical
+from orchestration.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
+from orchestration.mlflow_server import NOTE_TAG, PARENT_TAG, Server
+from orchestration.plan import Plan, PlannedTrial
+from orchestration.stage_runs import SentStage, StageRuns, git_tags
+from orchestration.state import State
+
+
+def trial_params(config: TrialConfig) -> dict[str, str]:
+    """A trial's identity as flat params: text as it is, everything else as JSON.
+
+    A size that has a letter gives it under its own key, `tokenizer.encoder`, above its parts.
+    """
+    return {**dict(_flatten(config, "")), names.PARAM_TOKENIZER: config.tokenizer.name}
+
+
+def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
+    for name, plain in canonical(config).items():
+        key, value = prefix + name, getattr(config, name)
+        if isinstance(value, TransformerSize) and value.name:
+            yield key, value.name
+        if isinstance(value, Config):
+            yield from _flatten(value, key + ".")
+        else:
+            yield key, plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def joint_state(states: list[State]) -> State:
+    """The state of a trial, from those of its stages."""
+    if all(state == "COMPLETE" for state in states):
+        return "COMPLETE"
+    joint: State
+    for joint in ("RUNNING", "FAILED"):
+        if joint in states:
+            return joint
+    return "WAITING"
+
+
+class SweepRuns:
+    """Keeps the runs of one plan up to date with its stages."""
+
+    def __init__(
+        self, plan: Plan, ledgers: Ledgers, stages: StageRuns, command: str | None
+    ) -> None:
+        self._plan = plan
+        self._ledgers = ledgers
+        self._stages = stages
+        self._command = command
+        self._launched = time.time()
+        self._sweep_run = ""
+        self._copied: set[tuple[str, str, str]] = set()
+        """Trial run, stage run and stage state whose pictures were copied."""
+
+    def birth_tags(self) -> dict[str, str]:
+        """Tags that trials and stages get when their run is made."""
+        return {PARENT_TAG: self._sweep_run, **self._sweep_tags()}
+
+    def open(self, server: Server) -> None:
+        """Find or create the runs of the sweep and its trials.
+
+        Raises:
+            Busy: another launcher of the same plan is doing this.
+        """
+        with self._held(self._plan.key) as ledger:
+            ledger.owner = Owner.me()
+            ledger.complete = False
+            ledger.sweep = server.current(ledger.sweep)
+            for ident, _ in self._trials():
+                ledger.trials[ident] = server.current(ledger.trials.get(ident, Entry()))
+            # On disk before the first run is made: a run is found again by its entry's token.
+            self._ledgers.save_plan(self._plan.key, ledger)
+            is_new = ledger.sweep.run_id is None
+            self._open_sweep(server, ledger)
+            for ident, trial in self._trials():
+                entry = ledger.trials[ident]
+                if is_new and entry.run_id is not None:
+                    # The sweep's run was deleted in the UI; its trials hang below the new one.
+                    server.log(entry.run_id, tags=self.birth_tags())
+                ledger.trials[ident] = self._open_trial(server, entry, trial)
+
+    def _open_sweep(self, server: Server, ledger: PlanEntry) -> None:
+        sweep = self._plan.sweep
+        tags = {
+            names.TAG_KIND: names.KIND_SWEEP,
+            names.TAG_QUESTION: sweep.question,
+            names.TAG_AXES: json.dumps(list(sweep.varied)),
+            NOTE_TAG: f"{sweep.question}\n\n{sweep.paper}".strip(),
+            **self._sweep_tags(),
+        }
+        name = f"{sweep.name} {sweep.scale}"
+        ledger.sweep = server.create(ledger.sweep, name, tags, self._launched)
+        self._sweep_run = str(ledger.sweep.run_id)
+        server.log(self._sweep_run, tags=self._launch_tags())
+        if sweep.path.is_file():
+            server.upload(self._sweep_run, "sweep.yaml", sweep.path.read_bytes())
+
+    def _open_trial(self, server: Server, entry: Entry, planned: PlannedTrial) -> Entry:
+        tags = {
+            names.TAG_KIND: names.KIND_TRIAL,
+            names.TAG_TRIAL: planned.trial.name,
+            names.TAG_TRIAL_KEY: planned.key,
+            **{names.PREFIX_STAGE_KEY + stage: key for stage, key in planned.stages.items()},
+            **self.birth_tags(),
+        }
+        entry = server.create(entry, planned.trial.name, tags, self._launched)
+        if entry.sent is not None:
+            return entry
+        server.log_params(str(entry.run_id), trial_params(planned.trial.config))
+        return entry.model_copy(update={"sent": "params"})
+
+    def _launch_tags(self) -> dict[str, str]:
+        command = {} if self._command is None else {names.TAG_LAUNCH_COMMAND: self._command}
+        return {
+            names.TAG_LAUNCHED: repr(self._launched),
+            names.TAG_HOST: Owner.me().host,
+            **git_tags(provenance.git_state()),
+            **command,
+        }
+
+    def _sweep_tags(self) -> dict[str, str]:
+        sweep = self._plan.sweep
+        tags = {names.TAG_SWEEP: sweep.name, names.TAG_SCALE: sweep.scale}
+        return {**tags, names.TAG_PLAN: self._plan.key}
+
+    def _trials(self) -> Iterator[tuple[str, PlannedTrial]]:
+        """Each trial under a name that is stable between launches, unique where keys are equal."""
+        count: dict[str, int] = {}
+        for trial in self._plan.trials:
+            number = count[trial.key] = count.get(trial.key, 0) + 1
+            yield trial.key if number == 1 else f"{trial.key}-{number}", trial
+
+    def update(self, server: Server, *, leaving: bool, queued: bool = False) -> None:
+        """Bring the runs up to date with what was sent of their stages.
+
+        Args:
+            server: where to.
+            leaving: the launcher goes away; what no process runs is not left open.
+            queued: jobs wait in a cluster's queue: what they will start is scheduled, not killed.
+
+        Raises:
+            Busy: another launcher of the same plan is doing this.
+        """
+        idle = ("SCHEDULED" if queued else "KILLED") if leaving else None
+        with self._held(self._plan.key) as ledger:
+            states = [
+                self._update_trial(server, ledger.trials[ident], trial, idle)
+                for ident, trial in self._trials()
+            ]
+            state = joint_state(states)
+            if state == "FAILED" and "WAITING" in states:
+                state = "WAITING"
+            if state != "COMPLETE" and not leaving:
+                state = "RUNNING"
+            self._update_sweep(server, ledger.sweep, state, _status(state, idle or "RUNNING"))
+            ledger.complete = state == "COMPLETE"
+            if leaving and ledger.owner == Owner.me():
+                ledger.owner = None
+
+    def _update_sweep(self, server: Server, entry: Entry, state: State, status: str) -> None:
+        if entry.sent != state or entry.status != status:
+            server.log(str(entry.run_id), tags={names.TAG_STATE: state})
+            server.end(entry, status, time.time())
+            entry.sent, entry.status = state, status
+
+    def _update_trial(
+        self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None
+    ) -> State:
+        known = self._stages.sent
+        sent = {stage: known[key] for stage, key in trial.stages.items() if key in known}
+        waiting: list[State] = ["WAITING"] * (len(trial.stages) - len(sent))
+        state = joint_state([part.view.state for part in sent.values()] + waiting)
+        status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
+        parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
+        signature = f"{state} {parts}"
+        if entry.sent != signature:
+            self._send_trial(server, str(entry.run_id), trial, sent, state)
+        if entry.sent != signature or entry.status != status:
+            ended = max((part.view.ended() for part in sent.values()), default=0.0)
+            server.end(entry, status, max(ended, self._launched))
+        entry.sent, entry.status = signature, status
+        return state
+
+    def _send_trial(
+        self,
+        server: Server,
+        run_id: str,
+        trial: PlannedTrial,
+        sent: Mapping[str, SentStage],
+        state: State,
+    ) -> None:
+        views = [part.view for part in sent.values()]
+        tags = {names.PREFIX_STAGE_RUN + stage: part.run_id for stage, part in sent.items()}
+        for view in views:
+            tags |= view.protocol_tags()
+        shas = {view.attempts[-1].provenance.get("git_sha") for view in views}
+        known = sorted(str(sha) for sha in shas if sha is not None)
+        if known:
+            tags[names.TAG_GIT_SHA] = ",".join(known)
+        scores = [point for view in views for point in view.scores()]
+        server.log(run_id, scores, {names.TAG_STATE: state, **tags})
+        for stage, part in sent.items():
+            if part.view.state == "COMPLETE":
+                self._copy_pictures(server, run_id, stage, trial.stages[stage], part)
+
+    def _copy_pictures(
+        self, server: Server, run_id: str, stage: str, key: str, part: SentStage
+    ) -> None:
+        """The newest pictures of a complete stage onto its trial.
+
+        They are uploaded again: the MLflow UI shows the pictures of a run and knows no link to
+        those of another. Only the last of each name, so that a trial costs a few files.
+        """
+        copy = (run_id, part.run_id, part.view.signature)
+        if copy in self._copied:
+            return
+        for picture in self._stages.newest_pictures(key):
+            path = f"pictures/{stage}/{picture.name}.png"
+            server.upload(run_id, path, picture.file.read_bytes())
+        self._copied.add(copy)
+
+    def close_abandoned(self, server: Server) -> None:
+        """End the runs of other plans whose launcher was killed on this host."""
+        for key in self._ledgers.plan_keys():
+            plan = self._ledgers.plan(key)
+            if key == self._plan.key or not (plan and plan.owner and plan.owner.is_dead()):
+                continue
+            with self._held(key) as ledger:
+                for entry in ledger.entries():
+                    if entry.status in OPEN_STATUSES:
+                        server.close(entry, "KILLED", time.time())
+                        entry.status = "KILLED"
+                ledger.owner = None
+
+    @contextmanager
+    def _held(self, key: str) -> Iterator[PlanEntry]:
+        """The ledger of a plan; saved when something in it has changed, also after an error."""
+        with self._ledgers.hold(key):
+            ledger = self._ledgers.plan(key) or PlanEntry()
+            before = ledger.model_dump_json()
+            try:
+                yield ledger
+            finally:
+                if ledger.model_dump_json() != before:
+                    self._ledgers.save_plan(key, ledger)
+
+
+def _status(state: State, idle: str) -> str:
+    """The MLflow status of a trial or sweep; `idle` is that of one of which nothing runs."""
+    statuses = {"COMPLETE": "FINISHED", "RUNNING": "RUNNING", "FAILED": "FAILED"}
+    return statuses.get(state, idle)

@@ -1,0 +1,308 @@
+"""The process on the node: `python -m orchestration.worker STAGE_DIR` runs one stage.
+
+The same for every backend. It takes the stage's lease, beats its heart, spools what the stage
+reports, and leaves DONE, FAILED.json or a checkpoint. Its exit code only repeats that.
+
+Started several times with torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
+MASTER_PORT), the processes run the stage together: rank 0 does all of the above, the others only
+compute. Where a stage is not parallel, they leave at once and rank 0 runs it alone.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
+from gigatok.tracker import NullTracker, Tracker
+from orchestration import faults, provenance
+from orchestration.spool import SpoolWriter
+from orchestration.state import (
+    HEARTBEAT_SECONDS,
+    Attempt,
+    Done,
+    LeaseHolder,
+    LeaseLost,
+    StageFolder,
+    acquire,
+)
+
+EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = 1, 75, 130
+SYSTEM_METRICS_SECONDS = 10.0
+THREADS_VARIABLE = "GIGATOK_THREADS"
+
+
+def main(stage_dir: str) -> int:
+    """Run the stage of a folder once; returns the exit code."""
+    launcher_lives = _watch_launcher()
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    folder = StageFolder(Path(stage_dir).resolve())
+    ranks = Ranks.from_environment()
+    if ranks.world > 1 and not STAGES[folder.spec().stage].parallel:
+        if ranks.rank > 0:
+            return 0
+        ranks = Ranks()
+    with _together(ranks) as announce:
+        if ranks.rank > 0:
+            return _follow(folder, ranks, announce(0), stop)
+        return _lead(folder, ranks, announce, stop, launcher_lives)
+
+
+@contextmanager
+def _together(ranks: Ranks) -> Iterator[Callable[[int], int]]:
+    """Join the other processes; yields what tells them rank 0's number and waits for them."""
+    if ranks.world == 1:
+        yield lambda number: number
+        return
+    from gigatok import distributed
+
+    with distributed.process_group(ranks):
+        yield distributed.from_main
+
+
+def _lead(
+    folder: StageFolder,
+    ranks: Ranks,
+    announce: Callable[[int], int],
+    stop: threading.Event,
+    launcher_lives: Callable[[], bool],
+) -> int:
+    """Run the stage as the one that holds the lease; tells the others the attempt, or 0."""
+    holder = acquire(folder)
+    if holder is None:
+        announce(0)
+        return _nothing_to_do(folder)
+    number = holder.lease.attempt
+    _redirect_output(folder.log(number))
+    shutil.rmtree(folder.out, ignore_errors=True)  # leftovers of a killed attempt
+    folder.out.mkdir()
+    attempt = Attempt(
+        number=number,
+        host=holder.lease.host,
+        pid=holder.lease.pid,
+        started=time.time(),
+        first_step=folder.checkpoint_step(),
+        provenance=provenance.collect(),
+    )
+    folder.write_attempt(attempt)
+    heart = Heart(holder, attempt, stop, launcher_lives)
+    announce(number)
+    return _run_attempt(folder, ranks, holder, attempt, heart, stop)
+
+
+def _follow(folder: StageFolder, ranks: Ranks, attempt: int, stop: threading.Event) -> int:
+    """Compute along with rank 0, which runs this attempt; an error ends this process."""
+    if attempt == 0:
+        return _nothing_to_do(folder)
+    _redirect_output(folder.log(attempt, ranks.rank))
+    try:
+        _run_stage(folder, ranks, NullTracker(), stop)
+    except Interrupted as interruption:
+        print(interruption, flush=True)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _nothing_to_do(folder: StageFolder) -> int:
+    return 0 if folder.done_file.exists() else EXIT_BUSY
+
+
+def _run_attempt(
+    folder: StageFolder,
+    ranks: Ranks,
+    holder: LeaseHolder,
+    attempt: Attempt,
+    heart: Heart,
+    stop: threading.Event,
+) -> int:
+    spool = SpoolWriter(folder, attempt.number, heart.report)
+    heart.start(spool)
+    try:
+        scores = _run_stage(folder, ranks, spool, stop)
+    except Interrupted as interruption:
+        print(interruption, flush=True)
+        return _end(folder, holder, heart, spool, attempt, "interrupted")
+    except BaseException as error:
+        # Recorded here for the launcher, and printed into the log by its traceback.
+        failure = faults.from_exception(error, attempt.number)
+        print(failure.traceback, file=sys.stderr, flush=True)
+        folder.write_failure(failure)
+        return _end(folder, holder, heart, spool, attempt, "failed")
+    return _end(folder, holder, heart, spool, attempt, "complete", scores)
+
+
+def _run_stage(
+    folder: StageFolder, ranks: Ranks, tracker: Tracker, stop: threading.Event
+) -> Scores:
+    import torch
+
+    spec = folder.spec()
+    stage = STAGES[spec.stage]
+    config = stage.config.model_validate(spec.config)
+    module = importlib.import_module(f"gigatok.stages.{spec.stage}")
+    torch.set_num_threads(int(os.environ.get(THREADS_VARIABLE, "1")))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        # CPU kernels are deterministic anyway, and the call imports the compiler: a second.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    runtime = Runtime(
+        checkpoint_dir=folder.checkpoints,
+        device=device,
+        ranks=ranks,
+        should_stop=stop.is_set,
+    )
+    stages_root = folder.path.parent.parent
+    inputs = {name: stages_root / path / "out" for name, path in spec.inputs.items()}
+    scores: Scores = module.run(config, inputs, folder.out, tracker, runtime)
+    return scores
+
+
+def _end(
+    folder: StageFolder,
+    holder: LeaseHolder,
+    heart: Heart,
+    spool: SpoolWriter,
+    attempt: Attempt,
+    outcome: Any,
+    scores: Scores | None = None,
+) -> int:
+    """Stop the heart, make the spool durable, say how it ended, give the lease back."""
+    heart.stop()
+    spool.close()
+    attempt = attempt.model_copy(update={"ended": time.time(), "outcome": outcome})
+    folder.write_attempt(attempt)
+    if scores is None:
+        holder.release()
+        return EXIT_INTERRUPTED if outcome == "interrupted" else EXIT_FAILED
+    holder.complete(_done(folder, attempt, scores))
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return 0
+
+
+def _done(folder: StageFolder, attempt: Attempt, scores: Scores) -> Done:
+    files = sorted(path for path in folder.out.rglob("*") if path.is_file())
+    for path in files:
+        # What DONE lists must outlive a power cut, or it would be believed and be missing.
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    ends = [(a.started, a.ended) for a in folder.attempts()]
+    return Done(
+        metrics=dict(scores.metrics),
+        protocol=dict(scores.protocol),
+        artifacts={str(path.relative_to(folder.out)): path.stat().st_size for path in files},
+        finished=time.time(),
+        seconds=sum(end - start for start, end in ends if end is not None),
+        attempt=attempt.number,
+    )
+
+
+class Heart:
+    """Keeps the lease alive from a thread of its own, and dies with it."""
+
+    def __init__(
+        self,
+        holder: LeaseHolder,
+        attempt: Attempt,
+        stop: threading.Event,
+        launcher_lives: Callable[[], bool],
+    ) -> None:
+        self._holder = holder
+        self._attempt = attempt
+        self._stop_stage = stop
+        self._ended = threading.Event()
+        self._launcher_lives = launcher_lives
+        self._progress: Mapping[str, Any] = {}
+        self._phase: tuple[str, int] | None = None
+        self._origin: dict[str, float] = {}
+        self._sampled = time.monotonic()
+        self._thread: threading.Thread | None = None
+
+    def report(self, progress: Mapping[str, Any]) -> None:
+        """Take over the stage's progress; written with the next beat."""
+        phase = (progress["unit"], progress["total"])
+        if phase != self._phase:
+            # Where this phase of this attempt began, so that the time left can be told.
+            self._phase = phase
+            self._origin = {"first_done": progress["done"], "first_time": time.time()}
+        self._progress = {**self._origin, **progress}
+
+    def start(self, spool: SpoolWriter) -> None:
+        """Begin to beat."""
+        self._thread = threading.Thread(target=self._beat, args=(spool,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._ended.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def _beat(self, spool: SpoolWriter) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            if not self._launcher_lives():
+                # Nothing goes on behind the user's back.
+                self._stop_stage.set()
+            try:
+                self._sample(spool)
+                self._holder.renew(self._progress)
+            except LeaseLost as lost:
+                print(lost, file=sys.stderr, flush=True)
+                os._exit(EXIT_BUSY)
+            except Exception as error:
+                # Such as a file system that is full for a moment: the next beat may succeed.
+                print(f"heartbeat: {error!r}", file=sys.stderr, flush=True)
+
+    def _sample(self, spool: SpoolWriter) -> None:
+        now = time.monotonic()
+        if now - self._sampled >= SYSTEM_METRICS_SECONDS:
+            self._sampled = now
+            spool.metrics(provenance.system_metrics(), self._seconds())
+
+    def _seconds(self) -> int:
+        """Seconds since the stage was first started: the step of system metrics."""
+        first = self._holder.folder.attempts()[0].started
+        return int(time.time() - first)
+
+
+def _redirect_output(log: Path) -> None:
+    """Send everything that this process prints, C libraries included, to the attempt's log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable(file=2)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def _watch_launcher() -> Callable[[], bool]:
+    """Tells whether the launcher still lives; for a forked worker, through a pipe to it."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        return launcher.is_alive
+    parent = os.getppid()
+    return lambda: os.getppid() == parent
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m orchestration.worker STAGE_DIR")
+    sys.exit(main(sys.argv[1]))

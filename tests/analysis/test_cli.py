@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis.__main__ import app
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_table_prints_markdown_and_findings(uri: str) -> None:
+    code, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri)
+    assert code == 0
+    assert "| S-B | 0 | 1 | 0.95 M | — | 18.65 |" in out
+    assert "* AR val loss, S-L → S-L +reg:" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("csv", "tokenizer,tokenizer.semantic_weight,trials,params_total,"),
+        ("latex", r"\begin{tabular}{lrr"),
+        ("rich", "17.91 ± 0.01"),
+    ],
+)
+def test_table_formats(
+    uri: str, form: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri, "--format", form)
+    assert code == 0
+    assert expected in out
+
+
+@pytest.mark.parametrize("columns", ["200", "100", "60"])
+def test_a_narrow_terminal_never_cuts_a_number(
+    uri: str, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri, "--format", "rich")
+    assert "…" not in out
+    assert "3349.5" in out
+    assert max(map(len, out.splitlines())) <= int(columns)
+
+
+def test_a_sweep_may_be_named_by_its_file(uri: str) -> None:
+    code, out, _ = run("table", "sweeps/tokenizer_scaling.yaml", "--tracking-uri", uri)
+    assert code == 0
+    assert "| S-L | 0 of 1 | 1.74 M |" in out
+
+
+def test_figures_lists_what_it_wrote(uri: str, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "figures"
+    arguments = ["figures", "entropy_loss", "--tracking-uri", uri, "--out", str(out)]
+    code, text, _ = run(*arguments, "--format", "png")
+    assert code == 0
+    names = [f"entropy_loss-micro.{suffix}" for suffix in ("png", "csv", "json")]
+    assert text.splitlines() == [str(out / name) for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table", "decoder_scalin"], "did you mean 'decoder_scaling'?"),
+        (["figures", "semantic_layer"], "1 FAILED, 1 WAITING (train_tokenizer: no disk)"),
+        (["figures", "generator_scaling"], "nothing to draw for 'generator_scaling'"),
+        (["table", "decoder_scaling", "--scale", "paper"], "it was at micro, smoke"),
+    ],
+)
+def test_wrong_requests_exit_with_2_and_say_why(
+    uri: str, arguments: list[str], message: str
+) -> None:
+    code, out, err = run(*arguments, "--tracking-uri", uri)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_no_database(tmp_path: Path) -> None:
+    code, _, err = run("table", "x", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert code == 2
+    assert str(tmp_path / "mlflow.db") in err
+    assert "python -m orchestration.launch" in err
+
+
+def test_help_and_the_package_import_nothing_heavy() -> None:
+    heavy = "{'matplotlib', 'mlflow', 'polars', 'pandas', 'torch'} & set(sys.modules)"
+    code = f"import sys, analysis, analysis.__main__; print(sorted({heavy}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr
+
+
+def test_the_table_needs_neither_mlflow_nor_matplotlib(uri: str) -> None:
+    code = (
+        "import sys; from analysis import load_runs, result_table;"
+        f"result_table(load_runs('decoder_scaling', {uri!r}));"
+        "print(sorted({'matplotlib', 'mlflow', 'pandas', 'torch'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr

@@ -1,0 +1,194 @@
+"""ImageNet's three containers on a tiny release: same images, same order, clear refusals."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gigatok import imagenet
+from gigatok.crops import center_crop, random_crop
+from gigatok.data import load_split, training_batch
+from gigatok.data_fingerprints import data_fingerprint
+from gigatok.image_sets import decode
+from gigatok.imagenet import load_imagenet
+from tests.gigatok.tiny_imagenet import (
+    TINY,
+    WRITERS,
+    Sample,
+    add,
+    encoded,
+    split_of,
+    train_samples,
+    val_samples,
+    write_folders,
+    write_tars,
+)
+
+PUBLISHED = imagenet.ILSVRC2012
+
+
+@pytest.fixture(autouse=True)
+def _tiny_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagenet, "ILSVRC2012", TINY)
+    monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def source(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    root = tmp_path / request.param
+    WRITERS[request.param](root, "train", train_samples())
+    WRITERS[request.param](root, "val", val_samples())
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(root))
+    return root
+
+
+def test_the_fingerprint_names_the_counts_that_are_checked() -> None:
+    train, val = PUBLISHED.parts["train"], PUBLISHED.parts["val"]
+    expected = f"{train.images} train, {val.images} val, {PUBLISHED.classes} classes"
+    assert data_fingerprint("imagenet") == f"ILSVRC2012: {expected}"
+    assert train.fewest * 1000 < train.images < train.most * 1000
+    assert val.fewest * 1000 == val.images == val.most * 1000
+
+
+def test_every_container_gives_the_same_images_in_the_same_order(source: Path) -> None:
+    by_name = sorted(train_samples(), key=lambda sample: (sample[2], sample[0]))
+    order = np.random.default_rng(0).permutation(16)
+    train = load_split(split_of("train", 16))
+    assert train.num_classes == 4
+    assert train.labels.tolist() == [by_name[i][2] for i in order]
+    expected = np.stack([center_crop(decode(by_name[i][1]), 16) for i in order])
+    np.testing.assert_array_equal(train.centred(np.arange(16)), expected)
+
+
+def test_the_validation_split_is_found_and_prefixes_are_prefixes(source: Path) -> None:
+    all_val, two = load_split(split_of("val", 4)), load_split(split_of("val", 2))
+    assert sorted(all_val.labels.tolist()) == [0, 1, 2, 3]
+    assert len(two) == 2
+    np.testing.assert_array_equal(two.centred(np.arange(2)), all_val.centred(np.arange(2)))
+
+
+def test_random_crops_are_of_the_original_and_in_the_order_asked_for(source: Path) -> None:
+    train = load_split(split_of("train", 16))
+    indices = np.array([7, 0, 7, 15, 3])
+    draws = np.random.default_rng(0).random((5, 3))
+    originals = [train.cropped(np.array([i]), lambda image, _: image)[0] for i in indices]
+    crops = train.cropped(indices, lambda image, i: random_crop(image, 16, draws[i]))
+    for i, original in enumerate(originals):
+        np.testing.assert_array_equal(crops[i], random_crop(original, 16, draws[i]))
+
+
+def test_batches_do_not_depend_on_the_number_of_threads(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    for threads in (1, 7):
+        monkeypatch.setattr("gigatok.image_sets.DECODERS", threads)
+        train = load_split(split_of("train", 16))
+        batches.append(training_batch(train, 16, "crop_flip", 3, 2, 10, slice(0, 10))[0])
+    np.testing.assert_array_equal(*batches)
+
+
+def test_the_index_is_read_once_and_again_when_the_source_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "source"
+    write_tars(root, "train", train_samples())
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(root))
+    load_imagenet(split_of("train", 16))
+    (cached,) = (tmp_path / "cache" / "imagenet").glob("*.npz")
+    written = cached.stat().st_mtime_ns
+    load_imagenet(split_of("train", 5))
+    assert cached.stat().st_mtime_ns == written
+    write_tars(root, "train", train_samples()[:-1])
+    with pytest.raises(ValueError, match="15 images, expected 16"):
+        load_imagenet(split_of("train", 5))
+
+
+def test_without_the_variable_the_message_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GIGATOK_IMAGENET", raising=False)
+    with pytest.raises(ValueError, match=r"needs GIGATOK_IMAGENET: .*class folders \(train/n#"):
+        load_split(split_of("train", 1))
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="nowhere, which is not a folder"):
+        load_split(split_of("train", 1))
+
+
+def test_a_folder_of_something_else_is_described(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("")
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    with pytest.raises(ValueError, match=r"found notes.txt, train/; allowed: class folders"):
+        load_split(split_of("train", 1))
+
+
+def test_two_containers_in_one_folder_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_folders(tmp_path, "train", train_samples())
+    write_tars(tmp_path, "train", train_samples())
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    with pytest.raises(ValueError, match=r"class folders \(n00000001.* and WebDataset shards"):
+        load_split(split_of("train", 1))
+
+
+def relabelled(samples: list[Sample], labels: dict[int, int]) -> list[Sample]:
+    return [(name, content, labels.get(label, label)) for name, content, label in samples]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (train_samples()[1:], "15 images, expected 16; 2 images of class 0, expected 3 to 5"),
+        (relabelled(train_samples(), {1: 2, 2: 1}), "not numbered in the order of their synsets"),
+        (relabelled(train_samples(), {3: 4}), "class 4, expected 0 to 3"),
+        (
+            [(name.replace("n00000001", "n00000000"), *rest) for name, *rest in train_samples()],
+            "synsets from n00000000 to n00000004, expected n00000001 to n00000004",
+        ),
+    ],
+)
+def test_what_is_not_the_release_is_refused(
+    samples: list[Sample], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tars(tmp_path / "source", "train", samples)
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path / "source"))
+    with pytest.raises(ValueError, match=message):
+        load_split(split_of("train", 1))
+
+
+def test_asking_for_more_images_than_the_release_has(source: Path) -> None:
+    with pytest.raises(ValueError, match="17 images asked of the train split of imagenet"):
+        load_split(split_of("train", 17))
+
+
+def test_shards_that_cannot_be_read_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    write_tars(tmp_path, "train", train_samples(), "w:gz")
+    with pytest.raises(ValueError, match=r"train-0000.tar is not an uncompressed tar"):
+        load_split(split_of("train", 1))
+    with tarfile.open(tmp_path / "train-0000.tar", "w") as shard:
+        add(shard, "lonely.jpg", encoded(0))
+    with pytest.raises(ValueError, match=r"1 images without .cls, such as lonely"):
+        load_split(split_of("train", 1))
+
+
+def test_parquet_with_other_columns_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    pq.write_table(pa.table({"picture": [b"x"], "label": [1]}), tmp_path / "train-0.parquet")
+    with pytest.raises(ValueError, match=r"has columns label, picture; .* needs image.bytes"):
+        load_split(split_of("train", 1))

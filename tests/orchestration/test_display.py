@@ -1,0 +1,141 @@
+"""What the user sees: rows that fit, times that can be trusted, text that is never markup."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gigatok.names import METRICS
+from orchestration.display import (
+    Display,
+    plain_line,
+    progress_details,
+    seconds_left,
+    states_table,
+)
+from orchestration.plan import make_plan
+from orchestration.preview import other_code_line, print_plan
+from orchestration.progress import Progress, survey
+from orchestration.results import format_metric, launch_json, result_table
+from orchestration.state import Attempt, Done, Failure, Spec, State, Store, acquire
+from orchestration.sweep import expand, load_sweep
+
+
+def surveyed(tmp_path: Path) -> Progress:
+    sweep = load_sweep("tokenizer_scaling", "smoke")
+    return survey(make_plan(sweep, expand(sweep)), Store(tmp_path))
+
+
+def printed(thing: object, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False)
+    console.print(thing)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_time_left_goes_by_the_speed_of_this_attempt() -> None:
+    running = {"done": 950, "total": 1000, "unit": "step", "first_done": 900, "first_time": 100.0}
+    assert seconds_left(running, now=110.0) == pytest.approx(10.0)
+    assert seconds_left({**running, "done": 900}, now=110.0) is None
+    assert seconds_left({}) is None
+
+
+def test_details_in_words() -> None:
+    running = {"done": 5, "total": 10, "unit": "step", "first_done": 5, "first_time": 0.0}
+    assert progress_details({**running, "loss": 0.25, "images_per_second": 99.6}) == [
+        "step 5/10",
+        "loss 0.250",
+        "100 images/s",
+    ]
+    assert progress_details({}) == []
+
+
+def test_failure_texts_are_printed_as_they_are(tmp_path: Path) -> None:
+    progress = surveyed(tmp_path)
+    key = next(iter(progress.states))
+    message = "RuntimeError: cannot mmap [/data/cifar] on [cpu]"
+    progress.failures[key] = Failure(
+        kind="exception", message=message, traceback=None, attempt=1, time=0.0
+    )
+    progress.set(key, "FAILED")
+    output = io.StringIO()
+    display = Display(Console(file=output, width=200, markup=False), progress)
+    display.update([key])
+    assert message in output.getvalue()
+    assert message in plain_line(progress, key)
+
+
+def test_the_most_urgent_trials_are_shown_where_not_all_fit() -> None:
+    trials = {f"t{i}": {"train_tokenizer": f"k{i}"} for i in range(50)}
+    states: dict[str, State] = dict.fromkeys((f"k{i}" for i in range(50)), "COMPLETE")
+    states["k41"], states["k30"] = "FAILED", "RUNNING"
+    text = printed(states_table(trials, states, most_rows=3))
+    assert "t41" in text
+    assert "t30" in text
+    assert "47 more trials" in text
+
+
+def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None:
+    values = {"psnr": 18.123, "rkid": 5.25, "rkid_se": 0.5, "params_total": 1.5e6}
+    text = printed(result_table({"S-S": values, "S-B": {"psnr": 19.0}, "S-L": values}))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "18.12" in text
+    assert "5.2 ± 0.5" in text
+    assert "1.50 M" in text
+    assert "–" in text
+
+
+def test_many_trials_are_rows() -> None:
+    text = printed(result_table({f"t{i}": {"psnr": float(i)} for i in range(60)}), width=120)
+    assert "t39" in text
+    assert "t40" not in text
+    assert "20 more" in text
+
+
+def test_a_missing_value_is_no_zero() -> None:
+    assert format_metric(METRICS["psnr"], {}) == "–"
+
+
+def test_json_is_valid_and_says_null_for_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = surveyed(tmp_path)
+    names = [trial.trial.name for trial in progress.plan.trials]
+    metrics = {names[0]: {"psnr": math.nan, "ssim": 0.5}, **{name: {} for name in names[1:]}}
+    monkeypatch.setattr("orchestration.results.trial_metrics", lambda _: metrics)
+    data = json.loads(json.dumps(launch_json(progress), allow_nan=False))
+    assert data["trials"][names[0]] == {"psnr": None, "ssim": 0.5}
+    assert data["trials"][names[1]] == {"psnr": None, "ssim": None}
+
+
+def test_reuse_across_code_versions_is_said(tmp_path: Path) -> None:
+    progress = surveyed(tmp_path)
+    store = Store(tmp_path)
+    key, planned = next(iter(progress.plan.stages.items()))
+    spec = Spec(stage=planned.stage, version=1, key=key, readable="x", config={}, inputs={})
+    folder = store.create(spec)
+    provenance = {"git_sha": "f" * 40, "git_dirty": True}
+    folder.write_attempt(Attempt(number=1, host="h", pid=1, started=0.0, provenance=provenance))
+    holder = acquire(folder)
+    assert holder is not None
+    holder.complete(
+        Done(metrics={}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1)
+    )
+    line = other_code_line(surveyed(tmp_path))
+    assert line is not None
+    assert "1 by fffffffff+" in line
+
+
+def test_the_plan_counts_what_is_shared(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=100, markup=False)
+    print_plan(console, surveyed(tmp_path))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "6 trials" in text
+    assert "more are shared" in text
+    assert "paper Figures 3 and 7" in text

@@ -1,0 +1,140 @@
+"""SIGKILL at random moments: relaunching finishes, bit by bit and point by point the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration.state import StageFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+SWEEP = ("decoder_scaling", "--scale", "smoke")
+Hashes = dict[str, str]
+Points = set[tuple[str, str, int]]
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    log = (folder / "launch.log").open("ab")
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestration.launch", *(arguments or SWEEP)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=log,
+        stderr=log,
+    )
+
+
+def finish(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(timeout=300) == 0, (folder / "launch.log").read_text()[-5000:]
+
+
+def folders(folder: Path) -> list[StageFolder]:
+    found = sorted((folder / "runs" / "stages").glob("*/*"))
+    return [StageFolder(path) for path in found if (path / "spec.json").exists()]
+
+
+def artifacts(folder: Path) -> Hashes:
+    """Hash of every tensor and array file that a stage left."""
+    files = [file for one in folders(folder) for file in sorted(one.out.iterdir())]
+    return {
+        f"{file.parent.parent.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.suffix in (".safetensors", ".npy")
+    }
+
+
+def points(folder: Path) -> Points:
+    """(run, metric, step) of all curves but the machine's own, each required to be there once."""
+    with sqlite3.connect(folder / "runs" / "mlflow.db") as store:
+        rows = store.execute(
+            "select r.name, m.key, m.step, count(*) from metrics m join runs r "
+            "on r.run_uuid = m.run_uuid where m.key not like 'system/%' "
+            "group by m.run_uuid, m.key, m.step"
+        ).fetchall()
+        running = store.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
+    assert running == (0,)
+    assert {row[3] for row in rows} == {1}
+    return {(row[0], row[1], row[2]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hashes, Points, float]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    started = time.monotonic()
+    finish(folder, launch(folder))
+    return artifacts(folder), points(folder), time.monotonic() - started
+
+
+def kill_workers(folder: Path) -> int:
+    """SIGKILL every process that holds a lease; returns how many there were."""
+    leases = [lease for one in folders(folder) if (lease := one.lease()) is not None]
+    killed = 0
+    for lease in leases:
+        if lease.is_alive():
+            os.kill(lease.pid, signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+@pytest.mark.parametrize("moment", range(10))
+def test_killed_sweeps_end_in_the_same_bits_and_points(
+    tmp_path: Path, undisturbed: tuple[Hashes, Points, float], moment: int
+) -> None:
+    hashes, curves, seconds = undisturbed
+    draw = random.Random(moment)
+    victim = ("worker", "launcher", "both")[moment % 3]
+    process = launch(tmp_path)
+    time.sleep(draw.uniform(1.0, max(2.0, 0.9 * seconds)))
+    if victim != "worker":
+        process.kill()
+        process.wait()
+    if victim != "launcher":
+        kill_workers(tmp_path)
+    if victim == "worker":
+        finish(tmp_path, process)
+    finish(tmp_path, launch(tmp_path))
+    assert artifacts(tmp_path) == hashes
+    assert points(tmp_path) == curves
+    assert all(one.state() == "COMPLETE" for one in folders(tmp_path))
+
+
+def test_two_launches_share_every_stage(tmp_path: Path) -> None:
+    """Each shared stage has exactly one attempt, however the two launches interleave."""
+    first = launch(tmp_path)
+    second = launch(tmp_path, "tokenizer_scaling", "--scale", "smoke")
+    finish(tmp_path, first)
+    finish(tmp_path, second)
+    attempts = {one.path.name: len(one.attempts()) for one in folders(tmp_path)}
+    assert set(attempts.values()) == {1}, attempts
+    keys = [one.spec().key for one in folders(tmp_path)]
+    assert len(keys) == len(set(keys))
+    points(tmp_path)
+
+
+def test_a_worker_that_always_dies_is_given_up(tmp_path: Path) -> None:
+    """Attempts without progress are limited, and the failure says what happened."""
+    sweep = tmp_path / "one.yaml"
+    sweep.write_text(
+        "question: q\nscale: smoke\nset: {tokenizer.encoder: S, tokenizer.decoder: S, "
+        "tokenizer.steps: 100000, tokenizer.checkpoint_every: 100000}\n"
+        "axes: {tokenizer.semantic_weight: [0]}\nstages: [train_tokenizer]\n"
+    )
+    process = launch(tmp_path, "one.yaml")
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        kill_workers(tmp_path)
+        time.sleep(0.2)
+    assert process.wait(timeout=60) == 1
+    assert "ended without a result (signal 9)" in (tmp_path / "launch.log").read_text()
+    (one,) = folders(tmp_path)
+    assert one.state() == "FAILED"

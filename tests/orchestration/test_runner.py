@@ -1,0 +1,234 @@
+"""The runner's rules, on a backend whose workers write stage folders as real ones do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from orchestration import faults
+from orchestration.backends.base import Ended, Job
+from orchestration.plan import make_plan
+from orchestration.progress import Progress, pass_failure_downstream, survey
+from orchestration.runner import Runner
+from orchestration.state import Attempt, Done, Failure, StageFolder, State, Store, acquire
+from orchestration.sweep import expand, load_sweep
+
+Work = Callable[[StageFolder], int]
+
+
+def complete(folder: StageFolder) -> int:
+    holder = acquire(folder)
+    assert holder is not None
+    done = Done(metrics={}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1)
+    holder.complete(done)
+    return 0
+
+
+def fail(folder: StageFolder) -> int:
+    holder = acquire(folder)
+    assert holder is not None
+    attempt = holder.lease.attempt
+    record = Attempt(number=attempt, host="here", pid=1, started=0.0, outcome="failed")
+    folder.write_attempt(record)
+    error = RuntimeError("cannot read [/data/images] of [bold]")
+    folder.write_failure(faults.from_exception(error, attempt))
+    holder.release()
+    return 1
+
+
+def die_silently(folder: StageFolder) -> int:
+    return -9
+
+
+class Recorded:
+    """A backend that does the work of a stage at once, in this process, and records it."""
+
+    def __init__(self, work: dict[str, Work], slots: int = 2) -> None:
+        self.submitted: list[str] = []
+        self._work = work
+        self._slots = slots
+        self._ended: dict[str, int] = {}
+
+    def warm_up(self) -> None:
+        pass
+
+    def free_slots(self) -> int:
+        return self._slots - len(self._ended)
+
+    def submit(self, folder: StageFolder) -> Job:
+        stage = folder.spec().stage
+        self.submitted.append(stage)
+        self._ended[folder.name] = self._work.get(stage, complete)(folder)
+        return Job(folder, folder.name)
+
+    def poll(self, job: Job) -> Ended | None:
+        return Ended(self._ended.pop(job.handle))
+
+    def interrupt(self, job: Job) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestration.runner.TICK_SECONDS", 0.001)
+    monkeypatch.setattr("orchestration.runner.FOREIGN_SECONDS", 0.001)
+
+
+def surveyed(store: Store, *overrides: str) -> Progress:
+    sweep = load_sweep("decoder_scaling", "smoke", overrides)
+    return survey(make_plan(sweep, expand(sweep)), store)
+
+
+def run(store: Store, work: dict[str, Work], *overrides: str) -> tuple[Progress, Recorded]:
+    backend = Recorded(work)
+    progress = Runner(surveyed(store, *overrides), store, backend).run(ignore)
+    return progress, backend
+
+
+def ignore(keys: Iterable[str]) -> None:
+    pass
+
+
+def states(progress: Progress) -> dict[str, set[State]]:
+    found: dict[str, set[State]] = {}
+    for key, stage in progress.plan.stages.items():
+        found.setdefault(stage.stage, set()).add(progress.states[key])
+    return found
+
+
+def test_every_stage_is_submitted_once_after_its_inputs(tmp_path: Path) -> None:
+    progress, backend = run(Store(tmp_path), {})
+    assert progress.finished
+    assert len(backend.submitted) == len(progress.plan.stages) == len(progress.ran) == 20
+    first = backend.submitted.index
+    assert first("train_tokenizer") < first("extract_codes") < first("train_generator")
+    again, second = run(Store(tmp_path), {})
+    assert second.submitted == []
+    assert len(again.reused) == 20
+
+
+def test_a_failure_stops_what_is_behind_it_and_nothing_else(tmp_path: Path) -> None:
+    progress, _ = run(Store(tmp_path), {"extract_codes": fail})
+    found = states(progress)
+    assert found["extract_codes"] == {"FAILED"}
+    assert found["train_generator"] == found["linear_probe"] == {"UPSTREAM_FAILED"}
+    assert found["evaluate_generation"] == {"UPSTREAM_FAILED"}
+    assert found["evaluate_reconstruction"] == {"COMPLETE"}
+    assert len(progress.failures) == 3
+
+
+def test_relaunching_tries_what_failed_again(tmp_path: Path) -> None:
+    run(Store(tmp_path), {"extract_codes": fail})
+    progress, backend = run(Store(tmp_path), {})
+    assert progress.count("COMPLETE") == 20
+    assert backend.submitted.count("train_tokenizer") == 0
+    assert backend.submitted.count("extract_codes") == 3
+
+
+def test_a_stage_that_gets_nowhere_is_given_up_whatever_its_records_say(tmp_path: Path) -> None:
+    one = ("tokenizer.decoder=S",)
+    progress, backend = run(Store(tmp_path), {"train_tokenizer": die_silently}, *one)
+    assert backend.submitted.count("train_tokenizer") == faults.ATTEMPTS_WITHOUT_PROGRESS
+    (failure,) = progress.failures.values()
+    assert failure.kind == "killed"
+    assert "signal 9" in failure.message
+
+
+def test_a_stage_that_gets_further_each_time_is_not_given_up(tmp_path: Path) -> None:
+    steps = iter(range(100, 700, 100))
+
+    def die_further(folder: StageFolder) -> int:
+        step = next(steps, None)
+        if step is None:
+            return complete(folder)
+        (folder.checkpoints / f"step-{step:09d}").mkdir(parents=True)
+        return -9
+
+    progress, _ = run(Store(tmp_path), {"train_tokenizer": die_further}, "tokenizer.decoder=S")
+    assert progress.count("COMPLETE") == 8
+
+
+def test_an_old_failure_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run(store, {"train_tokenizer": fail}, "tokenizer.decoder=S")
+    progress, _ = run(store, {"train_tokenizer": die_silently}, "tokenizer.decoder=S")
+    (failure,) = progress.failures.values()
+    assert failure.kind == "killed"
+
+
+def test_a_stage_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    backend = Recorded({})
+    runner = Runner(progress, store, backend)
+    planned = next(s for s in progress.plan.stages.values() if s.stage == "train_tokenizer")
+    folder = store.create(runner._spec(planned))
+    holder = acquire(folder)
+    assert holder is not None
+    started = time.monotonic()
+
+    def finish_later(keys: Iterable[str]) -> None:
+        if time.monotonic() - started > 0.2 and folder.lease() is not None:
+            done = Done(
+                metrics={}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1
+            )
+            holder.complete(done)
+
+    runner.run(finish_later)
+    assert "train_tokenizer" not in backend.submitted
+    assert progress.count("COMPLETE") == 8
+    assert progress.done_elsewhere == {planned.key}
+
+
+def test_a_stage_under_another_readable_name_is_the_same_stage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run(store, {}, "tokenizer.decoder=B")
+    by_numbers = "tokenizer.decoder={width: 48, layers: 2, heads: 2}"
+    progress = surveyed(store, by_numbers)
+    assert len(progress.reused) == 8
+
+
+def test_interrupting_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runner = Runner(surveyed(store), store, Recorded({}))
+    ticks = iter(range(1000))
+    progress = runner.run(lambda keys: runner.interrupt() if next(ticks) == 2 else None)
+    assert progress.interrupted
+    assert 0 < progress.count("COMPLETE") < 20
+    assert progress.count("RUNNING") == 0
+
+
+def test_passing_failure_downstream_is_transitive() -> None:
+    inputs = {"a": {}, "b": {"x": "a"}, "c": {"x": "b"}, "d": {}}
+    before: dict[str, State] = {"a": "FAILED", "b": "WAITING", "c": "WAITING", "d": "WAITING"}
+    assert pass_failure_downstream(inputs, before) == ["b", "c"]
+
+
+def test_tries_count_ends_in_a_row_without_a_newer_checkpoint() -> None:
+    tries = faults.Tries()
+    counts = []
+    for step in (0, 0, 100, 100, 100):
+        tries.record(step)
+        counts.append(tries.count)
+    assert counts == [1, 2, 1, 2, 3]
+    assert tries.exhausted
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (ValueError("no"), "exception"),
+        (type("NonFiniteLoss", (RuntimeError,), {})("nan"), "non_finite"),
+    ],
+)
+def test_kinds_of_exceptions(error: Exception, kind: str) -> None:
+    failure: Failure = faults.from_exception(error, 2)
+    assert failure.kind == kind
+    assert failure.attempt == 2

@@ -1,0 +1,90 @@
+"""Which way imports go, and what planning must not import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
+LIGHT_GIGATOK = ("assets", "config", "data_fingerprints", "names", "sizes", "stages", "tracker")
+"""Modules of gigatok that import no torch."""
+MAY_IMPORT = {
+    "gigatok": {"gigatok"},
+    "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},
+    "analysis": {"analysis", "gigatok.names"},
+    "dashboards": {"dashboards", "analysis"},
+}
+OWNERS = {
+    "torch": {"gigatok"},
+    "ray": {"orchestration"},
+    "submitit": {"orchestration"},
+    "optuna": {"orchestration"},
+    "matplotlib": {"analysis"},
+    "polars": {"analysis"},
+    "mlflow": {"orchestration", "analysis"},
+}
+"""The packages that alone may import these. The worker is the one place where torch starts."""
+ALLOWED = {
+    ("orchestration/worker.py", "torch"),
+    ("orchestration/worker.py", "gigatok.distributed"),
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, wherever it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            assert node.module is not None
+            if node.module in PACKAGES:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def within(name: str, roots: set[str]) -> bool:
+    return any(name == root or name.startswith(root + ".") for root in roots)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_they_may(package: str) -> None:
+    wrong = []
+    for file in (ROOT / package).rglob("*.py"):
+        relative = str(file.relative_to(ROOT))
+        for name in imports(file):
+            top = name.partition(".")[0]
+            foreign = top in PACKAGES and not within(name, MAY_IMPORT[package])
+            unowned = top in OWNERS and package not in OWNERS[top]
+            allowed = {(relative, top), (relative, name)} & ALLOWED
+            if (foreign or unowned) and not allowed:
+                wrong.append(f"{relative} imports {name}")
+    assert not wrong, wrong
+
+
+def test_no_package_has_a_module_called_utils() -> None:
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("util*.py")]
+    assert files == []
+
+
+@pytest.mark.parametrize(
+    "module", ["orchestration.launch", "orchestration.__main__", "analysis.__main__"]
+)
+def test_commands_start_without_heavy_imports(module: str) -> None:
+    code = (
+        f"import sys, importlib; importlib.import_module({module!r});"
+        "heavy = ('torch', 'ray', 'mlflow', 'matplotlib', 'pandas');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"
