@@ -13,6 +13,7 @@ import io
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gigatok.names import TAG_TOKEN
@@ -188,7 +189,23 @@ def _connect(destination: Destination) -> MlflowClient:
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that open a fresh sqlite file at the same time crash each other in its migrations.
     with exclusive(database.with_name(f".{database.name}.lock")):
+        if not database.exists():
+            _make_schema(database)
         return MlflowClient(uri, registry_uri=uri)
+
+
+def _make_schema(database: Path) -> None:
+    """Create a database with MLflow's schema, whole or not at all.
+
+    MLflow cannot go on in a file whose migrations were cut short by a kill.
+    """
+    from mlflow.tracking import MlflowClient
+
+    fresh = database.with_name(f".{database.name}.new")
+    for leftover in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{fresh}", registry_uri=f"sqlite:///{fresh}")
+    fresh.replace(database)
 
 
 def _user() -> str:

@@ -110,6 +110,27 @@ def test_killed_at_random_moments(store, plan, tmp_path):
         assert_sent_exactly(reader, folder)
 
 
+def test_killed_while_the_database_is_made(store, plan, tmp_path):
+    """MLflow would refuse half a schema for ever."""
+    body = """
+    def grown(folder):
+        files = folder.glob("*mlflow.db*")
+        return max((file.stat().st_size for file in files), default=0)
+
+    for size in (40_000, 300_000):
+        fresh = Store(store.root.with_name(f"fresh-{size}"))
+        pid = child(lambda: send(fresh, plan))
+        while grown(fresh.root) < size:
+            time.sleep(0.0005)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _, status = os.waitpid(child(lambda: send(fresh, plan)), 0)
+        assert status == 0
+        assert not list(fresh.root.glob(".mlflow.db.new*"))
+    """
+    assert nursery(store, tmp_path, body).returncode == 0
+
+
 def test_six_at_once_on_a_fresh_database(tmp_path, plan):
     """Six launchers, then six processes that open what was prepared, then a lost database."""
     store = Store(tmp_path / "fresh")

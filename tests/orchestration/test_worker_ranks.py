@@ -70,12 +70,16 @@ def run_alone(folder: StageFolder) -> int:
     return subprocess.run(command, env=variables, timeout=SECONDS, check=False).returncode
 
 
-def wait_for_step(folder: StageFolder, step: int, workers: list[subprocess.Popen[bytes]]) -> None:
+def wait_for_step(
+    folder: StageFolder, step: int, workers: list[subprocess.Popen[bytes]], attempt: int = 1
+) -> None:
+    """Wait for a step of an attempt; a killed one leaves its lease, with the steps it reached."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         assert [worker.poll() for worker in workers] == [None] * len(workers), folder.failure()
         lease = folder.lease()
-        if lease is not None and lease.progress.get("done", 0) >= step:
+        reached = 0 if lease is None else lease.progress.get("done", 0)
+        if lease is not None and lease.attempt == attempt and reached >= step:
             return
         time.sleep(0.05)
     raise AssertionError(f"step {step} was not reached")
@@ -140,7 +144,7 @@ def test_the_death_of_one_worker_ends_the_other(tmp_path: Path, victim: int) -> 
     before = folder.checkpoint_step()
     assert before >= 4
     workers = start(folder, 0, 1)
-    wait_for_step(folder, before + 2, workers)
+    wait_for_step(folder, before + 2, workers, attempt=2)
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
     assert codes(workers) == [130, 130]
