@@ -147,6 +147,7 @@ def adaptive_weight(other_loss: Tensor, adversarial_loss: Tensor, last_layer: Te
     """How much larger the gradient of the other losses is at the last layer, at most 10,000."""
     (other,) = torch.autograd.grad(other_loss, last_layer, retain_graph=True)
     (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
-    ratio = other.norm() / (adversarial.norm() + 1e-4)
+    # Of the whole batch, of which each process has seen its slice.
+    ratio = mean(other).norm() / (mean(adversarial).norm() + 1e-4)
     weight: Tensor = ratio.clamp(max=MOST_ADAPTIVE).detach()
     return weight

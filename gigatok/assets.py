@@ -192,6 +192,7 @@ _READ_IMAGES = {
     "train_tokenizer",
     "evaluate_reconstruction",
     "extract_codes",
+    "probe_tokenizer",
 }
 
 

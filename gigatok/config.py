@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import isqrt
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -358,6 +359,40 @@ class ProbeConfig(Config):
     """Counted from 1; 0 is the middle."""
 
 
+ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]
+
+
+class TokenizerProbeConfig(Config):
+    """Linear probe on the tokenizer itself, trained as `probe` says (spec 7); off by default."""
+
+    features: ProbedFeatures = "none"
+    """`encoder`: its states after the last norm, the reference's default; `latents`: the same,
+    projected to `z_channels` (`--fix-dim`); `decoder`: the stream after `semantic_layer`.
+    """
+
+
+class AdoptConfig(Config):
+    """Files of weights that take the place of training: published ones, or other people's."""
+
+    tokenizer: str | None = None
+    """`adopt_tokenizer` reads it instead of running `train_tokenizer`."""
+    generator: str | None = None
+    """`adopt_generator` reads it instead of running `train_generator`. Only beside `tokenizer`: a
+    generator speaks the codes of the tokenizer that it was trained with."""
+
+    @model_validator(mode="after")
+    def _can_be_adopted(self) -> AdoptConfig:
+        if self.generator is not None and self.tokenizer is None:
+            raise ValueError(
+                f"generator {self.generator} speaks the codes of the tokenizer that it was "
+                "trained with: give adopt.tokenizer as well"
+            )
+        for name, file in (("tokenizer", self.tokenizer), ("generator", self.generator)):
+            if file is not None and not Path(file).expanduser().is_file():
+                raise ValueError(f"{name} {file} is no file (relative paths: from {Path.cwd()})")
+        return self
+
+
 class TrialConfig(Config):
     """One trial: everything that axes, `set` and `--set` can address."""
 
@@ -368,6 +403,8 @@ class TrialConfig(Config):
     sampling: SamplingConfig
     evaluation: EvaluationConfig
     probe: ProbeConfig = ProbeConfig()
+    tokenizer_probe: TokenizerProbeConfig = TokenizerProbeConfig()
+    adopt: AdoptConfig = AdoptConfig()
     seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
@@ -389,6 +426,12 @@ class TrialConfig(Config):
             raise ValueError(
                 f"generator.position rope_2d needs a square of tokens; the tokenizer has {tokens}"
             )
+        probed, layers = self.tokenizer_probe.features, self.tokenizer.decoder.layers
+        if probed == "decoder" and self.tokenizer.semantic_layer > layers:
+            raise ValueError(
+                f"tokenizer_probe.features decoder needs tokenizer.semantic_layer "
+                f"{self.tokenizer.semantic_layer} of the decoder, which has {layers} layers"
+            )
         if self.probe.layer > self.generator.size.layers:
             raise ValueError(
                 f"probe.layer {self.probe.layer} is beyond the "
@@ -399,7 +442,7 @@ class TrialConfig(Config):
     @model_validator(mode="after")
     def _components_need_a_cache(self) -> TrialConfig:
         tokenizer = self.tokenizer
-        regularised = tokenizer.semantic_weight > 0
+        regularised = tokenizer.semantic_weight > 0 and self.adopt.tokenizer is None
         if regularised and tokenizer.teacher_components and not self.uses_cached_teacher:
             raise ValueError(
                 "tokenizer.teacher_components needs the features of all training images "
@@ -414,6 +457,8 @@ class TrialConfig(Config):
 
         So they are where an image has few views (no random crops) and images are few.
         """
+        if self.adopt.tokenizer is not None:
+            return False
         countable = self.tokenizer.augment != "crop_flip"
         small = self.data.train_images <= TEACHER_CACHE_IMAGES
         return self.tokenizer.semantic_weight > 0 and countable and small

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -99,6 +100,28 @@ def batch_mean(tensor: Tensor) -> Tensor:
     if world() == 1:
         return tensor
     return tensor + (mean(tensor) - tensor.detach())
+
+
+class _JointMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        return mean(tensor)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return mean(gradient)
+
+
+def joint_mean(tensor: Tensor) -> Tensor:
+    """Mean over the processes, through which the losses of all of them send gradients back.
+
+    For statistics from which every process computes something else, such as those of batch norms;
+    where all compute the same of it, `batch_mean` does without a collective in the backward pass.
+    """
+    if world() == 1:
+        return tensor
+    joined: Tensor = _JointMean.apply(tensor)  # type: ignore[no-untyped-call]
+    return joined
 
 
 @torch.no_grad()

@@ -64,6 +64,8 @@ _METRICS = (
     Metric("recall", "recall", "", "higher"),
     # linear_probe
     Metric("probe_accuracy", "probe acc.", "", "higher"),
+    # probe_tokenizer
+    Metric("tokenizer_probe_accuracy", "tokenizer probe acc.", "", "higher"),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 
@@ -119,6 +121,9 @@ PREFIX_STAGE_KEY = "gigatok.stage_key."
 """On a trial: `gigatok.stage_key.<stage>` is the key of the stage."""
 PREFIX_PROTOCOL = "gigatok.protocol."
 """`gigatok.protocol.<metric>`: network, images, split, guidance. Never mix two."""
+PREFIX_ORIGIN = "gigatok.origin."
+"""On the run of a stage that adopted weights, `gigatok.origin.sha256` and the like; on its trial
+with the stage between: `gigatok.origin.adopt_tokenizer.sha256`."""
 KIND_SWEEP, KIND_TRIAL, KIND_STAGE = "sweep", "trial", "stage"
 
 PARAM_SEED = "seed"

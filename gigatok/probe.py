@@ -53,6 +53,11 @@ def train_probe(
         return float((head(val_MD).argmax(-1) == val_labels_M).float().mean())
 
 
+def describe_training(config: ProbeConfig) -> str:
+    """How a probe is trained, in words."""
+    return f"LARS {config.epochs} epochs, lr {config.lr:g} per 256, batch {config.batch_size}"
+
+
 def _head(width: int, num_classes: int, random: torch.Generator) -> nn.Sequential:
     linear = nn.Linear(width, num_classes)
     nn.init.trunc_normal_(linear.weight, std=0.01, generator=random)

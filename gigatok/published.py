@@ -22,18 +22,18 @@ from rich.text import Text
 from torch import Tensor
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
+from gigatok.fitting import LoadReport, Model, fill, fit, listed, with_head_of
 from gigatok.models.generator import Generator
-from gigatok.models.quantizer import UNFILLED
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.published_files import StoredWeights, read_weights
-from gigatok.saved import place
 from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
 IMAGE_SIZE, NUM_CLASSES, NUM_TOKENS, CODEBOOK_SIZE = 256, 1000, 256, 16384
-USAGE_WINDOW = "quantize.codebook_used"
-"""A buffer of training; a file may leave it out."""
 
-Model = Tokenizer | Generator
+HIDDEN = ("heads", "groups", "reference_rope_quirk")
+"""What an architecture has and the shapes of its weights do not show."""
+
 Architecture = TokenizerArchitecture | GeneratorArchitecture
 Source = Path | str | Mapping[str, Any]
 """A file, or what was loaded from one: a checkpoint or a state dict."""
@@ -98,40 +98,6 @@ PUBLISHED: dict[str, Published] = {
 """By the name that `build` and `load` take."""
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """How a file's weights fit a published model. Shapes are by name of the state dict.
-
-    Attributes:
-        name: of the model.
-        layout: under which key the file holds the weights (`published_files.LAYOUTS`).
-        steps: optimizer steps of training, where the file says so.
-        args: the trainer's command line, where the file holds it.
-        has_head: whether the training-only semantic head is in the file.
-        parameters: numbers in the file that have a place in the model, buffers apart.
-        missing: what the model needs and the file lacks.
-        unexpected: what the file holds beside.
-        mismatched: expected and found shape of what is there in another shape.
-        dtypes: number of tensors by type.
-    """
-
-    name: str
-    layout: str
-    steps: int | None
-    args: Mapping[str, Any] | None
-    has_head: bool
-    parameters: int
-    missing: Mapping[str, tuple[int, ...]]
-    unexpected: Mapping[str, tuple[int, ...]]
-    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    dtypes: Mapping[str, int]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the model can be filled; what is unexpected is ignored."""
-        return not self.missing and not self.mismatched
-
-
 def build(name: str) -> Model:
     """A published model with fresh weights, in training mode.
 
@@ -155,7 +121,7 @@ def load(name: str, source: Source, device: str = "cpu") -> Model:
     """
     model, report = load_with_report(name, source, device)
     if report.unexpected:
-        warnings.warn(f"ignored: {_listed(report.unexpected)}", stacklevel=2)
+        warnings.warn(f"ignored: {listed(report.unexpected)}", stacklevel=2)
     return model
 
 
@@ -167,19 +133,7 @@ def load_with_report(name: str, source: Source, device: str = "cpu") -> tuple[Mo
     """
     stored = read_weights(source)
     model, report = _fit(name, stored)
-    if not report.complete:
-        raise ValueError(_misfit(report))
-    expected = model.state_dict()
-    state = {
-        key: tensor.to(expected[key].dtype, copy=True)
-        for key, tensor in stored.tensors.items()
-        if key in expected
-    }
-    if USAGE_WINDOW in expected:
-        state.setdefault(USAGE_WINDOW, torch.full(expected[USAGE_WINDOW].shape, UNFILLED))
-    model.load_state_dict(state, assign=True)
-    placed = place(model, device) if isinstance(model, Tokenizer) else model.to(device)
-    return placed.eval(), report
+    return fill(model, stored, report, device), report
 
 
 def inspect(name: str, stored: StoredWeights) -> LoadReport:
@@ -206,44 +160,47 @@ def _construct(architecture: Architecture) -> Model:
 def _fit(name: str, stored: StoredWeights) -> tuple[Model, LoadReport]:
     """The model without memory, with a head if the weights have one, and how they fit it."""
     architecture = _find(name).architecture
-    has_head = any(".distill_mlp." in key for key in stored.tensors)
-    if isinstance(architecture, TokenizerArchitecture) and not has_head:
-        architecture = architecture.model_copy(update={"semantic_weight": 0.0})
+    if isinstance(architecture, TokenizerArchitecture):
+        architecture = with_head_of(architecture, stored)
     with torch.device("meta"):
         model = _construct(architecture)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in stored.tensors.items()}
-    both = expected.keys() & found.keys()
-    parameters = {key for key, _ in model.named_parameters()}
-    types = [str(tensor.dtype).removeprefix("torch.") for tensor in stored.tensors.values()]
-    report = LoadReport(
-        name=name,
-        layout=stored.layout,
-        steps=stored.steps,
-        args=stored.args,
-        has_head=has_head,
-        parameters=sum(stored.tensors[key].numel() for key in both & parameters),
-        missing={k: v for k, v in expected.items() if k not in found and k != USAGE_WINDOW},
-        unexpected={k: v for k, v in found.items() if k not in expected},
-        mismatched={k: (expected[k], found[k]) for k in sorted(both) if expected[k] != found[k]},
-        dtypes={dtype: types.count(dtype) for dtype in sorted(set(types))},
-    )
-    return model, report
+    return model, fit(name, model, stored)
 
 
-def _listed(shapes: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+def hidden_differences(architecture: Architecture) -> list[str]:
+    """How an architecture differs from a published one that weights cannot tell from it.
+
+    Such as another number of heads: every weight would fit, and the model compute nonsense.
+    """
+    mine = computing_fields(architecture)
+    for name, published in PUBLISHED.items():
+        theirs = computing_fields(published.architecture)
+        if mine.keys() == theirs.keys() and all(
+            mine[key] == value for key, value in theirs.items() if not _is_hidden(key)
+        ):
+            return [
+                f"{key} is {mine[key]}, that of the published {name} is {value}"
+                for key, value in theirs.items()
+                if mine[key] != value
+            ]
+    return []
 
 
-def _misfit(report: LoadReport) -> str:
-    lines = [f"these weights (layout {report.layout}) are not those of {report.name}:"]
-    if report.missing:
-        lines.append(f"missing: {_listed(report.missing)}")
-    for key, (expected, found) in report.mismatched.items():
-        lines.append(f"{key} is {found}, expected {expected}")
-    if report.unexpected:
-        lines.append(f"unexpected: {_listed(report.unexpected)}")
-    return "\n  ".join(lines)
+def _is_hidden(key: str) -> bool:
+    return key.rpartition(".")[2] in HIDDEN
+
+
+def computing_fields(architecture: Architecture) -> dict[str, Any]:
+    """The fields that say what weights compute, by dotted key."""
+    names = set(GENERATOR_COMPUTES)
+    if isinstance(architecture, TokenizerArchitecture):
+        unread = "transformer_layer" if architecture.variant == "1d" else "num_latent_tokens"
+        names = {*TOKENIZER_COMPUTES} - {unread}
+    flat: dict[str, Any] = {}
+    for name, value in architecture.model_dump(include=names).items():
+        parts = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{name}.{part}".rstrip("."): one for part, one in parts.items()}
+    return {key: value for key, value in flat.items() if not key.endswith(".name")}
 
 
 @dataclass(frozen=True)
@@ -281,9 +238,9 @@ def report_table(report: LoadReport, values: Values) -> Table:
         "types": ", ".join(f"{count} {dtype}" for dtype, count in report.dtypes.items()),
         "steps": "not stored" if report.steps is None else f"{report.steps:,}",
         "args": "not stored" if report.args is None else str(dict(report.args)),
-        "missing": _listed(report.missing) or "nothing",
-        "other shape": _listed(report.mismatched) or "nothing",
-        "unexpected": _listed(report.unexpected) or "nothing",
+        "missing": listed(report.missing) or "nothing",
+        "other shape": listed(report.mismatched) or "nothing",
+        "unexpected": listed(report.unexpected) or "nothing",
         "not finite": ", ".join(values.not_finite) or "nothing",
     }
     if values.codebook_norms is not None:

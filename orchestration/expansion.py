@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -268,7 +269,7 @@ def _namer(
     rest = [(d, key) for d, key in varying if key not in TOKENIZER_SIZES]
     short = _short_keys([key for _, key in rest])
     parts = [
-        (d, [f"{short[key]}={_label(row[key])}" for row in dimensions[d].rows]) for d, key in rest
+        (d, [f"{short[key]}={label}" for label in _labels(key, dimensions[d])]) for d, key in rest
     ]
     if pair or not varying:
         ends = [_size_labels(key, dimensions, base) for key in TOKENIZER_SIZES]
@@ -293,6 +294,16 @@ def _short_keys(keys: list[str]) -> dict[str, str]:
     """The last part of each key, or all of it where two keys end alike."""
     ends = [key.rpartition(".")[2] for key in keys]
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
+
+
+def _labels(key: str, dimension: Dimension) -> list[str]:
+    """What the values of a key are called; files by their names where those differ."""
+    whole = [_label(row[key]) for row in dimension.rows]
+    if not key.startswith("adopt."):
+        return whole
+    values = [row[key].value for row in dimension.rows]
+    names = ["trained" if value is None else Path(value).name for value in values]
+    return names if len(set(names)) == len(set(whole)) else whole
 
 
 def _label(setting: Setting) -> str:

@@ -54,7 +54,11 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
-    """Build the graph of all trials of a sweep."""
+    """Build the graph of all trials of a sweep.
+
+    Raises:
+        ValueError: a trial has none of the stages that the sweep asks for.
+    """
     keys = Keys()
     stages: dict[str, PlannedStage] = {}
     trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
@@ -70,6 +74,12 @@ def _plan_trial(
     sweep: Sweep, trial: Trial, keys: Keys, stages: dict[str, PlannedStage]
 ) -> PlannedTrial:
     mine: dict[str, str] = {}
+    if not any(STAGES[stage].applies(trial.config) for stage in sweep.stages):
+        applicable = [name for name, spec in STAGES.items() if spec.applies(trial.config)]
+        raise ValueError(
+            f"{sweep.path}: trial {trial.name} has none of the stages {', '.join(sweep.stages)}; "
+            f"it has {', '.join(applicable)}"
+        )
     for stage in _wanted(sweep.stages, trial):
         spec = STAGES[stage]
         config = spec.read(trial.config)
@@ -84,7 +94,7 @@ def _plan_trial(
 def _wanted(requested: Iterable[str], trial: Trial) -> Iterator[str]:
     """The requested stages of a trial and all they need, in graph order."""
     needed: set[str] = set()
-    pending = [s for s in requested if not s.startswith("extract_teacher")]
+    pending = [s for s in requested if STAGES[s].applies(trial.config)]
     while pending:
         stage = pending.pop()
         if stage not in needed:

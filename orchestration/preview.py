@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.sizes import generator_parameters, tokenizer_parameters
-from gigatok.stages import STAGES
+from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
 from orchestration.plan import PlannedTrial
 from orchestration.progress import Progress
 from orchestration.provenance import code_version, git_state
@@ -27,6 +27,8 @@ def print_plan(console: Console, progress: Progress) -> None:
     cite = f" · paper {sweep.paper}" if sweep.paper else ""
     console.print(f"{sweep.name} at scale {sweep.scale}{cite}: {sweep.scale_description}")
     console.print(trials_table(progress))
+    for line in adopted_lines(progress):
+        console.print(line)
     for cell in plan.excluded[:MOST_ROWS]:
         console.print("excluded " + " ".join(f"{k}={v}" for k, v in cell.items()), style="dim")
     if len(plan.excluded) > MOST_ROWS:
@@ -47,7 +49,13 @@ def trials_table(progress: Progress) -> Table:
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:
         config = planned.trial.config
-        steps = f"{config.tokenizer.steps} + {config.generator.steps}"
+        steps = " + ".join(
+            str(part.steps) if file is None else "adopted"
+            for part, file in (
+                (config.tokenizer, config.adopt.tokenizer),
+                (config.generator, config.adopt.generator),
+            )
+        )
         todo = sum(progress.states[key] != "COMPLETE" for key in planned.stages.values())
         tokenizer, generator = parameters(planned)
         table.add_row(
@@ -60,6 +68,17 @@ def trials_table(progress: Progress) -> Table:
     if len(trials) > MOST_ROWS:
         table.add_row(f"… {len(trials) - MOST_ROWS} more trials")
     return table
+
+
+def adopted_lines(progress: Progress) -> list[str]:
+    """Which files stand in for training, each once, and by which sha256 keys know them."""
+    lines = [
+        f"adopted, not trained: {stage.readable} {stage.stage.removeprefix('adopt_')} "
+        f"from {stage.config.file.path} (sha256 {stage.config.file.sha256[:12]}…)"
+        for stage in progress.plan.stages.values()
+        if isinstance(stage.config, AdoptTokenizerConfig | AdoptGeneratorConfig)
+    ]
+    return lines[:MOST_ROWS]
 
 
 def parameters(planned: PlannedTrial) -> tuple[int, int]:

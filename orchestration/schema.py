@@ -28,19 +28,24 @@ def sweep_schema() -> Schema:
     seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
     stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
     rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
-    properties: Schema = {
-        "question": _text("What the sweep asks, in one line."),
-        "paper": _text("The table or figure of the paper that it answers to."),
-        "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
-        "axes": {"$ref": "#/$defs/axes"},
+    parts: Schema = {
+        "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
         "zip": _list({"$ref": "#/$defs/axes"}),
         "exclude": _list(rule),
         "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
         "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
         "stages": {"anyOf": [{"const": "all"}, stages]},
     }
-    axes = {"axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip.")}
-    definitions = {**axes, **_definitions()}
+    refs: Schema = {name: {"$ref": f"#/$defs/{name}"} for name in parts}
+    at = _mapping(refs, "What replaces the parts of the same names at this scale.")
+    properties: Schema = {
+        "question": _text("What the sweep asks, in one line."),
+        "paper": _text("The table or figure of the paper that it answers to."),
+        "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
+        **refs,
+        "at": {"type": ["object", "null"], "additionalProperties": at},
+    }
+    definitions = {**parts, **_definitions()}
     return _document("A sweep: one question", properties, ["question"], definitions)
 
 

@@ -79,6 +79,12 @@ class StageView:
         protocol = {} if done is None else done.protocol
         return {names.PREFIX_PROTOCOL + metric: text for metric, text in protocol.items()}
 
+    def origin_tags(self, stage: str = "") -> dict[str, str]:
+        """Where adopted weights are from; none of a stage that computed what it leaves."""
+        done = self.folder.done()
+        prefix = names.PREFIX_ORIGIN + (f"{stage}." if stage else "")
+        return {} if done is None else {prefix + name: t for name, t in done.origin.items()}
+
 
 def view_stage(folder: StageFolder) -> StageView | None:
     """The view of a stage; None when it was never started."""
@@ -223,7 +229,8 @@ class StageRuns:
         tags = {names.TAG_STATE: view.state, **_attempt_tags(view.attempts)}
         if failure is not None:
             tags[names.TAG_ERROR] = f"{failure.kind}: {failure.message}"
-        server.log(run_id, view.scores(), {**tags, **view.protocol_tags()})
+        tags |= view.protocol_tags() | view.origin_tags()
+        server.log(run_id, view.scores(), tags)
         if entry.sent is None:
             server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())
         if view.state != "RUNNING":

@@ -63,6 +63,8 @@ class Done(Record):
 
     metrics: dict[str, float]
     protocol: dict[str, str]
+    origin: dict[str, str] = Field(default_factory=dict)
+    """Of a stage that adopted weights: where they are from."""
     artifacts: dict[str, int]
     """Path below `out/` -> size in bytes."""
     finished: float
@@ -331,14 +333,19 @@ class Store:
         return found
 
     def create(self, spec: Spec) -> StageFolder:
-        """The folder of a stage, made with its spec if no folder has its key yet."""
+        """The folder of a stage, made if no folder has its key yet, with this spec.
+
+        The spec of a complete stage stays: it says how the stage was run.
+        """
         with locked(self.stages / spec.stage / ".lock"):
             new = self._folder(spec.stage, spec.key, spec.readable)
             folder = self.index(spec.stage).get(spec.key, new)
             for name in ("attempts", "spool", "logs"):
                 (folder.path / name).mkdir(parents=True, exist_ok=True)
-            if not (folder.path / "spec.json").exists():
-                write_atomic(folder.path / "spec.json", _json(spec))
+            file = folder.path / "spec.json"
+            # Another launch may want it run in another way: a micro-batch, a file that has moved.
+            if not file.exists() or (not folder.is_complete() and folder.spec() != spec):
+                write_atomic(file, _json(spec))
             return folder
 
     def _folder(self, stage: str, key: str, readable: str) -> StageFolder:

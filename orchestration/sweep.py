@@ -38,7 +38,10 @@ SWEEP_KEYS = (
     "set",
     "seeds",
     "stages",
+    "at",
 )
+AT_KEYS = ("axes", "zip", "exclude", "set", "seeds", "stages")
+"""What `at` may replace for one scale."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def load_sweep(
     parts = entries(root, "", problems)
     report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
     loaded = _scale(parts, root, scale, scales_dir or _scales_beside(file), problems)
+    parts = _parts_at(parts, loaded, scales_dir or _scales_beside(file), problems)
     given = read_overrides(overrides, loaded, problems)
     seeds = read_seeds(parts.get("seeds"), given.seed, problems)
     axes = read_axes(parts, loaded, given.settings, problems)
@@ -173,6 +177,37 @@ def _sweep(
 def expand(sweep: Sweep) -> Expansion:
     """The trials of a sweep and the cells that `exclude` dropped."""
     return sweep.expansion
+
+
+def _parts_at(
+    parts: Mapping[str, Node], scale: Scale | None, directory: Path, problems: list[Problem]
+) -> Mapping[str, Node]:
+    """The parts of a sweep at its scale: what `at` gives for it replaces the part of that name.
+
+    What is meant for other scales is checked as far as it can be without their sizes, so that a
+    mistake below `paper` shows on the laptop and not on the cluster.
+    """
+    here = parts
+    for name, node in entries(parts.get("at"), "at", problems).items():
+        found = scale_file(name, node.key_place, directory)
+        if isinstance(found, Problem):
+            problems.append(found)
+        block = entries(node, f"at.{name}", problems)
+        report_unknown(block, AT_KEYS, "a scale below `at`", problems)
+        replaced = {**parts, **block}
+        if scale is not None and name == scale.name:
+            here = replaced
+        else:
+            _check_without_sizes(replaced, problems)
+    if here is not parts:
+        _check_without_sizes(parts, problems)
+    return here
+
+
+def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> None:
+    read_axes(parts, None, {}, problems)
+    read_seeds(parts.get("seeds"), None, problems)
+    read_stages(parts.get("stages"), problems)
 
 
 def _scales_beside(file: Path) -> Path:

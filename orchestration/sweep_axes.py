@@ -314,8 +314,9 @@ def _zip_columns(node: Node, where: str, checker: Checker, taken: dict[str, Node
             problems.append(Problem(column.key_place, f"{where}.{key}", text))
         taken.setdefault(key, column)
         group[key] = _column(key, column, f"{where}.{key}", checker)
-    if len(problems) == before:
-        _report_repeated_rows(group, where, node.place, problems)
+    if len(problems) > before or len({len(row) for row in group.values()}) > 1:
+        return {}  # columns of sizes are empty where the scale, and so what S means, is unknown
+    _report_repeated_rows(group, where, node.place, problems)
     return group if len(problems) == before else {}
 
 

@@ -202,8 +202,8 @@ class SweepRuns:
     ) -> None:
         views = [part.view for part in sent.values()]
         tags = {names.PREFIX_STAGE_RUN + stage: part.run_id for stage, part in sent.items()}
-        for view in views:
-            tags |= view.protocol_tags()
+        for stage, part in sent.items():
+            tags |= part.view.protocol_tags() | part.view.origin_tags(stage)
         shas = {view.attempts[-1].provenance.get("git_sha") for view in views}
         known = sorted(str(sha) for sha in shas if sha is not None)
         if known:

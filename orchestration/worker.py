@@ -202,6 +202,7 @@ def _done(folder: StageFolder, attempt: Attempt, scores: Scores) -> Done:
     return Done(
         metrics=dict(scores.metrics),
         protocol=dict(scores.protocol),
+        origin=dict(scores.origin),
         artifacts={str(path.relative_to(folder.out)): path.stat().st_size for path in files},
         finished=time.time(),
         seconds=sum(end - start for start, end in ends if end is not None),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from gigatok.config import PATCHGAN_SIDE
+from gigatok.distributed import joint_mean, world
 from gigatok.models.diffaug import augment
 from gigatok.models.dino import SIDE, WIDTH, DINOSmall, load_dino
 from gigatok.models.teachers import normalised_for_imagenet
@@ -25,6 +26,38 @@ READOUTS = (2, 5, 8, 11)
 CROP_PROBABILITY = 0.5
 VIRTUAL_BATCH = 8
 _SLOPE = 0.2
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm over the images of all processes together.
+
+    So their number does not change what is learned. The reference's is over the images of each
+    process, of which the paper does not say how many there were.
+    """
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W), of as many images in every process -> (B, C, H, W)."""
+        if world() == 1 or not self.training:
+            return super().forward(x_BCHW)
+        x = x_BCHW.float()
+        mean_C = joint_mean(x.mean((0, 2, 3)))
+        centred = x - mean_C[:, None, None]
+        variance_C = joint_mean(centred.square().mean((0, 2, 3)))
+        self._track(mean_C.detach(), variance_C.detach(), world() * x[:, 0].numel())
+        scale_C = self.weight * (variance_C + self.eps).rsqrt()
+        out = centred * scale_C[:, None, None] + self.bias[:, None, None]
+        return out.to(x_BCHW.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean_C: Tensor, variance_C: Tensor, count: int) -> None:
+        """Running statistics as `nn.BatchNorm2d` keeps them, the variance unbiased."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean_C, self.momentum)
+        self.running_var.lerp_(variance_C * count / (count - 1), self.momentum)
 
 
 class PatchGAN(nn.Module):
@@ -39,7 +72,7 @@ class PatchGAN(nn.Module):
         for channels, stride in ((64, 2), (128, 2), (256, 1)):
             layers += [
                 nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=False),
-                nn.BatchNorm2d(2 * channels),
+                BatchNorm(2 * channels),
                 nn.LeakyReLU(_SLOPE),
             ]
         self.main = nn.Sequential(*layers, nn.Conv2d(512, 1, 4, 1, 1))

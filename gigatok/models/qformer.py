@@ -180,6 +180,11 @@ class QFormerEncoder(QFormer):
 
     def forward(self, spatial_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> latent features (B, T, C)."""
+        out: Tensor = self.conv_out(self.states(spatial_BCHW))
+        return out
+
+    def states(self, spatial_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> normalised states of all tokens after the last layer, (B, T, D)."""
         memory_BHWD = self.encoder_embed(self.ln_pre(spatial_BCHW.permute(0, 2, 3, 1)))
         memory_BND = memory_BHWD.flatten(1, 2)
         key_BND = memory_BND + self.positional_embedding.squeeze(1)
@@ -187,8 +192,8 @@ class QFormerEncoder(QFormer):
         x_BTD = self.global_proj(pool_to_queries(memory_BHWD, self.num_latent_tokens))
         for index in range(len(self.transformer)):
             x_BTD = self.layer(index, x_BTD, query_pos_TD, key_BND, memory_BND)
-        out: Tensor = self.conv_out(self.ln_post(x_BTD))
-        return out
+        states: Tensor = self.ln_post(x_BTD)
+        return states
 
 
 class QFormerDecoder(QFormer):

@@ -143,6 +143,25 @@ class Tokenizer(nn.Module):
         latents: Tensor = self.quant_conv(self.to_tokens(self.encoder(image_BCHW)))
         return latents
 
+    def probe_features(self, image_BCHW: Tensor, where: str) -> Tensor:
+        """What a linear probe sees of images, mean over the tokens or cells: (B, D) (spec 7).
+
+        Args:
+            image_BCHW: images in [-1, 1].
+            where: `encoder`, the states after the encoder's last norm; `latents`, these projected
+                to `z_channels`; `decoder`, of the codes, the stream after `semantic_layer`.
+        """
+        spatial = self.encoder(image_BCHW)
+        if where == "encoder":
+            features_BTD: Tensor = self.to_tokens.states(spatial)
+            return features_BTD.mean(1)
+        features_BTD = self.to_tokens(spatial)
+        if where == "decoder":
+            codes_BT = self.quantize.nearest(self.quant_conv(features_BTD))
+            z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BT))
+            features_BTD = self.to_grid(z_BTC, stream_after=self.config.semantic_layer)[1]
+        return features_BTD.mean(1)
+
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Codes (B, T), int64, of images in [-1, 1]."""
         return self.quantize.nearest(self.encode_latents(image_BCHW))

@@ -130,10 +130,13 @@ class ViTEncoder(GridTransformer):
 
     def forward(self, spatial_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> token features (B, N, C), row-major."""
-        x_BNC = spatial_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
-        x_BND, _ = self.run(self.encoder_embed(self.ln_pre(x_BNC)))
-        out: Tensor = self.conv_out(x_BND)
+        out: Tensor = self.conv_out(self.states(spatial_BCHW))
         return out
+
+    def states(self, spatial_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> normalised states of all tokens after the last layer, (B, N, D)."""
+        x_BNC = spatial_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
+        return self.run(self.encoder_embed(self.ln_pre(x_BNC)))[0]
 
 
 class ViTDecoder(GridTransformer):

@@ -12,17 +12,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, PositiveInt
+
 from gigatok.config import (
+    RUNTIME,
     CodesConfig,
     Config,
     EvaluationConfig,
+    GeneratorArchitecture,
     GeneratorConfig,
     ProbeConfig,
+    ProbedFeatures,
     SamplingConfig,
     SplitConfig,
+    TokenizerArchitecture,
     TokenizerConfig,
     TrialConfig,
 )
+from gigatok.file_hashes import known_sha256
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ class Scores:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Of adopted weights: which file they are from and how they fitted; empty otherwise."""
 
 
 class Interrupted(Exception):
@@ -118,6 +127,28 @@ class TrainTokenizerConfig(Config):
     train: SplitConfig
     tokenizer: TokenizerConfig
     seed: int
+
+
+class AdoptedFile(Config):
+    """A file of weights: what is in it is identity, where it lies is not."""
+
+    path: str = Field(json_schema_extra=RUNTIME)
+    sha256: str
+
+
+class AdoptTokenizerConfig(Config):
+    """Reads of `adopt_tokenizer`."""
+
+    architecture: TokenizerArchitecture
+    image_size: PositiveInt
+    file: AdoptedFile
+
+
+class AdoptGeneratorConfig(Config):
+    """Reads of `adopt_generator`."""
+
+    architecture: GeneratorArchitecture
+    file: AdoptedFile
 
 
 class EvaluateReconstructionConfig(Config):
@@ -157,6 +188,17 @@ class LinearProbeConfig(Config):
     seed: int
 
 
+class ProbeTokenizerConfig(Config):
+    """Reads of `probe_tokenizer`."""
+
+    train: SplitConfig
+    val: SplitConfig
+    codes: CodesConfig
+    features: ProbedFeatures
+    probe: ProbeConfig
+    seed: int
+
+
 @dataclass(frozen=True)
 class StageSpec:
     """One node of a trial's graph.
@@ -168,6 +210,7 @@ class StageSpec:
         inputs: the stages whose outputs it reads.
         label: short column head for tables.
         parallel: several processes share its work; otherwise one does all of it.
+        applies: whether a trial can have it at all.
     """
 
     version: int
@@ -176,12 +219,73 @@ class StageSpec:
     inputs: Callable[[TrialConfig], tuple[str, ...]]
     label: str
     parallel: bool = False
+    applies: Callable[[TrialConfig], bool] = lambda t: True
 
 
 @lru_cache(maxsize=1024)
 def _against_val(evaluation: EvaluationConfig) -> EvaluationConfig:
     """Reconstructions are compared with their originals, whatever samples are compared with."""
     return evaluation.model_copy(update={"reference": "val"})
+
+
+@lru_cache(maxsize=1024)
+def _without_layer(probe: ProbeConfig) -> ProbeConfig:
+    """The layer is one of the generator."""
+    return probe.model_copy(update={"layer": 0})
+
+
+def _adopted(file: str | None) -> AdoptedFile:
+    assert file is not None
+    path = Path(file).expanduser().resolve()
+    return AdoptedFile(path=str(path), sha256=known_sha256(path))
+
+
+TOKENIZER_COMPUTES = (
+    "variant",
+    "transformer_layer",
+    "encoder",
+    "decoder",
+    "cnn",
+    "num_latent_tokens",
+    "codebook_size",
+    "codebook_dim",
+)
+"""Fields of a tokenizer's architecture without which its weights mean nothing."""
+GENERATOR_COMPUTES = ("size", "ffn_multiple_of", "position", "reference_rope_quirk")
+"""The same of a generator's."""
+_HEAD = ("semantic_weight", "semantic_layer", "teacher", "usage_window")
+"""What the weights of a tokenizer hold beside, for training alone."""
+
+
+@lru_cache(maxsize=1024)
+def _trained_tokenizer(tokenizer: TokenizerArchitecture) -> TokenizerArchitecture:
+    """Without what only training reads: all of it is in the weights already."""
+    kept = {name: getattr(tokenizer, name) for name in (*TOKENIZER_COMPUTES, *_HEAD)}
+    return TokenizerArchitecture(**kept)
+
+
+@lru_cache(maxsize=1024)
+def _trained_generator(generator: GeneratorArchitecture) -> GeneratorArchitecture:
+    """Without what only training reads."""
+    return GeneratorArchitecture(**{n: getattr(generator, n) for n in GENERATOR_COMPUTES})
+
+
+def _tokenizer_stage(trial: TrialConfig) -> str:
+    return "train_tokenizer" if trial.adopt.tokenizer is None else "adopt_tokenizer"
+
+
+def _generator_stage(trial: TrialConfig) -> str:
+    return "train_generator" if trial.adopt.generator is None else "adopt_generator"
+
+
+def tokenizer_of(inputs: Mapping[str, Path]) -> Path:
+    """The folder of the tokenizer among a stage's inputs, trained or adopted."""
+    return inputs["adopt_tokenizer" if "adopt_tokenizer" in inputs else "train_tokenizer"]
+
+
+def generator_of(inputs: Mapping[str, Path]) -> Path:
+    """The folder of the generator among a stage's inputs, trained or adopted."""
+    return inputs["adopt_generator" if "adopt_generator" in inputs else "train_generator"]
 
 
 STAGES: dict[str, StageSpec] = {
@@ -196,6 +300,7 @@ STAGES: dict[str, StageSpec] = {
         ),
         lambda t: (),
         "teacher",
+        applies=lambda t: t.uses_cached_teacher,
     ),
     "extract_reference_features": StageSpec(
         2,
@@ -215,6 +320,19 @@ STAGES: dict[str, StageSpec] = {
         lambda t: ("extract_teacher_features",) if t.uses_cached_teacher else (),
         "tokenizer",
         parallel=True,
+        applies=lambda t: t.adopt.tokenizer is None,
+    ),
+    "adopt_tokenizer": StageSpec(
+        1,
+        AdoptTokenizerConfig,
+        lambda t: AdoptTokenizerConfig(
+            architecture=_trained_tokenizer(t.tokenizer),
+            image_size=t.data.image_size,
+            file=_adopted(t.adopt.tokenizer),
+        ),
+        lambda t: (),
+        "adopted tokenizer",
+        applies=lambda t: t.adopt.tokenizer is not None,
     ),
     "evaluate_reconstruction": StageSpec(
         1,
@@ -222,14 +340,14 @@ STAGES: dict[str, StageSpec] = {
         lambda t: EvaluateReconstructionConfig(
             val=t.split("val", t.evaluation.num_images), evaluation=_against_val(t.evaluation)
         ),
-        lambda t: ("train_tokenizer", "extract_reference_features"),
+        lambda t: (_tokenizer_stage(t), "extract_reference_features"),
         "reconstruction",
     ),
     "extract_codes": StageSpec(
         1,
         ExtractCodesConfig,
         lambda t: ExtractCodesConfig(train=t.split("train"), val=t.split("val"), codes=t.codes),
-        lambda t: ("train_tokenizer",),
+        lambda t: (_tokenizer_stage(t),),
         "codes",
     ),
     "train_generator": StageSpec(
@@ -239,6 +357,17 @@ STAGES: dict[str, StageSpec] = {
         lambda t: ("extract_codes",),
         "AR probe",
         parallel=True,
+        applies=lambda t: t.adopt.generator is None,
+    ),
+    "adopt_generator": StageSpec(
+        1,
+        AdoptGeneratorConfig,
+        lambda t: AdoptGeneratorConfig(
+            architecture=_trained_generator(t.generator), file=_adopted(t.adopt.generator)
+        ),
+        lambda t: ("extract_codes",),
+        "adopted AR probe",
+        applies=lambda t: t.adopt.generator is not None,
     ),
     "evaluate_generation": StageSpec(
         1,
@@ -247,8 +376,8 @@ STAGES: dict[str, StageSpec] = {
             sampling=t.sampling, evaluation=t.evaluation, seed=t.seed
         ),
         lambda t: (
-            "train_tokenizer",
-            "train_generator",
+            _tokenizer_stage(t),
+            _generator_stage(t),
             *(["extract_reference_features"] if t.evaluation.reference == "val" else []),
         ),
         "generation",
@@ -258,8 +387,23 @@ STAGES: dict[str, StageSpec] = {
         1,
         LinearProbeConfig,
         lambda t: LinearProbeConfig(probe=t.probe, seed=t.seed),
-        lambda t: ("extract_codes", "train_generator"),
+        lambda t: ("extract_codes", _generator_stage(t)),
         "linear probe",
+    ),
+    "probe_tokenizer": StageSpec(
+        1,
+        ProbeTokenizerConfig,
+        lambda t: ProbeTokenizerConfig(
+            train=t.split("train"),
+            val=t.split("val"),
+            codes=t.codes,
+            features=t.tokenizer_probe.features,
+            probe=_without_layer(t.probe),
+            seed=t.seed,
+        ),
+        lambda t: (_tokenizer_stage(t),),
+        "tokenizer probe",
+        applies=lambda t: t.tokenizer_probe.features != "none",
     ),
 }
 """Every stage, in an order in which each comes after its inputs."""

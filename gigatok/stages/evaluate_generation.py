@@ -30,7 +30,15 @@ from gigatok.reference_statistics import load_reference
 from gigatok.sampling import generate
 from gigatok.saved import load_generator, load_tokenizer
 from gigatok.scores import distribution_scores, inception_scores, join, manifold_scores
-from gigatok.stages import EvaluateGenerationConfig, Interrupted, Ranks, Runtime, Scores
+from gigatok.stages import (
+    EvaluateGenerationConfig,
+    Interrupted,
+    Ranks,
+    Runtime,
+    Scores,
+    generator_of,
+    tokenizer_of,
+)
 from gigatok.stages.extract_reference_features import ReferenceFeatures
 from gigatok.tracker import Tracker
 from gigatok.training import step_seed
@@ -132,8 +140,8 @@ def _sample(
     runtime: Runtime,
 ) -> None:
     """Draw the images of a share and leave them, their labels and features in its files."""
-    tokenizer = load_tokenizer(inputs["train_tokenizer"], runtime.device)
-    generator = load_generator(inputs["train_generator"], runtime.device)
+    tokenizer = load_tokenizer(tokenizer_of(inputs), runtime.device)
+    generator = load_generator(generator_of(inputs), runtime.device)
     count, side = share.count(), tokenizer.image_size
     samples = _create(share.path("samples"), np.uint8, (count, side, side, 3))
     labels = _create(share.path("labels"), np.int64, (count,))

@@ -19,7 +19,13 @@ from gigatok.models.tokenizer import Tokenizer
 from gigatok.pictures import reconstruction_grid
 from gigatok.saved import load_tokenizer
 from gigatok.scores import ImageScores, describe, distribution_scores, join
-from gigatok.stages import EvaluateReconstructionConfig, Interrupted, Runtime, Scores
+from gigatok.stages import (
+    EvaluateReconstructionConfig,
+    Interrupted,
+    Runtime,
+    Scores,
+    tokenizer_of,
+)
 from gigatok.stages.extract_reference_features import ReferenceFeatures
 from gigatok.tracker import Tracker
 
@@ -35,7 +41,7 @@ def run(
 ) -> Scores:
     """Score; leaves `reconstructions.npy`. Metrics: rFID, rsFID, rKID, PSNR, SSIM, LPIPS."""
     evaluation, images = config.evaluation, load_split(config.val)
-    tokenizer = load_tokenizer(inputs["train_tokenizer"], runtime.device)
+    tokenizer = load_tokenizer(tokenizer_of(inputs), runtime.device)
     network = build_feature_network(evaluation.network, evaluation.resolution, runtime.device)
     measured = _Reconstruction(config, tokenizer, network, output_dir, len(images), runtime.device)
     _reconstruct(measured, images, tracker, runtime)

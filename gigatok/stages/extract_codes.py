@@ -16,7 +16,7 @@ from gigatok.image_sets import ImageSet, Int64, in_batches, read_ahead
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
 from gigatok.scores import codebook_scores, describe
-from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores
+from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores, tokenizer_of
 from gigatok.streamed import Arrays, flush, open_streamed
 from gigatok.tracker import Tracker
 
@@ -38,7 +38,7 @@ def run(
     Codes go into the file as they come, so memory holds one batch; a stage that was interrupted
     goes on where it stopped.
     """
-    tokenizer = load_tokenizer(inputs["train_tokenizer"], runtime.device)
+    tokenizer = load_tokenizer(tokenizer_of(inputs), runtime.device)
     train, val = load_split(config.train), load_split(config.val)
     partial = runtime.checkpoint_dir / CODES_FILE
     tensors = code_tensors(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gigatok.models.generator import Generator
-from gigatok.probe import train_probe
+from gigatok.probe import describe_training, train_probe
 from gigatok.saved import Codes, load_generator
-from gigatok.stages import Interrupted, LinearProbeConfig, Runtime, Scores
+from gigatok.stages import Interrupted, LinearProbeConfig, Runtime, Scores, generator_of
 from gigatok.streamed import open_streamed
 from gigatok.tracker import Tracker
 
@@ -31,7 +31,7 @@ def run(
     computed once without dropout.
     """
     codes = Codes.load(inputs["extract_codes"])
-    generator = load_generator(inputs["train_generator"], runtime.device)
+    generator = load_generator(generator_of(inputs), runtime.device)
     layer = config.probe.layer or len(generator.layers) // 2
     views, images, _ = codes.train.shape
     # Ten views of ImageNet are 39 GB: they live in a file.
@@ -56,8 +56,7 @@ def run(
     )
     protocol = (
         f"layer {layer} of {len(generator.layers)}, null class, mean over tokens, "
-        f"{len(codes.val)} val images, LARS {config.probe.epochs} epochs, "
-        f"lr {config.probe.lr:g} per 256, batch {config.probe.batch_size}"
+        f"{len(codes.val)} val images, " + describe_training(config.probe)
     )
     return Scores({"probe_accuracy": accuracy}, {"probe_accuracy": protocol})
 

@@ -56,7 +56,7 @@ def run(
     ).run()
     save_generator(output_dir, generator, codes)
     gathered(generator)
-    return _scores(generator, codes, runtime.device)
+    return generator_scores(generator, codes, runtime.device)
 
 
 def batch(
@@ -89,7 +89,8 @@ def mean_loss(generator: Generator, codes_NT: Tensor, classes_N: Tensor, device:
     return total / len(codes_NT)
 
 
-def _scores(generator: Generator, codes: Codes, device: str) -> Scores:
+def generator_scores(generator: Generator, codes: Codes, device: str) -> Scores:
+    """Parameters and AR loss of a generator, in eval mode, on both splits."""
     val_loss = mean_loss(generator, codes.val, codes.val_labels, device)
     seen = min(len(codes.val), codes.train.shape[1])
     train_loss = mean_loss(generator, codes.train[0, :seen], codes.train_labels[:seen], device)

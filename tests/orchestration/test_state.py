@@ -125,6 +125,21 @@ def test_index_finds_folders_by_key_whatever_they_are_called(tmp_path: Path) -> 
     assert store.index("linear_probe") == {}
 
 
+def test_a_new_launch_may_run_a_stage_in_another_way_until_it_is_complete(
+    folder: StageFolder,
+) -> None:
+    store = Store(folder.path.parents[2])
+    first = folder.spec()
+    other = first.model_copy(update={"config": {"micro_batch": 4}})
+    assert store.create(other) == folder
+    assert folder.spec() == other
+    holder = acquire(folder)
+    assert holder is not None
+    holder.complete(DONE)
+    assert store.create(first) == folder
+    assert folder.spec() == other
+
+
 def test_write_atomic_leaves_no_temporary_file(tmp_path: Path) -> None:
     state.write_atomic(tmp_path / "a", "1")
     state.write_atomic(tmp_path / "a", "2")

@@ -115,6 +115,45 @@ def test_precedence_scale_recipe_set_axes_override(tmp_path: Path) -> None:
     assert [t.config.tokenizer.steps for t in overridden] == [9, 9]
 
 
+AT = f"""{PAIR}
+set: {{tokenizer.batch_size: 16}}
+seeds: [0, 1]
+at:
+  smoke:
+    set: {{tokenizer.lr: 1e-3}}
+    seeds: [4]
+  paper:
+    axes: null
+    zip: [{{tokenizer.encoder: [XL, S], tokenizer.decoder: [XXL, S]}}]
+    exclude: [{{tokenizer.encoder: S}}]
+    stages: [extract_codes]
+"""
+
+
+@pytest.mark.parametrize(
+    ("scale", "names", "seeds", "given"),
+    [
+        ("micro", {"S-S", "S-B"}, (0, 1), {"tokenizer.batch_size": 16}),
+        ("smoke", {"S-S", "S-B"}, (4,), {"tokenizer.lr": 1e-3}),
+        ("paper", {"XL-XXL"}, (0, 1), {"tokenizer.batch_size": 16}),
+    ],
+)
+def test_what_is_given_at_a_scale_replaces_the_part_of_that_name(
+    tmp_path: Path, scale: str, names: set[str], seeds: tuple[int, ...], given: dict[str, Any]
+) -> None:
+    sweep = load(tmp_path, AT, scale=scale)
+    assert {trial.config.tokenizer.name for trial in expand(sweep).trials} == names
+    assert (sweep.seeds, sweep.set) == (seeds, given)
+    assert sweep.stages == (("extract_codes",) if scale == "paper" else tuple(STAGES))
+    assert len(expand(sweep).excluded) == (2 if scale == "paper" else 0)
+
+
+def test_overrides_go_over_what_is_given_at_the_scale(tmp_path: Path) -> None:
+    sweep = load(tmp_path, AT, scale="smoke", overrides=("tokenizer.lr=5e-4", "seed=7"))
+    assert {trial.config.tokenizer.lr for trial in expand(sweep).trials} == {5e-4}
+    assert {trial.config.seed for trial in expand(sweep).trials} == {7}
+
+
 def test_override_of_an_axis_replaces_it(tmp_path: Path) -> None:
     sweep = load(tmp_path, PAIR, overrides=("tokenizer.decoder=L", "seed=3"))
     (trial,) = expand(sweep).trials

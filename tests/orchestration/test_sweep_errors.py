@@ -31,6 +31,28 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         ("got 'micor'", "micro, mini, paper, smoke", "did you mean 'micro'?"),
     ),
     "no scale": ("question: q\n" + PAIR, 1, "scale", ("missing; scales in", "micro, mini")),
+    "at an unknown scale": (
+        HEAD + PAIR + "at:\n  papre: {seeds: [1]}\n", 5, "scale",
+        ("got 'papre'", "did you mean 'paper'?"),
+    ),
+    "unknown part at a scale": (
+        HEAD + PAIR + "at:\n  paper: {axis: {}}\n", 5, "axis",
+        ("a scale below `at` has the keys axes", "did you mean 'axes'?"),
+    ),
+    "wrong value at another scale": (
+        HEAD + PAIR + "at:\n  paper:\n    axes:\n      tokenizer.steps: [many]\n", 7,
+        "axes.tokenizer.steps", ("got 'many'", "whole number"),
+    ),
+    "wrong value that this scale replaces": (
+        HEAD + "axes: {tokenizer.lr: [fast]}\nat:\n  micro:\n    axes:\n"
+        "      tokenizer.encoder: [S]\n      tokenizer.decoder: [S]\n", 3,
+        "axes.tokenizer.lr", ("got 'fast'", "a number"),
+    ),
+    "twice at another scale": (
+        HEAD + PAIR + "at:\n  paper:\n    set: {tokenizer.encoder: S}\n", 3,
+        "axes.tokenizer.encoder", ("given twice; line 6 has it already",),
+    ),
+    "at is a list": (HEAD + PAIR + "at: [paper]\n", 4, "at", ("must be a mapping",)),
     "misspelt axis": (
         HEAD + "axes:\n  tokenizer.decodr: [S]\n", 4, "axes.tokenizer.decodr",
         ("unknown key", "did you mean 'tokenizer.decoder'?"),
@@ -228,6 +250,17 @@ def test_everything_is_reported_at_once_in_file_order(tmp_path: Path) -> None:
     )
     lines = [int(text.removeprefix(f"{file}:").split(":")[0]) for text in problems_of(file)]
     assert lines == [1, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_wrong_scale_hides_no_other_problem(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "question: q\nscale: micor\n"
+        "zip: [{tokenizer.encoder: [S, B], tokenizer.lr: [1e-3, 2e-3]}]\nset: {sampling.top: 1}\n"
+    )
+    with pytest.raises(SweepError) as caught:
+        load_sweep(file)
+    assert [problem.key for problem in caught.value.problems] == ["scale", "set.sampling.top"]
 
 
 def test_scale_problems_point_into_the_scale(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Which file it is: sha256 of files that are too large to read in every plan. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from gigatok.assets import cache_dir
+from gigatok.download import sha256_of
+
+
+def known_sha256(file: Path) -> str:
+    """The sha256 of a file, computed once while path, size and time of change stay the same."""
+    state = file.stat()
+    facts = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    folder = cache_dir() / "sha256"
+    note = folder / hashlib.sha256(facts.encode()).hexdigest()
+    if note.is_file():
+        return note.read_text()
+    digest = sha256_of(file)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = note.with_name(f".{note.name}.{os.getpid()}")
+    part.write_text(digest)
+    part.replace(note)
+    return digest

@@ -1,0 +1,42 @@
+"""Take a generator from a file in place of training one, and measure it on the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from gigatok.adopting import check_architecture, origin, read_planned
+from gigatok.fitting import fill, fit
+from gigatok.models.generator import Generator
+from gigatok.saved import Codes, save_generator
+from gigatok.stages import AdoptGeneratorConfig, Runtime, Scores
+from gigatok.stages.train_generator import generator_scores
+from gigatok.tracker import Tracker
+
+
+def run(
+    config: AdoptGeneratorConfig,
+    inputs: Mapping[str, Path],
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> Scores:
+    """Convert; leaves `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
+
+    Raises:
+        ValueError: the file has changed or holds another generator than the trial describes.
+    """
+    stored = read_planned(config.file)
+    check_architecture(config.architecture, config.file)
+    codes = Codes.load(inputs["extract_codes"])
+    tokens = codes.val.shape[1]
+    with torch.device("meta"):
+        generator = Generator(config.architecture, codes.codebook_size, codes.num_classes, tokens)
+    report = fit("the trial's generator", generator, stored)
+    fill(generator, stored, report, runtime.device)
+    save_generator(output_dir, generator, codes)
+    scores = generator_scores(generator, codes, runtime.device)
+    facts = origin(config.file, report, config.architecture, output_dir)
+    return Scores(scores.metrics, scores.protocol, facts)
