@@ -217,7 +217,7 @@ STAGES: dict[str, StageSpec] = {
         parallel=True,
     ),
     "evaluate_reconstruction": StageSpec(
-        1,
+        2,
         EvaluateReconstructionConfig,
         lambda t: EvaluateReconstructionConfig(
             val=t.split("val", t.evaluation.num_images), evaluation=_against_val(t.evaluation)
@@ -226,7 +226,7 @@ STAGES: dict[str, StageSpec] = {
         "reconstruction",
     ),
     "extract_codes": StageSpec(
-        1,
+        2,
         ExtractCodesConfig,
         lambda t: ExtractCodesConfig(train=t.split("train"), val=t.split("val"), codes=t.codes),
         lambda t: ("train_tokenizer",),
