@@ -1,6 +1,18 @@
 """What was learned: the tracking store as tables, figures and sentences. Reads, never trains.
 
-    from analysis import comparisons, load_runs, result_table
+    import analysis
+
+    runs = analysis.load_runs("decoder_scaling")           # polars: one row per trial
+    analysis.units(runs)["psnr"]                           # dB
+    analysis.to_pandas(runs)
+    for answer in analysis.comparisons(runs):              # paired on shared seeds
+        print(answer.sentence, answer.test)
+    fit = analysis.fit_power_law(sizes, losses)            # intervals, largest size held out
+    print(fit.sentence)
+    analysis.plot_fit(axes, fit, sizes, losses)            # takes an Axes, returns it
+    families = analysis.fronts(runs, "psnr")               # rate-distortion plane
+    analysis.plot_rate_distortion(axes, families, "psnr")
+    analysis.find_confounds(runs)                          # sentences
 
 Names are imported on first use, so that importing the package costs nothing.
 """
@@ -11,36 +23,73 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.complexity import complexity_relations
+    from analysis.confounds import find_confounds
     from analysis.export import export_figure
     from analysis.figures import figure_info
     from analysis.findings import comparisons
+    from analysis.fit_plot import plot_fit
+    from analysis.fits import Fit, fit_metric, fit_power_law
     from analysis.plots import draw_figure
-    from analysis.runs import load_curves, load_runs, missing
+    from analysis.rate_distortion import fronts, gaps, plot_rate_distortion
+    from analysis.report import write_report
+    from analysis.runs import load_curves, load_runs, missing, to_pandas, units, write_table
+    from analysis.statistics import paired_test, spearman
     from analysis.stores import RequestError
     from analysis.tables import result_table
 
 _HOME = {
+    "Fit": "fits",
     "RequestError": "stores",
     "comparisons": "findings",
+    "complexity_relations": "complexity",
     "draw_figure": "plots",
     "export_figure": "export",
     "figure_info": "figures",
+    "find_confounds": "confounds",
+    "fit_metric": "fits",
+    "fit_power_law": "fits",
+    "fronts": "rate_distortion",
+    "gaps": "rate_distortion",
     "load_curves": "runs",
     "load_runs": "runs",
     "missing": "runs",
+    "paired_test": "statistics",
+    "plot_fit": "fit_plot",
+    "plot_rate_distortion": "rate_distortion",
     "result_table": "tables",
+    "spearman": "statistics",
+    "to_pandas": "runs",
+    "units": "runs",
+    "write_report": "report",
+    "write_table": "runs",
 }
 
 __all__ = [
+    "Fit",
     "RequestError",
     "comparisons",
+    "complexity_relations",
     "draw_figure",
     "export_figure",
     "figure_info",
+    "find_confounds",
+    "fit_metric",
+    "fit_power_law",
+    "fronts",
+    "gaps",
     "load_curves",
     "load_runs",
     "missing",
+    "paired_test",
+    "plot_fit",
+    "plot_rate_distortion",
     "result_table",
+    "spearman",
+    "to_pandas",
+    "units",
+    "write_report",
+    "write_table",
 ]
 
 

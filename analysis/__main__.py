@@ -1,9 +1,12 @@
-"""`python -m analysis`: the table and the figures of a sweep. Heavy imports wait for a command."""
+"""`python -m analysis`: figures and tables, of the published numbers and of runs.
+
+Heavy imports wait for a command.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analysis import commands
 from analysis.stores import DEFAULT_URI, RequestError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from analysis.gallery import Runs, Source
+    from analysis.produce import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a sweep showed: read from the tracking store, never from folders or logs.",
 )
+app.add_typer(commands.app)
 
 Sweep = Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")]
 Uri = Annotated[str, typer.Option(help="sqlite:///PATH or the address of a tracking server.")]
@@ -40,11 +48,30 @@ class TableFormat(StrEnum):
     rich = "rich"
 
 
-class ImageFormat(StrEnum):
-    """What `figures` writes besides the data and the provenance."""
+class SourceName(StrEnum):
+    """Where numbers come from."""
 
-    pdf = "pdf"
-    png = "png"
+    published = "published"
+    runs = "runs"
+    both = "both"
+
+
+class Width(StrEnum):
+    """Which width of a venue."""
+
+    column = "column"
+    text = "text"
+
+
+Everything = Annotated[bool, typer.Option("--all", help="All that the sources have data for.")]
+From = Annotated[
+    SourceName | None,
+    typer.Option(help="Default: published and, where there is a store, runs, apart."),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Write nothing: make again, say what differs; exit 1.")
+]
+Listing = Annotated[bool, typer.Option("--list", help="Names, and what could not be found.")]
 
 
 @app.command()
@@ -78,24 +105,118 @@ def table(
 
 @app.command()
 def figures(
-    sweep: Sweep,
+    name: Annotated[
+        str | None, typer.Argument(help="A figure (see --list), or a sweep or its YAML file.")
+    ] = None,
+    everything: Everything = False,
+    source: From = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),
+    format: Annotated[
+        list[str] | None, typer.Option(help="Of pdf, png, svg; by comma. Default: pdf,png.")
+    ] = None,
+    venue: Annotated[str, typer.Option(help="neurips, iclr, icml, cvpr, ...")] = "plain",
+    width: Annotated[Width, typer.Option(help="Which width of the venue.")] = Width.text,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="For training-curves: logged names; `generator:NAME` of generators."),
+    ] = None,
+    check: Check = False,
+    list_names: Listing = False,
     tracking_uri: Uri = DEFAULT_URI,
     scale: Scale = None,
     plan: Plan = None,
-    format: Annotated[
-        list[ImageFormat] | None, typer.Option(help="May be repeated. Default: both.")
-    ] = None,
 ) -> None:
-    """Draw the figure of a sweep; with its data (CSV) and the origin of each point (JSON)."""
+    """Draw figures; with their data (CSV) and the origin of each point (JSON)."""
     with _requests_exit_2():
-        runs = _load(sweep, tracking_uri, scale, plan)
-        from analysis.export import export_figure
-        from analysis.figures import figure_info
+        from analysis import gallery, produce
 
-        wanted = [image.value for image in format or ImageFormat]
-        for path in export_figure(figure_info(runs), runs, out, wanted):
-            typer.echo(str(path))
+        if list_names:
+            return produce.print_figures()
+        wanted = produce.chosen(name, gallery.NAMES, everything=everything, known=gallery.known)
+        look = produce.look(format, venue, metric, column=width is Width.column)
+        if not wanted:
+            runs = _load(str(name), tracking_uri, scale, plan)
+            return _report(
+                lambda folder: produce.sweep_figure(runs, folder, look), out, check=check
+            )
+        sources, store = _sources(source, tracking_uri, scale)
+        _report(
+            lambda folder: produce.make_figures(wanted, sources, store, folder, look),
+            out,
+            check=check,
+            partly=everything,
+        )
+
+
+@app.command()
+def tables(
+    name: Annotated[str | None, typer.Argument(help="A published table; see --list.")] = None,
+    everything: Everything = False,
+    source: From = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tables"),
+    format: Annotated[
+        list[str] | None, typer.Option(help="Of markdown, csv, latex; by comma. Default: all.")
+    ] = None,
+    check: Check = False,
+    list_names: Listing = False,
+    tracking_uri: Uri = DEFAULT_URI,
+    scale: Scale = None,
+) -> None:
+    """Write the paper's tables and those of the store, with the source of every number."""
+    with _requests_exit_2():
+        from analysis import produce
+
+        if list_names:
+            return produce.print_tables()
+        names = produce.table_names(name, everything=everything)
+        formats = produce.formats_of(format, tuple(produce.SUFFIXES))
+        chosen = SourceName.published if name and source is None else source
+        sources, store = _sources(chosen, tracking_uri, scale)
+        _report(
+            lambda folder: produce.make_tables(names, sources, store, folder, formats),
+            out,
+            check=check,
+            partly=everything,
+        )
+
+
+def _sources(
+    wanted: SourceName | None, uri: str, scale: str | None
+) -> tuple[list[Source], Runs | None]:
+    """The sources to draw from; without a wish, published and what the store has."""
+    from analysis.gallery import open_runs
+
+    if wanted is SourceName.published:
+        return ["published"], None
+    try:
+        store = open_runs(uri, scale)
+    except RequestError as error:
+        if wanted is not None:
+            raise
+        typer.echo(f"published numbers only: {error}", err=True)
+        return ["published"], None
+    if wanted is None:
+        return ["published", "runs"], store
+    return ["both" if wanted is SourceName.both else "runs"], store
+
+
+def _report(
+    make: Callable[[Path], Outcome], out: Path, *, check: bool, partly: bool = False
+) -> None:
+    """Write and list, or check; with `partly`, what cannot be made is said and is no failure."""
+    from analysis.produce import checked
+
+    outcome, differing = checked(make, out) if check else (make(out), [])
+    if not outcome.paths:
+        raise RequestError("; ".join(outcome.skipped))
+    for line in differing if check else map(str, outcome.paths):
+        typer.echo(line)
+    if partly:
+        for reason in outcome.skipped:
+            typer.echo(f"not made: {reason}", err=True)
+    if check:
+        typer.echo(f"{len(differing)} changes in {len(outcome.paths)} files", err=True)
+        raise typer.Exit(1 if differing else 0)
 
 
 def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:

@@ -15,10 +15,10 @@ import matplotlib as mpl
 import polars as pl
 
 from analysis import style
-from analysis.fits import Estimate
 from analysis.plots import FigureInfo, draw_figure
 from analysis.points import Panel, Point
 from analysis.runs import STAGE_KEY, STAGE_RUN, params_of
+from analysis.statistics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,11 @@ from dataclasses import replace
 import polars as pl
 
 from analysis import style
-from analysis.fits import INTERVALS
 from analysis.groups import Group, choose_interval, groups
 from analysis.plots import FigureInfo
 from analysis.points import Axis, Panel, key_axis, make_panel, metric_axis
 from analysis.runs import measured
+from analysis.statistics import INTERVALS
 from analysis.stores import RequestError
 from analysis.tables import protocol_notes, sweep_and_scale
 from gigatok.names import METRICS, PARAM_TOKENIZER

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import polars as pl
 
-from analysis.fits import PairedDifference, paired
 from analysis.groups import SEMANTIC_WEIGHT, Group, groups
+from analysis.statistics import PairedDifference, PairedTest, paired, paired_test
 from gigatok.names import METRICS, Metric
 
 RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
@@ -41,6 +41,11 @@ class Comparison:
     difference: PairedDifference | None
     seed_spread: float | None
     sentence: str
+
+    @property
+    def test(self) -> PairedTest | None:
+        """Effect size and sign-flip test of the difference."""
+        return None if self.difference is None else paired_test(self.difference)
 
 
 def comparisons(runs: pl.DataFrame) -> list[Comparison]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.fits import MIN_SEEDS_FOR_T, Estimate, Interval, estimate, with_standard_error
 from analysis.runs import PROTOCOL, params_of
+from analysis.statistics import MIN_SEEDS_FOR_T, Estimate, Interval, estimate, with_standard_error
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
 SEMANTIC_WEIGHT = "tokenizer.semantic_weight"

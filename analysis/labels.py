@@ -50,7 +50,12 @@ Label = tuple[str, tuple[float, float]]
 
 
 def place_labels(
-    axes: Axes, renderer: RendererBase, labels: Sequence[Label], marks: Sequence[Box]
+    axes: Axes,
+    renderer: RendererBase,
+    labels: Sequence[Label],
+    marks: Sequence[Box],
+    *,
+    size: float = 8.0,
 ) -> list[Text]:
     """Name the marks of an axes whose position is final.
 
@@ -59,6 +64,7 @@ def place_labels(
         renderer: measures the texts.
         labels: what to write and beside which mark.
         marks: pixel boxes to keep free: markers, error bars, lines.
+        size: of the letters, in points.
     """
     axes.autoscale(False)
     frame = axes.get_window_extent(renderer)
@@ -68,7 +74,7 @@ def place_labels(
     taken = list(marks)
     made = []
     for text, (x, y) in labels:
-        label = axes.text(0, 0, text, fontsize=8, color=_TEXT, zorder=4, va="bottom")
+        label = axes.text(0, 0, text, fontsize=size, color=_TEXT, zorder=4, va="bottom")
         extent = label.get_window_extent(renderer)
         options = list(_candidates(x, y, extent.width, extent.height, scale))
         costs = [_cost(box, taken, inside, rank) for rank, (_, box) in enumerate(options)]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.fits import Estimate, Interval
 from analysis.groups import Group, short, show
+from analysis.statistics import Estimate, Interval
 from analysis.tables import protocol_marks
 from gigatok.names import METRICS, PARAM_SEED
 

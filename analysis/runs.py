@@ -1,7 +1,8 @@
 """The tracking store as one table: a row per trial, typed columns.
 
 Columns: `CONTEXT`; the trial's params under their own (dotted) names; every metric of
-`gigatok.names` and its `protocol.<metric>`; `stage_run.<stage>` and `stage_key.<stage>`.
+`gigatok.names` and its `protocol.<metric>`; `metric.<name>` for others that were logged; and
+`stage_run.<stage>`, `stage_key.<stage>`, `stage_seconds.<stage>`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
+from analysis.cache import remembered
+from analysis.records import Records
 from analysis.stores import (
     DEFAULT_URI,
     PARENT_TAG,
-    RawRun,
+    Launch,
     RequestError,
+    Store,
     open_store,
     unknown_sweep,
 )
@@ -42,8 +48,12 @@ from gigatok.names import (
     TAG_TRIAL_KEY,
 )
 
+if TYPE_CHECKING:
+    import pandas
+
 ALL_PLANS = "all"
 PROTOCOL, STAGE_RUN, STAGE_KEY = "protocol.", "stage_run.", "stage_key."
+STAGE_SECONDS, OTHER_METRIC = "stage_seconds.", "metric."
 """Prefixes of columns."""
 
 _TRIAL_TAGS = {
@@ -70,11 +80,16 @@ CONTEXT: dict[str, pl.DataType] = {
 failed stage and why.
 """
 
-_PREFIXES = {PREFIX_PROTOCOL: PROTOCOL, PREFIX_STAGE_RUN: STAGE_RUN, PREFIX_STAGE_KEY: STAGE_KEY}
+_TEXT_PREFIXES = {
+    PREFIX_PROTOCOL: PROTOCOL,
+    PREFIX_STAGE_RUN: STAGE_RUN,
+    PREFIX_STAGE_KEY: STAGE_KEY,
+}
+_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, STAGE_SECONDS, OTHER_METRIC)
 
 
 def load_runs(
-    sweep: str,
+    sweep: str | None,
     tracking_uri: str = DEFAULT_URI,
     *,
     plan: str | None = None,
@@ -83,30 +98,63 @@ def load_runs(
     """Read the trials of a sweep: one row each, failed ones included.
 
     Args:
-        sweep: name of the sweep, which is the name of its experiment.
-        tracking_uri: `sqlite:///PATH` (read directly) or a server (read through MLflow).
-        plan: a plan key or its beginning, `"all"`, or None for the newest launch.
+        sweep: name of the sweep, which is the name of its experiment; None for all sweeps.
+        tracking_uri: a database such as `sqlite:///PATH` (read directly) or a server (read
+            through MLflow).
+        plan: a plan key or its beginning, `"all"`, or None for the newest launch of each sweep.
         scale: only launches at this scale.
 
     Returns:
-        A table sorted by scale, size of encoder and decoder, axes and seed. A metric that was not
-        logged is null; a logged NaN is NaN. With `plan="all"` a trial that several plans share
-        appears once.
+        A table sorted by sweep, scale, size of encoder and decoder, axes and seed. A metric that
+        was not logged is null; a logged NaN is NaN. With `plan="all"` a trial that several plans
+        share appears once. `units` says in what each column is measured.
 
     Raises:
         RequestError: no such store, sweep, plan or scale, or no trial in it.
     """
     store = open_store(tracking_uri)
-    launches = store.sweep_runs(sweep)
-    if not launches:
-        raise unknown_sweep(store, sweep, tracking_uri)
-    chosen = _choose(launches, sweep, plan, scale)
-    trials = store.trials(sweep, [launch.run_id for launch in chosen])
-    if not trials:
-        raise RequestError(f"sweep {sweep!r} has no trial yet (launched, nothing recorded)")
-    ids = {run for t in trials for tag, run in t.tags.items() if tag.startswith(PREFIX_STAGE_RUN)}
-    stages = store.tags(sorted(ids))
-    return _table(sweep, {launch.run_id: launch for launch in chosen}, trials, stages)
+    return remembered(
+        store.stamp(),
+        (sweep, plan, scale),
+        lambda: _read(store, sweep, tracking_uri, plan, scale),
+    )
+
+
+def units(runs: pl.DataFrame) -> dict[str, str]:
+    """The unit of every numeric column that has one, such as `dB` or `nats/token`."""
+    found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
+    found |= {name: "s" for name in runs.columns if name.startswith(STAGE_SECONDS)}
+    return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
+
+
+def write_table(runs: pl.DataFrame, path: Path) -> None:
+    """Write the table: Parquet with the unit of each column as its field metadata, or CSV.
+
+    Raises:
+        RequestError: the suffix is neither.
+    """
+    import pyarrow  # a quarter of a second, which only an export needs
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        axes = pl.col("axes").list.join(" ")
+        runs.with_columns(axes).write_csv(path)
+    elif path.suffix == ".parquet":
+        table, unit = runs.to_arrow(), units(runs)
+        fields = [
+            f.with_metadata({"unit": unit[f.name]}) if f.name in unit else f for f in table.schema
+        ]
+        parquet.write_table(table.cast(pyarrow.schema(fields)), path)
+    else:
+        raise RequestError(f"--out {path}: give a file that ends in .parquet or .csv")
+
+
+def to_pandas(runs: pl.DataFrame) -> pandas.DataFrame:
+    """The table for pandas; `attrs["units"]` holds the units. A missing number is NaN there."""
+    frame = runs.to_pandas()
+    frame.attrs["units"] = units(runs)
+    return frame
 
 
 def load_curves(
@@ -116,14 +164,9 @@ def load_curves(
 
     A resumed stage may log a step twice; the point written last is kept.
     """
-    points = open_store(tracking_uri).curves(run_ids, metric) if run_ids else []
-    last: dict[tuple[str, int], tuple[int, float]] = {}
-    for run, step, time, value in points:
-        if (run, step) not in last or time >= last[run, step][0]:
-            last[run, step] = (time, value)
-    rows = [(run, step, value) for (run, step), (_, value) in last.items()]
-    schema = {"run_id": pl.String(), "step": pl.Int64(), "value": pl.Float64()}
-    return pl.DataFrame(rows, schema, orient="row").sort("run_id", "step")
+    points = open_store(tracking_uri).curves(run_ids, metric)
+    last = points.sort("time").unique(["run_id", "step"], keep="last", maintain_order=True)
+    return last.select("run_id", "step", "value").sort("run_id", "step")
 
 
 def missing(runs: pl.DataFrame) -> pl.DataFrame:
@@ -150,8 +193,7 @@ def measured(runs: pl.DataFrame) -> list[str]:
 def params_of(runs: pl.DataFrame) -> list[str]:
     """The columns that are params of the trials."""
     not_params = {*CONTEXT, *METRICS}
-    prefixes = tuple(_PREFIXES.values())
-    return [c for c in runs.columns if c not in not_params and not c.startswith(prefixes)]
+    return [c for c in runs.columns if c not in not_params and not c.startswith(_PREFIXES)]
 
 
 def _absence(value: float | None) -> str | None:
@@ -160,9 +202,30 @@ def _absence(value: float | None) -> str | None:
     return "NaN" if math.isnan(value) else None
 
 
+def _read(
+    store: Store, sweep: str | None, uri: str, plan: str | None, scale: str | None
+) -> pl.DataFrame:
+    launches = store.launches(sweep)
+    if not launches:
+        raise unknown_sweep(store, sweep or "SWEEP", uri)
+    by_sweep: dict[str, list[Launch]] = {}
+    for launch in launches:
+        by_sweep.setdefault(launch.sweep, []).append(launch)
+    if len(by_sweep) > 1 and scale is not None:
+        at_scale = {
+            n: [r for r in f if r.tags.get(TAG_SCALE) == scale] for n, f in by_sweep.items()
+        }
+        by_sweep = {name: found for name, found in at_scale.items() if found} or by_sweep
+    chosen = [r for n, found in sorted(by_sweep.items()) for r in _choose(found, n, plan, scale)]
+    trials = store.trials(chosen)
+    if trials.runs.is_empty():
+        raise RequestError(f"sweep {sweep!r} has no trial yet (launched, nothing recorded)")
+    return _table(store, chosen, trials)
+
+
 def _choose(
-    launches: Sequence[RawRun], sweep: str, plan: str | None, scale: str | None
-) -> list[RawRun]:
+    launches: Sequence[Launch], sweep: str, plan: str | None, scale: str | None
+) -> list[Launch]:
     newest_first = sorted(launches, key=_launched, reverse=True)
     at_scale = [r for r in newest_first if scale is None or r.tags.get(TAG_SCALE) == scale]
     if not at_scale:
@@ -182,95 +245,161 @@ def _choose(
     return matches[:1]
 
 
-def _launched(run: RawRun) -> tuple[float, str]:
+def _launched(run: Launch) -> tuple[float, str]:
     return float(run.tags.get(TAG_LAUNCHED, run.started / 1000)), run.run_id
 
 
-def _table(
-    sweep: str,
-    launches: Mapping[str, RawRun],
-    trials: Sequence[RawRun],
-    stages: Mapping[str, Mapping[str, str]],
-) -> pl.DataFrame:
-    runs = _once(trials, launches)
-    context = [_context(sweep, launches[run.tags[PARENT_TAG]], run, stages) for run in runs]
-    columns = [pl.Series(name, [row[name] for row in context], t) for name, t in CONTEXT.items()]
-    return _ordered(pl.DataFrame([*columns, *_params(runs), *_metrics(runs), *_tags(runs)]))
-
-
-def _once(trials: Iterable[RawRun], launches: Mapping[str, RawRun]) -> list[RawRun]:
-    """Each trial once, with the most results, else of the newest launch: plans share trials."""
-    kept: dict[object, RawRun] = {}
-    newest_first = sorted(
-        trials, key=lambda t: (_launched(launches[t.tags[PARENT_TAG]]), t.run_id), reverse=True
+def _table(store: Store, launches: Sequence[Launch], records: Records) -> pl.DataFrame:
+    tags = _wide(records.tags).rename({PARENT_TAG: "sweep_run_id"})
+    found = records.runs.select("run_id").join(tags, "run_id", "left")
+    params, metrics = _wide(records.params), _wide(records.metrics)
+    found = found.join(_launch_columns(launches), "sweep_run_id", "left")
+    found = _once(found, params, records.metrics)
+    found = found.join(_of_stages(store, found), "run_id", "left")
+    context = found.select(_context_columns(found))
+    table = context.hstack(
+        [
+            *_params(_rows_of(params, found)),
+            *_metrics(_rows_of(metrics, found)),
+            *_texts(found),
+            *found.select(pl.col(f"^{re.escape(STAGE_SECONDS)}.*$")).get_columns(),
+        ]
     )
-    for trial in newest_first:
-        key = (trial.tags.get(TAG_TRIAL_KEY, trial.run_id), frozenset(trial.params.items()))
-        if key not in kept or len(trial.metrics) > len(kept[key].metrics):
-            kept[key] = trial
-    return list(kept.values())
+    return _ordered(table)
+
+
+def _wide(records: pl.DataFrame) -> pl.DataFrame:
+    """Records as one row per run, one column per key: a pivot, at half its cost."""
+    runs = records.select(pl.col("run_id").unique(maintain_order=True))
+    numbered = records.join(runs.with_row_index("row"), "run_id", "left")
+    columns = []
+    for (key,), part in numbered.partition_by("key", as_dict=True, maintain_order=True).items():
+        columns.append(_spread(part["row"], part["value"], runs.height).alias(str(key)))
+    return runs.with_columns(columns)
+
+
+def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
+    """A column with these values in these rows and nulls elsewhere."""
+    source = np.full(height, -1, np.int64)
+    source[rows.to_numpy()] = np.arange(len(values))
+    places = pl.Series(source)
+    return values.gather(places.set(places < 0, None))
+
+
+def _rows_of(wide: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """The same runs in the same order; nulls where a run has no record."""
+    return runs.select("run_id").join(wide, "run_id", "left", maintain_order="left").drop("run_id")
+
+
+def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
+    rows = [
+        {
+            "sweep_run_id": launch.run_id,
+            "sweep": launch.sweep,
+            **{name: launch.tags.get(tag) for name, tag in _SWEEP_TAGS.items()},
+            "axes": json.loads(launch.tags.get(TAG_AXES, "[]")),
+            "launched": _launched(launch)[0],
+        }
+        for launch in launches
+    ]
+    columns = ("sweep_run_id", "sweep", *_SWEEP_TAGS, "axes", "launched")
+    return pl.DataFrame(rows, {name: CONTEXT[name] for name in columns})
+
+
+def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
+    """Each trial of a sweep once, with the most results, else of the newest launch.
+
+    Plans of one sweep share trials. Trials of different sweeps are different answers.
+    """
+    key = _optional(found, TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
+    found = found.with_columns(_key=key)
+    if found.select("sweep", "_key").is_unique().all():
+        return found.drop("_key")
+    count = metrics.group_by("run_id").len("_results")
+    settings = [c for c in params.columns if c != "run_id"]
+    marked = found.join(count, "run_id", "left").with_columns(pl.col("_results").fill_null(0))
+    marked = marked.join(params.select("run_id", _settings=pl.struct(settings)), "run_id", "left")
+    best_first = marked.sort("_results", "launched", "run_id", descending=True)
+    kept = best_first.unique(["sweep", "_key", "_settings"], keep="first", maintain_order=True)
+    return kept.drop("_key", "_results", "_settings")
+
+
+def _of_stages(store: Store, found: pl.DataFrame) -> pl.DataFrame:
+    """What the stage runs of each trial add to it, joined along its links."""
+    links = [c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)]
+    pairs = found.unpivot(sorted(links), index="run_id", variable_name="stage", value_name="part")
+    pairs = (
+        pairs.cast({"part": pl.String})
+        .drop_nulls("part")
+        .with_columns(pl.col("stage").str.strip_prefix(PREFIX_STAGE_RUN))
+    )
+    stages = store.stages(pairs["part"].unique().sort())
+    seconds = (pl.col("ended") - pl.col("started")) / 1000
+    facts = stages.runs.select("run_id", seconds=seconds).join(
+        _wide(stages.tags), "run_id", "left"
+    )
+    failed = _optional(facts, TAG_STATE) == "FAILED"
+    reason = _optional(facts, TAG_ERROR).fill_null("no reason").str.strip_chars()
+    facts = facts.select(
+        "seconds",
+        part="run_id",
+        dirty=_optional(facts, TAG_GIT_DIRTY) == "true",
+        reason=pl.when(failed).then(reason.str.split("\n").list.first()),
+    )
+    joined = pairs.join(facts, "part", "left", maintain_order="left")
+    error = (pl.col("stage") + ": " + pl.col("reason")).drop_nulls().str.join("; ")
+    summary = joined.group_by("run_id").agg(
+        git_dirty=pl.when(pl.col("dirty").is_not_null().any()).then(pl.col("dirty").any()),
+        error=pl.when(pl.col("reason").is_not_null().any()).then(error),
+    )
+    times = joined.select("run_id", "seconds", key=STAGE_SECONDS + pl.col("stage"))
+    return summary.join(_wide(times.rename({"seconds": "value"})), "run_id", "left")
+
+
+def _optional(table: pl.DataFrame, column: str) -> pl.Expr:
+    """A column, or nulls where no run has the tag."""
+    return pl.col(column) if column in table.columns else pl.lit(None, pl.String)
+
+
+def _context_columns(found: pl.DataFrame) -> list[pl.Expr]:
+    own = {name: _optional(found, tag).alias(name) for name, tag in _TRIAL_TAGS.items()}
+    return [own.get(name, pl.col(name)).cast(kind) for name, kind in CONTEXT.items()]
 
 
 def _ordered(table: pl.DataFrame) -> pl.DataFrame:
     """Trials of one launch start at the same moment, so the order must come from the settings."""
-    axes = [axis for row in table["axes"].to_list() for axis in row]
+    axes = [axis for row in table["axes"].unique(maintain_order=True).to_list() for axis in row]
     keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, PARAM_SEED, "trial", "run_id"]
     sizes = {key: [f"{key}.width", f"{key}.layers"] for key in keys}
     columns = [c for key in keys for c in (*sizes[key], key) if c in table.columns]
-    return table.sort("scale", *dict.fromkeys(columns), nulls_last=True)
+    return table.sort("sweep", "scale", *dict.fromkeys(columns), nulls_last=True)
 
 
-def _context(
-    sweep: str, launch: RawRun, run: RawRun, stages: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    mine = {
-        tag.removeprefix(PREFIX_STAGE_RUN): stages.get(stage_run, {})
-        for tag, stage_run in sorted(run.tags.items())
-        if tag.startswith(PREFIX_STAGE_RUN)
-    }
-    dirty = [tags[TAG_GIT_DIRTY] == "true" for tags in mine.values() if TAG_GIT_DIRTY in tags]
-    return {
-        "run_id": run.run_id,
-        **{name: run.tags.get(tag) for name, tag in _TRIAL_TAGS.items()},
-        "git_dirty": any(dirty) if dirty else None,
-        "error": _error(mine),
-        "sweep": sweep,
-        "sweep_run_id": launch.run_id,
-        **{name: launch.tags.get(tag) for name, tag in _SWEEP_TAGS.items()},
-        "axes": json.loads(launch.tags.get(TAG_AXES, "[]")),
-        "launched": _launched(launch)[0],
-    }
-
-
-def _error(stages: Mapping[str, Mapping[str, str]]) -> str | None:
-    """Which stages failed, and why; a stage that failed and then succeeded did not fail."""
-    failed = {name: tags for name, tags in stages.items() if tags.get(TAG_STATE) == "FAILED"}
-    texts = [f"{name}: {tags.get(TAG_ERROR, 'no reason')}" for name, tags in failed.items()]
-    return "; ".join(text.strip().partition("\n")[0] for text in texts) or None
-
-
-def _params(runs: Sequence[RawRun]) -> list[pl.Series]:
-    found = {key for run in runs for key in run.params}
+def _params(wide: pl.DataFrame) -> list[pl.Series]:
     first = (PARAM_TOKENIZER, PARAM_SEED)
-    names = [*first, *sorted(found - set(first))]
-    return [_typed(name, [run.params.get(name) for run in runs]) for name in names]
+    names = [*first, *sorted(set(wide.columns) - set(first))]
+    absent = pl.Series(values=[None] * wide.height, dtype=pl.String())
+    return [_typed(wide[n] if n in wide.columns else absent.alias(n)) for n in names]
 
 
-def _metrics(runs: Sequence[RawRun]) -> list[pl.Series]:
-    return [pl.Series(m, [run.metrics.get(m) for run in runs], pl.Float64()) for m in METRICS]
+def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
+    """Every known metric, then what else was logged."""
+    absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
+    known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
+    others = sorted(set(wide.columns) - set(METRICS))
+    return [*known, *(wide[name].alias(OTHER_METRIC + name) for name in others)]
 
 
-def _tags(runs: Sequence[RawRun]) -> list[pl.Series]:
+def _texts(found: pl.DataFrame) -> list[pl.Series]:
     """Protocols of every known metric, and the stages that some trial has."""
-    found = {tag for run in runs for tag in run.tags}
     tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
-    tags += sorted(tag for tag in found if tag.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
-    return [pl.Series(_column(tag), [r.tags.get(tag) for r in runs], pl.String()) for tag in tags]
+    tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
+    return found.select(_optional(found, tag).alias(_column(tag)) for tag in tags).get_columns()
 
 
 def _column(tag: str) -> str:
-    prefix = next(prefix for prefix in _PREFIXES if tag.startswith(prefix))
-    return _PREFIXES[prefix] + tag.removeprefix(prefix)
+    prefix = next(prefix for prefix in _TEXT_PREFIXES if tag.startswith(prefix))
+    return _TEXT_PREFIXES[prefix] + tag.removeprefix(prefix)
 
 
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -278,14 +407,17 @@ _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _BOOLEANS = {"true": True, "false": False}
 
 
-def _typed(name: str, values: Sequence[str | None]) -> pl.Series:
+def _typed(texts: pl.Series) -> pl.Series:
     """Type a whole column of JSON scalars: int, else float, else bool, else text as it is."""
-    texts = [None if text in (None, "null") else text for text in values]
-    present = [text for text in texts if text is not None]
+    present = [text for text in texts.unique() if text not in (None, "null")]
+    parsed: Mapping[str, object] = {}
+    kind: pl.DataType = pl.String()
     if present and all(_INTEGER.fullmatch(text) for text in present):
-        return pl.Series(name, [None if t is None else int(t) for t in texts], pl.Int64())
-    if present and all(_FLOAT.fullmatch(text) for text in present):
-        return pl.Series(name, [None if t is None else float(t) for t in texts], pl.Float64())
-    if present and all(text in _BOOLEANS for text in present):
-        return pl.Series(name, [None if t is None else _BOOLEANS[t] for t in texts], pl.Boolean())
-    return pl.Series(name, texts, pl.String())
+        kind, parsed = pl.Int64(), {text: int(text) for text in present}
+    elif present and all(_FLOAT.fullmatch(text) for text in present):
+        kind, parsed = pl.Float64(), {text: float(text) for text in present}
+    elif present and all(text in _BOOLEANS for text in present):
+        kind, parsed = pl.Boolean(), _BOOLEANS
+    else:
+        parsed = {text: text for text in present}
+    return texts.replace_strict(parsed, default=None, return_dtype=kind)

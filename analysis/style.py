@@ -6,11 +6,50 @@ any common colour blindness tell apart; the marker and the label say the same ag
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 TEXT_WIDTH = 6.9
 """Inches; the text width of a two-column page."""
 PANEL_HEIGHT = 2.75
 DPI = 200
 """Of the PNG."""
+
+
+@dataclass(frozen=True)
+class Venue:
+    """The page of a conference or journal: widths in inches, size in points.
+
+    Attributes:
+        column: width of one column; that of the text where there is one only.
+        text: width of the whole text.
+        size: of the letters in figures, a little below the text's own.
+        spacing: of lines, in heights of the font; STIX is tall.
+    """
+
+    column: float
+    text: float
+    size: float = 8.0
+    family: str = "STIXGeneral"
+    spacing: float = 0.95
+
+
+PLAIN = Venue(3.4, TEXT_WIDTH, 8.5, "DejaVu Sans", 1.2)
+"""Without a venue. STIX, elsewhere, is the Times that comes with matplotlib."""
+VENUES = {
+    "plain": PLAIN,
+    "neurips": Venue(5.5, 5.5),
+    "iclr": Venue(5.5, 5.5),
+    "tmlr": Venue(6.5, 6.5),
+    "jmlr": Venue(6.0, 6.0),
+    "icml": Venue(3.25, 6.75),
+    "aaai": Venue(3.3, 7.0),
+    "cvpr": Venue(3.25, 6.875),
+    "iccv": Venue(3.25, 6.875),
+    "eccv": Venue(4.8, 4.8, 7.5),
+    "acl": Venue(3.03, 6.3),
+    "ieee": Venue(3.5, 7.16),
+}
+"""Widths of the style files; a figure at either needs no scaling in LaTeX."""
 
 _BLUE, _ORANGE, _GREEN, _VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 _PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
@@ -41,24 +80,44 @@ def marker(regularised: bool) -> str:
     return _OF_REGULARISATION[regularised]
 
 
-def rc() -> dict[str, object]:
+VANILLA, REGULARISED, OTHER = _VERMILION, _BLUE, _GREY
+"""Without and with semantic regularisation, where colour says that; and peers."""
+CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK)
+
+
+def rc(venue: Venue | None = None) -> dict[str, object]:
     """Matplotlib parameters of every figure, for `rc_context`."""
+    return _COMMON | (_of_venue(venue) if venue else {})
+
+
+def _of_venue(venue: Venue) -> dict[str, object]:
+    sizes = ("font.size", "axes.titlesize", "axes.labelsize")
+    small = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize")
     return {
-        "font.family": "DejaVu Sans",
-        "font.size": 9.0,
-        "axes.titlesize": 9.0,
-        "axes.titlelocation": "left",
-        "axes.titleweight": "bold",
-        "axes.labelsize": 9.0,
-        "xtick.labelsize": 8.0,
-        "ytick.labelsize": 8.0,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#E6E6E6",
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "axes.linewidth": 0.8,
-        "lines.linewidth": 1.0,
-        "pdf.fonttype": 42,
+        "font.family": venue.family,
+        "mathtext.fontset": "stix" if venue.family.startswith("STIX") else "dejavusans",
+        **dict.fromkeys(sizes, venue.size),
+        **dict.fromkeys(small, venue.size - 1),
+        "svg.hashsalt": "gigatok",
     }
+
+
+_COMMON: dict[str, object] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.0,
+    "pdf.fonttype": 42,
+}

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from analysis.fits import INTERVALS, Estimate, Interval
 from analysis.groups import Group, choose_interval, groups, short, show
 from analysis.runs import measured
+from analysis.statistics import INTERVALS, Estimate, Interval
 from gigatok.names import METRICS, PARAM_SEED, RESULT_COLUMNS, Metric
 
 ABSENT = "—"

@@ -45,10 +45,13 @@ _METRICS = (
     Metric("ssim", "SSIM", "", "higher"),
     Metric("ssim_reference", "SSIM (reference's)", "", "higher"),
     Metric("lpips", "LPIPS", "", "lower"),
+    Metric("effective_rank", "effective rank", "dimensions", None, 2),
     # extract_codes, on the validation codes
     Metric("codebook_usage", "codebook usage", "", "higher"),
     Metric("codebook_perplexity", "code perplexity", "codes", "higher", 0),
     Metric("unigram_entropy", "unigram entropy", "nats/token", None),
+    Metric("bigram_entropy", "bigram entropy", "nats/token", None),
+    Metric("trigram_entropy", "trigram entropy", "nats/token", None),
     # train_generator
     Metric("params_generator", "AR params", "parameters", None, 0),
     Metric("ar_val_loss", "AR val loss", "nats/token", "lower"),

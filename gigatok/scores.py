@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gigatok import metrics
+from gigatok.complexity import ngram_entropies
 from gigatok.config import SplitConfig
 from gigatok.crops import UInt8
 from gigatok.feature_sets import FeatureSet
@@ -22,6 +23,8 @@ from gigatok.stages import Scores
 Counts = npt.NDArray[np.int64]
 NOT_MEASURED = "not measured: "
 """Begins the protocol of a metric that is absent, and why."""
+NGRAM_TOKENS = 2**24
+"""Training tokens that n-gram models count: seconds and 1 GiB, and enough for K^2 cells."""
 NO_IMAGES = "the reference has statistics only, no images"
 
 
@@ -136,3 +139,19 @@ def codebook_scores(codes_NT: Tensor, codebook_size: int, images: str) -> Scores
         "unigram_entropy": metrics.unigram_entropy(counts),
     }
     return Scores(values, dict.fromkeys(values, images))
+
+
+def ngram_scores(
+    train_NT: Tensor, val_MT: Tensor, codebook_size: int, images: str, val_images: str
+) -> Scores:
+    """Losses of n-gram models; `images` and `val_images` name the sets for the protocol.
+
+    Of a large training set only the first images are counted, `NGRAM_TOKENS` tokens.
+    """
+    kept = train_NT[: max(1, NGRAM_TOKENS // train_NT.shape[1])]
+    found = ngram_entropies(
+        kept.numpy().astype(np.int64), val_MT.numpy().astype(np.int64), codebook_size
+    )
+    values = {"bigram_entropy": found[2], "trigram_entropy": found[3]}
+    protocol = f"{val_images}, Witten-Bell counts of one view of {len(kept)} of {images}"
+    return Scores(values, dict.fromkeys(values, protocol))

@@ -335,7 +335,7 @@ STAGES: dict[str, StageSpec] = {
         applies=lambda t: t.adopt.tokenizer is not None,
     ),
     "evaluate_reconstruction": StageSpec(
-        1,
+        2,
         EvaluateReconstructionConfig,
         lambda t: EvaluateReconstructionConfig(
             val=t.split("val", t.evaluation.num_images), evaluation=_against_val(t.evaluation)
@@ -344,7 +344,7 @@ STAGES: dict[str, StageSpec] = {
         "reconstruction",
     ),
     "extract_codes": StageSpec(
-        1,
+        2,
         ExtractCodesConfig,
         lambda t: ExtractCodesConfig(train=t.split("train"), val=t.split("val"), codes=t.codes),
         lambda t: (_tokenizer_stage(t),),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gigatok.complexity import LatentSpread
 from gigatok.crops import UInt8
 from gigatok.data import load_split, to_uint8, to_unit_range
 from gigatok.feature_sets import FeatureSet, FeatureStream
@@ -39,7 +40,10 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Score; leaves `reconstructions.npy`. Metrics: rFID, rsFID, rKID, PSNR, SSIM, LPIPS."""
+    """Score; leaves `reconstructions.npy`.
+
+    Metrics: rFID, rsFID, rKID, PSNR, SSIM, LPIPS, and the effective rank of the latents.
+    """
     evaluation, images = config.evaluation, load_split(config.val)
     tokenizer = load_tokenizer(tokenizer_of(inputs), runtime.device)
     network = build_feature_network(evaluation.network, evaluation.resolution, runtime.device)
@@ -83,6 +87,7 @@ class _Reconstruction:
         self._lpips = None if name == "none" else LPIPS(name).to(device)
         self._stream, self._pairs = FeatureStream(network, count), ImageScores()
         self._distances: list[Tensor] = []
+        self._spread = LatentSpread()
         side = config.val.image_size
         output_dir.mkdir(parents=True, exist_ok=True)
         self._kept = np.lib.format.open_memmap(
@@ -94,7 +99,9 @@ class _Reconstruction:
     def add(self, originals: UInt8) -> None:
         """Take in images (B, H, W, 3)."""
         batch = to_unit_range(originals).to(self._device)
-        reconstruction = self._tokenizer.decode(self._tokenizer.encode(batch))
+        latents = self._tokenizer.encode_latents(batch)
+        reconstruction = self._tokenizer.decode(self._tokenizer.quantize.nearest(latents))
+        self._spread.add(latents.flatten(0, 1).double().cpu().numpy())
         pixels = to_uint8(reconstruction)
         if self._lpips is not None:
             self._distances.append(self._lpips(reconstruction, batch).double().cpu())
@@ -108,14 +115,16 @@ class _Reconstruction:
         return self._stream.result()
 
     def scores(self) -> Scores:
-        """PSNR, SSIM, and LPIPS on unclamped floats as the reference has it."""
+        """PSNR, SSIM, LPIPS on unclamped floats as the reference has it; spread of latents."""
         images = describe(self._config.val)
-        pairs = self._pairs.result(images)
+        rank = {"effective_rank": self._spread.effective_rank()}
+        protocol = {"effective_rank": f"{images}, latents before quantisation"}
+        pairs = join(self._pairs.result(images), Scores(rank, protocol))
         if not self._distances:
             return pairs
-        protocol = f"lpips-{self._config.evaluation.lpips_network}, {images}, unclamped"
+        network = f"lpips-{self._config.evaluation.lpips_network}, {images}, unclamped"
         lpips = float(torch.cat(self._distances).mean())
-        return join(pairs, Scores({"lpips": lpips}, {"lpips": protocol}))
+        return join(pairs, Scores({"lpips": lpips}, {"lpips": network}))
 
     def picture(self, images: ImageSet) -> UInt8:
         """The first eight images above their reconstructions."""

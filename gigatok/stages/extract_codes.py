@@ -15,7 +15,7 @@ from gigatok.data import crop_views, load_split, to_unit_range
 from gigatok.image_sets import ImageSet, Int64, in_batches, read_ahead
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
-from gigatok.scores import codebook_scores, describe
+from gigatok.scores import codebook_scores, describe, join, ngram_scores
 from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores, tokenizer_of
 from gigatok.streamed import Arrays, flush, open_streamed
 from gigatok.tracker import Tracker
@@ -33,8 +33,9 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Encode; leaves `codes.safetensors`. Metrics: how validation images use the codebook.
+    """Encode; leaves `codes.safetensors`.
 
+    Metrics: how validation images use the codebook, and how well one code predicts the next.
     Codes go into the file as they come, so memory holds one batch; a stage that was interrupted
     goes on where it stopped.
     """
@@ -55,7 +56,11 @@ def run(
     output_dir.mkdir(parents=True, exist_ok=True)
     partial.replace(output_dir / CODES_FILE)
     codes = Codes.load(output_dir)
-    return codebook_scores(codes.val, codes.codebook_size, describe(config.val))
+    images, size = describe(config.val), codes.codebook_size
+    return join(
+        codebook_scores(codes.val, size, images),
+        ngram_scores(codes.train[0], codes.val, size, describe(config.train), images),
+    )
 
 
 @dataclass(frozen=True)

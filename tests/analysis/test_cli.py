@@ -108,3 +108,81 @@ def test_the_table_needs_neither_mlflow_nor_matplotlib(uri: str) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n", result.stderr
+
+
+def test_a_published_figure_needs_no_store(tmp_path: Path) -> None:
+    arguments = ["figures", "figure7", "--source", "published", "--out", str(tmp_path)]
+    code, out, _ = run(*arguments, "--format", "png,svg", "--venue", "cvpr")
+    assert code == 0
+    names = [f"cure.{suffix}" for suffix in ("png", "svg", "csv", "json")]
+    assert out.splitlines() == [str(tmp_path / name) for name in names]
+
+
+def test_check_says_what_changed_and_writes_nothing(tmp_path: Path) -> None:
+    arguments = ["figures", "dilemma", "--source", "published", "--format", "png"]
+    arguments += ["--out", str(tmp_path)]
+    assert run(*arguments)[0] == 0
+    assert run(*arguments, "--check")[:2] == (0, "")
+    data = tmp_path / "dilemma.csv"
+    data.write_text(data.read_text(encoding="utf-8").replace("9.641", "9.642"), encoding="utf-8")
+    code, out, err = run(*arguments, "--check")
+    assert code == 1
+    before, after = out.splitlines()
+    assert before.startswith(f"{data}: -Generation")
+    assert "9.642" in before
+    assert "9.641" in after
+    assert err == "2 changes in 3 files\n"
+    assert "9.642" in data.read_text(encoding="utf-8")
+
+
+def test_all_makes_what_it_can_and_names_the_rest(uri: str, tmp_path: Path) -> None:
+    arguments = ["figures", "--all", "--source", "runs", "--scale", "micro", "--format", "png"]
+    code, out, err = run(*arguments, "--tracking-uri", uri, "--out", str(tmp_path))
+    assert code == 0
+    assert str(tmp_path / "cure-runs.png") in out
+    assert "not made: 1d-2d: no runs for it in the store" in err
+    assert "orchestration.launch training_duration" in err
+
+
+def test_tables_of_the_paper_and_of_runs(uri: str, tmp_path: Path) -> None:
+    arguments = ["tables", "--all", "--scale", "micro", "--tracking-uri", uri]
+    code, _, _ = run(*arguments, "--format", "markdown", "--out", str(tmp_path))
+    assert code == 0
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"table1.md", "table10.json", "readme.md", "decoder_scaling-micro.md"} <= written
+    assert run(*arguments, "--format", "markdown", "--out", str(tmp_path), "--check")[0] == 0
+
+
+def test_lists_say_what_could_not_be_found() -> None:
+    code, out, _ = run("figures", "--list")
+    assert code == 0
+    assert "training-duration" in out
+    for place in ("Figure 1 ", "Figure 12", "Figure 13"):
+        assert place in out
+    assert "table10" in run("tables", "--list")[1]
+
+
+def test_a_sweeps_figure_in_every_format_and_its_check(uri: str, tmp_path: Path) -> None:
+    arguments = ["figures", "entropy_loss", "--tracking-uri", uri, "--out", str(tmp_path)]
+    code, out, _ = run(*arguments, "--format", "png,svg")
+    assert code == 0
+    suffixes = [line.rpartition(".")[2] for line in out.splitlines()]
+    assert suffixes == ["png", "csv", "json", "svg"]
+    assert run(*arguments, "--format", "png", "--check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figures"], "give the name of a figure or sweep, or --all"),
+        (["figures", "cure", "--all"], "give the name of a figure or sweep, or --all"),
+        (["figures", "cure", "--format", "gif"], "unknown format gif; allowed: pdf, png, svg"),
+        (["figures", "cure", "--venue", "icmm"], "unknown venue 'icmm'; known: plain, neurips"),
+        (["figures", "latent-complexity", "--source", "published"], "no numbers are published"),
+        (["tables", "table11"], "no published table 'table11'"),
+    ],
+)
+def test_wrong_requests_for_published_numbers(arguments: list[str], message: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err

@@ -16,7 +16,8 @@ from polars.testing import assert_frame_equal
 
 import analysis.runs as runs_module
 from analysis import load_curves, load_runs, missing
-from analysis.stores import ClientStore, RequestError, open_store
+from analysis.servers import ClientStore
+from analysis.stores import RequestError, open_store
 from gigatok.names import METRICS
 
 

@@ -1,0 +1,68 @@
+"""The commands `export` and `report`, which `python -m analysis` includes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.stores import DEFAULT_URI, RequestError
+
+app = typer.Typer()
+
+Uri = Annotated[str, typer.Option(help="A database such as sqlite:///PATH, or a server.")]
+Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
+
+
+@app.command()
+def export(
+    sweep: Annotated[
+        str | None, typer.Argument(help="A sweep, or its file. Default: all.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A .parquet or .csv file.")] = Path("runs.parquet"),
+    tracking_uri: Uri = DEFAULT_URI,
+    scale: Scale = None,
+    plan: Annotated[
+        str, typer.Option(help="A plan key; 'all'; or 'newest' of each sweep.")
+    ] = "all",
+) -> None:
+    """Write every trial as one row: settings, results with units, stages and run ids."""
+    from analysis.runs import load_runs, missing, write_table
+
+    try:
+        name = None if sweep is None else Path(sweep).stem
+        runs = load_runs(name, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
+        write_table(runs, out)
+    except RequestError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"{out}: {runs.height} trials, {runs.width} columns")
+    absent = missing(runs)
+    unfinished = runs.height - int((runs["state"] == "COMPLETE").sum())
+    typer.echo(f"{unfinished} trials not complete, {absent.height} results missing")
+
+
+@app.command()
+def report(
+    sweep: Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports"),
+    tracking_uri: Uri = DEFAULT_URI,
+    scale: Scale = None,
+    plan: Annotated[
+        str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page, and Markdown: question, results, fits, cost, origin."""
+    from analysis.report import write_report
+    from analysis.runs import load_runs, measured
+
+    try:
+        runs = load_runs(Path(sweep).stem, tracking_uri, plan=plan, scale=scale)
+        if not measured(runs):
+            raise RequestError(f"no trial of {sweep!r} has a result yet")
+        for path in write_report(runs, out, tracking_uri):
+            typer.echo(str(path))
+    except RequestError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error

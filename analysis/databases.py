@@ -1,0 +1,253 @@
+"""MLflow's own tables by a few set-based queries; the client needs minutes for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import adbc_driver_sqlite
+import polars as pl
+from adbc_driver_manager import AdbcConnection, AdbcStatement
+from adbc_driver_manager import Error as AdbcError
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    TableClause,
+    and_,
+    column,
+    create_engine,
+    func,
+    select,
+    table,
+)
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from analysis.records import (
+    CURVE_SCHEMA,
+    METRIC_SCHEMA,
+    RUN_SCHEMA,
+    TEXT_SCHEMA,
+    Records,
+    restored,
+)
+from analysis.stores import PARENT_TAG, Launch, RequestError, Stamp
+from gigatok.names import KIND_STAGE, KIND_SWEEP, KIND_TRIAL, TAG_KIND
+
+DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
+"""The databases that MLflow keeps runs in."""
+BATCH_ROWS = 65_536
+"""Rows that the sqlite driver hands over at once."""
+IDS_PER_QUERY = 2_000
+SCAN_FROM = 0.25
+"""Share of all runs from which on tables are read whole: each look-up costs about two rows."""
+
+_ACTIVE = "active"
+_RUNS = table(
+    "runs",
+    *map(column, ("run_uuid", "start_time", "end_time", "lifecycle_stage", "experiment_id")),
+)
+_EXPERIMENTS = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
+_TAGS, _PARAMS = (
+    table(name, column("run_uuid"), column("key"), column("value")) for name in ("tags", "params")
+)
+_METRICS, _CURVES = (
+    table(name, *map(column, ("run_uuid", "key", "value", "is_nan", "step", "timestamp")))
+    for name in ("latest_metrics", "metrics")
+)
+
+
+class Database:
+    """Any database of MLflow's, through SQLAlchemy."""
+
+    def __init__(self, uri: str) -> None:
+        self._engine: Engine = create_engine(uri)
+
+    def sweeps(self) -> list[str]:
+        """Names of the experiments."""
+        names = select(_EXPERIMENTS.c.name).where(
+            _EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _EXPERIMENTS.c.name != "Default"
+        )
+        return self._read(names, {"name": pl.String()})["name"].to_list()
+
+    def launches(self, sweep: str | None) -> list[Launch]:
+        """The sweep runs of one experiment or of all."""
+        chosen = _of_kind(KIND_SWEEP)
+        if sweep is not None:
+            chosen = chosen.where(_EXPERIMENTS.c.name == sweep)
+        names = chosen.with_only_columns(_RUNS.c.run_uuid, _EXPERIMENTS.c.name, _RUNS.c.start_time)
+        schema = {"run_id": pl.String(), "sweep": pl.String(), "started": pl.Int64()}
+        tags: dict[str, dict[str, str]] = {}
+        for run, key, value in self._keyed(_TAGS, chosen).iter_rows():
+            tags.setdefault(run, {})[key] = value
+        return [
+            Launch(run, name, started or 0, tags.get(run, {}))
+            for run, name, started in self._read(names, schema).iter_rows()
+        ]
+
+    def trials(self, launches: Sequence[Launch]) -> Records:
+        """The trial runs below some sweep runs."""
+        parent = _TAGS.alias("parent")
+        ids = [launch.run_id for launch in launches]
+        chosen = _of_kind(KIND_TRIAL).join(
+            parent,
+            and_(
+                parent.c.run_uuid == _RUNS.c.run_uuid,
+                parent.c.key == PARENT_TAG,
+                parent.c.value.in_(ids),
+            ),
+        )
+        times = self._times(chosen)
+        where = None if self._is_large_part(times.height) else chosen
+        with ThreadPoolExecutor() as threads:
+            tags = threads.submit(self._keyed, _TAGS, where)
+            params = threads.submit(self._keyed, _PARAMS, where)
+            metrics = self._metrics(where)
+            parts = (tags.result(), params.result(), metrics)
+        return Records(times, *(part.join(times, "run_id", "semi") for part in parts))
+
+    def stages(self, run_ids: pl.Series) -> Records:
+        """Runs of any experiment by id; of very many, all stages are read and then chosen."""
+        ids = run_ids.to_list()
+        chosen = select(_RUNS.c.run_uuid).where(
+            _RUNS.c.run_uuid.in_(ids), _RUNS.c.lifecycle_stage == _ACTIVE
+        )
+        if len(ids) > IDS_PER_QUERY:
+            chosen = _of_kind(KIND_STAGE)
+        wanted = run_ids.to_frame("run_id")
+        times = self._times(chosen).join(wanted, "run_id", "semi")
+        tags = self._keyed(_TAGS, chosen).join(wanted, "run_id", "semi")
+        return Records(times, tags, _empty(TEXT_SCHEMA), _empty(METRIC_SCHEMA))
+
+    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
+        """Every logged point of one metric."""
+        c = _CURVES.c
+        parts = [_empty(CURVE_SCHEMA)]
+        for ids in _chunks(run_ids):
+            points = select(c.run_uuid, c.step, c.timestamp, c.value, c.is_nan).where(
+                c.run_uuid.in_(ids), c.key == metric
+            )
+            found = self._read(points, {**CURVE_SCHEMA, "is_nan": pl.Boolean()})
+            restore = restored(pl.col("value"), pl.col("is_nan"))
+            parts.append(found.select("run_id", "step", "time", value=restore))
+        return pl.concat(parts)
+
+    def stamp(self) -> Stamp | None:
+        """A database server does not say when it changed."""
+        return None
+
+    def _times(self, chosen: Select[Any]) -> pl.DataFrame:
+        c = _RUNS.c
+        times = select(c.run_uuid, c.start_time, c.end_time).where(c.run_uuid.in_(chosen))
+        return self._read(times, RUN_SCHEMA)
+
+    def _is_large_part(self, runs: int) -> bool:
+        """Whether reading a whole table is faster than looking up so many runs in it."""
+        everything = select(func.count()).select_from(_RUNS)
+        total = int(self._read(everything, {"runs": pl.Int64()}).item())
+        return runs > SCAN_FROM * total
+
+    def _keyed(self, source: TableClause, chosen: Select[Any] | None) -> pl.DataFrame:
+        c = source.c
+        rows = select(c.run_uuid, c.key, c.value).where(c.value.is_not(None))
+        return self._read(_of_runs(rows, c.run_uuid, chosen), TEXT_SCHEMA)
+
+    def _metrics(self, chosen: Select[Any] | None) -> pl.DataFrame:
+        c = _METRICS.c
+        rows = _of_runs(select(c.run_uuid, c.key, c.value, c.is_nan), c.run_uuid, chosen)
+        found = self._read(rows, {**METRIC_SCHEMA, "is_nan": pl.Boolean()})
+        value = restored(pl.col("value"), pl.col("is_nan"))
+        return found.select("run_id", "key", value=value)
+
+    def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        try:
+            with self._engine.connect() as connection:
+                found = pl.read_database(query, connection, infer_schema_length=None)
+        except SQLAlchemyError as error:
+            shown = self._engine.url.render_as_string(hide_password=True)
+            raise RequestError(f"{shown} cannot be read as an MLflow database: {error}") from error
+        return _typed(found, schema)
+
+
+class SqliteFile(Database):
+    """A sqlite file, opened read-only through the Arrow driver: no row passes through Python."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"sqlite:///{path}")
+        self._path = path
+
+    def stamp(self) -> Stamp | None:
+        """From the file's change counter, and size and time of it and of its write-ahead log."""
+        with self._path.open("rb") as file:
+            counter = file.read(28)[24:].hex()
+        log = self._path.with_name(self._path.name + "-wal")
+        facts = [p.stat() for p in (self._path, log) if p.exists()]
+        times = [(fact.st_ino, fact.st_size, fact.st_mtime_ns) for fact in facts]
+        return str(self._path.resolve()), f"{counter} {times}"
+
+    def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        compiled = query.compile(self._engine, compile_kwargs={"literal_binds": True})
+        with self._statement() as statement:
+            statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
+            statement.set_sql_query(str(compiled))
+            stream, _ = statement.execute_query()
+            return _typed(pl.DataFrame(stream), schema)
+
+    @contextmanager
+    def _statement(self) -> Iterator[AdbcStatement]:
+        """The driver's own interface: its DB-API would import pandas."""
+        address = f"file:{quote(str(self._path.resolve()))}?mode=ro"
+        try:
+            with (
+                adbc_driver_sqlite.connect(address) as database,
+                AdbcConnection(database) as connection,
+                AdbcStatement(connection) as statement,
+            ):
+                yield statement
+        except AdbcError as error:
+            raise RequestError(
+                f"{self._path} cannot be read as an MLflow database: {error}"
+            ) from error
+
+
+def _of_kind(kind: str) -> Select[Any]:
+    """Ids of the active runs of one kind in active experiments."""
+    return (
+        select(_RUNS.c.run_uuid)
+        .join(_EXPERIMENTS, _EXPERIMENTS.c.experiment_id == _RUNS.c.experiment_id)
+        .join(
+            _TAGS,
+            and_(
+                _TAGS.c.run_uuid == _RUNS.c.run_uuid,
+                _TAGS.c.key == TAG_KIND,
+                _TAGS.c.value == kind,
+            ),
+        )
+        .where(_EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _RUNS.c.lifecycle_stage == _ACTIVE)
+    )
+
+
+def _of_runs(
+    rows: Select[Any], run: ColumnElement[str], chosen: Select[Any] | None
+) -> Select[Any]:
+    """The rows of some runs; None: of all."""
+    return rows if chosen is None else rows.where(run.in_(chosen))
+
+
+def _typed(found: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Give columns their names and types; an empty result comes with neither."""
+    named = found.rename(dict(zip(found.columns, schema, strict=True)))
+    return named.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+def _empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    return pl.DataFrame(schema=schema)
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        yield ids[start : start + IDS_PER_QUERY]

@@ -1,0 +1,81 @@
+"""Every figure by name: of the published numbers, of runs, or both on the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from analysis import paper_figures, peer_figures, run_figures
+from analysis.charts import Plate, together
+from analysis.runs import load_runs
+from analysis.stores import RequestError
+
+Source = Literal["published", "runs", "both"]
+
+PUBLISHED = paper_figures.FIGURES | peer_figures.FIGURES
+NAMES = tuple(dict.fromkeys([*PUBLISHED, *run_figures.FIGURES]))
+PAPER_NAMES = {
+    "figure3": "dilemma",
+    "figure5": "entropy",
+    "figure6": "probe-agreement",
+    "figure7": "cure",
+    "figure9": "1d-2d",
+    "figure12": "training-duration",
+}
+"""Other names of figures: their numbers in the paper."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The trials of a store at one scale, and where they are."""
+
+    table: pl.DataFrame
+    uri: str
+
+
+def open_runs(uri: str, scale: str | None) -> Runs:
+    """Read all sweeps of a store: at one scale, that of the newest launch by default.
+
+    Raises:
+        RequestError: no store, nothing in it, or nothing at this scale.
+    """
+    table = load_runs(None, uri, scale=scale)
+    newest = scale or table.sort("launched")["scale"][-1]
+    table = table.filter(pl.col("scale") == newest)
+    if table.is_empty():
+        raise RequestError(f"no run at scale {newest!r} in {uri}")
+    return Runs(table, uri)
+
+
+def known(name: str) -> str | None:
+    """The name of a figure, from that or from its number in the paper; None for others."""
+    plain = name.lower().replace(" ", "").replace("-", "").replace("_", "")
+    found = PAPER_NAMES.get(plain, name)
+    return found if found in NAMES else None
+
+
+def offers(name: str, source: Source) -> bool:
+    """Whether a figure exists in a source at all; a store may still lack its runs."""
+    return name in (PUBLISHED if source == "published" else run_figures.FIGURES)
+
+
+def plate(name: str, source: Source, runs: Runs | None, *, curves: Sequence[str] = ()) -> Plate:
+    """Make a figure from a source.
+
+    Raises:
+        RequestError: the source has nothing for it; the message says what would.
+    """
+    if source == "published":
+        if name not in PUBLISHED:
+            raise RequestError(f"{name}: no numbers are published; see --source runs")
+        return PUBLISHED[name]()
+    if name not in run_figures.FIGURES:
+        raise RequestError(f"{name}: drawn from published numbers only")
+    if runs is None:
+        raise RequestError(f"{name}: there is no tracking store; launch a sweep first")
+    both = source == "both" and name in PUBLISHED
+    made = run_figures.run_plate(name, runs.table, runs.uri, curves=curves, beside_paper=both)
+    return together(PUBLISHED[name](), made) if both else made

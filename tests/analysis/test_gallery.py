@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from analysis import RequestError, gallery, style
+from analysis.charts import Plate
+from analysis.drawing import draw, draw_chart
+from analysis.published import facts
+from analysis.run_figures import FIGURES as RUN_FIGURES
+from analysis.writing import changes, provenance, write
+
+_EXPECTED = {
+    "dilemma": (["rFID ↓", "gFID ↓", "AR val loss ↓"], 9),
+    "cure": (
+        [
+            *("generation: gFID, better →", "rFID ↓", "gFID ↓", "AR val loss ↓"),
+            *("probe accuracy (%) ↑", "LPIPS ↓"),
+        ],
+        36,
+    ),
+    "entropy": (["codebook usage (%) ↑", "perceptual loss ↓"], 32),
+    "probe-agreement": (["gFID of LlamaGen-XL", "accuracy (%) of LlamaGen-XL"], 2),
+    "1d-2d": (["rFID ↓", "gFID ↓", "probe accuracy (%) ↑"], 18),
+    "encoder-decoder": (["rFID ↓", "gFID ↓", "probe accuracy (%) ↑"], 20),
+    "semantic-ablations": (["rFID ↓", "gFID ↓", "probe accuracy (%) ↑"] * 3, 30),
+    "generators": (["gFID ↓", "probe accuracy (%) ↑"], 10),
+    "probe-accuracy": (["probe accuracy (%) ↑"], 10),
+    "decode-share": (["decoding's share of time (%)"], 9),
+    "systems": (["gFID ↓", "gFID ↓"], 56),
+    "peers": (["gFID ↓", "rFID ↓", "gFID ↓", "rFID by AToken ↓"], 7 + 6 + 9 + 6 + 2),
+}
+"""Labels of y and number of marks, fronts included, of each published figure."""
+
+
+@pytest.fixture(scope="module")
+def runs(uri: str) -> gallery.Runs:
+    return gallery.open_runs(uri, "micro")
+
+
+def marks(plate: Plate) -> list[tuple[float, float]]:
+    return [(m.x, m.y) for chart in plate.charts for s in chart.series for m in s.marks]
+
+
+def test_every_published_figure_is_expected() -> None:
+    assert _EXPECTED.keys() == gallery.PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("name", _EXPECTED)
+def test_published_figures(name: str) -> None:
+    plate = gallery.plate(name, "published", None)
+    labels, count = _EXPECTED[name]
+    places = [axes for axes in draw(plate).axes if axes.axison]
+    assert [axes.get_ylabel() for axes in places] == labels
+    assert all(axes.get_xlabel() for axes in places)
+    assert len(marks(plate)) == count
+
+
+@pytest.mark.parametrize("name", _EXPECTED)
+def test_every_published_mark_leads_to_a_row(name: str) -> None:
+    by_id = {fact.id: fact for fact in facts()}
+    found = [
+        mark
+        for chart in provenance(gallery.plate(name, "published", None))["charts"]
+        for mark in chart["marks"]
+    ]
+    for mark in found:
+        used = [by_id[source["id"]] for source in mark["sources"]]
+        assert used
+        shares = [fact.value * (100 if fact.unit == "fraction" else 1) for fact in used]
+        assert any(mark["y"] == pytest.approx(share) for share in shares), mark
+        assert all(source["citation"] and source["place"] for source in mark["sources"])
+        assert mark["reading"] == next(
+            (fact.reading for fact in used if fact.reading != "printed"), "printed"
+        )
+
+
+def test_the_cure_is_the_papers_figure_7() -> None:
+    plane, *_ = gallery.plate("cure", "published", None).charts
+    lines = {s.name: [(m.x, m.y) for m in s.marks] for s in plane.series}
+    assert lines["without semantic regularisation"] == [
+        (1.58, 9.46),
+        (1.216, 9.641),
+        (1.135, 11.36),
+    ]
+    assert lines["with semantic regularisation"] == [
+        (1.0125, 6.099),
+        (0.8932, 5.8),
+        (0.8121, 4.821),
+    ]
+
+
+def test_confounds_are_on_the_figures_they_concern() -> None:
+    concerned = {
+        1: ("cure", "1d-2d", "probe-accuracy"),
+        2: ("cure", "encoder-decoder", "semantic-ablations"),
+        3: ("semantic-ablations",),
+        6: ("dilemma", "cure", "probe-accuracy"),
+        8: ("1d-2d",),
+    }
+    words = {
+        1: "training length",
+        2: "three rows",
+        3: "not S-S at layer 3",
+        6: "training-only head",
+    }
+    words[8] = "135.5 M"
+    for number, names in concerned.items():
+        for name in names:
+            assert words[number] in " ".join(gallery.plate(name, "published", None).notes)
+
+
+def test_digitised_marks_are_hollow_and_printed_ones_are_not() -> None:
+    figure = Figure()
+    hollow = draw_chart(figure.add_subplot(), gallery.plate("1d-2d", "published", None).charts[0])
+    filled = draw_chart(
+        figure.add_subplot(), gallery.plate("decode-share", "published", None).charts[0]
+    )
+    faces = [
+        {line.get_markerfacecolor() for line in axes.lines if len(line.get_xdata()) == 1}  # type: ignore[arg-type]
+        for axes in (hollow, filled)
+    ]
+    assert faces[0] == {"white"}
+    assert "white" not in faces[1]
+
+
+def test_names_of_the_paper_find_their_figures() -> None:
+    assert [gallery.known(n) for n in ("Figure 7", "figure-9", "cure")] == [
+        "cure",
+        "1d-2d",
+        "cure",
+    ]
+    assert gallery.known("decoder_scaling") is None
+
+
+@pytest.mark.parametrize("venue", ["neurips", "cvpr"])
+def test_a_venue_gives_width_and_font(venue: str) -> None:
+    page = style.VENUES[venue]
+    plate = gallery.plate("dilemma", "published", None)
+    text, column = draw(plate, page), draw(plate, page, width=page.column)
+    assert text.get_figwidth() == page.text
+    assert column.get_figwidth() == page.column
+    assert text.axes[1].title.get_fontfamily() == ["STIXGeneral"]
+
+
+def test_runs_become_marks_with_seeds_and_origins(runs: gallery.Runs) -> None:
+    plate = gallery.plate("cure", "runs", runs)
+    (chart,) = [c for c in plate.charts if c.y.key == "ar_val_loss"]
+    assert chart.x.key == "params_total"
+    assert [s.name for s in chart.series] == ["runs"], "tokenizer_scaling does not vary the weight"
+    found = {m.label: m for s in chart.series for m in s.marks}
+    assert found["S-S"].y == pytest.approx(3.93)
+    assert found["S-S"].x == pytest.approx(0.68)
+    (source,) = found["S-S"].origins
+    assert source["git_sha"] == "c0ffee"
+    assert source["stage_keys"]["train_tokenizer"].startswith("stagekey-")
+    assert "S-B" not in found, "a loss that is NaN is not drawn"
+
+
+def test_means_of_seeds_have_intervals_and_every_run(runs: gallery.Runs) -> None:
+    plate = gallery.plate("encoder-decoder", "runs", runs)
+    assert [c.y.key for c in plate.charts] == ["rkid", "gkid", "probe_accuracy"]
+    (point,) = [
+        m
+        for s in plate.charts[2].series
+        for m in s.marks
+        if m.label == "S-S" and s.name == "runs semantic_weight=0"
+    ]
+    assert point.y == pytest.approx(30.05), "percent, mean of two seeds"
+    assert (point.low, point.high) == (pytest.approx(29.3), pytest.approx(30.8))
+    assert len(point.origins) == 2
+
+
+def test_both_sources_share_axes(runs: gallery.Runs) -> None:
+    plate = gallery.plate("probe-accuracy", "both", runs)
+    assert plate.readings == {"digitised", "printed", "run"}
+    assert plate.charts[0].log_x, "0.7 M and 2896 M"
+    assert "compare shapes" in " ".join(plate.notes)
+    assert draw(plate).axes
+
+
+def test_curves_of_any_logged_name(runs: gallery.Runs) -> None:
+    plate = gallery.plate("training-curves", "runs", runs, curves=["train/loss"])
+    (chart,) = plate.charts
+    assert [[m.y for m in s.marks] for s in chart.series] == [[0.9, 0.6, 0.5]] * 3
+
+
+@pytest.mark.parametrize(
+    "name", ["1d-2d", "generators", "semantic-ablations", "training-duration"]
+)
+def test_a_figure_without_runs_names_the_sweep_to_launch(name: str, runs: gallery.Runs) -> None:
+    with pytest.raises(RequestError, match=r"python -m orchestration\.launch") as error:
+        gallery.plate(name, "runs", gallery.Runs(runs.table.clear(), runs.uri))
+    assert RUN_FIGURES[name].sweeps[0] in str(error.value)
+
+
+def test_files_and_what_changed_in_them(tmp_path: Path) -> None:
+    plate = gallery.plate("dilemma", "published", None)
+    old, new = tmp_path / "old", tmp_path / "new"
+    paths = write(plate, old, ("pdf", "png", "svg"))
+    assert [p.name for p in paths] == [
+        f"dilemma.{s}" for s in ("pdf", "png", "svg", "csv", "json")
+    ]
+    write(plate, new, ("pdf", "png", "svg"))
+    assert changes(old, new) == [], "equal data give equal files"
+    rows = list(csv.DictReader((old / "dilemma.csv").open(encoding="utf-8")))
+    assert (rows[0]["x"], rows[0]["y"], rows[0]["reading"]) == ("136.0", "1.5797", "digitised")
+    assert rows[0]["sources"] == "gigatok/figure-3/01"
+    written = json.loads((old / "dilemma.json").read_text(encoding="utf-8"))
+    assert written["charts"][0]["marks"][0]["sources"][0]["error"] == 0.002
+
+
+def test_a_changed_number_is_found(tmp_path: Path) -> None:
+    plate = gallery.plate("decode-share", "published", None)
+    write(plate, tmp_path / "new", ("png",))
+    (chart,) = plate.charts
+    first, *others = chart.series
+    moved = (replace(first.marks[0], y=99.0), *first.marks[1:])
+    changed = replace(chart, series=(replace(first, marks=moved), *others))
+    write(replace(plate, charts=(changed,)), tmp_path / "old", ("png",))
+    (tmp_path / "old" / "decode-share.json").unlink()
+    said = changes(tmp_path / "old", tmp_path / "new")
+    assert any(line.endswith("decode-share.png: drawn differently") for line in said)
+    assert any("decode-share.csv: -" in line and "99.0" in line for line in said)
+    assert any("decode-share.csv: +" in line and "3.7" in line for line in said)
+    assert any(line.endswith("decode-share.json: missing") for line in said)
