@@ -16,6 +16,7 @@ from orchestration.backends import BACKENDS, connect
 from orchestration.launched import record_launch
 from orchestration.plan import make_plan
 from orchestration.preview import plan_json, print_plan
+from orchestration.profile import load_profile
 from orchestration.progress import survey
 from orchestration.runner import Runner
 from orchestration.state import Store
@@ -32,6 +33,9 @@ def launch(
     ] = None,
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
     jobs: Annotated[int | None, typer.Option(help="Stages at a time; default: by cores.")] = None,
+    profile_file: Annotated[
+        Path | None, typer.Option("--profile", help="YAML: what stages ask of the cluster.")
+    ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; default: mlflow.db in the runs directory.")
@@ -47,7 +51,8 @@ def launch(
         plan = make_plan(loaded, expand(loaded))
         progress = survey(plan, store)
         tracking = Tracking(uri, store, plan)
-        connected = connect(backend, jobs)
+        profile = load_profile(profile_file)
+        connected = connect(backend, jobs, profile, store)
         console = Console(stderr=as_json, markup=False, highlight=False)
         if not as_json:
             print_plan(console, progress)
@@ -63,7 +68,7 @@ def launch(
     try:
         record_launch(plan, store, uri)
         if not progress.finished or not tracking.is_current():
-            run(Runner(progress, store, connected), tracking, console)
+            run(Runner(progress, store, connected, profile), tracking, console)
         report(progress, uri, console, as_json=as_json)
     except OSError as error:
         fail(error)

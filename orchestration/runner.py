@@ -9,13 +9,13 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from gigatok.stages import STAGES
 from orchestration import faults
-from orchestration.backends.base import Backend, Job
+from orchestration.backends.base import Backend, Ended, Job
 from orchestration.cost import remaining_cost
 from orchestration.plan import PlannedStage
+from orchestration.profile import Profile
 from orchestration.progress import Progress, pass_failure_downstream
 from orchestration.state import Failure, Spec, StageFolder, State, Store
 
@@ -28,31 +28,27 @@ GRACE_SECONDS = 10.0
 Observe = Callable[[Iterable[str]], None]
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A job and how many attempts its stage had had before it."""
-
-    job: Job
-    attempts_before: int
-
-
 class Runner:
     """Drives one plan on one backend until nothing is left or the user interrupts."""
 
-    def __init__(self, progress: Progress, store: Store, backend: Backend) -> None:
+    def __init__(
+        self, progress: Progress, store: Store, backend: Backend, profile: Profile
+    ) -> None:
         """Prepare a run.
 
         Args:
             progress: the survey of the plan; kept up to date.
             store: the runs directory.
             backend: where stages run.
+            profile: what they ask for, and how often what is tried again.
         """
         self.progress = progress
         self.backend = backend
+        self._profile = profile
         self._plan = progress.plan
         self._store = store
-        self._jobs: dict[str, Submitted] = {}
-        self._tries: dict[str, faults.Tries] = defaultdict(faults.Tries)
+        self._jobs: dict[str, Job] = {}
+        self._submitted: set[str] = set()
         self._looked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
@@ -98,8 +94,8 @@ class Runner:
 
     def _stop(self) -> None:
         """Ask all workers; again in every tick, because one that just starts may miss it."""
-        for submitted in self._jobs.values():
-            self.backend.interrupt(submitted.job)
+        for job in self._jobs.values():
+            self.backend.cancel(job)
         if self._interrupts > 1:
             self.backend.close()
 
@@ -115,36 +111,27 @@ class Runner:
 
     def _collect(self) -> None:
         for key in list(self._jobs):
-            ended = self.backend.poll(self._jobs[key].job)
+            ended = self.backend.poll(self._jobs[key])
             if ended is not None:
-                self._collect_job(key, self._jobs.pop(key), ended.exit_code)
+                self._collect_job(key, self._jobs.pop(key).folder, ended)
         for key in list(self.progress.elsewhere):
             self._collect_foreign(key)
 
-    def _collect_job(self, key: str, submitted: Submitted, exit_code: int | None) -> None:
-        folder = submitted.job.folder
+    def _collect_job(self, key: str, folder: StageFolder, ended: Ended) -> None:
         state = folder.state()
-        failure = folder.failure()
         if state == "COMPLETE":
             self.progress.ran.add(key)
             self._complete(key)
         elif state == "RUNNING":
             self._watch(key)
-        elif failure is not None and failure.attempt > submitted.attempts_before:
-            self._fail(key, failure)
-        else:
-            self._retry(key, folder, exit_code)
-
-    def _retry(self, key: str, folder: StageFolder, exit_code: int | None) -> None:
-        """Queue a stage again whose worker died or was stopped, unless it gets nowhere."""
-        tries = self._tries[key]
-        tries.record(folder.checkpoint_step())
-        if tries.exhausted and not self._interrupts:
-            failure = faults.from_exit(folder, exit_code)
-            folder.write_failure(failure)
-            self._fail(key, failure)
-        else:
+        elif self._interrupts and folder.failure() is None:
             self._set_waiting(key)
+        else:
+            failure = faults.after_end(folder, ended, self._profile)
+            if failure is None:
+                self._set_waiting(key)
+            else:
+                self._fail(key, failure)
 
     def _collect_foreign(self, key: str) -> None:
         now = time.monotonic()
@@ -222,8 +209,13 @@ class Runner:
         elif state == "RUNNING":
             self._watch(stage.key)
         else:
-            before = max((attempt.number for attempt in folder.attempts()), default=0)
-            self._jobs[stage.key] = Submitted(self.backend.submit(folder), before)
+            if stage.key not in self._submitted:
+                # This launch decides anew, whatever ended an earlier one.
+                folder.clear_failure()
+                folder.clear_tries()
+            self._submitted.add(stage.key)
+            request = self._profile.request(stage.stage)
+            self._jobs[stage.key] = self.backend.submit(folder, request)
             self._set(stage.key, "RUNNING")
 
     def _spec(self, stage: PlannedStage) -> Spec:

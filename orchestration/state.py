@@ -4,6 +4,8 @@
     spec.json      what to run: stage, config, inputs
     DONE           written last, by atomic rename: the stage is complete
     FAILED.json    why the newest attempt failed; a new attempt removes it
+    micro_batch    samples at a time, after memory ran out
+    tries.json     attempts in a row that got no further; a launch by the user starts anew
     lease.json     who runs it now, with a heartbeat and the progress
     attempts/      one record per attempt
     spool/         metrics and pictures, in the order they were made
@@ -32,6 +34,16 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED"]
+Kind = Literal[
+    "exception",
+    "non_finite",
+    "out_of_memory",
+    "preempted",
+    "node_lost",
+    "timed_out",
+    "killed",
+]
+"""How an attempt can go wrong; `orchestration.faults` says what follows."""
 
 LEASE_SECONDS = 60.0
 """A lease on another host without heartbeat for so long may be taken over."""
@@ -75,8 +87,7 @@ class Done(Record):
 class Failure(Record):
     """Why an attempt failed."""
 
-    kind: str
-    """`exception`, `killed`, ...: see `orchestration.faults`."""
+    kind: Kind
     message: str
     traceback: str | None
     attempt: int
@@ -94,6 +105,20 @@ class Attempt(Record):
     outcome: Literal["complete", "failed", "interrupted"] | None = None
     first_step: int = 0
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class Tries(Record):
+    """Attempts in a row that brought no newer checkpoint, by how they ended."""
+
+    step: int = -1
+    """The newest checkpoint's step, as of the last of them."""
+    counts: dict[Kind, int] = Field(default_factory=dict)
+
+    def record(self, kind: Kind, step: int) -> Tries:
+        """Count one more end, with the newest checkpoint at `step`."""
+        before = {} if step > self.step else self.counts
+        counts = {**before, kind: before.get(kind, 0) + 1}
+        return Tries(step=max(step, self.step), counts=counts)
 
 
 class Lease(Record):
@@ -188,6 +213,32 @@ class StageFolder:
         """Why the newest attempt failed; None if it did not."""
         text = _read(self.path / "FAILED.json")
         return None if text is None else Failure.model_validate_json(text)
+
+    def clear_failure(self) -> None:
+        """Forget why the newest attempt failed: the stage is tried again."""
+        (self.path / "FAILED.json").unlink(missing_ok=True)
+
+    def tries(self) -> Tries:
+        """How often in a row the stage got no further."""
+        text = _read(self.path / "tries.json")
+        return Tries() if text is None else Tries.model_validate_json(text)
+
+    def write_tries(self, tries: Tries) -> None:
+        """Record how often in a row the stage got no further."""
+        write_atomic(self.path / "tries.json", _json(tries))
+
+    def micro_batch(self) -> int | None:
+        """Samples at a time that fit into memory, where the configured number did not."""
+        text = _read(self.path / "micro_batch")
+        return None if text is None else int(text)
+
+    def write_micro_batch(self, size: int) -> None:
+        """Let later attempts process fewer samples at a time; the result stays the same stage."""
+        write_atomic(self.path / "micro_batch", str(size))
+
+    def clear_tries(self) -> None:
+        """Start counting anew: somebody decided to run the stage."""
+        (self.path / "tries.json").unlink(missing_ok=True)
 
     def lease(self) -> Lease | None:
         """The lease, alive or not; None where nobody holds one."""

@@ -162,6 +162,7 @@ def _run_stage(
         checkpoint_dir=folder.checkpoints,
         device=device,
         ranks=ranks,
+        micro_batch=folder.micro_batch(),
         should_stop=stop.is_set,
     )
     stages_root = folder.path.parent.parent
