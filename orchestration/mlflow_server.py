@@ -12,7 +12,9 @@ import getpass
 import io
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gigatok.names import TAG_TOKEN
@@ -34,6 +36,8 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Or it prints two links for every run that ends, into tables and JSON.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -188,7 +192,22 @@ def _connect(destination: Destination) -> MlflowClient:
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that open a fresh sqlite file at the same time crash each other in its migrations.
     with exclusive(database.with_name(f".{database.name}.lock")):
+        if not database.exists():
+            _make(database)
         return MlflowClient(uri, registry_uri=uri)
+
+
+def _make(database: Path) -> None:
+    """A new sqlite file with MLflow's schema: whole, or not there if this is interrupted."""
+    from mlflow.tracking import MlflowClient
+
+    draft, whole = (database.with_name(f".{database.name}.{part}") for part in ("draft", "whole"))
+    draft.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{draft}", registry_uri=f"sqlite:///{draft}")
+    # MLflow keeps the draft open, so what takes the name is a copy.
+    shutil.copyfile(draft, whole)
+    whole.replace(database)
+    draft.unlink()
 
 
 def _user() -> str:

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from gigatok.stages import STAGES
-from orchestration.faults import ATTEMPTS_WITHOUT_PROGRESS
+from orchestration.faults import ATTEMPTS_WITHOUT_PROGRESS, IDENTICAL_EXCEPTIONS
 from orchestration.state import Kind
 
 
@@ -68,6 +68,9 @@ class Profile(BaseModel):
     default: Request = Request()
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Stage name -> what differs from `default`; `slurm` is merged key by key."""
+    ray_address: str | None = None
+    """Of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS; without
+    it, Ray starts on this machine."""
     max_parallel: PositiveInt | None = None
     """Stages that run at the same time at most."""
     signal_delay_seconds: PositiveInt = 90
@@ -76,6 +79,8 @@ class Profile(BaseModel):
     """Shell lines before the worker, such as `module load cuda`."""
     policies: dict[Kind, PositiveInt] = Field(default_factory=dict)
     """Kind of failure -> attempts without progress before a stage fails; see `faults`."""
+    hold_after: PositiveInt = IDENTICAL_EXCEPTIONS
+    """So many stages that fail with the same exception hold the sweep."""
 
     @field_validator("stages")
     @classmethod

@@ -10,14 +10,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from gigatok.stages import STAGES
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
 from orchestration.cost import remaining_cost
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
-from orchestration.progress import Progress, pass_failure_downstream
-from orchestration.state import Failure, Spec, StageFolder, State, Store
+from orchestration.progress import Progress, stage_spec
+from orchestration.state import Failure, StageFolder, State, Store
 
 TICK_SECONDS = 0.1
 FOREIGN_SECONDS = 0.5
@@ -30,6 +29,9 @@ Observe = Callable[[Iterable[str]], None]
 
 class Runner:
     """Drives one plan on one backend until nothing is left or the user interrupts."""
+
+    stopping = "stopping: running stages save a checkpoint … (again: kill them)"
+    goes_on = False
 
     def __init__(
         self, progress: Progress, store: Store, backend: Backend, profile: Profile
@@ -48,7 +50,6 @@ class Runner:
         self._plan = progress.plan
         self._store = store
         self._jobs: dict[str, Job] = {}
-        self._submitted: set[str] = set()
         self._looked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
@@ -68,12 +69,13 @@ class Runner:
         Args:
             observe: called every tick with the keys of stages that changed or are running.
         """
+        self._decide_anew()
         try:
             while not self.progress.finished and not self._stopped():
                 self._collect()
                 if self._interrupts:
                     self._stop()
-                else:
+                elif self.progress.held is None:
                     self._submit_ready()
                 observe(self._changed | set(self._jobs))
                 self._changed.clear()
@@ -89,8 +91,10 @@ class Runner:
     # Stopping
 
     def _stopped(self) -> bool:
+        """Whether nothing runs any more after an interrupt, or after failures hold the sweep."""
         self.progress.interrupted = self._interrupts > 0 and not self._jobs
-        return self.progress.interrupted
+        held = self.progress.held is not None and not self._jobs
+        return self.progress.interrupted or held
 
     def _stop(self) -> None:
         """Ask all workers; again in every tick, because one that just starts may miss it."""
@@ -161,11 +165,9 @@ class Runner:
             self._queue(child)
 
     def _fail(self, key: str, failure: Failure) -> None:
-        self.progress.failures[key] = failure
-        self._set(key, "FAILED")
-        inputs = {other: stage.inputs for other, stage in self._plan.stages.items()}
-        for below in pass_failure_downstream(inputs, self.progress.states):
-            self._set(below, "UPSTREAM_FAILED")
+        self._changed.update([key, *self.progress.fail(key, failure)])
+        failures = self.progress.failures.values()
+        self.progress.held = faults.hold(failures, self._profile.hold_after)
 
     def _watch(self, key: str) -> None:
         self.progress.elsewhere.add(key)
@@ -181,6 +183,13 @@ class Runner:
 
     # Submission
 
+    def _decide_anew(self) -> None:
+        """Forget what ended earlier attempts of the stages that this launch will run."""
+        for key, folder in self.progress.folders.items():
+            if self.progress.will_run(key) and folder.state() != "RUNNING":
+                folder.clear_failure()
+                folder.clear_tries()
+
     def _queue_all(self) -> None:
         for key, stage in self._plan.stages.items():
             waits_for = [i for i in stage.inputs.values() if i not in self.progress.reused]
@@ -190,7 +199,7 @@ class Runner:
             self._queue(key)
 
     def _queue(self, key: str) -> None:
-        if self._missing[key] == 0 and self.progress.states[key] == "WAITING":
+        if self._missing[key] == 0 and self.progress.will_run(key):
             heapq.heappush(self._ready, (-self._cost[key], key))
 
     def _submit_ready(self) -> None:
@@ -200,7 +209,7 @@ class Runner:
                 self._submit(self._plan.stages[key])
 
     def _submit(self, stage: PlannedStage) -> None:
-        folder = self._store.create(self._spec(stage))
+        folder = self._store.create(stage_spec(stage, self.progress.folders))
         self.progress.folders[stage.key] = folder
         state = folder.state()
         if state == "COMPLETE":
@@ -208,23 +217,11 @@ class Runner:
             self._complete(stage.key)
         elif state == "RUNNING":
             self._watch(stage.key)
+        elif (who := folder.cancelled_by()) is not None:
+            failure = faults.cancelled(who, 0)
+            folder.write_failure(failure)
+            self._fail(stage.key, failure)
         else:
-            if stage.key not in self._submitted:
-                # This launch decides anew, whatever ended an earlier one.
-                folder.clear_failure()
-                folder.clear_tries()
-            self._submitted.add(stage.key)
             request = self._profile.request(stage.stage)
             self._jobs[stage.key] = self.backend.submit(folder, request)
             self._set(stage.key, "RUNNING")
-
-    def _spec(self, stage: PlannedStage) -> Spec:
-        folders = self.progress.folders
-        return Spec(
-            stage=stage.stage,
-            version=STAGES[stage.stage].version,
-            key=stage.key,
-            readable=stage.readable,
-            config=stage.config.model_dump(mode="json"),
-            inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
-        )

@@ -1,47 +1,19 @@
-"""This machine: one process per slot, forked from a server that has torch imported already.
-
-The first worker waits for the imports, each further one starts in milliseconds. The server forks
-before any CUDA context exists, because the workers alone touch the device.
-"""
+"""This machine: one process per slot."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
-from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from gigatok.stages import STAGES
 from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
-from orchestration.worker import THREADS_VARIABLE, main
-
-_PRELOAD = [
-    "orchestration.study",
-    *(f"gigatok.stages.{stage}" for stage in STAGES),
-    # Optimizers import the compiler at their first step, which would cost every worker a second.
-    "torch._dynamo",
-]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A share of the machine: CPU threads, and a GPU where there are GPUs.
-
-    With more jobs than GPUs, jobs share them.
-    """
-
-    threads: int
-    gpu: str
-    """Value of `CUDA_VISIBLE_DEVICES`."""
 
 
 def make_slots(jobs: int | None) -> list[Slot]:
@@ -92,13 +64,11 @@ class LocalBackend:
     def __init__(self, jobs: int | None = None) -> None:
         self._free = make_slots(jobs)
         self.slots = len(self._free)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOAD)
         self._running: dict[int, Processes] = {}
 
     def warm_up(self) -> None:
         """Start the server, which imports torch while the launcher goes on."""
-        _ensure_running()
+        start_server()
 
     def free_slots(self) -> int:
         """How many jobs may be submitted now."""
@@ -120,16 +90,7 @@ class LocalBackend:
     def submit(self, folder: StageFolder, request: Request) -> Job:
         """Fork the stage's workers from the server."""
         slot = self._free[-1]
-        workers = tuple(
-            self._context.Process(target=_work, args=(str(folder.path), slot, environment))
-            for environment in _environments(request.processes)
-        )
-        try:
-            _ensure_running()
-            for worker in workers:
-                worker.start()
-        except (EOFError, ConnectionError) as error:
-            raise OSError(f"the server that starts workers died: {error!r}") from error
+        workers = start_workers(folder, slot, rank_environments(request.processes))
         leader = workers[0].pid
         assert leader is not None
         self._running[leader] = Processes(workers, self._free.pop())
@@ -159,37 +120,6 @@ class LocalBackend:
         for running in self._running.values():
             for worker in running.workers:
                 worker.kill()
-
-
-def _environments(processes: int) -> list[dict[str, str]]:
-    """Torchrun's variables for each process of a stage; none for a single one."""
-    if processes == 1:
-        return [{}]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [{**common, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(processes)]
-
-
-def _ensure_running() -> None:
-    """Start the fork server where none runs, deaf to signals that are meant for the launcher."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        ensure_running()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _work(stage_dir: str, slot: Slot, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    os.environ[THREADS_VARIABLE] = str(slot.threads)
-    os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    # A group of its own: Ctrl-C in the terminal reaches the launcher only, which then asks.
-    os.setpgid(0, 0)
-    sys.exit(main(stage_dir))
 
 
 def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:

@@ -12,7 +12,8 @@ from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Job
 from orchestration.plan import make_plan
 from orchestration.profile import Profile, Request
-from orchestration.progress import Progress, pass_failure_downstream, survey
+from orchestration.progress import Progress, pass_failure_downstream, stage_spec, survey
+from orchestration.resuming import leave_all_but, with_inputs
 from orchestration.runner import Runner
 from orchestration.state import (
     Attempt,
@@ -25,6 +26,7 @@ from orchestration.state import (
     Tries,
     acquire,
 )
+from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 
 Work = Callable[[StageFolder], int]
@@ -44,8 +46,20 @@ def fail(folder: StageFolder) -> int:
     attempt = holder.lease.attempt
     record = Attempt(number=attempt, host="here", pid=1, started=0.0, outcome="failed")
     folder.write_attempt(record)
-    error = RuntimeError("cannot read [/data/images] of [bold]")
+    error = RuntimeError(f"cannot read [/data/images] of {folder.name}")
     folder.write_failure(faults.from_exception(error, attempt))
+    holder.release()
+    return 1
+
+
+def stumble(folder: StageFolder) -> int:
+    """Fail in the same place as all others, with a message of its own."""
+    holder = acquire(folder)
+    assert holder is not None
+    try:
+        raise ValueError(f"shapes of {folder.name} do not fit")
+    except ValueError as error:
+        folder.write_failure(faults.from_exception(error, holder.lease.attempt))
     holder.release()
     return 1
 
@@ -142,6 +156,48 @@ def test_a_failure_stops_what_is_behind_it_and_nothing_else(tmp_path: Path) -> N
     assert len(progress.failures) == 3
 
 
+def test_three_identical_exceptions_hold_the_sweep(tmp_path: Path) -> None:
+    rates = "tokenizer.lr=1e-3"
+    progress, backend = run(Store(tmp_path), {"train_tokenizer": stumble}, rates)
+    assert progress.held is not None
+    assert "resume SWEEP --failed" in progress.held
+    assert backend.submitted.count("train_tokenizer") == 3
+    assert progress.count("FAILED") == 3
+    assert progress.count("RUNNING") == 0
+    patient = Profile(hold_after=100)
+    again = surveyed(Store(tmp_path), rates)
+    Runner(again, Store(tmp_path), Recorded({"train_tokenizer": stumble}), patient).run(ignore)
+    assert again.held is None
+    assert again.finished
+
+
+def test_cancelled_stages_are_not_started_and_a_new_launch_forgets_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    runner = Runner(progress, store, Recorded({}), Profile())
+    key = next(k for k, s in progress.plan.stages.items() if s.stage == "train_generator")
+    progress = runner.run(lambda keys: progress.folders[key].cancel("me"))
+    assert progress.failures[key].kind == "cancelled"
+    assert progress.states[key] == "FAILED"
+    assert "UPSTREAM_FAILED" in progress.states.values()
+    assert exit_code(progress) == 130
+    again, _ = run(store, {}, "tokenizer.decoder=S")
+    assert again.count("COMPLETE") == 8
+
+
+def test_stages_that_are_left_alone_stay_as_they_are(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    wanted = {k for k, s in progress.plan.stages.items() if s.stage.startswith("extract")}
+    leave_all_but(progress, with_inputs(progress.plan, wanted))
+    backend = Recorded({})
+    Runner(progress, store, backend, Profile()).run(ignore)
+    assert "train_tokenizer" in backend.submitted
+    assert "train_generator" not in backend.submitted
+    assert progress.finished
+    assert progress.count("WAITING") == 8 - len(backend.submitted)
+
+
 def test_relaunching_tries_what_failed_again(tmp_path: Path) -> None:
     run(Store(tmp_path), {"extract_codes": fail})
     progress, backend = run(Store(tmp_path), {})
@@ -187,7 +243,7 @@ def test_a_stage_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
     backend = Recorded({})
     runner = Runner(progress, store, backend, Profile())
     planned = next(s for s in progress.plan.stages.values() if s.stage == "train_tokenizer")
-    folder = store.create(runner._spec(planned))
+    folder = store.create(stage_spec(planned, progress.folders))
     holder = acquire(folder)
     assert holder is not None
     started = time.monotonic()
