@@ -263,19 +263,24 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     augment: Literal["none", "flip", "crop_flip"] = "flip"
     """`crop_flip`: ADM random crops of the original, and mirroring, as published (spec 5.3)."""
 
-    @model_validator(mode="after")
-    def _whole_batches(self) -> TokenizerConfig:
-        if self.micro_batch is None:
-            return self
+    @property
+    def needs_whole_batch(self) -> str | None:
+        """What forbids cutting the batch into micro-batches; None: nothing."""
         if self.entropy_weight > 0:
-            raise ValueError(
+            return (
                 "entropy_weight > 0 does not go with micro_batch: the loss is over the batch seen"
             )
         if self.discriminator != "none":
-            raise ValueError(
+            return (
                 f"discriminator {self.discriminator} does not go with micro_batch: "
                 "its batch norms are over the batch seen"
             )
+        return None
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> TokenizerConfig:
+        if self.micro_batch is not None and (reason := self.needs_whole_batch):
+            raise ValueError(reason)
         return self
 
     @model_validator(mode="after")

@@ -244,7 +244,10 @@ class Trainer:
         prefix = f"{self.opponent.name}_" if self.opponent else ""
         for name in values:
             if name.removeprefix(prefix) in watched and not math.isfinite(values[name]):
-                raise NonFiniteLoss(f"{name} is {values[name]} at step {step}: {values}")
+                raise NonFiniteLoss(
+                    f"{name} is {values[name]} at step {step} (batch {step - 1} of seed {self.seed}, "
+                    f"looked at every {self.config.log_every} steps): {values}"
+                )
         return values
 
     def _checkpoint(self, step: int, losses: Losses) -> None:

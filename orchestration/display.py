@@ -23,6 +23,8 @@ from orchestration.state import State
 PLAIN_SECONDS = 30.0
 """How often a running stage says something where there is no terminal."""
 MOST_ROWS = 20
+WIDEST_NAME = 12
+"""Characters of a trial's name that are shown before the heads of other columns are."""
 OTHER_LINES = 8
 """Lines of a terminal that the live table leaves to what stands above and below it."""
 SYMBOLS: dict[State, tuple[str, str]] = {
@@ -111,10 +113,11 @@ def states_table(
     """Trials x stages with the state of each; failed and running trials first if not all fit."""
     used = [s for s in STAGES if any(s in stages for stages in trials.values())]
     table = Table(box=None, pad_edge=False)
-    table.add_column("trial", style="bold")
-    for stage in used:
-        table.add_column(STAGES[stage].label, justify="center")
     shown = _most_urgent(trials, states, most_rows)
+    longest = max((len(name) for name in shown), default=0)
+    table.add_column("trial", style="bold", min_width=min(longest, WIDEST_NAME))
+    for stage in used:
+        table.add_column(STAGES[stage].label, justify="center", overflow="fold")
     for name in shown:
         cells = [_cell(trials[name].get(stage), states, reused) for stage in used]
         table.add_row(Text(name), *cells)

@@ -1,11 +1,13 @@
 """`python -m orchestration.launch SWEEP`: from one YAML to a scaling figure.
 
-Exit codes: 0 done, 1 a stage failed, 2 the request was wrong, 130 interrupted and resumable.
+Exit codes: 0 done, 1 a stage failed, 2 the request was wrong, 3 refused, 130 interrupted and
+resumable.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +15,23 @@ import typer
 from rich.console import Console
 
 from orchestration.backends import BACKENDS, connect
-from orchestration.launched import record_launch
+from orchestration.exits import fail
+from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import make_plan
 from orchestration.preview import plan_json, print_plan
-from orchestration.progress import survey
+from orchestration.profile import load_profile
+from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
 from orchestration.state import Store
-from orchestration.study import check_writable, exit_code, fail, prefetch, report, run
+from orchestration.study import (
+    Driver,
+    check_requests,
+    check_writable,
+    exit_code,
+    prefetch,
+    report,
+    run,
+)
 from orchestration.sweep import expand, load_sweep
 from orchestration.tracking import Tracking, default_uri
 
@@ -32,22 +44,70 @@ def launch(
     ] = None,
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
     jobs: Annotated[int | None, typer.Option(help="Stages at a time; default: by cores.")] = None,
+    profile_file: Annotated[
+        Path | None, typer.Option("--profile", help="YAML: what stages ask of the cluster.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster; default: the profile's.")
+    ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; default: mlflow.db in the runs directory.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="On SLURM: stay, and show the sweep until it ends.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="On SLURM: submit without asking.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Run every stage of a sweep that is not complete yet, then draw its figure."""
+    request = LaunchRequest(
+        sweep=sweep,
+        scale=scale,
+        overrides=set_ or [],
+        backend=backend,
+        jobs=jobs,
+        profile=None if profile_file is None else str(profile_file.absolute()),
+        ray_address=ray_address,
+        tracking_uri=tracking_uri,
+    )
     store = Store(runs_dir)
-    uri = tracking_uri or default_uri(store)
+    start(request, store, dry_run=dry_run, watch=watch, yes=yes, as_json=as_json)
+
+
+def start(
+    request: LaunchRequest,
+    store: Store,
+    *,
+    leave: Callable[[Progress], None] = lambda progress: None,
+    dry_run: bool = False,
+    watch: bool = False,
+    yes: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Do what a user asks for, and exit with the code that says how it went.
+
+    Args:
+        request: what to run, where.
+        store: the runs directory.
+        leave: gives up stages that shall not be run now.
+        dry_run: show the plan and return.
+        watch: where jobs go on without the launcher, stay until they are over.
+        yes: queue such jobs without asking.
+        as_json: print JSON instead of tables.
+    """
+    uri = request.tracking_uri or default_uri(store)
     try:
-        loaded = load_sweep(sweep, scale, set_ or [])
+        loaded = load_sweep(request.sweep, request.scale, request.overrides)
         plan = make_plan(loaded, expand(loaded))
         progress = survey(plan, store)
+        leave(progress)
         tracking = Tracking(uri, store, plan)
-        connected = connect(backend, jobs)
+        profile = load_profile(Path(request.profile) if request.profile else None)
+        if request.ray_address is not None:
+            profile = profile.model_copy(update={"ray_address": request.ray_address})
+        connected = connect(request.backend, request.jobs, profile, store)
         console = Console(stderr=as_json, markup=False, highlight=False)
         if not as_json:
             print_plan(console, progress)
@@ -55,17 +115,27 @@ def launch(
             if as_json:
                 print(json.dumps(plan_json(progress)))
             return
-        check_writable(runs_dir)
+        check_writable(store.root)
         if not progress.finished:
             prefetch(plan)
+            connected.warm_up()
+            check_requests(progress, connected, profile)
     except (ValueError, OSError) as error:
         fail(error)
     try:
-        record_launch(plan, store, uri)
+        record_launch(plan, store, request)
+        driver: Driver = Runner(progress, store, connected, profile)
+        if connected.capabilities.detached:
+            from orchestration import detached  # submitit takes a tenth of a second to import
+
+            manner = detached.Manner(stay=watch, ask=not (yes or as_json), as_json=as_json)
+            driver = detached.launch(
+                progress, store, connected, profile, tracking, console, manner
+            )
         if not progress.finished or not tracking.is_current():
-            run(Runner(progress, store, connected), tracking, console)
+            run(driver, tracking, console)
         report(progress, uri, console, as_json=as_json)
-    except OSError as error:
+    except (ValueError, OSError) as error:
         fail(error)
     raise typer.Exit(exit_code(progress))
 

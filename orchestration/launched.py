@@ -1,10 +1,20 @@
-"""Plans as they were launched: what `status`, `logs` and later launches know of a sweep."""
+"""Plans as they were launched: what `status`, `logs`, `resume` and later launches know of a sweep.
+
+`<runs>/sweeps/<sweep>/<plan key>.json` is the plan and what was asked for; the folder
+`<plan key>/` beside it keeps the YAML of the sweep and of its scales, so that editing them later
+changes nothing for what was launched.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import Field
+
+from orchestration.exits import fail
 from orchestration.plan import Plan
 from orchestration.state import Record, StageFolder, Store, write_atomic
 
@@ -18,6 +28,21 @@ class LaunchedStage(Record):
     inputs: dict[str, str]
 
 
+class LaunchRequest(Record):
+    """What the user asked for, so that `resume` asks for the same."""
+
+    sweep: str
+    scale: str | None = None
+    overrides: list[str] = Field(default_factory=list)
+    backend: str = "local"
+    jobs: int | None = None
+    profile: str | None = None
+    """An absolute path."""
+    ray_address: str | None = None
+    tracking_uri: str | None = None
+    """None: the database in the runs directory."""
+
+
 class LaunchedPlan(Record):
     """A plan as it was launched; `trials` maps trial name -> stage -> key."""
 
@@ -26,7 +51,7 @@ class LaunchedPlan(Record):
     question: str
     key: str
     launched: float
-    tracking_uri: str
+    request: LaunchRequest
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
 
@@ -35,7 +60,7 @@ class LaunchedPlan(Record):
         return store.folders((s.stage, key, s.readable) for key, s in self.stages.items())
 
 
-def record_launch(plan: Plan, store: Store, tracking_uri: str) -> None:
+def record_launch(plan: Plan, store: Store, request: LaunchRequest) -> None:
     """Remember a plan at launch, as the newest of its sweep."""
     launched = LaunchedPlan(
         sweep=plan.sweep.name,
@@ -43,7 +68,7 @@ def record_launch(plan: Plan, store: Store, tracking_uri: str) -> None:
         question=plan.sweep.question,
         key=plan.key,
         launched=time.time(),
-        tracking_uri=tracking_uri,
+        request=request,
         trials={trial.trial.name: dict(trial.stages) for trial in plan.trials},
         stages={
             key: LaunchedStage(
@@ -53,7 +78,7 @@ def record_launch(plan: Plan, store: Store, tracking_uri: str) -> None:
         },
     )
     folder = _folder(store, plan.sweep.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    _keep_sources(plan, folder / plan.key)
     write_atomic(folder / f"{plan.key}.json", launched.model_dump_json())
 
 
@@ -63,14 +88,51 @@ def newest_launch(store: Store, sweep: str) -> LaunchedPlan:
     Raises:
         ValueError: the sweep was never launched into this runs directory.
     """
-    files = sorted(_folder(store, sweep).glob("*.json"), key=lambda file: file.stat().st_mtime)
-    if not files:
+    newest = next(all_launches(store, sweep), None)
+    if newest is None:
         known = sorted(path.name for path in store.sweeps.glob("*")) or ["none"]
         raise ValueError(
             f"{sweep}: never launched into {store.root} (launched there: {', '.join(known)}); "
             "launch it first, or point --runs-dir at another folder"
         )
-    return LaunchedPlan.model_validate_json(files[-1].read_bytes())
+    return newest
+
+
+def find_launch(store: Store, sweep: str) -> LaunchedPlan:
+    """The newest launch of a sweep; exits with 2 and a message where there is none."""
+    try:
+        return newest_launch(store, sweep)
+    except ValueError as error:
+        fail(error)
+
+
+def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
+    """Every plan of a sweep that was launched, the newest first."""
+    files = _folder(store, sweep).glob("*.json")
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        yield LaunchedPlan.model_validate_json(file.read_bytes())
+
+
+def launched_keys(store: Store) -> set[str]:
+    """Keys of the stages of every plan that was ever launched here."""
+    sweeps = {path.name for path in store.sweeps.glob("*") if path.is_dir()}
+    return {key for sweep in sweeps for plan in all_launches(store, sweep) for key in plan.stages}
+
+
+def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
+    """The YAML of a sweep as it was when the plan was launched."""
+    return _folder(store, launched.sweep) / launched.key / f"{launched.sweep}.yaml"
+
+
+def _keep_sources(plan: Plan, folder: Path) -> None:
+    """Copy the YAML files that a plan was made from; those of an earlier launch stay."""
+    scales = folder / "scales"
+    scales.mkdir(parents=True, exist_ok=True)
+    for file in plan.sweep.scales_dir.glob("*.yaml"):
+        if not (scales / file.name).exists():
+            shutil.copy(file, scales)
+    if not (folder / f"{plan.sweep.name}.yaml").exists():
+        shutil.copy(plan.sweep.path, folder / f"{plan.sweep.name}.yaml")
 
 
 def _folder(store: Store, sweep: str) -> Path:

@@ -56,7 +56,7 @@ def trials_table(progress: Progress) -> Table:
                 (config.generator, config.adopt.generator),
             )
         )
-        todo = sum(progress.states[key] != "COMPLETE" for key in planned.stages.values())
+        todo = sum(progress.will_run(key) for key in planned.stages.values())
         tokenizer, generator = parameters(planned)
         table.add_row(
             planned.trial.name,
@@ -97,7 +97,7 @@ def parameters(planned: PlannedTrial) -> tuple[int, int]:
 def summary(progress: Progress) -> str:
     """How many stages there are, are shared, are complete."""
     plan = progress.plan
-    waiting = Counter(plan.stages[k].stage for k, s in progress.states.items() if s == "WAITING")
+    waiting = Counter(s.stage for key, s in plan.stages.items() if progress.will_run(key))
     text = f"{len(plan.trials)} trials, {len(plan.stages)} stages"
     if plan.shared():
         text += f" ({plan.shared()} more are shared)"
@@ -105,7 +105,8 @@ def summary(progress: Progress) -> str:
     if waiting:
         parts = (f"{n} {STAGES[stage].label}" for stage, n in waiting.items())
         text += " (" + ", ".join(parts) + ")"
-    return text
+    others = len(plan.stages) - len(progress.reused) - waiting.total()
+    return text + (f", {others} left as they are" if others else "")
 
 
 def reused_lines(progress: Progress) -> list[str]:

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestration.plan import Plan
-from orchestration.state import Failure, StageFolder, State, Store
+from gigatok.stages import STAGES
+from orchestration.plan import Plan, PlannedStage
+from orchestration.state import Failure, Spec, StageFolder, State, Store
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Progress:
         elsewhere: stages that another launcher is running.
         done_elsewhere: stages that another launcher completed meanwhile.
         interrupted: whether the user stopped the launch.
+        left: stages that this launch does not run, although they are not complete.
+        held: why nothing new was started any more; None: it was not.
         started: UNIX seconds.
     """
 
@@ -34,6 +37,8 @@ class Progress:
     elsewhere: set[str] = field(default_factory=set)
     done_elsewhere: set[str] = field(default_factory=set)
     interrupted: bool = False
+    left: frozenset[str] = frozenset()
+    held: str | None = None
     started: float = field(default_factory=time.time)
     _states: dict[str, State] = field(init=False)
     _counts: Counter[State] = field(init=False)
@@ -55,14 +60,29 @@ class Progress:
         self._counts[state] += 1
         self._states[key] = state
 
+    def fail(self, key: str, failure: Failure) -> list[str]:
+        """Give up a stage and what is behind it; returns the latter."""
+        self.failures[key] = failure
+        self.set(key, "FAILED")
+        inputs = {other: stage.inputs for other, stage in self.plan.stages.items()}
+        below = pass_failure_downstream(inputs, self._states)
+        for other in below:
+            self.set(other, "UPSTREAM_FAILED")
+        return below
+
     def count(self, state: State) -> int:
         """How many stages are in a state."""
         return self._counts[state]
 
+    def will_run(self, key: str) -> bool:
+        """Whether a stage is still to be started by this launch."""
+        return self._states[key] == "WAITING" and key not in self.left
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run."""
-        return not (self.count("WAITING") or self.count("RUNNING"))
+        waiting = self.count("WAITING") - sum(self._states[k] == "WAITING" for k in self.left)
+        return not (waiting or self.count("RUNNING"))
 
 
 def survey(plan: Plan, store: Store) -> Progress:
@@ -70,6 +90,18 @@ def survey(plan: Plan, store: Store) -> Progress:
     folders = store.folders((s.stage, key, s.readable) for key, s in plan.stages.items())
     complete = frozenset(key for key, folder in folders.items() if folder.is_complete())
     return Progress(plan, folders, complete)
+
+
+def stage_spec(stage: PlannedStage, folders: Mapping[str, StageFolder]) -> Spec:
+    """What a worker needs to run a stage, given where all stages of the plan are."""
+    return Spec(
+        stage=stage.stage,
+        version=STAGES[stage.stage].version,
+        key=stage.key,
+        readable=stage.readable,
+        config=stage.config.model_dump(mode="json"),
+        inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
+    )
 
 
 def pass_failure_downstream(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from gigatok.names import SYSTEM_PREFIX
 
 PATCH_LIMIT = 200_000
 """Characters of a patch that are kept."""
+RECORD = "provenance.json"
+"""In a snapshot of the code: the git state of what was copied."""
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = (
     "torch",
@@ -52,10 +56,11 @@ def collect(root: Path = _ROOT) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "memory_mb": round(psutil.virtual_memory().total / _MIB),
         "gpus": gpu_names(),
+        "device": device_name(),
         "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "command": shlex.join([sys.executable, *sys.argv]),
         "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
     }
@@ -65,7 +70,12 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """Commit, whether the tree differs from it, and how; all None where `root` is no repository.
 
     Files that git does not track are listed in `git_status` but are not part of the patch.
+    A snapshot of the code (`orchestration.snapshot`) has the state of what was copied.
     """
+    record = root / RECORD
+    if record.is_file():
+        state: dict[str, Any] = json.loads(record.read_text())
+        return state
     found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
     top, _, sha = (found or "").strip().partition("\n")
     # A copy of the code inside somebody else's repository has no commit of its own.
@@ -122,6 +132,12 @@ def gpu_names() -> list[str]:
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 
+def device_name() -> str:
+    """The device that this process computes on: a GPU's model name; without GPU, the CPU's."""
+    names = [] if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else gpu_names()
+    return names[0] if names else cpu_name() or "CPU"
+
+
 def _gpu_metrics() -> dict[str, float]:
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
@@ -160,7 +176,14 @@ def _limited(text: str) -> str:
     return text[:PATCH_LIMIT] + f"\n... {len(text) - PATCH_LIMIT} characters left out\n"
 
 
-def _version(package: str) -> str | None:
+@lru_cache(maxsize=1)
+def package_versions() -> dict[str, str | None]:
+    """Of the packages that matter to a result; looked up once, which takes longer than a fork."""
+    return {name: package_version(name) for name in _PACKAGES}
+
+
+def package_version(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -9,15 +9,14 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from gigatok.stages import STAGES
 from orchestration import faults
-from orchestration.backends.base import Backend, Job
+from orchestration.backends.base import Backend, Ended, Job
 from orchestration.cost import remaining_cost
 from orchestration.plan import PlannedStage
-from orchestration.progress import Progress, pass_failure_downstream
-from orchestration.state import Failure, Spec, StageFolder, State, Store
+from orchestration.profile import Profile
+from orchestration.progress import Progress, stage_spec
+from orchestration.state import Failure, StageFolder, State, Store
 
 TICK_SECONDS = 0.1
 FOREIGN_SECONDS = 0.5
@@ -28,31 +27,29 @@ GRACE_SECONDS = 10.0
 Observe = Callable[[Iterable[str]], None]
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A job and how many attempts its stage had had before it."""
-
-    job: Job
-    attempts_before: int
-
-
 class Runner:
     """Drives one plan on one backend until nothing is left or the user interrupts."""
 
-    def __init__(self, progress: Progress, store: Store, backend: Backend) -> None:
+    stopping = "stopping: running stages save a checkpoint … (again: kill them)"
+    goes_on = False
+
+    def __init__(
+        self, progress: Progress, store: Store, backend: Backend, profile: Profile
+    ) -> None:
         """Prepare a run.
 
         Args:
             progress: the survey of the plan; kept up to date.
             store: the runs directory.
             backend: where stages run.
+            profile: what they ask for, and how often what is tried again.
         """
         self.progress = progress
         self.backend = backend
+        self._profile = profile
         self._plan = progress.plan
         self._store = store
-        self._jobs: dict[str, Submitted] = {}
-        self._tries: dict[str, faults.Tries] = defaultdict(faults.Tries)
+        self._jobs: dict[str, Job] = {}
         self._looked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
@@ -72,12 +69,13 @@ class Runner:
         Args:
             observe: called every tick with the keys of stages that changed or are running.
         """
+        self._decide_anew()
         try:
             while not self.progress.finished and not self._stopped():
                 self._collect()
                 if self._interrupts:
                     self._stop()
-                else:
+                elif self.progress.held is None:
                     self._submit_ready()
                 observe(self._changed | set(self._jobs))
                 self._changed.clear()
@@ -93,13 +91,15 @@ class Runner:
     # Stopping
 
     def _stopped(self) -> bool:
+        """Whether nothing runs any more after an interrupt, or after failures hold the sweep."""
         self.progress.interrupted = self._interrupts > 0 and not self._jobs
-        return self.progress.interrupted
+        held = self.progress.held is not None and not self._jobs
+        return self.progress.interrupted or held
 
     def _stop(self) -> None:
         """Ask all workers; again in every tick, because one that just starts may miss it."""
-        for submitted in self._jobs.values():
-            self.backend.interrupt(submitted.job)
+        for job in self._jobs.values():
+            self.backend.cancel(job)
         if self._interrupts > 1:
             self.backend.close()
 
@@ -115,36 +115,27 @@ class Runner:
 
     def _collect(self) -> None:
         for key in list(self._jobs):
-            ended = self.backend.poll(self._jobs[key].job)
+            ended = self.backend.poll(self._jobs[key])
             if ended is not None:
-                self._collect_job(key, self._jobs.pop(key), ended.exit_code)
+                self._collect_job(key, self._jobs.pop(key).folder, ended)
         for key in list(self.progress.elsewhere):
             self._collect_foreign(key)
 
-    def _collect_job(self, key: str, submitted: Submitted, exit_code: int | None) -> None:
-        folder = submitted.job.folder
+    def _collect_job(self, key: str, folder: StageFolder, ended: Ended) -> None:
         state = folder.state()
-        failure = folder.failure()
         if state == "COMPLETE":
             self.progress.ran.add(key)
             self._complete(key)
         elif state == "RUNNING":
             self._watch(key)
-        elif failure is not None and failure.attempt > submitted.attempts_before:
-            self._fail(key, failure)
-        else:
-            self._retry(key, folder, exit_code)
-
-    def _retry(self, key: str, folder: StageFolder, exit_code: int | None) -> None:
-        """Queue a stage again whose worker died or was stopped, unless it gets nowhere."""
-        tries = self._tries[key]
-        tries.record(folder.checkpoint_step())
-        if tries.exhausted and not self._interrupts:
-            failure = faults.from_exit(folder, exit_code)
-            folder.write_failure(failure)
-            self._fail(key, failure)
-        else:
+        elif self._interrupts and folder.failure() is None:
             self._set_waiting(key)
+        else:
+            failure = faults.after_end(folder, ended, self._profile)
+            if failure is None:
+                self._set_waiting(key)
+            else:
+                self._fail(key, failure)
 
     def _collect_foreign(self, key: str) -> None:
         now = time.monotonic()
@@ -174,11 +165,9 @@ class Runner:
             self._queue(child)
 
     def _fail(self, key: str, failure: Failure) -> None:
-        self.progress.failures[key] = failure
-        self._set(key, "FAILED")
-        inputs = {other: stage.inputs for other, stage in self._plan.stages.items()}
-        for below in pass_failure_downstream(inputs, self.progress.states):
-            self._set(below, "UPSTREAM_FAILED")
+        self._changed.update([key, *self.progress.fail(key, failure)])
+        failures = self.progress.failures.values()
+        self.progress.held = faults.hold(failures, self._profile.hold_after)
 
     def _watch(self, key: str) -> None:
         self.progress.elsewhere.add(key)
@@ -194,6 +183,13 @@ class Runner:
 
     # Submission
 
+    def _decide_anew(self) -> None:
+        """Forget what ended earlier attempts of the stages that this launch will run."""
+        for key, folder in self.progress.folders.items():
+            if self.progress.will_run(key) and folder.state() != "RUNNING":
+                folder.clear_failure()
+                folder.clear_tries()
+
     def _queue_all(self) -> None:
         for key, stage in self._plan.stages.items():
             waits_for = [i for i in stage.inputs.values() if i not in self.progress.reused]
@@ -203,7 +199,7 @@ class Runner:
             self._queue(key)
 
     def _queue(self, key: str) -> None:
-        if self._missing[key] == 0 and self.progress.states[key] == "WAITING":
+        if self._missing[key] == 0 and self.progress.will_run(key):
             heapq.heappush(self._ready, (-self._cost[key], key))
 
     def _submit_ready(self) -> None:
@@ -213,7 +209,7 @@ class Runner:
                 self._submit(self._plan.stages[key])
 
     def _submit(self, stage: PlannedStage) -> None:
-        folder = self._store.create(self._spec(stage))
+        folder = self._store.create(stage_spec(stage, self.progress.folders))
         self.progress.folders[stage.key] = folder
         state = folder.state()
         if state == "COMPLETE":
@@ -221,18 +217,11 @@ class Runner:
             self._complete(stage.key)
         elif state == "RUNNING":
             self._watch(stage.key)
+        elif (who := folder.cancelled_by()) is not None:
+            failure = faults.cancelled(who, 0)
+            folder.write_failure(failure)
+            self._fail(stage.key, failure)
         else:
-            before = max((attempt.number for attempt in folder.attempts()), default=0)
-            self._jobs[stage.key] = Submitted(self.backend.submit(folder), before)
+            request = self._profile.request(stage.stage)
+            self._jobs[stage.key] = self.backend.submit(folder, request)
             self._set(stage.key, "RUNNING")
-
-    def _spec(self, stage: PlannedStage) -> Spec:
-        folders = self.progress.folders
-        return Spec(
-            stage=stage.stage,
-            version=STAGES[stage.stage].version,
-            key=stage.key,
-            readable=stage.readable,
-            config=stage.config.model_dump(mode="json"),
-            inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
-        )

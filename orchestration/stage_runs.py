@@ -254,6 +254,8 @@ def _upload_attempts(server: Server, run_id: str, view: StageView) -> None:
 def _attempt_tags(attempts: tuple[Attempt, ...]) -> dict[str, str]:
     last = attempts[-1]
     tags = {names.TAG_ATTEMPTS: str(len(attempts)), names.TAG_HOST: last.host}
+    if last.micro_batch is not None:
+        tags[names.TAG_MICRO_BATCH] = str(last.micro_batch)
     return {**tags, **git_tags(last.provenance)}
 
 

@@ -4,6 +4,9 @@
     spec.json      what to run: stage, config, inputs
     DONE           written last, by atomic rename: the stage is complete
     FAILED.json    why the newest attempt failed; a new attempt removes it
+    micro_batch    samples at a time, after memory ran out
+    tries.json     attempts in a row that got no further; a launch by the user starts anew
+    CANCEL         the user wants it stopped; the next launch or resume removes it
     lease.json     who runs it now, with a heartbeat and the progress
     attempts/      one record per attempt
     spool/         metrics and pictures, in the order they were made
@@ -23,6 +26,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +36,23 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED"]
+Kind = Literal[
+    "exception",
+    "non_finite",
+    "out_of_memory",
+    "preempted",
+    "node_lost",
+    "timed_out",
+    "killed",
+    "cancelled",
+]
+"""How an attempt can go wrong; `orchestration.faults` says what follows."""
 
 LEASE_SECONDS = 60.0
 """A lease on another host without heartbeat for so long may be taken over."""
 HEARTBEAT_SECONDS = 0.5
+CREATORS = 16
+"""Stage folders that are made at the same time."""
 FRESH_SECONDS = 10.0
 """So young a heartbeat proves life even where the clock has been set since the process started."""
 
@@ -77,8 +94,7 @@ class Done(Record):
 class Failure(Record):
     """Why an attempt failed."""
 
-    kind: str
-    """`exception`, `killed`, ...: see `orchestration.faults`."""
+    kind: Kind
     message: str
     traceback: str | None
     attempt: int
@@ -95,7 +111,23 @@ class Attempt(Record):
     ended: float | None = None
     outcome: Literal["complete", "failed", "interrupted"] | None = None
     first_step: int = 0
+    micro_batch: int | None = None
+    """Samples at a time, where memory had run out before; None: as configured."""
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class Tries(Record):
+    """Attempts in a row that brought no newer checkpoint, by how they ended."""
+
+    step: int = -1
+    """The newest checkpoint's step, as of the last of them."""
+    counts: dict[Kind, int] = Field(default_factory=dict)
+
+    def record(self, kind: Kind, step: int) -> Tries:
+        """Count one more end, with the newest checkpoint at `step`."""
+        before = {} if step > self.step else self.counts
+        counts = {**before, kind: before.get(kind, 0) + 1}
+        return Tries(step=max(step, self.step), counts=counts)
 
 
 class Lease(Record):
@@ -138,6 +170,11 @@ class StageFolder:
     def name(self) -> str:
         """`<readable>-<key>`."""
         return self.path.name
+
+    @property
+    def store(self) -> Store:
+        """The runs directory that the folder is in."""
+        return Store(self.path.parent.parent.parent)
 
     @property
     def done_file(self) -> Path:
@@ -190,6 +227,46 @@ class StageFolder:
         """Why the newest attempt failed; None if it did not."""
         text = _read(self.path / "FAILED.json")
         return None if text is None else Failure.model_validate_json(text)
+
+    def clear_failure(self) -> None:
+        """Forget why the newest attempt failed: the stage is tried again."""
+        (self.path / "FAILED.json").unlink(missing_ok=True)
+
+    def tries(self) -> Tries:
+        """How often in a row the stage got no further."""
+        text = _read(self.path / "tries.json")
+        return Tries() if text is None else Tries.model_validate_json(text)
+
+    def write_tries(self, tries: Tries) -> None:
+        """Record how often in a row the stage got no further."""
+        write_atomic(self.path / "tries.json", _json(tries))
+
+    def micro_batch(self) -> int | None:
+        """Samples at a time that fit into memory, where the configured number did not."""
+        text = _read(self.path / "micro_batch")
+        return None if text is None else int(text)
+
+    def write_micro_batch(self, size: int) -> None:
+        """Let later attempts process fewer samples at a time; the result stays the same stage."""
+        write_atomic(self.path / "micro_batch", str(size))
+
+    def clear_tries(self) -> None:
+        """Start counting anew: somebody decided to run the stage, cancelled or not."""
+        (self.path / "tries.json").unlink(missing_ok=True)
+        (self.path / "CANCEL").unlink(missing_ok=True)
+
+    def cancel(self, who: str) -> None:
+        """Ask whoever runs the stage to stop, and nobody to start it; makes the folder.
+
+        Written before anybody is signalled, so that the end is not taken for a preemption.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path / "CANCEL", who)
+
+    def cancelled_by(self) -> str | None:
+        """Who cancelled the stage; None: nobody did."""
+        text = _read(self.path / "CANCEL")
+        return None if text is None else text.decode()
 
     def lease(self) -> Lease | None:
         """The lease, alive or not; None where nobody holds one."""
@@ -306,6 +383,21 @@ class Store:
         return self.root / "sweeps"
 
     @property
+    def slurm_files(self) -> Path:
+        """Folders of what belongs to SLURM jobs: scripts and what the jobs printed."""
+        return self.root / "slurm"
+
+    @property
+    def micro_batches(self) -> Path:
+        """Micro-batches that fit into memory, by device and model."""
+        return self.root / "micro_batches.json"
+
+    @property
+    def lost_hosts(self) -> Path:
+        """Machines on which workers were lost, one line each time."""
+        return self.root / "lost_hosts.jsonl"
+
+    @property
     def tracking(self) -> Path:
         """What was sent to which tracking server."""
         return self.root / "tracking"
@@ -337,19 +429,36 @@ class Store:
 
         The spec of a complete stage stays: it says how the stage was run.
         """
-        with locked(self.stages / spec.stage / ".lock"):
-            new = self._folder(spec.stage, spec.key, spec.readable)
-            folder = self.index(spec.stage).get(spec.key, new)
-            for name in ("attempts", "spool", "logs"):
-                (folder.path / name).mkdir(parents=True, exist_ok=True)
-            file = folder.path / "spec.json"
-            # Another launch may want it run in another way: a micro-batch, a file that has moved.
-            if not file.exists() or (not folder.is_complete() and folder.spec() != spec):
-                write_atomic(file, _json(spec))
-            return folder
+        return self.create_all([spec])[spec.key]
+
+    def create_all(self, specs: Iterable[Spec]) -> dict[str, StageFolder]:
+        """Key -> folder of many stages; each is made if no folder has its key; see `create`."""
+        by_stage: dict[str, list[Spec]] = {}
+        for spec in specs:
+            by_stage.setdefault(spec.stage, []).append(spec)
+        folders: dict[str, StageFolder] = {}
+        # What takes time is waiting for the file system, so many are made at once.
+        with ThreadPoolExecutor(CREATORS) as pool:
+            for stage, wanted in by_stage.items():
+                with locked(self.stages / stage / ".lock"):
+                    known = self.index(stage)
+                    new = {s.key: self._folder(stage, s.key, s.readable) for s in wanted}
+                    found = {key: known.get(key, folder) for key, folder in new.items()}
+                    list(pool.map(_fill, (found[s.key] for s in wanted), wanted))
+                folders |= found
+        return folders
 
     def _folder(self, stage: str, key: str, readable: str) -> StageFolder:
         return StageFolder(self.stages / stage / f"{readable}-{key}")
+
+
+def _fill(folder: StageFolder, spec: Spec) -> None:
+    for name in ("attempts", "spool", "logs"):
+        (folder.path / name).mkdir(parents=True, exist_ok=True)
+    file = folder.path / "spec.json"
+    # Another launch may want it run in another way: a micro-batch, a file that has moved.
+    if not file.exists() or (not folder.is_complete() and folder.spec() != spec):
+        write_atomic(file, _json(spec))
 
 
 def write_atomic(path: Path, text: str, durable: bool = True) -> None:

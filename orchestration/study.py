@@ -12,30 +12,24 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
-import typer
 from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
+from orchestration.backends.base import Backend
 from orchestration.display import Display
+from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.plan import Plan
+from orchestration.profile import Profile
 from orchestration.progress import Progress
 from orchestration.results import launch_json, result_table, trial_metrics
-from orchestration.runner import Runner
+from orchestration.runner import Observe
 from orchestration.tracking import Tracking
 
-EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 1, 2, 130
 SMALLEST_FREE_BYTES = 64 * 2**20
 FINISH_SECONDS, INTERRUPTED_FINISH_SECONDS = 60.0, 10.0
 """How long the end of a launch waits for the tracking server."""
-
-
-def fail(error: Exception) -> None:
-    """Say what is wrong with the request, or with this machine, and exit with 2."""
-    print(error, file=sys.stderr)
-    if isinstance(error, OSError):
-        print("Complete stages are kept; launch again when this is mended.", file=sys.stderr)
-    raise typer.Exit(EXIT_WRONG) from None
 
 
 def check_writable(runs_dir: Path) -> None:
@@ -60,6 +54,18 @@ def check_writable(runs_dir: Path) -> None:
         )
 
 
+def check_requests(progress: Progress, backend: Backend, profile: Profile) -> None:
+    """Refuse what the backend could never give to the stages that are left.
+
+    Raises:
+        ValueError: says what was asked and what there is.
+    """
+    states = progress.states.items()
+    stages = {progress.plan.stages[key].stage for key, state in states if state == "WAITING"}
+    for request in {repr(request): request for request in map(profile.request, stages)}.values():
+        backend.check(request)
+
+
 def prefetch(plan: Plan) -> None:
     """Fetch data and networks before any worker starts.
 
@@ -72,10 +78,27 @@ def prefetch(plan: Plan) -> None:
         fetch(name)
 
 
-def run(runner: Runner, tracking: Tracking, console: Console) -> None:
+class Driver(Protocol):
+    """Brings a plan forward, or follows it."""
+
+    progress: Progress
+    stopping: str
+    """What it says when it is interrupted."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether jobs are queued or running when it has returned."""
+
+    def interrupt(self) -> None:
+        """Stop; a second call stops at once."""
+
+    def run(self, observe: Observe) -> Progress:
+        """Until nothing is left to do, or it is interrupted."""
+
+
+def run(runner: Driver, tracking: Tracking, console: Console) -> None:
     """Run with a live display; Ctrl-C lets running stages save a checkpoint first."""
     progress = runner.progress
-    runner.backend.warm_up()
     console.print("preparing the tracking store …", style="dim")
     with on_interrupt(runner, console):
         if not tracking.prepare():
@@ -93,7 +116,7 @@ def run(runner: Runner, tracking: Tracking, console: Console) -> None:
         finally:
             display.close()
             patience = INTERRUPTED_FINISH_SECONDS if progress.interrupted else FINISH_SECONDS
-            unsent = tracking.finish(patience)
+            unsent = tracking.finish(patience, queued=runner.goes_on)
     if unsent:
         console.print(str(unsent), style="yellow")
 
@@ -101,7 +124,7 @@ def run(runner: Runner, tracking: Tracking, console: Console) -> None:
 class on_interrupt:
     """While active, Ctrl-C, SIGTERM or a closed terminal stop the runner; twice kills workers."""
 
-    def __init__(self, runner: Runner, console: Console) -> None:
+    def __init__(self, runner: Driver, console: Console) -> None:
         self._runner = runner
         self._console = console
         self._count = 0
@@ -118,8 +141,7 @@ class on_interrupt:
         self._count += 1
         self._runner.interrupt()
         if self._count == 1:
-            text = "stopping: running stages save a checkpoint … (again: kill them)"
-            self._console.print(text, style="yellow")
+            self._console.print(self._runner.stopping, style="yellow")
 
 
 def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
@@ -131,6 +153,8 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
     metrics = trial_metrics(progress)
     if any(metrics.values()):
         console.print(result_table(metrics))
+    if progress.held is not None:
+        console.print(progress.held.replace("SWEEP", progress.plan.sweep.name), style="red")
     if progress.interrupted:
         console.print("Interrupted. The same command continues:")
         command = "python -m orchestration.launch " + shlex.join(sys.argv[1:])
@@ -165,7 +189,8 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
     console.print(f"runs      {uri}", soft_wrap=True)
-    console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+    if uri.startswith("sqlite:"):
+        console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
 
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:
@@ -187,6 +212,7 @@ def drawn_plan(figure: Path) -> str | None:
 
 def exit_code(progress: Progress) -> int:
     """The launch as a number."""
-    if progress.interrupted:
+    kinds = {failure.kind for failure in progress.failures.values()}
+    if progress.interrupted or kinds == {"cancelled"}:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if progress.count("FAILED") else 0

@@ -67,6 +67,7 @@ class Sweep:
 
     name: str
     path: Path
+    scales_dir: Path
     question: str
     paper: str
     scale: str
@@ -128,8 +129,9 @@ def load_sweep(
     root = read_file(file, "sweep", SWEEP_KEYS, problems)
     parts = entries(root, "", problems)
     report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
-    loaded = _scale(parts, root, scale, scales_dir or _scales_beside(file), problems)
-    parts = _parts_at(parts, loaded, scales_dir or _scales_beside(file), problems)
+    scales_dir = scales_dir or _scales_beside(file)
+    loaded = _scale(parts, root, scale, scales_dir, problems)
+    parts = _parts_at(parts, loaded, scales_dir, problems)
     given = read_overrides(overrides, loaded, problems)
     seeds = read_seeds(parts.get("seeds"), given.seed, problems)
     axes = read_axes(parts, loaded, given.settings, problems)
@@ -142,11 +144,14 @@ def load_sweep(
     expansion = axes.expand(seeds, loaded, problems)
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
-    return _sweep(file, question, paper, loaded, axes, given.written, seeds, stages, expansion)
+    return _sweep(
+        file, scales_dir, question, paper, loaded, axes, given.written, seeds, stages, expansion
+    )
 
 
 def _sweep(
     file: Path,
+    scales_dir: Path,
     question: str,
     paper: str,
     scale: Scale,
@@ -159,6 +164,7 @@ def _sweep(
     return Sweep(
         name=file.stem,
         path=file,
+        scales_dir=scales_dir,
         question=question,
         paper=paper,
         scale=scale.name,

@@ -26,7 +26,7 @@ from typing import Any
 
 from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
 from gigatok.tracker import NullTracker, Tracker
-from orchestration import faults, provenance
+from orchestration import ceilings, faults, provenance
 from orchestration.spool import SpoolWriter
 from orchestration.state import (
     HEARTBEAT_SECONDS,
@@ -56,7 +56,7 @@ def main(stage_dir: str) -> int:
         ranks = Ranks()
     with _together(ranks) as announce:
         if ranks.rank > 0:
-            return _follow(folder, ranks, announce(0), stop)
+            return _follow(folder, ranks, announce(0), announce(0), stop)
         return _lead(folder, ranks, announce, stop, launcher_lives)
 
 
@@ -79,39 +79,59 @@ def _lead(
     stop: threading.Event,
     launcher_lives: Callable[[], bool],
 ) -> int:
-    """Run the stage as the one that holds the lease; tells the others the attempt, or 0."""
-    holder = acquire(folder)
+    """Run the stage as the one that holds the lease.
+
+    Tells the others the attempt and the micro-batch, 0 for none.
+    """
+    holder = None if folder.cancelled_by() is not None else acquire(folder)
     if holder is None:
         announce(0)
-        return _nothing_to_do(folder)
+        announce(0)
+        cancelled = folder.cancelled_by() is not None
+        return EXIT_INTERRUPTED if cancelled else _nothing_to_do(folder)
     number = holder.lease.attempt
-    _redirect_output(folder.log(number))
+    redirect_output(folder.log(number))
     shutil.rmtree(folder.out, ignore_errors=True)  # leftovers of a killed attempt
     folder.out.mkdir()
+    where = provenance.collect()
     attempt = Attempt(
         number=number,
         host=holder.lease.host,
         pid=holder.lease.pid,
         started=time.time(),
         first_step=folder.checkpoint_step(),
-        provenance=provenance.collect(),
+        micro_batch=_micro_batch(folder, where["device"]),
+        provenance=where,
     )
     folder.write_attempt(attempt)
     heart = Heart(holder, attempt, stop, launcher_lives)
     announce(number)
+    announce(attempt.micro_batch or 0)
     return _run_attempt(folder, ranks, holder, attempt, heart, stop)
 
 
-def _follow(folder: StageFolder, ranks: Ranks, attempt: int, stop: threading.Event) -> int:
+def _micro_batch(folder: StageFolder, device: str) -> int | None:
+    """Samples at a time: what is left after memory ran out, here or for the same model before."""
+    known = [n for n in (folder.micro_batch(), ceilings.ceiling(folder, device)) if n is not None]
+    return min(known, default=None)
+
+
+def _follow(
+    folder: StageFolder, ranks: Ranks, attempt: int, micro_batch: int, stop: threading.Event
+) -> int:
     """Compute along with rank 0, which runs this attempt; an error ends this process."""
     if attempt == 0:
         return _nothing_to_do(folder)
-    _redirect_output(folder.log(attempt, ranks.rank))
+    redirect_output(folder.log(attempt, ranks.rank))
     try:
-        _run_stage(folder, ranks, NullTracker(), stop)
+        _run_stage(folder, ranks, micro_batch or None, NullTracker(), stop)
     except Interrupted as interruption:
         print(interruption, flush=True)
         return EXIT_INTERRUPTED
+    except BaseException as error:
+        # Before this process is gone: rank 0 will only see that somebody is.
+        folder.write_failure(faults.from_exception(error, attempt))
+        raise
     return 0
 
 
@@ -130,21 +150,29 @@ def _run_attempt(
     spool = SpoolWriter(folder, attempt.number, heart.report)
     heart.start(spool)
     try:
-        scores = _run_stage(folder, ranks, spool, stop)
+        scores = _run_stage(folder, ranks, attempt.micro_batch, spool, stop)
     except Interrupted as interruption:
         print(interruption, flush=True)
+        if (who := folder.cancelled_by()) is not None:
+            folder.write_failure(faults.cancelled(who, attempt.number))
         return _end(folder, holder, heart, spool, attempt, "interrupted")
     except BaseException as error:
         # Recorded here for the launcher, and printed into the log by its traceback.
-        failure = faults.from_exception(error, attempt.number)
-        print(failure.traceback, file=sys.stderr, flush=True)
+        # Where another process failed first, rank 0 only lost its connection: that one counts.
+        own = faults.from_exception(error, attempt.number)
+        failure = folder.failure() or own
+        print(own.traceback, file=sys.stderr, flush=True)
         folder.write_failure(failure)
         return _end(folder, holder, heart, spool, attempt, "failed")
     return _end(folder, holder, heart, spool, attempt, "complete", scores)
 
 
 def _run_stage(
-    folder: StageFolder, ranks: Ranks, tracker: Tracker, stop: threading.Event
+    folder: StageFolder,
+    ranks: Ranks,
+    micro_batch: int | None,
+    tracker: Tracker,
+    stop: threading.Event,
 ) -> Scores:
     import torch
 
@@ -162,6 +190,7 @@ def _run_stage(
         checkpoint_dir=folder.checkpoints,
         device=device,
         ranks=ranks,
+        micro_batch=micro_batch,
         should_stop=stop.is_set,
     )
     stages_root = folder.path.parent.parent
@@ -253,7 +282,7 @@ class Heart:
 
     def _beat(self, spool: SpoolWriter) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            if not self._launcher_lives():
+            if not self._launcher_lives() or self._holder.folder.cancelled_by() is not None:
                 # Nothing goes on behind the user's back.
                 self._stop_stage.set()
             try:
@@ -278,7 +307,7 @@ class Heart:
         return int(time.time() - first)
 
 
-def _redirect_output(log: Path) -> None:
+def redirect_output(log: Path) -> None:
     """Send everything that this process prints, C libraries included, to the attempt's log."""
     sys.stdout.flush()
     sys.stderr.flush()

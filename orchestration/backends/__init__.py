@@ -5,11 +5,17 @@ from __future__ import annotations
 import importlib
 
 from orchestration.backends.base import Backend
+from orchestration.profile import Profile
+from orchestration.state import Store
 
-BACKENDS: dict[str, str] = {"local": "orchestration.backends.local"}
+BACKENDS: dict[str, str] = {
+    "local": "orchestration.backends.local",
+    "ray": "orchestration.backends.ray",
+    "slurm": "orchestration.backends.slurm",
+}
 
 
-def connect(name: str, jobs: int | None) -> Backend:
+def connect(name: str, jobs: int | None, profile: Profile, store: Store) -> Backend:
     """The backend of a name, with at most `jobs` stages at a time.
 
     Raises:
@@ -17,5 +23,5 @@ def connect(name: str, jobs: int | None) -> Backend:
     """
     if name not in BACKENDS:
         raise ValueError(f"--backend {name}: not one of {', '.join(BACKENDS)}")
-    backend: Backend = importlib.import_module(BACKENDS[name]).connect(jobs)
+    backend: Backend = importlib.import_module(BACKENDS[name]).connect(jobs, profile, store)
     return backend

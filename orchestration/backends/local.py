@@ -1,44 +1,19 @@
-"""This machine: one process per slot, forked from a server that has torch imported already.
-
-The first worker waits for the imports, each further one starts in milliseconds. The server forks
-before any CUDA context exists, because the workers alone touch the device.
-"""
+"""This machine: one process per slot."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
+import socket
 import subprocess
-import sys
 from dataclasses import dataclass
-from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
-from gigatok.stages import STAGES
-from orchestration.backends.base import Ended, Job
-from orchestration.state import StageFolder
-from orchestration.worker import THREADS_VARIABLE, main
-
-_PRELOAD = [
-    "orchestration.study",
-    *(f"gigatok.stages.{stage}" for stage in STAGES),
-    # Optimizers import the compiler at their first step, which would cost every worker a second.
-    "torch._dynamo",
-]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A share of the machine: CPU threads, and a GPU where there are GPUs.
-
-    With more jobs than GPUs, jobs share them.
-    """
-
-    threads: int
-    gpu: str
-    """Value of `CUDA_VISIBLE_DEVICES`."""
+from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
+from orchestration.profile import Profile, Request
+from orchestration.state import StageFolder, Store
 
 
 def make_slots(jobs: int | None) -> list[Slot]:
@@ -73,76 +48,84 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(count)]
 
 
+@dataclass(frozen=True)
+class Processes:
+    """A stage's workers, rank 0 first, and the share of the machine that they take."""
+
+    workers: tuple[BaseProcess, ...]
+    slot: Slot
+
+
 class LocalBackend:
-    """Workers as child processes on this machine."""
+    """Workers as child processes on this machine; all processes of a stage share one slot."""
+
+    capabilities = Capabilities(detached=False, time_limits=False)
 
     def __init__(self, jobs: int | None = None) -> None:
         self._free = make_slots(jobs)
         self.slots = len(self._free)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOAD)
-        self._running: dict[int, tuple[BaseProcess, Slot]] = {}
+        self._running: dict[int, Processes] = {}
 
     def warm_up(self) -> None:
         """Start the server, which imports torch while the launcher goes on."""
-        _ensure_running()
+        start_server()
 
     def free_slots(self) -> int:
         """How many jobs may be submitted now."""
         return len(self._free)
 
-    def submit(self, folder: StageFolder) -> Job:
-        """Fork a worker from the server."""
-        process = self._context.Process(target=_work, args=(str(folder.path), self._free[-1]))
-        try:
-            _ensure_running()
-            process.start()
-        except (EOFError, ConnectionError) as error:
-            raise OSError(f"the server that starts workers died: {error!r}") from error
-        assert process.pid is not None
-        slot = self._free.pop()
-        self._running[process.pid] = (process, slot)
-        return Job(folder, process.pid)
+    def check(self, request: Request) -> None:
+        """Refuse what this machine does not have; time and memory are not limited here.
+
+        Raises:
+            ValueError: more nodes or GPUs than there are.
+        """
+        if request.nodes > 1:
+            raise ValueError(f"nodes {request.nodes}: the local backend has one")
+        gpus = len(visible_gpus())
+        if request.gpus * request.processes > gpus:
+            wanted = f"{request.processes} processes with gpus {request.gpus:g}"
+            raise ValueError(f"{wanted}: this machine has {gpus}")
+
+    def submit(self, folder: StageFolder, request: Request) -> Job:
+        """Fork the stage's workers from the server."""
+        slot = self._free[-1]
+        workers = start_workers(folder, slot, rank_environments(request.processes))
+        leader = workers[0].pid
+        assert leader is not None
+        self._running[leader] = Processes(workers, self._free.pop())
+        return Job(folder, leader)
 
     def poll(self, job: Job) -> Ended | None:
-        """None while the process lives."""
-        process, slot = self._running[job.handle]
-        if process.is_alive():
+        """None while any of its processes lives."""
+        running = self._running[job.handle]
+        if any(worker.is_alive() for worker in running.workers):
             return None
         del self._running[job.handle]
-        self._free.append(slot)
-        return Ended(process.exitcode)
+        self._free.append(running.slot)
+        return Ended(running.workers[0].exitcode, host=socket.gethostname())
 
-    def interrupt(self, job: Job) -> None:
+    def cancel(self, job: Job) -> None:
         """SIGTERM: the worker saves a checkpoint and stops."""
         if job.handle in self._running:
-            self._running[job.handle][0].terminate()
+            for worker in self._running[job.handle].workers:
+                worker.terminate()
+
+    def logs(self, job: Job) -> list[Path]:
+        """None: everything is in the attempts' own logs."""
+        return []
 
     def close(self) -> None:
         """Kill what is left."""
-        for process, _ in self._running.values():
-            process.kill()
+        for running in self._running.values():
+            for worker in running.workers:
+                worker.kill()
 
 
-def _ensure_running() -> None:
-    """Start the fork server where none runs, deaf to signals that are meant for the launcher."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        ensure_running()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
+    """The backend for this machine, with at most `jobs` stages at a time.
 
-
-def _work(stage_dir: str, slot: Slot) -> None:
-    os.environ[THREADS_VARIABLE] = str(slot.threads)
-    os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    # A group of its own: Ctrl-C in the terminal reaches the launcher only, which then asks.
-    os.setpgid(0, 0)
-    sys.exit(main(stage_dir))
-
-
-def connect(jobs: int | None) -> LocalBackend:
-    """The backend for this machine."""
-    return LocalBackend(jobs)
+    Raises:
+        ValueError: `jobs` is not positive.
+    """
+    return LocalBackend(jobs if jobs is not None else profile.max_parallel)

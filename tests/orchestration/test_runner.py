@@ -9,11 +9,24 @@ from pathlib import Path
 import pytest
 
 from orchestration import faults
-from orchestration.backends.base import Ended, Job
+from orchestration.backends.base import Capabilities, Ended, Job
 from orchestration.plan import make_plan
-from orchestration.progress import Progress, pass_failure_downstream, survey
+from orchestration.profile import Profile, Request
+from orchestration.progress import Progress, pass_failure_downstream, stage_spec, survey
+from orchestration.resuming import leave_all_but, with_inputs
 from orchestration.runner import Runner
-from orchestration.state import Attempt, Done, Failure, StageFolder, State, Store, acquire
+from orchestration.state import (
+    Attempt,
+    Done,
+    Failure,
+    Kind,
+    StageFolder,
+    State,
+    Store,
+    Tries,
+    acquire,
+)
+from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 
 Work = Callable[[StageFolder], int]
@@ -33,8 +46,20 @@ def fail(folder: StageFolder) -> int:
     attempt = holder.lease.attempt
     record = Attempt(number=attempt, host="here", pid=1, started=0.0, outcome="failed")
     folder.write_attempt(record)
-    error = RuntimeError("cannot read [/data/images] of [bold]")
+    error = RuntimeError(f"cannot read [/data/images] of {folder.name}")
     folder.write_failure(faults.from_exception(error, attempt))
+    holder.release()
+    return 1
+
+
+def stumble(folder: StageFolder) -> int:
+    """Fail in the same place as all others, with a message of its own."""
+    holder = acquire(folder)
+    assert holder is not None
+    try:
+        raise ValueError(f"shapes of {folder.name} do not fit")
+    except ValueError as error:
+        folder.write_failure(faults.from_exception(error, holder.lease.attempt))
     holder.release()
     return 1
 
@@ -45,6 +70,8 @@ def die_silently(folder: StageFolder) -> int:
 
 class Recorded:
     """A backend that does the work of a stage at once, in this process, and records it."""
+
+    capabilities = Capabilities(detached=False, time_limits=False)
 
     def __init__(self, work: dict[str, Work], slots: int = 2) -> None:
         self.submitted: list[str] = []
@@ -58,7 +85,10 @@ class Recorded:
     def free_slots(self) -> int:
         return self._slots - len(self._ended)
 
-    def submit(self, folder: StageFolder) -> Job:
+    def check(self, request: Request) -> None:
+        pass
+
+    def submit(self, folder: StageFolder, request: Request) -> Job:
         stage = folder.spec().stage
         self.submitted.append(stage)
         self._ended[folder.name] = self._work.get(stage, complete)(folder)
@@ -67,8 +97,11 @@ class Recorded:
     def poll(self, job: Job) -> Ended | None:
         return Ended(self._ended.pop(job.handle))
 
-    def interrupt(self, job: Job) -> None:
+    def cancel(self, job: Job) -> None:
         pass
+
+    def logs(self, job: Job) -> list[Path]:
+        return []
 
     def close(self) -> None:
         pass
@@ -87,7 +120,7 @@ def surveyed(store: Store, *overrides: str) -> Progress:
 
 def run(store: Store, work: dict[str, Work], *overrides: str) -> tuple[Progress, Recorded]:
     backend = Recorded(work)
-    progress = Runner(surveyed(store, *overrides), store, backend).run(ignore)
+    progress = Runner(surveyed(store, *overrides), store, backend, Profile()).run(ignore)
     return progress, backend
 
 
@@ -123,6 +156,48 @@ def test_a_failure_stops_what_is_behind_it_and_nothing_else(tmp_path: Path) -> N
     assert len(progress.failures) == 3
 
 
+def test_three_identical_exceptions_hold_the_sweep(tmp_path: Path) -> None:
+    rates = "tokenizer.lr=1e-3"
+    progress, backend = run(Store(tmp_path), {"train_tokenizer": stumble}, rates)
+    assert progress.held is not None
+    assert "resume SWEEP --failed" in progress.held
+    assert backend.submitted.count("train_tokenizer") == 3
+    assert progress.count("FAILED") == 3
+    assert progress.count("RUNNING") == 0
+    patient = Profile(hold_after=100)
+    again = surveyed(Store(tmp_path), rates)
+    Runner(again, Store(tmp_path), Recorded({"train_tokenizer": stumble}), patient).run(ignore)
+    assert again.held is None
+    assert again.finished
+
+
+def test_cancelled_stages_are_not_started_and_a_new_launch_forgets_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    runner = Runner(progress, store, Recorded({}), Profile())
+    key = next(k for k, s in progress.plan.stages.items() if s.stage == "train_generator")
+    progress = runner.run(lambda keys: progress.folders[key].cancel("me"))
+    assert progress.failures[key].kind == "cancelled"
+    assert progress.states[key] == "FAILED"
+    assert "UPSTREAM_FAILED" in progress.states.values()
+    assert exit_code(progress) == 130
+    again, _ = run(store, {}, "tokenizer.decoder=S")
+    assert again.count("COMPLETE") == 8
+
+
+def test_stages_that_are_left_alone_stay_as_they_are(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    wanted = {k for k, s in progress.plan.stages.items() if s.stage.startswith("extract")}
+    leave_all_but(progress, with_inputs(progress.plan, wanted))
+    backend = Recorded({})
+    Runner(progress, store, backend, Profile()).run(ignore)
+    assert "train_tokenizer" in backend.submitted
+    assert "train_generator" not in backend.submitted
+    assert progress.finished
+    assert progress.count("WAITING") == 8 - len(backend.submitted)
+
+
 def test_relaunching_tries_what_failed_again(tmp_path: Path) -> None:
     run(Store(tmp_path), {"extract_codes": fail})
     progress, backend = run(Store(tmp_path), {})
@@ -134,7 +209,7 @@ def test_relaunching_tries_what_failed_again(tmp_path: Path) -> None:
 def test_a_stage_that_gets_nowhere_is_given_up_whatever_its_records_say(tmp_path: Path) -> None:
     one = ("tokenizer.decoder=S",)
     progress, backend = run(Store(tmp_path), {"train_tokenizer": die_silently}, *one)
-    assert backend.submitted.count("train_tokenizer") == faults.ATTEMPTS_WITHOUT_PROGRESS
+    assert backend.submitted.count("train_tokenizer") == faults.ATTEMPTS_WITHOUT_PROGRESS["killed"]
     (failure,) = progress.failures.values()
     assert failure.kind == "killed"
     assert "signal 9" in failure.message
@@ -166,9 +241,9 @@ def test_a_stage_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
     store = Store(tmp_path)
     progress = surveyed(store, "tokenizer.decoder=S")
     backend = Recorded({})
-    runner = Runner(progress, store, backend)
+    runner = Runner(progress, store, backend, Profile())
     planned = next(s for s in progress.plan.stages.values() if s.stage == "train_tokenizer")
-    folder = store.create(runner._spec(planned))
+    folder = store.create(stage_spec(planned, progress.folders))
     holder = acquire(folder)
     assert holder is not None
     started = time.monotonic()
@@ -196,7 +271,7 @@ def test_a_stage_under_another_readable_name_is_the_same_stage(tmp_path: Path) -
 
 def test_interrupting_ends_the_run_and_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    runner = Runner(surveyed(store), store, Recorded({}))
+    runner = Runner(surveyed(store), store, Recorded({}), Profile())
     ticks = iter(range(1000))
     progress = runner.run(lambda keys: runner.interrupt() if next(ticks) == 2 else None)
     assert progress.interrupted
@@ -211,13 +286,14 @@ def test_passing_failure_downstream_is_transitive() -> None:
 
 
 def test_tries_count_ends_in_a_row_without_a_newer_checkpoint() -> None:
-    tries = faults.Tries()
+    tries = Tries()
     counts = []
-    for step in (0, 0, 100, 100, 100):
-        tries.record(step)
-        counts.append(tries.count)
-    assert counts == [1, 2, 1, 2, 3]
-    assert tries.exhausted
+    ends: list[tuple[Kind, int]] = [("killed", 0), ("preempted", 0), ("killed", 0), ("killed", 9)]
+    for kind, step in ends:
+        tries = tries.record(kind, step)
+        counts.append(tries.counts)
+    both: dict[Kind, int] = {"killed": 2, "preempted": 1}
+    assert counts == [{"killed": 1}, {"killed": 1, "preempted": 1}, both, {"killed": 1}]
 
 
 @pytest.mark.parametrize(

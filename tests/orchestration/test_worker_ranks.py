@@ -32,12 +32,11 @@ def training_stage(root: Path, **changes: Any) -> StageFolder:
             channels=8, multipliers=(1, 2), resblocks=1, mid_blocks=0, z_channels=8, groups=4
         ),
         num_latent_tokens=4,
-        codebook_size=16,
         usage_window=64,
         semantic_weight=0,
         perceptual_weight=0,
         lr=2e-4,
-        **{"steps": 6, "batch_size": 8, "log_every": 2, **changes},
+        **{"steps": 6, "batch_size": 8, "log_every": 2, "codebook_size": 16, **changes},
     )
     split = SplitConfig(name="digits", split="train", image_size=8, images=32)
     config = TrainTokenizerConfig(train=split, tokenizer=tokenizer, seed=0)

@@ -1,0 +1,360 @@
+"""Ray: one supervisor task per stage, or per node where a stage takes several.
+
+Ray finds the place and says which GPUs are free; it retries nothing. A running cluster must see
+the runs directory; without an address, Ray starts on this machine and ends with the launch.
+Workers whose launcher or node is gone save a checkpoint and stop.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancelledError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.profile import Profile, Request
+from orchestration.snapshot import take_snapshot
+from orchestration.state import Kind, StageFolder, Store
+from orchestration.worker import EXIT_INTERRUPTED
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Of Ray on this machine; only exit codes go through it."""
+LOOK_SECONDS = 5.0
+"""How often a cluster is asked for its size: it may grow."""
+QUEUE_PER_CPU = 2
+"""Submitted stages per CPU: all are busy, and the runner decides late which stage is next."""
+REST_SECONDS = 60.0
+"""How long the other nodes of a stage may go on after one of them failed or was lost."""
+CLOSE_SECONDS = 10.0
+KNOCK_SECONDS = 20.0
+LONGEST_TEMPORARY = 30
+"""Characters: Ray's sockets lie far below its folder, and their paths are limited to 107."""
+GIB = 2**30
+
+Outcome = tuple[int, Kind | None, str]
+"""Of a supervisor: exit code, why if the host knows, and the host."""
+
+
+@dataclass(eq=False)
+class Tasks:
+    """The supervisors of a stage, the one with rank 0 first.
+
+    Attributes:
+        references: Ray's names of them.
+        futures: their outcomes.
+        group: the nodes that they are on, where they are several.
+        cancels: how often they were cancelled; the second time kills.
+        torn_since: when some of them ended badly while others went on.
+    """
+
+    references: list[Any]
+    futures: list[Future[Outcome]]
+    group: PlacementGroup | None
+    cancels: int = 0
+    torn_since: float | None = None
+
+    def cancel(self) -> None:
+        """Have the workers save a checkpoint and stop; again: kill them."""
+        self.cancels += 1
+        for reference in self.references:
+            ray.cancel(reference)
+
+
+class RayBackend:
+    """Stages as tasks on a Ray cluster."""
+
+    capabilities = Capabilities(detached=False, time_limits=False)
+
+    def __init__(
+        self, jobs: int | None, profile: Profile, store: Store, address: str | None = None
+    ) -> None:
+        """Prepare; connects at the first use.
+
+        Args:
+            jobs: stages that run at the same time at most; None: as the profile says.
+            profile: what stages ask for.
+            store: the runs directory, on a file system that all nodes see.
+            address: of a running cluster; None: Ray on this machine, for this launch.
+        """
+        self._limit = jobs or profile.max_parallel
+        self._store = store
+        self._address = address
+        self._connected = False
+        self._own_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._running: set[Tasks] = set()
+        self._looked: float | None = None
+        self._slots = 0
+
+    # The cluster
+
+    def warm_up(self) -> None:
+        """Connect; Ray on this machine takes some seconds to start."""
+        self._connect()
+
+    def free_slots(self) -> int:
+        """What was asked for, or a little more than fits; less what is under way."""
+        self._connect()
+        now = time.monotonic()
+        if self._looked is None or now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            cpus = int(ray.cluster_resources().get("CPU", 0))
+            self._slots = self._limit or max(1, QUEUE_PER_CPU * cpus)
+        return self._slots - len(self._running)
+
+    def check(self, request: Request) -> None:
+        """Refuse what the cluster, as it is now, could never give: Ray would wait in silence.
+
+        Raises:
+            ValueError: says what was asked and what there is.
+        """
+        self._connect()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        asked = _amounts(request)
+        able = [
+            node
+            for node in nodes
+            if all(node["Resources"].get(name, 0) >= amount for name, amount in asked.items())
+        ]
+        if len(able) < request.nodes:
+            there = "; ".join(_described(node["Resources"]) for node in nodes)
+            raise ValueError(
+                f"{request.nodes} x ({_described(asked)}) for {request.processes} processes: "
+                f"this Ray cluster has {len(nodes)} nodes: {there}; ask for less in the profile"
+            )
+
+    def _connect(self) -> None:
+        """Where not connected yet.
+
+        Raises:
+            ValueError: no cluster answers at the address, or its versions do not fit.
+        """
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Or Ray warns that it will not hide GPUs; the supervisor does.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Ray's workers would give way to everything else on this machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        try:
+            if self._address is not None:
+                _knock(self._address)
+            ray.init(**self._options(), log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"--ray-address {self._address}" if self._address else "--backend ray"
+            raise ValueError(f"{where}: {error}") from error
+        self._connected = True
+
+    def _options(self) -> dict[str, Any]:
+        if self._address is not None:
+            return {"address": self._address}
+        usual = tempfile.gettempdir()
+        top = usual if len(usual) <= LONGEST_TEMPORARY else "/tmp"
+        self._own_folder = tempfile.TemporaryDirectory(
+            prefix="ray-", dir=top, ignore_cleanup_errors=True
+        )
+        return {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": self._own_folder.name,
+        }
+
+    # Jobs
+
+    def submit(self, folder: StageFolder, request: Request) -> Job:
+        """Queue the stage's supervisors."""
+        self._connect()
+        group, places = _places(request)
+        run = ray.remote(max_retries=0)(_from_snapshot())
+        meeting = None
+        if group is not None:
+            meeting = run.options(num_cpus=0, **places[0]).remote(self._code, "meeting_point")
+        part = {
+            "stage_dir": str(folder.path.resolve()),
+            "output": str(self._output(folder)),
+            "threads": request.cpus,
+            "processes": request.processes,
+            "nodes": request.nodes,
+        }
+        supervisors = [
+            run.options(name=folder.name, **_needs(request), **place).remote(
+                self._code, "supervise", {**part, "node": node}, meeting
+            )
+            for node, place in enumerate(places)
+        ]
+        tasks = Tasks(supervisors, [reference.future() for reference in supervisors], group)
+        self._running.add(tasks)
+        return Job(folder, tasks)
+
+    def poll(self, job: Job) -> Ended | None:
+        """None while any of its supervisors may still run or start.
+
+        Raises:
+            OSError: a node cannot run supervisors, such as for want of a package.
+        """
+        tasks: Tasks = job.handle
+        ended = [future for future in tasks.futures if future.done()]
+        if len(ended) < len(tasks.futures):
+            if not ray.is_initialized():
+                return Ended(None)  # closed before it ended; the worker will see that
+            self._end_rest(tasks, [_ended(future) for future in ended])
+            return None
+        self._running.discard(tasks)
+        if tasks.group is not None and ray.is_initialized():
+            remove_placement_group(tasks.group)
+        ends = [_ended(future) for future in tasks.futures]
+        return min(ends, key=lambda end: (end.reason is None, end.exit_code == 0))
+
+    def cancel(self, job: Job) -> None:
+        """The workers save a checkpoint and stop."""
+        if job.handle.cancels == 0:
+            job.handle.cancel()
+
+    def logs(self, job: Job) -> list[Path]:
+        """What workers printed before they had an attempt's log to print into."""
+        return [file for file in [self._output(job.folder)] if file.exists()]
+
+    def close(self) -> None:
+        """Kill what is left, and disconnect from what this backend connected to.
+
+        Ray on this machine ends.
+        """
+        if not ray.is_initialized():
+            return
+        for tasks in self._running:
+            while tasks.cancels < 2:
+                tasks.cancel()
+        wait([future for tasks in self._running for future in tasks.futures], CLOSE_SECONDS)
+        if self._connected:
+            ray.shutdown()
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+
+    def _end_rest(self, tasks: Tasks, ends: list[Ended]) -> None:
+        """Do not let nodes wait for ever for one that failed or was lost."""
+        if all(end.exit_code == 0 for end in ends):
+            return
+        now = time.monotonic()
+        tasks.torn_since = tasks.torn_since or now
+        patience = REST_SECONDS * tasks.cancels
+        if tasks.cancels < 2 and now - tasks.torn_since >= patience:
+            tasks.cancel()
+
+    def _output(self, folder: StageFolder) -> Path:
+        return self._store.root.resolve() / "ray" / f"{folder.name}.log"
+
+    @cached_property
+    def _code(self) -> dict[str, str]:
+        """Variables for the workers: the code as it is now, and the user's settings."""
+        settings = {name: text for name, text in os.environ.items() if name.startswith("GIGATOK_")}
+        paths = [str(take_snapshot(self._store)), os.environ.get("PYTHONPATH", "")]
+        path = os.pathsep.join(filter(None, paths))
+        return {**settings, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def _knock(address: str) -> None:
+    """See whether somebody listens there: Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody does. Addresses without a port, such as `auto`, are left to Ray.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+
+
+def _from_snapshot() -> Callable[..., Any]:
+    """What calls a function of `ray_job` on a node: a closure, which Ray sends by value.
+
+    Anything else it would import there, from the source that may have been edited since.
+    """
+
+    def call(variables: dict[str, str], function: str, *arguments: Any) -> Any:
+        os.environ.update(variables)
+        code = variables["PYTHONPATH"].split(os.pathsep)[0]
+        if code not in sys.path:
+            sys.path.insert(0, code)
+        return getattr(importlib.import_module("orchestration.backends.ray_job"), function)(
+            *arguments
+        )
+
+    return call
+
+
+def _amounts(request: Request) -> dict[str, float]:
+    """What a request takes of each node, by Ray's names; memory in bytes."""
+    per_node = request.processes // request.nodes
+    amounts = {
+        "CPU": per_node * request.cpus,
+        "GPU": per_node * request.gpus,
+        "memory": per_node * int((request.memory_gb or 0) * GIB),
+    }
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def _needs(request: Request) -> dict[str, Any]:
+    """The same as options of a task."""
+    names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+    return {names[name]: amount for name, amount in _amounts(request).items()}
+
+
+def _described(amounts: dict[str, float]) -> str:
+    """Such as `16 CPU, 0.5 GPU, 64 GiB memory`."""
+    parts = [f"{amounts.get(name, 0):g} {name}" for name in ("CPU", "GPU")]
+    if "memory" in amounts:
+        parts.append(f"{amounts['memory'] / GIB:.1f} GiB memory")
+    return ", ".join(parts)
+
+
+def _places(request: Request) -> tuple[PlacementGroup | None, list[dict[str, Any]]]:
+    """Options of the supervisors that put each on a node of its own; one alone goes anywhere."""
+    if request.nodes == 1:
+        return None, [{}]
+    group = placement_group([_amounts(request)] * request.nodes, strategy="STRICT_SPREAD")
+    strategies = [
+        PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
+        for node in range(request.nodes)
+    ]
+    return group, [{"scheduling_strategy": strategy} for strategy in strategies]
+
+
+def _ended(future: Future[Outcome]) -> Ended:
+    """What a supervisor that is over says, or its absence."""
+    error = future.exception()
+    if error is None:
+        return Ended(*future.result())
+    if isinstance(error, TaskCancelledError):
+        return Ended(EXIT_INTERRUPTED, "preempted")  # before it started
+    if isinstance(error, OutOfMemoryError):
+        return Ended(None, "out_of_memory")
+    if isinstance(error, RayTaskError) or not isinstance(error, RayError):
+        raise OSError(f"--backend ray: a node cannot start workers: {error}") from error
+    # A supervisor does not die by itself: its node or raylet did, or somebody killed it there.
+    return Ended(None, "node_lost")
+
+
+def connect(jobs: int | None, profile: Profile, store: Store) -> RayBackend:
+    """The backend for the profile's cluster, or that of RAY_ADDRESS, or Ray on this machine.
+
+    Raises:
+        ValueError: `jobs` is not positive.
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"--jobs {jobs}: must be at least 1")
+    address = profile.ray_address or os.environ.get("RAY_ADDRESS") or None
+    return RayBackend(jobs, profile, store, address)

@@ -1,0 +1,135 @@
+"""Worker processes on this machine, forked from a server that has torch imported already.
+
+The first worker waits for the imports, each further one starts in milliseconds. The server forks
+before any CUDA context exists, because the workers alone touch the device.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from orchestration.state import StageFolder
+from orchestration.worker import THREADS_VARIABLE, main, redirect_output
+
+_PRELOAD = ["orchestration.backends.preloaded"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A share of the machine: CPU threads, and a GPU where there are GPUs.
+
+    With more jobs than GPUs, jobs share them.
+    """
+
+    threads: int
+    gpu: str
+    """Value of `CUDA_VISIBLE_DEVICES`."""
+
+
+def start_server() -> None:
+    """Start the fork server where none runs, deaf to signals that are meant for its parent."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start_workers(
+    folder: StageFolder,
+    slot: Slot,
+    environments: Sequence[dict[str, str]],
+    output: Path | None = None,
+) -> tuple[BaseProcess, ...]:
+    """Fork a stage's workers from the server.
+
+    Args:
+        folder: the stage.
+        slot: what they share.
+        environments: of each process; see `rank_environments`.
+        output: where they print before they have an attempt's log; None: where this process does.
+
+    Raises:
+        OSError: the server died.
+    """
+    context = multiprocessing.get_context("forkserver")
+    workers = tuple(
+        context.Process(target=_work, args=(str(folder.path), slot, environment, output))
+        for environment in environments
+    )
+    try:
+        start_server()
+        for worker in workers:
+            worker.start()
+    except (EOFError, ConnectionError) as error:
+        raise OSError(f"the server that starts workers died: {error!r}") from error
+    return workers
+
+
+def rank_environments(
+    processes: int, nodes: int = 1, node: int = 0, meeting: tuple[str, int] | None = None
+) -> list[dict[str, str]]:
+    """Torchrun's variables for each process of a stage on one node; none for a single one.
+
+    Args:
+        processes: over all nodes.
+        nodes: how many there are.
+        node: which one this is.
+        meeting: address and port where the first process listens; None: here.
+    """
+    if processes == 1:
+        return [{}]
+    here = processes // nodes
+    address, port = meeting or ("127.0.0.1", free_port("127.0.0.1"))
+    common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+    return [
+        {**common, "RANK": str(node * here + local), "LOCAL_RANK": str(local)}
+        for local in range(here)
+    ]
+
+
+def free_port(address: str = "") -> int:
+    """A port that nobody listens on at an address of this machine."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _work(stage_dir: str, slot: Slot, environment: dict[str, str], output: Path | None) -> None:
+    if output is not None:
+        redirect_output(output)
+    os.environ.update(environment)
+    os.environ[THREADS_VARIABLE] = str(slot.threads)
+    os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    # A group of its own: Ctrl-C in the terminal reaches the launcher only, which then asks.
+    os.setpgid(0, 0)
+    sys.exit(main(stage_dir))
+
+
+def memory_kills() -> int:
+    """Processes that the kernel killed in this process's control group for want of memory.
+
+    0 where there is no such group or it does not count.
+    """
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _number, _controllers, path = line.split(":", 2)
+        for file in (
+            Path(f"/sys/fs/cgroup{path}/memory.events"),
+            Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"),
+        ):
+            if file.exists() and (found := re.search(r"^oom_kill (\d+)", file.read_text(), re.M)):
+                return int(found[1])
+    return 0

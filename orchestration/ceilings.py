@@ -1,0 +1,80 @@
+"""Micro-batches that fit into memory, learnt the hard way: `<runs>/micro_batches.json`.
+
+Where a batch did not fit, half of it is remembered for that model on that device, so that later
+stages of the same model do not find it out again.
+"""
+
+from __future__ import annotations
+
+import json
+
+from gigatok.config import (
+    GeneratorArchitecture,
+    TokenizerArchitecture,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from gigatok.stages import STAGES
+from orchestration.identity import digest
+from orchestration.state import Spec, StageFolder, Store, locked, write_atomic
+
+Ceilings = dict[str, dict[str, int]]
+"""Device -> model -> samples at a time that a process may try."""
+
+_MEMORY = ("precision", "activation_checkpointing", "parallel")
+"""Training settings on which the memory of a sample depends."""
+
+
+def training_of(spec: Spec) -> TrainingConfig | None:
+    """The settings of a stage that trains; None for others, whose batches are fixed."""
+    config = STAGES[spec.stage].config.model_validate(spec.config)
+    return getattr(config, "tokenizer", None) or getattr(config, "generator", None)
+
+
+def refusal(spec: Spec) -> str | None:
+    """Why a stage cannot run with a smaller micro-batch; None where it can."""
+    training = training_of(spec)
+    if training is None:
+        return f"{spec.stage} has no micro-batch that could be made smaller"
+    return training.needs_whole_batch if isinstance(training, TokenizerConfig) else None
+
+
+def ceiling(folder: StageFolder, device: str) -> int | None:
+    """Samples at a time to try at most for a stage on a device; None: nothing is known."""
+    spec = folder.spec()
+    if refusal(spec) is not None:
+        return None
+    return _read(folder.store).get(device, {}).get(_model(spec))
+
+
+def learn(folder: StageFolder, device: str, size: int) -> None:
+    """Remember that more than `size` samples at a time did not fit."""
+    store, model = folder.store, _model(folder.spec())
+    with locked(store.root / ".micro_batches.lock"):
+        known = _read(store)
+        models = known.setdefault(device, {})
+        models[model] = min(size, models.get(model, size))
+        write_atomic(store.micro_batches, json.dumps(known, indent=1, sort_keys=True))
+
+
+def _read(store: Store) -> Ceilings:
+    try:
+        known: Ceilings = json.loads(store.micro_batches.read_text())
+    except FileNotFoundError:
+        return {}
+    return known
+
+
+def _model(spec: Spec) -> str:
+    """What the memory of a sample depends on: architecture, image side, precision.
+
+    Losses are left out: where they matter, half is learnt once more.
+    """
+    training = training_of(spec)
+    assert training is not None
+    tokenizer = isinstance(training, TokenizerConfig)
+    fields = (TokenizerArchitecture if tokenizer else GeneratorArchitecture).model_fields
+    facts = training.model_dump(mode="json", include={*fields, *_MEMORY})
+    image_size = spec.config.get("train", {}).get("image_size")
+    text = json.dumps([spec.stage, image_size, facts], sort_keys=True)
+    return f"{spec.readable}-{digest(text)}"

@@ -1,0 +1,19 @@
+"""Exit codes of every command, and how a wrong request ends one."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+EXIT_FAILED, EXIT_WRONG, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
+"""0: done · 1: a stage failed · 2: the request was wrong · 3: refused · 130: interrupted."""
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what is wrong with the request, or with this machine, and exit with 2."""
+    print(error, file=sys.stderr)
+    if isinstance(error, OSError):
+        print("Complete stages are kept; launch again when this is mended.", file=sys.stderr)
+    raise typer.Exit(EXIT_WRONG) from None

@@ -1,0 +1,149 @@
+"""What was handed to a scheduler: written before it is asked, and again when it has answered.
+
+`<runs>/journal/<name>.json` is one job or job array, under the unique name that the scheduler
+knows it by. A launcher that is killed in between leaves an intent without a job id; the next one
+looks the name up, so that no stage is lost or queued twice.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestration.backends.base import Job
+from orchestration.state import Record, StageFolder, Store, locked, write_atomic
+
+CONTROLLER = "controller"
+"""Kind of the job that looks after a sweep; other submissions are of a kind of stage."""
+
+
+class Submission(Record):
+    """One job or job array.
+
+    Attributes:
+        name: unique; the job's name.
+        kind: the stage, or `CONTROLLER`.
+        sweep: name of the sweep.
+        plan: key of the plan.
+        folders: `<stage>/<folder name>` of each element, by index; of all that a controller
+            looks after.
+        width: elements at the same time at most; None: any number.
+        time: of the intent, UNIX seconds.
+        job: the scheduler's id; None: it was not, or not yet, known.
+    """
+
+    name: str
+    kind: str
+    sweep: str
+    plan: str
+    folders: list[str]
+    width: int | None
+    time: float
+    job: str | None = None
+
+    def handles(self) -> dict[str, str]:
+        """Folder -> the scheduler's handle of its job."""
+        if self.job is None or self.kind == CONTROLLER:
+            return {}
+        if len(self.folders) == 1:
+            return {self.folders[0]: self.job}
+        return {folder: f"{self.job}_{index}" for index, folder in enumerate(self.folders)}
+
+
+class Journal:
+    """All submissions of a runs directory that may still matter."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._root = store.root / "journal"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One launcher or controller at a time decides what is queued."""
+        with locked(self._root / ".lock"):
+            yield
+
+    def intend(
+        self,
+        kind: str,
+        sweep: str,
+        plan: str,
+        folders: Iterable[StageFolder] = (),
+        width: int | None = None,
+    ) -> Submission:
+        """Record what is about to be submitted, under a new name."""
+        submission = Submission(
+            name=f"{_plain(sweep)}-{kind}-{uuid.uuid4().hex[:10]}",
+            kind=kind,
+            sweep=sweep,
+            plan=plan,
+            folders=[str(folder.path.relative_to(self._store.stages)) for folder in folders],
+            width=width,
+            time=time.time(),
+        )
+        self._write(submission)
+        return submission
+
+    def acknowledge(self, submission: Submission, job: str) -> Submission:
+        """Record the id that the scheduler gave."""
+        known = submission.model_copy(update={"job": job})
+        self._write(known)
+        return known
+
+    def forget(self, submission: Submission) -> None:
+        """It is not queued, or its stages are complete or queued anew."""
+        self._file(submission.name).unlink(missing_ok=True)
+
+    def submissions(self) -> list[Submission]:
+        """All, oldest first."""
+        files = self._root.glob("*.json")
+        found = (Submission.model_validate_json(file.read_bytes()) for file in files)
+        return sorted(found, key=lambda submission: submission.time)
+
+    def jobs(self) -> dict[str, Job]:
+        """Key of a stage -> its newest job, which may be over; for status, logs and cancel."""
+        jobs = {}
+        for submission in self.submissions():
+            for folder, handle in submission.handles().items():
+                stage = StageFolder(self._store.stages / folder)
+                jobs[key_of(folder)] = Job(stage, handle)
+        return jobs
+
+    def controllers(self, plan: str | None = None) -> list[Submission]:
+        """The jobs that look after a plan, or any plan; they may be over."""
+        return [
+            submission
+            for submission in self.submissions()
+            if submission.kind == CONTROLLER and plan in (None, submission.plan)
+        ]
+
+    def prune(self) -> None:
+        """Forget arrays all of whose stages are complete, or have a newer job."""
+        submissions = self.submissions()
+        newest = {folder: s.name for s in submissions for folder in s.handles()}
+        for submission in submissions:
+            mine = [f for f in submission.handles() if newest[f] == submission.name]
+            stages = (StageFolder(self._store.stages / folder) for folder in mine)
+            if submission.handles() and all(stage.is_complete() for stage in stages):
+                self.forget(submission)
+
+    def _write(self, submission: Submission) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._file(submission.name), submission.model_dump_json())
+
+    def _file(self, name: str) -> Path:
+        return self._root / f"{name}.json"
+
+
+def key_of(folder: str) -> str:
+    """The key of a stage by the name of its folder."""
+    return folder.rpartition("-")[2]
+
+
+def _plain(name: str) -> str:
+    """A name in the letters that job names and lists of them may have."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:24]

@@ -1,0 +1,306 @@
+"""`python -m orchestration status SWEEP`: what every stage of a sweep is doing, and why.
+
+Read from the stage folders, and where a sweep was queued on a cluster from one question to its
+scheduler. Complete stages cost a look at their folder only, so large sweeps answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gigatok.stages import STAGES
+from orchestration.display import SYMBOLS, progress_details, seconds_left, states_table
+from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from orchestration.launched import LaunchedPlan, LaunchedStage, all_launches, find_launch
+from orchestration.progress import pass_failure_downstream
+from orchestration.queued import Queued, queued_stages
+from orchestration.state import StageFolder, State, Store
+
+WATCH_SECONDS = 2.0
+MOST_STAGES = 15
+"""Rows of the table of stages; `--json` has them all."""
+
+Folders = Mapping[str, StageFolder]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """What one stage is doing.
+
+    Attributes:
+        attempts: how often it was started.
+        host: where it runs, or ran last; None before.
+        running: what the worker last reported; empty unless it runs.
+        job: the scheduler's handle; None where there is none.
+        why: why it failed, waits or was stopped; None where nothing is to be said.
+    """
+
+    planned: LaunchedStage
+    folder: StageFolder
+    state: State
+    attempts: int
+    host: str | None = None
+    running: Mapping[str, Any] = field(default_factory=dict)
+    job: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A launched plan and its stages by key; orphans are of earlier launches only."""
+
+    launched: LaunchedPlan
+    stages: Mapping[str, StageStatus]
+    orphans: Mapping[str, StageStatus]
+
+    @property
+    def states(self) -> dict[str, State]:
+        """State by key."""
+        return {key: stage.state for key, stage in self.stages.items()}
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not {"RUNNING", "WAITING"} & set(self.states.values())
+
+
+def status(
+    sweep: str,
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Until it has finished.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+) -> None:
+    """Show the state of every stage of the newest launch of a sweep."""
+    store = Store(runs_dir)
+    found = look(store, find_launch(store, sweep))
+    if as_json:
+        print(json.dumps(status_json(found)))
+        return
+    console = Console(markup=False, highlight=False)
+    if not watch:
+        console.print(render(found, console.height))
+        return
+    try:
+        found = _watch(store, found, console)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    raise typer.Exit(EXIT_FAILED if "FAILED" in found.states.values() else 0)
+
+
+def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
+    with Live(render(found, console.height), console=console, auto_refresh=False) as live:
+        while not found.finished:
+            time.sleep(WATCH_SECONDS)
+            found = look(store, find_launch(store, found.launched.sweep))
+            live.update(render(found, console.height), refresh=True)
+    return found
+
+
+# Looking
+
+
+def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
+    """The status of a launched plan."""
+    folders = launched.folders(store)
+    states = stage_states(launched, folders)
+    waiting = [key for key, state in states.items() if state in ("WAITING", "RUNNING")]
+    queued = queued_stages(store, waiting)
+    stages = {
+        key: stage_status(launched.stages[key], folders[key], state, queued.get(key))
+        for key, state in states.items()
+    }
+    return SweepStatus(launched, stages, orphans(store, launched))
+
+
+def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
+    """The state of every stage, failures passed downstream."""
+    states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
+    inputs = {key: stage.inputs for key, stage in launched.stages.items()}
+    return states | dict.fromkeys(pass_failure_downstream(inputs, states), "UPSTREAM_FAILED")
+
+
+def stage_status(
+    planned: LaunchedStage, folder: StageFolder, state: State, queued: Queued | None = None
+) -> StageStatus:
+    """The status of one stage in a state."""
+    attempts = count_attempts(folder)
+    job = None if queued is None else queued.job
+    if state == "COMPLETE":
+        return StageStatus(planned, folder, state, attempts)
+    host, running, why = None, {}, None
+    if state == "RUNNING" and (lease := folder.lease()) is not None:
+        host, running = lease.host, lease.progress
+    elif attempts:
+        host = folder.attempts()[-1].host
+    if state == "UPSTREAM_FAILED":
+        why = None
+    elif (who := folder.cancelled_by()) is not None:
+        why = f"cancelled by {who}" + (", stopping" if state == "RUNNING" else "")
+    elif state == "FAILED":
+        failure = folder.failure()
+        why = failure.message if failure else None
+    elif state == "WAITING":
+        why = queued.why if queued is not None else _stopped(folder)
+    return StageStatus(planned, folder, state, attempts, host, running, job, why)
+
+
+def _stopped(folder: StageFolder) -> str | None:
+    """How a stage that waits was stopped before; None: it was not."""
+    counts = folder.tries().counts
+    if counts:
+        return "to be tried again: " + ", ".join(f"{n} × {kind}" for kind, n in counts.items())
+    step = folder.checkpoint_step()
+    return f"stopped, goes on from step {step}" if step else None
+
+
+def count_attempts(folder: StageFolder) -> int:
+    """How often a stage was started."""
+    try:
+        names = os.listdir(folder.path / "attempts")
+    except FileNotFoundError:
+        return 0
+    return sum(name.endswith(".json") and not name.startswith(".") for name in names)
+
+
+def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
+    """Stages that were launched earlier, at the same scale, and are not in the newest plan.
+
+    Taking a trial out of a YAML cancels nothing, and deletes nothing.
+    """
+    planned: dict[str, LaunchedStage] = {}
+    for earlier in all_launches(store, launched.sweep):
+        if earlier.scale == launched.scale:
+            planned |= {key: s for key, s in earlier.stages.items() if key not in launched.stages}
+    folders = store.folders((s.stage, key, s.readable) for key, s in planned.items())
+    return {
+        key: stage_status(stage, folders[key], folders[key].state())
+        for key, stage in planned.items()
+        if folders[key].path.is_dir()
+    }
+
+
+# Showing
+
+
+def render(found: SweepStatus, height: int) -> RenderableType:
+    """Trials x stages, then what runs, waits or has failed, then counts."""
+    launched, states = found.launched, found.states
+    rows = max(5, height - MOST_STAGES - 8)
+    parts: list[RenderableType] = [
+        Text(launched.question, style="bold"),
+        states_table(launched.trials, states, most_rows=rows),
+    ]
+    busy = [s for s in found.stages.values() if s.state in ("RUNNING", "FAILED") or s.why]
+    if busy:
+        parts += [Text(), stages_table(busy, trial_names(launched))]
+    counts = Counter(states.values())
+    text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+    parts += [Text(), Text(text)]
+    if found.orphans:
+        parts.append(Text(orphans_line(found), style="yellow"))
+    return Group(*parts)
+
+
+def trial_names(launched: LaunchedPlan) -> dict[str, str]:
+    """Key -> the trial that a stage is of, or how many share it."""
+    trials: dict[str, list[str]] = {key: [] for key in launched.stages}
+    for name, stages in launched.trials.items():
+        for key in stages.values():
+            trials[key].append(name)
+    return {key: of[0] if len(of) == 1 else f"{len(of)} trials" for key, of in trials.items()}
+
+
+def stages_table(stages: list[StageStatus], trials: Mapping[str, str]) -> Table:
+    """One row per stage, failed ones first, and below them why."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("stage", "trial", "host", "progress", "left", "tries"):
+        table.add_column(head, justify="right" if head in ("left", "tries") else "left")
+    order = sorted(stages, key=lambda s: list(SYMBOLS).index(s.state), reverse=True)
+    for stage in order[:MOST_STAGES]:
+        symbol, style = SYMBOLS[stage.state]
+        left = seconds_left(stage.running)
+        table.add_row(
+            Text(f"{symbol} {STAGES[stage.planned.stage].label}", style=style),
+            Text(trials[stage.planned.key]),
+            Text(stage.host or (f"job {stage.job}" if stage.job else "")),
+            Text(", ".join(progress_details(stage.running)[:1])),
+            "" if left is None else str(timedelta(seconds=round(left))),
+            str(stage.attempts),
+        )
+    if len(order) > MOST_STAGES:
+        table.add_row(f"… {len(order) - MOST_STAGES} more", style="dim")
+    outer = Table.grid()
+    outer.add_row(table)
+    outer.add_row(reasons_table(order, trials))
+    return outer
+
+
+def reasons_table(stages: list[StageStatus], trials: Mapping[str, str]) -> Table:
+    """Why stages failed or wait, each reason once."""
+    alike: dict[str, list[StageStatus]] = {}
+    for stage in stages:
+        if stage.why is not None:
+            alike.setdefault(stage.why, []).append(stage)
+    table = Table.grid(padding=(0, 1))
+    for why, group in list(alike.items())[:MOST_STAGES]:
+        first = group[0]
+        name = f"{STAGES[first.planned.stage].label} of {trials[first.planned.key]}"
+        others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        table.add_row(Text(f"{name}{others}:", style=SYMBOLS[first.state][1]), Text(why))
+    return table
+
+
+def orphans_line(found: SweepStatus) -> str:
+    """How many stages of earlier launches there are, and what may be done about them."""
+    counts = Counter(stage.state for stage in found.orphans.values())
+    text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+    line = f"orphaned, of earlier launches and not in this plan: {text}"
+    if counts["RUNNING"]:
+        line += f"; `python -m orchestration cancel {found.launched.sweep} --orphaned` stops them"
+    return line
+
+
+def status_json(found: SweepStatus) -> Json:
+    """Status as data."""
+    launched = found.launched
+    return {
+        "sweep": launched.sweep,
+        "scale": launched.scale,
+        "plan": launched.key,
+        "backend": launched.request.backend,
+        "trials": launched.trials,
+        "stages": {key: _stage_json(stage) for key, stage in found.stages.items()},
+        "orphaned": {key: _stage_json(stage) for key, stage in found.orphans.items()},
+    }
+
+
+def _stage_json(stage: StageStatus) -> Json:
+    return {
+        "stage": stage.planned.stage,
+        "readable": stage.planned.readable,
+        "state": stage.state,
+        "folder": str(stage.folder.path),
+        "attempts": stage.attempts,
+        "host": stage.host,
+        "done": stage.running.get("done"),
+        "total": stage.running.get("total"),
+        "unit": stage.running.get("unit"),
+        "seconds_left": seconds_left(stage.running),
+        "job": stage.job,
+        "why": stage.why,
+    }

@@ -1,0 +1,37 @@
+"""The profile that users copy, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestration.profile import load_profile
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "sweeps" / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_the_examples_are_valid(file: Path) -> None:
+    profile = load_profile(file)
+    training, other = profile.request("train_tokenizer"), profile.request("extract_codes")
+    assert training.processes > other.processes
+    assert training.slurm == other.slurm == profile.default.slurm
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("defaults: {}", "defaults"),
+        ("stages: {train_tokeniser: {}}", "no stage 'train_tokeniser'"),
+        ("stages: {train_tokenizer: {processes: 3, nodes: 2}}", "do not spread over 2 nodes"),
+        ("default: {time_minutes: 0}", "default.time_minutes"),
+        ("default: {cpus: [", "while parsing"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="--profile") as error:
+        load_profile(file)
+    assert said in str(error.value)

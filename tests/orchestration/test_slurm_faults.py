@@ -1,0 +1,245 @@
+"""`decoder_scaling` on a real SLURM cluster on which everything goes wrong, one thing at a time.
+
+Each time every stage completes once, the weights are those of an undisturbed run on one machine,
+bit by bit, and MLflow has all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+
+import pytest
+
+from orchestration.journal import Journal
+from orchestration.state import StageFolder, Store
+from tests.orchestration.slurm_cluster import Cluster, preempting, run, slurm_cluster, wait_until
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 300.0
+STEPS = {"tokenizer.steps": 300, "tokenizer.log_every": 5, "tokenizer.checkpoint_every": 50}
+"""Enough for something to happen meanwhile."""
+STAGES_OF_ONE, RUNS_OF_ONE = 8, 10
+STAGES_OF_TWO, RUNS_OF_TWO = 14, 17
+PROFILE = """
+default: {{time_minutes: 30, slurm: {{partition: {partition}}}}}
+stages: {{train_tokenizer: {{time_minutes: {minutes}}}}}
+signal_delay_seconds: 20
+setup: [{setup}]
+"""
+HOG = (
+    'case "$SLURM_JOB_NAME" in *train_tokenizer*) [ -e {mark} ] || {{ touch {mark}; {python} -c '
+    '"hog = bytearray(2**31); import time; time.sleep(600)" & sleep 60; }} ;; esac'
+)
+"""Before the worker, in the first job only."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with slurm_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Weights by folder name, as two processes on one machine make them without SLURM."""
+    place = tmp_path_factory.mktemp("local")
+    options = ("--backend", "local", "--jobs", "2")
+    launch(place, "[S, B]", *options)
+    return weights(place)
+
+
+@pytest.fixture
+def place(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    run("scancel", "--me")
+    wait_until(lambda: not run("squeue", "--me", "--noheader"), "an empty queue")
+
+
+def profile(place: Path, partition: str = "main", minutes: int = 30, setup: str = "") -> None:
+    text = PROFILE.format(
+        partition=partition, minutes=minutes, setup=json.dumps(setup) if setup else ""
+    )
+    (place / "profile.yaml").write_text(text)
+
+
+def command(place: Path, decoders: str, *options: str) -> list[str]:
+    """A launch of the sweep with fewer decoders than it has, trained for longer."""
+    text = (ROOT / "sweeps" / "decoder_scaling.yaml").read_text()
+    assert "[S, B, L]" in text
+    (place / "decoder_scaling.yaml").write_text(text.replace("[S, B, L]", decoders))
+    sets = [word for key, value in STEPS.items() for word in ("--set", f"{key}={value}")]
+    given = ["decoder_scaling.yaml", "--scale", "smoke", "--yes", *sets, *options]
+    return [sys.executable, "-m", "orchestration.launch", *given]
+
+
+def launch(place: Path, decoders: str, *options: str) -> None:
+    done = subprocess.run(
+        command(place, decoders, *options),
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+SLURM = ("--backend", "slurm", "--profile", "profile.yaml")
+
+
+def folders(place: Path) -> list[StageFolder]:
+    return [StageFolder(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
+
+
+def weights(place: Path) -> dict[str, bytes]:
+    files = place.glob("runs/stages/*/*/out/model.safetensors")
+    return {file.parent.parent.name: file.read_bytes() for file in files}
+
+
+def tokenizers(place: Path, count: int = 1, step: int = 60) -> list[StageFolder]:
+    """The tokenizers in training, once all have come so far."""
+
+    def reached() -> bool:
+        leases = [folder.lease() for folder in found()]
+        steps = [lease.progress.get("done", 0) for lease in leases if lease is not None]
+        return len(steps) == count and min(steps) >= step
+
+    def found() -> list[StageFolder]:
+        return [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+
+    wait_until(reached, f"step {step} of {count} tokenizers", SECONDS)
+    return found()
+
+
+def handle(place: Path, folder: StageFolder) -> str:
+    jobs = Journal(Store(place / "runs")).jobs()
+    handle: str = jobs[folder.name.rpartition("-")[2]].handle
+    return handle
+
+
+def check(place: Path, stages: int, runs: int, expected: dict[str, bytes]) -> None:
+    """Wait for the end, and compare."""
+
+    def done() -> bool:
+        failures = [failure for folder in folders(place) if (failure := folder.failure())]
+        assert not failures, failures
+        complete = [folder.is_complete() for folder in folders(place)]
+        return complete == [True] * stages and not run("squeue", "--me", "--noheader")
+
+    wait_until(done, f"{stages} complete stages", SECONDS)
+    for folder in folders(place):
+        outcomes = [attempt.outcome for attempt in folder.attempts()]
+        assert outcomes.count("complete") == 1
+        assert outcomes[-1] == "complete"
+    made = weights(place)
+    assert len(made) == (2 if stages == STAGES_OF_ONE else 4)
+    assert [name for name in made if made[name] != expected[name]] == []
+    with sqlite3.connect(place / "runs" / "mlflow.db") as store:
+        query = "select status, count(*) from runs group by status"
+        assert dict(store.execute(query).fetchall()) == {"FINISHED": runs}
+
+
+@pytest.mark.parametrize("user_signal", [True, False])
+def test_an_exclusive_job_preempts_the_array(
+    cluster: Cluster, place: Path, expected: dict[str, bytes], user_signal: bool
+) -> None:
+    cluster.configure(user_signal=user_signal)
+    profile(place, partition="scavenge")
+    launch(place, "[S, B]", *SLURM)
+    trained = tokenizers(place, 2)
+    with preempting():
+        assert [[a.outcome for a in folder.attempts()] for folder in trained] == [
+            ["interrupted"],
+            ["interrupted"],
+        ]
+    check(place, STAGES_OF_TWO, RUNS_OF_TWO, expected)
+    for folder in trained:
+        assert folder.attempts()[1].first_step >= 60
+
+
+def test_a_node_goes_down(cluster: Cluster, place: Path, expected: dict[str, bytes]) -> None:
+    profile(place)
+    launch(place, "[S]", *SLURM)
+    (trained,) = tokenizers(place)
+    node = run("squeue", "--noheader", "-o", "%N", "-j", handle(place, trained)).strip()
+    cluster.power_off(node)
+    try:
+        check(place, STAGES_OF_ONE, RUNS_OF_ONE, expected)
+    finally:
+        cluster.power_on(node)
+        cluster.wait_for_nodes()
+    assert [attempt.outcome for attempt in trained.attempts()] == [None, "complete"]
+
+
+def test_a_stage_exceeds_its_time_limit(
+    cluster: Cluster, place: Path, expected: dict[str, bytes]
+) -> None:
+    """It stalls until SLURM warns it, and goes on where it was."""
+    profile(place, minutes=1)
+    launch(place, "[S]", *SLURM)
+    (trained,) = tokenizers(place)
+    lease = trained.lease()
+    assert lease is not None
+    os.kill(lease.pid, signal.SIGSTOP)
+    job = handle(place, trained)
+    (log,) = (place / "runs" / "slurm").glob(f"*/{job}_0_log.out")
+    wait_until(lambda: "supervisor: stopping" in log.read_text(), "the warning")
+    os.kill(lease.pid, signal.SIGCONT)
+    check(place, STAGES_OF_ONE, RUNS_OF_ONE, expected)
+    assert [attempt.outcome for attempt in trained.attempts()] == ["interrupted", "complete"]
+    assert trained.tries().counts == {"timed_out": 1}
+
+
+def test_a_stage_is_killed_for_memory(
+    cluster: Cluster, place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A process of its job that is not its own takes what the job may have.
+
+    The policy is half the micro-batch, which adds gradients in another order: the undisturbed run
+    to compare with is given the same.
+    """
+    local = tmp_path_factory.mktemp("half")
+    halved = ("--set", "tokenizer.micro_batch=8")
+    launch(local, "[S]", "--backend", "local", "--jobs", "2", *halved)
+    expected = weights(local)
+    mark = place / "hogged"
+    profile(place, setup=HOG.format(mark=quote(str(mark)), python=quote(sys.executable)))
+    launch(place, "[S]", *SLURM)
+    wait_until(mark.exists, "the hog", SECONDS)
+    check(place, STAGES_OF_ONE, RUNS_OF_ONE, expected)
+    (trained,) = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+    assert trained.tries().counts == {"out_of_memory": 1}
+
+
+def test_the_accounting_database_is_down_and_the_launcher_is_killed(
+    cluster: Cluster, place: Path, expected: dict[str, bytes]
+) -> None:
+    profile(place)
+    cluster.stop_accounting()
+    try:
+        launcher = subprocess.Popen(command(place, "[S]", *SLURM), cwd=place, env=environment())
+        journal = place / "runs" / "journal"
+        wait_until(lambda: len(list(journal.glob("*.json"))) >= 3, "the second array", 60)
+        launcher.kill()
+        assert launcher.wait() == -signal.SIGKILL
+        launch(place, "[S]", *SLURM)
+        (trained,) = tokenizers(place)
+        wait_until(lambda: trained.is_complete(), "the tokenizer", SECONDS)
+    finally:
+        cluster.start_accounting()
+    check(place, STAGES_OF_ONE, RUNS_OF_ONE, expected)
+    assert [len(folder.attempts()) for folder in folders(place)] == [1] * STAGES_OF_ONE
