@@ -51,8 +51,7 @@ Kind = Literal[
 LEASE_SECONDS = 60.0
 """A lease on another host without heartbeat for so long may be taken over."""
 HEARTBEAT_SECONDS = 0.5
-CREATORS = 16
-"""Stage folders that are made at the same time."""
+CREATORS = 16  # stage folders that are made at the same time
 FRESH_SECONDS = 10.0
 """So young a heartbeat proves life even where the clock has been set since the process started."""
 
@@ -437,7 +436,6 @@ class Store:
         for spec in specs:
             by_stage.setdefault(spec.stage, []).append(spec)
         folders: dict[str, StageFolder] = {}
-        # What takes time is waiting for the file system, so many are made at once.
         with ThreadPoolExecutor(CREATORS) as pool:
             for stage, wanted in by_stage.items():
                 with locked(self.stages / stage / ".lock"):

@@ -177,6 +177,7 @@ def test_running_out_of_memory_shrinks_the_micro_batch(backend: Backend, store: 
     assert "memory" in failure.message
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on(backend: Backend, store: Store, undisturbed: bytes) -> None:
     folder = training_stage(store.root, **LONG)
     job = backend.submit(folder, ONE)
@@ -193,6 +194,7 @@ def test_a_killed_worker_goes_on(backend: Backend, store: Store, undisturbed: by
     assert weights(folder) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_preempted_stage_goes_on(backend: Backend, store: Store, undisturbed: bytes) -> None:
     folder = training_stage(store.root, **LONG)
     job = backend.submit(folder, ONE)
@@ -219,6 +221,7 @@ def test_a_cancelled_stage_saves_its_work_and_ends(backend: Backend, store: Stor
     backend.cancel(job)
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_stage(backend: Backend, store: Store) -> None:
     alone, together = (training_stage(store.root / name) for name in ("alone", "together"))
     assert run(backend, alone) is None

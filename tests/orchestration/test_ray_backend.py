@@ -63,6 +63,7 @@ def processes_of_ray() -> list[str]:
     return [line for line in lines if "ray" in line]
 
 
+@pytest.mark.slow
 def test_a_lost_node_is_told_and_the_stage_goes_on_elsewhere(tmp_path: Path) -> None:
     with ray_cluster({"num_cpus": 0}, {"num_cpus": 1}) as cluster:
         backend = RayBackend(None, Profile(), Store(tmp_path), cluster.address)
@@ -85,6 +86,7 @@ def test_a_lost_node_is_told_and_the_stage_goes_on_elsewhere(tmp_path: Path) -> 
     assert processes_of_ray() == []
 
 
+@pytest.mark.slow
 def test_two_nodes_run_one_stage_and_one_does_not_outlive_the_other(tmp_path: Path) -> None:
     with ray_cluster({"num_cpus": 1}, {"num_cpus": 1}) as cluster:
         backend = RayBackend(None, Profile(), Store(tmp_path), cluster.address)
@@ -204,6 +206,7 @@ def test_ctrl_c_saves_a_checkpoint_and_leaves_nothing_behind(
     wait_until(lambda: not session_of(process), "the end of all that Ray started")
 
 
+@pytest.mark.slow
 def test_what_this_machine_does_not_have_is_refused_at_once(
     tmp_path: Path, session_of: Callable[[subprocess.Popen[bytes]], list[psutil.Process]]
 ) -> None:
