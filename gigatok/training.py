@@ -244,8 +244,9 @@ class Trainer:
         prefix = f"{self.opponent.name}_" if self.opponent else ""
         for name in values:
             if name.removeprefix(prefix) in watched and not math.isfinite(values[name]):
+                batch = f"batch {step - 1} of seed {self.seed}"
                 raise NonFiniteLoss(
-                    f"{name} is {values[name]} at step {step} (batch {step - 1} of seed {self.seed}, "
+                    f"{name} is {values[name]} at step {step} ({batch}, "
                     f"looked at every {self.config.log_every} steps): {values}"
                 )
         return values
