@@ -245,8 +245,8 @@ class Trainer:
         for name in values:
             if name.removeprefix(prefix) in watched and not math.isfinite(values[name]):
                 raise NonFiniteLoss(
-                    f"{name} is {values[name]} at step {step} (batch {step - 1} of seed {self.seed}, "
-                    f"looked at every {self.config.log_every} steps): {values}"
+                    f"{name} is {values[name]} at step {step} (batch {step - 1} of seed "
+                    f"{self.seed}, looked at every {self.config.log_every} steps): {values}"
                 )
         return values
 
