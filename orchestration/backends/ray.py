@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -243,6 +244,7 @@ class RayBackend:
         if self._connected:
             ray.shutdown()
         if self._own_folder is not None:
+            _remove(Path(self._own_folder.name))
             self._own_folder.cleanup()
 
     def _end_rest(self, tasks: Tasks, ends: list[Ended]) -> None:
@@ -276,6 +278,14 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+
+
+def _remove(folder: Path) -> None:
+    """Until it stays away: Ray's servers write until they have ended."""
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.2)
 
 
 def _from_snapshot() -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +17,21 @@ OBJECT_STORE_BYTES = 80 * 2**20
 @contextmanager
 def ray_cluster(*nodes: dict[str, Any]) -> Iterator[Cluster]:
     """Nodes by their resources, the head's first; all are gone afterwards."""
-    folder = tempfile.mkdtemp(prefix="ray-test-", dir="/tmp")
     small = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     head, *others = nodes
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="ray-test-", dir="/tmp", ignore_cleanup_errors=True
+        ) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_worker_niceness", "0")
         cluster = Cluster(initialize_head=True, head_node_args={**small, **head})
-    try:
-        for node in others:
-            cluster.add_node(object_store_memory=OBJECT_STORE_BYTES, **node)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            for node in others:
+                cluster.add_node(object_store_memory=OBJECT_STORE_BYTES, **node)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
