@@ -208,7 +208,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_a_stopped_one_too(tmp_p
     assert faults.after_end(folder, ended, PROFILE) is None
     reached = folder.checkpoint_step()
     worker = start_alone(folder)
-    wait_for_step(folder, reached + 2, [worker])
+    wait_for_step(folder, reached + 2, [worker], attempt=2)
     worker.send_signal(signal.SIGTERM)
     ended = Ended(worker.wait(timeout=SECONDS))
     assert faults.kind_of(folder, ended) == "preempted"
