@@ -142,10 +142,10 @@ def _transformer(size: TransformerSize, z_channels: int, positions: int, layer: 
     """Either direction: input norm and embedding, positions, layers, final norm."""
     d = size.width
     embed = 2 * z_channels + _linear(z_channels, d)
-    return embed + positions * d + size.layers * _layer(d, _ATTENTIONS[layer]) + 2 * d
+    return embed + positions * d + size.layers * _layer(d, ATTENTIONS[layer]) + 2 * d
 
 
-_ATTENTIONS = {"qformer": 2, "double_attention": 2, "vit": 1}
+ATTENTIONS = {"qformer": 2, "double_attention": 2, "vit": 1}
 """Attentions of a layer by its type."""
 
 

@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
-LIGHT_GIGATOK = ("assets", "config", "data_fingerprints", "names", "sizes", "stages", "tracker")
+LIGHT_GIGATOK = (
+    "assets",
+    "config",
+    "data_fingerprints",
+    "flops",
+    "frozen_flops",
+    "memory",
+    "names",
+    "sizes",
+    "stages",
+    "tracker",
+)
 """Modules of gigatok that import no torch."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
