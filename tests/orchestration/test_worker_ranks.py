@@ -139,7 +139,9 @@ def test_the_death_of_one_worker_ends_the_other(tmp_path: Path, victim: int) -> 
     survivor = workers[1 - victim]
     assert survivor.wait(timeout=SECONDS) != 0
     assert workers[victim].wait() == -signal.SIGKILL
-    assert folder.state() == ("WAITING" if victim == 0 else "FAILED")
+    failure = folder.failure()  # whoever survives says what happened
+    assert failure is not None
+    assert (folder.state(), failure.kind) == ("FAILED", "killed")
     before = folder.checkpoint_step()
     assert before >= 4
     workers = start(folder, 0, 1)
