@@ -391,9 +391,14 @@ def _train_generator(trial: TrialConfig) -> int:
     step = generator_training_flops(
         config, codes, tokens, recompute=config.activation_checkpointing
     )
+    return config.steps * config.batch_size * step + _score_generator(trial)
+
+
+def _score_generator(trial: TrialConfig) -> int:
+    """Losses on the validation images and on as many of training."""
+    tokens = trial.tokenizer.tokens_per_image(trial.data.image_size)
     scored = trial.data.val_images + min(trial.data.val_images, trial.data.train_images)
-    scoring = scored * generator_flops(config, codes, tokens)
-    return config.steps * config.batch_size * step + scoring
+    return scored * generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens)
 
 
 def _evaluate_generation(trial: TrialConfig) -> int:
@@ -416,15 +421,52 @@ def _linear_probe(trial: TrialConfig) -> int:
     return (views * data.train_images + data.val_images) * read + passes * head
 
 
+def _probe_tokenizer(trial: TrialConfig) -> int:
+    """Features of all views, then as `linear_probe`, over the features' width."""
+    config, probe, data = trial.tokenizer, trial.probe, trial.data
+    views = trial.codes.crops * (1 + trial.codes.flip)
+    head = linear(1, probed_width(trial), data.num_classes)
+    passes = 2 * probe.epochs * data.train_images + data.val_images
+    read = _probed(config, trial.tokenizer_probe.features, data.image_size)
+    return (views * data.train_images + data.val_images) * read + passes * head
+
+
+def probed_width(trial: TrialConfig) -> int:
+    """Channels of the features that `probe_tokenizer` reads."""
+    config = trial.tokenizer
+    widths = {
+        "none": 0,
+        "encoder": config.encoder.width,
+        "latents": config.cnn.z_channels,
+        "decoder": config.decoder.width,
+    }
+    return widths[trial.tokenizer_probe.features]
+
+
+def _probed(config: TokenizerArchitecture, features: str, image_size: int) -> int:
+    """Forward pass of one image up to the features."""
+    parts = tokenizer_flops(config, image_size)
+    z, tokens = config.cnn.z_channels, config.tokens_per_image(image_size)
+    if features == "encoder":
+        return parts.cnn_encoder + parts.to_tokens - linear(tokens, config.encoder.width, z)
+    if features == "latents":
+        return parts.cnn_encoder + parts.to_tokens
+    # The whole decoder runs, of which the stream after one layer is taken.
+    return parts.encode + parts.project_out + parts.to_grid
+
+
 STAGE_FLOPS: dict[str, Callable[[TrialConfig], int]] = {
     "extract_teacher_features": _extract_teacher_features,
     "extract_reference_features": lambda trial: trial.evaluation.num_images * _features(trial),
     "train_tokenizer": _train_tokenizer,
+    "adopt_tokenizer": lambda trial: 0,
     "evaluate_reconstruction": _evaluate_reconstruction,
     "extract_codes": _extract_codes,
     "train_generator": _train_generator,
+    "adopt_generator": _score_generator,
     "evaluate_generation": _evaluate_generation,
     "linear_probe": _linear_probe,
+    "probe_tokenizer": _probe_tokenizer,
 }
 """By stage, with all that it computes."""
 

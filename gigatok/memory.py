@@ -23,6 +23,7 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
+from gigatok.flops import probed_width
 from gigatok.frozen_flops import teacher_cost
 from gigatok.sizes import ATTENTIONS, ffn_width, generator_parameters, tokenizer_parameters
 
@@ -439,14 +440,44 @@ def _probe_disk(trial: TrialConfig) -> Disk:
     return Disk(0, FLOAT * views * trial.data.train_images * trial.generator.size.width)
 
 
+def _tokenizer_probe_disk(trial: TrialConfig) -> Disk:
+    views = trial.codes.crops * (1 + trial.codes.flip)
+    return Disk(0, FLOAT * views * trial.data.train_images * probed_width(trial))
+
+
 STAGE_DISK: dict[str, Callable[[TrialConfig], Disk]] = {
     "extract_teacher_features": _teacher_disk,
     "extract_reference_features": lambda t: Disk(_pool_bytes(t, t.evaluation.num_images)),
     "train_tokenizer": _tokenizer_disk,
+    "adopt_tokenizer": lambda t: Disk(_tokenizer_disk(t).outputs),
     "evaluate_reconstruction": lambda t: Disk(3 * t.data.image_size**2 * t.evaluation.num_images),
     "extract_codes": _codes_disk,
     "train_generator": _generator_disk,
+    "adopt_generator": lambda t: Disk(_generator_disk(t).outputs),
     "evaluate_generation": _samples_disk,
     "linear_probe": _probe_disk,
+    "probe_tokenizer": _tokenizer_probe_disk,
 }
 """By stage."""
+
+
+def stage_memory(stage: str, trial: TrialConfig, world: int = 1) -> int | None:
+    """Peak bytes per device of the tensors of a stage that trains; None where no form is known.
+
+    Args:
+        stage: its name.
+        trial: its config.
+        world: processes that share the stage.
+    """
+    data = trial.data
+    if stage == "train_tokenizer":
+        return tokenizer_training_memory(
+            trial.tokenizer, data.image_size, world, cached_teacher=trial.uses_cached_teacher
+        )
+    if stage != "train_generator":
+        return None
+    tokens, codes = (
+        trial.tokenizer.tokens_per_image(data.image_size),
+        trial.tokenizer.codebook_size,
+    )
+    return generator_training_memory(trial.generator, codes, data.num_classes, tokens, world)

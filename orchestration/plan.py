@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gigatok.config import Config
+from gigatok.config import Config, TrialConfig
 from gigatok.data_fingerprints import data_fingerprint
 from gigatok.stages import STAGES
 from orchestration.identity import Keys, digest
@@ -20,6 +20,8 @@ class PlannedStage:
         key: identity; equal keys are the same stage.
         inputs: stage name -> key of each stage whose outputs it reads.
         readable: what a person recognises it by, such as `S-B`; not part of the identity.
+        trial: the whole config of the first trial that has it: its cost depends on more than it
+            reads itself, such as the models among its inputs.
     """
 
     stage: str
@@ -27,6 +29,7 @@ class PlannedStage:
     config: Config
     inputs: Mapping[str, str]
     readable: str
+    trial: TrialConfig
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def _plan_trial(
         key = keys.stage_key(stage, spec.version, config, inputs, data_fingerprint)
         mine[stage] = key
         if key not in stages:
-            stages[key] = PlannedStage(stage, key, config, inputs, _readable(stage, trial))
+            stages[key] = PlannedStage(
+                stage, key, config, inputs, _readable(stage, trial), trial.config
+            )
     return PlannedTrial(trial, mine, digest(",".join(mine.values())))
 
 

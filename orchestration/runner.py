@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
-from orchestration.cost import remaining_cost
+from orchestration.cost import predict, remaining_cost
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
@@ -53,7 +53,7 @@ class Runner:
         self._looked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
-        self._cost = remaining_cost(self._plan)
+        self._cost = remaining_cost(self._plan, predict(self._plan))
         self._needed_by: dict[str, list[str]] = defaultdict(list)
         self._missing: dict[str, int] = {}
         self._ready: list[tuple[float, str]] = []

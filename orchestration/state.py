@@ -392,6 +392,11 @@ class Store:
         return self.root / "micro_batches.json"
 
     @property
+    def calibration(self) -> Path:
+        """What stages took, one line each; see `orchestration.calibration`."""
+        return self.root / "calibration.jsonl"
+
+    @property
     def lost_hosts(self) -> Path:
         """Machines on which workers were lost, one line each time."""
         return self.root / "lost_hosts.jsonl"

@@ -23,7 +23,7 @@ from orchestration.backends.slurm_scheduler import (
     start_after,
     submit_controller,
 )
-from orchestration.cost import nominal_cost
+from orchestration.cost import predict
 from orchestration.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
@@ -127,8 +127,9 @@ class Submitter:
         """Share what the cap leaves beside the jobs that are live already."""
         counts = Counter(stage.stage for stage in todo)
         work: dict[str, float] = defaultdict(float)
+        costs = predict(self._progress.plan)
         for stage in todo:
-            work[stage.stage] += nominal_cost(stage)
+            work[stage.stage] += costs[stage.key].ordering_seconds
         cap = self._backend.parallelism
         live = self._live_widths()
         left = None if cap is None else cap - sum(live.values())

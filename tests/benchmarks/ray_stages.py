@@ -37,8 +37,12 @@ def idle_plan(count: int) -> Plan:
     """As many stages that wait for nothing."""
     sweep = load_sweep("decoder_scaling", "smoke")
     configs = {f"{number:016x}": IdleConfig(number=number) for number in range(count)}
-    stages = {key: PlannedStage(NAME, key, config, {}, "s") for key, config in configs.items()}
-    return replace(make_plan(sweep, expand(sweep)), trials=(), stages=stages)
+    plan = make_plan(sweep, expand(sweep))
+    trial = plan.trials[0].trial.config
+    stages = {
+        key: PlannedStage(NAME, key, config, {}, "s", trial) for key, config in configs.items()
+    }
+    return replace(plan, trials=(), stages=stages)
 
 
 @ray.remote(num_cpus=1, max_retries=0)

@@ -25,6 +25,7 @@ from gigatok.config import (
     SamplingConfig,
     TokenizerArchitecture,
     TokenizerConfig,
+    TokenizerProbeConfig,
     TransformerSize,
     TrialConfig,
 )
@@ -337,12 +338,37 @@ TRIAL = TrialConfig.model_validate(
             "lpips_network": "none",
         },
         "probe": {"epochs": 2, "warmup_epochs": 0, "batch_size": 32},
+        "tokenizer_probe": {"features": "encoder"},
     }
 )
 
 
 class _NoHandle:
     def remove(self) -> None: ...
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["1d", "2d"])
+@pytest.mark.parametrize("features", ["encoder", "latents", "decoder"])
+def test_what_the_tokenizers_probe_reads(features: str, variant: str) -> None:
+    config = TRIAL.tokenizer.model_copy(update={"variant": variant})
+    trial = TRIAL.model_copy(
+        update={
+            "tokenizer": config,
+            "tokenizer_probe": TokenizerProbeConfig.model_validate({"features": features}),
+            "probe": TRIAL.probe.model_copy(update={"epochs": 0}),
+        }
+    )
+    model = Tokenizer(config, 16, 12, 4).eval()
+    image = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        found = counted(lambda: model.probe_features(image, features))
+        width = model.probe_features(image, features).shape[1]
+    data = trial.data
+    images = 2 * data.train_images + data.val_images  # mirrored ones too
+    head = 2 * width * data.num_classes * data.val_images
+    check(flops.stage_flops("probe_tokenizer", trial), images * found + head)
+    assert flops.probed_width(trial) == width
 
 
 @pytest.mark.slow
