@@ -97,14 +97,9 @@ def predict(
     return {key: predictor.cost(stage) for key, stage in plan.stages.items()}
 
 
-def remaining_cost(plan: Plan, costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Seconds of the longest chain that starts with each stage: start the longest first."""
-    longest = dict.fromkeys(plan.stages, 0.0)
-    for key in reversed(list(plan.stages)):
-        longest[key] += costs[key].ordering_seconds
-        for parent in plan.stages[key].inputs.values():
-            longest[parent] = max(longest[parent], longest[key])
-    return longest
+def seconds_for_order(costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Seconds of every stage by which `orchestration.scheduler` puts them in order."""
+    return {key: cost.ordering_seconds for key, cost in costs.items()}
 
 
 class Predictor:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -81,6 +81,9 @@ class Profile(BaseModel):
     """Kind of failure -> attempts without progress before a stage fails; see `faults`."""
     hold_after: PositiveInt = IDENTICAL_EXCEPTIONS
     """So many stages that fail with the same exception hold the sweep."""
+    order: Literal["cheapest", "longest"] = "cheapest"
+    """Among stages that are ready: the cheapest trial first, so that small models answer before
+    large ones are paid for; or the longest chain first, so that all is over soonest."""
 
     @field_validator("stages")
     @classmethod

@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gigatok.stages import STAGES
 from orchestration.plan import Plan, PlannedStage
+from orchestration.scheduler import Graph
 from orchestration.state import Failure, Spec, StageFolder, State, Store
 
 
@@ -49,6 +51,11 @@ class Progress:
         }
         self._counts = Counter(self._states.values())
 
+    @cached_property
+    def graph(self) -> Graph:
+        """Which stage of the plan reads which."""
+        return Graph({key: tuple(s.inputs.values()) for key, s in self.plan.stages.items()})
+
     @property
     def states(self) -> Mapping[str, State]:
         """State of every stage by key, in the plan's order."""
@@ -64,8 +71,7 @@ class Progress:
         """Give up a stage and what is behind it; returns the latter."""
         self.failures[key] = failure
         self.set(key, "FAILED")
-        inputs = {other: stage.inputs for other, stage in self.plan.stages.items()}
-        below = pass_failure_downstream(inputs, self._states)
+        below = [other for other in self.graph.below(key) if self._states[other] == "WAITING"]
         for other in below:
             self.set(other, "UPSTREAM_FAILED")
         return below
@@ -102,21 +108,3 @@ def stage_spec(stage: PlannedStage, folders: Mapping[str, StageFolder]) -> Spec:
         config=stage.config.model_dump(mode="json"),
         inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
     )
-
-
-def pass_failure_downstream(
-    inputs: Mapping[str, Mapping[str, str]], states: Mapping[str, State]
-) -> list[str]:
-    """Waiting stages below a failed one.
-
-    Args:
-        inputs: stage key -> inputs, each stage after its inputs.
-        states: by stage key.
-    """
-    bad = {key for key, state in states.items() if state in ("FAILED", "UPSTREAM_FAILED")}
-    found = []
-    for key, needs in inputs.items():
-        if states[key] == "WAITING" and not bad.isdisjoint(needs.values()):
-            bad.add(key)
-            found.append(key)
-    return found

@@ -1,21 +1,21 @@
 """Runs a plan: skips what is complete, submits what is ready, passes failure downstream.
 
-The stage folders are the truth. A stage that another launcher runs is waited for, not run.
+What is next is decided by `orchestration.scheduler`. The stage folders are the truth: a stage that
+another launcher runs is waited for, not run.
 """
 
 from __future__ import annotations
 
-import heapq
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
-from orchestration.cost import predict, remaining_cost
+from orchestration.cost import predict, seconds_for_order
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
+from orchestration.scheduler import ORDERS, Scheduler
 from orchestration.state import Failure, StageFolder, State, Store
 
 TICK_SECONDS = 0.1
@@ -53,11 +53,14 @@ class Runner:
         self._looked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
-        self._cost = remaining_cost(self._plan, predict(self._plan))
-        self._needed_by: dict[str, list[str]] = defaultdict(list)
-        self._missing: dict[str, int] = {}
-        self._ready: list[tuple[float, str]] = []
-        self._queue_all()
+        seconds = seconds_for_order(predict(self._plan))
+        trials = [trial.stages.values() for trial in self._plan.trials]
+        self._scheduler = Scheduler(
+            progress.graph,
+            ORDERS[profile.order](progress.graph, trials, seconds),
+            complete=progress.reused,
+            skipped=[key for key in self._plan.stages if not progress.will_run(key)],
+        )
 
     def interrupt(self) -> None:
         """Stop: running stages save a checkpoint first. A second call kills them."""
@@ -160,11 +163,10 @@ class Runner:
 
     def _complete(self, key: str) -> None:
         self._set(key, "COMPLETE")
-        for child in self._needed_by[key]:
-            self._missing[child] -= 1
-            self._queue(child)
+        self._scheduler.complete(key)
 
     def _fail(self, key: str, failure: Failure) -> None:
+        self._scheduler.fail(key)
         self._changed.update([key, *self.progress.fail(key, failure)])
         failures = self.progress.failures.values()
         self.progress.held = faults.hold(failures, self._profile.hold_after)
@@ -175,7 +177,7 @@ class Runner:
 
     def _set_waiting(self, key: str) -> None:
         self._set(key, "WAITING")
-        self._queue(key)
+        self._scheduler.again(key)
 
     def _set(self, key: str, state: State) -> None:
         self.progress.set(key, state)
@@ -190,23 +192,9 @@ class Runner:
                 folder.clear_failure()
                 folder.clear_tries()
 
-    def _queue_all(self) -> None:
-        for key, stage in self._plan.stages.items():
-            waits_for = [i for i in stage.inputs.values() if i not in self.progress.reused]
-            self._missing[key] = len(waits_for)
-            for parent in waits_for:
-                self._needed_by[parent].append(key)
-            self._queue(key)
-
-    def _queue(self, key: str) -> None:
-        if self._missing[key] == 0 and self.progress.will_run(key):
-            heapq.heappush(self._ready, (-self._cost[key], key))
-
     def _submit_ready(self) -> None:
-        while self._ready and self.backend.free_slots():
-            _, key = heapq.heappop(self._ready)
-            if self.progress.states[key] == "WAITING":
-                self._submit(self._plan.stages[key])
+        while self.backend.free_slots() and (key := self._scheduler.take()) is not None:
+            self._submit(self._plan.stages[key])
 
     def _submit(self, stage: PlannedStage) -> None:
         folder = self._store.create(stage_spec(stage, self.progress.folders))

@@ -26,8 +26,8 @@ from gigatok.stages import STAGES
 from orchestration.display import SYMBOLS, progress_details, seconds_left, states_table
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.launched import LaunchedPlan, LaunchedStage, all_launches, find_launch
-from orchestration.progress import pass_failure_downstream
 from orchestration.queued import Queued, queued_stages
+from orchestration.scheduler import pass_failure_downstream
 from orchestration.state import StageFolder, State, Store
 
 WATCH_SECONDS = 2.0
@@ -130,7 +130,7 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
 def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
     """The state of every stage, failures passed downstream."""
     states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
-    inputs = {key: stage.inputs for key, stage in launched.stages.items()}
+    inputs = {key: stage.inputs.values() for key, stage in launched.stages.items()}
     return states | dict.fromkeys(pass_failure_downstream(inputs, states), "UPSTREAM_FAILED")
 
 

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gigatok.stages import STAGES
 from orchestration.arrays import Array, Lane, Lanes, Place, form_arrays
 from orchestration.backends.slurm import QueueFull, SlurmBackend
 from orchestration.backends.slurm_scheduler import (
@@ -23,11 +24,12 @@ from orchestration.backends.slurm_scheduler import (
     start_after,
     submit_controller,
 )
-from orchestration.cost import predict
+from orchestration.cost import predict, seconds_for_order
 from orchestration.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
+from orchestration.scheduler import ORDERS
 from orchestration.situation import Situation, judge, look, open_stages, settle_intents
 from orchestration.state import Store
 
@@ -84,16 +86,26 @@ class Submitter:
         self._profile = profile
         self._situation = situation
         self._journal = Journal(store)
+        self._costs = predict(progress.plan)
         # What waits for a job that is over, or unknown, would never start or start at once.
         self._places = {key: Place.of(situation.live[key].handle) for key in situation.queued}
         self._full = False
         self.outcome = Outcome(live=set(situation.live), foreign=set(situation.foreign))
 
     def todo(self) -> list[PlannedStage]:
-        """Stages that are neither complete nor given up nor in anybody's hands."""
+        """Stages that are neither complete nor given up nor in anybody's hands.
+
+        By kind in the graph's order; within a kind, what comes first where there is no room for
+        all, in the order in which `orchestration.runner` would start them.
+        """
         taken = self._situation.live.keys() | self._situation.foreign
-        stages = self._progress.plan.stages
-        return [stages[key] for key in open_stages(self._progress) if key not in taken]
+        plan, graph = self._progress.plan, self._progress.graph
+        trials = [trial.stages.values() for trial in plan.trials]
+        ranks = ORDERS[self._profile.order](graph, trials, seconds_for_order(self._costs))
+        kinds = {kind: index for index, kind in enumerate(STAGES)}
+        keys = [key for key in open_stages(self._progress) if key not in taken]
+        keys.sort(key=lambda key: (kinds[plan.stages[key].stage], ranks[key]))
+        return [plan.stages[key] for key in keys]
 
     def jobs(self) -> list[str]:
         """Jobs and arrays of the plan that are in the queue."""
@@ -127,9 +139,8 @@ class Submitter:
         """Share what the cap leaves beside the jobs that are live already."""
         counts = Counter(stage.stage for stage in todo)
         work: dict[str, float] = defaultdict(float)
-        costs = predict(self._progress.plan)
         for stage in todo:
-            work[stage.stage] += costs[stage.key].ordering_seconds
+            work[stage.stage] += self._costs[stage.key].ordering_seconds
         cap = self._backend.parallelism
         live = self._live_widths()
         left = None if cap is None else cap - sum(live.values())

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 from orchestration.journal import Journal
-from orchestration.progress import Progress, pass_failure_downstream
+from orchestration.progress import Progress
 from orchestration.runner import Observe
+from orchestration.scheduler import pass_failure_downstream
 from orchestration.state import State, Store
 
 LOOK_SECONDS = 1.0
@@ -87,7 +88,7 @@ class Watcher:
             key: "COMPLETE" if state == "COMPLETE" else progress.folders[key].state()
             for key, state in before.items()
         }
-        inputs = {key: stage.inputs for key, stage in progress.plan.stages.items()}
+        inputs = progress.graph.inputs
         now |= dict.fromkeys(pass_failure_downstream(inputs, now), "UPSTREAM_FAILED")
         progress.failures.clear()
         for key, state in now.items():

@@ -12,7 +12,7 @@ from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Job
 from orchestration.plan import make_plan
 from orchestration.profile import Profile, Request
-from orchestration.progress import Progress, pass_failure_downstream, stage_spec, survey
+from orchestration.progress import Progress, stage_spec, survey
 from orchestration.resuming import leave_all_but, with_inputs
 from orchestration.runner import Runner
 from orchestration.state import (
@@ -277,12 +277,6 @@ def test_interrupting_ends_the_run_and_says_so(tmp_path: Path) -> None:
     assert progress.interrupted
     assert 0 < progress.count("COMPLETE") < 20
     assert progress.count("RUNNING") == 0
-
-
-def test_passing_failure_downstream_is_transitive() -> None:
-    inputs = {"a": {}, "b": {"x": "a"}, "c": {"x": "b"}, "d": {}}
-    before: dict[str, State] = {"a": "FAILED", "b": "WAITING", "c": "WAITING", "d": "WAITING"}
-    assert pass_failure_downstream(inputs, before) == ["b", "c"]
 
 
 def test_tries_count_ends_in_a_row_without_a_newer_checkpoint() -> None:
