@@ -1,0 +1,58 @@
+"""Frozen typed configs: what a trial is, and what each of its stages reads. Imports no torch.
+
+`TrialConfig` is what axes, `set` and `--set` address. Stage configs hold exactly what one stage
+reads, because a stage's key is the hash of its config: a field that a stage does not read must
+not be in it. Fields marked `RUNTIME` change how a stage runs but not what it computes; they are
+left out of the key.
+"""
+
+from __future__ import annotations
+
+from gigatok.config.base import RUNTIME, Config, Fraction, TrainingConfig, TransformerSize
+from gigatok.config.data import DataConfig, SplitConfig
+from gigatok.config.evaluation import (
+    EvaluationConfig,
+    ProbeConfig,
+    ProbedFeatures,
+    TokenizerProbeConfig,
+)
+from gigatok.config.generator import GeneratorArchitecture, GeneratorConfig, SamplingConfig
+from gigatok.config.tokenizer import (
+    PATCHGAN_SIDE,
+    AdversarialConfig,
+    CNNConfig,
+    CodesConfig,
+    ShortcutConfig,
+    TokenizerArchitecture,
+    TokenizerConfig,
+    finest_level,
+)
+from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, TrialConfig
+
+__all__ = [
+    "PATCHGAN_SIDE",
+    "RUNTIME",
+    "TEACHER_CACHE_IMAGES",
+    "AdoptConfig",
+    "AdversarialConfig",
+    "CNNConfig",
+    "CodesConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "Fraction",
+    "GeneratorArchitecture",
+    "GeneratorConfig",
+    "ProbeConfig",
+    "ProbedFeatures",
+    "SamplingConfig",
+    "ShortcutConfig",
+    "SplitConfig",
+    "TokenizerArchitecture",
+    "TokenizerConfig",
+    "TokenizerProbeConfig",
+    "TrainingConfig",
+    "TransformerSize",
+    "TrialConfig",
+    "finest_level",
+]

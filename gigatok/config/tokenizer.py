@@ -1,0 +1,198 @@
+"""A tokenizer: its architecture, its losses, its training, and the codes drawn from it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from gigatok.config.base import Config, TrainingConfig, TransformerSize
+
+PATCHGAN_SIDE = 24
+"""Side in pixels of the smallest image of which PatchGAN judges a patch."""
+
+
+class CNNConfig(Config):
+    """The convolutional ends of a tokenizer; defaults are the published 256-pixel model."""
+
+    channels: PositiveInt = 128
+    multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
+    resblocks: PositiveInt = 2
+    """Residual blocks per encoder level; the decoder has one more."""
+    mid_blocks: NonNegativeInt = 2
+    z_channels: PositiveInt = 256
+    groups: PositiveInt = 32
+    patch_size: PositiveInt = 1
+    """Pixel-unshuffle factor in front of the encoder; 1 in the published models."""
+    adaptive_norm: bool = True
+    """Decoder levels begin with a group norm driven by the decoder's input, as published."""
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> CNNConfig:
+        for channels in (self.channels * multiplier for multiplier in self.multipliers):
+            if channels % min(self.groups, channels):
+                raise ValueError(f"{channels} channels do not split into {self.groups} groups")
+        return self
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per grid cell along one side."""
+        return int(self.patch_size * 2 ** (len(self.multipliers) - 1))
+
+
+def finest_level(num_latent_tokens: int) -> tuple[int, int]:
+    """Rows and columns of the last level of encoder queries; half of all tokens (or the one)."""
+    levels = num_latent_tokens.bit_length() - 1
+    return 1 << max(levels - 1, 0) // 2, 1 << levels // 2
+
+
+class TokenizerArchitecture(Config):
+    """What a tokenizer is made of. Defaults are the published recipe (paper Table 9)."""
+
+    variant: Literal["1d", "2d"] = "1d"
+    """`2d`: the baseline, one token per grid cell, whatever `num_latent_tokens` says."""
+    transformer_layer: Literal["vit", "qformer", "double_attention"] = "vit"
+    """Layers of a 2d tokenizer; a 1d one is made of `qformer` layers always.
+
+    `vit` is the reference's TransformerLayer (published 2D S-B and B-L), `qformer` its
+    TransformerDecoderLayer (2D S-S, whose file leaves the key out), `double_attention` its
+    QformerLayerVar (in no published file).
+    """
+    encoder: TransformerSize
+    decoder: TransformerSize
+    cnn: CNNConfig = CNNConfig()
+    num_latent_tokens: PositiveInt = 256
+    codebook_size: PositiveInt = 16384
+    codebook_dim: PositiveInt = 8
+    rotation_trick: bool = True
+    commitment_weight: NonNegativeFloat = 0.25
+    entropy_weight: NonNegativeFloat = 0.0
+    entropy_temperature: PositiveFloat = 0.01
+    usage_window: PositiveInt = 65536
+    """Length of the buffer of recent codes from which training usage is computed."""
+    semantic_weight: NonNegativeFloat = 0.5
+    """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
+    semantic_layer: PositiveInt = 3
+    """Decoder layer, counted from 1, whose output is regularised."""
+    teacher: Literal["mobilenetv2", "resnet50", "dinov2", "pixels", "none"] = "dinov2"
+    """`pixels`: the image's own mean-pooled patches; no semantics and no download, for tests."""
+    teacher_components: NonNegativeInt = 0
+    """Principal components kept of the standardised teacher features; 0 (published): raw."""
+    init: Literal["reference", "fan_in"] = "reference"
+    """`fan_in`: unit-scale positions and 1/sqrt(fan-in) weights, for runs of minutes."""
+    codebook_init: Literal["uniform", "data"] = "uniform"
+    """`data`: rows drawn from whitened encoder outputs before the first step."""
+    dead_code_restart_every: NonNegativeInt = 0
+    """Steps between restarts of unused codes; 0 (published) never restarts."""
+
+    @property
+    def name(self) -> str:
+        """The paper's name, encoder-decoder, such as `S-B`; widths where a size has no letter."""
+        ends = (self.encoder, self.decoder)
+        return "-".join(end.name or f"{end.width}x{end.layers}" for end in ends)
+
+    def tokens_per_image(self, image_size: int) -> int:
+        """Codes of one image of that side: latent tokens, or grid cells of a 2d tokenizer."""
+        if self.variant == "1d":
+            return self.num_latent_tokens
+        return (image_size // self.cnn.downsampling) ** 2
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TokenizerArchitecture:
+        if self.variant == "1d" and self.num_latent_tokens & (self.num_latent_tokens - 1):
+            raise ValueError(
+                f"num_latent_tokens {self.num_latent_tokens} is not a power of two "
+                "(multi-level query initialisation doubles from 1)"
+            )
+        if self.semantic_weight > 0 and self.teacher == "none":
+            raise ValueError("semantic_weight > 0 needs a teacher; teacher is 'none'")
+        if self.semantic_weight > 0 and self.semantic_layer > self.decoder.layers:
+            raise ValueError(
+                f"semantic_layer {self.semantic_layer} is beyond the decoder's "
+                f"{self.decoder.layers} layers"
+            )
+        return self
+
+
+class AdversarialConfig(Config):
+    """The discriminator of a tokenizer, its losses and its turn (spec 5.2)."""
+
+    discriminator: Literal["none", "patchgan", "dino"] = "none"
+    """`patchgan` in all published recipes but one; `dino`: on frozen DINO ViT-S/16 features."""
+    discriminator_start: PositiveInt = 1
+    """Step, counted from 1, in which the adversarial loss and the discriminator's turns begin."""
+    adversarial_weight: NonNegativeFloat = 0.5
+    """Of the generator's and of the discriminator's loss alike, as in the reference."""
+    adversarial_loss: Literal["hinge", "vanilla", "non_saturating"] = "hinge"
+    adaptive_adversarial_weight: bool = False
+    """Multiply by the ratio of gradient norms at the last layer (VQGAN). The reference offers it,
+    but its trainer never passes it on: the published models have it off."""
+    lecam_weight: NonNegativeFloat = 0.0
+    """LeCam regularisation of the discriminator; 0 (published) is off, the reference's is 0.001.
+    """
+
+
+class ShortcutConfig(Config):
+    """Auxiliary losses of early training that lead around the bottleneck (spec 5.1)."""
+
+    shortcut_end: NonNegativeInt = 0
+    """Step, counted from 1, from which they are off ("aux_loss_end"); 0: never on."""
+    shortcut_feature_loss: Literal["mse", "cosine"] = "mse"
+    """Draws the decoder's grid to the encoder's, whose gradient is stopped."""
+    shortcut_feature_weight: NonNegativeFloat = 1.0
+    shortcut_images: bool = False
+    """Also decode the encoder's grid directly and compare that image ("use_direct_rec_loss").
+
+    The discriminator never sees it: in all published recipes it starts later than this ends.
+    """
+
+
+class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, ShortcutConfig):
+    """A tokenizer and how it is trained."""
+
+    reconstruction_weight: NonNegativeFloat = 1.0
+    perceptual_weight: NonNegativeFloat = 1.0
+    perceptual_network: Literal["vgg", "alex"] = "vgg"
+    perceptual_jitter: NonNegativeInt = 0
+    """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
+    reference_perceptual_quirk: bool = False
+    """Leave the dropout of 0.5 in front of LPIPS' heads on while training (spec 5.1)."""
+    augment: Literal["none", "flip", "crop_flip"] = "flip"
+    """`crop_flip`: ADM random crops of the original, and mirroring, as published (spec 5.3)."""
+
+    @property
+    def needs_whole_batch(self) -> str | None:
+        """What forbids cutting the batch into micro-batches; None: nothing."""
+        if self.entropy_weight > 0:
+            return (
+                "entropy_weight > 0 does not go with micro_batch: the loss is over the batch seen"
+            )
+        if self.discriminator != "none":
+            return (
+                f"discriminator {self.discriminator} does not go with micro_batch: "
+                "its batch norms are over the batch seen"
+            )
+        return None
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> TokenizerConfig:
+        if self.micro_batch is not None and (reason := self.needs_whole_batch):
+            raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _last_layer_is_whole(self) -> TokenizerConfig:
+        if self.adaptive_adversarial_weight and self.parallel == "fsdp":
+            raise ValueError(
+                "adaptive_adversarial_weight does not go with parallel fsdp: it needs the "
+                "gradient at the last layer, of which each process holds a shard; take ddp"
+            )
+        return self
+
+
+class CodesConfig(Config):
+    """Views of each training image that are encoded: crops x flips."""
+
+    crops: Literal[1, 5] = 1
+    """1: centre. 5: four corners and centre of the 1.1 times enlarged image (ADM ten-crop)."""
+    flip: bool = True

@@ -1,0 +1,142 @@
+"""One trial: all sections together, and what must fit between them."""
+
+from __future__ import annotations
+
+from math import isqrt
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeInt, model_validator
+
+from gigatok.config.base import Config
+from gigatok.config.data import DataConfig, SplitConfig, split_config
+from gigatok.config.evaluation import EvaluationConfig, ProbeConfig, TokenizerProbeConfig
+from gigatok.config.generator import GeneratorConfig, SamplingConfig
+from gigatok.config.tokenizer import (
+    PATCHGAN_SIDE,
+    CodesConfig,
+    TokenizerArchitecture,
+    TokenizerConfig,
+    finest_level,
+)
+
+TEACHER_CACHE_IMAGES = 100_000
+"""Training images up to which teacher features are cached; DINOv2's of ImageNet are a terabyte."""
+
+
+class AdoptConfig(Config):
+    """Files of weights that take the place of training: published ones, or other people's."""
+
+    tokenizer: str | None = None
+    """`adopt_tokenizer` reads it instead of running `train_tokenizer`."""
+    generator: str | None = None
+    """`adopt_generator` reads it instead of running `train_generator`. Only beside `tokenizer`: a
+    generator speaks the codes of the tokenizer that it was trained with."""
+
+    @model_validator(mode="after")
+    def _can_be_adopted(self) -> AdoptConfig:
+        if self.generator is not None and self.tokenizer is None:
+            raise ValueError(
+                f"generator {self.generator} speaks the codes of the tokenizer that it was "
+                "trained with: give adopt.tokenizer as well"
+            )
+        for name, file in (("tokenizer", self.tokenizer), ("generator", self.generator)):
+            if file is not None and not Path(file).expanduser().is_file():
+                raise ValueError(f"{name} {file} is no file (relative paths: from {Path.cwd()})")
+        return self
+
+
+class TrialConfig(Config):
+    """One trial: everything that axes, `set` and `--set` can address."""
+
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    codes: CodesConfig = CodesConfig()
+    generator: GeneratorConfig
+    sampling: SamplingConfig
+    evaluation: EvaluationConfig
+    probe: ProbeConfig = ProbeConfig()
+    tokenizer_probe: TokenizerProbeConfig = TokenizerProbeConfig()
+    adopt: AdoptConfig = AdoptConfig()
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrialConfig:
+        down = self.tokenizer.cnn.downsampling
+        if self.data.image_size % down:
+            raise ValueError(
+                f"data.image_size {self.data.image_size} is not a multiple of {down}, "
+                "the downsampling of tokenizer.cnn"
+            )
+        _check_grid(self.tokenizer, self.data.image_size)
+        if self.tokenizer.discriminator == "patchgan" and self.data.image_size < PATCHGAN_SIDE:
+            raise ValueError(
+                f"tokenizer.discriminator patchgan needs images of {PATCHGAN_SIDE} pixels or "
+                f"more; data.image_size is {self.data.image_size}"
+            )
+        tokens = self.tokenizer.tokens_per_image(self.data.image_size)
+        if self.generator.position == "rope_2d" and isqrt(tokens) ** 2 != tokens:
+            raise ValueError(
+                f"generator.position rope_2d needs a square of tokens; the tokenizer has {tokens}"
+            )
+        probed, layers = self.tokenizer_probe.features, self.tokenizer.decoder.layers
+        if probed == "decoder" and self.tokenizer.semantic_layer > layers:
+            raise ValueError(
+                f"tokenizer_probe.features decoder needs tokenizer.semantic_layer "
+                f"{self.tokenizer.semantic_layer} of the decoder, which has {layers} layers"
+            )
+        if self.probe.layer > self.generator.size.layers:
+            raise ValueError(
+                f"probe.layer {self.probe.layer} is beyond the "
+                f"{self.generator.size.layers} layers of generator.size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _components_need_a_cache(self) -> TrialConfig:
+        tokenizer = self.tokenizer
+        regularised = tokenizer.semantic_weight > 0 and self.adopt.tokenizer is None
+        if regularised and tokenizer.teacher_components and not self.uses_cached_teacher:
+            raise ValueError(
+                "tokenizer.teacher_components needs the features of all training images "
+                "beforehand, which are kept with tokenizer.augment none or flip and at most "
+                f"{TEACHER_CACHE_IMAGES:,} images; otherwise give 0"
+            )
+        return self
+
+    @property
+    def uses_cached_teacher(self) -> bool:
+        """Whether teacher features are computed once for all training images, not in each step.
+
+        So they are where an image has few views (no random crops) and images are few.
+        """
+        if self.adopt.tokenizer is not None:
+            return False
+        countable = self.tokenizer.augment != "crop_flip"
+        small = self.data.train_images <= TEACHER_CACHE_IMAGES
+        return self.tokenizer.semantic_weight > 0 and countable and small
+
+    def split(self, split: Literal["train", "val"], images: int | None = None) -> SplitConfig:
+        """The part of one split that a stage reads; `images` overrides the trial's count."""
+        default = self.data.train_images if split == "train" else self.data.val_images
+        return split_config(self.data.name, split, self.data.image_size, images or default)
+
+
+def _check_grid(tokenizer: TokenizerArchitecture, image_size: int) -> None:
+    """Raise unless the grid is large enough for the adaptive norms and the queries of 1d."""
+    down = tokenizer.cnn.downsampling
+    grid = image_size // down
+    if tokenizer.variant == "2d":
+        if grid < 2:
+            raise ValueError(
+                f"data.image_size {image_size} over {down}, the downsampling of tokenizer.cnn, "
+                "gives a grid of a single cell; it needs two by two"
+            )
+        return
+    rows, columns = finest_level(tokenizer.num_latent_tokens)
+    if grid < 2 or grid % rows or grid % columns:
+        raise ValueError(
+            f"tokenizer.num_latent_tokens {tokenizer.num_latent_tokens} needs a grid "
+            f"that divides into {rows} x {columns}; data.image_size "
+            f"{image_size} over {down} gives {grid} x {grid}"
+        )
