@@ -17,6 +17,7 @@ from orchestration.doctor import doctor
 from orchestration.launch import launch
 from orchestration.logs import logs
 from orchestration.resuming import resume, retry
+from orchestration.simulating import simulate
 from orchestration.status import status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -34,7 +35,7 @@ def plan(
     launch(sweep, scale, set_, runs_dir=runs_dir, dry_run=True, as_json=as_json)
 
 
-for command in (status, logs, cancel, resume, retry, doctor, gc):
+for command in (status, logs, cancel, resume, retry, simulate, doctor, gc):
     app.command()(command)
 
 

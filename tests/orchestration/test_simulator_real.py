@@ -1,0 +1,38 @@
+"""The simulator against a real launch, with the times that its stages really took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestration.plan import make_plan
+from orchestration.progress import survey
+from orchestration.simulating import Scenario
+from orchestration.simulator import Cluster, Work
+from orchestration.state import Store
+from orchestration.sweep import expand, load_sweep
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_real_smoke_sweep_takes_as_long_as_simulated(tmp_path: Path, jobs: int) -> None:
+    command = [sys.executable, "-m", "orchestration.launch", "decoder_scaling", "--scale", "smoke"]
+    options = ["--jobs", str(jobs), "--runs-dir", str(tmp_path / "runs")]
+    subprocess.run([*command, *options], check=True, cwd=tmp_path, capture_output=True)
+    sweep = load_sweep("decoder_scaling", "smoke")
+    plan = make_plan(sweep, expand(sweep))
+    done = survey(plan, Store(tmp_path / "runs"))
+    assert len(done.reused) == len(plan.stages)
+    attempts = {key: folder.attempts()[-1] for key, folder in done.folders.items()}
+    took = {key: (a.ended or 0.0) - a.started for key, a in attempts.items()}
+    ends = [a.ended or 0.0 for a in attempts.values()]
+    real = max(ends) - min(a.started for a in attempts.values())
+    works = {key: Work(seconds) for key, seconds in took.items()}
+    fresh = survey(plan, Store(tmp_path / "nothing"))
+    scenario = Scenario(fresh, works, Cluster(jobs), {"node_lost": 1, "preempted": 1}, 0)
+    outcome = scenario.run("cheapest", 1e9)
+    print(f"{jobs} jobs: simulated {outcome.makespan:.1f} s, real {real:.1f} s")
+    assert outcome.makespan == pytest.approx(real, rel=0.2)
