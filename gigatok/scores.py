@@ -141,6 +141,17 @@ def codebook_scores(codes_NT: Tensor, codebook_size: int, images: str) -> Scores
     return Scores(values, dict.fromkeys(values, images))
 
 
+def codes_by_uses(codes_NT: Tensor, codebook_size: int) -> list[tuple[int, int]]:
+    """Histogram of how often codes are used: (least uses, how many codes) of each bin.
+
+    Bins are 0, 1, 2 to 3, 4 to 7 and so on, up to the most used code's; empty ones included.
+    """
+    counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
+    edges = [0, *(2**power for power in range(int(counts.max()).bit_length()))]
+    bins = np.searchsorted(edges, counts, side="right") - 1
+    return list(zip(edges, np.bincount(bins, minlength=len(edges)).tolist(), strict=True))
+
+
 def ngram_scores(
     train_NT: Tensor, val_MT: Tensor, codebook_size: int, images: str, val_images: str
 ) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from orchestration.state import Attempt, StageFolder, State, Store
 
 LOG_TAIL = 64 * 1024
 """Bytes of the log of an attempt that did not complete which are sent."""
+
+PROGRESS_SECONDS = 5.0
+"""At most so often is the progress of a running stage sent."""
 
 _STATUSES: Mapping[State, str] = {
     "COMPLETE": "FINISHED",
@@ -115,6 +119,8 @@ class StageRuns:
         self._folders: dict[str, StageFolder] = {}
         self._listed: set[str] = set()
         self._readers: dict[str, SpoolReader] = {}
+        self._progressed: dict[str, tuple[float, str]] = {}
+        """Key -> when its progress was last sent, and what."""
         self.sent: dict[str, SentStage] = {}
 
     def folder(self, key: str, stage: str) -> StageFolder | None:
@@ -160,7 +166,19 @@ class StageRuns:
                 update = {"sent": view.signature, "status": view.status}
                 entry = entry.model_copy(update=update)
                 self._ledgers.save_stage(key, entry)
+        if view.state == "RUNNING":
+            self._ship_progress(server, key, view, str(entry.run_id))
         self.sent[key] = SentStage(str(entry.run_id), view)
+
+    def _ship_progress(self, server: Server, key: str, view: StageView, run_id: str) -> None:
+        lease, now = view.folder.lease(), time.monotonic()
+        if lease is None or not lease.progress:
+            return
+        text = json.dumps({**lease.progress, "time": lease.heartbeat})
+        at, known = self._progressed.get(key, (float("-inf"), ""))
+        if text != known and now - at >= PROGRESS_SECONDS:
+            server.log(run_id, tags={names.TAG_PROGRESS: text})
+            self._progressed[key] = (now, text)
 
     def newest_pictures(self, key: str) -> list[Picture]:
         """The last picture of each name that was sent of a stage."""

@@ -48,6 +48,15 @@ def joint_state(states: list[State]) -> State:
     return "WAITING"
 
 
+def stage_graph(plan: Plan) -> dict[str, list[str]]:
+    """Stage name -> names of the stages that it reads in any trial, in the order they run."""
+    graph: dict[str, list[str]] = {}
+    for stage in plan.stages.values():
+        known = graph.setdefault(stage.stage, [])
+        known += [name for name in stage.inputs if name not in known]
+    return graph
+
+
 class SweepRuns:
     """Keeps the runs of one plan up to date with its stages."""
 
@@ -124,6 +133,7 @@ class SweepRuns:
         command = {} if self._command is None else {names.TAG_LAUNCH_COMMAND: self._command}
         return {
             names.TAG_LAUNCHED: repr(self._launched),
+            names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
             names.TAG_HOST: Owner.me().host,
             **git_tags(provenance.git_state()),
             **command,

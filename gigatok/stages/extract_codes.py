@@ -14,8 +14,9 @@ from gigatok.crops import UInt8
 from gigatok.data import crop_views, load_split, to_unit_range
 from gigatok.image_sets import ImageSet, Int64, in_batches, read_ahead
 from gigatok.models.tokenizer import Tokenizer
+from gigatok.names import CODE_USES
 from gigatok.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
-from gigatok.scores import codebook_scores, describe, join, ngram_scores
+from gigatok.scores import codebook_scores, codes_by_uses, describe, join, ngram_scores
 from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores, tokenizer_of
 from gigatok.streamed import Arrays, flush, open_streamed
 from gigatok.tracker import Tracker
@@ -57,6 +58,8 @@ def run(
     partial.replace(output_dir / CODES_FILE)
     codes = Codes.load(output_dir)
     images, size = describe(config.val), codes.codebook_size
+    for uses, count in codes_by_uses(codes.val, size):
+        tracker.metrics({CODE_USES: count}, uses)
     return join(
         codebook_scores(codes.val, size, images),
         ngram_scores(codes.train[0], codes.val, size, describe(config.train), images),

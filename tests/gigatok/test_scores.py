@@ -10,7 +10,13 @@ from gigatok import metrics
 from gigatok.config import ProbeConfig, SamplingConfig, SplitConfig
 from gigatok.feature_sets import FeatureSet
 from gigatok.probe import probe_rate, train_probe
-from gigatok.scores import ImageScores, codebook_scores, describe, distribution_scores
+from gigatok.scores import (
+    ImageScores,
+    codebook_scores,
+    codes_by_uses,
+    describe,
+    distribution_scores,
+)
 from gigatok.stages.evaluate_generation import guidance
 from gigatok.tracker import MemoryTracker
 
@@ -64,6 +70,11 @@ def test_image_scores_do_not_depend_on_the_batches() -> None:
         batched.add(noisy[start : start + 3], originals[start : start + 3])
     assert batched.result("x").metrics == pytest.approx(whole.result("x").metrics)
     assert whole.result("10 images").protocol["psnr"] == "10 images, uint8"
+
+
+def test_histogram_of_code_uses_counts_every_code_once() -> None:
+    codes = torch.tensor([[0, 1, 1, 2, 2, 2], [2, 3, 2, 2, 2, 2]])  # 1, 2, 8, 1 uses; 4 of none
+    assert codes_by_uses(codes, 8) == [(0, 4), (1, 2), (2, 1), (4, 0), (8, 1)]
 
 
 def test_codebook_scores_of_a_known_set() -> None:

@@ -441,3 +441,27 @@ def test_owner_on_another_host_is_not_dead():
     assert not me.is_dead()
     assert me.model_copy(update={"pid_started": 1.0}).is_dead()
     assert not me.model_copy(update={"pid_started": 1.0, "host": "elsewhere"}).is_dead()
+
+
+def test_progress_of_a_running_stage_and_the_graph_are_recorded(store, tmp_path):
+    plan = plan_of(tmp_path, "study", stages="[evaluate_reconstruction]")
+    (key, _) = keys_of(plan)
+    run = Run(store, plan, key)
+    reported = {"done": 3, "total": 12, "unit": "step", "first_done": 0, "first_time": 5.0}
+    run.holder.renew(reported)
+    tracking = Tracking(default_uri(store), store, plan)
+    assert tracking.prepare(60), tracking.error
+    reader = Reader(default_uri(store))
+
+    def progress():
+        return reader.one(names.KIND_STAGE).data.tags.get(names.TAG_PROGRESS)
+
+    wait_for(lambda: reader.runs(names.KIND_STAGE) and progress())
+    heartbeat = run.folder.lease().heartbeat
+    assert json.loads(progress()) == {**reported, "time": heartbeat}
+    sweep = reader.one(names.KIND_SWEEP)
+    graph = json.loads(sweep.data.tags[names.TAG_GRAPH])
+    assert list(graph)[-1] == "evaluate_reconstruction"
+    assert "train_tokenizer" in graph["evaluate_reconstruction"]
+    run.complete()
+    assert not tracking.finish(60)
