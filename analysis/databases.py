@@ -50,6 +50,7 @@ _ACTIVE = "active"
 _RUNS = table(
     "runs",
     *map(column, ("run_uuid", "start_time", "end_time", "lifecycle_stage", "experiment_id")),
+    column("artifact_uri"),
 )
 _EXPERIMENTS = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
 _TAGS, _PARAMS = (
@@ -135,6 +136,21 @@ class Database:
             restore = restored(pl.col("value"), pl.col("is_nan"))
             parts.append(found.select("run_id", "step", "time", value=restore))
         return pl.concat(parts)
+
+    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
+        """Every logged point of every metric."""
+        c = _CURVES.c
+        points = select(c.run_uuid, c.step, c.timestamp, c.value, c.key, c.is_nan)
+        schema = {**CURVE_SCHEMA, "key": pl.String(), "is_nan": pl.Boolean()}
+        found = self._read(points.where(c.run_uuid.in_(list(run_ids))), schema)
+        value = restored(pl.col("value"), pl.col("is_nan"))
+        return found.select("run_id", "step", "time", "key", value=value)
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """As the run's row says."""
+        where = select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
+        found = self._read(where, {"uri": pl.String()})["uri"]
+        return found[0] if len(found) else None
 
     def stamp(self) -> Stamp | None:
         """A database server does not say when it changed."""

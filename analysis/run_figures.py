@@ -195,8 +195,8 @@ def run_plate(
                 chart = replace(chart, series=(*chart.series, best))
             missing += [] if chart else [f"{spec[1]} (not in {table['sweep'][0]})"]
             charts += [chart] if chart else []
-        keys = [k for x, y, _ in own for k in (_first(x, table), _first(y, table))]
-        notes += _notes(found, table, [k for k in keys if k in METRICS])
+        keys = [k for x, y, _ in own for k in (first_measured(x, table), first_measured(y, table))]
+        notes += mark_notes(found, table, [k for k in keys if k in METRICS])
         grids += [g for spec in wanted.pictures if (g := _grid(found, spec, uri))]
     if not charts and not grids:
         raise _nothing(name, wanted)
@@ -224,7 +224,7 @@ def _nothing(name: str, wanted: RunFigure) -> RequestError:
     return RequestError(f"{name}: no runs for it in the store; they come from {launches}")
 
 
-def _first(options: str, table: pl.DataFrame) -> str:
+def first_measured(options: str, table: pl.DataFrame) -> str:
     """The first of `a|b` that was measured, else the first."""
     have = measured(table)
     names = options.split("|")
@@ -235,9 +235,9 @@ def _chart(
     found: Sequence[Group], table: pl.DataFrame, spec: tuple[str, str, str], uri: str
 ) -> Chart | None:
     """One chart; None where no setting has both coordinates."""
-    x, y, title = _first(spec[0], table), _first(spec[1], table), spec[2]
+    x, y, title = first_measured(spec[0], table), first_measured(spec[1], table), spec[2]
     across = axis(x)
-    series, ticks = (_curves(found, y, uri), ()) if x == _CURVE else _settings(found, x, y)
+    series, ticks = (_curves(found, y, uri), ()) if x == _CURVE else settings_series(found, x, y)
     if not series:
         return None
     return Chart(
@@ -251,7 +251,7 @@ def _chart(
     )
 
 
-def _settings(
+def settings_series(
     found: Sequence[Group], x: str, y: str
 ) -> tuple[list[Series], tuple[tuple[float, str], ...]]:
     """A series for each setting but x and, where x is a metric, the tokenizer."""
@@ -371,7 +371,8 @@ def _grid(found: Sequence[Group], spec: tuple[str, str], uri: str) -> Grid | Non
     return Grid(name, tuple(columns)) if columns else None
 
 
-def _notes(found: Sequence[Group], table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
+def mark_notes(found: Sequence[Group], table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Whose marks they are, what their bars mean, and how the metrics were measured."""
     kinds = {
         estimate.interval
         for group in found

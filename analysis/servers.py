@@ -90,6 +90,20 @@ class ClientStore:
         points = pl.DataFrame(rows, CURVE_SCHEMA, orient="row")
         return points.with_columns(value=restored(pl.col("value"), False))
 
+    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
+        """Every logged point of every metric, one request for each."""
+        parts = [
+            self.curves([run], key).with_columns(key=pl.lit(key))
+            for run in run_ids
+            for key in self._client.get_run(run).data.metrics
+        ]
+        empty = pl.DataFrame(schema={**CURVE_SCHEMA, "key": pl.String()})
+        return pl.concat([empty, *parts])
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """As the run says."""
+        return str(self._client.get_run(run_id).info.artifact_uri)
+
     def stamp(self) -> Stamp | None:
         """A server does not say when it changed."""
         return None

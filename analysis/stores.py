@@ -57,6 +57,12 @@ class Store(Protocol):
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
         """Every logged point of one metric, repeated steps included: `CURVE_SCHEMA`."""
 
+    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
+        """Every logged point of every metric: `CURVE_SCHEMA` and `key`."""
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """Where a run's files are, as a URI; None where there is no such run."""
+
     def stamp(self) -> Stamp | None:
         """Changes whenever the contents do; None where that cannot be told without reading."""
 

@@ -38,6 +38,8 @@ OWNERS = {
     "matplotlib": {"analysis"},
     "polars": {"analysis"},
     "mlflow": {"orchestration", "analysis"},
+    "streamlit": {"dashboards"},
+    "plotly": {"dashboards"},
 }
 """The packages that alone may import these. The worker is the one place where torch starts."""
 ALLOWED = {
@@ -87,12 +89,18 @@ def test_no_package_has_a_module_called_utils() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["orchestration.launch", "orchestration.__main__", "analysis.__main__"]
+    "module",
+    [
+        "orchestration.launch",
+        "orchestration.__main__",
+        "analysis.__main__",
+        "dashboards.__main__",
+    ],
 )
 def test_commands_start_without_heavy_imports(module: str) -> None:
     code = (
         f"import sys, importlib; importlib.import_module({module!r});"
-        "heavy = ('torch', 'ray', 'mlflow', 'matplotlib', 'pandas');"
+        "heavy = ('torch', 'ray', 'mlflow', 'matplotlib', 'pandas', 'streamlit', 'plotly');"
         "print([name for name in heavy if name in sys.modules])"
     )
     output = subprocess.run(

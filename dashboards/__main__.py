@@ -1,0 +1,120 @@
+"""`python -m dashboards`: the live page; `python -m dashboards export SWEEP`: one HTML file."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.stores import RequestError
+from dashboards.source import MLFLOW_URL, Source
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Watch studies in a browser: read from the tracking store, never from folders or logs.",
+)
+
+RunsDir = Annotated[Path, typer.Option(help="Where runs are; no file elsewhere is shown.")]
+Uri = Annotated[
+    str | None, typer.Option(help="Default: the database in the runs directory. Or a server's.")
+]
+Mlflow = Annotated[
+    str | None, typer.Option(help=f"Where links to runs lead. Default: {MLFLOW_URL}.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def watch(
+    context: typer.Context,
+    runs_dir: RunsDir = Path("runs"),
+    tracking_uri: Uri = None,
+    port: Annotated[int | None, typer.Option(help="Default: 8501, or the next free one.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    mlflow_url: Mlflow = None,
+) -> None:
+    """Serve the live page until Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
+    _need("streamlit", "plotly")
+    if not _is_loopback(host):
+        typer.echo(
+            f"--host {host}: everyone who reaches this address can read all studies of the store; "
+            "there is no password. Leave it out and use `ssh -L` to watch from elsewhere.",
+            err=True,
+        )
+    source = Source.of(runs_dir, tracking_uri, mlflow_url)
+    raise typer.Exit(_serve(source, host, port))
+
+
+@app.command()
+def export(
+    sweep: Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Default: SWEEP.html.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only launches at this scale.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+    tracking_uri: Uri = None,
+    mlflow_url: Mlflow = None,
+) -> None:
+    """Write a study as one HTML file that needs no network."""
+    _need("plotly")
+    from dashboards.static import write_page
+
+    name = Path(sweep).stem if sweep.endswith((".yaml", ".yml")) else sweep
+    source = Source.of(runs_dir, tracking_uri, mlflow_url)
+    try:
+        typer.echo(write_page(source, name, scale, out or Path(f"{name}.html")))
+    except RequestError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _need(*packages: str) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        typer.echo(
+            f"error: {' and '.join(missing)} missing; pip install -e '.[dashboards]'", err=True
+        )
+        raise typer.Exit(2)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _serve(source: Source, host: str, port: int | None) -> int:
+    """Run Streamlit in this process; returns its exit code."""
+    from streamlit.web.cli import main
+
+    options = {
+        "server.address": host,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.showEmailPrompt": "false",
+        "browser.gatherUsageStats": "false",
+        "browser.serverAddress": host,
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "theme.base": "light",
+        "theme.primaryColor": "#0072B2",
+    }
+    if port is not None:
+        options["server.port"] = str(port)
+    page = Path(__file__).with_name("page.py")
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    sys.argv = ["streamlit", "run", str(page), *flags, "--", *source.arguments()]
+    code = main(args=sys.argv[1:], standalone_mode=False)
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m dashboards")

@@ -1,0 +1,80 @@
+"""Compare: studies beside each other, on the same axes and setting by setting."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis import exporting
+from analysis.charts import axis
+from analysis.comparing import (
+    Studies,
+    beside,
+    setting_differences,
+    shared_metrics,
+    together,
+)
+from analysis.scaling import choices, scaling
+from analysis.stores import RequestError
+from analysis.study import Study, Title
+from dashboards import reading
+from dashboards.downloads import download
+from dashboards.plotting import chart_figure
+from dashboards.source import Source
+
+MOST_TRIALS = 2000
+"""Trials of all studies up to which they are compared setting by setting."""
+
+
+def show(source: Source, study: Study, titles: list[Title], at: str) -> None:
+    """Draw the view."""
+    others = {t.run_id: t for t in titles if t.run_id != study.title.run_id}
+    if not others:
+        st.info("The store holds one study only; launch another sweep or scale to compare.")
+        return
+    names = {run: title.name for run, title in others.items()}
+    chosen = st.multiselect(
+        f"Compare {study.title.name} with",
+        list(others),
+        default=list(others)[:1],
+        format_func=names.__getitem__,
+        key="others",
+    )
+    loaded = [study, *(reading.load(source.uri, others[run], run, at) for run in chosen)]
+    studies = {one.title.name: one.runs for one in loaded}
+    if len(studies) < 2:
+        st.info("Choose another study.")
+        return
+    if sum(runs.height for runs in studies.values()) > MOST_TRIALS:
+        st.info(f"Together they have more than {MOST_TRIALS:,} trials; choose smaller studies.")
+        return
+    _plot(studies)
+    st.subheader("Best of each")
+    table = beside(studies)
+    st.dataframe(table, hide_index=True)
+    st.caption("Values compare only where the protocol is the same.")
+    download("CSV", lambda: exporting.csv_bytes(table), "compare.csv")
+    st.subheader("Settings that differ")
+    st.dataframe(setting_differences(studies), hide_index=True)
+
+
+def _plot(studies: Studies) -> None:
+    runs = together(studies)
+    results = shared_metrics(studies)
+    if len(results) < 2:
+        st.info("These studies have no two results in common yet.")
+        return
+    columns = st.columns(2)
+    across = choices(runs)
+    label = {key: axis(key).label for key in across}
+    x = columns[0].selectbox("x", across, key="compare_x", format_func=label.__getitem__)
+    y = columns[1].selectbox(
+        "y", results, key="compare_y", format_func=lambda key: axis(key).label, index=1
+    )
+    try:
+        found = scaling(runs, x, y)
+    except RequestError as error:
+        st.info(f"{str(error).capitalize()}.")
+        return
+    st.plotly_chart(chart_figure(found.chart), key="compare")
+    st.caption("  \n".join(found.notes))
+    download("PDF", lambda: exporting.plate_pdf(found.plate()), "compare.pdf")

@@ -1,0 +1,122 @@
+"""The live page: Streamlit runs this file from top to bottom at every interaction."""
+
+from __future__ import annotations
+
+import sys
+
+import streamlit as st
+
+from analysis.stores import RequestError
+from analysis.study import Study, Title
+from dashboards import compare_view, reading, scaling_view, study_view, trial_view
+from dashboards.plotting import state_word
+from dashboards.source import Source, parse
+from dashboards.state import VIEWS
+
+_STYLE = """<style>
+.block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
+[data-testid="stMetricValue"] {font-size: 1.5rem;}
+@media (max-width: 640px) {
+  .block-container {padding-left: .8rem; padding-right: .8rem;}
+  h1 {font-size: 1.4rem !important;}
+}
+</style>"""
+
+
+def main() -> None:
+    """Choose a study and a view, and draw it; say in words what is missing."""
+    st.set_page_config("Scaling studies", layout="wide", initial_sidebar_state="collapsed")
+    st.html(_STYLE)
+    source = parse(sys.argv[1:])
+    try:
+        _page(source)
+    except RequestError as error:
+        st.title("Nothing to show")
+        st.info(str(error))
+        st.caption(f"Store: {source.uri}. This page looks again every few seconds.")
+        _look_again(source)
+
+
+def _page(source: Source) -> None:
+    at = reading.version(source.uri)
+    titles = reading.titles(source.uri, at)
+    if not titles:
+        raise RequestError(
+            f"{source.uri} holds no study yet; `python -m orchestration.launch SWEEP` makes one"
+        )
+    title = _choose(titles)
+    study = reading.load(source.uri, title, title.run_id, at)
+    view = st.segmented_control(
+        "View",
+        VIEWS,
+        default=VIEWS[0],
+        key="view",
+        required=True,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    if view == "Study":
+        _live(source, title, reading.refresh_seconds(study))
+        return
+    if view == "Scaling":
+        scaling_view.show(source, study, at)
+    elif view == "Trial":
+        trial_view.show(source, study, at)
+    else:
+        compare_view.show(source, study, titles, at)
+    if (seconds := reading.refresh_seconds(study)) is not None:
+        st.fragment(_follow, run_every=seconds)(source, at)
+
+
+def _choose(titles: list[Title]) -> Title:
+    """The study of the page's address, else the newest."""
+    known = {title.run_id: title for title in titles}
+    if st.session_state.get("study", st.query_params.get("study")) not in known:
+        st.session_state["study"] = titles[0].run_id
+    names = {run: f"{t.name} · {state_word(t.state)}" for run, t in known.items()}
+    run_id = st.selectbox(
+        "Study",
+        list(known),
+        key="study",
+        format_func=names.__getitem__,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    title = known[run_id]
+    st.title(title.question or title.sweep, anchor=False)
+    return title
+
+
+def _live(source: Source, title: Title, seconds: float | None) -> None:
+    """The study's view, which draws itself again while the study runs."""
+
+    def draw() -> None:
+        at = reading.version(source.uri)
+        now = {t.run_id: t for t in reading.titles(source.uri, at)}.get(title.run_id, title)
+        study: Study = reading.load(source.uri, now, now.run_id, at)
+        if seconds is not None and reading.refresh_seconds(study) is None:
+            st.rerun()  # It has ended: its name in the list says so, and nothing needs redrawing.
+        study_view.show(source, study)
+
+    st.fragment(draw, run_every=seconds)()
+
+
+def _follow(source: Source, seen: str) -> None:
+    """Draw the page again when the store has changed since."""
+    if reading.version(source.uri) != seen:
+        st.rerun()
+
+
+def _look_again(source: Source) -> None:
+    def look() -> None:
+        try:
+            found = bool(reading.titles(source.uri, reading.version(source.uri)))
+        except RequestError:
+            return
+        if found:
+            st.rerun()
+
+    st.fragment(look, run_every=reading.REFRESH_SECONDS)()
+
+
+main()

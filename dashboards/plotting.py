@@ -1,0 +1,167 @@
+"""Charts of `analysis` as interactive Plotly figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from analysis.charts import Chart, Mark, Series
+from analysis.study import Study, stage_counts
+
+STATE_COLOURS = {
+    "COMPLETE": "#2E8B57",
+    "RUNNING": "#0072B2",
+    "WAITING": "#BDBDBD",
+    "FAILED": "#C62828",
+    "UPSTREAM_FAILED": "#E69F00",
+}
+MANY = 400
+"""Marks above which WebGL draws them, without names beside them."""
+FEW_NAMES = 40
+_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"}
+_HOLLOW = ("digitised", "secondary")
+_LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
+_MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
+
+
+def state_word(state: str) -> str:
+    """Such as `upstream failed`."""
+    return state.lower().replace("_", " ")
+
+
+def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
+    """A chart; hovering shows the trial, and a mark's `customdata` is its run's id."""
+    count = sum(len(series.marks) for series in chart.series)
+    figure = go.Figure()
+    for series in chart.series:
+        if series.marks:
+            figure.add_trace(_trace(series, chart, count))
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin=_MARGIN,
+        legend=_LEGEND,
+        hovermode="closest",
+        clickmode="event+select",
+        uirevision=f"{chart.x.key} {chart.y.key}",
+    )
+    ticks = chart.ticks
+    figure.update_xaxes(title=chart.x.label, type="log" if chart.log_x else "linear")
+    figure.update_yaxes(title=chart.y.label, automargin=True)
+    if ticks:
+        figure.update_xaxes(tickvals=[x for x, _ in ticks], ticktext=[name for _, name in ticks])
+    return figure
+
+
+def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scattergl:
+    marks = series.marks
+    names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
+    joined = series.joined or series.dashed
+    shown = ["lines"] * joined + ["markers"] * bool(series.marker) + ["text"] * names
+    hollow = any(mark.reading in _HOLLOW for mark in marks)
+    symbol = _SYMBOLS.get(series.marker, "circle") + ("-open" if hollow else "")
+    kind = go.Scattergl if count > MANY else go.Scatter
+    return kind(
+        x=[mark.x for mark in marks],
+        y=[mark.y for mark in marks],
+        name=series.name,
+        mode="+".join(shown) or "lines",
+        text=[mark.label for mark in marks] if names else None,
+        textposition="middle right",
+        customdata=[_run_of(mark) for mark in marks],
+        hovertext=[_hover(mark, series, chart) for mark in marks],
+        hoverinfo="text" if series.marker else "skip",
+        marker={"size": 6 if count > MANY else 10, "symbol": symbol, "color": series.colour},
+        line={"color": series.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
+        error_y=_bars(marks),
+    )
+
+
+def _bars(marks: Sequence[Mark]) -> dict[str, object] | None:
+    if all(mark.low is None for mark in marks):
+        return None
+    up = [0.0 if m.high is None else m.high - m.y for m in marks]
+    down = [0.0 if m.low is None else m.y - m.low for m in marks]
+    return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
+
+
+def _run_of(mark: Mark) -> str:
+    """The run that a click leads to; empty for what is no run."""
+    first = mark.origins[0] if mark.origins else {}
+    return str(first["run_id"]) if "run_id" in first else ""
+
+
+def _hover(mark: Mark, series: Series, chart: Chart) -> str:
+    lines = [f"<b>{mark.label or series.name}</b>", series.name if mark.label else ""]
+    trials = [str(o["trial"]) for o in mark.origins if "trial" in o]
+    if trials:
+        lines.append(f"trial {', '.join(trials[:4])}" + (" …" if len(trials) > 4 else ""))
+    for label, value in ((chart.x.label, mark.x), (chart.y.label, mark.y)):
+        lines.append(f"{label.strip(' ↓↑')}: {value:.5g}")
+    if mark.low is not None and mark.high is not None:
+        lines.append(f"interval {mark.low:.5g} to {mark.high:.5g}")
+    cited = [f"{o['citation']}, {o['place']}" for o in mark.origins if "citation" in o]
+    if cited:
+        lines.append(f"{mark.reading}: {cited[-1]}")
+    return "<br>".join(filter(None, lines))
+
+
+def states_figure(study: Study) -> go.Figure:
+    """A bar for each stage: how many of it are in which state."""
+    figure = go.Figure()
+    counts = stage_counts(study)
+    for state, colour in STATE_COLOURS.items():
+        rows = [(stage, count) for stage, of, count in counts.iter_rows() if of == state]
+        if rows:
+            figure.add_trace(
+                go.Bar(
+                    y=[stage.replace("_", " ") for stage, _ in rows],
+                    x=[count for _, count in rows],
+                    name=state_word(state),
+                    orientation="h",
+                    marker_color=colour,
+                    text=[str(count) for _, count in rows],
+                    textposition="inside",
+                    insidetextanchor="middle",
+                    textangle=0,
+                    hovertemplate="%{y}: %{x} " + state_word(state) + "<extra></extra>",
+                )
+            )
+    order = [stage.replace("_", " ") for stage in study.stages]
+    figure.update_layout(
+        template="plotly_white",
+        barmode="stack",
+        height=90 + 30 * len(order),
+        margin=_MARGIN,
+        legend={**_LEGEND, "traceorder": "normal"},
+        showlegend=True,
+    )
+    figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], automargin=True)
+    longest = max(study.work["stage"].value_counts()["count"].to_list(), default=1)
+    whole = {"dtick": 1} if longest <= 10 else {"tickformat": ",d"}
+    figure.update_xaxes(title="distinct stages", rangemode="tozero", **whole)
+    return figure
+
+
+def curve_figure(name: str, steps: Sequence[float], values: Sequence[float]) -> go.Figure:
+    """One training curve."""
+    kind = go.Scattergl if len(steps) > 10 * MANY else go.Scatter
+    mode = "lines" if len(steps) > 40 else "lines+markers"
+    line = {"color": "#0072B2", "width": 2}
+    figure = go.Figure(kind(x=list(steps), y=list(values), mode=mode, line=line, name=name))
+    title = {"text": name.replace("_", " "), "font": {"size": 14}, "x": 0.02}
+    margin = {"l": 10, "r": 10, "t": 34, "b": 10}
+    figure.update_layout(template="plotly_white", height=220, margin=margin, title=title)
+    figure.update_xaxes(title={"text": "step", "standoff": 4}, automargin=True)
+    return figure
+
+
+def uses_figure(uses: Sequence[str], codes: Sequence[int]) -> go.Figure:
+    """The histogram of codebook usage."""
+    bars = go.Bar(x=list(uses), y=list(codes), marker_color="#009E73")
+    figure = go.Figure(bars)
+    figure.update_layout(template="plotly_white", height=260, margin=_MARGIN, bargap=0.08)
+    figure.update_xaxes(title="times used on the validation images", type="category")
+    figure.update_yaxes(title="codes")
+    return figure

@@ -1,0 +1,90 @@
+"""What the page reads, kept until the store changes. Everything that is kept is frozen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from analysis import scaling, study, trial
+from analysis.scaling import Fitting, Scaling
+from analysis.stores import open_store
+from analysis.study import Study, Title
+from analysis.trial import Trial
+from dashboards.source import Source
+
+SERVER_SECONDS = 10.0
+"""A server does not say when it changed: it is asked again after so long."""
+KEEP = 8
+FEW_TRIALS = 1000
+REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 3.0, 15.0
+
+
+def version(uri: str) -> str:
+    """Changes when the store does.
+
+    Raises:
+        RequestError: there is no store, or it does not answer.
+    """
+    stamp = open_store(uri).stamp()
+    return f"{time.time() // SERVER_SECONDS}" if stamp is None else stamp[1]
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def titles(uri: str, at: str) -> list[Title]:
+    """Every study of the store, newest first; `at` is its version."""
+    return study.list_studies(uri)
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner="Reading the study …")
+def load(uri: str, _title: Title, run_id: str, at: str) -> Study:
+    """A study; `run_id` is its title's."""
+    return study.load_study(uri, _title)
+
+
+@st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
+def chart(
+    _study: Study,
+    run_id: str,
+    at: str,
+    x: str,
+    y: str,
+    published: bool,
+    law: Fitting,
+    front: bool,
+) -> Scaling:
+    """A scaling chart of a study."""
+    return scaling.scaling(_study.runs, x, y, published=published, law=law, front=front)
+
+
+@st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
+def one_trial(uri: str, _study: Study, trial_run: str, at: str) -> Trial:
+    """A trial and its curves."""
+    return trial.load_trial(uri, _study.runs, trial_run)
+
+
+@st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
+def pictures_of(
+    source: Source,
+    _rows: Sequence[Mapping[str, object]],
+    runs: tuple[str, ...],
+    stage: str,
+    name: str,
+) -> list[tuple[str, bytes]]:
+    """Pictures of some trials, `runs` their ids; none that lie outside the runs directory."""
+    return trial.pictures(source.uri, _rows, (stage, name), source.runs_dir)
+
+
+@st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
+def log_of(uri: str, stage_run: str, within: Path, attempts: int) -> str | None:
+    """The end of a failed stage's newest log."""
+    return study.log_tail(uri, stage_run, within)
+
+
+def refresh_seconds(shown: Study) -> float | None:
+    """How often to look again; None where nothing goes on."""
+    if shown.title.state != "RUNNING" and "RUNNING" not in shown.counts:
+        return None
+    return REFRESH_SECONDS if shown.runs.height <= FEW_TRIALS else LARGE_REFRESH_SECONDS

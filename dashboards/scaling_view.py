@@ -1,0 +1,102 @@
+"""Scaling: any result over any other or over a setting, with the paper's numbers and fits."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis import exporting
+from analysis.charts import axis
+from analysis.runs import measured
+from analysis.scaling import PRESETS, Fitting, Scaling, choices, preset
+from analysis.stores import RequestError
+from analysis.study import Study
+from dashboards import reading
+from dashboards.downloads import download
+from dashboards.plotting import chart_figure
+from dashboards.source import Source
+from dashboards.state import open_trial
+
+_OWN = "Own axes"
+MOST_DRAWN = 2000
+"""Points that a PDF takes: each is an object of its own there."""
+_LAWS: dict[str, Fitting] = {
+    "No fit": "none",
+    "Power law a·x^b": "power",
+    "Saturating c + a·x^-b": "saturating",
+}
+
+
+def show(source: Source, study: Study, at: str) -> None:
+    """Draw the view."""
+    if not measured(study.runs):
+        st.info("No trial has a result yet; this view fills as stages complete.")
+        return
+    top = st.columns([3, 2, 1, 1], vertical_alignment="bottom")
+    question = top[0].selectbox("Plot", [*PRESETS, _OWN], key="plot", bind="query-params")
+    law = top[1].selectbox("Fit", list(_LAWS), key="fit", bind="query-params")
+    published = top[2].toggle("Paper", key="paper", help="The paper's numbers on the same axes")
+    front = top[3].toggle("Front", key="front", help="What no other trial beats in both")
+    axes = _axes(study, question, published)
+    if axes is None:
+        st.info("This study has not measured what this plot shows; choose another.")
+        return
+    x, y = axes
+    try:
+        found = reading.chart(study, study.title.run_id, at, x, y, published, _LAWS[law], front)
+    except RequestError as error:
+        st.info(f"{str(error).capitalize()}.")
+        return
+    _plot(source, study, found, f"{x} {y}")
+    _words(study, found)
+
+
+def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | None:
+    if question != _OWN:
+        return preset(question, study.runs, beside_paper=published)
+    columns = st.columns(2)
+    keys = choices(study.runs)
+    names = {key: axis(key).label for key in keys}
+    left = columns[0].selectbox("x", keys, key="x", format_func=names.__getitem__)
+    results = measured(study.runs)
+    right = columns[1].selectbox(
+        "y", results, key="y", format_func=names.__getitem__, index=min(1, len(results) - 1)
+    )
+    return left, right
+
+
+def _plot(source: Source, study: Study, found: Scaling, key: str) -> None:
+    event = st.plotly_chart(
+        chart_figure(found.chart), key=f"chart {key}", on_select="rerun", selection_mode="points"
+    )
+    points = event["selection"]["points"]
+    run_id = _first(points[0].get("customdata", "")) if points else ""
+    if not run_id:
+        st.caption("Hover over a point to see its trial; click it for the way to its run.")
+        return
+    rows = dict(study.runs.select("run_id", "trial").iter_rows())
+    columns = st.columns([2, 1, 1], vertical_alignment="center")
+    columns[0].markdown(f"**{rows.get(run_id, run_id)}**")
+    columns[1].link_button("Open in MLflow", source.run_url(run_id), width="stretch")
+    columns[2].button("Open the trial", on_click=open_trial, args=(run_id,), width="stretch")
+    if source.mlflow_command:
+        st.caption(f"The MLflow link needs `{source.mlflow_command}`.")
+
+
+def _first(value: object) -> str:
+    """Streamlit hands a point's `customdata` over as it is, or as a list of one."""
+    return str(value[0]) if isinstance(value, list | tuple) else str(value)
+
+
+def _words(study: Study, found: Scaling) -> None:
+    for sentence in found.sentences:
+        st.markdown(f"* {sentence}")
+    st.caption("  \n".join(found.notes))
+    stem = f"{study.title.sweep}-{found.chart.y.key}-over-{found.chart.x.key}"
+    many = found.marks.height > MOST_DRAWN
+    with st.container(horizontal=True):
+        plate = f"PDF (up to {MOST_DRAWN:,} points)" if many else "PDF"
+        pdf = lambda: exporting.plate_pdf(found.plate())  # noqa: E731
+        download(plate, pdf, f"{stem}.pdf", disabled=many)
+        download("CSV", lambda: exporting.csv_bytes(found.marks), f"{stem}.csv")
+    with st.expander(f"The {found.marks.height:,} points as a table"):
+        st.dataframe(found.marks, hide_index=True)

@@ -1,0 +1,59 @@
+"""Which store a page shows, and how its command line says so."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MLFLOW_URL = "http://127.0.0.1:5000"
+"""Where `mlflow ui` listens unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A store.
+
+    Attributes:
+        uri: of the tracking store.
+        runs_dir: files on this machine are shown from below this folder only.
+        mlflow_url: where links to runs lead.
+    """
+
+    uri: str
+    runs_dir: Path
+    mlflow_url: str
+
+    @classmethod
+    def of(cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None) -> Source:
+        """Fill in what was not said: the store in the runs directory, and MLflow's usual port."""
+        chosen = uri or f"sqlite:///{runs_dir / 'mlflow.db'}"
+        is_server = chosen.startswith(("http://", "https://"))
+        return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)))
+
+    def run_url(self, run_id: str) -> str:
+        """The page of a run in the MLflow UI."""
+        return f"{self.mlflow_url.rstrip('/')}/#/runs/{run_id}"
+
+    @property
+    def mlflow_command(self) -> str:
+        """What starts the MLflow UI that links lead to; empty where a server is there already."""
+        if self.uri.startswith(("http://", "https://")):
+            return ""
+        return f"mlflow ui --backend-store-uri {self.uri}"
+
+    def arguments(self) -> list[str]:
+        """The command line that `parse` reads."""
+        places = [f"--runs-dir={self.runs_dir}", f"--mlflow-url={self.mlflow_url}"]
+        return [*places, f"--tracking-uri={self.uri}"]
+
+
+def parse(arguments: Sequence[str]) -> Source:
+    """Read `Source.arguments()`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--tracking-uri")
+    parser.add_argument("--mlflow-url")
+    given = parser.parse_args(arguments)
+    return Source.of(given.runs_dir, given.tracking_uri, given.mlflow_url)

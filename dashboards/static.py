@@ -1,0 +1,136 @@
+"""A study as one HTML file: plotly.js once inside, pictures as data, no network needed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader
+from plotly.offline import get_plotlyjs
+
+from analysis import trial
+from analysis.artifacts import Outside
+from analysis.scaling import PRESETS, Fitting, preset, scaling
+from analysis.stores import RequestError
+from analysis.study import (
+    Study,
+    list_studies,
+    load_study,
+    log_tail,
+    seconds_left,
+    state_table,
+)
+from analysis.tables import result_table
+from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
+from dashboards.source import Source
+from dashboards.words import duration
+
+MOST_TRIALS = 24
+"""Trials whose curves and settings are in the file; its text says when there are more."""
+MOST_ROWS = 1000
+MOST_RESULTS = 500
+MOST_FAILURES = 50
+
+
+def write_page(source: Source, sweep: str, scale: str | None, out: Path) -> Path:
+    """Write the newest launch of a sweep.
+
+    Raises:
+        RequestError: the store does not have it.
+    """
+    of_sweep = [t for t in list_studies(source.uri) if t.sweep == sweep]
+    found = [t for t in of_sweep if scale in (None, t.scale)]
+    if not found:
+        have = ", ".join(f"{t.sweep} {t.scale}" for t in list_studies(source.uri))
+        wanted = f"{sweep} {scale or ''}".strip()
+        raise RequestError(f"no study {wanted!r} in {source.uri}; it holds: {have or 'nothing'}")
+    study = load_study(source.uri, found[0])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(source, study), encoding="utf-8")
+    return out
+
+
+def page(source: Source, study: Study) -> str:
+    """The HTML."""
+    rows = study.runs.head(MOST_TRIALS).to_dicts()
+    left, basis = seconds_left(study)
+    environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
+    environment.globals.update(duration=duration, word=state_word, run_url=source.run_url)
+    return environment.get_template("export.html.j2").render(
+        study=study,
+        left=left,
+        basis=basis,
+        plotlyjs=get_plotlyjs(),
+        stages=_html(states_figure(study)),
+        states=state_table(study).head(MOST_ROWS).to_dicts(),
+        results=result_table(study.runs) if study.runs.height <= MOST_RESULTS else None,
+        failures=[(f, _log(source, f.stage_run)) for f in study.failures[:MOST_FAILURES]],
+        charts=_charts(study),
+        pictures=_pictures(source, rows),
+        trials=[_trial(source, study, row) for row in rows],
+    )
+
+
+def _html(figure: go.Figure) -> str:
+    config = {"responsive": True, "displaylogo": False}
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+
+
+def _charts(study: Study) -> list[dict[str, Any]]:
+    made = []
+    for question in PRESETS:
+        axes = preset(question, study.runs)
+        if axes is None:
+            continue
+        law: Fitting = "power" if axes[0] == "params_total" else "none"
+        try:
+            found = scaling(study.runs, *axes, published=True, law=law, front=law == "none")
+        except RequestError:
+            continue  # It was measured, but no trial has both: there is nothing to draw.
+        notes = [*found.sentences, *found.notes]
+        made.append({"title": question, "html": _html(chart_figure(found.chart)), "notes": notes})
+    return made
+
+
+def _log(source: Source, stage_run: str) -> str:
+    try:
+        return log_tail(source.uri, stage_run, source.runs_dir) or "no log was sent"
+    except Outside as outside:
+        return str(outside)
+
+
+def _pictures(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    for stage, name in trial.PICTURES:
+        try:
+            found = trial.pictures(source.uri, rows, (stage, name), source.runs_dir)
+        except Outside as outside:
+            made.append({"name": name, "images": [], "note": str(outside)})
+            continue
+        images = [(head, base64.b64encode(png).decode()) for head, png in found]
+        note = "" if images else "none was logged"
+        made.append({"name": name, "images": images, "note": note})
+    return made
+
+
+def _trial(source: Source, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
+    found = trial.load_trial(source.uri, study.runs, str(row["run_id"]))
+    figures = []
+    for stage, keys in trial.panels(found, study.stages).items():
+        for key in keys:
+            points = trial.curve(found, stage, key)
+            steps, values = points["step"].to_list(), points["value"].to_list()
+            figures.append(_html(curve_figure(f"{stage}: {key}", steps, values)))
+    uses = found.code_uses
+    counts = uses["uses"].to_list(), uses["codes"].to_list()
+    return {
+        "row": row,
+        "curves": figures,
+        "uses": "" if uses.is_empty() else _html(uses_figure(*counts)),
+        "results": trial.results(row).rows(),
+        "settings": trial.settings(row, study.runs).rows(),
+        "provenance": trial.provenance(row, study.cells).rows(named=True),
+    }

@@ -1,0 +1,161 @@
+"""Study: the question, how far it is, what failed and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from analysis import exporting
+from analysis.artifacts import Outside
+from analysis.runs import measured
+from analysis.study import (
+    Failure,
+    Study,
+    running_now,
+    seconds_left,
+    stage_times,
+    state_pills,
+    state_table,
+)
+from analysis.tables import result_table
+from dashboards import reading
+from dashboards.downloads import download
+from dashboards.plotting import STATE_COLOURS, state_word, states_figure
+from dashboards.source import Source
+from dashboards.state import open_trial
+from dashboards.words import duration
+
+MOST_FAILURES = 20
+MOST_RESULTS = 500
+"""Trials up to which the table of results, means over seeds, is shown."""
+
+
+def show(source: Source, study: Study) -> None:
+    """Draw the view."""
+    _headline(study)
+    if study.counts.get("RUNNING"):
+        _running(study)
+    _failures(source, study)
+    st.subheader("Stages")
+    st.plotly_chart(states_figure(study), key="states", config={"displayModeBar": False})
+    _trials(study)
+    _results(study)
+    with st.expander("Time of each kind of stage"):
+        st.dataframe(stage_times(study), hide_index=True, column_config=_times())
+
+
+def _headline(study: Study) -> None:
+    counts = study.counts
+    failed = counts.get("FAILED", 0)
+    left, basis = seconds_left(study)
+    total = sum(counts.values())
+    columns = st.columns(5)
+    columns[0].metric("Trials", f"{study.runs.height:,}")
+    columns[1].metric("Stages complete", f"{counts.get('COMPLETE', 0):,} of {total:,}")
+    columns[2].metric("Failed", f"{failed:,}")
+    columns[3].metric("Time left", duration(left) or "unknown", help=basis)
+    columns[4].metric(
+        "Spent", duration(study.spent), help="All stages together, each counted once"
+    )
+    parts = [f"{n:,} {state_word(state)}" for state, n in counts.items()]
+    st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
+    if left is None or left > 0:
+        st.caption(f"Time left: {duration(left) or 'unknown'}; {basis}.")
+    if study.silent is not None:
+        st.warning(
+            f"Nothing was heard of the running stages for {duration(study.silent)}: the launcher "
+            f"or its host may be gone. `python -m orchestration status {study.title.sweep}` "
+            "looks at them itself."
+        )
+
+
+def _running(study: Study) -> None:
+    st.subheader("Running now")
+    columns = {
+        "part": st.column_config.ProgressColumn("progress", format="percent"),
+        "left": st.column_config.NumberColumn("seconds left", format="%.0f"),
+        "heard": st.column_config.NumberColumn("seconds since heard", format="%.0f"),
+    }
+    st.dataframe(running_now(study), hide_index=True, column_config=columns)
+
+
+def _failures(source: Source, study: Study) -> None:
+    if not study.failures:
+        return
+    st.subheader(f"Failures ({len(study.failures):,})")
+    for failure in study.failures[:MOST_FAILURES]:
+        _failure(source, failure)
+    if len(study.failures) > MOST_FAILURES:
+        st.caption(f"… and {len(study.failures) - MOST_FAILURES:,} more, in the table below.")
+
+
+def _failure(source: Source, failure: Failure) -> None:
+    of = ", ".join(failure.trials[:3]) + (" …" if len(failure.trials) > 3 else "")
+    st.error(f"**{failure.stage}** of {of}: {failure.reason}")
+    where = f" on {failure.host}" if failure.host else ""
+    with st.expander(f"Last log lines (attempt {failure.attempts}{where})"):
+        try:
+            tail = reading.log_of(source.uri, failure.stage_run, source.runs_dir, failure.attempts)
+        except Outside as outside:
+            tail = str(outside)
+        st.code(tail or "no log was sent", language=None)
+        st.link_button("Open in MLflow", source.run_url(failure.stage_run))
+
+
+def _trials(study: Study) -> None:
+    st.subheader("Trials")
+    st.caption("Select a row to open the trial.")
+    pills = state_pills(study)
+    words = [state_word(state) for state in STATE_COLOURS]
+    colours = list(STATE_COLOURS.values())
+    config = {
+        stage: st.column_config.MultiselectColumn(
+            stage.replace("_", " "), options=words, color=colours
+        )
+        for stage in ("state", *study.stages)
+    }
+    st.dataframe(
+        pills,
+        hide_index=True,
+        column_order=["trial", "state", *study.stages, "why"],
+        column_config={**config, "trial": st.column_config.TextColumn(pinned=True)},
+        on_select=lambda: _select(study),
+        selection_mode="single-row",
+        key="trials",
+        height=min(460, 40 + 35 * max(1, pills.height)),
+    )
+    states = f"{study.title.sweep}-states.csv"
+    download("States (CSV)", lambda: exporting.csv_bytes(state_table(study)), states)
+
+
+def _select(study: Study) -> None:
+    rows = st.session_state["trials"]["selection"]["rows"]
+    if rows:
+        open_trial(str(study.runs["run_id"][rows[0]]))
+
+
+def _results(study: Study) -> None:
+    if not measured(study.runs):
+        return
+    st.subheader("Results")
+    few = study.runs.height <= MOST_RESULTS
+    if few:
+        table = result_table(study.runs)
+        rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+        st.dataframe(rows, hide_index=True)
+        st.caption("  \n".join(table.notes))
+    with st.container(horizontal=True):
+        every = lambda: exporting.csv_bytes(study.runs)  # noqa: E731
+        download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
+        if few:
+            figure = lambda: exporting.study_pdf(study.runs)  # noqa: E731
+            download("Figure (PDF)", figure, f"{study.title.sweep}.pdf")
+
+
+def _times() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "mean": number("mean seconds", format="%.1f"),
+        "total": number("total seconds", format="%.0f"),
+    }

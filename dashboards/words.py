@@ -1,0 +1,20 @@
+"""Durations and numbers as people write them."""
+
+from __future__ import annotations
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def duration(seconds: float | None) -> str:
+    """Such as `3 min 20 s`; empty for none."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    for large, big, small, little in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= large:
+            return f"{whole // large} {big} {whole % large // small} {little}"
+    return f"{whole} s"
