@@ -125,6 +125,8 @@ TAG_ERROR = "gigatok.error"
 TAG_PROGRESS = "gigatok.progress"
 """JSON of how far a running stage is: `done` of `total` `unit`, `first_done` at `first_time`, and
 `time`, its last sign of life; times in UNIX seconds."""
+TAG_HELD = "gigatok.held"
+"""Why a gate holds a trial; empty when it does not any more."""
 TAG_TOKEN = "gigatok.token"
 """Unique per run, chosen before it is created: finds the run of a launcher killed meanwhile."""
 PREFIX_STAGE_RUN = "gigatok.stage_run."

@@ -149,6 +149,11 @@ class Calibration:
             self._groups[at] = _Group(tuple(mine[-NEWEST:]))
         return self._groups[at].estimate(need) if self._groups[at].observations else None
 
+    def newest_site(self, stage: str) -> Site:
+        """Where a kind of stage was measured last; nowhere in particular if it never was."""
+        mine = [o for o in self.observations if o.stage == stage]
+        return _site(max(mine, key=lambda o: o.finished)) if mine else Site("", 1)
+
     def sites(self) -> set[Site]:
         """Where anything was measured."""
         return {_site(o) for o in self.observations}

@@ -6,6 +6,7 @@ No text that comes from elsewhere is read as markup: consoles are made with `mar
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -56,6 +57,7 @@ class Display:
         self._live: Live | None = None
         self._table: Table | None = None
         self._said: dict[str, tuple[State, float]] = {}
+        self._held: list[str] = []
         self.note = ""
         """One line below the table, such as a tracking server that does not answer."""
         if console.is_terminal:
@@ -74,6 +76,10 @@ class Display:
                 self._table = None
             if self._live is None and key not in self._progress.reused:
                 self._console.print(plain_line(self._progress, key))
+        lines = held_lines(self._progress)
+        if self._live is None and lines != self._held:
+            self._held = lines
+            self._console.print("\n".join(lines))
 
     def close(self) -> None:
         """Leave the last picture on the terminal."""
@@ -87,9 +93,16 @@ class Display:
             states, reused = self._progress.states, self._progress.reused
             self._table = states_table(self._trials, states, reused, most)
         parts: list[RenderableType] = [self._table, running_table(self._progress)]
+        parts += [Text(line, style="yellow") for line in held_lines(self._progress)]
         if self.note:
             parts.append(Text(self.note, style="yellow"))
         return Group(*parts)
+
+
+def held_lines(progress: Progress) -> list[str]:
+    """Why gates hold stages, each reason once, with how many it holds."""
+    reasons = Counter(progress.held_stages.values())
+    return [f"{why} ({count} stages)" for why, count in reasons.items()]
 
 
 def plain_line(progress: Progress, key: str) -> str:

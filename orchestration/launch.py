@@ -59,6 +59,9 @@ def launch(
         bool, typer.Option("--watch", help="On SLURM: stay, and show the sweep until it ends.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="On SLURM: submit without asking.")] = False,
+    ignore_gates: Annotated[
+        bool, typer.Option("--ignore-gates", help="Start larger models whatever smaller ones did.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Run every stage of a sweep that is not complete yet, then draw its figure."""
@@ -71,6 +74,7 @@ def launch(
         profile=None if profile_file is None else str(profile_file.absolute()),
         ray_address=ray_address,
         tracking_uri=tracking_uri,
+        ignore_gates=ignore_gates,
     )
     store = Store(runs_dir)
     start(request, store, dry_run=dry_run, watch=watch, yes=yes, as_json=as_json)
@@ -107,6 +111,8 @@ def start(
         profile = load_profile(Path(request.profile) if request.profile else None)
         if request.ray_address is not None:
             profile = profile.model_copy(update={"ray_address": request.ray_address})
+        if request.ignore_gates:
+            profile = profile.model_copy(update={"gates": None})
         connected = connect(request.backend, request.jobs, profile, store)
         console = Console(stderr=as_json, markup=False, highlight=False)
         if not as_json:

@@ -41,6 +41,7 @@ class LaunchRequest(Record):
     ray_address: str | None = None
     tracking_uri: str | None = None
     """None: the database in the runs directory."""
+    ignore_gates: bool = False
 
 
 class LaunchedPlan(Record):

@@ -31,6 +31,7 @@ from pydantic import (
 
 from gigatok.stages import STAGES
 from orchestration.faults import ATTEMPTS_WITHOUT_PROGRESS, IDENTICAL_EXCEPTIONS
+from orchestration.gates import Gates
 from orchestration.state import Kind
 
 
@@ -81,6 +82,8 @@ class Profile(BaseModel):
     """Kind of failure -> attempts without progress before a stage fails; see `faults`."""
     hold_after: PositiveInt = IDENTICAL_EXCEPTIONS
     """So many stages that fail with the same exception hold the sweep."""
+    gates: Gates | None = None
+    """What a model must do before its larger sibling starts; None: all start when they can."""
     order: Literal["cheapest", "longest"] = "cheapest"
     """Among stages that are ready: the cheapest trial first, so that small models answer before
     large ones are paid for; or the longest chain first, so that all is over soonest."""

@@ -27,6 +27,7 @@ class Progress:
         done_elsewhere: stages that another launcher completed meanwhile.
         interrupted: whether the user stopped the launch.
         left: stages that this launch does not run, although they are not complete.
+        held_stages: stages that a gate keeps from starting, and why.
         held: why nothing new was started any more; None: it was not.
         started: UNIX seconds.
     """
@@ -40,6 +41,7 @@ class Progress:
     done_elsewhere: set[str] = field(default_factory=set)
     interrupted: bool = False
     left: frozenset[str] = frozenset()
+    held_stages: dict[str, str] = field(default_factory=dict)
     held: str | None = None
     started: float = field(default_factory=time.time)
     _states: dict[str, State] = field(init=False)
@@ -87,7 +89,8 @@ class Progress:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run."""
-        waiting = self.count("WAITING") - sum(self._states[k] == "WAITING" for k in self.left)
+        resting = {*self.left, *self.held_stages}
+        waiting = self.count("WAITING") - sum(self._states[k] == "WAITING" for k in resting)
         return not (waiting or self.count("RUNNING"))
 
 

@@ -26,6 +26,9 @@ ProfileFile = Annotated[Path | None, typer.Option("--profile", help="Default: as
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow; default: as launched.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 Watch = Annotated[bool, typer.Option("--watch", help="On a cluster: stay until it is done.")]
+IgnoreGates = Annotated[
+    bool, typer.Option("--ignore-gates", help="Start larger models whatever smaller ones did.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Queue jobs without asking.")]
 
 
@@ -45,6 +48,7 @@ def resume(
     dry_run: DryRun = False,
     watch: Watch = False,
     yes: Yes = False,
+    ignore_gates: IgnoreGates = False,
 ) -> None:
     """Continue a sweep as it was launched: what was stopped, cancelled, lost or never started."""
     store = Store(runs_dir)
@@ -57,6 +61,7 @@ def resume(
             leave_all_but(progress, begun(progress))
 
     request = changed(launched, store, backend, jobs, profile_file, tracking_uri)
+    request = request.model_copy(update={"ignore_gates": ignore_gates})
     start(request, store, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
 
 
@@ -87,6 +92,7 @@ def retry(
         leave_all_but(progress, with_inputs(progress.plan, keys))
 
     request = changed(launched, store, backend, jobs, profile_file, tracking_uri)
+    request = request.model_copy(update={"ignore_gates": True})  # It was asked for by name.
     start(request, store, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
 
 

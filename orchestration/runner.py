@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
+from orchestration.calibration import load_calibration
 from orchestration.cost import predict, seconds_for_order
+from orchestration.gates import Gatekeeper
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
@@ -53,13 +55,17 @@ class Runner:
         self._looked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
-        seconds = seconds_for_order(predict(self._plan))
+        calibration = load_calibration(store)
+        costs = predict(self._plan, calibration, calibration.newest_site)
+        predicted = {key: cost.seconds for key, cost in costs.items()}
+        self._gatekeeper = Gatekeeper(progress, store, profile.gates, predicted)
         trials = [trial.stages.values() for trial in self._plan.trials]
         self._scheduler = Scheduler(
             progress.graph,
-            ORDERS[profile.order](progress.graph, trials, seconds),
+            ORDERS[profile.order](progress.graph, trials, seconds_for_order(costs)),
             complete=progress.reused,
             skipped=[key for key in self._plan.stages if not progress.will_run(key)],
+            gates=self._gatekeeper.guards(),
         )
 
     def interrupt(self) -> None:
@@ -73,6 +79,7 @@ class Runner:
             observe: called every tick with the keys of stages that changed or are running.
         """
         self._decide_anew()
+        self._gatekeeper.look(self._scheduler)
         try:
             while not self.progress.finished and not self._stopped():
                 self._collect()
@@ -164,10 +171,12 @@ class Runner:
     def _complete(self, key: str) -> None:
         self._set(key, "COMPLETE")
         self._scheduler.complete(key)
+        self._changed.update(self._gatekeeper.judge(key, self._scheduler))
 
     def _fail(self, key: str, failure: Failure) -> None:
         self._scheduler.fail(key)
-        self._changed.update([key, *self.progress.fail(key, failure)])
+        over = [key, *self.progress.fail(key, failure)]
+        self._changed.update([*over, *self._gatekeeper.shut(over, self._scheduler)])
         failures = self.progress.failures.values()
         self.progress.held = faults.hold(failures, self._profile.hold_after)
 

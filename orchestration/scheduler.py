@@ -130,12 +130,14 @@ class Scheduler:
         self._over = {*complete, *skipped}
         self._behind_gate: dict[str, list[str]] = defaultdict(list)
         self._missing: dict[str, int] = {}
+        self._unopened: dict[str, set[str]] = defaultdict(set)
         self._ready: list[tuple[Rank, str]] = []
         done, gates = set(complete), gates or {}
         for key, inputs in graph.inputs.items():
             guards = gates.get(key, ())
             for guard in guards:
                 self._behind_gate[guard].append(key)
+                self._unopened[key].add(guard)
             self._missing[key] = sum(i not in done for i in inputs) + len(guards)
             self._queue(key)
 
@@ -171,19 +173,24 @@ class Scheduler:
 
     def open(self, guard: str) -> None:
         """The gate at a complete stage lets what is above it pass."""
-        for key in self._behind_gate[guard]:
+        for key in self._behind_gate.get(guard, ()):
+            self._unopened[key].discard(guard)
             self._one_less(key)
+
+    def at_gates(self) -> set[str]:
+        """Stages that cannot start before gates open: those at them, and all behind these."""
+        starts = [key for key, guards in self._unopened.items() if guards]
+        return set(_reach(starts, self._follow))
 
     def shut(self, guards: Iterable[str]) -> list[str]:
         """Gates stay closed for good; returns what is held: what is above them, and below that."""
-        above = [key for guard in guards for key in self._behind_gate[guard]]
-
-        def follow(key: str) -> list[str]:
-            return [*self._graph.needed_by[key], *self._behind_gate[key]]
-
-        held = [key for key in _reach(above, follow) if key not in self._over]
+        above = [key for guard in guards for key in self._behind_gate.get(guard, ())]
+        held = [key for key in _reach(above, self._follow) if key not in self._over]
         self._over.update(held)
         return held
+
+    def _follow(self, key: str) -> list[str]:
+        return [*self._graph.needed_by[key], *self._behind_gate.get(key, ())]
 
     def _one_less(self, key: str) -> None:
         self._missing[key] -= 1

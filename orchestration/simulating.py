@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.stages import STAGES
-from orchestration.calibration import Calibration, Site, load_calibration
+from orchestration.calibration import load_calibration
 from orchestration.cost import Cost, predict
 from orchestration.exits import fail
 from orchestration.plan import Plan, make_plan
@@ -144,7 +144,7 @@ def simulate(
         plan = make_plan(loaded, expand(loaded))
         profile = load_profile(profile_file)
         calibration = load_calibration(Store(runs_dir))
-        costs = predict(plan, calibration, lambda stage: measured_site(calibration, stage))
+        costs = predict(plan, calibration, calibration.newest_site)
         works = stage_works(plan, costs, profile, teraflops)
         attempts: dict[Blow, int] = {
             "node_lost": profile.attempts("node_lost"),
@@ -164,13 +164,6 @@ def simulate(
 
 
 # What goes in
-
-
-def measured_site(calibration: Calibration, stage: str) -> Site:
-    """Where a kind of stage was measured last; nowhere in particular if it never was."""
-    mine = [o for o in calibration.observations if o.stage == stage]
-    newest = max(mine, key=lambda o: o.finished, default=None)
-    return Site("", 1) if newest is None else Site(newest.device, newest.threads, newest.processes)
 
 
 def stage_works(

@@ -6,6 +6,7 @@
     FAILED.json    why the newest attempt failed; a new attempt removes it
     micro_batch    samples at a time, after memory ran out
     tries.json     attempts in a row that got no further; a launch by the user starts anew
+    HELD           why a gate keeps it from starting; the next launch looks anew
     CANCEL         the user wants it stopped; the next launch or resume removes it
     lease.json     who runs it now, with a heartbeat and the progress
     attempts/      one record per attempt
@@ -253,6 +254,16 @@ class StageFolder:
         """Start counting anew: somebody decided to run the stage, cancelled or not."""
         (self.path / "tries.json").unlink(missing_ok=True)
         (self.path / "CANCEL").unlink(missing_ok=True)
+        (self.path / "HELD").unlink(missing_ok=True)
+
+    def hold(self, why: str) -> None:
+        """Record why a gate keeps the stage from starting."""
+        write_atomic(self.path / "HELD", why)
+
+    def held(self) -> str | None:
+        """Why a gate keeps the stage from starting; None: none does."""
+        text = _read(self.path / "HELD")
+        return None if text is None else text.decode()
 
     def cancel(self, who: str) -> None:
         """Ask whoever runs the stage to stop, and nobody to start it; makes the folder.

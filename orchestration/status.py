@@ -48,6 +48,7 @@ class StageStatus:
         running: what the worker last reported; empty unless it runs.
         job: the scheduler's handle; None where there is none.
         why: why it failed, waits or was stopped; None where nothing is to be said.
+        held: whether a gate keeps it from starting.
     """
 
     planned: LaunchedStage
@@ -58,6 +59,7 @@ class StageStatus:
     running: Mapping[str, Any] = field(default_factory=dict)
     job: str | None = None
     why: str | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ class SweepStatus:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs or waits."""
-        return not {"RUNNING", "WAITING"} & set(self.states.values())
+        """Whether nothing runs or waits, but for what gates hold."""
+        open_ = (stage for stage in self.stages.values() if not stage.held)
+        return not any(stage.state in ("RUNNING", "WAITING") for stage in open_)
 
 
 def status(
@@ -154,6 +157,8 @@ def stage_status(
     elif state == "FAILED":
         failure = folder.failure()
         why = failure.message if failure else None
+    elif state == "WAITING" and (reason := folder.held()) is not None:
+        return StageStatus(planned, folder, state, attempts, host, job=job, why=reason, held=True)
     elif state == "WAITING":
         why = queued.why if queued is not None else _stopped(folder)
     return StageStatus(planned, folder, state, attempts, host, running, job, why)
@@ -210,6 +215,10 @@ def render(found: SweepStatus, height: int) -> RenderableType:
         parts += [Text(), stages_table(busy, trial_names(launched))]
     counts = Counter(states.values())
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+    held = sum(stage.held for stage in found.stages.values())
+    if held:
+        text += f" ({held} held by gates; `python -m orchestration resume {launched.sweep}"
+        text += " --ignore-gates` lets them pass)"
     parts += [Text(), Text(text)]
     if found.orphans:
         parts.append(Text(orphans_line(found), style="yellow"))
@@ -303,4 +312,5 @@ def _stage_json(stage: StageStatus) -> Json:
         "seconds_left": seconds_left(stage.running),
         "job": stage.job,
         "why": stage.why,
+        "held": stage.held,
     }

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
 from orchestration.backends.base import Backend
-from orchestration.display import Display
-from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from orchestration.display import Display, held_lines
+from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.plan import Plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress
@@ -155,6 +155,11 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print(result_table(metrics))
     if progress.held is not None:
         console.print(progress.held.replace("SWEEP", progress.plan.sweep.name), style="red")
+    for line in held_lines(progress):
+        console.print(line, style="red")
+    if progress.held_stages:
+        name = progress.plan.sweep.name
+        console.print(f"Larger models wait; python -m orchestration resume {name} --ignore-gates")
     if progress.interrupted:
         console.print("Interrupted. The same command continues:")
         command = "python -m orchestration.launch " + shlex.join(sys.argv[1:])
@@ -215,4 +220,6 @@ def exit_code(progress: Progress) -> int:
     kinds = {failure.kind for failure in progress.failures.values()}
     if progress.interrupted or kinds == {"cancelled"}:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if progress.count("FAILED") else 0
+    if progress.count("FAILED"):
+        return EXIT_FAILED
+    return EXIT_REFUSED if progress.held_stages else 0

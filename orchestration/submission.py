@@ -24,12 +24,14 @@ from orchestration.backends.slurm_scheduler import (
     start_after,
     submit_controller,
 )
+from orchestration.calibration import load_calibration
 from orchestration.cost import predict, seconds_for_order
+from orchestration.gates import Gatekeeper
 from orchestration.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
-from orchestration.scheduler import ORDERS
+from orchestration.scheduler import ORDERS, Scheduler
 from orchestration.situation import Situation, judge, look, open_stages, settle_intents
 from orchestration.state import Store
 
@@ -86,7 +88,12 @@ class Submitter:
         self._profile = profile
         self._situation = situation
         self._journal = Journal(store)
-        self._costs = predict(progress.plan)
+        calibration = load_calibration(store)
+        self._costs = predict(progress.plan, calibration, calibration.newest_site)
+        trials = [trial.stages.values() for trial in progress.plan.trials]
+        seconds = seconds_for_order(self._costs)
+        self._ranks = ORDERS[profile.order](progress.graph, trials, seconds)
+        self._behind_gates = self._look_at_gates()
         # What waits for a job that is over, or unknown, would never start or start at once.
         self._places = {key: Place.of(situation.live[key].handle) for key in situation.queued}
         self._full = False
@@ -98,14 +105,27 @@ class Submitter:
         By kind in the graph's order; within a kind, what comes first where there is no room for
         all, in the order in which `orchestration.runner` would start them.
         """
-        taken = self._situation.live.keys() | self._situation.foreign
-        plan, graph = self._progress.plan, self._progress.graph
-        trials = [trial.stages.values() for trial in plan.trials]
-        ranks = ORDERS[self._profile.order](graph, trials, seconds_for_order(self._costs))
+        taken = {*self._situation.live, *self._situation.foreign, *self._progress.held_stages}
+        plan = self._progress.plan
         kinds = {kind: index for index, kind in enumerate(STAGES)}
         keys = [key for key in open_stages(self._progress) if key not in taken]
-        keys.sort(key=lambda key: (kinds[plan.stages[key].stage], ranks[key]))
+        keys.sort(key=lambda key: (kinds[plan.stages[key].stage], self._ranks[key]))
         return [plan.stages[key] for key in keys]
+
+    def _look_at_gates(self) -> set[str]:
+        """Hold what is above gates that stay shut; returns what others keep waiting.
+
+        The controller comes when what is queued is over, looks again, and queues the next sizes.
+        """
+        progress = self._progress
+        predicted = {key: cost.seconds for key, cost in self._costs.items()}
+        keeper = Gatekeeper(progress, self._store, self._profile.gates, predicted)
+        complete = [key for key, state in progress.states.items() if state == "COMPLETE"]
+        scheduler = Scheduler(
+            progress.graph, self._ranks, complete=complete, gates=keeper.guards()
+        )
+        keeper.look(scheduler)
+        return scheduler.at_gates() - set(complete)
 
     def jobs(self) -> list[str]:
         """Jobs and arrays of the plan that are in the queue."""
@@ -121,6 +141,8 @@ class Submitter:
         Raises:
             ValueError: the scheduler refuses a request. What was submitted before stays.
         """
+        self.outcome.left += [stage.key for stage in todo if stage.key in self._behind_gates]
+        todo = [stage for stage in todo if stage.key not in self._behind_gates]
         self._create_folders(todo)
         largest = largest_array()
         lanes = self._lanes(todo)

@@ -57,6 +57,11 @@ def stage_graph(plan: Plan) -> dict[str, list[str]]:
     return graph
 
 
+def held_tags(held: str, before: str | None) -> dict[str, str]:
+    """The tag that says why a gate holds something; emptied when none does any more."""
+    return {names.TAG_HELD: held} if held or "held: " in (before or "") else {}
+
+
 class SweepRuns:
     """Keeps the runs of one plan up to date with its stages."""
 
@@ -173,16 +178,30 @@ class SweepRuns:
                 state = "WAITING"
             if state != "COMPLETE" and not leaving:
                 state = "RUNNING"
-            self._update_sweep(server, ledger.sweep, state, _status(state, idle or "RUNNING"))
+            held = next((why for _, trial in self._trials() if (why := self._why_held(trial))), "")
+            status = _status(state, idle or "RUNNING")
+            self._update_sweep(server, ledger.sweep, state, status, held)
             ledger.complete = state == "COMPLETE"
             if leaving and ledger.owner == Owner.me():
                 ledger.owner = None
 
-    def _update_sweep(self, server: Server, entry: Entry, state: State, status: str) -> None:
-        if entry.sent != state or entry.status != status:
-            server.log(str(entry.run_id), tags={names.TAG_STATE: state})
+    def _update_sweep(
+        self, server: Server, entry: Entry, state: State, status: str, held: str
+    ) -> None:
+        signature = f"{state} {held}".rstrip()
+        if entry.sent != signature or entry.status != status:
+            tags = held_tags(held, entry.sent)
+            server.log(str(entry.run_id), tags={names.TAG_STATE: state, **tags})
             server.end(entry, status, time.time())
-            entry.sent, entry.status = state, status
+            entry.sent, entry.status = signature, status
+
+    def _why_held(self, trial: PlannedTrial) -> str:
+        """Why a gate holds a trial; empty: none does."""
+        for stage, key in trial.stages.items():
+            folder = None if key in self._stages.sent else self._stages.folder(key, stage)
+            if folder is not None and (why := folder.held()) is not None:
+                return why
+        return ""
 
     def _update_trial(
         self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None
@@ -193,9 +212,12 @@ class SweepRuns:
         state = joint_state([part.view.state for part in sent.values()] + waiting)
         status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
         parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
-        signature = f"{state} {parts}"
+        held = self._why_held(trial) if state != "COMPLETE" else ""
+        signature = f"{state} {parts} {held}".rstrip()
         if entry.sent != signature:
             self._send_trial(server, str(entry.run_id), trial, sent, state)
+            if tags := held_tags(held, entry.sent):
+                server.log(str(entry.run_id), tags=tags)
         if entry.sent != signature or entry.status != status:
             ended = max((part.view.ended() for part in sent.values()), default=0.0)
             server.end(entry, status, max(ended, self._launched))

@@ -98,4 +98,8 @@ class Watcher:
             if state == "COMPLETE" != before[key]:
                 progress.ran.add(key)
             progress.set(key, state)
+            if state == "WAITING" and (why := progress.folders[key].held()) is not None:
+                progress.held_stages[key] = why
+            else:
+                progress.held_stages.pop(key, None)
         return {key for key, state in now.items() if state != before[key]}

@@ -26,11 +26,14 @@ def test_a_real_smoke_sweep_takes_as_long_as_simulated(tmp_path: Path, jobs: int
     plan = make_plan(sweep, expand(sweep))
     done = survey(plan, Store(tmp_path / "runs"))
     assert len(done.reused) == len(plan.stages)
-    attempts = {key: folder.attempts()[-1] for key, folder in done.folders.items()}
-    took = {key: (a.ended or 0.0) - a.started for key, a in attempts.items()}
-    ends = [a.ended or 0.0 for a in attempts.values()]
-    real = max(ends) - min(a.started for a in attempts.values())
-    works = {key: Work(seconds) for key, seconds in took.items()}
+    # A slot is taken from submission, which writes the spec, until the stage is done.
+    folders = done.folders.values()
+    starts = [(folder.path / "spec.json").stat().st_mtime for folder in folders]
+    ends = [folder.done_file.stat().st_mtime for folder in folders]
+    real = max(ends) - min(starts)
+    works = {
+        key: Work(end - start) for key, start, end in zip(done.folders, starts, ends, strict=True)
+    }
     fresh = survey(plan, Store(tmp_path / "nothing"))
     scenario = Scenario(fresh, works, Cluster(jobs), {"node_lost": 1, "preempted": 1}, 0)
     outcome = scenario.run("cheapest", 1e9)
