@@ -73,6 +73,7 @@ def test_every_state_with_host_progress_attempts_and_why(store: Store, plan: Pla
         "seconds_left": None,
         "job": None,
         "why": None,
+        "held": False,
     }
     table = call(store, "status", "study")
     assert "step 50/200" in table
