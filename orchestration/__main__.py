@@ -14,6 +14,7 @@ import typer
 from orchestration.cancelling import cancel
 from orchestration.cleanup import gc
 from orchestration.doctor import doctor
+from orchestration.explaining import diff, explain
 from orchestration.launch import launch
 from orchestration.logs import logs
 from orchestration.resuming import resume, retry
@@ -35,7 +36,7 @@ def plan(
     launch(sweep, scale, set_, runs_dir=runs_dir, dry_run=True, as_json=as_json)
 
 
-for command in (status, logs, cancel, resume, retry, simulate, doctor, gc):
+for command in (status, logs, cancel, resume, retry, simulate, doctor, gc, explain, diff):
     app.command()(command)
 
 

@@ -63,7 +63,15 @@ class LaunchedPlan(Record):
 
 def record_launch(plan: Plan, store: Store, request: LaunchRequest) -> None:
     """Remember a plan at launch, as the newest of its sweep."""
-    launched = LaunchedPlan(
+    launched = as_launched(plan, request)
+    folder = _folder(store, plan.sweep.name)
+    _keep_sources(plan, folder / plan.key)
+    write_atomic(folder / f"{plan.key}.json", launched.model_dump_json())
+
+
+def as_launched(plan: Plan, request: LaunchRequest) -> LaunchedPlan:
+    """The record of a plan that is launched now."""
+    return LaunchedPlan(
         sweep=plan.sweep.name,
         scale=plan.sweep.scale,
         question=plan.sweep.question,
@@ -78,9 +86,6 @@ def record_launch(plan: Plan, store: Store, request: LaunchRequest) -> None:
             for key, stage in plan.stages.items()
         },
     )
-    folder = _folder(store, plan.sweep.name)
-    _keep_sources(plan, folder / plan.key)
-    write_atomic(folder / f"{plan.key}.json", launched.model_dump_json())
 
 
 def newest_launch(store: Store, sweep: str) -> LaunchedPlan:
