@@ -207,7 +207,7 @@ def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
     """Every trial is a mark; a series for each tokenizer."""
     keep = ["run_id", "trial", "trial_key", "sweep", "scale", "plan", "git_sha", "git_dirty"]
     columns = [*keep, PARAM_SEED, PARAM_TOKENIZER, PROTOCOL + y, x, y]
-    found = runs.select(dict.fromkeys(c for c in columns if c in runs.columns))
+    found = runs.select(*dict.fromkeys(c for c in columns if c in runs.columns))
     finite = found.filter(pl.col(x).is_finite() & pl.col(y).is_finite())
     made: list[Series] = []
     for (name,), part in finite.partition_by(

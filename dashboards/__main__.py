@@ -91,6 +91,18 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _warm(source: Source) -> None:
+    """Import what the page does, and read the newest study once: the first view need not wait."""
+    from analysis.study import list_studies, load_study
+    from dashboards import compare_view, study_view, trial_view  # noqa: F401
+
+    try:
+        for title in list_studies(source.uri)[:1]:
+            load_study(source.uri, title)
+    except RequestError as error:
+        typer.echo(f"{error}\nThe page says so too, and looks again.", err=True)
+
+
 def _serve(source: Source, host: str, port: int | None) -> int:
     """Run Streamlit in this process; returns its exit code."""
     from streamlit.web.cli import main
@@ -109,6 +121,7 @@ def _serve(source: Source, host: str, port: int | None) -> int:
     }
     if port is not None:
         options["server.port"] = str(port)
+    _warm(source)
     page = Path(__file__).with_name("page.py")
     flags = [f"--{name}={value}" for name, value in options.items()]
     sys.argv = ["streamlit", "run", str(page), *flags, "--", *source.arguments()]

@@ -61,7 +61,9 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
     shown = ["lines"] * joined + ["markers"] * bool(series.marker) + ["text"] * names
     hollow = any(mark.reading in _HOLLOW for mark in marks)
     symbol = _SYMBOLS.get(series.marker, "circle") + ("-open" if hollow else "")
-    kind = go.Scattergl if count > MANY else go.Scatter
+    many = count > MANY
+    kind = go.Scattergl if many else go.Scatter
+    hover = _short if many else _hover
     return kind(
         x=[mark.x for mark in marks],
         y=[mark.y for mark in marks],
@@ -70,9 +72,9 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
         text=[mark.label for mark in marks] if names else None,
         textposition="middle right",
         customdata=[_run_of(mark) for mark in marks],
-        hovertext=[_hover(mark, series, chart) for mark in marks],
+        hovertext=[hover(mark, series, chart) for mark in marks],
         hoverinfo="text" if series.marker else "skip",
-        marker={"size": 6 if count > MANY else 10, "symbol": symbol, "color": series.colour},
+        marker={"size": 6 if many else 10, "symbol": symbol, "color": series.colour},
         line={"color": series.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
         error_y=_bars(marks),
     )
@@ -90,6 +92,12 @@ def _run_of(mark: Mark) -> str:
     """The run that a click leads to; empty for what is no run."""
     first = mark.origins[0] if mark.origins else {}
     return str(first["run_id"]) if "run_id" in first else ""
+
+
+def _short(mark: Mark, series: Series, chart: Chart) -> str:
+    """What is said of one mark among very many."""
+    trial = mark.origins[0]["trial"] if mark.origins and "trial" in mark.origins[0] else ""
+    return f"{trial}<br>{mark.x:.5g}, {mark.y:.5g}"
 
 
 def _hover(mark: Mark, series: Series, chart: Chart) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import scaling, study, trial
@@ -13,6 +14,7 @@ from analysis.scaling import Fitting, Scaling
 from analysis.stores import open_store
 from analysis.study import Study, Title
 from analysis.trial import Trial
+from dashboards.plotting import chart_figure
 from dashboards.source import Source
 
 SERVER_SECONDS = 10.0
@@ -54,9 +56,10 @@ def chart(
     published: bool,
     law: Fitting,
     front: bool,
-) -> Scaling:
-    """A scaling chart of a study."""
-    return scaling.scaling(_study.runs, x, y, published=published, law=law, front=front)
+) -> tuple[Scaling, go.Figure]:
+    """A scaling chart of a study, as data and as a figure."""
+    found = scaling.scaling(_study.runs, x, y, published=published, law=law, front=front)
+    return found, chart_figure(found.chart)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import exporting
@@ -12,7 +13,6 @@ from analysis.stores import RequestError
 from analysis.study import Study
 from dashboards import reading
 from dashboards.downloads import download
-from dashboards.plotting import chart_figure
 from dashboards.source import Source
 from dashboards.state import open_trial
 
@@ -42,11 +42,13 @@ def show(source: Source, study: Study, at: str) -> None:
         return
     x, y = axes
     try:
-        found = reading.chart(study, study.title.run_id, at, x, y, published, _LAWS[law], front)
+        found, figure = reading.chart(
+            study, study.title.run_id, at, x, y, published, _LAWS[law], front
+        )
     except RequestError as error:
         st.info(f"{str(error).capitalize()}.")
         return
-    _plot(source, study, found, f"{x} {y}")
+    _plot(source, study, figure, f"{x} {y}")
     _words(study, found)
 
 
@@ -64,10 +66,8 @@ def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | Non
     return left, right
 
 
-def _plot(source: Source, study: Study, found: Scaling, key: str) -> None:
-    event = st.plotly_chart(
-        chart_figure(found.chart), key=f"chart {key}", on_select="rerun", selection_mode="points"
-    )
+def _plot(source: Source, study: Study, figure: go.Figure, key: str) -> None:
+    event = st.plotly_chart(figure, key=f"chart {key}", on_select="rerun", selection_mode="points")
     points = event["selection"]["points"]
     run_id = _first(points[0].get("customdata", "")) if points else ""
     if not run_id:

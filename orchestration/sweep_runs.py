@@ -62,6 +62,15 @@ def held_tags(held: str, before: str | None) -> dict[str, str]:
     return {names.TAG_HELD: held} if held or "held: " in (before or "") else {}
 
 
+def units_table() -> str:
+    """What the names of scores mean and their units, which MLflow has no place for; Markdown."""
+    rows = [
+        f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
+        for metric in names.METRICS.values()
+    ]
+    return "\n".join(["| score | meaning | unit | better |", "|---|---|---|---|", *rows])
+
+
 class SweepRuns:
     """Keeps the runs of one plan up to date with its stages."""
 
@@ -110,7 +119,7 @@ class SweepRuns:
             names.TAG_KIND: names.KIND_SWEEP,
             names.TAG_QUESTION: sweep.question,
             names.TAG_AXES: json.dumps(list(sweep.varied)),
-            NOTE_TAG: f"{sweep.question}\n\n{sweep.paper}".strip(),
+            NOTE_TAG: f"{sweep.question}\n\n{sweep.paper}\n\n{units_table()}".strip(),
             **self._sweep_tags(),
         }
         name = f"{sweep.name} {sweep.scale}"

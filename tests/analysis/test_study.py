@@ -1,0 +1,208 @@
+"""What a study is doing, from a store that the launcher has written."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+from mlflow import MlflowClient
+
+from analysis import artifacts, comparing, scaling, study, trial
+from analysis.charts import Mark
+from analysis.runs import load_runs
+from gigatok import names
+from tests.analysis.conftest import PARENT, QUESTION, Store
+
+GRAPH = {"teacher": [], "train": ["teacher"], "score": ["train"], "probe": ["score", "teacher"]}
+PLAN = "0123456789abcdef"
+NOW = 2000.0
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def client(uri) -> MlflowClient:
+    return MlflowClient(uri)
+
+
+@pytest.fixture
+def shown(uri, client, tmp_path) -> study.Study:
+    """Trial A: training runs, half done. Trial B: training failed. They share the teacher."""
+    place = (tmp_path / "artifacts").as_uri()
+    experiment = client.create_experiment("sizes", artifact_location=place)
+
+    def run(kind: str, started: float, **tags: str) -> str:
+        of = {names.TAG_KIND: kind, **{getattr(names, k): v for k, v in tags.items()}}
+        return client.create_run(experiment, round(started * 1000), of).info.run_id
+
+    sweep = run(
+        names.KIND_SWEEP,
+        900,
+        TAG_QUESTION=QUESTION,
+        TAG_PLAN=PLAN,
+        TAG_SCALE="micro",
+        TAG_STATE="RUNNING",
+        TAG_GRAPH=json.dumps(GRAPH),
+        TAG_AXES="[]",
+    )
+    teacher = run(names.KIND_STAGE, 1000, TAG_STATE="COMPLETE", TAG_HOST="a")
+    client.set_terminated(teacher, "FINISHED", 1_040_000)
+    said = {"done": 60, "total": 100, "unit": "step", "first_done": 20, "first_time": 1900.0}
+    progress = json.dumps({**said, "time": 1980.0})
+    runs = run(names.KIND_STAGE, 1890, TAG_STATE="RUNNING", TAG_PROGRESS=progress)
+    fails = run(
+        names.KIND_STAGE, 1100, TAG_STATE="FAILED", TAG_ERROR="non-finite: at step 3\nmore"
+    )
+    client.set_terminated(fails, "FAILED", 1_110_000)
+    client.log_text(fails, "\n".join(f"line {i}" for i in range(100)), "logs/attempt-001.log")
+    for name, train in (("A", runs), ("B", fails)):
+        made = run(names.KIND_TRIAL, 900, TAG_TRIAL=name, TAG_TRIAL_KEY=name)
+        client.set_tag(made, PARENT, sweep)
+        client.log_param(made, "seed", "0")
+        client.log_param(made, "tokenizer", f"S-{name}")
+        keys = {"teacher": "t", "train": f"train{name}", "score": f"s{name}", "probe": f"p{name}"}
+        for stage, key in keys.items():
+            client.set_tag(made, names.PREFIX_STAGE_KEY + stage, key)
+        client.set_tag(made, names.PREFIX_STAGE_RUN + "teacher", teacher)
+        client.set_tag(made, names.PREFIX_STAGE_RUN + "train", train)
+    (title,) = study.list_studies(uri)
+    return study.load_study(uri, title, NOW)
+
+
+def states(shown: study.Study, name: str) -> list[tuple[str, str | None]]:
+    cells = shown.cells.filter(pl.col("trial") == name)
+    return list(zip(cells["state"], cells["reason"], strict=True))
+
+
+def test_every_stage_has_its_state_and_a_reason(shown):
+    assert shown.stages == tuple(GRAPH)
+    assert states(shown, "A") == [
+        ("COMPLETE", None),
+        ("RUNNING", None),
+        ("WAITING", "waits for train"),
+        ("WAITING", "waits for score"),
+    ]
+    assert states(shown, "B") == [
+        ("COMPLETE", None),
+        ("FAILED", "non-finite: at step 3"),
+        ("UPSTREAM_FAILED", "train failed"),
+        ("UPSTREAM_FAILED", "score failed"),
+    ]
+
+
+def test_a_shared_stage_counts_once(shown):
+    assert shown.counts == {
+        "WAITING": 2,
+        "RUNNING": 1,
+        "COMPLETE": 1,
+        "FAILED": 1,
+        "UPSTREAM_FAILED": 2,
+    }
+    assert shown.progress == pytest.approx((1 + 0.6) / 7)
+    assert shown.spent == pytest.approx(40 + 110 + 10)
+
+
+def test_time_left_is_known_only_where_its_parts_are(shown):
+    left, why = study.seconds_left(shown)
+    assert left is None
+    assert why == "no score, probe has been timed yet"
+    running = shown.cells.filter(pl.col("state") == "RUNNING")
+    assert running["left"].to_list() == [pytest.approx(80.0)]  # 40 steps in 80 s, 40 to go
+
+
+def test_a_silent_launcher_is_noticed(shown, uri):
+    assert shown.silent is None
+    later = study.load_study(uri, shown.title, 1980.0 + study.SILENT_SECONDS)
+    assert later.silent == study.SILENT_SECONDS
+
+
+def test_a_failure_has_the_end_of_its_log(shown, uri, tmp_path):
+    (failure,) = shown.failures
+    assert (failure.stage, failure.trials) == ("train", ("B",))
+    tail = study.log_tail(uri, failure.stage_run, tmp_path, lines=2)
+    assert tail == "line 98\nline 99"
+
+
+def test_no_file_outside_the_runs_directory_is_read(shown, uri, tmp_path):
+    run_id, inside = shown.failures[0].stage_run, tmp_path
+    elsewhere = tmp_path / "runs"
+    elsewhere.mkdir()
+    with pytest.raises(artifacts.Outside, match="lies outside"):
+        artifacts.read(uri, run_id, "logs/attempt-001.log", elsewhere)
+    with pytest.raises(artifacts.Outside):
+        artifacts.read(uri, run_id, "../../../../etc/passwd", inside)
+    link = tmp_path / "artifacts" / run_id / "artifacts" / "logs" / "link"
+    link.symlink_to("/etc/passwd")
+    with pytest.raises(artifacts.Outside):
+        artifacts.read(uri, run_id, "logs/link", inside)
+    assert artifacts.read(uri, run_id, "logs/none", inside) is None
+
+
+def test_table_of_states(shown):
+    table = study.state_table(shown)
+    assert table["train"].to_list() == ["RUNNING", "FAILED"]
+    assert table["why"][1].startswith("train: non-finite: at step 3; score: train failed")
+    assert study.state_pills(shown)["probe"].to_list() == [["waiting"], ["upstream failed"]]
+
+
+def test_codebook_uses_and_curves_of_a_trial(shown, uri, client):
+    stage_run = shown.cells.filter(pl.col("state") == "RUNNING")["stage_run"][0]
+    for step, codes in ((0, 5), (1, 2), (2, 1)):
+        client.log_metric(stage_run, names.CODE_USES, codes, step=step)
+    for step in (1, 2):
+        client.log_metric(stage_run, "train/loss", 1 / step, step=step)
+    client.log_metric(stage_run, "train/loss", 0.4, timestamp=2**45, step=2)
+    found = trial.load_trial(uri, shown.runs, shown.runs["run_id"][0])
+    assert found.code_uses.rows() == [("0", 5), ("1", 2), ("2-3", 1)]
+    assert trial.panels(found, shown.stages) == {"train": ["train/loss"]}
+    assert trial.curve(found, "train", "train/loss").rows() == [(1, 1.0), (2, 0.4)]
+
+
+def test_the_front_is_exact():
+    def mark(x: float, y: float) -> Mark:
+        return Mark(x, y, (), "run")
+
+    marks = [mark(1, 5), mark(2, 4), mark(2, 6), mark(3, 4), mark(4, 1)]
+    front = scaling.pareto(marks, "lower", "lower")
+    assert [(m.x, m.y) for m in front] == [(1, 5), (2, 4), (4, 1)]
+    front = scaling.pareto(marks, None, "higher")
+    assert [(m.x, m.y) for m in front] == [(1, 5), (2, 6)]
+
+
+def test_the_papers_numbers_join_own_ones():
+    named = {
+        s.name: {m.label: (m.x, m.y) for m in s.marks} for s in _paper("params_total", "gfid")
+    }
+    assert named["paper 1D +reg"]["S-L"] == (533.0, 5.19)  # Table 2
+    assert _paper("params_total", "gkid") == []
+
+
+def _paper(x: str, y: str):
+    return scaling.published_series(x, y)
+
+
+def test_trials_of_a_sweep_over_each_other(uri):
+    store = Store(uri)
+    sizes = {"S-S": 1e6, "S-B": 2e6, "S-L": 4e6}
+    parent = store.sweep("laws", PLAN, 1.0)
+    for tokenizer, size in sizes.items():
+        for seed, noise in ((0, 0.99), (1, 1.01)):
+            scores = {"params_total": size, "ar_val_loss": noise * size**-0.5}
+            store.trial("laws", parent, tokenizer, scores, seed=seed)
+    runs = load_runs("laws", store.uri)
+    found = scaling.scaling(runs, "params_total", "ar_val_loss", law="power", front=True)
+    assert [s.name for s in found.chart.series] == ["trials", "Pareto front", "fit of trials"]
+    own = found.chart.series[0]
+    assert [(m.x, len(m.origins)) for m in own.marks] == [(1.0, 2), (2.0, 2), (4.0, 2)]
+    assert "b = -0.5 [" in found.sentences[0]
+    assert found.marks.height == 3
+    table = comparing.beside({"one": runs, "two": runs})
+    assert table.filter(pl.col("metric") == "AR val loss")["best"].to_list() == ["S-L", "S-L"]
+    assert comparing.setting_differences({"one": runs, "two": runs}).is_empty()
+    rows = runs.to_dicts()
+    changed = trial.difference(rows[0], rows[-1])
+    assert ("setting", "tokenizer", "S-S", "S-L") in changed.rows()

@@ -1,0 +1,189 @@
+"""The live page and the exported file in a real browser, over a real sweep at scale smoke."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+from tests.dashboards.serving import ROOT, launch_command, serve, wait_for
+
+pytestmark = pytest.mark.slow
+VIEWS = {
+    "Study": "Stages complete",
+    "Scaling": "Hover over a point",
+    "Trial": "Reconstructions: originals above",
+    "Compare": "one study only",
+}
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@contextmanager
+def page_of(browser, size=None):
+    """A page that must log no error, break nowhere and ask no other machine for anything."""
+    context = browser.new_context(viewport=size or DESKTOP)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if _is_away(request) else None)
+    yield page
+    assert page.get_by_test_id("stException").count() == 0
+    assert wrong == []
+    context.close()
+
+
+def _is_away(request) -> bool:
+    near = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "file:")
+    return not request.url.startswith(near)
+
+
+def see(page, text: str) -> None:
+    page.get_by_text(text).first.wait_for(timeout=60_000)
+
+
+def fits(page) -> bool:
+    """Whether nothing sticks out to the right."""
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.fixture(scope="module")
+def live(finished):
+    with serve(finished) as address:
+        yield address
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_a_finished_sweep(browser, live, view, size):
+    with page_of(browser, size) as page:
+        page.goto(f"{live}/?view={view}")
+        see(page, VIEWS[view])
+        see(page, "What does a larger decoder buy?")
+        page.wait_for_function("!document.querySelector('[data-stale=true]')")
+        assert fits(page)
+
+
+def test_a_point_leads_to_its_trial(browser, live):
+    with page_of(browser) as page:
+        page.goto(f"{live}/?view=Scaling")
+        see(page, "Hover over a point")
+        page.locator(".plotly .points path").first.wait_for()
+        page.locator(".plotly .points path").first.click(force=True)
+        see(page, "Open in MLflow")
+        link = page.get_by_role("link", name="Open in MLflow").get_attribute("href")
+        run_id = link.rpartition("/")[2]
+        assert link.startswith("http://127.0.0.1:5000/#/runs/")
+        page.get_by_role("button", name="Open the trial").click()
+        see(page, "Reconstructions: originals above")
+        wait_for(lambda: f"trial={run_id}" in page.url)
+
+
+def test_the_paper_and_a_fit_are_drawn(browser, live):
+    with page_of(browser) as page:
+        page.goto(f"{live}/?view=Scaling&plot=Latent+complexity")
+        see(page, "Hover over a point")
+        page.get_by_text("Paper").click()
+        see(page, "paper 1D +reg")
+        page.get_by_role("combobox").nth(2).click()
+        page.get_by_text("Power law").click()
+        see(page, "95 % bootstrap interval")
+
+
+def test_parts_of_a_trial(browser, live):
+    shown = {
+        "Curves": "train tokenizer",
+        "Codebook": "How many codes are used how often",
+        "Results": "Results",
+        "Origin": "trial key",
+        "Diff": "Against",
+    }
+    with page_of(browser) as page:
+        page.goto(f"{live}/?view=Trial")
+        for tab, text in shown.items():
+            page.get_by_role("tab", name=tab).click()
+            see(page, text)
+
+
+def test_files_are_made_when_asked_for(browser, live):
+    with page_of(browser) as page:
+        page.goto(f"{live}/?view=Scaling")
+        see(page, "Hover over a point")
+        for button, start in (("PDF", b"%PDF"), ("CSV", b"series,label")):
+            with page.expect_download(timeout=120_000) as download:
+                page.get_by_role("button", name=button, exact=True).click()
+            with open(download.value.path(), "rb") as file:
+                assert file.read(len(start)) == start
+
+
+def test_the_page_follows_a_running_sweep(browser, tmp_path):
+    command, environment = launch_command(tmp_path)
+    runs = tmp_path / "runs"
+    with serve(runs) as address, page_of(browser) as page:
+        page.goto(address)
+        see(page, "Nothing to show")
+        see(page, "no tracking database")
+        launch = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        try:
+            see(page, "Stages complete")
+            see(page, "Running now")
+            for view in ("Scaling", "Trial", "Compare", "Study"):
+                page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
+                page.wait_for_function("!document.querySelector('[data-stale=true]')")
+            see(page, "Running now")
+            assert launch.wait(300) == 0
+            see(page, "100%")
+            see(page, "· complete")
+        finally:
+            if launch.poll() is None:
+                launch.send_signal(signal.SIGINT)
+                launch.wait(60)
+
+
+def test_a_failure_shows_its_log(browser, tmp_path):
+    command, environment = launch_command(tmp_path)
+    command += ["--set", "tokenizer.lr=1e30"]
+    failed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
+    assert failed.returncode == 1
+    with serve(tmp_path / "runs") as address, page_of(browser) as page:
+        page.goto(address)
+        see(page, "Failures (3)")
+        see(page, "upstream failed")
+        page.get_by_text("Last log lines").first.click()
+        see(page, "non-finite")
+
+
+def test_files_outside_the_runs_directory_are_not_shown(browser, runs_copy):
+    with serve(runs_copy) as address, page_of(browser) as page:
+        page.goto(f"{address}/?view=Trial")
+        see(page, "lies outside")
+        assert page.get_by_test_id("stImage").count() == 0
+
+
+def test_a_server_that_is_away(browser, tmp_path):
+    with (
+        serve(tmp_path, "--tracking-uri", "http://127.0.0.1:9") as address,
+        page_of(browser) as page,
+    ):
+        page.goto(address)
+        see(page, "no tracking server answers")
+
+
+def test_the_exported_file_needs_nothing_else(browser, finished, tmp_path):
+    file = tmp_path / "study.html"
+    command = [*launch_command(tmp_path)[0][:2], "dashboards", "export", "study"]
+    subprocess.run(
+        [*command, "--runs-dir", str(finished), "--out", str(file)], cwd=ROOT, check=True
+    )
+    assert file.read_text().count("plotly.js v") == 1
+    for size in (DESKTOP, PHONE):
+        with page_of(browser, size) as page:
+            page.goto(file.as_uri())
+            page.locator("summary", has_text="S-B").first.click()
+            page.locator(".js-plotly-plot").first.wait_for()
+            assert page.locator("img").count() == 6
+            assert fits(page)

@@ -1,0 +1,79 @@
+"""Commands of the dashboards, and how the page's address is made; the browser's tests are slow."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dashboards import __main__ as command
+from dashboards.source import Source, parse
+from dashboards.words import duration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, ""), (0, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (90_000, "1 d 1 h")],
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:///elsewhere/m.db", "http://host:5000"])
+def test_the_page_is_told_what_the_command_was(uri):
+    source = Source.of(Path("some/runs"), uri)
+    assert parse(source.arguments()) == source
+
+
+def test_links_lead_to_the_server_that_holds_the_runs():
+    server = Source.of(Path("runs"), "http://host:5000/")
+    assert server.run_url("abc") == "http://host:5000/#/runs/abc"
+    assert server.mlflow_command == ""
+    local = Source.of(Path("runs"), None)
+    assert local.run_url("abc") == "http://127.0.0.1:5000/#/runs/abc"
+    assert local.mlflow_command == "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+
+
+def test_without_its_libraries_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    for arguments in ([], ["export", "study"]):
+        result = CliRunner().invoke(command.app, arguments)
+        assert result.exit_code == 2
+        assert "pip install -e '.[dashboards]'" in result.output
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org", "192.168.0.4"])
+def test_listening_elsewhere_is_said(host, monkeypatch):
+    monkeypatch.setattr(command, "_serve", lambda *of: 0)
+    result = CliRunner().invoke(command.app, ["--host", host])
+    assert result.exit_code == 0
+    assert "there is no password" in result.output
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_loopback_needs_no_words(host, monkeypatch):
+    monkeypatch.setattr(command, "_serve", lambda *of: 0)
+    assert CliRunner().invoke(command.app, ["--host", host]).output == ""
+
+
+def test_export_of_what_is_not_there(tmp_path):
+    arguments = ["export", "study", "--runs-dir", str(tmp_path)]
+    result = CliRunner().invoke(command.app, arguments)
+    assert result.exit_code == 2
+    assert "no tracking database" in result.output
+
+
+def test_help_starts_without_streamlit():
+    assert importlib.util.find_spec("streamlit") is not None
+    code = "import sys, dashboards.__main__; print('streamlit' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "False"
