@@ -58,6 +58,9 @@ class Display:
         self._table: Table | None = None
         self._said: dict[str, tuple[State, float]] = {}
         self._held: list[str] = []
+        self._forecast_at = time.monotonic()
+        self.forecast = ""
+        """What is spent and what remains, in a line."""
         self.note = ""
         """One line below the table, such as a tracking server that does not answer."""
         if console.is_terminal:
@@ -76,6 +79,9 @@ class Display:
                 self._table = None
             if self._live is None and key not in self._progress.reused:
                 self._console.print(plain_line(self._progress, key))
+        if self._live is None and time.monotonic() - self._forecast_at > PLAIN_SECONDS:
+            self._forecast_at = time.monotonic()
+            self._console.print(self.forecast)
         lines = held_lines(self._progress)
         if self._live is None and lines != self._held:
             self._held = lines
@@ -94,6 +100,8 @@ class Display:
             self._table = states_table(self._trials, states, reused, most)
         parts: list[RenderableType] = [self._table, running_table(self._progress)]
         parts += [Text(line, style="yellow") for line in held_lines(self._progress)]
+        if self.forecast:
+            parts.append(Text(self.forecast, style="dim"))
         if self.note:
             parts.append(Text(self.note, style="yellow"))
         return Group(*parts)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from gigatok.stages import STAGES
+from orchestration.cost import Cost
 from orchestration.plan import Plan, PlannedStage
 from orchestration.scheduler import Graph
 from orchestration.state import Failure, Spec, StageFolder, State, Store
@@ -29,6 +30,8 @@ class Progress:
         left: stages that this launch does not run, although they are not complete.
         held_stages: stages that a gate keeps from starting, and why.
         held: why nothing new was started any more; None: it was not.
+        costs: what each stage is predicted to need; empty: nobody has asked.
+        slots: stages that run at the same time.
         started: UNIX seconds.
     """
 
@@ -43,6 +46,8 @@ class Progress:
     left: frozenset[str] = frozenset()
     held_stages: dict[str, str] = field(default_factory=dict)
     held: str | None = None
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    slots: int = 1
     started: float = field(default_factory=time.time)
     _states: dict[str, State] = field(init=False)
     _counts: Counter[State] = field(init=False)

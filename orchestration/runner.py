@@ -57,6 +57,7 @@ class Runner:
         self._interrupts = 0
         calibration = load_calibration(store)
         costs = predict(self._plan, calibration, calibration.newest_site)
+        progress.costs = costs
         predicted = {key: cost.seconds for key, cost in costs.items()}
         self._gatekeeper = Gatekeeper(progress, store, profile.gates, predicted)
         trials = [trial.stages.values() for trial in self._plan.trials]
@@ -80,6 +81,7 @@ class Runner:
         """
         self._decide_anew()
         self._gatekeeper.look(self._scheduler)
+        self.progress.slots = self.backend.free_slots()
         try:
             while not self.progress.finished and not self._stopped():
                 self._collect()

@@ -20,6 +20,7 @@ from gigatok.assets import fetch, required_assets
 from orchestration.backends.base import Backend
 from orchestration.display import Display, held_lines
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from orchestration.forecast import Meter
 from orchestration.plan import Plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress
@@ -104,11 +105,13 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
         if not tracking.prepare():
             console.print(f"MLflow: {tracking.error}; everything is kept on disk", style="yellow")
         display = Display(console, progress)
+        meter = Meter(progress)
 
         def observe(keys: Iterable[str]) -> None:
             keys = list(keys)
             tracking.notify(keys)
             display.note = tracking.note()
+            display.forecast = meter.line()
             display.update(keys)
 
         try:
