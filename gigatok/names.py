@@ -138,6 +138,9 @@ PREFIX_PROTOCOL = "gigatok.protocol."
 PREFIX_ORIGIN = "gigatok.origin."
 """On the run of a stage that adopted weights, `gigatok.origin.sha256` and the like; on its trial
 with the stage between: `gigatok.origin.adopt_tokenizer.sha256`."""
+PREFIX_SEARCH = "gigatok.search."
+"""Of a search. On the sweep: study, sampler, pruner, best (JSON), importances (JSON) and transfer
+(JSON); on a trial: study, number, state (Optuna's) and reason."""
 KIND_SWEEP, KIND_TRIAL, KIND_STAGE = "sweep", "trial", "stage"
 
 PARAM_SEED = "seed"

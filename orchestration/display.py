@@ -52,7 +52,6 @@ class Display:
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._progress = progress
-        self._trials = {t.trial.name: t.stages for t in progress.plan.trials}
         self._console = console
         self._live: Live | None = None
         self._table: Table | None = None
@@ -97,7 +96,8 @@ class Display:
             running = self._progress.count("RUNNING")
             most = max(3, min(MOST_ROWS, self._console.height - running - OTHER_LINES))
             states, reused = self._progress.states, self._progress.reused
-            self._table = states_table(self._trials, states, reused, most)
+            trials = {t.trial.name: t.stages for t in self._progress.plan.trials}
+            self._table = states_table(trials, states, reused, most)
         parts: list[RenderableType] = [self._table, running_table(self._progress)]
         parts += [Text(line, style="yellow") for line in held_lines(self._progress)]
         if self.forecast:

@@ -15,11 +15,12 @@ import typer
 from rich.console import Console
 
 from orchestration.backends import BACKENDS, connect
+from orchestration.backends.base import Backend
 from orchestration.exits import fail
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import make_plan
 from orchestration.preview import plan_json, print_plan
-from orchestration.profile import load_profile
+from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
 from orchestration.state import Store
@@ -32,7 +33,7 @@ from orchestration.study import (
     report,
     run,
 )
-from orchestration.sweep import expand, load_sweep
+from orchestration.sweep import Sweep, expand, load_sweep
 from orchestration.tracking import Tracking, default_uri
 
 
@@ -53,6 +54,9 @@ def launch(
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; default: mlflow.db in the runs directory.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Of a search: Optuna's URL; default: a file in the runs.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     watch: Annotated[
@@ -75,6 +79,7 @@ def launch(
         ray_address=ray_address,
         tracking_uri=tracking_uri,
         ignore_gates=ignore_gates,
+        storage=storage,
     )
     store = Store(runs_dir)
     start(request, store, dry_run=dry_run, watch=watch, yes=yes, as_json=as_json)
@@ -122,13 +127,18 @@ def start(
                 print(json.dumps(plan_json(progress)))
             return
         check_writable(store.root)
-        if not progress.finished:
-            prefetch(plan)
+        if loaded.search is not None or not progress.finished:
+            examples = loaded.search.examples() if loaded.search else expand(loaded)
+            prefetch(make_plan(loaded, examples))
             connected.warm_up()
             check_requests(progress, connected, profile)
     except (ValueError, OSError) as error:
         fail(error)
     try:
+        if loaded.search is not None:
+            raise typer.Exit(
+                _search(loaded, store, request, connected, profile, uri, console, watch, as_json)
+            )
         record_launch(plan, store, request)
         driver: Driver = Runner(progress, store, connected, profile)
         if connected.capabilities.detached:
@@ -144,6 +154,32 @@ def start(
     except (ValueError, OSError) as error:
         fail(error)
     raise typer.Exit(exit_code(progress))
+
+
+def _search(
+    sweep: Sweep,
+    store: Store,
+    request: LaunchRequest,
+    backend: Backend,
+    profile: Profile,
+    uri: str,
+    console: Console,
+    stay: bool,
+    as_json: bool,
+) -> int:
+    """A sweep that is a search, here or on a cluster; returns the exit code."""
+    if backend.capabilities.detached:
+        from orchestration import search_controller
+        from orchestration.backends.slurm import SlurmBackend
+
+        assert isinstance(backend, SlurmBackend), "the one backend that is detached"
+        launched = (sweep, store, request, backend, profile, uri, console)
+        return search_controller.launch(*launched, stay=stay, as_json=as_json)
+    from orchestration import search_launch  # Optuna takes half a second to import
+
+    return search_launch.run_search(
+        sweep, store, request, backend, profile, uri, console, as_json=as_json
+    )
 
 
 def main() -> None:

@@ -42,6 +42,8 @@ class LaunchRequest(Record):
     tracking_uri: str | None = None
     """None: the database in the runs directory."""
     ignore_gates: bool = False
+    storage: str | None = None
+    """Of a search; None: as the sweep says."""
 
 
 class LaunchedPlan(Record):
@@ -61,22 +63,24 @@ class LaunchedPlan(Record):
         return store.folders((s.stage, key, s.readable) for key, s in self.stages.items())
 
 
-def record_launch(plan: Plan, store: Store, request: LaunchRequest) -> None:
-    """Remember a plan at launch, as the newest of its sweep."""
-    launched = as_launched(plan, request)
+def record_launch(
+    plan: Plan, store: Store, request: LaunchRequest, launched: float | None = None
+) -> None:
+    """Remember a plan as the newest of its sweep; launched now, unless it only has grown."""
+    record = as_launched(plan, request, launched)
     folder = _folder(store, plan.sweep.name)
     _keep_sources(plan, folder / plan.key)
-    write_atomic(folder / f"{plan.key}.json", launched.model_dump_json())
+    write_atomic(folder / f"{plan.key}.json", record.model_dump_json())
 
 
-def as_launched(plan: Plan, request: LaunchRequest) -> LaunchedPlan:
-    """The record of a plan that is launched now."""
+def as_launched(plan: Plan, request: LaunchRequest, launched: float | None = None) -> LaunchedPlan:
+    """The record of a plan that is launched now, or was at a time in UNIX seconds."""
     return LaunchedPlan(
         sweep=plan.sweep.name,
         scale=plan.sweep.scale,
         question=plan.sweep.question,
         key=plan.key,
-        launched=time.time(),
+        launched=launched or time.time(),
         request=request,
         trials={trial.trial.name: dict(trial.stages) for trial in plan.trials},
         stages={

@@ -66,8 +66,23 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
     stages: dict[str, PlannedStage] = {}
     trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
     by_stage = sorted(stages.values(), key=lambda s: _ORDER[s.stage])
-    key = digest(sweep.name + ":" + sweep.scale + ":" + ",".join(sorted(t.key for t in trials)))
+    key = search_key(sweep)
+    if key is None:
+        trial_keys = ",".join(sorted(t.key for t in trials))
+        key = digest(sweep.name + ":" + sweep.scale + ":" + trial_keys)
     return Plan(sweep, trials, {s.key: s for s in by_stage}, expansion.excluded, key)
+
+
+def search_key(sweep: Sweep) -> str | None:
+    """The key of a search's plan, which stays while trials are added; None: it is no search.
+
+    So a larger budget goes on with the same search.
+    """
+    if sweep.search is None:
+        return None
+    keys, stages = Keys(), dict[str, PlannedStage]()
+    example = [_plan_trial(sweep, trial, keys, stages).key for trial in sweep.expansion.trials]
+    return digest(":".join([sweep.name, sweep.scale, *example, sweep.search.identity]))
 
 
 _ORDER = {stage: index for index, stage in enumerate(STAGES)}

@@ -27,6 +27,8 @@ def print_plan(console: Console, progress: Progress) -> None:
     cite = f" · paper {sweep.paper}" if sweep.paper else ""
     console.print(f"{sweep.name} at scale {sweep.scale}{cite}: {sweep.scale_description}")
     console.print(trials_table(progress))
+    for line in search_lines(progress):
+        console.print(line)
     for line in adopted_lines(progress):
         console.print(line)
     for cell in plan.excluded[:MOST_ROWS]:
@@ -39,6 +41,30 @@ def print_plan(console: Console, progress: Progress) -> None:
     code = other_code_line(progress) if progress.reused else None
     if code is not None:
         console.print(code, style="yellow")
+
+
+def search_lines(progress: Progress) -> list[str]:
+    """Space, sampler, pruner, objectives and budget of a search; empty where it is none."""
+    search = progress.plan.sweep.search
+    if search is None:
+        return []
+    spaces = [f"  {key}: {dimension.domain}" for key, dimension in search.space.items()]
+    pruner = search.pruner
+    looks = f"{pruner.name} on {pruner.stage} {pruner.metric} every {pruner.every} steps"
+    goals = ", ".join(f"{way} {name}" for name, way in search.objectives.items())
+    hours = "" if search.hours is None else f", or {search.hours:g} GPU hours"
+    once = "" if search.at_once == 1 else f", {search.at_once} at once"
+    lines = [
+        f"search of {search.trials} trials{hours}{once}; the one above stands for all:",
+        *spaces,
+        f"  {goals}; sampler {search.sampler}, seed {search.seed}",
+        f"  pruner {'none' if pruner.name == 'none' else looks}",
+    ]
+    if search.transfer:
+        to = ", ".join(f"{key}={setting.written}" for key, setting in search.transfer.items())
+        lines.append(f"  then the best rate is checked at {to}")
+    each = len(progress.plan.trials[0].stages)
+    return [*lines, f"  {each} stages per trial; those that trials share run once"]
 
 
 def trials_table(progress: Progress) -> Table:
@@ -170,4 +196,5 @@ def plan_json(progress: Progress) -> dict[str, Any]:
             for key, stage in plan.stages.items()
         },
         "excluded": [dict(cell) for cell in plan.excluded],
+        "search": None if sweep.search is None else sweep.search.as_json(),
     }

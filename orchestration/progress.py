@@ -68,6 +68,22 @@ class Progress:
         """State of every stage by key, in the plan's order."""
         return self._states
 
+    def grow(self, plan: Plan, store: Store) -> list[str]:
+        """Take over a plan that has all stages of this one and more; returns the new ones' keys.
+
+        Stages that were left alone and that a new trial needs are to be run again.
+        """
+        new = {key: stage for key, stage in plan.stages.items() if key not in self.folders}
+        folders = store.folders((s.stage, key, s.readable) for key, s in new.items())
+        self.plan = plan
+        self.__dict__.pop("graph", None)
+        self.folders |= folders
+        self.reused |= {key for key, folder in folders.items() if folder.is_complete()}
+        for key in folders:
+            self._states[key] = "COMPLETE" if key in self.reused else "WAITING"
+            self._counts[self._states[key]] += 1
+        return list(new)
+
     def set(self, key: str, state: State) -> None:
         """Change the state of a stage."""
         self._counts[self._states[key]] -= 1

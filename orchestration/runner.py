@@ -6,15 +6,17 @@ another launcher runs is waited for, not run.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
 from orchestration.calibration import load_calibration
 from orchestration.cost import predict, seconds_for_order
 from orchestration.gates import Gatekeeper
-from orchestration.plan import PlannedStage
+from orchestration.plan import Plan, PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
 from orchestration.scheduler import ORDERS, Scheduler
@@ -23,10 +25,19 @@ from orchestration.state import Failure, StageFolder, State, Store
 TICK_SECONDS = 0.1
 FOREIGN_SECONDS = 0.5
 """How often the folder of a stage that somebody else runs is looked at."""
+ASK_SECONDS = 2.0
+"""How often a stage that was given up is asked to stop, while it still runs."""
 GRACE_SECONDS = 10.0
 """How long workers may take to save a checkpoint when the launcher itself breaks."""
 
 Observe = Callable[[Iterable[str]], None]
+
+
+class Guide(Protocol):
+    """Decides while a plan runs what else is run, and what is not worth going on with."""
+
+    def steer(self, runner: Runner) -> bool:
+        """Called every tick: grow the plan, give stages up; whether more may come."""
 
 
 class Runner:
@@ -36,7 +47,14 @@ class Runner:
     goes_on = False
 
     def __init__(
-        self, progress: Progress, store: Store, backend: Backend, profile: Profile
+        self,
+        progress: Progress,
+        store: Store,
+        backend: Backend,
+        profile: Profile,
+        guide: Guide | None = None,
+        *,
+        as_user: bool = True,
     ) -> None:
         """Prepare a run.
 
@@ -45,33 +63,72 @@ class Runner:
             store: the runs directory.
             backend: where stages run.
             profile: what they ask for, and how often what is tried again.
+            guide: of a plan that is not known in advance; None: it is.
+            as_user: a user wants it run now, whatever became of earlier attempts.
         """
         self.progress = progress
+        self._guide = guide
+        self._as_user = as_user
+        self._more = guide is not None
         self.backend = backend
         self._profile = profile
         self._plan = progress.plan
         self._store = store
         self._jobs: dict[str, Job] = {}
         self._looked: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
         self._changed: set[str] = set()
         self._interrupts = 0
-        calibration = load_calibration(store)
+        self._scheduler = self._schedule()
+
+    def grow(self, plan: Plan) -> None:
+        """Go on with a plan that has all stages of this one and more."""
+        new = self.progress.grow(plan, self._store)
+        self._plan = plan
+        for key in new:
+            self._decide_stage_anew(key)
+        self._scheduler = self._schedule()
+        self._changed.update(new)
+
+    def give_up(self, keys: Iterable[str]) -> None:
+        """Leave stages alone from now on; those that run save a checkpoint and stop."""
+        self.progress.left |= set(keys)
+        self._scheduler = self._schedule()
+
+    def take_up(self, keys: Iterable[str]) -> None:
+        """Run stages after all that were given up."""
+        self.progress.left -= set(keys)
+        self._scheduler = self._schedule()
+
+    def _schedule(self) -> Scheduler:
+        """The order of what is left of the plan as it is now."""
+        progress, states = self.progress, self.progress.states
+        calibration = load_calibration(self._store)
         costs = predict(self._plan, calibration, calibration.newest_site)
         progress.costs = costs
         predicted = {key: cost.seconds for key, cost in costs.items()}
-        self._gatekeeper = Gatekeeper(progress, store, profile.gates, predicted)
+        gates = self._profile.gates if self._guide is None else None
+        self._gatekeeper = Gatekeeper(progress, self._store, gates, predicted)
         trials = [trial.stages.values() for trial in self._plan.trials]
-        self._scheduler = Scheduler(
+        return Scheduler(
             progress.graph,
-            ORDERS[profile.order](progress.graph, trials, seconds_for_order(costs)),
-            complete=progress.reused,
-            skipped=[key for key in self._plan.stages if not progress.will_run(key)],
+            ORDERS[self._profile.order](progress.graph, trials, seconds_for_order(costs)),
+            complete=[key for key, state in states.items() if state == "COMPLETE"],
+            skipped=[
+                key
+                for key, state in states.items()
+                if key in progress.left or state in ("FAILED", "UPSTREAM_FAILED")
+            ],
             gates=self._gatekeeper.guards(),
         )
 
     def interrupt(self) -> None:
         """Stop: running stages save a checkpoint first. A second call kills them."""
         self._interrupts += 1
+
+    def stop(self) -> None:
+        """Stop; however often it is called, running stages save a checkpoint."""
+        self._interrupts = max(1, self._interrupts)
 
     def run(self, observe: Observe) -> Progress:
         """Run until done, failed everywhere, or interrupted.
@@ -83,11 +140,12 @@ class Runner:
         self._gatekeeper.look(self._scheduler)
         self.progress.slots = self.backend.free_slots()
         try:
-            while not self.progress.finished and not self._stopped():
+            while (self._more or not self.progress.finished) and not self._stopped():
                 self._collect()
                 if self._interrupts:
                     self._stop()
                 elif self.progress.held is None:
+                    self._follow_guide()
                     self._submit_ready()
                 observe(self._changed | set(self._jobs))
                 self._changed.clear()
@@ -99,6 +157,19 @@ class Runner:
             self.backend.close()
         observe(self._plan.stages)
         return self.progress
+
+    def _follow_guide(self) -> None:
+        if self._guide is not None:
+            self._more = self._guide.steer(self)
+            self._stop_given_up()
+
+    def _stop_given_up(self) -> None:
+        """Ask their workers; now and then again, because one that just starts may miss it."""
+        now = time.monotonic()
+        for key in self.progress.left & self._jobs.keys():
+            if now - self._asked.get(key, -math.inf) > ASK_SECONDS:
+                self._asked[key] = now
+                self.backend.cancel(self._jobs[key])
 
     # Stopping
 
@@ -134,13 +205,17 @@ class Runner:
             self._collect_foreign(key)
 
     def _collect_job(self, key: str, folder: StageFolder, ended: Ended) -> None:
+        self._asked.pop(key, None)
+        failure = folder.failure() if key in self.progress.left else None
+        if failure is not None and failure.kind == "cancelled" and folder.cancelled_by() is None:
+            folder.clear_failure()  # a scheduler calls it so; the guide stopped it, not a user
         state = folder.state()
         if state == "COMPLETE":
             self.progress.ran.add(key)
             self._complete(key)
         elif state == "RUNNING":
             self._watch(key)
-        elif self._interrupts and folder.failure() is None:
+        elif self._is_stopped(key) and folder.failure() is None:
             self._set_waiting(key)
         else:
             failure = faults.after_end(folder, ended, self._profile)
@@ -148,6 +223,9 @@ class Runner:
                 self._set_waiting(key)
             else:
                 self._fail(key, failure)
+
+    def _is_stopped(self, key: str) -> bool:
+        return self._interrupts > 0 or key in self.progress.left
 
     def _collect_foreign(self, key: str) -> None:
         now = time.monotonic()
@@ -198,14 +276,19 @@ class Runner:
 
     def _decide_anew(self) -> None:
         """Forget what ended earlier attempts of the stages that this launch will run."""
-        for key, folder in self.progress.folders.items():
-            if self.progress.will_run(key) and folder.state() != "RUNNING":
-                folder.clear_failure()
-                folder.clear_tries()
+        for key in self.progress.folders:
+            self._decide_stage_anew(key)
+
+    def _decide_stage_anew(self, key: str) -> None:
+        folder = self.progress.folders[key]
+        if self._as_user and self.progress.will_run(key) and folder.state() != "RUNNING":
+            folder.clear_failure()
+            folder.clear_tries()
 
     def _submit_ready(self) -> None:
         while self.backend.free_slots() and (key := self._scheduler.take()) is not None:
-            self._submit(self._plan.stages[key])
+            if self.progress.states[key] == "WAITING":  # it may run already
+                self._submit(self._plan.stages[key])
 
     def _submit(self, stage: PlannedStage) -> None:
         folder = self._store.create(stage_spec(stage, self.progress.folders))

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.config_keys import SECTIONS, SIZE_FIELDS, Key, size_keys, trial_keys
+from orchestration.sweep_search import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
 
 Schema = dict[str, Any]
 
@@ -35,6 +37,7 @@ def sweep_schema() -> Schema:
         "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
         "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
         "stages": {"anyOf": [{"const": "all"}, stages]},
+        "search": _search(),
     }
     refs: Schema = {name: {"$ref": f"#/$defs/{name}"} for name in parts}
     at = _mapping(refs, "What replaces the parts of the same names at this scale.")
@@ -47,6 +50,49 @@ def sweep_schema() -> Schema:
     }
     definitions = {**parts, **_definitions()}
     return _document("A sweep: one question", properties, ["question"], definitions)
+
+
+def _search() -> Schema:
+    """Schema of the `search` block."""
+    number = {"type": "number"}
+    count = {"type": "integer", "minimum": 1}
+    range_ = _mapping(
+        {"low": number, "high": number, "log": {"type": "boolean"}, "step": number},
+        "Numbers from low to high.",
+    ) | {"type": "object", "required": ["low", "high"]}
+    space = _keys(
+        lambda ref: {"anyOf": [{"type": "array", "items": ref, "minItems": 2}, range_]},
+        runtime=False,
+    )
+    objective = {"enum": [*METRICS, GPU_HOURS]}
+    direction = {"enum": list(DIRECTIONS)}
+    directed = dict.fromkeys(objective["enum"], direction)
+    pruner = {
+        "name": {"enum": list(PRUNERS)},
+        "stage": {"enum": [stage for stage in STAGES if stage.startswith("train_")]},
+        "metric": _text("The curve that is looked at, such as train/loss."),
+        "direction": direction,
+        "every": count,
+        "min_steps": count,
+        "factor": {"type": "integer", "minimum": 2},
+    }
+    parts: Schema = {
+        "space": _mapping(space, "key -> a range {low, high, log, step}, or a list of values."),
+        "sampler": {"enum": list(SAMPLERS)},
+        "pruner": {"anyOf": [{"const": "none"}, _mapping(pruner, "When a trial ends early.")]},
+        "objectives": {
+            "anyOf": [
+                {"type": "array", "items": objective, "minItems": 1},
+                _mapping(directed, "name -> direction"),
+            ]
+        },
+        "budget": _mapping({"trials": count, "hours": number}, "When no trial is begun any more."),
+        "seed": _SEED,
+        "at_once": count,
+        "storage": _text("Optuna's URL; by default a file in the runs directory."),
+        "transfer": _mapping(_keys(lambda ref: ref), "Where the best learning rate is checked."),
+    }
+    return _mapping(parts, "Trials are asked for one by one instead of being listed.")
 
 
 def scale_schema() -> Schema:

@@ -398,6 +398,11 @@ class Store:
         return self.root / "slurm"
 
     @property
+    def optuna(self) -> Path:
+        """Optuna's journal: all studies of searches."""
+        return self.root / "optuna.log"
+
+    @property
     def micro_batches(self) -> Path:
         """Micro-batches that fit into memory, by device and model."""
         return self.root / "micro_batches.json"

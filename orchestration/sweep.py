@@ -13,6 +13,7 @@ from typing import Any
 from orchestration.expansion import Expansion, Trial
 from orchestration.scales import Scale, read_scale, report_unknown, scale_file, text_of
 from orchestration.sweep_axes import Axes, read_axes, read_overrides, read_seeds, read_stages
+from orchestration.sweep_search import Search, read_search
 from orchestration.yaml_source import (
     Node,
     Place,
@@ -38,9 +39,10 @@ SWEEP_KEYS = (
     "set",
     "seeds",
     "stages",
+    "search",
     "at",
 )
-AT_KEYS = ("axes", "zip", "exclude", "set", "seeds", "stages")
+AT_KEYS = ("axes", "zip", "exclude", "set", "seeds", "stages", "search")
 """What `at` may replace for one scale."""
 
 
@@ -62,7 +64,8 @@ class Sweep:
         overrides: what `--set` gave, as written.
         seeds: of every trial.
         stages: requested stages in graph order; their inputs are not listed.
-        expansion: the trials; use `expand`.
+        search: what asks for its trials one by one; None: they are all combinations of the axes.
+        expansion: the trials, of a search one example; use `expand`.
     """
 
     name: str
@@ -79,12 +82,14 @@ class Sweep:
     overrides: Mapping[str, Any]
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
+    search: Search | None
     expansion: Expansion = field(repr=False)
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """The keys of all axes and zip groups, in the file's order, without `seed`."""
-        return (*self.axes, *(key for group in self.zip for key in group))
+        """The keys of all axes, zip groups and the search, in the file's order, without `seed`."""
+        searched = () if self.search is None else (*self.search.space, *self.search.transfer)
+        return (*self.axes, *(key for group in self.zip for key in group), *searched)
 
 
 def find_sweep(path: str | Path) -> Path:
@@ -141,11 +146,25 @@ def load_sweep(
         problems.append(Problem(root.place, "question", text))
     paper = text_of(parts.get("paper"), "paper", problems)
     stages = read_stages(parts.get("stages"), problems)
-    expansion = axes.expand(seeds, loaded, problems)
+    search = read_search(parts.get("search"), axes, seeds, loaded, given.settings, problems)
+    if search is None:
+        expansion = axes.expand(seeds, loaded, problems)
+    else:
+        expansion = search.example(problems)
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
-        file, scales_dir, question, paper, loaded, axes, given.written, seeds, stages, expansion
+        file,
+        scales_dir,
+        question,
+        paper,
+        loaded,
+        axes,
+        given.written,
+        seeds,
+        stages,
+        search,
+        expansion,
     )
 
 
@@ -159,6 +178,7 @@ def _sweep(
     overrides: Mapping[str, Any],
     seeds: tuple[int, ...],
     stages: tuple[str, ...],
+    search: Search | None,
     expansion: Expansion,
 ) -> Sweep:
     return Sweep(
@@ -176,6 +196,7 @@ def _sweep(
         overrides=overrides,
         seeds=seeds,
         stages=stages,
+        search=search,
         expansion=expansion,
     )
 
@@ -211,8 +232,9 @@ def _parts_at(
 
 
 def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> None:
-    read_axes(parts, None, {}, problems)
-    read_seeds(parts.get("seeds"), None, problems)
+    axes = read_axes(parts, None, {}, problems)
+    seeds = read_seeds(parts.get("seeds"), None, problems)
+    read_search(parts.get("search"), axes, seeds, None, {}, problems)
     read_stages(parts.get("stages"), problems)
 
 

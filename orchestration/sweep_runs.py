@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from gigatok import names
 from gigatok.config import Config, TransformerSize, TrialConfig
@@ -71,6 +72,23 @@ def units_table() -> str:
     return "\n".join(["| score | meaning | unit | better |", "|---|---|---|---|", *rows])
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What a search has found so far.
+
+    Attributes:
+        tags: of the sweep's run.
+        files: path -> content, of the sweep's run.
+        trials: trial key -> tags of the trial's run.
+        ended: keys of trials that are over although not all of their stages are complete.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    trials: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    ended: frozenset[str] = frozenset()
+
+
 class SweepRuns:
     """Keeps the runs of one plan up to date with its stages."""
 
@@ -85,6 +103,8 @@ class SweepRuns:
         self._sweep_run = ""
         self._copied: set[tuple[str, str, str]] = set()
         """Trial run, stage run and stage state whose pictures were copied."""
+        self.findings = Findings()
+        self._sent_findings = Findings()
 
     def birth_tags(self) -> dict[str, str]:
         """Tags that trials and stages get when their run is made."""
@@ -112,6 +132,16 @@ class SweepRuns:
                     # The sweep's run was deleted in the UI; its trials hang below the new one.
                     server.log(entry.run_id, tags=self.birth_tags())
                 ledger.trials[ident] = self._open_trial(server, entry, trial)
+
+    def grow(self, server: Server, plan: Plan) -> None:
+        """Make the runs of trials that were added to the plan.
+
+        Raises:
+            Busy: another launcher of the same plan is sending.
+        """
+        if len(plan.trials) > len(self._plan.trials):
+            self._plan = plan
+            self.open(server)
 
     def _open_sweep(self, server: Server, ledger: PlanEntry) -> None:
         sweep = self._plan.sweep
@@ -183,6 +213,7 @@ class SweepRuns:
                 for ident, trial in self._trials()
             ]
             state = joint_state(states)
+            self._send_findings(server, ledger)
             if state == "FAILED" and "WAITING" in states:
                 state = "WAITING"
             if state != "COMPLETE" and not leaving:
@@ -193,6 +224,21 @@ class SweepRuns:
             ledger.complete = state == "COMPLETE"
             if leaving and ledger.owner == Owner.me():
                 ledger.owner = None
+
+    def _send_findings(self, server: Server, ledger: PlanEntry) -> None:
+        """What has changed of them since they were last sent."""
+        now, before = self.findings, self._sent_findings
+        run_id = str(ledger.sweep.run_id)
+        if now.tags != before.tags:
+            server.log(run_id, tags=now.tags)
+        for path, content in now.files.items():
+            if before.files.get(path) != content:
+                server.upload(run_id, path, content)
+        for ident, trial in self._trials():
+            tags = now.trials.get(trial.key, {})
+            if tags != before.trials.get(trial.key, {}):
+                server.log(str(ledger.trials[ident].run_id), tags=tags)
+        self._sent_findings = now
 
     def _update_sweep(
         self, server: Server, entry: Entry, state: State, status: str, held: str
@@ -219,6 +265,8 @@ class SweepRuns:
         sent = {stage: known[key] for stage, key in trial.stages.items() if key in known}
         waiting: list[State] = ["WAITING"] * (len(trial.stages) - len(sent))
         state = joint_state([part.view.state for part in sent.values()] + waiting)
+        if trial.key in self.findings.ended and state == "WAITING":
+            idle = "KILLED"
         status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
         parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
         held = self._why_held(trial) if state != "COMPLETE" else ""
@@ -231,7 +279,7 @@ class SweepRuns:
             ended = max((part.view.ended() for part in sent.values()), default=0.0)
             server.end(entry, status, max(ended, self._launched))
         entry.sent, entry.status = signature, status
-        return state
+        return "COMPLETE" if trial.key in self.findings.ended else state
 
     def _send_trial(
         self,

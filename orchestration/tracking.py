@@ -22,7 +22,7 @@ from orchestration.plan import Plan
 from orchestration.spool import Picture, SpoolReader
 from orchestration.stage_runs import StageRuns, view_stage
 from orchestration.state import Store
-from orchestration.sweep_runs import SweepRuns
+from orchestration.sweep_runs import Findings, SweepRuns
 
 SHIP_SECONDS = 2.0
 """Pause between two rounds of sending."""
@@ -132,6 +132,14 @@ class Tracking:
         with self._lock:
             self._pending.update(keys)
 
+    def grow(self, plan: Plan) -> None:
+        """Send a plan that has all trials of this one and more."""
+        self._plan = plan
+
+    def tell(self, findings: Findings) -> None:
+        """Send what is known of the sweep as a whole; replaces what was told before."""
+        self._sweep.findings = findings
+
     def note(self) -> str:
         """One line for the display; empty while everything is sent."""
         if self.error is None:
@@ -205,6 +213,7 @@ class Tracking:
             self.notify(self._plan.stages)
         if leaving:
             self.notify(self._plan.stages)
+        self._sweep.grow(self._server, self._plan)
         self._stages.look_again()
         problem = self._ship(self._server, self._take())
         self._sweep.update(self._server, leaving=leaving, queued=self._queued)
