@@ -13,6 +13,7 @@ import polars as pl
 
 from analysis.charts import Chart, Grid, Mark, Origin, Plate, Series, axis, factor
 from analysis.groups import Group, choose_interval, groups, short, show
+from analysis.guidance_curves import SCALE, guidance_series
 from analysis.paper_figures import front
 from analysis.points import MIN_SIZES_FOR_LINE
 from analysis.runs import PROTOCOL, STAGE_KEY, STAGE_RUN, load_curves, measured
@@ -37,12 +38,16 @@ class RunFigure:
         charts: x, y and title of each; an x or y such as `rkid|rfid` is the first one measured,
             x `step` makes y a training curve.
         pictures: stage and name of picture grids.
+        needs: a metric without which a sweep has nothing to show here.
+        options: what a launch needs to measure it.
     """
 
     title: str
     sweeps: tuple[str, ...]
     charts: tuple[tuple[str, str, str], ...] = ()
     pictures: tuple[tuple[str, str], ...] = ()
+    needs: str = ""
+    options: str = ""
 
 
 _QUALITY = (("rfid", "Reconstruction"), ("gfid", "Generation"))
@@ -136,6 +141,16 @@ FIGURES: dict[str, RunFigure] = {
             (_CURVE, "train/codebook_usage", "Codebook usage"),
         ),
     ),
+    "guidance-search": RunFigure(
+        "Which guidance scale is best? (of samples that are used for nothing else)",
+        ("decoder_scaling", "tokenizer_scaling", "tokenizer_1d_vs_2d", "generator_scaling"),
+        (
+            (SCALE, "guidance/gkid", "KID"),
+            (SCALE, "guidance/gfid", "FID"),
+        ),
+        needs="best_cfg_scale",
+        options=" --set guidance.search=grid",
+    ),
     "image-grids": RunFigure(
         "Reconstructions (pairs: original, reconstruction) and samples, by size",
         ("tokenizer_scaling", "decoder_scaling"),
@@ -196,6 +211,7 @@ def run_plate(
             missing += [] if chart else [f"{spec[1]} (not in {table['sweep'][0]})"]
             charts += [chart] if chart else []
         keys = [k for x, y, _ in own for k in (first_measured(x, table), first_measured(y, table))]
+        keys += [wanted.needs] if wanted.needs else []
         notes += mark_notes(found, table, [k for k in keys if k in METRICS])
         grids += [g for spec in wanted.pictures if (g := _grid(found, spec, uri))]
     if not charts and not grids:
@@ -216,11 +232,15 @@ def _tables(wanted: RunFigure, runs: pl.DataFrame, *, several: bool) -> list[pl.
     """The trials of the first sweep that has results, or of every one."""
     tables = [runs.filter(pl.col("sweep") == sweep) for sweep in wanted.sweeps]
     tables = [table for table in tables if len(table) and measured(table)]
+    if wanted.needs:
+        tables = [table for table in tables if wanted.needs in measured(table)]
     return tables if several else tables[:1]
 
 
 def _nothing(name: str, wanted: RunFigure) -> RequestError:
-    launches = " or ".join(f"`python -m orchestration.launch {s}`" for s in wanted.sweeps)
+    launches = " or ".join(
+        f"`python -m orchestration.launch {s}{wanted.options}`" for s in wanted.sweeps
+    )
     return RequestError(f"{name}: no runs for it in the store; they come from {launches}")
 
 
@@ -237,7 +257,7 @@ def _chart(
     """One chart; None where no setting has both coordinates."""
     x, y, title = first_measured(spec[0], table), first_measured(spec[1], table), spec[2]
     across = axis(x)
-    series, ticks = (_curves(found, y, uri), ()) if x == _CURVE else settings_series(found, x, y)
+    series, ticks = _series(found, x, y, uri)
     if not series:
         return None
     return Chart(
@@ -328,6 +348,15 @@ def origin(row: Any, metric: str) -> dict[str, Any]:
         "value": row.get(metric),
         "protocol": row.get(PROTOCOL + metric),
     }
+
+
+def _series(
+    found: Sequence[Group], x: str, y: str, uri: str
+) -> tuple[list[Series], tuple[tuple[float, str], ...]]:
+    """What is drawn over x, and where x has ticks with names."""
+    if x == SCALE:
+        return guidance_series(found, y, uri), ()
+    return (_curves(found, y, uri), ()) if x == _CURVE else settings_series(found, x, y)
 
 
 def _curves(found: Sequence[Group], metric: str, uri: str) -> list[Series]:

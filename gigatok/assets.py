@@ -185,7 +185,12 @@ ASSETS: dict[str, Asset] = {
 }
 """By the names that `fetch` takes."""
 
-_COMPARE_SETS = {"extract_reference_features", "evaluate_reconstruction", "evaluate_generation"}
+_COMPARE_SETS = {
+    "extract_reference_features",
+    "evaluate_reconstruction",
+    "evaluate_generation",
+    "search_guidance",
+}
 _READ_IMAGES = {
     "extract_teacher_features",
     "extract_reference_features",

@@ -401,13 +401,18 @@ def _score_generator(trial: TrialConfig) -> int:
     return scored * generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens)
 
 
-def _evaluate_generation(trial: TrialConfig) -> int:
+def _search_guidance(trial: TrialConfig) -> int:
+    """At most: a scale of 1 costs half, and a hill climb may end sooner."""
+    drawn = trial.guidance.most_scales * trial.guidance.num_images + trial.sampling.num_images
+    return drawn * _drawn(trial, trial.guidance.high)
+
+
+def _drawn(trial: TrialConfig, cfg_scale: float) -> int:
+    """Draw an image, and compute its features."""
     side, codes = trial.data.image_size, trial.tokenizer.codebook_size
     tokens = trial.tokenizer.tokens_per_image(side)
-    guided = trial.sampling.cfg_scale > 1
-    per_image = sampling_flops(trial.generator, codes, tokens, guided=guided)
-    per_image += tokenizer_flops(trial.tokenizer, side).decode + _features(trial)
-    return trial.sampling.num_images * per_image
+    per_image = sampling_flops(trial.generator, codes, tokens, guided=cfg_scale > 1)
+    return per_image + tokenizer_flops(trial.tokenizer, side).decode + _features(trial)
 
 
 def _linear_probe(trial: TrialConfig) -> int:
@@ -464,7 +469,8 @@ STAGE_FLOPS: dict[str, Callable[[TrialConfig], int]] = {
     "extract_codes": _extract_codes,
     "train_generator": _train_generator,
     "adopt_generator": _score_generator,
-    "evaluate_generation": _evaluate_generation,
+    "evaluate_generation": lambda t: t.sampling.num_images * _drawn(t, t.sampling.cfg_scale),
+    "search_guidance": _search_guidance,
     "linear_probe": _linear_probe,
     "probe_tokenizer": _probe_tokenizer,
 }

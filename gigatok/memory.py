@@ -429,6 +429,13 @@ def _pool_bytes(trial: TrialConfig, images: int) -> int:
     return FLOAT * images * _POOL.get(evaluation.network, 3 * evaluation.resolution**2)
 
 
+def _search_disk(trial: TrialConfig) -> Disk:
+    """Samples come and go; what stays is the curve, some hundred bytes."""
+    count = max(trial.guidance.num_images, trial.sampling.num_images)
+    images = count * (3 * trial.data.image_size**2 + 8)
+    return Disk(0, 2 * (images + _pool_bytes(trial, count)))
+
+
 def _samples_disk(trial: TrialConfig) -> Disk:
     count = trial.sampling.num_images
     images = count * (3 * trial.data.image_size**2 + 8)
@@ -455,6 +462,7 @@ STAGE_DISK: dict[str, Callable[[TrialConfig], Disk]] = {
     "train_generator": _generator_disk,
     "adopt_generator": lambda t: Disk(_generator_disk(t).outputs),
     "evaluate_generation": _samples_disk,
+    "search_guidance": _search_disk,
     "linear_probe": _probe_disk,
     "probe_tokenizer": _tokenizer_probe_disk,
 }

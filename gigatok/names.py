@@ -65,6 +65,11 @@ _METRICS = (
     Metric("inception_score", "IS", "", "higher", 1),
     Metric("precision", "precision", "", "higher"),
     Metric("recall", "recall", "", "higher"),
+    # search_guidance
+    Metric("best_cfg_scale", "best guidance", "", None, 2),
+    Metric("gfid_best", "gFID, best guidance", "", "lower", 1),
+    Metric("gkid_best", "gKID, best guidance", "x1000", "lower", 1, "gkid_best_se"),
+    Metric("gkid_best_se", "gKID s.e., best guidance", "x1000", None, 1),
     # linear_probe
     Metric("probe_accuracy", "probe acc.", "", "higher"),
     # probe_tokenizer
@@ -82,6 +87,9 @@ RESULT_COLUMNS: tuple[str, ...] = (
     "ar_val_loss",
     "gfid",
     "gkid",
+    "gfid_best",
+    "gkid_best",
+    "best_cfg_scale",
     "probe_accuracy",
 )
 """What the result table of a sweep shows, in this order."""
@@ -94,6 +102,9 @@ VAL_PREFIX = "val/"
 CODE_USES = "val/codes_by_uses"
 """Histogram of codebook usage, as a curve: at step n, how many codes are used n to 2n - 1 times
 (at step 0: never) on the validation images."""
+GUIDANCE_PREFIX = "guidance/"
+"""Prefix of the curve of a guidance search, a step per scored scale in the order of scoring:
+`guidance/cfg_scale`, `guidance/gfid`, `guidance/gkid`, `guidance/gkid_se`."""
 SYSTEM_PREFIX = "system/"
 """Prefix that the MLflow UI shows on its system-metrics tab."""
 

@@ -328,7 +328,7 @@ def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> flo
     return config.lr
 
 
-Stream = Literal["step", "weights", "codebook", "views", "sampling", "probe"]
+Stream = Literal["step", "weights", "codebook", "views", "sampling", "probe", "tuning"]
 _STREAMS = {name: number for number, name in enumerate(get_args(Stream))}
 
 

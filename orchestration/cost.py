@@ -207,6 +207,7 @@ def _family(stage: str, trial: TrialConfig) -> str:
         "train_generator": (data, *_training(trial.generator)),
         "adopt_generator": (data,),
         "evaluate_generation": (data, variant, network),
+        "search_guidance": (data, variant, network),
         "linear_probe": (data,),
         "probe_tokenizer": (data, variant),
     }

@@ -12,6 +12,7 @@ from gigatok.config.base import RUNTIME, Config, Fraction, TrainingConfig, Trans
 from gigatok.config.data import DataConfig, SplitConfig
 from gigatok.config.evaluation import (
     EvaluationConfig,
+    GuidanceConfig,
     ProbeConfig,
     ProbedFeatures,
     TokenizerProbeConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "Fraction",
     "GeneratorArchitecture",
     "GeneratorConfig",
+    "GuidanceConfig",
     "ProbeConfig",
     "ProbedFeatures",
     "SamplingConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from gigatok.config.base import Config
 
@@ -23,6 +23,53 @@ class EvaluationConfig(Config):
     reference: Literal["val", "adm_imagenet256"] = "val"
     """What generated images are compared with: the validation images, or the ADM evaluator's file
     of statistics, which `$GIGATOK_ADM_IMAGENET256` names (published gFIDs)."""
+
+
+HILL_CLIMB_SCALES = 8
+"""For predicting costs: scales that a hill climb scores when it starts a unit from its end."""
+
+
+class GuidanceConfig(Config):
+    """Search for the guidance scale at which a generator scores best; off by default.
+
+    The same for all trials of a sweep, the samples' seed too, or their scores do not compare.
+    """
+
+    search: Literal["none", "grid", "hill_climb"] = "none"
+    """`grid`: a coarse grid, then golden section around its best. `hill_climb`, published: from
+    `start` in steps of `step`, up and then down, until both neighbours are worse (spec 7)."""
+    objective: Literal["gkid", "gfid"] = "gkid"
+    """What is to be lowest. FID of few samples is mostly bias: below 10,000 take `gkid`."""
+    low: Annotated[float, Field(ge=1)] = 1.0
+    high: Annotated[float, Field(ge=1)] = 5.0
+    """Largest scale; between `low` and this one, `hill_climb` stays too."""
+    coarse: Annotated[int, Field(ge=3)] = 9
+    """Scales of the coarse grid, both ends included."""
+    refine: NonNegativeInt = 4
+    """Further scales, around the best of the grid."""
+    start: Annotated[float, Field(ge=1)] = 2.0
+    step: Annotated[float, Field(ge=0.01)] = 0.25
+    num_images: Annotated[int, Field(ge=4)] = 1000
+    """Samples drawn at each scale; the best one is then scored with `sampling.num_images`."""
+    seed: NonNegativeInt = 0
+    """Of the samples that decide; those that are reported never are among them."""
+
+    @property
+    def most_scales(self) -> int:
+        """How many scales are scored at most; by a hill climb that is not badly led."""
+        if self.search == "hill_climb":
+            return HILL_CLIMB_SCALES
+        return self.coarse + self.refine
+
+    @model_validator(mode="after")
+    def _space_is_not_empty(self) -> GuidanceConfig:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.search == "hill_climb" and not self.low <= self.start <= self.high:
+            raise ValueError(
+                f"start {self.start:g} must be from low {self.low:g} to high {self.high:g}"
+            )
+        return self
 
 
 class ProbeConfig(Config):

@@ -10,7 +10,12 @@ from pydantic import NonNegativeInt, model_validator
 
 from gigatok.config.base import Config
 from gigatok.config.data import DataConfig, SplitConfig, split_config
-from gigatok.config.evaluation import EvaluationConfig, ProbeConfig, TokenizerProbeConfig
+from gigatok.config.evaluation import (
+    EvaluationConfig,
+    GuidanceConfig,
+    ProbeConfig,
+    TokenizerProbeConfig,
+)
 from gigatok.config.generator import GeneratorConfig, SamplingConfig
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -55,6 +60,7 @@ class TrialConfig(Config):
     generator: GeneratorConfig
     sampling: SamplingConfig
     evaluation: EvaluationConfig
+    guidance: GuidanceConfig = GuidanceConfig()
     probe: ProbeConfig = ProbeConfig()
     tokenizer_probe: TokenizerProbeConfig = TokenizerProbeConfig()
     adopt: AdoptConfig = AdoptConfig()

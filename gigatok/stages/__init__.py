@@ -21,6 +21,7 @@ from gigatok.config import (
     EvaluationConfig,
     GeneratorArchitecture,
     GeneratorConfig,
+    GuidanceConfig,
     ProbeConfig,
     ProbedFeatures,
     SamplingConfig,
@@ -181,6 +182,15 @@ class EvaluateGenerationConfig(Config):
     seed: int
 
 
+class SearchGuidanceConfig(Config):
+    """Reads of `search_guidance`; the scale of `sampling` is left at 1, since it is searched."""
+
+    guidance: GuidanceConfig
+    sampling: SamplingConfig
+    evaluation: EvaluationConfig
+    seed: int
+
+
 class LinearProbeConfig(Config):
     """Reads of `linear_probe`."""
 
@@ -226,6 +236,11 @@ class StageSpec:
 def _against_val(evaluation: EvaluationConfig) -> EvaluationConfig:
     """Reconstructions are compared with their originals, whatever samples are compared with."""
     return evaluation.model_copy(update={"reference": "val"})
+
+
+@lru_cache(maxsize=1024)
+def _without_scale(sampling: SamplingConfig) -> SamplingConfig:
+    return sampling.model_copy(update={"cfg_scale": 1.0})
 
 
 @lru_cache(maxsize=1024)
@@ -276,6 +291,14 @@ def _tokenizer_stage(trial: TrialConfig) -> str:
 
 def _generator_stage(trial: TrialConfig) -> str:
     return "train_generator" if trial.adopt.generator is None else "adopt_generator"
+
+
+def _sampled_and_compared(trial: TrialConfig) -> tuple[str, ...]:
+    """What stages read that sample from the generator and compare with real images."""
+    models = _tokenizer_stage(trial), _generator_stage(trial)
+    return (
+        (*models, "extract_reference_features") if trial.evaluation.reference == "val" else models
+    )
 
 
 def tokenizer_of(inputs: Mapping[str, Path]) -> Path:
@@ -375,13 +398,23 @@ STAGES: dict[str, StageSpec] = {
         lambda t: EvaluateGenerationConfig(
             sampling=t.sampling, evaluation=t.evaluation, seed=t.seed
         ),
-        lambda t: (
-            _tokenizer_stage(t),
-            _generator_stage(t),
-            *(["extract_reference_features"] if t.evaluation.reference == "val" else []),
-        ),
+        _sampled_and_compared,
         "generation",
         parallel=True,
+    ),
+    "search_guidance": StageSpec(
+        1,
+        SearchGuidanceConfig,
+        lambda t: SearchGuidanceConfig(
+            guidance=t.guidance,
+            sampling=_without_scale(t.sampling),
+            evaluation=t.evaluation,
+            seed=t.seed,
+        ),
+        _sampled_and_compared,
+        "guidance",
+        parallel=True,
+        applies=lambda t: t.guidance.search != "none",
     ),
     "linear_probe": StageSpec(
         1,

@@ -45,7 +45,7 @@ def changed(*overrides: str) -> set[str]:
     return {stage for stage in other if before.get(stage) != other[stage]}
 
 
-ALL = set(STAGES) - {"adopt_tokenizer", "adopt_generator", "probe_tokenizer"}
+ALL = set(STAGES) - {"adopt_tokenizer", "adopt_generator", "probe_tokenizer", "search_guidance"}
 AFTER_CODES = {"train_generator", "evaluate_generation", "linear_probe"}
 TRAINED = ALL - {"extract_teacher_features", "extract_reference_features"}
 
@@ -56,6 +56,8 @@ TRAINED = ALL - {"extract_teacher_features", "extract_reference_features"}
         ("sampling.cfg_scale=2.0", {"evaluate_generation"}),
         ("probe.epochs=5", {"linear_probe"}),
         ("tokenizer_probe.features=encoder", {"probe_tokenizer"}),
+        ("guidance.search=grid", {"search_guidance"}),
+        ("guidance.num_images=8", set()),
         ("generator.lr=1e-3", AFTER_CODES),
         ("codes.flip=true", AFTER_CODES | {"extract_codes"}),
         ("data.val_images=50", AFTER_CODES | {"extract_codes"}),
