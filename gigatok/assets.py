@@ -204,7 +204,7 @@ _READ_IMAGES = {
 def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...]:
     """Names of the assets that some stages of a trial read, for fetching them beforehand.
 
-    The `dinov2` teacher is not among them: transformers finds or fetches it.
+    The teachers of the paper are not among them: transformers finds or fetches them.
     """
     wanted = set(stages)
     tokenizer, evaluation = trial.tokenizer, trial.evaluation

@@ -87,10 +87,19 @@ def _dino_discriminator() -> Discriminator:
     return Discriminator(backbone, 5 * sum(head), 5 * head[0], scores)
 
 
-def vit(patches: int, width: int, layers: int, patch: int) -> int:
-    """A vision transformer with a class token."""
-    tokens = patches + 1
-    layer = attention(tokens, tokens, width) + mlp(tokens, width)
+def vit(
+    patches: int,
+    width: int,
+    layers: int,
+    patch: int,
+    *,
+    class_token: bool = True,
+    hidden: int | None = None,
+) -> int:
+    """A vision transformer; its MLPs have four times the width, or `hidden`."""
+    tokens = patches + class_token
+    inside = 2 * linear(tokens, width, hidden or 4 * width)
+    layer = attention(tokens, tokens, width) + inside
     return linear(patches, 3 * patch**2, width) + layers * layer
 
 
@@ -197,6 +206,8 @@ _TEACHERS = {
     "mobilenetv2": TeacherCost(1280, 4, _mobilenetv2(128)),
     "resnet50": TeacherCost(2048, 4, _resnet50(128)),
     "dinov2": TeacherCost(768, 16, vit(256, 768, 12, 14)),
+    "clip_dfn": TeacherCost(1280, 16, vit(256, 1280, 32, 14)),
+    "siglip": TeacherCost(1152, 16, vit(256, 1152, 27, 14, class_token=False, hidden=4304)),
 }
 
 

@@ -297,6 +297,8 @@ _FROZEN = {
     "mobilenetv2": 2_223_872,
     "resnet50": 23_587_712,
     "dinov2": 86_580_480,
+    "clip_dfn": 630_766_080,
+    "siglip": 427_680_704,
 }
 """Parameters of networks that are not trained."""
 

@@ -74,7 +74,9 @@ class TokenizerArchitecture(Config):
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
     semantic_layer: PositiveInt = 3
     """Decoder layer, counted from 1, whose output is regularised."""
-    teacher: Literal["mobilenetv2", "resnet50", "dinov2", "pixels", "none"] = "dinov2"
+    teacher: Literal[
+        "mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"
+    ] = "dinov2"
     """`pixels`: the image's own mean-pooled patches; no semantics and no download, for tests."""
     teacher_components: NonNegativeInt = 0
     """Principal components kept of the standardised teacher features; 0 (published): raw."""

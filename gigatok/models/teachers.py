@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,8 @@ from gigatok.models.backbones import fold_batch_norms, mobilenetv2, resnet50
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-_DINOV2_HUB = "facebook/dinov2-base"
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Teacher(nn.Module):
@@ -115,45 +118,140 @@ def _resnet50() -> Teacher:
     return Teacher(_optimised(resnet50()), _caffe, dim=2048, grid=4, input_size=128)
 
 
-class _Dinov2Patches(nn.Module):
-    """The normalised patch tokens of transformers' DINOv2."""
+@dataclass(frozen=True)
+class _Published:
+    """A teacher of the paper's Table 6, which transformers loads.
 
-    def __init__(self, model: nn.Module) -> None:
+    Attributes:
+        kind: its class in transformers.
+        repository: on the Hugging Face hub; sizes and pixel statistics are those of its files.
+        variable: environment variable that names the user's folder instead.
+        patches: puts images to it and takes the normalised patch tokens.
+    """
+
+    name: str
+    kind: str
+    repository: str
+    variable: str
+    preprocess: Callable[[Tensor], Tensor]
+    patches: Callable[[Any, Tensor], Tensor]
+
+
+class _PatchTokens(nn.Module):
+    """The normalised patch tokens of a network of transformers'."""
+
+    def __init__(self, model: nn.Module, patches: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
         self.model = model
+        self._patches = patches
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, T, D), the class token dropped."""
-        tokens: Tensor = self.model(x).last_hidden_state[:, 1:]
-        return tokens
+        """(B, 3, H, W) -> (B, T, D), without a class token."""
+        return self._patches(self.model, x)
 
 
-def _dinov2() -> Teacher:
-    """DINOv2 ViT-B/14 at 224 px, the paper's teacher, from `$GIGATOK_DINOV2` or the hub."""
+def _dinov2_patches(model: Any, x: Tensor) -> Tensor:
+    tokens: Tensor = model(x).last_hidden_state[:, 1:]
+    return tokens
+
+
+def _clip_patches(model: Any, x: Tensor) -> Tensor:
+    # transformers normalises the class token only.
+    tokens: Tensor = model.post_layernorm(model(x).last_hidden_state[:, 1:])
+    return tokens
+
+
+def _siglip_patches(model: Any, x: Tensor) -> Tensor:
+    tokens: Tensor = model(x).last_hidden_state
+    return tokens
+
+
+def _normalised_for_clip(images: Tensor) -> Tensor:
+    """[0, 1] RGB by the statistics of CLIP's training images (Radford et al. 2021; DFN's too)."""
+    mean = images.new_tensor(_CLIP_MEAN)[:, None, None]
+    std = images.new_tensor(_CLIP_STD)[:, None, None]
+    return (images - mean) / std
+
+
+def _symmetric(images: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1], as SigLIP has it."""
+    return 2 * images - 1
+
+
+_PUBLISHED = {
+    "dinov2": _Published(
+        "DINOv2",
+        "Dinov2Model",
+        "facebook/dinov2-base",
+        "GIGATOK_DINOV2",
+        normalised_for_imagenet,
+        _dinov2_patches,
+    ),
+    "clip_dfn": _Published(
+        "CLIP (DFN)",
+        "CLIPVisionModel",
+        "apple/DFN5B-CLIP-ViT-H-14",
+        "GIGATOK_CLIP_DFN",
+        _normalised_for_clip,
+        _clip_patches,
+    ),
+    "siglip": _Published(
+        "SigLIP-400M",
+        "SiglipVisionModel",
+        "google/siglip-so400m-patch14-224",
+        "GIGATOK_SIGLIP",
+        _symmetric,
+        _siglip_patches,
+    ),
+}
+"""All see 224 pixels in patches of 14. Of `CLIP (DFN)` the paper says no more; it has several."""
+
+
+def _from_transformers(name: str) -> Teacher:
+    """A teacher of the paper, from the folder that its variable names, or the hub."""
+    known = _PUBLISHED[name]
+    model = _load_pretrained(name, known)
+    config, size = model.config, 224
+    patch = config.patch_size
+    assert isinstance(patch, int), "all have square patches"
+    grid = size // patch
+    if name == "dinov2":
+        _resample_positions(model.embeddings, grid)
+    elif config.image_size != size:
+        raise ValueError(
+            f"{known.variable} holds a {known.name} for images of {config.image_size} pixels; "
+            f"take one for {size}, such as {known.repository}"
+        )
+    if name == "siglip":
+        model.use_head = False  # it pools the patches, which are wanted one by one
+    network = _PatchTokens(model, known.patches)
+    dim = config.hidden_size
+    return Teacher(network, known.preprocess, dim=dim, grid=grid, input_size=size)
+
+
+def _load_pretrained(name: str, known: _Published) -> Any:
     try:
-        from transformers import Dinov2Model
+        import transformers
     except ImportError as error:
         raise ValueError(
-            "tokenizer.teacher dinov2 needs transformers: pip install 'gigatok-scaling[dinov2]' "
-            f"(or take another teacher: {', '.join(sorted(TEACHERS))})"
+            f"tokenizer.teacher {name} needs transformers: pip install "
+            f"'gigatok-scaling[teachers]' (or take another: {', '.join(sorted(TEACHERS))})"
         ) from error
-    source = os.environ.get("GIGATOK_DINOV2", _DINOV2_HUB)
-    try:
-        model = Dinov2Model.from_pretrained(source)
-    except OSError as error:
-        raise ValueError(
-            f"cannot load DINOv2 from {source}: {error}\nSet GIGATOK_DINOV2 to a folder that "
-            f"holds config.json and model.safetensors of {_DINOV2_HUB}"
-        ) from error
-    size = 224
-    patch = model.config.patch_size
-    assert isinstance(patch, int), "DINOv2 has square patches"
-    grid = size // patch
-    _resample_positions(model.embeddings, grid)
-    dim = model.config.hidden_size
-    return Teacher(
-        _Dinov2Patches(model), normalised_for_imagenet, dim=dim, grid=grid, input_size=size
+    source = os.environ.get(known.variable, known.repository)
+    advice = (
+        f"Set {known.variable} to a folder that holds config.json and the weights of "
+        f"{known.repository}"
     )
+    kind = getattr(transformers, known.kind)
+    try:
+        model, found = kind.from_pretrained(source, output_loading_info=True)
+    except OSError as error:
+        raise ValueError(f"cannot load {known.name} from {source}: {error}\n{advice}") from error
+    # transformers draws missing weights at random, and says so in a log that nobody reads.
+    if found["missing_keys"]:
+        missing = ", ".join(sorted(found["missing_keys"])[:3])
+        raise ValueError(f"{source} is no {known.name}: it lacks {missing}, ...\n{advice}")
+    return model
 
 
 def _resample_positions(embeddings: Any, grid: int) -> None:
@@ -186,6 +284,6 @@ def _pixels() -> Teacher:
 TEACHERS: dict[str, Callable[[], Teacher]] = {
     "mobilenetv2": _mobilenetv2,
     "resnet50": _resnet50,
-    "dinov2": _dinov2,
+    **{name: partial(_from_transformers, name) for name in _PUBLISHED},
     "pixels": _pixels,
 }

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import module_tracker
 from torch.utils.flop_counter import FlopCounterMode
 
-from gigatok import flops, frozen_flops
+from gigatok import flops, frozen_flops, memory
 from gigatok.adversarial import Adversary
 from gigatok.config import (
     AdversarialConfig,
@@ -245,6 +245,31 @@ def test_dinov2() -> None:
     cost = frozen_flops.teacher_cost("dinov2")
     check(cost.flops, counted(lambda: network(meta(1, 3, 224, 224))))
     assert (cost.dim, cost.grid**2) == (network.config.hidden_size, (224 // 14) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shape"),
+    [
+        ("clip_dfn", "CLIPVision", (1280, 32, 5120)),
+        ("siglip", "SiglipVision", (1152, 27, 4304)),
+    ],
+)
+def test_language_trained_teachers(name: str, kind: str, shape: tuple[int, int, int]) -> None:
+    """Shapes are those of the config files on the hub."""
+    transformers = pytest.importorskip("transformers")
+    width, layers, hidden = shape
+    config = getattr(transformers, f"{kind}Config")(
+        **{"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": hidden},
+        **{"num_attention_heads": 16, "image_size": 224, "patch_size": 14},
+    )
+    config._attn_implementation = "sdpa"
+    with torch.device("meta"):
+        network = getattr(transformers, f"{kind}Model")(config).eval()
+    network.use_head = False
+    cost = frozen_flops.teacher_cost(name)
+    check(cost.flops, counted(lambda: network(meta(1, 3, 224, 224))))
+    assert (cost.dim, cost.grid**2) == (width, (224 // 14) ** 2)
+    assert memory._FROZEN[name] == sum(p.numel() for p in network.parameters())
 
 
 def test_the_teacher_without_a_network() -> None:

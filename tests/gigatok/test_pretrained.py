@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gigatok.assets import fetch
@@ -133,10 +135,10 @@ def test_reduction_refuses_more_components_than_channels() -> None:
 def test_unknown_teachers_and_missing_transformers_are_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ValueError, match="no teacher 'dino'; there are dinov2, mobilenetv2"):
+    with pytest.raises(ValueError, match="no teacher 'dino'; there are clip_dfn, dinov2, mobile"):
         build_teacher("dino")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ValueError, match=r"pip install 'gigatok-scaling\[dinov2\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'gigatok-scaling\[teachers\]'"):
         build_teacher("dinov2")
 
 
@@ -157,6 +159,78 @@ def test_dinov2_from_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with torch.no_grad():
         tokens = model(((image + 1) / 2 - mean) / std).last_hidden_state[:, 1:]
     torch.testing.assert_close(teacher.features(image), tokens, rtol=1e-4, atol=1e-4)
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WHOLE = {
+    "clip_dfn": ("CLIP", {"projection_dim": 16}),
+    "siglip": ("Siglip", {}),
+}
+"""Classes of text and image encoder together, which is what the hub has."""
+
+
+def save_whole(name: str, folder: Path, image_size: int = 224) -> nn.Module:
+    """A small model of both encoders with random weights; returns the vision encoder alone."""
+    import transformers
+
+    kind, extra = WHOLE[name]
+    small = {**SMALL, "intermediate_size": 64}
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config={**small, **extra, "image_size": image_size, "patch_size": 14},
+        text_config={**small, **extra, "vocab_size": 50},
+    )
+    torch.manual_seed(0)
+    whole = getattr(transformers, f"{kind}Model")(config).eval()
+    # A fresh norm is the identity, whatever is done with it.
+    for parameter in whole.parameters():
+        nn.init.normal_(parameter, 0.1, 0.1)
+    whole.save_pretrained(folder)
+    vision: nn.Module = whole.vision_model
+    return vision
+
+
+@pytest.mark.parametrize("name", ["clip_dfn", "siglip"])
+def test_language_trained_teachers_from_a_local_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vision encoder of a whole model, with its own pixel statistics and normalised tokens."""
+    vision: Any = save_whole(name, tmp_path)
+    monkeypatch.setenv(
+        {"clip_dfn": "GIGATOK_CLIP_DFN", "siglip": "GIGATOK_SIGLIP"}[name], str(tmp_path)
+    )
+    teacher = build_teacher(name)
+    assert (teacher.dim, teacher.grid, teacher.input_size) == (32, 16, 224)
+    image = torch.rand(2, 3, 224, 224) * 2 - 1
+    pixels = image
+    if name == "clip_dfn":
+        mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+        pixels = ((image + 1) / 2 - mean) / torch.tensor([0.26862954, 0.26130258, 0.27577711])[
+            :, None, None
+        ]
+    with torch.no_grad():
+        states = vision(pixels, output_hidden_states=True).hidden_states[-1]
+        expected = vision.post_layernorm(states[:, -256:])
+    found = teacher.features(image)
+    assert found.shape == (2, 256, 32)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_teacher_of_another_size_or_kind_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_whole("siglip", tmp_path / "large", image_size=378)
+    monkeypatch.setenv("GIGATOK_SIGLIP", str(tmp_path / "large"))
+    with pytest.raises(
+        ValueError, match="a SigLIP-400M for images of 378 pixels; take one for 224"
+    ):
+        build_teacher("siglip")
+    save_whole("clip_dfn", tmp_path / "clip")
+    broken = load_file(tmp_path / "clip" / "model.safetensors")
+    kept = {key: value for key, value in broken.items() if "patch_embedding" not in key}
+    save_file(kept, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    monkeypatch.setenv("GIGATOK_CLIP_DFN", str(tmp_path / "clip"))
+    with pytest.raises(ValueError, match=r"is no CLIP \(DFN\): it lacks .*patch_embedding"):
+        build_teacher("clip_dfn")
 
 
 def test_dinov2_that_cannot_be_loaded_says_what_to_set(
