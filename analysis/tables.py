@@ -12,7 +12,7 @@ import polars as pl
 from analysis.groups import Group, choose_interval, groups, short, show
 from analysis.runs import measured
 from analysis.statistics import INTERVALS, Estimate, Interval
-from gigatok.names import METRICS, PARAM_SEED, RESULT_COLUMNS, Metric
+from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, RESULT_COLUMNS, Metric
 
 ABSENT = "—"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
@@ -194,7 +194,8 @@ def _interval_notes(found: Sequence[Group], shown: Sequence[Metric], kind: Inter
 
 
 def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -> list[str]:
-    nowhere = [METRICS[name].label for name in columns if name not in have]
+    missed = [name for name in columns if name not in have | OPTIONAL_COLUMNS]
+    nowhere = [METRICS[name].label for name in missed]
     notes = [f"Measured in no trial: {', '.join(nowhere)}."] if nowhere else []
     for row in runs.iter_rows(named=True):
         absent = [n for n in columns if n in have and row[n] is None]

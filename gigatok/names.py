@@ -94,6 +94,9 @@ RESULT_COLUMNS: tuple[str, ...] = (
 )
 """What the result table of a sweep shows, in this order."""
 
+OPTIONAL_COLUMNS = frozenset({"gfid_best", "gkid_best", "best_cfg_scale"})
+"""Those of stages that are off by default: no table misses them."""
+
 STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED")
 
 TRAIN_PREFIX = "train/"
