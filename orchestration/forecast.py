@@ -35,6 +35,7 @@ class Part:
         left: seconds that it has left by its own speed; None: not known.
         kind: what stages that are uncalibrated are compared with, once one of it is complete.
         weight: in proportion to the time that stages of a kind take.
+        counted: whether its time was spent on this study.
     """
 
     state: State
@@ -44,6 +45,7 @@ class Part:
     left: float | None = None
     kind: str = ""
     weight: float = 1.0
+    counted: bool = True
 
     def remaining(self) -> float | None:
         """Seconds until its end; 0 if nothing of it will run; None: nobody knows."""
@@ -108,7 +110,8 @@ def forecast(
     unknown = sum(seconds is None for seconds in remaining.values())
     known = {key: seconds or 0.0 for key, seconds in remaining.items()}
     end = None if unknown else _end(graph, trials, parts, known, slots)
-    return Forecast(sum(p.spent for p in parts.values()), sum(known.values()), unknown, end)
+    spent = sum(part.spent for part in parts.values() if part.counted)
+    return Forecast(spent, sum(known.values()), unknown, end)
 
 
 def _by_their_like(parts: Mapping[str, Part]) -> dict[str, Part]:
@@ -179,9 +182,10 @@ class Meter:
         return replace(known, resting=resting)
 
     def _look(self, key: str, state: State, predicted: float | None) -> Part:
-        if state == "WAITING" or key in self._progress.reused:
+        if state == "WAITING":
             return Part(state, False, predicted, 0.0)
-        return look_at(self._progress.folders[key], state, predicted)
+        found = look_at(self._progress.folders[key], state, predicted)
+        return replace(found, counted=key not in self._progress.reused)
 
 
 def forecast_line(found: Forecast, now: float | None = None) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,14 +23,27 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok.stages import STAGES
+from orchestration.calibration import load_calibration
+from orchestration.cost import predict
 from orchestration.display import SYMBOLS, progress_details, seconds_left, states_table
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from orchestration.launched import LaunchedPlan, LaunchedStage, all_launches, find_launch
+from orchestration.forecast import Forecast, forecast, forecast_line, look_at
+from orchestration.launched import (
+    LaunchedPlan,
+    LaunchedStage,
+    all_launches,
+    find_launch,
+    kept_sweep,
+)
+from orchestration.plan import make_plan
 from orchestration.queued import Queued, queued_stages
-from orchestration.scheduler import pass_failure_downstream
+from orchestration.scheduler import Graph, pass_failure_downstream
 from orchestration.state import StageFolder, State, Store
+from orchestration.sweep import expand, load_sweep
 
 WATCH_SECONDS = 2.0
+MOST_FORECAST = 2000
+"""Stages of a plan whose end `status` foretells: it makes the plan again for that."""
 MOST_STAGES = 15
 """Rows of the table of stages; `--json` has them all."""
 
@@ -69,6 +82,8 @@ class SweepStatus:
     launched: LaunchedPlan
     stages: Mapping[str, StageStatus]
     orphans: Mapping[str, StageStatus]
+    forecast: Forecast | None = None
+    """None: the plan is too large to say at once, or this code would make another one."""
 
     @property
     def states(self) -> dict[str, State]:
@@ -127,7 +142,32 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
         key: stage_status(launched.stages[key], folders[key], state, queued.get(key))
         for key, state in states.items()
     }
-    return SweepStatus(launched, stages, orphans(store, launched))
+    return SweepStatus(
+        launched, stages, orphans(store, launched), outlook(store, launched, stages)
+    )
+
+
+def outlook(
+    store: Store, launched: LaunchedPlan, stages: Mapping[str, StageStatus]
+) -> Forecast | None:
+    """What is spent and what remains, by the newest records of what stages take."""
+    if len(stages) > MOST_FORECAST or not kept_sweep(launched, store).is_file():
+        return None
+    sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
+    plan = make_plan(sweep, expand(sweep))
+    if plan.key != launched.key:
+        return None
+    calibration = load_calibration(store)
+    parts = {}
+    for key, cost in predict(plan, calibration, calibration.newest_site).items():
+        mine = stages[key]
+        part = look_at(mine.folder, mine.state, cost.seconds, resting=mine.held)
+        kind, weight = mine.planned.stage, cost.ordering_seconds
+        parts[key] = replace(part, kind=kind, weight=weight)
+    graph = Graph({key: tuple(stage.inputs.values()) for key, stage in plan.stages.items()})
+    running = sum(stage.state == "RUNNING" for stage in stages.values())
+    slots = launched.request.jobs or max(1, running)
+    return forecast(graph, [trial.stages.values() for trial in plan.trials], parts, slots)
 
 
 def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
@@ -220,6 +260,8 @@ def render(found: SweepStatus, height: int) -> RenderableType:
         text += f" ({held} held by gates; `python -m orchestration resume {launched.sweep}"
         text += " --ignore-gates` lets them pass)"
     parts += [Text(), Text(text)]
+    if found.forecast is not None:
+        parts.append(Text(forecast_line(found.forecast), style="dim"))
     if found.orphans:
         parts.append(Text(orphans_line(found), style="yellow"))
     return Group(*parts)
@@ -293,6 +335,7 @@ def status_json(found: SweepStatus) -> Json:
         "plan": launched.key,
         "backend": launched.request.backend,
         "trials": launched.trials,
+        "forecast": None if found.forecast is None else asdict(found.forecast),
         "stages": {key: _stage_json(stage) for key, stage in found.stages.items()},
         "orphaned": {key: _stage_json(stage) for key, stage in found.orphans.items()},
     }
