@@ -16,6 +16,7 @@ from dashboards.state import VIEWS
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
 [data-testid="stMetricValue"] {font-size: 1.5rem;}
+h1 {font-size: 1.8rem !important;}
 @media (max-width: 640px) {
   .block-container {padding-left: .8rem; padding-right: .8rem;}
   h1 {font-size: 1.4rem !important;}
