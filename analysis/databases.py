@@ -43,6 +43,8 @@ DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
 BATCH_ROWS = 65_536
 """Rows that the sqlite driver hands over at once."""
 IDS_PER_QUERY = 2_000
+BUSY_MILLISECONDS = 10_000
+"""How long a locked sqlite file is waited for."""
 SCAN_FROM = 0.25
 """Share of all runs from which on tables are read whole: each look-up costs about two rows."""
 
@@ -223,6 +225,9 @@ class SqliteFile(Database):
                 AdbcConnection(database) as connection,
                 AdbcStatement(connection) as statement,
             ):
+                # The launcher holds the file for moments while it writes.
+                statement.set_sql_query(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+                statement.execute_update()
                 yield statement
         except AdbcError as error:
             raise RequestError(

@@ -92,6 +92,12 @@ def _live(source: Source, title: Title, seconds: float | None) -> None:
     """The study's view, which draws itself again while the study runs."""
 
     def draw() -> None:
+        try:
+            look()
+        except RequestError as error:  # Away for a moment: the next look may succeed.
+            st.info(str(error))
+
+    def look() -> None:
         at = reading.version(source.uri)
         now = {t.run_id: t for t in reading.titles(source.uri, at)}.get(title.run_id, title)
         study: Study = reading.load(source.uri, now, now.run_id, at)
@@ -104,7 +110,12 @@ def _live(source: Source, title: Title, seconds: float | None) -> None:
 
 def _follow(source: Source, seen: str) -> None:
     """Draw the page again when the store has changed since."""
-    if reading.version(source.uri) != seen:
+    try:
+        changed = reading.version(source.uri) != seen
+    except RequestError as error:
+        st.info(str(error))
+        return
+    if changed:
         st.rerun()
 
 

@@ -40,7 +40,7 @@ def titles(uri: str, at: str) -> list[Title]:
     return study.list_studies(uri)
 
 
-@st.cache_resource(max_entries=KEEP, show_spinner="Reading the study …")
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
 def load(uri: str, _title: Title, run_id: str, at: str) -> Study:
     """A study; `run_id` is its title's."""
     return study.load_study(uri, _title)

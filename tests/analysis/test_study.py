@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 
 import polars as pl
 import pytest
@@ -206,3 +208,11 @@ def test_trials_of_a_sweep_over_each_other(uri):
     rows = runs.to_dicts()
     changed = trial.difference(rows[0], rows[-1])
     assert ("setting", "tokenizer", "S-S", "S-L") in changed.rows()
+
+
+def test_a_store_that_is_being_written_is_waited_for(uri, client):
+    client.create_experiment("sizes")
+    writer = sqlite3.connect(uri.removeprefix("sqlite:///"), check_same_thread=False)
+    writer.execute("BEGIN EXCLUSIVE")
+    threading.Timer(1.0, writer.rollback).start()
+    assert study.list_studies(uri) == []
