@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,10 +34,11 @@ from analysis.records import (
     RUN_SCHEMA,
     TEXT_SCHEMA,
     Records,
+    numbered,
     restored,
 )
 from analysis.stores import PARENT_TAG, Launch, RequestError, Stamp
-from gigatok.names import KIND_STAGE, KIND_SWEEP, KIND_TRIAL, TAG_KIND
+from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
 """The databases that MLflow keeps runs in."""
@@ -47,6 +49,8 @@ BUSY_MILLISECONDS = 10_000
 """How long a locked sqlite file is waited for."""
 SCAN_FROM = 0.25
 """Share of all runs from which on tables are read whole: each look-up costs about two rows."""
+SAMPLE = "1"
+"""Run ids below this, a sixteenth as they are random, are counted to know the share."""
 
 _ACTIVE = "active"
 _RUNS = table(
@@ -79,7 +83,8 @@ class Database:
 
     def launches(self, sweep: str | None) -> list[Launch]:
         """The sweep runs of one experiment or of all."""
-        chosen = _of_kind(KIND_SWEEP)
+        axes = select(_TAGS.c.run_uuid).where(_TAGS.c.key == TAG_AXES)  # few: sweep runs only
+        chosen = _of_kind(KIND_SWEEP).where(_RUNS.c.run_uuid.in_(axes))
         if sweep is not None:
             chosen = chosen.where(_EXPERIMENTS.c.name == sweep)
         names = chosen.with_only_columns(_RUNS.c.run_uuid, _EXPERIMENTS.c.name, _RUNS.c.start_time)
@@ -92,39 +97,47 @@ class Database:
             for run, name, started in self._read(names, schema).iter_rows()
         ]
 
-    def trials(self, launches: Sequence[Launch]) -> Records:
-        """The trial runs below some sweep runs."""
-        parent = _TAGS.alias("parent")
+    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+        """The trial runs below some sweep runs, and the stage runs that those link to."""
         ids = [launch.run_id for launch in launches]
-        chosen = _of_kind(KIND_TRIAL).join(
-            parent,
-            and_(
-                parent.c.run_uuid == _RUNS.c.run_uuid,
-                parent.c.key == PARENT_TAG,
-                parent.c.value.in_(ids),
-            ),
-        )
-        times = self._times(chosen)
-        where = None if self._is_large_part(times.height) else chosen
-        with ThreadPoolExecutor() as threads:
-            tags = threads.submit(self._keyed, _TAGS, where)
-            params = threads.submit(self._keyed, _PARAMS, where)
-            metrics = self._metrics(where)
-            parts = (tags.result(), params.result(), metrics)
-        return Records(times, *(part.join(times, "run_id", "semi") for part in parts))
+        if self._are_large_part(ids):
+            return _chosen(self._records(None), ids)
+        parent = _TAGS.alias("parent")
+        is_below = and_(parent.c.key == PARENT_TAG, parent.c.value.in_(ids))
+        below = and_(parent.c.run_uuid == _RUNS.c.run_uuid, is_below)
+        trials = self._records(_of_kind(KIND_TRIAL).join(parent, below))
+        parts = [self._stages(chunk) for chunk in _chunks(trials.linked().to_list())]
+        times = pl.concat([_empty(RUN_SCHEMA), *(runs for runs, _ in parts)])
+        tags = pl.concat([_empty(TEXT_SCHEMA), *(tags for _, tags in parts)])
+        return trials, _only_tags(times, numbered(tags, times))
 
-    def stages(self, run_ids: pl.Series) -> Records:
-        """Runs of any experiment by id; of very many, all stages are read and then chosen."""
-        ids = run_ids.to_list()
-        chosen = select(_RUNS.c.run_uuid).where(
+    def _stages(self, ids: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Times and tags of runs of any experiment."""
+        active = select(_RUNS.c.run_uuid).where(
             _RUNS.c.run_uuid.in_(ids), _RUNS.c.lifecycle_stage == _ACTIVE
         )
-        if len(ids) > IDS_PER_QUERY:
-            chosen = _of_kind(KIND_STAGE)
-        wanted = run_ids.to_frame("run_id")
-        times = self._times(chosen).join(wanted, "run_id", "semi")
-        tags = self._keyed(_TAGS, chosen).join(wanted, "run_id", "semi")
-        return Records(times, tags, _empty(TEXT_SCHEMA), _empty(METRIC_SCHEMA))
+        return self._times(active), self._keyed(_TAGS, active)
+
+    def _records(self, chosen: Select[Any] | None) -> Records:
+        """All that is stored of some runs; None: of all."""
+        times = self._times(chosen)
+        reads = (
+            partial(self._keyed, _TAGS, chosen),
+            partial(self._keyed, _PARAMS, chosen),
+            partial(self._metrics, chosen),
+        )
+        with ThreadPoolExecutor() as threads:
+            return Records(times, *threads.map(lambda read: numbered(read(), times), reads))
+
+    def _are_large_part(self, launches: Sequence[str]) -> bool:
+        """Whether reading tables whole is faster than looking up the runs of some launches."""
+        below = select(func.count()).where(
+            _TAGS.c.key == PARENT_TAG, _TAGS.c.value.in_(launches), _TAGS.c.run_uuid < SAMPLE
+        )
+        everything = select(func.count()).select_from(_RUNS).where(_RUNS.c.run_uuid < SAMPLE)
+        schema = {"runs": pl.Int64()}
+        part, total = (self._read(query, schema).item() for query in (below, everything))
+        return bool(part >= SCAN_FROM * total)
 
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
         """Every logged point of one metric."""
@@ -158,16 +171,10 @@ class Database:
         """A database server does not say when it changed."""
         return None
 
-    def _times(self, chosen: Select[Any]) -> pl.DataFrame:
+    def _times(self, chosen: Select[Any] | None) -> pl.DataFrame:
         c = _RUNS.c
-        times = select(c.run_uuid, c.start_time, c.end_time).where(c.run_uuid.in_(chosen))
-        return self._read(times, RUN_SCHEMA)
-
-    def _is_large_part(self, runs: int) -> bool:
-        """Whether reading a whole table is faster than looking up so many runs in it."""
-        everything = select(func.count()).select_from(_RUNS)
-        total = int(self._read(everything, {"runs": pl.Int64()}).item())
-        return runs > SCAN_FROM * total
+        times = select(c.run_uuid, c.start_time, c.end_time).where(c.lifecycle_stage == _ACTIVE)
+        return self._read(_of_runs(times, c.run_uuid, chosen), RUN_SCHEMA)
 
     def _keyed(self, source: TableClause, chosen: Select[Any] | None) -> pl.DataFrame:
         c = source.c
@@ -233,6 +240,24 @@ class SqliteFile(Database):
             raise RequestError(
                 f"{self._path} cannot be read as an MLflow database: {error}"
             ) from error
+
+
+def _chosen(everything: Records, launches: Sequence[str]) -> tuple[Records, Records]:
+    """The trials below some sweep runs and the stages that they link to."""
+    key, value = pl.col("key"), pl.col("value")
+    trials = everything.tags.filter((key == TAG_KIND) & (value == KIND_TRIAL)).select("run")
+    below = everything.tags.filter((key == PARENT_TAG) & value.is_in(launches)).select("run")
+    found = everything.of(trials.join(below, "run", "semi")["run"])
+    linked = found.linked().to_frame("run_id")
+    rows = everything.runs.with_row_index("run").join(linked, "run_id", "semi")["run"]
+    stages = _only_tags(everything.runs, everything.tags).of(rows)
+    return found, stages
+
+
+def _only_tags(runs: pl.DataFrame, tags: pl.DataFrame) -> Records:
+    number, text = pl.UInt32(), pl.String()
+    params = pl.DataFrame(schema={"run": number, "key": text, "value": text})
+    return Records(runs, tags, params, params.cast({"value": pl.Float64}))
 
 
 def _of_kind(kind: str) -> Select[Any]:

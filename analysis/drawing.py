@@ -72,13 +72,15 @@ def draw(plate: Plate, venue: Venue = style.PLAIN, *, width: float | None = None
         _legend(figure.add_subplot(grid[0, :]), handles, across)
         places = [figure.add_subplot(grid[cell]) for cell in cells]
         draw_into(plate, places)
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        figure.draw_without_rendering()
+        for axes in places:
+            fit_title(axes, renderer)
         for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
             assert isinstance(text, Text)
             text.set_linespacing(venue.spacing)
-        for _ in range(2):  # tick texts depend on the size of the axes
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        figure.draw_without_rendering()  # tick texts depend on the size of the axes
+        figure.set_layout_engine(None)  # its place is final: saving lays out no more
         for axes, chart in zip(places, plate.charts, strict=False):
             name_marks(axes, chart, renderer, venue.size * 0.85)
     return figure
@@ -86,7 +88,8 @@ def draw(plate: Plate, venue: Venue = style.PLAIN, *, width: float | None = None
 
 def _heights(plate: Plate, inches: float, rows: int, columns: int) -> list[float]:
     """Inches of each row of charts, then of pictures."""
-    row = min(2.2, max(1.75, 0.86 * inches / columns))
+    across = inches / columns
+    row = min(2.2, max(1.6 if across < _NARROWEST else 1.75, 0.86 * across))
     charts = [row] * (rows - len(plate.grids))
     if plate.charts and plate.charts[0].big and columns < _BIG:
         charts[0] *= 1.5
@@ -202,6 +205,16 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
     return axes
 
 
+def fit_title(axes: Axes, renderer: RendererBase) -> Axes:
+    """Break a title that is wider than its axes."""
+    text = axes.get_title(loc="left")
+    title = axes.set_title(text, loc="left")
+    share = axes.get_window_extent(renderer).width / title.get_window_extent(renderer).width
+    if text and share < 1:
+        axes.set_title("\n".join(textwrap.wrap(text, int(len(text) * share))), loc="left")
+    return axes
+
+
 def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) -> Axes:
     """Write the labels of marks where they cover neither marks nor lines."""
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
@@ -262,20 +275,21 @@ def _cells(plate: Plate, inches: float) -> tuple[list[tuple[slice, slice]], int,
     """Where each chart and grid goes, below the strip of the legend; rows and columns."""
     count = len(plate.charts)
     columns = max(1, min(count, _BIG, int(inches / _NARROWEST))) if count else 1
-    if count in (2, 4):
-        columns = min(columns, 2)
+    is_narrow = columns == 1 and count > _BIG  # one below the other would be longer than a page
+    if is_narrow or count in (2, 4):
+        columns = 2 if is_narrow else min(columns, 2)
     cells: list[tuple[slice, slice]] = []
     taken: set[tuple[int, int]] = set()
-    spans = [2 if c.big and columns == _BIG else 1 for c in plate.charts]
-    for span in spans:
+    large = (2, 2) if columns == _BIG else (1, 2) if is_narrow else (1, 1)
+    for tall, wide in [large if chart.big else (1, 1) for chart in plate.charts]:
         row, column = next(
             (r, c)
             for r in range(count + 2)
-            for c in range(columns - span + 1)
-            if not {(r + i, c + j) for i in range(span) for j in range(span)} & taken
+            for c in range(columns - wide + 1)
+            if not {(r + i, c + j) for i in range(tall) for j in range(wide)} & taken
         )
-        taken |= {(row + i, column + j) for i in range(span) for j in range(span)}
-        cells.append((slice(row + 1, row + span + 1), slice(column, column + span)))
+        taken |= {(row + i, column + j) for i in range(tall) for j in range(wide)}
+        cells.append((slice(row + 1, row + tall + 1), slice(column, column + wide)))
     rows = max((cell[0].stop - 1 for cell in cells), default=0)
     for _ in plate.grids:
         cells.append((slice(rows + 1, rows + 2), slice(0, columns)))

@@ -62,7 +62,7 @@ def dilemma() -> Plate:
     panels = (
         ("rfid", "Reconstruction improves"),
         ("gfid", "Generation gets worse"),
-        ("ar_val_loss", "Codes harder to predict"),
+        ("ar_val_loss", "Codes more complex"),
     )
     charts = [
         _by_size(
@@ -87,7 +87,7 @@ def cure() -> Plate:
     panels = (
         ("rfid", "Reconstruction"),
         ("gfid", "Generation"),
-        ("ar_val_loss", "Predictability of codes"),
+        ("ar_val_loss", "Code complexity"),
         ("probe_accuracy", "AR representation"),
         ("lpips", "Perceptual distance"),
     )
@@ -119,11 +119,20 @@ def _plane(place: str, name: str, semantic: bool, colour: str, marker: str) -> S
         mark(
             one(place, "rfid", semantic=semantic, tokenizer=tokenizer),
             one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
-            f"{tokenizer} {size:.0f} M",
+            *_length(tokenizer, size, semantic=semantic),
         )
         for tokenizer, size in _SIZES
     ]
     return Series(name, tuple(marks), colour, marker, arrows=True)
+
+
+def _length(tokenizer: str, size: float, *, semantic: bool) -> tuple[Any, ...]:
+    """Label of a size with its training length where that is known, and the fact of it."""
+    label = f"{tokenizer} {size:.0f} M"
+    if not semantic:
+        return (label,)
+    epochs = one("Table 9", "epochs", tokenizer=tokenizer, variant="1d")
+    return f"{label}, {epochs.value:.0f} ep.", epochs
 
 
 def _trade(lines: Sequence[Series]) -> Chart:
@@ -151,6 +160,7 @@ def one_d_two_d() -> Plate:
         ("probe_accuracy", "AR representation"),
     )
     ticks = tuple((size, f"{size:g}") for size in (100.0, 200.0, 400.0, 600.0))
+    recipe = (Remark(126, 1.22, "2D S-S; its recipe\nbuilds 135.5 M", _ORANGE),)
     charts = [
         _by_size(
             metric,
@@ -160,6 +170,7 @@ def one_d_two_d() -> Plate:
                 for name, v, colour, shape in looks
             ],
             ticks=ticks,
+            remarks=recipe if metric == "rfid" else (),
         )
         for metric, title in panels
     ]
@@ -222,14 +233,14 @@ def probe_agreement() -> Plate:
         large = one("README", metric, tokenizer="B-L", setting="larger-AR table")
         squared = one("Figure 6", f"r2_{metric}")
         point = mark(small, large, "B-L", squared)
-        name = {"gfid": "gFID", "probe_accuracy": "accuracy (%)"}[metric]
+        name = {"gfid": "gFID", "probe_accuracy": "acc. (%)"}[metric]
         words = f"R² {squared.value:.2f} over 3 tokenizers"
         series = Series("B-L: Table 2 and README", (point,), _BLUE, "s", joined=False)
         charts.append(
             Chart(
                 words,
-                Axis(metric, f"{name} of the AR probe"),
-                Axis(metric, f"{name} of LlamaGen-XL"),
+                Axis(metric, f"AR probe: {name}"),
+                Axis(metric, f"LlamaGen-XL: {name}"),
                 (series,),
             )
         )

@@ -36,7 +36,14 @@ def systems() -> Plate:
             log_x=True,
             log_y=True,
         ),
-        Chart("Over reconstruction", axis("rfid"), axis("gfid"), series("rfid"), log_y=True),
+        Chart(
+            "Over reconstruction",
+            axis("rfid"),
+            axis("gfid"),
+            series("rfid"),
+            log_x=True,
+            log_y=True,
+        ),
     )
     return Plate(
         "systems",

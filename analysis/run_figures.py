@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from analysis.charts import Chart, Grid, Mark, Origin, Plate, Series, axis, factor
+from analysis.confounds import find_confounds
 from analysis.groups import Group, choose_interval, groups, short, show
 from analysis.guidance_curves import SCALE, guidance_series
 from analysis.paper_figures import front
@@ -20,12 +21,14 @@ from analysis.runs import PROTOCOL, STAGE_KEY, STAGE_RUN, load_curves, measured
 from analysis.statistics import INTERVALS, Interval
 from analysis.stores import RequestError
 from analysis.style import CYCLE
-from analysis.tables import protocol_notes, sweep_and_scale
+from analysis.tables import incomplete, protocol_notes, sweep_and_scale
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, TRAIN_PREFIX
 
 _SIZE = "params_total"
 _DIAMOND = "D"
 _CURVE = "step"
+_NAMED_TRIALS = 6
+"""Trials without a result that a caption names; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class RunFigure:
 
 
 _QUALITY = (("rfid", "Reconstruction"), ("gfid", "Generation"))
-_CODES = ("ar_val_loss", "Predictability of codes")
+_CODES = ("ar_val_loss", "Code complexity")
 _ACCURACY = ("probe_accuracy", "AR representation")
 
 
@@ -411,4 +414,13 @@ def mark_notes(found: Sequence[Group], table: pl.DataFrame, metrics: Sequence[st
     bars = "; ".join(INTERVALS[kind] for kind in sorted(kinds))
     tokenizers = ", ".join(dict.fromkeys(table[PARAM_TOKENIZER].to_list()))
     first = f"Runs: {sweep_and_scale(table)} ({tokenizers})." + (f" Bars: {bars}." if bars else "")
-    return [first, *protocol_notes(found, dict.fromkeys(metrics))]
+    wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
+    absent = incomplete(table, wanted)
+    more = len(absent) - _NAMED_TRIALS
+    return [
+        first,
+        *protocol_notes(found, dict.fromkeys(metrics)),
+        *find_confounds(table),
+        *absent[:_NAMED_TRIALS],
+        *([f"{more} more trials are not complete or lack a number."] if more > 0 else []),
+    ]

@@ -217,10 +217,10 @@ def _read(
         }
         by_sweep = {name: found for name, found in at_scale.items() if found} or by_sweep
     chosen = [r for n, found in sorted(by_sweep.items()) for r in _choose(found, n, plan, scale)]
-    trials = store.trials(chosen)
+    trials, stages = store.trials(chosen)
     if trials.runs.is_empty():
         raise RequestError(f"sweep {sweep!r} has no trial yet (launched, nothing recorded)")
-    return _table(store, chosen, trials)
+    return _table(chosen, trials, stages)
 
 
 def _choose(
@@ -249,18 +249,20 @@ def _launched(run: Launch) -> tuple[float, str]:
     return float(run.tags.get(TAG_LAUNCHED, run.started / 1000)), run.run_id
 
 
-def _table(store: Store, launches: Sequence[Launch], records: Records) -> pl.DataFrame:
-    tags = _wide(records.tags).rename({PARENT_TAG: "sweep_run_id"})
-    found = records.runs.select("run_id").join(tags, "run_id", "left")
-    params, metrics = _wide(records.params), _wide(records.metrics)
-    found = found.join(_launch_columns(launches), "sweep_run_id", "left")
-    found = _once(found, params, records.metrics)
-    found = found.join(_of_stages(store, found), "run_id", "left")
-    context = found.select(_context_columns(found))
-    table = context.hstack(
+def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
+    height = trials.runs.height
+    tags = _wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
+    found = trials.runs.select("run_id").hstack(tags).with_row_index("run")
+    found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
+    params, metrics = _wide(trials.params, height), _wide(trials.metrics, height)
+    found = _once(found, params, trials.metrics)
+    if found.height < height:
+        params, metrics = params[found["run"]], metrics[found["run"]]
+    found = found.hstack(_of_stages(found, stages))
+    table = found.select(_context_columns(found)).hstack(
         [
-            *_params(_rows_of(params, found)),
-            *_metrics(_rows_of(metrics, found)),
+            *_params(params),
+            *_metrics(metrics),
             *_texts(found),
             *found.select(pl.col(f"^{re.escape(STAGE_SECONDS)}.*$")).get_columns(),
         ]
@@ -268,14 +270,17 @@ def _table(store: Store, launches: Sequence[Launch], records: Records) -> pl.Dat
     return _ordered(table)
 
 
-def _wide(records: pl.DataFrame) -> pl.DataFrame:
-    """Records as one row per run, one column per key: a pivot, at half its cost."""
-    runs = records.select(pl.col("run_id").unique(maintain_order=True))
-    numbered = records.join(runs.with_row_index("row"), "run_id", "left")
-    columns = []
-    for (key,), part in numbered.partition_by("key", as_dict=True, maintain_order=True).items():
-        columns.append(_spread(part["row"], part["value"], runs.height).alias(str(key)))
-    return runs.with_columns(columns)
+def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
+    """Values as one column per key with a row per run: a pivot, at a fraction of its cost."""
+    return pl.DataFrame(
+        [
+            _spread(part["run"], part["value"], height).alias(str(key))
+            for (key,), part in values.partition_by(
+                "key", as_dict=True, maintain_order=True, include_key=False
+            ).items()
+        ],
+        height=height,
+    )
 
 
 def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
@@ -284,11 +289,6 @@ def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
     source[rows.to_numpy()] = np.arange(len(values))
     places = pl.Series(source)
     return values.gather(places.set(places < 0, None))
-
-
-def _rows_of(wide: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """The same runs in the same order; nulls where a run has no record."""
-    return runs.select("run_id").join(wide, "run_id", "left", maintain_order="left").drop("run_id")
 
 
 def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
@@ -315,45 +315,44 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
     found = found.with_columns(_key=key)
     if found.select("sweep", "_key").is_unique().all():
         return found.drop("_key")
-    count = metrics.group_by("run_id").len("_results")
-    settings = [c for c in params.columns if c != "run_id"]
-    marked = found.join(count, "run_id", "left").with_columns(pl.col("_results").fill_null(0))
-    marked = marked.join(params.select("run_id", _settings=pl.struct(settings)), "run_id", "left")
+    results = metrics.group_by("run").len("_results")
+    settings = params.select(_settings=pl.struct(params.columns)).with_row_index("run")
+    marked = found.join(results, "run", "left").join(settings, "run", "left")
+    marked = marked.with_columns(pl.col("_results").fill_null(0))
     best_first = marked.sort("_results", "launched", "run_id", descending=True)
     kept = best_first.unique(["sweep", "_key", "_settings"], keep="first", maintain_order=True)
-    return kept.drop("_key", "_results", "_settings")
+    return kept.drop("_key", "_results", "_settings").sort("run")
 
 
-def _of_stages(store: Store, found: pl.DataFrame) -> pl.DataFrame:
+def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     """What the stage runs of each trial add to it, joined along its links."""
-    links = [c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)]
-    pairs = found.unpivot(sorted(links), index="run_id", variable_name="stage", value_name="part")
-    pairs = (
-        pairs.cast({"part": pl.String})
-        .drop_nulls("part")
-        .with_columns(pl.col("stage").str.strip_prefix(PREFIX_STAGE_RUN))
-    )
-    stages = store.stages(pairs["part"].unique().sort())
-    seconds = (pl.col("ended") - pl.col("started")) / 1000
-    facts = stages.runs.select("run_id", seconds=seconds).join(
-        _wide(stages.tags), "run_id", "left"
-    )
-    failed = _optional(facts, TAG_STATE) == "FAILED"
-    reason = _optional(facts, TAG_ERROR).fill_null("no reason").str.strip_chars()
-    facts = facts.select(
-        "seconds",
+    tags = _wide(stages.tags, stages.runs.height)
+    reason = _optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
+    facts = stages.runs.hstack(tags).select(
         part="run_id",
-        dirty=_optional(facts, TAG_GIT_DIRTY) == "true",
-        reason=pl.when(failed).then(reason.str.split("\n").list.first()),
+        seconds=(pl.col("ended") - pl.col("started")) / 1000,
+        dirty=_optional(tags, TAG_GIT_DIRTY) == "true",
+        error=pl.when(_optional(tags, TAG_STATE) == "FAILED").then(
+            reason.str.split("\n").list.first()
+        ),
     )
-    joined = pairs.join(facts, "part", "left", maintain_order="left")
-    error = (pl.col("stage") + ": " + pl.col("reason")).drop_nulls().str.join("; ")
-    summary = joined.group_by("run_id").agg(
-        git_dirty=pl.when(pl.col("dirty").is_not_null().any()).then(pl.col("dirty").any()),
-        error=pl.when(pl.col("reason").is_not_null().any()).then(error),
+    dirty, errors, seconds = [], [], []  # a column a stage
+    for link in sorted(c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)):
+        stage = link.removeprefix(PREFIX_STAGE_RUN)
+        ids = found.select(part=pl.col(link).cast(pl.String))
+        part = ids.join(facts, "part", "left", maintain_order="left")
+        dirty.append(part["dirty"].alias(stage))
+        errors.append((f"{stage}: " + part["error"]).alias(stage))
+        seconds.append(part["seconds"].alias(STAGE_SECONDS + stage))
+    none = pl.Series("", [None] * found.height)
+    is_dirty = pl.DataFrame([none.cast(pl.Boolean), *dirty]).select(
+        git_dirty=pl.max_horizontal(pl.all())
     )
-    times = joined.select("run_id", "seconds", key=STAGE_SECONDS + pl.col("stage"))
-    return summary.join(_wide(times.rename({"seconds": "value"})), "run_id", "left")
+    said = pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)
+    failed = pl.DataFrame([none.cast(pl.String), *errors]).select(
+        error=pl.when(said != "").then(said)
+    )
+    return is_dirty.hstack(failed).hstack(seconds)
 
 
 def _optional(table: pl.DataFrame, column: str) -> pl.Expr:

@@ -13,6 +13,7 @@ from analysis.records import (
     RUN_SCHEMA,
     TEXT_SCHEMA,
     Records,
+    numbered,
     restored,
 )
 from analysis.stores import PARENT_TAG, Launch, Stamp
@@ -55,22 +56,25 @@ class ClientStore:
             for run in runs
         ]
 
-    def trials(self, launches: Sequence[Launch]) -> Records:
-        """The trial runs below some sweep runs; one search each, as MLflow filters lack OR."""
+    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+        """The trial runs below some sweep runs, and the stage runs that those link to.
+
+        One search a launch, as MLflow filters lack OR.
+        """
         ids = {name: key for key, name in self._experiments().items()}
         kind = f"tags.`{TAG_KIND}` = '{KIND_TRIAL}'"
-        return _records(
+        trials = _records(
             run
             for launch in launches
             for run in self._search(
                 [ids[launch.sweep]], f"{kind} AND tags.`{PARENT_TAG}` = '{launch.run_id}'"
             )
         )
+        return trials, self._stages(trials.linked().to_list())
 
-    def stages(self, run_ids: pl.Series) -> Records:
+    def _stages(self, ids: Sequence[str]) -> Records:
         """Runs of any experiment by id."""
         everywhere = list(self._experiments())
-        ids = run_ids.to_list()
         chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
         return _records(
             run
@@ -131,18 +135,20 @@ def _pages(search: Any, **arguments: object) -> Iterator[Any]:
 def _records(runs: Iterator[Run]) -> Records:
     found = list(runs)
 
+    times = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in found]
+    table = pl.DataFrame(times, RUN_SCHEMA, orient="row")
+
     def keyed(part: str, schema: Any) -> pl.DataFrame:
         rows = [
             (run.info.run_id, key, value)
             for run in found
             for key, value in getattr(run.data, part).items()
         ]
-        return pl.DataFrame(rows, schema, orient="row")
+        return numbered(pl.DataFrame(rows, schema, orient="row"), table)
 
-    times = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in found]
     metrics = keyed("metrics", METRIC_SCHEMA)
     return Records(
-        pl.DataFrame(times, RUN_SCHEMA, orient="row"),
+        table,
         keyed("tags", TEXT_SCHEMA),
         keyed("params", TEXT_SCHEMA),
         metrics.with_columns(value=restored(pl.col("value"), False)),

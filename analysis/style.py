@@ -42,11 +42,10 @@ VENUES = {
     "tmlr": Venue(6.5, 6.5),
     "jmlr": Venue(6.0, 6.0),
     "icml": Venue(3.25, 6.75),
-    "aaai": Venue(3.3, 7.0),
+    "aaai": Venue(3.3, 6.975),
     "cvpr": Venue(3.25, 6.875),
     "iccv": Venue(3.25, 6.875),
     "eccv": Venue(4.8, 4.8, 7.5),
-    "acl": Venue(3.03, 6.3),
     "ieee": Venue(3.5, 7.16),
 }
 """Widths of the style files; a figure at either needs no scaling in LaTeX."""

@@ -197,9 +197,15 @@ def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -
     missed = [name for name in columns if name not in have | OPTIONAL_COLUMNS]
     nowhere = [METRICS[name].label for name in missed]
     notes = [f"Measured in no trial: {', '.join(nowhere)}."] if nowhere else []
+    return [*notes, *incomplete(runs, [name for name in columns if name in have])]
+
+
+def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """A sentence for each trial that is not complete, or lacks a number of some metrics."""
+    notes = []
     for row in runs.iter_rows(named=True):
-        absent = [n for n in columns if n in have and row[n] is None]
-        strange = [n for n in columns if row[n] is not None and not math.isfinite(row[n])]
+        absent = [n for n in metrics if row[n] is None]
+        strange = [n for n in metrics if row[n] is not None and not math.isfinite(row[n])]
         problems = [f"no {', '.join(METRICS[n].label for n in absent)}"] if absent else []
         problems += [f"{METRICS[n].label} is {_not_finite(row[n])}" for n in strange]
         if problems or row["state"] != _COMPLETE:

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 import analysis.runs as runs_module
-from analysis import cache, load_runs, missing
+from analysis import cache, databases, load_runs, missing
 from analysis.__main__ import app
 from analysis.databases import Database
 from analysis.runs import params_of, units
@@ -164,12 +164,28 @@ def test_sweeps_that_share_stages(
 def test_every_reader_gives_the_same_table(
     shared: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = []
+    first = load_runs(None, shared.uri, plan="all")
     for reader in READERS.values():
         monkeypatch.setattr(runs_module, "open_store", reader)
-        tables.append(load_runs(None, shared.uri, plan="all"))
-    assert_frame_equal(tables[0], tables[1])
-    assert_frame_equal(tables[0], tables[2])
+        for share in (0.0, math.inf):
+            monkeypatch.setattr(databases, "SCAN_FROM", share)
+            assert_frame_equal(load_runs(None, shared.uri, plan="all"), first)
+            assert load_runs("second", shared.uri).height == 4
+
+
+def test_equal_keys_with_other_settings_keep_their_results(shared: Writer) -> None:
+    """Plans launched with other networks may share a key, but not the row."""
+    shared.experiment = "0"
+    parent = shared.sweep("twins", "dddd")
+    for lr, psnr in (("1e-3", 1.0), ("1e-4", 2.0), ("1e-5", 3.0)):
+        more = {"ssim": 0.5} if psnr == 2.0 else {}
+        shared.trial(parent, "twin", {"psnr": psnr, **more}, {}, lr=lr)
+    shared.trial(parent, "twin", {"psnr": 9.0}, {}, lr="1e-5")
+    found = load_runs("twins", shared.uri).select("lr", "psnr", "ssim")
+    rows = {row[0]: row[1:] for row in found.rows()}
+    assert found.height == 3
+    assert rows.keys() == {1e-3, 1e-4, 1e-5}
+    assert (rows[1e-3], rows[1e-4]) == ((1.0, None), (2.0, 0.5))
 
 
 def test_the_value_written_last_wins(shared: Writer) -> None:

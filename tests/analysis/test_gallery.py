@@ -5,8 +5,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from analysis import RequestError, gallery, style
 from analysis.charts import Plate
@@ -20,18 +23,18 @@ _EXPECTED = {
     "cure": (
         [
             *("generation: gFID, better →", "rFID ↓", "gFID ↓", "AR val loss ↓"),
-            *("probe accuracy (%) ↑", "LPIPS ↓"),
+            *("probe acc. (%) ↑", "LPIPS ↓"),
         ],
         36,
     ),
     "entropy": (["codebook usage (%) ↑", "perceptual loss ↓"], 32),
-    "probe-agreement": (["gFID of LlamaGen-XL", "accuracy (%) of LlamaGen-XL"], 2),
-    "1d-2d": (["rFID ↓", "gFID ↓", "probe accuracy (%) ↑"], 18),
-    "encoder-decoder": (["rFID ↓", "gFID ↓", "probe accuracy (%) ↑"], 20),
-    "semantic-ablations": (["rFID ↓", "gFID ↓", "probe accuracy (%) ↑"] * 3, 30),
-    "generators": (["gFID ↓", "probe accuracy (%) ↑"], 10),
-    "probe-accuracy": (["probe accuracy (%) ↑"], 10),
-    "decode-share": (["decoding's share of time (%)"], 9),
+    "probe-agreement": (["LlamaGen-XL: gFID", "LlamaGen-XL: acc. (%)"], 2),
+    "1d-2d": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 18),
+    "encoder-decoder": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 20),
+    "semantic-ablations": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"] * 3, 30),
+    "generators": (["gFID ↓", "probe acc. (%) ↑"], 10),
+    "probe-accuracy": (["probe acc. (%) ↑"], 10),
+    "decode-share": (["time in decoder (%)"], 9),
     "systems": (["gFID ↓", "gFID ↓"], 56),
     "peers": (["gFID ↓", "rFID ↓", "gFID ↓", "rFID by AToken ↓"], 7 + 6 + 9 + 6 + 2),
 }
@@ -55,10 +58,12 @@ def test_every_published_figure_is_expected() -> None:
 def test_published_figures(name: str) -> None:
     plate = gallery.plate(name, "published", None)
     labels, count = _EXPECTED[name]
-    places = [axes for axes in draw(plate).axes if axes.axison]
+    figure = draw(plate)
+    places = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_ylabel() for axes in places] == labels
     assert all(axes.get_xlabel() for axes in places)
     assert len(marks(plate)) == count
+    assert words_outside(figure) == []
 
 
 @pytest.mark.parametrize("name", _EXPECTED)
@@ -160,6 +165,41 @@ def test_runs_become_marks_with_seeds_and_origins(runs: gallery.Runs) -> None:
     assert source["git_sha"] == "c0ffee"
     assert source["stage_keys"]["train_tokenizer"].startswith("stagekey-")
     assert "S-B" not in found, "a loss that is NaN is not drawn"
+
+
+def test_what_runs_lack_and_what_else_differs_is_written_below(runs: gallery.Runs) -> None:
+    notes = " ".join(gallery.plate("cure", "runs", runs).notes)
+    assert "S-B seed=0: COMPLETE; AR val loss is NaN" in notes
+    assert "gKID is ∞" in notes
+    assert "S-L seed=0: FAILED (train_tokenizer: out of memory); no rKID" in notes
+    assert "different numbers of complete seeds (0: S-L; 1: S-S, S-B)" in notes
+    grid = runs.table.with_columns(
+        pl.when(pl.col("tokenizer") == "S-L").then(200).otherwise(100).alias("tokenizer.steps"),
+        pl.lit(32).alias("tokenizer.batch_size"),
+    )
+    unequal = gallery.plate("encoder-decoder", "runs", gallery.Runs(grid, runs.uri))
+    assert "trained on different numbers of images" in " ".join(unequal.notes)
+
+
+@pytest.mark.parametrize("name", _EXPECTED)
+def test_no_word_leaves_a_narrow_column(name: str) -> None:
+    page = style.VENUES["cvpr"]
+    figure = draw(gallery.plate(name, "published", None), page, width=page.column)
+    assert words_outside(figure) == []
+    assert figure.get_figheight() < 10, "longer than a page"
+
+
+def words_outside(figure: Figure) -> list[str]:
+    """Titles, labels and names of marks that the edge of the page cuts."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    found = []
+    for axes in figure.axes:
+        own = [part for part in axes.get_children() if isinstance(part, Text)]
+        for text in (axes.xaxis.label, axes.yaxis.label, *own):
+            box = text.get_window_extent(renderer)
+            if text.get_text() and (box.x0 < -3 or box.x1 > figure.bbox.x1 + 3):
+                found.append(text.get_text())
+    return found
 
 
 def test_means_of_seeds_have_intervals_and_every_run(runs: gallery.Runs) -> None:
