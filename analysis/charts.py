@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.points import Axis
+from analysis.style import CYCLE
 from gigatok.names import METRICS
 
 Origin = Mapping[str, Any]
@@ -205,7 +206,7 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
         found = tuple(
             replace(s, marks=tuple(replace(m, label="") for m in s.marks)) for s in found
         )
-    series = (*chart.series, *found)
+    series = (*chart.series, *_recoloured(found, {s.colour for s in chart.series}))
     marks = [mark for one in series for mark in one.marks]
     return replace(
         chart,
@@ -215,6 +216,12 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
         log_y=chart.log_y or _spread([mark.y for mark in marks]),
         remarks=(),
     )
+
+
+def _recoloured(found: Sequence[Series], taken: set[str]) -> list[Series]:
+    """The series of runs in colours that the published ones leave."""
+    free = [colour for colour in CYCLE if colour not in taken]
+    return [replace(s, colour=free[i % len(free)]) for i, s in enumerate(found)]
 
 
 def _same_ticks(

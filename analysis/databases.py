@@ -106,17 +106,17 @@ class Database:
         is_below = and_(parent.c.key == PARENT_TAG, parent.c.value.in_(ids))
         below = and_(parent.c.run_uuid == _RUNS.c.run_uuid, is_below)
         trials = self._records(_of_kind(KIND_TRIAL).join(parent, below))
-        parts = [self._stages(chunk) for chunk in _chunks(trials.linked().to_list())]
-        times = pl.concat([_empty(RUN_SCHEMA), *(runs for runs, _ in parts)])
-        tags = pl.concat([_empty(TEXT_SCHEMA), *(tags for _, tags in parts)])
-        return trials, _only_tags(times, numbered(tags, times))
+        return trials, self.stages(trials.linked())
 
-    def _stages(self, ids: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Times and tags of runs of any experiment."""
-        active = select(_RUNS.c.run_uuid).where(
-            _RUNS.c.run_uuid.in_(ids), _RUNS.c.lifecycle_stage == _ACTIVE
-        )
-        return self._times(active), self._keyed(_TAGS, active)
+    def stages(self, run_ids: pl.Series) -> Records:
+        """Runs of any experiment by id: their times and tags."""
+        times, tags = [_empty(RUN_SCHEMA)], [_empty(TEXT_SCHEMA)]
+        for ids in _chunks(run_ids.to_list()):
+            chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
+            times.append(self._times(chosen))
+            tags.append(self._keyed(_TAGS, chosen))
+        runs = pl.concat(times)
+        return _only_tags(runs, numbered(pl.concat(tags), runs))
 
     def _records(self, chosen: Select[Any] | None) -> Records:
         """All that is stored of some runs; None: of all."""

@@ -208,9 +208,11 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
 def fit_title(axes: Axes, renderer: RendererBase) -> Axes:
     """Break a title that is wider than its axes."""
     text = axes.get_title(loc="left")
+    if not text:
+        return axes
     title = axes.set_title(text, loc="left")
     share = axes.get_window_extent(renderer).width / title.get_window_extent(renderer).width
-    if text and share < 1:
+    if share < 1:
         axes.set_title("\n".join(textwrap.wrap(text, int(len(text) * share))), loc="left")
     return axes
 

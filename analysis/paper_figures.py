@@ -60,8 +60,8 @@ def _by_size(metric: str, title: str, lines: Sequence[Series], **more: Any) -> C
 def dilemma() -> Plate:
     """Figure 3: tokenizers without semantic regularisation, over their size."""
     panels = (
-        ("rfid", "Reconstruction improves"),
-        ("gfid", "Generation gets worse"),
+        ("rfid", "rFID improves"),
+        ("gfid", "gFID gets worse"),
         ("ar_val_loss", "Codes more complex"),
     )
     charts = [

@@ -215,7 +215,8 @@ def run_plate(
             charts += [chart] if chart else []
         keys = [k for x, y, _ in own for k in (first_measured(x, table), first_measured(y, table))]
         keys += [wanted.needs] if wanted.needs else []
-        notes += mark_notes(found, table, [k for k in keys if k in METRICS])
+        shown = [key for key in keys if key in METRICS]
+        notes += [*mark_notes(found, table, shown), *_warnings(table, shown)]
         grids += [g for spec in wanted.pictures if (g := _grid(found, spec, uri))]
     if not charts and not grids:
         raise _nothing(name, wanted)
@@ -414,13 +415,19 @@ def mark_notes(found: Sequence[Group], table: pl.DataFrame, metrics: Sequence[st
     bars = "; ".join(INTERVALS[kind] for kind in sorted(kinds))
     tokenizers = ", ".join(dict.fromkeys(table[PARAM_TOKENIZER].to_list()))
     first = f"Runs: {sweep_and_scale(table)} ({tokenizers})." + (f" Bars: {bars}." if bars else "")
+    return [first, *protocol_notes(found, dict.fromkeys(metrics))]
+
+
+def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """What else differs between the trials of a figure, and which of its numbers are absent."""
+    shown = {*metrics, *(["params_head"] if _SIZE in metrics else [])}
+    nothing = pl.lit(None, pl.Float64)
+    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)
     more = len(absent) - _NAMED_TRIALS
     return [
-        first,
-        *protocol_notes(found, dict.fromkeys(metrics)),
-        *find_confounds(table),
+        *find_confounds(drawn),
         *absent[:_NAMED_TRIALS],
         *([f"{more} more trials are not complete or lack a number."] if more > 0 else []),
     ]

@@ -252,7 +252,7 @@ def _launched(run: Launch) -> tuple[float, str]:
 def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
     height = trials.runs.height
     tags = _wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
-    found = trials.runs.select("run_id").hstack(tags).with_row_index("run")
+    found = trials.runs.select("run_id").hstack(tags)
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
     params, metrics = _wide(trials.params, height), _wide(trials.metrics, height)
     found = _once(found, params, trials.metrics)
@@ -271,16 +271,13 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
 
 
 def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
-    """Values as one column per key with a row per run: a pivot, at a fraction of its cost."""
-    return pl.DataFrame(
-        [
-            _spread(part["run"], part["value"], height).alias(str(key))
-            for (key,), part in values.partition_by(
-                "key", as_dict=True, maintain_order=True, include_key=False
-            ).items()
-        ],
-        height=height,
-    )
+    """A row per run and, beside `run`, a column per key: a pivot, at a fraction of its cost."""
+    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
+    columns = [
+        _spread(part["run"], part["value"], height).alias(str(key))
+        for (key,), part in parts.items()
+    ]
+    return pl.DataFrame([pl.Series("run", range(height), pl.UInt32), *columns])
 
 
 def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
@@ -316,7 +313,7 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
     if found.select("sweep", "_key").is_unique().all():
         return found.drop("_key")
     results = metrics.group_by("run").len("_results")
-    settings = params.select(_settings=pl.struct(params.columns)).with_row_index("run")
+    settings = params.select("run", _settings=pl.struct(pl.exclude("run")))
     marked = found.join(results, "run", "left").join(settings, "run", "left")
     marked = marked.with_columns(pl.col("_results").fill_null(0))
     best_first = marked.sort("_results", "launched", "run_id", descending=True)
@@ -376,7 +373,7 @@ def _ordered(table: pl.DataFrame) -> pl.DataFrame:
 
 def _params(wide: pl.DataFrame) -> list[pl.Series]:
     first = (PARAM_TOKENIZER, PARAM_SEED)
-    names = [*first, *sorted(set(wide.columns) - set(first))]
+    names = [*first, *sorted(set(wide.columns) - {"run", *first})]
     absent = pl.Series(values=[None] * wide.height, dtype=pl.String())
     return [_typed(wide[n] if n in wide.columns else absent.alias(n)) for n in names]
 
@@ -385,7 +382,7 @@ def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
     """Every known metric, then what else was logged."""
     absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
     known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
-    others = sorted(set(wide.columns) - set(METRICS))
+    others = sorted(set(wide.columns) - {"run", *METRICS})
     return [*known, *(wide[name].alias(OTHER_METRIC + name) for name in others)]
 
 
@@ -393,7 +390,8 @@ def _texts(found: pl.DataFrame) -> list[pl.Series]:
     """Protocols of every known metric, and the stages that some trial has."""
     tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
     tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
-    return found.select(_optional(found, tag).alias(_column(tag)) for tag in tags).get_columns()
+    texts = [_optional(found, tag).alias(_column(tag)) for tag in tags]
+    return found.select("run", *texts).drop("run").get_columns()
 
 
 def _column(tag: str) -> str:

@@ -70,11 +70,12 @@ class ClientStore:
                 [ids[launch.sweep]], f"{kind} AND tags.`{PARENT_TAG}` = '{launch.run_id}'"
             )
         )
-        return trials, self._stages(trials.linked().to_list())
+        return trials, self.stages(trials.linked())
 
-    def _stages(self, ids: Sequence[str]) -> Records:
-        """Runs of any experiment by id."""
+    def stages(self, run_ids: pl.Series) -> Records:
+        """Runs of any experiment by id: their times and tags."""
         everywhere = list(self._experiments())
+        ids = run_ids.to_list()
         chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
         return _records(
             run

@@ -49,10 +49,10 @@ class Store(Protocol):
         """The sweep runs of one experiment or of all, one per plan that was launched."""
 
     def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
-        """The trial runs below some sweep runs, and the stage runs that those link to.
+        """The trial runs below some sweep runs, and the stage runs that those link to."""
 
-        Stage runs may be of any experiment; of them only times and tags are read.
-        """
+    def stages(self, run_ids: pl.Series) -> Records:
+        """Runs of any experiment by id: their times and tags."""
 
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
         """Every logged point of one metric, repeated steps included: `CURVE_SCHEMA`."""

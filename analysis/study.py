@@ -308,12 +308,13 @@ def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) ->
         "progress": TAG_PROGRESS,
     }
     tags = records.tags.filter(pl.col("key").is_in(list(wanted.values())))
-    wide = tags.pivot("key", index="run_id", values="value")
+    wide = tags.pivot("key", index="run", values="value")
     absent = [pl.lit(None, pl.String).alias(t) for t in wanted.values() if t not in wide.columns]
     wide = wide.with_columns(absent).rename({tag: name for name, tag in wanted.items()})
     ended = pl.col("ended").fill_null(round(now * 1000))
     timed = records.runs.with_columns(seconds=(ended - pl.col("started")) / 1000)
-    joined = timed.join(wide, "run_id", "left").rename({"run_id": "stage_run"})
+    joined = timed.with_row_index("run").join(wide, "run", "left", maintain_order="left")
+    joined = joined.rename({"run_id": "stage_run"})
     progress = joined.select("stage_run", "state", "progress").rows()
     shown = [_progress(text if state == "RUNNING" else None) for _, state, text in progress]
     columns = ("done", "total", "unit", "left", "heard")

@@ -166,7 +166,7 @@ import resource, sys, time
 from analysis import load_runs
 import analysis.runs, polars, mlflow
 uri, how = sys.argv[1:]
-started = time.perf_counter()
+started, worked = time.perf_counter(), time.process_time()
 if how == "mlflow":
     mlflow.set_tracking_uri(uri)
     kind = "tags.`gigatok.kind` = 'trial'"
@@ -175,9 +175,9 @@ if how == "mlflow":
     )
 else:
     table = load_runs("large", uri)
-seconds = time.perf_counter() - started
+seconds, work = time.perf_counter() - started, time.process_time() - worked
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(seconds, peak, *table.shape)
+print(seconds, work, peak, *table.shape)
 """
 
 
@@ -186,8 +186,11 @@ def measure(store: Path, how: str, cache: Path) -> float:
     environment = os.environ | {"GIGATOK_CACHE": str(cache)}
     command = [sys.executable, "-c", _MEASURE, f"sqlite:///{store}", how]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    seconds, peak, rows, columns = map(float, done.stdout.split()[-4:])
-    print(f"{how:>8}: {rows:.0f} x {columns:.0f} in {seconds:.2f} s, peak {peak:.1f} GiB")
+    seconds, work, peak, rows, columns = map(float, done.stdout.split()[-5:])
+    shape = f"{rows:.0f} x {columns:.0f}"
+    print(
+        f"{how:>8}: {shape} in {seconds:.2f} s ({work:.2f} s CPU), peak {peak:.1f} GiB", flush=True
+    )
     return seconds
 
 
