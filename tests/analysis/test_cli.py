@@ -128,7 +128,7 @@ def test_check_says_what_changed_and_writes_nothing(tmp_path: Path) -> None:
     code, out, err = run(*arguments, "--check")
     assert code == 1
     before, after = out.splitlines()
-    assert before.startswith(f"{data}: -Generation")
+    assert before.startswith(f"{data}: -gFID")
     assert "9.642" in before
     assert "9.641" in after
     assert err == "2 changes in 3 files\n"
