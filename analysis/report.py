@@ -28,7 +28,7 @@ from analysis.findings import Comparison, comparisons
 from analysis.fits import FORMULAS, fit_metric
 from analysis.groups import Group, groups
 from analysis.rate_distortion import DISTORTIONS, Front, fronts, gaps, plot_rate_distortion
-from analysis.runs import STAGE_RUN, STAGE_SECONDS, missing
+from analysis.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS, missing
 from analysis.stores import RequestError
 from analysis.tables import result_table, sweep_and_scale
 from gigatok.names import METRICS, PARAM_SEED
@@ -138,6 +138,7 @@ def _sections(
         Section("Complexity of the latents", tuple(_complexity(relations))),
         Section("What else differs", (Text(_or_none(find_confounds(runs))),)),
         Section("Cost", tuple(_cost(runs))),
+        Section("Predicted cost", tuple(_predicted(runs))),
         Section("Provenance", tuple(_provenance(runs, tracking_uri))),
     ]
 
@@ -272,6 +273,33 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
             "first attempt to its end.",
         )
     )
+
+
+def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
+    """Predicted against actual time of the stages that ran in one go, each once."""
+    rows, pairs = [], []
+    for column in (c for c in runs.columns if c.startswith(PREDICTED_SECONDS)):
+        stage = column.removeprefix(PREDICTED_SECONDS)
+        if ACTUAL_SECONDS + stage not in runs.columns:
+            continue
+        once = runs.unique(STAGE_RUN + stage, maintain_order=True).filter(
+            pl.col(column).is_not_null() & pl.col(ACTUAL_SECONDS + stage).is_not_null()
+        )
+        predicted, actual = once[column].to_list(), once[ACTUAL_SECONDS + stage].to_list()
+        if not once.height:
+            continue
+        ratios = [p / max(a, 1e-3) for p, a in zip(predicted, actual, strict=True)]
+        pairs += ratios
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        times = _duration(sum(predicted)), _duration(sum(actual))
+        rows.append((stage, str(once.height), *times, spread))
+    if not rows:
+        yield Text(("No stage was launched with a prediction and ran in one go.",))
+        return
+    head = ("stage", "runs", "predicted", "actual", "predicted / actual")
+    yield Table(head, tuple(rows), (False, True, True, True, True))
+    close = sum(abs(ratio - 1) <= 0.25 for ratio in pairs)
+    yield Text((f"{close} of {len(pairs)} times were predicted within 25 %.",))
 
 
 def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:

@@ -35,12 +35,14 @@ from gigatok.names import (
     PREFIX_PROTOCOL,
     PREFIX_STAGE_KEY,
     PREFIX_STAGE_RUN,
+    TAG_ACTUAL_SECONDS,
     TAG_AXES,
     TAG_ERROR,
     TAG_GIT_DIRTY,
     TAG_GIT_SHA,
     TAG_LAUNCHED,
     TAG_PLAN,
+    TAG_PREDICTED_SECONDS,
     TAG_QUESTION,
     TAG_SCALE,
     TAG_STATE,
@@ -54,7 +56,11 @@ if TYPE_CHECKING:
 ALL_PLANS = "all"
 PROTOCOL, STAGE_RUN, STAGE_KEY = "protocol.", "stage_run.", "stage_key."
 STAGE_SECONDS, OTHER_METRIC = "stage_seconds.", "metric."
-"""Prefixes of columns."""
+PREDICTED_SECONDS, ACTUAL_SECONDS = "predicted_seconds.", "actual_seconds."
+"""Prefixes of columns; `actual_seconds` are of the worker, where a stage ran in one go."""
+
+_COSTS = {PREDICTED_SECONDS: "predicted", ACTUAL_SECONDS: "actual"}
+_STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
 
 _TRIAL_TAGS = {
     "trial": TAG_TRIAL,
@@ -85,7 +91,7 @@ _TEXT_PREFIXES = {
     PREFIX_STAGE_RUN: STAGE_RUN,
     PREFIX_STAGE_KEY: STAGE_KEY,
 }
-_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, STAGE_SECONDS, OTHER_METRIC)
+_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *_STAGE_FACTS, OTHER_METRIC)
 
 
 def load_runs(
@@ -123,7 +129,7 @@ def load_runs(
 def units(runs: pl.DataFrame) -> dict[str, str]:
     """The unit of every numeric column that has one, such as `dB` or `nats/token`."""
     found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
-    found |= {name: "s" for name in runs.columns if name.startswith(STAGE_SECONDS)}
+    found |= {name: "s" for name in runs.columns if name.startswith(_STAGE_FACTS)}
     return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
 
 
@@ -264,7 +270,7 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
             *_params(params),
             *_metrics(metrics),
             *_texts(found),
-            *found.select(pl.col(f"^{re.escape(STAGE_SECONDS)}.*$")).get_columns(),
+            *found.select(pl.col(f"^({'|'.join(map(re.escape, _STAGE_FACTS))}).*$")).get_columns(),
         ]
     )
     return _ordered(table)
@@ -328,12 +334,14 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     facts = stages.runs.hstack(tags).select(
         part="run_id",
         seconds=(pl.col("ended") - pl.col("started")) / 1000,
+        predicted=_optional(tags, TAG_PREDICTED_SECONDS).cast(pl.Float64),
+        actual=_optional(tags, TAG_ACTUAL_SECONDS).cast(pl.Float64),
         dirty=_optional(tags, TAG_GIT_DIRTY) == "true",
         error=pl.when(_optional(tags, TAG_STATE) == "FAILED").then(
             reason.str.split("\n").list.first()
         ),
     )
-    dirty, errors, seconds = [], [], []  # a column a stage
+    dirty, errors, seconds, costs = [], [], [], []  # a column a stage
     for link in sorted(c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)):
         stage = link.removeprefix(PREFIX_STAGE_RUN)
         ids = found.select(part=pl.col(link).cast(pl.String))
@@ -341,6 +349,9 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
         dirty.append(part["dirty"].alias(stage))
         errors.append((f"{stage}: " + part["error"]).alias(stage))
         seconds.append(part["seconds"].alias(STAGE_SECONDS + stage))
+        # A store without predictions has no such columns.
+        found_costs = (part[column].alias(name + stage) for name, column in _COSTS.items())
+        costs += [column for column in found_costs if column.is_not_null().any()]
     none = pl.Series("", [None] * found.height)
     is_dirty = pl.DataFrame([none.cast(pl.Boolean), *dirty]).select(
         git_dirty=pl.max_horizontal(pl.all())
@@ -349,7 +360,7 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     failed = pl.DataFrame([none.cast(pl.String), *errors]).select(
         error=pl.when(said != "").then(said)
     )
-    return is_dirty.hstack(failed).hstack(seconds)
+    return is_dirty.hstack(failed).hstack([*seconds, *costs])
 
 
 def _optional(table: pl.DataFrame, column: str) -> pl.Expr:

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from orchestration.backends import BACKENDS
+from orchestration.calibrating import calibrate
 from orchestration.cancelling import cancel
 from orchestration.cleanup import gc
 from orchestration.doctor import doctor
@@ -29,14 +31,45 @@ def plan(
     sweep: str,
     scale: str | None = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
+    jobs: Annotated[int | None, typer.Option(help="Stages at a time.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="What stages ask of the cluster.")] = None,
+    max_gpu_hours: Annotated[float | None, typer.Option(help="As for a launch.")] = None,
+    max_disk: Annotated[float | None, typer.Option(help="As for a launch, in GiB.")] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="A row for every stage.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Show what a launch would run and what it would reuse."""
-    launch(sweep, scale, set_, runs_dir=runs_dir, dry_run=True, as_json=as_json)
+    """Show what a launch would run and reuse, and what it would cost."""
+    launch(
+        sweep,
+        scale,
+        set_,
+        backend,
+        jobs,
+        profile,
+        runs_dir=runs_dir,
+        max_gpu_hours=max_gpu_hours,
+        max_disk=max_disk,
+        dry_run=True,
+        stages=stages,
+        as_json=as_json,
+    )
 
 
-for command in (status, logs, cancel, resume, retry, simulate, doctor, gc, explain, diff):
+for command in (
+    status,
+    logs,
+    cancel,
+    resume,
+    retry,
+    calibrate,
+    simulate,
+    doctor,
+    gc,
+    explain,
+    diff,
+):
     app.command()(command)
 
 

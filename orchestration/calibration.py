@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from orchestration.state import Record, Store, locked
+from pydantic import ValidationError
+
+from orchestration.records import Record
+from orchestration.state import Attempt, Spec, Store, locked
 
 NEWEST = 60
 """Records of a stage on a device that are fitted: older ones say less about today."""
@@ -35,8 +38,10 @@ RANGE_SDS = 2.0
 
 
 class Observation(Record):
-    """One whole run of a stage, from the worker's start to its end.
+    """One whole run of a stage.
 
+    `seconds` are from the worker's start to its end, less `waited_seconds`, in which it wanted to
+    compute and others had the processor: what it takes on a machine that is its own.
     `family` is what must agree for times to be comparable, such as variant and precision;
     `unit_flops` tells sizes apart; `memory_bytes` is what the closed form says of its tensors.
     """
@@ -48,6 +53,7 @@ class Observation(Record):
     unit_flops: float
     flops: float
     seconds: float
+    waited_seconds: float | None = None
     device: str
     threads: int
     processes: int = 1
@@ -177,7 +183,11 @@ class _Group:
     @cached_property
     def usual_fixed(self) -> float:
         """The fixed part of configurations that were measured at several amounts of work."""
-        fits = [fit(alike) for alike in self._alike() if len({o.flops for o in alike}) > 1]
+        fits = [
+            fit(alike)
+            for alike in alike_groups(self.observations)
+            if len({o.flops for o in alike}) > 1
+        ]
         return median(f.fixed for f in fits) if fits else 0.0
 
     @cached_property
@@ -196,12 +206,15 @@ class _Group:
             count += 1
         return math.sqrt(squares / count)
 
-    def _alike(self) -> Iterable[list[Observation]]:
-        left = list(self.observations)
-        while left:
-            alike = _nearest(_need(left[0]), left)
-            yield alike
-            left = [o for o in left if o not in alike]
+
+def alike_groups(observations: Iterable[Observation]) -> Iterator[list[Observation]]:
+    """Records of one configuration each."""
+    left = list(observations)
+    while left:
+        mine = [o for o in left if o.stage == left[0].stage]
+        alike = _nearest(_need(left[0]), mine)
+        yield alike
+        left = [o for o in left if o not in alike]
 
 
 def _need(o: Observation) -> Need:
@@ -257,11 +270,45 @@ def read_observations(file: Path) -> list[Observation]:
     for number, line in enumerate(lines, start=1):
         try:
             found.append(Observation.model_validate_json(line))
-        except ValueError as error:
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "line"
             raise ValueError(
-                f"{file}:{number}: no record of a stage's cost ({error}); take the line out"
+                f"{file}:{number}: no record of a stage's cost ({where}: {first['msg']}); "
+                "take the line out"
             ) from error
     return found
+
+
+def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observation | None:
+    """What a stage took; None where that says nothing: interrupted, resumed, or not predicted.
+
+    Args:
+        spec: of the stage.
+        attempt: the one that completed it.
+        calibrated: whether it was run for this.
+    """
+    prediction, ended = spec.prediction, attempt.ended
+    whole = attempt.outcome == "complete" and attempt.first_step == 0
+    if not whole or prediction is None or ended is None or attempt.threads is None:
+        return None
+    return Observation(
+        stage=spec.stage,
+        key=spec.key,
+        readable=spec.readable,
+        family=prediction.family,
+        unit_flops=prediction.unit_flops,
+        flops=prediction.flops,
+        seconds=ended - attempt.started - (attempt.waited_seconds or 0.0),
+        waited_seconds=attempt.waited_seconds,
+        device=str(attempt.provenance.get("device")),
+        threads=attempt.threads,
+        processes=attempt.processes,
+        memory_bytes=prediction.tensor_bytes,
+        peak_memory_bytes=attempt.peak_memory_bytes,
+        calibrated=calibrated,
+        finished=ended,
+    )
 
 
 def append_observations(store: Store, observations: Iterable[Observation]) -> None:

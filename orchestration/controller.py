@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from orchestration.backends.slurm import SlurmBackend
+from orchestration.devices import machines
 from orchestration.journal import Journal, key_of
 from orchestration.launched import LaunchedPlan, all_launches, kept_sweep
 from orchestration.plan import Plan, make_plan
@@ -41,12 +42,14 @@ def control(
         return
     launched = launched_plan(store, mine[0].sweep, mine[0].plan)
     plan = replan(launched, store)
-    progress = survey(plan, store)
+    asked = load_profile(profile)
+    machine = machines("slurm", jobs, asked)
+    progress = survey(plan, store, lambda stage: machine(stage).site)
     progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
     tracking = Tracking(launched.request.tracking_uri or default_uri(store), store, plan)
     goes_on = True
     try:
-        goes_on = _submit(progress, store, load_profile(profile), jobs, launched.launched)
+        goes_on = _submit(progress, store, asked, jobs, launched.launched)
     finally:
         tracking.prepare(SHIP_SECONDS)
         print(tracking.finish(SHIP_SECONDS, queued=goes_on) or "MLflow is up to date")

@@ -15,6 +15,7 @@ from gigatok.flops import stage_flops
 from gigatok.memory import stage_disk, stage_memory
 from orchestration.calibration import Calibration, Need, Site
 from orchestration.plan import Plan, PlannedStage
+from orchestration.records import Prediction
 
 NOMINAL_FLOPS_PER_SECOND = 4e10
 """Of one core, as measured at scale micro; where nothing is calibrated only the order counts."""
@@ -69,6 +70,21 @@ class Cost:
     high: float | None
     record: str | None
     work: Work
+
+    def prediction(self) -> Prediction:
+        """For the record."""
+        return Prediction(
+            family=self.work.family,
+            unit_flops=self.work.unit_flops,
+            flops=self.flops,
+            tensor_bytes=self.work.memory_bytes,
+            memory_bytes=self.memory_bytes,
+            disk_bytes=self.disk_bytes,
+            seconds=self.seconds,
+            low=self.low,
+            high=self.high,
+            record=self.record,
+        )
 
     @property
     def ordering_seconds(self) -> float:
@@ -145,7 +161,7 @@ def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> Work:
     return Work(
         flops=stage_flops(stage, trial),
         unit_flops=stage_flops(stage, with_amounts(trial, STANDARD)),
-        family=_family(stage, trial),
+        family=" ".join(FAMILIES[stage](trial)),
         memory_bytes=stage_memory(stage, trial, world),
         output_bytes=disk.outputs,
         working_bytes=disk.working,
@@ -190,28 +206,39 @@ def with_amounts(trial: TrialConfig, amounts: Amounts) -> TrialConfig:
     return trial.model_copy(update=sections)
 
 
-def _family(stage: str, trial: TrialConfig) -> str:
-    """What must agree for the times of two stages of a kind to be comparable."""
-    tokenizer, evaluation = trial.tokenizer, trial.evaluation
-    variant = (
-        tokenizer.variant if tokenizer.variant == "1d" else f"2d-{tokenizer.transformer_layer}"
-    )
-    data, network = f"{trial.data.name}-{trial.data.image_size}", evaluation.network
-    parts: dict[str, tuple[str, ...]] = {
-        "extract_teacher_features": (data, tokenizer.teacher),
-        "extract_reference_features": (data, network),
-        "train_tokenizer": (data, variant, *_training(tokenizer), tokenizer.discriminator),
-        "adopt_tokenizer": (variant,),
-        "evaluate_reconstruction": (data, variant, network, evaluation.lpips_network),
-        "extract_codes": (data, variant),
-        "train_generator": (data, *_training(trial.generator)),
-        "adopt_generator": (data,),
-        "evaluate_generation": (data, variant, network),
-        "search_guidance": (data, variant, network),
-        "linear_probe": (data,),
-        "probe_tokenizer": (data, variant),
-    }
-    return " ".join(parts[stage])
+Facts = Callable[[TrialConfig], tuple[str, ...]]
+
+
+def _data(trial: TrialConfig) -> str:
+    return f"{trial.data.name}-{trial.data.image_size}"
+
+
+def _variant(trial: TrialConfig) -> str:
+    variant = trial.tokenizer.variant
+    return variant if variant == "1d" else f"2d-{trial.tokenizer.transformer_layer}"
+
+
+FAMILIES: dict[str, Facts] = {
+    "extract_teacher_features": lambda t: (_data(t), t.tokenizer.teacher),
+    "extract_reference_features": lambda t: (_data(t), t.evaluation.network),
+    "train_tokenizer": lambda t: (
+        *(_data(t), _variant(t), *_training(t.tokenizer)),
+        f"discriminator-{t.tokenizer.discriminator}",
+    ),
+    "adopt_tokenizer": lambda t: (_variant(t),),
+    "evaluate_reconstruction": lambda t: (
+        *(_data(t), _variant(t), t.evaluation.network),
+        f"lpips-{t.evaluation.lpips_network}",
+    ),
+    "extract_codes": lambda t: (_data(t), _variant(t)),
+    "train_generator": lambda t: (_data(t), *_training(t.generator)),
+    "adopt_generator": lambda t: (_data(t),),
+    "evaluate_generation": lambda t: (_data(t), _variant(t), t.evaluation.network),
+    "search_guidance": lambda t: (_data(t), _variant(t), t.evaluation.network),
+    "linear_probe": lambda t: (_data(t),),
+    "probe_tokenizer": lambda t: (_data(t), _variant(t), t.tokenizer_probe.features),
+}
+"""Stage -> what must agree for the times of two of its kind to be comparable."""
 
 
 def _training(config: TrainingConfig) -> tuple[str, ...]:

@@ -247,7 +247,7 @@ class Gatekeeper:
 
     def _hold(self, keys: list[str], why: str) -> list[str]:
         plan, folders = self._progress.plan, self._progress.folders
-        made = self._store.create_all(stage_spec(plan.stages[key], folders) for key in keys)
+        made = self._store.create_all(stage_spec(plan.stages[key], self._progress) for key in keys)
         folders.update(made)
         for key in keys:
             self._progress.held_stages[key] = why

@@ -7,18 +7,23 @@ resumable.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from gigatok import names
 from orchestration.backends import BACKENDS, connect
 from orchestration.backends.base import Backend
-from orchestration.exits import fail
+from orchestration.budget import Budget, record_refusal
+from orchestration.budget import reasons as budget_reasons
+from orchestration.devices import machines
+from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.launched import LaunchRequest, record_launch
-from orchestration.plan import make_plan
+from orchestration.plan import Plan, make_plan
 from orchestration.preview import plan_json, print_plan
 from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
@@ -58,7 +63,14 @@ def launch(
     storage: Annotated[
         str | None, typer.Option(help="Of a search: Optuna's URL; default: a file in the runs.")
     ] = None,
+    max_gpu_hours: Annotated[
+        float | None, typer.Option(help="Refuse to spend more; core hours without GPU.")
+    ] = None,
+    max_disk: Annotated[float | None, typer.Option(help="Refuse to fill more, in GiB.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Show the cost of every stage, not of every kind.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="On SLURM: stay, and show the sweep until it ends.")
     ] = False,
@@ -80,9 +92,11 @@ def launch(
         tracking_uri=tracking_uri,
         ignore_gates=ignore_gates,
         storage=storage,
+        max_gpu_hours=max_gpu_hours,
+        max_disk=max_disk,
     )
     store = Store(runs_dir)
-    start(request, store, dry_run=dry_run, watch=watch, yes=yes, as_json=as_json)
+    start(request, store, dry_run=dry_run, stages=stages, watch=watch, yes=yes, as_json=as_json)
 
 
 def start(
@@ -91,6 +105,7 @@ def start(
     *,
     leave: Callable[[Progress], None] = lambda progress: None,
     dry_run: bool = False,
+    stages: bool = False,
     watch: bool = False,
     yes: bool = False,
     as_json: bool = False,
@@ -102,6 +117,7 @@ def start(
         store: the runs directory.
         leave: gives up stages that shall not be run now.
         dry_run: show the plan and return.
+        stages: show the cost of every stage, not of every kind.
         watch: where jobs go on without the launcher, stay until they are over.
         yes: queue such jobs without asking.
         as_json: print JSON instead of tables.
@@ -110,8 +126,6 @@ def start(
     try:
         loaded = load_sweep(request.sweep, request.scale, request.overrides)
         plan = make_plan(loaded, expand(loaded))
-        progress = survey(plan, store)
-        leave(progress)
         tracking = Tracking(uri, store, plan)
         profile = load_profile(Path(request.profile) if request.profile else None)
         if request.ray_address is not None:
@@ -119,14 +133,23 @@ def start(
         if request.ignore_gates:
             profile = profile.model_copy(update={"gates": None})
         connected = connect(request.backend, request.jobs, profile, store)
+        machine = machines(request.backend, request.jobs, profile)
+        progress = survey(plan, store, lambda stage: machine(stage).site)
+        leave(progress)
         console = Console(stderr=as_json, markup=False, highlight=False)
+        budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
+        refused = budget_reasons(progress, machine, budget, store.root)
         if not as_json:
-            print_plan(console, progress)
+            print_plan(console, progress, machine, stages=stages)
+        if dry_run and as_json:
+            print(json.dumps({**plan_json(progress, machine), "refused": refused}))
+        elif dry_run:
+            print_refusal(console, refused)
         if dry_run:
-            if as_json:
-                print(json.dumps(plan_json(progress)))
             return
         check_writable(store.root)
+        if refused:
+            refuse(plan, store, tracking, refused)
         if loaded.search is not None or not progress.finished:
             examples = loaded.search.examples() if loaded.search else expand(loaded)
             prefetch(make_plan(loaded, examples))
@@ -180,6 +203,22 @@ def _search(
     return search_launch.run_search(
         sweep, store, request, backend, profile, uri, console, as_json=as_json
     )
+
+
+def print_refusal(console: Console, refused: list[str]) -> None:
+    """Why a launch would not start."""
+    for reason in refused:
+        console.print(f"would be refused: {reason}", style="red", soft_wrap=True)
+
+
+def refuse(plan: Plan, store: Store, tracking: Tracking, refused: list[str]) -> NoReturn:
+    """Say why nothing starts, remember it for `status` and MLflow, and exit with 3."""
+    record_refusal(plan, store, refused)
+    for reason in refused:
+        print(f"refused: {reason}", file=sys.stderr)
+    if (problem := tracking.tag_sweep({names.TAG_REFUSED: " | ".join(refused)})) is not None:
+        print(f"MLflow does not know of it: {problem}", file=sys.stderr)
+    raise typer.Exit(EXIT_REFUSED)
 
 
 def main() -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from orchestration.budget import newest_refusal
 from orchestration.exits import fail
 from orchestration.plan import Plan
-from orchestration.state import Record, StageFolder, Store, write_atomic
+from orchestration.records import Record
+from orchestration.state import StageFolder, Store, write_atomic
 
 
 class LaunchedStage(Record):
@@ -44,6 +46,8 @@ class LaunchRequest(Record):
     ignore_gates: bool = False
     storage: str | None = None
     """Of a search; None: as the sweep says."""
+    max_gpu_hours: float | None = None
+    max_disk: float | None = None
 
 
 class LaunchedPlan(Record):
@@ -85,7 +89,10 @@ def as_launched(plan: Plan, request: LaunchRequest, launched: float | None = Non
         trials={trial.trial.name: dict(trial.stages) for trial in plan.trials},
         stages={
             key: LaunchedStage(
-                stage=stage.stage, key=key, readable=stage.readable, inputs=dict(stage.inputs)
+                stage=stage.stage,
+                key=key,
+                readable=stage.readable,
+                inputs=dict(stage.inputs),
             )
             for key, stage in plan.stages.items()
         },
@@ -103,9 +110,15 @@ def newest_launch(store: Store, sweep: str) -> LaunchedPlan:
         known = sorted(path.name for path in store.sweeps.glob("*")) or ["none"]
         raise ValueError(
             f"{sweep}: never launched into {store.root} (launched there: {', '.join(known)}); "
-            "launch it first, or point --runs-dir at another folder"
+            "launch it first, or point --runs-dir at another folder" + _refused(store, sweep)
         )
     return newest
+
+
+def _refused(store: Store, sweep: str) -> str:
+    """Why the newest launch was refused, where one was."""
+    refusal = newest_refusal(store, sweep)
+    return "" if refusal is None else f". It was refused: {'; '.join(refusal.reasons)}"
 
 
 def find_launch(store: Store, sweep: str) -> LaunchedPlan:

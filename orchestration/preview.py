@@ -8,8 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gigatok.frozen_flops import teacher_cost
 from gigatok.sizes import generator_parameters, tokenizer_parameters
 from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
+from orchestration.cost_table import (
+    cost_json,
+    kinds_table,
+    stages_table,
+    total_lines,
+    totals_json,
+)
+from orchestration.devices import Machines
 from orchestration.plan import PlannedTrial
 from orchestration.progress import Progress
 from orchestration.provenance import code_version, git_state
@@ -20,8 +29,17 @@ MOST_CHECKED = 500
 """Reused stages whose code is looked up."""
 
 
-def print_plan(console: Console, progress: Progress) -> None:
-    """The question, a row per trial, and how many stages will run."""
+def print_plan(
+    console: Console, progress: Progress, machine: Machines, *, stages: bool = False
+) -> None:
+    """The question, a row per trial, what it will cost, and how many stages will run.
+
+    Args:
+        console: where to.
+        progress: the plan.
+        machine: on what stages run.
+        stages: show every stage instead of every kind.
+    """
     plan, sweep = progress.plan, progress.plan.sweep
     console.print(sweep.question, style="bold")
     cite = f" · paper {sweep.paper}" if sweep.paper else ""
@@ -36,6 +54,11 @@ def print_plan(console: Console, progress: Progress) -> None:
     if len(plan.excluded) > MOST_ROWS:
         console.print(f"… {len(plan.excluded) - MOST_ROWS} more excluded", style="dim")
     console.print(summary(progress))
+    if not progress.finished:
+        table = stages_table if stages else kinds_table
+        console.print(table(progress, machine))
+        for line in total_lines(progress, machine):
+            console.print(line)
     for line in reused_lines(progress):
         console.print(line, style="dim")
     code = other_code_line(progress) if progress.reused else None
@@ -70,7 +93,7 @@ def search_lines(progress: Progress) -> list[str]:
 def trials_table(progress: Progress) -> Table:
     """One row per trial: sizes, and stages to run of all its stages."""
     table = Table(box=None, pad_edge=False)
-    for head in ("trial", "tokenizer", "AR probe", "steps", "stages to run"):
+    for head in ("trial", "encoder", "decoder", "total", "head", "AR probe", "steps", "to run"):
         table.add_column(head, justify="left" if head == "trial" else "right")
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:
@@ -83,13 +106,12 @@ def trials_table(progress: Progress) -> Table:
             )
         )
         todo = sum(progress.will_run(key) for key in planned.stages.values())
-        tokenizer, generator = parameters(planned)
+        sizes = parameters_json(planned)
         table.add_row(
             planned.trial.name,
-            f"{tokenizer / 1e6:.2f} M",
-            f"{generator / 1e6:.2f} M",
+            *(f"{sizes[name] / 1e6:.2f} M" for name in SHOWN_PARAMETERS),
             steps,
-            f"{todo} of {len(planned.stages)}",
+            f"{todo}/{len(planned.stages)}",
         )
     if len(trials) > MOST_ROWS:
         table.add_row(f"… {len(trials) - MOST_ROWS} more trials")
@@ -107,17 +129,28 @@ def adopted_lines(progress: Progress) -> list[str]:
     return lines[:MOST_ROWS]
 
 
-def parameters(planned: PlannedTrial) -> tuple[int, int]:
-    """Parameters of the tokenizer without its training-only head, and of the generator."""
+SHOWN_PARAMETERS = ("encoder", "decoder", "tokenizer", "head", "generator")
+
+
+def parameters_json(planned: PlannedTrial) -> dict[str, int]:
+    """Parameters by part; `tokenizer` is without its training-only head."""
     config = planned.trial.config
-    tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size, 0)
+    dim = config.tokenizer.teacher_components or teacher_cost(config.tokenizer.teacher).dim
+    tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size, dim)
     generator = generator_parameters(
         config.generator,
         config.tokenizer.codebook_size,
         config.data.num_classes,
         config.tokenizer.tokens_per_image(config.data.image_size),
     )
-    return tokenizer.total - tokenizer.head, generator
+    return {
+        "encoder": tokenizer.encoder,
+        "codebook": tokenizer.codebook,
+        "decoder": tokenizer.decoder,
+        "tokenizer": tokenizer.total - tokenizer.head,
+        "head": tokenizer.head,
+        "generator": generator,
+    }
 
 
 def summary(progress: Progress) -> str:
@@ -169,7 +202,7 @@ def _computed_by(folder: StageFolder) -> str:
     return code_version(attempts[0].provenance if attempts else {})
 
 
-def plan_json(progress: Progress) -> dict[str, Any]:
+def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
     """The plan as data."""
     plan, sweep = progress.plan, progress.plan.sweep
     return {
@@ -183,6 +216,7 @@ def plan_json(progress: Progress) -> dict[str, Any]:
                 "key": planned.key,
                 "axes": dict(planned.trial.axes),
                 "stages": dict(planned.stages),
+                "parameters": parameters_json(planned),
             }
             for planned in plan.trials
         ],
@@ -192,9 +226,12 @@ def plan_json(progress: Progress) -> dict[str, Any]:
                 "readable": stage.readable,
                 "inputs": dict(stage.inputs),
                 "state": progress.states[key],
+                "reused_from": str(progress.folders[key].path) if key in progress.reused else None,
+                "cost": cost_json(progress, machine, key),
             }
             for key, stage in plan.stages.items()
         },
+        "totals": totals_json(progress, machine),
         "excluded": [dict(cell) for cell in plan.excluded],
         "search": None if sweep.search is None else sweep.search.as_json(),
     }

@@ -49,6 +49,8 @@ class Request(BaseModel):
     memory_gb: PositiveFloat | None = None
     """GiB; None: the cluster's default."""
     time_minutes: PositiveInt = 60
+    device: str | None = None
+    """Model name of the GPU or CPU that it gets, as `calibrate` says it; for predictions only."""
     slurm: dict[str, Any] = Field(default_factory=dict)
     """Passed on to sbatch: partition, qos, account, constraint, gres, exclude, …."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from gigatok.stages import STAGES
-from orchestration.cost import Cost
+from orchestration.calibration import load_calibration
+from orchestration.cost import Cost, Sites, predict
 from orchestration.plan import Plan, PlannedStage
 from orchestration.scheduler import Graph
 from orchestration.state import Failure, Spec, StageFolder, State, Store
@@ -30,14 +31,15 @@ class Progress:
         left: stages that this launch does not run, although they are not complete.
         held_stages: stages that a gate keeps from starting, and why.
         held: why nothing new was started any more; None: it was not.
-        costs: what each stage is predicted to need; empty: nobody has asked.
         slots: stages that run at the same time.
         started: UNIX seconds.
+        costs: what each stage is predicted to need.
     """
 
     plan: Plan
     folders: dict[str, StageFolder]
     reused: frozenset[str]
+    costs: Mapping[str, Cost]
     ran: set[str] = field(default_factory=set)
     failures: dict[str, Failure] = field(default_factory=dict)
     elsewhere: set[str] = field(default_factory=set)
@@ -46,7 +48,6 @@ class Progress:
     left: frozenset[str] = frozenset()
     held_stages: dict[str, str] = field(default_factory=dict)
     held: str | None = None
-    costs: Mapping[str, Cost] = field(default_factory=dict)
     slots: int = 1
     started: float = field(default_factory=time.time)
     _states: dict[str, State] = field(init=False)
@@ -75,6 +76,8 @@ class Progress:
         """
         new = {key: stage for key, stage in plan.stages.items() if key not in self.folders}
         folders = store.folders((s.stage, key, s.readable) for key, s in new.items())
+        calibration = load_calibration(store)
+        self.costs = {**predict(plan, calibration, calibration.newest_site), **self.costs}
         self.plan = plan
         self.__dict__.pop("graph", None)
         self.folders |= folders
@@ -115,15 +118,24 @@ class Progress:
         return not (waiting or self.count("RUNNING"))
 
 
-def survey(plan: Plan, store: Store) -> Progress:
-    """Which stages of a plan are complete already; makes no folder."""
+def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
+    """Which stages of a plan are complete already, and what all will need; makes no folder.
+
+    Args:
+        plan: the graph.
+        store: the runs directory, with its records of what stages took.
+        sites: on what each kind of stage will run; None: where it was measured last.
+    """
     folders = store.folders((s.stage, key, s.readable) for key, s in plan.stages.items())
     complete = frozenset(key for key, folder in folders.items() if folder.is_complete())
-    return Progress(plan, folders, complete)
+    calibration = load_calibration(store)
+    costs = predict(plan, calibration, sites or calibration.newest_site)
+    return Progress(plan, folders, complete, costs)
 
 
-def stage_spec(stage: PlannedStage, folders: Mapping[str, StageFolder]) -> Spec:
-    """What a worker needs to run a stage, given where all stages of the plan are."""
+def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
+    """What a worker needs to run a stage of a plan."""
+    folders = progress.folders
     return Spec(
         stage=stage.stage,
         version=STAGES[stage.stage].version,
@@ -131,4 +143,5 @@ def stage_spec(stage: PlannedStage, folders: Mapping[str, StageFolder]) -> Spec:
         readable=stage.readable,
         config=stage.config.model_dump(mode="json"),
         inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
+        prediction=progress.costs[stage.key].prediction(),
     )

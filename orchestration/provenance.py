@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shlex
 import socket
 import subprocess
@@ -113,6 +114,30 @@ def system_metrics() -> dict[str, float]:
         **_gpu_metrics(),
     }
     return {SYSTEM_PREFIX + name: float(value) for name, value in values.items()}
+
+
+def peak_memory() -> int:
+    """Most bytes that this process held at once: of its GPU if it used one, else of the machine.
+
+    Of a GPU, what torch's allocator had reserved; the driver's context comes on top.
+    """
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        return int(cuda.max_memory_reserved())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def waited_seconds() -> float | None:
+    """How long this process wanted to compute and got no processor; None where nobody counts.
+
+    Of the thread that waited most: Linux counts each one's time in the run queue.
+    """
+    try:
+        texts = [file.read_text() for file in Path("/proc/self/task").glob("*/schedstat")]
+    except OSError:
+        return None
+    return max((int(text.split()[1]) / 1e9 for text in texts), default=None)
 
 
 def cpu_name() -> str | None:

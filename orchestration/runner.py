@@ -13,8 +13,7 @@ from typing import Protocol
 
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
-from orchestration.calibration import load_calibration
-from orchestration.cost import predict, seconds_for_order
+from orchestration.cost import seconds_for_order
 from orchestration.gates import Gatekeeper
 from orchestration.plan import Plan, PlannedStage
 from orchestration.profile import Profile
@@ -103,9 +102,7 @@ class Runner:
     def _schedule(self) -> Scheduler:
         """The order of what is left of the plan as it is now."""
         progress, states = self.progress, self.progress.states
-        calibration = load_calibration(self._store)
-        costs = predict(self._plan, calibration, calibration.newest_site)
-        progress.costs = costs
+        costs = progress.costs
         predicted = {key: cost.seconds for key, cost in costs.items()}
         gates = self._profile.gates if self._guide is None else None
         self._gatekeeper = Gatekeeper(progress, self._store, gates, predicted)
@@ -291,7 +288,7 @@ class Runner:
                 self._submit(self._plan.stages[key])
 
     def _submit(self, stage: PlannedStage) -> None:
-        folder = self._store.create(stage_spec(stage, self.progress.folders))
+        folder = self._store.create(stage_spec(stage, self.progress))
         self.progress.folders[stage.key] = folder
         state = folder.state()
         if state == "COMPLETE":

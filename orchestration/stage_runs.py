@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok import names
+from orchestration.accuracy import compare
 from orchestration.ledger import Entry, Ledgers
 from orchestration.mlflow_server import (
     BATCH_POINTS,
@@ -27,6 +28,9 @@ LOG_TAIL = 64 * 1024
 
 PROGRESS_SECONDS = 5.0
 """At most so often is the progress of a running stage sent."""
+
+UNCALIBRATED = "uncalibrated"
+"""What a predicted time rests on where there is none."""
 
 _STATUSES: Mapping[State, str] = {
     "COMPLETE": "FINISHED",
@@ -88,6 +92,25 @@ class StageView:
         done = self.folder.done()
         prefix = names.PREFIX_ORIGIN + (f"{stage}." if stage else "")
         return {} if done is None else {prefix + name: t for name, t in done.origin.items()}
+
+
+def cost_tags(folder: StageFolder) -> dict[str, str]:
+    """What a stage was predicted to need, and what it took; what is not known has no tag."""
+    expected, found = folder.spec().prediction, compare(folder)
+    facts: dict[str, object] = {}
+    if expected is not None:
+        facts = {
+            names.TAG_PREDICTED_SECONDS: expected.seconds,
+            names.TAG_PREDICTED_LOW: expected.low,
+            names.TAG_PREDICTED_HIGH: expected.high,
+            names.TAG_PREDICTED_MEMORY: expected.memory_bytes,
+            names.TAG_PREDICTED_FLOPS: expected.flops,
+            names.TAG_PREDICTED_FROM: expected.record or UNCALIBRATED,
+        }
+    if found is not None:
+        facts[names.TAG_ACTUAL_SECONDS] = found.actual
+        facts[names.TAG_ACTUAL_MEMORY] = found.actual_memory
+    return {tag: str(value) for tag, value in facts.items() if value is not None}
 
 
 def view_stage(folder: StageFolder) -> StageView | None:
@@ -247,7 +270,7 @@ class StageRuns:
         tags = {names.TAG_STATE: view.state, **_attempt_tags(view.attempts)}
         if failure is not None:
             tags[names.TAG_ERROR] = f"{failure.kind}: {failure.message}"
-        tags |= view.protocol_tags() | view.origin_tags()
+        tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
         server.log(run_id, view.scores(), tags)
         if entry.sent is None:
             server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())

@@ -34,7 +34,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from orchestration.records import Prediction, Record
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED"]
 Kind = Literal[
@@ -57,12 +59,6 @@ FRESH_SECONDS = 10.0
 """So young a heartbeat proves life even where the clock has been set since the process started."""
 
 
-class Record(BaseModel):
-    """Base of the JSON files of a stage folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Spec(Record):
     """What a worker needs to run a stage."""
 
@@ -73,6 +69,8 @@ class Spec(Record):
     config: dict[str, Any]
     inputs: dict[str, str]
     """Stage name -> folder, relative to the root that holds all stage folders."""
+    prediction: Prediction | None = None
+    """What the launch that made the folder expected it to need; None: it did not say."""
 
 
 class Done(Record):
@@ -113,6 +111,13 @@ class Attempt(Record):
     first_step: int = 0
     micro_batch: int | None = None
     """Samples at a time, where memory had run out before; None: as configured."""
+    threads: int | None = None
+    """Of each process; None: recorded by earlier code."""
+    processes: int = 1
+    waited_seconds: float | None = None
+    """Of rank 0, for a processor that others had; None until it ends, or where nobody counts."""
+    peak_memory_bytes: int | None = None
+    """Of rank 0: of its GPU, without GPU of the process; None until it ends."""
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -23,6 +23,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok.stages import STAGES
+from orchestration.accuracy import (
+    Comparison,
+    accuracy_json,
+    accuracy_line,
+    accuracy_table,
+    compare_all,
+)
+from orchestration.budget import Refusal, newest_refusal
 from orchestration.calibration import load_calibration
 from orchestration.cost import predict
 from orchestration.display import SYMBOLS, progress_details, seconds_left, states_table
@@ -77,13 +85,19 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A launched plan and its stages by key; orphans are of earlier launches only."""
+    """A launched plan and its stages by key.
+
+    Attributes:
+        orphans: stages of earlier launches only.
+        refusal: a launch of the sweep since then that was refused.
+    """
 
     launched: LaunchedPlan
     stages: Mapping[str, StageStatus]
     orphans: Mapping[str, StageStatus]
     forecast: Forecast | None = None
     """None: the plan is too large to say at once, or this code would make another one."""
+    refusal: Refusal | None = None
 
     @property
     def states(self) -> dict[str, State]:
@@ -142,9 +156,9 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
         key: stage_status(launched.stages[key], folders[key], state, queued.get(key))
         for key, state in states.items()
     }
-    return SweepStatus(
-        launched, stages, orphans(store, launched), outlook(store, launched, stages)
-    )
+    refusal = newest_refusal(store, launched.sweep, launched.launched)
+    outlooked = outlook(store, launched, stages)
+    return SweepStatus(launched, stages, orphans(store, launched), outlooked, refusal)
 
 
 def outlook(
@@ -253,6 +267,11 @@ def render(found: SweepStatus, height: int) -> RenderableType:
     busy = [s for s in found.stages.values() if s.state in ("RUNNING", "FAILED") or s.why]
     if busy:
         parts += [Text(), stages_table(busy, trial_names(launched))]
+    compared = comparisons(found)
+    if compared:
+        parts += [Text(), Text(accuracy_line(compared))]
+        if any(one.predicted is not None for one in compared):
+            parts.append(accuracy_table(compared))
     counts = Counter(states.values())
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     held = sum(stage.held for stage in found.stages.values())
@@ -262,9 +281,17 @@ def render(found: SweepStatus, height: int) -> RenderableType:
     parts += [Text(), Text(text)]
     if found.forecast is not None:
         parts.append(Text(forecast_line(found.forecast), style="dim"))
+    if found.refusal is not None:
+        said = "; ".join(found.refusal.reasons)
+        parts.append(Text(f"the newest launch was refused: {said}", style="red"))
     if found.orphans:
         parts.append(Text(orphans_line(found), style="yellow"))
     return Group(*parts)
+
+
+def comparisons(found: SweepStatus) -> list[Comparison]:
+    """Predicted against actual, of the stages that are complete."""
+    return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 
 
 def trial_names(launched: LaunchedPlan) -> dict[str, str]:
@@ -329,6 +356,7 @@ def orphans_line(found: SweepStatus) -> str:
 def status_json(found: SweepStatus) -> Json:
     """Status as data."""
     launched = found.launched
+    compared = {one.key: accuracy_json(one) for one in comparisons(found)}
     return {
         "sweep": launched.sweep,
         "scale": launched.scale,
@@ -337,6 +365,8 @@ def status_json(found: SweepStatus) -> Json:
         "trials": launched.trials,
         "forecast": None if found.forecast is None else asdict(found.forecast),
         "stages": {key: _stage_json(stage) for key, stage in found.stages.items()},
+        "refused": None if found.refusal is None else found.refusal.reasons,
+        "accuracy": compared,
         "orphaned": {key: _stage_json(stage) for key, stage in found.orphans.items()},
     }
 

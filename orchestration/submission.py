@@ -24,8 +24,7 @@ from orchestration.backends.slurm_scheduler import (
     start_after,
     submit_controller,
 )
-from orchestration.calibration import load_calibration
-from orchestration.cost import predict, seconds_for_order
+from orchestration.cost import seconds_for_order
 from orchestration.gates import Gatekeeper
 from orchestration.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.plan import PlannedStage
@@ -88,10 +87,8 @@ class Submitter:
         self._profile = profile
         self._situation = situation
         self._journal = Journal(store)
-        calibration = load_calibration(store)
-        self._costs = predict(progress.plan, calibration, calibration.newest_site)
         trials = [trial.stages.values() for trial in progress.plan.trials]
-        seconds = seconds_for_order(self._costs)
+        seconds = seconds_for_order(progress.costs)
         self._ranks = ORDERS[profile.order](progress.graph, trials, seconds)
         self._behind_gates = self._look_at_gates()
         # What waits for a job that is over, or unknown, would never start or start at once.
@@ -118,7 +115,7 @@ class Submitter:
         The controller comes when what is queued is over, looks again, and queues the next sizes.
         """
         progress = self._progress
-        predicted = {key: cost.seconds for key, cost in self._costs.items()}
+        predicted = {key: cost.seconds for key, cost in progress.costs.items()}
         keeper = Gatekeeper(progress, self._store, self._profile.gates, predicted)
         complete = [key for key, state in progress.states.items() if state == "COMPLETE"]
         scheduler = Scheduler(
@@ -153,16 +150,15 @@ class Submitter:
             self._submit_kind(kind, stages, largest, lanes, say)
 
     def _create_folders(self, todo: list[PlannedStage]) -> None:
-        folders = self._progress.folders
-        made = self._store.create_all(stage_spec(stage, folders) for stage in todo)
-        folders.update(made)
+        made = self._store.create_all(stage_spec(stage, self._progress) for stage in todo)
+        self._progress.folders.update(made)
 
     def _lanes(self, todo: list[PlannedStage]) -> Lanes:
         """Share what the cap leaves beside the jobs that are live already."""
         counts = Counter(stage.stage for stage in todo)
         work: dict[str, float] = defaultdict(float)
         for stage in todo:
-            work[stage.stage] += self._costs[stage.key].ordering_seconds
+            work[stage.stage] += self._progress.costs[stage.key].ordering_seconds
         cap = self._backend.parallelism
         live = self._live_widths()
         left = None if cap is None else cap - sum(live.values())

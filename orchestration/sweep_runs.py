@@ -178,6 +178,7 @@ class SweepRuns:
         return {
             names.TAG_LAUNCHED: repr(self._launched),
             names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
+            names.TAG_REFUSED: "",
             names.TAG_HOST: Owner.me().host,
             **git_tags(provenance.git_state()),
             **command,

@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +112,21 @@ class Tracking:
             return False
         runs = [entry.run_id for entry in (*known.entries(), *entries) if entry is not None]
         return self._ledgers.runs_exist(runs)
+
+    def tag_sweep(self, tags: Mapping[str, str]) -> str | None:
+        """Set tags on the plan's sweep run, if there is one; returns why that failed, or None.
+
+        For a launch that sends nothing else.
+        """
+        known = self._ledgers.plan(self._plan.key)
+        if known is None or known.sweep.run_id is None:
+            return None
+        try:
+            Server(self._destination, self._plan.sweep.name).log(known.sweep.run_id, tags=tags)
+        except Exception as error:
+            # Whatever it is: the refusal stands and is on disk; what MLflow lacks is said.
+            return f"{self._destination.shown}: {_describe(error)}"
+        return None
 
     def prepare(self, timeout: float = 30.0) -> bool:
         """Make database and runs before any worker starts, and begin to send.

@@ -26,7 +26,7 @@ from typing import Any
 
 from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
 from gigatok.tracker import NullTracker, Tracker
-from orchestration import ceilings, faults, provenance
+from orchestration import calibration, ceilings, faults, provenance
 from orchestration.spool import SpoolWriter
 from orchestration.state import (
     HEARTBEAT_SECONDS,
@@ -101,6 +101,8 @@ def _lead(
         started=time.time(),
         first_step=folder.checkpoint_step(),
         micro_batch=_micro_batch(folder, where["device"]),
+        threads=_threads(),
+        processes=ranks.world,
         provenance=where,
     )
     folder.write_attempt(attempt)
@@ -114,6 +116,10 @@ def _micro_batch(folder: StageFolder, device: str) -> int | None:
     """Samples at a time: what is left after memory ran out, here or for the same model before."""
     known = [n for n in (folder.micro_batch(), ceilings.ceiling(folder, device)) if n is not None]
     return min(known, default=None)
+
+
+def _threads() -> int:
+    return int(os.environ.get(THREADS_VARIABLE, "1"))
 
 
 def _follow(
@@ -180,7 +186,7 @@ def _run_stage(
     stage = STAGES[spec.stage]
     config = stage.config.model_validate(spec.config)
     module = importlib.import_module(f"gigatok.stages.{spec.stage}")
-    torch.set_num_threads(int(os.environ.get(THREADS_VARIABLE, "1")))
+    torch.set_num_threads(_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         # CPU kernels are deterministic anyway, and the call imports the compiler: a second.
@@ -211,13 +217,20 @@ def _end(
     """Stop the heart, make the spool durable, say how it ended, give the lease back."""
     heart.stop()
     spool.close()
-    attempt = attempt.model_copy(update={"ended": time.time(), "outcome": outcome})
+    ends = {"ended": time.time(), "outcome": outcome}
+    used = {
+        "peak_memory_bytes": provenance.peak_memory(),
+        "waited_seconds": provenance.waited_seconds(),
+    }
+    attempt = attempt.model_copy(update={**ends, **used})
     folder.write_attempt(attempt)
     if scores is None:
         holder.release()
         return EXIT_INTERRUPTED if outcome == "interrupted" else EXIT_FAILED
     holder.complete(_done(folder, attempt, scores))
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    if (observation := calibration.observe(folder.spec(), attempt)) is not None:
+        calibration.append_observations(folder.store, [observation])
     return 0
 
 

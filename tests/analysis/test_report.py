@@ -22,6 +22,7 @@ SECTIONS = [
     "Complexity of the latents",
     "What else differs",
     "Cost",
+    "Predicted cost",
     "Provenance",
 ]
 

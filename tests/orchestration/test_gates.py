@@ -214,7 +214,7 @@ def test_throughput_far_from_the_prediction_holds(
     plan, store = plan_of(tmp_path, DECODERS), Store(tmp_path / "runs")
     progress = survey(plan, store)
     smallest = next(k for k, s in plan.stages.items() if s.stage == "train_tokenizer")
-    folder = store.create(gates.stage_spec(plan.stages[smallest], progress.folders))
+    folder = store.create(gates.stage_spec(plan.stages[smallest], progress))
     progress.folders[smallest] = folder
     scoring()(folder)  # took 1 s
     progress.set(smallest, "COMPLETE")

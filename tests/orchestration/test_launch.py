@@ -91,6 +91,29 @@ def test_figure_table_and_runs_exist(workplace: Path) -> None:
     assert statuses == [("FINISHED", 10)]  # a sweep, a trial, eight stages
 
 
+def test_what_stages_took_predicts_the_next_ones(workplace: Path) -> None:
+    again = ("decoder_scaling", "--scale", "smoke", *SMALL, "--set", "seed=1")
+    plan = run(workplace, "plan", *again, "--json", module="orchestration")
+    assert plan.returncode == 0, plan.stderr
+    costs = [stage["cost"] for stage in json.loads(plan.stdout)["stages"].values()]
+    assert all(cost["low"] < cost["seconds"] < cost["high"] for cost in costs)
+    known = {folder.name.split("-")[-1] for (folder,) in stage_folders(workplace).values()}
+    assert {cost["record"].split("(")[1].rstrip(")") for cost in costs} <= known
+
+
+def test_over_budget_is_refused_with_the_sums(workplace: Path) -> None:
+    again = ("decoder_scaling", "--scale", "smoke", *SMALL, "--set", "seed=1")
+    before = stage_folders(workplace)
+    result = run(workplace, *again, "--max-gpu-hours", "1e-6", "--yes")
+    assert result.returncode == 3
+    assert "refused: --max-gpu-hours 1e-06: 1 train_tokenizer" in result.stderr
+    assert " core hours (" in result.stderr
+    assert stage_folders(workplace) == before
+    status = run(workplace, "status", "decoder_scaling", module="orchestration")
+    assert "the newest launch was refused: --max-gpu-hours 1e-06: 1 train_to" in status.stdout
+    assert "8 stages ran uncalibrated" in status.stdout
+
+
 def test_launching_again_runs_nothing_and_is_quick(workplace: Path) -> None:
     started = time.monotonic()
     result = run(workplace, "decoder_scaling", "--scale", "smoke", *SMALL)

@@ -243,7 +243,7 @@ def test_a_stage_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
     backend = Recorded({})
     runner = Runner(progress, store, backend, Profile())
     planned = next(s for s in progress.plan.stages.values() if s.stage == "train_tokenizer")
-    folder = store.create(stage_spec(planned, progress.folders))
+    folder = store.create(stage_spec(planned, progress))
     holder = acquire(folder)
     assert holder is not None
     started = time.monotonic()

@@ -23,7 +23,7 @@ def progress(tmp_path: Path, store: Store) -> Progress:
         if plan.stages[key].stage.startswith("extract_teacher"):
             Run(store, plan, key).complete()
     progress = survey(plan, store)
-    store.create_all(stage_spec(stage, progress.folders) for stage in plan.stages.values())
+    store.create_all(stage_spec(stage, progress) for stage in plan.stages.values())
     return progress
 
 

@@ -465,3 +465,15 @@ def test_progress_of_a_running_stage_and_the_graph_are_recorded(store, tmp_path)
     assert "train_tokenizer" in graph["evaluate_reconstruction"]
     run.complete()
     assert not tracking.finish(60)
+
+
+def test_a_refused_launch_is_a_tag_of_the_sweep_run_until_the_next(store, plan):
+    tracking, reader = Tracking(default_uri(store), store, plan), Reader(default_uri(store))
+    refused = {names.TAG_REFUSED: "--max-disk 1 GiB: 2 GiB"}
+    assert tracking.tag_sweep(refused) is None, "no run, nothing to tag"
+    send(store, plan)
+    assert tracking.tag_sweep(refused) is None
+    tags = reader.one(names.KIND_SWEEP).data.tags
+    assert tags[names.TAG_REFUSED] == "--max-disk 1 GiB: 2 GiB"
+    send(store, plan)
+    assert reader.one(names.KIND_SWEEP).data.tags[names.TAG_REFUSED] == ""

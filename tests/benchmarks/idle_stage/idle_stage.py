@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gigatok.config import Config
+from gigatok.flops import STAGE_FLOPS
+from gigatok.memory import STAGE_DISK, Disk
 from gigatok.stages import STAGES, Runtime, Scores, StageSpec
 from gigatok.tracker import Tracker
+from orchestration.cost import FAMILIES
 
 NAME = "idle"
 
@@ -29,5 +32,8 @@ def run(
     return Scores()
 
 
+FAMILIES[NAME] = lambda trial: ()
+STAGE_FLOPS[NAME] = lambda trial: 0
+STAGE_DISK[NAME] = lambda trial: Disk(0)
 STAGES[NAME] = StageSpec(1, IdleConfig, lambda trial: IdleConfig(number=0), lambda t: (), NAME)
 sys.modules[f"gigatok.stages.{NAME}"] = sys.modules[__name__]
