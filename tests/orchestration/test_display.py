@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from gigatok.names import METRICS
+from orchestration.devices import machines
 from orchestration.display import (
     Display,
     plain_line,
@@ -20,6 +21,7 @@ from orchestration.display import (
 )
 from orchestration.plan import make_plan
 from orchestration.preview import other_code_line, print_plan
+from orchestration.profile import Profile
 from orchestration.progress import Progress, survey
 from orchestration.results import format_metric, launch_json, result_table
 from orchestration.state import Attempt, Done, Failure, Spec, State, Store, acquire
@@ -133,7 +135,7 @@ def test_reuse_across_code_versions_is_said(tmp_path: Path) -> None:
 
 def test_the_plan_counts_what_is_shared(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=100, markup=False)
-    print_plan(console, surveyed(tmp_path))
+    print_plan(console, surveyed(tmp_path), machines("local", 1, Profile()))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "6 trials" in text
