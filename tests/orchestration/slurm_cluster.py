@@ -64,10 +64,18 @@ class Cluster:
             self.power_on(node)
         self.wait_for_nodes()
 
-    def stop(self) -> None:
-        """Everything, and the jobs first."""
+    def clear(self) -> None:
+        """End all jobs, and wait until they have ended."""
+        self._cancel_all()
+        wait_until(lambda: not run("squeue", "--me", "--noheader"), "an empty queue")
+
+    def _cancel_all(self) -> None:
         run("scancel", "--me", "--signal=KILL", "--full", check=False)
         run("scancel", "--me", check=False)
+
+    def stop(self) -> None:
+        """Everything, and the jobs first."""
+        self._cancel_all()
         for name in reversed(self._servers):
             end(self._servers[name])
         kill(self._steps())
@@ -279,11 +287,16 @@ def slurm_cluster(root: Path) -> Iterator[Cluster]:
 
 
 @contextmanager
-def preempting(nodes: int = len(NODES)) -> Iterator[None]:
-    """An exclusive job on so many nodes, which jobs of `scavenge` make room for."""
-    options = ["--partition=main", "--exclusive", f"--nodes={nodes}", "--output=/dev/null"]
+def preempting(meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """An exclusive job on all nodes, which jobs of `scavenge` make room for.
+
+    Args:
+        meanwhile: called once it is queued.
+    """
+    options = ["--partition=main", "--exclusive", f"--nodes={len(NODES)}", "--output=/dev/null"]
     job = run("sbatch", "--parsable", *options, "--time=30", "--wrap=sleep 1800").strip()
     try:
+        meanwhile()
         wait_until(lambda: job_state(job) == "RUNNING", "the job that preempts")
         yield
     finally:
@@ -303,14 +316,18 @@ def _releasing() -> Iterator[None]:
     seen: dict[str, float] = {}
 
     def release() -> None:
+        nonlocal seen
         while not stop.wait(0.5):
             waiting = ("squeue", "--noheader", "--states=PENDING", "--array", "-o", "%i %r %j")
-            for line in run(*waiting, check=False).splitlines():
-                handle, reason, name = line.split(" ", 2)
-                since = seen.setdefault(handle, time.monotonic())
-                if reason != "BeginTime" or "-controller-" in name:
-                    del seen[handle]
-                elif time.monotonic() - since > RELEASE_SECONDS:
+            lines = [line.split(" ", 2) for line in run(*waiting, check=False).splitlines()]
+            now = time.monotonic()
+            seen = {
+                handle: seen.get(handle, now)
+                for handle, reason, name in lines
+                if reason == "BeginTime" and "-controller-" not in name
+            }
+            for handle, since in seen.items():
+                if now - since > RELEASE_SECONDS:
                     run("scontrol", "update", f"JobId={handle}", "StartTime=now", check=False)
 
     thread = threading.Thread(target=release)

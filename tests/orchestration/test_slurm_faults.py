@@ -12,7 +12,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
@@ -20,7 +19,7 @@ import pytest
 
 from orchestration.journal import Journal
 from orchestration.state import StageFolder, Store
-from tests.orchestration.slurm_cluster import Cluster, preempting, run, slurm_cluster, wait_until
+from tests.orchestration.slurm_cluster import Cluster, preempting, run, wait_until
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +30,6 @@ STAGES_OF_ONE, RUNS_OF_ONE = 8, 10
 STAGES_OF_TWO, RUNS_OF_TWO = 14, 17
 PROFILE = """
 default: {{time_minutes: 30, slurm: {{partition: {partition}}}}}
-stages: {{train_tokenizer: {{time_minutes: {minutes}}}}}
 signal_delay_seconds: 20
 setup: [{setup}]
 """
@@ -40,12 +38,6 @@ HOG = (
     '"hog = bytearray(2**31); import time; time.sleep(600)" & sleep 60; }} ;; esac'
 )
 """Before the worker, in the first job only."""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with slurm_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +50,13 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def place(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    run("scancel", "--me")
-    wait_until(lambda: not run("squeue", "--me", "--noheader"), "an empty queue")
+def place(cluster: Cluster, tmp_path: Path) -> Path:
+    """Where a user works while a cluster runs."""
+    return tmp_path
 
 
-def profile(place: Path, partition: str = "main", minutes: int = 30, setup: str = "") -> None:
-    text = PROFILE.format(
-        partition=partition, minutes=minutes, setup=json.dumps(setup) if setup else ""
-    )
+def profile(place: Path, partition: str = "main", setup: str = "") -> None:
+    text = PROFILE.format(partition=partition, setup=json.dumps(setup) if setup else "")
     (place / "profile.yaml").write_text(text)
 
 
@@ -110,19 +99,40 @@ def weights(place: Path) -> dict[str, bytes]:
     return {file.parent.parent.name: file.read_bytes() for file in files}
 
 
-def tokenizers(place: Path, count: int = 1, step: int = 60) -> list[StageFolder]:
-    """The tokenizers in training, once all have come so far."""
+def tokenizers(place: Path) -> list[StageFolder]:
+    return [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+
+
+def stall(place: Path, step: int = 60, count: int = 1) -> list[StageFolder]:
+    """Stop the tokenizers in training as they come so far, for what follows may take time."""
+    stalled: dict[Path, int] = {}
 
     def reached() -> bool:
-        leases = [folder.lease() for folder in found()]
-        steps = [lease.progress.get("done", 0) for lease in leases if lease is not None]
-        return len(steps) == count and min(steps) >= step
-
-    def found() -> list[StageFolder]:
-        return [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+        for folder in tokenizers(place):
+            lease = folder.lease()
+            there = lease is not None and lease.is_alive()
+            if there and folder.path not in stalled and lease.progress.get("done", 0) >= step:
+                os.kill(lease.pid, signal.SIGSTOP)
+                stalled[folder.path] = lease.pid
+        return len(stalled) == count
 
     wait_until(reached, f"step {step} of {count} tokenizers", SECONDS)
-    return found()
+    return tokenizers(place)
+
+
+def go_on(place: Path) -> None:
+    """Wake those that were stalled, once their supervisors have been told to stop them."""
+    stopping = "supervisor: stopping"
+
+    def told(folder: StageFolder) -> bool:
+        (log,) = (place / "runs" / "slurm").glob(f"*/{handle(place, folder)}_0_log.out")
+        return log.read_text().count(stopping) == len(folder.attempts())
+
+    wait_until(lambda: all(map(told, tokenizers(place))), "the warning")
+    for folder in tokenizers(place):
+        lease = folder.lease()
+        assert lease is not None
+        os.kill(lease.pid, signal.SIGCONT)
 
 
 def handle(place: Path, folder: StageFolder) -> str:
@@ -153,28 +163,29 @@ def check(place: Path, stages: int, runs: int, expected: dict[str, bytes]) -> No
         assert dict(store.execute(query).fetchall()) == {"FINISHED": runs}
 
 
-@pytest.mark.parametrize("user_signal", [True, False])
-def test_an_exclusive_job_preempts_the_array(
-    cluster: Cluster, place: Path, expected: dict[str, bytes], user_signal: bool
+def test_an_exclusive_job_preempts_the_array_twice(
+    cluster: Cluster, place: Path, expected: dict[str, bytes]
 ) -> None:
-    cluster.configure(user_signal=user_signal)
+    """With the user's signal, then without."""
     profile(place, partition="scavenge")
     launch(place, "[S, B]", *SLURM)
-    trained = tokenizers(place, 2)
-    with preempting():
-        assert [[a.outcome for a in folder.attempts()] for folder in trained] == [
-            ["interrupted"],
-            ["interrupted"],
-        ]
+    for count, user_signal in enumerate([True, False], start=1):
+        cluster.configure(user_signal=user_signal)
+        trained = stall(place, step=60 * count, count=2)
+        with preempting(lambda: go_on(place)):
+            outcomes = [[a.outcome for a in folder.attempts()] for folder in trained]
+            assert outcomes == [["interrupted"] * count] * 2
     check(place, STAGES_OF_TWO, RUNS_OF_TWO, expected)
     for folder in trained:
-        assert folder.attempts()[1].first_step >= 60
+        assert folder.tries().counts == {"preempted": 1}  # the other one brought it forward
+        first, second = [attempt.first_step for attempt in folder.attempts()[1:]]
+        assert 60 <= first < 120 <= second
 
 
 def test_a_node_goes_down(cluster: Cluster, place: Path, expected: dict[str, bytes]) -> None:
     profile(place)
     launch(place, "[S]", *SLURM)
-    (trained,) = tokenizers(place)
+    (trained,) = stall(place)
     node = run("squeue", "--noheader", "-o", "%N", "-j", handle(place, trained)).strip()
     cluster.power_off(node)
     try:
@@ -183,22 +194,21 @@ def test_a_node_goes_down(cluster: Cluster, place: Path, expected: dict[str, byt
         cluster.power_on(node)
         cluster.wait_for_nodes()
     assert [attempt.outcome for attempt in trained.attempts()] == [None, "complete"]
+    assert trained.attempts()[1].first_step >= 50
 
 
 def test_a_stage_exceeds_its_time_limit(
     cluster: Cluster, place: Path, expected: dict[str, bytes]
 ) -> None:
     """It stalls until SLURM warns it, and goes on where it was."""
-    profile(place, minutes=1)
+    profile(place)
     launch(place, "[S]", *SLURM)
-    (trained,) = tokenizers(place)
-    lease = trained.lease()
-    assert lease is not None
-    os.kill(lease.pid, signal.SIGSTOP)
-    job = handle(place, trained)
-    (log,) = (place / "runs" / "slurm").glob(f"*/{job}_0_log.out")
-    wait_until(lambda: "supervisor: stopping" in log.read_text(), "the warning")
-    os.kill(lease.pid, signal.SIGCONT)
+    (trained,) = stall(place)
+    limit = ("scontrol", "update", f"JobId={handle(place, trained)}")
+    run(*limit, "TimeLimit=1")
+    go_on(place)
+    wait_until(lambda: trained.tries().counts == {"timed_out": 1}, "the end of the first attempt")
+    run(*limit, "TimeLimit=30")
     check(place, STAGES_OF_ONE, RUNS_OF_ONE, expected)
     assert [attempt.outcome for attempt in trained.attempts()] == ["interrupted", "complete"]
     assert trained.tries().counts == {"timed_out": 1}
@@ -221,7 +231,7 @@ def test_a_stage_is_killed_for_memory(
     launch(place, "[S]", *SLURM)
     wait_until(mark.exists, "the hog", SECONDS)
     check(place, STAGES_OF_ONE, RUNS_OF_ONE, expected)
-    (trained,) = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+    (trained,) = tokenizers(place)
     assert trained.tries().counts == {"out_of_memory": 1}
 
 

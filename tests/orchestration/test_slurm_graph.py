@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from orchestration.journal import CONTROLLER, Journal, Submission
 from orchestration.snapshot import PARTS
 from orchestration.state import StageFolder, Store
-from tests.orchestration.slurm_cluster import Cluster, run, slurm_cluster, wait_until
+from tests.orchestration.slurm_cluster import Cluster, run, wait_until
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,21 +34,13 @@ seeds: {seeds}
 SECONDS = 300.0
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with slurm_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def place(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
-    """Where a user works: a profile, and nothing in the queue before and after."""
+def place(cluster: Cluster, tmp_path: Path) -> Path:
+    """Where a user works, with a profile."""
     folder = tmp_path / "a user's runs"
     folder.mkdir()
     (folder / "profile.yaml").write_text(PROFILE)
-    yield folder
-    run("scancel", "--me")
-    wait_until(lambda: not queue(), "an empty queue")
+    return folder
 
 
 def sweep(place: Path, stages: str, seeds: list[int], axes: str = "") -> None:
