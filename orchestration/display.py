@@ -24,8 +24,7 @@ from orchestration.state import State
 PLAIN_SECONDS = 30.0
 """How often a running stage says something where there is no terminal."""
 MOST_ROWS = 20
-WIDEST_NAME = 12
-"""Characters of a trial's name that are shown before the heads of other columns are."""
+WIDEST_LABEL = max(len(spec.label) for spec in STAGES.values())
 OTHER_LINES = 8
 """Lines of a terminal that the live table leaves to what stands above and below it."""
 SYMBOLS: dict[State, tuple[str, str]] = {
@@ -97,7 +96,8 @@ class Display:
             most = max(3, min(MOST_ROWS, self._console.height - running - OTHER_LINES))
             states, reused = self._progress.states, self._progress.reused
             trials = {t.trial.name: t.stages for t in self._progress.plan.trials}
-            self._table = states_table(trials, states, reused, most)
+            width = self._console.width
+            self._table = states_table(trials, states, width, reused, most)
         parts: list[RenderableType] = [self._table, running_table(self._progress)]
         parts += [Text(line, style="yellow") for line in held_lines(self._progress)]
         if self.forecast:
@@ -128,23 +128,48 @@ def plain_line(progress: Progress, key: str) -> str:
 def states_table(
     trials: Trials,
     states: Mapping[str, State],
+    width: int,
     reused: frozenset[str] = frozenset(),
     most_rows: int = MOST_ROWS,
 ) -> Table:
-    """Trials x stages with the state of each; failed and running trials first if not all fit."""
-    used = [s for s in STAGES if any(s in stages for stages in trials.values())]
-    table = Table(box=None, pad_edge=False)
+    """Trials x stages with the state of each; failed and running trials first if not all fit.
+
+    Args:
+        trials: what there is.
+        states: by key.
+        width: characters of a line. Where the stages' names do not fit side by side, each gets a
+            line of its own above its column.
+        reused: keys of stages that were complete before.
+        most_rows: trials that are shown.
+    """
+    used = stages_of(trials)
     shown = _most_urgent(trials, states, most_rows)
-    longest = max((len(name) for name in shown), default=0)
-    table.add_column("trial", style="bold", min_width=min(longest, WIDEST_NAME))
-    for stage in used:
-        table.add_column(STAGES[stage].label, justify="center", overflow="fold")
-    for name in shown:
-        cells = [_cell(trials[name].get(stage), states, reused) for stage in used]
-        table.add_row(Text(name), *cells)
+    names = max((len(name) for name in shown), default=0)
+    table = Table(box=None, pad_edge=False)
+    if names + sum(2 + len(STAGES[stage].label) for stage in used) <= width:
+        table.add_column("trial", style="bold")
+        for stage in used:
+            table.add_column(STAGES[stage].label, justify="center", no_wrap=True)
+        for name in shown:
+            cells = [_cell(trials[name].get(stage), states, reused) for stage in used]
+            table.add_row(Text(name), *cells)
+    else:
+        table.show_header = False
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(no_wrap=True, min_width=2 * len(used) + WIDEST_LABEL)
+        for number, stage in enumerate(used):
+            table.add_row("", Text("│ " * number + STAGES[stage].label, style="bold"))
+        for name in shown:
+            symbols = [_symbol(trials[name].get(stage), states, reused) for stage in used]
+            table.add_row(Text(name), Text(" ").join(symbols))
     if len(shown) < len(trials):
         table.add_row(f"… {len(trials) - len(shown)} more trials", style="dim")
     return table
+
+
+def stages_of(trials: Trials) -> list[str]:
+    """The kinds of stages that any trial has, in the graph's order."""
+    return [stage for stage in STAGES if any(stage in stages for stages in trials.values())]
 
 
 def running_table(progress: Progress) -> Table:
@@ -207,12 +232,16 @@ def progress_details(running: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(key: str | None, states: Mapping[str, State], reused: frozenset[str]) -> Text:
-    if key is None:
-        return Text("")
     if key in reused:
         return Text("reused", style="green dim")
+    return _symbol(key, states, reused)
+
+
+def _symbol(key: str | None, states: Mapping[str, State], reused: frozenset[str]) -> Text:
+    if key is None:
+        return Text(" ")
     symbol, style = SYMBOLS[states[key]]
-    return Text(symbol, style=style)
+    return Text(symbol, style=f"{style} dim" if key in reused else style)
 
 
 def _most_urgent(trials: Trials, states: Mapping[str, State], most: int) -> list[str]:

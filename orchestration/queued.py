@@ -23,12 +23,12 @@ class Queued:
     Attributes:
         job: the scheduler's handle.
         state: in the scheduler's words; None: it does not answer, or does not know the job.
-        why: why it waits, in words.
+        why: why it waits, in words; None: for its inputs.
     """
 
     job: str
     state: str | None
-    why: str
+    why: str | None
 
 
 Answer = dict[str, list[str]]
@@ -52,6 +52,8 @@ def _queued(handle: str, answer: Answer | None) -> Queued:
     if handle not in answer:
         return Queued(handle, None, f"job {handle} is not in the queue any more")
     state, reason = answer[handle]
+    if reason == "Dependency":
+        return Queued(handle, state, None)
     why = f"job {handle}: {state.lower()}" + (f", {reason}" if reason else "")
     return Queued(handle, state, why)
 

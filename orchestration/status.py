@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +33,7 @@ from orchestration.accuracy import (
 from orchestration.budget import Refusal, newest_refusal
 from orchestration.calibration import load_calibration
 from orchestration.cost import predict
-from orchestration.display import SYMBOLS, progress_details, seconds_left, states_table
+from orchestration.display import SYMBOLS, progress_details, seconds_left, stages_of, states_table
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.forecast import Forecast, forecast, forecast_line, look_at
 from orchestration.launched import (
@@ -52,8 +52,10 @@ from orchestration.sweep import expand, load_sweep
 WATCH_SECONDS = 2.0
 MOST_FORECAST = 2000
 """Stages of a plan whose end `status` foretells: it makes the plan again for that."""
-MOST_STAGES = 15
-"""Rows of the table of stages; `--json` has them all."""
+MOST_TRIALS, MOST_STAGES = 40, 15
+"""Rows of the tables; `--json` has them all."""
+OTHER_LINES = 8
+"""Of the screen, at most: question, heads, blank lines, counts, "… more"."""
 
 Folders = Mapping[str, StageFolder]
 Json = dict[str, Any]
@@ -125,7 +127,7 @@ def status(
         return
     console = Console(markup=False, highlight=False)
     if not watch:
-        console.print(render(found, console.height))
+        console.print(render(found, console.size))
         return
     try:
         found = _watch(store, found, console)
@@ -135,11 +137,11 @@ def status(
 
 
 def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
-    with Live(render(found, console.height), console=console, auto_refresh=False) as live:
+    with Live(render(found, console.size, fit=True), console=console, auto_refresh=False) as live:
         while not found.finished:
             time.sleep(WATCH_SECONDS)
             found = look(store, find_launch(store, found.launched.sweep))
-            live.update(render(found, console.height), refresh=True)
+            live.update(render(found, console.size, fit=True), refresh=True)
     return found
 
 
@@ -256,17 +258,30 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 # Showing
 
 
-def render(found: SweepStatus, height: int) -> RenderableType:
-    """Trials x stages, then what runs, waits or has failed, then counts."""
+def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) -> RenderableType:
+    """Trials x stages, then what runs, waits or has failed and why, then counts.
+
+    Args:
+        found: what to show.
+        size: of the terminal.
+        fit: leave out what does not fit on its screen.
+    """
     launched, states = found.launched, found.states
-    rows = max(5, height - MOST_STAGES - 8)
-    parts: list[RenderableType] = [
-        Text(launched.question, style="bold"),
-        states_table(launched.trials, states, most_rows=rows),
-    ]
     busy = [s for s in found.stages.values() if s.state in ("RUNNING", "FAILED") or s.why]
+    busy.sort(key=lambda s: list(SYMBOLS).index(s.state), reverse=True)
+    rows = (
+        _rows(found, len(busy), size.height)
+        if fit
+        else Rows(MOST_TRIALS, MOST_STAGES, MOST_STAGES)
+    )
+    parts: list[RenderableType] = [
+        Text(launched.question, style="bold", no_wrap=fit, overflow="ellipsis"),
+        states_table(launched.trials, states, size.width, most_rows=rows.trials),
+    ]
     if busy:
-        parts += [Text(), stages_table(busy, trial_names(launched))]
+        trials = trial_names(launched)
+        parts += [Text(), stages_table(busy, trials, rows.stages)]
+        parts.append(reasons_table(busy, trials, rows.reasons, one_line=fit))
     compared = comparisons(found)
     if compared:
         parts += [Text(), Text(accuracy_line(compared))]
@@ -294,6 +309,24 @@ def comparisons(found: SweepStatus) -> list[Comparison]:
     return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 
 
+@dataclass(frozen=True)
+class Rows:
+    """How many of each are shown."""
+
+    trials: int
+    stages: int
+    reasons: int
+
+
+def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
+    """What fits on a screen: half of it for the trials, and the rest as it is needed."""
+    heads = len(stages_of(found.launched.trials)) + 1
+    left = height - heads - OTHER_LINES - (2 if found.orphans else 0)
+    trials = min(len(found.launched.trials), max(3, left // 2))
+    stages = min(busy, MOST_STAGES, max(3, (left - trials) * 2 // 3))
+    return Rows(trials, stages, max(1, left - trials - stages))
+
+
 def trial_names(launched: LaunchedPlan) -> dict[str, str]:
     """Key -> the trial that a stage is of, or how many share it."""
     trials: dict[str, list[str]] = {key: [] for key in launched.stages}
@@ -303,13 +336,12 @@ def trial_names(launched: LaunchedPlan) -> dict[str, str]:
     return {key: of[0] if len(of) == 1 else f"{len(of)} trials" for key, of in trials.items()}
 
 
-def stages_table(stages: list[StageStatus], trials: Mapping[str, str]) -> Table:
-    """One row per stage, failed ones first, and below them why."""
+def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int) -> Table:
+    """One row per stage, the first ones if there are more."""
     table = Table(box=None, pad_edge=False)
     for head in ("stage", "trial", "host", "progress", "left", "tries"):
         table.add_column(head, justify="right" if head in ("left", "tries") else "left")
-    order = sorted(stages, key=lambda s: list(SYMBOLS).index(s.state), reverse=True)
-    for stage in order[:MOST_STAGES]:
+    for stage in stages[:most]:
         symbol, style = SYMBOLS[stage.state]
         left = seconds_left(stage.running)
         table.add_row(
@@ -320,26 +352,28 @@ def stages_table(stages: list[StageStatus], trials: Mapping[str, str]) -> Table:
             "" if left is None else str(timedelta(seconds=round(left))),
             str(stage.attempts),
         )
-    if len(order) > MOST_STAGES:
-        table.add_row(f"… {len(order) - MOST_STAGES} more", style="dim")
-    outer = Table.grid()
-    outer.add_row(table)
-    outer.add_row(reasons_table(order, trials))
-    return outer
+    if len(stages) > most:
+        table.add_row(f"… {len(stages) - most} more", style="dim")
+    for column in table.columns:
+        column.no_wrap = True
+    return table
 
 
-def reasons_table(stages: list[StageStatus], trials: Mapping[str, str]) -> Table:
+def reasons_table(
+    stages: list[StageStatus], trials: Mapping[str, str], most: int, *, one_line: bool = False
+) -> Table:
     """Why stages failed or wait, each reason once."""
     alike: dict[str, list[StageStatus]] = {}
     for stage in stages:
         if stage.why is not None:
             alike.setdefault(stage.why, []).append(stage)
     table = Table.grid(padding=(0, 1))
-    for why, group in list(alike.items())[:MOST_STAGES]:
+    for why, group in list(alike.items())[:most]:
         first = group[0]
         name = f"{STAGES[first.planned.stage].label} of {trials[first.planned.key]}"
         others = f" and {len(group) - 1} more" if len(group) > 1 else ""
-        table.add_row(Text(f"{name}{others}:", style=SYMBOLS[first.state][1]), Text(why))
+        reason = Text(why, no_wrap=one_line, overflow="ellipsis" if one_line else "fold")
+        table.add_row(Text(f"{name}{others}:", style=SYMBOLS[first.state][1]), reason)
     return table
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from gigatok.names import METRICS
+from gigatok.stages import STAGES
 from orchestration.devices import machines
 from orchestration.display import (
     Display,
@@ -76,10 +77,28 @@ def test_the_most_urgent_trials_are_shown_where_not_all_fit() -> None:
     trials = {f"t{i}": {"train_tokenizer": f"k{i}"} for i in range(50)}
     states: dict[str, State] = dict.fromkeys((f"k{i}" for i in range(50)), "COMPLETE")
     states["k41"], states["k30"] = "FAILED", "RUNNING"
-    text = printed(states_table(trials, states, most_rows=3))
+    text = printed(states_table(trials, states, 80, most_rows=3))
     assert "t41" in text
     assert "t30" in text
     assert "47 more trials" in text
+
+
+def test_every_stage_and_trial_is_named_in_full_however_narrow_the_terminal() -> None:
+    names = ["semantic_weight=0.25", "semantic_weight=0.5"]
+    states: dict[str, State] = dict.fromkeys(STAGES, "COMPLETE")
+    states["extract_codes"] = "FAILED"
+    trials = {name: {stage: stage for stage in STAGES} for name in names}
+    for width in (60, 80, 300):
+        lines = printed(states_table(trials, states, width), width).splitlines()
+        assert max(map(len, lines)) <= width
+        for text in (*names, *(spec.label for spec in STAGES.values())):
+            assert any(text in line for line in lines), text
+        heads, row = lines[: -len(names)], lines[-1]
+        assert len(heads) == (1 if width == 300 else len(STAGES))
+        (head,) = [line for line in heads if STAGES["extract_codes"].label in line]
+        start = head.index(STAGES["extract_codes"].label)
+        under = row[start : start + (len(STAGES["extract_codes"].label) if width == 300 else 1)]
+        assert under.strip() == "✗"
 
 
 def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None:

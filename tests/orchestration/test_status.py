@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
+from rich.console import Console, ConsoleDimensions
 from typer.testing import CliRunner
 
 from orchestration.__main__ import app
 from orchestration.cleanup import size_text
 from orchestration.journal import Journal
-from orchestration.launched import LaunchRequest, record_launch
+from orchestration.launched import LaunchRequest, find_launch, record_launch
 from orchestration.plan import Plan
 from orchestration.state import Store
+from orchestration.status import look, render
 from tests.orchestration.tracking_helpers import Run, keys_of, plan_of
 
 REQUEST = LaunchRequest(sweep="study.yaml")
@@ -108,6 +112,45 @@ def test_what_is_taken_out_of_the_yaml_is_orphaned_and_nothing_else_happens_to_i
     assert run.folder.cancelled_by() is None
     call(store, "cancel", "study", "--orphaned", "--wait", "0.1", code=1)  # it does not listen
     assert run.folder.cancelled_by() is not None
+
+
+@pytest.mark.parametrize(("last", "code"), [("complete", 0), ("failed", 1)])
+def test_watching_ends_with_the_sweep_and_says_how_it_went(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch, last: str, code: int
+) -> None:
+    monkeypatch.setattr("orchestration.status.WATCH_SECONDS", 0.05)
+    others, final = list(plan.stages)[:-1], list(plan.stages)[-1]
+    for key in others:
+        Run(store, plan, key).complete()
+    run = Run(store, plan, final)
+    ends = {"complete": run.complete, "failed": lambda: run.fail("disk on fire")}
+    end = Timer(0.5, ends[last])
+    end.start()
+    text = call(store, "status", "study", "-w", code=code)
+    end.join()
+    assert text.splitlines()[-1] == (
+        "4 complete" if last == "complete" else "3 complete, 1 failed"
+    )
+
+
+@pytest.mark.parametrize("height", [20, 24, 50])
+def test_what_is_watched_fits_on_the_screen(store: Store, tmp_path: Path, height: int) -> None:
+    sizes = ", ".join(f"{{width: {8 * n}, layers: 1, heads: 1}}" for n in range(1, 31))
+    plan = plan_of(tmp_path, "study", decoders=f"[{sizes}]", stages="[linear_probe]")
+    record_launch(plan, store, REQUEST)
+    for number, key in enumerate(keys_of(plan)):
+        run = Run(store, plan, key)
+        if number % 2:
+            run.fail(f"disk {number} is on fire, " + "and nobody knows why " * 9)
+    console = Console(file=io.StringIO(), width=80, height=height)
+    found = look(store, find_launch(store, "study"))
+    console.print(render(found, ConsoleDimensions(80, height), fit=True))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert 15 <= len(lines) < height
+    assert "15 failed" in lines[-1]
+    assert sum(line.startswith("✗ tokenizer") for line in lines) >= 3
+    assert any("disk 1 is on fire" in line for line in lines)
 
 
 def test_cancelling_a_trial_leaves_what_others_need(store: Store, tmp_path: Path) -> None:
