@@ -5,6 +5,7 @@ Pure logic: it knows no scheduler beyond the words `afterok`, `aftercorr` and `a
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,6 +135,10 @@ def _dependency(fixed: frozenset[Place], aligned: frozenset[str]) -> str:
 
 # How wide arrays may run
 
+MUCH_SOONER = 1.5
+"""By this factor, kinds of stages in turn must be over sooner than kinds side by side: those give
+the first results early."""
+
 
 @dataclass
 class Lane:
@@ -157,7 +162,8 @@ class Lanes:
     """Shares the cap of a sweep among all arrays that could run at the same time.
 
     A scheduler caps each array by itself, so that only fixed shares keep their sum below the cap.
-    They go by the work in each kind of stage: in a long pipeline all of them are busy then.
+    Either every kind of stage has a share by its work, which in a long pipeline are all busy; or
+    each has the whole cap, once the kind before it is over. The latter where it is much sooner.
     """
 
     def __init__(
@@ -178,12 +184,10 @@ class Lanes:
         self._columns: dict[str, Lane] = {}
         if cap is None:
             self._columns = {stage: Lane(None) for stage in counts}
-        elif len(counts) <= cap:
-            widths = shares(cap, counts, work)
+        elif (widths := _pipeline(cap, counts, work)) is not None:
             self._columns = {stage: Lane(widths[stage], list(behind)) for stage in counts}
         else:
-            shared = [Lane(1, list(behind)) for _ in range(cap)]
-            self._columns = {stage: shared[i % cap] for i, stage in enumerate(counts)}
+            self._columns = dict.fromkeys(counts, Lane(cap, list(behind)))
 
     def open(self, stage: str, arrays: int) -> list[Lane]:
         """Lanes for the arrays of a kind of stage, to be used in turn; then `close` them."""
@@ -198,6 +202,21 @@ class Lanes:
         """What shares the column of this stage comes after its arrays."""
         if lanes and lanes[0].width is not None:
             self._columns[stage].last = sorted({job for lane in lanes for job in lane.last})
+
+
+def _pipeline(
+    cap: int, counts: Mapping[str, int], work: Mapping[str, float]
+) -> dict[str, int] | None:
+    """Shares for all kinds of stages at once; None where one kind after the other is better."""
+    if len(counts) > cap:
+        return None
+    widths = shares(cap, counts, work)
+    each = {stage: work[stage] / count for stage, count in counts.items()}
+    rounds = {stage: math.ceil(count / widths[stage]) for stage, count in counts.items()}
+    slowest = max(each[stage] * (rounds[stage] - 1) for stage in counts)
+    together = slowest + sum(each.values())
+    in_turn = sum(each[stage] * math.ceil(counts[stage] / cap) for stage in counts)
+    return None if together > MUCH_SOONER * in_turn else widths
 
 
 def shares(cap: int, counts: Mapping[str, int], work: Mapping[str, float]) -> dict[str, int]:

@@ -119,6 +119,28 @@ def test_what_can_run_at_the_same_time_never_exceeds_the_cap(
         assert sum(width[o] for o in chain_free) <= cap
 
 
+def widths(cap: int, trials: int) -> list[int | None]:
+    """Of three kinds of stages in a pipeline, of which the middle one is short."""
+    counts = dict.fromkeys("abc", trials)
+    lanes = Lanes(cap, counts, {"a": 40.0 * trials, "b": 4.0 * trials, "c": 40.0 * trials})
+    found = []
+    for stage in counts:
+        (lane,) = lanes.open(stage, 1)
+        found.append(lane.width)
+        lane.last = [stage]
+        lanes.close(stage, [lane])
+        assert bool(lanes.open(stage, 1)[0].last) is True
+    return found
+
+
+def test_a_long_pipeline_shares_the_cap_and_a_short_one_uses_all_of_it_in_turn() -> None:
+    assert widths(cap=20, trials=1000) == [10, 1, 9]
+    # Side by side, with 2 + 1 + 1, the four would take twice as long.
+    assert widths(cap=4, trials=4) == [4, 4, 4]
+    # There is no share for everybody.
+    assert widths(cap=2, trials=1000) == [2, 2, 2]
+
+
 def test_shares_go_by_work_and_use_no_more_than_there_is() -> None:
     assert shares(10, {"a": 100, "b": 100}, {"a": 4.0, "b": 1.0}) == {"a": 8, "b": 2}
     assert shares(10, {"a": 2, "b": 100}, {"a": 4.0, "b": 1.0}) == {"a": 2, "b": 8}
