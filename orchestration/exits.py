@@ -7,13 +7,15 @@ from typing import NoReturn
 
 import typer
 
+from orchestration.backends.base import Infeasible
+
 EXIT_FAILED, EXIT_WRONG, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 """0: done · 1: a stage failed · 2: the request was wrong · 3: refused · 130: interrupted."""
 
 
 def fail(error: Exception) -> NoReturn:
-    """Say what is wrong with the request, or with this machine, and exit with 2."""
+    """Say what is wrong with the request or this machine and exit with 2; with 3 if infeasible."""
     print(error, file=sys.stderr)
     if isinstance(error, OSError):
         print("Complete stages are kept; launch again when this is mended.", file=sys.stderr)
-    raise typer.Exit(EXIT_WRONG) from None
+    raise typer.Exit(EXIT_REFUSED if isinstance(error, Infeasible) else EXIT_WRONG) from None

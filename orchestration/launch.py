@@ -31,10 +31,9 @@ from orchestration.runner import Runner
 from orchestration.state import Store
 from orchestration.study import (
     Driver,
-    check_requests,
     check_writable,
     exit_code,
-    prefetch,
+    make_ready,
     report,
     run,
 )
@@ -152,9 +151,7 @@ def start(
             refuse(plan, store, tracking, refused)
         if loaded.search is not None or not progress.finished:
             examples = loaded.search.examples() if loaded.search else expand(loaded)
-            prefetch(make_plan(loaded, examples))
-            connected.warm_up()
-            check_requests(progress, connected, profile)
+            make_ready(make_plan(loaded, examples), progress, connected, profile)
     except (ValueError, OSError) as error:
         fail(error)
     try:

@@ -55,11 +55,28 @@ def check_writable(runs_dir: Path) -> None:
         )
 
 
+def make_ready(plan: Plan, progress: Progress, backend: Backend, profile: Profile) -> None:
+    """Fetch what a plan needs, warm the backend up, and refuse what it could never give.
+
+    Raises:
+        Infeasible: says what was asked and what there is. The backend is closed.
+        ValueError: something cannot be fetched, or the backend does not answer. It is closed.
+    """
+    try:
+        prefetch(plan)
+        backend.warm_up()
+        check_requests(progress, backend, profile)
+    except BaseException:
+        backend.close()
+        raise
+
+
 def check_requests(progress: Progress, backend: Backend, profile: Profile) -> None:
     """Refuse what the backend could never give to the stages that are left.
 
     Raises:
-        ValueError: says what was asked and what there is.
+        Infeasible: says what was asked and what there is.
+        ValueError: the backend does not answer.
     """
     states = progress.states.items()
     stages = {progress.plan.stages[key].stage for key, state in states if state == "WAITING"}

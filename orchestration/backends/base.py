@@ -39,6 +39,10 @@ class Ended:
     host: str | None = None
 
 
+class Infeasible(ValueError):
+    """A request that this backend could never fulfil."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What a backend offers beyond running a stage.
@@ -69,7 +73,7 @@ class Backend(Protocol):
         """Refuse what can never be had here.
 
         Raises:
-            ValueError: says what was asked and what there is.
+            Infeasible: says what was asked and what there is.
         """
 
     def submit(self, folder: StageFolder, request: Request) -> Job:

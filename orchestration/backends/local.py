@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
 from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
@@ -78,14 +78,14 @@ class LocalBackend:
         """Refuse what this machine does not have; time and memory are not limited here.
 
         Raises:
-            ValueError: more nodes or GPUs than there are.
+            Infeasible: more nodes or GPUs than there are.
         """
         if request.nodes > 1:
-            raise ValueError(f"nodes {request.nodes}: the local backend has one")
+            raise Infeasible(f"nodes {request.nodes}: the local backend has one")
         gpus = len(visible_gpus())
         if request.gpus * request.processes > gpus:
             wanted = f"{request.processes} processes with gpus {request.gpus:g}"
-            raise ValueError(f"{wanted}: this machine has {gpus}")
+            raise Infeasible(f"{wanted}: this machine has {gpus}")
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
         """Fork the stage's workers from the server."""

@@ -10,24 +10,25 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shutil
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancelledError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
 from orchestration.profile import Profile, Request
 from orchestration.snapshot import take_snapshot
 from orchestration.state import Kind, StageFolder, Store
@@ -121,7 +122,7 @@ class RayBackend:
         """Refuse what the cluster, as it is now, could never give: Ray would wait in silence.
 
         Raises:
-            ValueError: says what was asked and what there is.
+            Infeasible: says what was asked and what there is.
         """
         self._connect()
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -133,7 +134,7 @@ class RayBackend:
         ]
         if len(able) < request.nodes:
             there = "; ".join(_described(node["Resources"]) for node in nodes)
-            raise ValueError(
+            raise Infeasible(
                 f"{request.nodes} x ({_described(asked)}) for {request.processes} processes: "
                 f"this Ray cluster has {len(nodes)} nodes: {there}; ask for less in the profile"
             )
@@ -235,17 +236,23 @@ class RayBackend:
 
         Ray on this machine ends.
         """
-        if not ray.is_initialized():
-            return
-        for tasks in self._running:
-            while tasks.cancels < 2:
-                tasks.cancel()
-        wait([future for tasks in self._running for future in tasks.futures], CLOSE_SECONDS)
+        if ray.is_initialized():
+            for tasks in self._running:
+                while tasks.cancels < 2:
+                    tasks.cancel()
+            wait([future for tasks in self._running for future in tasks.futures], CLOSE_SECONDS)
+        servers = [] if self._own_folder is None else _servers(self._own_folder.name)
         if self._connected:
             ray.shutdown()
+            self._connected = False
         if self._own_folder is not None:
-            _remove(Path(self._own_folder.name))
+            # Until they have ended they write, and make the folder anew.
+            _, left = psutil.wait_procs(servers, CLOSE_SECONDS)
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             self._own_folder.cleanup()
+            self._own_folder = None
 
     def _end_rest(self, tasks: Tasks, ends: list[Ended]) -> None:
         """Do not let nodes wait for ever for one that failed or was lost."""
@@ -280,12 +287,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
-def _remove(folder: Path) -> None:
-    """Until it stays away: Ray's servers write until they have ended."""
-    deadline = time.monotonic() + CLOSE_SECONDS
-    while folder.exists() and time.monotonic() < deadline:
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.2)
+def _servers(folder: str) -> list[psutil.Process]:
+    """The processes of Ray on this machine, by the folder that it was given."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if any(folder in word for word in child.cmdline()):
+                found += [*child.children(recursive=True), child]
+    return found
 
 
 def _from_snapshot() -> Callable[..., Any]:

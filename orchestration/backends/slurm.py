@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from orchestration import faults
-from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
 from orchestration.backends.slurm_job import StageJob, signal_delay
 from orchestration.backends.slurm_queue import Queue
 from orchestration.profile import Profile, Request
@@ -36,6 +36,10 @@ from orchestration.state import StageFolder, Store, write_atomic
 
 ENDLESS = 10**6
 """submitit's limit of timeouts, which must never decide: `orchestration.faults` does."""
+
+
+_SILENCE = re.compile("contact slurm controller|timed out", re.IGNORECASE)
+"""How sbatch complains where the scheduler, not the request, is at fault."""
 
 
 class QueueFull(OSError):
@@ -77,23 +81,22 @@ class SlurmBackend:
         """Let the scheduler say whether it could ever run this.
 
         Raises:
-            ValueError: it could not; with its reason.
+            Infeasible: it could not; with its reason.
+            ValueError: there is no scheduler, or it does not answer.
         """
         if request.gpus % 1:
-            raise ValueError(
+            raise Infeasible(
                 f"gpus {request.gpus:g}: SLURM gives whole devices; ask for 1, "
                 "or for a share as the cluster names it, such as slurm: {gres: 'shard:1'}"
             )
-        options = [
-            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
-            for name, value in self.options(request).items()
-        ]
+        options = words(self.options(request))
         if shutil.which("sbatch") is None:
             raise ValueError("--backend slurm: there is no sbatch here; log in to the cluster")
         test = ["sbatch", "--test-only", *options, "--wrap=true"]
         said = subprocess.run(test, capture_output=True, text=True, check=False)
         if said.returncode:
-            raise ValueError(f"{' '.join(options)}: {said.stderr.strip()}")
+            kind = ValueError if _SILENCE.search(said.stderr) else Infeasible
+            raise kind(f"{' '.join(options)}: {said.stderr.strip()}")
 
     def options(self, request: Request) -> dict[str, Any]:
         """What a request means to sbatch, by the long names of its options."""
@@ -240,6 +243,14 @@ class SlurmBackend:
 
     def close(self) -> None:
         """Nothing: jobs go on without the launcher."""
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """Options of sbatch as they are typed."""
+    return [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for name, value in options.items()
+    ]
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -18,18 +17,17 @@ import ray
 from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
 from orchestration import faults
-from orchestration.backends.base import Backend, Ended, Job
+from orchestration.backends.base import Backend, Ended, Infeasible, Job
 from orchestration.backends.local import LocalBackend
 from orchestration.backends.ray import RayBackend
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.profile import Profile, Request
 from orchestration.state import Kind, StageFolder, Store
 from tests.orchestration.ray_cluster import ray_cluster
-from tests.orchestration.slurm_cluster import slurm_cluster
 from tests.orchestration.test_worker_ranks import losses, stage, training_stage
 
 SECONDS = 240
-LONG = {"steps": 800, "log_every": 1, "checkpoint_every": 50}
+LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
 """A stage of many seconds."""
 ONE = Request()
 NOT_ALLOCATABLE = 10**15
@@ -45,12 +43,12 @@ class Site:
 
 
 @contextmanager
-def local() -> Iterator[Site]:
+def local(request: pytest.FixtureRequest) -> Iterator[Site]:
     yield Site("local", lambda store: LocalBackend(2))
 
 
 @contextmanager
-def on_ray() -> Iterator[Site]:
+def on_ray(request: pytest.FixtureRequest) -> Iterator[Site]:
     with ray_cluster({"num_cpus": 2}) as cluster:
         # Once for all tests: with each connection Ray starts new processes, which import torch.
         ray.init(cluster.address, log_to_driver=False)
@@ -62,9 +60,9 @@ def on_ray() -> Iterator[Site]:
 
 
 @contextmanager
-def on_slurm() -> Iterator[Site]:
-    with TemporaryDirectory() as folder, slurm_cluster(Path(folder)):
-        yield Site("slurm", lambda store: SlurmBackend(None, Profile(), store))
+def on_slurm(request: pytest.FixtureRequest) -> Iterator[Site]:
+    request.getfixturevalue("slurm_servers")
+    yield Site("slurm", lambda store: SlurmBackend(None, Profile(), store))
 
 
 SITES = {"local": local, "ray": on_ray, "slurm": on_slurm}
@@ -73,7 +71,7 @@ PARAMETERS = ["local", "ray", pytest.param("slurm", marks=pytest.mark.cluster)]
 
 @pytest.fixture(scope="module", params=PARAMETERS)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    with SITES[request.param]() as site:
+    with SITES[request.param](request) as site:
         yield site
 
 
@@ -234,5 +232,5 @@ def test_two_processes_make_one_stage(backend: Backend, store: Store) -> None:
 
 def test_what_cannot_be_had_is_refused_at_once(backend: Backend) -> None:
     backend.check(ONE)
-    with pytest.raises(ValueError, match="1000"):
+    with pytest.raises(Infeasible, match="1000"):
         backend.check(Request(nodes=1000, processes=1000))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ import pytest
 import ray
 
 from orchestration import faults
-from orchestration.backends.base import Ended, Job
+from orchestration.backends.base import Ended, Infeasible, Job
 from orchestration.backends.ray import RayBackend
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
@@ -112,7 +113,7 @@ def test_two_nodes_run_one_stage_and_one_does_not_outlive_the_other(tmp_path: Pa
         assert long.checkpoint_step() >= 20
         # Ray tells the launcher of a lost task before it counts the node out.
         wait_until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, "the loss of a node")
-        with pytest.raises(ValueError, match=r"2 x \(1 CPU, 0 GPU\).* has 1 nodes: 1 CPU, 0 GPU"):
+        with pytest.raises(Infeasible, match=r"2 x \(1 CPU, 0 GPU\).* has 1 nodes: 1 CPU, 0 GPU"):
             backend.check(TWO_NODES)
         backend.close()
 
@@ -138,6 +139,15 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 def said(folder: Path) -> str:
     return (folder / "launch.log").read_text()
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where launches keep temporary files, of which Ray's are gone with them."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+        assert list(Path(folder).glob("ray-*")) == []
 
 
 @pytest.fixture
@@ -217,7 +227,7 @@ def test_what_this_machine_does_not_have_is_refused_at_once(
     (tmp_path / "profile.yaml").write_text("stages: {train_tokenizer: {gpus: 100}}\n")
     profile = ("--profile", "profile.yaml", "--backend", "ray")
     process = launch(tmp_path, "decoder_scaling", "--scale", "smoke", *profile)
-    assert process.wait(SECONDS) == 2
+    assert process.wait(SECONDS) == 3
     assert "100 GPU" in said(tmp_path)
     assert "Traceback" not in said(tmp_path)
     wait_until(lambda: not session_of(process), "the end of all that Ray started")

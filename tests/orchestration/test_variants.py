@@ -6,7 +6,7 @@ import pytest
 
 from gigatok.config import TrialConfig
 from orchestration.plan import make_plan
-from orchestration.preview import parameters
+from orchestration.preview import parameters_json
 from orchestration.sweep import SweepError, expand, load_sweep
 
 
@@ -28,7 +28,8 @@ def test_the_plan_counts_the_positions_of_the_variant() -> None:
         sweep = load_sweep(
             "decoder_scaling", "smoke", ("tokenizer.decoder=S", f"tokenizer.variant={variant}")
         )
-        counts.append(parameters(make_plan(sweep, expand(sweep)).trials[0])[1])
+        planned = make_plan(sweep, expand(sweep)).trials[0]
+        counts.append(parameters_json(planned)["generator"])
     width = trial().generator.size.width
     assert counts[1] - counts[0] == (16 - 8) * width
 
