@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,11 +27,14 @@ from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.ledger import Destination, parse_uri
+from orchestration.profile import Profile, load_profile
 from orchestration.state import Store
 from orchestration.study import check_writable
 from orchestration.tracking import default_uri
 
 ANSWER_SECONDS = 10.0
+NODE_SECONDS = 60
+"""How long a node is waited for."""
 CLOCK_SECONDS = 5.0
 """A file system whose clock differs by more makes leases on other hosts look dead or eternal."""
 NETWORK_FILE_SYSTEMS = (
@@ -72,6 +77,9 @@ def doctor(
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster.")
     ] = None,
+    profile_file: Annotated[
+        Path | None, typer.Option("--profile", help="What to ask SLURM for a node by.")
+    ] = None,
 ) -> None:
     """Look at files, MLflow, GPUs, SLURM, Ray; exits with 3 if what a backend needs is missing."""
     if backend not in BACKENDS:
@@ -80,6 +88,7 @@ def doctor(
     uri = tracking_uri or default_uri(store)
     try:
         destination = parse_uri(uri)
+        profile = load_profile(profile_file)
     except ValueError as error:
         fail(error)
     groups: list[Callable[[], Iterator[Finding]]] = [
@@ -89,6 +98,8 @@ def doctor(
         slurm,
         lambda: ray(ray_address),
     ]
+    if backend == "slurm":
+        groups.append(lambda: node(store, uri, profile))
     findings = [finding for group in groups for finding in group()]
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
@@ -109,13 +120,7 @@ def files(store: Store, backend: str) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(store.root).free / 2**30
     yield Finding("runs directory", "ok", f"{store.root.resolve()}, {free:.1f} GiB free")
-    with tempfile.NamedTemporaryFile(dir=store.root) as probe:
-        difference = abs(os.stat(probe.name).st_mtime - time.time())
-    if difference > CLOCK_SECONDS:
-        text = f"{difference:.0f} s from this host's; synchronise them, leases rely on it"
-        yield Finding("clock of the file system", "missing", text)
-    else:
-        yield Finding("clock of the file system", "ok", f"{difference:.1f} s from this host's")
+    yield clock(store.root)
     kind = file_system(store.root.resolve())
     shared = any(kind.startswith(name) for name in NETWORK_FILE_SYSTEMS)
     if shared or backend == "local":
@@ -125,6 +130,16 @@ def files(store: Store, backend: str) -> Iterator[Finding]:
         yield Finding("file system", "warning", text)
     if not existed:
         store.root.rmdir()
+
+
+def clock(folder: Path) -> Finding:
+    """Whether files are dated as this host would."""
+    with tempfile.NamedTemporaryFile(dir=folder) as probe:
+        difference = abs(os.stat(probe.name).st_mtime - time.time())
+    if difference > CLOCK_SECONDS:
+        text = f"{difference:.0f} s from this host's; synchronise them, leases rely on it"
+        return Finding("clock of the file system", "missing", text)
+    return Finding("clock of the file system", "ok", f"{difference:.1f} s from this host's")
 
 
 def file_system(path: Path) -> str:
@@ -217,6 +232,59 @@ def ray(address: str | None) -> Iterator[Finding]:
         yield Finding("Ray", "missing", text, "ray")
 
 
+def node(store: Store, uri: str, profile: Profile) -> Iterator[Finding]:
+    """What a node sees: a short job looks at the runs directory, MLflow and GPUs from there."""
+    if shutil.which("srun") is None:
+        return
+    from orchestration.backends.slurm import SlurmBackend, words
+
+    alone = {"processes": 1, "nodes": 1, "time_minutes": 2}
+    options = SlurmBackend(None, profile, store).options(profile.default.model_copy(update=alone))
+    options |= {"requeue": None, "immediate": NODE_SECONDS}
+    asked = words({name: value for name, value in options.items() if value is not None})
+    existed = store.root.exists()
+    store.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=store.root.resolve(), prefix=".doctor-") as token:
+        look = [sys.executable, "-m", "orchestration.doctor", token.name, uri]
+        code = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        said = subprocess.run(
+            ["srun", *asked, *look], env=code, capture_output=True, text=True, check=False
+        )
+    if not existed:
+        store.root.rmdir()
+    if said.returncode:
+        text = " ".join(said.stderr.split()[-40:]) or f"exit code {said.returncode}"
+        yield Finding("a node", "missing", f"srun {' '.join(asked)}: {text}", "slurm")
+        return
+    for finding in json.loads(said.stdout.splitlines()[-1]):
+        yield Finding(**finding)
+
+
+def on_node(token: Path, uri: str) -> Iterator[Finding]:
+    """What this node sees, for `node`.
+
+    Args:
+        token: a file that was just made in the runs directory, elsewhere.
+        uri: of MLflow.
+    """
+    name = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    found = []
+    if token.exists():
+        found += [Finding("runs directory", "ok", "is seen"), clock(token.parent)]
+    else:
+        text = f"{token.parent} is not seen there; name a --runs-dir that all nodes see"
+        found.append(Finding("runs directory", "missing", text))
+    destination = parse_uri(uri)
+    if destination.database is None:
+        found += mlflow(destination, "slurm")
+    found += gpus()
+    if shutil.which("scontrol") is None:
+        text = "not there: a stage that is preempted cannot queue itself again, `resume` does it"
+        found.append(Finding("scontrol", "warning", text))
+    for finding in found:
+        yield replace(finding, name=f"node {name}: {finding.name}", needed_by="slurm")
+
+
 def _ask(*command: str) -> str | None:
     """What a command prints; None if it is not there, fails or does not answer."""
     try:
@@ -226,3 +294,8 @@ def _ask(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return said.stdout
+
+
+if __name__ == "__main__":
+    seen = on_node(Path(sys.argv[1]), sys.argv[2])
+    print(json.dumps([asdict(finding) for finding in seen]))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
-from orchestration.backends.base import Ended, Job
+from orchestration.__main__ import app
+from orchestration.backends.base import Ended, Infeasible, Job
 from orchestration.backends.slurm import QueueFull, SlurmBackend
 from orchestration.backends.slurm_queue import ask_sacct, ask_squeue
+from orchestration.doctor import on_node
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
 from tests.orchestration.slurm_cluster import (
@@ -22,22 +25,16 @@ from tests.orchestration.slurm_cluster import (
     job_state,
     preempting,
     run,
-    slurm_cluster,
     wait_until,
 )
 from tests.orchestration.test_worker_ranks import stage as any_stage
 from tests.orchestration.test_worker_ranks import training_stage
 
 pytestmark = pytest.mark.cluster
+WIDE = {"COLUMNS": "500"}
 SCAVENGE = Request(slurm={"partition": "scavenge"})
-LONG = {"steps": 600, "log_every": 1, "checkpoint_every": 50}
+LONG = {"steps": 300, "log_every": 1, "checkpoint_every": 50}
 """A stage of many seconds."""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with slurm_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
 
 
 @pytest.fixture
@@ -121,24 +118,6 @@ def test_an_exception_fails_the_job_and_cancels_what_waits_for_it(backend: Slurm
     assert behind.folder.attempts() == []
 
 
-@pytest.mark.parametrize("user_signal", [True, False])
-def test_a_preempted_job_goes_on_from_its_checkpoint(
-    cluster: Cluster, backend: SlurmBackend, user_signal: bool
-) -> None:
-    cluster.configure(user_signal=user_signal)
-    job = backend.submit(stage(backend, **LONG), SCAVENGE)
-    wait_for_step(job.folder, 3)
-    with preempting():
-        assert backend.poll(job) is None
-        assert outcomes(job.folder) == ["interrupted"]
-        reached = job.folder.checkpoint_step()
-        assert reached >= 3
-        assert job.folder.tries().counts == {"preempted": 1}
-    assert wait_for_end(backend, job) == Ended(0)
-    assert outcomes(job.folder) == ["interrupted", "complete"]
-    assert job.folder.attempts()[1].first_step == reached
-
-
 def test_two_processes_are_preempted_together(backend: SlurmBackend) -> None:
     request = SCAVENGE.model_copy(update={"processes": 2, "nodes": 2})
     job = backend.submit(stage(backend, steps=600, log_every=1), request)
@@ -147,46 +126,6 @@ def test_two_processes_are_preempted_together(backend: SlurmBackend) -> None:
         assert outcomes(job.folder) == ["interrupted"]
     assert wait_for_end(backend, job) == Ended(0)
     assert outcomes(job.folder) == ["interrupted", "complete"]
-
-
-def test_a_killed_worker_is_started_again_in_the_same_job(backend: SlurmBackend) -> None:
-    job = backend.submit(stage(backend, **LONG), Request())
-    wait_for_step(job.folder, 60)
-    lease = job.folder.lease()
-    assert lease is not None
-    psutil.Process(lease.pid).kill()
-    assert wait_for_end(backend, job) == Ended(0)
-    assert outcomes(job.folder) == [None, "complete"]
-    assert job.folder.attempts()[1].first_step >= 50
-    assert job.folder.tries().counts == {"killed": 1}
-
-
-def test_a_lost_node_is_left_and_the_stage_goes_on_elsewhere(
-    cluster: Cluster, backend: SlurmBackend
-) -> None:
-    job = backend.submit(stage(backend, **LONG), Request())
-    wait_for_step(job.folder, 60)
-    node = run("squeue", "--noheader", "-o", "%N", "-j", job.handle).strip()
-    cluster.power_off(node)
-    try:
-        assert wait_for_end(backend, job) == Ended(0)
-    finally:
-        cluster.power_on(node)
-        cluster.wait_for_nodes()
-    assert outcomes(job.folder) == [None, "complete"]
-    assert job.folder.attempts()[1].first_step >= 50
-
-
-def test_a_stage_that_needs_more_than_its_time_goes_on(backend: SlurmBackend) -> None:
-    request = Request(time_minutes=1)
-    job = backend.submit(stage(backend, steps=10**6, log_every=1), request)
-    wait_until(lambda: len(job.folder.attempts()) == 2, "a second attempt", 240)
-    first, second = job.folder.attempts()
-    assert first.outcome == "interrupted"
-    assert second.first_step > 3
-    assert job.folder.tries().counts == {"timed_out": 1}
-    backend.cancel(job)
-    assert wait_for_end(backend, job).reason == "cancelled"
 
 
 def test_a_stage_that_hangs_is_stopped_before_its_time_is_up(backend: SlurmBackend) -> None:
@@ -251,6 +190,28 @@ def test_the_users_limit_of_jobs(cluster: Cluster, backend: SlurmBackend) -> Non
         run(*limit, "MaxSubmitJobs=-1")
 
 
+def test_the_doctor_looks_from_a_node(cluster: Cluster, tmp_path: Path) -> None:
+    options = ["--backend", "slurm", "--runs-dir", str(tmp_path), "--tracking-uri"]
+    done = CliRunner().invoke(app, ["doctor", *options, "http://127.0.0.1:1"], env=WIDE)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"ok +node n\d: runs directory +is seen", done.output)
+    assert re.search(r"ok +node n\d: clock", done.output)
+    assert re.search(r"warning +node n\d: MLflow +http://127.0.0.1:1.*refused", done.output)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "profile.yaml").write_text("default: {slurm: {partition: gpu}}")
+    done = CliRunner().invoke(
+        app, ["doctor", *options[:-1], "--profile", str(tmp_path / "profile.yaml")], env=WIDE
+    )
+    assert done.exit_code == 3
+    assert re.search(r"missing +a node +srun.*invalid partition specified: gpu", done.output)
+
+
+def test_a_node_that_does_not_see_the_runs_directory_is_told(tmp_path: Path) -> None:
+    found = list(on_node(tmp_path / "elsewhere" / "token", "http://127.0.0.1:1"))
+    assert found[0].level == "missing"
+    assert "is not seen there; name a --runs-dir that all nodes see" in found[0].text
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -263,6 +224,6 @@ def test_the_users_limit_of_jobs(cluster: Cluster, backend: SlurmBackend) -> Non
 def test_what_the_cluster_cannot_give_is_refused(
     backend: SlurmBackend, request_: Request, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Infeasible, match=message):
         backend.check(request_)
     backend.check(SCAVENGE)
