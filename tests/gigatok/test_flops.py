@@ -375,7 +375,13 @@ class _NoHandle:
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["1d", "2d"])
 @pytest.mark.parametrize("features", ["encoder", "latents", "decoder"])
-def test_what_the_tokenizers_probe_reads(features: str, variant: str) -> None:
+def test_what_the_tokenizers_probe_reads(
+    features: str, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As below.
+    monkeypatch.setattr(
+        module_tracker, "register_multi_grad_hook", lambda *args, **kwargs: _NoHandle()
+    )
     config = TRIAL.tokenizer.model_copy(update={"variant": variant})
     trial = TRIAL.model_copy(
         update={
