@@ -24,7 +24,6 @@ from orchestration.state import State
 PLAIN_SECONDS = 30.0
 """How often a running stage says something where there is no terminal."""
 MOST_ROWS = 20
-WIDEST_LABEL = max(len(spec.label) for spec in STAGES.values())
 OTHER_LINES = 8
 """Lines of a terminal that the live table leaves to what stands above and below it."""
 SYMBOLS: dict[State, tuple[str, str]] = {
@@ -154,11 +153,12 @@ def states_table(
             cells = [_cell(trials[name].get(stage), states, reused) for stage in used]
             table.add_row(Text(name), *cells)
     else:
+        heads = ["│ " * number + STAGES[stage].label for number, stage in enumerate(used)]
         table.show_header = False
         table.add_column(style="bold", no_wrap=True)
-        table.add_column(no_wrap=True, min_width=2 * len(used) + WIDEST_LABEL)
-        for number, stage in enumerate(used):
-            table.add_row("", Text("│ " * number + STAGES[stage].label, style="bold"))
+        table.add_column(no_wrap=True, min_width=max(map(len, heads), default=0))
+        for head in heads:
+            table.add_row("", Text(head, style="bold"))
         for name in shown:
             symbols = [_symbol(trials[name].get(stage), states, reused) for stage in used]
             table.add_row(Text(name), Text(" ").join(symbols))

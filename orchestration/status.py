@@ -54,8 +54,8 @@ MOST_FORECAST = 2000
 """Stages of a plan whose end `status` foretells: it makes the plan again for that."""
 MOST_TRIALS, MOST_STAGES = 40, 15
 """Rows of the tables; `--json` has them all."""
-OTHER_LINES = 8
-"""Of the screen, at most: question, heads, blank lines, counts, "… more"."""
+OTHER_LINES = 11
+"""Of the screen, at most: question, heads, blank lines, costs, forecast, counts, "… more"."""
 
 Folders = Mapping[str, StageFolder]
 Json = dict[str, Any]
@@ -285,7 +285,7 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     compared = comparisons(found)
     if compared:
         parts += [Text(), Text(accuracy_line(compared))]
-        if any(one.predicted is not None for one in compared):
+        if not fit and any(one.predicted is not None for one in compared):
             parts.append(accuracy_table(compared))
     counts = Counter(states.values())
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
@@ -293,9 +293,11 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     if held:
         text += f" ({held} held by gates; `python -m orchestration resume {launched.sweep}"
         text += " --ignore-gates` lets them pass)"
-    parts += [Text(), Text(text)]
+    parts.append(Text())
     if found.forecast is not None:
-        parts.append(Text(forecast_line(found.forecast), style="dim"))
+        line = forecast_line(found.forecast)
+        parts.append(Text(line, style="dim", no_wrap=fit, overflow="ellipsis"))
+    parts.append(Text(text))
     if found.refusal is not None:
         said = "; ".join(found.refusal.reasons)
         parts.append(Text(f"the newest launch was refused: {said}", style="red"))
