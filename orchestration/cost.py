@@ -266,9 +266,14 @@ class _Shapes:
     def __init__(self) -> None:
         self._sections: dict[int, tuple[Config, int]] = {}
         self._numbers: dict[tuple[object, ...], int] = {}
+        self._trials: dict[int, tuple[TrialConfig, tuple[int, ...]]] = {}
 
     def of(self, trial: TrialConfig) -> tuple[int, ...]:
-        return tuple(self._section(getattr(trial, name)) for name in _SECTIONS)
+        known = self._trials.get(id(trial))
+        if known is None:
+            shape = tuple(self._section(getattr(trial, name)) for name in _SECTIONS)
+            known = self._trials[id(trial)] = (trial, shape)
+        return known[1]
 
     def _section(self, config: Config) -> int:
         known = self._sections.get(id(config))

@@ -57,8 +57,8 @@ def _cells(part: Sum, each: str) -> tuple[str, ...]:
 
 def _each(progress: Progress, stage: str) -> str:
     """Seconds of the shortest and of the longest."""
-    keys = (key for key in to_run(progress) if progress.plan.stages[key].stage == stage)
-    seconds = [progress.costs[key].seconds for key in keys]
+    mine = (key for key, s in progress.plan.stages.items() if s.stage == stage)
+    seconds = [progress.costs[key].seconds for key in mine if progress.will_run(key)]
     known = [s for s in seconds if s is not None]
     if not known:
         return MISSING

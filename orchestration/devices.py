@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
 
@@ -106,7 +107,7 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
             slots=jobs or profile.max_parallel,
         )
 
-    return machine
+    return cache(machine)
 
 
 def _local(jobs: int | None, profile: Profile) -> Machines:
@@ -120,7 +121,7 @@ def _local(jobs: int | None, profile: Profile) -> Machines:
         gpus = float(bool(slot.gpu))
         return Machine(device, slot.threads, processes, gpus, memory, len(slots))
 
-    return machine
+    return cache(machine)
 
 
 def _asked_memory(request: Request) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gigatok.stages import STAGES
 from orchestration.devices import Machines
 from orchestration.progress import Progress
 from orchestration.scheduler import remaining_seconds
@@ -55,7 +56,8 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
     """
     keys = list(keys)
     costs = [progress.costs[key] for key in keys]
-    units = [machine(progress.plan.stages[key].stage).units / HOUR for key in keys]
+    rates = {stage: machine(stage).units / HOUR for stage in STAGES}
+    units = [rates[progress.plan.stages[key].stage] for key in keys]
     memory = [cost.memory_bytes for cost in costs if cost.memory_bytes is not None]
     seconds = [cost.seconds for cost in costs]
     low, high = [cost.low for cost in costs], [cost.high for cost in costs]
