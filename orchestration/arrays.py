@@ -213,7 +213,7 @@ def _pipeline(
     widths = shares(cap, counts, work)
     each = {stage: work[stage] / count for stage, count in counts.items()}
     rounds = {stage: math.ceil(count / widths[stage]) for stage, count in counts.items()}
-    slowest = max(each[stage] * (rounds[stage] - 1) for stage in counts)
+    slowest = max((each[stage] * (rounds[stage] - 1) for stage in counts), default=0.0)
     together = slowest + sum(each.values())
     in_turn = sum(each[stage] * math.ceil(counts[stage] / cap) for stage in counts)
     return None if together > MUCH_SOONER * in_turn else widths

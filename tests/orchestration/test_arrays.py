@@ -141,6 +141,10 @@ def test_a_long_pipeline_shares_the_cap_and_a_short_one_uses_all_of_it_in_turn()
     assert widths(cap=2, trials=1000) == [2, 2, 2]
 
 
+def test_a_launch_that_finds_everything_queued_shares_nothing() -> None:
+    Lanes(4, {}, {})
+
+
 def test_shares_go_by_work_and_use_no_more_than_there_is() -> None:
     assert shares(10, {"a": 100, "b": 100}, {"a": 4.0, "b": 1.0}) == {"a": 8, "b": 2}
     assert shares(10, {"a": 2, "b": 100}, {"a": 4.0, "b": 1.0}) == {"a": 2, "b": 8}
