@@ -167,6 +167,8 @@ PREFIX_SEARCH = "gigatok.search."
 (JSON); on a trial: study, number, state (Optuna's) and reason."""
 KIND_SWEEP, KIND_TRIAL, KIND_STAGE = "sweep", "trial", "stage"
 
+PREFIX_DERIVED = "derived."
+"""Param of a trial: `derived.NAME`, what the sweep's `derive` says of it."""
 PARAM_SEED = "seed"
 PARAM_TOKENIZER = "tokenizer"
 """Param of a trial: the paper's name of the tokenizer, encoder-decoder, such as `S-B`."""

@@ -9,30 +9,31 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from operator import itemgetter
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
-from gigatok.config import Config, TransformerSize, TrialConfig
+from gigatok.config import Config, TrialConfig
+from orchestration.cells import Cell, Cells, Solution, Verdict, construct, picker
 from orchestration.config_keys import (
     SECTIONS,
     SUFFIX_2D,
     TOKENIZER_SIZES,
     TOKENIZER_VARIANT,
     Setting,
+    trial_keys,
 )
+from orchestration.expressions import Value
+from orchestration.formulas import Formulas
+from orchestration.naming import Name, namer, varying_keys
 from orchestration.scales import Scale, missing_key
-from orchestration.yaml_source import Place, Problem
+from orchestration.yaml_source import Place, Problem, show
 
 MAX_TRIALS = 1_000_000
 SEED = "seed"
-
-Cell = tuple[int, ...]
-"""One row number per dimension."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,32 @@ class Trial:
         name: readable and unique within the sweep, such as `S-B semantic_weight=0.5 seed=1`.
         config: the whole checked configuration.
         axes: key -> value as written, of every axis and of `seed`.
+        solved: what `solve` found.
+        derived: name -> value of every entry of `derive`.
     """
 
     name: str
     config: TrialConfig
     axes: Mapping[str, Any]
+    solved: tuple[Solution, ...] = ()
+    derived: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The axes of a cell that `where` dropped, and the expression that did."""
+
+    axes: Mapping[str, Any]
+    by: str
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """The trials of a sweep, and the axes of each cell that `exclude` dropped."""
+    """The trials of a sweep, the axes of cells that `exclude` dropped, and what `where` did."""
 
     trials: tuple[Trial, ...]
     excluded: tuple[Mapping[str, Any], ...]
+    dropped: tuple[Dropped, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,40 +105,72 @@ class Rule:
         )
 
 
+Block = tuple[Dimension, ...]
+"""Axes, zip groups and, last, the seeds: every combination is a cell."""
+
+
 def expand_cells(
-    dimensions: tuple[Dimension, ...],
+    blocks: Sequence[Block],
     rules: tuple[Rule, ...],
     scale: Scale,
     fixed: Mapping[str, Setting],
+    formulas: Formulas,
     problems: list[Problem],
 ) -> Expansion:
     """Build every trial; what is wrong with a combination goes to `problems`.
 
     Args:
-        dimensions: axes, zip groups and, last, the seeds.
-        rules: cells to drop.
+        blocks: the product of the axes, and behind it those of `include`.
+        rules: cells to drop from the first block.
         scale: where all other values come from.
         fixed: `set` and those of `--set` that no axis varies.
+        formulas: `derive`, `where` and `solve`.
         problems: receives each problem once, however many trials have it.
     """
+    found = _Found([], [], [], set())
+    varying = varying_keys([[dimension.rows for dimension in block] for block in blocks])
+    solved = {solve.sets: solve.key for solve in formulas.solve}
+    for number, block in enumerate(blocks):
+        build = _Builder(block, scale, fixed, formulas, problems)
+        name = namer([d.rows for d in block], varying, {**scale.trial, **fixed}, solved)
+        _expand_block(build, () if number else rules, name, found)
+    return Expansion(tuple(found.trials), tuple(found.excluded), tuple(found.dropped))
+
+
+@dataclass(frozen=True)
+class _Found:
+    trials: list[Trial]
+    excluded: list[Mapping[str, Any]]
+    dropped: list[Dropped]
+    names: set[str]
+
+
+def _expand_block(build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found) -> None:
+    dimensions = build.dimensions
     drops = [tuple(rule.rows(dimension) for dimension in dimensions) for rule in rules]
-    build = _Builder(dimensions, scale, fixed, problems)
-    name = _namer(dimensions, {**scale.trial, **fixed})
-    trials: list[Trial] = []
-    excluded: list[Mapping[str, Any]] = []
     written = [
         [{key: row[key].written for key in row} for row in dimension.rows]
         for dimension in dimensions
     ]
+    verdict: Verdict | None = Verdict()
     for cell in itertools.product(*(range(len(dimension.rows)) for dimension in dimensions)):
         axes: dict[str, Any] = {}
         for rows, index in zip(written, cell, strict=True):
             axes.update(rows[index])
         if any(all(map(frozenset.__contains__, drop, cell)) for drop in drops):
-            excluded.append(axes)
-        elif (config := build.trial(cell)) is not None:
-            trials.append(Trial(name(cell), config, axes))
-    return Expansion(tuple(trials), tuple(excluded))
+            found.excluded.append(axes)
+            continue
+        if build.cells is not None:
+            verdict = build.cells.judge(cell)
+        if verdict is not None and verdict.dropped_by is not None:
+            found.dropped.append(Dropped(axes, verdict.dropped_by))
+        elif (config := build.trial(cell, verdict)) is not None and verdict is not None:
+            title = name(cell, config)
+            if title in found.names:  # sizes that differ before `solve` made them equal
+                title += "".join(f" {key}={show(value)}" for key, value in axes.items())
+            found.names.add(title)
+            derived = verdict.derived or {}
+            found.trials.append(Trial(title, config, axes, verdict.solved, derived))
 
 
 class _Builder:
@@ -132,9 +178,10 @@ class _Builder:
 
     def __init__(
         self,
-        dimensions: tuple[Dimension, ...],
+        dimensions: Block,
         scale: Scale,
         fixed: Mapping[str, Setting],
+        formulas: Formulas,
         problems: list[Problem],
     ) -> None:
         self.dimensions = dimensions
@@ -142,27 +189,56 @@ class _Builder:
         self.fixed = fixed
         self.problems = problems
         self.reported: set[Problem] = set(problems)
-        self.cache: dict[tuple[str, Cell], Config | None] = {}
-        self.pick = {section: self._picker(f"{section}.") for section in SECTIONS}
+        self.cache: dict[tuple[str, Any], Config | None] = {}
+        self.drafts: dict[tuple[str, Any], Config | None] = {}
+        self.cells: Cells | None = None
+        if formulas:
+            self.cells = Cells(formulas, self._touching, self._draft, self._words, problems)
+        self.pick_draft = {s: picker(self._touching(_keys_of(s))) for s in SECTIONS}
+        depends = self.cells.depends if self.cells else self._touching
+        self.pick = {section: picker(depends(_keys_of(section))) for section in SECTIONS}
 
-    def _picker(self, prefix: str) -> Callable[[Cell], Cell]:
-        """Reduces a cell to the rows of the dimensions that touch a section."""
-        touching = [
-            index
-            for index, dimension in enumerate(self.dimensions)
-            if any(key.startswith(prefix) for key in dimension.keys)
-        ]
-        if len(touching) > 1:
-            return itemgetter(*touching)
-        return (lambda cell: (cell[touching[0]],)) if touching else (lambda cell: ())
+    def _touching(self, keys: Iterable[str]) -> frozenset[int]:
+        """The dimensions that give any of the keys, or decide which recipe does."""
+        wanted = set(keys)
+        if self.scale.recipes and any(key.startswith("tokenizer.") for key in wanted):
+            wanted |= {*TOKENIZER_SIZES, TOKENIZER_VARIANT}
+        return frozenset(
+            d for d, dimension in enumerate(self.dimensions) if wanted.intersection(dimension.keys)
+        )
 
-    def trial(self, cell: Cell) -> TrialConfig | None:
+    def _words(self, cell: Cell, dims: Iterable[int]) -> str:
+        given = {
+            key: setting.written
+            for d in sorted(dims)
+            for key, setting in self.dimensions[d].rows[cell[d]].items()
+        }
+        text = ", ".join(f"{key}={show(value)}" for key, value in given.items())
+        return f" (at {text})" if text else ""
+
+    def _draft(self, cell: Cell) -> TrialConfig | None:
+        """The trial without `solve`, not validated; None where a value is missing."""
+        sections: dict[str, Any] = {}
+        for section, kind in SECTIONS.items():
+            key = (section, self.pick_draft[section](cell))
+            if key not in self.drafts:
+                nested = _nested(self._settings(section, cell, {}), len(section) + 1)
+                self.drafts[key] = construct(kind, nested)
+            sections[section] = self.drafts[key]
+        if None in sections.values():
+            return None
+        seed = self.dimensions[-1].rows[cell[-1]][SEED].value
+        return TrialConfig.model_construct(**sections, seed=seed)
+
+    def trial(self, cell: Cell, verdict: Verdict | None) -> TrialConfig | None:
         """The config of a cell, or None after reporting why there is none."""
         sections: dict[str, Any] = {}
+        solutions = () if verdict is None else verdict.solved
         for section in SECTIONS:
             key = (section, self.pick[section](cell))
             if key not in self.cache:
-                self.cache[key] = self._section(section, cell)
+                solved = {solution.setting.where: solution.setting for solution in solutions}
+                self.cache[key] = self._section(section, cell, solved)
             sections[section] = self.cache[key]
         if None in sections.values():
             return None
@@ -171,13 +247,16 @@ class _Builder:
             return TrialConfig(**sections, seed=seed)
         except ValidationError as error:
             settings: dict[str, Setting] = {}
+            solved = {solution.setting.where: solution.setting for solution in solutions}
             for section in SECTIONS:
-                settings |= self._settings(section, cell)
+                settings |= self._settings(section, cell, solved)
             self._report(error, settings, "")
             return None
 
-    def _settings(self, section: str, cell: Cell) -> dict[str, Setting]:
-        """Everything given for a section: scale < recipe < `set` < axes < `--set`."""
+    def _settings(
+        self, section: str, cell: Cell, solved: Mapping[str, Setting]
+    ) -> dict[str, Setting]:
+        """Everything given for a section: scale < recipe < `set` < axes < `solve` < `--set`."""
         prefix = f"{section}."
         varied = {
             key: setting
@@ -189,7 +268,8 @@ class _Builder:
         fixed = {k: v for k, v in self.fixed.items() if k.startswith(prefix)}
         sizes = {**below, **fixed, **varied}
         recipe = self._recipe(sizes) if section == "tokenizer" else {}
-        return {**below, **recipe, **fixed, **varied}
+        found = {k: v for k, v in solved.items() if k.startswith(prefix)}
+        return {**below, **recipe, **fixed, **varied, **found}
 
     def _recipe(self, settings: Mapping[str, Setting]) -> Mapping[str, Setting]:
         """The recipe of the tokenizer's name; a 2d one's own settings go over those."""
@@ -201,8 +281,8 @@ class _Builder:
             return recipe
         return {**recipe, **self.scale.recipes.get(name + SUFFIX_2D, {})}
 
-    def _section(self, section: str, cell: Cell) -> Config | None:
-        settings = self._settings(section, cell)
+    def _section(self, section: str, cell: Cell, solved: Mapping[str, Setting]) -> Config | None:
+        settings = self._settings(section, cell, solved)
         try:
             return SECTIONS[section](**_nested(settings, len(section) + 1))
         except ValidationError as error:
@@ -216,6 +296,11 @@ class _Builder:
             if problem not in self.reported:
                 self.reported.add(problem)
                 self.problems.append(problem)
+
+
+@cache
+def _keys_of(section: str) -> frozenset[str]:
+    return frozenset(key for key in trial_keys() if key.startswith(f"{section}."))
 
 
 def _nested(settings: Mapping[str, Setting], skip: int) -> dict[str, Any]:
@@ -260,63 +345,6 @@ def _blame(text: str, settings: Mapping[str, Setting], where: str) -> Setting | 
     return max(named, key=lambda item: item.rank, default=None)
 
 
-def _namer(
-    dimensions: tuple[Dimension, ...], base: Mapping[str, Setting]
-) -> Callable[[Cell], str]:
-    """Names cells by what varies: the tokenizer as `S-B`, then `key=value`, the seed last."""
-    varying = [(d, key) for d, dim in enumerate(dimensions) for key in dim.keys if dim.varies(key)]
-    pair = any(key in TOKENIZER_SIZES for _, key in varying)
-    rest = [(d, key) for d, key in varying if key not in TOKENIZER_SIZES]
-    short = _short_keys([key for _, key in rest])
-    parts = [
-        (d, [f"{short[key]}={label}" for label in _labels(key, dimensions[d])]) for d, key in rest
-    ]
-    if pair or not varying:
-        ends = [_size_labels(key, dimensions, base) for key in TOKENIZER_SIZES]
-        return lambda cell: " ".join(
-            ["-".join(end(cell) for end in ends), *(labels[cell[d]] for d, labels in parts)]
-        )
-    return lambda cell: " ".join([labels[cell[d]] for d, labels in parts])
-
-
-def _size_labels(
-    key: str, dimensions: tuple[Dimension, ...], base: Mapping[str, Setting]
-) -> Callable[[Cell], str]:
-    for index, dimension in enumerate(dimensions):
-        if key in dimension.keys:
-            labels = [_label(row[key]) for row in dimension.rows]
-            return lambda cell, d=index: labels[cell[d]]  # type: ignore[misc]
-    fixed = _label(base[key]) if key in base else "?"
-    return lambda cell: fixed
-
-
-def _short_keys(keys: list[str]) -> dict[str, str]:
-    """The last part of each key, or all of it where two keys end alike."""
-    ends = [key.rpartition(".")[2] for key in keys]
-    return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
-
-
-def _labels(key: str, dimension: Dimension) -> list[str]:
-    """What the values of a key are called; files by their names where those differ."""
-    whole = [_label(row[key]) for row in dimension.rows]
-    if not key.startswith("adopt."):
-        return whole
-    values = [row[key].value for row in dimension.rows]
-    names = ["trained" if value is None else Path(value).name for value in values]
-    return names if len(set(names)) == len(set(whole)) else whole
-
-
-def _label(setting: Setting) -> str:
-    value = setting.value
-    if isinstance(value, TransformerSize):
-        return value.name or f"{value.width}x{value.layers}x{value.heads}"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if value is None or isinstance(value, bool):
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value).removesuffix(".0")
-
-
-def count(dimensions: tuple[Dimension, ...]) -> int:
-    """How many cells there are before `exclude`."""
-    return math.prod(len(dimension.rows) for dimension in dimensions)
+def count(blocks: Sequence[Block]) -> int:
+    """How many cells there are before `exclude` and `where`."""
+    return sum(math.prod(len(dimension.rows) for dimension in block) for block in blocks)

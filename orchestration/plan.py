@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gigatok.config import Config, TrialConfig
 from gigatok.data_fingerprints import data_fingerprint
 from gigatok.stages import STAGES
+from orchestration.expansion import Dropped
 from orchestration.identity import Keys, digest
 from orchestration.sweep import Expansion, Sweep, Trial
 
@@ -50,6 +51,7 @@ class Plan:
     stages: Mapping[str, PlannedStage]
     excluded: tuple[Mapping[str, object], ...]
     key: str
+    dropped: tuple[Dropped, ...] = ()
 
     def shared(self) -> int:
         """How many stage runs merging saves."""
@@ -70,7 +72,9 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
     if key is None:
         trial_keys = ",".join(sorted(t.key for t in trials))
         key = digest(sweep.name + ":" + sweep.scale + ":" + trial_keys)
-    return Plan(sweep, trials, {s.key: s for s in by_stage}, expansion.excluded, key)
+    return Plan(
+        sweep, trials, {s.key: s for s in by_stage}, expansion.excluded, key, expansion.dropped
+    )
 
 
 def search_key(sweep: Sweep) -> str | None:

@@ -19,10 +19,11 @@ from orchestration.cost_table import (
     totals_json,
 )
 from orchestration.devices import Machines
-from orchestration.plan import PlannedTrial
+from orchestration.plan import Plan, PlannedTrial
 from orchestration.progress import Progress
 from orchestration.provenance import code_version, git_state
 from orchestration.state import StageFolder
+from orchestration.yaml_source import show
 
 MOST_ROWS = 20
 MOST_CHECKED = 500
@@ -47,12 +48,16 @@ def print_plan(
     console.print(trials_table(progress))
     for line in search_lines(progress):
         console.print(line)
+    for line in formula_lines(plan):
+        console.print(line, markup=False)
     for line in adopted_lines(progress):
         console.print(line)
     for cell in plan.excluded[:MOST_ROWS]:
         console.print("excluded " + " ".join(f"{k}={v}" for k, v in cell.items()), style="dim")
     if len(plan.excluded) > MOST_ROWS:
         console.print(f"… {len(plan.excluded) - MOST_ROWS} more excluded", style="dim")
+    for line in dropped_lines(plan):
+        console.print(line, style="dim", markup=False, highlight=False)
     console.print(summary(progress))
     if not progress.finished:
         table = stages_table if stages else kinds_table
@@ -116,6 +121,35 @@ def trials_table(progress: Progress) -> Table:
     if len(trials) > MOST_ROWS:
         table.add_row(f"… {len(trials) - MOST_ROWS} more trials")
     return table
+
+
+def formula_lines(plan: Plan) -> list[str]:
+    """What was solved for and derived, a line per trial."""
+    lines = []
+    for planned in plan.trials[:MOST_ROWS]:
+        trial = planned.trial
+        words = [
+            f"{s.key} = {s.value:,} (solved: {s.made:.5g}, {s.deviation:+.2%} of {s.target:.5g})"
+            for s in trial.solved
+        ]
+        words += [f"{name} = {_shown(value)}" for name, value in trial.derived.items()]
+        if words:
+            lines.append(f"{trial.name}: {', '.join(words)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else show(value)
+
+
+def dropped_lines(plan: Plan) -> list[str]:
+    """Cells that `where` dropped, each with the expression that did."""
+    lines = [
+        "dropped " + " ".join(f"{k}={v}" for k, v in cell.axes.items()) + f": not {cell.by}"
+        for cell in plan.dropped[:MOST_ROWS]
+    ]
+    more = len(plan.dropped) - MOST_ROWS
+    return [*lines, f"… {more} more dropped"] if more > 0 else lines
 
 
 def adopted_lines(progress: Progress) -> list[str]:
@@ -215,6 +249,11 @@ def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
                 "name": planned.trial.name,
                 "key": planned.key,
                 "axes": dict(planned.trial.axes),
+                "solved": [
+                    {"key": s.key, "value": s.value, "made": s.made, "target": s.target}
+                    for s in planned.trial.solved
+                ],
+                "derived": dict(planned.trial.derived),
                 "stages": dict(planned.stages),
                 "parameters": parameters_json(planned),
             }
@@ -234,4 +273,5 @@ def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
         "totals": totals_json(progress, machine),
         "excluded": [dict(cell) for cell in plan.excluded],
         "search": None if sweep.search is None else sweep.search.as_json(),
+        "dropped": [{"axes": dict(cell.axes), "by": cell.by} for cell in plan.dropped],
     }

@@ -14,12 +14,14 @@ from typing import Any
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.config_keys import SECTIONS, SIZE_FIELDS, Key, size_keys, trial_keys
+from orchestration.formulas import solvable_keys
 from orchestration.sweep_search import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
 
 Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SEED: Schema = {"type": "integer", "minimum": 0}
+_EXPRESSION: Schema = {"type": ["string", "number", "boolean"]}
 _SIZE: Schema = {"$ref": "#/$defs/size"}
 
 
@@ -34,6 +36,17 @@ def sweep_schema() -> Schema:
         "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
         "zip": _list({"$ref": "#/$defs/axes"}),
         "exclude": _list(rule),
+        "derive": {
+            "description": "name -> expression over keys and quantities such as params.decoder.",
+            "type": ["object", "null"],
+            "additionalProperties": _EXPRESSION,
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        },
+        "where": _list({**_EXPRESSION, "description": "Keeps the cells in which it is true."}),
+        "solve": _mapping(
+            {key: {"$ref": "#/$defs/target"} for key in solvable_keys()},
+            "key -> the target at which it is solved.",
+        ),
         "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
         "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
         "stages": {"anyOf": [{"const": "all"}, stages]},
@@ -48,7 +61,7 @@ def sweep_schema() -> Schema:
         **refs,
         "at": {"type": ["object", "null"], "additionalProperties": at},
     }
-    definitions = {**parts, **_definitions()}
+    definitions = {**parts, "target": _solve_entry(), **_definitions()}
     return _document("A sweep: one question", properties, ["question"], definitions)
 
 
@@ -93,6 +106,17 @@ def _search() -> Schema:
         "transfer": _mapping(_keys(lambda ref: ref), "Where the best learning rate is checked."),
     }
     return _mapping(parts, "Trials are asked for one by one instead of being listed.")
+
+
+def _solve_entry() -> Schema:
+    """What a key is solved by."""
+    whole = {"type": "integer"}
+    between = {"type": "array", "items": whole, "minItems": 2, "maxItems": 2}
+    within = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+    parts = {"make": _EXPRESSION, "equal": _EXPRESSION, "within": within, "between": between}
+    entry = {**_mapping(parts, "`make` an expression `equal` a target."), "type": "object"}
+    entry["required"] = ["make", "equal"]
+    return entry
 
 
 def scale_schema() -> Schema:

@@ -37,12 +37,26 @@ SWEEP_KEYS = (
     "zip",
     "exclude",
     "set",
+    "solve",
+    "where",
+    "derive",
     "seeds",
     "stages",
     "search",
     "at",
 )
-AT_KEYS = ("axes", "zip", "exclude", "set", "seeds", "stages", "search")
+AT_KEYS = (
+    "axes",
+    "zip",
+    "exclude",
+    "set",
+    "solve",
+    "where",
+    "derive",
+    "seeds",
+    "stages",
+    "search",
+)
 """What `at` may replace for one scale."""
 
 

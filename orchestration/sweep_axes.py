@@ -24,6 +24,7 @@ from orchestration.expansion import (
     count,
     expand_cells,
 )
+from orchestration.formulas import Formulas, read_formulas
 from orchestration.scales import Scale
 from orchestration.yaml_source import (
     Node,
@@ -59,6 +60,7 @@ class Axes:
         axes: key -> its choices.
         groups: zip groups, key -> choices of equal number.
         rules: cells to drop.
+        formulas: `derive`, `where` and `solve`.
         fixed: `set` and those of `--set` that replace no axis.
     """
 
@@ -66,6 +68,7 @@ class Axes:
     groups: tuple[Choices, ...]
     rules: tuple[Rule, ...]
     fixed: dict[str, Setting]
+    formulas: Formulas
     written_exclude: tuple[Mapping[str, Any], ...]
     written_set: Mapping[str, Any]
 
@@ -99,18 +102,21 @@ class Axes:
             return NO_EXPANSION
         dimensions = self.dimensions(seeds)
         sound = not problems
-        cells = count(dimensions)
+        blocks = [dimensions]
+        cells = count(blocks)
         if cells > MAX_TRIALS:
             text = f"{cells:,} trials; at most {MAX_TRIALS:,}; shorten an axis or split the sweep"
             problems.append(Problem(self._place(), "axes", text))
             return NO_EXPANSION
         _check_rules(self.rules, dimensions, problems if sound else [])
         found: list[Problem] = []
-        expansion = expand_cells(dimensions, self.rules, scale, self.fixed, found)
+        expansion = expand_cells(blocks, self.rules, scale, self.fixed, self.formulas, found)
         problems += [problem for problem in found if sound or "missing" not in problem.text]
         if sound and not expansion.trials and not problems:
+            part = "where" if expansion.dropped else "exclude"
+            place = self.formulas.where[0].node.place if part == "where" else self.rules[0].place
             text = f"all {cells} combinations are excluded; leave at least one"
-            problems.append(Problem(self.rules[0].place, "exclude", text))
+            problems.append(Problem(place, part, text))
         return expansion
 
 
@@ -209,8 +215,9 @@ def read_axes(
     fixed |= {key: setting for key, setting in overrides.items() if key not in varied}
     declared = [key for key in taken if key not in fixed_nodes and key in trial_keys()]
     rules, written = _rules(parts.get("exclude"), checker, declared)
+    formulas = read_formulas(parts, taken, problems).without(overrides)
     written_set = {key: node.plain() for key, node in fixed_nodes.items()}
-    return Axes(axes, groups, rules, fixed, written, written_set)
+    return Axes(axes, groups, rules, fixed, formulas, written, written_set)
 
 
 def _overridden(

@@ -170,7 +170,11 @@ class SweepRuns:
         entry = server.create(entry, planned.trial.name, tags, self._launched)
         if entry.sent is not None:
             return entry
-        server.log_params(str(entry.run_id), trial_params(planned.trial.config))
+        derived = {
+            names.PREFIX_DERIVED + name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in planned.trial.derived.items()
+        }
+        server.log_params(str(entry.run_id), trial_params(planned.trial.config) | derived)
         return entry.model_copy(update={"sent": "params"})
 
     def _launch_tags(self) -> dict[str, str]:

@@ -273,7 +273,7 @@ def read_search(
     storage = text_of(parts.get("storage"), "search.storage", problems) or None
     transfer = _transfer(parts.get("transfer"), space, objectives, checker)
     _check_together(sampler, pruner, space, objectives, parts, problems)
-    cells = count(axes.dimensions(seeds)) if seeds else 1
+    cells = count([axes.dimensions(seeds)]) if seeds else 1
     if cells > 1:
         text = f"the axes, zip and seeds beside it make {cells} combinations; a search has one: "
         problems.append(Problem(node.key_place, "search", text + "put keys into `space` or `set`"))

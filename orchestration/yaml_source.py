@@ -77,11 +77,15 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its place; `key_place` is that of its key inside a mapping."""
+    """A value with its place; `key_place` is that of its key inside a mapping.
+
+    `text_column` is where the text of a one-line scalar begins, behind its quote if it has one.
+    """
 
     value: Scalar | tuple[Node, ...] | dict[str, Node]
     place: Place
     key_place: Place
+    text_column: int | None = None
 
     def plain(self) -> Any:
         """The value as ordinary Python: dicts, lists and scalars."""
@@ -171,7 +175,8 @@ class _Construction:
         if node.tag not in _TAGS:
             text = f"tag {node.tag} is not supported; quote text, leave numbers bare"
             self.problems.append(Problem(place, "", text))
-        return Node(self._value(node, depth), place, key_place or place)
+        column = _text_column(node, place)
+        return Node(self._value(node, depth), place, key_place or place, column)
 
     def _value(self, node: yaml.Node, depth: int) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -193,6 +198,13 @@ class _Construction:
             else:
                 items[key_node.value] = self.build(value_node, place, depth + 1)
         return items
+
+
+def _text_column(node: yaml.Node, place: Place) -> int | None:
+    one_line = node.start_mark.line == node.end_mark.line
+    if not isinstance(node, yaml.ScalarNode) or place.column is None or not one_line:
+        return None
+    return place.column + (node.style in ("'", '"'))
 
 
 def _refusal(file: str, problem: Problem) -> SweepError:
