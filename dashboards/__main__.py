@@ -93,12 +93,18 @@ def _is_loopback(host: str) -> bool:
 
 def _warm(source: Source) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
+    from analysis.scaling import PRESETS, preset, scaling
     from analysis.study import list_studies, load_study
     from dashboards import compare_view, study_view, trial_view  # noqa: F401
+    from dashboards.plotting import chart_figure, states_figure
 
     try:
         for title in list_studies(source.uri)[:1]:
-            load_study(source.uri, title)
+            study = load_study(source.uri, title)
+            states_figure(study)
+            for axes in filter(None, (preset(name, study.runs) for name in PRESETS)):
+                chart_figure(scaling(study.runs, *axes).chart)
+                break
     except RequestError as error:
         typer.echo(f"{error}\nThe page says so too, and looks again.", err=True)
 

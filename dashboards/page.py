@@ -72,9 +72,9 @@ def _page(source: Source) -> None:
 def _choose(titles: list[Title]) -> Title:
     """The study of the page's address, else the newest."""
     known = {title.run_id: title for title in titles}
-    if st.session_state.get("study", st.query_params.get("study")) not in known:
-        st.session_state["study"] = titles[0].run_id
-    names = {run: f"{t.name} · {state_word(t.state)}" for run, t in known.items()}
+    if st.session_state.get("study") not in known:
+        st.session_state.pop("study", None)  # Gone from the store; the address may name another.
+    names = {run: title.name for run, title in known.items()}
     run_id = st.selectbox(
         "Study",
         list(known),
@@ -85,6 +85,7 @@ def _choose(titles: list[Title]) -> Title:
     )
     title = known[run_id]
     st.title(title.question or title.sweep, anchor=False)
+    st.caption(f"{title.sweep} at scale {title.scale} · {state_word(title.state)}")
     return title
 
 

@@ -98,5 +98,6 @@ def _words(study: Study, found: Scaling) -> None:
         pdf = lambda: exporting.plate_pdf(found.plate())  # noqa: E731
         download(plate, pdf, f"{stem}.pdf", disabled=many)
         download("CSV", lambda: exporting.csv_bytes(found.marks), f"{stem}.csv")
-    with st.expander(f"The {found.marks.height:,} points as a table"):
-        st.dataframe(found.marks, hide_index=True)
+    if not many:
+        with st.expander(f"The {found.marks.height:,} points as a table"):
+            st.dataframe(found.marks, hide_index=True)

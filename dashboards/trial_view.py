@@ -27,7 +27,7 @@ def show(source: Source, study: Study, at: str) -> None:
     """Draw the view."""
     names = dict(study.runs.select("run_id", "trial").iter_rows())
     if st.session_state.get("trial") not in names:
-        st.session_state["trial"] = next(iter(names))
+        st.session_state.pop("trial", None)  # Of another study; the address may still name one.
     run_id = st.selectbox(
         "Trial", list(names), key="trial", format_func=names.__getitem__, bind="query-params"
     )

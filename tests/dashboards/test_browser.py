@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.dashboards.serving import ROOT, launch_command, serve, wait_for
+from tests.dashboards.serving import ROOT, launch_command, serve
 
 pytestmark = pytest.mark.slow
 VIEWS = {
@@ -78,7 +78,15 @@ def test_a_point_leads_to_its_trial(browser, live):
         assert link.startswith("http://127.0.0.1:5000/#/runs/")
         page.get_by_role("button", name="Open the trial").click()
         see(page, "Reconstructions: originals above")
-        wait_for(lambda: f"trial={run_id}" in page.url)
+        link = page.get_by_role("link", name="Open in MLflow").get_attribute("href")
+        assert link.endswith(run_id)
+
+
+def test_an_address_names_its_trial(browser, live):
+    with page_of(browser) as page:
+        page.goto(f"{live}/?view=Trial&trial=S-L")
+        see(page, "Reconstructions: originals above")
+        assert page.get_by_role("combobox", name="Trial").input_value() == "S-L"
 
 
 def test_the_paper_and_a_fit_are_drawn(browser, live):
@@ -137,7 +145,7 @@ def test_the_page_follows_a_running_sweep(browser, tmp_path):
             see(page, "Running now")
             assert launch.wait(300) == 0
             see(page, "100%")
-            see(page, "· complete")
+            see(page, "at scale smoke · complete")
         finally:
             if launch.poll() is None:
                 launch.send_signal(signal.SIGINT)
