@@ -105,6 +105,7 @@ class SweepRuns:
         """Trial run, stage run and stage state whose pictures were copied."""
         self.findings = Findings()
         self._sent_findings = Findings()
+        self._sent_trial_tags: dict[str, Mapping[str, str]] = {}
 
     def birth_tags(self) -> dict[str, str]:
         """Tags that trials and stages get when their run is made."""
@@ -241,8 +242,10 @@ class SweepRuns:
                 server.upload(run_id, path, content)
         for ident, trial in self._trials():
             tags = now.trials.get(trial.key, {})
-            if tags != before.trials.get(trial.key, {}):
+            # Findings may be newer than the plan: what its trials were sent is noted one by one.
+            if tags != self._sent_trial_tags.get(ident, {}):
                 server.log(str(ledger.trials[ident].run_id), tags=tags)
+                self._sent_trial_tags[ident] = tags
         self._sent_findings = now
 
     def _update_sweep(

@@ -7,26 +7,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orchestration.journal import CONTROLLER, Journal
-from orchestration.state import Store
+from orchestration.journal import CONTROLLER
 from tests.orchestration.search_helpers import HEAD, ONE_THREAD, PRUNED_BLOCK, Json, story
-from tests.orchestration.slurm_cluster import Cluster, run, slurm_cluster, wait_until
+from tests.orchestration.slurm_cluster import Cluster, run, wait_until
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\n"
 SECONDS = 600.0
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with slurm_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
 
 
 def launch(folder: Path, *options: str) -> str:
@@ -47,12 +39,10 @@ def launch(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-def controllers(folder: Path) -> list[str]:
-    """Jobs that ask and tell and run now."""
-    known = {str(c.job) for c in Journal(Store(folder / "runs")).submissions()
-             if c.kind == CONTROLLER}  # fmt: skip
-    running = run("squeue", "--me", "-h", "-t", "RUNNING", "-o", "%A").split()
-    return sorted(known & set(running))
+def controllers() -> list[str]:
+    """Jobs that ask and tell now."""
+    running = run("squeue", "--me", "-h", "-t", "RUNNING", "-o", "%A %j").splitlines()
+    return [line.split()[0] for line in running if f"-{CONTROLLER}-" in line]
 
 
 def test_the_same_story_with_the_controller_killed_twice(cluster: Cluster, tmp_path: Path) -> None:
@@ -60,9 +50,9 @@ def test_the_same_story_with_the_controller_killed_twice(cluster: Cluster, tmp_p
     there = tmp_path / "slurm"
     launch(there, *slurm)
     for seconds in (6.0, 9.0):
-        wait_until(lambda: bool(controllers(there)), "a controller", SECONDS)
+        wait_until(lambda: bool(controllers()), "a controller", SECONDS)
         time.sleep(seconds)
-        run("scancel", "--signal=KILL", "--full", *controllers(there))
+        run("scancel", "--signal=KILL", "--full", *controllers())
     found: Json = json.loads(launch(there, *slurm, "--watch"))
     here: Json = json.loads(launch(tmp_path / "local", *ONE_THREAD))
     assert story(found) == story(here)
