@@ -35,6 +35,10 @@ def serve(runs: Path, *options: str) -> Iterator[str]:
             yield address
         finally:
             server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:  # A page that is still open holds it back.
+                server.kill()
 
 
 def answers(address: str) -> bool:

@@ -29,10 +29,12 @@ def page_of(browser, size=None):
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda request: wrong.append(request.url) if _is_away(request) else None)
-    yield page
-    assert page.get_by_test_id("stException").count() == 0
-    assert wrong == []
-    context.close()
+    try:
+        yield page
+        assert page.get_by_test_id("stException").count() == 0
+        assert wrong == []
+    finally:
+        context.close()
 
 
 def _is_away(request) -> bool:
@@ -162,7 +164,8 @@ def test_a_failure_shows_its_log(browser, tmp_path):
         see(page, "Failures (3)")
         see(page, "upstream failed")
         page.get_by_text("Last log lines").first.click()
-        see(page, "non-finite")
+        log = page.get_by_test_id("stCode").filter(has_text="NonFiniteLoss: loss is nan")
+        log.first.wait_for(timeout=60_000)
 
 
 def test_files_outside_the_runs_directory_are_not_shown(browser, runs_copy):
