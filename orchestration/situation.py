@@ -19,6 +19,7 @@ from orchestration.backends.slurm_queue import (
     ask_sacct,
     ask_squeue,
     explained,
+    withdrawn,
 )
 from orchestration.backends.slurm_scheduler import are_gone, cancel_jobs, find_jobs, is_whole
 from orchestration.journal import Journal, Submission, key_of
@@ -99,7 +100,8 @@ def _statuses(jobs: Sequence[Job]) -> dict[str, Status]:
     if listed is None:
         raise ValueError("squeue does not answer, so nothing was submitted; try again later")
     missing = {job.handle for job in jobs} - listed.keys()
-    return {**ask_sacct(missing), **listed}
+    gone = dict.fromkeys(withdrawn(jobs, listed), Status("CANCELLED"))
+    return {**gone, **ask_sacct(missing), **listed}
 
 
 def settle_intents(journal: Journal, backend: SlurmBackend) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from orchestration.backends.base import Ended, Job
@@ -79,12 +79,33 @@ def explained(job: Job, status: Status) -> Status:
 _OUT_OF_MEMORY = re.compile(r"slurmstepd\S*: error: .*(exceeded .*memory limit|oom[-_ ]kill)")
 
 
+def withdrawn(jobs: Iterable[Job], listed: Mapping[str, Status]) -> set[str]:
+    """Array elements that were cancelled before they started: SLURM forgets them at once.
+
+    They are not in the queue any more, but others of their array are, and all that live are.
+
+    Args:
+        jobs: that are not in the accounting database either.
+        listed: the whole queue.
+    """
+    arrays = {handle.partition("_")[0] for handle in listed if "_" in handle}
+    return {
+        job.handle
+        for job in jobs
+        if job.handle not in listed
+        and "_" in job.handle
+        and job.handle.partition("_")[0] in arrays
+        and not job.folder.attempts()
+    }
+
+
 class Queue:
     """The jobs of this user, as of a few seconds ago."""
 
     def __init__(self) -> None:
         self._asked = -FRESH_SECONDS
         self._known: dict[str, Status] = {}
+        self._listed: dict[str, Status] = {}
         self._wanted: set[str] = set()
         self._looked_up: set[str] = set()
         self._absent: dict[str, float] = {}
@@ -101,6 +122,8 @@ class Queue:
         status = self.statuses([job]).get(job.handle)
         if status is not None:
             return explained(job, status).ended
+        if job.handle in self._absent and withdrawn([job], self._listed):
+            return Status("CANCELLED").ended
         since = self._absent.get(job.handle)
         if since is None or time.monotonic() - since < ABSENT_SECONDS:
             return None
@@ -115,6 +138,7 @@ class Queue:
         if listed is None:
             return  # nothing is known now, which is no absence
         missing = self._wanted - listed.keys()
+        self._listed = listed
         self._known = {**ask_sacct(missing), **listed}
         self._looked_up = set(self._wanted)
         gone = self._wanted - self._known.keys()

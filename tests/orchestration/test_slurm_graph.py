@@ -260,11 +260,15 @@ def test_thousands_of_stages_are_queued_within_a_minute_and_below_the_cap(place:
     started = time.monotonic()
     launch(place, "--jobs", "5")
     seconds = time.monotonic() - started
+    print(f"2500 stages queued in {seconds:.1f} s")
     assert seconds < 60
     assert [len(array.folders) for array in arrays(place)] == [1001, 1001, 498]
     assert sum(array.width or 0 for array in arrays(place)) == 5
-    listed = len(stage_jobs()) + states(place).count("COMPLETE")
-    assert listed == 2500
+    assert len(folders(place)) == 2500
+    jobs = Journal(Store(place / "runs")).jobs()
+    listed = {handle for handle, _, _ in stage_jobs()}
+    over = [f for f in folders(place) if jobs[f.spec().key].handle not in listed]
+    assert all(folder.is_complete() for folder in over)
     most = 0
     for _ in range(40):
         most = max(most, sum(state == "RUNNING" for _, _, state in stage_jobs()))

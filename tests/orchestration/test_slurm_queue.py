@@ -10,7 +10,7 @@ import pytest
 from orchestration.backends import slurm_queue
 from orchestration.backends.base import Ended, Job
 from orchestration.backends.slurm_queue import Queue, Status, elements
-from orchestration.state import StageFolder, acquire
+from orchestration.state import Attempt, StageFolder, acquire
 from tests.orchestration.test_worker_ranks import training_stage
 
 Say = Callable[..., None]
@@ -133,6 +133,7 @@ def test_many_jobs_are_one_question_to_each(
 ) -> None:
     monkeypatch.setattr(slurm_queue, "FRESH_SECONDS", 100.0)
     say("squeue", *(listed(f"17_{index}", "RUNNING") for index in range(500)))
+    folder.write_attempt(Attempt(number=1, host="n1", pid=1, started=0.0))
     queue = Queue()
     jobs = [Job(folder, f"17_{index}") for index in range(1000)]
     assert len(queue.statuses(jobs)) == 500
@@ -165,3 +166,16 @@ def test_a_scheduler_that_does_not_answer_says_nothing(
     assert queue.ended(job) is None
     assert queue.ended(job) is None
     assert queue.statuses([job]) == {}
+
+
+def test_an_element_that_was_cancelled_before_it_started_is_forgotten_by_slurm(
+    say: Say, folder: StageFolder, tmp_path: Path
+) -> None:
+    say("squeue", listed("17_0", "RUNNING", host="n1"))
+    queue = Queue()
+    assert queue.ended(Job(folder, "17_2")) == Ended(0, "cancelled")
+    assert queue.ended(Job(folder, "18_2")) is None  # nothing is known of its array
+    assert queue.ended(Job(folder, "17")) is None
+    begun = training_stage(tmp_path / "begun")
+    begun.write_attempt(Attempt(number=1, host="n1", pid=1, started=0.0))
+    assert queue.ended(Job(begun, "17_3")) is None
