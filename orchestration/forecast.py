@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from orchestration.display import seconds_left
 from orchestration.progress import Progress
-from orchestration.scheduler import Graph, Scheduler, cheapest_first
+from orchestration.scheduler import Graph, Scheduler, longest_first
 from orchestration.simulator import Cluster, Simulation, Work
 from orchestration.state import StageFolder, State
 
@@ -137,8 +137,8 @@ def _end(
     seconds: Mapping[str, float],
     slots: int,
 ) -> float:
-    ranks = cheapest_first(graph, trials, seconds)
-    ranks |= {key: (-1.0, 0.0) for key, part in parts.items() if part.state == "RUNNING"}
+    ranks = longest_first(graph, trials, seconds)
+    ranks |= {key: (-math.inf, 0.0) for key, part in parts.items() if part.state == "RUNNING"}
     scheduler = Scheduler(
         graph,
         ranks,

@@ -86,9 +86,15 @@ class Profile(BaseModel):
     """So many stages that fail with the same exception hold the sweep."""
     gates: Gates | None = None
     """What a model must do before its larger sibling starts; None: all start when they can."""
-    order: Literal["cheapest", "longest"] = "cheapest"
+    order: Literal["cheapest", "longest"] | None = None
     """Among stages that are ready: the cheapest trial first, so that small models answer before
-    large ones are paid for; or the longest chain first, so that all is over soonest."""
+    large ones are paid for; or the longest chain first, so that all is over soonest. None: the
+    cheapest where gates wait for the answers of small models, else the longest."""
+
+    @property
+    def ready_order(self) -> Literal["cheapest", "longest"]:
+        """The order, whether the profile names it or leaves it open."""
+        return self.order or ("cheapest" if self.gates else "longest")
 
     @field_validator("stages")
     @classmethod

@@ -109,7 +109,7 @@ class Runner:
         trials = [trial.stages.values() for trial in self._plan.trials]
         return Scheduler(
             progress.graph,
-            ORDERS[self._profile.order](progress.graph, trials, seconds_for_order(costs)),
+            ORDERS[self._profile.ready_order](progress.graph, trials, seconds_for_order(costs)),
             complete=[key for key, state in states.items() if state == "COMPLETE"],
             skipped=[
                 key

@@ -151,7 +151,7 @@ def simulate(
             "preempted": profile.attempts("preempted"),
         }
         scenario = Scenario(survey(plan, Store(runs_dir)), works, cluster, attempts, seed)
-        intervals = choose_interval(scenario, profile.order, checkpoint_minutes)
+        intervals = choose_interval(scenario, profile.ready_order, checkpoint_minutes)
         outcomes = {order: scenario.run(order, intervals.used) for order in ORDERS}
     except ValueError as error:
         fail(error)

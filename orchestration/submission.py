@@ -89,7 +89,7 @@ class Submitter:
         self._journal = Journal(store)
         trials = [trial.stages.values() for trial in progress.plan.trials]
         seconds = seconds_for_order(progress.costs)
-        self._ranks = ORDERS[profile.order](progress.graph, trials, seconds)
+        self._ranks = ORDERS[profile.ready_order](progress.graph, trials, seconds)
         self._behind_gates = self._look_at_gates()
         # What waits for a job that is over, or unknown, would never start or start at once.
         self._places = {key: Place.of(situation.live[key].handle) for key in situation.queued}

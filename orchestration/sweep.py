@@ -45,18 +45,7 @@ SWEEP_KEYS = (
     "search",
     "at",
 )
-AT_KEYS = (
-    "axes",
-    "zip",
-    "exclude",
-    "set",
-    "solve",
-    "where",
-    "derive",
-    "seeds",
-    "stages",
-    "search",
-)
+AT_KEYS = tuple(key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "at"))
 """What `at` may replace for one scale."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.profile import load_profile
+from orchestration.profile import Profile, load_profile
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "sweeps" / "profiles").glob("*.yaml"))
 
@@ -35,3 +35,9 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ValueError, match="--profile") as error:
         load_profile(file)
     assert said in str(error.value)
+
+
+def test_small_models_go_first_where_gates_wait_for_them() -> None:
+    assert Profile().ready_order == "longest"
+    assert Profile.model_validate({"gates": {"throughput": 0.5}}).ready_order == "cheapest"
+    assert Profile.model_validate({"order": "cheapest"}).ready_order == "cheapest"
