@@ -7,8 +7,9 @@ rest; each server is asked at most once.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from orchestration import faults
 from orchestration.backends.base import Ended, Job
@@ -25,7 +26,7 @@ from orchestration.backends.slurm_scheduler import are_gone, cancel_jobs, find_j
 from orchestration.journal import Journal, Submission, key_of
 from orchestration.profile import Profile
 from orchestration.progress import Progress
-from orchestration.state import Failure
+from orchestration.state import Failure, StageFolder
 
 SETTLE_SECONDS = 20.0
 """A submission that was interrupted this long ago will not appear in the queue any more."""
@@ -87,6 +88,37 @@ def look(progress: Progress, journal: Journal) -> Situation:
     return situation
 
 
+def end_given_up(progress: Progress, journal: Journal) -> None:
+    """End the jobs of stages that have failed or were cancelled, which a user wants again.
+
+    For some seconds SLURM still lists them, and they would be taken for what was asked for.
+
+    Raises:
+        ValueError: they do not end.
+    """
+    jobs = journal.jobs()
+    ending = [
+        str(jobs[key].handle)
+        for key in open_stages(progress)
+        if key in jobs and _is_given_up(progress.folders[key])
+    ]
+    if ending:
+        cancel_jobs(ending)
+        _wait(partial(_none_listed, ending), ending)
+
+
+def _is_given_up(folder: StageFolder) -> bool:
+    stopped = folder.failure() is not None or folder.cancelled_by() is not None
+    return stopped and folder.state() != "RUNNING"
+
+
+def _none_listed(handles: Sequence[str]) -> bool:
+    listed = ask_squeue()
+    return listed is not None and all(
+        handle not in listed or listed[handle].ended is not None for handle in handles
+    )
+
+
 def open_stages(progress: Progress) -> list[str]:
     """Keys of stages that are neither complete nor given up."""
     states = progress.states.items()
@@ -125,7 +157,7 @@ def settle_intents(journal: Journal, backend: SlurmBackend) -> list[str]:
             continue
         if job is not None:
             cancel_jobs([job])
-            _wait_until_gone([job])
+            _wait(partial(are_gone, [job]), [job])
             said.append(f"{submission.name}: job {job} of an interrupted launch is cancelled")
         journal.forget(submission)
     return said
@@ -141,9 +173,9 @@ def _find(submission: Submission) -> str | None:
         time.sleep(1.0)
 
 
-def _wait_until_gone(jobs: Sequence[str]) -> None:
+def _wait(over: Callable[[], bool], jobs: Sequence[str]) -> None:
     deadline = time.monotonic() + GONE_SECONDS
-    while not are_gone(jobs):
+    while not over():
         if time.monotonic() > deadline:
             raise ValueError(f"jobs {', '.join(jobs)} were cancelled but do not end; see squeue")
         time.sleep(1.0)

@@ -31,7 +31,14 @@ from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
 from orchestration.scheduler import ORDERS, Scheduler
-from orchestration.situation import Situation, judge, look, open_stages, settle_intents
+from orchestration.situation import (
+    Situation,
+    end_given_up,
+    judge,
+    look,
+    open_stages,
+    settle_intents,
+)
 from orchestration.state import Store
 
 CONTROLLER_SECONDS = 600
@@ -279,6 +286,8 @@ def submit_remaining(
     with journal.held():
         for found in settle_intents(journal, backend):
             say(found)
+        if launched is None:
+            end_given_up(progress, journal)
         situation = look(progress, journal)
         if launched is not None:
             judge(progress, situation, profile, launched)

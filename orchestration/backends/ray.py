@@ -7,6 +7,7 @@ Workers whose launcher or node is gone save a checkpoint and stop.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import os
@@ -169,6 +170,7 @@ class RayBackend:
         self._own_folder = tempfile.TemporaryDirectory(
             prefix="ray-", dir=top, ignore_cleanup_errors=True
         )
+        atexit.register(self.close)  # before Ray's own, which would write into the folder again
         return {
             "address": "local",
             "include_dashboard": False,

@@ -186,6 +186,24 @@ def test_a_cancelled_job_stays_cancelled_until_the_user_launches_again(place: Pa
     wait_for_completion(place, 6)
 
 
+def test_what_was_cancelled_is_resumed_at_once(place: Path) -> None:
+    """Its job is still ending then."""
+    sweep(place, "extract_codes", [0], axes="tokenizer.steps: [600]")
+    launch(place)
+    (tokenizer,) = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+
+    def begun() -> bool:
+        lease = tokenizer.lease()
+        return lease is not None and lease.progress.get("done", 0) > 0
+
+    wait_until(begun, "the first steps")
+    for words in (["cancel", "study"], ["resume", "study", "--yes"]):
+        steer = [sys.executable, "-m", "orchestration", *words]
+        subprocess.run(steer, cwd=place, env=environment(), check=True)
+    wait_for_completion(place, 2)
+    assert [a.outcome for a in tokenizer.attempts()] == ["interrupted", "complete"]
+
+
 def test_three_identical_exceptions_empty_the_queue(place: Path) -> None:
     """A hook in the workers' environment breaks an import; without it, the sweep goes on."""
     sweep(place, "train_tokenizer", list(range(6)))
