@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestration.cmaes_sampler import CmaesSampler
 from orchestration.search_space import Choices, Range
 from orchestration.sweep_search import Pruner, Search
 
@@ -133,7 +134,7 @@ def make_sampler(search: Search, seed: int) -> BaseSampler:
     """A fresh sampler; a grid is shuffled by the search's seed, the same for all its trials."""
     samplers: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+        "cmaes": lambda: CmaesSampler(distributions(search), seed),
         "grid": lambda: optuna.samplers.GridSampler(_grid(search), seed=search.seed),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION),

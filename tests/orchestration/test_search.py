@@ -71,6 +71,31 @@ def test_the_planted_optimum_is_found_within_the_budget(
     assert all(bowl(trial.params) >= best.value for trial in pruned)
 
 
+def test_cmaes_leaves_no_state_in_the_storage_and_reads_none(tmp_path: Path) -> None:
+    search = load(tmp_path, block("cmaes", "none"))
+    study = memory(search)
+    trials = carry_out(search, study, lambda params: [bowl(params)], most=30)
+    assert [trial.system_attrs for trial in trials] == [{}] * 30
+    spoilt = memory(search)
+    for trial in trials:
+        state = {"cma:optimizer:0": "80049503", "cma:generation": 4}  # begins as a pickle does
+        told = optuna.trial.create_trial(
+            params=trial.params,
+            distributions=trial.distributions,
+            values=trial.values,
+            system_attrs=state,
+        )
+        spoilt.add_trial(told)
+    assert asking.ask(search, spoilt).params == asking.ask(search, study).params
+
+
+def test_cmaes_narrows_around_the_optimum(tmp_path: Path) -> None:
+    search = load(tmp_path, block("cmaes", "none", trials=90))
+    trials = carry_out(search, memory(search), lambda params: [bowl(params)])
+    first, last = ([bowl(t.params) for t in part] for part in (trials[:18], trials[-18:]))
+    assert sum(last) < sum(first) / 20
+
+
 def test_a_grid_visits_every_cell_once_and_ends(tmp_path: Path) -> None:
     search = load(tmp_path, block("grid", "none"))
     trials = carry_out(search, memory(search), lambda params: [bowl(params)])
