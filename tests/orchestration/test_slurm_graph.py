@@ -204,6 +204,48 @@ def test_what_was_cancelled_is_resumed_at_once(place: Path) -> None:
     assert [a.outcome for a in tokenizer.attempts()] == ["interrupted", "complete"]
 
 
+GATED = "zip: [{{tokenizer.decoder: [S, B], tokenizer.lr: [{lr}, 2.0e-4]}}]\n"
+"""Two sizes; what is zipped with a size belongs to it."""
+
+
+def launch_gated(place: Path, lr: str) -> None:
+    """Two sizes with a gate between them: only the smaller one's jobs are queued."""
+    sweep(place, "extract_codes", [0])
+    study = place / "study.yaml"
+    text = study.read_text().replace(", tokenizer.decoder: S", "")
+    study.write_text(text + GATED.format(lr=lr))
+    (place / "profile.yaml").write_text(PROFILE + "gates: {}\n")
+    launch(place)
+    assert [len(a.folders) for a in arrays(place) if a.kind == "train_tokenizer"] == [1]
+
+
+def tokenizers(place: Path) -> dict[str, StageFolder]:
+    found = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+    return {folder.spec().readable: folder for folder in found}
+
+
+def test_a_larger_model_is_queued_when_its_smaller_sibling_is_done(place: Path) -> None:
+    """By the controller, with nobody logged in."""
+    launch_gated(place, "2.0e-4")
+    wait_for_completion(place, 4)
+    attempts = {size: folder.attempts()[-1] for size, folder in tokenizers(place).items()}
+    assert attempts["S-B"].started >= (attempts["S-S"].ended or float("inf"))
+
+
+def test_a_larger_model_is_held_when_its_smaller_sibling_fails(place: Path) -> None:
+    launch_gated(place, "1.0e+30")
+    wait_until(lambda: not queue(), "the end of all jobs", SECONDS)
+    of = tokenizers(place)
+    assert (of["S-S"].state(), of["S-B"].state()) == ("FAILED", "WAITING")
+    why = of["S-B"].held()
+    assert why is not None
+    assert "held: train_tokenizer of the smaller S-S failed" in why
+    free = ["-m", "orchestration", "resume", "study", "--ignore-gates", "--yes"]
+    subprocess.run([sys.executable, *free], cwd=place, env=environment(), check=True)
+    wait_until(lambda: of["S-B"].is_complete() and not queue(), "the larger model", SECONDS)
+    assert states(place) == ["COMPLETE"] * 2 + ["FAILED", "WAITING"]
+
+
 def test_three_identical_exceptions_empty_the_queue(place: Path) -> None:
     """A hook in the workers' environment breaks an import; without it, the sweep goes on."""
     sweep(place, "train_tokenizer", list(range(6)))
