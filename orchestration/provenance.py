@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def collect(root: Path = _ROOT) -> dict[str, Any]:
     """
     psutil.cpu_percent()  # The first call only sets the start of the next one's interval.
     return {
-        **git_state(root),
+        **imported_state(root),
         "host": socket.gethostname(),
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
@@ -65,6 +65,15 @@ def collect(root: Path = _ROOT) -> dict[str, Any]:
         "command": shlex.join([sys.executable, *sys.argv]),
         "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
     }
+
+
+@cache
+def imported_state(root: Path = _ROOT) -> dict[str, Any]:
+    """The git state when this process, or the one it was forked from, first asked for it.
+
+    What a process runs is what it imported, whatever became of the files since.
+    """
+    return git_state(root)
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any]:
@@ -201,7 +210,7 @@ def _limited(text: str) -> str:
     return text[:PATCH_LIMIT] + f"\n... {len(text) - PATCH_LIMIT} characters left out\n"
 
 
-@lru_cache(maxsize=1)
+@cache
 def package_versions() -> dict[str, str | None]:
     """Of the packages that matter to a result; looked up once, which takes longer than a fork."""
     return {name: package_version(name) for name in _PACKAGES}

@@ -4,6 +4,7 @@ Nothing here is used by name; nobody else imports this.
 """
 
 import importlib
+import platform
 
 from gigatok.stages import STAGES
 from orchestration import provenance
@@ -18,3 +19,5 @@ MODULES = (
 for module in MODULES:
     importlib.import_module(module)
 provenance.package_versions()
+provenance.imported_state()
+platform.platform()
