@@ -99,7 +99,7 @@ def trials_table(progress: Progress) -> Table:
     """One row per trial: sizes, and stages to run of all its stages."""
     table = Table(box=None, pad_edge=False)
     for head in ("trial", "encoder", "decoder", "total", "head", "AR probe", "steps", "to run"):
-        table.add_column(head, justify="left" if head == "trial" else "right")
+        table.add_column(head, justify="left" if head == "trial" else "right", overflow="fold")
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:
         config = planned.trial.config

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from gigatok.names import METRICS, RESULT_COLUMNS, Metric
@@ -14,9 +15,9 @@ from orchestration.plan import PlannedTrial
 from orchestration.progress import Progress
 from orchestration.state import Done
 
-MOST_COLUMNS = 5
-"""With so many trials or fewer, trials are columns: that fits a terminal of 80 characters."""
-MOST_ROWS = 40
+MOST_TRIALS = 40
+EDGES = 4
+"""Characters of a table's first column that are not its text."""
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
@@ -60,27 +61,47 @@ def _merge(trial: PlannedTrial, done: Mapping[str, Done | None]) -> dict[str, fl
     return merged
 
 
-def result_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
-    """Trials against metrics; a metric that does not exist shows as an en dash."""
+def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> RenderableType:
+    """Metrics down, trials across, in as many tables one below the other as the width asks for.
+
+    Args:
+        metrics: by trial and name; one that does not exist shows as an en dash.
+        width: characters of a line.
+    """
     shown = [METRICS[name] for name in RESULT_COLUMNS if any(name in m for m in metrics.values())]
     heads = [heading(metric) for metric in shown]
-    kept = dict(itertools.islice(metrics.items(), MOST_ROWS))
-    cells = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}
+    kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
+    columns = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}
+    left = width - max(map(len, heads), default=0) - EDGES
+    tables: list[RenderableType] = [
+        _table(heads, {trial: columns[trial] for trial in block}) for block in _fit(columns, left)
+    ]
+    if len(kept) < len(metrics):
+        tables.append(f"… {len(metrics) - len(kept)} more trials: python -m analysis table SWEEP")
+    return Group(*tables)
+
+
+def _fit(columns: Mapping[str, Sequence[str]], width: int) -> list[list[str]]:
+    """Trials in blocks whose columns fit side by side; a name breaks between words."""
+    blocks: list[list[str]] = []
+    left = 0
+    for trial, cells in columns.items():
+        needed = max(map(len, [*trial.split(), *cells])) + EDGES - 1
+        if not blocks or needed > left:
+            blocks.append([])
+            left = width
+        blocks[-1].append(trial)
+        left -= needed
+    return blocks
+
+
+def _table(heads: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
     table = Table()
-    if len(cells) > MOST_COLUMNS:
-        table.add_column("trial", style="bold")
-        for head in heads:
-            table.add_column(head, justify="right")
-        for trial, row in cells.items():
-            table.add_row(trial, *row)
-        if len(kept) < len(metrics):
-            table.add_row(f"… {len(metrics) - len(kept)} more")
-        return table
-    table.add_column("metric")
-    for trial in cells:
+    table.add_column("metric", no_wrap=True)
+    for trial in columns:
         table.add_column(trial, justify="right", header_style="bold")
     for index, head in enumerate(heads):
-        table.add_row(head, *(row[index] for row in cells.values()))
+        table.add_row(head, *(cells[index] for cells in columns.values()))
     return table
 
 

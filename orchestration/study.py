@@ -24,7 +24,7 @@ from orchestration.forecast import Meter
 from orchestration.plan import Plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress
-from orchestration.results import launch_json, result_table, trial_metrics
+from orchestration.results import launch_json, result_tables, trial_metrics
 from orchestration.runner import Observe
 from orchestration.tracking import Tracking
 
@@ -172,7 +172,7 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
     print_counts(progress, console)
     metrics = trial_metrics(progress)
     if any(metrics.values()):
-        console.print(result_table(metrics))
+        console.print(result_tables(metrics, console.width))
     if progress.held is not None:
         console.print(progress.held.replace("SWEEP", progress.plan.sweep.name), style="red")
     for line in held_lines(progress):

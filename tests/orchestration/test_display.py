@@ -24,7 +24,7 @@ from orchestration.plan import make_plan
 from orchestration.preview import other_code_line, print_plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress, survey
-from orchestration.results import format_metric, launch_json, result_table
+from orchestration.results import format_metric, launch_json, result_tables
 from orchestration.state import Attempt, Done, Failure, Spec, State, Store, acquire
 from orchestration.sweep import expand, load_sweep
 
@@ -103,7 +103,7 @@ def test_every_stage_and_trial_is_named_in_full_however_narrow_the_terminal() ->
 
 def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None:
     values = {"psnr": 18.123, "rkid": 5.25, "rkid_se": 0.5, "params_total": 1.5e6}
-    text = printed(result_table({"S-S": values, "S-B": {"psnr": 19.0}, "S-L": values}))
+    text = printed(result_tables({"S-S": values, "S-B": {"psnr": 19.0}, "S-L": values}, 80))
     assert max(map(len, text.splitlines())) <= 80
     assert "18.12" in text
     assert "5.2 ± 0.5" in text
@@ -111,11 +111,21 @@ def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None
     assert "–" in text
 
 
-def test_many_trials_are_rows() -> None:
-    text = printed(result_table({f"t{i}": {"psnr": float(i)} for i in range(60)}), width=120)
-    assert "t39" in text
-    assert "t40" not in text
-    assert "20 more" in text
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_many_trials_are_in_tables_that_fit_with_no_value_cut(width: int) -> None:
+    long = "S-L semantic_weight=0.5 seed={}"
+    metrics = {
+        long.format(i): {"psnr": i + 0.25, "rkid": 190.25, "rkid_se": 7.5} for i in range(60)
+    }
+    text = printed(result_tables(metrics, width), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for seed in range(40):
+        assert f" seed={seed} " in text
+        assert f" {seed}.25 " in text
+    assert text.count("190.2 ± 7.5") == 40
+    assert "seed=40" not in text
+    assert "… 20 more trials" in text
+    assert "…" not in text.replace("… 20", "")
 
 
 def test_a_missing_value_is_no_zero() -> None:
