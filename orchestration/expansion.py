@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from pydantic import ValidationError
@@ -121,43 +122,52 @@ def expand_cells(
 
     Args:
         blocks: the product of the axes, and behind it those of `include`.
-        rules: cells to drop from the first block.
+        rules: cells to drop; of `include` those that have these values, wherever they are from.
         scale: where all other values come from.
         fixed: `set` and those of `--set` that no axis varies.
         formulas: `derive`, `where` and `solve`.
         problems: receives each problem once, however many trials have it.
     """
-    found = _Found([], [], [], set())
+    keys = dict.fromkeys(key for block in blocks for d in block[:-1] for key in d.keys)
+    found = _Found([], [], [], set(), set(), (*keys, SEED))
     varying = varying_keys([[dimension.rows for dimension in block] for block in blocks])
     solved = {solve.sets: solve.key for solve in formulas.solve}
-    for number, block in enumerate(blocks):
+    for block in blocks:
         build = _Builder(block, scale, fixed, formulas, problems)
         name = namer([d.rows for d in block], varying, {**scale.trial, **fixed}, solved)
-        _expand_block(build, () if number else rules, name, found)
+        _expand_block(build, rules, name, found, len(blocks) == 1)
     return Expansion(tuple(found.trials), tuple(found.excluded), tuple(found.dropped))
 
 
 @dataclass(frozen=True)
 class _Found:
+    """What the blocks so far gave; `keys` are those of all blocks."""
+
     trials: list[Trial]
     excluded: list[Mapping[str, Any]]
     dropped: list[Dropped]
     names: set[str]
+    drafts: set[TrialConfig]
+    keys: tuple[str, ...]
+
+    def merges(self, draft: TrialConfig | None) -> bool:
+        """Whether there was an equal cell before, kept or not."""
+        if draft is None or draft in self.drafts:
+            return draft is not None
+        self.drafts.add(draft)
+        return False
 
 
-def _expand_block(build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found) -> None:
-    dimensions = build.dimensions
-    drops = [tuple(rule.rows(dimension) for dimension in dimensions) for rule in rules]
-    written = [
-        [{key: row[key].written for key in row} for row in dimension.rows]
-        for dimension in dimensions
-    ]
+def _expand_block(
+    build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found, is_alone: bool
+) -> None:
     verdict: Verdict | None = Verdict()
-    for cell in itertools.product(*(range(len(dimension.rows)) for dimension in dimensions)):
-        axes: dict[str, Any] = {}
-        for rows, index in zip(written, cell, strict=True):
-            axes.update(rows[index])
-        if any(all(map(frozenset.__contains__, drop, cell)) for drop in drops):
+    excludes = build.excludes(rules)
+    for cell in itertools.product(*(range(len(d.rows)) for d in build.dimensions)):
+        if not is_alone and found.merges(build.draft(cell)):
+            continue
+        axes = build.axes(cell, found.keys)
+        if excludes(cell):
             found.excluded.append(axes)
             continue
         if build.cells is not None:
@@ -193,10 +203,54 @@ class _Builder:
         self.drafts: dict[tuple[str, Any], Config | None] = {}
         self.cells: Cells | None = None
         if formulas:
-            self.cells = Cells(formulas, self._touching, self._draft, self._words, problems)
+            self.cells = Cells(formulas, self._touching, self.draft, self._words, problems)
         self.pick_draft = {s: picker(self._touching(_keys_of(s))) for s in SECTIONS}
         depends = self.cells.depends if self.cells else self._touching
         self.pick = {section: picker(depends(_keys_of(section))) for section in SECTIONS}
+        self.written = [
+            [{key: row[key].written for key in row} for row in dimension.rows]
+            for dimension in dimensions
+        ]
+        self.given: dict[tuple[str, Any], Any] = {}
+
+    def axes(self, cell: Cell, keys: Sequence[str]) -> Mapping[str, Any]:
+        """The values of the keys in a cell as written, those that its block does not vary too."""
+        axes: dict[str, Any] = {}
+        for rows, index in zip(self.written, cell, strict=True):
+            axes.update(rows[index])
+        if len(axes) == len(keys):
+            return axes
+        return {key: axes[key] if key in axes else self._given(key, cell) for key in keys}
+
+    def _given(self, key: str, cell: Cell) -> Any:
+        section = key.partition(".")[0]
+        known = (key, self.pick_draft[section](cell))
+        if known not in self.given:
+            setting = self._settings(section, cell, {}).get(key)
+            default = trial_keys()[key].field.get_default(call_default_factory=True)
+            self.given[known] = default if setting is None else setting.written
+        return self.given[known]
+
+    def excludes(self, rules: Iterable[Rule]) -> Callable[[Cell], bool]:
+        """Whether a rule drops a cell; a key that no dimension gives has the trial's value."""
+        own = {key for dimension in self.dimensions for key in dimension.keys}
+        drops = [
+            (
+                tuple(rule.rows(dimension) for dimension in self.dimensions),
+                {key: values for key, values in rule.values.items() if key not in own},
+            )
+            for rule in rules
+        ]
+        return lambda cell: any(
+            all(map(frozenset.__contains__, rows, cell)) and self._has(cell, others)
+            for rows, others in drops
+        )
+
+    def _has(self, cell: Cell, values: Mapping[str, tuple[Any, ...]]) -> bool:
+        draft = self.draft(cell) if values else None
+        return not values or (
+            draft is not None and all(attrgetter(k)(draft) in v for k, v in values.items())
+        )
 
     def _touching(self, keys: Iterable[str]) -> frozenset[int]:
         """The dimensions that give any of the keys, or decide which recipe does."""
@@ -216,7 +270,7 @@ class _Builder:
         text = ", ".join(f"{key}={show(value)}" for key, value in given.items())
         return f" (at {text})" if text else ""
 
-    def _draft(self, cell: Cell) -> TrialConfig | None:
+    def draft(self, cell: Cell) -> TrialConfig | None:
         """The trial without `solve`, not validated; None where a value is missing."""
         sections: dict[str, Any] = {}
         for section, kind in SECTIONS.items():

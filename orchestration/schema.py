@@ -32,10 +32,12 @@ def sweep_schema() -> Schema:
     seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
     stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
     rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
+    added = _mapping(cell, "An added combination: key -> value, or values for several of them.")
     parts: Schema = {
         "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
         "zip": _list({"$ref": "#/$defs/axes"}),
         "exclude": _list(rule),
+        "include": _list(added),
         "derive": {
             "description": "name -> expression over keys and quantities such as params.decoder.",
             "type": ["object", "null"],

@@ -36,6 +36,7 @@ SWEEP_KEYS = (
     "axes",
     "zip",
     "exclude",
+    "include",
     "set",
     "solve",
     "where",
@@ -63,6 +64,7 @@ class Sweep:
         axes: key -> values as written, `--set` applied.
         zip: groups of keys that vary together, each key -> values as written.
         exclude: dropped combinations, key -> values as written.
+        include: added ones, key -> values as written.
         set: fixed overrides of the scale, as written.
         overrides: what `--set` gave, as written.
         seeds: of every trial.
@@ -81,6 +83,7 @@ class Sweep:
     axes: Mapping[str, tuple[Any, ...]]
     zip: tuple[Mapping[str, tuple[Any, ...]], ...]
     exclude: tuple[Mapping[str, Any], ...]
+    include: tuple[Mapping[str, tuple[Any, ...]], ...]
     set: Mapping[str, Any]
     overrides: Mapping[str, Any]
     seeds: tuple[int, ...]
@@ -90,9 +93,10 @@ class Sweep:
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """The keys of all axes, zip groups and the search, in the file's order, without `seed`."""
+        """The keys of axes, zip, `include` and the search, in this order, without `seed`."""
         searched = () if self.search is None else (*self.search.space, *self.search.transfer)
-        return (*self.axes, *(key for group in self.zip for key in group), *searched)
+        grids = (self.axes, *self.zip, *self.include)
+        return tuple(dict.fromkeys((*(key for grid in grids for key in grid), *searched)))
 
 
 def find_sweep(path: str | Path) -> Path:
@@ -195,6 +199,7 @@ def _sweep(
         axes=axes.written_axes,
         zip=axes.written_zip,
         exclude=axes.written_exclude,
+        include=axes.written_include,
         set=axes.written_set,
         overrides=overrides,
         seeds=seeds,

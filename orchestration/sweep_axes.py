@@ -1,4 +1,4 @@
-"""What a sweep varies: `axes`, `zip`, `exclude`, `set`, `seeds`, and `--set` on top of them."""
+"""What a sweep varies: axes, `zip`, `exclude`, `include`, `set`, seeds, and `--set` over them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from orchestration.config_keys import (
 from orchestration.expansion import (
     MAX_TRIALS,
     SEED,
+    Block,
     Dimension,
     Expansion,
     Rule,
@@ -26,6 +27,15 @@ from orchestration.expansion import (
 )
 from orchestration.formulas import Formulas, read_formulas
 from orchestration.scales import Scale
+from orchestration.sweep_cells import (
+    Choices,
+    Included,
+    read_exclude,
+    read_include,
+    report_lacking,
+    report_repeats,
+    report_runtime,
+)
 from orchestration.yaml_source import (
     Node,
     Place,
@@ -39,7 +49,6 @@ from orchestration.yaml_source import (
     show,
 )
 
-Choices = dict[str, tuple[Setting, ...]]
 NO_EXPANSION = Expansion((), ())
 
 
@@ -59,6 +68,7 @@ class Axes:
     Attributes:
         axes: key -> its choices.
         groups: zip groups, key -> choices of equal number.
+        included: cells to add; without axes they are all there are.
         rules: cells to drop.
         formulas: `derive`, `where` and `solve`.
         fixed: `set` and those of `--set` that replace no axis.
@@ -66,6 +76,7 @@ class Axes:
 
     axes: Choices
     groups: tuple[Choices, ...]
+    included: tuple[Included, ...]
     rules: tuple[Rule, ...]
     fixed: dict[str, Setting]
     formulas: Formulas
@@ -82,17 +93,33 @@ class Axes:
         """The zip groups as the file and `--set` write them."""
         return tuple(_written(group) for group in self.groups)
 
+    @property
+    def written_include(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
+        """The entries of `include` as the file and `--set` write them."""
+        return tuple(_written(entry.choices) for entry in self.included)
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Keys of axes, zip groups and `include`, in this order."""
+        grouped = (key for group in self.groups for key in group)
+        added = (key for entry in self.included for key in entry.choices)
+        return tuple(dict.fromkeys((*self.axes, *grouped, *added)))
+
     def _place(self) -> Place:
         """Where the first axis is, for problems of all axes together."""
-        choices = (*self.axes.values(), *(row for group in self.groups for row in group.values()))
+        grids = (self.axes, *self.groups, *(entry.choices for entry in self.included))
+        choices = [row for grid in grids for row in grid.values()]
         return choices[0][0].place if choices else Place("seeds")
 
-    def dimensions(self, seeds: Sequence[int]) -> tuple[Dimension, ...]:
-        """Axes, zip groups and, last, the seeds."""
+    def blocks(self, seeds: Sequence[int]) -> tuple[Block, ...]:
+        """The product of axes and zip groups, if any, then those of `include`; seeds last."""
         seed_rows = [{SEED: Setting(s, s, Place("seeds"), "seeds", RANK_AXIS)} for s in seeds]
-        axes = [[{key: choice} for choice in choices] for key, choices in self.axes.items()]
-        zips = [_rows(group) for group in self.groups]
-        return tuple(Dimension(tuple(rows)) for rows in (*axes, *zips, seed_rows))
+        axes = [_columns(self.axes)] if self.axes or self.groups or not self.included else []
+        grids = [[*columns, *map(_rows, self.groups)] for columns in axes]
+        grids += [_columns(entry.choices) for entry in self.included]
+        return tuple(
+            tuple(Dimension(tuple(rows)) for rows in (*grid, seed_rows)) for grid in grids
+        )
 
     def expand(
         self, seeds: Sequence[int], scale: Scale | None, problems: list[Problem]
@@ -100,15 +127,15 @@ class Axes:
         """All trials; problems of combinations are added to those found so far."""
         if scale is None or not seeds:
             return NO_EXPANSION
-        dimensions = self.dimensions(seeds)
+        report_lacking(self.included, self.varied, self.fixed, scale, problems)
         sound = not problems
-        blocks = [dimensions]
+        blocks = self.blocks(seeds)
         cells = count(blocks)
         if cells > MAX_TRIALS:
             text = f"{cells:,} trials; at most {MAX_TRIALS:,}; shorten an axis or split the sweep"
             problems.append(Problem(self._place(), "axes", text))
             return NO_EXPANSION
-        _check_rules(self.rules, dimensions, problems if sound else [])
+        _check_rules(self.rules, blocks[0], problems if sound else [])
         found: list[Problem] = []
         expansion = expand_cells(blocks, self.rules, scale, self.fixed, self.formulas, found)
         problems += [problem for problem in found if sound or "missing" not in problem.text]
@@ -118,6 +145,10 @@ class Axes:
             text = f"all {cells} combinations are excluded; leave at least one"
             problems.append(Problem(place, part, text))
         return expansion
+
+
+def _columns(choices: Choices) -> list[list[dict[str, Setting]]]:
+    return [[{key: choice} for choice in row] for key, row in choices.items()]
 
 
 def _written(choices: Choices) -> dict[str, tuple[Any, ...]]:
@@ -199,7 +230,7 @@ def read_axes(
     overrides: Mapping[str, Setting],
     problems: list[Problem],
 ) -> Axes:
-    """Check `axes`, `zip`, `exclude` and `set`, and lay `--set` over them."""
+    """Check `axes`, `zip`, `exclude`, `include` and `set`, and lay `--set` over them."""
     checker = _checker(scale, problems)
     taken: dict[str, Node] = {}
     fixed_nodes = entries(parts.get("set"), "set", problems, "; write `key: value`")
@@ -214,10 +245,13 @@ def read_axes(
     varied = {*axes, *(key for group in groups for key in group)}
     fixed |= {key: setting for key, setting in overrides.items() if key not in varied}
     declared = [key for key in taken if key not in fixed_nodes and key in trial_keys()]
-    rules, written = _rules(parts.get("exclude"), checker, declared)
+    rules, written = read_exclude(parts.get("exclude"), checker, declared)
+    solved = entries(parts.get("solve"), "solve", [])
+    included = read_include(parts.get("include"), checker, solved)
+    included = tuple(entry.overridden(overrides) for entry in included)
     formulas = read_formulas(parts, taken, problems).without(overrides)
     written_set = {key: node.plain() for key, node in fixed_nodes.items()}
-    return Axes(axes, groups, rules, fixed, formulas, written, written_set)
+    return Axes(axes, groups, included, rules, fixed, formulas, written, written_set)
 
 
 def _overridden(
@@ -264,8 +298,7 @@ def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, 
         checker.setting(key, node, where, RANK_AXIS)
         return ()
     if known.is_runtime:
-        text = "changes how a stage runs, not what it computes, so it cannot vary; use `set`"
-        problems.append(Problem(node.key_place, where, text))
+        report_runtime(node, where, problems)
         return ()
     if not isinstance(node.value, tuple):
         text = f"got {show(node.plain())}; must be a list of values, such as [{_bare(node)}]"
@@ -276,21 +309,12 @@ def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, 
     before = len(problems)
     settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
     found = tuple(setting for setting in settings if setting is not None)
-    _report_repeats(found, where, problems)
+    report_repeats(found, where, problems)
     return found if len(problems) == before else ()
 
 
 def _bare(node: Node) -> str:
     return show(node.plain()).strip("'")
-
-
-def _report_repeats(settings: Sequence[Setting], where: str, problems: list[Problem]) -> None:
-    seen: dict[str, Setting] = {}
-    for setting in settings:
-        if repr(setting.value) in seen:
-            text = f"got {show(setting.written)} twice; values must differ"
-            problems.append(Problem(setting.place, where, text))
-        seen[repr(setting.value)] = setting
 
 
 def _groups(node: Node | None, checker: Checker, taken: dict[str, Node]) -> tuple[Choices, ...]:
@@ -347,44 +371,6 @@ def _report_repeated_rows(
     for index in repeats:
         given = show({key: choices[index].written for key, choices in group.items()})
         problems.append(Problem(place, where, f"row {given} is given twice; rows must differ"))
-
-
-def _rules(
-    node: Node | None, checker: Checker, declared: Sequence[str]
-) -> tuple[tuple[Rule, ...], tuple[Mapping[str, Any], ...]]:
-    example = " of mappings; write `- {tokenizer.decoder: L, generator.size: S}`"
-    rules: list[Rule] = []
-    written: list[Mapping[str, Any]] = []
-    for index, item in enumerate(items(node, "exclude", checker.problems, example)):
-        where = f"exclude[{index}]"
-        before = len(checker.problems)
-        parts = entries(item, where, checker.problems)
-        values = {k: _rule_values(k, v, where, checker, declared) for k, v in parts.items()}
-        if not parts and len(checker.problems) == before:
-            text = "is empty and would drop everything; name an axis and a value"
-            checker.problems.append(Problem(item.place, where, text))
-        if len(checker.problems) == before:
-            rules.append(Rule(values, item.place))
-            written.append({key: value.plain() for key, value in parts.items()})
-    return tuple(rules), tuple(written)
-
-
-def _rule_values(
-    key: str, node: Node, where: str, checker: Checker, declared: Sequence[str]
-) -> tuple[Any, ...]:
-    where = f"{where}.{key}"
-    if key == SEED:
-        seeds = node.value if isinstance(node.value, tuple) else (node,)
-        return tuple(seed.plain() for seed in seeds)
-    if key not in declared:
-        names = [*declared, SEED]
-        text = f"is not an axis of this sweep; axes: {listed(names)}{did_you_mean(key, names)}"
-        checker.problems.append(Problem(node.key_place, where, text))
-        return ()
-    one = trial_keys()[key].is_list or not isinstance(node.value, tuple)
-    nodes = (node,) if one else items(node, where, checker.problems)
-    settings = [checker.setting(key, item, where, RANK_AXIS) for item in nodes]
-    return tuple(setting.value for setting in settings if setting is not None)
 
 
 def read_seeds(

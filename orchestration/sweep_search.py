@@ -273,7 +273,11 @@ def read_search(
     storage = text_of(parts.get("storage"), "search.storage", problems) or None
     transfer = _transfer(parts.get("transfer"), space, objectives, checker)
     _check_together(sampler, pruner, space, objectives, parts, problems)
-    cells = count([axes.dimensions(seeds)]) if seeds else 1
+    cells = count(axes.blocks(seeds)) if seeds else 1
+    if axes.included:
+        text = "a search lists no cells; remove it, or put its keys into `space` or `set`"
+        problems.append(Problem(axes.included[0].place, "include", text))
+        cells = 1
     if cells > 1:
         text = f"the axes, zip and seeds beside it make {cells} combinations; a search has one: "
         problems.append(Problem(node.key_place, "search", text + "put keys into `space` or `set`"))

@@ -293,7 +293,7 @@ def test_examples_of_the_readme_load(tmp_path: Path) -> None:
         file = tmp_path / f"example{index}.yaml"
         file.write_text(text)
         counts.append(len(expand(load_sweep(file)).trials))
-    assert counts == [20, 2, 2, 1]
+    assert counts == [22, 2, 2, 1]
 
 
 def test_ten_thousand_trials_import_nothing_heavy(tmp_path: Path) -> None:
