@@ -98,7 +98,7 @@ def search_lines(progress: Progress) -> list[str]:
 def trials_table(progress: Progress) -> Table:
     """One row per trial: sizes, and stages to run of all its stages."""
     table = Table(box=None, pad_edge=False)
-    for head in ("trial", "encoder", "decoder", "total", "head", "AR probe", "steps", "to run"):
+    for head in ("trial", "encoder", "decoder", "total", "head", "AR", "steps", "to run"):
         table.add_column(head, justify="left" if head == "trial" else "right", overflow="fold")
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:
