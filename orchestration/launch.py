@@ -6,9 +6,12 @@ resumable.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -20,7 +23,7 @@ from orchestration.backends import BACKENDS, connect
 from orchestration.backends.base import Backend
 from orchestration.budget import Budget, record_refusal
 from orchestration.budget import reasons as budget_reasons
-from orchestration.devices import machines
+from orchestration.devices import Machines, machines
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
@@ -37,7 +40,7 @@ from orchestration.study import (
     report,
     run,
 )
-from orchestration.sweep import Sweep, expand, load_sweep
+from orchestration.sweep import expand, load_sweep
 from orchestration.tracking import Tracking, default_uri
 
 
@@ -121,84 +124,145 @@ def start(
         yes: queue such jobs without asking.
         as_json: print JSON instead of tables.
     """
-    uri = request.tracking_uri or default_uri(store)
+    console = Console(stderr=as_json, markup=False, highlight=False)
     try:
-        loaded = load_sweep(request.sweep, request.scale, request.overrides)
-        plan = make_plan(loaded, expand(loaded))
-        tracking = Tracking(uri, store, plan)
-        profile = load_profile(Path(request.profile) if request.profile else None)
-        if request.ray_address is not None:
-            profile = profile.model_copy(update={"ray_address": request.ray_address})
-        if request.ignore_gates:
-            profile = profile.model_copy(update={"gates": None})
-        connected = connect(request.backend, request.jobs, profile, store)
-        machine = machines(request.backend, request.jobs, profile)
-        progress = survey(plan, store, lambda stage: machine(stage).site)
-        leave(progress)
-        console = Console(stderr=as_json, markup=False, highlight=False)
-        budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
-        refused = budget_reasons(progress, machine, budget, store.root)
-        if not as_json:
-            print_plan(console, progress, machine, stages=stages)
-        if dry_run and as_json:
-            print(json.dumps({**plan_json(progress, machine), "refused": refused}))
-        elif dry_run:
-            print_refusal(console, refused)
+        with _no_collector():
+            launched = _planned(request, store, leave)
+            _show(launched, console, dry_run=dry_run, stages=stages, as_json=as_json)
         if dry_run:
             return
-        check_writable(store.root)
-        if refused:
-            refuse(plan, store, tracking, refused)
-        if loaded.search is not None or not progress.finished:
-            examples = loaded.search.examples() if loaded.search else expand(loaded)
-            make_ready(make_plan(loaded, examples), progress, connected, profile)
+        _make_ready(launched)
     except (ValueError, OSError) as error:
         fail(error)
     try:
-        if loaded.search is not None:
-            raise typer.Exit(
-                _search(loaded, store, request, connected, profile, uri, console, watch, as_json)
-            )
-        record_launch(plan, store, request)
-        driver: Driver = Runner(progress, store, connected, profile)
-        if connected.capabilities.detached:
-            from orchestration import detached  # submitit takes a tenth of a second to import
-
-            manner = detached.Manner(stay=watch, ask=not (yes or as_json), as_json=as_json)
-            driver = detached.launch(
-                progress, store, connected, profile, tracking, console, manner
-            )
-        if not progress.finished or not tracking.is_current():
-            run(driver, tracking, console)
-        report(progress, uri, console, as_json=as_json)
+        manner = _Manner(console, watch=watch, yes=yes, as_json=as_json)
+        code = _search(launched, manner) if launched.plan.sweep.search else _run(launched, manner)
     except (ValueError, OSError) as error:
         fail(error)
-    raise typer.Exit(exit_code(progress))
+    raise typer.Exit(code)
 
 
-def _search(
-    sweep: Sweep,
-    store: Store,
-    request: LaunchRequest,
-    backend: Backend,
-    profile: Profile,
-    uri: str,
-    console: Console,
-    stay: bool,
-    as_json: bool,
-) -> int:
+@dataclass(frozen=True)
+class _Launch:
+    """A request that was understood, and what it comes to."""
+
+    request: LaunchRequest
+    store: Store
+    uri: str
+    plan: Plan
+    progress: Progress
+    tracking: Tracking
+    profile: Profile
+    backend: Backend
+    machine: Machines
+    refused: list[str]
+
+
+@dataclass(frozen=True)
+class _Manner:
+    """How the user wants to follow a launch; see `start`."""
+
+    console: Console
+    watch: bool
+    yes: bool
+    as_json: bool
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """All that planning makes lives on: looking for garbage in it takes a fifth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], None]) -> _Launch:
+    """The graph, what is complete of it, where the rest would run, and what speaks against it."""
+    uri = request.tracking_uri or default_uri(store)
+    loaded = load_sweep(request.sweep, request.scale, request.overrides)
+    plan = make_plan(loaded, expand(loaded))
+    tracking = Tracking(uri, store, plan)
+    profile = _profile(request)
+    backend = connect(request.backend, request.jobs, profile, store)
+    machine = machines(request.backend, request.jobs, profile)
+    progress = survey(plan, store, lambda stage: machine(stage).site)
+    leave(progress)
+    budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
+    refused = budget_reasons(progress, machine, budget, store.root)
+    return _Launch(
+        request, store, uri, plan, progress, tracking, profile, backend, machine, refused
+    )
+
+
+def _profile(request: LaunchRequest) -> Profile:
+    profile = load_profile(Path(request.profile) if request.profile else None)
+    if request.ray_address is not None:
+        profile = profile.model_copy(update={"ray_address": request.ray_address})
+    return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile
+
+
+def _show(
+    launched: _Launch, console: Console, *, dry_run: bool, stages: bool, as_json: bool
+) -> None:
+    """The plan before anything starts; JSON only where nothing will."""
+    if not as_json:
+        print_plan(console, launched.progress, launched.machine, stages=stages)
+    if dry_run and as_json:
+        found = plan_json(launched.progress, launched.machine)
+        print(json.dumps({**found, "refused": launched.refused}))
+    elif dry_run:
+        print_refusal(console, launched.refused)
+
+
+def _make_ready(launched: _Launch) -> None:
+    """Refuse what cannot fit; otherwise fetch what the stages need."""
+    plan, store, progress = launched.plan, launched.store, launched.progress
+    check_writable(store.root)
+    if launched.refused:
+        refuse(plan, store, launched.tracking, launched.refused)
+    search = plan.sweep.search
+    if search is not None or not progress.finished:
+        examples = search.examples() if search else expand(plan.sweep)
+        make_ready(make_plan(plan.sweep, examples), progress, launched.backend, launched.profile)
+
+
+def _run(launched: _Launch, manner: _Manner) -> int:
+    """Run what is not complete, and say how it went; returns the exit code."""
+    progress, store, tracking = launched.progress, launched.store, launched.tracking
+    record_launch(launched.plan, store, launched.request)
+    driver: Driver = Runner(progress, store, launched.backend, launched.profile)
+    if launched.backend.capabilities.detached:
+        from orchestration import detached  # submitit takes a tenth of a second to import
+
+        ask = not (manner.yes or manner.as_json)
+        stay = detached.Manner(stay=manner.watch, ask=ask, as_json=manner.as_json)
+        driver = detached.launch(
+            progress, store, launched.backend, launched.profile, tracking, manner.console, stay
+        )
+    if not progress.finished or not tracking.is_current():
+        run(driver, tracking, manner.console)
+    report(progress, launched.uri, manner.console, as_json=manner.as_json)
+    return exit_code(progress)
+
+
+def _search(launched: _Launch, manner: _Manner) -> int:
     """A sweep that is a search, here or on a cluster; returns the exit code."""
+    backend, request, uri = launched.backend, launched.request, launched.uri
+    sweep, store, profile = launched.plan.sweep, launched.store, launched.profile
     if backend.capabilities.detached:
         from orchestration import search_controller
         from orchestration.backends.slurm import SlurmBackend
 
         assert isinstance(backend, SlurmBackend), "the one backend that is detached"
-        launched = (sweep, store, request, backend, profile, uri, console)
-        return search_controller.launch(*launched, stay=stay, as_json=as_json)
+        parts = (sweep, store, request, backend, profile, uri, manner.console)
+        return search_controller.launch(*parts, stay=manner.watch, as_json=manner.as_json)
     from orchestration import search_launch  # Optuna takes half a second to import
 
     return search_launch.run_search(
-        sweep, store, request, backend, profile, uri, console, as_json=as_json
+        sweep, store, request, backend, profile, uri, manner.console, as_json=manner.as_json
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gigatok.config import Config, TrialConfig
@@ -90,22 +90,24 @@ def search_key(sweep: Sweep) -> str | None:
 
 
 _ORDER = {stage: index for index, stage in enumerate(STAGES)}
+_BACKWARDS = tuple(reversed(STAGES))
 
 
 def _plan_trial(
     sweep: Sweep, trial: Trial, keys: Keys, stages: dict[str, PlannedStage]
 ) -> PlannedTrial:
     mine: dict[str, str] = {}
-    if not any(STAGES[stage].applies(trial.config) for stage in sweep.stages):
+    wanted = _wanted(sweep.stages, trial.config)
+    if not wanted:
         applicable = [name for name, spec in STAGES.items() if spec.applies(trial.config)]
         raise ValueError(
             f"{sweep.path}: trial {trial.name} has none of the stages {', '.join(sweep.stages)}; "
             f"it has {', '.join(applicable)}"
         )
-    for stage in _wanted(sweep.stages, trial):
+    for stage, needs in wanted:
         spec = STAGES[stage]
         config = spec.read(trial.config)
-        inputs = {name: mine[name] for name in spec.inputs(trial.config)}
+        inputs = {name: mine[name] for name in needs}
         key = keys.stage_key(stage, spec.version, config, inputs, data_fingerprint)
         mine[stage] = key
         if key not in stages:
@@ -115,16 +117,16 @@ def _plan_trial(
     return PlannedTrial(trial, mine, digest(",".join(mine.values())))
 
 
-def _wanted(requested: Iterable[str], trial: Trial) -> Iterator[str]:
-    """The requested stages of a trial and all they need, in graph order."""
-    needed: set[str] = set()
-    pending = [s for s in requested if STAGES[s].applies(trial.config)]
-    while pending:
-        stage = pending.pop()
-        if stage not in needed:
-            needed.add(stage)
-            pending += STAGES[stage].inputs(trial.config)
-    return (stage for stage in STAGES if stage in needed)
+def _wanted(requested: Iterable[str], trial: TrialConfig) -> list[tuple[str, tuple[str, ...]]]:
+    """The requested stages of a trial and all they need, in graph order, with their inputs."""
+    needed = {stage for stage in requested if STAGES[stage].applies(trial)}
+    found = []
+    for stage in _BACKWARDS:
+        if stage in needed:
+            inputs = STAGES[stage].inputs(trial)
+            needed.update(inputs)
+            found.append((stage, inputs))
+    return found[::-1]
 
 
 def _readable(stage: str, trial: Trial) -> str:

@@ -217,7 +217,7 @@ class StageFolder:
 
     def is_complete(self) -> bool:
         """Whether the stage is complete."""
-        return self.done_file.exists()
+        return os.path.exists(os.path.join(self.path, "DONE"))
 
     def spec(self) -> Spec:
         """What the stage runs."""
@@ -440,13 +440,13 @@ class Store:
 
         The readable part of an existing folder may differ: it is not part of the identity.
         """
-        indexes: dict[str, dict[str, StageFolder]] = {}
+        indexes: dict[str, tuple[Path, dict[str, StageFolder]]] = {}
         found = {}
         for stage, key, readable in stages:
             if stage not in indexes:
-                indexes[stage] = self.index(stage)
-            existing = indexes[stage].get(key)
-            found[key] = existing or self._folder(stage, key, readable)
+                indexes[stage] = self.stages / stage, self.index(stage)
+            parent, existing = indexes[stage]
+            found[key] = existing.get(key) or StageFolder(parent / f"{readable}-{key}")
         return found
 
     def create(self, spec: Spec) -> StageFolder:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gigatok.stages import STAGES
 from orchestration.devices import Machines
 from orchestration.progress import Progress
 from orchestration.scheduler import remaining_seconds
@@ -54,34 +54,40 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
         machine: on what stages run.
         keys: which stages.
     """
-    keys = list(keys)
-    costs = [progress.costs[key] for key in keys]
-    rates = {stage: machine(stage).units / HOUR for stage in STAGES}
-    units = [rates[progress.plan.stages[key].stage] for key in keys]
+    # Thousands of stages share few costs, so each is looked at once.
+    alike = Counter((progress.plan.stages[key].stage, id(progress.costs[key])) for key in keys)
+    known = {id(cost): cost for cost in progress.costs.values()} if alike else {}
+    costs = [known[number] for _, number in alike]
+    counts: list[float] = list(alike.values())
+    units = [n * machine(stage).units / HOUR for (stage, _), n in alike.items()]
     memory = [cost.memory_bytes for cost in costs if cost.memory_bytes is not None]
     seconds = [cost.seconds for cost in costs]
     low, high = [cost.low for cost in costs], [cost.high for cost in costs]
     return Sum(
-        stages=len(costs),
-        uncalibrated=seconds.count(None),
-        flops=sum(cost.flops for cost in costs),
+        stages=alike.total(),
+        uncalibrated=sum(
+            n for c, n in zip(costs, alike.values(), strict=True) if c.seconds is None
+        ),
+        flops=sum(cost.flops * n for cost, n in zip(costs, counts, strict=True)),
         memory_bytes=max(memory, default=None),
-        output_bytes=sum(cost.work.output_bytes for cost in costs),
+        output_bytes=sum(
+            c.work.output_bytes * n for c, n in zip(costs, alike.values(), strict=True)
+        ),
         working_bytes=max((cost.work.working_bytes for cost in costs), default=0),
-        seconds=_sum(seconds),
-        low=_sum(low),
-        high=_sum(high),
+        seconds=_sum(seconds, counts),
+        low=_sum(low, counts),
+        high=_sum(high, counts),
         hours=_sum(seconds, units),
         low_hours=_sum(low, units),
         high_hours=_sum(high, units),
     )
 
 
-def _sum(values: list[float | None], weights: list[float] | None = None) -> float | None:
+def _sum(values: list[float | None], weights: list[float]) -> float | None:
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
-    return sum(v * w for v, w in zip(known, weights or [1.0] * len(known), strict=True))
+    return sum(v * w for v, w in zip(known, weights, strict=True))
 
 
 def makespan(progress: Progress, machine: Machines) -> float | None:
