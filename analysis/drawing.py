@@ -351,7 +351,7 @@ def _hollow(marks: Sequence[Mark]) -> bool:
 def _caption(plate: Plate) -> list[str]:
     """The notes, and how the numbers were obtained."""
     readings = {
-        "digitised": "Hollow: read off the authors' figures by pixel, not printed.",
+        "digitised": "Hollow marks and values of figures: read off the authors' figures by pixel.",
         "secondary": "Hollow, secondary: from a copy or a note, not from the work itself.",
     }
     how = [text for reading, text in readings.items() if reading in plate.readings]

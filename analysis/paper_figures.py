@@ -11,50 +11,31 @@ from typing import Any
 
 from analysis.charts import Chart, Mark, Plate, Remark, Series, axis
 from analysis.points import Axis
-from analysis.published import Fact, absent, notes, one, select, sources
+from analysis.published import Fact, absent, one, select
+from analysis.published_marks import (
+    SIZE_AXIS,
+    SIZE_TICKS,
+    SIZES,
+    XL_XXL_TICK,
+    as_built,
+    mark,
+    origin,
+    other_s_b,
+    other_s_b_plane,
+    same_setting,
+    short,
+    sized,
+    with_length,
+)
 from analysis.style import CYCLE, OTHER, REGULARISED, VANILLA
 from gigatok.names import METRICS
 
 _BLUE, _ORANGE, _GREEN, _PURPLE, *_ = CYCLE
-_SIZES = (("S-S", 136.0), ("S-B", 232.0), ("B-L", 622.0))
-_TICKS = tuple((size, f"{name}\n{size:.0f} M") for name, size in _SIZES)
 _ERRORS = "Read to within .002 (FID, loss), .0001 (LPIPS), .05 points (accuracy)."
 
 
-_TRACED = {
-    *("id", "work", "place", "tokenizer", "setting", "generator", "metric"),
-    *("value", "unit", "reading", "error"),
-}
-
-
-def origin(fact: Fact) -> dict[str, Any]:
-    """What leads from a mark to the published number."""
-    source = sources()[fact.source]
-    kept = fact.model_dump(include=_TRACED)
-    return kept | {"citation": source.citation, "url": source.url, "file": fact.detail}
-
-
-def mark(x: Fact | float, y: Fact, label: str = "", *more: Fact) -> Mark:
-    """A published number over another, or over a size in its own row."""
-    across = x.value if isinstance(x, Fact) else x
-    used = (*([x] if isinstance(x, Fact) else []), y, *more)
-    worst = next((f.reading for f in used if f.reading != "printed"), "printed")
-    return Mark(across, y.value, tuple(map(origin, used)), worst, label)
-
-
-def sized(name: str, found: Sequence[Fact], colour: str, **style: Any) -> Series:
-    """A metric over the size of the tokenizer."""
-    marks = [mark(f.params_m, f) for f in found if f.params_m is not None]
-    return Series(name, tuple(sorted(marks, key=lambda m: m.x)), colour, **style)
-
-
-def short(*numbers: int) -> tuple[str, ...]:
-    """Confounds in a sentence each."""
-    return tuple(notes()[number].short for number in numbers)
-
-
 def _by_size(metric: str, title: str, lines: Sequence[Series], **more: Any) -> Chart:
-    return Chart(title, axis("params_total"), axis(metric), tuple(lines), log_x=True, **more)
+    return Chart(title, SIZE_AXIS, axis(metric), tuple(lines), log_x=True, **more)
 
 
 def dilemma() -> Plate:
@@ -64,12 +45,14 @@ def dilemma() -> Plate:
         ("gfid", "gFID gets worse"),
         ("ar_val_loss", "Codes more complex"),
     )
+    unstated = (Remark(235, 1.5, "training length\nnot stated", VANILLA),)
     charts = [
         _by_size(
             metric,
             title,
             [sized("no semantic regularisation", select("Figure 3", metric=metric), VANILLA)],
-            ticks=_TICKS,
+            ticks=SIZE_TICKS,
+            remarks=unstated if metric == "rfid" else (),
         )
         for metric, title in panels
     ]
@@ -78,7 +61,7 @@ def dilemma() -> Plate:
         "The dilemma: larger tokenizers reconstruct better and generate worse (paper Figure 3)",
         "published",
         tuple(charts),
-        (*short(6, 12), _ERRORS),
+        (*short(1, 6, 12), _ERRORS),
     )
 
 
@@ -92,23 +75,25 @@ def cure() -> Plate:
         ("lpips", "Perceptual distance"),
     )
     looks: tuple[tuple[str, bool, str, str], ...] = (
-        ("without semantic regularisation", False, VANILLA, "o"),
-        ("with semantic regularisation", True, REGULARISED, "s"),
+        ("without semantic regularisation (epochs not stated)", False, VANILLA, "o"),
+        ("with semantic regularisation (200 epochs unless marked)", True, REGULARISED, "s"),
     )
 
     def lines(metric: str) -> list[Series]:
-        return [
+        made = [
             sized(name, select("Figure 7", metric=metric, semantic=on), colour, marker=marker)
             for name, on, colour, marker in looks
         ]
+        return [*map(with_length, made), *other_s_b("Figure 7", metric, 232.0)]
 
-    charts = [_by_size(m, title, lines(m), ticks=_TICKS) for m, title in panels]
+    charts = [_by_size(m, title, lines(m), ticks=SIZE_TICKS) for m, title in panels]
+    planes = [_plane("Figure 7", *look) for look in looks]
     return Plate(
         "cure",
         "A larger tokenizer reconstructs better but generates worse, "
         "unless semantic regularisation keeps its codes simple (paper Figure 7)",
         "published",
-        (_trade([_plane("Figure 7", *look) for look in looks]), *charts),
+        (_trade([*planes, *other_s_b_plane("rfid", "gfid")]), *charts),
         (*short(1, 2, 6, 9, 12), _ERRORS),
     )
 
@@ -121,7 +106,7 @@ def _plane(place: str, name: str, semantic: bool, colour: str, marker: str) -> S
             one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
             *_length(tokenizer, size, semantic=semantic),
         )
-        for tokenizer, size in _SIZES
+        for tokenizer, size in SIZES
     ]
     return Series(name, tuple(marks), colour, marker, arrows=True)
 
@@ -153,27 +138,25 @@ def _trade(lines: Sequence[Series]) -> Chart:
 
 def one_d_two_d() -> Plate:
     """Figure 9: 1D against 2D tokenizers, all regularised."""
-    looks = (("1D", "1d", _BLUE, "s"), ("2D", "2d", _ORANGE, "D"))
+    looks = (
+        ("1D (200 epochs unless marked)", "1d", _BLUE, "s"),
+        ("2D (epochs not stated)", "2d", _ORANGE, "D"),
+    )
     panels = (
         ("rfid", "Reconstruction"),
         ("gfid", "Generation"),
         ("probe_accuracy", "AR representation"),
     )
     ticks = tuple((size, f"{size:g}") for size in (100.0, 200.0, 400.0, 600.0))
-    recipe = (Remark(126, 1.22, "2D S-S; its recipe\nbuilds 135.5 M", _ORANGE),)
-    charts = [
-        _by_size(
-            metric,
-            title,
-            [
-                sized(name, select("Figure 9", metric=metric, variant=v), colour, marker=shape)
-                for name, v, colour, shape in looks
-            ],
-            ticks=ticks,
-            remarks=recipe if metric == "rfid" else (),
+
+    def lines(metric: str) -> list[Series]:
+        one_d, two_d = (
+            sized(name, select("Figure 9", metric=metric, variant=v), colour, marker=shape)
+            for name, v, colour, shape in looks
         )
-        for metric, title in panels
-    ]
+        return [with_length(one_d), as_built(two_d), two_d]  # the line ends below its diamond
+
+    charts = [_by_size(m, title, lines(m), ticks=ticks) for m, title in panels]
     return Plate(
         "1d-2d",
         "1D tokenizers reconstruct better at every size; 2D ones generate better while small "
@@ -279,7 +262,8 @@ def encoder_decoder() -> Plate:
             )
             for name, wanted, colour, shape in looks
         ]
-        return [*made, front(made, METRICS[metric].better)]
+        others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
+        return [*made, front(made, METRICS[metric].better), *others]
 
     size = axis("params_transformer")
     panels = (
@@ -304,11 +288,16 @@ def encoder_decoder() -> Plate:
 
 def _asymmetric(tokenizer: str, setting: str, metric: str) -> Mark:
     value = one("Table 2", metric, tokenizer=tokenizer, setting=setting)
-    parts = [
+    parts = _parts(tokenizer)
+    return mark(sum(part.value for part in parts), value, tokenizer, *parts)
+
+
+def _parts(tokenizer: str) -> list[Fact]:
+    """Transformer parameters of encoder and decoder."""
+    return [
         one("Table 1", "params_transformer", tokenizer=part, variant="1d")
         for part in tokenizer.split("-")
     ]
-    return mark(sum(part.value for part in parts), value, tokenizer, *parts)
 
 
 def front(lines: Sequence[Series], better: str | None) -> Series:
@@ -343,8 +332,8 @@ def semantic_ablations() -> Plate:
             series = Series(f"{place}", marks, _COLOURS[place], joined=is_number)
             texts = names if is_number else [name.partition("-")[0] for name in names]
             ticks = tuple(zip(places, texts, strict=True))
-            across = axis(f"tokenizer.{key}")
-            charts.append(Chart(words, across, axis(metric), (series,), ticks=ticks))
+            across, same = axis(f"tokenizer.{key}"), same_setting(place, metric)
+            charts.append(Chart(words, across, axis(metric), (series, same), ticks=ticks))
     return Plate(
         "semantic-ablations",
         "Semantic regularisation: aligned layer, teacher and weight (paper Tables 5, 6, 7)",
@@ -416,8 +405,9 @@ def probe_accuracy() -> Plate:
         for fact in select("Table 10", metric="probe_accuracy", generator="LlamaGen-B (1d) 300ep")
         if "DINO" not in fact.tokenizer
     ]
-    lines.append(sized("LlamaGen-B, 300 epochs, with", found, _GREEN, marker="D"))
-    ticks = (*_TICKS, (2896.0, "XL-XXL\n2896 M"))
+    full = sized("LlamaGen-B, 300 epochs, with", found, _GREEN, marker="D")
+    lines.append(with_length(full, "tokenizer: {} epochs, not 200"))
+    ticks = (*SIZE_TICKS, XL_XXL_TICK)
     chart = _by_size("probe_accuracy", "", lines, ticks=ticks)
     return Plate(
         "probe-accuracy",

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.paper_figures import origin, short
 from analysis.published import PAPER, Fact, absent, facts, leaderboard, notes, select
+from analysis.published_marks import origin, short
 from analysis.tables import ABSENT, ResultTable
 from gigatok.names import METRICS
 

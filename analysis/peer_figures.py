@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from analysis.charts import Chart, Plate, Series, axis
-from analysis.paper_figures import mark, short
 from analysis.points import Axis
 from analysis.published import Fact, leaderboard, select
+from analysis.published_marks import mark, short
 from analysis.style import CYCLE, OTHER
 
 _BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK = CYCLE

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from analysis import paper_figures
+from analysis import published_marks
 from analysis.charts import Chart, Mark, Origin, Plate, Series, axis, factor
 from analysis.fits import MIN_SIZES, Law, fit_power_law
 from analysis.groups import groups
@@ -254,7 +254,7 @@ def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
     if across is None:
         return None
     parts = [f for f in (first, second) if f is not None]
-    origins: tuple[Origin, ...] = tuple(paper_figures.origin(f) for f in parts)
+    origins: tuple[Origin, ...] = tuple(published_marks.origin(f) for f in parts)
     reading = "digitised" if any(f.reading == "digitised" for f in parts) else "printed"
     label = " ".join(filter(None, (second.tokenizer, second.setting)))
     return Mark(across, second.value, origins, reading, label)

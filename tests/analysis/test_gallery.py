@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis import RequestError, gallery, style
-from analysis.charts import Plate
+from analysis.charts import Chart, Plate
 from analysis.drawing import draw, draw_chart
-from analysis.published import facts
+from analysis.published import facts, notes
+from analysis.published_marks import BUILT, HEADS
 from analysis.run_figures import FIGURES as RUN_FIGURES
 from analysis.writing import changes, provenance, write
 
@@ -25,20 +26,20 @@ _EXPECTED = {
             *("generation: gFID, better →", "rFID ↓", "gFID ↓", "AR val loss ↓"),
             *("probe acc. (%) ↑", "LPIPS ↓"),
         ],
-        36,
+        36 + 5 * 2,
     ),
     "entropy": (["codebook usage (%) ↑", "perceptual loss ↓"], 32),
     "probe-agreement": (["LlamaGen-XL: gFID", "LlamaGen-XL: acc. (%)"], 2),
-    "1d-2d": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 18),
-    "encoder-decoder": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 20),
-    "semantic-ablations": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"] * 3, 30),
+    "1d-2d": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 18 + 3 * 2),
+    "encoder-decoder": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 20 + 3 * 2),
+    "semantic-ablations": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"] * 3, 30 + 6 + 3 * 2),
     "generators": (["gFID ↓", "probe acc. (%) ↑"], 10),
     "probe-accuracy": (["probe acc. (%) ↑"], 10),
     "decode-share": (["time in decoder (%)"], 9),
     "systems": (["gFID ↓", "gFID ↓"], 56),
     "peers": (["gFID ↓", "rFID ↓", "gFID ↓", "rFID by AToken ↓"], 7 + 6 + 9 + 6 + 2),
 }
-"""Labels of y and number of marks, fronts included, of each published figure."""
+"""Labels of y and number of marks, fronts and confounds included, of each published figure."""
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,12 @@ def test_every_published_mark_leads_to_a_row(name: str) -> None:
 def test_the_cure_is_the_papers_figure_7() -> None:
     plane, *_ = gallery.plate("cure", "published", None).charts
     lines = {s.name: [(m.x, m.y) for m in s.marks] for s in plane.series}
-    assert lines["without semantic regularisation"] == [
+    assert lines["without semantic regularisation (epochs not stated)"] == [
         (1.58, 9.46),
         (1.216, 9.641),
         (1.135, 11.36),
     ]
-    assert lines["with semantic regularisation"] == [
+    assert lines["with semantic regularisation (200 epochs unless marked)"] == [
         (1.0125, 6.099),
         (0.8932, 5.8),
         (0.8121, 4.821),
@@ -118,6 +119,52 @@ def test_confounds_are_on_the_figures_they_concern() -> None:
     for number, names in concerned.items():
         for name in names:
             assert words[number] in " ".join(gallery.plate(name, "published", None).notes)
+
+
+def charts_of(name: str) -> dict[str, list[Chart]]:
+    """The charts of a published figure by what they show."""
+    found: dict[str, list[Chart]] = {}
+    for chart in gallery.plate(name, "published", None).charts:
+        found.setdefault(chart.y.key, []).append(chart)
+    return found
+
+
+def values(chart: Chart, beginning: str) -> list[tuple[float, float]]:
+    """The marks of the only series whose name begins so."""
+    (series,) = (s for s in chart.series if s.name.startswith(beginning))
+    return [(mark.x, mark.y) for mark in series.marks]
+
+
+def test_training_lengths_are_at_the_points() -> None:
+    for name in ("cure", "1d-2d"):
+        for chart in gallery.plate(name, "published", None).charts:
+            named = {mark.label: mark.x for s in chart.series for mark in s.marks if mark.label}
+            if not chart.big:
+                assert named == {"100 ep.": 136.0}
+            legend = " ".join(series.name for series in chart.series)
+            assert "200 epochs unless marked" in legend
+            assert "epochs not stated" in legend
+
+
+def test_other_rows_of_one_tokenizer_are_beside_it() -> None:
+    assert values(charts_of("cure")["rfid"][0], "S-B in Table 2") == [(232, 0.94)]
+    assert values(charts_of("cure")["gfid"][0], "S-B in Table 6") == [(0.85, 5.55)]
+    assert values(charts_of("encoder-decoder")["gfid"][0], "S-B in Figure 7")[0][1] == 5.8
+    layer, teacher, weight = charts_of("semantic-ablations")["gfid"]
+    assert values(layer, "repeated") == [(3, 6.39)]
+    assert values(teacher, "repeated") == [(2, 5.65), (2, 5.8)]
+    assert values(weight, "repeated") == [(0.5, 6.1)]
+
+
+def test_sizes_show_the_training_head_and_what_a_recipe_builds() -> None:
+    ticks = [text for _, text in charts_of("dilemma")["rfid"][0].ticks]
+    assert ticks == ["S-S\n129+7", "S-B\n218+14", "B-L\n598+24"]
+    assert "/".join(f"{size:g}" for size in HEADS.values()) in notes()[6].short
+    assert f"{BUILT:g} M" in notes()[8].short
+    assert values(charts_of("1d-2d")["rfid"][0], "2D S-S at the") == [
+        (111, 1.2208),
+        (BUILT, 1.2208),
+    ]
 
 
 def test_digitised_marks_are_hollow_and_printed_ones_are_not() -> None:
