@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.charts import Mark, Origin, Series
+from analysis.charts import Chart, Mark, Origin, Series
 from analysis.groups import Group
 from analysis.runs import STAGE_KEY, STAGE_RUN, load_curves
 from analysis.style import CYCLE
@@ -38,6 +38,14 @@ def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
     if not stars:
         return curves
     return [*curves, Series(CHOSEN, tuple(stars), _STAR_COLOUR, _STAR, joined=False)]
+
+
+def bars_of_search(charts: Sequence[Chart]) -> str:
+    """What the bars of such curves are, in words for a caption."""
+    marks = [mark for chart in charts for series in chart.series for mark in series.marks]
+    if all(mark.low is None for mark in marks):
+        return "none, no score of the search has an error"
+    return "standard error of KID at each scale, one search a curve (FID has no bars)"
 
 
 def _marks(row: Mapping[str, Any], y: str, uri: str) -> tuple[Mark, ...]:

@@ -14,7 +14,7 @@ import polars as pl
 from analysis.charts import Chart, Grid, Mark, Origin, Plate, Series, axis, factor
 from analysis.confounds import find_confounds
 from analysis.groups import Group, choose_interval, groups, short, show
-from analysis.guidance_curves import SCALE, guidance_series
+from analysis.guidance_curves import SCALE, bars_of_search, guidance_series
 from analysis.paper_figures import front
 from analysis.points import MIN_SIZES_FOR_LINE
 from analysis.runs import PROTOCOL, STAGE_KEY, STAGE_RUN, load_curves, measured
@@ -216,7 +216,8 @@ def run_plate(
         keys = [k for x, y, _ in own for k in (first_measured(x, table), first_measured(y, table))]
         keys += [wanted.needs] if wanted.needs else []
         shown = [key for key in keys if key in METRICS]
-        notes += [*mark_notes(found, table, shown), *_warnings(table, shown)]
+        bars = bars_of_search(charts) if any(x == SCALE for x, *_ in own) else ""
+        notes += [*mark_notes(found, table, shown, bars=bars), *_warnings(table, shown)]
         grids += [g for spec in wanted.pictures if (g := _grid(found, spec, uri))]
     if not charts and not grids:
         raise _nothing(name, wanted)
@@ -404,15 +405,20 @@ def _grid(found: Sequence[Group], spec: tuple[str, str], uri: str) -> Grid | Non
     return Grid(name, tuple(columns)) if columns else None
 
 
-def mark_notes(found: Sequence[Group], table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Whose marks they are, what their bars mean, and how the metrics were measured."""
+def mark_notes(
+    found: Sequence[Group], table: pl.DataFrame, metrics: Sequence[str], *, bars: str = ""
+) -> list[str]:
+    """Whose marks they are, what their bars mean, and how the metrics were measured.
+
+    Without `bars` they are the intervals that the groups' estimates have.
+    """
     kinds = {
         estimate.interval
         for group in found
         for metric in metrics
         if (estimate := group.estimate(metric, choose_interval(found)))
     }
-    bars = "; ".join(INTERVALS[kind] for kind in sorted(kinds))
+    bars = bars or "; ".join(INTERVALS[kind] for kind in sorted(kinds))
     tokenizers = ", ".join(dict.fromkeys(table[PARAM_TOKENIZER].to_list()))
     first = f"Runs: {sweep_and_scale(table)} ({tokenizers})." + (f" Bars: {bars}." if bars else "")
     return [first, *protocol_notes(found, dict.fromkeys(metrics))]

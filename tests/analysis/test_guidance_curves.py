@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from analysis import gallery
 from analysis.drawing import draw
-from analysis.guidance_curves import CHOSEN
+from analysis.guidance_curves import CHOSEN, bars_of_search
 from analysis.stores import RequestError
 from analysis.tables import result_table
 from gigatok.names import PREFIX_STAGE_RUN
@@ -52,6 +54,23 @@ def test_curves_run_over_the_scale_with_a_star_where_each_search_ended(
     assert found["runs S-S"].marks[0].origins[0]["metric"] == "guidance/gkid"
     assert plate.missing == ("guidance/gfid (not in decoder_scaling)",)
     assert draw(plate).axes
+
+
+def test_the_caption_says_what_the_bars_are(searched: gallery.Runs) -> None:
+    plate = gallery.plate("guidance-search", "runs", searched)
+    assert any(mark.low is not None for mark in plate.charts[0].series[0].marks)
+    assert "Bars: standard error of KID at each scale, one search a curve" in plate.notes[0]
+    assert "no interval" not in " ".join(plate.notes)
+
+
+def test_without_a_bar_the_caption_says_so(searched: gallery.Runs) -> None:
+    (chart,) = gallery.plate("guidance-search", "runs", searched).charts
+    bare = [
+        replace(one, marks=tuple(replace(mark, low=None, high=None) for mark in one.marks))
+        for one in chart.series
+    ]
+    words = bars_of_search([replace(chart, series=tuple(bare))])
+    assert words == "none, no score of the search has an error"
 
 
 def test_without_a_search_it_says_how_to_launch_one(uri: str) -> None:
