@@ -14,10 +14,11 @@ from pydantic import PositiveFloat
 from orchestration.amounts import bytes_text, hours_text
 from orchestration.cost import stage_work
 from orchestration.devices import GB, Machine, Machines
+from orchestration.files import locked
 from orchestration.plan import Plan
 from orchestration.progress import Progress
 from orchestration.records import Record
-from orchestration.state import Store, locked
+from orchestration.state import Store
 from orchestration.totals import Sum, add_up, disk_needed, to_run
 
 HALF = {"bf16", "fp16"}

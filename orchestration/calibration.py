@@ -20,8 +20,9 @@ from statistics import median
 
 from pydantic import ValidationError
 
+from orchestration.files import locked
 from orchestration.records import Record
-from orchestration.state import Attempt, Spec, Store, locked
+from orchestration.state import Attempt, Spec, Store
 
 NEWEST = 60
 """Records of a stage on a device that are fitted: older ones say less about today."""

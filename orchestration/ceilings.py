@@ -15,8 +15,9 @@ from gigatok.config import (
     TrainingConfig,
 )
 from gigatok.stages import STAGES
+from orchestration.files import locked, write_atomic
 from orchestration.identity import digest
-from orchestration.state import Spec, StageFolder, Store, locked, write_atomic
+from orchestration.state import Spec, StageFolder, Store
 
 Ceilings = dict[str, dict[str, int]]
 """Device -> model -> samples at a time that a process may try."""

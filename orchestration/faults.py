@@ -28,7 +28,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orchestration import ceilings
-from orchestration.state import Failure, Kind, StageFolder, Store, locked
+from orchestration.files import locked
+from orchestration.state import Failure, Kind, StageFolder, Store
 
 if TYPE_CHECKING:
     from orchestration.backends.base import Ended

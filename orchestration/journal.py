@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestration.backends.base import Job
+from orchestration.files import locked, write_atomic
 from orchestration.records import Record
-from orchestration.state import StageFolder, Store, locked, write_atomic
+from orchestration.state import StageFolder, Store
 
 CONTROLLER = "controller"
 """Kind of the job that looks after a sweep; other submissions are of a kind of stage."""

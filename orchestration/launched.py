@@ -16,9 +16,10 @@ from pydantic import Field
 
 from orchestration.budget import newest_refusal
 from orchestration.exits import fail
+from orchestration.files import write_atomic
 from orchestration.plan import Plan
 from orchestration.records import Record
-from orchestration.state import StageFolder, Store, write_atomic
+from orchestration.state import StageFolder, Store
 
 
 class LaunchedStage(Record):

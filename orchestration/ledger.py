@@ -22,8 +22,8 @@ from urllib.parse import quote, urlsplit
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestration.files import write_atomic
 from orchestration.identity import digest
-from orchestration.state import write_atomic
 
 OPEN_STATUSES = frozenset({"RUNNING", "SCHEDULED"})
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.backends.slurm_queue import ask_squeue
+from orchestration.files import write_atomic
 from orchestration.journal import Journal
-from orchestration.state import Store, write_atomic
+from orchestration.state import Store
 
 FRESH_SECONDS = 10.0
 """So old an answer is used again, whoever asked: schedulers suffer from `watch`."""

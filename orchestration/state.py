@@ -20,15 +20,13 @@ on another machine: only a lease without heartbeat for `LEASE_SECONDS` is.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +34,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import Field
 
+from orchestration.files import locked, read_if_there, write_atomic
 from orchestration.records import Prediction, Record
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED"]
@@ -225,12 +224,12 @@ class StageFolder:
 
     def done(self) -> Done | None:
         """The record of completion, None while there is none."""
-        text = _read(self.done_file)
+        text = read_if_there(self.done_file)
         return None if text is None else Done.model_validate_json(text)
 
     def failure(self) -> Failure | None:
         """Why the newest attempt failed; None if it did not."""
-        text = _read(self.path / "FAILED.json")
+        text = read_if_there(self.path / "FAILED.json")
         return None if text is None else Failure.model_validate_json(text)
 
     def clear_failure(self) -> None:
@@ -239,7 +238,7 @@ class StageFolder:
 
     def tries(self) -> Tries:
         """How often in a row the stage got no further."""
-        text = _read(self.path / "tries.json")
+        text = read_if_there(self.path / "tries.json")
         return Tries() if text is None else Tries.model_validate_json(text)
 
     def write_tries(self, tries: Tries) -> None:
@@ -248,7 +247,7 @@ class StageFolder:
 
     def micro_batch(self) -> int | None:
         """Samples at a time that fit into memory, where the configured number did not."""
-        text = _read(self.path / "micro_batch")
+        text = read_if_there(self.path / "micro_batch")
         return None if text is None else int(text)
 
     def write_micro_batch(self, size: int) -> None:
@@ -267,7 +266,7 @@ class StageFolder:
 
     def held(self) -> str | None:
         """Why a gate keeps the stage from starting; None: none does."""
-        text = _read(self.path / "HELD")
+        text = read_if_there(self.path / "HELD")
         return None if text is None else text.decode()
 
     def cancel(self, who: str) -> None:
@@ -280,12 +279,12 @@ class StageFolder:
 
     def cancelled_by(self) -> str | None:
         """Who cancelled the stage; None: nobody did."""
-        text = _read(self.path / "CANCEL")
+        text = read_if_there(self.path / "CANCEL")
         return None if text is None else text.decode()
 
     def lease(self) -> Lease | None:
         """The lease, alive or not; None where nobody holds one."""
-        text = _read(self.path / "lease.json")
+        text = read_if_there(self.path / "lease.json")
         return None if text is None else Lease.model_validate_json(text)
 
     def attempts(self) -> list[Attempt]:
@@ -485,47 +484,8 @@ def _fill(folder: StageFolder, spec: Spec) -> None:
         write_atomic(file, _json(spec))
 
 
-def write_atomic(path: Path, text: str, durable: bool = True) -> None:
-    """Replace a file so that readers see the old or the new content, never a part.
-
-    Args:
-        path: the file.
-        text: its new content.
-        durable: whether it must survive a power cut once this returns.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    with temporary.open("w") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; it falls with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _locked(folder: Path) -> Any:
     return locked(folder / ".lock")
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _json(record: Record) -> str:

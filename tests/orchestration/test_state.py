@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import state
+from orchestration import files, state
 from orchestration.state import Attempt, Done, LeaseLost, Spec, StageFolder, Store, acquire
 
 DONE = Done(
@@ -141,6 +141,6 @@ def test_a_new_launch_may_run_a_stage_in_another_way_until_it_is_complete(
 
 
 def test_write_atomic_leaves_no_temporary_file(tmp_path: Path) -> None:
-    state.write_atomic(tmp_path / "a", "1")
-    state.write_atomic(tmp_path / "a", "2")
+    files.write_atomic(tmp_path / "a", "1")
+    files.write_atomic(tmp_path / "a", "2")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "2")]
