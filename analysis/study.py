@@ -20,6 +20,7 @@ from analysis.runs import STAGE_KEY, STAGE_RUN, load_runs
 from analysis.stores import Launch, open_store
 from gigatok.names import (
     STATES,
+    TAG_ACTUAL_SECONDS,
     TAG_ATTEMPTS,
     TAG_ERROR,
     TAG_GRAPH,
@@ -27,6 +28,7 @@ from gigatok.names import (
     TAG_LAUNCH_COMMAND,
     TAG_LAUNCHED,
     TAG_PLAN,
+    TAG_PREDICTED_SECONDS,
     TAG_PROGRESS,
     TAG_QUESTION,
     TAG_SCALE,
@@ -54,6 +56,8 @@ class Title:
     graph: Mapping[str, tuple[str, ...]]
     """Stage -> the stages it reads, in the order they run; empty where it was not recorded."""
     command: str
+    predicted: float | None = None
+    """Seconds of all its stages together, as its launch expected; None: not of each."""
 
     @property
     def name(self) -> str:
@@ -87,8 +91,9 @@ class Study:
         runs: one row per trial, as `load_runs` returns it.
         stages: names in the order they run.
         cells: a row per trial and stage: `trial`, `run_id`, `stage`, `key`, `stage_run`, `state`,
-            `reason`, `host`, `attempts`, `seconds`, `done`, `total`, `unit`, `left` (seconds) and
-            `heard` (UNIX seconds of the last sign of life).
+            `reason`, `host`, `attempts`, `seconds`, `predicted` and `actual` (of the worker, where
+            a prediction was made and it ran in one go), `done`, `total`, `unit`, `left` (seconds)
+            and `heard` (UNIX seconds of the last sign of life).
         now: UNIX seconds.
     """
 
@@ -112,8 +117,9 @@ class Study:
 
     @property
     def progress(self) -> float:
-        """Share of the distinct stages that is complete, running ones in part; 0 to 1."""
-        parts = pl.when(pl.col("state") == "COMPLETE").then(1.0).otherwise(_part())
+        """Share of the distinct stages that is over or, of running ones, done; 0 to 1."""
+        over = pl.col("state").is_in(["COMPLETE", "PRUNED"])
+        parts = pl.when(over).then(1.0).otherwise(_part())
         return float(self.work.select(parts.fill_null(0.0).mean()).item())
 
     @property
@@ -150,7 +156,7 @@ def load_study(uri: str, title: Title, now: float | None = None) -> Study:
     at = time.time() if now is None else now
     stages = _ordered_stages(runs, title.graph)
     cells = _cells(runs, stages, _facts(uri, runs, stages, at))
-    cells = _upstream(cells, title.graph)
+    cells = _pruned(_upstream(cells, title.graph), runs)
     return Study(title, runs, stages, cells, _failures(cells), at)
 
 
@@ -226,12 +232,37 @@ def stage_counts(study: Study) -> pl.DataFrame:
     return found.sort(rank, "state")
 
 
+def spent_against_predicted(study: Study) -> str:
+    """What the study has taken so far and what its launch expected, in a sentence."""
+    timed = _timed(study.work)
+    if timed.is_empty():
+        return "no stage was launched with a prediction and ran in one go yet"
+    predicted, actual = timed.select(pl.col("predicted").sum(), pl.col("actual").sum()).row(0)
+    return (
+        f"what ran in one go ({timed.height:,} of {study.work.height:,} stages) took "
+        f"{actual / predicted:.2f} times the predicted time"
+    )
+
+
+def _timed(work: pl.DataFrame) -> pl.DataFrame:
+    """The stages of which both times are known."""
+    return work.filter((pl.col("predicted") > 0) & pl.col("actual").is_not_null())
+
+
 def stage_times(study: Study) -> pl.DataFrame:
-    """Seconds of each kind of stage, in the order they run: `complete`, `mean`, `total`."""
+    """Seconds of each kind of stage, in the order they run.
+
+    Returns:
+        `stage`, `complete`, `mean`, `total`; then of those that were predicted and ran in one go:
+        `predicted`, `actual`, both summed, and `ratio`, actual over predicted.
+    """
     done = study.work.filter(pl.col("state") == "COMPLETE").group_by("stage")
     found = done.agg(
         complete=pl.len(), mean=pl.col("seconds").mean(), total=pl.col("seconds").sum()
     )
+    both = _timed(study.work).group_by("stage").agg(pl.col("predicted", "actual").sum())
+    both = both.with_columns(ratio=pl.col("actual") / pl.col("predicted"))
+    found = found.join(both, "stage", "left")
     order = pl.DataFrame({"stage": study.stages}, schema={"stage": pl.String()})
     return order.join(found, "stage", "left", maintain_order="left")
 
@@ -268,6 +299,7 @@ def _title(launch: Launch) -> Title:
         launch.run_id,
         {stage: tuple(inputs) for stage, inputs in graph.items()},
         tags.get(TAG_LAUNCH_COMMAND, ""),
+        float(tags[TAG_PREDICTED_SECONDS]) if TAG_PREDICTED_SECONDS in tags else None,
     )
 
 
@@ -285,6 +317,8 @@ _FACTS = {
     "host": pl.String(),
     "attempts": pl.Int64(),
     "seconds": pl.Float64(),
+    "predicted": pl.Float64(),
+    "actual": pl.Float64(),
     "done": pl.Int64(),
     "total": pl.Int64(),
     "unit": pl.String(),
@@ -306,6 +340,8 @@ def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) ->
         "host": TAG_HOST,
         "attempts": TAG_ATTEMPTS,
         "progress": TAG_PROGRESS,
+        "predicted": TAG_PREDICTED_SECONDS,
+        "actual": TAG_ACTUAL_SECONDS,
     }
     tags = records.tags.filter(pl.col("key").is_in(list(wanted.values())))
     wide = tags.pivot("key", index="run", values="value")
@@ -397,6 +433,18 @@ def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.D
         state=pl.col("then").fill_null(pl.col("state")),
         reason=pl.col("reason").fill_null(pl.col("why")),
     ).drop("then", "why")
+
+
+def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Give waiting stages that only pruned trials of a search need their state."""
+    given_up = pl.col("run_id").is_in(runs.filter(pl.col("state") == "PRUNED")["run_id"].implode())
+    pruned = (pl.col("state") == "WAITING") & given_up.all().over("key")
+    return cells.with_columns(
+        state=pl.when(pruned).then(pl.lit("PRUNED")).otherwise("state"),
+        reason=pl.when(pruned)
+        .then(pl.lit("the search has given this trial up"))
+        .otherwise("reason"),
+    )
 
 
 def _failures(cells: pl.DataFrame) -> tuple[Failure, ...]:

@@ -15,6 +15,7 @@ STATE_COLOURS = {
     "WAITING": "#BDBDBD",
     "FAILED": "#C62828",
     "UPSTREAM_FAILED": "#E69F00",
+    "PRUNED": "#9C8AA5",
 }
 MANY = 400
 """Marks above which WebGL draws them, without names beside them."""

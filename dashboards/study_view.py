@@ -14,6 +14,7 @@ from analysis.study import (
     Study,
     running_now,
     seconds_left,
+    spent_against_predicted,
     stage_times,
     state_pills,
     state_table,
@@ -55,13 +56,17 @@ def _headline(study: Study) -> None:
     columns[1].metric("Stages complete", f"{counts.get('COMPLETE', 0):,} of {total:,}")
     columns[2].metric("Failed", f"{failed:,}")
     columns[3].metric("Time left", duration(left) or "unknown", help=basis)
+    whole = study.title.predicted
     columns[4].metric(
-        "Spent", duration(study.spent), help="All stages together, each counted once"
+        "Spent of predicted" if whole else "Spent",
+        duration(study.spent) + (f" / {duration(whole)}" if whole else ""),
+        help="All stages together, each counted once; predicted when the study was launched",
     )
     parts = [f"{n:,} {state_word(state)}" for state, n in counts.items()]
     st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
     if left is None or left > 0:
         st.caption(f"Time left: {duration(left) or 'unknown'}; {basis}.")
+    st.caption(f"Spent against predicted: {spent_against_predicted(study)}.")
     if study.silent is not None:
         st.warning(
             f"Nothing was heard of the running stages for {duration(study.silent)}: the launcher "
@@ -158,4 +163,7 @@ def _times() -> dict[str, Any]:
     return {
         "mean": number("mean seconds", format="%.1f"),
         "total": number("total seconds", format="%.0f"),
+        "predicted": number("predicted seconds", format="%.0f"),
+        "actual": number("actual seconds, of the predicted ones", format="%.0f"),
+        "ratio": number("actual / predicted", format="%.2f"),
     }

@@ -97,7 +97,8 @@ RESULT_COLUMNS: tuple[str, ...] = (
 OPTIONAL_COLUMNS = frozenset({"gfid_best", "gkid_best", "best_cfg_scale"})
 """Those of stages that are off by default: no table misses them."""
 
-STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED")
+STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED", "PRUNED")
+"""`PRUNED`: only trials need it that a search has given up."""
 
 TRAIN_PREFIX = "train/"
 """Prefix of the curves that a training stage logs: `train/loss`, `train/lr`, ..."""
@@ -150,7 +151,8 @@ TAG_PREDICTED_FLOPS = "gigatok.predicted.flops"
 TAG_PREDICTED_FROM = "gigatok.predicted.from"
 TAG_ACTUAL_SECONDS, TAG_ACTUAL_MEMORY = "gigatok.actual.seconds", "gigatok.actual.memory_bytes"
 """On a stage run: what its launch expected, resting on which record (`uncalibrated`: none, and no
-seconds), and what it took where it ran in one go. Seconds of the worker, bytes per device."""
+seconds), and what it took where it ran in one go. Seconds of the worker, bytes per device. On a
+sweep run `gigatok.predicted.seconds` is that of all its stages together, where all have one."""
 TAG_TOKEN = "gigatok.token"
 """Unique per run, chosen before it is created: finds the run of a launcher killed meanwhile."""
 PREFIX_STAGE_RUN = "gigatok.stage_run."

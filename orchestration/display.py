@@ -32,13 +32,15 @@ SYMBOLS: dict[State, tuple[str, str]] = {
     "COMPLETE": ("✓", "green"),
     "FAILED": ("✗", "bold red"),
     "UPSTREAM_FAILED": ("–", "red"),
+    "PRUNED": ("⊘", "dim"),
 }
 URGENCY: dict[State, int] = {
     "FAILED": 0,
     "UPSTREAM_FAILED": 1,
     "RUNNING": 2,
     "WAITING": 3,
-    "COMPLETE": 4,
+    "PRUNED": 4,
+    "COMPLETE": 5,
 }
 
 Trials = Mapping[str, Mapping[str, str]]

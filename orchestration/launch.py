@@ -41,6 +41,7 @@ from orchestration.study import (
     run,
 )
 from orchestration.sweep import expand, load_sweep
+from orchestration.sweep_runs import expectation
 from orchestration.tracking import Tracking, default_uri
 
 
@@ -233,6 +234,7 @@ def _run(launched: _Launch, manner: _Manner) -> int:
     """Run what is not complete, and say how it went; returns the exit code."""
     progress, store, tracking = launched.progress, launched.store, launched.tracking
     record_launch(launched.plan, store, launched.request)
+    tracking.tell(expectation(progress.costs))
     driver: Driver = Runner(progress, store, launched.backend, launched.profile)
     if launched.backend.capabilities.detached:
         from orchestration import detached  # submitit takes a tenth of a second to import

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -52,7 +52,12 @@ class LaunchRequest(Record):
 
 
 class LaunchedPlan(Record):
-    """A plan as it was launched; `trials` maps trial name -> stage -> key."""
+    """A plan as it was launched.
+
+    Attributes:
+        trials: name -> stage -> key.
+        pruned: trials that a search has given up -> why.
+    """
 
     sweep: str
     scale: str
@@ -62,6 +67,7 @@ class LaunchedPlan(Record):
     request: LaunchRequest
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
+    pruned: dict[str, str] = Field(default_factory=dict)
 
     def folders(self, store: Store) -> dict[str, StageFolder]:
         """Key -> folder of every stage."""
@@ -69,10 +75,15 @@ class LaunchedPlan(Record):
 
 
 def record_launch(
-    plan: Plan, store: Store, request: LaunchRequest, launched: float | None = None
+    plan: Plan,
+    store: Store,
+    request: LaunchRequest,
+    launched: float | None = None,
+    pruned: Mapping[str, str] | None = None,
 ) -> None:
-    """Remember a plan as the newest of its sweep; launched now, unless it only has grown."""
+    """Remember a plan as the newest of its sweep; launched now, unless a search has gone on."""
     record = as_launched(plan, request, launched)
+    record = record.model_copy(update={"pruned": dict(pruned or {})})
     folder = _folder(store, plan.sweep.name)
     _keep_sources(plan, folder / plan.key)
     write_atomic(folder / f"{plan.key}.json", record.model_dump_json())

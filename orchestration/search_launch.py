@@ -55,7 +55,7 @@ class Searching:
         launched = time.time()
 
         def changed(searcher: Searcher) -> None:
-            record_launch(searcher.plan, store, request, launched)
+            record_launch(searcher.plan, store, request, launched, searcher.pruned())
             tracking.grow(searcher.plan)
             tracking.tell(findings(searcher))
 

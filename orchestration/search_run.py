@@ -153,6 +153,15 @@ class Searcher:
             (needed if number in one.open else over).update(trial.stages.values())
         return frozenset(over - needed)
 
+    def pruned(self) -> dict[str, str]:
+        """Name of each pruned trial -> why."""
+        told = ((p, one.study.get_trials(deepcopy=False)[n]) for one, n, p in self.planned())
+        return {
+            planned.trial.name: str(trial.user_attrs.get(asking.REASON, ""))
+            for planned, trial in told
+            if trial.state == TrialState.PRUNED
+        }
+
     @property
     def is_over(self) -> bool:
         """Whether there is nothing to ask for and nothing under way."""

@@ -37,7 +37,7 @@ from pydantic import Field
 from orchestration.files import locked, read_if_there, write_atomic
 from orchestration.records import Prediction, Record
 
-State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED"]
+State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED", "PRUNED"]
 Kind = Literal[
     "exception",
     "non_finite",
@@ -293,7 +293,7 @@ class StageFolder:
         return [Attempt.model_validate_json(file.read_bytes()) for file in files]
 
     def state(self) -> State:
-        """What the folder says; `UPSTREAM_FAILED` is for the plan to know."""
+        """What the folder says; `UPSTREAM_FAILED` and `PRUNED` are for the plan to know."""
         if self.is_complete():
             return "COMPLETE"
         lease = self.lease()

@@ -154,10 +154,13 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
     states = stage_states(launched, folders)
     waiting = [key for key, state in states.items() if state in ("WAITING", "RUNNING")]
     queued = queued_stages(store, waiting)
+    pruned = why_pruned(launched)
     stages = {
         key: stage_status(launched.stages[key], folders[key], state, queued.get(key))
         for key, state in states.items()
     }
+    for key in (key for key, state in states.items() if state == "PRUNED"):
+        stages[key] = replace(stages[key], why=pruned[key])
     refusal = newest_refusal(store, launched.sweep, launched.launched)
     outlooked = outlook(store, launched, stages)
     return SweepStatus(launched, stages, orphans(store, launched), outlooked, refusal)
@@ -189,8 +192,25 @@ def outlook(
 def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
     """The state of every stage, failures passed downstream."""
     states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
+    states |= {key: "PRUNED" for key in why_pruned(launched) if states[key] == "WAITING"}
     inputs = {key: stage.inputs.values() for key, stage in launched.stages.items()}
     return states | dict.fromkeys(pass_failure_downstream(inputs, states), "UPSTREAM_FAILED")
+
+
+def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
+    """Key -> why, of the stages that only pruned trials of a search need."""
+    kept = {
+        key
+        for name, stages in launched.trials.items()
+        if name not in launched.pruned
+        for key in stages.values()
+    }
+    return {
+        key: f"pruned by {why}" if why else "pruned"
+        for name, why in launched.pruned.items()
+        for key in launched.trials[name].values()
+        if key not in kept
+    }
 
 
 def stage_status(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from gigatok import names
 from gigatok.config import Config, TransformerSize, TrialConfig
 from orchestration import provenance
+from orchestration.cost import Cost
 from orchestration.identity import canonical
 from orchestration.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.mlflow_server import NOTE_TAG, PARENT_TAG, Server
@@ -87,6 +88,18 @@ class Findings:
     files: Mapping[str, bytes] = field(default_factory=dict)
     trials: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ended: frozenset[str] = frozenset()
+
+
+def expectation(costs: Mapping[str, Cost]) -> Findings:
+    """What the sweep's run is told of what the stages of its plan will take together.
+
+    Args:
+        costs: of all stages, the complete ones too; key -> cost.
+    """
+    known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
+    if len(known) < len(costs):
+        return Findings()
+    return Findings({names.TAG_PREDICTED_SECONDS: str(sum(known))})
 
 
 class SweepRuns:
@@ -275,6 +288,8 @@ class SweepRuns:
         state = joint_state([part.view.state for part in sent.values()] + waiting)
         if trial.key in self.findings.ended and state == "WAITING":
             idle = "KILLED"
+            told = self.findings.trials.get(trial.key, {})
+            state = "PRUNED" if told.get(names.PREFIX_SEARCH + "state") == "PRUNED" else state
         status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
         parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
         held = self._why_held(trial) if state != "COMPLETE" else ""

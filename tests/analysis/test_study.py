@@ -108,6 +108,36 @@ def test_a_shared_stage_counts_once(shown):
     assert shown.spent == pytest.approx(40 + 110 + 10)
 
 
+def test_what_only_pruned_trials_need_is_pruned(shown, uri, client):
+    first, second = shown.runs["run_id"].to_list()
+    client.set_tag(first, names.TAG_STATE, "PRUNED")
+    found = study.load_study(uri, shown.title, NOW)
+    why = "the search has given this trial up"
+    assert states(found, "A")[1:] == [("RUNNING", None), ("PRUNED", why), ("PRUNED", why)]
+    assert found.counts["PRUNED"] == 2
+    assert found.progress == pytest.approx((3 + 0.6) / 7)
+    client.set_tag(second, names.PREFIX_STAGE_KEY + "score", "sA")  # which it still waits for
+    shared = study.load_study(uri, shown.title, NOW)
+    assert [state for state, _ in states(shared, "A")][2:] == ["WAITING", "PRUNED"]
+
+
+def test_spent_is_compared_with_what_was_predicted(shown, uri, client):
+    assert shown.title.predicted is None
+    assert study.spent_against_predicted(shown).startswith("no stage was launched with a predict")
+    teacher = shown.cells.filter(pl.col("stage") == "teacher")["stage_run"][0]
+    client.set_tag(teacher, names.TAG_PREDICTED_SECONDS, "30.0")
+    client.set_tag(teacher, names.TAG_ACTUAL_SECONDS, "36.0")
+    client.set_tag(shown.title.run_id, names.TAG_PREDICTED_SECONDS, "500.0")
+    (title,) = study.list_studies(uri)
+    assert title.predicted == 500.0
+    found = study.load_study(uri, title, NOW)
+    said = study.spent_against_predicted(found)
+    assert said == "what ran in one go (1 of 7 stages) took 1.20 times the predicted time"
+    first, second, *_ = study.stage_times(found).rows(named=True)
+    assert (first["predicted"], first["actual"], first["ratio"]) == (30.0, 36.0, 1.2)
+    assert second["predicted"] is None
+
+
 def test_time_left_is_known_only_where_its_parts_are(shown):
     left, why = study.seconds_left(shown)
     assert left is None

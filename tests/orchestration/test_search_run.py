@@ -69,6 +69,31 @@ def test_pruned_trials_are_neither_failed_nor_lost(undisturbed: tuple[Path, Json
     assert found["studies"][0]["best"][0]["values"] == {"ar_val_loss": best}
 
 
+def test_status_and_mlflow_call_what_was_given_up_pruned(
+    undisturbed: tuple[Path, Json, float],
+) -> None:
+    folder, found, _ = undisturbed
+    command = [sys.executable, "-m", "orchestration", "status", "searched", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
+    states = [stage["state"] for stage in json.loads(said.stdout)["stages"].values()]
+    pruned = [trial[1] for trial in story(found)].count("PRUNED")
+    assert pruned > 0
+    assert states.count("PRUNED") >= pruned
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    sweep = trial_tags(folder)
+    assert [t["gigatok.state"] for t in sweep].count("PRUNED") == pruned
+
+
+def trial_tags(folder: Path) -> list[dict[str, str]]:
+    with sqlite3.connect(folder / "runs" / "mlflow.db") as store:
+        rows = store.execute("select run_uuid, key, value from tags").fetchall()
+    runs: dict[str, dict[str, str]] = {}
+    for run, key, value in rows:
+        runs.setdefault(run, {})[key] = value
+    return [tags for tags in runs.values() if tags.get("gigatok.kind") == "trial"]
+
+
 def test_mlflow_has_study_best_trial_and_importances(
     undisturbed: tuple[Path, Json, float],
 ) -> None:

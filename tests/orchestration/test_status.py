@@ -95,6 +95,19 @@ def test_a_killed_stage_waits_and_says_how_it_ended(store: Store, plan: Plan) ->
     assert found["why"] == "stopped, goes on from step 40"
 
 
+def test_what_only_pruned_trials_need_is_pruned(store: Store, plan: Plan) -> None:
+    key = keys_of(plan)[0]
+    (name,) = [t.trial.name for t in plan.trials if key in t.stages.values()]
+    folder = Run(store, plan, key).die()
+    (folder.checkpoints / "step-000000040").mkdir(parents=True)
+    record_launch(plan, store, REQUEST, pruned={name: "asha: train/loss at step 40"})
+    found = status_of(store)["stages"][key]
+    assert (found["state"], found["why"]) == ("PRUNED", "pruned by asha: train/loss at step 40")
+    table = call(store, "status", "study")
+    assert "1 pruned" in table
+    assert "stopped" not in table
+
+
 def test_what_is_taken_out_of_the_yaml_is_orphaned_and_nothing_else_happens_to_it(
     store: Store, plan: Plan, tmp_path: Path
 ) -> None:
