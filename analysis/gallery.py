@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-from analysis import paper_figures, peer_figures, run_figures
+from analysis import paper_figures, peer_figures, run_figures, search_history
 from analysis.charts import Plate, together
 from analysis.runs import load_runs
 from analysis.stores import RequestError
@@ -16,7 +16,8 @@ from analysis.stores import RequestError
 Source = Literal["published", "runs", "both"]
 
 PUBLISHED = paper_figures.FIGURES | peer_figures.FIGURES
-NAMES = tuple(dict.fromkeys([*PUBLISHED, *run_figures.FIGURES]))
+OF_RUNS = (*run_figures.FIGURES, search_history.NAME)
+NAMES = tuple(dict.fromkeys([*PUBLISHED, *OF_RUNS]))
 PAPER_NAMES = {
     "figure3": "dilemma",
     "figure5": "entropy",
@@ -59,7 +60,7 @@ def known(name: str) -> str | None:
 
 def offers(name: str, source: Source) -> bool:
     """Whether a figure exists in a source at all; a store may still lack its runs."""
-    return name in (PUBLISHED if source == "published" else run_figures.FIGURES)
+    return name in (PUBLISHED if source == "published" else OF_RUNS)
 
 
 def plate(name: str, source: Source, runs: Runs | None, *, curves: Sequence[str] = ()) -> Plate:
@@ -72,10 +73,12 @@ def plate(name: str, source: Source, runs: Runs | None, *, curves: Sequence[str]
         if name not in PUBLISHED:
             raise RequestError(f"{name}: no numbers are published; see --source runs")
         return PUBLISHED[name]()
-    if name not in run_figures.FIGURES:
+    if name not in OF_RUNS:
         raise RequestError(f"{name}: drawn from published numbers only")
     if runs is None:
         raise RequestError(f"{name}: there is no tracking store; launch a sweep first")
+    if name == search_history.NAME:
+        return search_history.search_plate(runs.table, runs.uri)
     both = source == "both" and name in PUBLISHED
     made = run_figures.run_plate(name, runs.table, runs.uri, curves=curves, beside_paper=both)
     return together(PUBLISHED[name](), made) if both else made

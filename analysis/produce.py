@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from analysis import gallery, run_figures, style
+from analysis import gallery, run_figures, search_history, style
 from analysis.gallery import Runs, Source
 from analysis.paper_tables import TABLES, origins
 from analysis.published import absent
@@ -208,7 +208,8 @@ def print_figures() -> None:
     lines = []
     for name in gallery.NAMES:
         own = run_figures.FIGURES.get(name)
-        sweeps = ", ".join(own.sweeps) if own else ABSENT
+        searched = "any with a search block" if name == search_history.NAME else ABSENT
+        sweeps = ", ".join(own.sweeps) if own else searched
         published = "yes" if name in gallery.PUBLISHED else ABSENT
         lines.append((name, numbers.get(name, ABSENT), published, sweeps))
     _print(("figure", "in the paper", "published", "runs of"), lines)

@@ -15,8 +15,8 @@ from analysis.charts import Chart, Mark, Origin, Plate, Series, axis, factor
 from analysis.fits import MIN_SIZES, Law, fit_power_law
 from analysis.groups import groups
 from analysis.published import PAPER, Fact, facts
-from analysis.run_figures import mark_notes, origin, settings_series
-from analysis.runs import PROTOCOL, measured, params_of
+from analysis.run_figures import mark_notes, settings_series
+from analysis.runs import measured, params_of
 from analysis.stores import RequestError
 from analysis.style import CYCLE, OTHER
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
@@ -205,17 +205,16 @@ def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
 
 def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
     """Every trial is a mark; a series for each tokenizer."""
-    keep = ["run_id", "trial", "trial_key", "sweep", "scale", "plan", "git_sha", "git_dirty"]
-    columns = [*keep, PARAM_SEED, PARAM_TOKENIZER, PROTOCOL + y, x, y]
-    found = runs.select(*dict.fromkeys(c for c in columns if c in runs.columns))
-    finite = found.filter(pl.col(x).is_finite() & pl.col(y).is_finite())
+    finite = runs.select(
+        "run_id", "trial", PARAM_TOKENIZER, x=pl.col(x) * factor(x), y=pl.col(y) * factor(y)
+    ).filter(pl.col("x").is_finite() & pl.col("y").is_finite())
     made: list[Series] = []
     for (name,), part in finite.partition_by(
         PARAM_TOKENIZER, as_dict=True, maintain_order=True
     ).items():
         marks = tuple(
-            Mark(row[x] * factor(x), row[y] * factor(y), (origin(row, y),), "run")
-            for row in part.iter_rows(named=True)
+            Mark(across, up, ({"id": run, "run_id": run, "trial": trial},), "run")
+            for run, trial, _, across, up in part.iter_rows()
         )
         made.append(Series(str(name), marks, CYCLE[len(made) % len(CYCLE)], "o", joined=False))
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from analysis.charts import Chart, Mark, Series
@@ -32,12 +33,9 @@ def state_word(state: str) -> str:
 
 
 def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
-    """A chart; hovering shows the trial, and a mark's `customdata` is its run's id."""
+    """A chart; hovering shows the trial. `run_at` says of which run a point is."""
     count = sum(len(series.marks) for series in chart.series)
-    figure = go.Figure()
-    for series in chart.series:
-        if series.marks:
-            figure.add_trace(_trace(series, chart, count))
+    figure = go.Figure([_trace(series, chart, count) for series in _drawn(chart)])
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -55,6 +53,17 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     return figure
 
 
+def run_at(chart: Chart, curve: int, point: int) -> str:
+    """Id of the run that a point of a chart's figure leads to; empty for what is no run."""
+    mark = _drawn(chart)[curve].marks[point]
+    first = mark.origins[0] if mark.origins else {}
+    return str(first.get("run_id", ""))
+
+
+def _drawn(chart: Chart) -> list[Series]:
+    return [series for series in chart.series if series.marks]
+
+
 def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scattergl:
     marks = series.marks
     names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
@@ -63,18 +72,19 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
     hollow = any(mark.reading in _HOLLOW for mark in marks)
     symbol = _SYMBOLS.get(series.marker, "circle") + ("-open" if hollow else "")
     many = count > MANY
-    kind = go.Scattergl if many else go.Scatter
+    kind = go.Scattergl if len(marks) > MANY else go.Scatter
     hover = _short if many else _hover
+    texts = [hover(mark, series, chart) for mark in marks]
     return kind(
-        x=[mark.x for mark in marks],
-        y=[mark.y for mark in marks],
+        # Arrays are sent as bytes, and not looked at one by one.
+        x=np.array([mark.x for mark in marks]),
+        y=np.array([mark.y for mark in marks]),
         name=series.name,
         mode="+".join(shown) or "lines",
         text=[mark.label for mark in marks] if names else None,
         textposition="middle right",
-        customdata=[_run_of(mark) for mark in marks],
-        hovertext=[hover(mark, series, chart) for mark in marks],
-        hoverinfo="text" if series.marker else "skip",
+        hovertext=np.array(texts, dtype=object),
+        hoverinfo=("text+x+y" if many else "text") if series.marker else "skip",
         marker={"size": 6 if many else 10, "symbol": symbol, "color": series.colour},
         line={"color": series.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
         error_y=_bars(marks),
@@ -89,16 +99,9 @@ def _bars(marks: Sequence[Mark]) -> dict[str, object] | None:
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
 
 
-def _run_of(mark: Mark) -> str:
-    """The run that a click leads to; empty for what is no run."""
-    first = mark.origins[0] if mark.origins else {}
-    return str(first["run_id"]) if "run_id" in first else ""
-
-
 def _short(mark: Mark, series: Series, chart: Chart) -> str:
-    """What is said of one mark among very many."""
-    trial = mark.origins[0]["trial"] if mark.origins and "trial" in mark.origins[0] else ""
-    return f"{trial}<br>{mark.x:.5g}, {mark.y:.5g}"
+    """What is said of one mark among very many, beside where it is."""
+    return str(mark.origins[0].get("trial", "")) if mark.origins else ""
 
 
 def _hover(mark: Mark, series: Series, chart: Chart) -> str:

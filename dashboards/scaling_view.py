@@ -13,12 +13,15 @@ from analysis.stores import RequestError
 from analysis.study import Study
 from dashboards import reading
 from dashboards.downloads import download
+from dashboards.plotting import run_at
 from dashboards.source import Source
 from dashboards.state import open_trial
 
 _OWN = "Own axes"
 MOST_DRAWN = 2000
 """Points that a PDF takes: each is an object of its own there."""
+_CONFIG = {"plotGlPixelRatio": 1}
+"""Plotly draws at twice the screen's resolution otherwise, which takes seconds without a GPU."""
 _LAWS: dict[str, Fitting] = {
     "No fit": "none",
     "Power law a·x^b": "power",
@@ -48,7 +51,7 @@ def show(source: Source, study: Study, at: str) -> None:
     except RequestError as error:
         st.info(f"{str(error).capitalize()}.")
         return
-    _plot(source, study, figure, f"{x} {y}")
+    _plot(source, study, found, figure)
     _words(study, found)
 
 
@@ -66,10 +69,14 @@ def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | Non
     return left, right
 
 
-def _plot(source: Source, study: Study, figure: go.Figure, key: str) -> None:
-    event = st.plotly_chart(figure, key=f"chart {key}", on_select="rerun", selection_mode="points")
+def _plot(source: Source, study: Study, found: Scaling, figure: go.Figure) -> None:
+    key = f"chart {found.chart.x.key} {found.chart.y.key}"
+    event = st.plotly_chart(
+        figure, key=key, on_select="rerun", selection_mode="points", config=_CONFIG
+    )
     points = event["selection"]["points"]
-    run_id = _first(points[0].get("customdata", "")) if points else ""
+    at = (points[0]["curve_number"], points[0]["point_index"]) if points else None
+    run_id = "" if at is None else run_at(found.chart, *at)
     if not run_id:
         st.caption("Hover over a point to see its trial; click it for the way to its run.")
         return
@@ -80,11 +87,6 @@ def _plot(source: Source, study: Study, figure: go.Figure, key: str) -> None:
     columns[2].button("Open the trial", on_click=open_trial, args=(run_id,), width="stretch")
     if source.mlflow_command:
         st.caption(f"The MLflow link needs `{source.mlflow_command}`.")
-
-
-def _first(value: object) -> str:
-    """Streamlit hands a point's `customdata` over as it is, or as a list of one."""
-    return str(value[0]) if isinstance(value, list | tuple) else str(value)
 
 
 def _words(study: Study, found: Scaling) -> None:

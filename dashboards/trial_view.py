@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
 
 from analysis import exporting, trial
 from analysis.artifacts import Outside
-from analysis.charts import Grid
+from analysis.charts import Grid, Plate
 from analysis.study import Study
 from analysis.trial import Trial
 from dashboards import reading
@@ -17,6 +18,8 @@ from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import Source
 
 MOST_SIZES = 6
+MOST_OFFERED = 500
+"""Trials that a list holds; of more, the browser is slow to make it."""
 _HEADS = {
     "reconstructions": "Reconstructions: originals above, reconstructions below",
     "samples": "Samples",
@@ -28,42 +31,73 @@ def show(source: Source, study: Study, at: str) -> None:
     names = dict(study.runs.select("run_id", "trial").iter_rows())
     if st.session_state.get("trial") not in names:
         st.session_state.pop("trial", None)  # Of another study; the address may still name one.
+    offered = _offered(names, st.session_state.get("trial"), "find")
     run_id = st.selectbox(
-        "Trial", list(names), key="trial", format_func=names.__getitem__, bind="query-params"
+        "Trial", offered, key="trial", format_func=names.__getitem__, bind="query-params"
     )
     found = reading.one_trial(source.uri, study, run_id, at)
     row = found.row
     bar = st.container(horizontal=True)
     bar.link_button("Open in MLflow", source.run_url(run_id))
-    tabs = st.tabs(["Pictures", "Curves", "Codebook", "Results", "Settings", "Origin", "Diff"])
-    with tabs[0]:
-        grids = _pictures(source, study, run_id)
-    with tabs[1]:
-        panels = _curves(study, found)
-    with tabs[2]:
-        _codebook(found)
-    with tabs[3]:
-        st.dataframe(trial.results(row), hide_index=True, column_config=_wide("protocol"))
-    with tabs[4]:
-        st.dataframe(trial.settings(row, study.runs), hide_index=True, height=460)
-    with tabs[5]:
-        _origin(source, study, found)
-    with tabs[6]:
-        _difference(study, found, names)
+    parts: dict[str, Callable[[], None]] = {
+        "Pictures": lambda: _pictures(source, study, run_id),
+        "Curves": lambda: _curves(study, found),
+        "Codebook": lambda: _codebook(found),
+        "Results": lambda: _results(row),
+        "Settings": lambda: _settings(study, row),
+        "Origin": lambda: _origin(source, study, found),
+        "Diff": lambda: _difference(study, found, names),
+    }
+    # A part is made when it is looked at: that of thousands of trials takes time in the browser.
+    tabs = st.tabs(list(parts), key="part", on_change="rerun")
+    for tab, draw in zip(tabs, parts.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw()
     with bar:
-        pdf = lambda: exporting.plate_pdf(exporting.trial_plate(found, panels, grids))  # noqa: E731
-        download("PDF", pdf, f"{found.name}.pdf", disabled=not panels and not grids)
+        panels = trial.panels(found, study.stages)
+        pdf = lambda: exporting.plate_pdf(_plate(source, study, found))  # noqa: E731
+        download("PDF", pdf, f"{found.name}.pdf", disabled=not panels)
         download("Curves (CSV)", lambda: exporting.csv_bytes(found.curves), f"{found.name}.csv")
 
 
-def _pictures(source: Source, study: Study, run_id: str) -> list[Grid]:
+def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str]:
+    """The runs that a list offers: all of a few, else the first ones of what is looked for."""
+    if len(names) <= MOST_OFFERED:
+        return list(names)
+    said = f"Find one of {len(names):,} trials"
+    wanted = st.text_input(said, key=key, placeholder=f"Part of a name; {MOST_OFFERED} are listed")
+    found = [run for run, name in names.items() if wanted.lower() in name.lower()]
+    kept = [chosen] if chosen is not None and chosen in names else []
+    return list(dict.fromkeys([*kept, *found[:MOST_OFFERED]]))
+
+
+def _plate(source: Source, study: Study, found: Trial) -> Plate:
+    """Curves and pictures as one figure; those that lie elsewhere are left out."""
+    grids = []
+    for stage, name in trial.PICTURES:
+        try:
+            pictures = _found_pictures(source, study, str(found.row["run_id"]), stage, name)
+        except Outside:
+            continue  # The page says so where it shows pictures.
+        if pictures:
+            grids.append(Grid(name, tuple((head, {}, png) for head, png in pictures)))
+    return exporting.trial_plate(found, trial.panels(found, study.stages), grids)
+
+
+def _found_pictures(
+    source: Source, study: Study, run_id: str, stage: str, name: str
+) -> list[tuple[str, bytes]]:
     rows = trial.across_sizes(study.runs, run_id, MOST_SIZES)
     ids = tuple(str(row["run_id"]) for row in rows)
-    grids = []
+    return reading.pictures_of(source, rows, ids, stage, name)
+
+
+def _pictures(source: Source, study: Study, run_id: str) -> None:
     for stage, name in trial.PICTURES:
         st.markdown(f"**{_HEADS[name]}**")
         try:
-            found = reading.pictures_of(source, rows, ids, stage, name)
+            found = _found_pictures(source, study, run_id, stage, name)
         except Outside as outside:
             st.warning(str(outside))
             continue
@@ -72,11 +106,17 @@ def _pictures(source: Source, study: Study, run_id: str) -> list[Grid]:
             continue
         for column, (head, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
             column.image(png, caption=head, width="stretch", alt=f"{name} of {head}")
-        grids.append(Grid(name, tuple((head, {}, png) for head, png in found)))
-    return grids
 
 
-def _curves(study: Study, found: Trial) -> dict[str, list[str]]:
+def _results(row: Mapping[str, Any]) -> None:
+    st.dataframe(trial.results(row), hide_index=True, column_config=_wide("protocol"))
+
+
+def _settings(study: Study, row: Mapping[str, Any]) -> None:
+    st.dataframe(trial.settings(row, study.runs), hide_index=True, height=460)
+
+
+def _curves(study: Study, found: Trial) -> None:
     panels = trial.panels(found, study.stages)
     if not panels:
         st.caption("No stage of this trial has logged a curve yet.")
@@ -87,7 +127,6 @@ def _curves(study: Study, found: Trial) -> dict[str, list[str]]:
                 points = trial.curve(found, stage, key)
                 figure = curve_figure(key, points["step"].to_list(), points["value"].to_list())
                 column.plotly_chart(figure, key=f"{stage} {key}", config={"displayModeBar": False})
-    return panels
 
 
 def _codebook(found: Trial) -> None:
@@ -124,11 +163,12 @@ def _origin(source: Source, study: Study, found: Trial) -> None:
 
 
 def _difference(study: Study, found: Trial, names: dict[str, str]) -> None:
-    others = [run for run in names if run != found.row["run_id"]]
+    others = {run: name for run, name in names.items() if run != found.row["run_id"]}
     if not others:
         st.caption("This study has no other trial.")
         return
-    other = st.selectbox("Against", others, key="against", format_func=names.__getitem__)
+    offered = _offered(others, st.session_state.get("against"), "find_other")
+    other = st.selectbox("Against", offered, key="against", format_func=names.__getitem__)
     table = trial.difference(found.row, trial.row_of(study.runs, other))
     heads = {"this": st.column_config.TextColumn(found.name)}
     heads["other"] = st.column_config.TextColumn(names[other])

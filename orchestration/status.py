@@ -98,7 +98,7 @@ class SweepStatus:
     stages: Mapping[str, StageStatus]
     orphans: Mapping[str, StageStatus]
     forecast: Forecast | None = None
-    """None: the plan is too large to say at once, or this code would make another one."""
+    """None: a search, a plan too large to say at once, or this code would make another one."""
     refusal: Refusal | None = None
 
     @property
@@ -174,8 +174,8 @@ def outlook(
         return None
     sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
     plan = make_plan(sweep, expand(sweep))
-    if plan.key != launched.key:
-        return None
+    if plan.key != launched.key or plan.stages.keys() != launched.stages.keys():
+        return None  # the second: a search has asked for trials since
     calibration = load_calibration(store)
     parts = {}
     for key, cost in predict(plan, calibration, calibration.newest_site).items():

@@ -58,11 +58,13 @@ def _answers(address: str) -> bool:
     return True
 
 
-def timed(name: str, act: object, page: Page, text: str) -> None:
-    """Print how long it takes until some text is on the page after an act."""
+def timed(name: str, act: object, page: Page, text: str, gone: str = "") -> None:
+    """Print how long it takes until some text is on the page, and another gone, after an act."""
     started = time.perf_counter()
     act()  # type: ignore[operator]
     page.get_by_text(text).first.wait_for(timeout=WAIT_MS)
+    if gone:
+        page.get_by_text(gone).first.wait_for(state="detached", timeout=WAIT_MS)
     page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=WAIT_MS)
     print(f"{name}: {time.perf_counter() - started:.2f} s")
 
@@ -79,7 +81,8 @@ def measure(address: str) -> None:
         hint = "Hover over a point"
         timed("to Scaling", lambda: view.filter(has_text="Scaling").click(), page, hint)
         timed("with the front", lambda: page.get_by_text("Front").click(), page, "Pareto front")
-        timed("without it", lambda: page.get_by_text("Front").first.click(), page, hint)
+        front = "Pareto front"
+        timed("without it", lambda: page.get_by_text("Front").first.click(), page, hint, front)
         timed("to Trial", lambda: view.filter(has_text="Trial").click(), page, "Pictures")
         timed("its Diff", lambda: page.get_by_text("Diff").click(), page, "Against")
         timed("to Study", lambda: view.filter(has_text="Study").click(), page, table)

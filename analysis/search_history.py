@@ -1,0 +1,128 @@
+"""The figure of a search: what each trial reached, the best so far, and which keys mattered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from analysis import artifacts
+from analysis.charts import Chart, Mark, Plate, Series, axis, factor
+from analysis.points import Axis
+from analysis.stores import Launch, RequestError, open_store
+from analysis.style import CYCLE, OTHER
+from gigatok.names import PREFIX_SEARCH, TAG_LAUNCHED
+
+NAME = "search-history"
+PRUNED, FAILED, BEST = "pruned", "failed", "best so far"
+_ENDS = {"PRUNED": (PRUNED, "x"), "FAIL": (FAILED, "v")}
+_MARGIN = 0.08
+"""How far beyond the worst value the trials without one are drawn, in parts of the range."""
+Trials = Sequence[Mapping[str, Any]]
+
+
+def search_plate(runs: pl.DataFrame, uri: str) -> Plate:
+    """Draw the newest search among the trials of a store, as its launcher logged it.
+
+    Raises:
+        RequestError: none of them is of a search, or no trial of it is complete.
+    """
+    launch = _newest(runs, uri)
+    content = artifacts.read(uri, launch.run_id, "search.json")
+    if content is None:
+        raise RequestError(
+            f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
+        )
+    study = json.loads(content)["studies"][0]
+    charts = []
+    for name, direction in study["objectives"].items():
+        drawn = history(study["trials"], name, direction, launch.run_id)
+        charts += [drawn] if drawn is not None else []
+        charts += _importances(study["importances"].get(name, {}), name, launch.run_id)
+    if not charts:
+        raise RequestError(f"{NAME}: no trial of the search {launch.sweep} is complete yet")
+    counts = [f"{len(study['trials'])} trials of the sampler {study['sampler']}"]
+    for state, (word, _) in _ENDS.items():
+        ended = sum(trial["state"] == state for trial in study["trials"])
+        counts += [f"{ended} {word}"] if ended else []
+    note = f"{launch.sweep}: {', '.join(counts)}. "
+    note += "Pruned and failed trials have no value: they stand beyond the worst one."
+    if study["importances"]:
+        note += " Importance: share of the spread of good trials (PED-ANOVA)."
+    return Plate(NAME, "How did the search go?", "runs", tuple(charts), (note,))
+
+
+def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | None:
+    """Value per trial and the best so far; None while no trial has a value.
+
+    Args:
+        trials: of `search.json`, in the order they were asked for.
+        name: of the objective.
+        direction: `minimize` or `maximize`.
+        run_id: of the sweep's MLflow run.
+    """
+    valued = [t for t in trials if t["values"] is not None]
+    if not valued:
+        return None
+    scale = factor(name)
+    values = [scale * float(t["values"][name]) for t in valued]
+    down = direction == "minimize"
+    so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
+    span = max(values) - min(values)
+    worst = max(values) if down else min(values)
+    edge = worst + (1 if down else -1) * _MARGIN * (span or abs(worst) or 1.0)
+    series = [
+        Series("complete", _marks(valued, values, run_id), CYCLE[0], joined=False),
+        Series(BEST, _marks(valued, so_far, run_id), CYCLE[1], ""),
+    ]
+    for state, (word, marker) in _ENDS.items():
+        ended = [t for t in trials if t["state"] == state]
+        marks = _marks(ended, [edge] * len(ended), run_id)
+        series += [Series(word, marks, OTHER, marker, joined=False)] if marks else []
+    return Chart(f"{axis(name).label} of each trial", _TRIAL, axis(name), tuple(series))
+
+
+_TRIAL = Axis("number", "trial, in the order of asking")
+
+
+def _marks(trials: Trials, values: Sequence[float], run_id: str) -> tuple[Mark, ...]:
+    return tuple(
+        Mark(float(t["number"]), value, ({"id": run_id, **t},), "run")
+        for t, value in zip(trials, values, strict=True)
+    )
+
+
+def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Chart]:
+    """The share of each key, the largest first; none where too few trials are complete."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    if not ranked:
+        return []
+    marks = [
+        Mark(float(i), s, ({"id": run_id, "key": k},), "run") for i, (k, s) in enumerate(ranked)
+    ]
+    ticks = tuple((float(i), key) for i, (key, _) in enumerate(ranked))
+    series = Series("importance", tuple(marks), CYCLE[2], joined=False)
+    y = Axis("importance", "importance (share)")
+    return [
+        Chart(
+            f"What {axis(name).label} depends on", Axis("key", "searched key"), y, (series,), ticks
+        )
+    ]
+
+
+def _newest(runs: pl.DataFrame, uri: str) -> Launch:
+    """The newest launch of a search that any of the trials is of."""
+    known = set(runs["sweep_run_id"])
+    searches = [
+        launch
+        for launch in open_store(uri).launches(None)
+        if launch.run_id in known and PREFIX_SEARCH + "study" in launch.tags
+    ]
+    if not searches:
+        raise RequestError(
+            f"{NAME}: no runs for it in the store; they come from a sweep with a `search` block, "
+            "such as `python -m orchestration.launch learning_rate`"
+        )
+    return max(searches, key=lambda found: float(found.tags.get(TAG_LAUNCHED, found.started)))
