@@ -186,7 +186,7 @@ def test_a_failure_is_told_and_the_other_trials_go_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(tmp_path: Path) -> None:
-    long = ("--set", "tokenizer.steps=1000", "--set", "tokenizer.checkpoint_every=1000")
+    long = ("--set", "tokenizer.steps=400", "--set", "tokenizer.checkpoint_every=1000")
     sweep = tmp_path / "one.yaml"
     sweep.write_text(
         "question: q\nscale: smoke\nset: {tokenizer.encoder: S, tokenizer.decoder: S}\n"
