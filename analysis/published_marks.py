@@ -82,17 +82,17 @@ def with_length(line: Series, words: str = "{} ep.") -> Series:
 
     Known of 1D tokenizers with semantic regularisation only (Table 9); others stay as they are.
     """
-    lengths = [_epochs(one) for one in line.marks]
+    lengths = [_epochs(shown) for shown in line.marks]
     usual = mode(fact.value for fact in lengths if fact) if any(lengths) else None
     marks = tuple(
         replace(
-            one,
+            shown,
             label=words.format(f"{fact.value:.0f}") if fact.value != usual else "",
-            origins=(*one.origins, origin(fact)),
+            origins=(*shown.origins, origin(fact)),
         )
         if fact
-        else one
-        for one, fact in zip(line.marks, lengths, strict=True)
+        else shown
+        for shown, fact in zip(line.marks, lengths, strict=True)
     )
     return replace(line, marks=marks)
 
