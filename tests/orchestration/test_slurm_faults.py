@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
@@ -121,7 +122,10 @@ def stall(place: Path, step: int = 60, count: int = 1) -> list[StageFolder]:
 
 
 def go_on(place: Path) -> None:
-    """Wake those that were stalled, once their supervisors have been told to stop them."""
+    """Wake those that were stalled, once their supervisors have been told to stop them.
+
+    With SIGTERM, SLURM wakes them itself: they may have ended before.
+    """
     stopping = "supervisor: stopping"
 
     def told(folder: StageFolder) -> bool:
@@ -130,9 +134,9 @@ def go_on(place: Path) -> None:
 
     wait_until(lambda: all(map(told, tokenizers(place))), "the warning")
     for folder in tokenizers(place):
-        lease = folder.lease()
-        assert lease is not None
-        os.kill(lease.pid, signal.SIGCONT)
+        if (lease := folder.lease()) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(lease.pid, signal.SIGCONT)
 
 
 def handle(place: Path, folder: StageFolder) -> str:
