@@ -14,9 +14,7 @@ from analysis.points import Axis
 from analysis.published import Fact, absent, one, select
 from analysis.published_marks import (
     SIZE_AXIS,
-    SIZE_TICKS,
     SIZES,
-    XL_XXL_TICK,
     as_built,
     mark,
     origin,
@@ -24,6 +22,7 @@ from analysis.published_marks import (
     other_s_b_plane,
     same_setting,
     short,
+    size_ticks,
     sized,
     with_length,
 )
@@ -51,7 +50,7 @@ def dilemma() -> Plate:
             metric,
             title,
             [sized("no semantic regularisation", select("Figure 3", metric=metric), VANILLA)],
-            ticks=SIZE_TICKS,
+            ticks=size_ticks(*SIZES),
             remarks=unstated if metric == "rfid" else (),
         )
         for metric, title in panels
@@ -86,7 +85,7 @@ def cure() -> Plate:
         ]
         return [*map(with_length, made), *other_s_b("Figure 7", metric, 232.0)]
 
-    charts = [_by_size(m, title, lines(m), ticks=SIZE_TICKS) for m, title in panels]
+    charts = [_by_size(m, title, lines(m), ticks=size_ticks(*SIZES)) for m, title in panels]
     planes = [_plane("Figure 7", *look) for look in looks]
     return Plate(
         "cure",
@@ -104,16 +103,16 @@ def _plane(place: str, name: str, semantic: bool, colour: str, marker: str) -> S
         mark(
             one(place, "rfid", semantic=semantic, tokenizer=tokenizer),
             one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
-            *_length(tokenizer, size, semantic=semantic),
+            *_length(tokenizer, semantic=semantic),
         )
-        for tokenizer, size in SIZES
+        for tokenizer in SIZES
     ]
     return Series(name, tuple(marks), colour, marker, arrows=True)
 
 
-def _length(tokenizer: str, size: float, *, semantic: bool) -> tuple[Any, ...]:
+def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
     """Label of a size with its training length where that is known, and the fact of it."""
-    label = f"{tokenizer} {size:.0f} M"
+    label = f"{tokenizer} {one('Table 9', 'params_total', tokenizer=tokenizer).value:.0f} M"
     if not semantic:
         return (label,)
     epochs = one("Table 9", "epochs", tokenizer=tokenizer, variant="1d")
@@ -407,7 +406,7 @@ def probe_accuracy() -> Plate:
     ]
     full = sized("LlamaGen-B, 300 epochs, with", found, _GREEN, marker="D")
     lines.append(with_length(full, "tokenizer: {} epochs, not 200"))
-    ticks = (*SIZE_TICKS, XL_XXL_TICK)
+    ticks = size_ticks(*SIZES, "XL-XXL")
     chart = _by_size("probe_accuracy", "", lines, ticks=ticks)
     return Plate(
         "probe-accuracy",

@@ -16,20 +16,9 @@ from analysis.points import Axis
 from analysis.published import Fact, facts, notes, one, select, sources
 from analysis.style import OTHER
 
-SIZES = (("S-S", 136.0), ("S-B", 232.0), ("B-L", 622.0))
-HEADS = {"S-S": 6.8, "S-B": 14.2, "B-L": 24.1, "XL-XXL": 51.9}
-"""Millions of parameters of the head that a published size includes (confound 6)."""
+SIZES = ("S-S", "S-B", "B-L")
+"""Tokenizers of Figures 3 and 7."""
 SIZE_AXIS = Axis("params_total", "size + training head (M)")
-
-
-def _tick(name: str, size: float) -> tuple[float, str]:
-    return size, f"{name}\n{size - HEADS[name]:.0f}+{HEADS[name]:.0f}"
-
-
-SIZE_TICKS = tuple(_tick(*size) for size in SIZES)
-XL_XXL_TICK = _tick("XL-XXL", 2896.0)
-BUILT = 135.5
-"""Millions of parameters that the released recipe of 2D S-S builds (confound 8)."""
 _CROSSES = ("x", "+")
 _S_B: dict[str, tuple[str, dict[str, Any]]] = {
     "Table 2": ("S-B in Table 2 (100 epochs)", {"tokenizer": "S-B"}),
@@ -70,6 +59,16 @@ def sized(name: str, found: Sequence[Fact], colour: str, **style: Any) -> Series
     """A metric over the size of the tokenizer."""
     marks = [mark(f.params_m, f) for f in found if f.params_m is not None]
     return Series(name, tuple(sorted(marks, key=lambda m: m.x)), colour, **style)
+
+
+def size_ticks(*tokenizers: str) -> tuple[tuple[float, str], ...]:
+    """Published sizes, each as what is left after training and the head that goes (confound 6)."""
+    ticks = []
+    for name in tokenizers:
+        total = one("Table 9", "params_total", tokenizer=name).value
+        head = one("Released recipes", "params_head", tokenizer=name).value
+        ticks.append((total, f"{name}\n{total - head:.0f}+{head:.0f}"))
+    return tuple(ticks)
 
 
 def short(*numbers: int) -> tuple[str, ...]:
@@ -140,5 +139,7 @@ def same_setting(here: str, metric: str) -> Series:
 def as_built(line: Series) -> Series:
     """A line from 2D S-S to the size that its released recipe builds (confound 8)."""
     smallest = line.marks[0]
-    name = f"2D S-S at the {BUILT:g} M that its recipe builds"
-    return Series(name, (smallest, replace(smallest, x=BUILT)), line.colour, marker="|")
+    built = one("Released recipes", "params_total", tokenizer="S-S", variant="2d")
+    moved = replace(smallest, x=built.value, origins=(*smallest.origins, origin(built)))
+    name = f"2D S-S at the {built.value:g} M that its recipe builds"
+    return Series(name, (smallest, moved), line.colour, marker="|")

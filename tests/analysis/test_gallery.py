@@ -14,8 +14,7 @@ from matplotlib.text import Text
 from analysis import RequestError, gallery, style
 from analysis.charts import Chart, Plate
 from analysis.drawing import draw, draw_chart
-from analysis.published import facts, notes
-from analysis.published_marks import BUILT, HEADS
+from analysis.published import facts, notes, select
 from analysis.run_figures import FIGURES as RUN_FIGURES
 from analysis.writing import changes, provenance, write
 
@@ -159,12 +158,13 @@ def test_other_rows_of_one_tokenizer_are_beside_it() -> None:
 def test_sizes_show_the_training_head_and_what_a_recipe_builds() -> None:
     ticks = [text for _, text in charts_of("dilemma")["rfid"][0].ticks]
     assert ticks == ["S-S\n129+7", "S-B\n218+14", "B-L\n598+24"]
-    assert "/".join(f"{size:g}" for size in HEADS.values()) in notes()[6].short
-    assert f"{BUILT:g} M" in notes()[8].short
-    assert values(charts_of("1d-2d")["rfid"][0], "2D S-S at the") == [
-        (111, 1.2208),
-        (BUILT, 1.2208),
-    ]
+    heads = [fact.value for fact in select("Released recipes", metric="params_head")]
+    assert "/".join(f"{head:.1f}" for head in heads) in notes()[6].short
+    (built,) = select("Released recipes", metric="params_total")
+    assert f"{built.value:g} M" in notes()[8].short
+    (line,) = [s for s in charts_of("1d-2d")["rfid"][0].series if "2D S-S at the" in s.name]
+    assert [(mark.x, mark.y) for mark in line.marks] == [(111, 1.2208), (built.value, 1.2208)]
+    assert line.marks[1].origins[-1]["id"] == built.id
 
 
 def test_digitised_marks_are_hollow_and_printed_ones_are_not() -> None:
