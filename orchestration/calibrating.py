@@ -44,7 +44,7 @@ from orchestration.study import on_interrupt, prefetch
 from orchestration.sweep import Expansion, Sweep, Trial, expand, load_sweep
 
 LESS = Amounts(steps=6, train_images=512, val_images=64, images=16)
-MORE = Amounts(steps=24, train_images=1536, val_images=128, images=48)
+MORE = Amounts(steps=48, train_images=3072, val_images=128, images=48)
 """Of each at most as much as the trial itself has."""
 
 
