@@ -12,16 +12,16 @@ from typing import Annotated
 import typer
 
 from orchestration.backends import BACKENDS
-from orchestration.calibrating import calibrate
-from orchestration.cancelling import cancel
-from orchestration.cleanup import gc
-from orchestration.doctor import doctor
-from orchestration.explaining import diff, explain
+from orchestration.commands.calibrating import calibrate
+from orchestration.commands.cancelling import cancel
+from orchestration.commands.cleanup import gc
+from orchestration.commands.doctor import doctor
+from orchestration.commands.explaining import diff, explain
+from orchestration.commands.logs import logs
+from orchestration.commands.resuming import resume, retry
+from orchestration.commands.simulating import simulate
+from orchestration.commands.status import status
 from orchestration.launch import launch
-from orchestration.logs import logs
-from orchestration.resuming import resume, retry
-from orchestration.simulating import simulate
-from orchestration.status import status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 

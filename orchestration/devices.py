@@ -9,7 +9,7 @@ from functools import cache
 import psutil
 
 from orchestration.backends.local import make_slots
-from orchestration.calibration import Site
+from orchestration.costs.calibration import Site
 from orchestration.profile import Profile, Request
 from orchestration.provenance import device_name
 

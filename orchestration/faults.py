@@ -27,7 +27,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from orchestration import ceilings
+from orchestration.costs import ceilings
 from orchestration.files import locked
 from orchestration.state import Failure, Kind, StageFolder, Store
 

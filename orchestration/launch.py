@@ -21,13 +21,13 @@ from rich.console import Console
 from gigatok import names
 from orchestration.backends import BACKENDS, connect
 from orchestration.backends.base import Backend
-from orchestration.budget import Budget, record_refusal
-from orchestration.budget import reasons as budget_reasons
+from orchestration.commands.preview import plan_json, print_plan
+from orchestration.costs.budget import Budget, record_refusal
+from orchestration.costs.budget import reasons as budget_reasons
 from orchestration.devices import Machines, machines
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
-from orchestration.preview import plan_json, print_plan
 from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
@@ -41,8 +41,8 @@ from orchestration.study import (
     run,
 )
 from orchestration.sweep import expand, load_sweep
-from orchestration.sweep_runs import expectation
-from orchestration.tracking import Tracking, default_uri
+from orchestration.tracking.shipping import Tracking, default_uri
+from orchestration.tracking.sweep_runs import expectation
 
 
 def launch(
@@ -237,7 +237,7 @@ def _run(launched: _Launch, manner: _Manner) -> int:
     tracking.tell(expectation(progress.costs))
     driver: Driver = Runner(progress, store, launched.backend, launched.profile)
     if launched.backend.capabilities.detached:
-        from orchestration import detached  # submitit takes a tenth of a second to import
+        from orchestration.cluster import detached  # submitit takes a tenth of a second to import
 
         ask = not (manner.yes or manner.as_json)
         stay = detached.Manner(stay=manner.watch, ask=ask, as_json=manner.as_json)
@@ -255,13 +255,15 @@ def _search(launched: _Launch, manner: _Manner) -> int:
     backend, request, uri = launched.backend, launched.request, launched.uri
     sweep, store, profile = launched.plan.sweep, launched.store, launched.profile
     if backend.capabilities.detached:
-        from orchestration import search_controller
         from orchestration.backends.slurm import SlurmBackend
+        from orchestration.search import controller as search_controller
 
         assert isinstance(backend, SlurmBackend), "the one backend that is detached"
         parts = (sweep, store, request, backend, profile, uri, manner.console)
         return search_controller.launch(*parts, stay=manner.watch, as_json=manner.as_json)
-    from orchestration import search_launch  # Optuna takes half a second to import
+    from orchestration.search import (
+        launch as search_launch,  # Optuna takes half a second to import
+    )
 
     return search_launch.run_search(
         sweep, store, request, backend, profile, uri, manner.console, as_json=manner.as_json

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from orchestration.budget import newest_refusal
+from orchestration.costs.budget import newest_refusal
 from orchestration.exits import fail
 from orchestration.files import write_atomic
 from orchestration.plan import Plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gigatok.config import Config, TrialConfig
 from gigatok.data_fingerprints import data_fingerprint
 from gigatok.stages import STAGES
-from orchestration.expansion import Dropped
+from orchestration.grammar.expansion import Dropped
 from orchestration.identity import Keys, digest
 from orchestration.sweep import Expansion, Sweep, Trial
 

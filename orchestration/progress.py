@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from gigatok.stages import STAGES
-from orchestration.calibration import load_calibration
-from orchestration.cost import Cost, Sites, predict
+from orchestration.costs.calibration import load_calibration
+from orchestration.costs.cost import Cost, Sites, predict
 from orchestration.plan import Plan, PlannedStage
 from orchestration.scheduler import Graph
 from orchestration.state import Failure, Spec, StageFolder, State, Store

@@ -80,7 +80,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """Commit, whether the tree differs from it, and how; all None where `root` is no repository.
 
     Files that git does not track are listed in `git_status` but are not part of the patch.
-    A snapshot of the code (`orchestration.snapshot`) has the state of what was copied.
+    A snapshot of the code (`orchestration.cluster.snapshot`) has the state of what was copied.
     """
     record = root / RECORD
     if record.is_file():

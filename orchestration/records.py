@@ -12,7 +12,7 @@ class Record(BaseModel):
 
 
 class Prediction(Record):
-    """What a stage was predicted to need when it was launched; see `orchestration.cost.Cost`."""
+    """What a stage was predicted to need when it was launched; see `costs.cost.Cost`."""
 
     family: str
     unit_flops: float

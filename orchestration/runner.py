@@ -13,7 +13,7 @@ from typing import Protocol
 
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job
-from orchestration.cost import seconds_for_order
+from orchestration.costs.cost import seconds_for_order
 from orchestration.gates import Gatekeeper
 from orchestration.plan import Plan, PlannedStage
 from orchestration.profile import Profile

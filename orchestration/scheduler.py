@@ -1,8 +1,8 @@
 """What runs next: which stage is ready, in which order, and what a failure or a gate holds back.
 
 Knows keys and numbers only: no clock, no files, no backend. The runner (`orchestration.runner`),
-the queue of a cluster (`orchestration.submission`) and the simulator (`orchestration.simulator`)
-decide by this code alike.
+the submission to a cluster (`orchestration.cluster.submission`) and the simulator
+(`orchestration.costs.simulator`) decide by this code alike.
 """
 
 from __future__ import annotations

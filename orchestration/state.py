@@ -413,7 +413,7 @@ class Store:
 
     @property
     def calibration(self) -> Path:
-        """What stages took, one line each; see `orchestration.calibration`."""
+        """What stages took, one line each; see `orchestration.costs.calibration`."""
         return self.root / "calibration.jsonl"
 
     @property

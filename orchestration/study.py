@@ -18,15 +18,15 @@ from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
 from orchestration.backends.base import Backend
+from orchestration.costs.forecast import Meter
 from orchestration.display import Display, held_lines
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
-from orchestration.forecast import Meter
 from orchestration.plan import Plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress
 from orchestration.results import launch_json, result_tables, trial_metrics
 from orchestration.runner import Observe
-from orchestration.tracking import Tracking
+from orchestration.tracking.shipping import Tracking
 
 SMALLEST_FREE_BYTES = 64 * 2**20
 FINISH_SECONDS, INTERRUPTED_FINISH_SECONDS = 60.0, 10.0

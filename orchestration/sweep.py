@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestration.expansion import Expansion, Trial
-from orchestration.scales import Scale, read_scale, report_unknown, scale_file, text_of
-from orchestration.sweep_axes import Axes, read_axes, read_overrides, read_seeds, read_stages
-from orchestration.sweep_search import Search, read_search
-from orchestration.yaml_source import (
+from orchestration.grammar.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
+from orchestration.grammar.expansion import Expansion, Trial
+from orchestration.grammar.scales import Scale, read_scale, report_unknown, scale_file, text_of
+from orchestration.grammar.search_block import Search, read_search
+from orchestration.grammar.yaml_source import (
     Node,
     Place,
     Problem,

@@ -26,8 +26,8 @@ from typing import Any
 
 from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
 from gigatok.tracker import NullTracker, Tracker
-from orchestration import calibration, ceilings, faults, provenance
-from orchestration.spool import SpoolWriter
+from orchestration import faults, provenance
+from orchestration.costs import calibration, ceilings
 from orchestration.state import (
     HEARTBEAT_SECONDS,
     Attempt,
@@ -37,6 +37,7 @@ from orchestration.state import (
     StageFolder,
     acquire,
 )
+from orchestration.tracking.spool import SpoolWriter
 
 EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = 1, 75, 130
 SYSTEM_METRICS_SECONDS = 10.0

@@ -30,8 +30,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
+from orchestration.cluster.snapshot import take_snapshot
 from orchestration.profile import Profile, Request
-from orchestration.snapshot import take_snapshot
 from orchestration.state import Kind, StageFolder, Store
 from orchestration.worker import EXIT_INTERRUPTED
 

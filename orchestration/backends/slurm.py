@@ -30,9 +30,9 @@ from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
 from orchestration.backends.slurm_job import StageJob, signal_delay
 from orchestration.backends.slurm_queue import Queue
+from orchestration.cluster.snapshot import take_snapshot
 from orchestration.files import write_atomic
 from orchestration.profile import Profile, Request
-from orchestration.snapshot import take_snapshot
 from orchestration.state import StageFolder, Store
 
 ENDLESS = 10**6

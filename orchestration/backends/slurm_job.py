@@ -26,8 +26,8 @@ from submitit.core.utils import DelayedSubmission
 from orchestration import faults
 from orchestration.backends.base import Ended
 from orchestration.backends.workers import memory_kills
+from orchestration.cluster.holding import hold_queue
 from orchestration.files import write_atomic
-from orchestration.holding import hold_queue
 from orchestration.profile import Profile, Request, load_profile
 from orchestration.state import Kind, StageFolder
 from orchestration.worker import EXIT_BUSY, EXIT_FAILED, EXIT_INTERRUPTED, THREADS_VARIABLE

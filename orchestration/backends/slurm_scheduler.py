@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from orchestration.backends.slurm import SlurmBackend, outside_of_jobs, refusal
-from orchestration.journal import Submission
+from orchestration.cluster.journal import Submission
 from orchestration.profile import Profile, Request
 
 CONTROLLER_MINUTES = 60

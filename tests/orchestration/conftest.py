@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestration.ledger import parse_uri
-from orchestration.mlflow_server import Server
 from orchestration.state import Store
-from tests.orchestration.slurm_cluster import Cluster, slurm_cluster
-from tests.orchestration.tracking_helpers import plan_of
+from orchestration.tracking.ledger import parse_uri
+from orchestration.tracking.mlflow_server import Server
+from tests.orchestration.backends.slurm_cluster import Cluster, slurm_cluster
+from tests.orchestration.tracking.tracking_helpers import plan_of
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
+from orchestration.commands.preview import other_code_line, print_plan
 from orchestration.devices import machines
 from orchestration.display import (
     Display,
@@ -21,7 +22,6 @@ from orchestration.display import (
     states_table,
 )
 from orchestration.plan import make_plan
-from orchestration.preview import other_code_line, print_plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress, survey
 from orchestration.results import format_metric, launch_json, result_tables

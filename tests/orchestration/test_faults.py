@@ -16,8 +16,9 @@ import pytest
 
 from gigatok.config import SplitConfig
 from gigatok.stages import TrainTokenizerConfig
-from orchestration import ceilings, faults
+from orchestration import faults
 from orchestration.backends.base import Ended
+from orchestration.costs import ceilings
 from orchestration.profile import Profile
 from orchestration.state import Attempt, Failure, Kind, StageFolder, Store, acquire
 from tests.orchestration.test_worker_ranks import (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from orchestration.commands.status import look, status_json
 from orchestration.display import held_lines
 from orchestration.gates import Gates, ladder, worse
 from orchestration.launched import LaunchRequest, newest_launch, record_launch
@@ -17,7 +18,6 @@ from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
 from orchestration.scheduler import Scheduler, cheapest_first
 from orchestration.state import Done, StageFolder, Store, acquire
-from orchestration.status import look, status_json
 from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 from tests.orchestration.test_runner import Recorded, ignore, quick

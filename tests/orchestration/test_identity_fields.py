@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gigatok.config import TransformerSize, TrialConfig
-from orchestration.config_keys import trial_keys
-from orchestration.expansion import Expansion, Trial
+from orchestration.grammar.config_keys import trial_keys
+from orchestration.grammar.expansion import Expansion, Trial
 from orchestration.plan import make_plan
 from orchestration.sweep import load_sweep
 

@@ -10,10 +10,10 @@ import pytest
 
 from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.commands.resuming import leave_all_but, with_inputs
 from orchestration.plan import make_plan
 from orchestration.profile import Profile, Request
 from orchestration.progress import Progress, stage_spec, survey
-from orchestration.resuming import leave_all_but, with_inputs
 from orchestration.runner import Runner
 from orchestration.state import (
     Attempt,

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 from gigatok.config import CNNConfig, ProbeConfig, SplitConfig, TokenizerConfig, TransformerSize
 from gigatok.stages import LinearProbeConfig, TrainTokenizerConfig
-from orchestration.spool import Point, read_spool
 from orchestration.state import Spec, StageFolder, Store
+from orchestration.tracking.spool import Point, read_spool
 from tests.gigatok.process_pair import environment, free_port
 
 ROOT = Path(__file__).resolve().parents[2]

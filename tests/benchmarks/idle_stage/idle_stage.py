@@ -11,7 +11,7 @@ from gigatok.flops import STAGE_FLOPS
 from gigatok.memory import STAGE_DISK, Disk
 from gigatok.stages import STAGES, Runtime, Scores, StageSpec
 from gigatok.tracker import Tracker
-from orchestration.cost import FAMILIES
+from orchestration.costs.cost import FAMILIES
 
 NAME = "idle"
 

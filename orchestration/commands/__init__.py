@@ -1,0 +1,1 @@
+"""`python -m orchestration COMMAND`: a file per command, and what they show."""

@@ -1,0 +1,118 @@
+"""`python -m orchestration gc`: free what nobody needs any more.
+
+Checkpoints of complete stages, and copies of the code that no job uses, go at once. Stages that
+no launched plan names are results: they are listed, and go with `--yes` only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.cluster.journal import Journal
+from orchestration.launched import launched_keys
+from orchestration.state import StageFolder, Store
+
+MOST_ROWS = 30
+Kind = Literal["checkpoints", "code", "stage"]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that could go; `results`: with it goes what was computed."""
+
+    kind: Kind
+    path: Path
+    size: int
+    results: bool = False
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, delete nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete results of no plan as well.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+) -> None:
+    """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
+    store = Store(runs_dir)
+    console = Console(markup=False, highlight=False)
+    found = sorted(leftovers(store), key=lambda left: -left.size)
+    doomed = [] if dry_run else [left for left in found if yes or not left.results]
+    if found:
+        console.print(leftovers_table(found, store, doomed))
+    for left in doomed:
+        shutil.rmtree(left.path)
+    kept = [left for left in found if left not in doomed]
+    console.print(f"{len(doomed)} folders deleted, {size_text(sum(d.size for d in doomed))} freed")
+    if kept:
+        why = "this was --dry-run" if dry_run else "stages of no plan go with --yes"
+        console.print(f"{len(kept)} kept, {size_text(sum(k.size for k in kept))}: {why}")
+
+
+def leftovers(store: Store) -> Iterator[Leftover]:
+    """Everything that could go."""
+    planned = launched_keys(store)
+    busy = False
+    for path in sorted(store.stages.glob("*/[!.]*")):
+        folder = StageFolder(path)
+        state = folder.state()
+        busy |= state == "RUNNING"
+        if state == "RUNNING":
+            continue
+        if path.name.rpartition("-")[2] not in planned:
+            yield Leftover("stage", path, size_of(path), results=True)
+        elif state == "COMPLETE" and folder.checkpoints.exists():
+            yield Leftover("checkpoints", folder.checkpoints, size_of(folder.checkpoints))
+    if not busy:
+        yield from _old_code(store)
+
+
+def _old_code(store: Store) -> Iterator[Leftover]:
+    """Copies of the code but the newest, and those that queued jobs will import."""
+    folders = sorted((store.root / "snapshots").glob("[!.]*"), key=lambda f: f.stat().st_mtime)
+    names = {submission.name for submission in Journal(store).submissions()}
+    scripts = [
+        file.read_text(errors="replace")
+        for name in names
+        for file in (store.root / "slurm" / name).glob("*.sh")
+    ]
+    for folder in folders[:-1]:
+        if not any(folder.name in script for script in scripts):
+            yield Leftover("code", folder, size_of(folder))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    walk = ((parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(os.lstat(os.path.join(parent, name)).st_size for parent, name in walk)
+
+
+def size_text(size: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> Table:
+    """One row per folder, the largest first."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("what", "size", "", "where"):
+        table.add_column(head, justify="right" if head == "size" else "left")
+    for left in found[:MOST_ROWS]:
+        fate = Text("deleted", style="red") if left in doomed else Text("kept", style="dim")
+        where = str(left.path.relative_to(store.root))
+        table.add_row(left.kind, size_text(left.size), fate, Text(where))
+    if len(found) > MOST_ROWS:
+        table.add_row(f"… {len(found) - MOST_ROWS} more", style="dim")
+    return table

@@ -1,0 +1,126 @@
+"""`python -m orchestration logs SWEEP [TRIAL] [STAGE]`: what stages printed, or print now."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestration.cluster.journal import Journal
+from orchestration.exits import EXIT_INTERRUPTED, fail
+from orchestration.launched import LaunchedPlan, find_launch
+from orchestration.state import StageFolder, Store
+
+FOLLOW_SECONDS = 0.5
+Folders = Mapping[str, StageFolder]
+
+
+def logs(
+    sweep: str,
+    trial: Annotated[str | None, typer.Argument(help="Default: what runs or failed.")] = None,
+    stage: Annotated[str | None, typer.Argument(help="Default: all stages.")] = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Until the stages have ended.")
+    ] = False,
+    all_attempts: Annotated[bool, typer.Option("--all", help="Not only the newest.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+) -> None:
+    """Print what the attempts of some stages of the newest launch printed."""
+    store = Store(runs_dir)
+    launched = find_launch(store, sweep)
+    folders = launched.folders(store)
+    try:
+        keys = stage_keys(launched, folders, trial, stage)
+    except ValueError as error:
+        fail(error)
+    chosen = {folders[key]: launched.stages[key].stage for key in keys}
+    readers = [Reader(folder, name, all_attempts) for folder, name in chosen.items()]
+    for reader in readers:
+        reader.print_new()
+        if not reader.begun:
+            print(
+                f"== {reader.name} {reader.folder.name} has not started{_queue_log(store, reader)}"
+            )
+    try:
+        while follow and any(not reader.ended() for reader in readers):
+            time.sleep(FOLLOW_SECONDS)
+            for reader in readers:
+                reader.print_new()
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def stage_keys(
+    launched: LaunchedPlan, folders: Folders, trial: str | None, stage: str | None
+) -> list[str]:
+    """Keys of the stages asked for; without a trial, of those that run or have failed.
+
+    Raises:
+        ValueError: no such trial or stage.
+    """
+    if trial is None:
+        states = {key: folders[key].state() for key in launched.stages}
+        return [key for key, state in states.items() if state in ("RUNNING", "FAILED")]
+    if trial not in launched.trials:
+        raise ValueError(f"no trial {trial!r}; trials: {', '.join(launched.trials)}")
+    stages = launched.trials[trial]
+    if stage is None:
+        return list(stages.values())
+    if stage not in stages:
+        raise ValueError(f"no stage {stage!r}; stages of {trial}: {', '.join(stages)}")
+    return [stages[stage]]
+
+
+class Reader:
+    """Prints the logs of a stage as they grow, and goes on to the next attempt's."""
+
+    newest: Reader | None = None
+    """Whose text was printed last: another's begins with a heading."""
+
+    def __init__(self, folder: StageFolder, name: str, all_attempts: bool) -> None:
+        self.folder, self.name = folder, name
+        self.begun = False
+        self._position = 0
+        self._file: Path | None = None
+        self._headed = False
+        files = folder.logs()
+        self._done = set() if all_attempts else set(files[:-1])
+
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.folder.state() in ("COMPLETE", "FAILED")
+
+    def print_new(self) -> None:
+        """Print what was added since the last time."""
+        for file in self.folder.logs():
+            if file in self._done:
+                continue
+            if file != self._file:
+                if self._file is not None:
+                    self._done.add(self._file)
+                self._file, self._position, self._headed = file, 0, False
+            self._print_rest(file)
+
+    def _print_rest(self, file: Path) -> None:
+        with file.open("rb") as log:
+            log.seek(self._position)
+            new = log.read()
+        if not self._headed or (new and Reader.newest is not self):
+            print(f"== {self.name} {file}")
+            Reader.newest, self._headed = self, True
+        self.begun = True
+        self._position += len(new)
+        sys.stdout.write(new.decode(errors="replace"))
+        sys.stdout.flush()
+
+
+def _queue_log(store: Store, reader: Reader) -> str:
+    """The job that a stage waits in, if it was queued."""
+    if not (store.root / "journal").is_dir():
+        return ""
+    job = Journal(store).jobs().get(reader.folder.name.rpartition("-")[2])
+    return "" if job is None else f", it waits as job {job.handle}"

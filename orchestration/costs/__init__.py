@@ -1,0 +1,1 @@
+"""What stages will need and what they took; budgets, forecasts, and the simulator."""

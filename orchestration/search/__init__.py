@@ -1,0 +1,1 @@
+"""Optuna inside a sweep: trials are asked for, pruned and told."""

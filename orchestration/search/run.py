@@ -1,0 +1,317 @@
+"""A search while it runs: asks for trials, looks at their curves, stops and tells them.
+
+Each trial is an ordinary trial of the sweep's plan, which grows by it; the runner brings its
+stages forward like any others, on any backend. What happened is read from the stage folders and
+from the study alone, so that a killed controller goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestration.grammar.search_block import GPU_HOURS, Search
+from orchestration.plan import Plan, PlannedTrial, make_plan
+from orchestration.profile import Profile
+from orchestration.progress import Progress
+from orchestration.runner import Runner
+from orchestration.search import asking
+from orchestration.state import StageFolder, Store
+from orchestration.sweep import Expansion, Sweep, Trial
+from orchestration.tracking.spool import Point, SpoolReader
+
+STEP = "pruned_at_step"
+"""User attribute of a pruned trial; all that have run have `gpu_hours` as well."""
+
+
+@dataclass
+class Round:
+    """One study: the search itself, or the check of what it found under other keys.
+
+    Attributes:
+        label: in front of its trials' numbers; "" for the search itself.
+        trials: by number, those whose suggestion makes a trial.
+        open: numbers of trials that are under way.
+        readers: of the curves of open trials.
+        spent: device hours of the trials that are over.
+    """
+
+    label: str
+    search: Search
+    study: Study
+    trials: dict[int, Trial] = field(default_factory=dict)
+    open: set[int] = field(default_factory=set)
+    readers: dict[int, SpoolReader] = field(default_factory=dict)
+    spent: float = 0.0
+    asked: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget allows no further trial."""
+        most = asking.grid_size(self.search)
+        limit = self.search.trials if most is None else min(most, self.search.trials)
+        hours = self.search.hours
+        return self.asked >= limit or (hours is not None and self.spent >= hours)
+
+    def name(self, number: int) -> str:
+        """How a trial's name begins."""
+        return f"{self.label}{number:03d}"
+
+
+class Searcher:
+    """Steers a runner through a search; an `orchestration.runner.Guide`."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        search: Search,
+        store: Store,
+        plan_key: str,
+        profile: Profile,
+        changed: Callable[[Searcher], None] = lambda searcher: None,
+    ) -> None:
+        """Open the study and take up what is in it.
+
+        Args:
+            sweep: with the search.
+            search: the sweep's, with the storage that the user wants.
+            store: the runs directory.
+            plan_key: of the search's plan; names the study.
+            profile: says how many devices a stage has.
+            changed: called when a trial was added or has ended.
+
+        Raises:
+            ValueError: the storage cannot be opened.
+        """
+        self.sweep, self.search = sweep, search
+        self.study_name = f"{sweep.name}-{sweep.scale}-{plan_key}"
+        self._profile = profile
+        self.journal = store.optuna
+        self.changed = changed
+        self.rounds: list[Round] = []
+        self._open("", search)
+        self._open_transfer()
+        self.plan = self._make_plan()
+
+    # Rounds
+
+    def _open(self, label: str, search: Search) -> None:
+        name = self.study_name + ("-transfer" if label else "")
+        study = asking.open_study(search, name, self.journal)
+        found = Round(label, search, study)
+        self.rounds.append(found)
+        for trial in study.get_trials(deepcopy=False):
+            self._take_up(found, trial)
+
+    def _open_transfer(self) -> None:
+        """Once the search is over and has a best rate, check it under the other keys."""
+        if self._transfer_is_due():
+            first = self.rounds[0]
+            best = asking.best_trials(first.study, first.search)[0]
+            rate = float(best.params[first.search.learning_rate()])
+            self._open("transfer ", first.search.transferred(rate))
+
+    def _transfer_is_due(self) -> bool:
+        first = self.rounds[0]
+        wanted = len(self.rounds) == 1 and bool(first.search.transfer) and _is_over(first)
+        return wanted and bool(asking.best_trials(first.study, first.search))
+
+    def _take_up(self, found: Round, trial: FrozenTrial) -> None:
+        """A trial of the study, as this process or one before it asked for it."""
+        found.asked += 1
+        try:
+            name = found.name(trial.number)
+            found.trials[trial.number] = found.search.trial(name, trial.params)
+        except ValueError as error:
+            if not trial.state.is_finished():
+                self._end(found, trial.number, TrialState.FAIL, {asking.REASON: str(error)})
+            return
+        if not trial.state.is_finished():
+            found.open.add(trial.number)
+        found.spent += float(trial.user_attrs.get(GPU_HOURS, 0.0))
+
+    def _make_plan(self) -> Plan:
+        trials = tuple(t for one in self.rounds for _, t in sorted(one.trials.items()))
+        return make_plan(self.sweep, Expansion(trials, ()))
+
+    def planned(self) -> Iterator[tuple[Round, int, PlannedTrial]]:
+        """All trials of the plan with their round and number."""
+        numbers = ((one, n) for one in self.rounds for n in sorted(one.trials))
+        for (one, number), trial in zip(numbers, self.plan.trials, strict=True):
+            yield one, number, trial
+
+    def left(self) -> frozenset[str]:
+        """Stages that only trials need which are over."""
+        needed: set[str] = set()
+        over: set[str] = set()
+        for one, number, trial in self.planned():
+            (needed if number in one.open else over).update(trial.stages.values())
+        return frozenset(over - needed)
+
+    def pruned(self) -> dict[str, str]:
+        """Name of each pruned trial -> why."""
+        told = ((p, one.study.get_trials(deepcopy=False)[n]) for one, n, p in self.planned())
+        return {
+            planned.trial.name: str(trial.user_attrs.get(asking.REASON, ""))
+            for planned, trial in told
+            if trial.state == TrialState.PRUNED
+        }
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to ask for and nothing under way."""
+        return all(map(_is_over, self.rounds)) and not self._transfer_is_due()
+
+    def told(self) -> list[str]:
+        """A line for each trial that has ended."""
+        return [
+            f"trial {one.name(trial.number)}: {trial.state.name.lower()}"
+            for one in self.rounds
+            for trial in one.study.get_trials(deepcopy=False)
+            if trial.state.is_finished()
+        ]
+
+    # Steering
+
+    def steer(self, runner: Runner) -> bool:
+        """Look at all open trials, ask for more; whether any is open."""
+        for one, number, trial in list(self.planned()):
+            if number in one.open and self._look(runner, one, number, trial):
+                runner.give_up(self._unfinished(runner.progress))
+                self.changed(self)
+        self._ask(runner)
+        return any(one.open for one in self.rounds)
+
+    def _unfinished(self, progress: Progress) -> list[str]:
+        return [key for key in self.left() if progress.states[key] != "COMPLETE"]
+
+    def _ask(self, runner: Runner) -> None:
+        """As many trials as are to be under way at once."""
+        self._open_transfer()
+        current = self.rounds[-1]
+        before = current.asked
+        while len(current.open) < current.search.at_once and not current.exhausted:
+            self._take_up(current, asking.ask(current.search, current.study))
+        if current.asked > before:
+            self.plan = self._make_plan()
+            runner.grow(self.plan)
+            open_ = [t for one, n, t in self.planned() if n in one.open]
+            runner.take_up({key for trial in open_ for key in trial.stages.values()})
+            self.changed(self)
+
+    def _look(self, runner: Runner, one: Round, number: int, trial: PlannedTrial) -> bool:
+        """Whether a trial has ended; its curve is read before anything that came after it."""
+        progress = runner.progress
+        step = self._pruned_at(one, number, trial, progress.folders)
+        if step is not None:
+            metric = one.search.pruner.metric
+            reason = f"{one.search.pruner.name}: {metric} at step {step}"
+            notes = {asking.REASON: reason, STEP: step} | self._hours(trial, progress)
+            return self._end(one, number, TrialState.PRUNED, notes)
+        keys = trial.stages.values()
+        failed = [key for key in keys if key in progress.failures]
+        if failed:
+            failure = progress.failures[failed[0]]
+            if failure.kind == "cancelled":
+                runner.stop()  # whoever cancels a stage of a search stops the search
+                return False
+            reason = f"{progress.plan.stages[failed[0]].stage}: {failure.message}"
+            notes = {asking.REASON: reason} | self._hours(trial, progress)
+            return self._end(one, number, TrialState.FAIL, notes)
+        if any(progress.states[key] != "COMPLETE" for key in keys):
+            return False
+        hours = self._hours(trial, progress)
+        found = results(trial, progress.folders) | hours
+        objectives = one.search.objectives
+        values = [found.get(name, math.nan) for name in objectives]
+        bad = [name for name in objectives if not math.isfinite(found.get(name, math.nan))]
+        if bad:
+            reason = f"no finite {', '.join(bad)}; there are {', '.join(sorted(found))}"
+            notes = {asking.REASON: reason} | hours
+            return self._end(one, number, TrialState.FAIL, notes)
+        return self._end(one, number, TrialState.COMPLETE, hours, values)
+
+    def _hours(self, trial: PlannedTrial, progress: Progress) -> dict[str, Any]:
+        return {GPU_HOURS: device_hours(trial, progress.folders, self._profile)}
+
+    def _pruned_at(
+        self, one: Round, number: int, trial: PlannedTrial, folders: Mapping[str, StageFolder]
+    ) -> int | None:
+        """Report what is new of a trial's curve; the step at which it is pruned, if it is."""
+        pruner = one.search.pruner
+        key = trial.stages.get(pruner.stage)
+        if pruner.name == "none" or key is None:
+            return None
+        most = training_steps(trial, pruner.stage)
+        if number not in one.readers:
+            one.readers[number] = SpoolReader(folders[key])
+            if asking.decided_before(one.search, one.study, number, most):
+                return one.study.get_trials(deepcopy=False)[number].last_step
+        known = one.study.get_trials(deepcopy=False)[number].last_step or 0
+        for step, value in curve(one.readers[number], pruner.metric):
+            looked_at = step % pruner.every == 0 and pruner.min_steps <= step < most
+            if looked_at and step > known:
+                if asking.report(one.search, one.study, number, step, value, most):
+                    return step
+                known = step
+        return None
+
+    def _end(
+        self,
+        one: Round,
+        number: int,
+        state: TrialState,
+        notes: Mapping[str, Any],
+        values: list[float] | None = None,
+    ) -> bool:
+        asking.explain(one.study, number, notes)
+        asking.tell(one.study, number, state, values)
+        one.open.discard(number)
+        one.readers.pop(number, None)
+        one.spent += float(notes.get(GPU_HOURS, 0.0))
+        return True
+
+
+def _is_over(one: Round) -> bool:
+    return one.exhausted and not one.open
+
+
+def curve(reader: SpoolReader, metric: str) -> Iterator[tuple[int, float]]:
+    """What is new of a curve."""
+    for items in reader.lines():
+        for item in items:
+            if isinstance(item, Point) and item.name == metric:
+                yield item.step, item.value
+
+
+def training_steps(trial: PlannedTrial, stage: str) -> int:
+    """How many steps a training stage of a trial takes."""
+    config = trial.trial.config
+    return config.tokenizer.steps if stage == "train_tokenizer" else config.generator.steps
+
+
+def results(trial: PlannedTrial, folders: Mapping[str, StageFolder]) -> dict[str, float]:
+    """All scores of a trial's complete stages."""
+    found: dict[str, float] = {}
+    for key in trial.stages.values():
+        done = folders[key].done()
+        found |= {} if done is None else done.metrics
+    return found
+
+
+def device_hours(
+    trial: PlannedTrial, folders: Mapping[str, StageFolder], profile: Profile
+) -> float:
+    """Hours times devices that the stages of a trial took, over all attempts that ended."""
+    total = 0.0
+    for stage, key in trial.stages.items():
+        request = profile.request(stage)
+        devices = max(1.0, request.gpus * request.processes)
+        ended = [a.ended - a.started for a in folders[key].attempts() if a.ended is not None]
+        total += devices * sum(ended) / 3600
+    return total

@@ -1,0 +1,1 @@
+"""From the spool of a stage to MLflow: the only writer to it."""

@@ -1,0 +1,215 @@
+"""The connection to MLflow: the only module that imports it. Used by one thread.
+
+Only the plain client API: no active run, no autologging. Every call may be repeated: the server
+ignores a point that it has (same run, name, value, time and step), tags and files replace
+themselves, params are logged where they are missing, and a run is found again by its token.
+MLflow stores an infinite value as the largest finite float of its sign.
+"""
+
+from __future__ import annotations
+
+import getpass
+import io
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gigatok.names import TAG_TOKEN
+from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry, exclusive
+from orchestration.tracking.spool import Point
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+BATCH_POINTS, BATCH_TAGS, BATCH_PARAMS = 900, 100, 100
+"""MLflow takes at most 1000 things in one request, and 100 tags or params."""
+VALUE_LENGTH = 5000
+"""MLflow refuses tags beyond 8000 bytes; a character may take several."""
+PARENT_TAG, NOTE_TAG, USER_TAG = "mlflow.parentRunId", "mlflow.note.content", "mlflow.user"
+COMMIT_TAG, SOURCE_TAG = "mlflow.source.git.commit", "mlflow.source.name"
+
+_SETTINGS = {
+    # MLflow would retry a server that does not answer for four minutes, inside one call.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class Server:
+    """A tracking server or sqlite file, and one experiment of it."""
+
+    def __init__(self, destination: Destination, experiment: str) -> None:
+        """Import MLflow and connect.
+
+        Args:
+            destination: where to; a new sqlite file gets its schema.
+            experiment: name of the experiment for new runs; created where it is missing.
+        """
+        self._client = _connect(destination)
+        self._found: set[str] = set()
+        self._unused: set[str] = set()
+        self.experiment = self._find_experiment(destination, experiment)
+
+    def is_reachable(self) -> bool:
+        """Whether the server answers; any reason why not will come up again where it matters."""
+        try:
+            self._client.get_experiment(self.experiment)
+        except Exception:
+            return False
+        return True
+
+    def _find_experiment(self, destination: Destination, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            database = destination.database
+            place = None if database is None else (database.parent / "mlartifacts" / name).as_uri()
+            try:
+                return str(self._client.create_experiment(name, artifact_location=place))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)
+                if found is None:  # Not because another launcher was faster.
+                    raise
+        if found.lifecycle_stage != "active":
+            # Deleted in the UI. Its name stays taken, and launching it again wants it back.
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    # Runs
+
+    def current(self, entry: Entry) -> Entry:
+        """The entry of a run that exists, or may; else a new one, to be saved before `create`."""
+        if entry.run_id is not None and self._exists(entry.run_id):
+            return entry
+        if entry.run_id is None and entry.experiment is not None:
+            return entry
+        fresh = Entry(stage=entry.stage, born=entry.born, experiment=self.experiment)
+        self._unused.add(fresh.token)
+        return fresh
+
+    def create(self, entry: Entry, name: str, tags: Mapping[str, str], started: float) -> Entry:
+        """Make the run of an entry that has none, unless its token shows that there is one."""
+        if entry.run_id is not None:
+            return entry
+        run_id = None if entry.token in self._unused else self._find_by_token(entry)
+        self._unused.discard(entry.token)
+        if run_id is None:
+            run = self._client.create_run(
+                str(entry.experiment),
+                start_time=milliseconds(started),
+                tags={**tags, TAG_TOKEN: entry.token, USER_TAG: _user()},
+                run_name=name,
+            )
+            run_id = str(run.info.run_id)
+        self._found.add(run_id)
+        return entry.model_copy(update={"run_id": run_id, "status": "RUNNING"})
+
+    def end(self, entry: Entry, status: str, ended: float) -> None:
+        """Set a run's status; `ended` (UNIX seconds) counts for a final one."""
+        run_id = str(entry.run_id)
+        if status not in OPEN_STATUSES:
+            self._client.set_terminated(run_id, status, milliseconds(ended))
+        elif entry.status != status:
+            self._client.update_run(run_id, status=status)
+
+    def close(self, entry: Entry, status: str, ended: float) -> None:
+        """End a run if the server still has it."""
+        if entry.run_id is not None and self._exists(entry.run_id):
+            self.end(entry, status, ended)
+
+    def _exists(self, run_id: str) -> bool:
+        """Whether the server still has a run; asked once."""
+        from mlflow.exceptions import MlflowException
+
+        if run_id in self._found:
+            return True
+        try:
+            active = self._client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        if active:
+            self._found.add(run_id)
+        return active
+
+    def _find_by_token(self, entry: Entry) -> str | None:
+        query = f"tags.`{TAG_TOKEN}` = '{entry.token}'"
+        found = self._client.search_runs([str(entry.experiment)], query, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    # Contents of runs
+
+    def log(
+        self, run_id: str, points: Iterable[Point] = (), tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Send points, and set or replace tags, in as few requests as MLflow allows."""
+        from mlflow.entities import Metric, RunTag
+
+        metrics = [Metric(p.name, p.value, p.time, p.step) for p in points]
+        # Longer values would be refused.
+        labels = [RunTag(key, value[:VALUE_LENGTH]) for key, value in (tags or {}).items()]
+        while metrics or labels:
+            self._client.log_batch(run_id, metrics[:BATCH_POINTS], tags=labels[:BATCH_TAGS])
+            metrics, labels = metrics[BATCH_POINTS:], labels[BATCH_TAGS:]
+
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Send the params that a run does not have; MLflow never changes one."""
+        from mlflow.entities import Param
+
+        have = self._client.get_run(run_id).data.params
+        missing = [Param(key, value) for key, value in params.items() if key not in have]
+        for start in range(0, len(missing), BATCH_PARAMS):
+            self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
+
+    def upload(self, run_id: str, path: str, content: bytes) -> None:
+        """Create or replace an artifact."""
+        self._client.log_stream(run_id, io.BytesIO(content), path)
+
+
+def milliseconds(seconds: float) -> int:
+    """UNIX seconds as MLflow counts."""
+    return int(seconds * 1000)
+
+
+def _connect(destination: Destination) -> MlflowClient:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    # It prints every database error with its traceback over the display, and raises it too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    uri, database = destination.uri, destination.database
+    if database is None:
+        return MlflowClient(uri, registry_uri=uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that open a fresh sqlite file at the same time crash each other in its migrations.
+    with exclusive(database.with_name(f".{database.name}.lock")):
+        if not database.exists():
+            _make_schema(database)
+        return MlflowClient(uri, registry_uri=uri)
+
+
+def _make_schema(database: Path) -> None:
+    """Create a database with MLflow's schema, whole or not at all.
+
+    MLflow cannot go on in a file whose migrations were cut short by a kill.
+    """
+    from mlflow.tracking import MlflowClient
+
+    fresh = database.with_name(f".{database.name}.new")
+    for leftover in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{fresh}", registry_uri=f"sqlite:///{fresh}")
+    fresh.replace(database)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # The user of a container may have no name.
+        return str(os.getuid())

@@ -1,0 +1,310 @@
+"""Keeps MLflow up to date with a plan while it runs; the launcher is the only writer.
+
+Workers only write to their stage's spool. One thread of the launcher imports MLflow, owns the
+connection and sends what is new every two seconds; the run loop only leaves notes for it. A
+server that is down, at launch or later, stops nothing: everything waits in the spools, is tried
+again with growing pauses, and is sent by the next launch at the latest.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.plan import Plan
+from orchestration.state import Store
+from orchestration.tracking.ledger import Busy, Entry, Ledgers, parse_uri
+from orchestration.tracking.mlflow_server import Server
+from orchestration.tracking.spool import Picture, SpoolReader
+from orchestration.tracking.stage_runs import StageRuns, view_stage
+from orchestration.tracking.sweep_runs import Findings, SweepRuns
+
+SHIP_SECONDS = 2.0
+"""Pause between two rounds of sending."""
+BUSY_SECONDS = 0.2
+"""Pause when another launcher is sending the same thing."""
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, LEAVING_RETRY_SECONDS = 1.0, 15.0, 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def default_uri(store: Store) -> str:
+    """A sqlite file in the runs directory."""
+    return f"sqlite:///{store.root / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """What waits on disk for the server; false when nothing does."""
+
+    settled: bool
+    points: int
+    pictures: int
+    stages: int
+    """How many stages of the plan have something that was not sent."""
+    runs_dir: Path
+    error: str
+
+    def __bool__(self) -> bool:
+        return not self.settled
+
+    def __str__(self) -> str:
+        what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages"
+        why = "" if self.error is None else f" ({self.error})"
+        return (
+            f"not sent to MLflow{why}: {what} wait in {self.runs_dir}; launch again to send them"
+        )
+
+
+class Tracking:
+    """Sends one plan to one tracking URI.
+
+    All methods are for the launcher's thread; none but `prepare` and `finish` waits.
+    """
+
+    def __init__(self, uri: str, store: Store, plan: Plan, command: str | None = None) -> None:
+        """Check the URI; connects to nothing.
+
+        Args:
+            uri: `sqlite:///FILE` or `http(s)://HOST[:PORT]`.
+            store: the runs directory.
+            plan: what is launched.
+            command: the launcher's command line, for the record.
+
+        Raises:
+            ValueError: MLflow cannot keep runs at this URI.
+        """
+        self._destination = parse_uri(uri)
+        self._store = store
+        self._plan = plan
+        self._ledgers = Ledgers(store.tracking, self._destination)
+        self._stages = StageRuns(store, self._ledgers)
+        self._sweep = SweepRuns(plan, self._ledgers, self._stages, command)
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._pending: set[str] = set()
+        self._tried, self._ready, self._leaving = (threading.Event() for _ in range(3))
+        self._deadline = 0.0
+        self._queued = False
+        self._settled = False
+        self.error: str | None = None
+        """Why the last round of sending failed; None when it did not."""
+        self.behind = 0
+        """Points and pictures that could not be sent, as of the last round."""
+
+    def is_current(self) -> bool:
+        """Whether the whole plan is complete and was sent; looked up without MLflow.
+
+        A sqlite file is asked for the runs themselves. A server is trusted to have kept them.
+        """
+        known = self._ledgers.plan(self._plan.key)
+        if known is None or not known.complete:
+            return False
+        look = StageRuns(self._store, self._ledgers)
+        entries = [self._current_entry(key, look) for key in self._plan.stages]
+        if any(entry is None for entry in entries):
+            return False
+        runs = [entry.run_id for entry in (*known.entries(), *entries) if entry is not None]
+        return self._ledgers.runs_exist(runs)
+
+    def tag_sweep(self, tags: Mapping[str, str]) -> str | None:
+        """Set tags on the plan's sweep run, if there is one; returns why that failed, or None.
+
+        For a launch that sends nothing else.
+        """
+        known = self._ledgers.plan(self._plan.key)
+        if known is None or known.sweep.run_id is None:
+            return None
+        try:
+            Server(self._destination, self._plan.sweep.name).log(known.sweep.run_id, tags=tags)
+        except Exception as error:
+            # Whatever it is: the refusal stands and is on disk; what MLflow lacks is said.
+            return f"{self._destination.shown}: {_describe(error)}"
+        return None
+
+    def prepare(self, timeout: float = 30.0) -> bool:
+        """Make database and runs before any worker starts, and begin to send.
+
+        Returns:
+            Whether MLflow answered. If not, `error` says why; the launch may go on, because
+            everything is kept on disk and sending is tried again.
+        """
+        self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
+        self._thread.start()
+        self._tried.wait(timeout)
+        if not self._tried.is_set():
+            self.error = f"no answer from {self._destination.shown} within {timeout:g} s"
+        return self._ready.is_set()
+
+    def notify(self, keys: Iterable[str]) -> None:
+        """Note that these stages run or have changed."""
+        with self._lock:
+            self._pending.update(keys)
+
+    def grow(self, plan: Plan) -> None:
+        """Send a plan that has all trials of this one and more."""
+        self._plan = plan
+
+    def tell(self, findings: Findings) -> None:
+        """Send what is known of the sweep as a whole; replaces what was told before."""
+        self._sweep.findings = findings
+
+    def note(self) -> str:
+        """One line for the display; empty while everything is sent."""
+        if self.error is None:
+            return ""
+        return f"MLflow is behind by {self.behind} points, they are kept on disk: {self.error}"
+
+    def finish(self, timeout: float = 60.0, *, queued: bool = False) -> Unsent:
+        """Send what is left, close all runs that no process keeps going, and stop.
+
+        A stage that another launcher or a cluster still runs stays RUNNING, and so do its trials.
+
+        Args:
+            timeout: seconds after which to give up.
+            queued: jobs wait in a cluster's queue: their trials are scheduled, not killed.
+
+        Returns:
+            What could not be sent; a later launch sends it.
+        """
+        assert self._thread is not None, "prepare() comes first"
+        self._queued = queued
+        self._deadline = time.monotonic() + timeout
+        self._leaving.set()
+        self._thread.join(timeout)
+        if self._settled:
+            return Unsent(True, 0, 0, 0, self._store.root, "")
+        points, pictures, stages = self._count_unsent()
+        error = self.error or f"no answer within {timeout:g} s"
+        return Unsent(False, points, pictures, stages, self._store.root, error)
+
+    # The sending thread
+
+    def _loop(self) -> None:
+        pause = 0.0
+        while not self._settled:
+            pause = self._attempt(pause)
+            if self._leaving.is_set():
+                pause = min(pause, LEAVING_RETRY_SECONDS)
+                if time.monotonic() + pause > self._deadline:
+                    return
+                time.sleep(0.0 if self._settled else pause)
+            else:
+                self._leaving.wait(pause)
+
+    def _attempt(self, pause: float) -> float:
+        """Send once; returns the seconds until the next time."""
+        leaving = self._leaving.is_set()
+        try:
+            self._round(leaving)
+        except Busy:
+            return BUSY_SECONDS
+        except Exception as error:
+            # Whatever it is, it must not stop the stages; it is shown, and tried again afresh.
+            self._fail(error)
+            return min(LAST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, 2 * pause))
+        self.error, self.behind, self._settled = None, 0, leaving
+        self._tried.set()
+        return SHIP_SECONDS if not leaving else 0.0
+
+    def _fail(self, error: Exception) -> None:
+        _log.debug("sending to %s failed", self._destination.shown, exc_info=error)
+        self._server = None
+        points, pictures, _ = self._count_unsent()
+        self.behind = points + pictures
+        self.error = f"{self._destination.shown}: {_describe(error)}"
+        self._tried.set()
+
+    def _round(self, leaving: bool) -> None:
+        if self._server is None:
+            self._server = self._connect()
+            self._ready.set()
+            self.notify(self._plan.stages)
+        if leaving:
+            self.notify(self._plan.stages)
+        self._sweep.grow(self._server, self._plan)
+        self._stages.look_again()
+        problem = self._ship(self._server, self._take())
+        self._sweep.update(self._server, leaving=leaving, queued=self._queued)
+        if problem is not None and (leaving or not isinstance(problem, Busy)):
+            raise problem
+
+    def _connect(self) -> Server:
+        server = Server(self._destination, self._plan.sweep.name)
+        self._sweep.open(server)
+        self._sweep.close_abandoned(server)
+        self._close_abandoned_stages(server)
+        return server
+
+    def _take(self) -> list[str]:
+        with self._lock:
+            taken = [key for key in self._plan.stages if key in self._pending]
+            self._pending.clear()
+        return taken
+
+    def _ship(self, server: Server, keys: list[str]) -> Exception | None:
+        """Send these stages; returns the first problem that others need not wait for.
+
+        Raises:
+            Exception: the server does not answer at all.
+        """
+        first: Exception | None = None
+        for key in keys:
+            try:
+                stage = self._plan.stages[key].stage
+                self._stages.ship(server, key, stage, self._sweep.birth_tags())
+            except Exception as problem:
+                self.notify([key])
+                if not isinstance(problem, Busy) and not server.is_reachable():
+                    raise
+                first = first if first and not isinstance(first, Busy) else problem
+        return first
+
+    def _close_abandoned_stages(self, server: Server) -> None:
+        """Bring runs of other plans' stages up to date that nothing runs any more."""
+        for key in self._ledgers.stage_keys():
+            entry = self._ledgers.stage(key)
+            if key in self._plan.stages or not (entry and entry.status == "RUNNING"):
+                continue
+            folder = self._stages.folder(key, str(entry.stage))
+            if folder is not None and folder.state() != "RUNNING":
+                self._stages.ship(server, key, str(entry.stage), self._sweep.birth_tags())
+
+    # What the folders and ledgers say
+
+    def _current_entry(self, key: str, look: StageRuns) -> Entry | None:
+        """A stage's ledger entry, if everything of the stage was sent."""
+        entry = self._ledgers.stage(key)
+        folder = look.folder(key, self._plan.stages[key].stage)
+        view = None if folder is None else view_stage(folder)
+        if entry is None or view is None or entry.sent != view.signature:
+            return None
+        return None if SpoolReader(view.folder).has_more(entry.positions) else entry
+
+    def _count_unsent(self) -> tuple[int, int, int]:
+        """Points, pictures, and stages with anything that was not sent."""
+        points = pictures = stages = 0
+        look = StageRuns(self._store, self._ledgers)
+        for key, stage in self._plan.stages.items():
+            if look.folder(key, stage.stage) is None or self._current_entry(key, look):
+                continue
+            items = look.unsent(key, stage.stage)
+            waiting = sum(isinstance(item, Picture) for item in items)
+            points += len(items) - waiting
+            pictures += waiting
+            stages += 1
+        return points, pictures, stages
+
+
+def _describe(error: BaseException) -> str:
+    """The root cause in one line, without credentials."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    text = re.sub(r"//[^/\s@]+@", "//", str(error)).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}"

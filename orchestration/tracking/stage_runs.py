@@ -1,0 +1,314 @@
+"""Stages as MLflow runs: curves, pictures, scores, attempts, sent from the stage folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gigatok import names
+from orchestration.costs.accuracy import compare
+from orchestration.state import Attempt, StageFolder, State, Store
+from orchestration.tracking.ledger import Entry, Ledgers
+from orchestration.tracking.mlflow_server import (
+    BATCH_POINTS,
+    COMMIT_TAG,
+    SOURCE_TAG,
+    Server,
+    milliseconds,
+)
+from orchestration.tracking.spool import Picture, Point, SpoolReader
+
+LOG_TAIL = 64 * 1024
+"""Bytes of the log of an attempt that did not complete which are sent."""
+
+PROGRESS_SECONDS = 5.0
+"""At most so often is the progress of a running stage sent."""
+
+UNCALIBRATED = "uncalibrated"
+"""What a predicted time rests on where there is none."""
+
+_STATUSES: Mapping[State, str] = {
+    "COMPLETE": "FINISHED",
+    "RUNNING": "RUNNING",
+    "FAILED": "FAILED",
+    "WAITING": "KILLED",
+}
+"""MLflow status of a stage that was started; one that waits again was interrupted or killed."""
+
+
+@dataclass(frozen=True)
+class StageView:
+    """What a stage's folder says; the state is read first, so the rest is never older."""
+
+    folder: StageFolder
+    state: State
+    attempts: tuple[Attempt, ...]
+    signature: str
+    """Changes with every change of state, attempts or scores, but not while curves grow."""
+
+    @property
+    def started(self) -> float:
+        """UNIX seconds at which the first attempt began."""
+        return self.attempts[0].started
+
+    @property
+    def status(self) -> str:
+        """The MLflow status."""
+        return _STATUSES[self.state]
+
+    def ended(self) -> float:
+        """UNIX seconds of the end; of a killed stage, the last sign of life."""
+        folder, last = self.folder, self.attempts[-1]
+        done, failure, lease = folder.done(), folder.failure(), folder.lease()
+        if done is not None:
+            return done.finished
+        if last.ended is not None:
+            return last.ended
+        if lease is not None:
+            return lease.heartbeat
+        return last.started if failure is None else failure.time
+
+    def scores(self) -> list[Point]:
+        """The final scalars, each time the same; none before the stage is complete."""
+        done = self.folder.done()
+        if done is None:
+            return []
+        at = milliseconds(done.finished)
+        return [Point(name, 0, value, at) for name, value in done.metrics.items()]
+
+    def protocol_tags(self) -> dict[str, str]:
+        """How the scores were measured."""
+        done = self.folder.done()
+        protocol = {} if done is None else done.protocol
+        return {names.PREFIX_PROTOCOL + metric: text for metric, text in protocol.items()}
+
+    def origin_tags(self, stage: str = "") -> dict[str, str]:
+        """Where adopted weights are from; none of a stage that computed what it leaves."""
+        done = self.folder.done()
+        prefix = names.PREFIX_ORIGIN + (f"{stage}." if stage else "")
+        return {} if done is None else {prefix + name: t for name, t in done.origin.items()}
+
+
+def cost_tags(folder: StageFolder) -> dict[str, str]:
+    """What a stage was predicted to need, and what it took; what is not known has no tag."""
+    expected, found = folder.spec().prediction, compare(folder)
+    facts: dict[str, object] = {}
+    if expected is not None:
+        facts = {
+            names.TAG_PREDICTED_SECONDS: expected.seconds,
+            names.TAG_PREDICTED_LOW: expected.low,
+            names.TAG_PREDICTED_HIGH: expected.high,
+            names.TAG_PREDICTED_MEMORY: expected.memory_bytes,
+            names.TAG_PREDICTED_FLOPS: expected.flops,
+            names.TAG_PREDICTED_FROM: expected.record or UNCALIBRATED,
+        }
+    if found is not None:
+        facts[names.TAG_ACTUAL_SECONDS] = found.actual
+        facts[names.TAG_ACTUAL_MEMORY] = found.actual_memory
+    return {tag: str(value) for tag, value in facts.items() if value is not None}
+
+
+def view_stage(folder: StageFolder) -> StageView | None:
+    """The view of a stage; None when it was never started."""
+    state = folder.state()
+    attempts = tuple(folder.attempts())
+    if not attempts:
+        return None
+    marks = (file for file in (folder.done_file, folder.path / "FAILED.json") if file.exists())
+    sizes = [file.stat().st_size for file in marks]
+    last = f"{len(attempts)}:{attempts[-1].outcome}"
+    return StageView(folder, state, attempts, f"{state} {last} {sizes} {attempts[0].started}")
+
+
+@dataclass(frozen=True)
+class SentStage:
+    """A stage that the server knows: its run, and what the run says of it."""
+
+    run_id: str
+    view: StageView
+
+
+class StageRuns:
+    """Sends stages. One MLflow run per stage key, made when the stage is first seen started."""
+
+    def __init__(self, store: Store, ledgers: Ledgers) -> None:
+        self._store = store
+        self._ledgers = ledgers
+        self._folders: dict[str, StageFolder] = {}
+        self._listed: set[str] = set()
+        self._readers: dict[str, SpoolReader] = {}
+        self._progressed: dict[str, tuple[float, str]] = {}
+        """Key -> when its progress was last sent, and what."""
+        self.sent: dict[str, SentStage] = {}
+
+    def folder(self, key: str, stage: str) -> StageFolder | None:
+        """Where a stage lives; None while nobody has made its folder."""
+        if key not in self._folders and stage not in self._listed:
+            self._folders |= self._store.index(stage)
+            self._listed.add(stage)
+        return self._folders.get(key)
+
+    def look_again(self) -> None:
+        """List the stage folders anew when one is not found."""
+        self._listed.clear()
+
+    def unsent(self, key: str, stage: str) -> list[Point | Picture]:
+        """What waits in a stage's spool."""
+        folder, entry = self.folder(key, stage), self._ledgers.stage(key)
+        if folder is None:
+            return []
+        reader = self._reader(key, folder, entry or Entry())
+        return [item for items in reader.lines() for item in items]
+
+    def ship(self, server: Server, key: str, stage: str, tags: Mapping[str, str]) -> None:
+        """Send everything new of a stage.
+
+        Args:
+            server: where to.
+            key: of the stage.
+            stage: its name.
+            tags: of the run when this call makes it: the sweep that first built the stage.
+
+        Raises:
+            Busy: another launcher is sending this stage.
+        """
+        folder = self.folder(key, stage)
+        view = None if folder is None else view_stage(folder)
+        if view is None:
+            return
+        with self._ledgers.hold(key):
+            entry = self._open(server, key, stage, view, tags)
+            entry = self._ship_spool(server, key, view, entry)
+            if entry.sent != view.signature:
+                self._ship_facts(server, view, entry)
+                update = {"sent": view.signature, "status": view.status}
+                entry = entry.model_copy(update=update)
+                self._ledgers.save_stage(key, entry)
+        if view.state == "RUNNING":
+            self._ship_progress(server, key, view, str(entry.run_id))
+        self.sent[key] = SentStage(str(entry.run_id), view)
+
+    def _ship_progress(self, server: Server, key: str, view: StageView, run_id: str) -> None:
+        lease, now = view.folder.lease(), time.monotonic()
+        if lease is None or not lease.progress:
+            return
+        text = json.dumps({**lease.progress, "time": lease.heartbeat})
+        at, known = self._progressed.get(key, (float("-inf"), ""))
+        if text != known and now - at >= PROGRESS_SECONDS:
+            server.log(run_id, tags={names.TAG_PROGRESS: text})
+            self._progressed[key] = (now, text)
+
+    def newest_pictures(self, key: str) -> list[Picture]:
+        """The last picture of each name that was sent of a stage."""
+        entry = self._ledgers.stage(key)
+        assert entry is not None, f"stage {key} was not sent"
+        reader = self._reader(key, self.sent[key].view.folder, entry)
+        return list(reader.newest.values())
+
+    def _reader(self, key: str, folder: StageFolder, entry: Entry) -> SpoolReader:
+        """A reader that has read exactly what was sent, by this launcher or another."""
+        reader = self._readers.get(key)
+        sent = entry.positions
+        if reader is None or any(at > sent.get(f, 0) for f, at in reader.positions.items()):
+            reader = self._readers[key] = SpoolReader(folder)
+        reader.skip_to(sent)
+        return reader
+
+    def _open(
+        self, server: Server, key: str, stage: str, view: StageView, tags: Mapping[str, str]
+    ) -> Entry:
+        """The stage's entry with a run that exists; a new run gets everything from the start."""
+        known = self._ledgers.stage(key)
+        if known is None or known.born != view.started:
+            known = Entry(stage=stage, born=view.started)
+        entry = server.current(known)
+        if entry.run_id is not None:
+            return entry
+        self._ledgers.save_stage(key, entry)
+        own = {
+            names.TAG_KIND: names.KIND_STAGE,
+            names.TAG_STAGE: stage,
+            names.TAG_STAGE_KEY: key,
+            SOURCE_TAG: f"gigatok.stages.{stage}",
+        }
+        name = f"{stage} {view.folder.spec().readable}"
+        entry = server.create(entry, name, {**tags, **own}, view.started)
+        self._ledgers.save_stage(key, entry)
+        return entry
+
+    def _ship_spool(self, server: Server, key: str, view: StageView, entry: Entry) -> Entry:
+        if not SpoolReader(view.folder).has_more(entry.positions):
+            return entry
+        reader = self._reader(key, view.folder, entry)
+        batch: list[Point | Picture] = []
+        for items in reader.lines():
+            if batch and len(batch) + len(items) > BATCH_POINTS:
+                self._send(server, key, entry, batch)
+                batch = []
+            batch += items
+            entry = entry.model_copy(update={"positions": dict(reader.positions)})
+        self._send(server, key, entry, batch)
+        return entry
+
+    def _send(self, server: Server, key: str, entry: Entry, batch: list[Point | Picture]) -> None:
+        """Send one batch, then note that it was sent."""
+        run_id = str(entry.run_id)
+        server.log(run_id, [item for item in batch if isinstance(item, Point)])
+        for item in batch:
+            if isinstance(item, Picture):
+                path = f"pictures/{item.name}/{item.step:08d}.png"
+                server.upload(run_id, path, item.file.read_bytes())
+        self._ledgers.save_stage(key, entry)
+
+    def _ship_facts(self, server: Server, view: StageView, entry: Entry) -> None:
+        run_id, failure = str(entry.run_id), view.folder.failure()
+        tags = {names.TAG_STATE: view.state, **_attempt_tags(view.attempts)}
+        if failure is not None:
+            tags[names.TAG_ERROR] = f"{failure.kind}: {failure.message}"
+        tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
+        server.log(run_id, view.scores(), tags)
+        if entry.sent is None:
+            server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())
+        if view.state != "RUNNING":
+            _upload_attempts(server, run_id, view)
+        server.end(entry, view.status, view.ended())
+
+
+def _upload_attempts(server: Server, run_id: str, view: StageView) -> None:
+    for attempt in view.attempts:
+        record = attempt.model_dump(mode="json")
+        patch = record["provenance"].pop("git_patch", None)
+        stem = f"attempts/{attempt.number:03d}"
+        server.upload(run_id, f"{stem}.json", json.dumps(record, indent=1).encode())
+        if patch is not None:
+            server.upload(run_id, f"{stem}.patch", patch.encode())
+    logs = view.folder.logs()
+    if view.state != "COMPLETE" and logs:
+        server.upload(run_id, f"logs/{logs[-1].name}", _tail(logs[-1]))
+
+
+def _attempt_tags(attempts: tuple[Attempt, ...]) -> dict[str, str]:
+    last = attempts[-1]
+    tags = {names.TAG_ATTEMPTS: str(len(attempts)), names.TAG_HOST: last.host}
+    if last.micro_batch is not None:
+        tags[names.TAG_MICRO_BATCH] = str(last.micro_batch)
+    return {**tags, **git_tags(last.provenance)}
+
+
+def git_tags(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of what `provenance.git_state` found; none where there was no repository."""
+    sha, dirty = facts.get("git_sha"), facts.get("git_dirty")
+    tags = {} if sha is None else {names.TAG_GIT_SHA: str(sha), COMMIT_TAG: str(sha)}
+    return tags if dirty is None else {**tags, names.TAG_GIT_DIRTY: str(bool(dirty)).lower()}
+
+
+def _tail(log: Path) -> bytes:
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - LOG_TAIL))
+        return file.read()

@@ -1,0 +1,374 @@
+"""A sweep and its trials as MLflow runs: one row per trial, linked to its stages by tags."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from gigatok import names
+from gigatok.config import Config, TransformerSize, TrialConfig
+from orchestration import provenance
+from orchestration.costs.cost import Cost
+from orchestration.identity import canonical
+from orchestration.plan import Plan, PlannedTrial
+from orchestration.state import State
+from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
+from orchestration.tracking.mlflow_server import NOTE_TAG, PARENT_TAG, Server
+from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
+
+
+def trial_params(config: TrialConfig) -> dict[str, str]:
+    """A trial's identity as flat params: text as it is, everything else as JSON.
+
+    A size that has a letter gives it under its own key, `tokenizer.encoder`, above its parts.
+    """
+    return {**dict(_flatten(config, "")), names.PARAM_TOKENIZER: config.tokenizer.name}
+
+
+def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
+    for name, plain in canonical(config).items():
+        key, value = prefix + name, getattr(config, name)
+        if isinstance(value, TransformerSize) and value.name:
+            yield key, value.name
+        if isinstance(value, Config):
+            yield from _flatten(value, key + ".")
+        else:
+            yield key, plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def joint_state(states: list[State]) -> State:
+    """The state of a trial, from those of its stages."""
+    if all(state == "COMPLETE" for state in states):
+        return "COMPLETE"
+    joint: State
+    for joint in ("RUNNING", "FAILED"):
+        if joint in states:
+            return joint
+    return "WAITING"
+
+
+def stage_graph(plan: Plan) -> dict[str, list[str]]:
+    """Stage name -> names of the stages that it reads in any trial, in the order they run."""
+    graph: dict[str, list[str]] = {}
+    for stage in plan.stages.values():
+        known = graph.setdefault(stage.stage, [])
+        known += [name for name in stage.inputs if name not in known]
+    return graph
+
+
+def held_tags(held: str, before: str | None) -> dict[str, str]:
+    """The tag that says why a gate holds something; emptied when none does any more."""
+    return {names.TAG_HELD: held} if held or "held: " in (before or "") else {}
+
+
+def units_table() -> str:
+    """What the names of scores mean and their units, which MLflow has no place for; Markdown."""
+    rows = [
+        f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
+        for metric in names.METRICS.values()
+    ]
+    return "\n".join(["| score | meaning | unit | better |", "|---|---|---|---|", *rows])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a search has found so far.
+
+    Attributes:
+        tags: of the sweep's run.
+        files: path -> content, of the sweep's run.
+        trials: trial key -> tags of the trial's run.
+        ended: keys of trials that are over although not all of their stages are complete.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    trials: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    ended: frozenset[str] = frozenset()
+
+
+def expectation(costs: Mapping[str, Cost]) -> Findings:
+    """What the sweep's run is told of what the stages of its plan will take together.
+
+    Args:
+        costs: of all stages, the complete ones too; key -> cost.
+    """
+    known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
+    if len(known) < len(costs):
+        return Findings()
+    return Findings({names.TAG_PREDICTED_SECONDS: str(sum(known))})
+
+
+class SweepRuns:
+    """Keeps the runs of one plan up to date with its stages."""
+
+    def __init__(
+        self, plan: Plan, ledgers: Ledgers, stages: StageRuns, command: str | None
+    ) -> None:
+        self._plan = plan
+        self._ledgers = ledgers
+        self._stages = stages
+        self._command = command
+        self._launched = time.time()
+        self._sweep_run = ""
+        self._copied: set[tuple[str, str, str]] = set()
+        """Trial run, stage run and stage state whose pictures were copied."""
+        self.findings = Findings()
+        self._sent_findings = Findings()
+        self._sent_trial_tags: dict[str, Mapping[str, str]] = {}
+
+    def birth_tags(self) -> dict[str, str]:
+        """Tags that trials and stages get when their run is made."""
+        return {PARENT_TAG: self._sweep_run, **self._sweep_tags()}
+
+    def open(self, server: Server) -> None:
+        """Find or create the runs of the sweep and its trials.
+
+        Raises:
+            Busy: another launcher of the same plan is doing this.
+        """
+        with self._held(self._plan.key) as ledger:
+            ledger.owner = Owner.me()
+            ledger.complete = False
+            ledger.sweep = server.current(ledger.sweep)
+            for ident, _ in self._trials():
+                ledger.trials[ident] = server.current(ledger.trials.get(ident, Entry()))
+            # On disk before the first run is made: a run is found again by its entry's token.
+            self._ledgers.save_plan(self._plan.key, ledger)
+            is_new = ledger.sweep.run_id is None
+            self._open_sweep(server, ledger)
+            for ident, trial in self._trials():
+                entry = ledger.trials[ident]
+                if is_new and entry.run_id is not None:
+                    # The sweep's run was deleted in the UI; its trials hang below the new one.
+                    server.log(entry.run_id, tags=self.birth_tags())
+                ledger.trials[ident] = self._open_trial(server, entry, trial)
+
+    def grow(self, server: Server, plan: Plan) -> None:
+        """Make the runs of trials that were added to the plan.
+
+        Raises:
+            Busy: another launcher of the same plan is sending.
+        """
+        if len(plan.trials) > len(self._plan.trials):
+            self._plan = plan
+            self.open(server)
+
+    def _open_sweep(self, server: Server, ledger: PlanEntry) -> None:
+        sweep = self._plan.sweep
+        tags = {
+            names.TAG_KIND: names.KIND_SWEEP,
+            names.TAG_QUESTION: sweep.question,
+            names.TAG_AXES: json.dumps(list(sweep.varied)),
+            NOTE_TAG: f"{sweep.question}\n\n{sweep.paper}\n\n{units_table()}".strip(),
+            **self._sweep_tags(),
+        }
+        name = f"{sweep.name} {sweep.scale}"
+        ledger.sweep = server.create(ledger.sweep, name, tags, self._launched)
+        self._sweep_run = str(ledger.sweep.run_id)
+        server.log(self._sweep_run, tags=self._launch_tags())
+        if sweep.path.is_file():
+            server.upload(self._sweep_run, "sweep.yaml", sweep.path.read_bytes())
+
+    def _open_trial(self, server: Server, entry: Entry, planned: PlannedTrial) -> Entry:
+        tags = {
+            names.TAG_KIND: names.KIND_TRIAL,
+            names.TAG_TRIAL: planned.trial.name,
+            names.TAG_TRIAL_KEY: planned.key,
+            **{names.PREFIX_STAGE_KEY + stage: key for stage, key in planned.stages.items()},
+            **self.birth_tags(),
+        }
+        entry = server.create(entry, planned.trial.name, tags, self._launched)
+        if entry.sent is not None:
+            return entry
+        derived = {
+            names.PREFIX_DERIVED + name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in planned.trial.derived.items()
+        }
+        server.log_params(str(entry.run_id), trial_params(planned.trial.config) | derived)
+        return entry.model_copy(update={"sent": "params"})
+
+    def _launch_tags(self) -> dict[str, str]:
+        command = {} if self._command is None else {names.TAG_LAUNCH_COMMAND: self._command}
+        return {
+            names.TAG_LAUNCHED: repr(self._launched),
+            names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
+            names.TAG_REFUSED: "",
+            names.TAG_HOST: Owner.me().host,
+            **git_tags(provenance.git_state()),
+            **command,
+        }
+
+    def _sweep_tags(self) -> dict[str, str]:
+        sweep = self._plan.sweep
+        tags = {names.TAG_SWEEP: sweep.name, names.TAG_SCALE: sweep.scale}
+        return {**tags, names.TAG_PLAN: self._plan.key}
+
+    def _trials(self) -> Iterator[tuple[str, PlannedTrial]]:
+        """Each trial under a name that is stable between launches, unique where keys are equal."""
+        count: dict[str, int] = {}
+        for trial in self._plan.trials:
+            number = count[trial.key] = count.get(trial.key, 0) + 1
+            yield trial.key if number == 1 else f"{trial.key}-{number}", trial
+
+    def update(self, server: Server, *, leaving: bool, queued: bool = False) -> None:
+        """Bring the runs up to date with what was sent of their stages.
+
+        Args:
+            server: where to.
+            leaving: the launcher goes away; what no process runs is not left open.
+            queued: jobs wait in a cluster's queue: what they will start is scheduled, not killed.
+
+        Raises:
+            Busy: another launcher of the same plan is doing this.
+        """
+        idle = ("SCHEDULED" if queued else "KILLED") if leaving else None
+        with self._held(self._plan.key) as ledger:
+            states = [
+                self._update_trial(server, ledger.trials[ident], trial, idle)
+                for ident, trial in self._trials()
+            ]
+            state = joint_state(states)
+            self._send_findings(server, ledger)
+            if state == "FAILED" and "WAITING" in states:
+                state = "WAITING"
+            if state != "COMPLETE" and not leaving:
+                state = "RUNNING"
+            held = next((why for _, trial in self._trials() if (why := self._why_held(trial))), "")
+            status = _status(state, idle or "RUNNING")
+            self._update_sweep(server, ledger.sweep, state, status, held)
+            ledger.complete = state == "COMPLETE"
+            if leaving and ledger.owner == Owner.me():
+                ledger.owner = None
+
+    def _send_findings(self, server: Server, ledger: PlanEntry) -> None:
+        """What has changed of them since they were last sent."""
+        now, before = self.findings, self._sent_findings
+        run_id = str(ledger.sweep.run_id)
+        if now.tags != before.tags:
+            server.log(run_id, tags=now.tags)
+        for path, content in now.files.items():
+            if before.files.get(path) != content:
+                server.upload(run_id, path, content)
+        for ident, trial in self._trials():
+            tags = now.trials.get(trial.key, {})
+            # Findings may be newer than the plan: what its trials were sent is noted one by one.
+            if tags != self._sent_trial_tags.get(ident, {}):
+                server.log(str(ledger.trials[ident].run_id), tags=tags)
+                self._sent_trial_tags[ident] = tags
+        self._sent_findings = now
+
+    def _update_sweep(
+        self, server: Server, entry: Entry, state: State, status: str, held: str
+    ) -> None:
+        signature = f"{state} {held}".rstrip()
+        if entry.sent != signature or entry.status != status:
+            tags = held_tags(held, entry.sent)
+            server.log(str(entry.run_id), tags={names.TAG_STATE: state, **tags})
+            server.end(entry, status, time.time())
+            entry.sent, entry.status = signature, status
+
+    def _why_held(self, trial: PlannedTrial) -> str:
+        """Why a gate holds a trial; empty: none does."""
+        for stage, key in trial.stages.items():
+            folder = None if key in self._stages.sent else self._stages.folder(key, stage)
+            if folder is not None and (why := folder.held()) is not None:
+                return why
+        return ""
+
+    def _update_trial(
+        self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None
+    ) -> State:
+        known = self._stages.sent
+        sent = {stage: known[key] for stage, key in trial.stages.items() if key in known}
+        waiting: list[State] = ["WAITING"] * (len(trial.stages) - len(sent))
+        state = joint_state([part.view.state for part in sent.values()] + waiting)
+        if trial.key in self.findings.ended and state == "WAITING":
+            idle = "KILLED"
+            told = self.findings.trials.get(trial.key, {})
+            state = "PRUNED" if told.get(names.PREFIX_SEARCH + "state") == "PRUNED" else state
+        status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
+        parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
+        held = self._why_held(trial) if state != "COMPLETE" else ""
+        signature = f"{state} {parts} {held}".rstrip()
+        if entry.sent != signature:
+            self._send_trial(server, str(entry.run_id), trial, sent, state)
+            if tags := held_tags(held, entry.sent):
+                server.log(str(entry.run_id), tags=tags)
+        if entry.sent != signature or entry.status != status:
+            ended = max((part.view.ended() for part in sent.values()), default=0.0)
+            server.end(entry, status, max(ended, self._launched))
+        entry.sent, entry.status = signature, status
+        return "COMPLETE" if trial.key in self.findings.ended else state
+
+    def _send_trial(
+        self,
+        server: Server,
+        run_id: str,
+        trial: PlannedTrial,
+        sent: Mapping[str, SentStage],
+        state: State,
+    ) -> None:
+        views = [part.view for part in sent.values()]
+        tags = {names.PREFIX_STAGE_RUN + stage: part.run_id for stage, part in sent.items()}
+        for stage, part in sent.items():
+            tags |= part.view.protocol_tags() | part.view.origin_tags(stage)
+        shas = {view.attempts[-1].provenance.get("git_sha") for view in views}
+        known = sorted(str(sha) for sha in shas if sha is not None)
+        if known:
+            tags[names.TAG_GIT_SHA] = ",".join(known)
+        scores = [point for view in views for point in view.scores()]
+        server.log(run_id, scores, {names.TAG_STATE: state, **tags})
+        for stage, part in sent.items():
+            if part.view.state == "COMPLETE":
+                self._copy_pictures(server, run_id, stage, trial.stages[stage], part)
+
+    def _copy_pictures(
+        self, server: Server, run_id: str, stage: str, key: str, part: SentStage
+    ) -> None:
+        """The newest pictures of a complete stage onto its trial.
+
+        They are uploaded again: the MLflow UI shows the pictures of a run and knows no link to
+        those of another. Only the last of each name, so that a trial costs a few files.
+        """
+        copy = (run_id, part.run_id, part.view.signature)
+        if copy in self._copied:
+            return
+        for picture in self._stages.newest_pictures(key):
+            path = f"pictures/{stage}/{picture.name}.png"
+            server.upload(run_id, path, picture.file.read_bytes())
+        self._copied.add(copy)
+
+    def close_abandoned(self, server: Server) -> None:
+        """End the runs of other plans whose launcher was killed on this host."""
+        for key in self._ledgers.plan_keys():
+            plan = self._ledgers.plan(key)
+            if key == self._plan.key or not (plan and plan.owner and plan.owner.is_dead()):
+                continue
+            with self._held(key) as ledger:
+                for entry in ledger.entries():
+                    if entry.status in OPEN_STATUSES:
+                        server.close(entry, "KILLED", time.time())
+                        entry.status = "KILLED"
+                ledger.owner = None
+
+    @contextmanager
+    def _held(self, key: str) -> Iterator[PlanEntry]:
+        """The ledger of a plan; saved when something in it has changed, also after an error."""
+        with self._ledgers.hold(key):
+            ledger = self._ledgers.plan(key) or PlanEntry()
+            before = ledger.model_dump_json()
+            try:
+                yield ledger
+            finally:
+                if ledger.model_dump_json() != before:
+                    self._ledgers.save_plan(key, ledger)
+
+
+def _status(state: State, idle: str) -> str:
+    """The MLflow status of a trial or sweep; `idle` is that of one of which nothing runs."""
+    statuses = {"COMPLETE": "FINISHED", "RUNNING": "RUNNING", "FAILED": "FAILED"}
+    return statuses.get(state, idle)
