@@ -52,6 +52,7 @@ class Plan:
     excluded: tuple[Mapping[str, object], ...]
     key: str
     dropped: tuple[Dropped, ...] = ()
+    repeated: tuple[Mapping[str, object], ...] = ()
 
     def shared(self) -> int:
         """How many stage runs merging saves."""
@@ -73,7 +74,13 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
         trial_keys = ",".join(sorted(t.key for t in trials))
         key = digest(sweep.name + ":" + sweep.scale + ":" + trial_keys)
     return Plan(
-        sweep, trials, {s.key: s for s in by_stage}, expansion.excluded, key, expansion.dropped
+        sweep,
+        trials,
+        {s.key: s for s in by_stage},
+        expansion.excluded,
+        key,
+        expansion.dropped,
+        expansion.repeated,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -52,11 +53,7 @@ def print_plan(
         console.print(line, markup=False)
     for line in adopted_lines(progress):
         console.print(line)
-    for cell in plan.excluded[:MOST_ROWS]:
-        console.print("excluded " + " ".join(f"{k}={v}" for k, v in cell.items()), style="dim")
-    if len(plan.excluded) > MOST_ROWS:
-        console.print(f"… {len(plan.excluded) - MOST_ROWS} more excluded", style="dim")
-    for line in dropped_lines(plan):
+    for line in absent_lines(plan):
         console.print(line, style="dim", markup=False, highlight=False)
     console.print(summary(progress))
     if not progress.finished:
@@ -142,14 +139,23 @@ def _shown(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else show(value)
 
 
-def dropped_lines(plan: Plan) -> list[str]:
-    """Cells that `where` dropped, each with the expression that did."""
+def absent_lines(plan: Plan) -> list[str]:
+    """Cells that are no trials: what took them out, or that they were there already."""
     lines = [
-        "dropped " + " ".join(f"{k}={v}" for k, v in cell.axes.items()) + f": not {cell.by}"
-        for cell in plan.dropped[:MOST_ROWS]
+        *_first("excluded", [_cell(axes) for axes in plan.excluded]),
+        *_first("dropped", [f"{_cell(cell.axes)}: not {cell.by}" for cell in plan.dropped]),
     ]
-    more = len(plan.dropped) - MOST_ROWS
-    return [*lines, f"… {more} more dropped"] if more > 0 else lines
+    return lines + _first("there already, from `include`:", [_cell(a) for a in plan.repeated])
+
+
+def _cell(axes: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in axes.items())
+
+
+def _first(word: str, cells: Sequence[str]) -> list[str]:
+    lines = [f"{word} {cell}" for cell in cells[:MOST_ROWS]]
+    more = len(cells) - MOST_ROWS
+    return [*lines, f"… {more} more {word.rstrip(':')}"] if more > 0 else lines
 
 
 def adopted_lines(progress: Progress) -> list[str]:
@@ -274,4 +280,5 @@ def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
         "excluded": [dict(cell) for cell in plan.excluded],
         "search": None if sweep.search is None else sweep.search.as_json(),
         "dropped": [{"axes": dict(cell.axes), "by": cell.by} for cell in plan.dropped],
+        "repeated": [dict(axes) for axes in plan.repeated],
     }

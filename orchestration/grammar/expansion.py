@@ -66,11 +66,16 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Expansion:
-    """The trials of a sweep, the axes of cells that `exclude` dropped, and what `where` did."""
+    """The trials of a sweep, and the axes of the cells that are none.
+
+    `excluded` are those that `exclude` took out, `dropped` those that `where` did, and `repeated`
+    those of `include` that were there already.
+    """
 
     trials: tuple[Trial, ...]
     excluded: tuple[Mapping[str, Any], ...]
     dropped: tuple[Dropped, ...] = ()
+    repeated: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,14 +134,16 @@ def expand_cells(
         problems: receives each problem once, however many trials have it.
     """
     keys = dict.fromkeys(key for block in blocks for d in block[:-1] for key in d.keys)
-    found = _Found([], [], [], set(), set(), (*keys, SEED))
+    found = _Found([], [], [], [], set(), set(), (*keys, SEED))
     varying = varying_keys([[dimension.rows for dimension in block] for block in blocks])
     solved = {solve.sets: solve.key for solve in formulas.solve}
     for block in blocks:
         build = _Builder(block, scale, fixed, formulas, problems)
         name = namer([d.rows for d in block], varying, {**scale.trial, **fixed}, solved)
         _expand_block(build, rules, name, found, len(blocks) == 1)
-    return Expansion(tuple(found.trials), tuple(found.excluded), tuple(found.dropped))
+    return Expansion(
+        tuple(found.trials), tuple(found.excluded), tuple(found.dropped), tuple(found.repeated)
+    )
 
 
 @dataclass(frozen=True)
@@ -146,11 +153,12 @@ class _Found:
     trials: list[Trial]
     excluded: list[Mapping[str, Any]]
     dropped: list[Dropped]
+    repeated: list[Mapping[str, Any]]
     names: set[str]
     drafts: set[TrialConfig]
     keys: tuple[str, ...]
 
-    def merges(self, draft: TrialConfig | None) -> bool:
+    def has(self, draft: TrialConfig | None) -> bool:
         """Whether there was an equal cell before, kept or not."""
         if draft is None or draft in self.drafts:
             return draft is not None
@@ -164,9 +172,10 @@ def _expand_block(
     verdict: Verdict | None = Verdict()
     excludes = build.excludes(rules)
     for cell in itertools.product(*(range(len(d.rows)) for d in build.dimensions)):
-        if not is_alone and found.merges(build.draft(cell)):
-            continue
         axes = build.axes(cell, found.keys)
+        if not is_alone and found.has(build.draft(cell)):
+            found.repeated.append(axes)
+            continue
         if excludes(cell):
             found.excluded.append(axes)
             continue

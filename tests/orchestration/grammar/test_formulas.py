@@ -343,6 +343,9 @@ def _random_sweep(rng: random.Random) -> dict[str, Any]:
         "where": rng.sample([*WHERE], rng.randint(0, 3)),
     }
     if rng.random() < 0.5:
+        cells = itertools.product(*(AXES[key] for key in axes))
+        parts["include"] = [dict(zip(axes, cell, strict=True)) for cell in rng.sample([*cells], 3)]
+    if rng.random() < 0.5:
         parts["solve"] = {"tokenizer.steps": {"make": "flops.train", "equal": 3e13}}
     return parts
 
@@ -371,12 +374,17 @@ def _sweeps(tmp_path: Path, number: int, seed: int) -> None:
         expansion, stages = _plan(tmp_path, parts)
         if expansion is None:
             continue
-        cells = math.prod(len(values) for values in parts["axes"].values())
-        assert len(expansion.trials) + len(expansion.dropped) == cells
+        added = [tuple(cell[key] for key in parts["axes"]) for cell in parts.get("include", [])]
+        cells = math.prod(len(values) for values in parts["axes"].values()) + len(added)
+        lists = (expansion.trials, expansion.dropped, expansion.repeated)
+        assert sum(map(len, lists)) == cells
         kept = {tuple(t.axes[key] for key in parts["axes"]) for t in expansion.trials}
         gone = {tuple(c.axes[key] for key in parts["axes"]) for c in expansion.dropped}
-        assert kept | gone == set(itertools.product(*parts["axes"].values()))
+        product = set(itertools.product(*parts["axes"].values()))
+        assert kept | gone == product | set(added)
         assert not kept & gone
+        again = {tuple(cell[key] for key in parts["axes"]) for cell in expansion.repeated}
+        assert again <= set(added)
         for trial in expansion.trials:
             assert all(WHERE[text](trial.config) for text in parts["where"])
         mixed = {k: _shuffled(v, rng) for k, v in rng.sample([*parts.items()], len(parts))}

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from orchestration.commands.preview import absent_lines
 from orchestration.grammar.schema import sweep_schema
 from orchestration.plan import make_plan
 from orchestration.sweep import Sweep, SweepError, expand, load_sweep
@@ -115,6 +116,16 @@ def test_a_cell_that_is_excluded_already_is_listed_once(tmp_path: Path) -> None:
     body += "exclude: [{tokenizer.decoder: B, tokenizer.lr: 2e-3}]\n"
     expansion = expand(load(tmp_path, body))
     assert (len(expansion.trials), len(expansion.excluded)) == (3, 1)
+
+
+def test_a_cell_that_is_there_already_is_said_to_be(tmp_path: Path) -> None:
+    body = GRID + "include: [{tokenizer.decoder: [B, L], tokenizer.lr: 2e-3}]\n"
+    sweep = load(tmp_path, body)
+    (there,) = expand(sweep).repeated
+    assert (there["tokenizer.decoder"], there["tokenizer.lr"]) == ("B", 2e-3)
+    assert len(expand(sweep).trials) == 5
+    (line,) = absent_lines(make_plan(sweep, expand(sweep)))
+    assert line == "there already, from `include`: tokenizer.decoder=B tokenizer.lr=0.002 seed=0"
 
 
 FORMULAS = """derive: {share: params.decoder / params.encoder}
