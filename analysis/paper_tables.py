@@ -211,6 +211,10 @@ def _text_numbers() -> ResultTable:
     return _long("Numbers in the paper's text", found)
 
 
+def _released() -> ResultTable:
+    return _long("What the released recipes build, counted", select("Released recipes"))
+
+
 def _peers() -> ResultTable:
     return _long("What peers report", [fact for fact in facts() if fact.work != PAPER])
 
@@ -262,6 +266,7 @@ TABLES: dict[str, Callable[[], ResultTable]] = {
     **{f"figure{n}": _maker(_figure, n) for n in _FIGURES},
     "readme": _readme,
     "text": _text_numbers,
+    "released": _released,
     "peers": _peers,
     "leaderboard": _leaderboard,
     "absent": _absent,
