@@ -221,17 +221,17 @@ def _peers() -> ResultTable:
 
 def _long(title: str, found: Sequence[Fact]) -> ResultTable:
     """One number a row."""
-    head = ("work", "place", "tokenizer", "generator", "setting", "metric", "value", "unit")
+    said = ("work", "place", "tokenizer", "variant", "generator", "setting", "metric")
+    head = (*said, "value", "unit")
     rows = tuple(
-        (*(_text(getattr(f, name)) for name in head[:6]), _cell(f, aside=False), _text(f.unit))
+        (*(_text(getattr(f, name)) for name in said), _cell(f, aside=False), _text(f.unit))
         for f in found
     )
-    said = tuple(
-        text for reading, text in _MEANING.items() if any(f.reading == reading for f in found)
-    )
+    readings = {f.reading for f in found}
+    meant = tuple(text for reading, text in _MEANING.items() if reading in readings)
     numeric = tuple(name == "value" for name in head)
     ending = ("Sources: " + "; ".join(_sources(found)) + ".",)
-    return ResultTable(title, head, rows, numeric, (*said, *ending), _values(found))
+    return ResultTable(title, head, rows, numeric, (*meant, *ending), _values(found))
 
 
 def _leaderboard() -> ResultTable:
