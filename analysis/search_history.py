@@ -1,4 +1,7 @@
-"""The figure of a search: what each trial reached, the best so far, and which keys mattered."""
+"""The figure of a search: what each trial reached, the best so far, and which keys mattered.
+
+Of a search with `transfer` also the objective over the learning rate, here and there.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,15 @@ def search_plate(runs: pl.DataFrame, uri: str) -> Plate:
         raise RequestError(
             f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
         )
-    study = json.loads(content)["studies"][0]
+    found = json.loads(content)
+    study, moved = found["studies"][0], found.get("transfer")
     charts = []
     for name, direction in study["objectives"].items():
         drawn = history(study["trials"], name, direction, launch.run_id)
         charts += [drawn] if drawn is not None else []
         charts += _importances(study["importances"].get(name, {}), name, launch.run_id)
+    if moved is not None:
+        charts.append(transfer(found["studies"], moved, launch.run_id))
     if not charts:
         raise RequestError(f"{NAME}: no trial of the search {launch.sweep} is complete yet")
     counts = [f"{len(study['trials'])} trials of the sampler {study['sampler']}"]
@@ -49,9 +55,10 @@ def search_plate(runs: pl.DataFrame, uri: str) -> Plate:
         counts += [f"{ended} {word}"] if ended else []
     note = f"{launch.sweep}: {', '.join(counts)}. "
     note += "Pruned and failed trials have no value: they stand beyond the worst one."
-    if study["importances"]:
+    if any(len(shares) > 1 for shares in study["importances"].values()):
         note += " Importance: share of the spread of good trials (PED-ANOVA)."
-    return Plate(NAME, "How did the search go?", "runs", tuple(charts), (note,))
+    notes = (note,) if moved is None else (note, _drift(moved))
+    return Plate(NAME, "How did the search go?", "runs", tuple(charts), notes)
 
 
 def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | None:
@@ -94,10 +101,56 @@ def _marks(trials: Trials, values: Sequence[float], run_id: str) -> tuple[Mark, 
     )
 
 
+def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run_id: str) -> Chart:
+    """The objective over the learning rate where it was searched, and where it was taken to.
+
+    Args:
+        studies: of `search.json`: the search, and the rates tried there.
+        moved: its `transfer`.
+        run_id: of the sweep's MLflow run.
+    """
+    key, name = moved["key"], moved["objective"]
+    names = ("searched here", f"there: {_there(moved)}")
+    best = (moved["best_here"], moved["best_there"])
+    series = []
+    for study, words, rate, colour, marker in zip(
+        studies, names, best, CYCLE[:2], "os", strict=True
+    ):
+        valued = [t for t in study["trials"] if t["values"] is not None]
+        marks = tuple(
+            Mark(
+                float(t["params"][key]),
+                factor(name) * float(t["values"][name]),
+                ({"id": run_id, **t},),
+                "run",
+                "best" if t["params"][key] == rate else "",
+            )
+            for t in sorted(valued, key=lambda t: float(t["params"][key]))
+        )
+        series.append(Series(words, marks, colour, marker))
+    title = f"{axis(name).label} over the learning rate"
+    return Chart(title, Axis(key, key), axis(name), tuple(series), log_x=True)
+
+
+def _there(moved: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in moved["to"].items())
+
+
+def _drift(moved: Mapping[str, Any]) -> str:
+    cost = factor(moved["objective"]) * moved["cost"]
+    label = axis(moved["objective"]).label.removesuffix(" ↓").removesuffix(" ↑")
+    if moved["factor"] == 1:
+        return f"The best {moved['key']} here is the best at {_there(moved)} as well. One seed."
+    return (
+        f"The best {moved['key']} at {_there(moved)} is {moved['factor']:g} times that here; "
+        f"using this one there costs {cost:.4g} of {label}. One seed, no interval."
+    )
+
+
 def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Chart]:
-    """The share of each key, the largest first; none where too few trials are complete."""
+    """The share of each of several keys, the largest first; none while too few trials are told."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    if not ranked:
+    if len(ranked) < 2:
         return []
     marks = [
         Mark(float(i), s, ({"id": run_id, "key": k},), "run") for i, (k, s) in enumerate(ranked)

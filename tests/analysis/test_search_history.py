@@ -9,7 +9,7 @@ import pytest
 
 from analysis import gallery
 from analysis.drawing import draw
-from analysis.search_history import BEST, PRUNED, history
+from analysis.search_history import BEST, PRUNED, history, transfer
 from analysis.stores import RequestError
 from gigatok.names import PREFIX_SEARCH
 from tests.analysis.conftest import Store
@@ -61,3 +61,24 @@ def test_the_figure_is_read_from_the_sweeps_run(uri: str, tmp_path_factory: Any)
     assert [m.y for m in second.series[0].marks] == [0.75, 0.25]
     assert "5 trials of the sampler tpe, 1 pruned." in plate.notes[0]
     assert draw(plate).axes
+
+
+def test_a_transfer_shows_the_rate_here_and_there() -> None:
+    def tried(rate: float, value: float | None) -> dict[str, Any]:
+        return {**told(0, value), "params": {"tokenizer.lr": rate}}
+
+    moved = {
+        "key": "tokenizer.lr",
+        "to": {"tokenizer.decoder": "B"},
+        "objective": "ar_val_loss",
+        "best_here": 1e-3,
+        "best_there": 5e-4,
+    }
+    here = [tried(2e-3, 3.0), tried(1e-3, 1.0), tried(1e-1, None)]
+    there = [tried(1e-3, 2.0), tried(5e-4, 1.5)]
+    chart = transfer([{"trials": here}, {"trials": there}], moved, "run")
+    assert [(s.name, [(m.x, m.y, m.label) for m in s.marks]) for s in chart.series] == [
+        ("searched here", [(1e-3, 1.0, "best"), (2e-3, 3.0, "")]),
+        ("there: tokenizer.decoder=B", [(5e-4, 1.5, "best"), (1e-3, 2.0, "")]),
+    ]
+    assert chart.log_x

@@ -23,8 +23,7 @@ SECONDS = 600.0
 
 def launch(folder: Path, *options: str) -> str:
     folder.mkdir(exist_ok=True)
-    block = PRUNED_BLOCK.replace("trials: 20", "trials: 12")
-    (folder / "searched.yaml").write_text(HEAD + block)
+    (folder / "searched.yaml").write_text(HEAD + PRUNED_BLOCK)
     (folder / "profile.yaml").write_text(PROFILE)
     done = subprocess.run(
         [sys.executable, "-m", "orchestration.launch", "searched.yaml", "--json", *options],
@@ -56,5 +55,5 @@ def test_the_same_story_with_the_controller_killed_twice(cluster: Cluster, tmp_p
     found: Json = json.loads(launch(there, *slurm, "--watch"))
     here: Json = json.loads(launch(tmp_path / "local", *ONE_THREAD))
     assert story(found) == story(here)
-    assert len(story(here)) == 12
+    assert len(story(here)) == 20
     wait_until(lambda: not run("squeue", "--me", "-h"), "an empty queue", SECONDS)
