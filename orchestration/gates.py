@@ -237,11 +237,15 @@ class Gatekeeper:
         least = self._gates.throughput
         if least is None or predicted is None or not stage.stage.startswith("train_"):
             return None
-        share = predicted / max(done.seconds, 1e-9)
+        # Predictions are for a processor of one's own; what others took says nothing of a model.
+        attempts = self._progress.folders[key].attempts()
+        waited = sum(attempt.waited_seconds or 0.0 for attempt in attempts)
+        took = max(done.seconds - waited, 1e-9)
+        share = predicted / took
         if share >= least:
             return None
         return (
-            f"{stage.stage} of {stage.readable} took {done.seconds:.0f} s where {predicted:.0f} s "
+            f"{stage.stage} of {stage.readable} took {took:.1f} s where {predicted:.1f} s "
             f"were predicted: {share:.0%} of the throughput, {least:.0%} is asked for"
         )
 
