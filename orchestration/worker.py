@@ -253,6 +253,25 @@ def _done(folder: StageFolder, attempt: Attempt, scores: Scores) -> Done:
     )
 
 
+def with_origin(
+    before: Mapping[str, Any], progress: Mapping[str, Any], now: float
+) -> dict[str, Any]:
+    """A stage's progress with where its phase began, so that the time left can be told.
+
+    A phase ends where another unit or total is counted, or where counting begins anew: a guidance
+    search draws as many images for every scale.
+
+    Args:
+        before: what this returned last; empty at first.
+        progress: `done` of `total` `unit`, and more.
+        now: UNIX seconds.
+    """
+    same = all(before.get(name) == progress[name] for name in ("unit", "total"))
+    if same and before["done"] <= progress["done"]:
+        return {**progress, **{name: before[name] for name in ("first_done", "first_time")}}
+    return {**progress, "first_done": progress["done"], "first_time": now}
+
+
 class Heart:
     """Keeps the lease alive from a thread of its own, and dies with it."""
 
@@ -269,19 +288,12 @@ class Heart:
         self._ended = threading.Event()
         self._launcher_lives = launcher_lives
         self._progress: Mapping[str, Any] = {}
-        self._phase: tuple[str, int] | None = None
-        self._origin: dict[str, float] = {}
         self._sampled = time.monotonic()
         self._thread: threading.Thread | None = None
 
     def report(self, progress: Mapping[str, Any]) -> None:
         """Take over the stage's progress; written with the next beat."""
-        phase = (progress["unit"], progress["total"])
-        if phase != self._phase:
-            # Where this phase of this attempt began, so that the time left can be told.
-            self._phase = phase
-            self._origin = {"first_done": progress["done"], "first_time": time.time()}
-        self._progress = {**self._origin, **progress}
+        self._progress = with_origin(self._progress, progress, time.time())
 
     def start(self, spool: SpoolWriter) -> None:
         """Begin to beat."""

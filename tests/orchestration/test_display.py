@@ -6,6 +6,7 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -27,6 +28,7 @@ from orchestration.progress import Progress, survey
 from orchestration.results import format_metric, launch_json, result_tables
 from orchestration.state import Attempt, Done, Failure, Spec, State, Store, acquire
 from orchestration.sweep import expand, load_sweep
+from orchestration.worker import with_origin
 
 
 def surveyed(tmp_path: Path) -> Progress:
@@ -170,3 +172,16 @@ def test_the_plan_counts_what_is_shared(tmp_path: Path) -> None:
     assert "6 trials" in text
     assert "more are shared" in text
     assert "paper Figures 3 and 7" in text
+
+
+def test_time_left_is_that_of_the_phase() -> None:
+    def images(done: int) -> dict[str, Any]:
+        return {"done": done, "total": 100, "unit": "image"}
+
+    first = with_origin({}, images(10), now=1.0)
+    assert with_origin(first, images(60), now=11.0)["first_time"] == 1.0
+    assert seconds_left(with_origin(first, images(60), 11.0), now=11.0) == pytest.approx(8.0)
+    again = with_origin(with_origin(first, images(100), 20.0), images(10), now=22.0)
+    assert (again["first_done"], again["first_time"]) == (10, 22.0)
+    other = with_origin(first, {"done": 20, "total": 500, "unit": "step"}, now=5.0)
+    assert other["first_time"] == 5.0
