@@ -256,16 +256,14 @@ def _search(launched: _Launch, manner: _Manner) -> int:
     sweep, store, profile = launched.plan.sweep, launched.store, launched.profile
     if backend.capabilities.detached:
         from orchestration.backends.slurm import SlurmBackend
-        from orchestration.search import controller as search_controller
+        from orchestration.search.controller import launch as launch_search
 
         assert isinstance(backend, SlurmBackend), "the one backend that is detached"
         parts = (sweep, store, request, backend, profile, uri, manner.console)
-        return search_controller.launch(*parts, stay=manner.watch, as_json=manner.as_json)
-    from orchestration.search import (
-        launch as search_launch,  # Optuna takes half a second to import
-    )
+        return launch_search(*parts, stay=manner.watch, as_json=manner.as_json)
+    from orchestration.search.launch import run_search  # Optuna takes half a second to import
 
-    return search_launch.run_search(
+    return run_search(
         sweep, store, request, backend, profile, uri, manner.console, as_json=manner.as_json
     )
 
