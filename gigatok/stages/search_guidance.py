@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from gigatok.scores import distribution_scores
 from gigatok.stages import Runtime, Scores, SearchGuidanceConfig
 from gigatok.stages.evaluate_generation import guidance, load_reference_of
 from gigatok.tracker import Tracker
+
+if TYPE_CHECKING:
+    from gigatok.tracker import Image
 
 CURVE_FILE = "guidance.csv"
 _SCORED_FILE = "scored.json"
@@ -107,7 +111,7 @@ class _Scorer:
 
     def score(self, draw: Draw, before: Sequence[ScoredScale]) -> None:
         """Score one more scale and keep it behind those scored before."""
-        metrics = self._compare(draw)
+        metrics = self._compare(draw, len(before))
         if metrics is None:
             return
         point = ScoredScale(
@@ -124,17 +128,51 @@ class _Scorer:
 
     def report(self, draw: Draw) -> Mapping[str, float] | None:
         """Scores of the samples that count; None in all processes but the first."""
-        return self._compare(draw, "samples_at_best_guidance")
+        most = self.config.guidance.most_scales
+        return self._compare(draw, most, "samples_at_best_guidance")
 
-    def _compare(self, draw: Draw, picture: str | None = None) -> Mapping[str, float] | None:
-        folder = self.runtime.checkpoint_dir / "drawn"
-        drawn = draw_set(draw, self.models, self.network, folder, self.tracker, self.runtime)
+    def _compare(
+        self, draw: Draw, scales: int, picture: str | None = None
+    ) -> Mapping[str, float] | None:
+        """Draw and compare, behind so many scales."""
+        folder, guidance = self.runtime.checkpoint_dir / "drawn", self.config.guidance
+        images = guidance.num_images
+        whole = guidance.most_scales * images + self.config.sampling.num_images
+        part = _Part(self.tracker, scales * images, draw.sampling.num_images, whole)
+        drawn = draw_set(draw, self.models, self.network, folder, part, self.runtime)
         if drawn is None:
             return None
         samples, features = drawn
         if picture is not None:
             self.tracker.image(picture, image_grid(np.asarray(samples[:64]), columns=8), 0)
         return distribution_scores("g", features, self.reference, "").metrics
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A tracker to which a draw is a part of the whole search, as it is to who waits for it.
+
+    Attributes:
+        before: images of the draws before.
+        images: of this draw, in all processes.
+        whole: of all draws; more if a hill climb is badly led.
+    """
+
+    tracker: Tracker
+    before: int
+    images: int
+    whole: int
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        self.tracker.metrics(values, step)
+
+    def image(self, name: str, image: Image, step: int) -> None:
+        self.tracker.image(name, image, step)
+
+    def progress(self, done: int, total: int, unit: str, **values: float) -> None:
+        drawn = self.before + self.images * done // total
+        whole = max(self.whole, self.before + self.images)
+        self.tracker.progress(drawn, whole, unit, **values)
 
 
 def _at(sampling: SamplingConfig, scale: float, images: int) -> SamplingConfig:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -196,6 +196,18 @@ def test_curve_choice_and_scores(undisturbed: tuple[Path, Scores, MemoryTracker]
         logged = [(s, value) for key, s, value in tracker.points if key == f"guidance/{name}"]
         assert logged == [(i, float(row[name])) for i, row in enumerate(rows)]
     assert tracker.images["samples_at_best_guidance"].ndim == 3
+
+
+def test_progress_is_that_of_the_whole_search(trained: dict[str, Path], tmp_path: Path) -> None:
+    class Counting(NullTracker):
+        seen: ClassVar[list[tuple[int, int]]] = []
+
+        def progress(self, done: int, total: int, unit: str, **values: float) -> None:
+            self.seen.append((done, total))
+
+    run(trained, tmp_path, Counting())
+    drawn = [8, 12, 20, 24, 32, 36, 44, 48, 56, 60, 68, 76, 80]  # five scales and the report
+    assert Counting.seen == [(done, 5 * 12 + 20) for done in drawn]
 
 
 def test_the_report_is_of_the_samples_of_evaluate_generation(
