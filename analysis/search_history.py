@@ -39,7 +39,7 @@ def search_plate(runs: pl.DataFrame, uri: str) -> Plate:
             f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
         )
     found = json.loads(content)
-    study, moved = found["studies"][0], found.get("transfer")
+    study, moved = found["studies"][0], found["transfer"]
     charts = []
     for name, direction in study["objectives"].items():
         drawn = history(study["trials"], name, direction, launch.run_id)
@@ -138,7 +138,7 @@ def _there(moved: Mapping[str, Any]) -> str:
 
 def _drift(moved: Mapping[str, Any]) -> str:
     cost = factor(moved["objective"]) * moved["cost"]
-    label = axis(moved["objective"]).label.removesuffix(" ↓").removesuffix(" ↑")
+    label = axis(moved["objective"]).label.strip(" ↓↑")
     if moved["factor"] == 1:
         return f"The best {moved['key']} here is the best at {_there(moved)} as well. One seed."
     return (

@@ -258,8 +258,7 @@ def with_origin(
 ) -> dict[str, Any]:
     """A stage's progress with where its phase began, so that the time left can be told.
 
-    A phase ends where another unit or total is counted, or where counting begins anew: a guidance
-    search draws as many images for every scale.
+    A phase ends where another unit or total is counted, or where counting begins anew.
 
     Args:
         before: what this returned last; empty at first.

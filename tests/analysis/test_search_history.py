@@ -53,7 +53,7 @@ def test_the_figure_is_read_from_the_sweeps_run(uri: str, tmp_path_factory: Any)
         "trials": TRIALS,
         "importances": {"ar_val_loss": {"generator.dropout": 0.25, "generator.lr": 0.75}},
     }
-    store.client.log_text(sweep, json.dumps({"studies": [study]}), "search.json")
+    store.client.log_text(sweep, json.dumps({"studies": [study], "transfer": None}), "search.json")
     plate = gallery.plate("search-history", "runs", gallery.open_runs(store.uri, None))
     first, second = plate.charts
     assert first.series[0].marks[1].origins[0]["number"] == 1
