@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis import commands
-from analysis.stores import DEFAULT_URI, RequestError
+from analysis.stores import DEFAULT_URI, RequestError, sweep_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -144,7 +144,6 @@ def figures(
             lambda folder: produce.make_figures(wanted, sources, store, folder, look),
             out,
             check=check,
-            partly=everything,
         )
 
 
@@ -172,11 +171,11 @@ def tables(
         formats = produce.formats_of(format, tuple(produce.SUFFIXES))
         chosen = SourceName.published if name and source is None else source
         sources, store = _sources(chosen, tracking_uri, scale)
+        sources = ["published", "runs"] if "both" in sources else sources
         _report(
             lambda folder: produce.make_tables(names, sources, store, folder, formats),
             out,
             check=check,
-            partly=everything,
         )
 
 
@@ -200,20 +199,18 @@ def _sources(
     return ["both" if wanted is SourceName.both else "runs"], store
 
 
-def _report(
-    make: Callable[[Path], Outcome], out: Path, *, check: bool, partly: bool = False
-) -> None:
-    """Write and list, or check; with `partly`, what cannot be made is said and is no failure."""
+def _report(make: Callable[[Path], Outcome], out: Path, *, check: bool) -> None:
+    """Write and list, or check; what cannot be made is said, and a failure where nothing can."""
     from analysis.produce import checked
 
     outcome, differing = checked(make, out) if check else (make(out), [])
     if not outcome.paths:
+        assert outcome.skipped, "what was asked for is written, or there is a reason"
         raise RequestError("; ".join(outcome.skipped))
     for line in differing if check else map(str, outcome.paths):
         typer.echo(line)
-    if partly:
-        for reason in outcome.skipped:
-            typer.echo(f"not made: {reason}", err=True)
+    for reason in outcome.skipped:
+        typer.echo(f"not made: {reason}", err=True)
     if check:
         typer.echo(f"{len(differing)} changes in {len(outcome.paths)} files", err=True)
         raise typer.Exit(1 if differing else 0)
@@ -223,7 +220,7 @@ def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataF
     """The trials of a sweep, of which at least one has a result."""
     from analysis.runs import load_runs, measured
 
-    name = Path(sweep).stem if sweep.endswith((".yaml", ".yml")) else sweep
+    name = sweep_name(sweep)
     runs = load_runs(name, uri, plan=plan, scale=scale)
     if measured(runs):
         return runs

@@ -13,6 +13,8 @@ from analysis.points import Axis
 from analysis.style import CYCLE
 from gigatok.names import METRICS
 
+NO_VALUE = "no value"
+"""Reading of a mark that has a place in the picture but no y: files leave it empty."""
 Origin = Mapping[str, Any]
 """Where a number is from, ready for JSON: `id` and what leads to it."""
 
@@ -24,7 +26,6 @@ _LABELS = {
     "codebook_usage": "codebook usage (%) ↑",
     "perceptual_loss": "perceptual loss ↓",
     "decode_share": "time in decoder (%)",
-    "ar_val_loss": "AR val loss ↓",
     "step": "training step",
     "guidance/cfg_scale": "guidance scale",
     "guidance/gkid": "gKID while searching (x1000) ↓",
@@ -36,7 +37,8 @@ _LABELS = {
     "tokenizer.entropy_weight": "entropy weight",
     "num_latent_tokens": "latent tokens",
 }
-_FACTORS = {"parameters": 1e-6}
+_MILLIONS = "parameters"
+"""Unit of what is drawn in millions."""
 _PERCENT = {"probe_accuracy", "codebook_usage"}
 
 
@@ -47,7 +49,7 @@ class Mark:
     Attributes:
         low: lower end of the interval of y; None without one. `high` likewise.
         label: printed beside it; "" for none.
-        reading: `printed`, `digitised`, `secondary` or `run`.
+        reading: `printed`, `digitised`, `secondary`, `run` or `NO_VALUE`.
     """
 
     x: float
@@ -154,7 +156,8 @@ def axis(key: str) -> Axis:
         return Axis(key, key.removeprefix("train/").replace("_", " "))
     metric = METRICS[key]
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}[metric.better]
-    return Axis(key, metric.label + (f" ({metric.unit})" if metric.unit else "") + arrow)
+    unit = "M" if metric.unit == _MILLIONS else metric.unit
+    return Axis(key, metric.label + (f" ({unit})" if unit else "") + arrow)
 
 
 def factor(key: str) -> float:
@@ -162,7 +165,7 @@ def factor(key: str) -> float:
     metric = key.removeprefix("train/")
     if metric in _PERCENT:
         return 100.0
-    return _FACTORS.get(METRICS[key].unit, 1.0) if key in METRICS else 1.0
+    return 1e-6 if key in METRICS and METRICS[key].unit == _MILLIONS else 1.0
 
 
 def letters(charts: Sequence[Chart]) -> tuple[Chart, ...]:
@@ -182,7 +185,7 @@ def together(published: Plate, runs: Plate) -> Plate:
     for chart in published.charts:
         found = own.pop((chart.x.key, chart.y.key), None)
         merged.append(_merged(chart, found) if found else chart)
-    notes = (*published.notes, *runs.notes, _DIFFERENT)
+    notes = (*published.notes, *runs.notes, DIFFERENT)
     missing = (*published.missing, *runs.missing)
     return replace(
         published,
@@ -194,7 +197,7 @@ def together(published: Plate, runs: Plate) -> Plate:
     )
 
 
-_DIFFERENT = (
+DIFFERENT = (
     "Runs (diamonds) and published numbers differ in data, size and protocol: compare shapes, "
     "not heights."
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.stores import DEFAULT_URI, RequestError
+from analysis.stores import DEFAULT_URI, RequestError, sweep_name
 
 app = typer.Typer()
 
@@ -31,7 +31,7 @@ def export(
     from analysis.runs import load_runs, missing, write_table
 
     try:
-        name = None if sweep is None else Path(sweep).stem
+        name = None if sweep is None else sweep_name(sweep)
         runs = load_runs(name, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
         write_table(runs, out)
     except RequestError as error:
@@ -58,7 +58,7 @@ def report(
     from analysis.runs import load_runs, measured
 
     try:
-        runs = load_runs(Path(sweep).stem, tracking_uri, plan=plan, scale=scale)
+        runs = load_runs(sweep_name(sweep), tracking_uri, plan=plan, scale=scale)
         if not measured(runs):
             raise RequestError(f"no trial of {sweep!r} has a result yet")
         for path in write_report(runs, out, tracking_uri):

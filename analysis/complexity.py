@@ -84,26 +84,6 @@ def complexity_relations(runs: pl.DataFrame, targets: Sequence[str] = TARGETS) -
     return [relation for relation in relations if relation.settings]
 
 
-def as_table(relations: Sequence[Relation]) -> pl.DataFrame:
-    """Relations as a table, one row each."""
-    rows = [
-        (r.measure, r.target, len(r.settings), *_numbers(r.correlation), r.reason or None)
-        for r in relations
-    ]
-    schema = {
-        "measure": pl.String(),
-        "target": pl.String(),
-        "n": pl.Int64(),
-        **dict.fromkeys(("rho", "low", "high", "p"), pl.Float64()),
-        "reason": pl.String(),
-    }
-    return pl.DataFrame(rows, schema, orient="row")
-
-
-def _numbers(found: Correlation | None) -> tuple[float | None, ...]:
-    return (None,) * 4 if found is None else (found.rho, found.low, found.high, found.p)
-
-
 def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:
     both = [g for g in groups(runs) if g.values(measure).keys() & g.values(target).keys()]
     labels = tuple(group.label for group in both)

@@ -193,8 +193,8 @@ class Database:
             with self._engine.connect() as connection:
                 found = pl.read_database(query, connection, infer_schema_length=None)
         except SQLAlchemyError as error:
-            shown = self._engine.url.render_as_string(hide_password=True)
-            raise RequestError(f"{shown} cannot be read as an MLflow database: {error}") from error
+            where = self._engine.url.render_as_string(hide_password=True)
+            raise RequestError(f"{where} cannot be read as an MLflow database: {error}") from error
         return _typed(found, schema)
 
 

@@ -1,7 +1,7 @@
-"""The paper's three questions of a sweep, answered in sentences that claim no more than the data.
+"""The paper's questions of a sweep, answered in sentences that claim no more than the data.
 
-Does reconstruction improve with the decoder; does the AR loss rise with size; does semantic
-regularisation lower it. Differences are taken seed by seed.
+Do reconstruction, codes, generation and the AR probe's representation change with size, and what
+does semantic regularisation do to the last three. Differences are taken seed by seed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gigatok.names import METRICS, Metric
 
 RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
 AR_LOSS = "ar_val_loss"
+GENERATOR = (AR_LOSS, "gfid", "gkid", "probe_accuracy")
 _MAX_LISTED = 4
 """Differences of single seeds that a sentence lists."""
 
@@ -54,11 +55,14 @@ def comparisons(runs: pl.DataFrame) -> list[Comparison]:
     result = [
         compare(metric, ladder)
         for ladder in _ladders(found)
-        for metric in (*RECONSTRUCTION, AR_LOSS)
+        for metric in (*RECONSTRUCTION, *GENERATOR)
         if _measured(metric, (ladder[0], ladder[-1]))
     ]
     result += [
-        compare(AR_LOSS, pair) for pair in _regularised_pairs(found) if _measured(AR_LOSS, pair)
+        compare(metric, pair)
+        for pair in _regularised_pairs(found)
+        for metric in GENERATOR
+        if _measured(metric, pair)
     ]
     return result
 
@@ -102,7 +106,7 @@ def _verdict(score: Metric, difference: PairedDifference, spread: float | None) 
     seeds = "both seeds" if difference.n == 2 else f"all {difference.n} seeds"
     direction = f"{_direction(score, difference.mean)} on {seeds}"
     if min(map(abs, difference.differences)) <= spread:
-        return f"{beside}. {direction}, but not by more than seeds alone differ."
+        return f"{beside}. {direction}, but not each time by more than seeds alone differ."
     few = "; two seeds indicate, they do not prove" if difference.n == 2 else ""
     return f"{beside}. {direction}, each time by more than seeds alone differ{few}."
 

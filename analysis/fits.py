@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from analysis.groups import Group
 from analysis.stores import RequestError
@@ -173,17 +172,6 @@ def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power
         if seed in group.values(size)
     ]
     return fit_power_law([x for x, _ in pairs], [y for _, y in pairs], law=law)
-
-
-def as_table(fits: dict[str, Fit]) -> pl.DataFrame:
-    """Fits by name as a table, one row per parameter."""
-    rows = [
-        (name, fit.law, parameter, p.value, p.low, p.high, len(fit.sizes), fit.status)
-        for name, fit in fits.items()
-        for parameter, p in fit.parameters.items()
-    ]
-    columns = ["fit", "law", "parameter", "value", "low", "high", "sizes", "status"]
-    return pl.DataFrame(rows, columns, orient="row")
 
 
 def _check(x: Floats, y: Floats, law: Law) -> None:

@@ -43,12 +43,8 @@ def open_runs(uri: str, scale: str | None) -> Runs:
     Raises:
         RequestError: no store, nothing in it, or nothing at this scale.
     """
-    table = load_runs(None, uri, scale=scale)
-    newest = scale or table.sort("launched")["scale"][-1]
-    table = table.filter(pl.col("scale") == newest)
-    if table.is_empty():
-        raise RequestError(f"no run at scale {newest!r} in {uri}")
-    return Runs(table, uri)
+    newest = scale or load_runs(None, uri).sort("launched")["scale"][-1]
+    return Runs(load_runs(None, uri, scale=newest), uri)
 
 
 def known(name: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -92,6 +92,12 @@ class Group:
         """Seed to value, of the seeds that have a finite one."""
         found = ((row[PARAM_SEED] or 0, row[metric]) for row in self.rows)
         return {seed: v for seed, v in found if v is not None and math.isfinite(v)}
+
+    def with_all(self, *metrics: str) -> Group:
+        """The same setting, of the seeds that have a finite value of every one of these."""
+        seeds = set.intersection(*(set(self.values(metric)) for metric in metrics))
+        kept = (row for row in self.rows if (row[PARAM_SEED] or 0) in seeds)
+        return replace(self, rows=tuple(kept))
 
     def protocols(self, metric: str) -> tuple[str, ...]:
         """How the metric was measured, each way once, over the trials that have a value."""

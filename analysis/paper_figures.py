@@ -6,10 +6,10 @@ Every mark carries the rows of `published/facts.csv` that it is drawn from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from analysis.charts import Chart, Mark, Plate, Remark, Series, axis
+from analysis.pareto import pareto_front
 from analysis.points import Axis
 from analysis.published import Fact, absent, one, select
 from analysis.published_marks import (
@@ -26,7 +26,7 @@ from analysis.published_marks import (
     sized,
     with_length,
 )
-from analysis.style import CYCLE, OTHER, REGULARISED, VANILLA
+from analysis.style import CYCLE, REGULARISED, VANILLA
 from gigatok.names import METRICS
 
 _BLUE, _ORANGE, _GREEN, _PURPLE, *_ = CYCLE
@@ -201,7 +201,8 @@ def entropy() -> Plate:
         "published",
         charts,
         (
-            "Points between which lines are drawn are medians of noisy curves, read to ±.02.",
+            "Points between which lines are drawn are medians of noisy curves, read to ±2 points "
+            "of usage and ±.02 of loss.",
             *short(12),
         ),
     )
@@ -262,7 +263,7 @@ def encoder_decoder() -> Plate:
             for name, wanted, colour, shape in looks
         ]
         others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
-        return [*made, front(made, METRICS[metric].better), *others]
+        return [*made, pareto_front(made, None, METRICS[metric].better), *others]
 
     size = axis("params_transformer")
     panels = (
@@ -297,20 +298,6 @@ def _parts(tokenizer: str) -> list[Fact]:
         one("Table 1", "params_transformer", tokenizer=part, variant="1d")
         for part in tokenizer.split("-")
     ]
-
-
-def front(lines: Sequence[Series], better: str | None) -> Series:
-    """The marks that no smaller one reaches or beats."""
-    sign = -1 if better == "higher" else 1
-    marks = sorted((m for series in lines for m in series.marks), key=lambda m: m.x)
-    best = [m for m in marks if not any(_beats(o, m, sign) for o in marks)]
-    unnamed = tuple(replace(m, label="") for m in best)
-    return Series("Pareto front", unnamed, OTHER, marker="", dashed=True)
-
-
-def _beats(other: Mark, one: Mark, sign: int) -> bool:
-    no_worse = other.x <= one.x and sign * other.y <= sign * one.y
-    return no_worse and (other.x, other.y) != (one.x, one.y)
 
 
 def semantic_ablations() -> Plate:

@@ -37,6 +37,7 @@ _HEADS = {
     "num_tokens": "tokens",
     "semantic": "regularised",
     "entropy": "entropy loss",
+    "params_transformer": "transformer params (M)",
 }
 _CONFIG = (
     *("params_total", "epochs", "batch_size", "lr_warmup", "entropy_weight", "lr", "min_lr"),
@@ -114,7 +115,7 @@ def _cell(fact: Fact, *, aside: bool) -> str:
 
 def _head(metric: str) -> str:
     if metric not in METRICS:
-        return metric.replace("_", " ")
+        return _HEADS.get(metric, metric.replace("_", " "))
     known = METRICS[metric]
     unit = {"parameters": " (M)", "dB": " (dB)"}.get(known.unit, "")
     percent = " (%)" if metric == "probe_accuracy" else ""

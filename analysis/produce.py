@@ -192,8 +192,8 @@ def sweep_figure(runs: pl.DataFrame, out: Path, wanted: Look) -> Outcome:
     from analysis.figures import figure_info
     from analysis.plots import draw_figure
 
-    if wanted.venue is not style.PLAIN or wanted.curves:
-        raise RequestError("--venue and --metric are for figures by name, not for sweeps")
+    if wanted.venue is not style.PLAIN or wanted.width or wanted.curves:
+        raise RequestError("--venue, --width and --metric are for figures by name, not for sweeps")
     info = figure_info(runs)
     own = [form for form in wanted.formats if form in IMAGE_FORMATS]
     others = [form for form in wanted.formats if form not in IMAGE_FORMATS]

@@ -6,7 +6,7 @@ fronts, over the rates that both reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ import polars as pl
 
 from analysis import style
 from analysis.groups import SEMANTIC_WEIGHT, Group, choose_interval, groups, short, show
+from analysis.pareto import undominated
 from analysis.statistics import Estimate
+from analysis.stores import RequestError
 from gigatok.names import METRICS
 
 if TYPE_CHECKING:
@@ -101,15 +103,25 @@ def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) 
         runs: what `load_runs` returned.
         metric: a distortion, such as `psnr` or `lpips`; measured in one way.
         family: a column; None for `family_column`.
+
+    Raises:
+        RequestError: the distortion was measured in several ways.
     """
     found = groups(runs)
     column = family or family_column(runs)
     members: dict[str, list[Group]] = {}
-    for group in found:
-        if _pairs(group, metric) and len(group.protocols(metric)) == 1:
-            value = group.identity.get(column) if column else None
-            name = "all" if column is None else f"{short(column)}={show(value)}"
-            members.setdefault(name, []).append(group)
+    both = [group.with_all(RATE, metric) for group in found]
+    both = [group for group in both if group.rows]
+    ways = {p for group in both for p in group.protocols(metric)}
+    if len(ways) > 1:
+        raise RequestError(
+            f"{METRICS[metric].label} was measured in {len(ways)} ways, which no front may mix: "
+            f"{' | '.join(sorted(ways))}"
+        )
+    for group in both:
+        value = group.identity.get(column) if column else None
+        name = "all" if column is None else f"{short(column)}={show(value)}"
+        members.setdefault(name, []).append(group)
     return [_front(name, part, metric, found) for name, part in members.items()]
 
 
@@ -176,7 +188,7 @@ def _front(
 ) -> Front:
     kind = choose_interval(all_groups)
     pairs = [_pairs(group, metric) for group in members]
-    best = _undominated(np.array([np.mean(p, 0) for p in pairs]), metric)
+    best = _on_front(np.array([np.mean(p, 0) for p in pairs]), metric)
     points = []
     for group, seeds, on_front in zip(members, pairs, best, strict=True):
         rate, loss = group.estimate(RATE, kind), group.estimate(metric, kind)
@@ -189,20 +201,16 @@ def _front(
     return Front(family, tuple(sorted(points, key=lambda point: point.rate.mean)))
 
 
-def _undominated(means: Pairs, metric: str) -> npt.NDArray[np.bool_]:
+def _on_front(means: Pairs, metric: str) -> list[bool]:
     """Which (rate, distortion) no other has at a rate as low and a distortion as good."""
     sign = -1.0 if METRICS[metric].better == "higher" else 1.0
-    cost = means * [1.0, sign]
-    no_worse = (cost[:, None] <= cost[None]).all(-1)
-    better = (cost[:, None] < cost[None]).any(-1)
-    found: npt.NDArray[np.bool_] = np.logical_not((no_worse & better).any(0))
-    return found
+    return undominated([(rate, sign * loss) for rate, loss in means.tolist()])
 
 
 def _curve(seeds: Sequence[Pairs], metric: str) -> Pairs:
     """The front of the means, (points, 2), by rising rate."""
     means = np.array([pairs.mean(0) for pairs in seeds])
-    front = means[_undominated(means, metric)]
+    front = means[_on_front(means, metric)]
     found: Pairs = front[np.argsort(front[:, 0], kind="stable")]
     return found
 
@@ -249,15 +257,3 @@ def _drawn(pairs: Pairs, rng: np.random.Generator) -> Pairs:
     heavier = np.sqrt((n - 1) / rng.chisquare(n - 1))
     found: Pairs = (pairs.mean(0) + noise * heavier)[None]
     return found
-
-
-def as_table(found: Mapping[str, Sequence[Front]]) -> pl.DataFrame:
-    """Fronts by metric as a table, one row per setting."""
-    rows = [
-        (metric, front.family, p.label, p.rate.mean, p.distortion.mean, len(p.seeds), p.on_front)
-        for metric, parts in found.items()
-        for front in parts
-        for p in front.points
-    ]
-    columns = ["metric", "family", "setting", "bits_per_image", "distortion", "seeds", "on_front"]
-    return pl.DataFrame(rows, columns, orient="row")

@@ -29,7 +29,7 @@ from analysis.fits import FORMULAS, fit_metric
 from analysis.groups import Group, groups
 from analysis.rate_distortion import DISTORTIONS, Front, fronts, gaps, plot_rate_distortion
 from analysis.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS, missing
-from analysis.stores import RequestError
+from analysis.stores import RequestError, shown
 from analysis.tables import result_table, sweep_and_scale
 from gigatok.names import METRICS, PARAM_SEED
 
@@ -234,8 +234,21 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
 
 
 def _planes(runs: pl.DataFrame) -> tuple[str, ...]:
-    found = [gap.sentence for metric in DISTORTIONS for gap in gaps(fronts(runs, metric), metric)]
-    return tuple(found) or ("No two families span the same rates: no gap can be taken.",)
+    planes, refused = _in_the_plane(runs)
+    found = [gap.sentence for metric, parts in planes.items() for gap in gaps(parts, metric)]
+    none = "No two families span the same rates: no gap can be taken."
+    return (*found, *refused) or (none,)
+
+
+def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]]:
+    """The fronts of each distortion, and why one has none."""
+    planes, refused = {}, []
+    for metric in DISTORTIONS:
+        try:
+            planes[metric] = fronts(runs, metric)
+        except RequestError as error:
+            refused.append(f"{error}.")
+    return planes, refused
 
 
 def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
@@ -308,7 +321,7 @@ def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
     dirty = " with uncommitted changes" if runs["git_dirty"].any() else ""
     yield Text(
         (
-            f"MLflow sweep run {sweep_runs} in {tracking_uri}.",
+            f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
             f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
         )
     )
@@ -320,7 +333,7 @@ def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
 
 def _draw_planes(runs: pl.DataFrame, path: Path) -> Path | None:
     """The rate-distortion planes that have at least two settings; None without any."""
-    planes = {metric: fronts(runs, metric) for metric in DISTORTIONS}
+    planes, _ = _in_the_plane(runs)
     drawn = {m: f for m, f in planes.items() if sum(len(front.points) for front in f) > 1}
     if not drawn:
         return None

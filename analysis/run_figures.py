@@ -5,7 +5,7 @@ Trials that differ only in their seed are one mark at their mean; every mark nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,13 @@ from analysis.charts import Chart, Grid, Mark, Origin, Plate, Series, axis, fact
 from analysis.confounds import find_confounds
 from analysis.groups import Group, choose_interval, groups, short, show
 from analysis.guidance_curves import SCALE, bars_of_search, guidance_series
-from analysis.paper_figures import front
+from analysis.pareto import pareto_front
 from analysis.points import MIN_SIZES_FOR_LINE
 from analysis.runs import PROTOCOL, STAGE_KEY, STAGE_RUN, load_curves, measured
 from analysis.statistics import INTERVALS, Interval
 from analysis.stores import RequestError
 from analysis.style import CYCLE
-from analysis.tables import incomplete, protocol_notes, sweep_and_scale
+from analysis.tables import incomplete, protocol_marks, protocol_notes, sweep_and_scale
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, TRAIN_PREFIX
 
 _SIZE = "params_total"
@@ -208,7 +208,7 @@ def run_plate(
         for spec in own:
             chart = _chart(found, table, spec, uri)
             if chart and name == "encoder-decoder":
-                best = front(chart.series, METRICS[chart.y.key].better)
+                best = pareto_front(chart.series, None, METRICS[chart.y.key].better)
                 best = replace(best, name="runs, Pareto front")
                 chart = replace(chart, series=(*chart.series, best))
             missing += [] if chart else [f"{spec[1]} (not in {table['sweep'][0]})"]
@@ -279,14 +279,20 @@ def _chart(
 def settings_series(
     found: Sequence[Group], x: str, y: str
 ) -> tuple[list[Series], tuple[tuple[float, str], ...]]:
-    """A series for each setting but x and, where x is a metric, the tokenizer."""
+    """A series for each setting but x and, where x is a metric, the tokenizer.
+
+    What was measured in another way is a series of its own, marked as in the notes. A mark of two
+    metrics is the mean of both over the seeds that have both.
+    """
     interval = choose_interval(found)
     names = _names(found, x)
+    ways = [protocol_marks(found, metric) for metric in (x, y) if metric in METRICS]
     lines: dict[str, list[Mark]] = {}
     for group in found:
         mark = _mark(group, x, y, interval, names)
         if mark is not None:
-            lines.setdefault(_series_name(group, x), []).append(mark)
+            name = _series_name(group, x) + _ways_of(group, (x, y), ways)
+            lines.setdefault(name, []).append(mark)
     ticks = tuple((float(i), name) for name, i in names.items())
     made = []
     for i, (name, marks) in enumerate(lines.items()):
@@ -315,9 +321,18 @@ def _series_name(group: Group, x: str) -> str:
     return " ".join(["runs", *named, *words])
 
 
+def _ways_of(group: Group, metrics: Sequence[str], ways: Sequence[Mapping[str, str]]) -> str:
+    """The marks of the protocols of a group's metrics, where there are several: ` [b]`."""
+    measured_as = [p for name in metrics if name in METRICS for p in group.protocols(name)[:1]]
+    marks = {marks[p] for marks, p in zip(ways, measured_as, strict=True)} - {""}
+    return "".join(f" [{mark}]" for mark in sorted(marks))
+
+
 def _mark(group: Group, x: str, y: str, interval: Interval, names: dict[str, int]) -> Mark | None:
     if y not in METRICS:
         return None
+    if x in METRICS:
+        group = group.with_all(x, y)
     estimate = group.estimate(y, interval)
     if x in METRICS:
         found = group.estimate(x, interval)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,12 +10,14 @@ import numpy as np
 import polars as pl
 
 from analysis import published_marks
-from analysis.charts import Chart, Mark, Origin, Plate, Series, axis, factor
+from analysis.charts import DIFFERENT, Chart, Mark, Origin, Plate, Series, axis, factor
 from analysis.fits import MIN_SIZES, Law, fit_power_law
 from analysis.groups import groups
+from analysis.pareto import pareto_front
 from analysis.published import PAPER, Fact, facts
+from analysis.published_marks import short
 from analysis.run_figures import mark_notes, settings_series
-from analysis.runs import measured, params_of
+from analysis.runs import PROTOCOL, measured, params_of
 from analysis.stores import RequestError
 from analysis.style import CYCLE, OTHER
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
@@ -26,6 +27,10 @@ MOST_GROUPED = 2000
 _CURVE_POINTS = 60
 _PROBE = "AR Probe"
 """Begins the generator's name of the paper's numbers that are made as trials are."""
+_PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
+"""Where the paper has them for tokenizers of several sizes."""
+_CONFOUNDS = (1, 2, 5, 6, 9, 12)
+"""Numbers of the notes on them."""
 _FIT, _FRONT = "fit", "front"
 
 Fitting = Law | Literal["none"]
@@ -104,14 +109,15 @@ def scaling(
     own, notes = _own(runs, x, y)
     if not own:
         raise RequestError(f"no trial has both {axis(x).label} and {axis(y).label}")
-    if front:
-        best = pareto([m for s in own for m in s.marks], _better(x), _better(y))
-        own += [Series("Pareto front", best, OTHER, "", dashed=True)]
-    fits, sentences = _fits(own, runs, x, y, law)
+    mixed = _mixed(runs, x, y)
+    notes += mixed
+    fits, sentences = ([], []) if mixed else _fits(own, runs, x, y, law)
+    best = [_front(own, x, y)] if front and not mixed else []
     paper = published_series(x, y) if published else []
-    if published and not paper:
-        notes.append(f"The paper has no {axis(y).label} with its {axis(x).label}.")
-    series = (*own, *fits, *paper)
+    if published:
+        none = f"The paper has no {axis(y).label} with its {axis(x).label}."
+        notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
+    series = (*own, *best, *fits, *paper)
     spread = [mark.x for s in series for mark in s.marks]
     title = f"{axis(y).label.removesuffix(' ↓').removesuffix(' ↑')} over {axis(x).label}"
     log_x = min(spread) > 0 and (axis(x).counts_parameters or max(spread) > 10 * min(spread))
@@ -119,40 +125,23 @@ def scaling(
     return Scaling(chart, tuple(sentences), tuple(notes), table_of(chart))
 
 
-def pareto(marks: Sequence[Mark], better_x: str | None, better_y: str | None) -> tuple[Mark, ...]:
-    """The marks that no other reaches in both directions at once, by x.
-
-    Args:
-        marks: of all series.
-        better_x: `higher`, or anything else for less is better: sizes and rates are costs.
-        better_y: likewise.
-    """
-    side, up = (1 if b == "higher" else -1 for b in (better_x, better_y))
-    best, reached = [], -math.inf
-    for mark in sorted(marks, key=lambda m: (-side * m.x, -up * m.y)):
-        if up * mark.y > reached:
-            reached = up * mark.y
-            best.append(replace(mark, label="", low=None, high=None, reading=_FRONT))
-    return tuple(sorted(best, key=lambda m: m.x))
-
-
 def published_series(x: str, y: str) -> list[Series]:
-    """The paper's numbers of its AR probes that have both, one series for each regularisation."""
+    """The paper's numbers of its AR probes that have both: a series for each place and setting."""
     rows: dict[tuple[object, ...], dict[str, Fact]] = {}
     for fact in facts():
         probed = fact.generator == "" or fact.generator.startswith(_PROBE)
-        if fact.work == PAPER and fact.step is None and fact.metric in (x, y) and probed:
+        if fact.work == PAPER and fact.place in _PLACES and fact.metric in (x, y) and probed:
             key = (fact.place, fact.tokenizer, fact.variant, fact.semantic, fact.setting)
             rows.setdefault(key, {}).setdefault(fact.metric, fact)
     named: dict[str, list[Mark]] = {}
-    for (_, _, variant, semantic, _), row in rows.items():
+    for (place, _, variant, semantic, _), row in rows.items():
         mark = _published_mark(row, x, y)
         if mark is not None:
-            words = ["paper", str(variant).upper()] + (["+reg"] if semantic else [])
+            words = ["paper", str(place), str(variant).upper()] + (["+reg"] if semantic else [])
             named.setdefault(" ".join(filter(None, words)), []).append(mark)
     return [
-        Series(name, _distinct(marks), OTHER, marker, joined=False)
-        for (name, marks), marker in zip(named.items(), "os^v" * len(named), strict=False)
+        Series(name, tuple(marks), OTHER, marker, joined=False)
+        for (name, marks), marker in zip(named.items(), "os^vD" * len(named), strict=False)
     ]
 
 
@@ -179,8 +168,21 @@ def table_of(chart: Chart) -> pl.DataFrame:
     return pl.DataFrame(rows, dict(zip(columns, kinds, strict=True)), orient="row")
 
 
-def _better(key: str) -> str | None:
-    return METRICS[key].better if key in METRICS else None
+def _front(own: Sequence[Series], x: str, y: str) -> Series:
+    better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
+    line = pareto_front(own, better_x, better_y)
+    return replace(line, marks=tuple(replace(mark, reading=_FRONT) for mark in line.marks))
+
+
+def _mixed(runs: pl.DataFrame, x: str, y: str) -> list[str]:
+    """Why nothing may run through all marks: an axis was measured in several ways."""
+    both = runs.filter(pl.col(x).is_not_null() & pl.col(y).is_not_null())
+    ways = {key: both[PROTOCOL + key].n_unique() for key in (x, y) if key in METRICS}
+    return [
+        f"{METRICS[key].label} was measured in {count} ways: no fit and no front mix them."
+        for key, count in ways.items()
+        if count > 1
+    ]
 
 
 def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
@@ -226,9 +228,10 @@ def _fits(
     """A curve for each series that a law can be fitted to, and all of it in words."""
     if law == "none":
         return [], []
-    values = {row[0]: (row[1], row[2]) for row in runs.select("run_id", x, y).iter_rows()}
+    shown = runs.select("run_id", pl.col(x) * factor(x), pl.col(y) * factor(y))
+    values = {row[0]: (row[1], row[2]) for row in shown.iter_rows()}
     made, said = [], []
-    for series in (s for s in own if s.name != "Pareto front"):
+    for series in own:
         ids = [o["id"] for mark in series.marks for o in mark.origins]
         pairs = [values[i] for i in ids if None not in values[i]]
         try:
@@ -237,12 +240,12 @@ def _fits(
             said.append(f"{series.name}: no fit, {error}.")
             continue
         along = np.geomspace(fit.sizes[0], fit.sizes[-1], _CURVE_POINTS)
-        curve = zip(along * factor(x), fit.predict(along) * factor(y), strict=True)
+        curve = zip(along, fit.predict(along), strict=True)
         marks = [Mark(float(a), float(b), (), _FIT) for a, b in curve]
         made.append(Series(f"fit of {series.name}", tuple(marks), series.colour, "", dashed=True))
         said.append(f"{series.name}: {fit.sentence}")
     few = f"A fit needs {MIN_SIZES[law]} different values of {axis(x).label}."
-    return made, said if made else [*said, few]
+    return made, [*said, "x and y are in the units of the axes." if made else few]
 
 
 def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
@@ -257,11 +260,3 @@ def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
     reading = "digitised" if any(f.reading == "digitised" for f in parts) else "printed"
     label = " ".join(filter(None, (second.tokenizer, second.setting)))
     return Mark(across, second.value, origins, reading, label)
-
-
-def _distinct(marks: Sequence[Mark]) -> tuple[Mark, ...]:
-    """The same tokenizer at the same place once: tables repeat what figures show."""
-    found: dict[tuple[str, float, float], Mark] = {}
-    for mark in sorted(marks, key=lambda m: m.reading != "printed"):
-        found.setdefault((mark.label, round(mark.x, 1), round(mark.y, 1)), mark)
-    return tuple(found.values())

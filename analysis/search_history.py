@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from analysis import artifacts
-from analysis.charts import Chart, Mark, Plate, Series, axis, factor
+from analysis.charts import NO_VALUE, Chart, Mark, Plate, Series, axis, factor
 from analysis.points import Axis
 from analysis.stores import Launch, RequestError, open_store
 from analysis.style import CYCLE, OTHER
@@ -86,7 +86,7 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     ]
     for state, (word, marker) in _ENDS.items():
         ended = [t for t in trials if t["state"] == state]
-        marks = _marks(ended, [edge] * len(ended), run_id)
+        marks = _marks(ended, [edge] * len(ended), run_id, NO_VALUE)
         series += [Series(word, marks, OTHER, marker, joined=False)] if marks else []
     return Chart(f"{axis(name).label} of each trial", _TRIAL, axis(name), tuple(series))
 
@@ -94,9 +94,11 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
 _TRIAL = Axis("number", "trial, in the order of asking")
 
 
-def _marks(trials: Trials, values: Sequence[float], run_id: str) -> tuple[Mark, ...]:
+def _marks(
+    trials: Trials, values: Sequence[float], run_id: str, reading: str = "run"
+) -> tuple[Mark, ...]:
     return tuple(
-        Mark(float(t["number"]), value, ({"id": run_id, **t},), "run")
+        Mark(float(t["number"]), value, ({"id": run_id, **t},), reading)
         for t, value in zip(trials, values, strict=True)
     )
 

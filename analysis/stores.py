@@ -5,6 +5,7 @@ Every reader returns the same `Records`; `runs.py` makes the table. Nothing here
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -85,10 +86,23 @@ def open_store(uri: str) -> Store:
         _reach(uri)
     elif "://" not in uri or scheme == "file":
         raise RequestError(
-            f"tracking URI {uri!r} is not supported: give sqlite:///PATH or http(s)://HOST "
+            f"tracking URI {shown(uri)!r} is not supported: give sqlite:///PATH or http(s)://HOST "
             "(MLflow's folder store is not read)"
         )
     return ClientStore(uri)
+
+
+def sweep_name(given: str) -> str:
+    """The name of a sweep given as such or as its YAML file."""
+    return Path(given).stem if given.endswith((".yaml", ".yml")) else given
+
+
+def shown(uri: str) -> str:
+    """A URI as it may be printed: what is between a user's name and the host is hidden."""
+    return _PASSWORD.sub(r"\1***@", uri)
+
+
+_PASSWORD = re.compile(r"(://[^/@:]*:)[^/]*@")
 
 
 def unknown_sweep(store: Store, sweep: str, uri: str) -> RequestError:
@@ -96,12 +110,12 @@ def unknown_sweep(store: Store, sweep: str, uri: str) -> RequestError:
     names = sorted(store.sweeps())
     if not names:
         return RequestError(
-            f"{uri} holds no sweep yet; run one with "
+            f"{shown(uri)} holds no sweep yet; run one with "
             f"`python -m orchestration.launch sweeps/{sweep}.yaml`"
         )
     near = get_close_matches(sweep, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return RequestError(f"no sweep {sweep!r} in {uri}{hint} It holds: {', '.join(names)}")
+    return RequestError(f"no sweep {sweep!r} in {shown(uri)}{hint} It holds: {', '.join(names)}")
 
 
 def _existing(uri: str) -> Path:
@@ -121,4 +135,4 @@ def _reach(uri: str) -> None:
     except urllib.error.HTTPError:
         return  # it answered; a proxy may hide the health page
     except OSError as error:
-        raise RequestError(f"no tracking server answers at {uri}: {error}") from error
+        raise RequestError(f"no tracking server answers at {shown(uri)}: {error}") from error

@@ -9,11 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from analysis.groups import identity_columns
 from analysis.pictures import logged_picture
 from analysis.runs import STAGE_KEY, STAGE_RUN, params_of
 from analysis.stores import RequestError, open_store
 from analysis.tables import format_value
-from gigatok.names import CODE_USES, METRICS, PARAM_SEED, SYSTEM_PREFIX
+from gigatok.names import CODE_USES, METRICS, PARAM_SEED, PARAM_TOKENIZER, SYSTEM_PREFIX
 
 PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generation", "samples"))
 """Stage and name of the pictures that a trial has."""
@@ -99,10 +100,11 @@ def pictures(
 
 
 def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping[str, Any]]:
-    """The trial and its neighbours of other sizes: the same seed, one of each tokenizer."""
+    """The trial and those that differ from it in the tokenizer alone, one of each."""
     own = runs.filter(pl.col("run_id") == run_id)
-    same = runs.filter(pl.col(PARAM_SEED).eq_missing(pl.lit(own[PARAM_SEED][0])))
-    ordered = pl.concat([own, same]).unique("tokenizer", keep="first", maintain_order=True)
+    shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
+    same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
+    ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
     kept = ordered.head(most)
     return kept.sort("params_total", nulls_last=True).to_dicts()
 
@@ -119,7 +121,7 @@ def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
 def results(row: Mapping[str, Any]) -> pl.DataFrame:
     """The results: `result`, `value` with its unit, `protocol`."""
     rows = [
-        (METRICS[name].label, _measured(name, row[name]), row.get(f"protocol.{name}"))
+        (_labelled(name), _measured(name, row[name]), row.get(f"protocol.{name}"))
         for name in METRICS
         if row.get(name) is not None
     ]
@@ -141,7 +143,7 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame
         if one.get(name) != other.get(name)
     ]
     scores = [
-        ("result", METRICS[n].label, _measured(n, one.get(n)), _measured(n, other.get(n)))
+        ("result", _labelled(n), _measured(n, one.get(n)), _measured(n, other.get(n)))
         for n in METRICS
         if one.get(n) != other.get(n)
     ]
@@ -173,5 +175,14 @@ def _measured(name: str, value: float | None) -> str:
     if value is None:
         return "not measured"
     metric = METRICS[name]
-    unit = f" {metric.unit}" if metric.unit else ""
+    unit = f" {metric.unit}" if metric.unit not in ("", _SCALED) else ""
     return format_value(metric, value) + unit
+
+
+_SCALED = "x1000"
+"""Stands in the label: behind the number it would be read as a factor that is still to come."""
+
+
+def _labelled(name: str) -> str:
+    metric = METRICS[name]
+    return metric.label + (f" ({_SCALED})" if metric.unit == _SCALED else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 from analysis import style
-from analysis.charts import Chart, Mark, Plate, Series
+from analysis.charts import NO_VALUE, Chart, Mark, Plate, Series
 from analysis.drawing import draw
 
 if TYPE_CHECKING:
@@ -95,8 +95,12 @@ def provenance(plate: Plate) -> dict[str, Any]:
 
 
 def _mark(series: Series, mark: Mark) -> dict[str, Any]:
-    found = {"series": series.name, "label": mark.label, "x": mark.x, "y": mark.y}
+    found = {"series": series.name, "label": mark.label, "x": mark.x, "y": _value(mark)}
     return found | {"reading": mark.reading, "sources": [dict(o) for o in mark.origins]}
+
+
+def _value(mark: Mark) -> float | None:
+    return None if mark.reading == NO_VALUE else mark.y
 
 
 def _rows(plate: Plate) -> Iterator[dict[str, Any]]:
@@ -107,7 +111,7 @@ def _rows(plate: Plate) -> Iterator[dict[str, Any]]:
 
 
 def _row(chart: Chart, series: Series, mark: Mark) -> dict[str, Any]:
-    values = (chart.title, series.name, mark.label, chart.x.key, mark.x, chart.y.key, mark.y)
+    values = (chart.title, series.name, mark.label, chart.x.key, mark.x, chart.y.key, _value(mark))
     sources = " ".join(dict.fromkeys(str(origin["id"]) for origin in mark.origins))
     last = (mark.low, mark.high, mark.reading, sources)
     return dict(zip(_COLUMNS, (*values, *last), strict=True))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.stores import RequestError
+from analysis.stores import RequestError, sweep_name
 from dashboards.source import MLFLOW_URL, Source
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def export(
     _need("plotly")
     from dashboards.static import write_page
 
-    name = Path(sweep).stem if sweep.endswith((".yaml", ".yml")) else sweep
+    name = sweep_name(sweep)
     source = Source.of(runs_dir, tracking_uri, mlflow_url)
     try:
         typer.echo(write_page(source, name, scale, out or Path(f"{name}.html")))

@@ -6,7 +6,7 @@ import sys
 
 import streamlit as st
 
-from analysis.stores import RequestError
+from analysis.stores import RequestError, shown
 from analysis.study import Study, Title
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.plotting import state_word
@@ -34,7 +34,7 @@ def main() -> None:
     except RequestError as error:
         st.title("Nothing to show")
         st.info(str(error))
-        st.caption(f"Store: {source.uri}. This page looks again every few seconds.")
+        st.caption(f"Store: {shown(source.uri)}. This page looks again every few seconds.")
         _look_again(source)
 
 
@@ -43,7 +43,8 @@ def _page(source: Source) -> None:
     titles = reading.titles(source.uri, at)
     if not titles:
         raise RequestError(
-            f"{source.uri} holds no study yet; `python -m orchestration.launch SWEEP` makes one"
+            f"{shown(source.uri)} holds no study yet; "
+            "`python -m orchestration.launch SWEEP` makes one"
         )
     title = _choose(titles)
     study = reading.load(source.uri, title, title.run_id, at)
@@ -104,7 +105,7 @@ def _live(source: Source, title: Title, seconds: float | None) -> None:
         study: Study = reading.load(source.uri, now, now.run_id, at)
         if seconds is not None and reading.refresh_seconds(study) is None:
             st.rerun()  # It has ended: its name in the list says so, and nothing needs redrawing.
-        study_view.show(source, study)
+        study_view.show(source, study, at)
 
     st.fragment(draw, run_every=seconds)()
 

@@ -69,8 +69,9 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
     names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
     joined = series.joined or series.dashed
     shown = ["lines"] * joined + ["markers"] * bool(series.marker) + ["text"] * names
-    hollow = any(mark.reading in _HOLLOW for mark in marks)
-    symbol = _SYMBOLS.get(series.marker, "circle") + ("-open" if hollow else "")
+    symbol = _SYMBOLS.get(series.marker, "circle")
+    hollow = [symbol + "-open" * (mark.reading in _HOLLOW) for mark in marks]
+    symbols = hollow if any(mark.reading in _HOLLOW for mark in marks) else symbol
     many = count > MANY
     kind = go.Scattergl if len(marks) > MANY else go.Scatter
     hover = _short if many else _hover
@@ -85,7 +86,7 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
         textposition="middle right",
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if series.marker else "skip",
-        marker={"size": 6 if many else 10, "symbol": symbol, "color": series.colour},
+        marker={"size": 6 if many else 10, "symbol": symbols, "color": series.colour},
         line={"color": series.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
         error_y=_bars(marks),
     )

@@ -75,13 +75,14 @@ def pictures_of(
     runs: tuple[str, ...],
     stage: str,
     name: str,
+    at: str,
 ) -> list[tuple[str, bytes]]:
     """Pictures of some trials, `runs` their ids; none that lie outside the runs directory."""
     return trial.pictures(source.uri, _rows, (stage, name), source.runs_dir)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
-def log_of(uri: str, stage_run: str, within: Path, attempts: int) -> str | None:
+def log_of(uri: str, stage_run: str, within: Path, at: str) -> str | None:
     """The end of a failed stage's newest log."""
     return study.log_tail(uri, stage_run, within)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from analysis.stores import shown
 
 MLFLOW_URL = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens unless told otherwise."""
@@ -33,15 +36,16 @@ class Source:
         return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)))
 
     def run_url(self, run_id: str) -> str:
-        """The page of a run in the MLflow UI."""
-        return f"{self.mlflow_url.rstrip('/')}/#/runs/{run_id}"
+        """The page of a run in the MLflow UI; without the user's password, if the URL has one."""
+        server = re.sub(r"://[^/@]*@", "://", self.mlflow_url)
+        return f"{server.rstrip('/')}/#/runs/{run_id}"
 
     @property
     def mlflow_command(self) -> str:
         """What starts the MLflow UI that links lead to; empty where a server is there already."""
         if self.uri.startswith(("http://", "https://")):
             return ""
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        return f"mlflow ui --backend-store-uri {shown(self.uri)}"
 
     def arguments(self) -> list[str]:
         """The command line that `parse` reads."""

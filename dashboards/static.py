@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from analysis import trial
 from analysis.artifacts import Outside
 from analysis.scaling import PRESETS, Fitting, preset, scaling
-from analysis.stores import RequestError
+from analysis.stores import RequestError, shown
 from analysis.study import (
     Study,
     list_studies,
@@ -46,7 +46,9 @@ def write_page(source: Source, sweep: str, scale: str | None, out: Path) -> Path
     if not found:
         have = ", ".join(f"{t.sweep} {t.scale}" for t in list_studies(source.uri))
         wanted = f"{sweep} {scale or ''}".strip()
-        raise RequestError(f"no study {wanted!r} in {source.uri}; it holds: {have or 'nothing'}")
+        raise RequestError(
+            f"no study {wanted!r} in {shown(source.uri)}; it holds: {have or 'nothing'}"
+        )
     study = load_study(source.uri, found[0])
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page(source, study), encoding="utf-8")
@@ -67,6 +69,7 @@ def page(source: Source, study: Study) -> str:
         stages=_html(states_figure(study)),
         states=state_table(study).head(MOST_ROWS).to_dicts(),
         results=result_table(study.runs) if study.runs.height <= MOST_RESULTS else None,
+        most_results=MOST_RESULTS,
         failures=[(f, _log(source, f.stage_run)) for f in study.failures[:MOST_FAILURES]],
         charts=_charts(study),
         pictures=_pictures(source, rows),

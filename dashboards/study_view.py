@@ -32,12 +32,12 @@ MOST_RESULTS = 500
 """Trials up to which the table of results, means over seeds, is shown."""
 
 
-def show(source: Source, study: Study) -> None:
+def show(source: Source, study: Study, at: str) -> None:
     """Draw the view."""
     _headline(study)
     if study.counts.get("RUNNING"):
         _running(study)
-    _failures(source, study)
+    _failures(source, study, at)
     st.subheader("Stages")
     st.plotly_chart(states_figure(study), key="states", config={"displayModeBar": False})
     _trials(study)
@@ -85,23 +85,23 @@ def _running(study: Study) -> None:
     st.dataframe(running_now(study), hide_index=True, column_config=columns)
 
 
-def _failures(source: Source, study: Study) -> None:
+def _failures(source: Source, study: Study, at: str) -> None:
     if not study.failures:
         return
     st.subheader(f"Failures ({len(study.failures):,})")
     for failure in study.failures[:MOST_FAILURES]:
-        _failure(source, failure)
+        _failure(source, failure, at)
     if len(study.failures) > MOST_FAILURES:
         st.caption(f"… and {len(study.failures) - MOST_FAILURES:,} more, in the table below.")
 
 
-def _failure(source: Source, failure: Failure) -> None:
+def _failure(source: Source, failure: Failure, at: str) -> None:
     of = ", ".join(failure.trials[:3]) + (" …" if len(failure.trials) > 3 else "")
     st.error(f"**{failure.stage}** of {of}: {failure.reason}")
     where = f" on {failure.host}" if failure.host else ""
     with st.expander(f"Last log lines (attempt {failure.attempts}{where})"):
         try:
-            tail = reading.log_of(source.uri, failure.stage_run, source.runs_dir, failure.attempts)
+            tail = reading.log_of(source.uri, failure.stage_run, source.runs_dir, at)
         except Outside as outside:
             tail = str(outside)
         st.code(tail or "no log was sent", language=None)

@@ -40,7 +40,7 @@ def show(source: Source, study: Study, at: str) -> None:
     bar = st.container(horizontal=True)
     bar.link_button("Open in MLflow", source.run_url(run_id))
     parts: dict[str, Callable[[], None]] = {
-        "Pictures": lambda: _pictures(source, study, run_id),
+        "Pictures": lambda: _pictures(source, study, run_id, at),
         "Curves": lambda: _curves(study, found),
         "Codebook": lambda: _codebook(found),
         "Results": lambda: _results(row),
@@ -56,7 +56,7 @@ def show(source: Source, study: Study, at: str) -> None:
                 draw()
     with bar:
         panels = trial.panels(found, study.stages)
-        pdf = lambda: exporting.plate_pdf(_plate(source, study, found))  # noqa: E731
+        pdf = lambda: exporting.plate_pdf(_plate(source, study, found, at))  # noqa: E731
         download("PDF", pdf, f"{found.name}.pdf", disabled=not panels)
         download("Curves (CSV)", lambda: exporting.csv_bytes(found.curves), f"{found.name}.csv")
 
@@ -72,12 +72,13 @@ def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str
     return list(dict.fromkeys([*kept, *found[:MOST_OFFERED]]))
 
 
-def _plate(source: Source, study: Study, found: Trial) -> Plate:
+def _plate(source: Source, study: Study, found: Trial, at: str) -> Plate:
     """Curves and pictures as one figure; those that lie elsewhere are left out."""
     grids = []
     for stage, name in trial.PICTURES:
         try:
-            pictures = _found_pictures(source, study, str(found.row["run_id"]), stage, name)
+            run_id = str(found.row["run_id"])
+            pictures = _found_pictures(source, study, run_id, stage, name, at)
         except Outside:
             continue  # The page says so where it shows pictures.
         if pictures:
@@ -86,18 +87,18 @@ def _plate(source: Source, study: Study, found: Trial) -> Plate:
 
 
 def _found_pictures(
-    source: Source, study: Study, run_id: str, stage: str, name: str
+    source: Source, study: Study, run_id: str, stage: str, name: str, at: str
 ) -> list[tuple[str, bytes]]:
     rows = trial.across_sizes(study.runs, run_id, MOST_SIZES)
     ids = tuple(str(row["run_id"]) for row in rows)
-    return reading.pictures_of(source, rows, ids, stage, name)
+    return reading.pictures_of(source, rows, ids, stage, name, at)
 
 
-def _pictures(source: Source, study: Study, run_id: str) -> None:
+def _pictures(source: Source, study: Study, run_id: str, at: str) -> None:
     for stage, name in trial.PICTURES:
         st.markdown(f"**{_HEADS[name]}**")
         try:
-            found = _found_pictures(source, study, run_id, stage, name)
+            found = _found_pictures(source, study, run_id, stage, name, at)
         except Outside as outside:
             st.warning(str(outside))
             continue

@@ -19,10 +19,10 @@ from analysis.run_figures import FIGURES as RUN_FIGURES
 from analysis.writing import changes, provenance, write
 
 _EXPECTED = {
-    "dilemma": (["rFID ↓", "gFID ↓", "AR val loss ↓"], 9),
+    "dilemma": (["rFID ↓", "gFID ↓", "AR val loss (nats/token) ↓"], 9),
     "cure": (
         [
-            *("generation: gFID, better →", "rFID ↓", "gFID ↓", "AR val loss ↓"),
+            *("generation: gFID, better →", "rFID ↓", "gFID ↓", "AR val loss (nats/token) ↓"),
             *("probe acc. (%) ↑", "LPIPS ↓"),
         ],
         36 + 5 * 2,

@@ -11,7 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis import artifacts, comparing, scaling, study, trial
-from analysis.charts import Mark
+from analysis.charts import Mark, Series
+from analysis.pareto import pareto_front
 from analysis.runs import load_runs
 from gigatok import names
 from tests.analysis.conftest import PARENT, QUESTION, Store
@@ -198,10 +199,14 @@ def test_the_front_is_exact():
     def mark(x: float, y: float) -> Mark:
         return Mark(x, y, (), "run")
 
-    marks = [mark(1, 5), mark(2, 4), mark(2, 6), mark(3, 4), mark(4, 1)]
-    front = scaling.pareto(marks, "lower", "lower")
-    assert [(m.x, m.y) for m in front] == [(1, 5), (2, 4), (4, 1)]
-    front = scaling.pareto(marks, None, "higher")
+    places = [(1, 5), (2, 4), (2, 6), (3, 4), (4, 1), (2, 4)]
+    lines = [
+        Series(name, tuple(mark(x, y) for x, y in part), "black")
+        for name, part in (("one", places[:3]), ("other", places[3:]))
+    ]
+    front = pareto_front(lines, "lower", "lower").marks
+    assert [(m.x, m.y) for m in front] == [(1, 5), (2, 4), (2, 4), (4, 1)], "a tie stays"
+    front = pareto_front(lines, None, "higher").marks
     assert [(m.x, m.y) for m in front] == [(1, 5), (2, 6)]
 
 
@@ -209,7 +214,7 @@ def test_the_papers_numbers_join_own_ones():
     named = {
         s.name: {m.label: (m.x, m.y) for m in s.marks} for s in _paper("params_total", "gfid")
     }
-    assert named["paper 1D +reg"]["S-L"] == (533.0, 5.19)  # Table 2
+    assert named["paper Table 2 1D +reg"]["S-L"] == (533.0, 5.19)  # Table 2
     assert _paper("params_total", "gkid") == []
 
 
