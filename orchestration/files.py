@@ -42,6 +42,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def cut_torn_line(path: Path) -> None:
+    """Drop a last line that a killed process did not finish: the next would be joined to it."""
+    with path.open("rb+") as lines:
+        content = lines.read()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            lines.truncate(end)
+
+
 def read_if_there(path: Path) -> bytes | None:
     """The content of a file; None where there is none."""
     try:

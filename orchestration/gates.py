@@ -177,6 +177,7 @@ class Gatekeeper:
         self._gates = gates or Gates()
         self._predicted = predicted
         self._ladder = ladder(progress.plan, gates)
+        self._judged: set[str] = set()
 
     def guards(self) -> dict[str, list[str]]:
         """What each stage waits for, without those that are left alone: nobody would open them."""
@@ -193,14 +194,31 @@ class Gatekeeper:
                 self.shut([key], scheduler)
 
     def judge(self, key: str, scheduler: Scheduler) -> list[str]:
-        """Open the gate at a complete stage, or hold what is above it; returns what is held."""
-        if key not in self._ladder.smaller:
-            return []
-        why = self._verdict(key)
-        if why is None:
-            scheduler.open(key)
-            return []
-        return self._hold(scheduler.shut([key]), why)
+        """Open the gate at a complete stage, or hold what is above it; returns what is held.
+
+        A stage that was complete before its smaller sibling, such as one of another sweep, is
+        judged when that is.
+        """
+        waited = (k for k, below in self._ladder.smaller.items() if below == key)
+        held = []
+        for one in (key, *waited):
+            if one in self._judged or not self._can_judge(one):
+                continue
+            self._judged.add(one)
+            why = self._verdict(one)
+            if why is None:
+                scheduler.open(one)
+            else:
+                held += self._hold(scheduler.shut([one]), why)
+        return held
+
+    def _can_judge(self, key: str) -> bool:
+        """Whether a stage with a gate is complete, and its smaller sibling is or never will be."""
+        states, below = self._progress.states, self._ladder.smaller.get(key)
+        if key not in self._ladder.smaller or states[key] != "COMPLETE":
+            return False
+        comes = below is not None and states[below] in ("WAITING", "RUNNING")
+        return not comes or below in self._progress.left
 
     def shut(self, keys: Iterable[str], scheduler: Scheduler) -> list[str]:
         """Hold what is above stages that have failed; returns what is held."""
@@ -218,7 +236,7 @@ class Gatekeeper:
         stage, done = self._progress.plan.stages[key], self._done(key)
         checks = [self._slow(key, done)]
         below = self._ladder.smaller[key]
-        if below is not None:
+        if below is not None and self._progress.states[below] == "COMPLETE":
             other = self._progress.plan.stages[below].readable
             for metric, share in self._gates.better.items():
                 if SCORED[metric][1] == stage.stage:
@@ -229,7 +247,7 @@ class Gatekeeper:
 
     def _done(self, key: str) -> Done:
         done = self._progress.folders[key].done()
-        assert done is not None, "a smaller sibling is complete before the larger one starts"
+        assert done is not None, "only complete stages are judged"
         return done
 
     def _slow(self, key: str, done: Done) -> str | None:

@@ -67,9 +67,11 @@ def launch(
         str | None, typer.Option(help="Of a search: Optuna's URL; default: a file in the runs.")
     ] = None,
     max_gpu_hours: Annotated[
-        float | None, typer.Option(help="Refuse to spend more; core hours without GPU.")
+        float | None, typer.Option(min=0, help="Refuse to spend more; core hours without GPU.")
     ] = None,
-    max_disk: Annotated[float | None, typer.Option(help="Refuse to fill more, in GiB.")] = None,
+    max_disk: Annotated[
+        float | None, typer.Option(min=0, help="Refuse to fill more, in GiB.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     stages: Annotated[
         bool, typer.Option("--stages", help="Show the cost of every stage, not of every kind.")

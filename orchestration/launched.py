@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from pydantic import Field
@@ -146,6 +147,12 @@ def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
     files = _folder(store, sweep).glob("*.json")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         yield LaunchedPlan.model_validate_json(file.read_bytes())
+
+
+def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
+    """The newest launch of every sweep."""
+    for sweep in sorted({path.name for path in store.sweeps.glob("*") if path.is_dir()}):
+        yield from islice(all_launches(store, sweep), 1)
 
 
 def launched_keys(store: Store) -> set[str]:

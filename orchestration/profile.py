@@ -28,10 +28,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from gigatok.stages import STAGES
 from orchestration.faults import ATTEMPTS_WITHOUT_PROGRESS, IDENTICAL_EXCEPTIONS
 from orchestration.gates import Gates
+from orchestration.grammar.yaml_source import did_you_mean, listed
 from orchestration.state import Kind
 
 
@@ -142,8 +144,17 @@ def load_profile(file: Path | None) -> Profile:
     except yaml.YAMLError as error:
         raise ValueError(f"--profile {file}: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
     except ValidationError as error:
-        lines = (
-            f"  {'.'.join(map(str, problem['loc'])) or 'profile'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise ValueError(f"--profile {file}:\n" + "\n".join(lines)) from error
+        lines = "\n".join(f"  {_described(problem)}" for problem in error.errors())
+        raise ValueError(f"--profile {file}:\n{lines}") from error
+
+
+def _described(problem: ErrorDetails) -> str:
+    """What is wrong in a profile: the key, what was given, what is allowed."""
+    *parents, key = map(str, problem["loc"] or ("profile",))
+    where = ".".join([*parents, key])
+    if problem["type"] == "extra_forbidden":
+        sections: dict[str, type[BaseModel]] = {"default": Request, "gates": Gates}
+        known = sections.get(parents[0] if parents else "", Profile).model_fields
+        return f"{where}: no such key; keys: {listed(known)}{did_you_mean(key, known)}"
+    given = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}"
+    return f"{where}{given}: {problem['msg']}"

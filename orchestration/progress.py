@@ -72,7 +72,7 @@ class Progress:
     def grow(self, plan: Plan, store: Store) -> list[str]:
         """Take over a plan that has all stages of this one and more; returns the new ones' keys.
 
-        Stages that were left alone and that a new trial needs are to be run again.
+        Stages that were left alone stay so; see `orchestration.runner.Runner.take_up`.
         """
         new = {key: stage for key, stage in plan.stages.items() if key not in self.folders}
         folders = store.folders((s.stage, key, s.readable) for key, s in new.items())

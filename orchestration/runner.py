@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from orchestration import faults
-from orchestration.backends.base import Backend, Ended, Job
+from orchestration.backends.base import Backend, Ended, Job, NoAnswer, QueueFull
 from orchestration.costs.cost import seconds_for_order
 from orchestration.gates import Gatekeeper
 from orchestration.plan import Plan, PlannedStage
@@ -26,6 +26,10 @@ FOREIGN_SECONDS = 0.5
 """How often the folder of a stage that somebody else runs is looked at."""
 ASK_SECONDS = 2.0
 """How often a stage that was given up is asked to stop, while it still runs."""
+BUSY_SECONDS = 30.0
+"""After so long a backend that took no stage is asked again."""
+FINAL_SECONDS = 10.0
+"""Whoever runs a stage may try it again: its failure counts for others once it is so old."""
 GRACE_SECONDS = 10.0
 """How long workers may take to save a checkpoint when the launcher itself breaks."""
 
@@ -76,6 +80,7 @@ class Runner:
         self._jobs: dict[str, Job] = {}
         self._looked: dict[str, float] = {}
         self._asked: dict[str, float] = {}
+        self._busy_until = -math.inf
         self._changed: set[str] = set()
         self._interrupts = 0
         self._scheduler = self._schedule()
@@ -148,7 +153,8 @@ class Runner:
                 self._changed.clear()
                 time.sleep(TICK_SECONDS)
         except BaseException:
-            self._stop_within(GRACE_SECONDS)
+            if not self.backend.capabilities.detached:
+                self._stop_within(GRACE_SECONDS)
             raise
         finally:
             self.backend.close()
@@ -195,7 +201,11 @@ class Runner:
 
     def _collect(self) -> None:
         for key in list(self._jobs):
-            ended = self.backend.poll(self._jobs[key])
+            try:
+                ended = self.backend.poll(self._jobs[key])
+            except BaseException:
+                del self._jobs[key]  # or it would fail again while the others are stopped
+                raise
             if ended is not None:
                 self._collect_job(key, self._jobs.pop(key).folder, ended)
         for key in list(self.progress.elsewhere):
@@ -233,6 +243,12 @@ class Runner:
         state = folder.state()
         failure = folder.failure()
         if state == "RUNNING":
+            return
+        if (
+            state == "FAILED"
+            and failure is not None
+            and time.time() - failure.time < FINAL_SECONDS
+        ):
             return
         self.progress.elsewhere.discard(key)
         if state == "COMPLETE":
@@ -283,9 +299,18 @@ class Runner:
             folder.clear_tries()
 
     def _submit_ready(self) -> None:
+        if time.monotonic() < self._busy_until:
+            return
         while self.backend.free_slots() and (key := self._scheduler.take()) is not None:
-            if self.progress.states[key] == "WAITING":  # it may run already
+            if self.progress.states[key] != "WAITING":  # it may run already
+                continue
+            try:
                 self._submit(self._plan.stages[key])
+            except (QueueFull, NoAnswer) as busy:
+                print(f"{busy}; trying again in {BUSY_SECONDS:.0f} s", flush=True)
+                self._busy_until = time.monotonic() + BUSY_SECONDS
+                self._scheduler.again(key)
+                return
 
     def _submit(self, stage: PlannedStage) -> None:
         folder = self._store.create(stage_spec(stage, self.progress))

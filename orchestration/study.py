@@ -242,4 +242,6 @@ def exit_code(progress: Progress) -> int:
         return EXIT_INTERRUPTED
     if progress.count("FAILED"):
         return EXIT_FAILED
+    if not progress.finished:
+        return EXIT_INTERRUPTED  # nothing is queued any more, but not everything is over
     return EXIT_REFUSED if progress.held_stages else 0

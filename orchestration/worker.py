@@ -215,8 +215,11 @@ def _end(
     outcome: Any,
     scores: Scores | None = None,
 ) -> int:
-    """Stop the heart, make the spool durable, say how it ended, give the lease back."""
-    heart.stop()
+    """Make all that is left durable, say how it ended, stop the heart, give the lease back.
+
+    The heart beats meanwhile: large outputs on a shared file system take longer than a lease.
+    """
+    heart.end_samples()
     spool.close()
     ends = {"ended": time.time(), "outcome": outcome}
     used = {
@@ -225,10 +228,12 @@ def _end(
     }
     attempt = attempt.model_copy(update={**ends, **used})
     folder.write_attempt(attempt)
-    if scores is None:
+    done = None if scores is None else _done(folder, attempt, scores)
+    heart.stop()
+    if done is None:
         holder.release()
         return EXIT_INTERRUPTED if outcome == "interrupted" else EXIT_FAILED
-    holder.complete(_done(folder, attempt, scores))
+    holder.complete(done)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     if (observation := calibration.observe(folder.spec(), attempt)) is not None:
         calibration.append_observations(folder.store, [observation])
@@ -288,6 +293,8 @@ class Heart:
         self._launcher_lives = launcher_lives
         self._progress: Mapping[str, Any] = {}
         self._sampled = time.monotonic()
+        self._sampling = threading.Lock()
+        self._spool: SpoolWriter | None = None
         self._thread: threading.Thread | None = None
 
     def report(self, progress: Mapping[str, Any]) -> None:
@@ -296,8 +303,14 @@ class Heart:
 
     def start(self, spool: SpoolWriter) -> None:
         """Begin to beat."""
-        self._thread = threading.Thread(target=self._beat, args=(spool,), daemon=True)
+        self._spool = spool
+        self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
+
+    def end_samples(self) -> None:
+        """Write nothing into the spool any more."""
+        with self._sampling:
+            self._spool = None
 
     def stop(self) -> None:
         """Beat no more."""
@@ -305,13 +318,13 @@ class Heart:
         assert self._thread is not None
         self._thread.join()
 
-    def _beat(self, spool: SpoolWriter) -> None:
+    def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             if not self._launcher_lives() or self._holder.folder.cancelled_by() is not None:
                 # Nothing goes on behind the user's back.
                 self._stop_stage.set()
             try:
-                self._sample(spool)
+                self._sample()
                 self._holder.renew(self._progress)
             except LeaseLost as lost:
                 print(lost, file=sys.stderr, flush=True)
@@ -320,11 +333,12 @@ class Heart:
                 # Such as a file system that is full for a moment: the next beat may succeed.
                 print(f"heartbeat: {error!r}", file=sys.stderr, flush=True)
 
-    def _sample(self, spool: SpoolWriter) -> None:
+    def _sample(self) -> None:
         now = time.monotonic()
-        if now - self._sampled >= SYSTEM_METRICS_SECONDS:
-            self._sampled = now
-            spool.metrics(provenance.system_metrics(), self._seconds())
+        with self._sampling:
+            if self._spool is not None and now - self._sampled >= SYSTEM_METRICS_SECONDS:
+                self._sampled = now
+                self._spool.metrics(provenance.system_metrics(), self._seconds())
 
     def _seconds(self) -> int:
         """Seconds since the stage was first started: the step of system metrics."""

@@ -43,6 +43,14 @@ class Infeasible(ValueError):
     """A request that this backend could never fulfil."""
 
 
+class QueueFull(OSError):
+    """The backend takes no more stages for now; later it may."""
+
+
+class NoAnswer(ValueError):
+    """The scheduler does not answer: what was asked may have happened, or not."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What a backend offers beyond running a stage.
@@ -77,7 +85,12 @@ class Backend(Protocol):
         """
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
-        """Start a stage's worker or workers, or queue them."""
+        """Start a stage's worker or workers, or queue them.
+
+        Raises:
+            QueueFull: not now.
+            NoAnswer: whether it was queued is not known; the same call again finds out.
+        """
 
     def poll(self, job: Job) -> Ended | None:
         """None while the job may still run or start."""

@@ -78,7 +78,7 @@ class LocalBackend:
         """Refuse what this machine does not have; time and memory are not limited here.
 
         Raises:
-            Infeasible: more nodes or GPUs than there are.
+            Infeasible: more nodes or GPUs than there are, or several GPUs for one stage.
         """
         if request.nodes > 1:
             raise Infeasible(f"nodes {request.nodes}: the local backend has one")
@@ -86,6 +86,11 @@ class LocalBackend:
         if request.gpus * request.processes > gpus:
             wanted = f"{request.processes} processes with gpus {request.gpus:g}"
             raise Infeasible(f"{wanted}: this machine has {gpus}")
+        if gpus and request.processes > 1:
+            raise Infeasible(
+                f"processes {request.processes}: the local backend gives a stage one GPU, and "
+                "each process needs its own; use --backend ray"
+            )
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
         """Fork the stage's workers from the server."""

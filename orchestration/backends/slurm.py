@@ -27,7 +27,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from orchestration import faults
-from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
+from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.slurm_job import StageJob, signal_delay
 from orchestration.backends.slurm_queue import Queue
 from orchestration.cluster.snapshot import take_snapshot
@@ -41,10 +41,6 @@ ENDLESS = 10**6
 
 _SILENCE = re.compile("contact slurm controller|timed out", re.IGNORECASE)
 """How sbatch complains where the scheduler, not the request, is at fault."""
-
-
-class QueueFull(OSError):
-    """The scheduler takes no more jobs of this user for now."""
 
 
 class SlurmBackend:
@@ -83,7 +79,8 @@ class SlurmBackend:
 
         Raises:
             Infeasible: it could not; with its reason.
-            ValueError: there is no scheduler, or it does not answer.
+            NoAnswer: it does not answer.
+            ValueError: there is no scheduler.
         """
         if request.gpus % 1:
             raise Infeasible(
@@ -96,7 +93,7 @@ class SlurmBackend:
         test = ["sbatch", "--test-only", *options, "--wrap=true"]
         said = subprocess.run(test, capture_output=True, text=True, check=False)
         if said.returncode:
-            kind = ValueError if _SILENCE.search(said.stderr) else Infeasible
+            kind = NoAnswer if _SILENCE.search(said.stderr) else Infeasible
             raise kind(f"{' '.join(options)}: {said.stderr.strip()}")
 
     def options(self, request: Request) -> dict[str, Any]:
@@ -160,6 +157,7 @@ class SlurmBackend:
 
         Raises:
             QueueFull: the user's limit of submitted jobs is reached; none of these was queued.
+            NoAnswer: whether they were queued is not known.
             ValueError: the scheduler refuses; says what and why.
         """
         executor = self._executor(name)
@@ -271,11 +269,13 @@ def outside_of_jobs() -> Iterator[None]:
         yield
 
 
-def refusal(said: str) -> Exception:
-    """What sbatch's complaint means."""
+def refusal(said: str, command: str = "sbatch") -> Exception:
+    """What a complaint of one of the scheduler's commands means."""
     if re.search("SubmitJob", said):
-        return QueueFull(f"sbatch: {said}")
-    return ValueError(f"sbatch refuses: {said}")
+        return QueueFull(f"{command}: {said}")
+    if _SILENCE.search(said):
+        return NoAnswer(f"{command}: {said}")
+    return ValueError(f"{command} refuses: {said}")
 
 
 def connect(jobs: int | None, profile: Profile, store: Store) -> SlurmBackend:

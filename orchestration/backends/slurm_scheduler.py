@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Sequence
 
+from orchestration.backends.base import NoAnswer
 from orchestration.backends.slurm import SlurmBackend, outside_of_jobs, refusal
 from orchestration.cluster.journal import Submission
 from orchestration.profile import Profile, Request
@@ -89,6 +90,7 @@ def submit_controller(
 
     Raises:
         QueueFull: the user's limit of submitted jobs is reached.
+        NoAnswer: whether it is queued is not known.
         ValueError: the scheduler refuses; says why.
     """
     folder = backend.files(name)
@@ -140,6 +142,7 @@ def _ask(*command: str) -> str:
     """What a command prints.
 
     Raises:
+        NoAnswer: the scheduler does not answer it.
         ValueError: it fails; says how.
     """
     try:
@@ -147,6 +150,8 @@ def _ask(*command: str) -> str:
             command, capture_output=True, text=True, check=True, timeout=60
         ).stdout
     except subprocess.CalledProcessError as error:
-        raise ValueError(f"{' '.join(command[:2])}: {error.stderr.strip()}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
+        raise refusal(error.stderr.strip(), " ".join(command[:2])) from error
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswer(f"{command[0]}: {error}") from error
+    except OSError as error:
         raise ValueError(f"{command[0]}: {error}; is this a host of the cluster?") from error

@@ -7,11 +7,14 @@ MLflow lacks, and has the next controller queued as long as anything is.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchestration.backends.base import NoAnswer
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.cluster.journal import Journal, key_of
 from orchestration.cluster.submission import submit_remaining
@@ -26,6 +29,8 @@ from orchestration.tracking.shipping import Tracking, default_uri
 
 SHIP_SECONDS = 600.0
 """How long the controller tries to reach the tracking server."""
+SILENCE_SECONDS = 60.0
+"""After so long a scheduler that does not answer is asked again."""
 
 
 def control(
@@ -44,15 +49,29 @@ def control(
     plan = replan(launched, store)
     asked = load_profile(profile)
     machine = machines("slurm", jobs, asked)
-    progress = survey(plan, store, lambda stage: machine(stage).site)
-    progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
+
+    def submit() -> bool:
+        progress = survey(plan, store, lambda stage: machine(stage).site)
+        progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
+        return _submit(progress, store, asked, jobs, launched.launched)
+
     tracking = Tracking(launched.request.tracking_uri or default_uri(store), store, plan)
     goes_on = True
     try:
-        goes_on = _submit(progress, store, asked, jobs, launched.launched)
+        goes_on = _when_answered(submit)
     finally:
         tracking.prepare(SHIP_SECONDS)
         print(tracking.finish(SHIP_SECONDS, queued=goes_on) or "MLflow is up to date")
+
+
+def _when_answered(submit: Callable[[], bool]) -> bool:
+    """Try until the scheduler answers, or this job's time is up."""
+    while True:
+        try:
+            return submit()
+        except NoAnswer as silence:
+            print(f"{silence}; trying again in {SILENCE_SECONDS:.0f} s", flush=True)
+            time.sleep(SILENCE_SECONDS)
 
 
 def _submit(

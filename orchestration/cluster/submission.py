@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gigatok.stages import STAGES
-from orchestration.backends.slurm import QueueFull, SlurmBackend
+from orchestration.backends.base import NoAnswer, QueueFull
+from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_scheduler import (
     cancel_jobs,
     largest_array,
@@ -230,6 +231,7 @@ class Submitter:
 
         Raises:
             QueueFull: no room for all of it.
+            NoAnswer: it may be queued; the journal keeps the intent, to be settled later.
             ValueError: the scheduler refuses.
         """
         folders = [self._progress.folders[key] for key in array.keys]
@@ -244,6 +246,8 @@ class Submitter:
                 dependency=lane.dependency(array),
                 parallelism=width,
             )
+        except NoAnswer:
+            raise
         except (QueueFull, ValueError) as refused:
             self._journal.forget(intent)
             shutil.rmtree(self._backend.files(intent.name), ignore_errors=True)
@@ -279,8 +283,10 @@ def submit_remaining(
             decide what is tried again. None: the user decides, and wants all of it tried.
 
     Raises:
-        ValueError: the scheduler refuses a request or does not answer. What was submitted
-            before that stays, and is looked after.
+        NoAnswer: the scheduler does not answer; the controller, if there is one, tries again.
+        ValueError: the scheduler refuses a request.
+
+    What was submitted before that stays, and is looked after.
     """
     journal = Journal(store)
     with journal.held():
@@ -301,6 +307,9 @@ def submit_remaining(
             controller = queue_controller(progress, journal, store, backend, profile, say)
             try:
                 submitter.run(todo, say)
+            except NoAnswer:
+                submitter.outcome.left = [stage.key for stage in todo]
+                raise
             finally:
                 submitter.outcome.controller = arm(controller, submitter, journal, say)
         journal.prune()
@@ -334,6 +343,8 @@ def queue_controller(
         command += ["--jobs", str(backend.parallelism)]
     try:
         job = submit_controller(backend, profile, command, intent.name, CONTROLLER_SECONDS)
+    except NoAnswer:
+        raise  # it may be queued: the journal keeps the intent
     except (QueueFull, ValueError) as refused:
         journal.forget(intent)
         if isinstance(refused, QueueFull):

@@ -145,7 +145,8 @@ def clock(folder: Path) -> Finding:
 def file_system(path: Path) -> str:
     """Type of the file system that holds a path, by the longest matching mount point."""
     best, kind = "", "unknown"
-    for line in Path("/proc/mounts").read_text().splitlines():
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text().splitlines() if mounts.exists() else ():
         _, point, name, *_ = line.split()
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, name

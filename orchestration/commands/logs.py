@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestration.cluster.journal import Journal
+from orchestration.commands.status import stage_states
 from orchestration.exits import EXIT_INTERRUPTED, fail
 from orchestration.launched import LaunchedPlan, find_launch
 from orchestration.state import StageFolder, Store
@@ -45,13 +46,21 @@ def logs(
             print(
                 f"== {reader.name} {reader.folder.name} has not started{_queue_log(store, reader)}"
             )
+    if not readers:
+        print(f"nothing runs or has failed; name a trial: {', '.join(launched.trials)}")
     try:
-        while follow and any(not reader.ended() for reader in readers):
+        while follow and _go_on(launched, folders, keys):
             time.sleep(FOLLOW_SECONDS)
             for reader in readers:
                 reader.print_new()
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _go_on(launched: LaunchedPlan, folders: Folders, keys: Iterable[str]) -> bool:
+    """Whether any of these stages may still print something."""
+    states = stage_states(launched, folders)
+    return any(states[key] in ("WAITING", "RUNNING") for key in keys)
 
 
 def stage_keys(
@@ -89,10 +98,6 @@ class Reader:
         self._headed = False
         files = folder.logs()
         self._done = set() if all_attempts else set(files[:-1])
-
-    def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self.folder.state() in ("COMPLETE", "FAILED")
 
     def print_new(self) -> None:
         """Print what was added since the last time."""

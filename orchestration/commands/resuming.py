@@ -55,6 +55,8 @@ def resume(
     launched = find_launch(store, sweep)
 
     def leave(progress: Progress) -> None:
+        if failed or preempted:
+            refuse_search(progress.plan, "resume --failed and --preempted are")
         if not failed:
             leave_failed(progress)
         if preempted:
@@ -89,11 +91,26 @@ def retry(
         fail(error)
 
     def leave(progress: Progress) -> None:
+        refuse_search(progress.plan, "retry is")
         leave_all_but(progress, with_inputs(progress.plan, keys))
 
     request = changed(launched, store, backend, jobs, profile_file, tracking_uri)
     request = request.model_copy(update={"ignore_gates": True})  # It was asked for by name.
     start(request, store, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
+
+
+def refuse_search(plan: Plan, what: str) -> None:
+    """Complain where a plan is a search.
+
+    Raises:
+        ValueError: it is.
+    """
+    if plan.sweep.search is not None:
+        raise ValueError(
+            f"{what} not for a search: its trials that failed or were pruned have been told to "
+            "Optuna and are over. `python -m orchestration resume` goes on with the search; "
+            "launch it with a larger `trials` for more"
+        )
 
 
 def leave_failed(progress: Progress) -> None:

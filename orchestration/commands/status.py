@@ -36,13 +36,14 @@ from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import predict
 from orchestration.costs.forecast import Forecast, forecast, forecast_line, look_at
 from orchestration.display import SYMBOLS, progress_details, seconds_left, stages_of, states_table
-from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.launched import (
     LaunchedPlan,
     LaunchedStage,
     all_launches,
     find_launch,
     kept_sweep,
+    newest_launches,
 )
 from orchestration.plan import make_plan
 from orchestration.scheduler import Graph, pass_failure_downstream
@@ -99,6 +100,8 @@ class SweepStatus:
     orphans: Mapping[str, StageStatus]
     forecast: Forecast | None = None
     """None: a search, a plan too large to say at once, or this code would make another one."""
+    unforeseen: str | None = None
+    """What keeps the forecast from being made, although the stages are known."""
     refusal: Refusal | None = None
 
     @property
@@ -133,7 +136,18 @@ def status(
         found = _watch(store, found, console)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    raise typer.Exit(EXIT_FAILED if "FAILED" in found.states.values() else 0)
+    raise typer.Exit(exit_code(found))
+
+
+def exit_code(found: SweepStatus) -> int:
+    """That of a launch which ended like this."""
+    failures = [stage.folder.failure() for stage in found.stages.values()]
+    kinds = {failure.kind for failure in failures if failure is not None}
+    if kinds == {"cancelled"}:
+        return EXIT_INTERRUPTED
+    if "FAILED" in found.states.values():
+        return EXIT_FAILED
+    return EXIT_REFUSED if any(stage.held for stage in found.stages.values()) else 0
 
 
 def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
@@ -162,8 +176,13 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
     for key in (key for key, state in states.items() if state == "PRUNED"):
         stages[key] = replace(stages[key], why=pruned[key])
     refusal = newest_refusal(store, launched.sweep, launched.launched)
-    outlooked = outlook(store, launched, stages)
-    return SweepStatus(launched, stages, orphans(store, launched), outlooked, refusal)
+    outlooked, unforeseen = None, None
+    try:
+        outlooked = outlook(store, launched, stages)
+    except ValueError as error:  # Such as an adopted checkpoint that was moved since.
+        unforeseen = str(error)
+    orphaned = orphans(store, launched)
+    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal)
 
 
 def outlook(
@@ -259,7 +278,7 @@ def count_attempts(folder: StageFolder) -> int:
 
 
 def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
-    """Stages that were launched earlier, at the same scale, and are not in the newest plan.
+    """Stages that were launched earlier, at the same scale, and are in no sweep's newest plan.
 
     Taking a trial out of a YAML cancels nothing, and deletes nothing.
     """
@@ -267,6 +286,8 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
     for earlier in all_launches(store, launched.sweep):
         if earlier.scale == launched.scale:
             planned |= {key: s for key, s in earlier.stages.items() if key not in launched.stages}
+    for other in newest_launches(store) if planned else ():
+        planned = {key: stage for key, stage in planned.items() if key not in other.stages}
     folders = store.folders((s.stage, key, s.readable) for key, s in planned.items())
     return {
         key: stage_status(stage, folders[key], folders[key].state())
@@ -314,6 +335,8 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
         text += f" ({held} held by gates; `python -m orchestration resume {launched.sweep}"
         text += " --ignore-gates` lets them pass)"
     parts.append(Text())
+    if found.unforeseen is not None:
+        parts.append(Text(f"no forecast: {found.unforeseen}", style="yellow"))
     if found.forecast is not None:
         line = forecast_line(found.forecast)
         parts.append(Text(line, style="dim", no_wrap=fit, overflow="ellipsis"))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import PositiveFloat
+from pydantic import NonNegativeFloat
 
 from orchestration.costs.amounts import bytes_text, hours_text
 from orchestration.costs.cost import stage_work
@@ -27,9 +27,9 @@ HALF = {"bf16", "fp16"}
 class Budget(Record):
     """What a launch may spend at most; None: any amount."""
 
-    max_gpu_hours: PositiveFloat | None = None
+    max_gpu_hours: NonNegativeFloat | None = None
     """Core hours where stages use no GPU."""
-    max_disk: PositiveFloat | None = None
+    max_disk: NonNegativeFloat | None = None
     """GiB in the runs directory."""
 
 

@@ -20,7 +20,7 @@ from statistics import median
 
 from pydantic import ValidationError
 
-from orchestration.files import locked
+from orchestration.files import cut_torn_line, locked
 from orchestration.records import Record
 from orchestration.state import Attempt, Spec, Store
 
@@ -262,9 +262,9 @@ def load_calibration(store: Store) -> Calibration:
 
 
 def read_observations(file: Path) -> list[Observation]:
-    """The lines of a file; none where there is none."""
+    """The lines of a file; none where there is none. A last one that is not finished is none."""
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text().rpartition("\n")[0].splitlines()
     except FileNotFoundError:
         return []
     found = []
@@ -316,8 +316,6 @@ def append_observations(store: Store, observations: Iterable[Observation]) -> No
     """Add lines at the end."""
     text = "".join(json.dumps(o.model_dump(mode="json")) + "\n" for o in observations)
     if text:
-        with (
-            locked(store.root / ".calibration.lock"),
-            store.calibration.open("a") as file,
-        ):
+        with locked(store.root / ".calibration.lock"), store.calibration.open("a") as file:
+            cut_torn_line(store.calibration)
             file.write(text)

@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestration.files import cut_torn_line
 from orchestration.grammar.search_block import Pruner, Search
 from orchestration.grammar.search_space import Choices, Range
 from orchestration.search.cmaes_sampler import CmaesSampler
@@ -83,19 +84,10 @@ def _journal(file: Path) -> JournalStorage:
     lock = JournalFileSymlinkLock(str(file))
     lock.acquire()
     try:
-        _cut_torn_line(file)
+        cut_torn_line(file)
     finally:
         lock.release()
     return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
-
-
-def _cut_torn_line(file: Path) -> None:
-    """Drop a last line that a killed process did not finish: the next would be joined to it."""
-    with file.open("rb+") as lines:
-        content = lines.read()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            lines.truncate(end)
 
 
 # Suggestions

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestration.backends.base import Capabilities, Ended, Job
-from orchestration.backends.slurm import QueueFull, SlurmBackend
+from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
+from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.backends.slurm_scheduler import cancel_jobs, start_after, submit_controller
 from orchestration.cluster.controller import launched_plan
@@ -53,9 +53,16 @@ class JournaledBackend:
         self._backend = backend
         self._journal = journal
         self._sweep, self._plan = sweep, plan
+        self._unsettled = True
         with journal.held():
-            for said in settle_intents(journal, backend):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Find out what became of submissions that nobody got an answer to."""
+        if self._unsettled:
+            for said in settle_intents(self._journal, self._backend):
                 print(said)
+            self._unsettled = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -78,9 +85,11 @@ class JournaledBackend:
 
         Raises:
             QueueFull: the user's limit of submitted jobs is reached.
+            NoAnswer: whether it is queued is not known; the next call finds out.
             ValueError: the scheduler refuses.
         """
         with self._journal.held():
+            self._settle()
             known = self._journal.jobs().get(key_of(folder.name))
             if known is not None and self._backend.poll(known) is None:
                 return known
@@ -88,6 +97,9 @@ class JournaledBackend:
             intent = self._journal.intend(kind, self._sweep, self._plan, [folder])
             try:
                 (job,) = self._backend.submit_array([folder], request, name=intent.name)
+            except NoAnswer:
+                self._unsettled = True
+                raise
             except (QueueFull, ValueError):
                 self._journal.forget(intent)
                 raise
@@ -129,23 +141,32 @@ def control(
     loaded = load_profile(profile)
     slurm = SlurmBackend(jobs, loaded, store)
     with held(store, launched.key):
-        successor = queue_controller(launched, journal, store, slurm, loaded, jobs, first=False)
-        start_after(str(successor.job), [os.environ["SLURM_JOB_ID"]])
+        successor = _successor(launched, journal, store, slurm, loaded, jobs)
         journal.forget(mine[0])
         try:
             _search(sweep, launched, store, slurm, loaded, first)
-        except QueueFull as full:
-            print(f"the queue is full; the next controller goes on: {full}")
-            return
-        except BaseException:
-            _dismiss(successor, journal)
-            raise
-        _dismiss(successor, journal)
+        finally:
+            if successor is not None:
+                cancel_jobs([str(successor.job)])
+                journal.forget(successor)
 
 
-def _dismiss(successor: Submission, journal: Journal) -> None:
-    cancel_jobs([str(successor.job)])
-    journal.forget(successor)
+def _successor(
+    launched: LaunchedPlan,
+    journal: Journal,
+    store: Store,
+    slurm: SlurmBackend,
+    profile: Profile,
+    jobs: int | None,
+) -> Submission | None:
+    """The controller that goes on where this one is killed; None: there is no room for it now."""
+    try:
+        found = queue_controller(launched, journal, store, slurm, profile, jobs, first=False)
+        start_after(str(found.job), [os.environ["SLURM_JOB_ID"]])
+    except (QueueFull, NoAnswer) as busy:
+        print(f"no successor: {busy}; if this job is killed, launch again", flush=True)
+        return None
+    return found
 
 
 def _search(
@@ -186,6 +207,7 @@ def queue_controller(
 
     Raises:
         QueueFull: the user's limit of submitted jobs is reached.
+        NoAnswer: whether it is queued is not known.
         ValueError: the scheduler refuses.
     """
     intent = journal.intend(CONTROLLER, launched.sweep, launched.key)
@@ -196,6 +218,8 @@ def queue_controller(
     delay = 0 if first else SUCCESSOR_SECONDS
     try:
         job = submit_controller(backend, profile, [*map(str, command)], intent.name, delay)
+    except NoAnswer:
+        raise  # it may be queued: the journal keeps the intent
     except (QueueFull, ValueError):
         journal.forget(intent)
         raise

@@ -27,6 +27,10 @@ from orchestration.tracking.spool import Point, SpoolReader
 
 STEP = "pruned_at_step"
 """User attribute of a pruned trial; all that have run have `gpu_hours` as well."""
+SPENT, CHARGED = "spent_hours", "charged_stages"
+"""User attributes: what a trial took of the budget, and for which of its stages. Trials share
+stages: `gpu_hours` is what all of a trial's cost, `spent_hours` of those that no other has paid
+for, and that ran since the search began."""
 
 
 @dataclass
@@ -133,7 +137,7 @@ class Searcher:
             return
         if not trial.state.is_finished():
             found.open.add(trial.number)
-        found.spent += float(trial.user_attrs.get(GPU_HOURS, 0.0))
+        found.spent += float(trial.user_attrs.get(SPENT, 0.0))
 
     def _make_plan(self) -> Plan:
         trials = tuple(t for one in self.rounds for _, t in sorted(one.trials.items()))
@@ -211,7 +215,7 @@ class Searcher:
         if step is not None:
             metric = one.search.pruner.metric
             reason = f"{one.search.pruner.name}: {metric} at step {step}"
-            notes = {asking.REASON: reason, STEP: step} | self._hours(trial, progress)
+            notes = {asking.REASON: reason, STEP: step} | self._hours(one, trial, progress)
             return self._end(one, number, TrialState.PRUNED, notes)
         keys = trial.stages.values()
         failed = [key for key in keys if key in progress.failures]
@@ -221,12 +225,12 @@ class Searcher:
                 runner.stop()  # whoever cancels a stage of a search stops the search
                 return False
             reason = f"{progress.plan.stages[failed[0]].stage}: {failure.message}"
-            notes = {asking.REASON: reason} | self._hours(trial, progress)
+            notes = {asking.REASON: reason} | self._hours(one, trial, progress)
             return self._end(one, number, TrialState.FAIL, notes)
         if any(progress.states[key] != "COMPLETE" for key in keys):
             return False
-        hours = self._hours(trial, progress)
-        found = results(trial, progress.folders) | hours
+        hours = self._hours(one, trial, progress)
+        found = results(trial, progress.folders) | {GPU_HOURS: hours[GPU_HOURS]}
         objectives = one.search.objectives
         values = [found.get(name, math.nan) for name in objectives]
         bad = [name for name in objectives if not math.isfinite(found.get(name, math.nan))]
@@ -236,8 +240,18 @@ class Searcher:
             return self._end(one, number, TrialState.FAIL, notes)
         return self._end(one, number, TrialState.COMPLETE, hours, values)
 
-    def _hours(self, trial: PlannedTrial, progress: Progress) -> dict[str, Any]:
-        return {GPU_HOURS: device_hours(trial, progress.folders, self._profile)}
+    def _hours(self, one: Round, trial: PlannedTrial, progress: Progress) -> dict[str, Any]:
+        """What a trial cost, and what of it nobody has been charged for."""
+        trials = one.study.get_trials(deepcopy=False)
+        paid = {key for other in trials for key in other.user_attrs.get(CHARGED, ())}
+        own = {stage: key for stage, key in trial.stages.items() if key not in paid}
+        begun = min(t.datetime_start.timestamp() for t in trials if t.datetime_start is not None)
+        folders, profile = progress.folders, self._profile
+        return {
+            GPU_HOURS: device_hours(trial.stages, folders, profile),
+            SPENT: device_hours(own, folders, profile, since=begun),
+            CHARGED: sorted(own.values()),
+        }
 
     def _pruned_at(
         self, one: Round, number: int, trial: PlannedTrial, folders: Mapping[str, StageFolder]
@@ -273,7 +287,7 @@ class Searcher:
         asking.tell(one.study, number, state, values)
         one.open.discard(number)
         one.readers.pop(number, None)
-        one.spent += float(notes.get(GPU_HOURS, 0.0))
+        one.spent += float(notes.get(SPENT, 0.0))
         return True
 
 
@@ -305,13 +319,24 @@ def results(trial: PlannedTrial, folders: Mapping[str, StageFolder]) -> dict[str
 
 
 def device_hours(
-    trial: PlannedTrial, folders: Mapping[str, StageFolder], profile: Profile
+    stages: Mapping[str, str],
+    folders: Mapping[str, StageFolder],
+    profile: Profile,
+    since: float = 0.0,
 ) -> float:
-    """Hours times devices that the stages of a trial took, over all attempts that ended."""
+    """Hours times devices that stages took, over all attempts that ended.
+
+    Args:
+        stages: stage -> key.
+        folders: by key.
+        profile: says how many devices a stage has.
+        since: only attempts that started later, UNIX seconds.
+    """
     total = 0.0
-    for stage, key in trial.stages.items():
+    for stage, key in stages.items():
         request = profile.request(stage)
         devices = max(1.0, request.gpus * request.processes)
-        ended = [a.ended - a.started for a in folders[key].attempts() if a.ended is not None]
+        attempts = (a for a in folders[key].attempts() if a.started >= since)
+        ended = [a.ended - a.started for a in attempts if a.ended is not None]
         total += devices * sum(ended) / 3600
     return total

@@ -55,10 +55,8 @@ class Unsent:
 
     def __str__(self) -> str:
         what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages"
-        why = "" if self.error is None else f" ({self.error})"
-        return (
-            f"not sent to MLflow{why}: {what} wait in {self.runs_dir}; launch again to send them"
-        )
+        where = f"{what} wait in {self.runs_dir}"
+        return f"not sent to MLflow ({self.error}): {where}; launch again to send them"
 
 
 class Tracking:

@@ -124,7 +124,7 @@ def test_a_gate_whose_stage_is_not_asked_for_is_refused(tmp_path: Path) -> None:
     [
         ("gates: {better: {lpip: 0.1}}", r"no gate for 'lpip'; metrics: psnr"),
         ("gates: {throughput: 2}", r"less than or equal to 1"),
-        ("gates: {finite: true}", r"gates.finite: Extra inputs"),
+        ("gates: {finite: true}", r"gates.finite: no such key; keys: better, throughput"),
     ],
 )
 def test_wrong_gates_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -184,6 +184,22 @@ def test_a_gate_that_fails_holds_what_is_above_and_is_shown(tmp_path: Path) -> N
     assert len(third.submitted) == len(large)
     assert free.count("COMPLETE") == len(plan.stages)
     assert not any(s.held for s in look(store, newest_launch(store, "sweep")).stages.values())
+
+
+def test_a_larger_model_that_was_complete_before_is_judged_when_the_smaller_one_is(
+    tmp_path: Path,
+) -> None:
+    """Such as one of another sweep."""
+    plan, store = plan_of(tmp_path, DECODERS), Store(tmp_path / "runs")
+    alone = plan_of(tmp_path, DECODERS.replace("[S, B, L]", "[B]"))
+    lpips = scoring(S_S={"lpips": 0.5}, S_B={"lpips": 0.6}, S_L={"lpips": 0.4})
+    work = {"evaluate_reconstruction": lpips}
+    before, _ = run(store, alone, Profile(), work)
+    assert before.count("COMPLETE") == len(alone.stages)
+    progress, _ = run(store, plan, Profile(gates=Gates(better={"lpips": 0.05})), work)
+    assert {plan.stages[key].readable for key in progress.held_stages} == {"S-L"}
+    assert "20.0% worse than 0.5 of the smaller S-S" in set(progress.held_stages.values()).pop()
+    assert progress.finished
 
 
 def test_a_smaller_sibling_that_fails_holds_the_larger_ones(tmp_path: Path) -> None:

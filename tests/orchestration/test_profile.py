@@ -22,7 +22,10 @@ def test_the_examples_are_valid(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("defaults: {}", "defaults"),
+        ("defaults: {}", "defaults: no such key; keys: default, stages"),
+        ("default: {gpu: 1}", "default.gpu: no such key; keys: "),
+        ("default: {gpu: 1}", "; did you mean 'gpus'?"),
+        ("max_parallel: 0", "max_parallel 0: Input should be greater than 0"),
         ("stages: {train_tokeniser: {}}", "no stage 'train_tokeniser'"),
         ("stages: {train_tokenizer: {processes: 3, nodes: 2}}", "do not spread over 2 nodes"),
         ("default: {time_minutes: 0}", "default.time_minutes"),

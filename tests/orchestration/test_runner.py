@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestration import faults
-from orchestration.backends.base import Capabilities, Ended, Job
+from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
 from orchestration.commands.resuming import leave_all_but, with_inputs
 from orchestration.plan import make_plan
 from orchestration.profile import Profile, Request
@@ -259,6 +259,80 @@ def test_a_stage_that_runs_elsewhere_is_waited_for(tmp_path: Path) -> None:
     assert "train_tokenizer" not in backend.submitted
     assert progress.count("COMPLETE") == 8
     assert progress.done_elsewhere == {planned.key}
+
+
+def test_a_failure_elsewhere_counts_when_nobody_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the stage may go on with a smaller micro-batch a moment later."""
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    runner = Runner(progress, store, Recorded({}), Profile())
+    planned = next(s for s in progress.plan.stages.values() if s.stage == "train_tokenizer")
+    folder = store.create(stage_spec(planned, progress))
+    holder = acquire(folder)
+    assert holder is not None
+    moments = iter(["run", "fail", "seen", "again", "done"])
+
+    def owner(keys: Iterable[str]) -> None:
+        match next(moments, None):
+            case "fail":
+                folder.write_failure(faults.from_exception(MemoryError(), 1))
+                holder.release()
+            case "again":
+                assert progress.states[planned.key] == "RUNNING", "not given up"
+                folder.clear_failure()
+                complete(folder)
+
+    runner.run(owner)
+    assert progress.count("COMPLETE") == 8
+    assert not progress.failures
+    monkeypatch.setattr("orchestration.runner.FINAL_SECONDS", 0.0)
+    store = Store(tmp_path / "final")
+    progress = surveyed(store, "tokenizer.decoder=S")
+    folder = store.create(stage_spec(planned, progress))
+    holder = acquire(folder)
+    assert holder is not None
+    moments = iter(["run", "fail"])
+    Runner(progress, store, Recorded({}), Profile()).run(owner)
+    assert progress.failures[planned.key].kind == "out_of_memory"
+
+
+@pytest.mark.parametrize("busy", [QueueFull("MaxSubmitJob"), NoAnswer("sbatch: timed out")])
+def test_a_backend_that_takes_nothing_now_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: Exception
+) -> None:
+    monkeypatch.setattr("orchestration.runner.BUSY_SECONDS", 0.01)
+    backend = Recorded({})
+    take, refusals = backend.submit, iter([None, busy, busy])
+
+    def submit(folder: StageFolder, request: Request) -> Job:
+        if (why := next(refusals, None)) is not None:
+            raise why
+        return take(folder, request)
+
+    monkeypatch.setattr(backend, "submit", submit)
+    progress = Runner(surveyed(Store(tmp_path)), Store(tmp_path), backend, Profile()).run(ignore)
+    assert progress.count("COMPLETE") == len(backend.submitted) == 20
+
+
+def test_a_job_that_nobody_can_ask_about_leaves_the_others_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Recorded({})
+    asked: list[str] = []
+
+    def poll(job: Job) -> Ended | None:
+        asked.append(job.handle)
+        if len(asked) == 1:
+            raise OSError("the node does not start workers")
+        return None if len(asked) < 5 else Ended(0)
+
+    monkeypatch.setattr(backend, "poll", poll)
+    with pytest.raises(OSError, match="does not start"):
+        Runner(surveyed(Store(tmp_path)), Store(tmp_path), backend, Profile()).run(ignore)
+    assert len(set(asked[1:])) == 1, "the other one is waited for"
+    assert asked[0] not in asked[1:]
 
 
 def test_a_stage_under_another_readable_name_is_the_same_stage(tmp_path: Path) -> None:

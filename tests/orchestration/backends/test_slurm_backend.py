@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
 from orchestration.__main__ import app
-from orchestration.backends.base import Ended, Infeasible, Job
-from orchestration.backends.slurm import QueueFull, SlurmBackend
+from orchestration.backends.base import Ended, Infeasible, Job, QueueFull
+from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_queue import ask_sacct, ask_squeue
 from orchestration.commands.doctor import on_node
 from orchestration.profile import Profile, Request

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 from typer.testing import CliRunner
 
+from orchestration import faults
 from orchestration.__main__ import app
 from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
@@ -223,3 +224,54 @@ def test_gc_frees_leftovers_and_keeps_results(store: Store, plan: Plan, tmp_path
 
 def test_sizes_in_words() -> None:
     assert [size_text(n) for n in (5, 2048, 3 * 2**30)] == ["5 B", "2.0 KiB", "3.0 GiB"]
+
+
+def test_what_keeps_the_forecast_away_is_said_and_nothing_else_is_lost(
+    store: Store, plan: Plan
+) -> None:
+    store.calibration.parent.mkdir(parents=True, exist_ok=True)
+    store.calibration.write_text("no record\n")
+    text = call(store, "status", "study")
+    assert "no forecast: " in text
+    assert "take the line out" in " ".join(text.split())
+    assert "train_tokenizer" in json.dumps(status_of(store)["stages"])
+
+
+def test_the_exit_code_of_watching_is_that_of_a_launch(store: Store, plan: Plan) -> None:
+    first, second, third = keys_of(plan)
+    for key in (first, second, third):
+        Run(store, plan, key).complete()
+    for key in plan.stages.keys() - {first, second, third}:
+        Run(store, plan, key).complete()
+    assert call(store, "status", "study", "-w")
+    folder = find_launch(store, "study").folders(store)[third]
+    folder.done_file.unlink()
+    folder.write_failure(faults.cancelled("me", 1))
+    call(store, "status", "study", "-w", code=130)
+    folder.write_failure(faults.from_exception(ValueError("no"), 1))
+    call(store, "status", "study", "-w", code=1)
+
+
+def test_a_stage_of_another_sweep_is_no_orphan(tmp_path: Path, store: Store, plan: Plan) -> None:
+    fewer = plan_of(tmp_path, "study", decoders="[S, B]")
+    record_launch(fewer, store, REQUEST)
+    last = keys_of(plan)[-1]
+    Run(store, plan, last)
+    assert set(look(store, find_launch(store, "study")).orphans) == {last}
+    other = plan_of(tmp_path, "other", decoders="[L]")
+    assert last in other.stages
+    record_launch(other, store, LaunchRequest(sweep="other.yaml"))
+    assert not look(store, find_launch(store, "study")).orphans
+
+
+def test_logs_end_for_what_will_not_run_and_say_when_nothing_does(
+    store: Store, plan: Plan
+) -> None:
+    assert "nothing runs or has failed; name a trial: " in call(store, "logs", "study")
+    launched = find_launch(store, "study")
+    trial, stages = next(iter(launched.trials.items()))
+    for key in plan.stages:
+        if not plan.stages[key].inputs:
+            Run(store, plan, key).fail("disk on fire")
+    assert set(look(store, launched).states.values()) <= {"FAILED", "UPSTREAM_FAILED"}
+    assert "has not started" in call(store, "logs", "study", trial, "-f"), stages

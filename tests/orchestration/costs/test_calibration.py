@@ -162,3 +162,14 @@ def test_lines_are_kept_in_order_and_a_bad_one_is_named(tmp_path: Path) -> None:
         ValueError, match=r"calibration.jsonl:4: no record .*stage: Field required.*; take"
     ):
         load_calibration(store)
+
+
+def test_a_line_that_was_not_finished_is_none_and_is_taken_out(tmp_path: Path) -> None:
+    """As a power cut leaves it: nothing of what was recorded before is lost for it."""
+    store = Store(tmp_path)
+    append_observations(store, [record(1e9, 3.0)])
+    with store.calibration.open("a") as file:
+        file.write('{"stage": "train_tok')
+    assert len(load_calibration(store).observations) == 1
+    append_observations(store, [record(2e9, 5.0)])
+    assert [o.seconds for o in load_calibration(store).observations] == [3.0, 5.0]

@@ -67,8 +67,33 @@ def test_pruned_trials_are_neither_failed_nor_lost(undisturbed: tuple[Path, Json
         if one.state() == "WAITING":
             assert one.attempts()[-1].outcome == "interrupted"
     assert len(stages(folder, "train_tokenizer")) == 1
+    every = [one for stage in (folder / "runs" / "stages").iterdir() for one in stage.iterdir()]
+    attempts = [a for one in every if one.name[0] != "." for a in StageFolder(one).attempts()]
+    hours = sum(a.ended - a.started for a in attempts if a.ended is not None) / 3600
+    trials = found["studies"][0]["trials"]
+    assert sum(t["spent_hours"] for t in trials) == pytest.approx(hours), "each stage once"
+    assert sum(t["gpu_hours"] for t in trials) > 1.5 * hours, "all share the tokenizer"
     best = min(t[3]["ar_val_loss"] for t in story(found) if t[1] == "COMPLETE")
     assert found["studies"][0]["best"][0]["values"] == {"ar_val_loss": best}
+
+
+def test_what_is_for_trials_of_a_sweep_is_refused(
+    undisturbed: tuple[Path, Json, float],
+) -> None:
+    folder, _, _ = undisturbed
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    status = [sys.executable, "-m", "orchestration"]
+    said = subprocess.run(
+        [*status, "status", "searched", "--json"],
+        **{"cwd": folder, "env": environment, "capture_output": True, "check": True},
+    )
+    trial = next(iter(json.loads(said.stdout)["trials"]))
+    for request in (("retry", "searched", trial), ("resume", "searched", "--failed")):
+        refused = subprocess.run(
+            [*status, *request], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert refused.returncode == 2
+        assert "not for a search: its trials that failed or were pruned" in refused.stderr
 
 
 def test_status_and_mlflow_call_what_was_given_up_pruned(
