@@ -8,6 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.__main__ import app
+from analysis.gallery import open_runs
+from analysis.stores import shown
+from tests.analysis.conftest import Store
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -151,6 +154,47 @@ def test_tables_of_the_paper_and_of_runs(uri: str, tmp_path: Path) -> None:
     written = {path.name for path in tmp_path.iterdir()}
     assert {"table1.md", "table10.json", "readme.md", "decoder_scaling-micro.md"} <= written
     assert run(*arguments, "--format", "markdown", "--out", str(tmp_path), "--check")[0] == 0
+
+
+def test_tables_of_both_sources_and_a_scale_that_is_not_the_newest(
+    uri: str, tmp_path: Path
+) -> None:
+    options = ("--tracking-uri", uri, "--out", str(tmp_path), "--format", "csv")
+    code, out, _ = run("tables", "--all", "--source", "both", *options)
+    assert code == 0
+    assert "table1.csv" in out
+    assert "decoder_scaling-micro.csv" in out
+
+
+def test_a_figure_that_the_store_lacks_is_said(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    store.trial("other", store.sweep("other", "p", 1.0), "S-S", {"psnr": 1.0})
+    options = ("--tracking-uri", store.uri, "--out", str(tmp_path), "--format", "png")
+    code, out, err = run("figures", "cure", *options)
+    assert code == 0
+    assert "cure.png" in out
+    assert "not made: cure: no runs for it in the store; they come from" in err
+
+
+def test_older_launches_at_the_newest_scale_are_there(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for sweep, scale, when in (("a", "micro", 1.0), ("a", "smoke", 2.0), ("b", "micro", 3.0)):
+        parent = store.sweep(sweep, f"{sweep}{when}", when, scale=scale)
+        store.trial(sweep, parent, "S-S", {"psnr": when})
+    assert open_runs(store.uri, None).table["sweep"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("postgresql+psycopg2://me:geheim@host/db", "postgresql+psycopg2://me:***@host/db"),
+        ("https://me:geheim@host:5000", "https://me:***@host:5000"),
+        ("sqlite:///runs/mlflow.db", "sqlite:///runs/mlflow.db"),
+        ("http://host:5000", "http://host:5000"),
+    ],
+)
+def test_passwords_are_not_shown(uri: str, expected: str) -> None:
+    assert shown(uri) == expected
 
 
 def test_lists_say_what_could_not_be_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from analysis import gallery
 from analysis.drawing import draw
 from analysis.search_history import BEST, PRUNED, history, transfer
 from analysis.stores import RequestError
+from analysis.writing import write
 from gigatok.names import PREFIX_SEARCH
 from tests.analysis.conftest import Store
 
@@ -38,7 +40,9 @@ def test_best_so_far_and_pruned_trials_in_both_directions() -> None:
     assert history([told(0, None)], "ar_val_loss", "minimize", "run") is None
 
 
-def test_the_figure_is_read_from_the_sweeps_run(uri: str, tmp_path_factory: Any) -> None:
+def test_the_figure_is_read_from_the_sweeps_run(
+    uri: str, tmp_path_factory: Any, tmp_path: Path
+) -> None:
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('searched') / 'mlflow.db'}")
     sweep = store.sweep("rates", "aaaa1111", 1.0)
     store.trial("rates", sweep, "S-S", {"ar_val_loss": 1.0})
@@ -61,6 +65,9 @@ def test_the_figure_is_read_from_the_sweeps_run(uri: str, tmp_path_factory: Any)
     assert [m.y for m in second.series[0].marks] == [0.75, 0.25]
     assert "5 trials of the sampler tpe, 1 pruned." in plate.notes[0]
     assert draw(plate).axes
+    csv = next(p for p in write(plate, tmp_path, ["png"]) if p.suffix == ".csv")
+    pruned = [line for line in csv.read_text().splitlines() if ",pruned," in line]
+    assert [(line.split(",")[4], line.split(",")[6]) for line in pruned] == [("2.0", "")]
 
 
 def test_a_transfer_shows_the_rate_here_and_there() -> None:

@@ -251,3 +251,67 @@ def test_a_store_that_is_being_written_is_waited_for(uri, client):
     writer.execute("BEGIN EXCLUSIVE")
     threading.Timer(1.0, writer.rollback).start()
     assert study.list_studies(uri) == []
+
+
+@pytest.fixture
+def guided(uri) -> pl.DataFrame:
+    """Two tokenizers and two guidance scales, a part of gFID's protocol; seed 1 of S-S failed."""
+    store = Store(uri)
+    parent = store.sweep("guided", PLAN, 1.0, axes=("sampling.cfg_scale",))
+    for tokenizer, size in (("S-S", 1e6), ("S-B", 2e6)):
+        for scale in (1.5, 2.0):
+            for seed in (0, 1):
+                scores = {"params_total": size, "rfid": 10.0 + seed, "gfid": 20.0 + scale}
+                if (tokenizer, seed) == ("S-S", 1):
+                    del scores["gfid"]
+                store.trial(
+                    "guided",
+                    parent,
+                    tokenizer,
+                    scores,
+                    seed=seed,
+                    params={"sampling.cfg_scale": scale},
+                    protocols={"gfid": f"CFG {scale}"},
+                )
+    return load_runs("guided", store.uri)
+
+
+def test_what_was_measured_in_two_ways_is_two_series_and_nothing_runs_through_both(guided):
+    found = scaling.scaling(guided, "params_total", "gfid", law="power", front=True)
+    names_ = [s.name for s in found.chart.series]
+    assert names_ == ["cfg_scale=1.5 [a]", "cfg_scale=2 [b]"]
+    assert "gFID was measured in 2 ways: no fit and no front mix them." in found.notes
+    assert any("[a] CFG 1.5; [b] CFG 2.0" in note for note in found.notes)
+
+
+def test_both_coordinates_of_a_mark_are_of_the_same_seeds(guided):
+    found = scaling.scaling(guided, "rfid", "gfid")
+    marks = {m.label: m for m in found.chart.series[0].marks}
+    assert (marks["S-S"].x, len(marks["S-S"].origins)) == (10.0, 1), "seed 1 has no gFID"
+    assert (marks["S-B"].x, len(marks["S-B"].origins)) == (10.5, 2)
+
+
+def test_neighbours_of_a_trial_differ_in_the_tokenizer_alone(guided):
+    last = guided.row(-1, named=True)
+    beside = trial.across_sizes(guided, last["run_id"], 6)
+    assert [row["tokenizer"] for row in beside] == ["S-S", "S-B"]
+    for row in beside:
+        assert row["sampling.cfg_scale"] == last["sampling.cfg_scale"]
+        assert row["seed"] == last["seed"]
+
+
+def test_sizes_are_drawn_and_fitted_in_millions(uri):
+    store = Store(uri)
+    parent = store.sweep("laws", PLAN, 1.0)
+    for tokenizer, size in (("S-S", 1e6), ("S-B", 2e6), ("S-L", 4e6)):
+        scores = {"params_decoder": size, "psnr": 20 * (size / 1e6) ** 0.5}
+        store.trial("laws", parent, tokenizer, scores)
+    found = scaling.scaling(load_runs("laws", uri), "params_decoder", "psnr", law="power")
+    assert found.chart.x.label == "decoder params (M)"
+    assert "a = 20 [" in found.sentences[0]
+    assert found.sentences[-1] == "x and y are in the units of the axes."
+
+
+def test_a_kid_reads_as_what_it_is():
+    row = {**dict.fromkeys(names.METRICS), "rkid": 45.3}
+    assert trial.results(row).rows() == [("rKID (x1000)", "45.3", None)]
