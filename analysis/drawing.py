@@ -75,7 +75,7 @@ def draw(plate: Plate, venue: Venue = style.PLAIN, *, width: float | None = None
         renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         figure.draw_without_rendering()
         for axes in places:
-            fit_title(axes, renderer)
+            fit_words(axes, renderer)
         for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
             assert isinstance(text, Text)
             text.set_linespacing(venue.spacing)
@@ -205,8 +205,12 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
     return axes
 
 
-def fit_title(axes: Axes, renderer: RendererBase) -> Axes:
-    """Break a title that is wider than its axes."""
+def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
+    """Break a title that is wider than its axes, and a label of y that is taller, at its unit."""
+    label = axes.yaxis.label
+    height = axes.get_window_extent(renderer).height
+    if label.get_window_extent(renderer).height > height:
+        axes.set_ylabel(label.get_text().replace(" (", "\n(", 1))
     text = axes.get_title(loc="left")
     if not text:
         return axes
