@@ -18,7 +18,12 @@ from gigatok.checkpoint import write_durably
 from gigatok.config import Config
 from gigatok.download import sha256_of
 from gigatok.fitting import LoadReport, listed
-from gigatok.published import Architecture, computing_fields, hidden_differences
+from gigatok.published import (
+    Architecture,
+    computing_fields,
+    hidden_differences,
+    layouts_of,
+)
 from gigatok.published_files import StoredWeights, read_weights
 from gigatok.stages import AdoptedFile
 
@@ -28,8 +33,8 @@ LONGEST = 1000
 """Characters of one fact in MLflow."""
 
 
-def read_planned(file: AdoptedFile) -> StoredWeights:
-    """The weights of the file that the stage's key names.
+def read_planned(file: AdoptedFile, architecture: Architecture) -> StoredWeights:
+    """The weights of the file that the stage's key names, for a model of this kind.
 
     Raises:
         ValueError: the file is gone, holds no weights, or is another one by now.
@@ -43,7 +48,7 @@ def read_planned(file: AdoptedFile) -> StoredWeights:
             f"{path} has changed since it was planned: sha256 {found}, planned {file.sha256}; "
             "launch again to adopt what is there now"
         )
-    return read_weights(path)
+    return read_weights(path, layouts_of(architecture))
 
 
 def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:

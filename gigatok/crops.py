@@ -47,16 +47,23 @@ def random_crop(
     return scaled[top : top + side, left : left + side]
 
 
-def five_crops(image: UInt8, side: int) -> UInt8:
+def five_crops(image: UInt8, side: int, *, mirrored: bool = False) -> UInt8:
     """Top-left, top-right, bottom-left, bottom-right and centre: (5, S, S, 3).
 
-    They are cut out of the centre crop whose side is 1.1 S, rounded down.
+    They are cut out of the centre crop whose side is 1.1 S, rounded down; where that is to be
+    `mirrored`, before the five are cut: at 281 of 256 pixels no crop lies in the middle.
     """
     large = center_crop(image, int(side * _ENLARGEMENT))
+    large = large[:, ::-1] if mirrored else large
     end = len(large) - side
     middle = round(end / 2)
     corners = ((0, 0), (0, end), (end, 0), (end, end), (middle, middle))
     return np.stack([large[top : top + side, left : left + side] for top, left in corners])
+
+
+def ten_crops(image: UInt8, side: int) -> UInt8:
+    """The five crops of the image and then of its mirror image: (10, S, S, 3) (spec 6.3)."""
+    return np.concatenate([five_crops(image, side), five_crops(image, side, mirrored=True)])
 
 
 def _pick(draw: float, count: int) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 from gigatok import cifar10
 from gigatok.assets import fetch
 from gigatok.config import SplitConfig
-from gigatok.crops import UInt8, five_crops, random_crop
+from gigatok.crops import UInt8, five_crops, random_crop, ten_crops
 from gigatok.data_fingerprints import data_fingerprint
 from gigatok.image_sets import Images, ImageSet, Int64, check_count
 
@@ -184,11 +184,10 @@ def crop_views(
     """Views of some images for code extraction, (V, B, S, S, 3).
 
     One crop is the centre. Five are the corners and the centre of the original at 1.1 times the
-    side (ADM ten-crop, spec 6.3). With `flip` the mirrored views follow.
+    side. With `flip` those of the mirrored image follow (ten-crop, spec 6.3).
     """
     if crops == 1:
         views = images.centred(indices)[None]
-    else:
-        five = images.cropped(indices, lambda image, _: five_crops(image, side))
-        views = five.swapaxes(0, 1)
-    return np.concatenate([views, views[:, :, :, ::-1]]) if flip else views
+        return np.concatenate([views, views[:, :, :, ::-1]]) if flip else views
+    cut = ten_crops if flip else five_crops
+    return images.cropped(indices, lambda image, _: cut(image, side)).swapaxes(0, 1)

@@ -17,6 +17,7 @@ from itertools import pairwise
 from gigatok.config import (
     CNNConfig,
     GeneratorArchitecture,
+    ProbedFeatures,
     TokenizerArchitecture,
     TokenizerConfig,
     TransformerSize,
@@ -423,29 +424,30 @@ def _linear_probe(trial: TrialConfig) -> int:
     read = generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens, layer)
     head = linear(1, size.width, data.num_classes)
     passes = 2 * probe.epochs * data.train_images + data.val_images
-    return (views * data.train_images + data.val_images) * read + passes * head
+    times = probe.epochs if probe.reference_dropout_quirk else views
+    return (times * data.train_images + data.val_images) * read + passes * head
 
 
 def _probe_tokenizer(trial: TrialConfig) -> int:
     """Features of all views, then as `linear_probe`, over the features' width."""
     config, probe, data = trial.tokenizer, trial.probe, trial.data
     views = trial.codes.crops * (1 + trial.codes.flip)
-    head = linear(1, probed_width(trial), data.num_classes)
+    width = probed_width(config, trial.tokenizer_probe.features)
+    head = linear(1, width, data.num_classes)
     passes = 2 * probe.epochs * data.train_images + data.val_images
     read = _probed(config, trial.tokenizer_probe.features, data.image_size)
     return (views * data.train_images + data.val_images) * read + passes * head
 
 
-def probed_width(trial: TrialConfig) -> int:
-    """Channels of the features that `probe_tokenizer` reads."""
-    config = trial.tokenizer
+def probed_width(config: TokenizerArchitecture, features: ProbedFeatures) -> int:
+    """Channels of the features that `probe_tokenizer` reads of a tokenizer."""
     widths = {
         "none": 0,
         "encoder": config.encoder.width,
         "latents": config.cnn.z_channels,
         "decoder": config.decoder.width,
     }
-    return widths[trial.tokenizer_probe.features]
+    return widths[features]
 
 
 def _probed(config: TokenizerArchitecture, features: str, image_size: int) -> int:

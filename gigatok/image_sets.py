@@ -105,6 +105,9 @@ class EncodedImages:
         labels: class of each image of the set, (N,).
         num_classes: of the whole data set.
         side: S.
+        describe: image i of the source in words, where a person can look for it.
+
+    Reading raises `ValueError` that names the image where one is no image, or cut short.
     """
 
     def __init__(
@@ -114,8 +117,10 @@ class EncodedImages:
         labels: Int64,
         num_classes: int,
         side: int,
+        describe: Callable[[int], str],
     ) -> None:
         self.labels, self.num_classes = labels, num_classes
+        self._describe = describe
         self._read, self._rows, self._side = read, rows, side
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
@@ -135,7 +140,12 @@ class EncodedImages:
         order = np.argsort(rows, kind="stable")
 
         def view(position: int) -> UInt8:
-            return crop(decode(self._read(int(rows[position]))), int(position))
+            row = int(rows[position])
+            try:
+                original = decode(self._read(row))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{self._describe(row)} cannot be read: {error}") from error
+            return crop(original, int(position))
 
         views = list(self._pool.map(view, order))
         return np.stack([views[i] for i in np.argsort(order, kind="stable")])

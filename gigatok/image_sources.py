@@ -143,7 +143,9 @@ def _find_shards(root: Path, split: str, suffix: str) -> list[Path]:
 
 
 def _find_tars(root: Path, split: str) -> list[Path]:
-    return _find_shards(root, split, ".tar")
+    """Shards; not the release's own archives, which often lie beside what came out of them."""
+    found = _find_shards(root, split, ".tar")
+    return [path for path in found if not path.name.startswith("ILSVRC2012_img_")]
 
 
 def _tar_rows(path: Path, number: int) -> Iterator[Row]:

@@ -74,8 +74,14 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
     index = _cached_index(container, files, config.split)
     _check_manifest(index, release, config.split)
     order = np.random.default_rng(_ORDER_SEED).permutation(len(index.labels))[: config.images]
-    read = container.reader(files, index)
-    return EncodedImages(read, order, index.labels[order], release.classes, config.image_size)
+    return EncodedImages(
+        container.reader(files, index),
+        order,
+        index.labels[order],
+        release.classes,
+        config.image_size,
+        lambda i: f"image {index.names[i].decode()} in {files[index.files[i]]}",
+    )
 
 
 def _root() -> Path:

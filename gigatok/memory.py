@@ -445,13 +445,16 @@ def _samples_disk(trial: TrialConfig) -> Disk:
 
 
 def _probe_disk(trial: TrialConfig) -> Disk:
+    if trial.probe.reference_dropout_quirk:
+        return Disk(0)
     views = trial.codes.crops * (1 + trial.codes.flip)
     return Disk(0, FLOAT * views * trial.data.train_images * trial.generator.size.width)
 
 
 def _tokenizer_probe_disk(trial: TrialConfig) -> Disk:
+    width = probed_width(trial.tokenizer, trial.tokenizer_probe.features)
     views = trial.codes.crops * (1 + trial.codes.flip)
-    return Disk(0, FLOAT * views * trial.data.train_images * probed_width(trial))
+    return Disk(0, FLOAT * views * trial.data.train_images * width)
 
 
 STAGE_DISK: dict[str, Callable[[TrialConfig], Disk]] = {

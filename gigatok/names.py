@@ -37,8 +37,8 @@ _METRICS = (
     Metric("params_decoder", "decoder params", "parameters", None, 0),
     Metric("params_head", "training-only params", "parameters", None, 0),
     # evaluate_reconstruction
-    Metric("rfid", "rFID", "", "lower", 1),
-    Metric("rsfid", "rsFID", "", "lower", 1),
+    Metric("rfid", "rFID", "", "lower", 2),
+    Metric("rsfid", "rsFID", "", "lower", 2),
     Metric("rkid", "rKID", "x1000", "lower", 1, "rkid_se"),
     Metric("rkid_se", "rKID s.e.", "x1000", None, 1),
     Metric("psnr", "PSNR", "dB", "higher", 2),
@@ -58,8 +58,8 @@ _METRICS = (
     Metric("ar_train_loss", "AR train loss", "nats/token", "lower"),
     Metric("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
     # evaluate_generation
-    Metric("gfid", "gFID", "", "lower", 1),
-    Metric("gsfid", "gsFID", "", "lower", 1),
+    Metric("gfid", "gFID", "", "lower", 2),
+    Metric("gsfid", "gsFID", "", "lower", 2),
     Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se"),
     Metric("gkid_se", "gKID s.e.", "x1000", None, 1),
     Metric("inception_score", "IS", "", "higher", 1),
@@ -67,7 +67,7 @@ _METRICS = (
     Metric("recall", "recall", "", "higher"),
     # search_guidance
     Metric("best_cfg_scale", "best guidance", "", None, 2),
-    Metric("gfid_best", "gFID, best guidance", "", "lower", 1),
+    Metric("gfid_best", "gFID, best guidance", "", "lower", 2),
     Metric("gkid_best", "gKID, best guidance", "x1000", "lower", 1, "gkid_best_se"),
     Metric("gkid_best_se", "gKID s.e., best guidance", "x1000", None, 1),
     # linear_probe
@@ -102,7 +102,6 @@ STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED", "PRUNED
 
 TRAIN_PREFIX = "train/"
 """Prefix of the curves that a training stage logs: `train/loss`, `train/lr`, ..."""
-VAL_PREFIX = "val/"
 CODE_USES = "val/codes_by_uses"
 """Histogram of codebook usage, as a curve: at step n, how many codes are used n to 2n - 1 times
 (at step 0: never) on the validation images."""

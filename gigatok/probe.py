@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +11,20 @@ from torch import Tensor, nn
 
 from gigatok.config import ProbeConfig
 from gigatok.names import TRAIN_PREFIX
+from gigatok.stages import Interrupted
 from gigatok.tracker import Tracker
 from gigatok.training import step_seed
 
 MOMENTUM, TRUST = 0.9, 0.001
 
 
+ReadFeatures = Callable[[Tensor, Tensor], Tensor]
+"""A view of each of some images, (B,) each -> features (B, D)."""
+
+
 def train_probe(
-    train_VND: Tensor,
+    read: ReadFeatures,
+    views: int,
     labels_N: Tensor,
     val_MD: Tensor,
     val_labels_M: Tensor,
@@ -25,23 +32,39 @@ def train_probe(
     config: ProbeConfig,
     seed: int,
     tracker: Tracker,
+    should_stop: Callable[[], bool],
 ) -> float:
     """Train on random views and return the top-1 accuracy on the validation features, 0 to 1.
 
-    Training features may lie on the CPU, mapped from a file; the device is the validation's.
+    Args:
+        read: training features, from wherever they are; the device is that of the validation's.
+        views: how many there are of each training image.
+        labels_N: of the training images.
+        val_MD: validation features.
+        val_labels_M: on their device.
+        num_classes: of the labels.
+        config: how to train.
+        seed: of the trial.
+        tracker: for the loss of each epoch.
+        should_stop: asked before every epoch.
+
+    Raises:
+        Interrupted: the stage was asked to stop.
     """
-    views, images, width = train_VND.shape
+    images, width = len(labels_N), val_MD.shape[1]
     device = val_MD.device
     random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
     head = _head(width, num_classes, random).to(device)
     velocity = [torch.zeros_like(p) for p in head.parameters()]
     for epoch in range(config.epochs):
+        if should_stop():
+            raise Interrupted("stopped on request; this stage starts over")
         order = torch.randperm(images, generator=random)
         # A batch of one image has no statistics to normalise with.
         batches = [b for b in torch.split(order, config.batch_size) if len(b) > 1]
         for index, batch in enumerate(batches):
             view = torch.randint(views, batch.shape, generator=random)
-            features = train_VND[view, batch].to(device)
+            features = read(view, batch).to(device)
             loss = F.cross_entropy(head(features), labels_N[batch].to(device))
             head.zero_grad()
             torch.autograd.backward(loss)

@@ -9,7 +9,7 @@ GPT-XXXL, with `-2d` for axial rotary positions.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,12 @@ from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
 from gigatok.fitting import LoadReport, Model, fill, fit, listed, with_head_of
 from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.published_files import StoredWeights, read_weights
+from gigatok.published_files import (
+    GENERATOR_LAYOUTS,
+    TOKENIZER_LAYOUTS,
+    StoredWeights,
+    read_weights,
+)
 from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
@@ -33,6 +38,8 @@ IMAGE_SIZE, NUM_CLASSES, NUM_TOKENS, CODEBOOK_SIZE = 256, 1000, 256, 16384
 
 HIDDEN = ("heads", "groups", "reference_rope_quirk")
 """What an architecture has and the shapes of its weights do not show."""
+_ALIKE = {"qformer", "double_attention"}
+"""Layers of the 2D tokenizer that have the same weights and compute different things."""
 
 Architecture = TokenizerArchitecture | GeneratorArchitecture
 Source = Path | str | Mapping[str, Any]
@@ -131,7 +138,7 @@ def load_with_report(name: str, source: Source, device: str = "cpu") -> tuple[Mo
     Raises:
         ValueError: as `load`.
     """
-    stored = read_weights(source)
+    stored = read_weights(source, layouts_of(_find(name).architecture))
     model, report = _fit(name, stored)
     return fill(model, stored, report, device), report
 
@@ -149,6 +156,12 @@ def _find(name: str) -> Published:
     if name not in PUBLISHED:
         raise ValueError(f"no published model {name!r}; there are {', '.join(PUBLISHED)}")
     return PUBLISHED[name]
+
+
+def layouts_of(architecture: Architecture) -> Sequence[str]:
+    """Where a file may hold the weights of a model, in the order of the authors' loaders."""
+    is_tokenizer = isinstance(architecture, TokenizerArchitecture)
+    return TOKENIZER_LAYOUTS if is_tokenizer else GENERATOR_LAYOUTS
 
 
 def _construct(architecture: Architecture) -> Model:
@@ -176,7 +189,8 @@ def hidden_differences(architecture: Architecture) -> list[str]:
     for name, published in PUBLISHED.items():
         theirs = computing_fields(published.architecture)
         if mine.keys() == theirs.keys() and all(
-            mine[key] == value for key, value in theirs.items() if not _is_hidden(key)
+            mine[key] == value or _is_hidden(key, {mine[key], value})
+            for key, value in theirs.items()
         ):
             return [
                 f"{key} is {mine[key]}, that of the published {name} is {value}"
@@ -186,8 +200,8 @@ def hidden_differences(architecture: Architecture) -> list[str]:
     return []
 
 
-def _is_hidden(key: str) -> bool:
-    return key.rpartition(".")[2] in HIDDEN
+def _is_hidden(key: str, values: set[Any]) -> bool:
+    return key.rpartition(".")[2] in HIDDEN or (key == "transformer_layer" and values <= _ALIKE)
 
 
 def computing_fields(architecture: Architecture) -> dict[str, Any]:
@@ -267,8 +281,7 @@ def verify(
 ) -> None:
     """Say whether a file holds the weights of a published model. Exit code 1: it does not."""
     try:
-        _find(name)
-        stored = read_weights(file)
+        stored = read_weights(file, layouts_of(_find(name).architecture))
     except ValueError as error:
         Console(stderr=True).print(str(error), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-LAYOUTS = ("ema", "model", "module", "state_dict")
-"""Keys under which a file may hold the weights; of several, the first is taken."""
+TOKENIZER_LAYOUTS = ("ema", "model", "state_dict", "module")
+GENERATOR_LAYOUTS = ("model", "module", "state_dict", "ema")
+"""Keys under which a file may hold the weights. Of several the first is taken, as the authors'
+loaders do: an average is preferred of tokenizers only (spec 8)."""
 BARE = "bare"
 """Layout of a file that holds nothing but weights."""
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -27,7 +29,7 @@ class StoredWeights:
 
     Attributes:
         tensors: by name, without the prefixes of wrappers; of a file, they may be mapped.
-        layout: one of `LAYOUTS`, or `BARE`.
+        layout: the key under which it holds them, or `BARE`.
         steps: optimizer steps of training, where the file says so.
         args: the trainer's command line, where the file holds it.
     """
@@ -38,22 +40,26 @@ class StoredWeights:
     args: Mapping[str, Any] | None
 
 
-def read_weights(source: Path | str | Mapping[str, Any]) -> StoredWeights:
+def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str]) -> StoredWeights:
     """Read a `.pt`, `.pth` or `.safetensors` file, or take what was loaded from one.
 
     Nothing in the file can run code. Optimizer moments are not read where the format allows it.
+
+    Args:
+        source: the file, or its content.
+        layouts: `TOKENIZER_LAYOUTS` or `GENERATOR_LAYOUTS`.
 
     Raises:
         ValueError: there is no such file, it is none of these, or holds no weights.
     """
     content = source if isinstance(source, Mapping) else _read(Path(source).expanduser())
-    held = (key for key in LAYOUTS if isinstance(content.get(key), Mapping) and content[key])
+    held = (key for key in layouts if isinstance(content.get(key), Mapping) and content[key])
     layout = next(held, BARE)
     weights = content if layout == BARE else content[layout]
     others = {name for name, value in weights.items() if not isinstance(value, Tensor)}
     if others or not weights:
         raise ValueError(
-            f"no weights found: looked for {', '.join(LAYOUTS)}, or tensors and nothing else; "
+            f"no weights found: looked for {', '.join(layouts)}, or tensors and nothing else; "
             f"there is {', '.join(sorted(map(str, others))[:8]) or 'nothing'}"
         )
     steps, args = content.get("steps"), content.get("args")

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
 
 from gigatok.download import sha256_of
 from gigatok.feature_sets import FeatureSet, FeatureStream
@@ -41,10 +43,11 @@ def load_reference(name: str, network: FeatureNetwork) -> ReferenceStatistics:
     """The statistics of a named reference; its images go through the network.
 
     Raises:
-        ValueError: If the variable is not set, or the file holds something else.
+        ValueError: If the variable is not set, the file holds something else, or its statistics
+            are of another network.
     """
     path = _path(name)
-    with np.load(path) as file:
+    with _opened(path, VARIABLES[name]) as file:
         held = set(file.files)
         if "arr_0" not in held and not {"mu", "sigma"} <= held:
             raise ValueError(
@@ -53,9 +56,8 @@ def load_reference(name: str, network: FeatureNetwork) -> ReferenceStatistics:
             )
         pooled = _gaussian(file, "mu", "sigma")
         spatial = _gaussian(file, "mu_s", "sigma_s")
+    _check_channels(path, network, pooled, spatial)
     images = _features(path, network) if "arr_0" in held else None
-    if images is not None and images.pool is not None and pooled is not None:
-        _check_channels(path, network, images.pool.shape[1], len(pooled.mean))
     if images is not None and pooled is None:
         spatial = images.spatial
     pool = None if images is None else images.pool
@@ -75,6 +77,16 @@ def _path(name: str) -> Path:
     if not path.is_file():
         raise ValueError(f"{variable} is {given}, which is not a file")
     return path
+
+
+def _opened(path: Path, variable: str) -> NpzFile:
+    try:
+        file = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} ({variable}) is no .npz file: {error}") from error
+    if not isinstance(file, NpzFile):
+        raise ValueError(f"{path} ({variable}) is no .npz file but a single array")
+    return file
 
 
 def _gaussian(file: Mapping[str, Any], mean: str, covariance: str) -> Gaussian | None:
@@ -110,8 +122,16 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _check_channels(path: Path, network: FeatureNetwork, found: int, expected: int) -> None:
-    if found != expected:
-        raise ValueError(
-            f"the statistics in {path} have {expected} channels, {network.name} has {found}"
-        )
+def _check_channels(
+    path: Path, network: FeatureNetwork, pooled: Gaussian | None, spatial: Gaussian | None
+) -> None:
+    """Statistics are of one network, which the file does not name: an image tells its channels."""
+    features = network.apply(torch.zeros(1, 3, 32, 32))
+    for gaussian, found, what in zip(
+        (pooled, spatial), features, ("pooled", "spatial"), strict=True
+    ):
+        if gaussian is not None and found is not None and found.shape[1] != len(gaussian.mean):
+            raise ValueError(
+                f"the {what} statistics in {path} have {len(gaussian.mean)} channels, "
+                f"{network.name} has {found.shape[1]}"
+            )

@@ -280,13 +280,23 @@ class Meter:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; with `decay_norms_and_biases` off, 1-D parameters are not decayed (spec 6.2)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if config.decay_norms_and_biases:
+    """AdamW; with `decay_norms_and_biases` off, 1-D parameters are not decayed (spec 6.2).
+
+    With `reference_decay_quirk`, those whose names hold `norm` are not (spec 5.3).
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    parameters = [p for _, p in named]
+    spared = {
+        name
+        for name, p in named
+        if (p.ndim < 2 and not config.decay_norms_and_biases)
+        or ("norm" in name and config.reference_decay_quirk)
+    }
+    if not spared:
         groups = [{"params": parameters, "weight_decay": config.weight_decay}]
     else:
-        decayed = [p for p in parameters if p.ndim >= 2]
-        others = [p for p in parameters if p.ndim < 2]
+        decayed = [p for name, p in named if name not in spared]
+        others = [p for name, p in named if name in spared]
         groups = [
             {"params": decayed, "weight_decay": config.weight_decay},
             {"params": others, "weight_decay": 0.0},

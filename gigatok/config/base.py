@@ -55,6 +55,9 @@ class TrainingConfig(Config):
     wsd_decay_fraction: Fraction = 0.2
     weight_decay: NonNegativeFloat = 1e-4
     decay_norms_and_biases: bool = True
+    reference_decay_quirk: bool = False
+    """Do not decay what has `norm` in its name, as the reference's FSDP trainer: other norms and
+    all biases are decayed."""
     beta1: Fraction = 0.9
     beta2: Fraction = 0.95
     grad_clip: NonNegativeFloat = 0.0

@@ -24,6 +24,15 @@ class EvaluationConfig(Config):
     """What generated images are compared with: the validation images, or the ADM evaluator's file
     of statistics, which `$GIGATOK_ADM_IMAGENET256` names (published gFIDs)."""
 
+    @model_validator(mode="after")
+    def _statistics_are_of_one_network(self) -> EvaluationConfig:
+        if self.reference != "val" and (self.network, self.resolution) != ("inception", 299):
+            raise ValueError(
+                f"reference {self.reference} is of network inception at resolution 299, not of "
+                f"{self.network} at {self.resolution}; take these, or reference val"
+            )
+        return self
+
 
 HILL_CLIMB_SCALES = 8
 """For predicting costs: scales that a hill climb scores when it starts a unit from its end."""
@@ -82,6 +91,9 @@ class ProbeConfig(Config):
     warmup_epochs: NonNegativeInt = 10
     layer: NonNegativeInt = 0
     """Counted from 1; 0 is the middle."""
+    reference_dropout_quirk: bool = False
+    """The generator's dropout stays on while its probe is trained, as in the reference: features
+    are computed anew in every epoch."""
 
 
 ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]

@@ -129,11 +129,10 @@ def load_dino() -> DINOSmall:
     path = Path(given).expanduser()
     if not path.is_file():
         raise ValueError(f"{VARIABLE} is {given}, which is no file; {where}")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     backbone = DINOSmall()
     try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
+        backbone.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # arbitrary bytes make a parser raise whatever it will
         raise ValueError(f"{path} does not hold DINO ViT-S/16: {error}\n{where}") from error
     _zero_key_biases(backbone)
     return backbone.eval().requires_grad_(False)

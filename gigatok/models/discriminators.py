@@ -97,6 +97,21 @@ class PatchGAN(nn.Module):
         return logits
 
 
+def virtual_batches(images: int) -> int:
+    """Into how many virtual batches a forward pass of so many images splits.
+
+    Raises:
+        ValueError: they would not be of one size.
+    """
+    groups = -(-images // VIRTUAL_BATCH)
+    if images % groups:
+        raise ValueError(
+            "the dino discriminator needs a batch that splits into equal parts of at most "
+            f"{VIRTUAL_BATCH}; a process has {images}"
+        )
+    return groups
+
+
 class LocalBatchNorm(nn.Module):
     """Batch norm over virtual batches of neighbouring images, without running statistics."""
 
@@ -111,12 +126,7 @@ class LocalBatchNorm(nn.Module):
         Raises:
             ValueError: the batch does not split into virtual batches of one size.
         """
-        groups = -(-len(x_BCL) // VIRTUAL_BATCH)
-        if len(x_BCL) % groups:
-            raise ValueError(
-                f"the dino discriminator needs a batch that splits into equal parts of at most "
-                f"{VIRTUAL_BATCH}; got {len(x_BCL)}"
-            )
+        groups = virtual_batches(len(x_BCL))
         x_GbCL = x_BCL.float().reshape(groups, -1, *x_BCL.shape[1:])
         variance, mean = torch.var_mean(x_GbCL, dim=(1, 3), keepdim=True, correction=0)
         x_BCL = ((x_GbCL - mean) / (variance + 1e-6).sqrt()).flatten(0, 1)

@@ -337,8 +337,11 @@ def load_classifier() -> Tensor | None:
     path = Path(given).expanduser()
     if not path.is_file():
         raise ValueError(f"{CLASSIFIER_VARIABLE} is {given}, which is not a file")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    weight = state.get("fc.weight")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # arbitrary bytes make a parser raise whatever it will
+        raise ValueError(f"{given} ({CLASSIFIER_VARIABLE}) holds no weights: {error}") from error
+    weight = state.get("fc.weight") if isinstance(state, dict) else None
     if weight is None or tuple(weight.shape) != (CLASSES, FEATURES):
         found = "none" if weight is None else f"{tuple(weight.shape)}"
         raise ValueError(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, PositiveInt
 
@@ -245,8 +244,8 @@ def _without_scale(sampling: SamplingConfig) -> SamplingConfig:
 
 @lru_cache(maxsize=1024)
 def _without_layer(probe: ProbeConfig) -> ProbeConfig:
-    """The layer is one of the generator."""
-    return probe.model_copy(update={"layer": 0})
+    """The layer is one of the generator, and so is the dropout."""
+    return probe.model_copy(update={"layer": 0, "reference_dropout_quirk": False})
 
 
 def _adopted(file: str | None) -> AdoptedFile:
@@ -367,7 +366,7 @@ STAGES: dict[str, StageSpec] = {
         "reconstruction",
     ),
     "extract_codes": StageSpec(
-        2,
+        3,
         ExtractCodesConfig,
         lambda t: ExtractCodesConfig(train=t.split("train"), val=t.split("val"), codes=t.codes),
         lambda t: (_tokenizer_stage(t),),
@@ -424,7 +423,7 @@ STAGES: dict[str, StageSpec] = {
         "linear probe",
     ),
     "probe_tokenizer": StageSpec(
-        1,
+        2,
         ProbeTokenizerConfig,
         lambda t: ProbeTokenizerConfig(
             train=t.split("train"),
@@ -440,5 +439,3 @@ STAGES: dict[str, StageSpec] = {
     ),
 }
 """Every stage, in an order in which each comes after its inputs."""
-
-StageRun = Callable[[Any, Mapping[str, Path], Path, Any, Runtime], Scores]

@@ -28,7 +28,7 @@ def run(
     Raises:
         ValueError: the file has changed or holds another generator than the trial describes.
     """
-    stored = read_planned(config.file)
+    stored = read_planned(config.file, config.architecture)
     check_architecture(config.architecture, config.file)
     codes = Codes.load(inputs["extract_codes"])
     tokens = codes.val.shape[1]

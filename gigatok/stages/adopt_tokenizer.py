@@ -29,7 +29,7 @@ def run(
     Raises:
         ValueError: the file has changed or holds another tokenizer than the trial describes.
     """
-    stored = read_planned(config.file)
+    stored = read_planned(config.file, config.architecture)
     check_architecture(config.architecture, config.file)
     if has_head(stored) and config.architecture.semantic_weight == 0:
         raise ValueError(

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gigatok.checkpoint import write_durably
 from gigatok.models.generator import Generator
-from gigatok.probe import describe_training, train_probe
+from gigatok.probe import ReadFeatures, describe_training, train_probe
 from gigatok.saved import Codes, load_generator
 from gigatok.stages import Interrupted, LinearProbeConfig, Runtime, Scores, generator_of
-from gigatok.streamed import open_streamed
+from gigatok.streamed import flush, open_streamed
 from gigatok.tracker import Tracker
+from gigatok.training import step_seed
 
 BATCH = 256
 
@@ -27,25 +29,20 @@ def run(
 ) -> Scores:
     """Train a linear classifier on frozen features. Metric: validation top-1 accuracy.
 
-    The reference leaves the generator's dropout on while it trains the probe; here features are
-    computed once without dropout.
+    The reference draws a random crop of each image in every epoch; here views are those of the
+    codes. Features are computed once, but with `probe.reference_dropout_quirk`.
     """
     codes = Codes.load(inputs["extract_codes"])
     generator = load_generator(generator_of(inputs), runtime.device)
     layer = config.probe.layer or len(generator.layers) // 2
-    views, images, _ = codes.train.shape
-    # Ten views of ImageNet are 39 GB: they live in a file.
-    width = generator.config.size.width
-    train_VND = open_streamed(
-        runtime.checkpoint_dir / "features.safetensors",
-        {"train": ("float32", (views, images, width))},
-    )["train"]
-    for view in range(views):
-        for part, features in _features(generator, codes.train[view], layer, runtime):
-            train_VND[view, part] = features.cpu().numpy()
     val_parts = [f for _, f in _features(generator, codes.val, layer, runtime)]
+    if config.probe.reference_dropout_quirk:
+        read = _with_dropout(generator, codes.train, layer, config.seed, runtime)
+    else:
+        read = _kept(generator, codes.train, layer, tracker, runtime)
     accuracy = train_probe(
-        torch.from_numpy(train_VND),
+        read,
+        len(codes.train),
         codes.train_labels,
         torch.cat(val_parts),
         codes.val_labels.to(runtime.device),
@@ -53,12 +50,49 @@ def run(
         config.probe,
         config.seed,
         tracker,
+        runtime.should_stop,
     )
+    dropout = ", generator's dropout on" * config.probe.reference_dropout_quirk
     protocol = (
         f"layer {layer} of {len(generator.layers)}, null class, mean over tokens, "
-        f"{len(codes.val)} val images, " + describe_training(config.probe)
+        f"{len(codes.val)} val images, {describe_training(config.probe)}, "
+        f"{len(codes.train)} fixed views{dropout}"
     )
     return Scores({"probe_accuracy": accuracy}, {"probe_accuracy": protocol})
+
+
+def _kept(
+    generator: Generator, codes_VNT: Tensor, layer: int, tracker: Tracker, runtime: Runtime
+) -> ReadFeatures:
+    """Features of all views in a file, where ten of ImageNet take 39 GB; each computed once."""
+    views, images, _ = codes_VNT.shape
+    shape = (views, images, generator.config.size.width)
+    path = runtime.checkpoint_dir / "features.safetensors"
+    arrays = open_streamed(path, {"train": ("float32", shape)})
+    whole = path.with_suffix(".whole")
+    for view in range(0 if whole.exists() else views):
+        for part, features in _features(generator, codes_VNT[view], layer, runtime):
+            arrays["train"][view, part] = features.cpu().numpy()
+            tracker.progress(view * images + part.stop, views * images, "image")
+    if not whole.exists():
+        flush(arrays)
+        write_durably(whole, lambda file: file.touch())
+    train_VND = torch.from_numpy(arrays["train"])
+    return lambda view, batch: train_VND[view, batch]
+
+
+def _with_dropout(
+    generator: Generator, codes_VNT: Tensor, layer: int, seed: int, runtime: Runtime
+) -> ReadFeatures:
+    """Features that are computed whenever they are read, with the dropout of training."""
+    torch.manual_seed(step_seed(seed, 0, "probe"))
+    generator.train()
+
+    def read(view: Tensor, batch: Tensor) -> Tensor:
+        parts = _features(generator, codes_VNT[view, batch], layer, runtime)
+        return torch.cat([features for _, features in parts]).clone()
+
+    return read
 
 
 def _features(

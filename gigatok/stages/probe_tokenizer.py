@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gigatok.crops import UInt8
 from gigatok.data import crop_views, load_split, to_unit_range
+from gigatok.flops import probed_width
 from gigatok.image_sets import Int64, in_batches, read_ahead
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.probe import describe_training, train_probe
@@ -43,7 +44,7 @@ def run(
     def views(indices: Int64) -> UInt8:
         return crop_views(train, indices, side, codes.crops, codes.flip)
 
-    val_MD = torch.empty(len(val), _width(tokenizer, config))
+    val_MD = torch.empty(len(val), probed_width(tokenizer.config, config.features))
     for part, features_1BD in _features(
         tokenizer, config, lambda i: val.centred(i)[None], len(val), runtime
     ):
@@ -51,12 +52,14 @@ def run(
     # Ten views of ImageNet are tens of gigabytes: they live in a file.
     shape = (codes.crops * (1 + codes.flip), len(train), val_MD.shape[1])
     path = runtime.checkpoint_dir / "features.safetensors"
-    train_VND = open_streamed(path, {"train": ("float32", shape)})["train"]
+    array_VND = open_streamed(path, {"train": ("float32", shape)})["train"]
     for part, features_VBD in _features(tokenizer, config, views, len(train), runtime):
-        train_VND[:, part] = features_VBD
+        array_VND[:, part] = features_VBD
         tracker.progress(part.stop, len(train), "image")
+    train_VND = torch.from_numpy(array_VND)
     accuracy = train_probe(
-        torch.from_numpy(train_VND),
+        lambda view, batch: train_VND[view, batch],
+        len(train_VND),
         torch.from_numpy(np.asarray(train.labels)),
         val_MD.to(runtime.device),
         torch.from_numpy(np.asarray(val.labels)).to(runtime.device),
@@ -64,22 +67,13 @@ def run(
         config.probe,
         config.seed,
         tracker,
+        runtime.should_stop,
     )
     protocol = (
         f"tokenizer's {config.features} features, mean over tokens, {describe(config.val)}, "
-        + describe_training(config.probe)
+        f"{describe_training(config.probe)}, {len(train_VND)} fixed views"
     )
     return Scores({"tokenizer_probe_accuracy": accuracy}, {"tokenizer_probe_accuracy": protocol})
-
-
-def _width(tokenizer: Tokenizer, config: ProbeTokenizerConfig) -> int:
-    architecture = tokenizer.config
-    widths = {
-        "encoder": architecture.encoder.width,
-        "latents": architecture.cnn.z_channels,
-        "decoder": architecture.decoder.width,
-    }
-    return widths[config.features]
 
 
 def _features(

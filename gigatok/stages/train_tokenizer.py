@@ -13,9 +13,10 @@ from gigatok.batches import CachedTarget, OnlineTarget, SemanticTarget, Tokenize
 from gigatok.config import TokenizerConfig
 from gigatok.data import load_split
 from gigatok.distributed import gather, gathered, parallelise
+from gigatok.flops import CODEBOOK_INIT_IMAGES, RESTARTS_END
 from gigatok.losses import Perceptual
 from gigatok.models.codebook import initialise_from_data, restart_dead_codes
-from gigatok.models.discriminators import build_discriminator
+from gigatok.models.discriminators import build_discriminator, virtual_batches
 from gigatok.models.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.teachers import build_teacher
 from gigatok.models.tokenizer import Tokenizer
@@ -25,11 +26,7 @@ from gigatok.sizes import tokenizer_parameters
 from gigatok.stages import Ranks, Runtime, Scores, TrainTokenizerConfig
 from gigatok.stages.extract_teacher_features import TeacherFeatures
 from gigatok.tracker import Tracker
-from gigatok.training import Trainer, step_seed
-
-RESTARTS_END = 0.95
-"""Dead codes are restarted in this first part of training; the decoder needs a few steps more."""
-CODEBOOK_INIT_IMAGES = 256
+from gigatok.training import Trainer, micro_batches, step_seed
 
 
 def run(
@@ -46,7 +43,7 @@ def run(
     batches = TokenizerBatches(config, load_split(config.train), target, runtime.device)
     perceptual = _perceptual(config, runtime.device)
     forward = parallelise(tokenizer, config.tokenizer)
-    adversary = _adversary(config.tokenizer, runtime.device)
+    adversary = _adversary(config.tokenizer, runtime)
     objective = Objective(config.tokenizer, tokenizer, forward, batches.get, perceptual, adversary)
     Trainer(
         tokenizer,
@@ -95,10 +92,18 @@ def _perceptual(config: TrainTokenizerConfig, device: str) -> Perceptual | None:
     return LPIPS(config.tokenizer.perceptual_network, dropout).to(device)
 
 
-def _adversary(config: TokenizerConfig, device: str) -> Adversary | None:
-    """The discriminator, its weights drawn after the tokenizer's."""
+def _adversary(config: TokenizerConfig, runtime: Runtime) -> Adversary | None:
+    """The discriminator, its weights drawn after the tokenizer's.
+
+    Raises:
+        ValueError: it will not take the batch: better said now than when its turn comes.
+    """
     if config.discriminator == "none":
         return None
+    if config.discriminator == "dino":
+        for part in micro_batches(config, runtime):
+            virtual_batches(part.stop - part.start)
+    device = runtime.device
     return Adversary(config, build_discriminator(config.discriminator, device)).to(device)
 
 

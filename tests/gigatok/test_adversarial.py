@@ -22,12 +22,13 @@ from gigatok.adversarial import (
 from gigatok.config import (
     AdversarialConfig,
     CNNConfig,
+    EvaluationConfig,
     SplitConfig,
     TokenizerConfig,
     TransformerSize,
 )
 from gigatok.distributed import parallelise
-from gigatok.stages import Interrupted, Ranks, Runtime, TrainTokenizerConfig
+from gigatok.stages import Interrupted, Ranks, Runtime, TrainTokenizerConfig, train_tokenizer
 from gigatok.stages.train_tokenizer import run
 from gigatok.tracker import MemoryTracker
 from gigatok.training import Opponent, Trainer, learning_rate
@@ -308,3 +309,17 @@ def test_two_processes_play_the_same_game(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TokenizerConfig.model_validate(TOKENIZER.model_dump() | changes)
+
+
+def test_a_batch_that_the_dino_discriminator_will_not_take_is_refused_before_training() -> None:
+    config = TOKENIZER.model_copy(update={"discriminator": "dino", "batch_size": 9})
+    with pytest.raises(ValueError, match="equal parts of at most 8; a process has 9"):
+        train_tokenizer._adversary(config, Runtime(Path()))
+    shared = config.model_copy(update={"batch_size": 18})
+    with pytest.raises(ValueError, match="a process has 9"):
+        train_tokenizer._adversary(shared, Runtime(Path(), ranks=Ranks(1, 2, 1)))
+
+
+def test_published_statistics_are_of_one_network() -> None:
+    with pytest.raises(ValidationError, match="is of network inception at resolution 299, not of"):
+        EvaluationConfig(num_images=8, reference="adm_imagenet256", resolution=128)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gigatok.crops import center_crop, five_crops, random_crop
+from gigatok.crops import center_crop, five_crops, random_crop, ten_crops
 from gigatok.image_sets import resize
 
 
@@ -97,3 +97,14 @@ def test_five_crops_at_the_published_size() -> None:
     large = center_crop(photo(300, 400), 281)
     np.testing.assert_array_equal(crops[3], large[25:, 25:])
     np.testing.assert_array_equal(crops[4], large[12:268, 12:268])
+
+
+def test_mirrored_crops_are_cut_out_of_the_mirror_image() -> None:
+    """At 281 pixels the centre is at 12 of 25 in both, so that it is not its own mirror image."""
+    ramp = np.broadcast_to(np.arange(281) % 256, (281, 281)).astype(np.uint8)
+    image = np.stack([ramp] * 3, axis=-1)
+    crops = ten_crops(image, 256)
+    np.testing.assert_array_equal(crops[:5], five_crops(image, 256))
+    np.testing.assert_array_equal(crops[9, 0, :3, 0], image[0, ::-1][12:15, 0])
+    np.testing.assert_array_equal(crops[4, 0, :3, 0], image[0, 12:15, 0])
+    assert crops[9, 0, 0, 0] != crops[4, 0, -1, 0]

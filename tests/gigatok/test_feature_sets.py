@@ -222,7 +222,17 @@ def test_reference_files_that_will_not_do(
     with pytest.raises(ValueError, match=r"arr_0 must be uint8 \(N, H, W, 3\), is uint8 \(3, 6"):
         load_reference("adm_imagenet256", NETWORK)
     np.savez(reference_file, arr_0=pictures(5), mu=np.zeros(9), sigma=np.eye(9))
-    with pytest.raises(ValueError, match=r"have 9 channels, fake has 3"):
+    with pytest.raises(ValueError, match=r"pooled statistics in .* have 9 channels, fake has 3"):
+        load_reference("adm_imagenet256", NETWORK)
+    np.savez(reference_file, mu=np.zeros(9), sigma=np.eye(9))  # without images as well
+    with pytest.raises(ValueError, match=r"pooled statistics in .* have 9 channels, fake has 3"):
+        load_reference("adm_imagenet256", NETWORK)
+    np.save(reference_file.with_suffix(".npy"), np.zeros(3))
+    reference_file.with_suffix(".npy").rename(reference_file)
+    with pytest.raises(ValueError, match=rf"\({VARIABLE}\) is no .npz file but a single array"):
+        load_reference("adm_imagenet256", NETWORK)
+    reference_file.write_bytes(b"no statistics")
+    with pytest.raises(ValueError, match=rf"\({VARIABLE}\) is no .npz file: "):
         load_reference("adm_imagenet256", NETWORK)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ValueError, match=rf"needs {VARIABLE}: .*or take evaluation.reference val"):

@@ -400,7 +400,7 @@ def test_what_the_tokenizers_probe_reads(
     images = 2 * data.train_images + data.val_images  # mirrored ones too
     head = 2 * width * data.num_classes * data.val_images
     check(flops.stage_flops("probe_tokenizer", trial), images * found + head)
-    assert flops.probed_width(trial) == width
+    assert flops.probed_width(trial.tokenizer, features) == width
 
 
 @pytest.mark.slow

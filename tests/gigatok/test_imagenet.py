@@ -142,6 +142,28 @@ def test_two_containers_in_one_folder_are_refused(
         load_split(split_of("train", 1))
 
 
+def test_the_releases_archives_beside_its_folders_are_not_shards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As torchvision leaves them."""
+    write_folders(tmp_path, "train", train_samples())
+    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"")
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    assert len(load_split(split_of("train", 16))) == 16
+
+
+def test_an_image_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    samples = train_samples()
+    (name, content, label), *rest = samples
+    write_folders(tmp_path, "train", [(name, content[:60], label), *rest])
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    images = load_split(split_of("train", 16))
+    with pytest.raises(ValueError, match=rf"image {name}.JPEG in .*n00000001 cannot be read: "):
+        images.centred(np.arange(16))
+
+
 def relabelled(samples: list[Sample], labels: dict[int, int]) -> list[Sample]:
     return [(name, content, labels.get(label, label)) for name, content, label in samples]
 

@@ -19,14 +19,16 @@ from gigatok.config import (
     DataConfig,
     EvaluationConfig,
     GeneratorConfig,
+    ProbeConfig,
     SamplingConfig,
     SplitConfig,
     TokenizerConfig,
     TransformerSize,
     TrialConfig,
 )
-from gigatok.crops import five_crops
+from gigatok.crops import center_crop, five_crops
 from gigatok.data import load_split, to_unit_range, training_batch
+from gigatok.models.generator import Generator
 from gigatok.models.teachers import build_teacher
 from gigatok.saved import Codes, load_tokenizer
 from gigatok.stages import (
@@ -34,6 +36,7 @@ from gigatok.stages import (
     EvaluateGenerationConfig,
     ExtractCodesConfig,
     Interrupted,
+    LinearProbeConfig,
     Ranks,
     ReferenceFeaturesConfig,
     Runtime,
@@ -42,6 +45,7 @@ from gigatok.stages import (
     evaluate_generation,
     extract_codes,
     extract_reference_features,
+    linear_probe,
     train_generator,
     train_tokenizer,
 )
@@ -127,10 +131,13 @@ def test_ten_crop_codes_are_those_of_crops_of_the_original(trained: dict[str, Pa
     images = load_split(split_of("train", 16))
     assert codes.train_labels.tolist() == images.labels.tolist()
     tokenizer = load_tokenizer(trained["train_tokenizer"], "cpu")
+    # As torchvision's TenCrop: the mirror image of what is cut is cut like itself.
     crops = images.cropped(np.arange(16), lambda image, _: five_crops(image, 16))
+    mirrored = images.cropped(
+        np.arange(16), lambda image, _: five_crops(center_crop(image, 17)[:, ::-1], 16)
+    )
     for view in range(10):
-        pixels = crops[:, view % 5]
-        pixels = pixels[:, :, ::-1] if view >= 5 else pixels
+        pixels = crops[:, view] if view < 5 else mirrored[:, view - 5]
         with torch.inference_mode():
             expected = tokenizer.encode(to_unit_range(pixels))
         # One code in a hundred may tie: the order of summation depends on the batch.
@@ -283,3 +290,43 @@ def test_small_sets_take_random_crops_too() -> None:
     image_BCHW, features = batches.get(0, slice(0, 4))
     assert image_BCHW.shape == (4, 3, 16, 16)
     assert features is None
+
+
+def test_a_probe_with_the_generators_dropout_reads_anew_in_every_epoch(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    """The reference's quirk: what is learned differs, what is scored is without dropout."""
+    found: dict[bool, list[Any]] = {}
+    for quirk in (False, True, True):
+        probe = ProbeConfig(epochs=2, batch_size=8, layer=1, reference_dropout_quirk=quirk)
+        folder = tmp_path / f"{quirk}-{len(found)}"
+        tracker = MemoryTracker()
+        runtime = Runtime(folder / "checkpoints")
+        config = LinearProbeConfig(probe=probe, seed=0)
+        scores = linear_probe.run(config, trained, folder, tracker, runtime)
+        found.setdefault(quirk, []).append(tracker.points)
+        said = scores.protocol["probe_accuracy"]
+        assert ("10 fixed views, generator's dropout on" in said) == quirk, said
+        assert (folder / "checkpoints" / "features.safetensors").exists() != quirk
+    assert found[True][0] == found[True][1], "drawn from the seed"
+    assert found[True][0] != found[False][0]
+
+
+def test_features_of_a_probe_are_computed_once(
+    trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LinearProbeConfig(probe=ProbeConfig(epochs=2, batch_size=8, layer=1), seed=0)
+    asked = iter([False] * 11 + [True])  # ten views and the validation images, then an epoch
+    runtime = Runtime(tmp_path, should_stop=lambda: next(asked))
+    with pytest.raises(Interrupted):
+        linear_probe.run(config, trained, tmp_path / "out", NullTracker(), runtime)
+    read: list[int] = []
+    features = Generator.features
+
+    def counted(self: Generator, codes_BT: torch.Tensor, layer: int) -> torch.Tensor:
+        read.append(len(codes_BT))
+        return features(self, codes_BT, layer)
+
+    monkeypatch.setattr(Generator, "features", counted)
+    linear_probe.run(config, trained, tmp_path / "out", NullTracker(), Runtime(tmp_path))
+    assert read == [4], "the validation images alone"

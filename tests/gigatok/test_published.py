@@ -17,7 +17,17 @@ from typer.testing import CliRunner
 
 from gigatok.config import GeneratorArchitecture, TransformerSize
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.published import PUBLISHED, Published, app, build, load, load_with_report
+from gigatok.published import (
+    PUBLISHED,
+    Published,
+    app,
+    build,
+    hidden_differences,
+    layouts_of,
+    load,
+    load_with_report,
+)
+from gigatok.published_files import read_weights
 from gigatok.sizes import generator_parameters, tokenizer_parameters
 
 # sha256 of the sorted "name shape" lines of the published state dicts.
@@ -141,7 +151,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
 
 Wrap = Callable[[dict[str, torch.Tensor]], dict[str, Any]]
 LAYOUTS: dict[str, tuple[str, Wrap]] = {
-    "ema before model": ("ema", lambda state: {"model": {"x": torch.zeros(1)}, "ema": state}),
+    # The authors prefer the average of a tokenizer, and of a generator what was trained.
+    "model before ema": ("model", lambda state: {"model": state, "ema": {"x": torch.zeros(1)}}),
+    "ema alone": ("ema", lambda state: {"ema": state}),
     "ema that is off": ("model", lambda state: {"model": state, "ema": None}),
     "ema that is empty": ("model", lambda state: {"model": state, "ema": {}}),
     "model": ("model", lambda state: {"model": state, "steps": 3}),
@@ -172,6 +184,24 @@ def test_layouts(case: str, tiny: dict[str, torch.Tensor], tmp_path: Path) -> No
         assert not report.unexpected
         for key, value in model.state_dict().items():
             assert torch.equal(value, tiny[key]), key
+
+
+def test_of_a_tokenizer_the_average_is_taken() -> None:
+    tensors = {"x": torch.zeros(1)}
+    content = {"model": {"x": torch.ones(1)}, "ema": tensors, "state_dict": tensors}
+    assert read_weights(content, layouts_of(PUBLISHED["S-S"].architecture)).layout == "ema"
+    assert read_weights(content, layouts_of(PUBLISHED["GPT-B"].architecture)).layout == "model"
+
+
+def test_layers_with_the_same_weights_are_told_apart_by_name() -> None:
+    published = PUBLISHED["S-S-2d"].architecture
+    other = published.model_copy(update={"transformer_layer": "double_attention"})
+    assert hidden_differences(published) == []
+    assert hidden_differences(other) == [
+        "transformer_layer is double_attention, that of the published S-S-2d is qformer"
+    ]
+    shapes_tell = published.model_copy(update={"transformer_layer": "vit"})
+    assert hidden_differences(shapes_tell) == []
 
 
 def test_safetensors_and_old_files_of_torch(tiny: dict[str, torch.Tensor], tmp_path: Path) -> None:

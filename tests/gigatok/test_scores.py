@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from gigatok.scores import (
     describe,
     distribution_scores,
 )
+from gigatok.stages import Interrupted
 from gigatok.stages.evaluate_generation import guidance
 from gigatok.tracker import MemoryTracker
 
@@ -111,12 +114,44 @@ def separable(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return noise + 3 * torch.eye(4).repeat(1, 4)[labels], labels
 
 
+def train_on(
+    train: torch.Tensor,
+    labels: torch.Tensor,
+    val: torch.Tensor,
+    val_labels: torch.Tensor,
+    config: ProbeConfig,
+    tracker: MemoryTracker,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> float:
+    return train_probe(
+        lambda view, batch: train[None][view, batch],
+        1,
+        labels,
+        val,
+        val_labels,
+        4,
+        config,
+        0,
+        tracker,
+        should_stop,
+    )
+
+
+def test_a_probe_stops_between_epochs() -> None:
+    train, labels = separable(0, 64)
+    tracker, answers = MemoryTracker(), iter([False, False, True])
+    config = ProbeConfig(epochs=60, lr=12.8, batch_size=64, warmup_epochs=2)
+    with pytest.raises(Interrupted):
+        train_on(train, labels, train, labels, config, tracker, lambda: next(answers))
+    assert len(tracker.points) == 2
+
+
 def test_probe_learns_what_is_linearly_there_and_logs_every_epoch() -> None:
     train, labels = separable(0, 513)  # a last batch of one image must not break it
     val, val_labels = separable(1, 200)
     config = ProbeConfig(epochs=60, lr=12.8, batch_size=64, warmup_epochs=2)
     tracker = MemoryTracker()
-    accuracy = train_probe(train[None], labels, val, val_labels, 4, config, 0, tracker)
+    accuracy = train_on(train, labels, val, val_labels, config, tracker)
     assert accuracy > 0.95
     assert len(tracker.points) == 60
     random = torch.Generator().manual_seed(2)
@@ -124,7 +159,7 @@ def test_probe_learns_what_is_linearly_there_and_logs_every_epoch() -> None:
         torch.randn(1, 513, 16, generator=random),
         torch.randn(200, 16, generator=random),
     )
-    chance = train_probe(noise, labels, noise_val, val_labels, 4, config, 0, tracker)
+    chance = train_on(noise[0], labels, noise_val, val_labels, config, tracker)
     assert chance < 0.4  # one in four, and nothing to learn
 
 

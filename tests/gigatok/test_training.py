@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gigatok.config import TrainingConfig
+from gigatok.config import TrainingConfig, TransformerSize
+from gigatok.models.qformer import QFormerDecoder
 from gigatok.stages import Interrupted, Runtime
 from gigatok.tracker import MemoryTracker
-from gigatok.training import NonFiniteLoss, Trainer, learning_rate
+from gigatok.training import NonFiniteLoss, Trainer, learning_rate, make_optimizer
 
 CONFIG = TrainingConfig(
     steps=20, batch_size=8, lr=1e-2, warmup_steps=3, grad_clip=1.0, log_every=1, checkpoint_every=6
@@ -157,6 +158,22 @@ def test_reference_quirk_runs_one_step_behind_and_the_first_at_full_rate() -> No
     plain = quirk.model_copy(update={"reference_schedule_quirk": False})
     assert learning_rate(quirk, 1) == 1e-2
     assert learning_rate(quirk, 7) == learning_rate(plain, 6)
+
+
+def test_the_reference_spares_what_has_norm_in_its_name() -> None:
+    """Of a Q-Former its `norm1` to `norm3`, but neither `ln_post` nor a bias (spec 5.3)."""
+    size = TransformerSize(width=8, layers=1, heads=1)
+    model = QFormerDecoder(size, 8, grid_size=2, num_latent_tokens=2)
+    config = CONFIG.model_copy(update={"reference_decay_quirk": True, "weight_decay": 0.1})
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, spared = make_optimizer(model, config).param_groups
+    assert spared["weight_decay"] == 0.0
+    assert {names[id(p)] for p in spared["params"]} == {
+        f"transformer.0.norm{i}.{part}" for i in (1, 2, 3) for part in ("weight", "bias")
+    }
+    rest = {names[id(p)] for p in decayed["params"]}
+    assert {"ln_post.weight", "ln_pre.bias", "transformer.0.linear1.bias"} <= rest
+    assert len(rest) + 6 == len(names)
 
 
 def test_weight_decay_can_spare_norms_and_biases(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ READERS: dict[str, set[str]] = {
     "guidance": {"search_guidance"},
     "probe": {"linear_probe", "probe_tokenizer"},
     "probe.layer": {"linear_probe"},
+    "probe.reference_dropout_quirk": {"linear_probe"},
     "tokenizer_probe": {"probe_tokenizer"},
     "seed": SEEDED,
 }
@@ -80,6 +81,7 @@ def expected(field: str) -> set[str]:
 BASE = (
     *("tokenizer.decoder=B", "guidance.search=grid", "tokenizer_probe.features=encoder"),
     *("tokenizer.num_latent_tokens=16", "guidance.low=1.5", "guidance.num_images=8"),
+    *("evaluation.network=inception", "evaluation.resolution=299"),  # as published statistics are
 )
 SWEEP = load_sweep("decoder_scaling", "smoke", BASE)
 FIELDS = sorted({*trial_keys(), "seed"} - {"adopt.tokenizer", "adopt.generator"})

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gigatok.config import TokenizerConfig, TransformerSize, TrialConfig
+from gigatok.config import GuidanceConfig, TokenizerConfig, TransformerSize, TrialConfig
 from orchestration.sweep import SWEEPS_DIR, Trial, expand, load_sweep
 
 EPOCH = 1_280_000
@@ -226,6 +226,44 @@ def test_what_all_trials_share(sweep: str) -> None:
         assert shape(config.tokenizer.encoder) == SIZES[config.tokenizer.encoder.name]
         assert shape(config.tokenizer.decoder) == SIZES[config.tokenizer.decoder.name]
         assert shape(config.generator.size) == GENERATORS[config.generator.size.name]
+
+
+def test_scores_are_by_the_published_protocols(tmp_path: Path) -> None:
+    """Spec 6.2 and 7: gFID at the best scale of a hill climb, the probe with dropout on."""
+    searched = GuidanceConfig(search="hill_climb", objective="gfid", num_images=50_000)
+    for trial in trials("decoder_scaling"):
+        assert trial.config.guidance == searched
+        assert (searched.start, searched.step) == (2.0, 0.25)
+        assert trial.config.probe.reference_dropout_quirk
+    for trial in trials("generator_scaling"):
+        starts = trial.config.guidance.start, trial.config.sampling.cfg_scale
+        assert starts[0] == starts[1]
+
+
+def test_what_the_sharded_trainer_does_not_decay(tmp_path: Path) -> None:
+    spared = {pair: recipe(tmp_path, *pair).reference_decay_quirk for pair in ROWS}
+    assert {pair for pair, on in spared.items() if on} == {("XL-XXL", "1d")}
+
+
+def test_recipes_that_are_options(tmp_path: Path) -> None:
+    """`VQ_BL256_dino_disc` and `VQ_BL256_train_new`, by the options in sweeps/README.md."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "question: q\nscale: paper\naxes: {tokenizer.encoder: [B], tokenizer.decoder: [L]}\n"
+    )
+    text = (SWEEPS_DIR / "README.md").read_text()
+    found = {}
+    for name, last in (("dino", "80000`"), ("new", "shortcut_images=false`")):
+        first = {"dino": "--set tokenizer.discriminator=dino", "new": "--set tokenizer.rotation"}
+        start = text.index(first[name])
+        options = text[start : text.index(last, start) + len(last) - 1].split()
+        overrides = [word for word in options if word != "--set"]
+        (trial,) = expand(load_sweep(file, overrides=overrides)).trials
+        found[name] = trial.config.tokenizer
+    assert (found["dino"].discriminator, found["dino"].discriminator_start) == ("dino", 80_000)
+    new = found["new"]
+    assert (new.rotation_trick, new.warmup_steps, new.entropy_weight) == (False, 5000, 0.005)
+    assert (new.shortcut_images, new.shortcut_end) == (False, 15_000)
 
 
 def test_guidance() -> None:
