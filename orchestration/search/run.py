@@ -8,6 +8,7 @@ from the study alone, so that a killed controller goes on where it was.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -324,7 +325,7 @@ def device_hours(
     profile: Profile,
     since: float = 0.0,
 ) -> float:
-    """Hours times devices that stages took, over all attempts that ended.
+    """Hours times devices that stages took: attempts that ended, and one that runs until now.
 
     Args:
         stages: stage -> key.
@@ -336,7 +337,9 @@ def device_hours(
     for stage, key in stages.items():
         request = profile.request(stage)
         devices = max(1.0, request.gpus * request.processes)
-        attempts = (a for a in folders[key].attempts() if a.started >= since)
-        ended = [a.ended - a.started for a in attempts if a.ended is not None]
-        total += devices * sum(ended) / 3600
+        attempts = [a for a in folders[key].attempts() if a.started >= since]
+        took = [a.ended - a.started for a in attempts if a.ended is not None]
+        if attempts and attempts[-1].ended is None and folders[key].state() == "RUNNING":
+            took.append(time.time() - attempts[-1].started)  # of a trial that is pruned now
+        total += devices * sum(took) / 3600
     return total

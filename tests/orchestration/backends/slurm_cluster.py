@@ -104,6 +104,17 @@ class Cluster:
         self._start_server("slurmctld", "slurmctld", "-D", *options)
         wait_until(lambda: succeeds("scontrol", "ping"), "slurmctld")
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """The controller takes requests and answers none of them meanwhile."""
+        controller = psutil.Process(self._servers["slurmctld"].pid)
+        controller.suspend()
+        try:
+            yield
+        finally:
+            controller.resume()
+            wait_until(lambda: succeeds("scontrol", "ping"), "slurmctld")
+
     # Nodes
 
     def power_off(self, node: str) -> None:

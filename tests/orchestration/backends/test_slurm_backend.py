@@ -14,11 +14,14 @@ from typer.testing import CliRunner
 from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
 from orchestration.__main__ import app
-from orchestration.backends.base import Ended, Infeasible, Job, QueueFull
+from orchestration.backends.base import Ended, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_queue import ask_sacct, ask_squeue
+from orchestration.backends.slurm_scheduler import largest_array
+from orchestration.cluster.journal import Journal
 from orchestration.commands.doctor import on_node
 from orchestration.profile import Profile, Request
+from orchestration.search.controller import JournaledBackend
 from orchestration.state import StageFolder, Store
 from tests.orchestration.backends.slurm_cluster import (
     Cluster,
@@ -188,6 +191,27 @@ def test_the_users_limit_of_jobs(cluster: Cluster, backend: SlurmBackend) -> Non
             backend.submit_array(three, Request(), name="three")
     finally:
         run(*limit, "MaxSubmitJobs=-1")
+
+
+def test_a_silent_scheduler_may_have_queued_a_stage_and_it_runs_once(
+    cluster: Cluster, backend: SlurmBackend
+) -> None:
+    """The same call again finds out what became of the request that got no answer."""
+    folder = stage(backend)
+    journal = Journal(folder.store)
+    journaled = JournaledBackend(backend, journal, "sweep", "plan")
+    with cluster.silent():
+        with pytest.raises(NoAnswer, match=r"sbatch: .*(timed out|contact slurm controller)"):
+            journaled.submit(folder, Request())
+        with pytest.raises(NoAnswer):
+            largest_array()
+        (intent,) = journal.submissions()
+        assert intent.job is None, "kept, to be settled"
+    job = journaled.submit(folder, Request())
+    listed = run("squeue", "--me", "--noheader", "-o", "%i %T").splitlines()
+    assert [line.split()[0] for line in listed] == [str(job.handle)], "it is queued once"
+    assert wait_for_end(backend, job) == Ended(0)
+    assert len(folder.attempts()) == 1
 
 
 def test_the_doctor_looks_from_a_node(cluster: Cluster, tmp_path: Path) -> None:
