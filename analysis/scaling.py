@@ -118,11 +118,17 @@ def scaling(
         none = f"The paper has no {axis(y).label} with its {axis(x).label}."
         notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
     series = (*own, *best, *fits, *paper)
-    spread = [mark.x for s in series for mark in s.marks]
+    marks = [mark for s in series for mark in s.marks]
+    sizes = axis(x).counts_parameters and min(mark.x for mark in marks) > 0
     title = f"{axis(y).label.removesuffix(' ↓').removesuffix(' ↑')} over {axis(x).label}"
-    log_x = min(spread) > 0 and (axis(x).counts_parameters or max(spread) > 10 * min(spread))
-    chart = Chart(title.strip(" ↓↑"), axis(x), axis(y), series, log_x=log_x)
+    log_x, log_y = (_wide([mark.x for mark in marks]), _wide([mark.y for mark in marks]))
+    chart = Chart(title.strip(" ↓↑"), axis(x), axis(y), series, log_x=sizes or log_x, log_y=log_y)
     return Scaling(chart, tuple(sentences), tuple(notes), table_of(chart))
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether values span so much that only a logarithmic axis tells the small ones apart."""
+    return min(values) > 0 and max(values) > 10 * min(values)
 
 
 def published_series(x: str, y: str) -> list[Series]:

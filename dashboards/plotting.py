@@ -47,7 +47,8 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     )
     ticks = chart.ticks
     figure.update_xaxes(title=chart.x.label, type="log" if chart.log_x else "linear")
-    figure.update_yaxes(title=chart.y.label, automargin=True)
+    scale = "log" if chart.log_y else "linear"
+    figure.update_yaxes(title=chart.y.label, type=scale, automargin=True)
     if ticks:
         figure.update_xaxes(tickvals=[x for x, _ in ticks], ticktext=[name for _, name in ticks])
     return figure
@@ -82,7 +83,8 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
         y=np.array([mark.y for mark in marks]),
         name=series.name,
         mode="+".join(shown) or "lines",
-        text=[mark.label for mark in marks] if names else None,
+        # Published marks lie close together: hovering names them.
+        text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
         textposition="middle right",
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if series.marker else "skip",

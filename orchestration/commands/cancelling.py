@@ -19,7 +19,7 @@ from orchestration import faults
 from orchestration.cluster.journal import Journal
 from orchestration.commands.status import orphans
 from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launched import LaunchedPlan, find_launch
+from orchestration.launched import LaunchedPlan, find_launch, newest_launches
 from orchestration.state import StageFolder, Store
 
 Folders = Mapping[str, StageFolder]
@@ -50,6 +50,10 @@ def cancel(
         f"{len(remaining)} stages cancelled, {len(running)} of them are running; "
         f"{len(folders) - len(remaining)} had ended before"
     )
+    for other in newest_launches(store):
+        shared = remaining.keys() & other.stages.keys()
+        if shared and other.sweep != launched.sweep:
+            console.print(f"{len(shared)} of them are also stages of {other.sweep}")
     still = wait_for(running, wait)
     if still:
         for folder in still:

@@ -264,6 +264,13 @@ def test_a_stage_of_another_sweep_is_no_orphan(tmp_path: Path, store: Store, pla
     assert not look(store, find_launch(store, "study")).orphans
 
 
+def test_cancelling_what_another_sweep_needs_is_said(
+    tmp_path: Path, store: Store, plan: Plan
+) -> None:
+    record_launch(plan_of(tmp_path, "other", decoders="[L]"), store, LaunchRequest(sweep="o.yaml"))
+    assert "2 of them are also stages of other" in call(store, "cancel", "study")
+
+
 def test_logs_end_for_what_will_not_run_and_say_when_nothing_does(
     store: Store, plan: Plan
 ) -> None:
