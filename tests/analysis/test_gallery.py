@@ -60,7 +60,7 @@ def test_published_figures(name: str) -> None:
     labels, count = _EXPECTED[name]
     figure = draw(plate)
     places = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_ylabel() for axes in places] == labels
+    assert [axes.get_ylabel().replace("\n", " ") for axes in places] == labels
     assert all(axes.get_xlabel() for axes in places)
     assert len(marks(plate)) == count
     assert words_outside(figure) == []

@@ -158,7 +158,7 @@ def test_local_batch_norm_uses_virtual_batches_of_neighbours() -> None:
     changed[8:] += 1
     assert torch.equal(norm(changed)[:8], out[:8])
     assert norm(x[:12]).shape == (12, 3, 5), "two virtual batches of six"
-    with pytest.raises(ValueError, match="equal parts of at most 8; got 9"):
+    with pytest.raises(ValueError, match="equal parts of at most 8; a process has 9"):
         norm(x[:9])
 
 
