@@ -96,7 +96,7 @@ def test_the_paper_and_a_fit_are_drawn(browser, live):
         page.goto(f"{live}/?view=Scaling&plot=Latent+complexity")
         see(page, "Hover over a point")
         page.get_by_text("Paper").click()
-        see(page, "paper 1D +reg")
+        see(page, "paper Figure 7 1D +reg")
         page.get_by_role("combobox").nth(2).click()
         page.get_by_text("Power law").click()
         see(page, "95 % bootstrap interval")
