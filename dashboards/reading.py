@@ -88,7 +88,7 @@ def log_of(uri: str, stage_run: str, within: Path, at: str) -> str | None:
 
 
 def refresh_seconds(shown: Study) -> float | None:
-    """How often to look again; None where nothing goes on."""
-    if shown.title.state != "RUNNING" and "RUNNING" not in shown.counts:
+    """How often to look again; None where nothing goes on, nor may begin any moment."""
+    if shown.title.state not in ("WAITING", "RUNNING") and "RUNNING" not in shown.counts:
         return None
     return REFRESH_SECONDS if shown.runs.height <= FEW_TRIALS else LARGE_REFRESH_SECONDS
