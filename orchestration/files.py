@@ -19,9 +19,9 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
         durable: whether it must survive a power cut once this returns.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    # Records are UTF-8 whatever the locale; what a file system or `--set` smuggled in as a lone
-    # surrogate is written as such and read back.
-    with temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:
+    # Records are UTF-8 whatever the locale; a lone surrogate, as in the name of a file that is no
+    # text, must not stop a record from being written.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         if durable:
             file.flush()
