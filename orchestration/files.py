@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gigatok.durable import sync
+
 
 def write_atomic(path: Path, text: str, durable: bool = True) -> None:
     """Replace a file so that readers see the old or the new content, never a part.
@@ -28,11 +30,7 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
             os.fsync(file.fileno())
     temporary.replace(path)
     if durable:
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
 
 
 @contextmanager

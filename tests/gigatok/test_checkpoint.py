@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import pickle
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ import pytest
 import torch
 from torch import nn
 
-from gigatok.checkpoint import load_checkpoint, save_checkpoint
+from gigatok.checkpoint import INDEX_FILE, load_checkpoint, save_checkpoint
+from gigatok.durable import facts_of, write_checked
+from gigatok.stages import Ranks
+from tests.gigatok.process_pair import ProcessPair
 
 
 class Part:
@@ -71,10 +77,106 @@ def test_an_index_that_would_run_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> Any:
             return Path.touch, (mark,)
 
-    (tmp_path / "step-000000001" / ".metadata").write_bytes(pickle.dumps(Attack()))
+    checkpoint = tmp_path / "step-000000001"
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(Attack()))
+    # Whoever can write an index can also write hashes that fit it.
+    files = {path.name: facts_of(path) for path in checkpoint.iterdir() if path.name != INDEX_FILE}
+    write_checked(checkpoint / INDEX_FILE, files)
     with pytest.raises(ValueError, match=r"the pickle asks for .* refused"):
         load_checkpoint(tmp_path, {"one": Part(0.0)})
     assert not mark.exists()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "flipped": flip,
+    "missing": Path.unlink,
+    "a folder": replace_by_a_folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "state.json", INDEX_FILE])
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"one": Part(float(step))})
+    DAMAGES[damage](tmp_path / "step-000000002" / name)
+    one = Part(0.0)
+    assert load_checkpoint(tmp_path, {"one": one}) == 1
+    assert one.number == 1.0
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "gigatok.checkpoint"]
+    for part in ("step-000000002 is damaged", name, "goes on from step 1", "result is the same"):
+        assert part in said
+    # The step can be saved again, and nothing of the damaged one stays.
+    save_checkpoint(tmp_path, 2, {"one": Part(2.5)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000002"]
+    assert load_checkpoint(tmp_path, {"one": one}) == 2
+    assert one.number == 2.5
+
+
+def test_without_a_whole_checkpoint_training_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"one": Part(float(step))})
+        flip(tmp_path / f"step-{step:09d}" / "__0_0.distcp")
+    (tmp_path / "step-000000003").write_text("a file where a checkpoint belongs")
+    (tmp_path / "step-old").mkdir()
+    assert load_checkpoint(tmp_path, {"one": Part(0.0)}) is None
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "gigatok.checkpoint"]
+    assert said.count("is damaged") == 3
+    assert "starts anew from step 0" in said
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, {"one": Part(1.0)})
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError):
+        load_checkpoint(tmp_path, {"one": Part(0.0)})
+    assert (tmp_path / "step-000000001").is_dir()
+
+
+def _load_share(ranks: Ranks, folder: Path) -> tuple[int | None, float]:
+    one = Part(0.0)
+    return load_checkpoint(folder, {"one": one}), one.number
+
+
+def _save_share(ranks: Ranks, folder: Path, step: int) -> None:
+    save_checkpoint(folder, step, {"one": Part(float(step))})
+
+
+def test_all_processes_pass_over_the_same_checkpoint(tmp_path: Path) -> None:
+    """Each checks a share of the files; the damage is in that of the second."""
+    pair = ProcessPair()
+    try:
+        for step in (1, 2):
+            pair.run(_save_share, tmp_path, step)
+        newest = tmp_path / "step-000000002"
+        flip(newest / sorted(path.name for path in newest.iterdir())[1])
+        assert pair.run(_load_share, tmp_path) == [(1, 1.0), (1, 1.0)]
+    finally:
+        pair.close()
 
 
 def save_for_ever(folder: Path, start: int) -> None:

@@ -245,7 +245,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(
     with pytest.raises(Interrupted, match="drawn anew"):
         run(trained, tmp_path, should_stop=stop_after(batches))
     file = tmp_path / "checkpoints" / "scored.json"
-    kept = json.loads(file.read_text()) if file.exists() else []
+    kept = json.loads(file.read_text())["content"] if file.exists() else []
     assert len(kept) == batches // 2
     drawn = MemoryTracker()
     assert run(trained, tmp_path, drawn) == undisturbed[1]
