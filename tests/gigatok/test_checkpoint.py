@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import os
 import pickle
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ from torch import nn
 
 from gigatok.checkpoint import INDEX_FILE, load_checkpoint, save_checkpoint
 from gigatok.durable import facts_of, write_checked
-from gigatok.stages import Ranks
-from tests.gigatok.process_pair import ProcessPair
+from tests.gigatok.damages import DAMAGES, flip
 
 
 class Part:
@@ -87,27 +84,6 @@ def test_an_index_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def replace_by_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "truncated": lambda path: os.truncate(path, path.stat().st_size - 1),
-    "empty": lambda path: path.write_bytes(b""),
-    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
-    "flipped": flip,
-    "missing": Path.unlink,
-    "a folder": replace_by_a_folder,
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "state.json", INDEX_FILE])
 def test_a_damaged_checkpoint_is_passed_over(
@@ -155,28 +131,6 @@ def test_a_checkpoint_that_may_not_be_read_is_not_given_up(
     with pytest.raises(PermissionError):
         load_checkpoint(tmp_path, {"one": Part(0.0)})
     assert (tmp_path / "step-000000001").is_dir()
-
-
-def _load_share(ranks: Ranks, folder: Path) -> tuple[int | None, float]:
-    one = Part(0.0)
-    return load_checkpoint(folder, {"one": one}), one.number
-
-
-def _save_share(ranks: Ranks, folder: Path, step: int) -> None:
-    save_checkpoint(folder, step, {"one": Part(float(step))})
-
-
-def test_all_processes_pass_over_the_same_checkpoint(tmp_path: Path) -> None:
-    """Each checks a share of the files; the damage is in that of the second."""
-    pair = ProcessPair()
-    try:
-        for step in (1, 2):
-            pair.run(_save_share, tmp_path, step)
-        newest = tmp_path / "step-000000002"
-        flip(newest / sorted(path.name for path in newest.iterdir())[1])
-        assert pair.run(_load_share, tmp_path) == [(1, 1.0), (1, 1.0)]
-    finally:
-        pair.close()
 
 
 def save_for_ever(folder: Path, start: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestration.loop_disk import LoopDisk, kill_session, loop_disk
+from tests.loop_disk import LoopDisk, kill_session, loop_disk
 
 ROOT = Path(__file__).resolve().parents[2]
 CUTS = int(os.environ.get("GIGATOK_POWER_CUTS", "2"))
@@ -85,20 +85,24 @@ def points(folder: Path) -> set[tuple[str, str, int]]:
     return {(row[0], row[1], row[2]) for row in rows}
 
 
+def names(folder: Path) -> set[str]:
+    """Names of all files and folders below `runs`, some of which may be going just now."""
+    return {name for _, folders, files in os.walk(folder / "runs") for name in folders + files}
+
+
 def newest_step(folder: Path) -> int:
-    names = (path.name.removeprefix("step-") for path in (folder / "runs").rglob("step-*"))
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    steps = (name.removeprefix("step-") for name in names(folder) if name.startswith("step-"))
+    return max((int(step) for step in steps if step.isdigit()), default=0)
 
 
-def moments(folder: Path, draw: random.Random) -> tuple[Callable[[], bool], float]:
+def moment(folder: Path, draw: random.Random) -> tuple[Callable[[], bool], float]:
     """Draw what to wait for, and how long after it the power goes."""
-    seen = newest_step(folder) if (folder / "runs").exists() else 0
-    after = seen + draw.randint(1, 20)
+    after = newest_step(folder) + draw.randint(1, 20)
     signs: list[tuple[Callable[[], bool], float]] = [
-        (lambda: any((folder / "runs").rglob("spec.json")), 4.0),
+        (lambda: "spec.json" in names(folder), 4.0),
         (lambda: newest_step(folder) >= after, 0.3),
         (lambda: newest_step(folder) >= after, 0.3),
-        (lambda: any((folder / "runs").rglob("model.safetensors")), 1.0),
+        (lambda: "model.safetensors" in names(folder), 1.0),
     ]
     sign, most = draw.choice(signs)
     return sign, draw.uniform(0.0, most)
@@ -108,7 +112,7 @@ def run_until_the_cut(disk: LoopDisk, folder: Path, draw: random.Random) -> bool
     """Launch, and cut the power; tells whether the sweep was done before."""
     process = start(folder)
     try:
-        sign, pause = moments(folder, draw)
+        sign, pause = moment(folder, draw)
         deadline = time.monotonic() + SECONDS
         while process.poll() is None and not sign():
             assert time.monotonic() < deadline, log_of(folder).read_text()[-5000:]
