@@ -229,8 +229,10 @@ def draw(plan: Plan, uri: str, figure: Path) -> bool:
 def drawn_plan(figure: Path) -> str | None:
     """Key of the plan that a figure on disk shows; None without figure."""
     try:
-        plans = json.loads(figure.with_suffix(".json").read_text()).get("plans", [])
-    except FileNotFoundError:
+        record = figure.with_suffix(".json").read_text(encoding="utf-8")
+        plans = json.loads(record).get("plans", [])
+    except (FileNotFoundError, ValueError, AttributeError):
+        # There is none, or a power cut left a part of it: then the figure is drawn again.
         return None
     return plans[0] if len(plans) == 1 and figure.exists() else None
 
