@@ -21,6 +21,7 @@ from gigatok.durable import (
     write_checked,
     write_durably,
 )
+from gigatok.file_hashes import known_sha256
 from gigatok.streamed import Arrays, Progress, open_streamed
 from tests.gigatok.damages import DAMAGES
 from tests.gigatok.synced_disk import SyncedDisk
@@ -116,6 +117,20 @@ def test_only_steps_are_steps(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert list(steps(tmp_path)) == [2, 10**9]
     assert steps(tmp_path / "absent") == {}
+
+
+def test_an_empty_note_is_no_hash_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"weights")
+    digest = known_sha256(file)
+    (note,) = (tmp_path / "cache" / "sha256").iterdir()
+    for damaged in (b"", bytes(64)):
+        note.write_bytes(damaged)
+        assert known_sha256(file) == digest
+    assert note.read_text() == digest
 
 
 TENSORS = {"labels": ("int64", (6,)), "codes": ("int16", (2, 6, 2048))}
