@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -129,6 +130,30 @@ def test_another_guidance_runs_generation_evaluation_only(workplace: Path) -> No
     assert result.returncode == 0
     assert "1 stages run, 7 reused" in result.stdout.replace("1 stage run", "1 stages run")
     assert len(stage_folders(workplace)["evaluate_generation"]) == 2
+
+
+@pytest.mark.slow
+def test_outputs_that_were_purged_are_made_again_when_a_stage_needs_them(
+    tmp_path: Path, workplace: Path
+) -> None:
+    shutil.copytree(workplace / "runs" / "stages", tmp_path / "runs" / "stages")
+    (tokenizer,) = stage_folders(tmp_path)["train_tokenizer"]
+    weights = tokenizer.out / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    flipped = ("--scale", "smoke", *SMALL, "--set", "codes.flip=true")
+    again = run(tmp_path, "decoder_scaling", *flipped)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "runs again: train_tokenizer S-S, out/model.safetensors is missing" in again.stdout
+    assert weights.read_bytes() == before
+    weights.write_bytes(b"0" * len(before))  # of the same size: only its hash tells
+    looked = run(tmp_path, "doctor", "--verify", module="orchestration")
+    assert looked.returncode == 3
+    command = "python -m orchestration retry decoder_scaling S-S train_tokenizer"
+    assert command in " ".join(looked.stdout.split())
+    mended = run(tmp_path, *command.split()[3:], module="orchestration")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert weights.read_bytes() == before
 
 
 def test_dry_run_tells_what_is_reused_and_touches_nothing(tmp_path: Path, workplace: Path) -> None:
