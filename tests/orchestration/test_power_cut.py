@@ -30,7 +30,7 @@ SWEEP = """
 question: What survives?
 scale: smoke
 set:
-  {tokenizer.encoder: S, tokenizer.decoder: S, tokenizer.steps: 40, tokenizer.checkpoint_every: 1}
+  {tokenizer.encoder: S, tokenizer.decoder: S, tokenizer.steps: 80, tokenizer.checkpoint_every: 1}
 axes: {tokenizer.semantic_weight: [0]}
 stages: [train_tokenizer, extract_codes]
 """
@@ -95,14 +95,23 @@ def newest_step(folder: Path) -> int:
     return max((int(step) for step in steps if step.isdigit()), default=0)
 
 
+def finished(folder: Path) -> bool:
+    """Some stage has begun to write what it leaves."""
+    return bool({"model.json", "codes.safetensors", "DONE"} & names(folder))
+
+
 def moment(folder: Path, draw: random.Random) -> tuple[Callable[[], bool], float]:
-    """Draw what to wait for, and how long after it the power goes."""
-    after = newest_step(folder) + draw.randint(1, 20)
+    """Draw what to wait for, and how long after it the power goes.
+
+    A launch begins to work, makes the next checkpoints, or ends; by then much is in memory.
+    """
+    before = names(folder)
+    after = newest_step(folder) + draw.randint(1, 30)
     signs: list[tuple[Callable[[], bool], float]] = [
-        (lambda: "spec.json" in names(folder), 4.0),
-        (lambda: newest_step(folder) >= after, 0.3),
-        (lambda: newest_step(folder) >= after, 0.3),
-        (lambda: "model.safetensors" in names(folder), 1.0),
+        (lambda: bool({"spec.json", "lease.json", "002.json"} & (names(folder) - before)), 2.0),
+        (lambda: newest_step(folder) >= after or finished(folder), 0.3),
+        (lambda: newest_step(folder) >= after or finished(folder), 0.3),
+        (lambda: finished(folder), 1.0),
     ]
     sign, most = draw.choice(signs)
     return sign, draw.uniform(0.0, most)
