@@ -95,11 +95,6 @@ def newest_step(folder: Path) -> int:
     return max((int(step) for step in steps if step.isdigit()), default=0)
 
 
-def finished(folder: Path) -> bool:
-    """Some stage has begun to write what it leaves."""
-    return bool({"model.json", "codes.safetensors", "DONE"} & names(folder))
-
-
 def moment(folder: Path, draw: random.Random) -> tuple[Callable[[], bool], float]:
     """Draw what to wait for, and how long after it the power goes.
 
@@ -107,11 +102,21 @@ def moment(folder: Path, draw: random.Random) -> tuple[Callable[[], bool], float
     """
     before = names(folder)
     after = newest_step(folder) + draw.randint(1, 30)
+
+    def begins() -> bool:
+        return any(name.endswith(".json") for name in names(folder) - before)
+
+    def ends() -> bool:
+        return bool({"model.json", "codes.safetensors", "DONE"} & (names(folder) - before))
+
+    def goes_on() -> bool:
+        return newest_step(folder) >= after or ends()
+
     signs: list[tuple[Callable[[], bool], float]] = [
-        (lambda: bool({"spec.json", "lease.json", "002.json"} & (names(folder) - before)), 2.0),
-        (lambda: newest_step(folder) >= after or finished(folder), 0.3),
-        (lambda: newest_step(folder) >= after or finished(folder), 0.3),
-        (lambda: finished(folder), 1.0),
+        (begins, 2.0),
+        (goes_on, 0.3),
+        (goes_on, 0.3),
+        (ends, 1.0),
     ]
     sign, most = draw.choice(signs)
     return sign, draw.uniform(0.0, most)
