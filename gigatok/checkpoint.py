@@ -123,7 +123,7 @@ def load_checkpoint(folder: Path, parts: Mapping[str, Stateful]) -> int | None:
     except CheckpointException as error:
         causes = "; ".join(str(cause) for cause, _ in error.failures.values())
         raise ValueError(f"{path} does not fit what is trained here: {causes}") from error
-    rest = json.loads((path / "state.json").read_text())
+    rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
     for name, part in parts.items():
         part.load_state_dict(_join(name, {**tensors, **rest}))
     return step
@@ -158,7 +158,7 @@ def save_model(folder: Path, model: nn.Module, description: Mapping[str, Any]) -
 
 def read_description(folder: Path) -> dict[str, Any]:
     """How to build the model that was saved in a folder."""
-    description: dict[str, Any] = json.loads((folder / "model.json").read_text())
+    description: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     return description
 
 
@@ -221,4 +221,4 @@ def _flush(folder: Path) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")

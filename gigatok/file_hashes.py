@@ -17,10 +17,10 @@ def known_sha256(file: Path) -> str:
     folder = cache_dir() / "sha256"
     note = folder / hashlib.sha256(facts.encode()).hexdigest()
     if note.is_file():
-        return note.read_text()
+        return note.read_text(encoding="utf-8")
     digest = sha256_of(file)
     folder.mkdir(parents=True, exist_ok=True)
     part = note.with_name(f".{note.name}.{os.getpid()}")
-    part.write_text(digest)
+    part.write_text(digest, encoding="utf-8")
     part.replace(note)
     return digest

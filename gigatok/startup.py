@@ -29,6 +29,7 @@ def prepare(package: str, root: str) -> None:
     if not _is_started(package):
         return
     _leave_working_folder(root)
+    os.environ.update(FOR_CHILDREN)
     _use_utf8()
     tolerate_output()
     _name_user()
@@ -44,7 +45,7 @@ def for_children(code: str, before: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def tolerate_output() -> None:
-    """Let printing never fail: what an encoding lacks is written as an escape, such as `\\xb1`."""
+    """Let printing never fail: characters that the encoding lacks are written as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -72,7 +73,6 @@ def _use_utf8() -> None:
     Names of files and of studies must be the same on every node, whatever its locale, and so must
     what libraries write without naming an encoding. The mode cannot be switched on later.
     """
-    os.environ.update(PYTHONUTF8="1")
     if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 

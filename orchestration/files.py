@@ -39,7 +39,7 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file; it falls with the process."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

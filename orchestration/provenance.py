@@ -84,7 +84,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """
     record = root / RECORD
     if record.is_file():
-        state: dict[str, Any] = json.loads(record.read_text())
+        state: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         return state
     found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
     top, _, sha = (found or "").strip().partition("\n")
@@ -143,7 +143,10 @@ def waited_seconds() -> float | None:
     Of the thread that waited most: Linux counts each one's time in the run queue.
     """
     try:
-        texts = [file.read_text() for file in Path("/proc/self/task").glob("*/schedstat")]
+        texts = [
+            file.read_text(encoding="utf-8")
+            for file in Path("/proc/self/task").glob("*/schedstat")
+        ]
     except OSError:
         return None
     return max((int(text.split()[1]) / 1e9 for text in texts), default=None)
@@ -152,7 +155,7 @@ def waited_seconds() -> float | None:
 def cpu_name() -> str | None:
     """Model name of the CPU."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or None
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -162,7 +165,7 @@ def cpu_name() -> str | None:
 def gpu_names() -> list[str]:
     """Model names of the machine's NVIDIA GPUs, by the driver's own listing."""
     files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    lines = (line for file in files for line in file.read_text().splitlines())
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 

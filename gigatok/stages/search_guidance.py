@@ -107,7 +107,10 @@ class _Scorer:
         barrier()
         if not self.file.is_file():
             return []
-        return [ScoredScale.model_validate(point) for point in json.loads(self.file.read_text())]
+        return [
+            ScoredScale.model_validate(point)
+            for point in json.loads(self.file.read_text(encoding="utf-8"))
+        ]
 
     def score(self, draw: Draw, before: Sequence[ScoredScale]) -> None:
         """Score one more scale and keep it behind those scored before."""

@@ -29,6 +29,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancell
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from gigatok.startup import for_children
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
 from orchestration.cluster.snapshot import take_snapshot
 from orchestration.profile import Profile, Request
@@ -273,9 +274,7 @@ class RayBackend:
     def _code(self) -> dict[str, str]:
         """Variables for the workers: the code as it is now, and the user's settings."""
         settings = {name: text for name, text in os.environ.items() if name.startswith("GIGATOK_")}
-        paths = [str(take_snapshot(self._store)), os.environ.get("PYTHONPATH", "")]
-        path = os.pathsep.join(filter(None, paths))
-        return {**settings, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+        return {**settings, **for_children(str(take_snapshot(self._store)))}
 
 
 def _knock(address: str) -> None:

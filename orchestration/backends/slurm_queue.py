@@ -71,7 +71,9 @@ def explained(job: Job, status: Status) -> Status:
     if status.state != "FAILED":
         return status
     logs = job.folder.store.slurm_files.glob(f"*/{job.handle}_*_log.*")
-    if any(_OUT_OF_MEMORY.search(log.read_text(errors="replace")) for log in logs):
+    if any(
+        _OUT_OF_MEMORY.search(log.read_text(errors="replace", encoding="utf-8")) for log in logs
+    ):
         return replace(status, state="OUT_OF_MEMORY")
     return status
 
@@ -217,7 +219,12 @@ def _lines(command: list[str]) -> list[str] | None:
     """What a command prints; None if it fails."""
     try:
         said = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=ANSWER_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -124,12 +124,14 @@ def memory_kills() -> int:
 
     0 where there is no such group or it does not count.
     """
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         _number, _controllers, path = line.split(":", 2)
         for file in (
             Path(f"/sys/fs/cgroup{path}/memory.events"),
             Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"),
         ):
-            if file.exists() and (found := re.search(r"^oom_kill (\d+)", file.read_text(), re.M)):
+            if file.exists() and (
+                found := re.search(r"^oom_kill (\d+)", file.read_text(encoding="utf-8"), re.M)
+            ):
                 return int(found[1])
     return 0

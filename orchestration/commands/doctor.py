@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gigatok.startup import for_children
 from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
@@ -146,7 +147,11 @@ def file_system(path: Path) -> str:
     """Type of the file system that holds a path, by the longest matching mount point."""
     best, kind = "", "unknown"
     mounts = Path("/proc/mounts")
-    for line in mounts.read_text().splitlines() if mounts.exists() else ():
+    for line in (
+        mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        if mounts.exists()
+        else ()
+    ):
         _, point, name, *_ = line.split()
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, name
@@ -247,9 +252,14 @@ def node(store: Store, uri: str, profile: Profile) -> Iterator[Finding]:
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=store.root.resolve(), prefix=".doctor-") as token:
         look = [sys.executable, "-m", "orchestration.commands.doctor", token.name, uri]
-        code = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        code = {**os.environ, **for_children(str(Path(__file__).resolve().parents[2]))}
         said = subprocess.run(
-            ["srun", *asked, *look], env=code, capture_output=True, text=True, check=False
+            ["srun", *asked, *look],
+            env=code,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     if not existed:
         store.root.rmdir()
@@ -290,7 +300,12 @@ def _ask(*command: str) -> str | None:
     """What a command prints; None if it is not there, fails or does not answer."""
     try:
         said = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=ANSWER_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return None

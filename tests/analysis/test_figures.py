@@ -179,7 +179,7 @@ def test_every_point_leads_to_its_runs(
 
 
 def test_style_is_decided_once() -> None:
-    with mpl.rc_context(style.rc()):
+    with style.applied():
         assert mpl.rcParams["pdf.fonttype"] == 42
     colours = [style.colour(name) for name in ("S-S", "S-B", "S-L", "B-L", "XL-XXL")]
     assert len(set(colours)) == 5
