@@ -31,6 +31,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from gigatok.startup import for_children
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
+from orchestration.backends.sockets import short_folder
 from orchestration.cluster.snapshot import take_snapshot
 from orchestration.profile import Profile, Request
 from orchestration.state import Kind, StageFolder, Store
@@ -46,8 +47,8 @@ REST_SECONDS = 60.0
 """How long the other nodes of a stage may go on after one of them failed or was lost."""
 CLOSE_SECONDS = 10.0
 KNOCK_SECONDS = 20.0
-LONGEST_TEMPORARY = 30
-"""Characters: Ray's sockets lie far below its folder, and their paths are limited to 107."""
+_BELOW = len("/ray-01234567/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0")
+"""Bytes that Ray's longest socket has below the temporary folder."""
 GIB = 2**30
 
 Outcome = tuple[int, Kind | None, str]
@@ -166,10 +167,8 @@ class RayBackend:
     def _options(self) -> dict[str, Any]:
         if self._address is not None:
             return {"address": self._address}
-        usual = tempfile.gettempdir()
-        top = usual if len(usual) <= LONGEST_TEMPORARY else "/tmp"
         self._own_folder = tempfile.TemporaryDirectory(
-            prefix="ray-", dir=top, ignore_cleanup_errors=True
+            prefix="ray-", dir=short_folder(_BELOW), ignore_cleanup_errors=True
         )
         atexit.register(self.close)  # before Ray's own, which would write into the folder again
         return {

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from orchestration.backends.base import Ended, Job
 from orchestration.state import Kind
@@ -71,11 +72,13 @@ def explained(job: Job, status: Status) -> Status:
     if status.state != "FAILED":
         return status
     logs = job.folder.store.slurm_files.glob(f"*/{job.handle}_*_log.*")
-    if any(
-        _OUT_OF_MEMORY.search(log.read_text(errors="replace", encoding="utf-8")) for log in logs
-    ):
-        return replace(status, state="OUT_OF_MEMORY")
-    return status
+    return replace(status, state="OUT_OF_MEMORY") if any(map(_names_memory, logs)) else status
+
+
+def _names_memory(log: Path) -> bool:
+    """Whether SLURM wrote into a log that memory ran out; by lines, because a log can be large."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return any(map(_OUT_OF_MEMORY.search, lines))
 
 
 _OUT_OF_MEMORY = re.compile(r"slurmstepd\S*: error: .*(exceeded .*memory limit|oom[-_ ]kill)")

@@ -147,11 +147,8 @@ def file_system(path: Path) -> str:
     """Type of the file system that holds a path, by the longest matching mount point."""
     best, kind = "", "unknown"
     mounts = Path("/proc/mounts")
-    for line in (
-        mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-        if mounts.exists()
-        else ()
-    ):
+    listed = mounts.read_text(encoding="utf-8", errors="replace") if mounts.exists() else ""
+    for line in listed.splitlines():
         _, point, name, *_ = line.split()
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, name
