@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gigatok.assets import cache_dir
@@ -19,8 +20,9 @@ def known_sha256(file: Path) -> str:
     if note.is_file():
         return note.read_text(encoding="utf-8")
     digest = sha256_of(file)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = note.with_name(f".{note.name}.{os.getpid()}")
-    part.write_text(digest, encoding="utf-8")
-    part.replace(note)
+    with suppress(OSError):  # a cache that cannot be written costs the next plan some time
+        folder.mkdir(parents=True, exist_ok=True)
+        part = note.with_name(f".{note.name}.{os.getpid()}")
+        part.write_text(digest, encoding="utf-8")
+        part.replace(note)
     return digest

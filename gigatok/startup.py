@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from itertools import pairwise
 
+PACKAGES = ("analysis", "dashboards", "gigatok", "orchestration")
 FOR_CHILDREN = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
 """Variables of every Python process that we start: nothing is imported from its working folder,
 and names of files and pipes are UTF-8."""
@@ -49,6 +50,19 @@ def tolerate_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def hiding(folder: str) -> list[str]:
+    """Names in a folder that `python -m`, typed there, would run in place of our packages."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if os.path.realpath(folder) == os.path.realpath(root):
+        return []
+    names = [name for package in PACKAGES for name in (f"{package}.py", package)]
+    return [name for name in names if _is_module(os.path.join(folder, name))]
+
+
+def _is_module(path: str) -> bool:
+    return os.path.isfile(path) or os.path.isfile(os.path.join(path, "__init__.py"))
 
 
 def _is_started(package: str) -> bool:

@@ -41,6 +41,13 @@ _PACKAGES = (
 )
 _JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
 _MIB = 2.0**20
+_GIT_PLACES = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+}
 
 
 def collect(root: Path = _ROOT) -> dict[str, Any]:
@@ -191,11 +198,16 @@ def _gpu_metrics() -> dict[str, float]:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    # A git hook or another tool may have pointed these variables to a repository of its own.
+    outside = {name: text for name, text in os.environ.items() if name not in _GIT_PLACES}
     # Without optional locks: workers that ask at the same time must not block each other.
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    environment = {**outside, "GIT_OPTIONAL_LOCKS": "0"}
+    # Git refuses a folder that belongs to another user, as a checkout that a team shares. The code
+    # in it is running already: asking for its commit trusts nobody further.
+    trusted = f"safe.directory={root.resolve()}"
     try:
         answer = subprocess.run(
-            ["git", "-C", str(root), *arguments],
+            ["git", "-c", trusted, "-C", str(root), *arguments],
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -18,7 +18,7 @@ from typing import Protocol
 from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
-from gigatok.startup import for_children
+from gigatok.startup import for_children, hiding
 from orchestration.backends.base import Backend
 from orchestration.costs.forecast import Meter
 from orchestration.display import Display, held_lines
@@ -222,6 +222,10 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
         console.print("figure    not drawn; this tries again:", style="yellow")
         console.print(f"          {shlex.join([*command, *options])}", soft_wrap=True)
     console.print(f"runs      {uri}", soft_wrap=True)
+    for name in hiding(os.getcwd()):
+        module = name.removesuffix(".py")
+        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        console.print(text, style="yellow", soft_wrap=True)
     if uri.startswith("sqlite:"):
         console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigatok.startup import for_children
+from gigatok.startup import for_children, hiding
 from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
@@ -93,6 +93,7 @@ def doctor(
     except ValueError as error:
         fail(error)
     groups: list[Callable[[], Iterator[Finding]]] = [
+        code,
         lambda: files(store, backend),
         lambda: mlflow(destination, backend),
         gpus,
@@ -109,6 +110,20 @@ def doctor(
     Console(markup=False, highlight=False).print(table)
     if any(f.level == "missing" and f.needed_by in ("", backend) for f in findings):
         raise typer.Exit(EXIT_REFUSED)
+
+
+def code() -> Iterator[Finding]:
+    """The commit that runs are recorded with, and whether the working folder hides the code."""
+    state = provenance.git_state()
+    if state.get("git_sha") is None:
+        text = "no commit is known, runs are recorded without one: git is missing or this no clone"
+        yield Finding("code", "warning", text)
+    else:
+        yield Finding("code", "ok", provenance.code_version(state))
+    for name in hiding(os.getcwd()):
+        module = name.removesuffix(".py")
+        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        yield Finding("working folder", "warning", text)
 
 
 def files(store: Store, backend: str) -> Iterator[Finding]:
@@ -249,10 +264,10 @@ def node(store: Store, uri: str, profile: Profile) -> Iterator[Finding]:
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=store.root.resolve(), prefix=".doctor-") as token:
         look = [sys.executable, "-m", "orchestration.commands.doctor", token.name, uri]
-        code = {**os.environ, **for_children(str(Path(__file__).resolve().parents[2]))}
+        variables = {**os.environ, **for_children(str(Path(__file__).resolve().parents[2]))}
         said = subprocess.run(
             ["srun", *asked, *look],
-            env=code,
+            env=variables,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
