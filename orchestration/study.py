@@ -247,10 +247,11 @@ def drawn_plan(figure: Path) -> str | None:
     try:
         origin = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
         plans = origin["plans"]
+        only = plans[0] if len(plans) == 1 else None
         whole = all(figure.with_suffix(suffix).stat().st_size > 0 for suffix in FIGURE_SUFFIXES)
     except (OSError, ValueError, LookupError, TypeError):
         return None  # no figure, or files of the same name that are none of ours
-    return plans[0] if whole and len(plans) == 1 else None
+    return only if whole else None
 
 
 def exit_code(progress: Progress) -> int:

@@ -188,6 +188,14 @@ def test_style_is_decided_once() -> None:
     assert style.marker(True) != style.marker(False)
 
 
+def test_the_users_matplotlib_settings_stay_out_of_figures_and_come_back() -> None:
+    with mpl.rc_context({"text.usetex": True, "figure.dpi": 10, "savefig.format": "svg"}):
+        with style.applied(style.PLAIN):
+            for name in ("text.usetex", "figure.dpi", "savefig.format"):
+                assert mpl.rcParams[name] == mpl.rcParamsDefault[name]
+        assert mpl.rcParams["text.usetex"] is True
+
+
 def test_groups_know_size_and_regularisation(runs: pl.DataFrame) -> None:
     found = {group.label: group for group in groups(runs)}
     assert found["S-B"].size == 0.95e6
