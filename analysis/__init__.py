@@ -19,8 +19,16 @@ Names are imported on first use, so that importing the package costs nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"]:  # only while `python -m` looks for the module to run
+    # It looks into the working folder first, which may hold a gigatok.py of the user.
+    sys.path.insert(0, __path__[0].rpartition("/")[0])
+    from gigatok.startup import prepare
+
+    prepare(__name__, sys.path[0])
 
 if TYPE_CHECKING:
     from analysis.complexity import complexity_relations

@@ -6,8 +6,7 @@ Heavy imports wait for a command.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,7 +84,7 @@ def table(
     ] = None,
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
-    with _requests_exit_2():
+    with commands.requests_exit_2():
         from analysis.findings import comparisons
         from analysis.render import TEXT_FORMATS
         from analysis.tables import result_table
@@ -127,7 +126,7 @@ def figures(
     plan: Plan = None,
 ) -> None:
     """Draw figures; with their data (CSV) and the origin of each point (JSON)."""
-    with _requests_exit_2():
+    with commands.requests_exit_2():
         from analysis import gallery, produce
 
         if list_names:
@@ -162,7 +161,7 @@ def tables(
     scale: Scale = None,
 ) -> None:
     """Write the paper's tables and those of the store, with the source of every number."""
-    with _requests_exit_2():
+    with commands.requests_exit_2():
         from analysis import produce
 
         if list_names:
@@ -247,16 +246,6 @@ def _print_rich(made: object, sentences: list[str]) -> None:
         console.print(f"[dim]{escape(note)}[/dim]")
     for sentence in sentences:
         console.print(f"• {escape(sentence)}")
-
-
-@contextmanager
-def _requests_exit_2() -> Iterator[None]:
-    """Print what was wrong with the request, without a traceback."""
-    try:
-        yield
-    except RequestError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

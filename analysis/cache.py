@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -43,7 +44,8 @@ def remembered(
         return pl.read_ipc(file)
     table = read()
     if table.height >= ROWS_WORTH_KEEPING:
-        _keep(table, file, request_hash)
+        with suppress(OSError):  # a cache that cannot be written costs the next reader some time
+            _keep(table, file, request_hash)
     return table
 
 

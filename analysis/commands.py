@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,22 @@ app = typer.Typer()
 
 Uri = Annotated[str, typer.Option(help="A database such as sqlite:///PATH, or a server.")]
 Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
+
+
+@contextmanager
+def requests_exit_2() -> Iterator[None]:
+    """Print what was wrong with the request or cannot be written, without a traceback."""
+    try:
+        yield
+    except RequestError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"{error.filename}: {error.strerror}; write elsewhere with --out FOLDER"
+        typer.echo(f"error: {reason}", err=True)
+        raise typer.Exit(2) from error
 
 
 @app.command()
@@ -30,13 +48,10 @@ def export(
     """Write every trial as one row: settings, results with units, stages and run ids."""
     from analysis.runs import load_runs, missing, write_table
 
-    try:
+    with requests_exit_2():
         name = None if sweep is None else sweep_name(sweep)
         runs = load_runs(name, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
         write_table(runs, out)
-    except RequestError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
     typer.echo(f"{out}: {runs.height} trials, {runs.width} columns")
     absent = missing(runs)
     unfinished = runs.height - int((runs["state"] == "COMPLETE").sum())
@@ -57,12 +72,9 @@ def report(
     from analysis.report import write_report
     from analysis.runs import load_runs, measured
 
-    try:
+    with requests_exit_2():
         runs = load_runs(sweep_name(sweep), tracking_uri, plan=plan, scale=scale)
         if not measured(runs):
             raise RequestError(f"no trial of {sweep!r} has a result yet")
         for path in write_report(runs, out, tracking_uri):
             typer.echo(str(path))
-    except RequestError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -57,7 +56,7 @@ _CHARACTER = 0.53
 def draw(plate: Plate, venue: Venue = style.PLAIN, *, width: float | None = None) -> Figure:
     """Draw a figure at a venue's text width, or at `width` inches."""
     inches = width or venue.text
-    with mpl.rc_context(style.rc(venue)):  # type: ignore[arg-type]
+    with style.applied(venue):
         figure = Figure(figsize=(inches, 1), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         words = _words(figure, plate, venue)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import polars as pl
 
 from analysis import style
@@ -72,7 +71,7 @@ def provenance_of(info: FigureInfo, runs: pl.DataFrame) -> dict[str, Any]:
 
 def _write_image(figure: Figure, path: Path) -> Path:
     metadata = _METADATA[path.suffix.removeprefix(".")]
-    with mpl.rc_context(style.rc()):  # type: ignore[arg-type]
+    with style.applied():
         figure.savefig(path, dpi=style.DPI, metadata=metadata)
     return path
 

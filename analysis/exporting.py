@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.charts import Chart, Grid, Mark, Plate, Series, axis
-from analysis.style import CYCLE
+from analysis.style import CYCLE, applied
 from analysis.trial import Trial, curve
 
 if TYPE_CHECKING:
@@ -54,5 +54,6 @@ def _curve(trial: Trial, stage: str, key: str) -> Chart:
 
 def _pdf(figure: Figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="pdf", bbox_inches="tight")
+    with applied():
+        figure.savefig(file, format="pdf", bbox_inches="tight")
     return file.getvalue()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -54,7 +53,7 @@ class FigureInfo:
 
 def draw_figure(info: FigureInfo) -> Figure:
     """Draw every panel, then the names of the points once the layout is final."""
-    with mpl.rc_context(style.rc()):  # type: ignore[arg-type]
+    with style.applied():
         caption = [line for text in info.caption for line in _wrap(text, _CAPTION_CHARACTERS)]
         columns = min(2, len(info.panels))
         rows = -(-len(info.panels) // columns)

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-import matplotlib as mpl
 import polars as pl
 from jinja2 import Environment, PackageLoader
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -337,7 +336,7 @@ def _draw_planes(runs: pl.DataFrame, path: Path) -> Path | None:
     drawn = {m: f for m, f in planes.items() if sum(len(front.points) for front in f) > 1}
     if not drawn:
         return None
-    with mpl.rc_context(style.rc()):  # type: ignore[arg-type]
+    with style.applied():
         size = (style.TEXT_WIDTH, style.PANEL_HEIGHT + 0.3)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)

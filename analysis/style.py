@@ -6,7 +6,10 @@ any common colour blindness tell apart; the marker and the label say the same ag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 TEXT_WIDTH = 6.9
 """Inches; the text width of a two-column page."""
@@ -84,9 +87,18 @@ VANILLA, REGULARISED, OTHER = _VERMILION, _BLUE, _GREY
 CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK)
 
 
-def rc(venue: Venue | None = None) -> dict[str, object]:
-    """Matplotlib parameters of every figure, for `rc_context`."""
-    return _COMMON | (_of_venue(venue) if venue else {})
+@contextmanager
+def applied(venue: Venue | None = None) -> Iterator[None]:
+    """Draw and save on matplotlib's defaults with our parameters, none of the user's.
+
+    A matplotlibrc that asks for LaTeX or other colours is meant for the user's own figures; ours
+    must come out the same on every machine.
+    """
+    import matplotlib.style
+
+    parameters: Any = _COMMON | (_of_venue(venue) if venue else {})
+    with matplotlib.style.context(parameters, after_reset=True):
+        yield
 
 
 def _of_venue(venue: Venue) -> dict[str, object]:

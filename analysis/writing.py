@@ -9,8 +9,6 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-
 from analysis import style
 from analysis.charts import NO_VALUE, Chart, Mark, Plate, Series
 from analysis.drawing import draw
@@ -64,7 +62,7 @@ def save(
 ) -> list[Path]:
     """Write a figure in some formats, without the time of writing."""
     paths = [base.with_suffix(f".{form}") for form in formats]
-    with mpl.rc_context(style.rc(venue)):  # type: ignore[arg-type]
+    with style.applied(venue):
         for form, path in zip(formats, paths, strict=True):
             figure.savefig(path, dpi=style.DPI, metadata=_METADATA[form])
     return paths

@@ -70,7 +70,7 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
     description = path.with_name("model.json")
     if path.name != "model.safetensors" or not description.is_file():
         return []
-    stored: dict[str, Any] = json.loads(description.read_text())["architecture"]
+    stored: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["architecture"]
     kind = type(architecture)
     if not stored.keys() <= kind.model_fields.keys():
         return [f"{description} describes another kind of model"]
@@ -109,4 +109,4 @@ def origin(
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")

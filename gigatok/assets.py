@@ -246,11 +246,28 @@ def fetch(name: str) -> Path:
     asset = ASSETS[name]
     if (cached := _cached(asset)) is not None:
         return cached
-    cache = cache_dir()
-    (cache / "archives").mkdir(parents=True, exist_ok=True)
+    cache = cache_to_write("archives").parent
     # Assets of one archive share a lock: the second finds its file already taken out.
     with FileLock(cache / f"{asset.sources[0].archive}.lock"):
         return _cached(asset) or _supplied(name, asset) or _download(name, asset)
+
+
+def cache_to_write(below: str) -> Path:
+    """A folder of the cache, made if needed.
+
+    Raises:
+        AssetError: it cannot be written.
+    """
+    folder = cache_dir() / below
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
+    except OSError as error:
+        raise AssetError(
+            f"the cache {folder}: {error.strerror}; "
+            "set GIGATOK_CACHE to a folder that you can write to"
+        ) from error
+    return folder
 
 
 def _cached(asset: Asset) -> Path | None:

@@ -63,7 +63,9 @@ class PipPackage:
         computes metadata, in an isolated environment of its own; there is no option not to.
         """
         requirements = folder / "requirements.txt"
-        requirements.write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
+        requirements.write_text(
+            f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n", encoding="utf-8"
+        )
         options = ["--no-deps", "--require-hashes", "--disable-pip-version-check"]
         with announced(str(self)):
             _run([*_pip(), "download", *options, "-d", str(folder), "-r", str(requirements)])
@@ -215,7 +217,9 @@ def _pip() -> list[str]:
 
 def _run(command: Sequence[str]) -> None:
     """Run a tool quietly; its last lines go into the error if it fails."""
-    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    result = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL
+    )
     if result.returncode != 0:
         lines = (result.stdout + result.stderr).strip().splitlines()[-_TOOL_LINES:]
         quoted = "".join(f"\n    {line}" for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from gigatok.assets import cache_dir
@@ -20,11 +21,14 @@ def known_sha256(file: Path) -> str:
     folder = cache_dir() / "sha256"
     note = folder / hashlib.sha256(facts.encode()).hexdigest()
     # An empty note, as a power cut leaves it, would be taken for the file's identity.
-    if note.is_file() and _SHA256.fullmatch(known := note.read_text(errors="replace")):
+    if note.is_file() and _SHA256.fullmatch(
+        known := note.read_text(encoding="utf-8", errors="replace")
+    ):
         return known
     digest = sha256_of(file)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = note.with_name(f".{note.name}.{os.getpid()}")
-    part.write_text(digest)
-    part.replace(note)
+    with suppress(OSError):  # a cache that cannot be written costs the next plan some time
+        folder.mkdir(parents=True, exist_ok=True)
+        part = note.with_name(f".{note.name}.{os.getpid()}")
+        part.write_text(digest, encoding="utf-8")
+        part.replace(note)
     return digest

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from gigatok.assets import cache_dir
+from gigatok.assets import cache_dir, cache_to_write
 from gigatok.config import SplitConfig
 from gigatok.durable import write_durably
 from gigatok.image_sets import EncodedImages, check_count
@@ -128,7 +128,7 @@ def _detect(root: Path, split: str) -> tuple[Container, list[Path]]:
 def _cached_index(container: Container, files: list[Path], split: str) -> Index:
     """The index in canonical order, built once and kept in the cache until a file changes."""
     path = cache_dir() / "imagenet" / f"{split}-{_signature(files)}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    cache_to_write("imagenet")
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             index = _canonical(build_index(container, files))

@@ -104,7 +104,7 @@ def kind_of(folder: StageFolder, ended: Ended) -> Kind:
 def bad_hosts(store: Store) -> list[str]:
     """Hosts on which workers were lost repeatedly of late: better avoided."""
     try:
-        lines = store.lost_hosts.read_text().splitlines()
+        lines = store.lost_hosts.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     since = time.time() - HOST_MEMORY_SECONDS
@@ -213,7 +213,7 @@ def _note_host(folder: StageFolder, ended: Ended, kind: Kind) -> None:
         return
     file = folder.store.lost_hosts
     line = json.dumps({"host": host, "time": time.time(), "kind": kind, "stage": folder.name})
-    with locked(file.with_name(f".{file.name}.lock")), file.open("a") as lines:
+    with locked(file.with_name(f".{file.name}.lock")), file.open("a", encoding="utf-8") as lines:
         lines.write(line + "\n")
 
 

@@ -156,7 +156,7 @@ def this_machine() -> str:
     their host names are equal; elsewhere the network card's address beside the host name.
     """
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return f"{uuid.getnode():x} {socket.gethostname()}"

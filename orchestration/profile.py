@@ -138,7 +138,7 @@ def load_profile(file: Path | None) -> Profile:
     if file is None:
         return Profile()
     try:
-        return Profile.model_validate(yaml.safe_load(file.read_text()) or {})
+        return Profile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     except OSError as error:
         raise ValueError(f"--profile {file}: {error.strerror}") from error
     except yaml.YAMLError as error:

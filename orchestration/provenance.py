@@ -41,6 +41,13 @@ _PACKAGES = (
 )
 _JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
 _MIB = 2.0**20
+_GIT_PLACES = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+}
 
 
 def collect(root: Path = _ROOT) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """
     record = root / RECORD
     if record.is_file():
-        state: dict[str, Any] = json.loads(record.read_text())
+        state: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         return state
     found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
     top, _, sha = (found or "").strip().partition("\n")
@@ -143,7 +150,10 @@ def waited_seconds() -> float | None:
     Of the thread that waited most: Linux counts each one's time in the run queue.
     """
     try:
-        texts = [file.read_text() for file in Path("/proc/self/task").glob("*/schedstat")]
+        texts = [
+            file.read_text(encoding="utf-8")
+            for file in Path("/proc/self/task").glob("*/schedstat")
+        ]
     except OSError:
         return None
     return max((int(text.split()[1]) / 1e9 for text in texts), default=None)
@@ -152,7 +162,7 @@ def waited_seconds() -> float | None:
 def cpu_name() -> str | None:
     """Model name of the CPU."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or None
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -162,7 +172,7 @@ def cpu_name() -> str | None:
 def gpu_names() -> list[str]:
     """Model names of the machine's NVIDIA GPUs, by the driver's own listing."""
     files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    lines = (line for file in files for line in file.read_text().splitlines())
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 
@@ -188,11 +198,16 @@ def _gpu_metrics() -> dict[str, float]:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    # A git hook or another tool may have pointed these variables to a repository of its own.
+    outside = {name: text for name, text in os.environ.items() if name not in _GIT_PLACES}
     # Without optional locks: workers that ask at the same time must not block each other.
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    environment = {**outside, "GIT_OPTIONAL_LOCKS": "0"}
+    # Git refuses a folder that belongs to another user, as a checkout that a team shares. The code
+    # in it is running already: asking for its commit trusts nobody further.
+    trusted = f"safe.directory={root.resolve()}"
     try:
         answer = subprocess.run(
-            ["git", "-C", str(root), *arguments],
+            ["git", "-c", trusted, "-C", str(root), *arguments],
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import Protocol
 from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
+from gigatok.startup import for_children, hiding
 from orchestration.backends.base import Backend
 from orchestration.costs.forecast import Meter
 from orchestration.display import Display, held_lines
@@ -29,6 +31,7 @@ from orchestration.runner import Observe
 from orchestration.tracking.shipping import Tracking
 
 SMALLEST_FREE_BYTES = 64 * 2**20
+FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
 FINISH_SECONDS, INTERRUPTED_FINISH_SECONDS = 60.0, 10.0
 """How long the end of a launch waits for the tracking server."""
 
@@ -213,7 +216,16 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
     current = not redraw and drawn_plan(figure) == plan.key
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
+    else:
+        command = ["python", "-m", "analysis", "figures", plan.sweep.name]
+        options = ["--tracking-uri", uri, "--plan", plan.key, "--out", "FOLDER"]
+        console.print("figure    not drawn; this tries again:", style="yellow")
+        console.print(f"          {shlex.join([*command, *options])}", soft_wrap=True)
     console.print(f"runs      {uri}", soft_wrap=True)
+    for name in hiding(os.getcwd()):
+        module = name.removesuffix(".py")
+        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        console.print(text, style="yellow", soft_wrap=True)
     if uri.startswith("sqlite:"):
         console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
 
@@ -222,19 +234,24 @@ def draw(plan: Plan, uri: str, figure: Path) -> bool:
     """Have `analysis` draw the figure; whether it did. It says itself why not."""
     command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
     options = ["--tracking-uri", uri, "--plan", plan.key, "--out", str(figure.parent)]
-    drawing = subprocess.run([*command, *options], check=False, stdout=subprocess.DEVNULL)
-    return drawing.returncode == 0
+    # Of the code that runs here: the working folder may hold an analysis.py of the user.
+    code = {**os.environ, **for_children(str(Path(__file__).resolve().parents[1]))}
+    drawing = subprocess.run(
+        [*command, *options], env=code, check=False, stdout=subprocess.DEVNULL
+    )
+    return drawing.returncode == 0 and drawn_plan(figure) == plan.key
 
 
 def drawn_plan(figure: Path) -> str | None:
-    """Key of the plan that a figure on disk shows; None without figure."""
+    """Key of the plan that a figure on disk shows; None where one of its files is missing."""
     try:
-        record = figure.with_suffix(".json").read_text(encoding="utf-8")
-        plans = json.loads(record).get("plans", [])
-    except (FileNotFoundError, ValueError, AttributeError):
-        # There is none, or a power cut left a part of it: then the figure is drawn again.
-        return None
-    return plans[0] if len(plans) == 1 and figure.exists() else None
+        origin = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
+        plans = origin["plans"]
+        only = plans[0] if len(plans) == 1 else None
+        whole = all(figure.with_suffix(suffix).stat().st_size > 0 for suffix in FIGURE_SUFFIXES)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # no figure, or files of the same name that are none of ours
+    return only if whole else None
 
 
 def exit_code(progress: Progress) -> int:

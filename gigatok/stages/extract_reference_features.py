@@ -28,7 +28,7 @@ class ReferenceFeatures:
     @staticmethod
     def load(folder: Path) -> ReferenceFeatures:
         """Read what this stage left."""
-        images = json.loads((folder / "reference.json").read_text())["images"]
+        images = json.loads((folder / "reference.json").read_text(encoding="utf-8"))["images"]
         return ReferenceFeatures(FeatureSet.load(folder), images)
 
 
@@ -50,5 +50,7 @@ def run(
         stream.add(pixels)
         tracker.progress(done * BATCH + len(pixels), len(images), "image")
     stream.result().save(output_dir)
-    (output_dir / "reference.json").write_text(json.dumps({"images": describe(config.val)}))
+    (output_dir / "reference.json").write_text(
+        json.dumps({"images": describe(config.val)}), encoding="utf-8"
+    )
     return Scores()

@@ -35,7 +35,7 @@ class TeacherFeatures:
     def load(folder: Path) -> TeacherFeatures:
         """Read what this stage left, memory-mapped."""
         features = np.load(folder / "features.npy", mmap_mode="r")
-        shape = json.loads((folder / "teacher.json").read_text())
+        shape = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
         return TeacherFeatures(features, shape["grid"], shape["dim"])
 
 
@@ -54,7 +54,7 @@ def run(
     array = features_VNPS.to(torch.float16).numpy()
     write_durably(output_dir / "features.npy", lambda path: _save(path, array))
     shape = {"grid": teacher.grid, "dim": array.shape[-1], "teacher": config.teacher}
-    (output_dir / "teacher.json").write_text(json.dumps(shape))
+    (output_dir / "teacher.json").write_text(json.dumps(shape), encoding="utf-8")
     return Scores()
 
 

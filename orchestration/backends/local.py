@@ -43,7 +43,9 @@ def visible_gpus() -> list[str]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        [tool, "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
     return [str(index) for index in range(count)]
 

@@ -11,7 +11,6 @@ import atexit
 import importlib
 import logging
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -29,7 +28,10 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, TaskCancell
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
+from gigatok.startup import for_children
+from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer
+from orchestration.backends.ray_head import Head, knock, wait_longer
+from orchestration.backends.sockets import short_folder
 from orchestration.cluster.snapshot import take_snapshot
 from orchestration.profile import Profile, Request
 from orchestration.state import Kind, StageFolder, Store
@@ -44,9 +46,8 @@ QUEUE_PER_CPU = 2
 REST_SECONDS = 60.0
 """How long the other nodes of a stage may go on after one of them failed or was lost."""
 CLOSE_SECONDS = 10.0
-KNOCK_SECONDS = 20.0
-LONGEST_TEMPORARY = 30
-"""Characters: Ray's sockets lie far below its folder, and their paths are limited to 107."""
+_BELOW = len("/ray-01234567/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.0")
+"""Bytes that Ray's longest socket has below the temporary folder."""
 GIB = 2**30
 
 Outcome = tuple[int, Kind | None, str]
@@ -61,6 +62,7 @@ class Tasks:
         references: Ray's names of them.
         futures: their outcomes.
         group: the nodes that they are on, where they are several.
+        lost: whether a supervisor's node was lost, by Ray's word.
         cancels: how often they were cancelled; the second time kills.
         torn_since: when some of them ended badly while others went on.
     """
@@ -68,6 +70,7 @@ class Tasks:
     references: list[Any]
     futures: list[Future[Outcome]]
     group: PlacementGroup | None
+    lost: bool = False
     cancels: int = 0
     torn_since: float | None = None
 
@@ -99,6 +102,7 @@ class RayBackend:
         self._address = address
         self._connected = False
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._head: Head | None = None
         self._running: set[Tasks] = set()
         self._looked: float | None = None
         self._slots = 0
@@ -113,7 +117,11 @@ class RayBackend:
         """What was asked for, or a little more than fits; less what is under way."""
         self._connect()
         now = time.monotonic()
-        if self._looked is None or now - self._looked > LOOK_SECONDS:
+        look = self._looked is None or now - self._looked > LOOK_SECONDS
+        # A head that is asked for anything else while it is silent would hold the launch up.
+        if not self._there(at_once=look):
+            return 0
+        if look:
             self._looked = now
             cpus = int(ray.cluster_resources().get("CPU", 0))
             self._slots = self._limit or max(1, QUEUE_PER_CPU * cpus)
@@ -155,20 +163,20 @@ class RayBackend:
         os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             if self._address is not None:
-                _knock(self._address)
+                knock(self._address)
+            wait_longer()
             ray.init(**self._options(), log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:
             where = f"--ray-address {self._address}" if self._address else "--backend ray"
             raise ValueError(f"{where}: {error}") from error
         self._connected = True
+        self._head = Head(own=self._address is None)
 
     def _options(self) -> dict[str, Any]:
         if self._address is not None:
             return {"address": self._address}
-        usual = tempfile.gettempdir()
-        top = usual if len(usual) <= LONGEST_TEMPORARY else "/tmp"
         self._own_folder = tempfile.TemporaryDirectory(
-            prefix="ray-", dir=top, ignore_cleanup_errors=True
+            prefix="ray-", dir=short_folder(_BELOW), ignore_cleanup_errors=True
         )
         atexit.register(self.close)  # before Ray's own, which would write into the folder again
         return {
@@ -181,8 +189,14 @@ class RayBackend:
     # Jobs
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
-        """Queue the stage's supervisors."""
+        """Queue the stage's supervisors.
+
+        Raises:
+            NoAnswer: the cluster is silent for now; Ray would wait for it without end.
+        """
         self._connect()
+        if not self._there(at_once=True):
+            raise NoAnswer("the Ray cluster does not answer")
         group, places = _places(request)
         run = ray.remote(max_retries=0)(_from_snapshot())
         meeting = None
@@ -210,18 +224,24 @@ class RayBackend:
 
         Raises:
             OSError: a node cannot run supervisors, such as for want of a package.
+            ClusterGone: not this stage was lost, but the whole cluster.
         """
         tasks: Tasks = job.handle
+        self._there()
         ended = [future for future in tasks.futures if future.done()]
         if len(ended) < len(tasks.futures):
             if not ray.is_initialized():
                 return Ended(None)  # closed before it ended; the worker will see that
             self._end_rest(tasks, [_ended(future) for future in ended])
             return None
-        self._running.discard(tasks)
-        if tasks.group is not None and ray.is_initialized():
-            remove_placement_group(tasks.group)
         ends = [_ended(future) for future in tasks.futures]
+        there = self._there(at_once=not tasks.lost)
+        tasks.lost = any(end.reason == "node_lost" for end in ends)
+        if tasks.lost and not there and not self._is_gone():
+            return None  # until it is known whether a node was lost, or the cluster with it
+        self._running.discard(tasks)
+        if tasks.group is not None and there:
+            remove_placement_group(tasks.group)
         return min(ends, key=lambda end: (end.reason is None, end.exit_code == 0))
 
     def cancel(self, job: Job) -> None:
@@ -256,6 +276,19 @@ class RayBackend:
             self._own_folder.cleanup()
             self._own_folder = None
 
+    def _there(self, at_once: bool = False) -> bool:
+        """Whether the cluster answers.
+
+        Raises:
+            ClusterGone: it has not for too long; said once.
+        """
+        if self._head is None or not ray.is_initialized():
+            return ray.is_initialized()
+        return self._head.answers(at_once=at_once)
+
+    def _is_gone(self) -> bool:
+        return not ray.is_initialized() or (self._head is not None and self._head.told)
+
     def _end_rest(self, tasks: Tasks, ends: list[Ended]) -> None:
         """Do not let nodes wait for ever for one that failed or was lost."""
         if all(end.exit_code == 0 for end in ends):
@@ -273,20 +306,7 @@ class RayBackend:
     def _code(self) -> dict[str, str]:
         """Variables for the workers: the code as it is now, and the user's settings."""
         settings = {name: text for name, text in os.environ.items() if name.startswith("GIGATOK_")}
-        paths = [str(take_snapshot(self._store)), os.environ.get("PYTHONPATH", "")]
-        path = os.pathsep.join(filter(None, paths))
-        return {**settings, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-
-
-def _knock(address: str) -> None:
-    """See whether somebody listens there: Ray itself would try for minutes.
-
-    Raises:
-        OSError: nobody does. Addresses without a port, such as `auto`, are left to Ray.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+        return {**settings, **for_children(str(take_snapshot(self._store)))}
 
 
 def _servers(folder: str) -> list[psutil.Process]:

@@ -26,6 +26,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
+from gigatok.startup import FOR_CHILDREN
 from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.slurm_job import StageJob, signal_delay
@@ -91,7 +92,9 @@ class SlurmBackend:
         if shutil.which("sbatch") is None:
             raise ValueError("--backend slurm: there is no sbatch here; log in to the cluster")
         test = ["sbatch", "--test-only", *options, "--wrap=true"]
-        said = subprocess.run(test, capture_output=True, text=True, check=False)
+        said = subprocess.run(
+            test, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if said.returncode:
             kind = NoAnswer if _SILENCE.search(said.stderr) else Infeasible
             raise kind(f"{' '.join(options)}: {said.stderr.strip()}")
@@ -121,7 +124,12 @@ class SlurmBackend:
         bad = faults.bad_hosts(self._store)
         if not bad:
             return []
-        listing = subprocess.run(["sinfo", "-h", "-N", "-o", "%N"], capture_output=True, text=True)
+        listing = subprocess.run(
+            ["sinfo", "-h", "-N", "-o", "%N"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
         nodes = set(listing.stdout.split())
         known = nodes.intersection(bad)
         return sorted(known) if known < nodes else []
@@ -199,8 +207,7 @@ class SlurmBackend:
         return [
             *self._profile.setup,
             f"export PYTHONPATH={quote(str(self.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
-            # Or `python -m` would look into the folder where the launch was typed, first.
-            "export PYTHONSAFEPATH=1",
+            *(f"export {name}={value}" for name, value in FOR_CHILDREN.items()),
         ]
 
     def _additional(self, request: Request, dependency: str | None) -> dict[str, Any]:

@@ -209,7 +209,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"rank 0 has not written {file}")
             time.sleep(TICK_SECONDS)
-        address, port = file.read_text().split()
+        address, port = file.read_text(encoding="utf-8").split()
         return address, port
 
     # The scheduler
@@ -246,7 +246,12 @@ def _ask(*command: str) -> str | None:
     """What a command prints; None if it fails or is not there, and then the log says why."""
     try:
         return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS
+            command,
+            check=True,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=ANSWER_SECONDS,
         ).stdout
     except subprocess.CalledProcessError as error:
         say(f"{' '.join(command)}: {error.stderr.strip()}")

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from orchestration.backends.base import Ended, Job
 from orchestration.state import Kind
@@ -71,9 +72,13 @@ def explained(job: Job, status: Status) -> Status:
     if status.state != "FAILED":
         return status
     logs = job.folder.store.slurm_files.glob(f"*/{job.handle}_*_log.*")
-    if any(_OUT_OF_MEMORY.search(log.read_text(errors="replace")) for log in logs):
-        return replace(status, state="OUT_OF_MEMORY")
-    return status
+    return replace(status, state="OUT_OF_MEMORY") if any(map(_names_memory, logs)) else status
+
+
+def _names_memory(log: Path) -> bool:
+    """Whether SLURM wrote into a log that memory ran out; by lines, because a log can be large."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return any(map(_OUT_OF_MEMORY.search, lines))
 
 
 _OUT_OF_MEMORY = re.compile(r"slurmstepd\S*: error: .*(exceeded .*memory limit|oom[-_ ]kill)")
@@ -217,7 +222,12 @@ def _lines(command: list[str]) -> list[str] | None:
     """What a command prints; None if it fails."""
     try:
         said = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=ANSWER_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -42,7 +42,9 @@ def find_jobs(names: Iterable[str]) -> dict[str, str]:
     if missing:
         columns = ["-X", "-n", "-P", "-o", "JobID,JobName", "--starttime=now-7days"]
         command = ["sacct", *columns, f"--name={','.join(missing)}"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         for line in answer.stdout.splitlines():
             handle, name = line.split("|", 1)
             known[name] = handle.partition("_")[0]
@@ -97,7 +99,7 @@ def submit_controller(
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "controller.sh"
     lines = ["#!/bin/bash", *backend.setup(), f"exec {shlex.join(command)}", ""]
-    script.write_text("\n".join(lines))
+    script.write_text("\n".join(lines), encoding="utf-8")
     options = {
         **backend.options(controller_request(profile)),
         "job_name": name,
@@ -111,7 +113,9 @@ def submit_controller(
     ]
     with outside_of_jobs():
         order = ["sbatch", *arguments, str(script)]
-        said = subprocess.run(order, capture_output=True, text=True, check=False)
+        said = subprocess.run(
+            order, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     if said.returncode:
         raise refusal(said.stderr.strip())
     return said.stdout.strip().partition(";")[0]
@@ -147,7 +151,12 @@ def _ask(*command: str) -> str:
     """
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=60
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=60,
         ).stdout
     except subprocess.CalledProcessError as error:
         raise refusal(error.stderr.strip(), " ".join(command[:2])) from error

@@ -16,12 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
+from gigatok.startup import tolerate_output
+from orchestration.backends.sockets import short_folder, temporary_files_in
 from orchestration.state import StageFolder
 from orchestration.worker import THREADS_VARIABLE, main, redirect_output
 
 _PRELOAD = ["orchestration.backends.preloaded"]
+_BELOW = len("/pymp-01234567/listener-01234567")
+"""Bytes that `multiprocessing` adds to the temporary folder for its sockets."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,17 @@ class Slot:
 
 
 def start_server() -> None:
-    """Start the fork server where none runs, deaf to signals that are meant for its parent."""
+    """Start the fork server where none runs, deaf to signals that are meant for its parent.
+
+    Raises:
+        ValueError: sockets can lie nowhere.
+    """
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
+        with temporary_files_in(short_folder(_BELOW)):
+            get_temp_dir()  # made once, for all sockets of this process and of its workers
         ensure_running()
     finally:
         for number, handler in before.items():
@@ -111,6 +122,7 @@ def free_port(address: str = "") -> int:
 def _work(stage_dir: str, slot: Slot, environment: dict[str, str], output: Path | None) -> None:
     if output is not None:
         redirect_output(output)
+    tolerate_output()
     os.environ.update(environment)
     os.environ[THREADS_VARIABLE] = str(slot.threads)
     os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
@@ -124,12 +136,14 @@ def memory_kills() -> int:
 
     0 where there is no such group or it does not count.
     """
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         _number, _controllers, path = line.split(":", 2)
         for file in (
             Path(f"/sys/fs/cgroup{path}/memory.events"),
             Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"),
         ):
-            if file.exists() and (found := re.search(r"^oom_kill (\d+)", file.read_text(), re.M)):
+            if file.exists() and (
+                found := re.search(r"^oom_kill (\d+)", file.read_text(encoding="utf-8"), re.M)
+            ):
                 return int(found[1])
     return 0

@@ -61,7 +61,7 @@ def _queued(handle: str, answer: Answer | None) -> Queued:
 
 def _ask(cache: Path) -> Answer | None:
     try:
-        kept = json.loads(cache.read_text())
+        kept = json.loads(cache.read_text(encoding="utf-8"))
         if 0 <= time.time() - kept["time"] < FRESH_SECONDS:
             answer: Answer | None = kept["jobs"]
             return answer

@@ -72,7 +72,7 @@ def _copy(source: Path, files: list[Path], state: str, folder: Path) -> None:
     for file in files:
         (draft / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, draft / file)
-    (draft / provenance.RECORD).write_text(state)
+    (draft / provenance.RECORD).write_text(state, encoding="utf-8")
     # A power cut would leave empty files under a name that is taken for whole ever after.
     sync_tree(draft)
     try:

@@ -83,7 +83,7 @@ def _old_code(store: Store) -> Iterator[Leftover]:
     folders = sorted((store.root / "snapshots").glob("[!.]*"), key=lambda f: f.stat().st_mtime)
     names = {submission.name for submission in Journal(store).submissions()}
     scripts = [
-        file.read_text(errors="replace")
+        file.read_text(errors="replace", encoding="utf-8")
         for name in names
         for file in (store.root / "slurm" / name).glob("*.sh")
     ]

@@ -25,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from gigatok.startup import for_children, hiding
 from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
@@ -98,6 +99,7 @@ def doctor(
     except ValueError as error:
         fail(error)
     groups: list[Callable[[], Iterator[Finding]]] = [
+        code,
         lambda: files(store, backend),
         lambda: mlflow(destination, backend),
         gpus,
@@ -116,6 +118,20 @@ def doctor(
     Console(markup=False, highlight=False).print(table)
     if any(f.level == "missing" and f.needed_by in ("", backend) for f in findings):
         raise typer.Exit(EXIT_REFUSED)
+
+
+def code() -> Iterator[Finding]:
+    """The commit that runs are recorded with, and whether the working folder hides the code."""
+    state = provenance.git_state()
+    if state.get("git_sha") is None:
+        text = "no commit is known, runs are recorded without one: git is missing or this no clone"
+        yield Finding("code", "warning", text)
+    else:
+        yield Finding("code", "ok", provenance.code_version(state))
+    for name in hiding(os.getcwd()):
+        module = name.removesuffix(".py")
+        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        yield Finding("working folder", "warning", text)
 
 
 def files(store: Store, backend: str) -> Iterator[Finding]:
@@ -175,7 +191,8 @@ def file_system(path: Path) -> str:
     """Type of the file system that holds a path, by the longest matching mount point."""
     best, kind = "", "unknown"
     mounts = Path("/proc/mounts")
-    for line in mounts.read_text().splitlines() if mounts.exists() else ():
+    listed = mounts.read_text(encoding="utf-8", errors="replace") if mounts.exists() else ""
+    for line in listed.splitlines():
         _, point, name, *_ = line.split()
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, name
@@ -276,9 +293,14 @@ def node(store: Store, uri: str, profile: Profile) -> Iterator[Finding]:
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=store.root.resolve(), prefix=".doctor-") as token:
         look = [sys.executable, "-m", "orchestration.commands.doctor", token.name, uri]
-        code = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        variables = {**os.environ, **for_children(str(Path(__file__).resolve().parents[2]))}
         said = subprocess.run(
-            ["srun", *asked, *look], env=code, capture_output=True, text=True, check=False
+            ["srun", *asked, *look],
+            env=variables,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     if not existed:
         store.root.rmdir()
@@ -319,7 +341,12 @@ def _ask(*command: str) -> str | None:
     """What a command prints; None if it is not there, fails or does not answer."""
     try:
         said = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=ANSWER_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return None

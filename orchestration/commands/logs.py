@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,6 +19,8 @@ from orchestration.launched import LaunchedPlan, find_launch
 from orchestration.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
+PIECE_BYTES = 2**20
+"""A log is printed in pieces: it may be larger than the memory."""
 Folders = Mapping[str, StageFolder]
 
 
@@ -94,6 +98,8 @@ class Reader:
         self.folder, self.name = folder, name
         self.begun = False
         self._position = 0
+        # A character may begin in one piece and end in the next.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._file: Path | None = None
         self._headed = False
         files = folder.logs()
@@ -108,18 +114,20 @@ class Reader:
                 if self._file is not None:
                     self._done.add(self._file)
                 self._file, self._position, self._headed = file, 0, False
+                self._decoder.reset()
             self._print_rest(file)
 
     def _print_rest(self, file: Path) -> None:
-        with file.open("rb") as log:
-            log.seek(self._position)
-            new = log.read()
-        if not self._headed or (new and Reader.newest is not self):
-            print(f"== {self.name} {file}")
-            Reader.newest, self._headed = self, True
         self.begun = True
-        self._position += len(new)
-        sys.stdout.write(new.decode(errors="replace"))
+        with file.open("rb") as log:
+            new = os.fstat(log.fileno()).st_size > self._position
+            if not self._headed or (new and Reader.newest is not self):
+                print(f"== {self.name} {file}")
+                Reader.newest, self._headed = self, True
+            log.seek(self._position)
+            while piece := log.read(PIECE_BYTES):
+                sys.stdout.write(self._decoder.decode(piece))
+            self._position = log.tell()
         sys.stdout.flush()
 
 

@@ -175,14 +175,14 @@ def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
     """Remember a refused launch, for `status`."""
     refusal = Refusal(plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time())
     file = _refusals(store, plan.sweep.name)
-    with locked(file.with_name(".refusals.lock")), file.open("a") as stream:
+    with locked(file.with_name(".refusals.lock")), file.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(refusal.model_dump(mode="json")) + "\n")
 
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:
     """The last refused launch of a sweep after a time; None if there is none."""
     try:
-        lines = _refusals(store, sweep).read_text().splitlines()
+        lines = _refusals(store, sweep).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
     newest = Refusal.model_validate_json(lines[-1])

@@ -264,7 +264,7 @@ def load_calibration(store: Store) -> Calibration:
 def read_observations(file: Path) -> list[Observation]:
     """The lines of a file; none where there is none. A last one that is not finished is none."""
     try:
-        lines = file.read_text().rpartition("\n")[0].splitlines()
+        lines = file.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
     except FileNotFoundError:
         return []
     found = []
@@ -316,6 +316,9 @@ def append_observations(store: Store, observations: Iterable[Observation]) -> No
     """Add lines at the end."""
     text = "".join(json.dumps(o.model_dump(mode="json")) + "\n" for o in observations)
     if text:
-        with locked(store.root / ".calibration.lock"), store.calibration.open("a") as file:
+        with (
+            locked(store.root / ".calibration.lock"),
+            store.calibration.open("a", encoding="utf-8") as file,
+        ):
             cut_torn_line(store.calibration)
             file.write(text)

@@ -60,7 +60,7 @@ def learn(folder: StageFolder, device: str, size: int) -> None:
 
 def _read(store: Store) -> Ceilings:
     try:
-        known: Ceilings = json.loads(store.micro_batches.read_text())
+        known: Ceilings = json.loads(store.micro_batches.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return known

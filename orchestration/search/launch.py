@@ -88,7 +88,7 @@ def held(store: Store, plan: str) -> Iterator[None]:
         ValueError: another one does.
     """
     store.root.mkdir(parents=True, exist_ok=True)
-    with (store.root / f".search-{plan}.lock").open("a") as file:
+    with (store.root / f".search-{plan}.lock").open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -55,7 +55,9 @@ class SpoolWriter:
         self._folder = folder.spool
         self._on_progress = on_progress
         # Line-buffered: a killed process loses at most the line it was writing.
-        self._file = (folder.spool / f"{attempt:03d}.jsonl").open("a", buffering=1)
+        self._file = (folder.spool / f"{attempt:03d}.jsonl").open(
+            "a", buffering=1, encoding="utf-8"
+        )
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Append one point per key."""

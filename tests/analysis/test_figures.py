@@ -179,13 +179,21 @@ def test_every_point_leads_to_its_runs(
 
 
 def test_style_is_decided_once() -> None:
-    with mpl.rc_context(style.rc()):
+    with style.applied():
         assert mpl.rcParams["pdf.fonttype"] == 42
     colours = [style.colour(name) for name in ("S-S", "S-B", "S-L", "B-L", "XL-XXL")]
     assert len(set(colours)) == 5
     assert style.colour("T-L") == style.colour("S-L"), "an unlisted pair takes its decoder's"
     assert style.colour("64x1-96x2") not in colours
     assert style.marker(True) != style.marker(False)
+
+
+def test_the_users_matplotlib_settings_stay_out_of_figures_and_come_back() -> None:
+    with mpl.rc_context({"text.usetex": True, "figure.dpi": 10, "savefig.format": "svg"}):
+        with style.applied(style.PLAIN):
+            for name in ("text.usetex", "figure.dpi", "savefig.format"):
+                assert mpl.rcParams[name] == mpl.rcParamsDefault[name]
+        assert mpl.rcParams["text.usetex"] is True
 
 
 def test_groups_know_size_and_regularisation(runs: pl.DataFrame) -> None:

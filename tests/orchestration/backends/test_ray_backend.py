@@ -20,6 +20,7 @@ import ray
 from orchestration import faults
 from orchestration.backends.base import Ended, Infeasible, Job
 from orchestration.backends.ray import RayBackend
+from orchestration.backends.ray_head import ClusterGone
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
 from tests.orchestration.backends.ray_cluster import ray_cluster
@@ -118,6 +119,24 @@ def test_two_nodes_run_one_stage_and_one_does_not_outlive_the_other(tmp_path: Pa
         with pytest.raises(Infeasible, match=r"2 x \(1 CPU, 0 GPU\).* has 1 nodes: 1 CPU, 0 GPU"):
             backend.check(TWO_NODES)
         backend.close()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_went_away_is_told_as_that_and_leaves_nothing(tmp_path: Path) -> None:
+    backend = RayBackend(None, Profile(), Store(tmp_path))
+    folder = training_stage(tmp_path, **LONG)
+    job = backend.submit(folder, Request())
+    wait_for_step(folder, 20)
+    (head,) = [one for one in psutil.Process().children() if one.name() == "gcs_server"]
+    head.kill()
+    with pytest.raises(ClusterGone, match="Ray, which this launch had started here, has ended"):
+        wait_for_end(backend, job)
+    assert backend.free_slots() == 0
+    backend.cancel(job)
+    wait_for_end(backend, job)
+    assert folder.attempts()[0].outcome == "interrupted", "a checkpoint was saved"
+    assert folder.failure() is None
+    backend.close()
 
 
 def test_no_cluster_at_an_address_is_said(tmp_path: Path) -> None:
