@@ -29,8 +29,9 @@ from analysis.fits import FORMULAS, fit_metric
 from analysis.groups import Group, groups
 from analysis.rate_distortion import DISTORTIONS, Front, fronts, gaps, plot_rate_distortion
 from analysis.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS, missing
-from analysis.stores import RequestError, shown
+from analysis.stores import RequestError
 from analysis.tables import result_table, sweep_and_scale
+from gigatok.credentials import shown
 from gigatok.names import METRICS, PARAM_SEED
 
 FITTED = ("psnr", "lpips", "rkid", "ar_val_loss", "gkid")

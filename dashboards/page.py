@@ -6,12 +6,13 @@ import sys
 
 import streamlit as st
 
-from analysis.stores import RequestError, shown
+from analysis.stores import RequestError
 from analysis.study import Study, Title
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.plotting import state_word
 from dashboards.source import Source, parse
 from dashboards.state import VIEWS
+from gigatok.credentials import shown
 
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.stores import shown
+from gigatok.credentials import shown
 
 MLFLOW_URL = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens unless told otherwise."""

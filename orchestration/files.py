@@ -10,18 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomic(path: Path, text: str, durable: bool = True) -> None:
+def write_atomic(path: Path, text: str, durable: bool = True, private: bool = False) -> None:
     """Replace a file so that readers see the old or the new content, never a part.
 
     Args:
         path: the file.
         text: its new content.
         durable: whether it must survive a power cut once this returns.
+        private: only the user may read it, from the first byte on.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     # Records are UTF-8 whatever the locale; a lone surrogate, as in the name of a file that is no
     # text, must not stop a record from being written.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    mode = 0o600 if private else 0o666  # less what the umask takes
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         if durable:
             file.flush()

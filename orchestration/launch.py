@@ -41,7 +41,7 @@ from orchestration.study import (
     run,
 )
 from orchestration.sweep import expand, load_sweep
-from orchestration.tracking.shipping import Tracking, default_uri
+from orchestration.tracking.shipping import Tracking
 from orchestration.tracking.sweep_runs import expectation
 
 
@@ -184,7 +184,7 @@ def _no_collector() -> Iterator[None]:
 
 def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], None]) -> _Launch:
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
-    uri = request.tracking_uri or default_uri(store)
+    uri = request.store_uri(store)
     loaded = load_sweep(request.sweep, request.scale, request.overrides)
     plan = make_plan(loaded, expand(loaded))
     tracking = Tracking(uri, store, plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +17,7 @@ from typing import Protocol
 from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
+from gigatok.credentials import mlflow_variables, shown, shown_command, without_login
 from orchestration.backends.base import Backend
 from orchestration.costs.forecast import Meter
 from orchestration.display import Display, held_lines
@@ -182,7 +183,7 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print(f"Larger models wait; python -m orchestration resume {name} --ignore-gates")
     if progress.interrupted:
         console.print("Interrupted. The same command continues:")
-        command = "python -m orchestration.launch " + shlex.join(sys.argv[1:])
+        command = "python -m orchestration.launch " + shown_command(sys.argv[1:])
         console.print(f"  {command}", soft_wrap=True)
     elif progress.count("COMPLETE"):
         changed = bool(progress.ran or progress.done_elsewhere)
@@ -213,7 +214,7 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
     current = not redraw and drawn_plan(figure) == plan.key
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
-    console.print(f"runs      {uri}", soft_wrap=True)
+    console.print(f"runs      {shown(uri)}", soft_wrap=True)
     if uri.startswith("sqlite:"):
         console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
 
@@ -221,8 +222,13 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
 def draw(plan: Plan, uri: str, figure: Path) -> bool:
     """Have `analysis` draw the figure; whether it did. It says itself why not."""
     command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
-    options = ["--tracking-uri", uri, "--plan", plan.key, "--out", str(figure.parent)]
-    drawing = subprocess.run([*command, *options], check=False, stdout=subprocess.DEVNULL)
+    # Everybody on the machine sees the arguments of a process; its environment, only the user.
+    where = ["--tracking-uri", without_login(uri)]
+    options = [*where, "--plan", plan.key, "--out", str(figure.parent)]
+    environment = {**os.environ, **mlflow_variables(uri)}
+    drawing = subprocess.run(
+        [*command, *options], check=False, stdout=subprocess.DEVNULL, env=environment
+    )
     return drawing.returncode == 0
 
 

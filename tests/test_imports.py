@@ -14,9 +14,12 @@ PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
     "assets",
     "config",
+    "credentials",
     "data_fingerprints",
     "flops",
     "frozen_flops",
+    "markdown",
+    "masking",
     "memory",
     "names",
     "sizes",
@@ -24,11 +27,13 @@ LIGHT_GIGATOK = (
     "tracker",
 )
 """Modules of gigatok that import no torch."""
+SHARED = ("credentials", "markdown", "names")
+"""Modules of the standard library alone, which those who read runs need as well."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
     "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},
-    "analysis": {"analysis", "gigatok.names"},
-    "dashboards": {"dashboards", "analysis"},
+    "analysis": {"analysis", *(f"gigatok.{name}" for name in SHARED)},
+    "dashboards": {"dashboards", "analysis", *(f"gigatok.{name}" for name in SHARED)},
 }
 OWNERS = {
     "torch": {"gigatok"},

@@ -9,13 +9,13 @@ again with growing pauses, and is sent by the next launch at the latest.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gigatok.credentials import hide_passwords
 from orchestration.plan import Plan
 from orchestration.state import Store
 from orchestration.tracking.ledger import Busy, Entry, Ledgers, parse_uri
@@ -304,5 +304,5 @@ def _describe(error: BaseException) -> str:
     """The root cause in one line, without credentials."""
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__ or error
-    text = re.sub(r"//[^/\s@]+@", "//", str(error)).partition("\n")[0][:200]
+    text = hide_passwords(str(error)).partition("\n")[0][:200]
     return f"{type(error).__name__}: {text}"
