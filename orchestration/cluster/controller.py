@@ -55,7 +55,8 @@ def control(
         progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
         return _submit(progress, store, asked, jobs, launched.launched)
 
-    tracking = Tracking(launched.request.store_uri(store), store, plan)
+    request = launched.request
+    tracking = Tracking(request.store_uri(store), store, plan, send_patch=request.send_patch)
     goes_on = True
     try:
         goes_on = _when_answered(submit)

@@ -53,7 +53,7 @@ class Searching:
         searcher = open_searcher(sweep, store, request, profile)
         progress = survey(searcher.plan, store)
         progress.left = searcher.left() - progress.reused
-        tracking = Tracking(uri, store, searcher.plan)
+        tracking = Tracking(uri, store, searcher.plan, send_patch=request.send_patch)
         launched = time.time()
 
         def changed(searcher: Searcher) -> None:

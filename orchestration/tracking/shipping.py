@@ -65,7 +65,15 @@ class Tracking:
     All methods are for the launcher's thread; none but `prepare` and `finish` waits.
     """
 
-    def __init__(self, uri: str, store: Store, plan: Plan, command: str | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        store: Store,
+        plan: Plan,
+        command: str | None = None,
+        *,
+        send_patch: bool = True,
+    ) -> None:
         """Check the URI; connects to nothing.
 
         Args:
@@ -73,6 +81,7 @@ class Tracking:
             store: the runs directory.
             plan: what is launched.
             command: the launcher's command line, for the record.
+            send_patch: whether uncommitted changes of the code are sent.
 
         Raises:
             ValueError: MLflow cannot keep runs at this URI.
@@ -81,7 +90,7 @@ class Tracking:
         self._store = store
         self._plan = plan
         self._ledgers = Ledgers(store.tracking, self._destination)
-        self._stages = StageRuns(store, self._ledgers)
+        self._stages = StageRuns(store, self._ledgers, send_patch=send_patch)
         self._sweep = SweepRuns(plan, self._ledgers, self._stages, command)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
