@@ -56,7 +56,7 @@ def _headline(study: Study) -> None:
     columns[0].metric("Trials", f"{study.runs.height:,}")
     columns[1].metric("Stages complete", f"{counts.get('COMPLETE', 0):,} of {total:,}")
     columns[2].metric("Failed", f"{failed:,}")
-    columns[3].metric("Time left", duration(left) or "unknown", help=basis)
+    columns[3].metric("Time left", duration(left) or "unknown", help=plain(basis))
     whole = study.title.predicted
     columns[4].metric(
         "Spent of predicted" if whole else "Spent",

@@ -14,9 +14,12 @@ from urllib.parse import unquote, urlsplit
 
 _LOGIN = re.compile(r"(?<=://)[^/?#]*@")
 """Between scheme and host, as the standard has it; a password may hold an @ of its own."""
-_LOGIN_TO_HIDE = re.compile(r"(?<=://)([^/:@]*)(:?).*@", re.S)
-"""The same, but generous: a password whose / or # was not escaped is hidden as well."""
-_LOGIN_IN_TEXT = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,99})(:?)[^\s\"'<>]{0,300}@")
+_LOGIN_TO_HIDE = re.compile(r"(?<=://)(?!/)([^/:@]*)(:?).*@", re.S)
+"""The same, but generous: a password whose / or # was not escaped is hidden as well.
+
+Not where a path follows at once, as in `sqlite:///FILE`.
+"""
+_LOGIN_IN_TEXT = re.compile(r"(?<=://)(?!/)([^\s/:@\"'<>]{0,99})(:?)[^\s\"'<>]{0,300}@")
 """A text goes on after a URL: nothing beyond white space or quotes belongs to it."""
 _SECRET_PARAMETER = re.compile(
     r"(?<=[?&])((?:[a-z_]*passw(?:or)?d|passwd|pwd|token|secret|api_?key)=)[^&#\s]*", re.I

@@ -45,7 +45,7 @@ _MIB = 2.0**20
 
 
 def collect() -> dict[str, Any]:
-    """Collect everything worth knowing about this process, as JSON data. What is unknown is None."""
+    """Collect what is worth knowing about this process, as JSON data. What is unknown is None."""
     psutil.cpu_percent()  # The first call only sets the start of the next one's interval.
     return {
         **imported_state(),

@@ -46,9 +46,10 @@ OWNERS = {
     "streamlit": {"dashboards"},
     "plotly": {"dashboards"},
 }
-"""The packages that alone may import these. The worker is the one place where torch starts."""
+"""The packages that alone may import these. The worker, and the server that forks workers, are where torch starts."""
 ALLOWED = {
     ("orchestration/worker.py", "torch"),
+    ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.distributed"),
 }
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from gigatok import names
+from gigatok import markdown, names
 from gigatok.config import Config, TransformerSize, TrialConfig
-from gigatok.markdown import plain
 from orchestration import provenance
 from orchestration.costs.cost import Cost
 from orchestration.identity import canonical
@@ -76,7 +75,7 @@ def units_table() -> str:
 
 def _note(question: str, paper: str) -> str:
     """Write what MLflow's page shows of a sweep: it renders Markdown, and would fetch images."""
-    return "\n\n".join([plain(question), plain(paper), units_table()]).strip()
+    return "\n\n".join([*map(markdown.plain, (question, paper)), units_table()]).strip()
 
 
 @dataclass(frozen=True)
