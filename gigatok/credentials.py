@@ -22,7 +22,7 @@ Not where a path follows at once, as in `sqlite:///FILE`.
 _LOGIN_IN_TEXT = re.compile(r"(?<=://)(?!/)([^\s/:@\"'<>]{0,99})(:?)[^\s\"'<>]{0,300}@")
 """A text goes on after a URL: nothing beyond white space or quotes belongs to it."""
 _SECRET_PARAMETER = re.compile(
-    r"(?<=[?&])((?:[a-z_]*passw(?:or)?d|passwd|pwd|token|secret|api_?key)=)[^&#\s]*", re.I
+    r"(?<=[?&])((?:[a-z_]*passw(?:or)?d|passwd|pwd|token|secret|api_?key)=)[^&#\s'\"<>]*", re.I
 )
 
 

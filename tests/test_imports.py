@@ -46,7 +46,8 @@ OWNERS = {
     "streamlit": {"dashboards"},
     "plotly": {"dashboards"},
 }
-"""The packages that alone may import these. The worker, and the server that forks workers, are where torch starts."""
+"""The packages that alone may import these. Torch starts in the worker
+and in the server that forks workers."""
 ALLOWED = {
     ("orchestration/worker.py", "torch"),
     ("orchestration/backends/preloaded.py", "gigatok"),
