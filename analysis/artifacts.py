@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from analysis.stores import open_store
+from analysis.stores import connect, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,6 +87,4 @@ def _fetch(uri: str, run_id: str, path: str) -> bytes | None:
 def _client(uri: str) -> MlflowClient:
     # MLflow draws a progress bar for every file otherwise.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
+    return connect(uri)

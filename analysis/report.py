@@ -28,8 +28,10 @@ from analysis.fits import FORMULAS, fit_metric
 from analysis.groups import Group, groups
 from analysis.rate_distortion import DISTORTIONS, Front, fronts, gaps, plot_rate_distortion
 from analysis.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS, missing
-from analysis.stores import RequestError, shown
+from analysis.stores import RequestError
 from analysis.tables import result_table, sweep_and_scale
+from gigatok.credentials import shown
+from gigatok.markdown import inert
 from gigatok.names import METRICS, PARAM_SEED
 
 FITTED = ("psnr", "lpips", "rkid", "ar_val_loss", "gkid")
@@ -102,7 +104,7 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     environment = Environment(
         loader=PackageLoader("analysis", "templates"), trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["cell"] = _markdown_cell
+    environment.filters |= {"cell": _markdown_cell, "inert": inert}
     written = []
     for suffix, escape in (("html", True), ("md", False)):
         environment.autoescape = escape
@@ -374,4 +376,4 @@ def _duration(seconds: float) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return inert(text).replace("|", r"\|")

@@ -16,7 +16,7 @@ from analysis.records import (
     numbered,
     restored,
 )
-from analysis.stores import PARENT_TAG, Launch, Stamp
+from analysis.stores import PARENT_TAG, Launch, Stamp, connect
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ class ClientStore:
     """Paged searches through `MlflowClient`: for tracking servers."""
 
     def __init__(self, uri: str) -> None:
-        from mlflow import MlflowClient  # takes seconds; databases never pay
-
-        self._client: MlflowClient = MlflowClient(tracking_uri=uri)
+        self._client: MlflowClient = connect(uri)
 
     def sweeps(self) -> list[str]:
         """Names of the experiments."""

@@ -5,7 +5,7 @@ Every reader returns the same `Records`; `runs.py` makes the table. Nothing here
 
 from __future__ import annotations
 
-import re
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -14,8 +14,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gigatok.credentials import mlflow_variables, shown, without_login
+
 if TYPE_CHECKING:
     import polars as pl
+    from mlflow import MlflowClient
 
     from analysis.records import Records
 
@@ -97,12 +100,16 @@ def sweep_name(given: str) -> str:
     return Path(given).stem if given.endswith((".yaml", ".yml")) else given
 
 
-def shown(uri: str) -> str:
-    """A URI as it may be printed: what is between a user's name and the host is hidden."""
-    return _PASSWORD.sub(r"\1***@", uri)
+def connect(uri: str) -> MlflowClient:
+    """Open MLflow's client; the login goes by the environment, not inside the URL.
 
+    The client repeats the URL in its errors.
+    """
+    from mlflow import MlflowClient  # takes seconds; databases never pay
 
-_PASSWORD = re.compile(r"(://[^/@:]*:)[^/]*@")
+    os.environ.update(mlflow_variables(uri))
+    plain = without_login(uri) if uri.startswith(("http://", "https://")) else uri
+    return MlflowClient(tracking_uri=plain)
 
 
 def unknown_sweep(store: Store, sweep: str, uri: str) -> RequestError:
@@ -131,7 +138,7 @@ def _existing(uri: str) -> Path:
 def _reach(uri: str) -> None:
     """Fail within seconds: the client retries an unreachable server for minutes."""
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
+        urllib.request.urlopen(f"{without_login(uri).rstrip('/')}/health", timeout=10).close()
     except urllib.error.HTTPError:
         return  # it answered; a proxy may hide the health page
     except OSError as error:

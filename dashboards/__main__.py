@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 
 from analysis.stores import RequestError, sweep_name
@@ -36,6 +39,10 @@ def watch(
     port: Annotated[int | None, typer.Option(help="Default: 8501, or the next free one.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     mlflow_url: Mlflow = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that browsers reach the page by, such as a proxy's."),
+    ] = None,
 ) -> None:
     """Serve the live page until Ctrl-C."""
     if context.invoked_subcommand is not None:
@@ -48,7 +55,7 @@ def watch(
             err=True,
         )
     source = Source.of(runs_dir, tracking_uri, mlflow_url)
-    raise typer.Exit(_serve(source, host, port))
+    raise typer.Exit(_serve(source, host, port, [*host_names(host), *(allow_host or [])]))
 
 
 @app.command()
@@ -91,6 +98,21 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def host_names(host: str) -> list[str]:
+    """List the names by which a browser may rightly ask for the page.
+
+    Any other is an attack: a page elsewhere has its own name resolve to this machine (DNS
+    rebinding), so that its scripts may talk to us as if we were their server.
+    """
+    local = ["localhost", "127.0.0.1", "::1"]
+    if _is_loopback(host):
+        return list(dict.fromkeys([*local, host]))
+    own = [socket.gethostname(), socket.getfqdn()]
+    addresses = [a.address for found in psutil.net_if_addrs().values() for a in found]
+    plain = [address.partition("%")[0] for address in addresses]  # fe80::1%eth0 has a scope
+    return list(dict.fromkeys([*local, host, *own, *plain]))
+
+
 def _warm(source: Source) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
     from analysis.scaling import PRESETS, preset, scaling
@@ -109,13 +131,16 @@ def _warm(source: Source) -> None:
         typer.echo(f"{error}\nThe page says so too, and looks again.", err=True)
 
 
-def _serve(source: Source, host: str, port: int | None) -> int:
+def _serve(source: Source, host: str, port: int | None, names: Sequence[str]) -> int:
     """Run Streamlit in this process; returns its exit code."""
     from streamlit.web.cli import main
 
     options = {
         "server.address": host,
         "server.headless": "true",
+        # Both are the defaults, which a user's own configuration must not turn off.
+        "server.enableCORS": "true",
+        "server.enableXsrfProtection": "true",
         "server.fileWatcherType": "none",
         "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
@@ -130,6 +155,7 @@ def _serve(source: Source, host: str, port: int | None) -> int:
     _warm(source)
     page = Path(__file__).with_name("page.py")
     flags = [f"--{name}={value}" for name, value in options.items()]
+    flags += [f"--server.allowedHosts={name}" for name in names]
     sys.argv = ["streamlit", "run", str(page), *flags, "--", *source.arguments()]
     code = main(args=sys.argv[1:], standalone_mode=False)
     return int(code or 0)

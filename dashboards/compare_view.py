@@ -20,6 +20,7 @@ from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import chart_figure
 from dashboards.source import Source
+from gigatok.markdown import plain
 
 MOST_TRIALS = 2000
 """Trials of all studies up to which they are compared setting by setting."""
@@ -33,7 +34,7 @@ def show(source: Source, study: Study, titles: list[Title], at: str) -> None:
         return
     names = {run: title.name for run, title in others.items()}
     chosen = st.multiselect(
-        f"Compare {study.title.name} with",
+        f"Compare {plain(study.title.name)} with",
         list(others),
         default=list(others)[:1],
         format_func=names.__getitem__,
@@ -73,8 +74,8 @@ def _plot(studies: Studies) -> None:
     try:
         found = scaling(runs, x, y)
     except RequestError as error:
-        st.info(f"{str(error).capitalize()}.")
+        st.info(f"{plain(str(error).capitalize())}.")
         return
     st.plotly_chart(chart_figure(found.chart), key="compare")
-    st.caption("  \n".join(found.notes))
+    st.caption("  \n".join(map(plain, found.notes)))
     download("PDF", lambda: exporting.plate_pdf(found.plate()), "compare.pdf")

@@ -6,12 +6,14 @@ import sys
 
 import streamlit as st
 
-from analysis.stores import RequestError, shown
+from analysis.stores import RequestError
 from analysis.study import Study, Title
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.plotting import state_word
 from dashboards.source import Source, parse
 from dashboards.state import VIEWS
+from gigatok.credentials import shown
+from gigatok.markdown import plain
 
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
@@ -33,8 +35,8 @@ def main() -> None:
         _page(source)
     except RequestError as error:
         st.title("Nothing to show")
-        st.info(str(error))
-        st.caption(f"Store: {shown(source.uri)}. This page looks again every few seconds.")
+        st.info(plain(error))
+        st.caption(f"Store: {plain(shown(source.uri))}. This page looks again every few seconds.")
         _look_again(source)
 
 
@@ -85,8 +87,8 @@ def _choose(titles: list[Title]) -> Title:
         label_visibility="collapsed",
     )
     title = known[run_id]
-    st.title(title.question or title.sweep, anchor=False)
-    st.caption(f"{title.sweep} at scale {title.scale} · {state_word(title.state)}")
+    st.title(plain(title.question or title.sweep), anchor=False)
+    st.caption(plain(f"{title.sweep} at scale {title.scale} · {state_word(title.state)}"))
     return title
 
 
@@ -97,7 +99,7 @@ def _live(source: Source, title: Title, seconds: float | None) -> None:
         try:
             look()
         except RequestError as error:  # Away for a moment: the next look may succeed.
-            st.info(str(error))
+            st.info(plain(error))
 
     def look() -> None:
         at = reading.version(source.uri)
@@ -115,7 +117,7 @@ def _follow(source: Source, seen: str) -> None:
     try:
         changed = reading.version(source.uri) != seen
     except RequestError as error:
-        st.info(str(error))
+        st.info(plain(error))
         return
     if changed:
         st.rerun()

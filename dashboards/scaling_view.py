@@ -16,6 +16,7 @@ from dashboards.downloads import download
 from dashboards.plotting import run_at
 from dashboards.source import Source
 from dashboards.state import open_trial
+from gigatok.markdown import plain
 
 _OWN = "Own axes"
 MOST_DRAWN = 2000
@@ -49,7 +50,7 @@ def show(source: Source, study: Study, at: str) -> None:
             study, study.title.run_id, at, x, y, published, _LAWS[law], front
         )
     except RequestError as error:
-        st.info(f"{str(error).capitalize()}.")
+        st.info(f"{plain(str(error).capitalize())}.")
         return
     _plot(source, study, found, figure)
     _words(study, found)
@@ -82,17 +83,17 @@ def _plot(source: Source, study: Study, found: Scaling, figure: go.Figure) -> No
         return
     rows = dict(study.runs.select("run_id", "trial").iter_rows())
     columns = st.columns([2, 1, 1], vertical_alignment="center")
-    columns[0].markdown(f"**{rows.get(run_id, run_id)}**")
+    columns[0].markdown(f"**{plain(rows.get(run_id, run_id))}**")
     columns[1].link_button("Open in MLflow", source.run_url(run_id), width="stretch")
     columns[2].button("Open the trial", on_click=open_trial, args=(run_id,), width="stretch")
     if source.mlflow_command:
-        st.caption(f"The MLflow link needs `{source.mlflow_command}`.")
+        st.caption(f"The MLflow link needs {plain(source.mlflow_command)}.")
 
 
 def _words(study: Study, found: Scaling) -> None:
     for sentence in found.sentences:
-        st.markdown(f"* {sentence}")
-    st.caption("  \n".join(found.notes))
+        st.markdown(f"* {plain(sentence)}")
+    st.caption("  \n".join(map(plain, found.notes)))
     stem = f"{study.title.sweep}-{found.chart.y.key}-over-{found.chart.x.key}"
     many = found.marks.height > MOST_DRAWN
     with st.container(horizontal=True):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.stores import shown
+from gigatok.credentials import shown, without_login
 
 MLFLOW_URL = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens unless told otherwise."""
@@ -37,8 +36,7 @@ class Source:
 
     def run_url(self, run_id: str) -> str:
         """The page of a run in the MLflow UI; without the user's password, if the URL has one."""
-        server = re.sub(r"://[^/@]*@", "://", self.mlflow_url)
-        return f"{server.rstrip('/')}/#/runs/{run_id}"
+        return f"{without_login(self.mlflow_url).rstrip('/')}/#/runs/{run_id}"
 
     @property
     def mlflow_command(self) -> str:

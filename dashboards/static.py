@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from analysis import trial
 from analysis.artifacts import Outside
 from analysis.scaling import PRESETS, Fitting, preset, scaling
-from analysis.stores import RequestError, shown
+from analysis.stores import RequestError
 from analysis.study import (
     Study,
     list_studies,
@@ -27,6 +27,7 @@ from analysis.tables import result_table
 from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
 from dashboards.source import Source
 from dashboards.words import duration
+from gigatok.credentials import shown
 
 MOST_TRIALS = 24
 """Trials whose curves and settings are in the file; its text says when there are more."""

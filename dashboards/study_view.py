@@ -26,6 +26,7 @@ from dashboards.plotting import STATE_COLOURS, state_word, states_figure
 from dashboards.source import Source
 from dashboards.state import open_trial
 from dashboards.words import duration
+from gigatok.markdown import plain
 
 MOST_FAILURES = 20
 MOST_RESULTS = 500
@@ -55,7 +56,7 @@ def _headline(study: Study) -> None:
     columns[0].metric("Trials", f"{study.runs.height:,}")
     columns[1].metric("Stages complete", f"{counts.get('COMPLETE', 0):,} of {total:,}")
     columns[2].metric("Failed", f"{failed:,}")
-    columns[3].metric("Time left", duration(left) or "unknown", help=basis)
+    columns[3].metric("Time left", duration(left) or "unknown", help=plain(basis))
     whole = study.title.predicted
     columns[4].metric(
         "Spent of predicted" if whole else "Spent",
@@ -65,8 +66,8 @@ def _headline(study: Study) -> None:
     parts = [f"{n:,} {state_word(state)}" for state, n in counts.items()]
     st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
     if left is None or left > 0:
-        st.caption(f"Time left: {duration(left) or 'unknown'}; {basis}.")
-    st.caption(f"Spent against predicted: {spent_against_predicted(study)}.")
+        st.caption(f"Time left: {duration(left) or 'unknown'}; {plain(basis)}.")
+    st.caption(f"Spent against predicted: {plain(spent_against_predicted(study))}.")
     if study.silent is not None:
         st.warning(
             f"Nothing was heard of the running stages for {duration(study.silent)}: the launcher "
@@ -97,8 +98,8 @@ def _failures(source: Source, study: Study, at: str) -> None:
 
 def _failure(source: Source, failure: Failure, at: str) -> None:
     of = ", ".join(failure.trials[:3]) + (" …" if len(failure.trials) > 3 else "")
-    st.error(f"**{failure.stage}** of {of}: {failure.reason}")
-    where = f" on {failure.host}" if failure.host else ""
+    st.error(f"**{plain(failure.stage)}** of {plain(of)}: {plain(failure.reason)}")
+    where = f" on {plain(failure.host)}" if failure.host else ""
     with st.expander(f"Last log lines (attempt {failure.attempts}{where})"):
         try:
             tail = reading.log_of(source.uri, failure.stage_run, source.runs_dir, at)
@@ -149,7 +150,7 @@ def _results(study: Study) -> None:
         table = result_table(study.runs)
         rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
         st.dataframe(rows, hide_index=True)
-        st.caption("  \n".join(table.notes))
+        st.caption("  \n".join(map(plain, table.notes)))
     with st.container(horizontal=True):
         every = lambda: exporting.csv_bytes(study.runs)  # noqa: E731
         download("Every trial (CSV)", every, f"{study.title.sweep}.csv")

@@ -16,6 +16,7 @@ from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import Source
+from gigatok.markdown import plain
 
 MOST_SIZES = 6
 MOST_OFFERED = 500
@@ -100,13 +101,13 @@ def _pictures(source: Source, study: Study, run_id: str, at: str) -> None:
         try:
             found = _found_pictures(source, study, run_id, stage, name, at)
         except Outside as outside:
-            st.warning(str(outside))
+            st.warning(plain(outside))
             continue
         if not found:
             st.caption(f"None yet: {stage} of these trials has not completed.")
             continue
         for column, (head, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
-            column.image(png, caption=head, width="stretch", alt=f"{name} of {head}")
+            column.image(png, caption=plain(head), width="stretch", alt=f"{name} of {head}")
 
 
 def _results(row: Mapping[str, Any]) -> None:
@@ -122,7 +123,7 @@ def _curves(study: Study, found: Trial) -> None:
     if not panels:
         st.caption("No stage of this trial has logged a curve yet.")
     for stage, keys in panels.items():
-        st.markdown(f"**{stage.replace('_', ' ')}**")
+        st.markdown(f"**{plain(stage.replace('_', ' '))}**")
         for start in range(0, len(keys), 3):
             for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
                 points = trial.curve(found, stage, key)
@@ -146,8 +147,8 @@ def _origin(source: Source, study: Study, found: Trial) -> None:
     row = found.row
     dirty = {True: ", with uncommitted changes", False: "", None: ", state unknown"}
     st.markdown(
-        f"Code `{row['git_sha'] or 'unknown'}`{dirty[row['git_dirty']]} · plan `{row['plan']}` · "
-        f"trial key `{row['trial_key']}`"
+        f"Code {plain(row['git_sha'] or 'unknown')}{dirty[row['git_dirty']]} · "
+        f"plan {plain(row['plan'])} · trial key {plain(row['trial_key'])}"
     )
     table = trial.provenance(row, study.cells)
     links = [source.run_url(run) if run else None for run in table["stage_run"].to_list()]

@@ -17,7 +17,7 @@ from gigatok.durable import sync
 LOCK_POLL_SECONDS = 0.02
 
 
-def write_atomic(path: Path, text: str, durable: bool = True) -> None:
+def write_atomic(path: Path, text: str, durable: bool = True, private: bool = False) -> None:
     """Replace a file so that readers see the old or the new content, never a part.
 
     A folder or link that lies in its place is set aside.
@@ -26,8 +26,9 @@ def write_atomic(path: Path, text: str, durable: bool = True) -> None:
         path: the file.
         text: its new content.
         durable: whether it must survive a power cut once this returns.
+        private: only the user may read it, from the first byte on.
     """
-    temporary = _written_beside(path, text, durable)
+    temporary = _written_beside(path, text, durable, private)
     try:
         temporary.replace(path)
     except IsADirectoryError:
@@ -144,11 +145,13 @@ def read_if_there(path: Path) -> bytes | None:
         return None
 
 
-def _written_beside(path: Path, text: str, durable: bool) -> Path:
+def _written_beside(path: Path, text: str, durable: bool, private: bool = False) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     # Records are UTF-8 whatever the locale; a lone surrogate, as in the name of a file that is no
     # text, must not stop a record from being written.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    mode = 0o600 if private else 0o666  # less what the umask takes
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         if durable:
             file.flush()

@@ -31,6 +31,7 @@ from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
+from orchestration.provenance import imported_state
 from orchestration.runner import Runner
 from orchestration.state import Store
 from orchestration.study import (
@@ -42,7 +43,7 @@ from orchestration.study import (
     run,
 )
 from orchestration.sweep import expand, load_sweep
-from orchestration.tracking.shipping import Tracking, default_uri
+from orchestration.tracking.shipping import Tracking
 from orchestration.tracking.sweep_runs import expectation
 
 
@@ -81,6 +82,9 @@ def launch(
         bool, typer.Option("--watch", help="On SLURM: stay, and show the sweep until it ends.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="On SLURM: submit without asking.")] = False,
+    no_patch: Annotated[
+        bool, typer.Option("--no-patch", help="Send no patch of uncommitted changes to MLflow.")
+    ] = False,
     ignore_gates: Annotated[
         bool, typer.Option("--ignore-gates", help="Start larger models whatever smaller ones did.")
     ] = False,
@@ -100,6 +104,7 @@ def launch(
         storage=storage,
         max_gpu_hours=max_gpu_hours,
         max_disk=max_disk,
+        send_patch=not no_patch,
     )
     store = Store(runs_dir)
     start(request, store, dry_run=dry_run, stages=stages, watch=watch, yes=yes, as_json=as_json)
@@ -136,6 +141,7 @@ def start(
         if dry_run:
             return
         _make_ready(launched)
+        _announce_patch(launched, console)
     except (ValueError, OSError) as error:
         fail(error)
     try:
@@ -185,10 +191,10 @@ def _no_collector() -> Iterator[None]:
 
 def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], None]) -> _Launch:
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
-    uri = request.tracking_uri or default_uri(store)
+    uri = request.store_uri(store)
     loaded = load_sweep(request.sweep, request.scale, request.overrides)
     plan = make_plan(loaded, expand(loaded))
-    tracking = Tracking(uri, store, plan)
+    tracking = Tracking(uri, store, plan, send_patch=request.send_patch)
     profile = _profile(request)
     backend = connect(request.backend, request.jobs, profile, store)
     machine = machines(request.backend, request.jobs, profile)
@@ -233,6 +239,19 @@ def _make_ready(launched: _Launch) -> None:
     if search is not None or not progress.finished:
         examples = search.examples() if search else expand(plan.sweep)
         make_ready(make_plan(plan.sweep, examples), progress, launched.backend, launched.profile)
+
+
+def _announce_patch(launched: _Launch, console: Console) -> None:
+    """Say before anything starts that uncommitted changes of the code will leave this machine."""
+    if launched.progress.finished or not launched.request.send_patch:
+        return
+    patch = imported_state()["git_patch"]
+    if patch is not None:
+        console.print(
+            f"uncommitted changes: a patch of {len(patch.splitlines())} lines goes to MLflow with "
+            "the stages, masked where it looks like a secret; --no-patch sends none",
+            style="yellow",
+        )
 
 
 def _run(launched: _Launch, manner: _Manner) -> int:

@@ -20,9 +20,11 @@ from gigatok.durable import write_durably
 from orchestration.costs.budget import newest_refusal
 from orchestration.exits import fail
 from orchestration.files import write_atomic
+from orchestration.logins import keep_login, with_login
 from orchestration.plan import Plan
 from orchestration.records import Record
 from orchestration.state import StageFolder, Store
+from orchestration.tracking.shipping import default_uri
 
 
 class LaunchedStage(Record):
@@ -46,12 +48,26 @@ class LaunchRequest(Record):
     """An absolute path."""
     ray_address: str | None = None
     tracking_uri: str | None = None
-    """None: the database in the runs directory."""
+    """None: the database in the runs directory. Recorded without its login; see `logins`."""
     ignore_gates: bool = False
     storage: str | None = None
-    """Of a search; None: as the sweep says."""
+    """Of a search; None: as the sweep says. Recorded without its login, too."""
     max_gpu_hours: float | None = None
     max_disk: float | None = None
+    send_patch: bool = True
+    """Whether uncommitted changes of the code go to MLflow."""
+
+    def store_uri(self, store: Store) -> str:
+        """Say where MLflow keeps the runs, with the login that it needs."""
+        return with_login(store, self.tracking_uri or default_uri(store))
+
+    def without_logins(self, store: Store) -> LaunchRequest:
+        """Keep passwords where only the user reads them, and give the rest for the record."""
+        update = {name: keep_login(store, getattr(self, name)) for name in _WITH_LOGIN}
+        return self.model_copy(update=update)
+
+
+_WITH_LOGIN = ("tracking_uri", "storage")
 
 
 class LaunchedPlan(Record):
@@ -85,7 +101,7 @@ def record_launch(
     pruned: Mapping[str, str] | None = None,
 ) -> None:
     """Remember a plan as the newest of its sweep; launched now, unless a search has gone on."""
-    record = as_launched(plan, request, launched)
+    record = as_launched(plan, request.without_logins(store), launched)
     record = record.model_copy(update={"pruned": dict(pruned or {})})
     folder = _folder(store, plan.sweep.name)
     _keep_sources(plan, folder / plan.key)

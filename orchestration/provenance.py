@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import resource
-import shlex
 import socket
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from gigatok.credentials import shown_command
+from gigatok.masking import mask_secrets
 from gigatok.names import SYSTEM_PREFIX
 
 PATCH_LIMIT = 200_000
@@ -50,15 +51,11 @@ _GIT_PLACES = {
 }
 
 
-def collect(root: Path = _ROOT) -> dict[str, Any]:
-    """Everything worth knowing about this process, as JSON data. What is unknown is None.
-
-    Args:
-        root: top folder of the code whose git state is recorded.
-    """
+def collect() -> dict[str, Any]:
+    """Collect what is worth knowing about this process, as JSON data. What is unknown is None."""
     psutil.cpu_percent()  # The first call only sets the start of the next one's interval.
     return {
-        **imported_state(root),
+        **imported_state(),
         "host": socket.gethostname(),
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
@@ -69,24 +66,26 @@ def collect(root: Path = _ROOT) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": package_versions(),
-        "command": shlex.join([sys.executable, *sys.argv]),
+        "command": shown_command([sys.executable, *sys.argv]),
         "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
     }
 
 
 @cache
-def imported_state(root: Path = _ROOT) -> dict[str, Any]:
-    """The git state when this process, or the one it was forked from, first asked for it.
+def imported_state() -> dict[str, Any]:
+    """Git state of the code that this process, or the one it was forked from, has imported.
 
-    What a process runs is what it imported, whatever became of the files since.
+    Asked once, as early as possible: a process runs what it imported, whatever became of the
+    files since. It takes no argument on purpose: `f()` and `f(default)` are two keys of a cache.
     """
-    return git_state(root)
+    return git_state()
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """Commit, whether the tree differs from it, and how; all None where `root` is no repository.
 
-    Files that git does not track are listed in `git_status` but are not part of the patch.
+    Files that git does not track are listed in `git_status` but are not part of the patch, in
+    which anything that looks like a secret is masked.
     A snapshot of the code (`orchestration.cluster.snapshot`) has the state of what was copied.
     """
     record = root / RECORD
@@ -104,7 +103,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
         "git_sha": sha,
         "git_dirty": None if status is None else bool(status),
         "git_status": _limited(status) if status else None,
-        "git_patch": _limited(patch) if patch else None,
+        "git_patch": _limited(_masked(patch)) if patch else None,
     }
 
 
@@ -217,6 +216,12 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout if answer.returncode == 0 else None
+
+
+def _masked(patch: str) -> str:
+    """Mask secrets before the patch is cut, which could leave half of one that no rule knows."""
+    looked_at = 2 * PATCH_LIMIT  # the rest is cut off in any case, and may be very long
+    return mask_secrets(patch[:looked_at]) + patch[looked_at:]
 
 
 def _limited(text: str) -> str:

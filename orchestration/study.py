@@ -18,6 +18,7 @@ from typing import Protocol
 from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
+from gigatok.credentials import mlflow_variables, shown, shown_command, without_login
 from gigatok.startup import for_children, hiding
 from orchestration.backends.base import Backend
 from orchestration.costs.forecast import Meter
@@ -185,7 +186,7 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print(f"Larger models wait; python -m orchestration resume {name} --ignore-gates")
     if progress.interrupted:
         console.print("Interrupted. The same command continues:")
-        command = "python -m orchestration.launch " + shlex.join(sys.argv[1:])
+        command = "python -m orchestration.launch " + shown_command(sys.argv[1:])
         console.print(f"  {command}", soft_wrap=True)
     elif progress.count("COMPLETE"):
         changed = bool(progress.ran or progress.done_elsewhere)
@@ -218,10 +219,10 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
     else:
         command = ["python", "-m", "analysis", "figures", plan.sweep.name]
-        options = ["--tracking-uri", uri, "--plan", plan.key, "--out", "FOLDER"]
+        options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
         console.print("figure    not drawn; this tries again:", style="yellow")
         console.print(f"          {shlex.join([*command, *options])}", soft_wrap=True)
-    console.print(f"runs      {uri}", soft_wrap=True)
+    console.print(f"runs      {shown(uri)}", soft_wrap=True)
     for name in hiding(os.getcwd()):
         module = name.removesuffix(".py")
         text = f"{name} here hides a package of this program: type python -P -m {module} …"
@@ -233,11 +234,16 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
 def draw(plan: Plan, uri: str, figure: Path) -> bool:
     """Have `analysis` draw the figure; whether it did. It says itself why not."""
     command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
-    options = ["--tracking-uri", uri, "--plan", plan.key, "--out", str(figure.parent)]
+    # Everybody on the machine sees the arguments of a process; its environment, only the user.
+    where = ["--tracking-uri", without_login(uri)]
+    options = [*where, "--plan", plan.key, "--out", str(figure.parent)]
     # Of the code that runs here: the working folder may hold an analysis.py of the user.
-    code = {**os.environ, **for_children(str(Path(__file__).resolve().parents[1]))}
+    code = for_children(str(Path(__file__).resolve().parents[1]))
     drawing = subprocess.run(
-        [*command, *options], env=code, check=False, stdout=subprocess.DEVNULL
+        [*command, *options],
+        env={**os.environ, **code, **mlflow_variables(uri)},
+        check=False,
+        stdout=subprocess.DEVNULL,
     )
     return drawing.returncode == 0 and drawn_plan(figure) == plan.key
 

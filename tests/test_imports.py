@@ -14,10 +14,13 @@ PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
     "assets",
     "config",
+    "credentials",
     "data_fingerprints",
     "durable",
     "flops",
     "frozen_flops",
+    "markdown",
+    "masking",
     "memory",
     "names",
     "sizes",
@@ -26,11 +29,13 @@ LIGHT_GIGATOK = (
     "tracker",
 )
 """Modules of gigatok that import no torch."""
+SHARED = ("credentials", "markdown", "names", "startup")
+"""Modules of the standard library alone, which those who read runs need as well."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
     "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},
-    "analysis": {"analysis", "gigatok.names", "gigatok.startup"},
-    "dashboards": {"dashboards", "analysis", "gigatok.startup"},
+    "analysis": {"analysis", *(f"gigatok.{name}" for name in SHARED)},
+    "dashboards": {"dashboards", "analysis", *(f"gigatok.{name}" for name in SHARED)},
 }
 OWNERS = {
     "torch": {"gigatok"},
@@ -43,9 +48,11 @@ OWNERS = {
     "streamlit": {"dashboards"},
     "plotly": {"dashboards"},
 }
-"""The packages that alone may import these. The worker is the one place where torch starts."""
+"""The packages that alone may import these. Torch starts in the worker
+and in the server that forks workers."""
 ALLOWED = {
     ("orchestration/worker.py", "torch"),
+    ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.distributed"),
 }
 

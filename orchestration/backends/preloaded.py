@@ -4,14 +4,21 @@ Nothing here is used by name; nobody else imports this.
 """
 
 import importlib
+import pkgutil
 import platform
 
-from gigatok.stages import STAGES
+import gigatok
 from orchestration import provenance
+
+# Before the long imports: a commit during them is then recorded as the one before it.
+provenance.imported_state()
 
 MODULES = (
     "orchestration.study",
-    *(f"gigatok.stages.{stage}" for stage in STAGES),
+    # What a worker runs first; it would read the file again, as it is by then.
+    "orchestration.backends.workers",
+    # All of it: a module that a worker imports later may have been edited since the launch.
+    *(module.name for module in pkgutil.walk_packages(gigatok.__path__, "gigatok.")),
     # Optimizers import the compiler at their first step, which would cost every worker a second.
     "torch._dynamo",
 )
@@ -19,5 +26,4 @@ MODULES = (
 for module in MODULES:
     importlib.import_module(module)
 provenance.package_versions()
-provenance.imported_state()
 platform.platform()

@@ -86,8 +86,7 @@ def meeting_point() -> tuple[str, int]:
 
 
 def _start(part: Part, meeting: tuple[str, int] | None) -> tuple[BaseProcess, ...]:
-    # Or every worker would run Ray's main module, and its command would be taken for the stage's.
-    vars(sys.modules["__main__"]).pop("__file__", None)
+    # Or Ray's command would be taken for the stage's.
     sys.argv = ["-m", "orchestration.worker", part["stage_dir"]]
     slot = Slot(part["threads"], ",".join(map(str, ray.get_gpu_ids())))
     environments = rank_environments(part["processes"], part["nodes"], part["node"], meeting)

@@ -12,7 +12,8 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
@@ -83,11 +84,30 @@ def start_workers(
     )
     try:
         start_server()
-        for worker in workers:
-            worker.start()
+        with _without_main():
+            for worker in workers:
+                worker.start()
     except (EOFError, ConnectionError) as error:
         raise OSError(f"the server that starts workers died: {error!r}") from error
     return workers
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide this process's main module from workers that are started meanwhile.
+
+    Each would run the file of the launcher's command again, as it is by then: code from after a
+    commit under the state of before it, and an edit with a typo would end all later stages.
+    """
+    main = sys.modules["__main__"]
+    before = {
+        name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)
+    }
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(before)
 
 
 def rank_environments(

@@ -25,7 +25,7 @@ from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.state import Store
 from orchestration.sweep import expand, load_sweep
-from orchestration.tracking.shipping import Tracking, default_uri
+from orchestration.tracking.shipping import Tracking
 
 SHIP_SECONDS = 600.0
 """How long the controller tries to reach the tracking server."""
@@ -55,7 +55,8 @@ def control(
         progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
         return _submit(progress, store, asked, jobs, launched.launched)
 
-    tracking = Tracking(launched.request.tracking_uri or default_uri(store), store, plan)
+    request = launched.request
+    tracking = Tracking(request.store_uri(store), store, plan, send_patch=request.send_patch)
     goes_on = True
     try:
         goes_on = _when_answered(submit)

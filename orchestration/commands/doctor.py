@@ -30,6 +30,7 @@ from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.launched import newest_launches
+from orchestration.logins import with_login
 from orchestration.profile import Profile, load_profile
 from orchestration.state import Store
 from orchestration.study import check_writable
@@ -92,7 +93,7 @@ def doctor(
     if backend not in BACKENDS:
         fail(ValueError(f"--backend {backend}: not one of {', '.join(BACKENDS)}"))
     store = Store(runs_dir)
-    uri = tracking_uri or default_uri(store)
+    uri = with_login(store, tracking_uri or default_uri(store))
     try:
         destination = parse_uri(uri)
         profile = load_profile(profile_file)
@@ -107,7 +108,7 @@ def doctor(
         lambda: ray(ray_address),
     ]
     if backend == "slurm":
-        groups.append(lambda: node(store, uri, profile))
+        groups.append(lambda: node(store, destination, profile))
     if verify:
         groups.append(lambda: outputs(store))
     findings = [finding for group in groups for finding in group()]
@@ -211,6 +212,9 @@ def mlflow(destination: Destination, backend: str) -> Iterator[Finding]:
     try:
         with urllib.request.urlopen(f"{destination.uri}/health", timeout=ANSWER_SECONDS):
             yield Finding("MLflow", "ok", f"{destination.shown} answers")
+    except urllib.error.HTTPError as answer:
+        # It is asked without a login, which this check does not need to hand around.
+        yield Finding("MLflow", "ok", f"{destination.shown} answers, with {answer.code}")
     except (urllib.error.URLError, OSError) as error:
         text = f"{destination.shown}: {error}; metrics wait on disk until it answers"
         yield Finding("MLflow", "warning", text)
@@ -279,7 +283,7 @@ def ray(address: str | None) -> Iterator[Finding]:
         yield Finding("Ray", "missing", text, "ray")
 
 
-def node(store: Store, uri: str, profile: Profile) -> Iterator[Finding]:
+def node(store: Store, destination: Destination, profile: Profile) -> Iterator[Finding]:
     """What a node sees: a short job looks at the runs directory, MLflow and GPUs from there."""
     if shutil.which("srun") is None:
         return
@@ -292,7 +296,9 @@ def node(store: Store, uri: str, profile: Profile) -> Iterator[Finding]:
     existed = store.root.exists()
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=store.root.resolve(), prefix=".doctor-") as token:
-        look = [sys.executable, "-m", "orchestration.commands.doctor", token.name, uri]
+        # The URL without its login: arguments of jobs are everybody's to read.
+        place = destination.uri
+        look = [sys.executable, "-m", "orchestration.commands.doctor", token.name, place]
         variables = {**os.environ, **for_children(str(Path(__file__).resolve().parents[2]))}
         said = subprocess.run(
             ["srun", *asked, *look],

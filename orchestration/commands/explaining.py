@@ -33,7 +33,7 @@ from orchestration.launched import (
     kept_sweep,
 )
 from orchestration.plan import Plan, PlannedStage, make_plan
-from orchestration.provenance import code_version, git_state
+from orchestration.provenance import code_version, imported_state
 from orchestration.state import Attempt, StageFolder, Store
 from orchestration.sweep import expand, load_sweep
 
@@ -146,7 +146,7 @@ def explanations(
 ) -> list[Explanation]:
     """What becomes of stages, and why."""
     status = look(store, launched).stages
-    now = code_version(git_state())
+    now = code_version(imported_state())
     births = _births(store)
     found = []
     for trial, stage in chosen:

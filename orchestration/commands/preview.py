@@ -23,7 +23,7 @@ from orchestration.devices import Machines
 from orchestration.grammar.yaml_source import show
 from orchestration.plan import Plan, PlannedTrial
 from orchestration.progress import Progress
-from orchestration.provenance import code_version, git_state
+from orchestration.provenance import code_version, imported_state
 from orchestration.state import StageFolder
 
 MOST_ROWS = 20
@@ -240,7 +240,7 @@ def other_code_line(progress: Progress) -> str | None:
     Keys hash what is computed, not the code: results stay valid across commits that do not change
     it, and a commit that does must raise the stage's version. So reuse is said, never refused.
     """
-    now = code_version(git_state())
+    now = code_version(imported_state())
     reused = sorted(progress.reused)[:MOST_CHECKED]
     versions = Counter(_computed_by(progress.folders[key]) for key in reused)
     others = [f"{count} by {version}" for version, count in versions.items() if version != now]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from gigatok.credentials import has_secret, shown
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.grammar.axes import Axes
@@ -270,7 +271,7 @@ def read_search(
     trials, hours = _budget(parts.get("budget"), node, problems)
     seed = whole(parts.get("seed"), "search.seed", 0, 0, problems)
     at_once = whole(parts.get("at_once"), "search.at_once", 1, 1, problems)
-    storage = text_of(parts.get("storage"), "search.storage", problems) or None
+    storage = _storage(parts.get("storage"), problems)
     transfer = _transfer(parts.get("transfer"), space, objectives, checker)
     _check_together(sampler, pruner, space, objectives, parts, problems)
     cells = count(axes.blocks(seeds)) if seeds else 1
@@ -288,6 +289,15 @@ def read_search(
         return None
     found = (space, sampler, pruner, objectives, trials, hours, seed, at_once, storage, transfer)
     return Search(*found, axes, scale, seeds)
+
+
+def _storage(node: Node | None, problems: list[Problem]) -> str | None:
+    """Read the database's URL, which must not hold a password: the file is kept and uploaded."""
+    url = text_of(node, "search.storage", problems) or None
+    if node is not None and url is not None and has_secret(url):
+        text = f"{shown(url)} holds a password, and this file is uploaded to MLflow: "
+        problems.append(Problem(node.place, "search.storage", text + "use `--storage` instead"))
+    return url
 
 
 def _pruner(node: Node | None, problems: list[Problem]) -> Pruner:

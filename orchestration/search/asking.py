@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from gigatok.credentials import hide_passwords, shown
 from orchestration.files import cut_torn_line
 from orchestration.grammar.search_block import Pruner, Search
 from orchestration.grammar.search_space import Choices, Range
@@ -69,9 +70,9 @@ def open_study(search: Search, name: str, journal: Path) -> Study:
         )
     except Exception as error:
         # SQLAlchemy, drivers of databases and files each have errors of their own.
-        where = search.storage or journal
+        where, said = shown(str(search.storage or journal)), hide_passwords(str(error))
         raise ValueError(
-            f"search.storage {where}: {type(error).__name__}: {error}; must be an URL as Optuna "
+            f"search.storage {where}: {type(error).__name__}: {said}; must be an URL as Optuna "
             "takes it, such as sqlite:///search.db, or left out for a file in the runs directory"
         ) from error
     study.set_metric_names(list(search.objectives))

@@ -37,7 +37,6 @@ from orchestration.search.launch import (
 from orchestration.search.run import Searcher
 from orchestration.state import StageFolder, Store
 from orchestration.sweep import Sweep, load_sweep
-from orchestration.tracking.shipping import default_uri
 
 SUCCESSOR_SECONDS = 60
 """Before that, a successor starts only if the job before it is over."""
@@ -178,7 +177,7 @@ def _search(
     first: bool,
 ) -> None:
     """Run until nothing is left to ask for, and send all of it to MLflow."""
-    uri = launched.request.tracking_uri or default_uri(store)
+    uri = launched.request.store_uri(store)
     searching = Searching.open(sweep, store, launched.request, profile, uri)
     backend = JournaledBackend(slurm, Journal(store), sweep.name, launched.key)
     runner = Runner(searching.progress, store, backend, profile, searching.searcher, as_user=first)

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from gigatok.credentials import shown
 from orchestration.backends.base import Backend
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.launched import LaunchRequest, record_launch
+from orchestration.logins import with_login
 from orchestration.plan import search_key
 from orchestration.profile import Profile
 from orchestration.progress import Progress, survey
@@ -51,7 +53,7 @@ class Searching:
         searcher = open_searcher(sweep, store, request, profile)
         progress = survey(searcher.plan, store)
         progress.left = searcher.left() - progress.reused
-        tracking = Tracking(uri, store, searcher.plan)
+        tracking = Tracking(uri, store, searcher.plan, send_patch=request.send_patch)
         launched = time.time()
 
         def changed(searcher: Searcher) -> None:
@@ -76,7 +78,7 @@ def open_searcher(
     assert search is not None
     assert key is not None
     if request.storage is not None:
-        search = replace(search, storage=request.storage)
+        search = replace(search, storage=with_login(store, request.storage))
     return Searcher(sweep, search, store, key, profile)
 
 
@@ -137,8 +139,8 @@ def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool
         return
     print_search(searcher, console)
     where = searcher.search.storage or searcher.journal
-    console.print(f"study     optuna-dashboard {where}", soft_wrap=True)
-    console.print(f"runs      {uri}", soft_wrap=True)
+    console.print(f"study     optuna-dashboard {shown(str(where))}", soft_wrap=True)
+    console.print(f"runs      {shown(uri)}", soft_wrap=True)
 
 
 def exit_code(searcher: Searcher) -> int:

@@ -12,9 +12,9 @@ import os
 import socket
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
+from gigatok.credentials import mlflow_variables, shown, without_login
 from orchestration.files import write_atomic
 from orchestration.identity import digest
 
@@ -37,16 +38,18 @@ class Destination:
     """A checked tracking URI.
 
     Attributes:
-        uri: what MLflow is given; a sqlite path is absolute.
-        shown: the URI without credentials.
+        uri: what MLflow is given, without login; a sqlite path is absolute.
+        shown: the same, for messages.
         database: the sqlite file; None for a server.
         name: folder of its ledgers, readable and unique.
+        login: user name and password, as variables of the environment.
     """
 
     uri: str
     shown: str
     database: Path | None
     name: str
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def parse_uri(uri: str) -> Destination:
@@ -65,16 +68,29 @@ def parse_uri(uri: str) -> Destination:
         path = Path(file).absolute()
         name = f"{path.stem}-{digest(str(path))[:8]}"
         return Destination(f"sqlite:///{path}", f"sqlite:///{path}", path, name)
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.hostname:
-        plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    plain = without_login(uri).rstrip("/")
+    parts = urlsplit(plain)
+    if parts.scheme in ("http", "https") and parts.hostname and _is_whole(plain):
         name = f"{parts.hostname}-{digest(plain)[:8]}"
-        return Destination(uri.rstrip("/"), plain, None, name)
-    raise ValueError(f"tracking URI {uri!r} {_why_not(uri, parts.scheme)}")
+        return Destination(plain, plain, None, name, mlflow_variables(uri))
+    raise ValueError(f"tracking URI {shown(uri)!r} {_why_not(uri, parts.scheme)}")
+
+
+def _is_whole(plain: str) -> bool:
+    """Tell whether a URL without login is one: an odd character in a password cuts it in two."""
+    try:
+        urlsplit(plain).port  # noqa: B018  (raises where it is no number)
+    except ValueError:
+        return False
+    return "@" not in plain
 
 
 def _why_not(uri: str, scheme: str) -> str:
     allowed = "use sqlite:///FILE or http://HOST:PORT"
+    if scheme in ("http", "https") and urlsplit(without_login(uri)).hostname:
+        return (
+            "cannot be taken apart; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
+        )
     if scheme in ("http", "https"):
         return f"names no host; {allowed}"
     if scheme in ("", "file"):

@@ -179,6 +179,7 @@ def milliseconds(seconds: float) -> int:
 def _connect(destination: Destination) -> MlflowClient:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    os.environ.update(destination.login)
     from mlflow.tracking import MlflowClient
 
     # It prints every database error with its traceback over the display, and raises it too.

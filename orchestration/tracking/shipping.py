@@ -9,13 +9,13 @@ again with growing pauses, and is sent by the next launch at the latest.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gigatok.credentials import hide_passwords
 from orchestration.plan import Plan
 from orchestration.state import Store
 from orchestration.tracking.ledger import Busy, Entry, Ledgers, parse_uri
@@ -65,7 +65,15 @@ class Tracking:
     All methods are for the launcher's thread; none but `prepare` and `finish` waits.
     """
 
-    def __init__(self, uri: str, store: Store, plan: Plan, command: str | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        store: Store,
+        plan: Plan,
+        command: str | None = None,
+        *,
+        send_patch: bool = True,
+    ) -> None:
         """Check the URI; connects to nothing.
 
         Args:
@@ -73,6 +81,7 @@ class Tracking:
             store: the runs directory.
             plan: what is launched.
             command: the launcher's command line, for the record.
+            send_patch: whether uncommitted changes of the code are sent.
 
         Raises:
             ValueError: MLflow cannot keep runs at this URI.
@@ -81,7 +90,7 @@ class Tracking:
         self._store = store
         self._plan = plan
         self._ledgers = Ledgers(store.tracking, self._destination)
-        self._stages = StageRuns(store, self._ledgers)
+        self._stages = StageRuns(store, self._ledgers, send_patch=send_patch)
         self._sweep = SweepRuns(plan, self._ledgers, self._stages, command)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
@@ -304,5 +313,5 @@ def _describe(error: BaseException) -> str:
     """The root cause in one line, without credentials."""
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__ or error
-    text = re.sub(r"//[^/\s@]+@", "//", str(error)).partition("\n")[0][:200]
+    text = hide_passwords(str(error)).partition("\n")[0][:200]
     return f"{type(error).__name__}: {text}"

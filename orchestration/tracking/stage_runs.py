@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gigatok import names
+from gigatok.credentials import hide_passwords
+from gigatok.masking import mask_secrets
 from orchestration.costs.accuracy import compare
 from orchestration.state import Attempt, StageFolder, State, Store
 from orchestration.tracking.ledger import Entry, Ledgers
@@ -136,7 +138,8 @@ class SentStage:
 class StageRuns:
     """Sends stages. One MLflow run per stage key, made when the stage is first seen started."""
 
-    def __init__(self, store: Store, ledgers: Ledgers) -> None:
+    def __init__(self, store: Store, ledgers: Ledgers, *, send_patch: bool = True) -> None:
+        self._send_patch = send_patch
         self._store = store
         self._ledgers = ledgers
         self._folders: dict[str, StageFolder] = {}
@@ -269,27 +272,31 @@ class StageRuns:
         run_id, failure = str(entry.run_id), view.folder.failure()
         tags = {names.TAG_STATE: view.state, **_attempt_tags(view.attempts)}
         if failure is not None:
-            tags[names.TAG_ERROR] = f"{failure.kind}: {failure.message}"
+            tags[names.TAG_ERROR] = f"{failure.kind}: {hide_passwords(failure.message)}"
         tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
         server.log(run_id, view.scores(), tags)
         if entry.sent is None:
             server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())
         if view.state != "RUNNING":
-            _upload_attempts(server, run_id, view)
+            _upload_attempts(server, run_id, view, send_patch=self._send_patch)
         server.end(entry, view.status, view.ended())
 
 
-def _upload_attempts(server: Server, run_id: str, view: StageView) -> None:
+def _upload_attempts(server: Server, run_id: str, view: StageView, *, send_patch: bool) -> None:
     for attempt in view.attempts:
         record = attempt.model_dump(mode="json")
-        patch = record["provenance"].pop("git_patch", None)
+        facts = record["provenance"]
+        patch = facts.pop("git_patch", None)
+        # Masked here as well: an attempt may have been recorded before its command was.
+        facts |= {"command": hide_passwords(facts["command"])} if "command" in facts else {}
         stem = f"attempts/{attempt.number:03d}"
         server.upload(run_id, f"{stem}.json", json.dumps(record, indent=1).encode())
-        if patch is not None:
-            server.upload(run_id, f"{stem}.patch", patch.encode())
+        if patch is not None and send_patch:
+            server.upload(run_id, f"{stem}.patch", mask_secrets(patch).encode())
     logs = view.folder.logs()
     if view.state != "COMPLETE" and logs:
-        server.upload(run_id, f"logs/{logs[-1].name}", _tail(logs[-1]))
+        log = _tail(logs[-1]).decode(errors="replace")
+        server.upload(run_id, f"logs/{logs[-1].name}", hide_passwords(log).encode())
 
 
 def _attempt_tags(attempts: tuple[Attempt, ...]) -> dict[str, str]:

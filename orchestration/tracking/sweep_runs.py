@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from gigatok import names
+from gigatok import markdown, names
 from gigatok.config import Config, TransformerSize, TrialConfig
 from orchestration import provenance
 from orchestration.costs.cost import Cost
@@ -71,6 +71,11 @@ def units_table() -> str:
         for metric in names.METRICS.values()
     ]
     return "\n".join(["| score | meaning | unit | better |", "|---|---|---|---|", *rows])
+
+
+def _note(question: str, paper: str) -> str:
+    """Write what MLflow's page shows of a sweep: it renders Markdown, and would fetch images."""
+    return "\n\n".join([*map(markdown.plain, (question, paper)), units_table()]).strip()
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ class SweepRuns:
             names.TAG_KIND: names.KIND_SWEEP,
             names.TAG_QUESTION: sweep.question,
             names.TAG_AXES: json.dumps(list(sweep.varied)),
-            NOTE_TAG: f"{sweep.question}\n\n{sweep.paper}\n\n{units_table()}".strip(),
+            NOTE_TAG: _note(sweep.question, sweep.paper),
             **self._sweep_tags(),
         }
         name = f"{sweep.name} {sweep.scale}"
@@ -198,7 +203,7 @@ class SweepRuns:
             names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
             names.TAG_REFUSED: "",
             names.TAG_HOST: Owner.me().host,
-            **git_tags(provenance.git_state()),
+            **git_tags(provenance.imported_state()),
             **command,
         }
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app
 from analysis.gallery import open_runs
-from analysis.stores import shown
+from gigatok.credentials import shown
 from tests.analysis.conftest import Store
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "![](http://elsewhere.invalid/a.png) <img src=http://elsewhere.invalid/b.png>"
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
@@ -60,7 +61,8 @@ def launch_command(folder: Path, name: str = "study") -> tuple[list[str], dict[s
     """What launches a smoke sweep of two trials."""
     sweep = folder / f"{name}.yaml"
     sweep.write_text(
-        "question: What does a larger decoder buy?\npaper: Table 2\nscale: smoke\n"
+        # An image that a browser must not fetch; see `page_of` in `test_browser.py`.
+        f"question: 'What does a larger decoder buy? {IMAGE}'\npaper: Table 2\nscale: smoke\n"
         "axes: {tokenizer.decoder: [S, B, L]}\nset: {tokenizer.encoder: S, generator.size: S}\n"
         "seeds: [0]\nstages: all\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 from contextlib import contextmanager
 
@@ -66,6 +67,30 @@ def test_every_view_of_a_finished_sweep(browser, live, view, size):
         see(page, "What does a larger decoder buy?")
         page.wait_for_function("!document.querySelector('[data-stale=true]')")
         assert fits(page)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:{port}", "http://127.0.0.1:{port}", 101),
+        ("localhost:{port}", "http://localhost:{port}", 101),  # the far end of `ssh -L`
+        ("evil.example:{port}", "http://evil.example:{port}", 403),  # DNS rebinding
+        ("evil.example", "http://evil.example", 403),
+        ("127.0.0.1:{port}", "http://evil.example", 403),
+        ("evil.example:{port}", "http://127.0.0.1:{port}", 403),
+    ],
+)
+def test_the_page_answers_to_its_own_names_only(live, host, origin, status):
+    port = live.rpartition(":")[2]
+    request = (
+        "GET /_stcore/stream HTTP/1.1\r\n"
+        f"Host: {host}\r\nOrigin: {origin}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as line:
+        line.sendall(request.format(port=port).encode())
+        assert line.recv(100).startswith(f"HTTP/1.1 {status}".encode())
 
 
 def test_a_point_leads_to_its_trial(browser, live):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -47,12 +48,16 @@ LARGEST = sys.float_info.max
         ("sqlite:///:memory:", "does not name a database file"),
         ("http:///path", "names no host"),
         ("postgresql://host/db", "scheme 'postgresql'"),
+        ("ftp://me:geheim@host", "tracking URI 'ftp://me:***@host'"),
+        ("http://me:ge/heim@host", "write / as %2F"),
+        ("http://me:ge#heim@host", "write / as %2F"),
     ],
 )
 def test_other_uris_are_refused(uri, says, store, plan):
     with pytest.raises(ValueError, match="tracking URI") as refusal:
         Tracking(uri, store, plan)
     assert says in str(refusal.value)
+    assert "heim" not in str(refusal.value)
 
 
 def test_uris_name_one_ledger_each(tmp_path, monkeypatch):
@@ -61,7 +66,9 @@ def test_uris_name_one_ledger_each(tmp_path, monkeypatch):
     assert relative.database == tmp_path / "runs" / "mlflow.db"
     assert relative == parse_uri(f"sqlite:///{tmp_path}/runs/mlflow.db")
     server = parse_uri("http://me:secret@host:5000/")
-    assert server.uri == "http://me:secret@host:5000"
+    assert server.uri == "http://host:5000"
+    assert set(server.login.values()) == {"me", "secret"}
+    assert "secret" not in repr(server)
     assert "secret" not in server.shown + server.name
     assert server.name == parse_uri("http://host:5000").name != parse_uri("http://host:5001").name
 
@@ -132,6 +139,35 @@ def test_a_complete_stage_is_all_there(store, plan):
     assert json.loads(reader.text(stage, "spec.json"))["key"] == key
     assert reader.text(stage, "attempts/001.patch") == b"+ a line"
     assert json.loads(reader.text(stage, "attempts/001.json"))["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("send_patch", [True, False])
+def test_no_secret_is_sent_of_an_attempt(store, plan, send_patch):
+    url = "http://me:geheim@host/x"
+    facts = {"command": f"launch --tracking-uri {url}", "git_patch": f"+url = '{url}'"}
+    run = Run(store, plan, keys_of(plan)[0])
+    run.attempt = run.attempt.model_copy(update={"provenance": facts})
+    run.fail(f"cannot reach {url}")
+    send(store, plan, send_patch=send_patch)
+    reader = Reader(default_uri(store))
+    stage = reader.one(names.KIND_STAGE)
+    files = [*reader.files(stage, "attempts"), *reader.files(stage, "logs")]
+    assert ("attempts/001.patch" in files) == send_patch
+    for file in files:
+        text = reader.text(stage, file).decode()
+        assert "me:***@host" in text, file
+        assert "geheim" not in text, file
+    assert stage.data.tags[names.TAG_ERROR].endswith("http://me:***@host/x")
+
+
+def test_a_note_has_no_markup_of_the_user(store, tmp_path):
+    file = tmp_path / "marked.yaml"
+    plan_of(tmp_path, "marked")
+    file.write_text(re.sub("question: .*", "question: '![](http://a/b.png)'", file.read_text()))
+    sweep = load_sweep(file)
+    send(store, make_plan(sweep, expand(sweep)))
+    (run,) = Reader(default_uri(store)).runs(names.KIND_SWEEP, "marked")
+    assert run.data.tags["mlflow.note.content"].startswith("\\!\\[\\]\\(http")
 
 
 def test_a_trial_is_one_row_with_links(store, plan):
