@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gigatok.checkpoint import write_durably
 from gigatok.config import Config
 from gigatok.download import sha256_of
+from gigatok.durable import write_durably
 from gigatok.fitting import LoadReport, listed
 from gigatok.published import (
     Architecture,

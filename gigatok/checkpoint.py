@@ -2,16 +2,17 @@
 
 A checkpoint is the folder `step-<n>`, written under another name and renamed when everything in
 it is on disk. Tensors are in the format of torch.distributed.checkpoint, each process writing what
-it holds, so that any number of processes can resume from it; all else is in `state.json`.
+it holds, so that any number of processes can resume from it; all else is in `state.json`. The
+last file is `index.json`, with size and hash of every other: only what it confirms is loaded.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,10 +26,27 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from gigatok.distributed import barrier, from_main, is_main, whole, world
+from gigatok.distributed import barrier, from_main, gather_values, is_main, rank, whole, world
+from gigatok.durable import (
+    Damaged,
+    Facts,
+    check_file,
+    facts_of,
+    make_folder,
+    read_checked,
+    remove,
+    step_path,
+    steps,
+    sync,
+    write_checked,
+    write_durably,
+)
 from gigatok.unpickling import load_checkpoint_metadata
 
 KEPT_CHECKPOINTS = 2
+INDEX_FILE = "index.json"
+
+_log = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
@@ -67,55 +85,63 @@ class OptimizerState:
                 tensor.copy_(state[name][moment])
 
 
-def write_durably(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name, flush it to disk, then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _flush(path.parent)
-
-
 def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Stateful]) -> None:
     """Save training state as of `step` finished steps; the newest two checkpoints are kept.
 
     Called by all processes. A step that is saved already is left alone.
     """
-    path = folder / f"step-{step:09d}"
+    path = step_path(folder, step)
     if from_main(path.exists()):
         return
     temporary = path.with_name(f".{path.name}")
     if is_main():
-        for leftover in folder.glob(".step-*"):
-            shutil.rmtree(leftover)
-        temporary.mkdir(parents=True)
+        for leftover in folder.glob(".step-*"):  # of a killed process, or damaged
+            remove(leftover)
+        make_folder(temporary)
     barrier()
     tensors, rest = _split(parts)
     with _alone_or_together() as no_dist:
-        save(tensors, storage_writer=FileSystemWriter(temporary), no_dist=no_dist)
+        # torch flushes its index before it has written it; `_seal` flushes everything instead.
+        save(
+            tensors, storage_writer=FileSystemWriter(temporary, sync_files=False), no_dist=no_dist
+        )
     if is_main():
-        text = json.dumps(rest, indent=1)
-        write_durably(temporary / "state.json", lambda file: _write_text(file, text))
+        (temporary / "state.json").write_text(json.dumps(rest, indent=1), encoding="utf-8")
+    _seal(temporary)
+    if is_main():
         temporary.rename(path)
-        _flush(folder)
+        sync(folder)
+        # Only now: until the new checkpoint's name is on the disk, the old ones may be needed.
         _remove_old(folder)
 
 
 def load_checkpoint(folder: Path, parts: Mapping[str, Stateful]) -> int | None:
-    """Load the newest checkpoint into `parts` and return its step; None where there is none.
+    """Load the newest whole checkpoint into `parts` and return its step; None if there is none.
 
-    Called by all processes, of which there may be more or fewer than when it was saved.
+    Called by all processes, of which there may be more or fewer than when it was saved. A damaged
+    checkpoint is set aside, and the next older one taken: whatever the step, training from there
+    ends in the same bits.
 
     Raises:
         ValueError: the checkpoint lacks something, or has it in another shape.
     """
-    found = sorted(folder.glob("step-*"))
-    step = from_main(int(found[-1].name.removeprefix("step-")) if found else -1)
+    damage: list[str] = []
+    while (step := from_main(max(steps(folder), default=-1))) >= 0:
+        path = step_path(folder, step)
+        found = [problem for problem in gather_values(_damage(path)) if problem is not None]
+        if not found:
+            break
+        damage.append(f"checkpoint {path} is damaged ({found[0]})")
+        _set_aside(path)
+    if damage and is_main():
+        _log.warning(_account(damage, step))
     if step < 0:
         return None
-    path = folder / f"step-{step:09d}"
+    _load(step_path(folder, step), parts)
+    return step
+
+
+def _load(path: Path, parts: Mapping[str, Stateful]) -> None:
     tensors, _ = _split(parts)
     try:
         with _alone_or_together() as no_dist:
@@ -123,10 +149,56 @@ def load_checkpoint(folder: Path, parts: Mapping[str, Stateful]) -> int | None:
     except CheckpointException as error:
         causes = "; ".join(str(cause) for cause, _ in error.failures.values())
         raise ValueError(f"{path} does not fit what is trained here: {causes}") from error
-    rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    rest = json.loads((path / "state.json").read_bytes())
     for name, part in parts.items():
         part.load_state_dict(_join(name, {**tensors, **rest}))
-    return step
+
+
+def _seal(folder: Path) -> None:
+    """Flush all files of a checkpoint, then write their sizes and hashes as its last file."""
+    # Each process reads back what it wrote itself, while that is still in its memory.
+    mine = [path for path in folder.iterdir() if _writer(path) == rank()]
+    for path in mine:
+        sync(path)
+    shares = gather_values({path.name: facts_of(path) for path in mine})
+    if is_main():
+        index = {name: facts for share in shares for name, facts in share.items()}
+        write_checked(folder / INDEX_FILE, index)
+
+
+def _writer(path: Path) -> int:
+    """The process that wrote a file of a checkpoint: torch calls those of tensors `__<rank>_…`."""
+    match = re.match(r"__(\d+)_", path.name)
+    return int(match[1]) if match else 0
+
+
+def _damage(path: Path) -> str | None:
+    """Describe what is wrong with this process's share of a checkpoint's files; None: nothing."""
+    try:
+        index: dict[str, Facts] = read_checked(path / INDEX_FILE)
+        for name in sorted(index)[rank() :: world()]:
+            check_file(path / name, index[name])
+    except Damaged as damaged:
+        return str(damaged)
+    return None
+
+
+def _set_aside(path: Path) -> None:
+    """Free the name of a damaged checkpoint, so that its step can be saved again."""
+    if is_main():
+        aside = path.with_name(f".{path.name}.damaged")
+        if aside.exists():
+            remove(aside)
+        path.rename(aside)
+    barrier()
+
+
+def _account(damage: Sequence[str], step: int) -> str:
+    """Say what is damaged, and how training goes on from `step`; -1: from no checkpoint."""
+    goes_on = f"training goes on from step {step}, an older checkpoint"
+    if step < 0:
+        goes_on = "no whole checkpoint is left, so training starts anew from step 0"
+    return f"{'; '.join(damage)}; {goes_on}. This costs time alone: the result is the same."
 
 
 class _Reader(FileSystemReader):
@@ -152,13 +224,13 @@ def save_model(folder: Path, model: nn.Module, description: Mapping[str, Any]) -
             tensors[name] = value.contiguous().cpu()
     if is_main():
         text = json.dumps(description, indent=1)
-        write_durably(folder / "model.json", lambda file: _write_text(file, text))
+        write_durably(folder / "model.json", lambda file: file.write_text(text, encoding="utf-8"))
         write_durably(folder / "model.safetensors", lambda file: save_file(tensors, file))
 
 
 def read_description(folder: Path) -> dict[str, Any]:
     """How to build the model that was saved in a folder."""
-    description: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    description: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
     return description
 
 
@@ -206,19 +278,6 @@ def _alone_or_together() -> Iterator[bool]:
 
 
 def _remove_old(folder: Path) -> None:
-    for old in sorted(folder.glob("step-*"))[:-KEPT_CHECKPOINTS]:
+    for old in list(steps(folder).values())[:-KEPT_CHECKPOINTS]:
         # Renamed first, so that no kill leaves a part of it under its name.
-        shutil.rmtree(old.rename(old.with_name(f".{old.name}")))
-
-
-def _flush(folder: Path) -> None:
-    """Make the names of a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        remove(old.rename(old.with_name(f".{old.name}")))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gigatok.config import TrainingConfig
 from gigatok.stages import Ranks
+
+V = TypeVar("V")
 
 LAYER_LISTS = ("layers", "transformer")
 """Names of the module lists whose elements FSDP gathers and frees one by one."""
@@ -54,9 +57,14 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes files and reports."""
-    return world() == 1 or dist.get_rank() == 0
+    return rank() == 0
 
 
 def barrier() -> None:
@@ -80,6 +88,15 @@ def from_main(value: int) -> int:
     shared = torch.tensor(value)
     dist.broadcast(shared, 0)
     return int(shared)
+
+
+def gather_values(value: V) -> list[V]:
+    """Plain values of all processes, in the order of their ranks, in every process."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def mean(tensor: Tensor) -> Tensor:

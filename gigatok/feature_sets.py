@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gigatok.checkpoint import write_durably
 from gigatok.crops import UInt8
+from gigatok.durable import write_durably
 from gigatok.gaussians import Features, Gaussian, Moments
 from gigatok.models.features import FeatureNetwork
 

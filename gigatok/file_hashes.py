@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
 from gigatok.assets import cache_dir
 from gigatok.download import sha256_of
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def known_sha256(file: Path) -> str:
@@ -17,8 +20,11 @@ def known_sha256(file: Path) -> str:
     facts = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     folder = cache_dir() / "sha256"
     note = folder / hashlib.sha256(facts.encode()).hexdigest()
-    if note.is_file():
-        return note.read_text(encoding="utf-8")
+    # An empty note, as a power cut leaves it, would be taken for the file's identity.
+    if note.is_file() and _SHA256.fullmatch(
+        known := note.read_text(encoding="utf-8", errors="replace")
+    ):
+        return known
     digest = sha256_of(file)
     with suppress(OSError):  # a cache that cannot be written costs the next plan some time
         folder.mkdir(parents=True, exist_ok=True)

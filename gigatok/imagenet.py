@@ -20,8 +20,8 @@ import numpy as np
 from filelock import FileLock
 
 from gigatok.assets import cache_dir, cache_to_write
-from gigatok.checkpoint import write_durably
 from gigatok.config import SplitConfig
+from gigatok.durable import write_durably
 from gigatok.image_sets import EncodedImages, check_count
 from gigatok.image_sources import CONTAINERS, Container, Index, build_index
 

@@ -48,6 +48,8 @@ ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
 """How often in a row a stage may end like this without getting further before it has failed."""
 IDENTICAL_EXCEPTIONS = 3
 """So many stages that fail with the same exception hold the sweep."""
+EXIT_FAILED = 1
+"""Of a worker that raised; if it left no failure, it did so before its attempt began."""
 LOSSES_OF_A_BAD_HOST, HOST_MEMORY_SECONDS = 2, 24 * 3600.0
 """A host that lost so many workers within that time is avoided."""
 
@@ -94,7 +96,7 @@ def kind_of(folder: StageFolder, ended: Ended) -> Kind:
     if ended.reason is not None:
         return ended.reason
     attempts = folder.attempts()
-    if attempts and attempts[-1].outcome == "interrupted":
+    if attempts and attempts[-1].outcome == "interrupted" and ended.exit_code != EXIT_FAILED:
         return "preempted"
     return "killed"
 

@@ -26,6 +26,7 @@ from orchestration.costs.budget import Budget, record_refusal
 from orchestration.costs.budget import reasons as budget_reasons
 from orchestration.devices import Machines, machines
 from orchestration.exits import EXIT_REFUSED, fail
+from orchestration.holder import tidy
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile, load_profile
@@ -224,6 +225,8 @@ def _make_ready(launched: _Launch) -> None:
     """Refuse what cannot fit; otherwise fetch what the stages need."""
     plan, store, progress = launched.plan, launched.store, launched.progress
     check_writable(store.root)
+    for key in progress.reused:
+        tidy(progress.folders[key])
     if launched.refused:
         refuse(plan, store, launched.tracking, launched.refused)
     search = plan.sweep.search

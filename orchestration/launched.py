@@ -10,11 +10,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from pydantic import Field
 
+from gigatok.durable import write_durably
 from orchestration.costs.budget import newest_refusal
 from orchestration.exits import fail
 from orchestration.files import write_atomic
@@ -168,13 +170,14 @@ def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
 
 def _keep_sources(plan: Plan, folder: Path) -> None:
     """Copy the YAML files that a plan was made from; those of an earlier launch stay."""
-    scales = folder / "scales"
-    scales.mkdir(parents=True, exist_ok=True)
-    for file in plan.sweep.scales_dir.glob("*.yaml"):
-        if not (scales / file.name).exists():
-            shutil.copy(file, scales)
-    if not (folder / f"{plan.sweep.name}.yaml").exists():
-        shutil.copy(plan.sweep.path, folder / f"{plan.sweep.name}.yaml")
+    sources = {
+        folder / "scales" / file.name: file for file in plan.sweep.scales_dir.glob("*.yaml")
+    }
+    sources[folder / f"{plan.sweep.name}.yaml"] = plan.sweep.path
+    for kept, file in sources.items():
+        if not kept.exists():
+            # Durably: `resume` reads the copy, and nobody would write it again.
+            write_durably(kept, partial(shutil.copy, file))
 
 
 def _folder(store: Store, sweep: str) -> Path:

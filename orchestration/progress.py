@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,6 +34,8 @@ class Progress:
         slots: stages that run at the same time.
         started: UNIX seconds.
         costs: what each stage is predicted to need.
+        damaged: stages that were complete, whose outputs are gone although another stage needs
+            them, and what is wrong with them; they run again.
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Progress:
     held: str | None = None
     slots: int = 1
     started: float = field(default_factory=time.time)
+    damaged: Mapping[str, str] = field(default_factory=dict)
     _states: dict[str, State] = field(init=False)
     _counts: Counter[State] = field(init=False)
 
@@ -85,7 +88,34 @@ class Progress:
         for key in folders:
             self._states[key] = "COMPLETE" if key in self.reused else "WAITING"
             self._counts[self._states[key]] += 1
+        self.distrust_damaged()
         return list(new)
+
+    def distrust_damaged(self, named: Collection[str] = ()) -> None:
+        """Let complete stages run again whose outputs are gone although they are needed.
+
+        A scratch file system that purges old files takes outputs away behind everybody's back.
+        Those that nobody reads any more are no loss: the scores are in DONE.
+
+        Args:
+            named: stages that a user asked for by name; their outputs are hashed as well.
+        """
+        for key in named:
+            if self._states[key] == "COMPLETE":
+                self._distrust(key, self.folders[key].damage(thorough=True))
+        # Backwards: a stage that runs again needs its own inputs as well.
+        for key, stage in reversed(list(self.plan.stages.items())):
+            if self._states[key] == "WAITING" and key not in self.left:
+                for parent in stage.inputs.values():
+                    if self._states[parent] == "COMPLETE":
+                        self._distrust(parent, self.folders[parent].damage())
+
+    def _distrust(self, key: str, damage: str | None) -> None:
+        if damage is not None:
+            self.damaged = {**self.damaged, key: damage}
+            self.reused -= {key}
+            self.ran.discard(key)
+            self.set(key, "WAITING")
 
     def set(self, key: str, state: State) -> None:
         """Change the state of a stage."""
@@ -130,7 +160,9 @@ def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
     complete = frozenset(key for key, folder in folders.items() if folder.is_complete())
     calibration = load_calibration(store)
     costs = predict(plan, calibration, sites or calibration.newest_site)
-    return Progress(plan, folders, complete, costs)
+    progress = Progress(plan, folders, complete, costs)
+    progress.distrust_damaged()
+    return progress
 
 
 def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:

@@ -15,6 +15,7 @@ from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Job, NoAnswer, QueueFull
 from orchestration.costs.cost import seconds_for_order
 from orchestration.gates import Gatekeeper
+from orchestration.holder import break_dead_lease, reopen_damaged
 from orchestration.plan import Plan, PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
@@ -315,6 +316,8 @@ class Runner:
     def _submit(self, stage: PlannedStage) -> None:
         folder = self._store.create(stage_spec(stage, self.progress))
         self.progress.folders[stage.key] = folder
+        if stage.key in self.progress.damaged:
+            reopen_damaged(folder)
         state = folder.state()
         if state == "COMPLETE":
             self.progress.done_elsewhere.add(stage.key)
@@ -326,6 +329,7 @@ class Runner:
             folder.write_failure(failure)
             self._fail(stage.key, failure)
         else:
+            break_dead_lease(folder)
             request = self._profile.request(stage.stage)
             self._jobs[stage.key] = self.backend.submit(folder, request)
             self._set(stage.key, "RUNNING")

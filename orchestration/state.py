@@ -8,34 +8,40 @@
     tries.json     attempts in a row that got no further; a launch by the user starts anew
     HELD           why a gate keeps it from starting; the next launch looks anew
     CANCEL         the user wants it stopped; the next launch or resume removes it
-    lease.json     who runs it now, with a heartbeat and the progress
-    attempts/      one record per attempt
-    spool/         metrics and pictures, in the order they were made
-    checkpoints/   where an interrupted stage goes on
-    out/           what later stages read
+    lease.json     who runs it now (`orchestration.leases`)
+    attempts/      NNN.json, a record per attempt; NNN/, what a running attempt works on:
+                   heartbeat.json, checkpoints/ to go on from, out/ until it is published
+    spool/         NNN.jsonl: metrics in the order they were made, and pictures, by attempt
+    out/           what later stages read: the published outputs of one attempt
     logs/          what each attempt printed
-Nothing else decides whether a stage is complete. Absence of a process is never taken for death
-on another machine: only a lease without heartbeat for `LEASE_SECONDS` is.
+Nothing else decides whether a stage is complete. An attempt writes only under its own number;
+`orchestration.holder` publishes what it made, and only for the holder of the lease.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import socket
-import time
-import uuid
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from pydantic import Field
 
 from orchestration.files import locked, read_if_there, write_atomic
-from orchestration.records import Prediction, Record
+from orchestration.leases import Beat, Lease
+from orchestration.records import (
+    Prediction,
+    Record,
+    UnreadableRecord,
+    parse_record,
+    read_record,
+    report_unreadable,
+)
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED", "PRUNED"]
 Kind = Literal[
@@ -50,12 +56,7 @@ Kind = Literal[
 ]
 """How an attempt can go wrong; `orchestration.faults` says what follows."""
 
-LEASE_SECONDS = 60.0
-"""A lease on another host without heartbeat for so long may be taken over."""
-HEARTBEAT_SECONDS = 0.5
 CREATORS = 16  # stage folders that are made at the same time
-FRESH_SECONDS = 10.0
-"""So young a heartbeat proves life even where the clock has been set since the process started."""
 
 
 class Spec(Record):
@@ -81,6 +82,8 @@ class Done(Record):
     """Of a stage that adopted weights: where they are from."""
     artifacts: dict[str, int]
     """Path below `out/` -> size in bytes."""
+    hashes: dict[str, str] = Field(default_factory=dict)
+    """Path below `out/` -> sha256."""
     finished: float
     """UNIX seconds."""
     seconds: float
@@ -134,36 +137,6 @@ class Tries(Record):
         return Tries(step=max(step, self.step), counts=counts)
 
 
-class Lease(Record):
-    """Who runs a stage, and how far it is."""
-
-    token: str
-    host: str
-    pid: int
-    pid_started: float
-    attempt: int
-    heartbeat: float
-    progress: dict[str, Any] = Field(default_factory=dict)
-    """`done`, `total`, `unit`, `started` and the values for the live display."""
-
-    def is_alive(self, now: float | None = None) -> bool:
-        """Whether the holder may still be running."""
-        if self.host == socket.gethostname():
-            return self._process_lives()
-        return (now or time.time()) - self.heartbeat < LEASE_SECONDS
-
-    def _process_lives(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            # Start times are computed from the wall clock, which may have been set meanwhile.
-            same = abs(process.create_time() - self.pid_started) < 1.0
-            return bool(same or abs(time.time() - self.heartbeat) < FRESH_SECONDS)
-        except psutil.NoSuchProcess:
-            return False
-
-
 @dataclass(frozen=True)
 class StageFolder:
     """One stage's folder; every path in it is named here and nowhere else."""
@@ -174,6 +147,11 @@ class StageFolder:
     def name(self) -> str:
         """`<readable>-<key>`."""
         return self.path.name
+
+    @property
+    def key(self) -> str:
+        """The key of the stage, which ends the folder's name."""
+        return self.path.name.rpartition("-")[2]
 
     @property
     def store(self) -> Store:
@@ -190,10 +168,22 @@ class StageFolder:
         """What later stages read."""
         return self.path / "out"
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where an interrupted stage goes on."""
-        return self.path / "checkpoints"
+    def work(self, attempt: int) -> Work:
+        """Name the folder in which one attempt works."""
+        return Work(self.path / "attempts" / f"{attempt:03d}")
+
+    def works(self) -> list[Work]:
+        """List the folders of attempts that have not been cleaned, the newest attempt first."""
+        try:
+            names = os.listdir(self.path / "attempts")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        numbers = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+        return [self.work(number) for number in numbers]
+
+    def newest_checkpoints(self) -> Path | None:
+        """Where an interrupted stage goes on: the newest attempt that has checkpoints."""
+        return next((w.checkpoints for w in self.works() if w.checkpoints.is_dir()), None)
 
     @property
     def spool(self) -> Path:
@@ -211,26 +201,62 @@ class StageFolder:
 
     def checkpoint_step(self) -> int:
         """Steps that need not be run again, by the name of the newest checkpoint."""
-        names = sorted(path.name for path in self.checkpoints.glob("step-*"))
+        folder = self.newest_checkpoints()
+        names = sorted(path.name for path in folder.glob("step-*")) if folder else []
         return int(names[-1].removeprefix("step-")) if names else 0
 
     def is_complete(self) -> bool:
-        """Whether the stage is complete."""
-        return os.path.exists(os.path.join(self.path, "DONE"))
+        """Whether the stage is complete. An empty DONE is one that a power cut left."""
+        try:
+            found = os.stat(os.path.join(self.path, "DONE"))
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
     def spec(self) -> Spec:
-        """What the stage runs."""
-        return Spec.model_validate_json((self.path / "spec.json").read_bytes())
+        """What the stage runs.
+
+        Raises:
+            UnreadableRecord: nobody can say what it was to run; a launch writes it again.
+        """
+        file = self.path / "spec.json"
+        spec = parse_record(file, Spec)
+        if spec is None:
+            raise UnreadableRecord(file, "it is missing; launch the sweep again to write it")
+        return spec
 
     def done(self) -> Done | None:
         """The record of completion, None while there is none."""
-        text = read_if_there(self.done_file)
-        return None if text is None else Done.model_validate_json(text)
+        return read_record(self.done_file, Done)
+
+    def damage(self, *, thorough: bool = False) -> str | None:
+        """Say what is wrong with the outputs of a complete stage; None: nothing.
+
+        Args:
+            thorough: compare contents with the hashes in DONE too, not sizes alone.
+        """
+        done = self.done()
+        if done is None:
+            return "its DONE cannot be read"
+        for name, size in done.artifacts.items():
+            try:
+                found = os.stat(self.out / name).st_size
+            except OSError:
+                return f"out/{name} is missing"
+            if found != size:
+                return f"out/{name} has {found} bytes instead of {size}"
+            if thorough and self._is_changed(name, done):
+                return f"out/{name} is not what the stage wrote: its sha256 differs"
+        return None
+
+    def _is_changed(self, name: str, done: Done) -> bool:
+        with (self.out / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return found != done.hashes.get(name, found)
 
     def failure(self) -> Failure | None:
         """Why the newest attempt failed; None if it did not."""
-        text = read_if_there(self.path / "FAILED.json")
-        return None if text is None else Failure.model_validate_json(text)
+        return read_record(self.path / "FAILED.json", Failure)
 
     def clear_failure(self) -> None:
         """Forget why the newest attempt failed: the stage is tried again."""
@@ -238,17 +264,20 @@ class StageFolder:
 
     def tries(self) -> Tries:
         """How often in a row the stage got no further."""
-        text = read_if_there(self.path / "tries.json")
-        return Tries() if text is None else Tries.model_validate_json(text)
+        return read_record(self.path / "tries.json", Tries) or Tries()
 
     def write_tries(self, tries: Tries) -> None:
         """Record how often in a row the stage got no further."""
-        write_atomic(self.path / "tries.json", _json(tries))
+        write_atomic(self.path / "tries.json", to_json(tries))
 
     def micro_batch(self) -> int | None:
         """Samples at a time that fit into memory, where the configured number did not."""
-        text = read_if_there(self.path / "micro_batch")
-        return None if text is None else int(text)
+        text = self._text("micro_batch")
+        if text is None or text.strip().isdecimal():
+            return None if text is None else int(text)
+        file = self.path / "micro_batch"
+        report_unreadable(file, f"{file} holds {text[:40]!r} instead of a number of samples")
+        return None
 
     def write_micro_batch(self, size: int) -> None:
         """Let later attempts process fewer samples at a time; the result stays the same stage."""
@@ -266,8 +295,7 @@ class StageFolder:
 
     def held(self) -> str | None:
         """Why a gate keeps the stage from starting; None: none does."""
-        text = read_if_there(self.path / "HELD")
-        return None if text is None else text.decode()
+        return self._text("HELD")
 
     def cancel(self, who: str) -> None:
         """Ask whoever runs the stage to stop, and nobody to start it; makes the folder.
@@ -279,18 +307,39 @@ class StageFolder:
 
     def cancelled_by(self) -> str | None:
         """Who cancelled the stage; None: nobody did."""
-        text = read_if_there(self.path / "CANCEL")
-        return None if text is None else text.decode()
+        return self._text("CANCEL")
+
+    def _text(self, name: str) -> str | None:
+        """Read a marker; None where it is missing or no file."""
+        try:
+            content = read_if_there(self.path / name)
+        except OSError as error:
+            report_unreadable(self.path / name, f"{self.path / name}: {error.strerror}")
+            return None
+        return None if content is None else content.decode(errors="replace")
 
     def lease(self) -> Lease | None:
-        """The lease, alive or not; None where nobody holds one."""
-        text = read_if_there(self.path / "lease.json")
-        return None if text is None else Lease.model_validate_json(text)
+        """The lease with its newest heartbeat, alive or not.
+
+        None where nobody holds one, and where it cannot be read: what a power cut left of a
+        lease keeps nobody from running the stage.
+        """
+        lease = read_record(self.path / "lease.json", Lease)
+        if lease is None:
+            return None
+        beat = read_record(self.work(lease.attempt).heartbeat, Beat)
+        return lease if beat is None else lease.model_copy(update=dict(beat))
 
     def attempts(self) -> list[Attempt]:
-        """All attempts, oldest first."""
-        files = sorted((self.path / "attempts").glob("*.json"))
-        return [Attempt.model_validate_json(file.read_bytes()) for file in files]
+        """All attempts whose records can be read, oldest first.
+
+        DONE says which attempt completed the stage; a record cannot know whether its worker lived
+        to write DONE.
+        """
+        found = [read_record(f, Attempt) for f in sorted((self.path / "attempts").glob("*.json"))]
+        known = [attempt for attempt in found if attempt is not None]
+        done = self.done() if self.is_complete() else None
+        return [_judged(attempt, done) for attempt in known]
 
     def state(self) -> State:
         """What the folder says; `UPSTREAM_FAILED` and `PRUNED` are for the plan to know."""
@@ -306,78 +355,44 @@ class StageFolder:
 
     def write_attempt(self, attempt: Attempt) -> None:
         """Create or replace an attempt's record."""
-        write_atomic(self.path / "attempts" / f"{attempt.number:03d}.json", _json(attempt))
+        write_atomic(self.path / "attempts" / f"{attempt.number:03d}.json", to_json(attempt))
 
     def write_failure(self, failure: Failure) -> None:
         """Record why the newest attempt failed."""
-        write_atomic(self.path / "FAILED.json", _json(failure))
+        write_atomic(self.path / "FAILED.json", to_json(failure))
 
 
-class LeaseLost(RuntimeError):
-    """Another worker took the stage over; this one must stop without writing."""
+@dataclass(frozen=True)
+class Work:
+    """The folder in which one attempt works; nobody else writes into it."""
+
+    path: Path
+
+    @property
+    def heartbeat(self) -> Path:
+        """The newest sign of life, and the progress."""
+        return self.path / "heartbeat.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the stage goes on when it is interrupted."""
+        return self.path / "checkpoints"
+
+    @property
+    def out(self) -> Path:
+        """Outputs in the making."""
+        return self.path / "out"
 
 
-class LeaseHolder:
-    """The right to run a stage, held by one worker at a time."""
-
-    def __init__(self, folder: StageFolder, lease: Lease) -> None:
-        self.folder = folder
-        self.lease = lease
-
-    def renew(self, progress: Mapping[str, Any]) -> None:
-        """Write the heartbeat.
-
-        Raises:
-            LeaseLost: another worker holds the lease.
-        """
-        update = {"heartbeat": time.time(), "progress": dict(progress)}
-        with _locked(self.folder.path):
-            self._check()
-            self.lease = self.lease.model_copy(update=update)
-            write_atomic(self.folder.path / "lease.json", _json(self.lease), durable=False)
-
-    def complete(self, done: Done) -> None:
-        """Mark the stage complete and give the lease back.
-
-        Raises:
-            LeaseLost: another worker holds the lease.
-        """
-        with _locked(self.folder.path):
-            self._check()
-            (self.folder.path / "FAILED.json").unlink(missing_ok=True)
-            write_atomic(self.folder.done_file, _json(done))
-            (self.folder.path / "lease.json").unlink()
-
-    def release(self) -> None:
-        """Give the lease back without completing."""
-        with _locked(self.folder.path):
-            self._check()
-            (self.folder.path / "lease.json").unlink()
-
-    def _check(self) -> None:
-        current = self.folder.lease()
-        if current is None or current.token != self.lease.token:
-            raise LeaseLost(f"{self.folder.path.name} is run by somebody else now: {current}")
-
-
-def acquire(folder: StageFolder) -> LeaseHolder | None:
-    """Take the lease of a stage; None when the stage is complete or somebody runs it."""
-    with _locked(folder.path):
-        held = folder.lease()
-        if folder.done_file.exists() or (held is not None and held.is_alive()):
-            return None
-        numbers = [attempt.number for attempt in folder.attempts()]
-        lease = Lease(
-            token=uuid.uuid4().hex,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            pid_started=psutil.Process().create_time(),
-            attempt=max(numbers, default=0) + 1,
-            heartbeat=time.time(),
-        )
-        write_atomic(folder.path / "lease.json", _json(lease))
-        (folder.path / "FAILED.json").unlink(missing_ok=True)
-        return LeaseHolder(folder, lease)
+def _judged(attempt: Attempt, done: Done | None) -> Attempt:
+    """Correct the outcome of an attempt by what DONE says."""
+    completed = done is not None and done.attempt == attempt.number
+    if completed and attempt.outcome is None:
+        assert done is not None
+        return attempt.model_copy(update={"outcome": "complete", "ended": done.finished})
+    if attempt.outcome == "complete" and not completed:
+        return attempt.model_copy(update={"outcome": None, "ended": None})
+    return attempt
 
 
 @dataclass(frozen=True)
@@ -431,8 +446,15 @@ class Store:
         folder = self.stages / stage
         if not folder.is_dir():
             return {}
-        names = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        found = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))
+        names = (entry.name for entry in found if entry.is_dir())
         return {name.rpartition("-")[2]: StageFolder(folder / name) for name in names}
+
+    def stage_folders(self) -> Iterator[StageFolder]:
+        """All stage folders, in the order of their names; files that lie among them are none."""
+        for path in sorted(self.stages.glob("*/[!.]*")):
+            if path.is_dir():
+                yield StageFolder(path)
 
     def folders(self, stages: Iterable[tuple[str, str, str]]) -> dict[str, StageFolder]:
         """Key -> folder of (stage, key, readable) triples: the existing one, or where it will be.
@@ -479,14 +501,13 @@ def _fill(folder: StageFolder, spec: Spec) -> None:
     for name in ("attempts", "spool", "logs"):
         (folder.path / name).mkdir(parents=True, exist_ok=True)
     file = folder.path / "spec.json"
-    # Another launch may want it run in another way: a micro-batch, a file that has moved.
-    if not file.exists() or (not folder.is_complete() and folder.spec() != spec):
-        write_atomic(file, _json(spec))
+    # Another launch may want it run in another way: a micro-batch, a file that has moved. One that
+    # cannot be read is written again: this launch knows what it must hold.
+    known = read_record(file, Spec)
+    if known is None or (not folder.is_complete() and known != spec):
+        write_atomic(file, to_json(spec))
 
 
-def _locked(folder: Path) -> Any:
-    return locked(folder / ".lock")
-
-
-def _json(record: Record) -> str:
+def to_json(record: Record) -> str:
+    """Write a record as JSON; NaN and infinity as Python names them."""
     return json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=True)

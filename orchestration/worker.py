@@ -14,7 +14,6 @@ import faulthandler
 import importlib
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -28,18 +27,12 @@ from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
 from gigatok.tracker import NullTracker, Tracker
 from orchestration import faults, provenance
 from orchestration.costs import calibration, ceilings
-from orchestration.state import (
-    HEARTBEAT_SECONDS,
-    Attempt,
-    Done,
-    LeaseHolder,
-    LeaseLost,
-    StageFolder,
-    acquire,
-)
+from orchestration.holder import LeaseHolder, LeaseLost, acquire, hash_outputs
+from orchestration.leases import HEARTBEAT_SECONDS
+from orchestration.state import Attempt, Done, StageFolder, Work
 from orchestration.tracking.spool import SpoolWriter
 
-EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = 1, 75, 130
+EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = faults.EXIT_FAILED, 75, 130
 SYSTEM_METRICS_SECONDS = 10.0
 THREADS_VARIABLE = "GIGATOK_THREADS"
 
@@ -58,7 +51,11 @@ def main(stage_dir: str) -> int:
     with _together(ranks) as announce:
         if ranks.rank > 0:
             return _follow(folder, ranks, announce(0), announce(0), stop)
-        return _lead(folder, ranks, announce, stop, launcher_lives)
+        try:
+            return _lead(folder, ranks, announce, stop, launcher_lives)
+        except LeaseLost as lost:
+            print(lost, file=sys.stderr, flush=True)
+            return EXIT_BUSY
 
 
 @contextmanager
@@ -84,19 +81,48 @@ def _lead(
 
     Tells the others the attempt and the micro-batch, 0 for none.
     """
-    holder = None if folder.cancelled_by() is not None else acquire(folder)
+    holder = _claim(folder)
     if holder is None:
         announce(0)
         announce(0)
         cancelled = folder.cancelled_by() is not None
         return EXIT_INTERRUPTED if cancelled else _nothing_to_do(folder)
-    number = holder.lease.attempt
-    redirect_output(folder.log(number))
-    shutil.rmtree(folder.out, ignore_errors=True)  # leftovers of a killed attempt
-    folder.out.mkdir()
+    redirect_output(folder.log(holder.lease.attempt))
+    heart = Heart(holder, stop, launcher_lives)
+    heart.start()
+    try:
+        attempt = _begin(folder, ranks, holder)
+    except Exception as error:
+        # Nothing has run yet, such as where the disk is full: the launcher must hear why.
+        holder.fail(faults.from_exception(error, holder.lease.attempt))
+        raise
+    announce(attempt.number)
+    announce(attempt.micro_batch or 0)
+    try:
+        return _run_attempt(folder, ranks, holder, attempt, heart, stop)
+    except LeaseLost:
+        holder.discard()
+        raise
+
+
+def _claim(folder: StageFolder) -> LeaseHolder | None:
+    """Take the lease; None where the stage is cancelled, complete or run by somebody else."""
+    if folder.cancelled_by() is not None:
+        return None
+    try:
+        return acquire(folder)
+    except Exception as error:
+        # Without an attempt nobody would learn why the stage never starts.
+        folder.write_failure(faults.from_exception(error, 0))
+        raise
+
+
+def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
+    """Prepare the attempt's folder, and record that the attempt runs."""
+    holder.inherit()
     where = provenance.collect()
     attempt = Attempt(
-        number=number,
+        number=holder.lease.attempt,
         host=holder.lease.host,
         pid=holder.lease.pid,
         started=time.time(),
@@ -106,11 +132,8 @@ def _lead(
         processes=ranks.world,
         provenance=where,
     )
-    folder.write_attempt(attempt)
-    heart = Heart(holder, attempt, stop, launcher_lives)
-    announce(number)
-    announce(attempt.micro_batch or 0)
-    return _run_attempt(folder, ranks, holder, attempt, heart, stop)
+    holder.record(attempt)
+    return attempt
 
 
 def _micro_batch(folder: StageFolder, device: str) -> int | None:
@@ -131,13 +154,17 @@ def _follow(
         return _nothing_to_do(folder)
     redirect_output(folder.log(attempt, ranks.rank))
     try:
-        _run_stage(folder, ranks, micro_batch or None, NullTracker(), stop)
+        work = folder.work(attempt)
+        _run_stage(folder, work, ranks, micro_batch or None, NullTracker(), stop)
     except Interrupted as interruption:
         print(interruption, flush=True)
         return EXIT_INTERRUPTED
     except BaseException as error:
-        # Before this process is gone: rank 0 will only see that somebody is.
-        folder.write_failure(faults.from_exception(error, attempt))
+        # Before this process is gone: rank 0 will only see that somebody is. A successor's
+        # attempt is none of its business.
+        lease = folder.lease()
+        if lease is not None and lease.attempt == attempt:
+            folder.write_failure(faults.from_exception(error, attempt))
         raise
     return 0
 
@@ -155,13 +182,13 @@ def _run_attempt(
     stop: threading.Event,
 ) -> int:
     spool = SpoolWriter(folder, attempt.number, heart.report)
-    heart.start(spool)
+    heart.sample_into(spool)
     try:
-        scores = _run_stage(folder, ranks, attempt.micro_batch, spool, stop)
+        scores = _run_stage(folder, holder.work, ranks, attempt.micro_batch, spool, stop)
     except Interrupted as interruption:
         print(interruption, flush=True)
         if (who := folder.cancelled_by()) is not None:
-            folder.write_failure(faults.cancelled(who, attempt.number))
+            holder.fail(faults.cancelled(who, attempt.number))
         return _end(folder, holder, heart, spool, attempt, "interrupted")
     except BaseException as error:
         # Recorded here for the launcher, and printed into the log by its traceback.
@@ -169,13 +196,14 @@ def _run_attempt(
         own = faults.from_exception(error, attempt.number)
         failure = folder.failure() or own
         print(own.traceback, file=sys.stderr, flush=True)
-        folder.write_failure(failure)
+        holder.fail(failure)
         return _end(folder, holder, heart, spool, attempt, "failed")
     return _end(folder, holder, heart, spool, attempt, "complete", scores)
 
 
 def _run_stage(
     folder: StageFolder,
+    work: Work,
     ranks: Ranks,
     micro_batch: int | None,
     tracker: Tracker,
@@ -194,7 +222,7 @@ def _run_stage(
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     runtime = Runtime(
-        checkpoint_dir=folder.checkpoints,
+        checkpoint_dir=work.checkpoints,
         device=device,
         ranks=ranks,
         micro_batch=micro_batch,
@@ -202,7 +230,7 @@ def _run_stage(
     )
     stages_root = folder.path.parent.parent
     inputs = {name: stages_root / path / "out" for name, path in spec.inputs.items()}
-    scores: Scores = module.run(config, inputs, folder.out, tracker, runtime)
+    scores: Scores = module.run(config, inputs, work.out, tracker, runtime)
     return scores
 
 
@@ -227,31 +255,30 @@ def _end(
         "waited_seconds": provenance.waited_seconds(),
     }
     attempt = attempt.model_copy(update={**ends, **used})
-    folder.write_attempt(attempt)
-    done = None if scores is None else _done(folder, attempt, scores)
-    heart.stop()
-    if done is None:
+    if scores is None:
+        holder.record(attempt)
+        heart.stop()
         holder.release()
         return EXIT_INTERRUPTED if outcome == "interrupted" else EXIT_FAILED
+    done = _done(folder, holder.work, attempt, scores)
+    holder.record(attempt)
+    heart.stop()
     holder.complete(done)
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     if (observation := calibration.observe(folder.spec(), attempt)) is not None:
         calibration.append_observations(folder.store, [observation])
     return 0
 
 
-def _done(folder: StageFolder, attempt: Attempt, scores: Scores) -> Done:
-    files = sorted(path for path in folder.out.rglob("*") if path.is_file())
-    for path in files:
-        # What DONE lists must outlive a power cut, or it would be believed and be missing.
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    ends = [(a.started, a.ended) for a in folder.attempts()]
+def _done(folder: StageFolder, work: Work, attempt: Attempt, scores: Scores) -> Done:
+    files = hash_outputs(work.out)
+    earlier = [a for a in folder.attempts() if a.number != attempt.number]
+    ends = [(a.started, a.ended) for a in [*earlier, attempt]]
     return Done(
         metrics=dict(scores.metrics),
         protocol=dict(scores.protocol),
         origin=dict(scores.origin),
-        artifacts={str(path.relative_to(folder.out)): path.stat().st_size for path in files},
+        artifacts={name: size for name, (size, _) in files.items()},
+        hashes={name: digest for name, (_, digest) in files.items()},
         finished=time.time(),
         seconds=sum(end - start for start, end in ends if end is not None),
         attempt=attempt.number,
@@ -282,12 +309,10 @@ class Heart:
     def __init__(
         self,
         holder: LeaseHolder,
-        attempt: Attempt,
         stop: threading.Event,
         launcher_lives: Callable[[], bool],
     ) -> None:
         self._holder = holder
-        self._attempt = attempt
         self._stop_stage = stop
         self._ended = threading.Event()
         self._launcher_lives = launcher_lives
@@ -301,9 +326,12 @@ class Heart:
         """Take over the stage's progress; written with the next beat."""
         self._progress = with_origin(self._progress, progress, time.time())
 
-    def start(self, spool: SpoolWriter) -> None:
-        """Begin to beat."""
+    def sample_into(self, spool: SpoolWriter) -> None:
+        """Write the machine's load into a spool from now on."""
         self._spool = spool
+
+    def start(self) -> None:
+        """Begin to beat."""
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
@@ -328,6 +356,7 @@ class Heart:
                 self._holder.renew(self._progress)
             except LeaseLost as lost:
                 print(lost, file=sys.stderr, flush=True)
+                self._holder.discard()
                 os._exit(EXIT_BUSY)
             except Exception as error:
                 # Such as a file system that is full for a moment: the next beat may succeed.

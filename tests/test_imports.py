@@ -15,6 +15,7 @@ LIGHT_GIGATOK = (
     "assets",
     "config",
     "data_fingerprints",
+    "durable",
     "flops",
     "frozen_flops",
     "memory",

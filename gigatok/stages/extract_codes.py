@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy.typing as npt
 import torch
 
-from gigatok.checkpoint import write_durably
 from gigatok.crops import UInt8
 from gigatok.data import crop_views, load_split, to_unit_range
 from gigatok.image_sets import ImageSet, Int64, in_batches, read_ahead
@@ -18,7 +18,7 @@ from gigatok.names import CODE_USES
 from gigatok.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
 from gigatok.scores import codebook_scores, codes_by_uses, describe, join, ngram_scores
 from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores, tokenizer_of
-from gigatok.streamed import Arrays, flush, open_streamed
+from gigatok.streamed import Arrays, Progress, flush, open_streamed
 from gigatok.tracker import Tracker
 
 BATCH = 128
@@ -83,6 +83,12 @@ class _Reader:
         self.starts = [("train", i) for i in in_batches(len(train), BATCH)]
         self.starts += [("val", i) for i in in_batches(len(val), BATCH)]
 
+    def places(self, number: int, arrays: Arrays) -> list[npt.NDArray[Any]]:
+        """Parts of the arrays that the batch of a number fills."""
+        name, indices = self.starts[number]
+        part = slice(int(indices[0]), int(indices[-1]) + 1)
+        return [arrays["val"][part]] if name == "val" else [v[part] for v in arrays["train"]]
+
     def read(self, batch: tuple[str, Int64]) -> _Batch:
         """The views of one batch."""
         name, indices = batch
@@ -112,43 +118,16 @@ def _encode_all(
     Raises:
         Interrupted: the stage was asked to stop; what is done stays.
     """
-    progress = _Progress(runtime.checkpoint_dir)
+    progress = Progress(runtime.checkpoint_dir, arrays, lambda n: reader.places(n, arrays))
     done, total = progress.read(), len(reader.starts)
     for batch in read_ahead(reader.read, reader.starts[done:]):
         if runtime.should_stop():
-            progress.save(done, arrays)
+            progress.save(done)
             raise Interrupted(f"stopped on request after batch {done} of {total}")
         _encode(tokenizer, batch, arrays, runtime.device)
         done += 1
         tracker.progress(done, total, "batch")
         if done % SAVE_EVERY == 0:
-            progress.save(done, arrays)
+            progress.save(done)
     flush(arrays)
     progress.clear()
-
-
-class _Progress:
-    """How many batches are safely in the file, as the name of an empty file: `step-000000500`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self) -> int:
-        """Batches that need not be encoded again."""
-        return max((int(path.name.removeprefix("step-")) for path in self._files()), default=0)
-
-    def save(self, batches: int, arrays: Arrays) -> None:
-        """Wait until all is on disk, then say so."""
-        flush(arrays)
-        old = [path for path in self._files() if path.name != f"step-{batches:09d}"]
-        write_durably(self._folder / f"step-{batches:09d}", lambda path: path.touch())
-        for path in old:
-            path.unlink()
-
-    def clear(self) -> None:
-        """All is done: the file is about to move."""
-        for path in self._files():
-            path.unlink()
-
-    def _files(self) -> list[Path]:
-        return list(self._folder.glob("step-*"))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.checkpoint import write_durably
 from gigatok.data import crop_views, load_split, to_unit_range
+from gigatok.durable import write_durably
 from gigatok.image_sets import ImageSet, in_batches
 from gigatok.models.reduction import reduce_features
 from gigatok.models.teachers import Teacher, build_teacher

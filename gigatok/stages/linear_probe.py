@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.checkpoint import write_durably
 from gigatok.models.generator import Generator
 from gigatok.probe import ReadFeatures, describe_training, train_probe
 from gigatok.saved import Codes, load_generator
 from gigatok.stages import Interrupted, LinearProbeConfig, Runtime, Scores, generator_of
-from gigatok.streamed import flush, open_streamed
+from gigatok.streamed import Progress, open_streamed
 from gigatok.tracker import Tracker
 from gigatok.training import step_seed
 
@@ -69,14 +71,18 @@ def _kept(
     shape = (views, images, generator.config.size.width)
     path = runtime.checkpoint_dir / "features.safetensors"
     arrays = open_streamed(path, {"train": ("float32", shape)})
-    whole = path.with_suffix(".whole")
-    for view in range(0 if whole.exists() else views):
+    batches = math.ceil(images / BATCH)
+
+    def piece(number: int) -> list[npt.NDArray[Any]]:
+        view, start = number // batches, number % batches * BATCH
+        return [arrays["train"][view, start : start + BATCH]]
+
+    progress = Progress(runtime.checkpoint_dir, arrays, piece)
+    for view in range(progress.read() // batches, views):
         for part, features in _features(generator, codes_VNT[view], layer, runtime):
             arrays["train"][view, part] = features.cpu().numpy()
             tracker.progress(view * images + part.stop, views * images, "image")
-    if not whole.exists():
-        flush(arrays)
-        write_durably(whole, lambda file: file.touch())
+        progress.save((view + 1) * batches)
     train_VND = torch.from_numpy(arrays["train"])
     return lambda view, batch: train_VND[view, batch]
 
@@ -101,7 +107,7 @@ def _features(
     """Mean over positions of the residual stream after a layer, a part of the images at a time."""
     for start in range(0, len(codes_NT), BATCH):
         if runtime.should_stop():
-            raise Interrupted("stopped on request; this stage starts over")
+            raise Interrupted("stopped on request; features of finished views are kept")
         part = slice(start, min(start + BATCH, len(codes_NT)))
         with torch.inference_mode():
             codes_BT = codes_NT[part].long().to(runtime.device)

@@ -7,7 +7,7 @@ it reports is of other samples, the very ones that `evaluate_generation` draws a
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gigatok.checkpoint import write_durably
 from gigatok.config import GuidanceConfig, SamplingConfig
 from gigatok.distributed import barrier
+from gigatok.durable import Damaged, read_checked, remove, write_checked, write_durably
 from gigatok.feature_sets import FeatureSet
 from gigatok.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
 from gigatok.models.features import FeatureNetwork, build_feature_network
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 CURVE_FILE = "guidance.csv"
 _SCORED_FILE = "scored.json"
+
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -105,12 +107,14 @@ class _Scorer:
     def scored(self) -> list[ScoredScale]:
         """The scales scored so far, in order; the same in all processes."""
         barrier()
-        if not self.file.is_file():
+        if not self.file.exists():
             return []
-        return [
-            ScoredScale.model_validate(point)
-            for point in json.loads(self.file.read_text(encoding="utf-8"))
-        ]
+        try:
+            return [ScoredScale.model_validate(point) for point in read_checked(self.file)]
+        except Damaged as damaged:
+            # All processes read the same file, so all begin anew.
+            _log.warning("%s: %s; the search begins anew, and finds the same", self.file, damaged)
+            return []
 
     def score(self, draw: Draw, before: Sequence[ScoredScale]) -> None:
         """Score one more scale and keep it behind those scored before."""
@@ -126,8 +130,9 @@ class _Scorer:
         found = point.model_dump(exclude_none=True)
         # Before it is kept: a point may be logged twice, but never be missing.
         self.tracker.metrics({GUIDANCE_PREFIX + name: v for name, v in found.items()}, len(before))
-        text = json.dumps([kept.model_dump() for kept in [*before, point]], indent=1)
-        write_durably(self.file, lambda path: _write(path, text))
+        if self.file.is_dir():
+            remove(self.file)
+        write_checked(self.file, [kept.model_dump() for kept in [*before, point]])
 
     def report(self, draw: Draw) -> Mapping[str, float] | None:
         """Scores of the samples that count; None in all processes but the first."""

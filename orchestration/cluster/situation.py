@@ -24,6 +24,7 @@ from orchestration.backends.slurm_queue import (
 )
 from orchestration.backends.slurm_scheduler import are_gone, cancel_jobs, find_jobs, is_whole
 from orchestration.cluster.journal import Journal, Submission, key_of
+from orchestration.leases import watch_suspects
 from orchestration.profile import Profile
 from orchestration.progress import Progress
 from orchestration.state import Failure, StageFolder
@@ -65,6 +66,8 @@ def look(progress: Progress, journal: Journal) -> Situation:
     jobs = journal.jobs()
     open_ = open_stages(progress)
     known = _statuses([jobs[key] for key in open_ if key in jobs])
+    # A queue is looked at once, by a process that ends: it must not take a dead node's word.
+    watch_suspects(progress.folders[key] for key in open_)
     born = {key_of(f): s.time for s in journal.submissions() for f in s.handles()}
     for key in open_:
         folder = progress.folders[key]

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from gigatok.durable import sync_tree
 from orchestration import provenance
 from orchestration.state import Store
 
@@ -72,6 +73,8 @@ def _copy(source: Path, files: list[Path], state: str, folder: Path) -> None:
         (draft / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, draft / file)
     (draft / provenance.RECORD).write_text(state, encoding="utf-8")
+    # A power cut would leave empty files under a name that is taken for whole ever after.
+    sync_tree(draft)
     try:
         draft.rename(folder)
     except OSError:

@@ -36,6 +36,7 @@ from orchestration.cluster.situation import (
 )
 from orchestration.costs.cost import seconds_for_order
 from orchestration.gates import Gatekeeper
+from orchestration.holder import reopen_damaged
 from orchestration.plan import PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
@@ -294,6 +295,8 @@ def submit_remaining(
             say(found)
         if launched is None:
             end_given_up(progress, journal)
+        for key in progress.damaged:
+            reopen_damaged(progress.folders[key])
         situation = look(progress, journal)
         if launched is not None:
             judge(progress, situation, profile, launched)

@@ -20,10 +20,13 @@ from orchestration.cluster.journal import Journal
 from orchestration.commands.status import orphans
 from orchestration.exits import EXIT_FAILED, fail
 from orchestration.launched import LaunchedPlan, find_launch, newest_launches
+from orchestration.leases import LEASE_SECONDS
 from orchestration.state import StageFolder, Store
 
 Folders = Mapping[str, StageFolder]
 POLL_SECONDS = 0.2
+WAIT_SECONDS = LEASE_SECONDS + 15
+"""Long enough to see that a worker on another machine, whose lease remains, is dead."""
 
 
 def cancel(
@@ -32,7 +35,9 @@ def cancel(
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="What the newest launch no longer names.")
     ] = False,
-    wait: Annotated[float, typer.Option(help="Seconds to wait until everything stopped.")] = 60.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait until everything stopped.")
+    ] = WAIT_SECONDS,
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
 ) -> None:
     """Stop a sweep or a trial: running stages save a checkpoint first; `resume` continues."""

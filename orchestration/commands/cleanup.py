@@ -7,7 +7,6 @@ no launched plan names are results: they are listed, and go with `--yes` only.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.cluster.journal import Journal
+from orchestration.files import remove
+from orchestration.holder import leftovers_of_complete
 from orchestration.launched import launched_keys
-from orchestration.state import StageFolder, Store
+from orchestration.state import Store
 
 MOST_ROWS = 30
 Kind = Literal["checkpoints", "code", "stage"]
@@ -49,7 +50,7 @@ def gc(
     if found:
         console.print(leftovers_table(found, store, doomed))
     for left in doomed:
-        shutil.rmtree(left.path)
+        remove(left.path)
     kept = [left for left in found if left not in doomed]
     console.print(f"{len(doomed)} folders deleted, {size_text(sum(d.size for d in doomed))} freed")
     if kept:
@@ -61,16 +62,18 @@ def leftovers(store: Store) -> Iterator[Leftover]:
     """Everything that could go."""
     planned = launched_keys(store)
     busy = False
-    for path in sorted(store.stages.glob("*/[!.]*")):
-        folder = StageFolder(path)
+    for folder in store.stage_folders():
+        path = folder.path
         state = folder.state()
         busy |= state == "RUNNING"
         if state == "RUNNING":
             continue
         if path.name.rpartition("-")[2] not in planned:
             yield Leftover("stage", path, size_of(path), results=True)
-        elif state == "COMPLETE" and folder.checkpoints.exists():
-            yield Leftover("checkpoints", folder.checkpoints, size_of(folder.checkpoints))
+        elif state == "COMPLETE":
+            # A worker that was killed behind DONE could not clean up after itself.
+            for path in leftovers_of_complete(folder):
+                yield Leftover("checkpoints", path, size_of(path))
     if not busy:
         yield from _old_code(store)
 
@@ -90,7 +93,9 @@ def _old_code(store: Store) -> Iterator[Leftover]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Bytes of a file, or of all files in a folder; what a link leads to does not count."""
+    if folder.is_symlink() or folder.is_file():
+        return os.lstat(folder).st_size
     walk = ((parent, name) for parent, _, names in os.walk(folder) for name in names)
     return sum(os.lstat(os.path.join(parent, name)).st_size for parent, name in walk)
 

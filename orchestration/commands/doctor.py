@@ -16,10 +16,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +29,7 @@ from gigatok.startup import for_children, hiding
 from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
+from orchestration.launched import newest_launches
 from orchestration.profile import Profile, load_profile
 from orchestration.state import Store
 from orchestration.study import check_writable
@@ -37,7 +40,7 @@ ANSWER_SECONDS = 10.0
 NODE_SECONDS = 60
 """How long a node is waited for."""
 CLOCK_SECONDS = 5.0
-"""A file system whose clock differs by more makes leases on other hosts look dead or eternal."""
+"""A file system whose clock differs by more makes the ages of files and records misleading."""
 NETWORK_FILE_SYSTEMS = (
     "nfs",
     "lustre",
@@ -81,6 +84,9 @@ def doctor(
     profile_file: Annotated[
         Path | None, typer.Option("--profile", help="What to ask SLURM for a node by.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also hash the outputs of all complete stages.")
+    ] = False,
 ) -> None:
     """Look at files, MLflow, GPUs, SLURM, Ray; exits with 3 if what a backend needs is missing."""
     if backend not in BACKENDS:
@@ -102,6 +108,8 @@ def doctor(
     ]
     if backend == "slurm":
         groups.append(lambda: node(store, uri, profile))
+    if verify:
+        groups.append(lambda: outputs(store))
     findings = [finding for group in groups for finding in group()]
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
@@ -153,9 +161,30 @@ def clock(folder: Path) -> Finding:
     with tempfile.NamedTemporaryFile(dir=folder) as probe:
         difference = abs(os.stat(probe.name).st_mtime - time.time())
     if difference > CLOCK_SECONDS:
-        text = f"{difference:.0f} s from this host's; synchronise them, leases rely on it"
-        return Finding("clock of the file system", "missing", text)
+        text = f"{difference:.0f} s from this host's; synchronise them, or times will mislead you"
+        return Finding("clock of the file system", "warning", text)
     return Finding("clock of the file system", "ok", f"{difference:.1f} s from this host's")
+
+
+def outputs(store: Store) -> Iterator[Finding]:
+    """Compare the outputs of all complete stages with the hashes that were taken at their end."""
+    complete = [folder for folder in store.stage_folders() if folder.is_complete()]
+    trials = {
+        key: f"{quote(launch.sweep)} {quote(trial)}"
+        for launch in newest_launches(store)
+        for trial, stages in launch.trials.items()
+        for key in stages.values()
+    }
+    damaged = 0
+    for folder in track(complete, "hashing outputs", console=Console(stderr=True)):
+        if (wrong := folder.damage(thorough=True)) is not None:
+            damaged += 1
+            stage = folder.path.parent.name
+            trial = trials.get(folder.key, "SWEEP TRIAL")
+            again = f"python -m orchestration retry {trial} {stage}"
+            yield Finding(f"{stage} {folder.name}", "missing", f"{wrong}; make it again: {again}")
+    if not damaged:
+        yield Finding("outputs", "ok", f"{len(complete)} stages, every file as it was written")
 
 
 def file_system(path: Path) -> str:

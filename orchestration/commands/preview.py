@@ -63,9 +63,20 @@ def print_plan(
             console.print(line)
     for line in reused_lines(progress):
         console.print(line, style="dim")
+    for line in damaged_lines(progress):
+        console.print(line, style="yellow", soft_wrap=True)
     code = other_code_line(progress) if progress.reused else None
     if code is not None:
         console.print(code, style="yellow")
+
+
+def damaged_lines(progress: Progress) -> list[str]:
+    """Name each stage that runs again because its outputs are gone."""
+    stages = progress.plan.stages
+    return [
+        f"runs again: {stages[key].stage} {stages[key].readable}, {why}"
+        for key, why in progress.damaged.items()
+    ]
 
 
 def search_lines(progress: Progress) -> list[str]:

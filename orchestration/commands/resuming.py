@@ -92,6 +92,7 @@ def retry(
 
     def leave(progress: Progress) -> None:
         refuse_search(progress.plan, "retry is")
+        progress.distrust_damaged(keys & progress.folders.keys())
         leave_all_but(progress, with_inputs(progress.plan, keys))
 
     request = changed(launched, store, backend, jobs, profile_file, tracking_uri)

@@ -45,6 +45,7 @@ from orchestration.launched import (
     kept_sweep,
     newest_launches,
 )
+from orchestration.leases import LEASE_SECONDS, Lease
 from orchestration.plan import make_plan
 from orchestration.scheduler import Graph, pass_failure_downstream
 from orchestration.state import StageFolder, State, Store
@@ -242,7 +243,7 @@ def stage_status(
         return StageStatus(planned, folder, state, attempts)
     host, running, why = None, {}, None
     if state == "RUNNING" and (lease := folder.lease()) is not None:
-        host, running = lease.host, lease.progress
+        host, running, why = lease.host, lease.progress, _silent(lease)
     elif attempts:
         host = folder.attempts()[-1].host
     if state == "UPSTREAM_FAILED":
@@ -257,6 +258,17 @@ def stage_status(
     elif state == "WAITING":
         why = queued.why if queued is not None else _stopped(folder)
     return StageStatus(planned, folder, state, attempts, host, running, job, why)
+
+
+def _silent(lease: Lease) -> str | None:
+    """Say that a worker that cannot be seen from here gave no sign of life; None: it did."""
+    if not lease.is_suspect():
+        return None
+    minutes = abs(time.time() - lease.heartbeat) / 60
+    return (
+        f"no sign of life for {minutes:.0f} min, as clocks go; a launch takes it over after "
+        f"{LEASE_SECONDS:.0f} s of silence"
+    )
 
 
 def _stopped(folder: StageFolder) -> str | None:

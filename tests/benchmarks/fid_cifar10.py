@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 import typer
 
-from gigatok.checkpoint import write_durably
 from gigatok.config import SplitConfig
 from gigatok.data import load_split
+from gigatok.durable import write_durably
 from gigatok.gaussians import Moments, frechet_distance
 from gigatok.image_sets import ImageSet
 from gigatok.metrics import kid

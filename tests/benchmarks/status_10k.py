@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 from orchestration.faults import from_exception
+from orchestration.holder import acquire
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
-from orchestration.state import Attempt, Done, Spec, StageFolder, Store, acquire
+from orchestration.state import Attempt, Done, Spec, StageFolder, Store
 from orchestration.sweep import expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]

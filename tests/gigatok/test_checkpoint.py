@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import pickle
 import random
@@ -13,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from gigatok.checkpoint import load_checkpoint, save_checkpoint
+from gigatok.checkpoint import INDEX_FILE, load_checkpoint, save_checkpoint
+from gigatok.durable import facts_of, write_checked
+from tests.gigatok.damages import DAMAGES, flip
 
 
 class Part:
@@ -71,10 +74,63 @@ def test_an_index_that_would_run_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> Any:
             return Path.touch, (mark,)
 
-    (tmp_path / "step-000000001" / ".metadata").write_bytes(pickle.dumps(Attack()))
+    checkpoint = tmp_path / "step-000000001"
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(Attack()))
+    # Whoever can write an index can also write hashes that fit it.
+    files = {path.name: facts_of(path) for path in checkpoint.iterdir() if path.name != INDEX_FILE}
+    write_checked(checkpoint / INDEX_FILE, files)
     with pytest.raises(ValueError, match=r"the pickle asks for .* refused"):
         load_checkpoint(tmp_path, {"one": Part(0.0)})
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "state.json", INDEX_FILE])
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"one": Part(float(step))})
+    DAMAGES[damage](tmp_path / "step-000000002" / name)
+    one = Part(0.0)
+    assert load_checkpoint(tmp_path, {"one": one}) == 1
+    assert one.number == 1.0
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "gigatok.checkpoint"]
+    for part in ("step-000000002 is damaged", name, "goes on from step 1", "result is the same"):
+        assert part in said
+    # The step can be saved again, and nothing of the damaged one stays.
+    save_checkpoint(tmp_path, 2, {"one": Part(2.5)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000002"]
+    assert load_checkpoint(tmp_path, {"one": one}) == 2
+    assert one.number == 2.5
+
+
+def test_without_a_whole_checkpoint_training_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"one": Part(float(step))})
+        flip(tmp_path / f"step-{step:09d}" / "__0_0.distcp")
+    (tmp_path / "step-000000003").write_text("a file where a checkpoint belongs")
+    (tmp_path / "step-old").mkdir()
+    assert load_checkpoint(tmp_path, {"one": Part(0.0)}) is None
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "gigatok.checkpoint"]
+    assert said.count("is damaged") == 3
+    assert "starts anew from step 0" in said
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, {"one": Part(1.0)})
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError):
+        load_checkpoint(tmp_path, {"one": Part(0.0)})
+    assert (tmp_path / "step-000000001").is_dir()
 
 
 def save_for_ever(folder: Path, start: int) -> None:

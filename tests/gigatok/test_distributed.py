@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from gigatok.checkpoint import load_checkpoint, save_checkpoint
 from gigatok.config import (
     CNNConfig,
     GeneratorConfig,
@@ -35,6 +36,7 @@ from gigatok.stages import (
 )
 from gigatok.tracker import MemoryTracker
 from gigatok.training import NonFiniteLoss, Trainer
+from tests.gigatok.damages import flip
 from tests.gigatok.process_pair import ProcessPair
 
 SIZE = TransformerSize(width=32, layers=2, heads=2)
@@ -313,6 +315,28 @@ def test_a_loss_that_is_nan_on_one_rank_stops_all(pair: ProcessPair, folder: Pat
     messages = pair.run(diverge, folder / "checkpoints")
     assert all("loss is nan at step 3" in message for message in messages)
     assert (folder / "checkpoints" / "step-000000002").exists()
+
+
+def save_and_load(ranks: Ranks, folder: Path, steps: tuple[int, ...]) -> tuple[int | None, float]:
+    model = nn.Linear(4, 2)
+    for step in steps:
+        nn.init.constant_(model.weight, float(step))
+        save_checkpoint(folder, step, {"model": model})
+    return load_checkpoint(folder, {"model": model}), float(model.weight[0, 0])
+
+
+@pytest.mark.parametrize("file", range(5))
+def test_all_processes_pass_over_the_same_damaged_checkpoint(
+    pair: ProcessPair, folder: Path, file: int
+) -> None:
+    """Each checks a share of the files, so that one of them alone sees the damage."""
+    assert pair.run(save_and_load, folder, (1, 2)) == [(2, 2.0), (2, 2.0)]
+    newest = folder / "step-000000002"
+    files = sorted(newest.iterdir())
+    assert len(files) == 5, "tensors of both processes, torch's index and ours, the state"
+    flip(files[file])
+    assert pair.run(save_and_load, folder, ()) == [(1, 1.0), (1, 1.0)]
+    assert not newest.exists()
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from gigatok.stages import (
     train_tokenizer,
 )
 from gigatok.tracker import MemoryTracker, NullTracker
+from tests.gigatok.damages import DAMAGES
 from tests.gigatok.process_pair import ProcessPair
 
 
@@ -245,13 +246,29 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(
     with pytest.raises(Interrupted, match="drawn anew"):
         run(trained, tmp_path, should_stop=stop_after(batches))
     file = tmp_path / "checkpoints" / "scored.json"
-    kept = json.loads(file.read_text()) if file.exists() else []
+    kept = json.loads(file.read_text())["content"] if file.exists() else []
     assert len(kept) == batches // 2
     drawn = MemoryTracker()
     assert run(trained, tmp_path, drawn) == undisturbed[1]
     assert curve(tmp_path) == curve(undisturbed[0])
     steps = [step for key, step, _ in drawn.points if key == "guidance/gkid"]
     assert steps == list(range(batches // 2, 5)), "no scale is scored twice"
+
+
+@pytest.mark.parametrize("damage", ["flipped", "empty", "a folder"])
+def test_a_search_whose_record_is_damaged_begins_anew_and_ends_the_same(
+    trained: dict[str, Path],
+    undisturbed: tuple[Path, Scores, MemoryTracker],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    with pytest.raises(Interrupted, match="drawn anew"):
+        run(trained, tmp_path, should_stop=stop_after(5))
+    DAMAGES[damage](tmp_path / "checkpoints" / "scored.json")
+    assert run(trained, tmp_path) == undisturbed[1]
+    assert curve(tmp_path) == curve(undisturbed[0])
+    assert any("begins anew" in message for message in caplog.messages)
 
 
 def _search_in_process(inputs: dict[str, Path], folder: Path) -> None:

@@ -166,6 +166,29 @@ def test_extraction_continues_where_it_was_interrupted(
     assert list(runtime.checkpoint_dir.iterdir()) == []
 
 
+def test_codes_that_were_lost_are_encoded_again(
+    trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_codes, "BATCH", 5)
+
+    def extract(folder: str, **options: Any) -> Codes:
+        runtime = Runtime(tmp_path / "checkpoints" / folder, **options)
+        out = tmp_path / "out" / folder
+        extract_codes.run(codes_config(), trained, out, NullTracker(), runtime)
+        return Codes.load(out)
+
+    polls = iter([False, False, True])
+    with pytest.raises(Interrupted, match="after batch 2 of 5"):
+        extract("cut", should_stop=lambda: next(polls))
+    file = tmp_path / "checkpoints" / "cut" / "codes.safetensors"
+    content = file.read_bytes()
+    # Zeros at the end are what a power cut leaves of a file whose size was known already.
+    file.write_bytes(content[:100].ljust(len(content), b"\0"))
+    undisturbed, again = extract("undisturbed"), extract("cut")
+    assert torch.equal(again.train, undisturbed.train)
+    assert torch.equal(again.val, undisturbed.val)
+
+
 def test_batches_are_pure_and_their_teacher_sees_the_crops() -> None:
     config = TrainTokenizerConfig(train=split_of("train", 16), tokenizer=TOKENIZER, seed=3)
     images, teacher = load_split(config.train), build_teacher("pixels")
@@ -328,5 +351,13 @@ def test_features_of_a_probe_are_computed_once(
         return features(self, codes_BT, layer)
 
     monkeypatch.setattr(Generator, "features", counted)
-    linear_probe.run(config, trained, tmp_path / "out", NullTracker(), Runtime(tmp_path))
+    again = config, trained, tmp_path / "out"
+    scores = linear_probe.run(*again, NullTracker(), Runtime(tmp_path))
     assert read == [4], "the validation images alone"
+    file = tmp_path / "features.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    read.clear()
+    assert linear_probe.run(*again, NullTracker(), Runtime(tmp_path)) == scores
+    assert read == [4, 16], "and the view that was damaged, the last"

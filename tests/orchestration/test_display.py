@@ -22,11 +22,12 @@ from orchestration.display import (
     seconds_left,
     states_table,
 )
+from orchestration.holder import acquire
 from orchestration.plan import make_plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress, survey
 from orchestration.results import format_metric, launch_json, result_tables
-from orchestration.state import Attempt, Done, Failure, Spec, State, Store, acquire
+from orchestration.state import Attempt, Done, Failure, Spec, State, Store
 from orchestration.sweep import expand, load_sweep
 from orchestration.worker import with_origin
 

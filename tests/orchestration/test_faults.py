@@ -19,8 +19,9 @@ from gigatok.stages import TrainTokenizerConfig
 from orchestration import faults
 from orchestration.backends.base import Ended
 from orchestration.costs import ceilings
+from orchestration.holder import acquire
 from orchestration.profile import Profile
-from orchestration.state import Attempt, Failure, Kind, StageFolder, Store, acquire
+from orchestration.state import Attempt, Failure, Kind, StageFolder, Store
 from tests.orchestration.test_worker_ranks import (
     ROOT,
     SECONDS,

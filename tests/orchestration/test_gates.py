@@ -11,13 +11,14 @@ from pydantic import ValidationError
 from orchestration.commands.status import look, status_json
 from orchestration.display import held_lines
 from orchestration.gates import Gatekeeper, Gates, ladder, stage_spec, worse
+from orchestration.holder import acquire
 from orchestration.launched import LaunchRequest, newest_launch, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
 from orchestration.scheduler import Scheduler, cheapest_first
-from orchestration.state import Attempt, Done, StageFolder, Store, acquire
+from orchestration.state import Attempt, Done, StageFolder, Store
 from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 from tests.orchestration.test_runner import Recorded, ignore, quick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -64,7 +65,7 @@ def test_every_stage_is_complete_and_nothing_is_left_over(workplace: Path) -> No
     for (folder,) in folders.values():
         assert folder.state() == "COMPLETE"
         assert folder.lease() is None
-        assert not folder.checkpoints.exists()
+        assert folder.works() == []
         done = folder.done()
         assert done is not None
         assert all((folder.out / name).stat().st_size == s for name, s in done.artifacts.items())
@@ -129,6 +130,30 @@ def test_another_guidance_runs_generation_evaluation_only(workplace: Path) -> No
     assert result.returncode == 0
     assert "1 stages run, 7 reused" in result.stdout.replace("1 stage run", "1 stages run")
     assert len(stage_folders(workplace)["evaluate_generation"]) == 2
+
+
+@pytest.mark.slow
+def test_outputs_that_were_purged_are_made_again_when_a_stage_needs_them(
+    tmp_path: Path, workplace: Path
+) -> None:
+    shutil.copytree(workplace / "runs" / "stages", tmp_path / "runs" / "stages")
+    (tokenizer,) = stage_folders(tmp_path)["train_tokenizer"]
+    weights = tokenizer.out / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    flipped = ("--scale", "smoke", *SMALL, "--set", "codes.flip=true")
+    again = run(tmp_path, "decoder_scaling", *flipped)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "runs again: train_tokenizer S-S, out/model.safetensors is missing" in again.stdout
+    assert weights.read_bytes() == before
+    weights.write_bytes(b"0" * len(before))  # of the same size: only its hash tells
+    looked = run(tmp_path, "doctor", "--verify", module="orchestration")
+    assert looked.returncode == 3
+    command = "python -m orchestration retry decoder_scaling S-S train_tokenizer"
+    assert command in " ".join(looked.stdout.split())
+    mended = run(tmp_path, *command.split()[3:], module="orchestration")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert weights.read_bytes() == before
 
 
 def test_dry_run_tells_what_is_reused_and_touches_nothing(tmp_path: Path, workplace: Path) -> None:
@@ -207,7 +232,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(tmp_path: Path
     assert "The same command continues" in output
     (folder,) = stage_folders(tmp_path)["train_tokenizer"]
     assert folder.state() == "WAITING"
-    assert len(list(folder.checkpoints.glob("step-*"))) == 1
+    assert folder.checkpoint_step() > 0
     assert [attempt.outcome for attempt in folder.attempts()] == ["interrupted"]
     again = run(tmp_path, "one.yaml", *long)
     assert again.returncode == 0, again.stdout

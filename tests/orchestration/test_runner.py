@@ -11,21 +11,12 @@ import pytest
 from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
 from orchestration.commands.resuming import leave_all_but, with_inputs
+from orchestration.holder import acquire
 from orchestration.plan import make_plan
 from orchestration.profile import Profile, Request
 from orchestration.progress import Progress, stage_spec, survey
 from orchestration.runner import Runner
-from orchestration.state import (
-    Attempt,
-    Done,
-    Failure,
-    Kind,
-    StageFolder,
-    State,
-    Store,
-    Tries,
-    acquire,
-)
+from orchestration.state import Attempt, Done, Failure, Kind, StageFolder, State, Store, Tries
 from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 
@@ -222,7 +213,7 @@ def test_a_stage_that_gets_further_each_time_is_not_given_up(tmp_path: Path) -> 
         step = next(steps, None)
         if step is None:
             return complete(folder)
-        (folder.checkpoints / f"step-{step:09d}").mkdir(parents=True)
+        (folder.work(1).checkpoints / f"step-{step:09d}").mkdir(parents=True)
         return -9
 
     progress, _ = run(Store(tmp_path), {"train_tokenizer": die_further}, "tokenizer.decoder=S")

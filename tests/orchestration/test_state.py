@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from orchestration import files, state
-from orchestration.state import Attempt, Done, LeaseLost, Spec, StageFolder, Store, acquire
+from orchestration import files, leases, state
+from orchestration.holder import LeaseLost, acquire, hash_outputs, reopen_damaged
+from orchestration.state import Attempt, Done, Spec, StageFolder, Store
 
 DONE = Done(
     metrics={"psnr": 20.0}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1
@@ -60,7 +63,7 @@ def test_lease_of_a_dead_process_is_taken_over_and_the_old_holder_may_not_write(
     assert folder.state() == "WAITING"
     new = acquire(folder)
     assert new is not None
-    with pytest.raises(LeaseLost, match="run by somebody else"):
+    with pytest.raises(LeaseLost, match="the lease was lost"):
         old.renew({})
     with pytest.raises(LeaseLost):
         old.complete(DONE)
@@ -70,17 +73,56 @@ def test_lease_of_a_dead_process_is_taken_over_and_the_old_holder_may_not_write(
 
 def test_a_reused_process_id_is_not_the_holder(folder: StageFolder) -> None:
     assert acquire(folder) is not None
-    rewrite_lease(folder, pid=1, heartbeat=time.time() - 60)
+    rewrite_lease(folder, pid=1)
     assert folder.state() == "WAITING"
 
 
-@pytest.mark.parametrize(("age", "expected"), [(1.0, "RUNNING"), (3600.0, "WAITING")])
-def test_on_another_host_only_a_silent_heartbeat_is_death(
-    folder: StageFolder, age: float, expected: str
+@pytest.mark.parametrize("clock", [-3600.0, 0.0, 3600.0])
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+def test_a_worker_out_of_sight_is_judged_by_how_long_its_heart_was_seen_silent(
+    folder: StageFolder, monkeypatch: pytest.MonkeyPatch, clock: float, host: str
 ) -> None:
+    """Neither its host name nor its clock says anything: containers share one, clocks differ."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.3)
+    holder = acquire(folder)
+    assert holder is not None
+    rewrite_lease(folder, host=host, machine="another", pid=1, heartbeat=time.time() + clock)
+    for _ in range(4):
+        assert folder.state() == "RUNNING"
+        holder.renew({})
+        time.sleep(0.1)
+    deadline = time.monotonic() + 5
+    while folder.state() == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert folder.state() == "WAITING"
+
+
+def test_a_worker_waits_until_a_silent_predecessor_is_dead(
+    folder: StageFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.3)
     assert acquire(folder) is not None
-    rewrite_lease(folder, host="elsewhere", pid=1, heartbeat=time.time() - age)
-    assert folder.state() == expected
+    rewrite_lease(folder, machine="another", heartbeat=time.time() - 3600)
+    started = time.monotonic()
+    holder = acquire(folder)
+    assert holder is not None
+    assert holder.lease.attempt == 2
+    assert time.monotonic() - started >= 0.3
+
+
+def test_a_lease_that_a_power_cut_emptied_is_dead(folder: StageFolder) -> None:
+    assert acquire(folder) is not None
+    (folder.path / "lease.json").write_text("")
+    assert folder.state() == "WAITING"
+    assert acquire(folder) is not None
+
+
+def test_a_stopped_lock_holder_blocks_nobody_for_ever(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with files.locked(lock), files.locked(lock, break_after=0.2):
+        pass
+    with files.locked(lock, break_after=0.2):
+        pass
 
 
 def test_failure_shows_until_the_next_attempt(folder: StageFolder) -> None:
@@ -115,6 +157,86 @@ def test_attempt_numbers_grow(folder: StageFolder) -> None:
     holder = acquire(folder)
     assert holder is not None
     assert holder.lease.attempt == 5
+
+
+def test_outputs_are_published_as_a_whole_and_nothing_else_is_left(folder: StageFolder) -> None:
+    holder = acquire(folder)
+    assert holder is not None
+    (holder.work.out / "model.bin").write_bytes(b"weights")
+    holder.work.checkpoints.mkdir()
+    assert not folder.out.exists()
+    holder.complete(DONE)
+    assert [path.name for path in folder.out.iterdir()] == ["model.bin"]
+    assert folder.works() == []
+    assert folder.lease() is None
+
+
+def test_checkpoints_are_handed_over_and_the_old_owner_cannot_touch_them(
+    folder: StageFolder,
+) -> None:
+    old = acquire(folder)
+    assert old is not None
+    step = old.work.checkpoints / "step-000000003"
+    step.mkdir(parents=True)
+    (step / "weights").write_bytes(b"1")
+    (old.work.checkpoints / "codes").write_bytes(b"22")
+    still_open = (old.work.checkpoints / "codes").open("r+b")
+    rewrite_lease(folder, pid=2**22 - 1)
+    new = acquire(folder)
+    assert new is not None
+    new.inherit()
+    assert folder.checkpoint_step() == 3
+    with still_open:
+        still_open.write(b"99")
+    assert (new.work.checkpoints / "codes").read_bytes() == b"22"
+    with pytest.raises(LeaseLost):
+        old.renew({})
+    assert folder.works() == [new.work]
+
+
+def test_an_attempt_that_was_killed_before_done_did_not_complete(folder: StageFolder) -> None:
+    holder = acquire(folder)
+    assert holder is not None
+    attempt = Attempt(number=1, host="h", pid=1, started=0.0, ended=1.0, outcome="complete")
+    holder.record(attempt)
+    assert folder.attempts()[0].outcome is None
+    holder.complete(DONE)
+    assert folder.attempts() == [attempt]
+
+
+def test_outputs_behind_a_link_are_refused(folder: StageFolder, tmp_path: Path) -> None:
+    (tmp_path / "big disk").mkdir()
+    folder.out.symlink_to(tmp_path / "big disk")
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        acquire(folder)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda file: file.unlink(), "model.bin is missing"),
+        (lambda file: file.write_bytes(b"w"), "model.bin has 1 bytes instead of 7"),
+        (lambda file: file.write_bytes(b"weightz"), "its sha256 differs"),
+    ],
+)
+def test_damaged_outputs_are_found_and_made_again(
+    folder: StageFolder, harm: Callable[[Path], object], message: str
+) -> None:
+    for content in (b"weights", b"weights"):
+        holder = acquire(folder)
+        assert holder is not None
+        (holder.work.out / "model.bin").write_bytes(content)
+        found = hash_outputs(holder.work.out)
+        artifacts = {name: size for name, (size, _) in found.items()}
+        hashes = {name: digest for name, (_, digest) in found.items()}
+        holder.complete(DONE.model_copy(update={"artifacts": artifacts, "hashes": hashes}))
+        assert folder.damage(thorough=True) is None
+        reopen_damaged(folder)
+        assert folder.is_complete()
+        harm(folder.out / "model.bin")
+        assert message in str(folder.damage(thorough=True))
+        reopen_damaged(folder)
+        assert not folder.is_complete()
 
 
 def test_index_finds_folders_by_key_whatever_they_are_called(tmp_path: Path) -> None:

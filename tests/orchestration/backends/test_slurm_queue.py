@@ -10,7 +10,8 @@ import pytest
 from orchestration.backends import slurm_queue
 from orchestration.backends.base import Ended, Job
 from orchestration.backends.slurm_queue import Queue, Status, elements
-from orchestration.state import Attempt, StageFolder, acquire
+from orchestration.holder import acquire
+from orchestration.state import Attempt, StageFolder
 from tests.orchestration.test_worker_ranks import training_stage
 
 Say = Callable[..., None]

@@ -52,7 +52,7 @@ def test_what_is_complete_or_queued_anew_is_forgotten(tmp_path: Path, journal: J
     journal.acknowledge(controller, "21")
     for folder in stages(tmp_path, "a", "c"):
         folder.path.mkdir(parents=True)
-        folder.done_file.touch()
+        folder.done_file.write_text("{}")
     journal.prune()
     assert [entry.job for entry in journal.submissions()] == ["18", "20", None, "21"]
     assert [entry.job for entry in journal.controllers("p")] == ["21"]

@@ -90,7 +90,7 @@ def test_every_state_with_host_progress_attempts_and_why(store: Store, plan: Pla
 
 def test_a_killed_stage_waits_and_says_how_it_ended(store: Store, plan: Plan) -> None:
     folder = Run(store, plan, keys_of(plan)[0]).die()
-    (folder.checkpoints / "step-000000040").mkdir(parents=True)
+    (folder.work(1).checkpoints / "step-000000040").mkdir(parents=True)
     found = status_of(store)["stages"][keys_of(plan)[0]]
     assert found["state"] == "WAITING"
     assert found["why"] == "stopped, goes on from step 40"
@@ -100,7 +100,7 @@ def test_what_only_pruned_trials_need_is_pruned(store: Store, plan: Plan) -> Non
     key = keys_of(plan)[0]
     (name,) = [t.trial.name for t in plan.trials if key in t.stages.values()]
     folder = Run(store, plan, key).die()
-    (folder.checkpoints / "step-000000040").mkdir(parents=True)
+    (folder.work(1).checkpoints / "step-000000040").mkdir(parents=True)
     record_launch(plan, store, REQUEST, pruned={name: "asha: train/loss at step 40"})
     found = status_of(store)["stages"][key]
     assert (found["state"], found["why"]) == ("PRUNED", "pruned by asha: train/loss at step 40")
@@ -193,8 +193,8 @@ def test_gc_frees_leftovers_and_keeps_results(store: Store, plan: Plan, tmp_path
     done = Run(store, plan, first).complete()
     going = Run(store, plan, second).die()
     for folder in (done, going):
-        (folder.checkpoints / "step-000000040").mkdir(parents=True)
-        (folder.checkpoints / "step-000000040" / "weights").write_bytes(b"0" * 2048)
+        (folder.work(1).checkpoints / "step-000000040").mkdir(parents=True)
+        (folder.work(1).checkpoints / "step-000000040" / "weights").write_bytes(b"0" * 2048)
     other = plan_of(tmp_path, "other", decoders="[{width: 8, layers: 1, heads: 1}]")
     orphan = Run(store, other, keys_of(other)[0]).complete()
     snapshots = [store.root / "snapshots" / name for name in ("aaaa", "bbbb", "cccc")]
@@ -209,11 +209,11 @@ def test_gc_frees_leftovers_and_keeps_results(store: Store, plan: Plan, tmp_path
     said = call(store, "gc", "--dry-run")
     assert "2.0 KiB" in said
     assert "0 folders deleted" in said
-    assert done.checkpoints.exists()
+    assert done.works()
     said = call(store, "gc")
     assert "2 folders deleted" in said
-    assert not done.checkpoints.exists()
-    assert (going.checkpoints / "step-000000040").exists()
+    assert not done.works()
+    assert going.checkpoint_step() == 40
     assert [snapshot.exists() for snapshot in snapshots] == [True, False, True]
     assert orphan.is_complete()
     assert "1 kept" in said

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from gigatok import names
+from orchestration.holder import acquire
 from orchestration.plan import Plan, make_plan
-from orchestration.state import Attempt, Done, Failure, Spec, StageFolder, Store, acquire
+from orchestration.state import Attempt, Done, Failure, Spec, StageFolder, Store
 from orchestration.sweep import expand, load_sweep
 from orchestration.tracking.shipping import Tracking, default_uri
 from orchestration.tracking.spool import Point, SpoolWriter, read_spool

@@ -1,0 +1,143 @@
+"""Files that survive a power cut, and records that show it when they did not. No torch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Facts = dict[str, Any]
+"""`bytes` and `sha256` of a file, as they are kept in an index."""
+
+_STEP = re.compile(r"step-(\d{9,})")
+_IS_DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ELOOP}
+"""Errors that say something about what is stored; others, such as no permission, may pass."""
+
+
+class Damaged(ValueError):
+    """A file is not as it was written; the message names it and says how."""
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all files and folders below it are on the disk."""
+    for root, _, names in os.walk(folder, topdown=False):
+        for path in (Path(root, name) for name in names):
+            # A link is a name, which the folder keeps; where it leads is not ours.
+            if path.is_file() and not path.is_symlink():
+                sync(path)
+        sync(Path(root))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it whose names survive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
+def write_durably(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name, flush it to disk, then rename it into place."""
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    # Before the rename: a file system may write names before content, and leave a file of zeros.
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def steps(folder: Path) -> dict[int, Path]:
+    """Step -> what is named `step-<n>` in a folder, the oldest first; other names are ignored."""
+    found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step-*"))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+def step_path(folder: Path, step: int) -> Path:
+    """Path that `steps` finds under this step."""
+    return folder / f"step-{step:09d}"
+
+
+def facts_of(path: Path) -> Facts:
+    """Size and hash of a file."""
+    with path.open("rb") as file:
+        # sha256 has instructions of its own in today's processors: twice as fast as BLAKE2 there.
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
+
+
+def check_file(path: Path, written: Facts) -> None:
+    """Compare a file with what `facts_of` told when it was written.
+
+    Raises:
+        Damaged: it is missing, cannot be read, or holds something else.
+    """
+    try:
+        # First the size: it costs nothing, and says more than a hash.
+        size = path.stat().st_size
+        found = facts_of(path) if size == written["bytes"] else None
+    except OSError as error:
+        raise _damaged(path, error) from error
+    if found is None:
+        raise Damaged(f"{path.name} has {size} bytes, and {written['bytes']} were written")
+    if found["sha256"] != written["sha256"]:
+        raise Damaged(f"{path.name} is not what was written: its sha256 differs")
+
+
+def write_checked(path: Path, content: Any) -> None:
+    """Write a JSON value durably, with a hash that `read_checked` compares."""
+    record = {"content": content, "sha256": _digest(content)}
+    text = json.dumps(record, indent=1)
+    write_durably(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def read_checked(path: Path) -> Any:
+    """Read what `write_checked` wrote.
+
+    Raises:
+        Damaged: the file is missing, cannot be read, or holds something else.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        if record["sha256"] == _digest(record["content"]):
+            return record["content"]
+    except OSError as error:
+        raise _damaged(path, error) from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # no JSON, or JSON of something else
+    raise Damaged(f"{path.name} is not what was written")
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, error: OSError) -> Exception:
+    """Tell damage from an error of the moment, for which nobody may give up what is stored."""
+    if error.errno not in _IS_DAMAGE:
+        return error
+    missing = error.errno == errno.ENOENT
+    return Damaged(f"{path.name} is missing" if missing else f"{path.name}: {error.strerror}")
