@@ -21,13 +21,13 @@ MODE = re.compile(r"[rwxa][bt+]*")
 
 def without_encoding(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and not _says_utf8(node) and _is_text(node):
+        if isinstance(node, ast.Call) and not _says_encoding(node) and _is_text(node):
             yield f"{node.lineno}: {ast.unparse(node)[:80]}"
 
 
-def _says_utf8(call: ast.Call) -> bool:
+def _says_encoding(call: ast.Call) -> bool:
     given = {word.arg: word.value for word in call.keywords}.get("encoding")
-    return isinstance(given, ast.Constant) and given.value == "utf-8"
+    return isinstance(given, ast.Constant) and given.value in ("utf-8", "ascii")
 
 
 def _is_text(call: ast.Call) -> bool:
