@@ -100,9 +100,8 @@ def _without_main() -> Iterator[None]:
     commit under the state of before it, and an edit with a typo would end all later stages.
     """
     main = sys.modules["__main__"]
-    before = {
-        name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)
-    }
+    names = ("__spec__", "__file__")
+    before: dict[str, object] = {n: vars(main).pop(n) for n in names if n in vars(main)}
     main.__spec__ = None
     try:
         yield
