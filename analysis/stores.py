@@ -14,6 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gigatok.names import study_name
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -93,8 +95,15 @@ def open_store(uri: str) -> Store:
 
 
 def sweep_name(given: str) -> str:
-    """The name of a sweep given as such or as its YAML file."""
-    return Path(given).stem if given.endswith((".yaml", ".yml")) else given
+    """The name of a sweep given as such or as its YAML file.
+
+    Raises:
+        RequestError: no sweep can be called so.
+    """
+    try:
+        return study_name(given)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
 
 
 def shown(uri: str) -> str:

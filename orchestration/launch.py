@@ -26,12 +26,13 @@ from orchestration.costs.budget import Budget, record_refusal
 from orchestration.costs.budget import reasons as budget_reasons
 from orchestration.devices import Machines, machines
 from orchestration.exits import EXIT_REFUSED, fail
-from orchestration.launched import LaunchRequest, record_launch
+from orchestration.launched import LaunchRequest, all_launches, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
 from orchestration.state import Store
+from orchestration.studies import origin_of, refuse_namesake
 from orchestration.study import (
     Driver,
     check_writable,
@@ -40,7 +41,7 @@ from orchestration.study import (
     report,
     run,
 )
-from orchestration.sweep import expand, load_sweep
+from orchestration.sweep import Sweep, expand, load_sweep
 from orchestration.tracking.shipping import Tracking, default_uri
 from orchestration.tracking.sweep_runs import expectation
 
@@ -186,6 +187,7 @@ def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], N
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
     uri = request.tracking_uri or default_uri(store)
     loaded = load_sweep(request.sweep, request.scale, request.overrides)
+    request = _from_one_file(request, store, loaded)
     plan = make_plan(loaded, expand(loaded))
     tracking = Tracking(uri, store, plan)
     profile = _profile(request)
@@ -198,6 +200,15 @@ def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], N
     return _Launch(
         request, store, uri, plan, progress, tracking, profile, backend, machine, refused
     )
+
+
+def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> LaunchRequest:
+    """The request with its sweep's file, unless another file of that name was launched here."""
+    newest = next(all_launches(store, sweep.name), None)
+    refuse_namesake(store, sweep.path, None if newest is None else newest.request.origin)
+    if request.origin is not None:
+        return request  # `resume` launches the copy that was kept
+    return request.model_copy(update={"origin": origin_of(store, sweep.path)})
 
 
 def _profile(request: LaunchRequest) -> Profile:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gigatok.names import study_name
 from orchestration.grammar.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
 from orchestration.grammar.expansion import Expansion, Trial
 from orchestration.grammar.scales import Scale, read_scale, report_unknown, scale_file, text_of
@@ -55,7 +56,7 @@ class Sweep:
     """One question, checked: every trial of it is valid.
 
     Attributes:
-        name: file stem.
+        name: of the file without `.yaml`; see `gigatok.names.study_name`.
         path: the file.
         question: what the sweep asks.
         paper: table or figure of the paper that it answers to, or "".
@@ -115,7 +116,8 @@ def find_sweep(path: str | Path) -> Path:
     )
     what = "is a directory; name one file" if path.is_dir() else "no such file"
     text = f"{what}; sweeps in {display(SWEEPS_DIR)}: {listed(shipped)}"
-    problem = Problem(Place(str(path)), "", text + did_you_mean(path.stem, [*shipped, *beside]))
+    wanted = path.name.removesuffix(".yaml")
+    problem = Problem(Place(str(path)), "", text + did_you_mean(wanted, [*shipped, *beside]))
     raise SweepError(str(path), [problem])
 
 
@@ -138,6 +140,7 @@ def load_sweep(
     """
     file = find_sweep(path)
     problems: list[Problem] = []
+    _check_name(file, problems)
     root = read_file(file, "sweep", SWEEP_KEYS, problems)
     parts = entries(root, "", problems)
     report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
@@ -175,6 +178,13 @@ def load_sweep(
     )
 
 
+def _check_name(file: Path, problems: list[Problem]) -> None:
+    try:
+        study_name(file.name)
+    except ValueError as error:
+        problems.append(Problem(Place(display(file)), "", str(error)))
+
+
 def _sweep(
     file: Path,
     scales_dir: Path,
@@ -189,7 +199,7 @@ def _sweep(
     expansion: Expansion,
 ) -> Sweep:
     return Sweep(
-        name=file.stem,
+        name=study_name(file.name),
         path=file,
         scales_dir=scales_dir,
         question=question,

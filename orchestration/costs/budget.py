@@ -20,6 +20,7 @@ from orchestration.plan import Plan
 from orchestration.progress import Progress
 from orchestration.records import Record
 from orchestration.state import Store
+from orchestration.studies import study_folder
 
 HALF = {"bf16", "fp16"}
 
@@ -190,4 +191,4 @@ def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | No
 
 
 def _refusals(store: Store, sweep: str) -> Path:
-    return store.sweeps / Path(sweep).stem / "refusals.jsonl"
+    return study_folder(store, sweep) / "refusals.jsonl"
