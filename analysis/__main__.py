@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -229,7 +230,7 @@ def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataF
     because = f" ({'; '.join(errors)})" if errors else ""
     raise RequestError(
         f"no finished trial in {name!r}: {states}{because}; "
-        f"see `python -m orchestration status {name}`"
+        f"see `python -m orchestration status {quote(name)}`"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 import polars as pl
@@ -244,7 +245,7 @@ def _tables(wanted: RunFigure, runs: pl.DataFrame, *, several: bool) -> list[pl.
 
 def _nothing(name: str, wanted: RunFigure) -> RequestError:
     launches = " or ".join(
-        f"`python -m orchestration.launch {s}{wanted.options}`" for s in wanted.sweeps
+        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
     )
     return RequestError(f"{name}: no runs for it in the store; they come from {launches}")
 

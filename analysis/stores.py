@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
 from gigatok.names import study_name
@@ -120,7 +121,7 @@ def unknown_sweep(store: Store, sweep: str, uri: str) -> RequestError:
     if not names:
         return RequestError(
             f"{shown(uri)} holds no sweep yet; run one with "
-            f"`python -m orchestration.launch sweeps/{sweep}.yaml`"
+            f"`python -m orchestration.launch {quote(f'sweeps/{sweep}.yaml')}`"
         )
     near = get_close_matches(sweep, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from pydantic import Field
 
 from gigatok.names import study_name
@@ -23,6 +25,9 @@ from orchestration.plan import Plan
 from orchestration.records import Record
 from orchestration.state import StageFolder, Store
 from orchestration.studies import launched_names, refuse_namesake, study_folder
+
+Scale = Annotated[str | None, typer.Option(help="Of the launch; default: the newest.")]
+"""Option of the commands that look at, or steer, what was launched."""
 
 
 class LaunchedStage(Record):
@@ -116,15 +121,24 @@ def as_launched(plan: Plan, request: LaunchRequest, launched: float | None = Non
     )
 
 
-def newest_launch(store: Store, sweep: str) -> LaunchedPlan:
+def newest_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedPlan:
     """The plan of a sweep, given by its name or its file, that was launched last.
 
+    Args:
+        store: the runs directory.
+        sweep: name or file.
+        scale: of the launch; None: any.
+
     Raises:
-        ValueError: the sweep was never launched into this runs directory, or what was launched
-            under this name is another file.
+        ValueError: the sweep was never launched into this runs directory, or not at this scale,
+            or what was launched under this name is another file.
     """
     name = study_name(sweep)
-    newest = next(all_launches(store, name), None)
+    launches = list(all_launches(store, name)) if scale else all_launches(store, name)
+    newest = next((one for one in launches if scale in (None, one.scale)), None)
+    if newest is None and (found := list(dict.fromkeys(one.scale for one in launches))):
+        scales = ", ".join(found)
+        raise ValueError(f"{name}: never launched at scale {scale!r} into {store.root}; {scales}")
     if newest is not None and Path(sweep).is_file():
         refuse_namesake(store, Path(sweep), newest.request.origin)
     if newest is None:
@@ -142,10 +156,16 @@ def _refused(store: Store, sweep: str) -> str:
     return "" if refusal is None else f". It was refused: {'; '.join(refusal.reasons)}"
 
 
-def find_launch(store: Store, sweep: str) -> LaunchedPlan:
+def other_scales(store: Store, launched: LaunchedPlan) -> list[str]:
+    """Scales at which the sweep of a launch was launched as well, the newest first."""
+    scales = (one.scale for one in all_launches(store, launched.sweep))
+    return [scale for scale in dict.fromkeys(scales) if scale != launched.scale]
+
+
+def find_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedPlan:
     """The newest launch of a sweep; exits with 2 and a message where there is none."""
     try:
-        return newest_launch(store, sweep)
+        return newest_launch(store, sweep, scale)
     except ValueError as error:
         fail(error)
 

@@ -93,6 +93,12 @@ class Sweep:
     expansion: Expansion = field(repr=False)
 
     @property
+    def argument(self) -> str:
+        """How commands name the file: shipped sweeps by their name, others by their path."""
+        shipped = self.path.resolve().parent == SWEEPS_DIR
+        return self.name if shipped else str(self.path)
+
+    @property
     def varied(self) -> tuple[str, ...]:
         """The keys of axes, zip, `include` and the search, in this order, without `seed`."""
         searched = () if self.search is None else (*self.search.space, *self.search.transfer)
