@@ -95,6 +95,7 @@ def _lead(
     shutil.rmtree(folder.out, ignore_errors=True)  # leftovers of a killed attempt
     folder.out.mkdir()
     where = provenance.collect()
+    provenance.count_waiting()
     attempt = Attempt(
         number=number,
         host=holder.lease.host,
