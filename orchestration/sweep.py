@@ -15,6 +15,7 @@ from orchestration.grammar.axes import Axes, read_axes, read_overrides, read_see
 from orchestration.grammar.expansion import Expansion, Trial
 from orchestration.grammar.scales import Scale, read_scale, report_unknown, scale_file, text_of
 from orchestration.grammar.search_block import Search, read_search
+from orchestration.grammar.search_targets import check_targets
 from orchestration.grammar.yaml_source import (
     Node,
     Place,
@@ -167,6 +168,8 @@ def load_sweep(
         expansion = axes.expand(seeds, loaded, problems)
     else:
         expansion = search.example(problems)
+        if not problems:
+            check_targets(search, stages, parts["search"], problems)
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(

@@ -16,6 +16,7 @@ LIGHT_GIGATOK = (
     "config",
     "data_fingerprints",
     "flops",
+    "measures",
     "frozen_flops",
     "memory",
     "names",

@@ -387,7 +387,7 @@ def read_seeds(
         seed = item.plain()
         is_whole = isinstance(seed, int) and not isinstance(seed, bool)
         if not is_whole or not 0 <= seed <= MAX_WHOLE:
-            text = f"got {show(seed)}; must be a whole number of at least 0 and at most {MAX_WHOLE}"
+            text = f"got {show(seed)}; must be a whole number of at least 0, at most {MAX_WHOLE}"
             problems.append(Problem(item.place, "seeds", text))
         elif seed in seeds:
             problems.append(Problem(item.place, "seeds", f"got {seed} twice; seeds must differ"))
