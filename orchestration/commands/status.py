@@ -141,7 +141,7 @@ def status(
         return
     console = Console(markup=False, highlight=False)
     if not watch:
-        console.print(render(found, console.size))
+        console.print(render(found, console.size), crop=False)
         return
     try:
         found = _watch(store, found, console)
@@ -353,14 +353,16 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     if found.forecast is not None:
         line = forecast_line(found.forecast)
         parts.append(Text(line, style="dim", no_wrap=fit, overflow="ellipsis"))
-    parts.append(Text(text))
+    # A command that is broken into lines cannot be copied.
+    whole: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis" if fit else "ignore"}
+    parts.append(Text(text, **whole))
     if found.refusal is not None:
         said = "; ".join(found.refusal.reasons)
         parts.append(Text(f"the newest launch was refused: {said}", style="red"))
     if found.orphans:
-        parts.append(Text(orphans_line(found), style="yellow"))
+        parts.append(Text(orphans_line(found), style="yellow", **whole))
     if found.other_scales:
-        parts.append(Text(other_scales_line(found), style="yellow"))
+        parts.append(Text(other_scales_line(found), style="yellow", **whole))
     return Group(*parts)
 
 
