@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -228,7 +229,7 @@ def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataF
     because = f" ({'; '.join(errors)})" if errors else ""
     raise RequestError(
         f"no finished trial in {name!r}: {states}{because}; "
-        f"see `python -m orchestration status {name}`"
+        f"see `python -m orchestration status {quote(name)}`"
     )
 
 

@@ -18,6 +18,7 @@ from analysis.plots import FigureInfo, draw_figure
 from analysis.points import Panel, Point
 from analysis.runs import STAGE_KEY, STAGE_RUN, params_of
 from analysis.statistics import Estimate
+from analysis.writing import with_ending
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +38,8 @@ def export_figure(
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / info.name
     figure = draw_figure(info)
-    paths = [_write_image(figure, stem.with_suffix(f".{suffix}")) for suffix in formats]
-    table, provenance = stem.with_suffix(".csv"), stem.with_suffix(".json")
+    paths = [_write_image(figure, with_ending(stem, suffix)) for suffix in formats]
+    table, provenance = with_ending(stem, "csv"), with_ending(stem, "json")
     write_csv(info, table)
     text = json.dumps(provenance_of(info, runs), indent=1, sort_keys=True, ensure_ascii=False)
     provenance.write_text(text + "\n", encoding="utf-8")

@@ -13,7 +13,14 @@ from typing import Any
 import polars as pl
 
 from analysis.runs import PROTOCOL, params_of
-from analysis.statistics import MIN_SEEDS_FOR_T, Estimate, Interval, estimate, with_standard_error
+from analysis.statistics import (
+    MIN_SEEDS_FOR_T,
+    Estimate,
+    Interval,
+    Seed,
+    estimate,
+    with_standard_error,
+)
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
 SEMANTIC_WEIGHT = "tokenizer.semantic_weight"
@@ -34,6 +41,15 @@ _IN_SEVERAL_SECTIONS = {
 """Last parts of keys that need their section to be understood."""
 
 Row = Mapping[str, Any]
+
+
+def seed_of(row: Row) -> Seed:
+    """Seed of a trial; where none was recorded its run's id, which no other trial shares.
+
+    A null must not stand for a seed: trials without one would merge with each other and with 0.
+    """
+    seed: Seed | None = row[PARAM_SEED]
+    return str(row["run_id"]) if seed is None else seed
 
 
 @dataclass(frozen=True)
@@ -88,15 +104,15 @@ class Group:
         sizes = self.values("params_total").values()
         return next(iter(sizes), None)
 
-    def values(self, metric: str) -> dict[int, float]:
+    def values(self, metric: str) -> dict[Seed, float]:
         """Seed to value, of the seeds that have a finite one."""
-        found = ((row[PARAM_SEED] or 0, row[metric]) for row in self.rows)
+        found = ((seed_of(row), row[metric]) for row in self.rows)
         return {seed: v for seed, v in found if v is not None and math.isfinite(v)}
 
     def with_all(self, *metrics: str) -> Group:
         """The same setting, of the seeds that have a finite value of every one of these."""
         seeds = set.intersection(*(set(self.values(metric)) for metric in metrics))
-        kept = (row for row in self.rows if (row[PARAM_SEED] or 0) in seeds)
+        kept = (row for row in self.rows if seed_of(row) in seeds)
         return replace(self, rows=tuple(kept))
 
     def protocols(self, metric: str) -> tuple[str, ...]:

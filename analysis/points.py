@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.groups import Group, short, show
-from analysis.statistics import Estimate, Interval
+from analysis.groups import Group, seed_of, short, show
+from analysis.statistics import Estimate, Interval, Seed
 from analysis.tables import protocol_marks
 from gigatok.names import METRICS, PARAM_SEED
 
@@ -40,7 +40,7 @@ class Axis:
 class SeedPoint:
     """One trial in a panel."""
 
-    seed: int
+    seed: Seed | None
     run_id: str
     x: float
     y: float
@@ -146,7 +146,7 @@ def make_panel(
 
 def _point(group: Group, x: Axis, y: str, interval: Interval) -> Point | None:
     xs, ys = _values(group, x), group.values(y)
-    rows = tuple(r for r in group.rows if {r[PARAM_SEED] or 0} <= xs.keys() & ys.keys())
+    rows = tuple(r for r in group.rows if {seed_of(r)} <= xs.keys() & ys.keys())
     shared = replace(group, rows=rows)
     x_estimate, y_estimate = _estimate(shared, x, interval), shared.estimate(y, interval)
     if x_estimate is None or y_estimate is None:
@@ -166,17 +166,17 @@ def _point(group: Group, x: Axis, y: str, interval: Interval) -> Point | None:
     )
 
 
-def _seed_point(row: Any, xs: dict[int, float], ys: dict[int, float]) -> SeedPoint:
-    seed = row[PARAM_SEED] or 0
-    return SeedPoint(seed, row["run_id"], xs[seed], ys[seed])
+def _seed_point(row: Any, xs: dict[Seed, float], ys: dict[Seed, float]) -> SeedPoint:
+    seed = seed_of(row)
+    return SeedPoint(row[PARAM_SEED], row["run_id"], xs[seed], ys[seed])
 
 
-def _values(group: Group, axis: Axis) -> dict[int, float]:
+def _values(group: Group, axis: Axis) -> dict[Seed, float]:
     if axis.key in METRICS:
         return group.values(axis.key)
     value = group.identity[axis.key]
     position = float(axis.categories.index(show(value)) if axis.categories else value)
-    return {row[PARAM_SEED] or 0: position for row in group.rows}
+    return {seed_of(row): position for row in group.rows}
 
 
 def _estimate(group: Group, axis: Axis, interval: Interval) -> Estimate | None:

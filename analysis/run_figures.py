@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 import polars as pl
 
 from analysis.charts import Chart, Grid, Mark, Origin, Plate, Series, axis, factor
 from analysis.confounds import find_confounds
-from analysis.groups import Group, choose_interval, groups, short, show
+from analysis.groups import Group, choose_interval, groups, seed_of, short, show
 from analysis.guidance_curves import SCALE, bars_of_search, guidance_series
 from analysis.pareto import pareto_front
 from analysis.points import MIN_SIZES_FOR_LINE
@@ -244,7 +245,7 @@ def _tables(wanted: RunFigure, runs: pl.DataFrame, *, several: bool) -> list[pl.
 
 def _nothing(name: str, wanted: RunFigure) -> RequestError:
     launches = " or ".join(
-        f"`python -m orchestration.launch {s}{wanted.options}`" for s in wanted.sweeps
+        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
     )
     return RequestError(f"{name}: no runs for it in the store; they come from {launches}")
 
@@ -347,7 +348,7 @@ def _mark(group: Group, x: str, y: str, interval: Interval, names: dict[str, int
     return Mark(
         across,
         estimate.mean * scale,
-        tuple(origin(row, y) for row in group.rows if (row[PARAM_SEED] or 0) in used),
+        tuple(origin(row, y) for row in group.rows if seed_of(row) in used),
         "run",
         group.tokenizer if x in METRICS and x != "params_generator" else "",
         estimate.low * scale if spread else None,

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -187,7 +187,7 @@ def missing(runs: pl.DataFrame) -> pl.DataFrame:
         if (found := _absence(row[name])) is not None
     ]
     schema = ["trial", "seed", "state", "metric", "found"]
-    types = [pl.String(), pl.Int64(), pl.String(), pl.String(), pl.String()]
+    types = [pl.String(), runs.schema[PARAM_SEED], pl.String(), pl.String(), pl.String()]
     return pl.DataFrame(rows, dict(zip(schema, types, strict=True)), orient="row")
 
 
@@ -418,10 +418,14 @@ _BOOLEANS = {"true": True, "false": False}
 def _typed(texts: pl.Series) -> pl.Series:
     """Type a whole column of JSON scalars: int, else float, else bool, else text as it is."""
     present = [text for text in texts.unique() if text not in (None, "null")]
-    parsed: Mapping[str, object] = {}
+    parsed: Mapping[str, Any] = {}
     kind: pl.DataType = pl.String()
     if present and all(_INTEGER.fullmatch(text) for text in present):
-        kind, parsed = pl.Int64(), {text: int(text) for text in present}
+        parsed = {text: int(text) for text in present}
+        if all(-(2**63) <= number < 2**63 for number in parsed.values()):
+            kind = pl.Int64()
+        else:  # a null would be no value, and a float would make different seeds equal
+            parsed = {text: text for text in present}
     elif present and all(_FLOAT.fullmatch(text) for text in present):
         kind, parsed = pl.Float64(), {text: float(text) for text in present}
     elif present and all(text in _BOOLEANS for text in present):

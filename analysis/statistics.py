@@ -14,6 +14,8 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
+Seed = int | str
+"""What pairs the trials of two settings: see `analysis.groups.seed_of`."""
 
 Interval = Literal["none", "half_range", "student_t", "standard_error"]
 INTERVALS: dict[Interval, str] = {
@@ -48,7 +50,7 @@ class Estimate:
 class PairedDifference:
     """Second minus first on the seeds that both have, in seed order."""
 
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     differences: tuple[float, ...]
 
     @property
@@ -106,9 +108,13 @@ def with_standard_error(value: float, standard_error: float) -> Estimate:
     return Estimate(value, low, high, 1, "standard_error")
 
 
-def paired(first: Mapping[int, float], second: Mapping[int, float]) -> PairedDifference | None:
+def _by_number(seed: Seed) -> tuple[float, str]:
+    return (float("inf"), seed) if isinstance(seed, str) else (seed, "")
+
+
+def paired(first: Mapping[Seed, float], second: Mapping[Seed, float]) -> PairedDifference | None:
     """Compare two settings seed by seed; None where they share no seed."""
-    seeds = tuple(sorted(first.keys() & second.keys()))
+    seeds = tuple(sorted(first.keys() & second.keys(), key=_by_number))
     if not seeds:
         return None
     return PairedDifference(seeds, tuple(second[seed] - first[seed] for seed in seeds))

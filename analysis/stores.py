@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
 from gigatok.credentials import mlflow_variables, shown, without_login
+from gigatok.names import study_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,8 +98,15 @@ def open_store(uri: str) -> Store:
 
 
 def sweep_name(given: str) -> str:
-    """The name of a sweep given as such or as its YAML file."""
-    return Path(given).stem if given.endswith((".yaml", ".yml")) else given
+    """The name of a sweep given as such or as its YAML file.
+
+    Raises:
+        RequestError: no sweep can be called so.
+    """
+    try:
+        return study_name(given)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
 
 
 def connect(uri: str) -> MlflowClient:
@@ -118,7 +127,7 @@ def unknown_sweep(store: Store, sweep: str, uri: str) -> RequestError:
     if not names:
         return RequestError(
             f"{shown(uri)} holds no sweep yet; run one with "
-            f"`python -m orchestration.launch sweeps/{sweep}.yaml`"
+            f"`python -m orchestration.launch {quote(f'sweeps/{sweep}.yaml')}`"
         )
     near = get_close_matches(sweep, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."

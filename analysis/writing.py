@@ -47,7 +47,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / stem(plate)
     paths = save(draw(plate, venue, width=width), base, formats, venue)
-    table, origins = base.with_suffix(".csv"), base.with_suffix(".json")
+    table, origins = with_ending(base, "csv"), with_ending(base, "json")
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -57,11 +57,16 @@ def write(
     return [*paths, table, origins]
 
 
+def with_ending(base: Path, ending: str) -> Path:
+    """File of a figure; its name may hold dots, so `with_suffix` would cut it."""
+    return base.with_name(f"{base.name}.{ending}")
+
+
 def save(
     figure: Figure, base: Path, formats: Sequence[str], venue: Venue = style.PLAIN
 ) -> list[Path]:
     """Write a figure in some formats, without the time of writing."""
-    paths = [base.with_suffix(f".{form}") for form in formats]
+    paths = [with_ending(base, form) for form in formats]
     with style.applied(venue):
         for form, path in zip(formats, paths, strict=True):
             figure.savefig(path, dpi=style.DPI, metadata=_METADATA[form])

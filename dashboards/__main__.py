@@ -71,9 +71,9 @@ def export(
     _need("plotly")
     from dashboards.static import write_page
 
-    name = sweep_name(sweep)
     source = Source.of(runs_dir, tracking_uri, mlflow_url)
     try:
+        name = sweep_name(sweep)
         typer.echo(write_page(source, name, scale, out or Path(f"{name}.html")))
     except RequestError as error:
         typer.echo(f"error: {error}", err=True)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from gigatok.credentials import shown, without_login
 
@@ -43,7 +44,7 @@ class Source:
         """What starts the MLflow UI that links lead to; empty where a server is there already."""
         if self.uri.startswith(("http://", "https://")):
             return ""
-        return f"mlflow ui --backend-store-uri {shown(self.uri)}"
+        return f"mlflow ui --backend-store-uri {quote(shown(self.uri))}"
 
     def arguments(self) -> list[str]:
         """The command line that `parse` reads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import plotly.graph_objects as go
@@ -61,6 +62,7 @@ def page(source: Source, study: Study) -> str:
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
+    environment.filters["shell"] = quote
     environment.globals.update(duration=duration, word=state_word, run_url=source.run_url)
     return environment.get_template("export.html.j2").render(
         study=study,

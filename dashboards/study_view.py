@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 import streamlit as st
@@ -69,9 +70,10 @@ def _headline(study: Study) -> None:
         st.caption(f"Time left: {duration(left) or 'unknown'}; {plain(basis)}.")
     st.caption(f"Spent against predicted: {plain(spent_against_predicted(study))}.")
     if study.silent is not None:
+        sweep = quote(study.title.sweep)
         st.warning(
             f"Nothing was heard of the running stages for {duration(study.silent)}: the launcher "
-            f"or its host may be gone. `python -m orchestration status {study.title.sweep}` "
+            f"or its host may be gone. `python -m orchestration status {sweep}` "
             "looks at them itself."
         )
 

@@ -191,7 +191,7 @@ _COMPARE_SETS = {
     "evaluate_generation",
     "search_guidance",
 }
-_READ_IMAGES = {
+READ_IMAGES = {
     "extract_teacher_features",
     "extract_reference_features",
     "train_tokenizer",
@@ -211,7 +211,7 @@ def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...
     perceptual = f"lpips_{tokenizer.perceptual_network}" if tokenizer.perceptual_weight else "none"
     teacher = tokenizer.teacher if tokenizer.semantic_weight else "none"
     readers = (
-        (trial.data.name, _READ_IMAGES),
+        (trial.data.name, READ_IMAGES),
         (
             teacher,
             {"extract_teacher_features" if trial.uses_cached_teacher else "train_tokenizer"},
@@ -268,6 +268,16 @@ def cache_to_write(below: str) -> Path:
             "set GIGATOK_CACHE to a folder that you can write to"
         ) from error
     return folder
+
+
+def is_here(name: str) -> bool:
+    """Tell whether a file of an asset is in the cache or supplied by the user; reads nothing."""
+    asset = ASSETS[name]
+    files = [cache_dir() / asset.file]
+    files += [cache_dir() / "archives" / source.archive for source in asset.sources]
+    if asset.variable is not None and (given := os.environ.get(asset.variable[0])):
+        files.append(Path(given).expanduser())
+    return any(file.exists() for file in files)
 
 
 def _cached(asset: Asset) -> Path | None:

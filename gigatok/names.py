@@ -6,7 +6,53 @@ Standard library only, so that `analysis` and `orchestration` can import it at n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
+
+MOST_NAME_BYTES = 150
+"""Of a study's name: file systems allow 255 for a file, and figures and records add to it."""
+
+
+def study_name(given: str) -> str:
+    """Name of the study that a user means by its name or by its YAML file.
+
+    Only `.yaml` and `.yml` end a name, so a name may hold dots, as in `lr-0.1`. A name never ends
+    so itself: asking for the name of a name gives it back, wherever it comes from.
+
+    Raises:
+        ValueError: a study cannot be called so.
+    """
+    path = PurePath(given)
+    name = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    if (fault := _name_fault(name)) is not None:
+        raise ValueError(
+            f"{given!r}: a study is named by its file without .yaml, and {name!r} {fault}; "
+            "folders, MLflow and figures carry the name, so rename the file: letters, digits, "
+            "spaces and signs but '/', such as lr-0.1.yaml"
+        )
+    return name
+
+
+def is_study_name(name: str) -> bool:
+    """Tell whether a study can be called so."""
+    return _name_fault(name) is None
+
+
+def _name_fault(name: str) -> str | None:
+    """Say why a study cannot be called so; None: it can."""
+    if not name:
+        return "is empty"
+    if name[0] in ".-":  # a hidden folder, or `..`; an option of every command
+        return f"begins with {name[0]!r}"
+    if name != name.strip() or not name.isprintable():
+        return "holds characters that cannot be seen"
+    if "/" in name or "\\" in name:
+        return "holds a slash"
+    if name.endswith((".yaml", ".yml")):
+        return "still ends like a YAML file"
+    if len(name.encode()) > MOST_NAME_BYTES:
+        return f"has more than {MOST_NAME_BYTES} bytes"
+    return None
 
 
 @dataclass(frozen=True)

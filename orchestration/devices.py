@@ -93,7 +93,7 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
         profile: what stages ask for, and on which device.
     """
     if backend == "local":
-        return _local(jobs or profile.max_parallel, profile)
+        return _local(jobs, profile)
     here = device_name() if backend == "ray" and profile.ray_address is None else ""
 
     def machine(stage: str) -> Machine:
@@ -111,7 +111,7 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
 
 
 def _local(jobs: int | None, profile: Profile) -> Machines:
-    slots, device = make_slots(jobs), device_name()
+    slots, device = make_slots(jobs, profile.max_parallel), device_name()
     slot, sheet = slots[0], data_sheet(device)
     gpu = sheet.memory_bytes if sheet is not None else None
     memory = gpu if slot.gpu else int(psutil.virtual_memory().total)

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -27,13 +27,15 @@ from orchestration.costs.budget import reasons as budget_reasons
 from orchestration.devices import Machines, machines
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.holder import tidy
-from orchestration.launched import LaunchRequest, record_launch
+from orchestration.inputs import find_inputs
+from orchestration.launched import LaunchRequest, all_launches, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.provenance import imported_state
 from orchestration.runner import Runner
 from orchestration.state import Store
+from orchestration.studies import origin_of, refuse_namesake
 from orchestration.study import (
     Driver,
     check_writable,
@@ -42,7 +44,7 @@ from orchestration.study import (
     report,
     run,
 )
-from orchestration.sweep import expand, load_sweep
+from orchestration.sweep import Sweep, expand, load_sweep
 from orchestration.tracking.shipping import Tracking
 from orchestration.tracking.sweep_runs import expectation
 
@@ -193,6 +195,7 @@ def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], N
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
     uri = request.store_uri(store)
     loaded = load_sweep(request.sweep, request.scale, request.overrides)
+    request = _from_one_file(request, store, loaded)
     plan = make_plan(loaded, expand(loaded))
     tracking = Tracking(uri, store, plan, send_patch=request.send_patch)
     profile = _profile(request)
@@ -205,6 +208,15 @@ def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], N
     return _Launch(
         request, store, uri, plan, progress, tracking, profile, backend, machine, refused
     )
+
+
+def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> LaunchRequest:
+    """The request with its sweep's file, unless another file of that name was launched here."""
+    newest = next(all_launches(store, sweep.name), None)
+    refuse_namesake(store, sweep.path, None if newest is None else newest.request.origin)
+    if request.origin is not None:
+        return request  # `resume` launches the copy that was kept
+    return request.model_copy(update={"origin": origin_of(store, sweep.path)})
 
 
 def _profile(request: LaunchRequest) -> Profile:
@@ -222,8 +234,11 @@ def _show(
         print_plan(console, launched.progress, launched.machine, stages=stages)
     if dry_run and as_json:
         found = plan_json(launched.progress, launched.machine)
-        print(json.dumps({**found, "refused": launched.refused}))
+        inputs = asdict(find_inputs(launched.progress))
+        print(json.dumps({**found, "inputs": inputs, "refused": launched.refused}))
     elif dry_run:
+        for line in find_inputs(launched.progress).lines():
+            console.print(line, soft_wrap=True, style="red" if line.startswith("missing") else "")
         print_refusal(console, launched.refused)
 
 
@@ -235,6 +250,9 @@ def _make_ready(launched: _Launch) -> None:
         tidy(progress.folders[key])
     if launched.refused:
         refuse(plan, store, launched.tracking, launched.refused)
+    absent = find_inputs(progress).absent
+    if absent and launched.request.backend == "local":  # nodes of a cluster may have more
+        raise ValueError(f"missing here: {'; '.join(absent)}")
     search = plan.sweep.search
     if search is not None or not progress.finished:
         examples = search.examples() if search else expand(plan.sweep)

@@ -13,10 +13,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from pydantic import Field
 
 from gigatok.durable import write_durably
+from gigatok.names import study_name
 from orchestration.costs.budget import newest_refusal
 from orchestration.exits import fail
 from orchestration.files import write_atomic
@@ -24,7 +27,11 @@ from orchestration.logins import keep_login, with_login
 from orchestration.plan import Plan
 from orchestration.records import Record
 from orchestration.state import StageFolder, Store
+from orchestration.studies import launched_names, refuse_namesake, study_folder
 from orchestration.tracking.shipping import default_uri
+
+Scale = Annotated[str | None, typer.Option(help="Of the launch; default: the newest.")]
+"""Option of the commands that look at, or steer, what was launched."""
 
 
 class LaunchedStage(Record):
@@ -40,6 +47,8 @@ class LaunchRequest(Record):
     """What the user asked for, so that `resume` asks for the same."""
 
     sweep: str
+    origin: str | None = None
+    """The sweep's file, seen from the runs directory; see `studies`."""
     scale: str | None = None
     overrides: list[str] = Field(default_factory=list)
     backend: str = "local"
@@ -103,7 +112,7 @@ def record_launch(
     """Remember a plan as the newest of its sweep; launched now, unless a search has gone on."""
     record = as_launched(plan, request.without_logins(store), launched)
     record = record.model_copy(update={"pruned": dict(pruned or {})})
-    folder = _folder(store, plan.sweep.name)
+    folder = study_folder(store, plan.sweep.name)
     _keep_sources(plan, folder / plan.key)
     write_atomic(folder / f"{plan.key}.json", record.model_dump_json())
 
@@ -130,18 +139,31 @@ def as_launched(plan: Plan, request: LaunchRequest, launched: float | None = Non
     )
 
 
-def newest_launch(store: Store, sweep: str) -> LaunchedPlan:
-    """The plan of a sweep that was launched last.
+def newest_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedPlan:
+    """The plan of a sweep, given by its name or its file, that was launched last.
+
+    Args:
+        store: the runs directory.
+        sweep: name or file.
+        scale: of the launch; None: any.
 
     Raises:
-        ValueError: the sweep was never launched into this runs directory.
+        ValueError: the sweep was never launched into this runs directory, or not at this scale,
+            or what was launched under this name is another file.
     """
-    newest = next(all_launches(store, sweep), None)
+    name = study_name(sweep)
+    launches = list(all_launches(store, name)) if scale else all_launches(store, name)
+    newest = next((one for one in launches if scale in (None, one.scale)), None)
+    if newest is None and (found := list(dict.fromkeys(one.scale for one in launches))):
+        scales = ", ".join(found)
+        raise ValueError(f"{name}: never launched at scale {scale!r} into {store.root}; {scales}")
+    if newest is not None and Path(sweep).is_file():
+        refuse_namesake(store, Path(sweep), newest.request.origin)
     if newest is None:
-        known = sorted(path.name for path in store.sweeps.glob("*")) or ["none"]
+        known = launched_names(store) or ["none"]
         raise ValueError(
             f"{sweep}: never launched into {store.root} (launched there: {', '.join(known)}); "
-            "launch it first, or point --runs-dir at another folder" + _refused(store, sweep)
+            "launch it first, or point --runs-dir at another folder" + _refused(store, name)
         )
     return newest
 
@@ -152,36 +174,42 @@ def _refused(store: Store, sweep: str) -> str:
     return "" if refusal is None else f". It was refused: {'; '.join(refusal.reasons)}"
 
 
-def find_launch(store: Store, sweep: str) -> LaunchedPlan:
+def other_scales(store: Store, launched: LaunchedPlan) -> list[str]:
+    """Scales at which the sweep of a launch was launched as well, the newest first."""
+    scales = (one.scale for one in all_launches(store, launched.sweep))
+    return [scale for scale in dict.fromkeys(scales) if scale != launched.scale]
+
+
+def find_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedPlan:
     """The newest launch of a sweep; exits with 2 and a message where there is none."""
     try:
-        return newest_launch(store, sweep)
+        return newest_launch(store, sweep, scale)
     except ValueError as error:
         fail(error)
 
 
 def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
     """Every plan of a sweep that was launched, the newest first."""
-    files = _folder(store, sweep).glob("*.json")
+    files = study_folder(store, sweep).glob("*.json")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         yield LaunchedPlan.model_validate_json(file.read_bytes())
 
 
 def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
     """The newest launch of every sweep."""
-    for sweep in sorted({path.name for path in store.sweeps.glob("*") if path.is_dir()}):
+    for sweep in launched_names(store):
         yield from islice(all_launches(store, sweep), 1)
 
 
 def launched_keys(store: Store) -> set[str]:
     """Keys of the stages of every plan that was ever launched here."""
-    sweeps = {path.name for path in store.sweeps.glob("*") if path.is_dir()}
+    sweeps = launched_names(store)
     return {key for sweep in sweeps for plan in all_launches(store, sweep) for key in plan.stages}
 
 
 def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
     """The YAML of a sweep as it was when the plan was launched."""
-    return _folder(store, launched.sweep) / launched.key / f"{launched.sweep}.yaml"
+    return study_folder(store, launched.sweep) / launched.key / f"{launched.sweep}.yaml"
 
 
 def _keep_sources(plan: Plan, folder: Path) -> None:
@@ -194,7 +222,3 @@ def _keep_sources(plan: Plan, folder: Path) -> None:
         if not kept.exists():
             # Durably: `resume` reads the copy, and nobody would write it again.
             write_durably(kept, partial(shutil.copy, file))
-
-
-def _folder(store: Store, sweep: str) -> Path:
-    return store.sweeps / Path(sweep).stem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gigatok.config import Config, TrialConfig
@@ -10,6 +10,7 @@ from gigatok.data_fingerprints import data_fingerprint
 from gigatok.stages import STAGES
 from orchestration.grammar.expansion import Dropped
 from orchestration.identity import Keys, digest
+from orchestration.stage_graph import wanted_stages
 from orchestration.sweep import Expansion, Sweep, Trial
 
 
@@ -97,14 +98,13 @@ def search_key(sweep: Sweep) -> str | None:
 
 
 _ORDER = {stage: index for index, stage in enumerate(STAGES)}
-_BACKWARDS = tuple(reversed(STAGES))
 
 
 def _plan_trial(
     sweep: Sweep, trial: Trial, keys: Keys, stages: dict[str, PlannedStage]
 ) -> PlannedTrial:
     mine: dict[str, str] = {}
-    wanted = _wanted(sweep.stages, trial.config)
+    wanted = wanted_stages(sweep.stages, trial.config)
     if not wanted:
         applicable = [name for name, spec in STAGES.items() if spec.applies(trial.config)]
         raise ValueError(
@@ -122,18 +122,6 @@ def _plan_trial(
                 stage, key, config, inputs, _readable(stage, trial), trial.config
             )
     return PlannedTrial(trial, mine, digest(",".join(mine.values())))
-
-
-def _wanted(requested: Iterable[str], trial: TrialConfig) -> list[tuple[str, tuple[str, ...]]]:
-    """The requested stages of a trial and all they need, in graph order, with their inputs."""
-    needed = {stage for stage in requested if STAGES[stage].applies(trial)}
-    found = []
-    for stage in _BACKWARDS:
-        if stage in needed:
-            inputs = STAGES[stage].inputs(trial)
-            needed.update(inputs)
-            found.append((stage, inputs))
-    return found[::-1]
 
 
 def _readable(stage: str, trial: Trial) -> str:

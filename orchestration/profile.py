@@ -11,13 +11,11 @@ A profile is never part of a stage's identity.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -28,12 +26,22 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from gigatok.stages import STAGES
 from orchestration.faults import ATTEMPTS_WITHOUT_PROGRESS, IDENTICAL_EXCEPTIONS
 from orchestration.gates import Gates
-from orchestration.grammar.yaml_source import did_you_mean, listed
+from orchestration.grammar.yaml_source import (
+    Node,
+    Place,
+    Problem,
+    SweepError,
+    did_you_mean,
+    display,
+    listed,
+    read_file,
+    show,
+)
 from orchestration.state import Kind
 
 
@@ -54,7 +62,16 @@ class Request(BaseModel):
     device: str | None = None
     """Model name of the GPU or CPU that it gets, as `calibrate` says it; for predictions only."""
     slurm: dict[str, Any] = Field(default_factory=dict)
-    """Passed on to sbatch: partition, qos, account, constraint, gres, exclude, …."""
+    """Passed on to sbatch as text: partition, qos, account, constraint, gres, exclude, …. True: an
+    option without a value; False and None: not given."""
+
+    @field_validator("slurm")
+    @classmethod
+    def _text(cls, slurm: dict[str, Any]) -> dict[str, Any]:
+        for name, value in slurm.items():
+            if not (value is None or isinstance(value, str | bool)):
+                raise ValueError(f"{name} {show(value)}: must be text, or true for a bare option")
+        return slurm
 
     @model_validator(mode="after")
     def _check(self) -> Request:
@@ -121,12 +138,29 @@ class Profile(BaseModel):
 
     @cached_property
     def _requests(self) -> Mapping[str, Request]:
-        return {stage: self._merge(self.stages.get(stage, {})) for stage in STAGES}
+        return {stage: self._merge(stage, self.stages.get(stage, {})) for stage in STAGES}
 
-    def _merge(self, changes: dict[str, Any]) -> Request:
-        default = self.default.model_dump()
-        slurm = {**default["slurm"], **changes.get("slurm", {})}
-        return Request.model_validate({**default, **changes, "slurm": slurm})
+    def _merge(self, stage: str, changes: dict[str, Any]) -> Request:
+        default, slurm = self.default.model_dump(), changes.get("slurm")
+        if slurm is None or isinstance(slurm, dict):
+            slurm = {**default["slurm"], **(slurm or {})}
+        try:
+            return Request.model_validate({**default, **changes, "slurm": slurm})
+        except ValidationError as error:
+            raise _below(("stages", stage), error) from None
+
+
+def _below(where: tuple[str, ...], error: ValidationError) -> ValidationError:
+    """The same errors, of a part of the profile."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(e["type"], "{said}", {"said": e["msg"]}),
+            loc=(*where, *e["loc"]),
+            input=e["input"],
+        )
+        for e in error.errors()
+    ]
+    return ValidationError.from_exception_data(error.title, details)
 
 
 def load_profile(file: Path | None) -> Profile:
@@ -137,15 +171,53 @@ def load_profile(file: Path | None) -> Profile:
     """
     if file is None:
         return Profile()
+    problems: list[Problem] = []
     try:
-        return Profile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    except OSError as error:
-        raise ValueError(f"--profile {file}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"--profile {file}: {re.sub(chr(10) + ' *', ' ', str(error))}") from error
+        root = read_file(file, "profile", tuple(Profile.model_fields), problems)
+        if problems:
+            raise SweepError(display(file), problems)
+    except SweepError as error:
+        raise ValueError(f"--profile {error}") from None
+    try:
+        return Profile.model_validate(_values(root))
     except ValidationError as error:
-        lines = "\n".join(f"  {_described(problem)}" for problem in error.errors())
-        raise ValueError(f"--profile {file}:\n{lines}") from error
+        lines = (f"  {_place(root, e['loc'])}: {_described(e)}" for e in error.errors())
+        raise ValueError("\n".join([f"--profile {file}:", *lines])) from error
+
+
+def _values(node: Node) -> Any:
+    """Values of a profile as data; those below `slurm` as text."""
+    if not isinstance(node.value, dict):
+        return node.plain()
+    items = node.value.items()
+    return {key: _options(item) if key == "slurm" else _values(item) for key, item in items}
+
+
+def _options(node: Node) -> Any:
+    """Options of sbatch as they were written: `010` and `1:30:00` are no numbers to it."""
+    if not isinstance(node.value, dict):
+        return node.plain()
+    return {name: _option(item) for name, item in node.value.items()}
+
+
+def _option(node: Node) -> Any:
+    is_flag = node.value is None or isinstance(node.value, bool)
+    return node.plain() if is_flag or node.text is None else node.text
+
+
+def _place(node: Node, path: Sequence[int | str]) -> Place:
+    """Where the innermost part of a path that is written in a profile is."""
+    place = node.place
+    for key in path:
+        value = node.value
+        if isinstance(value, dict) and key in value:
+            node = value[str(key)]
+        elif isinstance(value, tuple) and isinstance(key, int):
+            node = value[key]
+        else:
+            break
+        place = node.key_place
+    return place
 
 
 def _described(problem: ErrorDetails) -> str:
@@ -153,8 +225,12 @@ def _described(problem: ErrorDetails) -> str:
     *parents, key = map(str, problem["loc"] or ("profile",))
     where = ".".join([*parents, key])
     if problem["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"default": Request, "gates": Gates}
+        sections: dict[str, type[BaseModel]] = {
+            "default": Request,
+            "stages": Request,
+            "gates": Gates,
+        }
         known = sections.get(parents[0] if parents else "", Profile).model_fields
         return f"{where}: no such key; keys: {listed(known)}{did_you_mean(key, known)}"
     given = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}"
-    return f"{where}{given}: {problem['msg']}"
+    return f"{where}{given}: {problem['msg'].removeprefix('Value error, ')}"

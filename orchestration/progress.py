@@ -56,6 +56,11 @@ class Progress:
     _states: dict[str, State] = field(init=False)
     _counts: Counter[State] = field(init=False)
 
+    @property
+    def store(self) -> Store:
+        """The runs directory."""
+        return next(iter(self.folders.values())).store
+
     def __post_init__(self) -> None:
         self._states = {
             key: "COMPLETE" if key in self.reused else "WAITING" for key in self.folders

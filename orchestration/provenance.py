@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -143,19 +144,38 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def waited_seconds() -> float | None:
-    """How long this process wanted to compute and got no processor; None where nobody counts.
+_waited_before: dict[str, float] = {}
+"""Thread -> seconds that it had waited before the attempt began."""
 
-    Of the thread that waited most: Linux counts each one's time in the run queue.
+
+def count_waiting() -> None:
+    """Start the count of `waited_seconds`.
+
+    A process is older than its attempt: it imports torch, or waits for the lease. What it waited
+    then is no part of the attempt, and made its time negative.
     """
-    try:
-        texts = [
-            file.read_text(encoding="utf-8")
-            for file in Path("/proc/self/task").glob("*/schedstat")
-        ]
-    except OSError:
-        return None
-    return max((int(text.split()[1]) / 1e9 for text in texts), default=None)
+    _waited_before.clear()
+    _waited_before.update(_waited_by_thread())
+
+
+def waited_seconds() -> float | None:
+    """Seconds since `count_waiting` without a processor for a thread that wanted to compute.
+
+    Of the thread that waited most. None where the system does not count.
+    """
+    waited = _waited_by_thread().items()
+    return max((all_ - _waited_before.get(thread, 0.0) for thread, all_ in waited), default=None)
+
+
+def _waited_by_thread() -> dict[str, float]:
+    """Seconds in the run queue of each thread, as Linux counts them; empty elsewhere."""
+    found = {}
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # a thread that has just ended, or a kernel that does not count
+            found[folder.name] = (
+                int((folder / "schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
+            )
+    return found
 
 
 def cpu_name() -> str | None:

@@ -18,9 +18,10 @@ from typing import Protocol
 from rich.console import Console
 
 from gigatok.assets import fetch, required_assets
-from gigatok.credentials import mlflow_variables, shown, shown_command, without_login
+from gigatok.credentials import mlflow_variables, shown, without_login
 from gigatok.startup import for_children, hiding
 from orchestration.backends.base import Backend
+from orchestration.command_lines import same_command, steering
 from orchestration.costs.forecast import Meter
 from orchestration.display import Display, held_lines
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
@@ -178,16 +179,18 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
     if any(metrics.values()):
         console.print(result_tables(metrics, console.width))
     if progress.held is not None:
-        console.print(progress.held.replace("SWEEP", progress.plan.sweep.name), style="red")
+        name = shlex.quote(progress.plan.sweep.name)
+        held = progress.held.replace("resume SWEEP", f"resume {name}")
+        console.print(held, style="red", soft_wrap=True)
     for line in held_lines(progress):
         console.print(line, style="red")
     if progress.held_stages:
         name = progress.plan.sweep.name
-        console.print(f"Larger models wait; python -m orchestration resume {name} --ignore-gates")
+        go_on = steering("resume", name, progress.store, "--ignore-gates")
+        console.print(f"Larger models wait; {go_on}", soft_wrap=True)
     if progress.interrupted:
         console.print("Interrupted. The same command continues:")
-        command = "python -m orchestration.launch " + shown_command(sys.argv[1:])
-        console.print(f"  {command}", soft_wrap=True)
+        console.print(f"  {same_command()}", soft_wrap=True)
     elif progress.count("COMPLETE"):
         changed = bool(progress.ran or progress.done_elsewhere)
         print_paths(progress.plan, uri, console, redraw=changed)
@@ -228,7 +231,8 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
         text = f"{name} here hides a package of this program: type python -P -m {module} …"
         console.print(text, style="yellow", soft_wrap=True)
     if uri.startswith("sqlite:"):
-        console.print(f"MLflow UI mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+        server = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
+        console.print(f"MLflow UI {server}", soft_wrap=True)
 
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:

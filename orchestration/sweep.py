@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gigatok.names import study_name
 from orchestration.grammar.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
 from orchestration.grammar.expansion import Expansion, Trial
 from orchestration.grammar.scales import Scale, read_scale, report_unknown, scale_file, text_of
 from orchestration.grammar.search_block import Search, read_search
+from orchestration.grammar.search_targets import check_targets
 from orchestration.grammar.yaml_source import (
     Node,
     Place,
@@ -55,7 +57,7 @@ class Sweep:
     """One question, checked: every trial of it is valid.
 
     Attributes:
-        name: file stem.
+        name: of the file without `.yaml`; see `gigatok.names.study_name`.
         path: the file.
         question: what the sweep asks.
         paper: table or figure of the paper that it answers to, or "".
@@ -92,6 +94,12 @@ class Sweep:
     expansion: Expansion = field(repr=False)
 
     @property
+    def argument(self) -> str:
+        """How commands name the file: shipped sweeps by their name, others by their path."""
+        shipped = self.path.resolve().parent == SWEEPS_DIR
+        return self.name if shipped else str(self.path)
+
+    @property
     def varied(self) -> tuple[str, ...]:
         """The keys of axes, zip, `include` and the search, in this order, without `seed`."""
         searched = () if self.search is None else (*self.search.space, *self.search.transfer)
@@ -115,7 +123,8 @@ def find_sweep(path: str | Path) -> Path:
     )
     what = "is a directory; name one file" if path.is_dir() else "no such file"
     text = f"{what}; sweeps in {display(SWEEPS_DIR)}: {listed(shipped)}"
-    problem = Problem(Place(str(path)), "", text + did_you_mean(path.stem, [*shipped, *beside]))
+    wanted = path.name.removesuffix(".yaml")
+    problem = Problem(Place(str(path)), "", text + did_you_mean(wanted, [*shipped, *beside]))
     raise SweepError(str(path), [problem])
 
 
@@ -138,6 +147,7 @@ def load_sweep(
     """
     file = find_sweep(path)
     problems: list[Problem] = []
+    _check_name(file, problems)
     root = read_file(file, "sweep", SWEEP_KEYS, problems)
     parts = entries(root, "", problems)
     report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
@@ -158,6 +168,8 @@ def load_sweep(
         expansion = axes.expand(seeds, loaded, problems)
     else:
         expansion = search.example(problems)
+        if not problems:
+            check_targets(search, stages, parts["search"], problems)
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
@@ -175,6 +187,13 @@ def load_sweep(
     )
 
 
+def _check_name(file: Path, problems: list[Problem]) -> None:
+    try:
+        study_name(file.name)
+    except ValueError as error:
+        problems.append(Problem(Place(display(file)), "", str(error)))
+
+
 def _sweep(
     file: Path,
     scales_dir: Path,
@@ -189,7 +208,7 @@ def _sweep(
     expansion: Expansion,
 ) -> Sweep:
     return Sweep(
-        name=file.stem,
+        name=study_name(file.name),
         path=file,
         scales_dir=scales_dir,
         question=question,

@@ -121,6 +121,7 @@ def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
     """Prepare the attempt's folder, and record that the attempt runs."""
     holder.inherit()
     where = provenance.collect()
+    provenance.count_waiting()
     attempt = Attempt(
         number=holder.lease.attempt,
         host=holder.lease.host,

@@ -18,6 +18,7 @@ LIGHT_GIGATOK = (
     "data_fingerprints",
     "durable",
     "flops",
+    "measures",
     "frozen_flops",
     "markdown",
     "masking",

@@ -15,19 +15,30 @@ from orchestration.backends.workers import Slot, rank_environments, start_server
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
 
+MOST_PER_DEVICE = 8
+"""Stages that may share a core or a GPU: with more, each holds memory and waits for the others."""
 
-def make_slots(jobs: int | None) -> list[Slot]:
-    """By default one slot per GPU; without GPUs, `jobs` slots (default: one per core, at most 4).
+
+def make_slots(jobs: int | None, at_most: int | None = None) -> list[Slot]:
+    """Share this machine out: a slot per GPU; without GPUs one per core, at most 4.
+
+    Args:
+        jobs: slots that the user asks for instead; None: as above.
+        at_most: of the profile, where the user asks for nothing; None: any number.
 
     Raises:
-        ValueError: `jobs` is not positive.
+        ValueError: `jobs` is not positive, or more than this machine can run.
     """
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"--jobs {jobs}: must be at least 1")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
     gpus = visible_gpus()
-    count = jobs or (len(gpus) or min(cores, 4))
+    most = MOST_PER_DEVICE * (len(gpus) or cores)
+    if jobs is not None and not 1 <= jobs <= most:
+        here = f"{len(gpus)} GPUs" if gpus else f"{cores} cores"
+        allowed = f"must be at least 1 and, on this machine of {here}, at most {most}"
+        raise ValueError(f"--jobs {jobs}: {allowed}; leave it out for what suits the machine")
+    usual = len(gpus) or min(cores, 4)
+    count = jobs or min(usual, at_most or usual)
     threads = max(1, cores // count)
     return [Slot(threads, gpus[index % len(gpus)] if gpus else "") for index in range(count)]
 
@@ -63,8 +74,8 @@ class LocalBackend:
 
     capabilities = Capabilities(detached=False, time_limits=False)
 
-    def __init__(self, jobs: int | None = None) -> None:
-        self._free = make_slots(jobs)
+    def __init__(self, jobs: int | None = None, at_most: int | None = None) -> None:
+        self._free = make_slots(jobs, at_most)
         self.slots = len(self._free)
         self._running: dict[int, Processes] = {}
 
@@ -133,6 +144,6 @@ def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
     """The backend for this machine, with at most `jobs` stages at a time.
 
     Raises:
-        ValueError: `jobs` is not positive.
+        ValueError: `jobs` is not positive, or more than this machine can run.
     """
-    return LocalBackend(jobs if jobs is not None else profile.max_parallel)
+    return LocalBackend(jobs, profile.max_parallel)

@@ -18,6 +18,7 @@ from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.cluster.journal import Journal
 from orchestration.cluster.submission import Outcome, submit_remaining
 from orchestration.cluster.watch import Watcher
+from orchestration.command_lines import steering
 from orchestration.exits import EXIT_REFUSED
 from orchestration.profile import Profile
 from orchestration.progress import Progress
@@ -127,9 +128,13 @@ def print_outcome(outcome: Outcome, progress: Progress, store: Store, console: C
             console.print(f"{count} {text}")
     if outcome.controller is not None:
         console.print(f"job {outcome.controller} looks after the sweep when they are over")
-    name, where = progress.plan.sweep.name, f"--runs-dir {store.root}"
-    console.print(f"follow    python -m orchestration status {name} -w {where}", soft_wrap=True)
-    console.print(f"cancel    python -m orchestration cancel {name} {where}", soft_wrap=True)
+    print_ways_on(progress.plan.sweep.name, store, console)
+
+
+def print_ways_on(sweep: str, store: Store, console: Console) -> None:
+    """Say how to follow and how to cancel what goes on without the launcher."""
+    console.print(f"follow    {steering('status', sweep, store, '-w')}", soft_wrap=True)
+    console.print(f"cancel    {steering('cancel', sweep, store)}", soft_wrap=True)
 
 
 def _table(outcome: Outcome) -> Table:

@@ -17,9 +17,10 @@ from rich.console import Console
 
 from orchestration import faults
 from orchestration.cluster.journal import Journal
+from orchestration.command_lines import steering
 from orchestration.commands.status import orphans
 from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launched import LaunchedPlan, find_launch, newest_launches
+from orchestration.launched import LaunchedPlan, Scale, find_launch, newest_launches, other_scales
 from orchestration.leases import LEASE_SECONDS
 from orchestration.state import StageFolder, Store
 
@@ -32,6 +33,7 @@ WAIT_SECONDS = LEASE_SECONDS + 15
 def cancel(
     sweep: str,
     trial: Annotated[str | None, typer.Argument(help="Default: the whole sweep.")] = None,
+    scale: Scale = None,
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="What the newest launch no longer names.")
     ] = False,
@@ -42,7 +44,7 @@ def cancel(
 ) -> None:
     """Stop a sweep or a trial: running stages save a checkpoint first; `resume` continues."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep)
+    launched = find_launch(store, sweep, scale)
     console = Console(markup=False, highlight=False)
     try:
         folders = chosen(store, launched, trial, orphaned)
@@ -59,6 +61,8 @@ def cancel(
         shared = remaining.keys() & other.stages.keys()
         if shared and other.sweep != launched.sweep:
             console.print(f"{len(shared)} of them are also stages of {other.sweep}")
+    if scale is None and (others := other_scales(store, launched)):
+        console.print(f"this was scale {launched.scale}; --scale {others[0]} names another launch")
     still = wait_for(running, wait)
     if still:
         for folder in still:
@@ -67,7 +71,8 @@ def cancel(
             console.print(f"{folder.path.parent.name} {folder.name}: still running{where}")
         raise typer.Exit(EXIT_FAILED)
     if remaining:
-        console.print(f"python -m orchestration resume {sweep}   continues", soft_wrap=True)
+        go_on = steering("resume", launched.sweep, store)
+        console.print(f"{go_on}   continues", soft_wrap=True)
 
 
 def may_go_on(folder: StageFolder) -> bool:

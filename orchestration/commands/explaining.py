@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok.data_fingerprints import data_fingerprint
+from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.commands.status import look
 from orchestration.exits import fail
@@ -31,10 +32,12 @@ from orchestration.launched import (
     all_launches,
     as_launched,
     kept_sweep,
+    newest_launch,
 )
 from orchestration.plan import Plan, PlannedStage, make_plan
 from orchestration.provenance import code_version, imported_state
 from orchestration.state import Attempt, StageFolder, Store
+from orchestration.studies import launched_names
 from orchestration.sweep import expand, load_sweep
 
 RunsDir = Annotated[Path, typer.Option(help="Where everything is kept.")]
@@ -108,8 +111,9 @@ def explain(
 
 def asked_plan(store: Store, sweep: str, scale: str | None, overrides: list[str]) -> Plan:
     """The plan as launched last; of the YAML as it is, where never launched or asked otherwise."""
-    newest = next(all_launches(store, sweep), None)
+    newest = next(all_launches(store, study_name(sweep)), None)
     if newest is not None and scale is None and not overrides:
+        newest = newest_launch(store, sweep)
         kept = kept_sweep(newest, store)
         loaded = load_sweep(kept, newest.scale, newest.request.overrides)
     else:
@@ -175,8 +179,7 @@ def explanations(
 
 def _births(store: Store) -> list[LaunchedPlan]:
     """Every launch, the oldest first."""
-    sweeps = [path.name for path in store.sweeps.glob("*") if path.is_dir()]
-    plans = [plan for sweep in sweeps for plan in all_launches(store, sweep)]
+    plans = [plan for sweep in launched_names(store) for plan in all_launches(store, sweep)]
     return sorted(plans, key=lambda plan: plan.launched)
 
 
@@ -337,7 +340,7 @@ def find_stages(store: Store, name: str, sweep: str | None) -> dict[str, StageFo
         return dict(by_key)
     trials: dict[str, tuple[LaunchedPlan, Mapping[str, str]]] = {}
     for plan in _births(store):
-        if sweep in (None, plan.sweep):
+        if sweep is None or study_name(sweep) == plan.sweep:
             trials |= {trial: (plan, stages) for trial, stages in plan.trials.items()}
     if name in trials:
         plan, stages = trials[name]

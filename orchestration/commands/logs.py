@@ -15,7 +15,7 @@ import typer
 from orchestration.cluster.journal import Journal
 from orchestration.commands.status import stage_states
 from orchestration.exits import EXIT_INTERRUPTED, fail
-from orchestration.launched import LaunchedPlan, find_launch
+from orchestration.launched import LaunchedPlan, Scale, find_launch
 from orchestration.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
@@ -28,6 +28,7 @@ def logs(
     sweep: str,
     trial: Annotated[str | None, typer.Argument(help="Default: what runs or failed.")] = None,
     stage: Annotated[str | None, typer.Argument(help="Default: all stages.")] = None,
+    scale: Scale = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Until the stages have ended.")
     ] = False,
@@ -36,7 +37,7 @@ def logs(
 ) -> None:
     """Print what the attempts of some stages of the newest launch printed."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep)
+    launched = find_launch(store, sweep, scale)
     folders = launched.folders(store)
     try:
         keys = stage_keys(launched, folders, trial, stage)

@@ -60,7 +60,7 @@ def print_plan(
         table = stages_table if stages else kinds_table
         console.print(table(progress, machine))
         for line in total_lines(progress, machine):
-            console.print(line)
+            console.print(line, soft_wrap=True)
     for line in reused_lines(progress):
         console.print(line, style="dim")
     for line in damaged_lines(progress):

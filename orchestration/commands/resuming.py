@@ -14,7 +14,7 @@ import typer
 from orchestration.commands.logs import stage_keys
 from orchestration.exits import fail
 from orchestration.launch import start
-from orchestration.launched import LaunchedPlan, LaunchRequest, find_launch, kept_sweep
+from orchestration.launched import LaunchedPlan, LaunchRequest, Scale, find_launch, kept_sweep
 from orchestration.plan import Plan
 from orchestration.progress import Progress
 from orchestration.state import StageFolder, Store
@@ -34,6 +34,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Queue jobs without asking.")]
 
 def resume(
     sweep: str,
+    scale: Scale = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="Also what failed, its attempts counted anew.")
     ] = False,
@@ -52,7 +53,7 @@ def resume(
 ) -> None:
     """Continue a sweep as it was launched: what was stopped, cancelled, lost or never started."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep)
+    launched = find_launch(store, sweep, scale)
 
     def leave(progress: Progress) -> None:
         if failed or preempted:
@@ -73,6 +74,7 @@ def retry(
     stage: Annotated[
         str | None, typer.Argument(help="Default: all that did not complete.")
     ] = None,
+    scale: Scale = None,
     backend: Backend = None,
     jobs: Jobs = None,
     profile_file: ProfileFile = None,
@@ -84,7 +86,7 @@ def retry(
 ) -> None:
     """Run what failed of a trial again, its attempts counted anew, and what it needs for that."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep)
+    launched = find_launch(store, sweep, scale)
     try:
         keys = set(stage_keys(launched, launched.folders(store), trial, stage))
     except ValueError as error:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from gigatok.stages import STAGES
 from orchestration.cluster.queued import Queued, queued_stages
+from orchestration.command_lines import steering
 from orchestration.costs.accuracy import (
     Comparison,
     accuracy_json,
@@ -40,10 +41,12 @@ from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.launched import (
     LaunchedPlan,
     LaunchedStage,
+    Scale,
     all_launches,
     find_launch,
     kept_sweep,
     newest_launches,
+    other_scales,
 )
 from orchestration.leases import LEASE_SECONDS, Lease
 from orchestration.plan import make_plan
@@ -104,6 +107,13 @@ class SweepStatus:
     unforeseen: str | None = None
     """What keeps the forecast from being made, although the stages are known."""
     refusal: Refusal | None = None
+    other_scales: Sequence[str] = ()
+    """Scales at which the sweep was launched, too, and which are not shown."""
+
+    @property
+    def store(self) -> Store:
+        """The runs directory."""
+        return next(iter(self.stages.values())).folder.store
 
     @property
     def states(self) -> dict[str, State]:
@@ -119,19 +129,20 @@ class SweepStatus:
 
 def status(
     sweep: str,
+    scale: Scale = None,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Until it has finished.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
 ) -> None:
     """Show the state of every stage of the newest launch of a sweep."""
     store = Store(runs_dir)
-    found = look(store, find_launch(store, sweep))
+    found = look(store, find_launch(store, sweep, scale))
     if as_json:
         print(json.dumps(status_json(found)))
         return
     console = Console(markup=False, highlight=False)
     if not watch:
-        console.print(render(found, console.size))
+        console.print(render(found, console.size), crop=False)
         return
     try:
         found = _watch(store, found, console)
@@ -155,7 +166,8 @@ def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
     with Live(render(found, console.size, fit=True), console=console, auto_refresh=False) as live:
         while not found.finished:
             time.sleep(WATCH_SECONDS)
-            found = look(store, find_launch(store, found.launched.sweep))
+            same = find_launch(store, found.launched.sweep, found.launched.scale)
+            found = look(store, same)
             live.update(render(found, console.size, fit=True), refresh=True)
     return found
 
@@ -183,7 +195,8 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
     except ValueError as error:  # Such as an adopted checkpoint that was moved since.
         unforeseen = str(error)
     orphaned = orphans(store, launched)
-    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal)
+    others = other_scales(store, launched)
+    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others)
 
 
 def outlook(
@@ -344,20 +357,24 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     held = sum(stage.held for stage in found.stages.values())
     if held:
-        text += f" ({held} held by gates; `python -m orchestration resume {launched.sweep}"
-        text += " --ignore-gates` lets them pass)"
+        go_on = steering("resume", launched.sweep, found.store, "--ignore-gates")
+        text += f" ({held} held by gates; `{go_on}` lets them pass)"
     parts.append(Text())
     if found.unforeseen is not None:
         parts.append(Text(f"no forecast: {found.unforeseen}", style="yellow"))
     if found.forecast is not None:
         line = forecast_line(found.forecast)
         parts.append(Text(line, style="dim", no_wrap=fit, overflow="ellipsis"))
-    parts.append(Text(text))
+    # A command that is broken into lines cannot be copied.
+    whole: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis" if fit else "ignore"}
+    parts.append(Text(text, **whole))
     if found.refusal is not None:
         said = "; ".join(found.refusal.reasons)
         parts.append(Text(f"the newest launch was refused: {said}", style="red"))
     if found.orphans:
-        parts.append(Text(orphans_line(found), style="yellow"))
+        parts.append(Text(orphans_line(found), style="yellow", **whole))
+    if found.other_scales:
+        parts.append(Text(other_scales_line(found), style="yellow", **whole))
     return Group(*parts)
 
 
@@ -378,7 +395,7 @@ class Rows:
 def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
     """What fits on a screen: half of it for the trials, and the rest as it is needed."""
     heads = len(stages_of(found.launched.trials)) + 1
-    left = height - heads - OTHER_LINES - (2 if found.orphans else 0)
+    left = height - heads - OTHER_LINES - 2 * bool(found.orphans) - 2 * bool(found.other_scales)
     trials = min(len(found.launched.trials), max(3, left // 2))
     stages = min(busy, MOST_STAGES, max(3, (left - trials) * 2 // 3))
     return Rows(trials, stages, max(1, left - trials - stages))
@@ -440,8 +457,17 @@ def orphans_line(found: SweepStatus) -> str:
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     line = f"orphaned, of earlier launches and not in this plan: {text}"
     if counts["RUNNING"]:
-        line += f"; `python -m orchestration cancel {found.launched.sweep} --orphaned` stops them"
+        stop = steering("cancel", found.launched.sweep, found.store, "--orphaned")
+        line += f"; `{stop}` stops them"
     return line
+
+
+def other_scales_line(found: SweepStatus) -> str:
+    """Say that the sweep was launched at other scales, and the command that shows one."""
+    launched, other = found.launched, found.other_scales[0]
+    look_there = steering("status", launched.sweep, found.store, "--scale", other)
+    also = ", ".join(found.other_scales)
+    return f"this is scale {launched.scale}; also launched at {also}: `{look_there}` shows it"
 
 
 def status_json(found: SweepStatus) -> Json:
@@ -451,6 +477,7 @@ def status_json(found: SweepStatus) -> Json:
     return {
         "sweep": launched.sweep,
         "scale": launched.scale,
+        "other_scales": list(found.other_scales),
         "plan": launched.key,
         "backend": launched.request.backend,
         "trials": launched.trials,

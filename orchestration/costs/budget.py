@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat
 
+from orchestration.command_lines import steering
 from orchestration.costs.amounts import bytes_text, hours_text
 from orchestration.costs.cost import stage_work
 from orchestration.costs.totals import Sum, add_up, disk_needed, to_run
@@ -20,6 +21,7 @@ from orchestration.plan import Plan
 from orchestration.progress import Progress
 from orchestration.records import Record
 from orchestration.state import Store
+from orchestration.studies import study_folder
 
 HALF = {"bf16", "fp16"}
 
@@ -117,10 +119,12 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
         sweep = progress.plan.sweep
         devices = {machine(progress.plan.stages[k].stage).device for k in to_run(progress)}
         where = ", ".join(sorted(device or "that device" for device in devices))
+        scale = ("--scale", sweep.scale)
+        calibrate = steering("calibrate", sweep.argument, progress.store, *scale)
         yield (
             f"--max-gpu-hours {most:g}: nobody knows what {total.uncalibrated} of "
-            f"{total.stages} stages take on {where}: uncalibrated. There, run `python -m "
-            f"orchestration calibrate {sweep.name} --scale {sweep.scale}`, or leave the limit out"
+            f"{total.stages} stages take on {where}: uncalibrated. There, run `{calibrate}`, "
+            "or leave the limit out"
         )
     elif total.hours > most:
         terms = [
@@ -190,4 +194,4 @@ def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | No
 
 
 def _refusals(store: Store, sweep: str) -> Path:
-    return store.sweeps / Path(sweep).stem / "refusals.jsonl"
+    return study_folder(store, sweep) / "refusals.jsonl"

@@ -258,7 +258,9 @@ def load_calibration(store: Store) -> Calibration:
     Raises:
         ValueError: a line is none of ours; says which.
     """
-    return Calibration(tuple(read_observations(store.calibration)))
+    # Records of before a worker counted its waiting from its attempt on may be below zero.
+    found = (o for o in read_observations(store.calibration) if o.seconds > 0)
+    return Calibration(tuple(found))
 
 
 def read_observations(file: Path) -> list[Observation]:
@@ -282,7 +284,7 @@ def read_observations(file: Path) -> list[Observation]:
 
 
 def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observation | None:
-    """What a stage took; None where that says nothing: interrupted, resumed, or not predicted.
+    """Read off what a stage took; None where nothing can be: interrupted, resumed, not predicted.
 
     Args:
         spec: of the stage.
@@ -293,6 +295,9 @@ def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observ
     whole = attempt.outcome == "complete" and attempt.first_step == 0
     if not whole or prediction is None or ended is None or attempt.threads is None:
         return None
+    seconds = ended - attempt.started - (attempt.waited_seconds or 0.0)
+    if seconds <= 0:  # the clock was set back meanwhile, or an older worker counted too much
+        return None
     return Observation(
         stage=spec.stage,
         key=spec.key,
@@ -300,7 +305,7 @@ def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observ
         family=prediction.family,
         unit_flops=prediction.unit_flops,
         flops=prediction.flops,
-        seconds=ended - attempt.started - (attempt.waited_seconds or 0.0),
+        seconds=seconds,
         waited_seconds=attempt.waited_seconds,
         device=str(attempt.provenance.get("device")),
         threads=attempt.threads,

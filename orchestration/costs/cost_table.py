@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from gigatok.stages import STAGES
+from orchestration.command_lines import steering
 from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
 from orchestration.costs.budget import by_kind, hours_unit
 from orchestration.costs.cost import Cost
@@ -78,10 +79,11 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
     unit = hours_unit(progress, machine)
     if total.hours is None:
         sweep = progress.plan.sweep
+        scale = ("--scale", sweep.scale)
+        calibrate = steering("calibrate", sweep.argument, progress.store, *scale)
         yield (
             f"{total.uncalibrated} of {total.stages} stages are uncalibrated: their time is not "
-            f"known. `python -m orchestration calibrate {sweep.name} --scale {sweep.scale}` "
-            "on that device measures it"
+            f"known. `{calibrate}` on that device measures it"
         )
     else:
         spread = f"{hours_text(total.low_hours)} to {hours_text(total.high_hours)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from gigatok.stages import STAGES
 from orchestration.grammar.config_keys import (
+    MAX_WHOLE,
     RANK_AXIS,
     RANK_OVERRIDE,
     RANK_SET,
@@ -384,8 +385,9 @@ def read_seeds(
     seeds: list[int] = []
     for item in items(given, "seeds", problems, " of whole numbers; write `seeds: [0, 1]`"):
         seed = item.plain()
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            text = f"got {show(seed)}; must be a whole number of at least 0"
+        is_whole = isinstance(seed, int) and not isinstance(seed, bool)
+        if not is_whole or not 0 <= seed <= MAX_WHOLE:
+            text = f"got {show(seed)}; must be a whole number of at least 0, at most {MAX_WHOLE}"
             problems.append(Problem(item.place, "seeds", text))
         elif seed in seeds:
             problems.append(Problem(item.place, "seeds", f"got {seed} twice; seeds must differ"))

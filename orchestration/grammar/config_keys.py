@@ -54,6 +54,9 @@ class Setting:
     rank: int
 
 
+MAX_WHOLE = 2**63 - 1
+"""The largest whole number that tables, databases and Parquet hold; larger ones became null."""
+
 RANK_SCALE, RANK_RECIPE, RANK_SET, RANK_AXIS, RANK_OVERRIDE = range(5)
 
 
@@ -128,10 +131,13 @@ class Key:
     def problem(self, value: Any) -> str | None:
         """What is wrong with a plain value of a leaf that is not a size; None if nothing is."""
         try:
-            self.adapter.validate_python(_integral(value))
+            checked = self.adapter.validate_python(_integral(value))
         except ValidationError:
             text = f"got {show(value)}; must be {self.allowed}"
             return text + did_you_mean(value, map(str, self.schema.get("enum", ())))
+        parts = checked if isinstance(checked, tuple) else (checked,)
+        if any(isinstance(part, int) and abs(part) > MAX_WHOLE for part in parts):
+            return f"got {show(value)}; must be {self.allowed} and at most {MAX_WHOLE}"
         return None
 
 

@@ -14,15 +14,23 @@ from typing import Any
 
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
-from orchestration.grammar.config_keys import SECTIONS, SIZE_FIELDS, Key, size_keys, trial_keys
+from orchestration.grammar.config_keys import (
+    MAX_WHOLE,
+    SECTIONS,
+    SIZE_FIELDS,
+    Key,
+    size_keys,
+    trial_keys,
+)
 from orchestration.grammar.formulas import solvable_keys
 from orchestration.grammar.search_block import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
+from orchestration.grammar.yaml_values import HIGHEST
 from orchestration.sweep import SWEEPS_DIR
 
 Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_SEED: Schema = {"type": "integer", "minimum": 0}
+_SEED: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_WHOLE}
 _EXPRESSION: Schema = {"type": ["string", "number", "boolean"]}
 _SIZE: Schema = {"$ref": "#/$defs/size"}
 
@@ -104,7 +112,7 @@ def _search() -> Schema:
             ]
         },
         "budget": _mapping({"trials": count, "hours": number}, "When no trial is begun any more."),
-        "seed": _SEED,
+        "seed": {**_SEED, "maximum": HIGHEST},
         "at_once": count,
         "storage": _text("Optuna's URL; by default a file in the runs directory."),
         "transfer": _mapping(_keys(lambda ref: ref), "Where the best learning rate is checked."),

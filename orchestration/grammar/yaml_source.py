@@ -1,4 +1,4 @@
-"""YAML in which every value knows its file, line and column, and every problem can say so.
+"""The one reader of YAML: every value knows its file, line and column, and so does every problem.
 
 PyYAML scans and composes; scalars are read here by the YAML 1.2 core schema, because PyYAML's
 YAML 1.1 makes text of `1e-4` and booleans of `on` and `no`.
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from orchestration.grammar.invisible import any_blank, misleading_blank, surrogate
 
 MAX_NODES = 200_000
 """Values in one file after aliases are written out; stops a file of nested aliases."""
@@ -80,12 +82,14 @@ class Node:
     """A value with its place; `key_place` is that of its key inside a mapping.
 
     `text_column` is where the text of a one-line scalar begins, behind its quote if it has one.
+    `text` is a scalar as it was written, where its value may be another spelling: `007`, `1e3`.
     """
 
     value: Scalar | tuple[Node, ...] | dict[str, Node]
     place: Place
     key_place: Place
     text_column: int | None = None
+    text: str | None = None
 
     def plain(self) -> Any:
         """The value as ordinary Python: dicts, lists and scalars."""
@@ -175,8 +179,10 @@ class _Construction:
         if node.tag not in _TAGS:
             text = f"tag {node.tag} is not supported; quote text, leave numbers bare"
             self.problems.append(Problem(place, "", text))
+        self._check_characters(node)
         column = _text_column(node, place)
-        return Node(self._value(node, depth), place, key_place or place, column)
+        written = node.value if isinstance(node, yaml.ScalarNode) else None
+        return Node(self._value(node, depth), place, key_place or place, column, written)
 
     def _value(self, node: yaml.Node, depth: int) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -184,6 +190,19 @@ class _Construction:
         if isinstance(node, yaml.SequenceNode):
             return tuple(self.build(item, None, depth + 1) for item in node.value)
         return scalar(node.value) if node.tag == _PLAIN else node.value
+
+    def _check_characters(self, node: yaml.Node) -> None:
+        """Name what cannot be seen in a scalar, or could not be written to any file."""
+        if not isinstance(node, yaml.ScalarNode):
+            return
+        if (fault := surrogate(node.value)) is not None:
+            self.problems.append(Problem(self.place(node), "", fault))
+        text, start = str(node.start_mark.buffer), node.start_mark.pointer
+        blank = misleading_blank(text[start : node.end_mark.pointer])
+        if node.style is None and blank is not None:
+            self.problems.append(
+                _blank_problem(text, start + blank.start, blank.said, self.origin)
+            )
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         items: dict[str, Node] = {}
@@ -196,6 +215,7 @@ class _Construction:
                 text = f"duplicate key; first given at line {first.line}; keep one"
                 self.problems.append(Problem(place, key_node.value, text))
             else:
+                self._check_characters(key_node)
                 items[key_node.value] = self.build(value_node, place, depth + 1)
         return items
 
@@ -218,9 +238,27 @@ def _syntax_problem(error: yaml.YAMLError, origin: Place) -> Problem:
     if "'\\t'" in reason:
         reason += "; indent with spaces, not tabs"
     context = getattr(error, "context", None)
-    return Problem(
-        Place(origin.file, line), "", f"not YAML: {reason}" + (f" ({context})" if context else "")
-    )
+    said = f"not YAML: {reason}" + (f" ({context})" if context else "")
+    return Problem(Place(origin.file, line), "", said)
+
+
+def _blanks_behind(error: yaml.YAMLError, origin: Place) -> list[Problem]:
+    """Name a character that only looks like a space, in the lines that an error is about."""
+    end: yaml.Mark | None = getattr(error, "problem_mark", None)
+    begin: yaml.Mark | None = getattr(error, "context_mark", None) or end
+    if end is None or begin is None or end.buffer is None:
+        return []
+    text = str(end.buffer)
+    start = text.rfind("\n", 0, begin.pointer) + 1
+    lines = text[start : max(end.pointer, text.find("\n", end.pointer))]
+    blank = any_blank(lines)
+    return [] if blank is None else [_blank_problem(text, start + blank.start, blank.said, origin)]
+
+
+def _blank_problem(text: str, index: int, said: str, origin: Place) -> Problem:
+    column = index - text.rfind("\n", 0, index)
+    line = None if origin.line is None else text.count("\n", 0, index) + 1
+    return Problem(Place(origin.file, line, column), "", f"column {column} is {said}")
 
 
 def parse(text: str, origin: Place, problems: list[Problem]) -> Node | None:
@@ -232,9 +270,12 @@ def parse(text: str, origin: Place, problems: list[Problem]) -> Node | None:
     try:
         root = _Loader(text).get_single_node()
     except yaml.YAMLError as error:
-        raise _refusal(origin.file, _syntax_problem(error, origin)) from None
+        found = [*_blanks_behind(error, origin), _syntax_problem(error, origin)]
+        raise SweepError(origin.file, found) from None
     except RecursionError:
-        raise _refusal(origin.file, Problem(origin, "", "nested too deeply")) from None
+        raise _refusal(
+            origin.file, Problem(origin, "", f"nested too deeply; at most {MAX_DEPTH} levels")
+        ) from None
     return None if root is None else _Construction(origin, problems).build(root)
 
 

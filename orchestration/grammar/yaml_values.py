@@ -21,13 +21,25 @@ def one_of(
     return str(value)
 
 
-def whole(node: Node | None, key: str, default: int, low: int, problems: list[Problem]) -> int:
-    """A whole number of at least `low`."""
+HIGHEST = 2**32 - 1
+"""The largest seed of NumPy's `RandomState`, which Optuna's samplers use; no count needs more."""
+
+
+def whole(
+    node: Node | None,
+    key: str,
+    default: int,
+    low: int,
+    problems: list[Problem],
+    high: int = HIGHEST,
+) -> int:
+    """Read a whole number from `low` to `high`; the default where missing or out of range."""
     if node is None or node.value is None:
         return default
     value = node.plain()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 or value < low:
-        text = f"got {show(value)}; must be a whole number of at least {low}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value % 1 or not low <= value <= high:
+        text = f"got {show(value)}; must be a whole number of at least {low} and at most {high}"
         problems.append(Problem(node.place, key, text))
         return default
     return int(value)

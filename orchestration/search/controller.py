@@ -22,6 +22,7 @@ from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.backends.slurm_scheduler import cancel_jobs, start_after, submit_controller
 from orchestration.cluster.controller import launched_plan
+from orchestration.cluster.detached import print_ways_on
 from orchestration.cluster.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.cluster.situation import settle_intents
 from orchestration.launched import LaunchedPlan, LaunchRequest, kept_sweep, record_launch
@@ -278,9 +279,7 @@ def launch(
     if stay or searcher.is_over:
         print_found(searcher, uri, console, as_json=as_json)
         return exit_code(searcher)
-    where = f"--runs-dir {store.root}"
-    console.print(f"follow    python -m orchestration status {sweep.name} -w {where}")
-    console.print(f"cancel    python -m orchestration cancel {sweep.name} {where}")
+    print_ways_on(sweep.name, store, console)
     return 0
 
 

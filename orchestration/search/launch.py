@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from rich.console import Console
 
@@ -139,7 +140,7 @@ def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool
         return
     print_search(searcher, console)
     where = searcher.search.storage or searcher.journal
-    console.print(f"study     optuna-dashboard {shown(str(where))}", soft_wrap=True)
+    console.print(f"study     optuna-dashboard {quote(shown(str(where)))}", soft_wrap=True)
     console.print(f"runs      {shown(uri)}", soft_wrap=True)
 
 

@@ -165,7 +165,7 @@ def _table(one: Round) -> Table:
         state = trial.state.name.lower()
         if trial.state == TrialState.PRUNED and "pruned_at_step" in trial.user_attrs:
             state += f" at step {trial.user_attrs['pruned_at_step']}"
-        if trial.state == TrialState.FAIL:
+        if trial.state == TrialState.FAIL or (complete and asking.REASON in trial.user_attrs):
             state += f": {trial.user_attrs.get(asking.REASON, '')}".partition("\n")[0]
         table.add_row(one.name(trial.number), *params, *values, state, style=style)
     return table

@@ -7,6 +7,7 @@ from the study alone, so that a killed controller goes on where it was.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,8 @@ from orchestration.search import asking
 from orchestration.state import StageFolder, Store
 from orchestration.sweep import Expansion, Sweep, Trial
 from orchestration.tracking.spool import Point, SpoolReader
+
+_log = logging.getLogger(__name__)
 
 STEP = "pruned_at_step"
 """User attribute of a pruned trial; all that have run have `gpu_hours` as well."""
@@ -99,6 +102,8 @@ class Searcher:
         self.journal = store.optuna
         self.changed = changed
         self.rounds: list[Round] = []
+        self._warned = False
+        """Whether it was said that a curve never came: what is so of one trial is so of all."""
         self._open("", search)
         self._open_transfer()
         self.plan = self._make_plan()
@@ -239,7 +244,12 @@ class Searcher:
             reason = f"no finite {', '.join(bad)}; there are {', '.join(sorted(found))}"
             notes = {asking.REASON: reason} | hours
             return self._end(one, number, TrialState.FAIL, notes)
-        return self._end(one, number, TrialState.COMPLETE, hours, values)
+        unseen = _unseen(one, number)
+        if unseen is not None and not self._warned:
+            self._warned = True
+            _log.warning("trial %s %s", one.name(number), unseen)
+        notes = hours if unseen is None else {asking.REASON: unseen} | hours
+        return self._end(one, number, TrialState.COMPLETE, notes, values)
 
     def _hours(self, one: Round, trial: PlannedTrial, progress: Progress) -> dict[str, Any]:
         """What a trial cost, and what of it nobody has been charged for."""
@@ -290,6 +300,15 @@ class Searcher:
         one.readers.pop(number, None)
         one.spent += float(notes.get(SPENT, 0.0))
         return True
+
+
+def _unseen(one: Round, number: int) -> str | None:
+    """Say that a trial's curve never came, so that nothing could prune it; None: it came."""
+    pruner = one.search.pruner
+    if pruner.name == "none" or one.study.get_trials(deepcopy=False)[number].intermediate_values:
+        return None
+    where = f"{pruner.stage} logged no {pruner.metric} at a multiple of {pruner.every} steps"
+    return f"could not be pruned: {where} from step {pruner.min_steps} on"
 
 
 def _is_over(one: Round) -> bool:

@@ -23,6 +23,7 @@ from analysis.__main__ import app
 from analysis.databases import Database
 from analysis.runs import params_of, units
 from analysis.servers import ClientStore
+from analysis.writing import with_ending
 from gigatok import names
 
 
@@ -274,3 +275,7 @@ def test_units_and_pandas(shared: Writer) -> None:
     frame = runs_module.to_pandas(table)
     assert frame["psnr"].isna().sum() == 2
     assert frame.attrs["units"]["psnr"] == "dB"
+
+
+def test_a_name_with_dots_is_not_cut(tmp_path: Path) -> None:
+    assert with_ending(tmp_path / "lr-0.1-smoke", "png") == tmp_path / "lr-0.1-smoke.png"

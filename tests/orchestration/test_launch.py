@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from gigatok.measures import curves_of, scores_of
 from orchestration.state import StageFolder
+from orchestration.sweep import expand, load_sweep
+from orchestration.tracking.spool import Point, SpoolReader
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--set", "tokenizer.decoder=S")
@@ -82,6 +85,18 @@ def test_every_metric_of_the_result_table_is_there_with_its_protocol(workplace: 
     measured = {"rfid", "rkid", "psnr", "codebook_usage", "ar_val_loss", "gfid", "gkid"}
     assert measured | {"params_total", "probe_accuracy"} <= metrics.keys()
     assert measured | {"probe_accuracy"} <= protocols.keys()
+
+
+def test_stages_measure_what_searches_are_told_they_do(workplace: Path) -> None:
+    (trial,) = expand(load_sweep("decoder_scaling", "smoke", SMALL[1:])).trials
+    for stage, (folder,) in stage_folders(workplace).items():
+        done = folder.done()
+        assert done is not None
+        assert done.metrics.keys() == set(scores_of(stage, trial.config))
+        points = [item for items in SpoolReader(folder).lines() for item in items]
+        curves = {p.name for p in points if isinstance(p, Point) and p.name.startswith("train/")}
+        if stage.startswith("train_"):
+            assert curves == set(curves_of(stage, trial.config))
 
 
 def test_figure_table_and_runs_exist(workplace: Path) -> None:

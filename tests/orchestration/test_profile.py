@@ -30,6 +30,15 @@ def test_the_examples_are_valid(file: Path) -> None:
         ("stages: {train_tokenizer: {processes: 3, nodes: 2}}", "do not spread over 2 nodes"),
         ("default: {time_minutes: 0}", "default.time_minutes"),
         ("default: {cpus: [", "while parsing"),
+        ("max_parallel: 1\ndefault:\n  gpu: 1", "p.yaml:3: default.gpu: no such key"),
+        ("default: {cpus: 4}\ndefault: {cpus: 8}", "p.yaml:2: default: duplicate key"),
+        ("default: {time_minutes: 1:30}", "default.time_minutes '1:30'"),  # 90 in YAML 1.1
+        ("default: {cpus: on}", "default.cpus 'on'"),  # true in YAML 1.1, and so 1
+        ("stages: {train_tokenizer: {gpu: 1}}", "stages.train_tokenizer.gpu: no such key"),
+        ("stages: {train_tokenizer: {slurm: 3}}", "stages.train_tokenizer.slurm 3"),
+        ("default: {slurm: {gres: [gpu, shard]}}", "gres ['gpu', 'shard']: must be text"),
+        ("[" * 3000, "more than 30 levels"),
+        ("a: " + "{a: " * 100 + "1" + "}" * 100, "more than 30 levels"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -38,6 +47,18 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ValueError, match="--profile") as error:
         load_profile(file)
     assert said in str(error.value)
+
+
+def test_sbatch_is_given_text_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    written = "time: 1:30:00, mem: 010, account: 1e5, partition: no, nodelist: 0x1f, nice: 1"
+    file.write_text(f"default: {{slurm: {{{written}, exclusive: true, qos: null}}}}\n")
+    profile = load_profile(file)
+    expected = dict(pair.split(": ", 1) for pair in written.split(", "))
+    assert profile.request("linear_probe").slurm == {**expected, "exclusive": True, "qos": None}
+    copy = tmp_path / "copy.json"  # as jobs are given it
+    copy.write_text(profile.model_dump_json())
+    assert load_profile(copy) == profile
 
 
 def test_small_models_go_first_where_gates_wait_for_them() -> None:

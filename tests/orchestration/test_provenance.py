@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,12 @@ def test_system_metrics_are_plausible():
     assert 0 <= values["system/cpu_utilization_percentage"] <= 100
     assert 10 < values["system/process_memory_megabytes"] < 1e5
     assert values["system/system_memory_available_megabytes"] > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts")
+def test_waiting_is_counted_from_the_attempt_on():
+    began = time.perf_counter()
+    provenance.count_waiting()
+    waited = provenance.waited_seconds()
+    assert waited is not None
+    assert 0 <= waited <= time.perf_counter() - began, "what the process waited before is not its"

@@ -148,6 +148,14 @@ def test_only_whole_attempts_count() -> None:
     busy = observe(spec(expected), whole.model_copy(update={"waited_seconds": 1.5}))
     assert busy is not None
     assert busy.seconds == 2.5, "what others had of the processor is not its own time"
+    more = whole.model_copy(update={"waited_seconds": 4.5})
+    assert observe(spec(expected), more) is None, "no stage takes less than no time"
+
+
+def test_records_below_zero_are_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    append_observations(store, [record(1e9, -0.2), record(1e9, 2.0)])
+    assert [o.seconds for o in load_calibration(store).observations] == [2.0]
 
 
 def test_lines_are_kept_in_order_and_a_bad_one_is_named(tmp_path: Path) -> None:

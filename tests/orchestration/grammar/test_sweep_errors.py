@@ -218,6 +218,28 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "empty file": ("", 1, "", ("the file is empty", "question, paper, scale")),
     "two documents": (HEAD + "---\na: 1\n", 3, "", ("not YAML", "another document")),
+    "no-break space after a colon": (
+        HEAD + "set:\n  tokenizer.lr:\u00a0 1e-3\n", 4, "",
+        ("column 16", "U+00A0 (no-break space)"),
+    ),
+    "no-break spaces that indent": (
+        HEAD + "set:\n\u00a0 tokenizer.lr: 1e-3\n", 4, "", ("column 1 is no ordinary space",),
+    ),
+    "no-break space after a dash": (
+        HEAD + "axes:\n  tokenizer.encoder:\n  -\u00a0S\n  - B\n", 5, "", ("column 4",),
+    ),
+    "zero width space": (
+        HEAD + "set: {tokenizer.lr: 1e-3\u200b}\n", 3, "", ("column 25", "U+200B"),
+    ),
+    "half a character": ('scale: micro\nquestion: "\\ud800"\n', 2, "", ("U+D800",)),
+    "half a character in a key": (HEAD + 'set: {"\\udcff": 1}\n', 3, "", ("U+DCFF",)),
+    "seed of 64 bits": (
+        HEAD + "seeds: [18446744073709551615]\n", 3, "seeds", ("9223372036854775807",),
+    ),
+    "steps of 64 bits": (
+        HEAD + "set: {tokenizer.steps: 9223372036854775808}\n", 3, "set.tokenizer.steps",
+        ("got 9223372036854775808", "at most 9223372036854775807"),
+    ),
     "recursive alias": (HEAD + "axes: &a [*a]\n", 3, "", ("more than 30 levels",)),
 }  # fmt: skip
 
@@ -239,6 +261,12 @@ def test_malformed(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     messages = [text for text in problems_of(Path("bad.yaml")) if text.startswith(prefix)]
     assert messages, problems_of(Path("bad.yaml"))
     assert any(all(part in message for part in parts) for message in messages), messages
+
+
+def test_no_break_spaces_inside_a_sentence_are_text(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("question: Est-ce vrai\u202f?\nscale: micro\nset: {tokenizer.encoder: Q}\n")
+    assert not any("ordinary space" in problem for problem in problems_of(file))
 
 
 def test_everything_is_reported_at_once_in_file_order(tmp_path: Path) -> None:

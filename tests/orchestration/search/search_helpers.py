@@ -46,7 +46,8 @@ def write(folder: Path, block: str = BLOCK, head: str = HEAD) -> Path:
 
 
 def load(folder: Path, block: str = BLOCK) -> Search:
-    search = load_sweep(write(folder, block)).search
+    # All stages, so that there is something to search for; nothing of it runs.
+    search = load_sweep(write(folder, block, HEAD.replace("[train_generator]", "all"))).search
     assert search is not None
     return search
 

@@ -10,9 +10,11 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestration.search import asking
+from orchestration.search.run import Round, _unseen
 from tests.orchestration.search.search_helpers import (
     BEST_DROPOUT,
     BEST_RATE,
+    PRUNED_BLOCK,
     STEPS,
     bowl,
     carry_out,
@@ -219,3 +221,14 @@ def test_the_key_that_matters_is_named(tmp_path: Path) -> None:
     shares = asking.importances(study, search)["ar_val_loss"]
     assert shares["generator.lr"] > 0.8
     assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_curve_that_never_came_is_said(tmp_path: Path) -> None:
+    search = load(tmp_path, PRUNED_BLOCK)
+    study = memory(search)
+    asking.ask(search, study)
+    said = _unseen(Round("", search, study), 0)
+    assert said is not None
+    assert "train_generator logged no train/loss at a multiple of 2 steps from step 4 on" in said
+    asking.report(search, study, 0, 4, 1.0, STEPS)
+    assert _unseen(Round("", search, study), 0) is None

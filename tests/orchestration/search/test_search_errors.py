@@ -21,6 +21,23 @@ def of_range(text: str) -> str:
 
 # Each: the block, line within it, key, and parts of the message.
 MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
+    "an objective that is switched off": (
+        "search:\n" + SPACE + "  objectives: [lpips]\n  budget: {trials: 3}\n", 3,
+        "search.objectives", ("no stage of the trials measures lpips", "rfid"),
+    ),
+    "an objective of a stage that is off": (
+        "search:\n" + SPACE + "  objectives: [gfid_best]\n  budget: {trials: 3}\n", 3,
+        "search.objectives", ("measures gfid_best", "did you mean 'g"),
+    ),
+    "a curve that nothing logs": (
+        BLOCK + "  pruner: {name: median, metric: val/loss, every: 2, min_steps: 2}\n", 5,
+        "search.pruner.metric", ("train/loss, train/grad_norm", "did you mean 'train/loss'?"),
+    ),
+    "a curve of a loss that is off": (
+        BLOCK + "  pruner: {name: median, stage: train_tokenizer, every: 2, min_steps: 2, "
+        "metric: train/entropy_loss}\n", 5, "search.pruner.metric", ("logs no curve",),
+    ),
+    "a seed beyond NumPy's": (BLOCK + "  seed: 4294967296\n", 5, "search.seed", ("4294967295",)),
     "no mapping": ("search: tpe\n", 1, "search", ("got 'tpe'", "mapping", "space, sampler")),
     "unknown key": (
         BLOCK + "  prune: none\n", 5, "prune", ("a search has the keys", "did you mean 'pruner'?"),

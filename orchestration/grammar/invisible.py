@@ -1,0 +1,55 @@
+"""Characters that look like spaces, or like nothing, and that YAML takes for text.
+
+They come with text that was copied from a web page or a PDF, and nobody sees what they do.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_BLANKS = (
+    "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"  # no-break, thin, ideographic … spaces
+    "\u200b-\u200f\u2060\ufeff\u00ad"  # of no width: joiners, marks of direction, soft hyphen
+)
+_BLANK = re.compile(f"[{_BLANKS}]")
+_MISLEADING = re.compile(
+    f"^[ ]*[{_BLANKS}]"  # where indentation or a value seems to begin
+    f"|[{_BLANKS}][ ]*$"  # where it seems to end
+    f"|(?<=[:,#-])[ ]*[{_BLANKS}]|[{_BLANKS}][ ]*(?=#)",  # beside what must have a space
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Blank:
+    """Character that only looks like a space: where it is in a text, and what to say of it."""
+
+    start: int
+    said: str
+
+
+def misleading_blank(text: str) -> Blank | None:
+    """Find a blank that changes the meaning of unquoted text; None: there is none.
+
+    Inside a sentence, as before a French question mark, it is text like any other.
+    """
+    found = _MISLEADING.search(text)
+    return None if found is None else any_blank(text, found.start())
+
+
+def any_blank(text: str, start: int = 0) -> Blank | None:
+    """Find the first such character from a position on; None: there is none."""
+    found = _BLANK.search(text, start)
+    if found is None:
+        return None
+    name = f"U+{ord(found[0]):04X} ({unicodedata.name(found[0], '').lower()})"
+    advice = "which YAML takes for text; put an ordinary space, or nothing, there"
+    return Blank(found.start(), f"no ordinary space but {name}, {advice}")
+
+
+def surrogate(text: str) -> str | None:
+    """Find half of a surrogate pair, which no file can hold; None: there is none."""
+    found = re.search("[\ud800-\udfff]", text)
+    return None if found is None else f"U+{ord(found[0]):04X} is no character; leave it out"

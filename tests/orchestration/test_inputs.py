@@ -1,0 +1,48 @@
+"""What a plan says of the data that it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gigatok.assets import ASSETS
+from orchestration.costs.calibration import Site
+from orchestration.inputs import Inputs, find_inputs
+from orchestration.plan import make_plan
+from orchestration.progress import survey
+from orchestration.state import Store
+from orchestration.sweep import expand, load_sweep
+
+
+def inputs_of(folder: Path, scale: str) -> Inputs:
+    sweep = load_sweep("decoder_scaling", scale, ["tokenizer.decoder=S"])
+    plan = make_plan(sweep, expand(sweep))
+    return find_inputs(survey(plan, Store(folder / "runs"), lambda stage: Site("CPU", 1, 1)))
+
+
+def test_what_is_cached_is_told_from_what_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path))
+    monkeypatch.delenv("GIGATOK_CIFAR10", raising=False)
+    (tmp_path / ASSETS["inception"].file).touch()
+    found = inputs_of(tmp_path, "micro")
+    assert found.here == ("inception",)
+    assert {"cifar10", "mobilenetv2"} <= set(found.fetched)
+    assert not found.absent
+    assert inputs_of(tmp_path, "smoke") == Inputs((), (), ())
+
+
+def test_what_only_the_user_has_is_missing_where_nothing_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GIGATOK_ADM_IMAGENET256", raising=False)
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path / "gone"))
+    first, second = inputs_of(tmp_path, "paper").absent
+    assert first == f"imagenet: GIGATOK_IMAGENET is {tmp_path / 'gone'}, which does not exist"
+    assert second == "adm_imagenet256: set GIGATOK_ADM_IMAGENET256 to where it is"
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    found = inputs_of(tmp_path, "paper")
+    assert found.absent == (second,)
+    assert "imagenet" in found.here
