@@ -1,5 +1,8 @@
 """DINO's ViT-S/16 (Caron et al. 2021), the frozen eye of the DINO discriminator (spec 5.2).
 
+The weights are those of the published file; what they are put into is the authors' backbone, which
+approximates GELU by tanh where DINO itself was trained with the exact one.
+
 Modules and parameters are named as in the published file. B batch, N patches, T = 1 + N tokens
 (class first), D width, H heads, d head width.
 """
@@ -41,7 +44,10 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Four times the width, GELU."""
+    """Four times the width, and the tanh form of GELU.
+
+    With exact GELU the gradient that reaches a 256-pixel image is 2.1 % off the authors'.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +56,7 @@ class MLP(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x_BTD)))
+        out: Tensor = self.fc2(F.gelu(self.fc1(x_BTD), approximate="tanh"))
         return out
 
 

@@ -176,6 +176,15 @@ def test_readouts_are_the_input_and_four_blocks(dino: DINODiscriminator) -> None
     assert len(streams) == 5
 
 
+def test_the_backbone_approximates_gelu_by_tanh() -> None:
+    """The authors' judge does; DINO itself was trained with the exact form."""
+    mlp, x = DINOSmall().blocks[0].mlp, torch.randn(3, 384)
+    hidden = mlp.fc1(x)
+    inner = (2 / torch.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)
+    torch.testing.assert_close(mlp(x), mlp.fc2(0.5 * hidden * (1 + inner.tanh())))
+    assert not torch.equal(mlp(x), mlp.fc2(F.gelu(hidden)))
+
+
 def test_key_biases_are_zeroed_without_effect(
     dino_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
