@@ -23,10 +23,14 @@ from gigatok.assets import cache_dir
 from gigatok.checkpoint import write_durably
 from gigatok.config import SplitConfig
 from gigatok.image_sets import EncodedImages, check_count
-from gigatok.image_sources import CONTAINERS, Container, Index, build_index
+from gigatok.image_sources import CONTAINERS, Container, Index, build_index, is_image
 
 VARIABLE = "GIGATOK_IMAGENET"
 _ORDER_SEED = 0
+_INDEX_VERSION = 2
+"""Raised when the same files are indexed differently: an index of before is built again."""
+_RELEASE_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", "imagenet", "ILSVRC2012")
+"""Where the splits often lie below the folder that people name; the first is Kaggle's."""
 _ORIGINAL_NAME = re.compile(rb"(n\d{8}_\d+|ILSVRC2012_val_\d{8})")
 """What the release calls an image; containers add suffixes to it."""
 
@@ -70,9 +74,10 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
     """
     release = release or ILSVRC2012
     check_count(config, release.parts[config.split].images)
-    container, files = _detect(_root(), config.split)
+    root = _root()
+    container, files = _detect(root, config.split)
     index = _cached_index(container, files, config.split)
-    _check_manifest(index, release, config.split)
+    _check_manifest(index, release, config.split, root)
     order = np.random.default_rng(_ORDER_SEED).permutation(len(index.labels))[: config.images]
     return EncodedImages(
         container.reader(files, index),
@@ -113,7 +118,7 @@ def _detect(root: Path, split: str) -> tuple[Container, list[Path]]:
         seen = ", ".join(inside[:8]) + (", ..." if len(inside) > 8 else "") or "nothing"
         raise ValueError(
             f"no {split} images of imagenet in {root} ({VARIABLE}); found {seen}; "
-            f"allowed: {_allowed(split)}"
+            f"{_hint(root, split)}allowed: {_allowed(split)}"
         )
     if len(found) > 1:
         both = " and ".join(f"{name} ({files[0].name}, ...)" for name, files in found.items())
@@ -123,6 +128,22 @@ def _detect(root: Path, split: str) -> tuple[Container, list[Path]]:
         )
     ((name, files),) = found.items()
     return CONTAINERS[name], files
+
+
+def _hint(root: Path, split: str) -> str:
+    """The likely mistake behind a folder without images: one level too high, or a flat folder."""
+    for below in _RELEASE_FOLDERS:
+        if any(c.find(root / below, split) for c in CONTAINERS.values()):
+            return f"set {VARIABLE} to {root / below}; "
+    folder = root / split
+    loose = sum(is_image(p) for p in folder.iterdir()) if folder.is_dir() else 0
+    if not loose:
+        return ""
+    return (
+        f"{folder} holds {loose:,} images that are in no class's folder: move each into the "
+        "folder of its synset, such as n01440764 (LOC_val_solution.csv of Kaggle's copy says "
+        "which it is); "
+    )
 
 
 def _cached_index(container: Container, files: list[Path], split: str) -> Index:
@@ -139,7 +160,7 @@ def _cached_index(container: Container, files: list[Path], split: str) -> Index:
 
 def _signature(files: list[Path]) -> str:
     """Changes when a shard does; of class folders, when an image is added or removed."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{_INDEX_VERSION}\n".encode())
     for path in files:
         state = path.stat()
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
@@ -163,7 +184,7 @@ def _original(name: bytes) -> bytes:
     return match.group() if match else name
 
 
-def _check_manifest(index: Index, release: Release, split: str) -> None:
+def _check_manifest(index: Index, release: Release, split: str, root: Path) -> None:
     """Refuse what cannot be the release (see the module's docstring)."""
     part = release.parts[split]
     problems = []
@@ -173,6 +194,8 @@ def _check_manifest(index: Index, release: Release, split: str) -> None:
     if outside.any():
         wrong = index.labels[outside][0]
         problems.append(f"class {wrong}, expected 0 to {release.classes - 1}")
+        if index.labels.min() == 1 and wrong == release.classes:
+            problems.append("classes are counted from 1; count them from 0")
     counts = np.bincount(index.labels[~outside], minlength=release.classes)
     for label in (int(counts.argmin()), int(counts.argmax())):
         if not part.fewest <= counts[label] <= part.most:
@@ -182,7 +205,7 @@ def _check_manifest(index: Index, release: Release, split: str) -> None:
     problems += _misnumbered(index, release)
     if problems:
         raise ValueError(
-            f"the {split} split in {VARIABLE} is not that of the release: "
+            f"the {split} split in {root} ({VARIABLE}) is not that of the release: "
             + "; ".join(dict.fromkeys(problems))
         )
 
@@ -195,8 +218,11 @@ def _misnumbered(index: Index, release: Release) -> list[str]:
     if len(pairs) == 0:
         return []
     names = [synset.decode() for synset in pairs["f0"].tolist()]
-    if pairs["f1"].tolist() != list(range(release.classes)):
-        return ["classes are not numbered in the order of their synsets"]
+    labels = pairs["f1"].tolist()
+    if labels != list(range(release.classes)):
+        wrong = (f"{n} is class {c}" for i, (n, c) in enumerate(zip(names, labels)) if i != c)
+        example = next(wrong, f"there are {len(names)} synsets")
+        return [f"classes are not numbered in the order of their synsets: {example}"]
     if (names[0], names[-1]) != (release.first_synset, release.last_synset):
         return [
             f"synsets from {names[0]} to {names[-1]}, "
