@@ -115,11 +115,7 @@ def _find_class_folders(root: Path, split: str) -> list[Path]:
 
 def _class_folder_rows(folder: Path, number: int) -> Iterable[Row]:
     """Folders are sorted, so a class is numbered by its synset's rank, as everywhere."""
-    return (
-        (path.name, number, (0, 0), number)
-        for path in _entries(folder)
-        if is_image(path)
-    )
+    return ((path.name, number, (0, 0), number) for path in _entries(folder) if is_image(path))
 
 
 def _read_class_folders(folders: list[Path], index: Index) -> Read:

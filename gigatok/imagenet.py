@@ -220,7 +220,8 @@ def _misnumbered(index: Index, release: Release) -> list[str]:
     names = [synset.decode() for synset in pairs["f0"].tolist()]
     labels = pairs["f1"].tolist()
     if labels != list(range(release.classes)):
-        wrong = (f"{n} is class {c}" for i, (n, c) in enumerate(zip(names, labels)) if i != c)
+        ordered = zip(names, labels, strict=True)
+        wrong = (f"{n} is class {c}" for i, (n, c) in enumerate(ordered) if i != c)
         example = next(wrong, f"there are {len(names)} synsets")
         return [f"classes are not numbered in the order of their synsets: {example}"]
     if (names[0], names[-1]) != (release.first_synset, release.last_synset):

@@ -249,7 +249,9 @@ def test_a_class_that_is_no_number_is_named(
     with tarfile.open(tmp_path / "train-0.tar", "w") as shard:
         add(shard, "a.jpg", encoded(0))
         add(shard, "a.cls", content)
-    with pytest.raises(ValueError, match=r"train-0\.tar: a\.cls holds b'.*; a \.cls holds the num"):
+    with pytest.raises(
+        ValueError, match=r"train-0\.tar: a\.cls holds b'.*; a \.cls holds the num"
+    ):
         load_split(split_of("train", 1))
 
 
@@ -264,7 +266,9 @@ def test_a_row_without_a_class_is_named(
 ) -> None:
     monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
     write_rows(tmp_path / "train-0.parquet", [encoded(0)], [label])
-    with pytest.raises(ValueError, match=r"train-0\.parquet: the label of row 0 of row group 0 is"):
+    with pytest.raises(
+        ValueError, match=r"train-0\.parquet: the label of row 0 of row group 0 is"
+    ):
         load_split(split_of("train", 1))
     (tmp_path / "train-0.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"train-0\.parquet is no parquet file"):
@@ -276,7 +280,9 @@ def test_an_image_without_bytes_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     samples = train_samples()
     contents = [None, *(content for _, content, _ in samples[1:])]
     write_rows(tmp_path / "train-0.parquet", contents, [label for *_, label in samples])
-    with pytest.raises(ValueError, match=r"train-0-0-0 in .*train-0\.parquet cannot be read: it is"):
+    with pytest.raises(
+        ValueError, match=r"train-0-0-0 in .*train-0\.parquet cannot be read: it is"
+    ):
         load_split(split_of("train", 16)).centred(np.arange(16))
 
 
