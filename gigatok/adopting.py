@@ -17,7 +17,8 @@ from typing import Any
 from gigatok.checkpoint import write_durably
 from gigatok.config import Config
 from gigatok.download import sha256_of
-from gigatok.fitting import LoadReport, listed
+from gigatok.fitting import LoadReport
+from gigatok.foreign_weights import listed
 from gigatok.published import (
     Architecture,
     computing_fields,
@@ -102,7 +103,7 @@ def origin(
         "sha256": file.sha256,
         "layout": report.layout,
         "steps": "not stored" if report.steps is None else str(report.steps),
-        "unexpected": listed(report.unexpected) or "nothing",
+        "ignored": listed(report.misfits.ignored) or "nothing",
         "semantic_head": "in the file" if report.has_head else "not in the file",
     }
     return {name: fact[:LONGEST] for name, fact in facts.items()}

@@ -125,7 +125,7 @@ class Adversary(nn.Module):
     def discriminator_losses(self, step: int, part: slice) -> dict[str, Tensor]:
         """The discriminator's turn on what it was shown in this step, counted from 1."""
         real_BCHW, fake_BCHW = self._shown.pop(part.start)
-        # Fakes first, as the reference: a spectral norm takes a step of its iteration in each call.
+        # Fakes first, as in the reference: each call moves the estimate of a spectral norm.
         fake = self.discriminator(fake_BCHW).float()
         real = self.discriminator(real_BCHW).float()
         loss = DISCRIMINATOR_LOSSES[self.config.adversarial_loss](real, fake)

@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gigatok.foreign_weights import compare
+from gigatok.published_files import read_weights
+
 WIDTH, DEPTH, HEADS = 384, 12, 6
 PATCH, SIDE = 16, 224
 NORM_EPS = 1e-6
@@ -137,9 +140,13 @@ def load_dino() -> DINOSmall:
         raise ValueError(f"{VARIABLE} is {given}, which is no file; {where}")
     backbone = DINOSmall()
     try:
-        backbone.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # arbitrary bytes make a parser raise whatever it will
+        weights = read_weights(path, ("state_dict",)).tensors
+        misfits = compare(backbone.state_dict(), weights, ignored=())
+        if not misfits.fits:
+            raise ValueError("; ".join(misfits.lines()))
+    except ValueError as error:
         raise ValueError(f"{path} does not hold DINO ViT-S/16: {error}\n{where}") from error
+    backbone.load_state_dict(weights)
     _zero_key_biases(backbone)
     return backbone.eval().requires_grad_(False)
 

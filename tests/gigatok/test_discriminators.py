@@ -210,8 +210,31 @@ def test_without_the_file_it_is_said_where_to_get_it(
         load_dino()
     torch.save({"head.weight": torch.zeros(1)}, tmp_path / "other.pth")
     monkeypatch.setenv("GIGATOK_DINO", str(tmp_path / "other.pth"))
-    with pytest.raises(ValueError, match=r"does not hold DINO ViT-S/16"):
+    with pytest.raises(ValueError, match=r"does not hold DINO ViT-S/16: missing: cls_token"):
         load_dino()
+
+
+def test_weights_of_another_backbone_are_refused(
+    dino_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = torch.load(dino_file, weights_only=True)
+    monkeypatch.setenv("GIGATOK_DINO", str(tmp_path / "other.pth"))
+    torch.save(
+        {f"module.{key}": value.half() for key, value in state.items()}, tmp_path / "other.pth"
+    )
+    assert load_dino().norm.weight.dtype == torch.float32
+    for changes, message in (
+        ({"blocks.12.norm1.weight": torch.zeros(384)}, r"unexpected: blocks\.12\.norm1\.weight"),
+        (
+            {"norm.bias": torch.full((384,), torch.nan)},
+            r"norm\.bias holds 384 values that are not",
+        ),
+    ):
+        torch.save(state | changes, tmp_path / "other.pth")
+        with pytest.raises(
+            ValueError, match=rf"other\.pth does not hold DINO ViT-S/16: {message}"
+        ):
+            load_dino()
 
 
 def test_views_are_crops_or_the_whole_image() -> None:

@@ -308,6 +308,9 @@ def test_the_score_needs_the_users_classifier(
     torch.save({"fc.weight": torch.zeros(10, 5)}, path)
     with pytest.raises(ValueError, match=r"fc.weight of shape \(1008, 2048\); found \(10, 5\)"):
         load_classifier()
+    torch.save({"fc.weight": torch.full((CLASSES, FEATURES), torch.nan)}, path)
+    with pytest.raises(ValueError, match=r"full.pth .*: fc.weight holds .* that are not finite"):
+        load_classifier()
     random = np.random.default_rng(0)
     weight = random.normal(0, 0.05, (CLASSES, FEATURES)).astype(np.float32)
     torch.save({"fc.weight": torch.from_numpy(weight)}, path)
