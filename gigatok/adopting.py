@@ -71,7 +71,12 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
     description = path.with_name("model.json")
     if path.name != "model.safetensors" or not description.is_file():
         return []
-    stored: dict[str, Any] = json.loads(description.read_text())["architecture"]
+    try:
+        stored: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))[
+            "architecture"
+        ]
+    except (ValueError, LookupError, TypeError) as error:
+        return [f"{description} describes no model ({error!r}); put back what lay beside the file"]
     kind = type(architecture)
     if not stored.keys() <= kind.model_fields.keys():
         return [f"{description} describes another kind of model"]

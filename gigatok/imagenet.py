@@ -11,7 +11,6 @@ own, by class and original name, then one fixed permutation, so that a prefix ho
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,12 @@ from gigatok.assets import cache_dir
 from gigatok.checkpoint import write_durably
 from gigatok.config import SplitConfig
 from gigatok.image_sets import EncodedImages, check_count
-from gigatok.image_sources import CONTAINERS, Container, Index, build_index, is_image
+from gigatok.image_sources import Container, Index, build_index
+from gigatok.imagenet_folder import VARIABLE, detect, release_folder
 
-VARIABLE = "GIGATOK_IMAGENET"
 _ORDER_SEED = 0
 _INDEX_VERSION = 2
 """Raised when the same files are indexed differently: an index of before is built again."""
-_RELEASE_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", "imagenet", "ILSVRC2012")
-"""Where the splits often lie below the folder that people name; the first is Kaggle's."""
 _ORIGINAL_NAME = re.compile(rb"(n\d{8}_\d+|ILSVRC2012_val_\d{8})")
 """What the release calls an image; containers add suffixes to it."""
 
@@ -74,8 +71,8 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
     """
     release = release or ILSVRC2012
     check_count(config, release.parts[config.split].images)
-    root = _root()
-    container, files = _detect(root, config.split)
+    root = release_folder()
+    container, files = detect(root, config.split)
     index = _cached_index(container, files, config.split)
     _check_manifest(index, release, config.split, root)
     order = np.random.default_rng(_ORDER_SEED).permutation(len(index.labels))[: config.images]
@@ -86,63 +83,6 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
         release.classes,
         config.image_size,
         lambda i: f"image {index.names[i].decode()} in {files[index.files[i]]}",
-    )
-
-
-def _root() -> Path:
-    given = os.environ.get(VARIABLE)
-    if not given:
-        raise ValueError(
-            f"data.name imagenet needs {VARIABLE}: a folder that holds the release as {_allowed()}"
-        )
-    root = Path(given).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{VARIABLE} is {given}, which is not a folder")
-    return root.resolve()
-
-
-def _allowed(split: str = "train") -> str:
-    kinds = (f"{name} ({c.layout.format(split=split)})" for name, c in CONTAINERS.items())
-    return ", ".join(kinds)
-
-
-def _detect(root: Path, split: str) -> tuple[Container, list[Path]]:
-    """The container of a split and its files.
-
-    Raises:
-        ValueError: If there is none, or more than one.
-    """
-    found = {name: files for name, c in CONTAINERS.items() if (files := c.find(root, split))}
-    if not found:
-        inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
-        seen = ", ".join(inside[:8]) + (", ..." if len(inside) > 8 else "") or "nothing"
-        raise ValueError(
-            f"no {split} images of imagenet in {root} ({VARIABLE}); found {seen}; "
-            f"{_hint(root, split)}allowed: {_allowed(split)}"
-        )
-    if len(found) > 1:
-        both = " and ".join(f"{name} ({files[0].name}, ...)" for name, files in found.items())
-        raise ValueError(
-            f"{root} ({VARIABLE}) holds {split} images as {both}; leave one, or name a folder "
-            "that holds one"
-        )
-    ((name, files),) = found.items()
-    return CONTAINERS[name], files
-
-
-def _hint(root: Path, split: str) -> str:
-    """The likely mistake behind a folder without images: one level too high, or a flat folder."""
-    for below in _RELEASE_FOLDERS:
-        if any(c.find(root / below, split) for c in CONTAINERS.values()):
-            return f"set {VARIABLE} to {root / below}; "
-    folder = root / split
-    loose = sum(is_image(p) for p in folder.iterdir()) if folder.is_dir() else 0
-    if not loose:
-        return ""
-    return (
-        f"{folder} holds {loose:,} images that are in no class's folder: move each into the "
-        "folder of its synset, such as n01440764 (LOC_val_solution.csv of Kaggle's copy says "
-        "which it is); "
     )
 
 

@@ -21,6 +21,7 @@ LIGHT_GIGATOK = (
     "names",
     "sizes",
     "stages",
+    "supplies",
     "tracker",
 )
 """Modules of gigatok that import no torch."""

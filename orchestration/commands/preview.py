@@ -12,6 +12,7 @@ from rich.table import Table
 from gigatok.frozen_flops import teacher_cost
 from gigatok.sizes import generator_parameters, tokenizer_parameters
 from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
+from gigatok.supplies import absent
 from orchestration.costs.cost_table import (
     cost_json,
     kinds_table,
@@ -66,6 +67,15 @@ def print_plan(
     code = other_code_line(progress) if progress.reused else None
     if code is not None:
         console.print(code, style="yellow")
+    for line in supply_lines(progress):
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def supply_lines(progress: Progress) -> list[str]:
+    """What stages will read and is not on this machine; on a cluster the nodes may have it."""
+    stages = progress.plan.stages.items()
+    problems = absent(stage.config for key, stage in stages if progress.will_run(key))
+    return [f"not on this machine: {problem}" for problem in problems]
 
 
 def search_lines(progress: Progress) -> list[str]:

@@ -178,6 +178,10 @@ def test_our_own_weights_bring_their_description(tmp_path: Path) -> None:
     other = SIZE.model_copy(update={"heads": 4})
     with pytest.raises(ValueError, match=r"encoder\.heads is 4, .*model\.json says 2"):
         adopt(file, tmp_path / "out", encoder=other)
+    for broken in ("", "[]", "{}"):
+        file.with_name("model.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"model\.json describes no model"):
+            adopt(file, tmp_path / "out")
 
 
 def test_what_published_weights_do_not_show_is_compared() -> None:
