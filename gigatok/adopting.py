@@ -17,7 +17,7 @@ from typing import Any
 from gigatok.checkpoint import write_durably
 from gigatok.config import Config
 from gigatok.download import sha256_of
-from gigatok.fitting import LoadReport
+from gigatok.fitting import LoadReport, misfit
 from gigatok.foreign_weights import listed
 from gigatok.published import (
     Architecture,
@@ -62,6 +62,19 @@ def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
     if differences:
         raise ValueError(
             f"{file.path} is not the model that the trial describes: " + "; ".join(differences)
+        )
+
+
+def check_fit(report: LoadReport, file: AdoptedFile) -> None:
+    """Compare what the file holds with the model that the trial describes.
+
+    Raises:
+        ValueError: weights are missing, unexpected, of another shape or not finite.
+    """
+    if not report.complete:
+        raise ValueError(
+            f"{file.path}: {misfit(report)}\n  give the trial the sizes of the model in the file, "
+            "or adopt a file that holds the whole of this model and nothing else"
         )
 
 
