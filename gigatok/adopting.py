@@ -17,7 +17,8 @@ from typing import Any
 from gigatok.config import Config
 from gigatok.download import sha256_of
 from gigatok.durable import write_durably
-from gigatok.fitting import LoadReport, listed
+from gigatok.fitting import LoadReport, misfit
+from gigatok.foreign_weights import listed
 from gigatok.published import (
     Architecture,
     computing_fields,
@@ -64,13 +65,31 @@ def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
         )
 
 
+def check_fit(report: LoadReport, file: AdoptedFile) -> None:
+    """Compare what the file holds with the model that the trial describes.
+
+    Raises:
+        ValueError: weights are missing, unexpected, of another shape or not finite.
+    """
+    if not report.complete:
+        raise ValueError(
+            f"{file.path}: {misfit(report)}\n  give the trial the sizes of the model in the file, "
+            "or adopt a file that holds the whole of this model and nothing else"
+        )
+
+
 def _described_differences(architecture: Architecture, file: AdoptedFile) -> list[str]:
     """Differences from the description that our own stages leave beside their weights."""
     path = Path(file.path)
     description = path.with_name("model.json")
     if path.name != "model.safetensors" or not description.is_file():
         return []
-    stored: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["architecture"]
+    try:
+        stored: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))[
+            "architecture"
+        ]
+    except (ValueError, LookupError, TypeError) as error:
+        return [f"{description} describes no model ({error!r}); put back what lay beside the file"]
     kind = type(architecture)
     if not stored.keys() <= kind.model_fields.keys():
         return [f"{description} describes another kind of model"]
@@ -102,7 +121,7 @@ def origin(
         "sha256": file.sha256,
         "layout": report.layout,
         "steps": "not stored" if report.steps is None else str(report.steps),
-        "unexpected": listed(report.unexpected) or "nothing",
+        "ignored": listed(report.misfits.ignored) or "nothing",
         "semantic_head": "in the file" if report.has_head else "not in the file",
     }
     return {name: fact[:LONGEST] for name, fact in facts.items()}

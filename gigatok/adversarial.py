@@ -17,7 +17,8 @@ from gigatok.distributed import mean
 
 LECAM_DECAY = 0.99
 LECAM_DELAY = 1000
-"""Steps from the discriminator's first turn to the first penalty."""
+"""Steps from the discriminator's first turn until the means move slowly; before, they are those
+of the step. The penalty does not wait for it."""
 LECAM_INIT = 1000.0
 MOST_ADAPTIVE = 1e4
 """Largest adaptive weight."""
@@ -60,17 +61,18 @@ class LeCam(nn.Module):
 
     def __init__(self, first_turn: int) -> None:
         super().__init__()
-        self.start = first_turn + LECAM_DELAY
+        self.first_turn = first_turn
         self.register_buffer("real_mean", torch.tensor(LECAM_INIT))
         self.register_buffer("fake_mean", torch.tensor(LECAM_INIT))
 
     def forward(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
-        """Update the means and return the penalty, zero up to the start; steps count from 1."""
+        """Update the means and return the penalty, zero in the first turn; steps count from 1."""
         with torch.no_grad():
-            weight = 1 - LECAM_DECAY if step >= self.start else 1.0
+            settled = step >= self.first_turn + LECAM_DELAY
+            weight = 1 - LECAM_DECAY if settled else 1.0
             self.real_mean.lerp_(mean(real.mean()), weight)
             self.fake_mean.lerp_(mean(fake.mean()), weight)
-        if step <= self.start:
+        if step <= self.first_turn:
             return real.new_zeros(())
         above = F.relu(real - self.fake_mean).square().mean()
         below = F.relu(self.real_mean - fake).square().mean()
@@ -123,8 +125,9 @@ class Adversary(nn.Module):
     def discriminator_losses(self, step: int, part: slice) -> dict[str, Tensor]:
         """The discriminator's turn on what it was shown in this step, counted from 1."""
         real_BCHW, fake_BCHW = self._shown.pop(part.start)
-        real = self.discriminator(real_BCHW).float()
+        # Fakes first, as in the reference: each call moves the estimate of a spectral norm.
         fake = self.discriminator(fake_BCHW).float()
+        real = self.discriminator(real_BCHW).float()
         loss = DISCRIMINATOR_LOSSES[self.config.adversarial_loss](real, fake)
         terms = {"loss": self.config.adversarial_weight * loss}
         if self.lecam is not None:

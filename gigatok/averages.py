@@ -12,8 +12,8 @@ from torch.distributed.tensor import DTensor
 class Averages:
     """Averages of parameters; buffers are not averaged (spec 5.3).
 
-    Each process averages the shards that it holds. After the first step they equal the
-    parameters.
+    They start from the initial weights, as the reference's do. Each process averages the shards
+    that it holds.
 
     Attributes:
         values: average of each parameter by name.
@@ -24,9 +24,15 @@ class Averages:
         self._decay = decay
         self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
 
-    def update(self, step: int) -> None:
-        """Move towards the parameters as they are after `step` steps."""
-        weight = 1 - self._decay if step > 1 else 1.0
+    def restart(self) -> None:
+        """Set every average to its parameter as it is now."""
+        self._move(1.0)
+
+    def update(self) -> None:
+        """Move towards the parameters as they are after a step."""
+        self._move(1 - self._decay)
+
+    def _move(self, weight: float) -> None:
         targets = [_local(p.detach()) for p in self._model.parameters()]
         torch._foreach_lerp_([_local(v) for v in self.values.values()], targets, weight)
 

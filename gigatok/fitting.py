@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from gigatok.config import TokenizerArchitecture
+from gigatok.foreign_weights import Misfits, compare
 from gigatok.models.generator import Generator
 from gigatok.models.quantizer import UNFILLED
 from gigatok.models.tokenizer import Tokenizer
@@ -35,9 +36,7 @@ class LoadReport:
         args: the trainer's command line, where the file holds it.
         has_head: whether the training-only semantic head is in the file.
         parameters: numbers in the file that have a place in the model, buffers apart.
-        missing: what the model needs and the file lacks.
-        unexpected: what the file holds beside.
-        mismatched: expected and found shape of what is there in another shape.
+        misfits: what keeps the weights from filling the model.
         dtypes: number of tensors by type.
     """
 
@@ -47,15 +46,13 @@ class LoadReport:
     args: Mapping[str, Any] | None
     has_head: bool
     parameters: int
-    missing: Mapping[str, tuple[int, ...]]
-    unexpected: Mapping[str, tuple[int, ...]]
-    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    misfits: Misfits
     dtypes: Mapping[str, int]
 
     @property
     def complete(self) -> bool:
-        """Whether the model can be filled; what is unexpected is ignored."""
-        return not self.missing and not self.mismatched
+        """Whether the model can be filled, and by all of the weights that count."""
+        return self.misfits.fits
 
 
 def has_head(stored: StoredWeights) -> bool:
@@ -74,9 +71,6 @@ def with_head_of(
 
 def fit(name: str, model: Model, stored: StoredWeights) -> LoadReport:
     """How weights fit a model, which may be on the meta device and is left as it is."""
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in stored.tensors.items()}
-    both = expected.keys() & found.keys()
     parameters = {key for key, _ in model.named_parameters()}
     types = [str(tensor.dtype).removeprefix("torch.") for tensor in stored.tensors.values()]
     return LoadReport(
@@ -85,10 +79,8 @@ def fit(name: str, model: Model, stored: StoredWeights) -> LoadReport:
         steps=stored.steps,
         args=stored.args,
         has_head=has_head(stored),
-        parameters=sum(stored.tensors[key].numel() for key in both & parameters),
-        missing={k: v for k, v in expected.items() if k not in found and k != USAGE_WINDOW},
-        unexpected={k: v for k, v in found.items() if k not in expected},
-        mismatched={k: (expected[k], found[k]) for k in sorted(both) if expected[k] != found[k]},
+        parameters=sum(stored.tensors[k].numel() for k in parameters & stored.tensors.keys()),
+        misfits=compare(model.state_dict(), stored.tensors, optional={USAGE_WINDOW}),
         dtypes={dtype: types.count(dtype) for dtype in sorted(set(types))},
     )
 
@@ -99,7 +91,8 @@ def fill(
     """Copy weights into the model that `report` is about, and move it, in eval mode.
 
     Raises:
-        ValueError: weights are missing or of another shape; all of them are listed.
+        ValueError: weights are missing, unexpected, of another shape or not finite; all kinds
+            are listed.
     """
     if not report.complete:
         raise ValueError(misfit(report))
@@ -116,18 +109,7 @@ def fill(
     return placed.eval()
 
 
-def listed(shapes: Mapping[str, object]) -> str:
-    """Names with their shapes, in one line."""
-    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-
-
 def misfit(report: LoadReport) -> str:
     """Why a model cannot be filled, all of it."""
-    lines = [f"these weights (layout {report.layout}) are not those of {report.name}:"]
-    if report.missing:
-        lines.append(f"missing: {listed(report.missing)}")
-    for key, (expected, found) in report.mismatched.items():
-        lines.append(f"{key} is {found}, expected {expected}")
-    if report.unexpected:
-        lines.append(f"unexpected: {listed(report.unexpected)}")
-    return "\n  ".join(lines)
+    head = f"these weights (layout {report.layout}) are not those of {report.name}:"
+    return "\n  ".join([head, *report.misfits.lines()])

@@ -17,6 +17,8 @@ import numpy.typing as npt
 Features = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-3
+"""Negative variance, relative to the largest, that float32 statistics may have."""
 _PART = 2048
 """Images whose float64 copy is held at once."""
 
@@ -42,9 +44,15 @@ class Gaussian:
 
     @staticmethod
     def from_covariance(mean: Matrix, covariance: Matrix) -> Gaussian:
-        """Of known moments, such as those in a file of reference statistics."""
+        """Take known moments, such as those in a file of reference statistics.
+
+        Raises:
+            ValueError: the matrix is no covariance: it has negative variances.
+        """
         variances, axes = np.linalg.eigh(covariance)
         # Rounding makes the variances of a singular covariance slightly negative.
+        if variances[0] < -_ROUNDING * abs(variances[-1]):
+            raise ValueError(f"a covariance has no negative variances, this one {variances[0]:g}")
         return Gaussian(mean, np.sqrt(variances.clip(min=0))[:, None] * axes.T)
 
     def save(self, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from gigatok.config import SplitConfig
 from gigatok.crops import UInt8, center_crop
@@ -143,8 +143,11 @@ class EncodedImages:
             row = int(rows[position])
             try:
                 original = decode(self._read(row))
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{self._describe(row)} cannot be read: {error}") from error
+            except Exception as error:  # arbitrary bytes make a decoder raise whatever it will
+                raise ValueError(
+                    f"{self._describe(row)} cannot be read: {error}; put the file of the release "
+                    "in its place"
+                ) from error
             return crop(original, int(position))
 
         views = list(self._pool.map(view, order))
@@ -152,8 +155,23 @@ class EncodedImages:
 
 
 def decode(content: bytes) -> UInt8:
-    """An encoded image of any mode as RGB, (H, W, 3)."""
-    with Image.open(io.BytesIO(content)) as picture:
+    """An encoded image of any mode as RGB, (H, W, 3).
+
+    Raises:
+        ValueError: the content is empty or no image, or has floating-point pixels.
+    """
+    if not content:
+        raise ValueError("it is empty")
+    try:
+        picture = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{len(content):,} bytes that are no image") from error
+    with picture:
+        if picture.mode == "F":
+            raise ValueError("its pixels are floating-point numbers, not 8 bits a channel")
+        if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip instead of scale
+            grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
         return np.asarray(picture.convert("RGB"))
 
 

@@ -1,7 +1,8 @@
 """The three containers that a large image set comes in: class folders, tar shards, parquet.
 
 Each lists its files, indexes them once (which image lies where, and its class) and reads single
-images by that index. An index is arrays: about 60 bytes an image, 80 MB for ImageNet.
+images by that index. An index is arrays: about 60 bytes an image, 80 MB for ImageNet. Hidden files
+are no part of any: macOS leaves `._NAME` beside each NAME, and `.DS_Store` in folders.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Row = tuple[str, int, tuple[int, int], int]
 """(name of an image, number of its file, place inside the file, class)."""
 
 SYNSET = re.compile(r"n\d{8}$")
+_WHOLE_NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 _ALIASES = {"train": ("train",), "val": ("val", "validation")}
 """How the splits are called in file names."""
@@ -113,11 +115,7 @@ def _find_class_folders(root: Path, split: str) -> list[Path]:
 
 def _class_folder_rows(folder: Path, number: int) -> Iterable[Row]:
     """Folders are sorted, so a class is numbered by its synset's rank, as everywhere."""
-    return (
-        (path.name, number, (0, 0), number)
-        for path in _entries(folder)
-        if path.suffix.lower() in _IMAGE_SUFFIXES
-    )
+    return ((path.name, number, (0, 0), number) for path in _entries(folder) if is_image(path))
 
 
 def _read_class_folders(folders: list[Path], index: Index) -> Read:
@@ -137,7 +135,7 @@ def _find_shards(root: Path, split: str, suffix: str) -> list[Path]:
     for alias in _ALIASES[split]:
         part = f"*{alias}*{suffix}"
         for folder, pattern in ((root, part), (root / "data", part), (root / alias, f"*{suffix}")):
-            if found := sorted(folder.glob(pattern)):
+            if found := [path for path in sorted(folder.glob(pattern)) if not _hidden(path.name)]:
                 return found
     return []
 
@@ -149,30 +147,51 @@ def _find_tars(root: Path, split: str) -> list[Path]:
 
 
 def _tar_rows(path: Path, number: int) -> Iterator[Row]:
-    """Samples of one shard: members of the same name up to the first dot, `.jpg` and `.cls`.
+    """Samples of one shard: members of one folder and name up to the first dot, image and `.cls`.
 
     Raises:
         ValueError: If an image has no class, or the shard is compressed: it must be seekable.
     """
-    images: dict[str, tuple[int, int]] = {}
-    labels: dict[str, int] = {}
+    images: dict[tuple[str, str], tuple[int, int]] = {}
+    labels: dict[tuple[str, str], int] = {}
     try:
         with tarfile.open(path, "r:") as shard:
-            for member in shard:
-                key, _, suffix = member.name.rpartition("/")[2].partition(".")
-                if f".{suffix.lower()}" in _IMAGE_SUFFIXES:
-                    images[key] = member.offset_data, member.size
-                elif suffix == "cls":
-                    content = shard.extractfile(member)
-                    assert content is not None, f"{member.name} is a file"
-                    labels[key] = int(content.read())
+            for member in filter(tarfile.TarInfo.isreg, shard):
+                folder, _, file = member.name.rpartition("/")
+                name, _, suffix = file.partition(".")
+                if f".{suffix.lower()}" in _IMAGE_SUFFIXES and not _hidden(file):
+                    images[folder, name] = member.offset_data, member.size
+                elif suffix.lower() == "cls" and not _hidden(file):
+                    labels[folder, name] = _class_number(shard, member, path)
     except tarfile.ReadError as error:
-        raise ValueError(f"{path} is not an uncompressed tar: {error}") from error
-    if unlabelled := images.keys() - labels.keys():
         raise ValueError(
-            f"{path}: {len(unlabelled)} images without .cls, such as {min(unlabelled)}"
+            f"{path} is not an uncompressed tar: {error}; unpack it, or copy it again"
+        ) from error
+    if unlabelled := images.keys() - labels.keys():
+        example = "/".join(min(unlabelled)).lstrip("/")
+        raise ValueError(
+            f"{path}: {len(unlabelled)} images without .cls, such as {example}; add a member "
+            f"{example}.cls that holds the number of the class"
         )
-    return ((key, number, place, labels[key]) for key, place in images.items())
+    return ((_tar_name(*key), number, place, labels[key]) for key, place in images.items())
+
+
+def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
+    content = shard.extractfile(member)
+    assert content is not None, f"{member.name} is a file"
+    text = content.read()
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise ValueError(
+            f"{path}: {member.name} holds {text[:20]!r}; a .cls holds the number of the class, "
+            "from 0, and nothing else"
+        )
+    return int(text)
+
+
+def _tar_name(folder: str, name: str) -> str:
+    """The name of a sample, after its class's folder where it does not tell the class itself."""
+    parent = folder.rpartition("/")[2]
+    return f"{parent}/{name}" if SYNSET.match(parent) and not name.startswith(parent) else name
 
 
 def _read_tars(shards: list[Path], index: Index) -> Read:
@@ -195,22 +214,35 @@ def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
     """Rows of one file: `image` with `bytes` and `path`, and `label`; no pixels are read.
 
     Raises:
-        ValueError: If the file has other columns.
+        ValueError: If the file is no parquet, has other columns, or a row has no class.
     """
-    file = pq.ParquetFile(path)
+    file = _open_parquet(path)
     leaves = {file.schema.column(i).path for i in range(len(file.schema))}
     if not {"image.bytes", "label"} <= leaves:
         raise ValueError(
             f"{path} has columns {', '.join(sorted(leaves))}; an image set needs image.bytes "
-            "and label, as Hugging Face's datasets write them"
+            "and label, as Hugging Face's datasets write them: store each image as a struct of "
+            "bytes and path"
         )
     wanted = ["label", *({"image.path"} & leaves)]
     for group in range(file.num_row_groups):
         columns = file.read_row_group(group, wanted).to_pydict()
-        paths = columns.get("image", [{"path": None}] * len(columns["label"]))
+        paths = columns.get("image", [None] * len(columns["label"]))
         for row, (label, image) in enumerate(zip(columns["label"], paths, strict=True)):
-            name = Path(image["path"] or f"{path.stem}-{group}-{row}").stem
+            if not isinstance(label, int):
+                raise ValueError(
+                    f"{path}: the label of row {row} of row group {group} is {label!r}; every row "
+                    "needs the number of its class, from 0"
+                )
+            name = Path((image or {}).get("path") or f"{path.stem}-{group}-{row}").stem
             yield name, number, (group, row), label
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no parquet file: {error}; copy it again") from error
 
 
 def _read_parquet(files: list[Path], index: Index) -> Read:
@@ -225,15 +257,25 @@ def _read_parquet(files: list[Path], index: Index) -> Read:
     def read(i: int) -> bytes:
         group, row = index.places[i].tolist()
         with lock:
-            content: bytes = column(int(index.files[i]), group)[row].as_py()
-        return content
+            content: bytes | None = column(int(index.files[i]), group)[row].as_py()
+        return content or b""
 
     return read
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name; nothing if there is no such folder."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """What a folder holds, hidden files apart, sorted; nothing if there is no such folder."""
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in inside if not _hidden(path.name))
+
+
+def is_image(path: Path) -> bool:
+    """Tell an image by its name; hidden files are none."""
+    return path.suffix.lower() in _IMAGE_SUFFIXES and not _hidden(path.name)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 CONTAINERS: dict[str, Container] = {

@@ -11,7 +11,6 @@ own, by class and original name, then one fixed permutation, so that a prefix ho
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,12 @@ from gigatok.assets import cache_dir, cache_to_write
 from gigatok.config import SplitConfig
 from gigatok.durable import write_durably
 from gigatok.image_sets import EncodedImages, check_count
-from gigatok.image_sources import CONTAINERS, Container, Index, build_index
+from gigatok.image_sources import Container, Index, build_index
+from gigatok.imagenet_folder import VARIABLE, detect, release_folder
 
-VARIABLE = "GIGATOK_IMAGENET"
 _ORDER_SEED = 0
+_INDEX_VERSION = 2
+"""Raised when the same files are indexed differently: an index of before is built again."""
 _ORIGINAL_NAME = re.compile(rb"(n\d{8}_\d+|ILSVRC2012_val_\d{8})")
 """What the release calls an image; containers add suffixes to it."""
 
@@ -70,9 +71,10 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
     """
     release = release or ILSVRC2012
     check_count(config, release.parts[config.split].images)
-    container, files = _detect(_root(), config.split)
+    root = release_folder()
+    container, files = detect(root, config.split)
     index = _cached_index(container, files, config.split)
-    _check_manifest(index, release, config.split)
+    _check_manifest(index, release, config.split, root)
     order = np.random.default_rng(_ORDER_SEED).permutation(len(index.labels))[: config.images]
     return EncodedImages(
         container.reader(files, index),
@@ -82,47 +84,6 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
         config.image_size,
         lambda i: f"image {index.names[i].decode()} in {files[index.files[i]]}",
     )
-
-
-def _root() -> Path:
-    given = os.environ.get(VARIABLE)
-    if not given:
-        raise ValueError(
-            f"data.name imagenet needs {VARIABLE}: a folder that holds the release as {_allowed()}"
-        )
-    root = Path(given).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{VARIABLE} is {given}, which is not a folder")
-    return root.resolve()
-
-
-def _allowed(split: str = "train") -> str:
-    kinds = (f"{name} ({c.layout.format(split=split)})" for name, c in CONTAINERS.items())
-    return ", ".join(kinds)
-
-
-def _detect(root: Path, split: str) -> tuple[Container, list[Path]]:
-    """The container of a split and its files.
-
-    Raises:
-        ValueError: If there is none, or more than one.
-    """
-    found = {name: files for name, c in CONTAINERS.items() if (files := c.find(root, split))}
-    if not found:
-        inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
-        seen = ", ".join(inside[:8]) + (", ..." if len(inside) > 8 else "") or "nothing"
-        raise ValueError(
-            f"no {split} images of imagenet in {root} ({VARIABLE}); found {seen}; "
-            f"allowed: {_allowed(split)}"
-        )
-    if len(found) > 1:
-        both = " and ".join(f"{name} ({files[0].name}, ...)" for name, files in found.items())
-        raise ValueError(
-            f"{root} ({VARIABLE}) holds {split} images as {both}; leave one, or name a folder "
-            "that holds one"
-        )
-    ((name, files),) = found.items()
-    return CONTAINERS[name], files
 
 
 def _cached_index(container: Container, files: list[Path], split: str) -> Index:
@@ -139,7 +100,7 @@ def _cached_index(container: Container, files: list[Path], split: str) -> Index:
 
 def _signature(files: list[Path]) -> str:
     """Changes when a shard does; of class folders, when an image is added or removed."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{_INDEX_VERSION}\n".encode())
     for path in files:
         state = path.stat()
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
@@ -163,7 +124,7 @@ def _original(name: bytes) -> bytes:
     return match.group() if match else name
 
 
-def _check_manifest(index: Index, release: Release, split: str) -> None:
+def _check_manifest(index: Index, release: Release, split: str, root: Path) -> None:
     """Refuse what cannot be the release (see the module's docstring)."""
     part = release.parts[split]
     problems = []
@@ -173,6 +134,8 @@ def _check_manifest(index: Index, release: Release, split: str) -> None:
     if outside.any():
         wrong = index.labels[outside][0]
         problems.append(f"class {wrong}, expected 0 to {release.classes - 1}")
+        if index.labels.min() == 1 and wrong == release.classes:
+            problems.append("classes are counted from 1; count them from 0")
     counts = np.bincount(index.labels[~outside], minlength=release.classes)
     for label in (int(counts.argmin()), int(counts.argmax())):
         if not part.fewest <= counts[label] <= part.most:
@@ -182,7 +145,7 @@ def _check_manifest(index: Index, release: Release, split: str) -> None:
     problems += _misnumbered(index, release)
     if problems:
         raise ValueError(
-            f"the {split} split in {VARIABLE} is not that of the release: "
+            f"the {split} split in {root} ({VARIABLE}) is not that of the release: "
             + "; ".join(dict.fromkeys(problems))
         )
 
@@ -195,8 +158,12 @@ def _misnumbered(index: Index, release: Release) -> list[str]:
     if len(pairs) == 0:
         return []
     names = [synset.decode() for synset in pairs["f0"].tolist()]
-    if pairs["f1"].tolist() != list(range(release.classes)):
-        return ["classes are not numbered in the order of their synsets"]
+    labels = pairs["f1"].tolist()
+    if labels != list(range(release.classes)):
+        ordered = zip(names, labels, strict=True)
+        wrong = (f"{n} is class {c}" for i, (n, c) in enumerate(ordered) if i != c)
+        example = next(wrong, f"there are {len(names)} synsets")
+        return [f"classes are not numbered in the order of their synsets: {example}"]
     if (names[0], names[-1]) != (release.first_synset, release.last_synset):
         return [
             f"synsets from {names[0]} to {names[-1]}, "

@@ -22,7 +22,8 @@ from rich.text import Text
 from torch import Tensor
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
-from gigatok.fitting import LoadReport, Model, fill, fit, listed, with_head_of
+from gigatok.fitting import LoadReport, Model, fill, fit, with_head_of
+from gigatok.foreign_weights import listed
 from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.published_files import (
@@ -120,15 +121,15 @@ def load(name: str, source: Source, device: str = "cpu") -> Model:
     """A published model with the weights of a checkpoint, in float32 and eval mode.
 
     Where the checkpoint has no semantic head, neither has the model. A warning lists what the
-    checkpoint holds beside.
+    checkpoint holds beside of training alone.
 
     Raises:
-        ValueError: no model has that name, the file cannot be read, or weights are missing or of
-            another shape; all of them are listed.
+        ValueError: no model has that name, the file cannot be read, or weights are missing,
+            unexpected, of another shape or not finite; all kinds are listed.
     """
     model, report = load_with_report(name, source, device)
-    if report.unexpected:
-        warnings.warn(f"ignored: {listed(report.unexpected)}", stacklevel=2)
+    if report.misfits.ignored:
+        warnings.warn(f"ignored: {listed(report.misfits.ignored)}", stacklevel=2)
     return model
 
 
@@ -217,33 +218,19 @@ def computing_fields(architecture: Architecture) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if not key.endswith(".name")}
 
 
-@dataclass(frozen=True)
-class Values:
-    """What the numbers of a checkpoint look like.
-
-    Attributes:
-        not_finite: names of tensors with NaN or infinity.
-        codebook_norms: smallest, median and largest length of codebook rows; None without one.
-    """
-
-    not_finite: tuple[str, ...]
-    codebook_norms: tuple[float, float, float] | None
-
-
-def examine(tensors: Mapping[str, Tensor]) -> Values:
-    """Look through all values; the weights are read from disk one after the other."""
+def codebook_norms(tensors: Mapping[str, Tensor]) -> tuple[float, float, float] | None:
+    """Smallest, median and largest length of the rows of a codebook; None without one."""
     codebook = tensors.get("quantize.embedding.weight")
-    norms = None
-    if codebook is not None:
-        lengths = codebook.float().norm(dim=-1)
-        norms = (lengths.min().item(), lengths.median().item(), lengths.max().item())
-    bad = (name for name, tensor in tensors.items() if not tensor.isfinite().all())
-    return Values(tuple(bad), norms)
+    if codebook is None:
+        return None
+    lengths = codebook.float().norm(dim=-1)
+    return lengths.min().item(), lengths.median().item(), lengths.max().item()
 
 
-def report_table(report: LoadReport, values: Values) -> Table:
+def report_table(report: LoadReport, norms: tuple[float, float, float] | None) -> Table:
     """What `verify` prints."""
-    published = PUBLISHED[report.name]
+    published, misfits = PUBLISHED[report.name], report.misfits
+    flaws = (f"{name} {flaw}" for name, flaw in misfits.unusable.items())
     head = "" if report.has_head or report.name.startswith("GPT") else ", no semantic head"
     rows = {
         "published as": f"{published.origin}, {published.parameters:,} parameters",
@@ -252,13 +239,14 @@ def report_table(report: LoadReport, values: Values) -> Table:
         "types": ", ".join(f"{count} {dtype}" for dtype, count in report.dtypes.items()),
         "steps": "not stored" if report.steps is None else f"{report.steps:,}",
         "args": "not stored" if report.args is None else str(dict(report.args)),
-        "missing": listed(report.missing) or "nothing",
-        "other shape": listed(report.mismatched) or "nothing",
-        "unexpected": listed(report.unexpected) or "nothing",
-        "not finite": ", ".join(values.not_finite) or "nothing",
+        "missing": listed(misfits.missing) or "nothing",
+        "other shape": listed(misfits.mismatched) or "nothing",
+        "unexpected": listed(misfits.unexpected) or "nothing",
+        "unusable": ", ".join(flaws) or "nothing",
+        "ignored": listed(misfits.ignored) or "nothing",
     }
-    if values.codebook_norms is not None:
-        low, middle, high = values.codebook_norms
+    if norms is not None:
+        low, middle, high = norms
         rows["codebook norms"] = f"{low:.3g} to {high:.3g}, median {middle:.3g}"
     table = Table("", report.name)
     for label, text in rows.items():
@@ -285,9 +273,9 @@ def verify(
     except ValueError as error:
         Console(stderr=True).print(str(error), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from error
-    report, values = inspect(name, stored), examine(stored.tensors)
-    Console().print(report_table(report, values))
-    if not report.complete or values.not_finite:
+    report = inspect(name, stored)
+    Console().print(report_table(report, codebook_norms(stored.tensors)))
+    if not report.complete:
         raise typer.Exit(1)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import numbers
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,6 +24,18 @@ BARE = "bare"
 """Layout of a file that holds nothing but weights."""
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What DDP, torch.compile, FSDP and activation checkpointing put into names."""
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(code)) for code in np.typecodes["All"]},
+    *(
+        (f, f"numpy.{core}.multiarray.{f.__name__}")
+        for core in ("core", "_core")
+        for f in (multiarray.scalar, multiarray._reconstruct)
+    ),
+]
+"""What the reader may build beside tensors; `weight_files` has the same by name."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,23 @@ def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str])
             f"no weights found: looked for {', '.join(layouts)}, or tensors and nothing else; "
             f"there is {', '.join(sorted(map(str, others))[:8]) or 'nothing'}"
         )
-    steps, args = content.get("steps"), content.get("args")
+    tensors = {_unwrapped(str(name)): tensor for name, tensor in weights.items()}
+    if len(tensors) < len(weights):
+        raise ValueError("some weights are there twice, with and without the prefix of a wrapper")
+    args = content.get("args")
     return StoredWeights(
-        tensors={_unwrapped(name): tensor for name, tensor in weights.items()},
+        tensors=tensors,
         layout=layout,
-        steps=steps if isinstance(steps, int) else None,
+        steps=_whole(content.get("steps")),
         args=vars(args) if isinstance(args, argparse.Namespace) else None,
     )
+
+
+def _whole(value: Any) -> int | None:
+    """A count that may be a number of Python, NumPy or torch; None where it is no count."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    return int(value) if isinstance(value, numbers.Integral) else None
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -77,7 +102,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_HARMLESS):
             # Mapped, the moments of the optimizer stay on the disk.
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)

@@ -205,7 +205,7 @@ class Trainer:
         torch.manual_seed(step_seed(self.seed, step, "step", self.runtime.ranks.rank))
         losses = self._turn.take(step)
         if self.ema is not None:
-            self.ema.update(step + 1)
+            self.ema.update()
         return losses | self._step_of_opponent(step)
 
     def _step_of_opponent(self, step: int) -> dict[str, Tensor]:
@@ -219,6 +219,8 @@ class Trainer:
         step = load_checkpoint(self.runtime.checkpoint_dir, self._state())
         if step is None:
             self.before_first_step()
+            if self.ema is not None:
+                self.ema.restart()  # that may have replaced the codebook
             return 0
         return step
 
@@ -316,13 +318,13 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> float:
     """Learning rate of optimizer step `step`, counted from 1 (spec 5.3).
 
-    With `reference_schedule_quirk` the reference's order is kept: it sets the rate after the
-    step, so step k runs at the rate of k-1 and an optimizer's first step at full rate.
+    With `reference_schedule_quirk` the reference's order is kept. It counts steps from 0 and sets
+    the rate after each, so an optimizer's first step runs at full rate, and step k at that of k-2.
     """
     if config.reference_schedule_quirk:
         if step == first_step:
             return config.lr
-        step -= 1
+        step -= 2
     if step < config.warmup_steps:
         ramp = step / config.warmup_steps
         return config.lr * (ramp + (1 - ramp) / 100)
@@ -331,7 +333,7 @@ def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> flo
         phase = math.pi * (step - config.warmup_steps) / span
         return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(phase))
     if config.schedule == "wsd":
-        decay = round(config.steps * config.wsd_decay_fraction)
+        decay = int(config.steps * config.wsd_decay_fraction)  # truncated, as in the reference
         held = config.steps - decay
         if step > held:
             return config.lr * (1 - math.sqrt((step - held) / decay))

@@ -50,6 +50,15 @@ IDENTICAL_EXCEPTIONS = 3
 """So many stages that fail with the same exception hold the sweep."""
 EXIT_FAILED = 1
 """Of a worker that raised; if it left no failure, it did so before its attempt began."""
+_NO_MEMORY = re.compile(
+    r"can't allocate memory"  # torch's allocator of host memory
+    r"|Cannot allocate memory|std::bad_alloc"  # fork and mmap, C++
+    # oneDNN, whose scratch memory is allocated then; what it does not support fails before, and
+    # its message goes on with "descriptor".
+    r"|could not create a (primitive|memory object)(?! descriptor)"
+    r"|CUDA error: out of memory|STATUS_ALLOC_FAILED"  # the driver, cuBLAS and cuDNN
+)
+"""Messages of libraries that ran out of memory and raise an error of no type of its own."""
 LOSSES_OF_A_BAD_HOST, HOST_MEMORY_SECONDS = 2, 24 * 3600.0
 """A host that lost so many workers within that time is avoided."""
 
@@ -177,8 +186,8 @@ def _kind_of_exception(error: BaseException) -> Kind:
         return "non_finite"
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return "out_of_memory"
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
-        return "out_of_memory"  # torch's allocator of host memory
+    if isinstance(error, (RuntimeError, OSError)) and _NO_MEMORY.search(str(error)):
+        return "out_of_memory"
     if "DistError" in names or (isinstance(error, RuntimeError) and "/gloo/" in str(error)):
         return "killed"  # another process of the stage is gone
     return "exception"

@@ -238,7 +238,7 @@ def _show(
         print(json.dumps({**found, "inputs": inputs, "refused": launched.refused}))
     elif dry_run:
         for line in find_inputs(launched.progress).lines():
-            console.print(line, soft_wrap=True, style="red" if line.startswith("missing") else "")
+            console.print(line, soft_wrap=True, style="red" if line.startswith("not on") else "")
         print_refusal(console, launched.refused)
 
 
@@ -252,7 +252,7 @@ def _make_ready(launched: _Launch) -> None:
         refuse(plan, store, launched.tracking, launched.refused)
     absent = find_inputs(progress).absent
     if absent and launched.request.backend == "local":  # nodes of a cluster may have more
-        raise ValueError(f"missing here: {'; '.join(absent)}")
+        raise ValueError(f"not on this machine: {'; '.join(absent)}")
     search = plan.sweep.search
     if search is not None or not progress.finished:
         examples = search.examples() if search else expand(plan.sweep)

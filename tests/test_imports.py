@@ -27,6 +27,7 @@ LIGHT_GIGATOK = (
     "sizes",
     "stages",
     "startup",
+    "supplies",
     "tracker",
 )
 """Modules of gigatok that import no torch."""

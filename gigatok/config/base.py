@@ -66,7 +66,8 @@ class TrainingConfig(Config):
     """0 is off."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     reference_schedule_quirk: bool = False
-    """Apply the schedule after the step, as the reference does: the first step runs at full lr."""
+    """Apply the schedule after the step, as the reference does: an optimizer's first step runs at
+    full lr, and each later one at the rate of two steps before."""
     micro_batch: PositiveInt | None = Field(None, json_schema_extra=RUNTIME)
     """Images per forward pass of a process; gradients accumulate to `batch_size`. None: all.
 

@@ -24,6 +24,7 @@ from gigatok.config.tokenizer import (
     TokenizerConfig,
     finest_level,
 )
+from gigatok.weight_files import unreadable
 
 TEACHER_CACHE_IMAGES = 100_000
 """Training images up to which teacher features are cached; DINOv2's of ImageNet are a terabyte."""
@@ -48,6 +49,8 @@ class AdoptConfig(Config):
         for name, file in (("tokenizer", self.tokenizer), ("generator", self.generator)):
             if file is not None and not Path(file).expanduser().is_file():
                 raise ValueError(f"{name} {file} is no file (relative paths: from {Path.cwd()})")
+            if file is not None and (problem := unreadable(Path(file).expanduser())):
+                raise ValueError(f"{name} {file} {problem}")
         return self
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.assets import fetch
+from gigatok.foreign_weights import flaw
 
 FEATURES = 2048
 STANDARD_SIDE = 299
@@ -342,10 +343,13 @@ def load_classifier() -> Tensor | None:
     except Exception as error:  # arbitrary bytes make a parser raise whatever it will
         raise ValueError(f"{given} ({CLASSIFIER_VARIABLE}) holds no weights: {error}") from error
     weight = state.get("fc.weight") if isinstance(state, dict) else None
+    weight = weight if isinstance(weight, Tensor) else None
     if weight is None or tuple(weight.shape) != (CLASSES, FEATURES):
         found = "none" if weight is None else f"{tuple(weight.shape)}"
         raise ValueError(
             f"{given} ({CLASSIFIER_VARIABLE}) must hold fc.weight of shape "
             f"{(CLASSES, FEATURES)}; found {found}"
         )
+    if (problem := flaw(weight)) is not None:
+        raise ValueError(f"{given} ({CLASSIFIER_VARIABLE}): fc.weight {problem}; copy it again")
     return torch.as_tensor(weight).float()

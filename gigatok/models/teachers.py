@@ -7,7 +7,7 @@ C principal components.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gigatok.foreign_weights import flaw
 from gigatok.models.backbones import fold_batch_norms, mobilenetv2, resnet50
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -229,6 +230,10 @@ def _from_transformers(name: str) -> Teacher:
     return Teacher(network, known.preprocess, dim=dim, grid=grid, input_size=size)
 
 
+_OTHER_PARTS = ("text_", "visual_projection", "logit_", "classifier.", "vision_model.head.")
+"""Beginnings of what whole models have beside the vision encoder that is taken."""
+
+
 def _load_pretrained(name: str, known: _Published) -> Any:
     try:
         import transformers
@@ -244,14 +249,38 @@ def _load_pretrained(name: str, known: _Published) -> Any:
     )
     kind = getattr(transformers, known.kind)
     try:
-        model, found = kind.from_pretrained(source, output_loading_info=True)
-    except OSError as error:
+        model, found = kind.from_pretrained(
+            source,
+            output_loading_info=True,
+            dtype=torch.float32,  # else a file in half precision gives a model in half precision
+            ignore_mismatched_sizes=True,  # so that `found` names them, for `_problem`
+        )
+    except Exception as error:  # files of any content make it raise whatever it will
         raise ValueError(f"cannot load {known.name} from {source}: {error}\n{advice}") from error
-    # transformers draws missing weights at random, and says so in a log that nobody reads.
-    if found["missing_keys"]:
-        missing = ", ".join(sorted(found["missing_keys"])[:3])
-        raise ValueError(f"{source} is no {known.name}: it lacks {missing}, ...\n{advice}")
+    if (problem := _problem(model, found)) is not None:
+        raise ValueError(f"{source} is no {known.name}: {problem}\n{advice}")
     return model
+
+
+def _problem(model: nn.Module, found: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with loaded weights: transformers draws at random what did not fit.
+
+    It says so in a log that nobody reads, and what has no place in the model (a deeper one's
+    layers, where `config.json` is of another) it drops.
+    """
+    if found["missing_keys"]:
+        return f"it lacks {_some(found['missing_keys'])}"
+    if found["mismatched_keys"]:
+        return f"of another shape are {_some(key for key, *_ in found['mismatched_keys'])}"
+    beside = [key for key in found["unexpected_keys"] if not key.startswith(_OTHER_PARTS)]
+    if beside:
+        return f"it also has {_some(beside)}, so config.json is of another model"
+    flaws = (f"{name} {text}" for name, p in model.named_parameters() if (text := flaw(p)))
+    return next(flaws, None)
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + ", ..."
 
 
 def _resample_positions(embeddings: Any, grid: int) -> None:

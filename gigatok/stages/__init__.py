@@ -336,7 +336,7 @@ STAGES: dict[str, StageSpec] = {
         "reference",
     ),
     "train_tokenizer": StageSpec(
-        1,
+        2,
         TrainTokenizerConfig,
         lambda t: TrainTokenizerConfig(train=t.split("train"), tokenizer=t.tokenizer, seed=t.seed),
         lambda t: ("extract_teacher_features",) if t.uses_cached_teacher else (),
@@ -373,7 +373,7 @@ STAGES: dict[str, StageSpec] = {
         "codes",
     ),
     "train_generator": StageSpec(
-        1,
+        2,
         TrainGeneratorConfig,
         lambda t: TrainGeneratorConfig(generator=t.generator, seed=t.seed),
         lambda t: ("extract_codes",),

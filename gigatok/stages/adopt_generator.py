@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gigatok.adopting import check_architecture, origin, read_planned
+from gigatok.adopting import check_architecture, check_fit, origin, read_planned
 from gigatok.fitting import fill, fit
 from gigatok.models.generator import Generator
 from gigatok.saved import Codes, save_generator
@@ -35,6 +35,7 @@ def run(
     with torch.device("meta"):
         generator = Generator(config.architecture, codes.codebook_size, codes.num_classes, tokens)
     report = fit("the trial's generator", generator, stored)
+    check_fit(report, config.file)
     fill(generator, stored, report, runtime.device)
     save_generator(output_dir, generator, codes)
     scores = generator_scores(generator, codes, runtime.device)

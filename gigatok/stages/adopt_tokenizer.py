@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gigatok.adopting import check_architecture, origin, read_planned
+from gigatok.adopting import check_architecture, check_fit, origin, read_planned
 from gigatok.fitting import HEAD, fill, fit, has_head, with_head_of
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.published_files import StoredWeights
@@ -38,6 +38,7 @@ def run(
         )
     tokenizer = _empty(config, stored)
     report = fit(config.architecture.name, tokenizer, stored)
+    check_fit(report, config.file)
     fill(tokenizer, stored, report)
     save_tokenizer(output_dir, tokenizer)
     count = tokenizer_parameters(tokenizer.config, config.image_size, tokenizer.teacher_dim)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,13 @@ def run(
     ).run()
     save_generator(output_dir, generator, codes)
     gathered(generator)
-    return generator_scores(generator, codes, runtime.device)
+    return _with_views(generator_scores(generator, codes, runtime.device), len(codes.train))
+
+
+def _with_views(scores: Scores, views: int) -> Scores:
+    """Add to the protocols on which views it trained: the reference draws a crop in every step."""
+    trained = f", trained on codes of {views} fixed view{'s' * (views > 1)} of each image"
+    return replace(scores, protocol={n: text + trained for n, text in scores.protocol.items()})
 
 
 def batch(

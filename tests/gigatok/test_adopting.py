@@ -97,7 +97,7 @@ def test_an_adopted_tokenizer_is_the_one_in_the_file(tmp_path: Path) -> None:
 
 
 def test_where_it_comes_from_is_recorded(tmp_path: Path) -> None:
-    state = {**original().state_dict(), "extra.bias": torch.zeros(7)}
+    state = {**original().state_dict(), "loss.logvar": torch.zeros(7)}
     file = reference_file(tmp_path / "tok.pt", state)
     digest = sha256_of(file)
     facts = adopt(file, tmp_path / "out").origin
@@ -106,14 +106,14 @@ def test_where_it_comes_from_is_recorded(tmp_path: Path) -> None:
         "sha256": digest,
         "layout": "model",
         "steps": "1234",
-        "unexpected": "extra.bias (7,)",
+        "ignored": "loss.logvar (7,)",
         "semantic_head": "in the file",
     }
     record = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert record["sha256"] == digest
     assert record["report"]["args"] == {"lr": 1e-4, "note": "hello"}
-    assert record["report"]["unexpected"] == {"extra.bias": [7]}
-    assert "extra.bias" not in load_file(tmp_path / "out" / "model.safetensors")
+    assert record["report"]["misfits"]["ignored"] == {"loss.logvar": [7]}
+    assert "loss.logvar" not in load_file(tmp_path / "out" / "model.safetensors")
 
 
 def test_a_file_without_the_head(tmp_path: Path) -> None:
@@ -134,6 +134,24 @@ def test_weights_of_another_tokenizer_are_listed(tmp_path: Path) -> None:
     assert "missing: quant_conv.bias (8,)" in message
     assert "quantize.embedding.weight is (32, 8), expected (64, 8)" in message
     assert "unexpected: extra (1,)" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_deeper_decoder_and_a_broken_codebook_are_refused(tmp_path: Path) -> None:
+    deeper = ARCHITECTURE.model_copy(update={"decoder": SIZE.model_copy(update={"layers": 3})})
+    file = reference_file(tmp_path / "deep.pt", original(deeper).state_dict())
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)deep\.pt: .*unexpected: s1to2decoder\.transformer\.2.*the sizes of",
+    ):
+        adopt(file, tmp_path / "out")
+    state = original().state_dict()
+    state["quantize.embedding.weight"][3, 1] = torch.nan
+    file = reference_file(tmp_path / "broken.pt", state)
+    with pytest.raises(
+        ValueError, match=r"(?s)broken\.pt: .*quantize\.embedding\.weight holds 1 values that are"
+    ):
+        adopt(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -165,6 +183,10 @@ def test_our_own_weights_bring_their_description(tmp_path: Path) -> None:
     other = SIZE.model_copy(update={"heads": 4})
     with pytest.raises(ValueError, match=r"encoder\.heads is 4, .*model\.json says 2"):
         adopt(file, tmp_path / "out", encoder=other)
+    for broken in ("", "[]", "{}"):
+        file.with_name("model.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"model\.json describes no model"):
+            adopt(file, tmp_path / "out")
 
 
 def test_what_published_weights_do_not_show_is_compared() -> None:

@@ -69,8 +69,11 @@ def test_every_loss_of_the_config_exists() -> None:
 
 def test_lecam_follows_means_and_penalises_beyond_them() -> None:
     lecam = LeCam(first_turn=20)
-    assert lecam(REAL, FAKE, 1019).item() == 0
-    assert lecam.real_mean.item() == pytest.approx(0.5), "no decay before its start"
+    assert lecam(REAL, FAKE, 20).item() == 0
+    early = (REAL + 2 / 3).relu().square().mean() + (0.5 - FAKE).relu().square().mean()
+    assert lecam(REAL, FAKE, 21).item() == pytest.approx(early.item())
+    lecam(REAL, FAKE, 1019)
+    assert lecam.real_mean.item() == pytest.approx(0.5), "means of the step up to 1,000 later"
     assert lecam.fake_mean.item() == pytest.approx(-2 / 3)
     penalty = lecam(REAL + 1, FAKE + 1, 1021)
     real_mean, fake_mean = 0.99 * 0.5 + 0.01 * 1.5, 0.99 * -2 / 3 + 0.01 / 3
@@ -256,6 +259,17 @@ def test_the_first_turn_runs_at_full_rate_with_the_reference_quirk() -> None:
     )
     assert learning_rate(config, 30, first_step=30) == config.lr
     assert learning_rate(config, 31, first_step=30) == learning_rate(config, 31)
+
+
+def test_the_discriminator_sees_fakes_first() -> None:
+    """As the reference's: each call moves the estimate of a spectral norm."""
+    adversary, real, fake, last = game()
+    seen: list[torch.Tensor] = []
+    adversary.discriminator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    adversary.generator_losses(slice(0, 2), real, fake, fake.mean(), last)
+    adversary.discriminator_losses(1, slice(0, 2))
+    for given, expected in zip(seen, (fake, fake, real), strict=True):
+        assert torch.equal(given, expected)
 
 
 def play(ranks: Ranks, folder: Path) -> list[torch.Tensor]:

@@ -176,6 +176,15 @@ def test_readouts_are_the_input_and_four_blocks(dino: DINODiscriminator) -> None
     assert len(streams) == 5
 
 
+def test_the_backbone_approximates_gelu_by_tanh() -> None:
+    """The authors' judge does; DINO itself was trained with the exact form."""
+    mlp, x = DINOSmall().blocks[0].mlp, torch.randn(3, 384)
+    hidden = mlp.fc1(x)
+    inner = (2 / torch.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)
+    torch.testing.assert_close(mlp(x), mlp.fc2(0.5 * hidden * (1 + inner.tanh())))
+    assert not torch.equal(mlp(x), mlp.fc2(F.gelu(hidden)))
+
+
 def test_key_biases_are_zeroed_without_effect(
     dino_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,8 +210,31 @@ def test_without_the_file_it_is_said_where_to_get_it(
         load_dino()
     torch.save({"head.weight": torch.zeros(1)}, tmp_path / "other.pth")
     monkeypatch.setenv("GIGATOK_DINO", str(tmp_path / "other.pth"))
-    with pytest.raises(ValueError, match=r"does not hold DINO ViT-S/16"):
+    with pytest.raises(ValueError, match=r"does not hold DINO ViT-S/16: missing: cls_token"):
         load_dino()
+
+
+def test_weights_of_another_backbone_are_refused(
+    dino_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = torch.load(dino_file, weights_only=True)
+    monkeypatch.setenv("GIGATOK_DINO", str(tmp_path / "other.pth"))
+    torch.save(
+        {f"module.{key}": value.half() for key, value in state.items()}, tmp_path / "other.pth"
+    )
+    assert load_dino().norm.weight.dtype == torch.float32
+    for changes, message in (
+        ({"blocks.12.norm1.weight": torch.zeros(384)}, r"unexpected: blocks\.12\.norm1\.weight"),
+        (
+            {"norm.bias": torch.full((384,), torch.nan)},
+            r"norm\.bias holds 384 values that are not",
+        ),
+    ):
+        torch.save(state | changes, tmp_path / "other.pth")
+        with pytest.raises(
+            ValueError, match=rf"other\.pth does not hold DINO ViT-S/16: {message}"
+        ):
+            load_dino()
 
 
 def test_views_are_crops_or_the_whole_image() -> None:

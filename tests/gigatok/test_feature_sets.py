@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -219,24 +220,69 @@ def test_reference_files_that_will_not_do(
     with pytest.raises(ValueError, match=r"holds pictures; reference statistics have arr_0"):
         load_reference("adm_imagenet256", NETWORK)
     np.savez(reference_file, arr_0=np.zeros((3, 6, 6), np.uint8))
-    with pytest.raises(ValueError, match=r"arr_0 must be uint8 \(N, H, W, 3\), is uint8 \(3, 6"):
+    with pytest.raises(
+        ValueError, match=r"arr_0 is uint8 \(3, 6, 6\), expected uint8 \(N, H, W, 3\)"
+    ):
         load_reference("adm_imagenet256", NETWORK)
     np.savez(reference_file, arr_0=pictures(5), mu=np.zeros(9), sigma=np.eye(9))
-    with pytest.raises(ValueError, match=r"pooled statistics in .* have 9 channels, fake has 3"):
+    with pytest.raises(ValueError, match=r"pooled statistics have 9 channels, fake has 3"):
         load_reference("adm_imagenet256", NETWORK)
     np.savez(reference_file, mu=np.zeros(9), sigma=np.eye(9))  # without images as well
-    with pytest.raises(ValueError, match=r"pooled statistics in .* have 9 channels, fake has 3"):
+    with pytest.raises(ValueError, match=r"pooled statistics have 9 channels, fake has 3"):
         load_reference("adm_imagenet256", NETWORK)
     np.save(reference_file.with_suffix(".npy"), np.zeros(3))
     reference_file.with_suffix(".npy").rename(reference_file)
-    with pytest.raises(ValueError, match=rf"\({VARIABLE}\) is no .npz file but a single array"):
+    with pytest.raises(
+        ValueError, match=rf"\({VARIABLE}\) holds no .* it is no .npz file but a single array"
+    ):
         load_reference("adm_imagenet256", NETWORK)
     reference_file.write_bytes(b"no statistics")
-    with pytest.raises(ValueError, match=rf"\({VARIABLE}\) is no .npz file: "):
+    with pytest.raises(ValueError, match=rf"\({VARIABLE}\) holds no reference statistics: "):
         load_reference("adm_imagenet256", NETWORK)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ValueError, match=rf"needs {VARIABLE}: .*or take evaluation.reference val"):
         load_reference("adm_imagenet256", NETWORK)
+
+
+GOOD = {"mu": np.zeros(3), "sigma": np.eye(3)}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"sigma": np.where(np.eye(3) > 0, np.nan, 0)}, "mu or sigma holds values that are not f"),
+        ({"mu": np.array([0, 0, np.inf])}, "mu or sigma holds values that are not finite"),
+        ({"sigma": np.ones(3)}, r"mu is of shape \(3,\) and sigma of \(3,\), expected \(D,\)"),
+        ({"mu": np.zeros((1, 3))}, r"mu is of shape \(1, 3\)"),
+        ({"sigma": np.triu(np.ones((3, 3)))}, "sigma is not symmetric"),
+        ({"sigma": -np.eye(3)}, "a covariance has no negative variances, this one -1"),
+        ({"sigma": np.array([None])}, "pickle"),
+        ({"mu_s": np.zeros(4), "sigma_s": np.full((4, 4), np.nan)}, "mu_s or sigma_s holds"),
+        ({"arr_0": pictures(5) / np.float32(255)}, r"arr_0 is float32 .*expected uint8"),
+        ({"arr_0": pictures(5).transpose(0, 3, 1, 2).copy()}, r"arr_0 is uint8 \(5, 3, 6, 6\)"),
+        ({"arr_0": pictures(1)}, "arr_0 holds 1 images; a covariance needs at least 2"),
+    ],
+)
+def test_statistics_that_are_none_are_refused(
+    arrays: dict[str, np.ndarray], message: str, reference_file: Path
+) -> None:
+    np.savez(reference_file, **(GOOD | arrays))
+    with pytest.raises(ValueError, match=rf"labeled\.npz \({VARIABLE}\) holds no .*{message}"):
+        load_reference("adm_imagenet256", NETWORK)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_statistics_are_refused(reference_file: Path, save: Callable[..., None]) -> None:
+    save(reference_file, arr_0=pictures(600))
+    whole = reference_file.read_bytes()
+    middle = len(whole) // 2
+    flipped = (
+        whole[:middle] + bytes(b ^ 255 for b in whole[middle : middle + 64]) + whole[middle + 64 :]
+    )
+    for content in (whole[:middle], flipped, b""):
+        reference_file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"labeled\.npz \({VARIABLE}\) holds no reference"):
+            load_reference("adm_imagenet256", NETWORK)
 
 
 def test_spatial_features_are_the_first_channels_of_the_first_branch_of_mixed_6() -> None:
@@ -261,6 +307,9 @@ def test_the_score_needs_the_users_classifier(
         load_classifier()
     torch.save({"fc.weight": torch.zeros(10, 5)}, path)
     with pytest.raises(ValueError, match=r"fc.weight of shape \(1008, 2048\); found \(10, 5\)"):
+        load_classifier()
+    torch.save({"fc.weight": torch.full((CLASSES, FEATURES), torch.nan)}, path)
+    with pytest.raises(ValueError, match=r"full.pth .*: fc.weight holds .* that are not finite"):
         load_classifier()
     random = np.random.default_rng(0)
     weight = random.normal(0, 0.05, (CLASSES, FEATURES)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from gigatok import imagenet
 from gigatok.crops import center_crop, random_crop
@@ -205,6 +207,122 @@ def test_shards_that_cannot_be_read_say_why(
         add(shard, "lonely.jpg", encoded(0))
     with pytest.raises(ValueError, match=r"1 images without .cls, such as lonely"):
         load_split(split_of("train", 1))
+
+
+def test_hidden_files_are_no_part_of_any_container(source: Path) -> None:
+    """macOS leaves `._NAME` beside each NAME of a folder, of a share and in archives."""
+    for file in list(source.rglob("*")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+        file.with_name(".DS_Store").touch()
+    for shard in source.glob("train-*.tar"):
+        with tarfile.open(shard, "a") as archive:
+            add(archive, "._n00000001_0.jpg", b"\0\5\26\7")
+            add(archive, "._n00000001_0.cls", b"\0\5\26\7")
+    assert load_split(split_of("train", 16)).centred(np.arange(16)).shape == (16, 16, 16, 3)
+
+
+def test_samples_of_a_shard_are_told_apart_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    with tarfile.open(tmp_path / "train-0.tar", "w") as shard:
+        for name, content, label in train_samples():
+            synset, _, number = name.partition("_")
+            add(shard, f"train/{synset}/{number}.jpg", content)
+            add(shard, f"train/{synset}/{number}.CLS", f"{label}\n".encode())
+    images = load_split(split_of("train", 16))
+    assert np.bincount(images.labels).tolist() == [3, 4, 5, 4]
+    with tarfile.open(tmp_path / "train-0.tar", "w") as shard:
+        for name, content, label in train_samples():
+            synset, _, number = name.partition("_")
+            add(shard, f"{synset}/{number}.jpg", content)
+            add(shard, f"{synset}/{number}.cls", str((label + 1) % 4).encode())
+    with pytest.raises(ValueError, match=r"order of their synsets: n00000001 is class 1"):
+        load_split(split_of("train", 16))
+
+
+@pytest.mark.parametrize("content", [b"[0]", b"", b"n00000001", b"0.0", b"\xff", b"1_0"])
+def test_a_class_that_is_no_number_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    with tarfile.open(tmp_path / "train-0.tar", "w") as shard:
+        add(shard, "a.jpg", encoded(0))
+        add(shard, "a.cls", content)
+    with pytest.raises(
+        ValueError, match=r"train-0\.tar: a\.cls holds b'.*; a \.cls holds the num"
+    ):
+        load_split(split_of("train", 1))
+
+
+def write_rows(path: Path, images: list[bytes | None], labels: list[object]) -> None:
+    rows = [{"bytes": content, "path": None} for content in images]
+    pq.write_table(pa.table({"image": rows, "label": labels}), path)
+
+
+@pytest.mark.parametrize("label", [None, "n00000001", 0.5])
+def test_a_row_without_a_class_is_named(
+    label: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    write_rows(tmp_path / "train-0.parquet", [encoded(0)], [label])
+    with pytest.raises(
+        ValueError, match=r"train-0\.parquet: the label of row 0 of row group 0 is"
+    ):
+        load_split(split_of("train", 1))
+    (tmp_path / "train-0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"train-0\.parquet is no parquet file"):
+        load_split(split_of("train", 1))
+
+
+def test_an_image_without_bytes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    samples = train_samples()
+    contents = [None, *(content for _, content, _ in samples[1:])]
+    write_rows(tmp_path / "train-0.parquet", contents, [label for *_, label in samples])
+    with pytest.raises(
+        ValueError, match=r"train-0-0-0 in .*train-0\.parquet cannot be read: it is"
+    ):
+        load_split(split_of("train", 16)).centred(np.arange(16))
+
+
+def test_likely_mistakes_bring_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
+    kaggle = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
+    write_folders(kaggle, "train", train_samples())
+    with pytest.raises(ValueError, match=rf"set GIGATOK_IMAGENET to {kaggle}; allowed"):
+        load_split(split_of("train", 1))
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(encoded(0))
+    with pytest.raises(ValueError, match=r"val holds 1 images that are in no class's folder: mov"):
+        load_split(split_of("val", 1))
+    write_tars(tmp_path, "train", [(n, c, label + 1) for n, c, label in train_samples()])
+    with pytest.raises(ValueError, match=r"classes are counted from 1; count them from 0"):
+        load_split(split_of("train", 1))
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    grey = np.array([[0, 255, 256], [0x7FFF, 0x8000, 0xFFFF]], np.uint16)
+    assert decode(png(grey))[:, :, 1].tolist() == [[0, 0, 1], [127, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"<html>", "6 bytes that are no image"),
+        (encoded(0)[:200], "(?i)truncated|no image"),
+    ],
+)
+def test_what_cannot_be_decoded_says_why(content: bytes, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        decode(content)
 
 
 def test_parquet_with_other_columns_is_refused(

@@ -40,6 +40,7 @@ from gigatok.stages import (
     Ranks,
     ReferenceFeaturesConfig,
     Runtime,
+    Scores,
     TrainGeneratorConfig,
     TrainTokenizerConfig,
     evaluate_generation,
@@ -313,6 +314,18 @@ def test_small_sets_take_random_crops_too() -> None:
     image_BCHW, features = batches.get(0, slice(0, 4))
     assert image_BCHW.shape == (4, 3, 16, 16)
     assert features is None
+
+
+@pytest.mark.parametrize(
+    ("views", "said"), [(1, "of 1 fixed view of"), (10, "of 10 fixed views of")]
+)
+def test_the_protocol_names_the_views_that_a_generator_was_trained_on(
+    views: int, said: str
+) -> None:
+    """The reference draws a crop whenever it reads an image."""
+    scores = train_generator._with_views(Scores({"x": 1.0}, {"ar_val_loss": "4 images"}), views)
+    assert scores.protocol == {"ar_val_loss": f"4 images, trained on codes {said} each image"}
+    assert scores.metrics == {"x": 1.0}
 
 
 def test_a_probe_with_the_generators_dropout_reads_anew_in_every_epoch(

@@ -233,6 +233,27 @@ def test_a_teacher_of_another_size_or_kind_is_refused(
         build_teacher("clip_dfn")
 
 
+def test_a_teacher_whose_weights_are_not_those_of_its_config_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers drops, or draws at random, what does not fit, and keeps half precision."""
+    save_whole("clip_dfn", tmp_path)
+    monkeypatch.setenv("GIGATOK_CLIP_DFN", str(tmp_path))
+    file = tmp_path / "model.safetensors"
+    whole = load_file(file)
+    save_file({key: value.half() for key, value in whole.items()}, file, {"format": "pt"})
+    assert {p.dtype for p in build_teacher("clip_dfn").parameters()} == {torch.float32}
+    norm = "vision_model.post_layernorm.weight"
+    for changes, message in (
+        ({"vision_model.encoder.layers.2.layer_norm1.weight": torch.zeros(32)}, "it also has .*2"),
+        ({norm: torch.zeros(33)}, "of another shape are .*post_layernorm.weight"),
+        ({norm: torch.full((32,), torch.inf)}, "post_layernorm.weight holds 32 values that are n"),
+    ):
+        save_file(whole | changes, file, {"format": "pt"})
+        with pytest.raises(ValueError, match=rf"(?s)CLIP \(DFN\).*{message}"):
+            build_teacher("clip_dfn")
+
+
 def test_dinov2_that_cannot_be_loaded_says_what_to_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,6 +31,7 @@ from gigatok.published import (
 )
 from gigatok.published_files import read_weights
 from gigatok.sizes import generator_parameters, tokenizer_parameters
+from gigatok.weight_files import unreadable
 
 # sha256 of the sorted "name shape" lines of the published state dicts.
 KEYS = {
@@ -181,7 +184,7 @@ def test_layouts(case: str, tiny: dict[str, torch.Tensor], tmp_path: Path) -> No
     for source in (tmp_path / "file.pt", str(tmp_path / "file.pt"), wrap(tiny)):
         model, report = load_with_report("tiny", source)
         assert report.layout == layout
-        assert not report.unexpected
+        assert report.complete
         for key, value in model.state_dict().items():
             assert torch.equal(value, tiny[key]), key
 
@@ -253,15 +256,81 @@ def test_what_does_not_fit_is_listed_with_shapes(tiny: dict[str, torch.Tensor]) 
     ]
 
 
-def test_what_is_beside_is_ignored_with_a_warning(tiny: dict[str, torch.Tensor]) -> None:
-    with pytest.warns(UserWarning, match=r"ignored: extra\.bias \(7,\)"):
-        model = load("tiny", {**tiny, "extra.bias": torch.zeros(7)})
-    assert "extra.bias" not in model.state_dict()
+def test_what_is_of_training_alone_is_ignored_with_a_warning(
+    tiny: dict[str, torch.Tensor],
+) -> None:
+    with pytest.warns(UserWarning, match=r"ignored: loss\.logvar \(7,\)"):
+        model = load("tiny", {**tiny, "loss.logvar": torch.zeros(7)})
+    assert "loss.logvar" not in model.state_dict()
+
+
+def test_a_deeper_model_is_not_taken_for_the_shallower_one(tiny: dict[str, torch.Tensor]) -> None:
+    deeper = {key.replace("layers.1.", "layers.2."): value for key, value in tiny.items()}
+    with pytest.raises(ValueError, match=r"unexpected: layers\.2\.attention\.wqkv\.weight"):
+        load("tiny", deeper | tiny)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda w: w.index_fill(0, torch.tensor(0), torch.nan), "holds 1 values that are not fin"),
+        (lambda w: w.double() * 1e300, "holds 32 values that are not finite"),
+        (lambda w: w.to(torch.int8), "is int8 .*expected floating-point numbers"),
+        (lambda w: w.to_sparse(), "is float32 .*sparse_coo.*expected floating-point numbers"),
+    ],
+)
+def test_weights_that_are_none_are_named(
+    spoil: Callable[[torch.Tensor], torch.Tensor], message: str, tiny: dict[str, torch.Tensor]
+) -> None:
+    with pytest.raises(ValueError, match=rf"norm\.weight {message}"):
+        load("tiny", {**tiny, "norm.weight": spoil(tiny["norm.weight"])})
+
+
+def test_numbers_of_numpy_are_read(tiny: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    args = argparse.Namespace(lr=np.float32(0.5), betas=np.array([0.9, 0.95]))
+    beside = {"args": args, "rng": np.random.RandomState(0).get_state()}
+    for steps in (np.int64(7), torch.tensor(7), 7):
+        torch.save({"model": tiny, "steps": steps, **beside}, tmp_path / "file.pt")
+        assert unreadable(tmp_path / "file.pt") is None
+        assert load_with_report("tiny", tmp_path / "file.pt")[1].steps == 7
+
+
+def test_one_weight_under_two_names_is_refused(tiny: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="there twice, with and without the prefix"):
+        load("tiny", {**tiny, "module.norm.weight": torch.zeros(32)})
 
 
 class Malicious:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("executed"),))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_cannot_be_read_is_known_without_reading_it(
+    zipped: bool, tiny: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    file = tmp_path / "file.pt"
+    options: dict[str, Any] = {"_use_new_zipfile_serialization": zipped}
+    torch.save({"model": tiny, "args": ARGS, "seen": {1}}, file, **options)
+    assert unreadable(file) is None
+    whole = file.read_bytes()
+    for content, reason in (
+        ({"model": tiny, "args": Malicious()}, "asks for builtins.getattr, pathlib.Path, pathl"),
+        (nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear, which could run"),
+    ):
+        torch.save(content, file, **options)
+        assert re.search(reason, unreadable(file) or ""), unreadable(file)
+    for broken in (whole[:100], b"", b"hello"):
+        file.write_bytes(broken)
+        assert "is no file of torch.save, or is damaged" in (unreadable(file) or "")
+
+
+def test_safetensors_that_are_none_are_known_without_reading_them(tmp_path: Path) -> None:
+    file = tmp_path / "file.safetensors"
+    save_file({"x": torch.zeros(3, dtype=torch.bfloat16)}, file)
+    assert unreadable(file) is None
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "is no .safetensors file, or is damaged" in (unreadable(file) or "")
 
 
 def test_nothing_in_a_file_is_executed(
@@ -323,7 +392,7 @@ def test_verify_reports_codebook_norms_and_what_is_not_finite(
     assert code == 1
     assert "2 to 2, median 2" in output
     assert "no semantic head" in output
-    assert "quant_conv.bias" in output
+    assert "quant_conv.bias holds 8 values that are not finite" in output
     assert "post_quant_conv.bias (256,)" in output
 
 

@@ -138,6 +138,24 @@ def test_the_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
         assert torch.equal(parameter, trainer.ema.values[name])
 
 
+def test_averages_start_from_the_initial_weights(tmp_path: Path) -> None:
+    """Those that are there when training begins, `before_first_step` included."""
+    config = CONFIG.model_copy(update={"ema_decay": 0.9, "steps": 2})
+    trainer, _ = train(tmp_path, config)
+    seen: list[Tensor] = []
+
+    def begin() -> None:
+        torch.nn.init.constant_(trainer.model[0].weight, 3.0)
+        seen.append(trainer.model[0].weight.detach().clone())
+
+    trainer.before_first_step = begin
+    trainer.after_step = lambda step: seen.append(trainer.model[0].weight.detach().clone())
+    trainer.run()
+    first, second, third = seen
+    expected = 0.9 * (0.9 * first + 0.1 * second) + 0.1 * third
+    torch.testing.assert_close(trainer.model[0].weight.detach(), expected)
+
+
 def test_cosine_goes_from_warmup_over_the_peak_to_the_end() -> None:
     config = CONFIG.model_copy(update={"min_lr": 1e-4, "warmup_steps": 10, "steps": 110})
     assert learning_rate(config, 5) == pytest.approx(1e-2 * (0.5 + 0.5 / 100))
@@ -153,11 +171,19 @@ def test_wsd_holds_then_falls_with_the_square_root() -> None:
     assert learning_rate(config, 100) == pytest.approx(0)
 
 
-def test_reference_quirk_runs_one_step_behind_and_the_first_at_full_rate() -> None:
+def test_the_decay_of_wsd_is_truncated_to_whole_steps() -> None:
+    config = CONFIG.model_copy(update={"schedule": "wsd", "steps": 13, "warmup_steps": 0})
+    assert learning_rate(config, 11) == 1e-2, "2.6 steps are 2"
+    assert learning_rate(config, 12) == pytest.approx(1e-2 * (1 - math.sqrt(1 / 2)))
+
+
+def test_reference_quirk_runs_two_steps_behind_and_the_first_at_full_rate() -> None:
     quirk = CONFIG.model_copy(update={"reference_schedule_quirk": True, "warmup_steps": 10})
     plain = quirk.model_copy(update={"reference_schedule_quirk": False})
     assert learning_rate(quirk, 1) == 1e-2
-    assert learning_rate(quirk, 7) == learning_rate(plain, 6)
+    assert learning_rate(quirk, 2) == pytest.approx(1e-2 / 100), "the start of the warm-up"
+    assert learning_rate(quirk, 7) == learning_rate(plain, 5)
+    assert learning_rate(quirk, 12) == 1e-2 > learning_rate(quirk, 11)
 
 
 def test_the_reference_spares_what_has_norm_in_its_name() -> None:

@@ -115,6 +115,14 @@ def test_files_of_one_name_are_told_apart(folder: Path) -> None:
     assert [t.trial.name for t in plan().trials] == ["tokenizer=b/tok.pt", "tokenizer=tok.pt"]
 
 
+def test_a_file_that_cannot_be_read_is_refused_by_the_plan(folder: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), folder / "tok.pt")
+    with pytest.raises(
+        SweepError, match=r"yaml:7: axes\.adopt\.tokenizer: .*Linear.*weights alone"
+    ):
+        plan()
+
+
 def test_wrong_requests_name_file_line_and_key(folder: Path) -> None:
     (folder / "adopting.yaml").write_text(SWEEP.replace("tok.pt", "none.pt"))
     with pytest.raises(SweepError, match=r"yaml:7: axes\.adopt\.tokenizer: .*none\.pt is no file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -119,6 +120,24 @@ def test_a_limit_of_the_request_teaches_nothing_about_the_device(tmp_path: Path)
     assert faults.after_end(folder, Ended(-9, "out_of_memory"), PROFILE) is None
     assert folder.micro_batch() == 4
     assert ceilings.ceiling(folder, "GPU A") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out_of_memory"),
+        (RuntimeError("could not create a primitive"), "out_of_memory"),
+        (RuntimeError("could not create a memory object"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out_of_memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "out_of_memory"),
+        (RuntimeError("could not create a primitive descriptor for a conv"), "exception"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "exception"),
+        (ValueError("could not create a primitive"), "exception"),
+    ],
+)
+def test_memory_that_runs_out_is_known_by_type_or_message(error: Exception, kind: Kind) -> None:
+    assert faults.from_exception(error, 1).kind == kind
 
 
 @pytest.mark.parametrize(

@@ -32,17 +32,3 @@ def test_what_is_cached_is_told_from_what_is_fetched(
     assert {"cifar10", "mobilenetv2"} <= set(found.fetched)
     assert not found.absent
     assert inputs_of(tmp_path, "smoke") == Inputs((), (), ())
-
-
-def test_what_only_the_user_has_is_missing_where_nothing_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("GIGATOK_ADM_IMAGENET256", raising=False)
-    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path / "gone"))
-    first, second = inputs_of(tmp_path, "paper").absent
-    assert first == f"imagenet: GIGATOK_IMAGENET is {tmp_path / 'gone'}, which does not exist"
-    assert second == "adm_imagenet256: set GIGATOK_ADM_IMAGENET256 to where it is"
-    monkeypatch.setenv("GIGATOK_IMAGENET", str(tmp_path))
-    found = inputs_of(tmp_path, "paper")
-    assert found.absent == (second,)
-    assert "imagenet" in found.here
