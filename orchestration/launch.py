@@ -41,7 +41,7 @@ from orchestration.study import (
     run,
 )
 from orchestration.sweep import expand, load_sweep
-from orchestration.tracking.shipping import Tracking, default_uri
+from orchestration.tracking.shipping import Tracking, default_uri, uri_to_record
 from orchestration.tracking.sweep_runs import expectation
 
 
@@ -184,6 +184,8 @@ def _no_collector() -> Iterator[None]:
 
 def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], None]) -> _Launch:
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
+    own = {"tracking_uri": uri_to_record(store, request.tracking_uri)}
+    request = request.model_copy(update=own)
     uri = request.tracking_uri or default_uri(store)
     loaded = load_sweep(request.sweep, request.scale, request.overrides)
     plan = make_plan(loaded, expand(loaded))

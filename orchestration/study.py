@@ -227,10 +227,10 @@ def draw(plan: Plan, uri: str, figure: Path) -> bool:
 
 
 def drawn_plan(figure: Path) -> str | None:
-    """Key of the plan that a figure on disk shows; None without figure."""
+    """Key of the plan that a figure on disk shows; None without a figure that says so."""
     try:
-        plans = json.loads(figure.with_suffix(".json").read_text()).get("plans", [])
-    except FileNotFoundError:
+        plans = json.loads(figure.with_suffix(".json").read_bytes())["plans"]
+    except (OSError, ValueError, KeyError, TypeError):  # It is drawn again.
         return None
     return plans[0] if len(plans) == 1 and figure.exists() else None
 

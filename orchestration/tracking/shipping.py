@@ -43,6 +43,16 @@ def default_uri(store: Store) -> str:
     return f"sqlite:///{store.root / 'mlflow.db'}"
 
 
+def uri_to_record(store: Store, uri: str | None) -> str | None:
+    """Leave out a URI that names the runs directory's own database, which moves along with it.
+
+    Raises:
+        ValueError: MLflow cannot keep runs at this URI.
+    """
+    own = uri is not None and parse_uri(uri) == parse_uri(default_uri(store))
+    return None if own else uri
+
+
 def all_skipped(store: Store, uri: str | None) -> dict[str, Skipped]:
     """Stage key -> what of it could not be sent to a destination; None: to the default one."""
     return Ledgers(store.tracking, parse_uri(uri or default_uri(store))).all_skipped()
@@ -66,9 +76,10 @@ class Unsent:
         return not self.settled
 
     def __str__(self) -> str:
-        what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages"
-        where = f"{what} wait in {self.runs_dir}"
-        return f"not sent to MLflow ({self.error}): {where}; {self.cure}"
+        what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages wait"
+        if self.stages == 0:  # As far as the ledgers know, which a lost database is not in.
+            what = "everything is kept"
+        return f"not sent to MLflow ({self.error}): {what} in {self.runs_dir}; {self.cure}"
 
 
 class Tracking:
@@ -260,9 +271,9 @@ class Tracking:
         self._damaged = reason is not None or isinstance(error, DamagedDatabase)
         if reason is not None and self._destination.database is not None:
             error = DamagedDatabase(self._destination.database, reason)
-        self.error = f"{self._destination.shown}: {_describe(error)}"
-        if self._damaged:
-            self.error = f"{error}; `{self._rebuild_command()}` makes it again"
+        self.error = str(error)
+        if not self._damaged:
+            self.error = f"{self._destination.shown}: {_describe(error)}"
         points, pictures, _ = self._count_unsent()
         self.behind = points + pictures
         self._tried.set()

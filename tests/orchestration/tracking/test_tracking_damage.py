@@ -18,7 +18,7 @@ from orchestration.launched import LaunchRequest, newest_launch, record_launch
 from orchestration.state import Store
 from orchestration.tracking.ledger import Ledgers, parse_uri
 from orchestration.tracking.mlflow_server import Server
-from orchestration.tracking.shipping import Tracking, default_uri
+from orchestration.tracking.shipping import Tracking, default_uri, uri_to_record
 from orchestration.tracking.spool import Point, SpoolReader, SpoolWriter, read_spool
 from tests.orchestration.tracking.tracking_helpers import (
     Reader,
@@ -181,10 +181,12 @@ def test_a_damaged_database_is_named_at_once(store, plan, spoil):
     spoil(store.root / "mlflow.db")
     tracking = Tracking(default_uri(store), store, plan)
     assert not tracking.prepare(60)
-    for said in (str(tracking.error), str(tracking.finish(3600))):  # It could wait for so long.
-        assert f"{store.root / 'mlflow.db'} is damaged" in said
-        assert f"orchestration sync --rebuild --runs-dir {store.root}" in said
-        assert "SELECT" not in said
+    assert tracking.error is not None
+    assert tracking.error.startswith(f"{store.root / 'mlflow.db'} is damaged (")
+    said = str(tracking.finish(3600))  # It could wait for so long.
+    assert tracking.error in said
+    assert f"orchestration sync --rebuild --runs-dir {store.root}" in said
+    assert "SELECT" not in said
 
 
 def test_a_damaged_database_is_made_again(store, plan):
@@ -299,6 +301,13 @@ def test_a_store_is_the_same_wherever_it_lies(store, plan, way):
     assert Tracking(default_uri(where), where, plan).is_current()
     if way in (moved, copied):
         assert files_below(store.root) == before, "nothing is written at the old place"
+
+
+def test_the_own_database_is_recorded_by_no_place(store, tmp_path):
+    """`resume` after a move would make a database at the old place otherwise."""
+    assert uri_to_record(store, f"sqlite:///{store.root}/../runs/mlflow.db") is None
+    other = f"sqlite:///{tmp_path}/other.db"
+    assert uri_to_record(store, other) == other
 
 
 def test_a_sweep_shared_by_two_stores_stays_two_sweeps(store, plan, tmp_path):
