@@ -49,7 +49,7 @@ def uri_to_record(store: Store, uri: str | None) -> str | None:
     Raises:
         ValueError: MLflow cannot keep runs at this URI.
     """
-    own = uri is not None and parse_uri(uri) == parse_uri(default_uri(store))
+    own = uri is not None and parse_uri(uri).uri == parse_uri(default_uri(store)).uri
     return None if own else uri
 
 
@@ -227,7 +227,7 @@ class Tracking:
     def _rebuild_command(self) -> str:
         words = ["python", "-m", "orchestration", "sync", "--rebuild"]
         words += ["--runs-dir", str(self._store.root)]
-        if self._destination != parse_uri(default_uri(self._store)):
+        if self._destination.uri != parse_uri(default_uri(self._store)).uri:
             words += ["--tracking-uri", self._destination.shown]
         return shlex.join(words)
 
@@ -271,11 +271,10 @@ class Tracking:
         self._damaged = reason is not None or isinstance(error, DamagedDatabase)
         if reason is not None and self._destination.database is not None:
             error = DamagedDatabase(self._destination.database, reason)
-        self.error = str(error)
-        if not self._damaged:
-            self.error = f"{self._destination.shown}: {_describe(error)}"
         points, pictures, _ = self._count_unsent()
         self.behind = points + pictures
+        shown = f"{self._destination.shown}: {_describe(error)}"
+        self.error = str(error) if self._damaged else shown
         self._tried.set()
 
     def _round(self, leaving: bool) -> None:
