@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from analysis.stores import connect, open_store
+from gigatok.names import ARTIFACTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,7 +60,21 @@ def _local(uri: str, run_id: str) -> Path | None:
     root = urlsplit(open_store(uri).artifact_root(run_id) or "none:")
     if root.scheme not in ("", "file"):
         return None
-    return Path(unquote(root.path))
+    folder = Path(unquote(root.path))
+    return _beside_database(uri, folder) or folder
+
+
+def _beside_database(uri: str, stored: Path) -> Path | None:
+    """The same folder beside the sqlite file; None where it does not lie there.
+
+    The stored place is absolute: it is that of the original after a copy, and gone after a move.
+    """
+    _, own, tail = str(stored).rpartition(f"/{ARTIFACTS}/")
+    if not own or not uri.startswith("sqlite:///"):
+        return None
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
+    folder = database.parent / ARTIFACTS / tail
+    return folder if folder.is_dir() else None
 
 
 def _inside(path: Path, folder: Path) -> Path:

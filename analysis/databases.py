@@ -52,6 +52,9 @@ SCAN_FROM = 0.25
 SAMPLE = "1"
 """Run ids below this, a sixteenth as they are random, are counted to know the share."""
 
+DAMAGE = ("not a database", "malformed", "no such table")
+"""Words of sqlite that say that the file itself is wrong."""
+
 _ACTIVE = "active"
 _RUNS = table(
     "runs",
@@ -194,7 +197,7 @@ class Database:
                 found = pl.read_database(query, connection, infer_schema_length=None)
         except SQLAlchemyError as error:
             where = self._engine.url.render_as_string(hide_password=True)
-            raise RequestError(f"{where} cannot be read as an MLflow database: {error}") from error
+            raise _unreadable(where, error.__cause__ or error) from error
         return _typed(found, schema)
 
 
@@ -237,9 +240,19 @@ class SqliteFile(Database):
                 statement.execute_update()
                 yield statement
         except AdbcError as error:
-            raise RequestError(
-                f"{self._path} cannot be read as an MLflow database: {error}"
-            ) from error
+            raise _unreadable(self._path, error) from error
+
+
+def _unreadable(where: object, error: BaseException) -> RequestError:
+    """Say which database fails and why, without the query, and how to get on."""
+    reason = str(error).partition("\n")[0].rpartition("query: ")[2]
+    message = f"{where} cannot be read as an MLflow database: {reason}"
+    if any(words in reason for words in DAMAGE):
+        message += (
+            "; nothing is lost: `python -m orchestration sync --rebuild --runs-dir DIR` sets the "
+            "file aside and makes it again from the runs directory"
+        )
+    return RequestError(message)
 
 
 def _chosen(everything: Records, launches: Sequence[str]) -> tuple[Records, Records]:

@@ -198,6 +198,9 @@ TAG_ACTUAL_SECONDS, TAG_ACTUAL_MEMORY = "gigatok.actual.seconds", "gigatok.actua
 """On a stage run: what its launch expected, resting on which record (`uncalibrated`: none, and no
 seconds), and what it took where it ran in one go. Seconds of the worker, bytes per device. On a
 sweep run `gigatok.predicted.seconds` is that of all its stages together, where all have one."""
+TAG_RETIRED = "gigatok.retired"
+ARTIFACTS = "mlartifacts"
+"""Folder beside a sqlite database in which the files of its runs lie."""
 TAG_TOKEN = "gigatok.token"
 """Unique per run, chosen before it is created: finds the run of a launcher killed meanwhile."""
 PREFIX_STAGE_RUN = "gigatok.stage_run."

@@ -21,6 +21,7 @@ from orchestration.commands.logs import logs
 from orchestration.commands.resuming import resume, retry
 from orchestration.commands.simulating import simulate
 from orchestration.commands.status import status
+from orchestration.commands.syncing import sync
 from orchestration.launch import launch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -69,6 +70,7 @@ for command in (
     gc,
     explain,
     diff,
+    sync,
 ):
     app.command()(command)
 

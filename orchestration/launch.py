@@ -45,7 +45,7 @@ from orchestration.study import (
     run,
 )
 from orchestration.sweep import Sweep, expand, load_sweep
-from orchestration.tracking.shipping import Tracking
+from orchestration.tracking.shipping import Tracking, uri_to_record
 from orchestration.tracking.sweep_runs import expectation
 
 
@@ -193,6 +193,8 @@ def _no_collector() -> Iterator[None]:
 
 def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], None]) -> _Launch:
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
+    own = {"tracking_uri": uri_to_record(store, request.tracking_uri)}
+    request = request.model_copy(update=own)
     uri = request.store_uri(store)
     loaded = load_sweep(request.sweep, request.scale, request.overrides)
     request = _from_one_file(request, store, loaded)

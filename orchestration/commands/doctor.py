@@ -34,6 +34,7 @@ from orchestration.logins import with_login
 from orchestration.profile import Profile, load_profile
 from orchestration.state import Store
 from orchestration.study import check_writable
+from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Destination, parse_uri
 from orchestration.tracking.shipping import default_uri
 
@@ -203,6 +204,13 @@ def file_system(path: Path) -> str:
 def mlflow(destination: Destination, backend: str) -> Iterator[Finding]:
     """The tracking server or database."""
     if destination.database is not None:
+        try:
+            if not sqlite_file.is_missing(destination.database):
+                sqlite_file.check(destination.database)
+        except sqlite_file.DamagedDatabase as error:
+            text = f"{error}; `python -m orchestration sync --rebuild` makes it again"
+            yield Finding("MLflow", "warning", text)
+            return
         if backend == "slurm":
             text = "a file, which controller jobs on other nodes write to as well; take a server"
             yield Finding("MLflow", "warning", f"{destination.shown}: {text}")

@@ -53,6 +53,8 @@ from orchestration.plan import make_plan
 from orchestration.scheduler import Graph, pass_failure_downstream
 from orchestration.state import StageFolder, State, Store
 from orchestration.sweep import expand, load_sweep
+from orchestration.tracking.ledger import MOST_NAMED, Skipped
+from orchestration.tracking.shipping import all_skipped
 
 WATCH_SECONDS = 2.0
 MOST_FORECAST = 2000
@@ -109,6 +111,8 @@ class SweepStatus:
     refusal: Refusal | None = None
     other_scales: Sequence[str] = ()
     """Scales at which the sweep was launched, too, and which are not shown."""
+    skipped: Mapping[str, Skipped] = field(default_factory=dict)
+    """Stage key -> what it reported that MLflow will never have."""
 
     @property
     def store(self) -> Store:
@@ -196,7 +200,9 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
         unforeseen = str(error)
     orphaned = orphans(store, launched)
     others = other_scales(store, launched)
-    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others)
+    skipped = all_skipped(store, launched.request.tracking_uri)
+    skipped = {key: skipped[key] for key in stages.keys() & skipped.keys()}
+    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others, skipped)
 
 
 def outlook(
@@ -371,6 +377,8 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     if found.refusal is not None:
         said = "; ".join(found.refusal.reasons)
         parts.append(Text(f"the newest launch was refused: {said}", style="red"))
+    if found.skipped:
+        parts.append(Text(skipped_line(found), style="yellow"))
     if found.orphans:
         parts.append(Text(orphans_line(found), style="yellow", **whole))
     if found.other_scales:
@@ -470,6 +478,14 @@ def other_scales_line(found: SweepStatus) -> str:
     return f"this is scale {launched.scale}; also launched at {also}: `{look_there}` shows it"
 
 
+def skipped_line(found: SweepStatus) -> str:
+    """How much of what stages reported is not in MLflow, and the first of it."""
+    count = sum(skipped.count for skipped in found.skipped.values())
+    first = [problem for skipped in found.skipped.values() for problem in skipped.first]
+    many = f"{count} lines or values of {len(found.skipped)} stages could not be sent to MLflow"
+    return f"{many} and were skipped: {'; '.join(first[:MOST_NAMED])}"
+
+
 def status_json(found: SweepStatus) -> Json:
     """Status as data."""
     launched = found.launched
@@ -483,6 +499,7 @@ def status_json(found: SweepStatus) -> Json:
         "trials": launched.trials,
         "forecast": None if found.forecast is None else asdict(found.forecast),
         "stages": {key: _stage_json(stage) for key, stage in found.stages.items()},
+        "skipped": {key: skipped.count for key, skipped in found.skipped.items()},
         "refused": None if found.refusal is None else found.refusal.reasons,
         "accuracy": compared,
         "orphaned": {key: _stage_json(stage) for key, stage in found.orphans.items()},

@@ -317,8 +317,8 @@ def _is_over(one: Round) -> bool:
 
 def curve(reader: SpoolReader, metric: str) -> Iterator[tuple[int, float]]:
     """What is new of a curve."""
-    for items in reader.lines():
-        for item in items:
+    for line in reader.lines():
+        for item in line.items:
             if isinstance(item, Point) and item.name == metric:
                 yield item.step, item.value
 

@@ -3,6 +3,9 @@
 A ledger says which MLflow run stands for a stage, trial or sweep, and up to which byte of the
 spool everything was sent. It is written after the server has accepted a batch, so a launcher
 killed in between sends that batch again, which the server ignores point by point.
+
+The ledgers of a database in the runs directory are named by its place there, so they stay valid
+however the directory is spelled, and when it is moved or copied.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import socket
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +28,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from gigatok.credentials import mlflow_variables, shown, without_login
 from orchestration.files import write_atomic
 from orchestration.identity import digest
+from orchestration.records import (
+    Record,
+    UnreadableRecord,
+    parse_record,
+    read_record,
+    report_unreadable,
+)
 
 OPEN_STATUSES = frozenset({"RUNNING", "SCHEDULED"})
+MOST_NAMED = 3
+"""Skipped lines of a stage that are named; the others are counted."""
 
 
 class Busy(RuntimeError):
@@ -38,10 +50,11 @@ class Destination:
     """A checked tracking URI.
 
     Attributes:
-        uri: what MLflow is given, without login; a sqlite path is absolute.
+        uri: what MLflow is given, without login; a sqlite path is absolute, with links followed.
         shown: the same, for messages.
         database: the sqlite file; None for a server.
-        name: folder of its ledgers, readable and unique.
+        name: folder of its ledgers, readable and unique; not of a database in the runs directory.
+        former_name: how earlier versions called that folder.
         login: user name and password, as variables of the environment.
     """
 
@@ -49,6 +62,7 @@ class Destination:
     shown: str
     database: Path | None
     name: str
+    former_name: str
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -65,14 +79,14 @@ def parse_uri(uri: str) -> Destination:
                 f"tracking URI {uri!r} does not name a database file; write "
                 "sqlite:///runs/mlflow.db (relative) or sqlite:////data/mlflow.db (absolute)"
             )
-        path = Path(file).absolute()
-        name = f"{path.stem}-{digest(str(path))[:8]}"
-        return Destination(f"sqlite:///{path}", f"sqlite:///{path}", path, name)
+        path, spelled = Path(file).resolve(), Path(file).absolute()
+        name, former = (f"{way.stem}-{digest(str(way))[:8]}" for way in (path, spelled))
+        return Destination(f"sqlite:///{path}", f"sqlite:///{path}", path, name, former)
     plain = without_login(uri).rstrip("/")
     parts = urlsplit(plain)
     if parts.scheme in ("http", "https") and parts.hostname and _is_whole(plain):
         name = f"{parts.hostname}-{digest(plain)[:8]}"
-        return Destination(plain, plain, None, name, mlflow_variables(uri))
+        return Destination(plain, plain, None, name, name, mlflow_variables(uri))
     raise ValueError(f"tracking URI {shown(uri)!r} {_why_not(uri, parts.scheme)}")
 
 
@@ -102,6 +116,21 @@ def _why_not(uri: str, scheme: str) -> str:
     return f"has the scheme {scheme!r}, which is not supported; {allowed} (`mlflow server`)"
 
 
+class Skipped(Record):
+    """Lines and values of a stage's spool that could not be sent, now or ever."""
+
+    count: int = 0
+    first: tuple[str, ...] = ()
+    """The first of them in words: file, line, reason."""
+
+    def and_more(self, problems: Iterable[str]) -> Skipped:
+        """Count more of them."""
+        found = list(problems)
+        # A bad name comes with every step: it is named once.
+        first = tuple(dict.fromkeys((*self.first, *found)))[:MOST_NAMED]
+        return Skipped(count=self.count + len(found), first=first)
+
+
 class Entry(BaseModel):
     """What was sent for one MLflow run."""
 
@@ -120,6 +149,7 @@ class Entry(BaseModel):
     """Signature of the state whose tags, scores and status were sent last."""
     status: str | None = None
     """MLflow status sent last."""
+    skipped: Skipped = Field(default_factory=Skipped)
 
 
 class Owner(BaseModel):
@@ -134,6 +164,10 @@ class Owner(BaseModel):
         """This process."""
         started = psutil.Process().create_time()
         return cls(host=socket.gethostname(), pid=os.getpid(), pid_started=started)
+
+    def is_here(self) -> bool:
+        """Whether the process runs on this machine."""
+        return self.host == socket.gethostname() and not self.is_dead()
 
     def is_dead(self) -> bool:
         """Whether the process is known to be gone; absence on another host is not death."""
@@ -168,16 +202,26 @@ class Ledgers:
     """All ledgers of one destination."""
 
     def __init__(self, tracking: Path, destination: Destination) -> None:
-        self._root = tracking / destination.name
-        self._database = destination.database
+        database = destination.database
+        within = tracking.parent.resolve()
+        self._is_own = database is not None and database.is_relative_to(within)
+        names = [destination.name, destination.former_name]
+        if database is not None and self._is_own:
+            names.insert(0, quote(str(database.relative_to(within)), safe=""))
+        self._root = tracking / names[0]
+        self._database = database
+        if not self._root.exists():
+            _take_over(self._root, [tracking / name for name in names[1:]])
+        self.incomplete = self._is_own and not self._root.exists()
+        """Whether runs of this store may be in the database without a ledger that says so."""
 
     def stage(self, key: str) -> Entry | None:
         """The ledger of a stage."""
-        return _load(self._file("stages", key), Entry)
+        return self._load(self._file("stages", key), Entry)
 
     def plan(self, key: str) -> PlanEntry | None:
         """The ledger of a plan."""
-        return _load(self._file("plans", key), PlanEntry)
+        return self._load(self._file("plans", key), PlanEntry)
 
     def save_stage(self, key: str, entry: Entry) -> None:
         """Replace the ledger of a stage."""
@@ -186,6 +230,20 @@ class Ledgers:
     def save_plan(self, key: str, entry: PlanEntry) -> None:
         """Replace the ledger of a plan."""
         _save(self._file("plans", key), entry)
+
+    def save_skipped(self, key: str, skipped: Skipped) -> None:
+        """Note for `all_skipped` what of a stage could not be sent."""
+        file = self._file("skipped", key)
+        if skipped.count:
+            _save(file, skipped)
+        else:
+            file.unlink(missing_ok=True)
+
+    def all_skipped(self) -> dict[str, Skipped]:
+        """Stage key -> what of it could not be sent; one look at a folder that is mostly empty."""
+        files = (self._root / "skipped").glob("*.json")
+        found = {file.stem: read_record(file, Skipped) for file in files}
+        return {key: skipped for key, skipped in found.items() if skipped is not None}
 
     def stage_keys(self) -> list[str]:
         """Keys of all stages that have a ledger."""
@@ -228,6 +286,15 @@ class Ledgers:
     def _file(self, kind: str, key: str) -> Path:
         return self._root / kind / f"{key}.json"
 
+    def _load(self, path: Path, kind: type[_E]) -> _E | None:
+        try:
+            return parse_record(path, kind)
+        except UnreadableRecord as error:
+            # What it said is found in the database, or is sent again, which changes nothing.
+            report_unreadable(path, error)
+            self.incomplete = self._is_own
+            return None
+
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -249,11 +316,13 @@ def _open_read_only(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=2.0)
 
 
-def _load(path: Path, kind: type[_E]) -> _E | None:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
+def _take_over(folder: Path, former: Iterable[Path]) -> None:
+    """Give the ledgers that an earlier version named otherwise their name of today."""
+    for earlier in former:
+        if earlier.is_dir():
+            with suppress(OSError):  # Such as a runs directory that is only read.
+                earlier.rename(folder)
+            return
 
 
 def _save(path: Path, entry: BaseModel) -> None:

@@ -12,15 +12,17 @@ import getpass
 import io
 import logging
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gigatok.names import TAG_TOKEN
-from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry, exclusive
+from gigatok.names import TAG_RETIRED, TAG_TOKEN
+from orchestration.tracking import sqlite_file
+from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry
 from orchestration.tracking.spool import Point
 
 if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run, RunTag
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
 BATCH_POINTS, BATCH_TAGS, BATCH_PARAMS = 900, 100, 100
@@ -35,6 +37,8 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A connection that is kept would go on writing into a file that was deleted or replaced.
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
 
 
@@ -48,9 +52,12 @@ class Server:
             destination: where to; a new sqlite file gets its schema.
             experiment: name of the experiment for new runs; created where it is missing.
         """
+        self._database = destination.database
         self._client = _connect(destination)
+        self._file = sqlite_file.identity(self._database)
         self._found: set[str] = set()
         self._unused: set[str] = set()
+        self._others: bool | None = None
         self.experiment = self._find_experiment(destination, experiment)
 
     def is_reachable(self) -> bool:
@@ -61,13 +68,17 @@ class Server:
             return False
         return True
 
+    def was_replaced(self) -> bool:
+        """Whether the sqlite file is another one than at the start, or gone."""
+        return sqlite_file.identity(self._database) != self._file
+
     def _find_experiment(self, destination: Destination, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
             database = destination.database
-            place = None if database is None else (database.parent / "mlartifacts" / name).as_uri()
+            place = None if database is None else sqlite_file.artifact_place(database, name)
             try:
                 return str(self._client.create_experiment(name, artifact_location=place))
             except MlflowException:
@@ -108,6 +119,48 @@ class Server:
         self._found.add(run_id)
         return entry.model_copy(update={"run_id": run_id, "status": "RUNNING"})
 
+    def find(self, entry: Entry, tags: Mapping[str, str], started: float | None = None) -> Entry:
+        """Fill an entry without a run with the run that has these tags, where there is one.
+
+        For ledgers that were lost. Nothing counts as sent: what the run has already is ignored.
+
+        Args:
+            entry: of the run.
+            tags: that identify it.
+            started: UNIX seconds at which the run began; None: at any time.
+        """
+        if entry.run_id is not None or not self._has_others():
+            return entry
+        # A name with a quote cannot be asked for; it is compared below.
+        asked = {key: value for key, value in tags.items() if "'" not in value}
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in asked.items())
+        if started is not None:
+            query += f" and attributes.start_time = {milliseconds(started)}"
+        for run in self._client.search_runs(self._experiments(), query):
+            if tags.items() <= run.data.tags.items():
+                self._found.add(run.info.run_id)
+                return _entry_of(run, entry)
+        return entry
+
+    def _has_others(self) -> bool:
+        """Whether there were runs when this was asked first; spares a fresh store the search."""
+        if self._others is None:
+            self._others = bool(self._client.search_runs(self._experiments(), max_results=1))
+        return self._others
+
+    def _experiments(self) -> list[str]:
+        return [found.experiment_id for found in self._client.search_experiments()]
+
+    def retire(self, entry: Entry) -> None:
+        """Move a run whose stage was deleted and made anew to MLflow's deleted runs.
+
+        Otherwise every point of the stage would be there twice. MLflow can restore it.
+        """
+        if entry.run_id is not None and self._exists(entry.run_id):
+            self._client.set_tag(entry.run_id, TAG_RETIRED, "its stage was deleted and ran again")
+            self._client.delete_run(entry.run_id)
+            self._found.discard(entry.run_id)
+
     def end(self, entry: Entry, status: str, ended: float) -> None:
         """Set a run's status; `ended` (UNIX seconds) counts for a final one."""
         run_id = str(entry.run_id)
@@ -146,16 +199,50 @@ class Server:
 
     def log(
         self, run_id: str, points: Iterable[Point] = (), tags: Mapping[str, str] | None = None
-    ) -> None:
-        """Send points, and set or replace tags, in as few requests as MLflow allows."""
+    ) -> list[str]:
+        """Send points, and set or replace tags, in as few requests as MLflow allows.
+
+        Returns:
+            What MLflow refuses, in words, such as a name that it does not allow; the rest is sent.
+        """
         from mlflow.entities import Metric, RunTag
 
         metrics = [Metric(p.name, p.value, p.time, p.step) for p in points]
         # Longer values would be refused.
         labels = [RunTag(key, value[:VALUE_LENGTH]) for key, value in (tags or {}).items()]
+        refused = []
         while metrics or labels:
-            self._client.log_batch(run_id, metrics[:BATCH_POINTS], tags=labels[:BATCH_TAGS])
+            refused += self._log_batch(run_id, metrics[:BATCH_POINTS], labels[:BATCH_TAGS])
             metrics, labels = metrics[BATCH_POINTS:], labels[BATCH_TAGS:]
+        return refused
+
+    def _log_batch(
+        self, run_id: str, metrics: Sequence[Metric], tags: Sequence[RunTag]
+    ) -> list[str]:
+        """Send one batch; where MLflow refuses it, halves of it, down to what is refused."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_batch(run_id, metrics, tags=tags)
+        except MlflowException as error:
+            if not self._is_refusal(error, run_id):
+                raise
+            if len(metrics) + len(tags) == 1:
+                name = metrics[0].key if metrics else tags[0].key
+                return [f"{name!r} is refused: {_first_line(error)}"]
+            # Rounded apart, so that one metric and one tag do not stay together for ever.
+            cut, tag_cut = (len(metrics) + 1) // 2, len(tags) // 2
+            return [
+                *self._log_batch(run_id, metrics[:cut], tags[:tag_cut]),
+                *self._log_batch(run_id, metrics[cut:], tags[tag_cut:]),
+            ]
+        return []
+
+    def _is_refusal(self, error: MlflowException, run_id: str) -> bool:
+        """Whether the contents are refused, for good; a deleted run is refused in the same way."""
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            return False
+        return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Send the params that a run does not have; MLflow never changes one."""
@@ -166,14 +253,36 @@ class Server:
         for start in range(0, len(missing), BATCH_PARAMS):
             self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
 
-    def upload(self, run_id: str, path: str, content: bytes) -> None:
-        """Create or replace an artifact."""
-        self._client.log_stream(run_id, io.BytesIO(content), path)
+    def upload(self, run_id: str, path: str, content: bytes) -> list[str]:
+        """Create or replace an artifact; returns why its name is refused, where it is."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_stream(run_id, io.BytesIO(content), path)
+        except MlflowException as error:
+            if not self._is_refusal(error, run_id):
+                raise
+            return [f"{path!r} is refused: {_first_line(error)}"]
+        return []
 
 
 def milliseconds(seconds: float) -> int:
     """UNIX seconds as MLflow counts."""
     return int(seconds * 1000)
+
+
+def _entry_of(run: Run, entry: Entry) -> Entry:
+    found = {
+        "run_id": run.info.run_id,
+        "experiment": run.info.experiment_id,
+        "token": run.data.tags.get(TAG_TOKEN, entry.token),
+        "status": run.info.status,
+    }
+    return entry.model_copy(update=found)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def _connect(destination: Destination) -> MlflowClient:
@@ -189,24 +298,13 @@ def _connect(destination: Destination) -> MlflowClient:
         return MlflowClient(uri, registry_uri=uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that open a fresh sqlite file at the same time crash each other in its migrations.
-    with exclusive(database.with_name(f".{database.name}.lock")):
-        if not database.exists():
-            _make_schema(database)
+    with sqlite_file.alone(database):
+        if sqlite_file.is_missing(database):
+            sqlite_file.create(database, lambda fresh: MlflowClient(fresh, registry_uri=fresh))
+        else:
+            sqlite_file.check(database)
+            sqlite_file.take_artifacts_along(database)
         return MlflowClient(uri, registry_uri=uri)
-
-
-def _make_schema(database: Path) -> None:
-    """Create a database with MLflow's schema, whole or not at all.
-
-    MLflow cannot go on in a file whose migrations were cut short by a kill.
-    """
-    from mlflow.tracking import MlflowClient
-
-    fresh = database.with_name(f".{database.name}.new")
-    for leftover in (fresh, fresh.with_name(f"{fresh.name}-journal")):
-        leftover.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{fresh}", registry_uri=f"sqlite:///{fresh}")
-    fresh.replace(database)
 
 
 def _user() -> str:

@@ -9,18 +9,23 @@ again with growing pauses, and is sent by the next launch at the latest.
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from gigatok.credentials import hide_passwords
 from orchestration.plan import Plan
+from orchestration.records import UnreadableRecord, report_unreadable
 from orchestration.state import Store
-from orchestration.tracking.ledger import Busy, Entry, Ledgers, parse_uri
+from orchestration.tracking.ledger import Busy, Entry, Ledgers, Skipped, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.spool import Picture, SpoolReader
+from orchestration.tracking.sqlite_file import DamagedDatabase, damage
 from orchestration.tracking.stage_runs import StageRuns, view_stage
 from orchestration.tracking.sweep_runs import Findings, SweepRuns
 
@@ -38,6 +43,21 @@ def default_uri(store: Store) -> str:
     return f"sqlite:///{store.root / 'mlflow.db'}"
 
 
+def uri_to_record(store: Store, uri: str | None) -> str | None:
+    """Leave out a URI that names the runs directory's own database, which moves along with it.
+
+    Raises:
+        ValueError: MLflow cannot keep runs at this URI.
+    """
+    own = uri is not None and parse_uri(uri).uri == parse_uri(default_uri(store)).uri
+    return None if own else uri
+
+
+def all_skipped(store: Store, uri: str | None) -> dict[str, Skipped]:
+    """Stage key -> what of it could not be sent to a destination; None: to the default one."""
+    return Ledgers(store.tracking, parse_uri(uri or default_uri(store))).all_skipped()
+
+
 @dataclass(frozen=True)
 class Unsent:
     """What waits on disk for the server; false when nothing does."""
@@ -49,14 +69,17 @@ class Unsent:
     """How many stages of the plan have something that was not sent."""
     runs_dir: Path
     error: str
+    cure: str
+    """What to do, as it ends the sentence."""
 
     def __bool__(self) -> bool:
         return not self.settled
 
     def __str__(self) -> str:
-        what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages"
-        where = f"{what} wait in {self.runs_dir}"
-        return f"not sent to MLflow ({self.error}): {where}; launch again to send them"
+        what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages wait"
+        if self.stages == 0:  # As far as the ledgers know, which a lost database is not in.
+            what = "everything is kept"
+        return f"not sent to MLflow ({self.error}): {what} in {self.runs_dir}; {self.cure}"
 
 
 class Tracking:
@@ -73,6 +96,7 @@ class Tracking:
         command: str | None = None,
         *,
         send_patch: bool = True,
+        launched: float | None = None,
     ) -> None:
         """Check the URI; connects to nothing.
 
@@ -82,6 +106,7 @@ class Tracking:
             plan: what is launched.
             command: the launcher's command line, for the record.
             send_patch: whether uncommitted changes of the code are sent.
+            launched: when the plan was launched, UNIX seconds; None: now, by this process.
 
         Raises:
             ValueError: MLflow cannot keep runs at this URI.
@@ -91,7 +116,7 @@ class Tracking:
         self._plan = plan
         self._ledgers = Ledgers(store.tracking, self._destination)
         self._stages = StageRuns(store, self._ledgers, send_patch=send_patch)
-        self._sweep = SweepRuns(plan, self._ledgers, self._stages, command)
+        self._sweep = SweepRuns(plan, self._ledgers, self._stages, command, launched)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -100,6 +125,9 @@ class Tracking:
         self._deadline = 0.0
         self._queued = False
         self._settled = False
+        self._damaged = False
+        self._unreadable: dict[str, str] = {}
+        """Stage key -> why its folder cannot be read."""
         self.error: str | None = None
         """Why the last round of sending failed; None when it did not."""
         self.behind = 0
@@ -119,6 +147,11 @@ class Tracking:
             return False
         runs = [entry.run_id for entry in (*known.entries(), *entries) if entry is not None]
         return self._ledgers.runs_exist(runs)
+
+    def has_owner(self) -> bool:
+        """Whether a launch of the plan runs on this machine, which keeps its runs up to date."""
+        known = self._ledgers.plan(self._plan.key)
+        return known is not None and known.owner is not None and known.owner.is_here()
 
     def tag_sweep(self, tags: Mapping[str, str]) -> str | None:
         """Set tags on the plan's sweep run, if there is one; returns why that failed, or None.
@@ -185,11 +218,21 @@ class Tracking:
         self._deadline = time.monotonic() + timeout
         self._leaving.set()
         self._thread.join(timeout)
-        if self._settled:
-            return Unsent(True, 0, 0, 0, self._store.root, "")
+        if self._settled and not self._unreadable:
+            return Unsent(True, 0, 0, 0, self._store.root, "", "")
         points, pictures, stages = self._count_unsent()
         error = self.error or f"no answer within {timeout:g} s"
-        return Unsent(False, points, pictures, stages, self._store.root, error)
+        cure = "launch again to send them"
+        if self._damaged:
+            cure = f"`{self._rebuild_command()}` sets the file aside and sends everything again"
+        return Unsent(False, points, pictures, stages, self._store.root, error, cure)
+
+    def _rebuild_command(self) -> str:
+        words = ["python", "-m", "orchestration", "sync", "--rebuild"]
+        words += ["--runs-dir", str(self._store.root)]
+        if self._destination.uri != parse_uri(default_uri(self._store)).uri:
+            words += ["--tracking-uri", self._destination.shown]
+        return shlex.join(words)
 
     # The sending thread
 
@@ -199,7 +242,8 @@ class Tracking:
             pause = self._attempt(pause)
             if self._leaving.is_set():
                 pause = min(pause, LEAVING_RETRY_SECONDS)
-                if time.monotonic() + pause > self._deadline:
+                # A damaged file does not become readable by waiting.
+                if self._damaged or time.monotonic() + pause > self._deadline:
                     return
                 time.sleep(0.0 if self._settled else pause)
             else:
@@ -216,19 +260,30 @@ class Tracking:
             # Whatever it is, it must not stop the stages; it is shown, and tried again afresh.
             self._fail(error)
             return min(LAST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, 2 * pause))
-        self.error, self.behind, self._settled = None, 0, leaving
+        self.error = next(iter(self._unreadable.values()), None)
+        self.behind, self._settled, self._damaged = 0, leaving, False
         self._tried.set()
         return SHIP_SECONDS if not leaving else 0.0
 
     def _fail(self, error: Exception) -> None:
+        """Note why a round failed; must not fail itself, or nothing would be sent any more."""
         _log.debug("sending to %s failed", self._destination.shown, exc_info=error)
+        replaced = self._server is not None and self._server.was_replaced()
         self._server = None
+        reason = None if replaced else damage(error)
+        self._damaged = reason is not None or isinstance(error, DamagedDatabase)
+        if reason is not None and self._destination.database is not None:
+            error = DamagedDatabase(self._destination.database, reason)
         points, pictures, _ = self._count_unsent()
         self.behind = points + pictures
-        self.error = f"{self._destination.shown}: {_describe(error)}"
+        shown = f"{self._destination.shown}: {_describe(error)}"
+        self.error = str(error) if self._damaged else shown
         self._tried.set()
 
     def _round(self, leaving: bool) -> None:
+        if self._server is not None and self._server.was_replaced():
+            # Somebody deleted the database: what was sent is on disk, and is sent to a new one.
+            self._server = None
         if self._server is None:
             self._server = self._connect()
             self._ready.set()
@@ -238,6 +293,8 @@ class Tracking:
         self._sweep.grow(self._server, self._plan)
         self._stages.look_again()
         problem = self._ship(self._server, self._take())
+        if leaving:
+            self._close_unreadable(self._server)
         self._sweep.update(self._server, leaving=leaving, queued=self._queued)
         if problem is not None and (leaving or not isinstance(problem, Busy)):
             raise problem
@@ -264,14 +321,29 @@ class Tracking:
         first: Exception | None = None
         for key in keys:
             try:
-                stage = self._plan.stages[key].stage
-                self._stages.ship(server, key, stage, self._sweep.birth_tags())
+                self._ship_stage(server, key, self._plan.stages[key].stage)
             except Exception as problem:
                 self.notify([key])
                 if not isinstance(problem, Busy) and not server.is_reachable():
                     raise
                 first = first if first and not isinstance(first, Busy) else problem
         return first
+
+    def _ship_stage(self, server: Server, key: str, stage: str) -> None:
+        """Send a stage; one whose folder cannot be read is named and left out."""
+        try:
+            self._stages.ship(server, key, stage, self._sweep.birth_tags())
+            self._unreadable.pop(key, None)
+        except (UnreadableRecord, ValidationError) as error:
+            folder = self._stages.folder(key, stage)
+            assert folder is not None, "there is a record in it"
+            self._unreadable[key] = f"{folder.path}: {_describe(error)}"
+            report_unreadable(folder.path, self._unreadable[key])
+
+    def _close_unreadable(self, server: Server) -> None:
+        """Leave no run open of a stage that says nothing of its end, as nobody will close it."""
+        for key in self._unreadable:
+            self._stages.close(server, key)
 
     def _close_abandoned_stages(self, server: Server) -> None:
         """Bring runs of other plans' stages up to date that nothing runs any more."""
@@ -280,8 +352,14 @@ class Tracking:
             if key in self._plan.stages or not (entry and entry.status == "RUNNING"):
                 continue
             folder = self._stages.folder(key, str(entry.stage))
-            if folder is not None and folder.state() != "RUNNING":
-                self._stages.ship(server, key, str(entry.stage), self._sweep.birth_tags())
+            if folder is None:
+                continue
+            try:
+                if folder.state() != "RUNNING":
+                    self._stages.ship(server, key, str(entry.stage), self._sweep.birth_tags())
+            except (UnreadableRecord, ValidationError) as error:
+                report_unreadable(folder.path, f"{folder.path}: {_describe(error)}")
+                self._stages.close(server, key)
 
     # What the folders and ledgers say
 
@@ -289,7 +367,10 @@ class Tracking:
         """A stage's ledger entry, if everything of the stage was sent."""
         entry = self._ledgers.stage(key)
         folder = look.folder(key, self._plan.stages[key].stage)
-        view = None if folder is None else view_stage(folder)
+        try:
+            view = None if folder is None else view_stage(folder)
+        except (UnreadableRecord, ValidationError):
+            return None
         if entry is None or view is None or entry.sent != view.signature:
             return None
         return None if SpoolReader(view.folder).has_more(entry.positions) else entry
@@ -299,9 +380,14 @@ class Tracking:
         points = pictures = stages = 0
         look = StageRuns(self._store, self._ledgers)
         for key, stage in self._plan.stages.items():
-            if look.folder(key, stage.stage) is None or self._current_entry(key, look):
-                continue
-            items = look.unsent(key, stage.stage)
+            try:
+                if look.folder(key, stage.stage) is None or self._current_entry(key, look):
+                    continue
+                items = look.unsent(key, stage.stage)
+            except Exception as error:
+                # Counting says how bad it is; it must not make anything worse.
+                _log.debug("the unsent points of %s are unknown", key, exc_info=error)
+                items = []
             waiting = sum(isinstance(item, Picture) for item in items)
             points += len(items) - waiting
             pictures += waiting

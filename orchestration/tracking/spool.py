@@ -2,7 +2,8 @@
 
 The writer is the `Tracker` that a worker hands to its stage. The reader yields every point once:
 an attempt that resumes from a checkpoint logs the steps after it again, and the first record of a
-(metric, step) is the one that counts.
+(metric, step) is the one that counts. A line that cannot be read costs that line: it is skipped,
+and the reader says which it is.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestration.files import cut_torn_line
+from orchestration.records import report_unreadable
 from orchestration.state import StageFolder
 
 if TYPE_CHECKING:
@@ -42,6 +47,36 @@ class Picture:
     step: int
     file: Path
 
+    def content(self) -> bytes | None:
+        """Read the file; None where it is gone, and named once."""
+        try:
+            return self.file.read_bytes()
+        except OSError as error:
+            report_unreadable(self.file, f"{self.file} cannot be read: {error.strerror}")
+            return None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a spool: what is new in it, and what keeps any of it from being read."""
+
+    items: tuple[Point | Picture, ...]
+    problem: str = ""
+    """Names the file, the line and the reason; empty where all of it was read."""
+
+
+class _Event(BaseModel):
+    """A line as it is written; numbers must fit where MLflow keeps them, in 64 bits."""
+
+    model_config = ConfigDict(strict=True)
+
+    t: int = Field(ge=0, lt=2**63)
+    s: int = Field(ge=-(2**63), lt=2**63)
+    m: dict[str, Any] = Field(default_factory=dict)
+    """Values are checked one by one: a bad one does not cost the others of its step."""
+    image: str | None = None
+    file: str = ""
+
 
 class SpoolWriter:
     """A `gigatok.tracker.Tracker` that appends to a stage's spool."""
@@ -54,10 +89,11 @@ class SpoolWriter:
     ) -> None:
         self._folder = folder.spool
         self._on_progress = on_progress
+        path = folder.spool / f"{attempt:03d}.jsonl"
+        if path.exists():  # A power cut took the record of an attempt that had this number.
+            cut_torn_line(path)
         # Line-buffered: a killed process loses at most the line it was writing.
-        self._file = (folder.spool / f"{attempt:03d}.jsonl").open(
-            "a", buffering=1, encoding="utf-8"
-        )
+        self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Append one point per key."""
@@ -93,21 +129,25 @@ class SpoolReader:
     def __init__(self, folder: StageFolder) -> None:
         self._folder = folder
         self._seen: set[tuple[str, int]] = set()
+        self._counts: dict[str, int] = {}
+        """Spool file -> lines read."""
         self.positions: dict[str, int] = {}
         """Spool file -> bytes read."""
         self.newest: dict[str, Picture] = {}
         """The last picture of each name so far."""
 
-    def lines(self, stop: Mapping[str, int] | None = None) -> Iterator[list[Point | Picture]]:
-        """What is new in each unread line; a line counts as read once it is yielded.
+    def lines(self, stop: Mapping[str, int] | None = None) -> Iterator[Line]:
+        """Read the unread lines; a line counts as read once it is yielded.
 
         Args:
             stop: read each file up to this byte only; None: to its last complete line.
         """
-        for file in sorted(self._folder.spool.glob("*.jsonl")):
-            end = None if stop is None else stop.get(file.name, 0)
-            for event in self._events(file, end):
-                yield [item for item in _items(self._folder, event) if self._is_new(item)]
+        for name, file in _open_files(self._folder):
+            for text in self._unread(name, file, None if stop is None else stop.get(name, 0)):
+                items, problem = _parse(text, self._folder.spool)
+                where = f"{self._folder.spool / name} line {self._counts[name]}"
+                new = tuple(item for item in items if self._is_new(item))
+                yield Line(new, f"{where}: {problem}" if problem else "")
 
     def skip_to(self, positions: Mapping[str, int]) -> None:
         """Take everything before these positions as read."""
@@ -117,23 +157,21 @@ class SpoolReader:
     def has_more(self, positions: Mapping[str, int]) -> bool:
         """Whether there are complete lines behind these positions."""
         return any(
-            _lines_behind(file, positions.get(file.name, 0))
-            for file in self._folder.spool.glob("*.jsonl")
+            _lines_behind(file, positions.get(name, 0)) for name, file in _open_files(self._folder)
         )
 
-    def _events(self, file: Path, end: int | None) -> Iterator[dict[str, Any]]:
-        position = self.positions.get(file.name, 0)
-        with file.open("rb") as lines:
-            lines.seek(position)
-            while end is None or position < end:
-                line = lines.readline()
-                # A line without its end is one that a killed worker was writing, or is writing.
-                if not line.endswith(b"\n"):
-                    return
-                event = json.loads(line)
-                position += len(line)
-                self.positions[file.name] = position
-                yield event
+    def _unread(self, name: str, file: BinaryIO, end: int | None) -> Iterator[bytes]:
+        position = self.positions.get(name, 0)
+        file.seek(position)
+        while end is None or position < end:
+            line = file.readline()
+            position += len(line)
+            # A line without its end is one that a killed worker was writing, or is writing.
+            if not line.endswith(b"\n") or (end is not None and position > end):
+                return
+            self.positions[name] = position
+            self._counts[name] = self._counts.get(name, 0) + 1
+            yield line
 
     def _is_new(self, item: Point | Picture) -> bool:
         if (item.name, item.step) in self._seen:
@@ -144,22 +182,92 @@ class SpoolReader:
         return True
 
 
-def _lines_behind(file: Path, position: int) -> bool:
-    if file.stat().st_size <= position:
-        return False
-    with file.open("rb") as lines:
-        lines.seek(position)
-        return lines.readline().endswith(b"\n")
-
-
 def read_spool(folder: StageFolder) -> Iterator[Point | Picture]:
     """Every point and picture of a stage once, in the order in which they were first recorded."""
-    for items in SpoolReader(folder).lines():
-        yield from items
+    for line in SpoolReader(folder).lines():
+        yield from line.items
 
 
-def _items(folder: StageFolder, event: dict[str, Any]) -> Iterator[Point | Picture]:
-    if "image" in event:
-        yield Picture(event["image"], event["s"], folder.spool / event["file"])
-    for name, value in event.get("m", {}).items():
-        yield Point(name, event["s"], value, event["t"])
+def make_durable(folder: StageFolder, positions: Mapping[str, int]) -> dict[str, int]:
+    """Sync a spool as far as it is written.
+
+    Done by the reader, so that training never waits for a disk. On a file system of several
+    hosts, what the reader sees has left the writer's memory already.
+
+    Args:
+        folder: of the stage.
+        positions: spool file -> bytes that are durable already.
+
+    Returns:
+        Spool file -> bytes that no power cut takes back.
+    """
+    ends = {}
+    for name, file in _open_files(folder):
+        ends[name] = os.fstat(file.fileno()).st_size
+        if ends[name] > positions.get(name, 0):
+            os.fsync(file.fileno())
+    if not ends.keys() <= positions.keys():
+        # A new file is only durable once its name in the folder is.
+        directory = os.open(folder.spool, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    return ends
+
+
+def _open_files(folder: StageFolder) -> Iterator[tuple[str, BinaryIO]]:
+    """Open the spool's files in the order of attempts; what cannot be opened is named once."""
+    for path in sorted(folder.spool.glob("*.jsonl")):
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            report_unreadable(path, f"{path} cannot be read: {error.strerror}")
+            continue
+        with file:
+            yield path.name, file
+
+
+def _lines_behind(file: BinaryIO, position: int) -> bool:
+    if os.fstat(file.fileno()).st_size <= position:
+        return False
+    file.seek(position)
+    return file.readline().endswith(b"\n")
+
+
+def _parse(text: bytes, spool: Path) -> tuple[list[Point | Picture], str]:
+    """Read one line: what can be used of it, and what cannot; empty where all can."""
+    try:
+        event = _Event.model_validate_json(text)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        if found["type"] == "json_invalid":
+            return [], "no JSON"
+        return [], f"'{'.'.join(map(str, found['loc']))}': {found['msg']}"
+    items: list[Point | Picture] = []
+    bad = []
+    for name, value in event.m.items():
+        number = _number(value)
+        if number is None:
+            bad.append(name)
+        else:
+            items.append(Point(name, event.s, number, event.t))
+    if event.image is not None:
+        # The name of a file beside this one, never a path to elsewhere.
+        if event.file != Path(event.file).name or not event.file:
+            return items, f"'{event.file}' is no file of the spool"
+        items.append(Picture(event.image, event.s, spool / event.file))
+    return items, f"no number that MLflow can keep: {', '.join(bad)}" if bad else ""
+
+
+def _number(value: object) -> float | None:
+    """Convert a value to what MLflow keeps, a double; None where it is none.
+
+    NaN is kept as such, and MLflow keeps an infinite value as the largest double.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # An integer beyond the range of a double.
+        return None

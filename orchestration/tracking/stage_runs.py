@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gigatok.credentials import hide_passwords
 from gigatok.masking import mask_secrets
 from orchestration.costs.accuracy import compare
 from orchestration.state import Attempt, StageFolder, State, Store
-from orchestration.tracking.ledger import Entry, Ledgers
+from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers
 from orchestration.tracking.mlflow_server import (
     BATCH_POINTS,
     COMMIT_TAG,
@@ -23,7 +24,7 @@ from orchestration.tracking.mlflow_server import (
     Server,
     milliseconds,
 )
-from orchestration.tracking.spool import Picture, Point, SpoolReader
+from orchestration.tracking.spool import Picture, Point, SpoolReader, make_durable
 
 LOG_TAIL = 64 * 1024
 """Bytes of the log of an attempt that did not complete which are sent."""
@@ -33,6 +34,8 @@ PROGRESS_SECONDS = 5.0
 
 UNCALIBRATED = "uncalibrated"
 """What a predicted time rests on where there is none."""
+
+_log = logging.getLogger(__name__)
 
 _STATUSES: Mapping[State, str] = {
     "COMPLETE": "FINISHED",
@@ -127,6 +130,15 @@ def view_stage(folder: StageFolder) -> StageView | None:
     return StageView(folder, state, attempts, f"{state} {last} {sizes} {attempts[0].started}")
 
 
+@dataclass
+class _Batch:
+    """What is read of a spool and not sent yet, and how far it goes."""
+
+    items: list[Point | Picture] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    positions: dict[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class SentStage:
     """A stage that the server knows: its run, and what the run says of it."""
@@ -166,7 +178,7 @@ class StageRuns:
         if folder is None:
             return []
         reader = self._reader(key, folder, entry or Entry())
-        return [item for items in reader.lines() for item in items]
+        return [item for line in reader.lines() for item in line.items]
 
     def ship(self, server: Server, key: str, stage: str, tags: Mapping[str, str]) -> None:
         """Send everything new of a stage.
@@ -183,18 +195,29 @@ class StageRuns:
         folder = self.folder(key, stage)
         view = None if folder is None else view_stage(folder)
         if view is None:
+            self.close(server, key)
             return
         with self._ledgers.hold(key):
             entry = self._open(server, key, stage, view, tags)
             entry = self._ship_spool(server, key, view, entry)
             if entry.sent != view.signature:
-                self._ship_facts(server, view, entry)
+                refused = self._ship_facts(server, view, entry)
+                entry = self._skip(key, entry, [f"{view.folder.path}: {one}" for one in refused])
                 update = {"sent": view.signature, "status": view.status}
                 entry = entry.model_copy(update=update)
                 self._ledgers.save_stage(key, entry)
         if view.state == "RUNNING":
             self._ship_progress(server, key, view, str(entry.run_id))
         self.sent[key] = SentStage(str(entry.run_id), view)
+
+    def close(self, server: Server, key: str) -> None:
+        """End the open run of a stage whose folder is gone, or says nothing that can be read."""
+        entry = self._ledgers.stage(key)
+        if entry is None or entry.status not in OPEN_STATUSES:
+            return
+        with self._ledgers.hold(key):
+            server.close(entry, "KILLED", time.time())
+            self._ledgers.save_stage(key, entry.model_copy(update={"status": "KILLED"}))
 
     def _ship_progress(self, server: Server, key: str, view: StageView, run_id: str) -> None:
         lease, now = view.folder.lease(), time.monotonic()
@@ -226,60 +249,105 @@ class StageRuns:
         self, server: Server, key: str, stage: str, view: StageView, tags: Mapping[str, str]
     ) -> Entry:
         """The stage's entry with a run that exists; a new run gets everything from the start."""
-        known = self._ledgers.stage(key)
-        if known is None or known.born != view.started:
+        known = self._ledgers.stage(key) or Entry(stage=stage, born=view.started)
+        if known.born != view.started:
+            server.retire(known)
             known = Entry(stage=stage, born=view.started)
         entry = server.current(known)
-        if entry.run_id is not None:
-            return entry
-        self._ledgers.save_stage(key, entry)
+        if self._ledgers.incomplete:
+            of_stage = {names.TAG_KIND: names.KIND_STAGE, names.TAG_STAGE_KEY: key}
+            entry = server.find(entry, of_stage, view.started)
+        if entry.run_id is None:
+            self._ledgers.save_stage(key, entry)
+            entry = self._create(server, entry, view, tags)
+        if entry != known:
+            self._ledgers.save_stage(key, entry)
+            self._ledgers.save_skipped(key, entry.skipped)
+        return entry
+
+    def _create(
+        self, server: Server, entry: Entry, view: StageView, tags: Mapping[str, str]
+    ) -> Entry:
+        # The folder's name says what its spec does, and is there when the spec is not.
+        readable, _, key = view.folder.name.rpartition("-")
         own = {
             names.TAG_KIND: names.KIND_STAGE,
-            names.TAG_STAGE: stage,
+            names.TAG_STAGE: str(entry.stage),
             names.TAG_STAGE_KEY: key,
-            SOURCE_TAG: f"gigatok.stages.{stage}",
+            SOURCE_TAG: f"gigatok.stages.{entry.stage}",
         }
-        name = f"{stage} {view.folder.spec().readable}"
-        entry = server.create(entry, name, {**tags, **own}, view.started)
-        self._ledgers.save_stage(key, entry)
-        return entry
+        name = f"{entry.stage} {readable}"
+        return server.create(entry, name, {**tags, **own}, view.started)
 
     def _ship_spool(self, server: Server, key: str, view: StageView, entry: Entry) -> Entry:
         if not SpoolReader(view.folder).has_more(entry.positions):
             return entry
+        # Only what no power cut takes back: a step that is run again has another time, so its
+        # points would be sent a second time.
+        durable = make_durable(view.folder, entry.positions)
         reader = self._reader(key, view.folder, entry)
-        batch: list[Point | Picture] = []
-        for items in reader.lines():
-            if batch and len(batch) + len(items) > BATCH_POINTS:
-                self._send(server, key, entry, batch)
-                batch = []
-            batch += items
-            entry = entry.model_copy(update={"positions": dict(reader.positions)})
-        self._send(server, key, entry, batch)
-        return entry
+        batch = _Batch()
+        for line in reader.lines(stop=durable):
+            if batch.items and len(batch.items) + len(line.items) > BATCH_POINTS:
+                entry = self._send(server, key, view, entry, batch)
+                batch = _Batch()
+            batch.items += line.items
+            batch.problems += [line.problem] if line.problem else []
+            batch.positions = dict(reader.positions)
+        return self._send(server, key, view, entry, batch) if batch.positions else entry
 
-    def _send(self, server: Server, key: str, entry: Entry, batch: list[Point | Picture]) -> None:
+    def _send(
+        self, server: Server, key: str, view: StageView, entry: Entry, batch: _Batch
+    ) -> Entry:
         """Send one batch, then note that it was sent."""
         run_id = str(entry.run_id)
-        server.log(run_id, [item for item in batch if isinstance(item, Point)])
-        for item in batch:
+        points = [item for item in batch.items if isinstance(item, Point)]
+        refused = server.log(run_id, points)
+        for item in batch.items:
             if isinstance(item, Picture):
-                path = f"pictures/{item.name}/{item.step:08d}.png"
-                server.upload(run_id, path, item.file.read_bytes())
+                refused += _upload_picture(server, run_id, item)
+        said = [f"{view.folder.spool}: {one}" for one in refused]
+        entry = self._skip(key, entry, [*batch.problems, *said])
+        entry = entry.model_copy(update={"positions": batch.positions})
         self._ledgers.save_stage(key, entry)
+        return entry
 
-    def _ship_facts(self, server: Server, view: StageView, entry: Entry) -> None:
+    def _skip(self, key: str, entry: Entry, problems: Sequence[str]) -> Entry:
+        """Name and count what cannot be sent.
+
+        The count is noted before the ledger, which a killed launcher leaves as it was: the next
+        one counts from there, and comes to the same.
+        """
+        if not problems:
+            return entry
+        skipped = entry.skipped.and_more(problems)
+        for problem in skipped.first[len(entry.skipped.first) :]:
+            _log.warning("%s; it is skipped, the rest is sent", problem)
+        self._ledgers.save_skipped(key, skipped)
+        return entry.model_copy(update={"skipped": skipped})
+
+    def _ship_facts(self, server: Server, view: StageView, entry: Entry) -> list[str]:
+        """Send what is not in the spool; returns what of it MLflow refuses."""
         run_id, failure = str(entry.run_id), view.folder.failure()
         tags = {names.TAG_STATE: view.state, **_attempt_tags(view.attempts)}
         if failure is not None:
             tags[names.TAG_ERROR] = f"{failure.kind}: {hide_passwords(failure.message)}"
         tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
-        server.log(run_id, view.scores(), tags)
+        refused = server.log(run_id, view.scores(), tags)
         if entry.sent is None:
             server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())
         if view.state != "RUNNING":
             _upload_attempts(server, run_id, view, send_patch=self._send_patch)
         server.end(entry, view.status, view.ended())
+        return refused
+
+
+def _upload_picture(server: Server, run_id: str, picture: Picture) -> list[str]:
+    """Send a picture; returns why it cannot be sent, if so."""
+    content = picture.content()
+    if content is None:
+        return [f"picture {picture.file} is gone"]
+    return server.upload(run_id, f"pictures/{picture.name}/{picture.step:08d}.png", content)
 
 
 def _upload_attempts(server: Server, run_id: str, view: StageView, *, send_patch: bool) -> None:

@@ -111,13 +111,19 @@ class SweepRuns:
     """Keeps the runs of one plan up to date with its stages."""
 
     def __init__(
-        self, plan: Plan, ledgers: Ledgers, stages: StageRuns, command: str | None
+        self,
+        plan: Plan,
+        ledgers: Ledgers,
+        stages: StageRuns,
+        command: str | None,
+        launched: float | None = None,
     ) -> None:
         self._plan = plan
         self._ledgers = ledgers
         self._stages = stages
         self._command = command
-        self._launched = time.time()
+        self._launched = launched or time.time()
+        self._is_launch = launched is None
         self._sweep_run = ""
         self._copied: set[tuple[str, str, str]] = set()
         """Trial run, stage run and stage state whose pictures were copied."""
@@ -138,9 +144,10 @@ class SweepRuns:
         with self._held(self._plan.key) as ledger:
             ledger.owner = Owner.me()
             ledger.complete = False
-            ledger.sweep = server.current(ledger.sweep)
-            for ident, _ in self._trials():
-                ledger.trials[ident] = server.current(ledger.trials.get(ident, Entry()))
+            ledger.sweep = self._find(server, ledger.sweep, self._of_sweep())
+            for ident, trial in self._trials():
+                known = ledger.trials.get(ident, Entry())
+                ledger.trials[ident] = self._find(server, known, self._of_trial(trial))
             # On disk before the first run is made: a run is found again by its entry's token.
             self._ledgers.save_plan(self._plan.key, ledger)
             is_new = ledger.sweep.run_id is None
@@ -151,6 +158,20 @@ class SweepRuns:
                     # The sweep's run was deleted in the UI; its trials hang below the new one.
                     server.log(entry.run_id, tags=self.birth_tags())
                 ledger.trials[ident] = self._open_trial(server, entry, trial)
+
+    def _find(self, server: Server, known: Entry, tags: Mapping[str, str]) -> Entry:
+        """An entry of a run that exists, or is to be made."""
+        entry = server.current(known)
+        return server.find(entry, tags) if self._ledgers.incomplete else entry
+
+    def _of_sweep(self) -> dict[str, str]:
+        """Tags that identify the run of the plan."""
+        return {names.TAG_KIND: names.KIND_SWEEP, names.TAG_PLAN: self._plan.key}
+
+    def _of_trial(self, trial: PlannedTrial) -> dict[str, str]:
+        """Tags that identify the run of a trial of the plan."""
+        kind = {names.TAG_KIND: names.KIND_TRIAL, names.TAG_TRIAL: trial.trial.name}
+        return {**kind, names.TAG_PLAN: self._plan.key}
 
     def grow(self, server: Server, plan: Plan) -> None:
         """Make the runs of trials that were added to the plan.
@@ -197,15 +218,16 @@ class SweepRuns:
         return entry.model_copy(update={"sent": "params"})
 
     def _launch_tags(self) -> dict[str, str]:
-        command = {} if self._command is None else {names.TAG_LAUNCH_COMMAND: self._command}
-        return {
+        tags = {
             names.TAG_LAUNCHED: repr(self._launched),
             names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
             names.TAG_REFUSED: "",
-            names.TAG_HOST: Owner.me().host,
-            **git_tags(provenance.imported_state()),
-            **command,
         }
+        if not self._is_launch:  # Nobody remembers the code and the host of an earlier one.
+            return tags
+        command = {} if self._command is None else {names.TAG_LAUNCH_COMMAND: self._command}
+        code = git_tags(provenance.imported_state())
+        return {**tags, names.TAG_HOST: Owner.me().host, **code, **command}
 
     def _sweep_tags(self) -> dict[str, str]:
         sweep = self._plan.sweep
@@ -344,7 +366,8 @@ class SweepRuns:
             return
         for picture in self._stages.newest_pictures(key):
             path = f"pictures/{stage}/{picture.name}.png"
-            server.upload(run_id, path, picture.file.read_bytes())
+            if (content := picture.content()) is not None:
+                server.upload(run_id, path, content)
         self._copied.add(copy)
 
     def close_abandoned(self, server: Server) -> None:

@@ -89,6 +89,16 @@ def test_wrong_requests_exit_with_2_and_say_why(
     assert "Traceback" not in err
 
 
+def test_a_damaged_database_is_named_without_its_query(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    file.write_bytes(b"garbage " * 1000)
+    code, _, err = run("table", "x", "--tracking-uri", f"sqlite:///{file}")
+    assert code == 2
+    assert str(file) in err
+    assert "sync --rebuild" in err
+    assert "SELECT" not in err
+
+
 def test_no_database(tmp_path: Path) -> None:
     code, _, err = run("table", "x", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
     assert code == 2
