@@ -93,7 +93,8 @@ def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> bool
         print(f"{name}: not sent: {error}")
         return False
     uri = _uri(store, launched, tracking_uri)
-    tracking = Tracking(uri, store, plan, launched=launched.launched)
+    patch = launched.request.send_patch
+    tracking = Tracking(uri, store, plan, launched=launched.launched, send_patch=patch)
     if tracking.has_owner():
         print(f"{name}: a launch of it runs here, and sends it")
         return True
