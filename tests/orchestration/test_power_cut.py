@@ -42,7 +42,7 @@ pytestmark = pytest.mark.slow
 
 
 def begin(folder: Path, database: Path) -> Path:
-    """Make a folder to launch in, with a tracking store as an earlier launch would have left it."""
+    """Make a folder to launch in, with the tracking store that an earlier launch left."""
     write_durably(folder / "runs" / "mlflow.db", partial(shutil.copy, database))
     return folder
 
