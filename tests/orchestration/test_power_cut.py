@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gigatok.durable import write_durably
 from tests.loop_disk import LoopDisk, kill_session, loop_disk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +41,14 @@ Result = tuple[dict[str, str], set[tuple[str, str, int]]]
 pytestmark = pytest.mark.slow
 
 
+def begin(folder: Path, database: Path) -> Path:
+    """Make a folder to launch in, with the tracking store that an earlier launch left."""
+    write_durably(folder / "runs" / "mlflow.db", partial(shutil.copy, database))
+    return folder
+
+
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """Launch the sweep in a folder; its log lies beside the disk, or it would be cut too."""
-    folder.mkdir(exist_ok=True)
     (folder / "one.yaml").write_text(SWEEP)
     with log_of(folder).open("ab") as log:
         return subprocess.Popen(
@@ -143,10 +151,8 @@ def run_until_the_cut(disk: LoopDisk, folder: Path, draw: random.Random) -> bool
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    disk = tmp_path_factory.mktemp("undisturbed") / "disk"
-    disk.mkdir()
-    return finish(disk / "0")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Result:
+    return finish(begin(tmp_path_factory.mktemp("undisturbed") / "disk" / "0", empty_database))
 
 
 @pytest.fixture(params=["ext4", "xfs"])
@@ -155,14 +161,16 @@ def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LoopDisk]:
         yield made
 
 
-def test_power_cuts_change_nothing(disk: LoopDisk, undisturbed: Result) -> None:
+def test_power_cuts_change_nothing(
+    disk: LoopDisk, undisturbed: Result, empty_database: Path
+) -> None:
     """Each launch but the last is cut; what is done stays so, and a new sweep begins."""
-    draw, number = random.Random(SEED), 0
+    draw = random.Random(SEED)
+    folder = begin(disk.root / "0", empty_database)
     for cut in range(CUTS):
-        folder = disk.root / str(number)
         done = run_until_the_cut(disk, folder, draw)
         print(f"cut {cut}: {folder.name}, at step {newest_step(folder)}, done: {done}", flush=True)
         if done:
             assert finish(folder) == undisturbed
-            number += 1
-    assert finish(disk.root / str(number)) == undisturbed
+            folder = begin(disk.root / str(cut + 1), empty_database)
+    assert finish(folder) == undisturbed
