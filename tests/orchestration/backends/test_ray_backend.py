@@ -129,6 +129,7 @@ def test_a_cluster_that_went_away_is_told_as_that_and_leaves_nothing(tmp_path: P
     wait_for_step(folder, 20)
     (head,) = [one for one in psutil.Process().children() if one.name() == "gcs_server"]
     head.kill()
+    head.wait(SECONDS)
     with pytest.raises(ClusterGone, match="Ray, which this launch had started here, has ended"):
         wait_for_end(backend, job)
     assert backend.free_slots() == 0
