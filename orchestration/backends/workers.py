@@ -89,9 +89,8 @@ def _without_main() -> Iterator[None]:
     commit under the state of before it, and an edit with a typo would end all later stages.
     """
     main = sys.modules["__main__"]
-    before = {
-        name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)
-    }
+    names = [name for name in ("__spec__", "__file__") if name in vars(main)]
+    before: dict[str, object] = {name: vars(main).pop(name) for name in names}
     main.__spec__ = None
     try:
         yield
