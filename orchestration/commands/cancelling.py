@@ -18,7 +18,7 @@ from rich.console import Console
 from orchestration import faults
 from orchestration.cluster.journal import Journal
 from orchestration.command_lines import steering
-from orchestration.commands.status import orphans
+from orchestration.commands.sweep_status import orphans
 from orchestration.exits import EXIT_FAILED, fail
 from orchestration.launched import LaunchedPlan, Scale, find_launch, newest_launches, other_scales
 from orchestration.leases import LEASE_SECONDS

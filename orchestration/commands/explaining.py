@@ -22,7 +22,7 @@ from rich.text import Text
 from gigatok.data_fingerprints import data_fingerprint
 from gigatok.names import study_name
 from gigatok.stages import STAGES
-from orchestration.commands.status import look
+from orchestration.commands.sweep_status import look
 from orchestration.exits import fail
 from orchestration.grammar.yaml_source import did_you_mean, listed
 from orchestration.launched import (

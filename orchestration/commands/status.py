@@ -7,11 +7,10 @@ scheduler. Complete stages cost a look at their folder only, so large sweeps ans
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,112 +22,34 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok.stages import STAGES
-from orchestration.cluster.queued import Queued, queued_stages
 from orchestration.command_lines import steering
+from orchestration.commands.sweep_status import (
+    StageStatus,
+    SweepStatus,
+    comparisons,
+    look,
+    status_json,
+)
 from orchestration.costs.accuracy import (
-    Comparison,
-    accuracy_json,
     accuracy_line,
     accuracy_table,
-    compare_all,
 )
-from orchestration.costs.budget import Refusal, newest_refusal
-from orchestration.costs.calibration import load_calibration
-from orchestration.costs.cost import predict
-from orchestration.costs.forecast import Forecast, forecast, forecast_line, look_at
+from orchestration.costs.forecast import forecast_line
 from orchestration.display import SYMBOLS, progress_details, seconds_left, stages_of, states_table
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.launched import (
     LaunchedPlan,
-    LaunchedStage,
     Scale,
-    all_launches,
     find_launch,
-    kept_sweep,
-    newest_launches,
-    other_scales,
 )
-from orchestration.leases import LEASE_SECONDS, Lease
-from orchestration.plan import make_plan
-from orchestration.scheduler import Graph, pass_failure_downstream
-from orchestration.state import StageFolder, State, Store
-from orchestration.sweep import expand, load_sweep
-from orchestration.tracking.ledger import MOST_NAMED, Skipped
-from orchestration.tracking.shipping import all_skipped
+from orchestration.state import Store
+from orchestration.tracking.ledger import MOST_NAMED
 
 WATCH_SECONDS = 2.0
-MOST_FORECAST = 2000
-"""Stages of a plan whose end `status` foretells: it makes the plan again for that."""
 MOST_TRIALS, MOST_STAGES = 40, 15
 """Rows of the tables; `--json` has them all."""
 OTHER_LINES = 11
 """Of the screen, at most: question, heads, blank lines, costs, forecast, counts, "… more"."""
-
-Folders = Mapping[str, StageFolder]
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """What one stage is doing.
-
-    Attributes:
-        attempts: how often it was started.
-        host: where it runs, or ran last; None before.
-        running: what the worker last reported; empty unless it runs.
-        job: the scheduler's handle; None where there is none.
-        why: why it failed, waits or was stopped; None where nothing is to be said.
-        held: whether a gate keeps it from starting.
-    """
-
-    planned: LaunchedStage
-    folder: StageFolder
-    state: State
-    attempts: int
-    host: str | None = None
-    running: Mapping[str, Any] = field(default_factory=dict)
-    job: str | None = None
-    why: str | None = None
-    held: bool = False
-
-
-@dataclass(frozen=True)
-class SweepStatus:
-    """A launched plan and its stages by key.
-
-    Attributes:
-        orphans: stages of earlier launches only.
-        refusal: a launch of the sweep since then that was refused.
-    """
-
-    launched: LaunchedPlan
-    stages: Mapping[str, StageStatus]
-    orphans: Mapping[str, StageStatus]
-    forecast: Forecast | None = None
-    """None: a search, a plan too large to say at once, or this code would make another one."""
-    unforeseen: str | None = None
-    """What keeps the forecast from being made, although the stages are known."""
-    refusal: Refusal | None = None
-    other_scales: Sequence[str] = ()
-    """Scales at which the sweep was launched, too, and which are not shown."""
-    skipped: Mapping[str, Skipped] = field(default_factory=dict)
-    """Stage key -> what it reported that MLflow will never have."""
-
-    @property
-    def store(self) -> Store:
-        """The runs directory."""
-        return next(iter(self.stages.values())).folder.store
-
-    @property
-    def states(self) -> dict[str, State]:
-        """State by key."""
-        return {key: stage.state for key, stage in self.stages.items()}
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing runs or waits, but for what gates hold."""
-        open_ = (stage for stage in self.stages.values() if not stage.held)
-        return not any(stage.state in ("RUNNING", "WAITING") for stage in open_)
 
 
 def status(
@@ -177,157 +98,6 @@ def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
 
 
 # Looking
-
-
-def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
-    """The status of a launched plan."""
-    folders = launched.folders(store)
-    states = stage_states(launched, folders)
-    waiting = [key for key, state in states.items() if state in ("WAITING", "RUNNING")]
-    queued = queued_stages(store, waiting)
-    pruned = why_pruned(launched)
-    stages = {
-        key: stage_status(launched.stages[key], folders[key], state, queued.get(key))
-        for key, state in states.items()
-    }
-    for key in (key for key, state in states.items() if state == "PRUNED"):
-        stages[key] = replace(stages[key], why=pruned[key])
-    refusal = newest_refusal(store, launched.sweep, launched.launched)
-    outlooked, unforeseen = None, None
-    try:
-        outlooked = outlook(store, launched, stages)
-    except ValueError as error:  # Such as an adopted checkpoint that was moved since.
-        unforeseen = str(error)
-    orphaned = orphans(store, launched)
-    others = other_scales(store, launched)
-    skipped = all_skipped(store, launched.request.tracking_uri)
-    skipped = {key: skipped[key] for key in stages.keys() & skipped.keys()}
-    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others, skipped)
-
-
-def outlook(
-    store: Store, launched: LaunchedPlan, stages: Mapping[str, StageStatus]
-) -> Forecast | None:
-    """What is spent and what remains, by the newest records of what stages take."""
-    if len(stages) > MOST_FORECAST or not kept_sweep(launched, store).is_file():
-        return None
-    sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
-    plan = make_plan(sweep, expand(sweep))
-    if plan.key != launched.key or plan.stages.keys() != launched.stages.keys():
-        return None  # the second: a search has asked for trials since
-    calibration = load_calibration(store)
-    parts = {}
-    for key, cost in predict(plan, calibration, calibration.newest_site).items():
-        mine = stages[key]
-        part = look_at(mine.folder, mine.state, cost.seconds, resting=mine.held)
-        kind, weight = mine.planned.stage, cost.ordering_seconds
-        parts[key] = replace(part, kind=kind, weight=weight)
-    graph = Graph({key: tuple(stage.inputs.values()) for key, stage in plan.stages.items()})
-    running = sum(stage.state == "RUNNING" for stage in stages.values())
-    slots = launched.request.jobs or max(1, running)
-    return forecast(graph, [trial.stages.values() for trial in plan.trials], parts, slots)
-
-
-def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
-    """The state of every stage, failures passed downstream."""
-    states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
-    states |= {key: "PRUNED" for key in why_pruned(launched) if states[key] == "WAITING"}
-    inputs = {key: stage.inputs.values() for key, stage in launched.stages.items()}
-    return states | dict.fromkeys(pass_failure_downstream(inputs, states), "UPSTREAM_FAILED")
-
-
-def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
-    """Key -> why, of the stages that only pruned trials of a search need."""
-    kept = {
-        key
-        for name, stages in launched.trials.items()
-        if name not in launched.pruned
-        for key in stages.values()
-    }
-    return {
-        key: f"pruned by {why}" if why else "pruned"
-        for name, why in launched.pruned.items()
-        for key in launched.trials[name].values()
-        if key not in kept
-    }
-
-
-def stage_status(
-    planned: LaunchedStage, folder: StageFolder, state: State, queued: Queued | None = None
-) -> StageStatus:
-    """The status of one stage in a state."""
-    attempts = count_attempts(folder)
-    job = None if queued is None else queued.job
-    if state == "COMPLETE":
-        return StageStatus(planned, folder, state, attempts)
-    host, running, why = None, {}, None
-    if state == "RUNNING" and (lease := folder.lease()) is not None:
-        host, running, why = lease.host, lease.progress, _silent(lease)
-    elif attempts:
-        host = folder.attempts()[-1].host
-    if state == "UPSTREAM_FAILED":
-        why = None
-    elif (who := folder.cancelled_by()) is not None:
-        why = f"cancelled by {who}" + (", stopping" if state == "RUNNING" else "")
-    elif state == "FAILED":
-        failure = folder.failure()
-        why = failure.message if failure else None
-    elif state == "WAITING" and (reason := folder.held()) is not None:
-        return StageStatus(planned, folder, state, attempts, host, job=job, why=reason, held=True)
-    elif state == "WAITING":
-        why = queued.why if queued is not None else _stopped(folder)
-    return StageStatus(planned, folder, state, attempts, host, running, job, why)
-
-
-def _silent(lease: Lease) -> str | None:
-    """Say that a worker that cannot be seen from here gave no sign of life; None: it did."""
-    if not lease.is_suspect():
-        return None
-    minutes = abs(time.time() - lease.heartbeat) / 60
-    return (
-        f"no sign of life for {minutes:.0f} min, as clocks go; a launch takes it over after "
-        f"{LEASE_SECONDS:.0f} s of silence"
-    )
-
-
-def _stopped(folder: StageFolder) -> str | None:
-    """How a stage that waits was stopped before; None: it was not."""
-    counts = folder.tries().counts
-    if counts:
-        return "to be tried again: " + ", ".join(f"{n} × {kind}" for kind, n in counts.items())
-    step = folder.checkpoint_step()
-    return f"stopped, goes on from step {step}" if step else None
-
-
-def count_attempts(folder: StageFolder) -> int:
-    """How often a stage was started."""
-    try:
-        names = os.listdir(folder.path / "attempts")
-    except FileNotFoundError:
-        return 0
-    return sum(name.endswith(".json") and not name.startswith(".") for name in names)
-
-
-def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
-    """Stages that were launched earlier, at the same scale, and are in no sweep's newest plan.
-
-    Taking a trial out of a YAML cancels nothing, and deletes nothing.
-    """
-    planned: dict[str, LaunchedStage] = {}
-    for earlier in all_launches(store, launched.sweep):
-        if earlier.scale == launched.scale:
-            planned |= {key: s for key, s in earlier.stages.items() if key not in launched.stages}
-    for other in newest_launches(store) if planned else ():
-        planned = {key: stage for key, stage in planned.items() if key not in other.stages}
-    folders = store.folders((s.stage, key, s.readable) for key, s in planned.items())
-    return {
-        key: stage_status(stage, folders[key], folders[key].state())
-        for key, stage in planned.items()
-        if folders[key].path.is_dir()
-    }
-
-
-# Showing
 
 
 def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) -> RenderableType:
@@ -384,11 +154,6 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     if found.other_scales:
         parts.append(Text(other_scales_line(found), style="yellow", **whole))
     return Group(*parts)
-
-
-def comparisons(found: SweepStatus) -> list[Comparison]:
-    """Predicted against actual, of the stages that are complete."""
-    return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 
 
 @dataclass(frozen=True)
@@ -484,41 +249,3 @@ def skipped_line(found: SweepStatus) -> str:
     first = [problem for skipped in found.skipped.values() for problem in skipped.first]
     many = f"{count} lines or values of {len(found.skipped)} stages could not be sent to MLflow"
     return f"{many} and were skipped: {'; '.join(first[:MOST_NAMED])}"
-
-
-def status_json(found: SweepStatus) -> Json:
-    """Status as data."""
-    launched = found.launched
-    compared = {one.key: accuracy_json(one) for one in comparisons(found)}
-    return {
-        "sweep": launched.sweep,
-        "scale": launched.scale,
-        "other_scales": list(found.other_scales),
-        "plan": launched.key,
-        "backend": launched.request.backend,
-        "trials": launched.trials,
-        "forecast": None if found.forecast is None else asdict(found.forecast),
-        "stages": {key: _stage_json(stage) for key, stage in found.stages.items()},
-        "skipped": {key: skipped.count for key, skipped in found.skipped.items()},
-        "refused": None if found.refusal is None else found.refusal.reasons,
-        "accuracy": compared,
-        "orphaned": {key: _stage_json(stage) for key, stage in found.orphans.items()},
-    }
-
-
-def _stage_json(stage: StageStatus) -> Json:
-    return {
-        "stage": stage.planned.stage,
-        "readable": stage.planned.readable,
-        "state": stage.state,
-        "folder": str(stage.folder.path),
-        "attempts": stage.attempts,
-        "host": stage.host,
-        "done": stage.running.get("done"),
-        "total": stage.running.get("total"),
-        "unit": stage.running.get("unit"),
-        "seconds_left": seconds_left(stage.running),
-        "job": stage.job,
-        "why": stage.why,
-        "held": stage.held,
-    }

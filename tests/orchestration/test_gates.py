@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestration.commands.status import look, status_json
+from orchestration.commands.sweep_status import look, status_json
 from orchestration.display import held_lines
 from orchestration.gates import Gatekeeper, Gates, ladder, stage_spec, worse
 from orchestration.holder import acquire

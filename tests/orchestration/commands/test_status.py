@@ -18,7 +18,8 @@ from orchestration import faults
 from orchestration.__main__ import app
 from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
-from orchestration.commands.status import look, render
+from orchestration.commands.status import render
+from orchestration.commands.sweep_status import look
 from orchestration.launched import LaunchRequest, find_launch, record_launch
 from orchestration.plan import Plan
 from orchestration.state import Store

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from analysis import artifacts
 from gigatok import names
 from orchestration.__main__ import app
-from orchestration.commands.status import look, render, status_json
+from orchestration.commands.status import render
+from orchestration.commands.sweep_status import look, status_json
 from orchestration.launched import LaunchRequest, newest_launch, record_launch
 from orchestration.state import Store
 from orchestration.tracking.ledger import Ledgers, parse_uri
