@@ -25,6 +25,13 @@ class Tracker(Protocol):
     def progress(self, done: int, total: int, unit: str, **values: float) -> None:
         """Say how far the stage is; `values` such as loss are for the live display."""
 
+    def sync(self) -> None:
+        """Make all that was recorded durable.
+
+        Called before a checkpoint is saved: steps before it are never run again, so what they
+        recorded must not be lost with a power cut.
+        """
+
 
 class NullTracker:
     """Discards everything."""
@@ -37,6 +44,9 @@ class NullTracker:
 
     def progress(self, done: int, total: int, unit: str, **values: float) -> None:
         """Discard."""
+
+    def sync(self) -> None:
+        """Do nothing."""
 
 
 @dataclass
@@ -58,3 +68,6 @@ class MemoryTracker:
     def progress(self, done: int, total: int, unit: str, **values: float) -> None:
         """Keep the newest progress."""
         self.last_progress = (done, total, unit)
+
+    def sync(self) -> None:
+        """Do nothing."""

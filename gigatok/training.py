@@ -257,6 +257,7 @@ class Trainer:
         """Save, unless the last step diverged: nothing would be gained by resuming from it."""
         if losses:
             self._finite(losses, step)
+        self.tracker.sync()
         save_checkpoint(self.runtime.checkpoint_dir, step, self._state())
 
 

@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from gigatok.durable import steps, sync
 from orchestration.files import locked, read_if_there, write_atomic
 from orchestration.leases import Beat, Lease
 from orchestration.records import (
@@ -202,8 +203,7 @@ class StageFolder:
     def checkpoint_step(self) -> int:
         """Steps that need not be run again, by the name of the newest checkpoint."""
         folder = self.newest_checkpoints()
-        names = sorted(path.name for path in folder.glob("step-*")) if folder else []
-        return int(names[-1].removeprefix("step-")) if names else 0
+        return max(steps(folder), default=0) if folder else 0
 
     def is_complete(self) -> bool:
         """Whether the stage is complete. An empty DONE is one that a power cut left."""
@@ -490,6 +490,8 @@ class Store:
                     new = {s.key: self._folder(stage, s.key, s.readable) for s in wanted}
                     found = {key: known.get(key, folder) for key, folder in new.items()}
                     list(pool.map(_fill, (found[s.key] for s in wanted), wanted))
+                    # The names of new stage folders; what is in them is durable already.
+                    sync(self.stages / stage)
                 folders |= found
         return folders
 

@@ -122,12 +122,14 @@ def _encode_all(
     done, total = progress.read(), len(reader.starts)
     for batch in read_ahead(reader.read, reader.starts[done:]):
         if runtime.should_stop():
+            tracker.sync()
             progress.save(done)
             raise Interrupted(f"stopped on request after batch {done} of {total}")
         _encode(tokenizer, batch, arrays, runtime.device)
         done += 1
         tracker.progress(done, total, "batch")
         if done % SAVE_EVERY == 0:
+            tracker.sync()
             progress.save(done)
     flush(arrays)
     progress.clear()

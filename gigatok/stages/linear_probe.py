@@ -82,6 +82,7 @@ def _kept(
         for part, features in _features(generator, codes_VNT[view], layer, runtime):
             arrays["train"][view, part] = features.cpu().numpy()
             tracker.progress(view * images + part.stop, views * images, "image")
+        tracker.sync()
         progress.save((view + 1) * batches)
     train_VND = torch.from_numpy(arrays["train"])
     return lambda view, batch: train_VND[view, batch]

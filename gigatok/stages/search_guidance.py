@@ -130,6 +130,7 @@ class _Scorer:
         found = point.model_dump(exclude_none=True)
         # Before it is kept: a point may be logged twice, but never be missing.
         self.tracker.metrics({GUIDANCE_PREFIX + name: v for name, v in found.items()}, len(before))
+        self.tracker.sync()
         if self.file.is_dir():
             remove(self.file)
         write_checked(self.file, [kept.model_dump() for kept in [*before, point]])
@@ -181,6 +182,9 @@ class _Part:
         drawn = self.before + self.images * done // total
         whole = max(self.whole, self.before + self.images)
         self.tracker.progress(drawn, whole, unit, **values)
+
+    def sync(self) -> None:
+        self.tracker.sync()
 
 
 def _at(sampling: SamplingConfig, scale: float, images: int) -> SamplingConfig:

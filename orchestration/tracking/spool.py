@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gigatok import durable
 from orchestration.files import cut_torn_line
 from orchestration.records import report_unreadable
 from orchestration.state import StageFolder
@@ -106,6 +107,7 @@ class SpoolWriter:
         file = self._folder / f"{name}-{step:08d}.png"
         temporary = file.with_suffix(".tmp")
         PillowImage.fromarray(image).save(temporary, format="png")
+        durable.sync(temporary)
         temporary.replace(file)
         self._write({"s": step, "image": name, "file": file.name})
 
@@ -113,10 +115,15 @@ class SpoolWriter:
         """Hand the progress to the heartbeat."""
         self._on_progress({"done": done, "total": total, "unit": unit, **values})
 
-    def close(self) -> None:
-        """Make everything durable."""
+    def sync(self) -> None:
+        """Make everything durable, the names of pictures included."""
         self._file.flush()
         os.fsync(self._file.fileno())
+        durable.sync(self._folder)
+
+    def close(self) -> None:
+        """Make everything durable, and write no more."""
+        self.sync()
         self._file.close()
 
     def _write(self, event: dict[str, Any]) -> None:
@@ -208,11 +215,7 @@ def make_durable(folder: StageFolder, positions: Mapping[str, int]) -> dict[str,
             os.fsync(file.fileno())
     if not ends.keys() <= positions.keys():
         # A new file is only durable once its name in the folder is.
-        directory = os.open(folder.spool, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.sync(folder.spool)
     return ends
 
 
