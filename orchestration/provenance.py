@@ -84,7 +84,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """
     record = root / RECORD
     if record.is_file():
-        state: dict[str, Any] = json.loads(record.read_text())
+        state: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         return state
     found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
     top, _, sha = (found or "").strip().partition("\n")

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestration.files import write_atomic
 from orchestration.identity import digest
+from orchestration.records import read_record
 
 OPEN_STATUSES = frozenset({"RUNNING", "SCHEDULED"})
 
@@ -145,9 +145,6 @@ class PlanEntry(BaseModel):
         return [self.sweep, *self.trials.values()]
 
 
-_E = TypeVar("_E", Entry, PlanEntry)
-
-
 class Ledgers:
     """All ledgers of one destination."""
 
@@ -157,11 +154,11 @@ class Ledgers:
 
     def stage(self, key: str) -> Entry | None:
         """The ledger of a stage."""
-        return _load(self._file("stages", key), Entry)
+        return read_record(self._file("stages", key), Entry)
 
     def plan(self, key: str) -> PlanEntry | None:
         """The ledger of a plan."""
-        return _load(self._file("plans", key), PlanEntry)
+        return read_record(self._file("plans", key), PlanEntry)
 
     def save_stage(self, key: str, entry: Entry) -> None:
         """Replace the ledger of a stage."""
@@ -231,13 +228,6 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def _open_read_only(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=2.0)
-
-
-def _load(path: Path, kind: type[_E]) -> _E | None:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
 
 
 def _save(path: Path, entry: BaseModel) -> None:
