@@ -21,6 +21,7 @@ from orchestration.commands.logs import logs
 from orchestration.commands.resuming import resume, retry
 from orchestration.commands.simulating import simulate
 from orchestration.commands.status import status
+from orchestration.exits import answering
 from orchestration.launch import launch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -70,7 +71,7 @@ for command in (
     explain,
     diff,
 ):
-    app.command()(command)
+    app.command()(answering(command))
 
 
 if __name__ == "__main__":

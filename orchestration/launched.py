@@ -7,20 +7,25 @@ changes nothing for what was launched.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from gigatok.stages import STAGES
 from orchestration.costs.budget import newest_refusal
 from orchestration.exits import fail
-from orchestration.files import write_atomic
+from orchestration.files import set_aside, write_atomic
+from orchestration.grammar.yaml_source import SweepError
 from orchestration.plan import Plan
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime, parse_record, read_record
 from orchestration.state import StageFolder, Store
+from orchestration.sweep import load_sweep
 
 
 class LaunchedStage(Record):
@@ -64,11 +69,25 @@ class LaunchedPlan(Record):
     scale: str
     question: str
     key: str
-    launched: float
+    launched: UnixTime
     request: LaunchRequest
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
     pruned: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        """Refuse a damaged record here, rather than by a KeyError in one of its many readers."""
+        named = {key for stages in self.trials.values() for key in stages.values()}
+        named |= {key for stage in self.stages.values() for key in stage.inputs.values()}
+        if missing := sorted(named - self.stages.keys()):
+            raise ValueError(f"stage {missing[0]} is named and not described")
+        kinds = {stage.stage for stage in self.stages.values()}
+        if unknown := sorted(kinds - STAGES.keys()):
+            raise ValueError(f"stage {unknown[0]!r} is unknown here")
+        if strangers := sorted(self.pruned.keys() - self.trials.keys()):
+            raise ValueError(f"trial {strangers[0]!r} is pruned and not described")
+        return self
 
     def folders(self, store: Store) -> dict[str, StageFolder]:
         """Key -> folder of every stage."""
@@ -86,7 +105,7 @@ def record_launch(
     record = as_launched(plan, request, launched)
     record = record.model_copy(update={"pruned": dict(pruned or {})})
     folder = _folder(store, plan.sweep.name)
-    _keep_sources(plan, folder / plan.key)
+    _keep_sources(plan, folder / plan.key, request.overrides)
     write_atomic(folder / f"{plan.key}.json", record.model_dump_json())
 
 
@@ -120,6 +139,11 @@ def newest_launch(store: Store, sweep: str) -> LaunchedPlan:
     """
     newest = next(all_launches(store, sweep), None)
     if newest is None:
+        if damaged := _files(store, sweep):
+            raise ValueError(
+                f"{sweep}: no record of its launches can be read ({damaged[0]}); launch the sweep "
+                "again to write it: complete stages are reused"
+            )
         known = sorted(path.name for path in store.sweeps.glob("*")) or ["none"]
         raise ValueError(
             f"{sweep}: never launched into {store.root} (launched there: {', '.join(known)}); "
@@ -143,22 +167,32 @@ def find_launch(store: Store, sweep: str) -> LaunchedPlan:
 
 
 def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
-    """Every plan of a sweep that was launched, the newest first."""
-    files = _folder(store, sweep).glob("*.json")
-    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        yield LaunchedPlan.model_validate_json(file.read_bytes())
+    """Read every plan of a sweep that was launched, the newest first."""
+    for file in _files(store, sweep):
+        if (plan := read_record(file, LaunchedPlan)) is not None:
+            yield plan
 
 
 def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
     """The newest launch of every sweep."""
-    for sweep in sorted({path.name for path in store.sweeps.glob("*") if path.is_dir()}):
+    for sweep in launched_sweeps(store):
         yield from islice(all_launches(store, sweep), 1)
 
 
+def launched_sweeps(store: Store) -> list[str]:
+    """List the names of the sweeps that were launched here."""
+    return sorted(path.name for path in store.sweeps.glob("*") if path.is_dir())
+
+
 def launched_keys(store: Store) -> set[str]:
-    """Keys of the stages of every plan that was ever launched here."""
-    sweeps = {path.name for path in store.sweeps.glob("*") if path.is_dir()}
-    return {key for sweep in sweeps for plan in all_launches(store, sweep) for key in plan.stages}
+    """Collect the keys of the stages of every plan that was ever launched here.
+
+    Raises:
+        UnreadableRecord: one of the plans cannot be read, so that any stage may be of it.
+    """
+    files = (file for sweep in launched_sweeps(store) for file in _files(store, sweep))
+    plans = (parse_record(file, LaunchedPlan) for file in files)
+    return {key for plan in plans if plan is not None for key in plan.stages}
 
 
 def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
@@ -166,15 +200,35 @@ def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
     return _folder(store, launched.sweep) / launched.key / f"{launched.sweep}.yaml"
 
 
-def _keep_sources(plan: Plan, folder: Path) -> None:
-    """Copy the YAML files that a plan was made from; those of an earlier launch stay."""
+def _keep_sources(plan: Plan, folder: Path, overrides: Sequence[str]) -> None:
+    """Copy the YAML files that a plan was made from; those of an earlier launch stay.
+
+    Copies that have been damaged since are set aside: `resume` could not use them.
+    """
     scales = folder / "scales"
+    if os.path.lexists(folder) and not _is_loadable(plan, folder, overrides):
+        set_aside(folder)
     scales.mkdir(parents=True, exist_ok=True)
     for file in plan.sweep.scales_dir.glob("*.yaml"):
         if not (scales / file.name).exists():
             shutil.copy(file, scales)
     if not (folder / f"{plan.sweep.name}.yaml").exists():
         shutil.copy(plan.sweep.path, folder / f"{plan.sweep.name}.yaml")
+
+
+def _is_loadable(plan: Plan, folder: Path, overrides: Sequence[str]) -> bool:
+    try:
+        load_sweep(folder / f"{plan.sweep.name}.yaml", plan.sweep.scale, overrides)
+    except SweepError:
+        return False
+    return True
+
+
+def _files(store: Store, sweep: str) -> list[Path]:
+    """List the records of a sweep's plans, readable or not, the newest first."""
+    files = _folder(store, sweep).glob("*.json")
+    # Of a link its own time: what it leads to may be gone.
+    return sorted(files, key=lambda file: file.lstat().st_mtime, reverse=True)
 
 
 def _folder(store: Store, sweep: str) -> Path:

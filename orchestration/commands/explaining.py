@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigatok.data_fingerprints import data_fingerprint
+from gigatok.data_fingerprints import FINGERPRINTS
 from gigatok.stages import STAGES
 from orchestration.commands.status import look
 from orchestration.exits import fail
@@ -31,6 +31,7 @@ from orchestration.launched import (
     all_launches,
     as_launched,
     kept_sweep,
+    launched_sweeps,
 )
 from orchestration.plan import Plan, PlannedStage, make_plan
 from orchestration.provenance import code_version, git_state
@@ -175,8 +176,7 @@ def explanations(
 
 def _births(store: Store) -> list[LaunchedPlan]:
     """Every launch, the oldest first."""
-    sweeps = [path.name for path in store.sweeps.glob("*") if path.is_dir()]
-    plans = [plan for sweep in sweeps for plan in all_launches(store, sweep)]
+    plans = [plan for sweep in launched_sweeps(store) for plan in all_launches(store, sweep)]
     return sorted(plans, key=lambda plan: plan.launched)
 
 
@@ -185,7 +185,8 @@ def _made(
 ) -> list[str]:
     """Who made a complete stage, when and with which code."""
     done, attempt = folder.done(), _last(folder)
-    assert done is not None
+    if done is None:
+        return [f"{folder.done_file} cannot be read; the next launch runs the stage again"]
     key = folder.name.rpartition("-")[2]
     made = datetime.fromtimestamp(done.finished).isoformat(" ", "minutes")
     where = f" on {attempt.host}" if attempt else ""
@@ -280,10 +281,9 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Rows:
 
 
 def spec_parts(folder: StageFolder) -> dict[str, Any]:
-    """What the key of a stage that was made is made of, flat; empty: its folder is not there."""
-    try:
-        spec = folder.spec()
-    except FileNotFoundError:
+    """Say what the key of a stage that was made is made of, flat; empty: its spec is lost."""
+    spec = folder.known_spec()
+    if spec is None:
         return {}
     inputs = {name: where.rpartition("-")[2] for name, where in spec.inputs.items()}
     return key_parts(spec.version, spec.config, inputs)
@@ -297,7 +297,7 @@ def key_parts(
     parts = {"version": version, **dict(_flat("", dict(config))), **read}
     for name, value in config.items():
         if isinstance(value, dict) and {"name", "split"} <= value.keys():
-            parts[f"data {name}"] = data_fingerprint(value["name"])
+            parts[f"data {name}"] = FINGERPRINTS.get(str(value["name"]), MISSING)
     return parts
 
 

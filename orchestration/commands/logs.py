@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from orchestration.launched import LaunchedPlan, find_launch
 from orchestration.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
+CHUNK = 1 << 20
 Folders = Mapping[str, StageFolder]
 
 
@@ -42,10 +44,8 @@ def logs(
     readers = [Reader(folder, name, all_attempts) for folder, name in chosen.items()]
     for reader in readers:
         reader.print_new()
-        if not reader.begun:
-            print(
-                f"== {reader.name} {reader.folder.name} has not started{_queue_log(store, reader)}"
-            )
+        if reader.silent:
+            print(f"== {reader.name} {reader.folder.name} {_why_silent(store, reader)}")
     if not readers:
         print(f"nothing runs or has failed; name a trial: {', '.join(launched.trials)}")
     try:
@@ -92,7 +92,7 @@ class Reader:
 
     def __init__(self, folder: StageFolder, name: str, all_attempts: bool) -> None:
         self.folder, self.name = folder, name
-        self.begun = False
+        self.silent = True
         self._position = 0
         self._file: Path | None = None
         self._headed = False
@@ -108,23 +108,39 @@ class Reader:
                 if self._file is not None:
                     self._done.add(self._file)
                 self._file, self._position, self._headed = file, 0, False
+                self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
             self._print_rest(file)
 
     def _print_rest(self, file: Path) -> None:
         with file.open("rb") as log:
             log.seek(self._position)
-            new = log.read()
-        if not self._headed or (new and Reader.newest is not self):
-            print(f"== {self.name} {file}")
-            Reader.newest, self._headed = self, True
-        self.begun = True
-        self._position += len(new)
-        sys.stdout.write(new.decode(errors="replace"))
+            # In parts: a log may be larger than the memory of this machine.
+            while new := log.read(CHUNK):
+                if not self._headed or Reader.newest is not self:
+                    print(f"== {self.name} {file}")
+                    Reader.newest, self._headed = self, True
+                self.silent = False
+                self._position += len(new)
+                sys.stdout.write(self._decoder.decode(new))
         sys.stdout.flush()
 
 
+def _why_silent(store: Store, reader: Reader) -> str:
+    """Say what became of a stage of which there is no text."""
+    state, done = reader.folder.state(), reader.folder.done()
+    if state == "COMPLETE" and done is not None:
+        return f"printed nothing: complete after {done.seconds:.0f} s, in attempt {done.attempt}"
+    if state in ("COMPLETE", "RUNNING"):
+        return f"printed nothing: {state.lower()}"
+    if (failure := reader.folder.failure()) is not None:
+        return f"printed nothing: {failure.message}"
+    if reader.folder.attempts():
+        return "printed nothing: stopped, to be tried again"
+    return f"has not started{_queue_log(store, reader)}"
+
+
 def _queue_log(store: Store, reader: Reader) -> str:
-    """The job that a stage waits in, if it was queued."""
+    """Name the job that a stage waits in, if it was queued."""
     if not (store.root / "journal").is_dir():
         return ""
     job = Journal(store).jobs().get(reader.folder.name.rpartition("-")[2])

@@ -12,7 +12,7 @@ from typing import Any
 
 from gigatok import names
 from orchestration.costs.accuracy import compare
-from orchestration.state import Attempt, StageFolder, State, Store
+from orchestration.state import Attempt, StageFolder, State, Store, to_json
 from orchestration.tracking.ledger import Entry, Ledgers
 from orchestration.tracking.mlflow_server import (
     BATCH_POINTS,
@@ -96,7 +96,8 @@ class StageView:
 
 def cost_tags(folder: StageFolder) -> dict[str, str]:
     """What a stage was predicted to need, and what it took; what is not known has no tag."""
-    expected, found = folder.spec().prediction, compare(folder)
+    spec, found = folder.known_spec(), compare(folder)
+    expected = None if spec is None else spec.prediction
     facts: dict[str, object] = {}
     if expected is not None:
         facts = {
@@ -236,7 +237,8 @@ class StageRuns:
             names.TAG_STAGE_KEY: key,
             SOURCE_TAG: f"gigatok.stages.{stage}",
         }
-        name = f"{stage} {view.folder.spec().readable}"
+        spec = view.folder.known_spec()
+        name = f"{stage} {view.folder.name if spec is None else spec.readable}"
         entry = server.create(entry, name, {**tags, **own}, view.started)
         self._ledgers.save_stage(key, entry)
         return entry
@@ -272,8 +274,8 @@ class StageRuns:
             tags[names.TAG_ERROR] = f"{failure.kind}: {failure.message}"
         tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
         server.log(run_id, view.scores(), tags)
-        if entry.sent is None:
-            server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())
+        if entry.sent is None and (spec := view.folder.known_spec()) is not None:
+            server.upload(run_id, "spec.json", to_json(spec).encode())
         if view.state != "RUNNING":
             _upload_attempts(server, run_id, view)
         server.end(entry, view.status, view.ended())
