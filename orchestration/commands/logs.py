@@ -134,7 +134,7 @@ def _why_silent(store: Store, reader: Reader) -> str:
         return f"printed nothing: {state.lower()}"
     if (failure := reader.folder.failure()) is not None:
         return f"printed nothing: {failure.message}"
-    if reader.folder.attempts():
+    if reader.folder.logs():
         return "printed nothing: stopped, to be tried again"
     return f"has not started{_queue_log(store, reader)}"
 

@@ -39,7 +39,7 @@ SAMPLE = 8
 """Damages of a default run: about half a second each."""
 OTHERS = re.compile(r"mlflow\.db|/spool/")
 """Files that the tests of tracking damage."""
-NAMED = re.compile(r"/spec\.json|/attempts/001\.json|/sweeps/study/\w+\.json|/lease\.json")
+NAMED = re.compile(r"runs/stages/.*/(spec|attempts/001)\.json|runs/sweeps/study/\w+\.json")
 """Records that an answer lacks when they are gone: the answer names them."""
 
 Damage = Callable[[Path, random.Random], None]
@@ -207,7 +207,7 @@ def check(
             assert result.exception is None or isinstance(result.exception, SystemExit), shown
             assert result.exit_code <= 3, shown
             assert contents(Path("runs")) == before, shown
-        if NAMED.search(str(file)) and damage in (empty, turn_into_folder):
+        if NAMED.fullmatch(str(file)) and damage in (empty, turn_into_folder):
             assert str(file) in said + caplog.text, what
 
 
