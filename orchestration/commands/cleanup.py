@@ -1,7 +1,8 @@
 """`python -m orchestration gc`: free what nobody needs any more.
 
 Checkpoints of complete stages, and copies of the code that no job uses, go at once. Stages that
-no launched plan names are results: they are listed, and go with `--yes` only.
+no launched plan names are results: they are listed, and go with `--yes` only. Nothing is deleted
+behind a link, nor any stage while the record of a plan cannot be read.
 """
 
 from __future__ import annotations

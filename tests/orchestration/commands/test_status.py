@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from threading import Timer
@@ -19,6 +20,7 @@ from orchestration.__main__ import app
 from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import look, render
+from orchestration.holder import reopen_damaged
 from orchestration.launched import (
     LaunchRequest,
     find_launch,
@@ -290,6 +292,33 @@ def test_a_launch_replaces_its_damaged_copy_of_the_sweep(
     assert str(kept) in call(store, "resume", "study", "--dry-run", code=2)
     record_launch(plan, store, REQUEST)
     assert kept.read_text() == whole
+
+
+def test_a_complete_stage_whose_record_cannot_be_read_runs_again(store: Store, plan: Plan) -> None:
+    done = Run(store, plan, keys_of(plan)[0]).complete()
+    done.done_file.write_text("garbage")
+    assert "its DONE cannot be read" in call(store, "resume", "study", "--dry-run")
+    assert f"{done.done_file} cannot be read" in call(store, "explain", "study", "--json")
+    reopen_damaged(done)
+    assert done.state() == "WAITING"
+
+
+def test_a_file_in_place_of_a_folder_ends_a_command_with_its_name(
+    store: Store, plan: Plan
+) -> None:
+    run = Run(store, plan, keys_of(plan)[0])
+    run.end("interrupted")
+    run.holder.release()
+    attempts = run.folder.path / "attempts"
+    shutil.rmtree(attempts)
+    attempts.touch()
+    assert status_of(store)
+    Run(store, plan, keys_of(plan)[0])  # a launch sets it aside
+    assert attempts.is_dir()
+    other = newest_launch(store, "study").folders(store)[keys_of(plan)[1]].path
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.touch()
+    assert str(other) in call(store, "cancel", "study", code=2)
 
 
 def test_sizes_in_words() -> None:
