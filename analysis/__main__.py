@@ -224,7 +224,9 @@ def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataF
     runs = load_runs(name, uri, plan=plan, scale=scale)
     if measured(runs):
         return runs
-    states = ", ".join(f"{n} {state}" for state, n in sorted(runs["state"].value_counts().rows()))
+    # A launch that was killed early leaves trials without a state.
+    counts = runs["state"].fill_null("not started").value_counts()
+    states = ", ".join(f"{n} {state}" for state, n in sorted(counts.rows()))
     errors = runs["error"].drop_nulls().unique(maintain_order=True).to_list()
     because = f" ({'; '.join(errors)})" if errors else ""
     raise RequestError(

@@ -40,8 +40,11 @@ def remembered(
     store, state = stamp
     request_hash = _hash(store, *request, _FORMAT, list(names.METRICS))
     file = cache_folder() / f"{request_hash}-{_hash(state)}.arrow"
-    if file.exists():
-        return pl.read_ipc(file)
+    if file.is_file():
+        try:
+            return pl.read_ipc(file)
+        except (OSError, pl.exceptions.PolarsError):
+            pass  # Damaged: what it held is read again, and replaces it.
     table = read()
     if table.height >= ROWS_WORTH_KEEPING:
         with suppress(OSError):  # a cache that cannot be written costs the next reader some time

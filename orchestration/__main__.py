@@ -22,6 +22,7 @@ from orchestration.commands.resuming import resume, retry
 from orchestration.commands.simulating import simulate
 from orchestration.commands.status import status
 from orchestration.commands.syncing import sync
+from orchestration.exits import answering
 from orchestration.launch import launch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -72,7 +73,7 @@ for command in (
     diff,
     sync,
 ):
-    app.command()(command)
+    app.command()(answering(command))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from functools import wraps
+from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
 from orchestration.backends.base import Infeasible
+from orchestration.records import UnreadableRecord
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 EXIT_FAILED, EXIT_WRONG, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 """0: done · 1: a stage failed · 2: the request was wrong · 3: refused · 130: interrupted."""
@@ -19,3 +25,18 @@ def fail(error: Exception) -> NoReturn:
     if isinstance(error, OSError):
         print("Complete stages are kept; launch again when this is mended.", file=sys.stderr)
     raise typer.Exit(EXIT_REFUSED if isinstance(error, Infeasible) else EXIT_WRONG) from None
+
+
+def answering(command: Callable[P, T]) -> Callable[P, T]:
+    """Let a command end with a message, not a traceback, where it cannot do without a file."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # of `| head`: the command line ends quietly
+        except (UnreadableRecord, OSError) as error:
+            fail(error)
+
+    return run

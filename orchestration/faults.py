@@ -18,17 +18,16 @@ workers were lost twice within a day is named by `bad_hosts`.
 from __future__ import annotations
 
 import getpass
-import json
 import re
 import socket
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orchestration.costs import ceilings
-from orchestration.files import locked
+from orchestration.records import Record, UnixTime, append_lines, read_lines
 from orchestration.state import Failure, Kind, StageFolder, Store
 
 if TYPE_CHECKING:
@@ -61,6 +60,15 @@ _NO_MEMORY = re.compile(
 """Messages of libraries that ran out of memory and raise an error of no type of its own."""
 LOSSES_OF_A_BAD_HOST, HOST_MEMORY_SECONDS = 2, 24 * 3600.0
 """A host that lost so many workers within that time is avoided."""
+
+
+class LostHost(Record):
+    """Line of `<runs>/lost_hosts.jsonl`: a machine on which a worker was lost."""
+
+    host: str
+    time: UnixTime
+    kind: Kind
+    stage: str
 
 
 def after_end(folder: StageFolder, ended: Ended, profile: Profile) -> Failure | None:
@@ -112,14 +120,10 @@ def kind_of(folder: StageFolder, ended: Ended) -> Kind:
 
 def bad_hosts(store: Store) -> list[str]:
     """Hosts on which workers were lost repeatedly of late: better avoided."""
-    try:
-        lines = store.lost_hosts.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
     since = time.time() - HOST_MEMORY_SECONDS
-    losses: dict[str, int] = defaultdict(int)
-    for loss in map(json.loads, lines):
-        losses[loss["host"]] += loss["time"] >= since
+    losses = Counter(
+        loss.host for loss in read_lines(store.lost_hosts, LostHost) if loss.time >= since
+    )
     return sorted(host for host, count in losses.items() if count >= LOSSES_OF_A_BAD_HOST)
 
 
@@ -220,10 +224,8 @@ def _note_host(folder: StageFolder, ended: Ended, kind: Kind) -> None:
     vanished = ended.exit_code is None or ended.exit_code < 0
     if host is None or not (kind == "node_lost" or (kind == "killed" and vanished)):
         return
-    file = folder.store.lost_hosts
-    line = json.dumps({"host": host, "time": time.time(), "kind": kind, "stage": folder.name})
-    with locked(file.with_name(f".{file.name}.lock")), file.open("a", encoding="utf-8") as lines:
-        lines.write(line + "\n")
+    loss = LostHost(host=host, time=time.time(), kind=kind, stage=folder.name)
+    append_lines(folder.store.lost_hosts, [loss])
 
 
 def _signature(failure: Failure) -> str:

@@ -7,27 +7,31 @@ changes nothing for what was launched.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gigatok.durable import write_durably
 from gigatok.names import study_name
+from gigatok.stages import STAGES
 from orchestration.costs.budget import newest_refusal
 from orchestration.exits import fail
-from orchestration.files import write_atomic
+from orchestration.files import set_aside, write_atomic
+from orchestration.grammar.yaml_source import SweepError
 from orchestration.logins import keep_login, with_login
 from orchestration.plan import Plan
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime, parse_record, read_record
 from orchestration.state import StageFolder, Store
 from orchestration.studies import launched_names, refuse_namesake, study_folder
+from orchestration.sweep import load_sweep
 from orchestration.tracking.shipping import default_uri
 
 Scale = Annotated[str | None, typer.Option(help="Of the launch; default: the newest.")]
@@ -91,11 +95,25 @@ class LaunchedPlan(Record):
     scale: str
     question: str
     key: str
-    launched: float
+    launched: UnixTime
     request: LaunchRequest
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
     pruned: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        """Refuse a damaged record here, rather than by a KeyError in one of its many readers."""
+        named = {key for stages in self.trials.values() for key in stages.values()}
+        named |= {key for stage in self.stages.values() for key in stage.inputs.values()}
+        if missing := sorted(named - self.stages.keys()):
+            raise ValueError(f"stage {missing[0]} is named and not described")
+        kinds = {stage.stage for stage in self.stages.values()}
+        if unknown := sorted(kinds - STAGES.keys()):
+            raise ValueError(f"stage {unknown[0]!r} is unknown here")
+        if strangers := sorted(self.pruned.keys() - self.trials.keys()):
+            raise ValueError(f"trial {strangers[0]!r} is pruned and not described")
+        return self
 
     def folders(self, store: Store) -> dict[str, StageFolder]:
         """Key -> folder of every stage."""
@@ -113,7 +131,7 @@ def record_launch(
     record = as_launched(plan, request.without_logins(store), launched)
     record = record.model_copy(update={"pruned": dict(pruned or {})})
     folder = study_folder(store, plan.sweep.name)
-    _keep_sources(plan, folder / plan.key)
+    _keep_sources(plan, folder / plan.key, request.overrides)
     write_atomic(folder / f"{plan.key}.json", record.model_dump_json())
 
 
@@ -160,6 +178,11 @@ def newest_launch(store: Store, sweep: str, scale: str | None = None) -> Launche
     if newest is not None and Path(sweep).is_file():
         refuse_namesake(store, Path(sweep), newest.request.origin)
     if newest is None:
+        if damaged := _files(store, name):
+            raise ValueError(
+                f"{name}: no record of its launches can be read ({damaged[0]}); launch the sweep "
+                "again to write it: complete stages are reused"
+            )
         known = launched_names(store) or ["none"]
         raise ValueError(
             f"{sweep}: never launched into {store.root} (launched there: {', '.join(known)}); "
@@ -189,10 +212,10 @@ def find_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedP
 
 
 def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
-    """Every plan of a sweep that was launched, the newest first."""
-    files = study_folder(store, sweep).glob("*.json")
-    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        yield LaunchedPlan.model_validate_json(file.read_bytes())
+    """Read every plan of a sweep that was launched, the newest first."""
+    for file in _files(store, sweep):
+        if (plan := read_record(file, LaunchedPlan)) is not None:
+            yield plan
 
 
 def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
@@ -202,9 +225,14 @@ def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
 
 
 def launched_keys(store: Store) -> set[str]:
-    """Keys of the stages of every plan that was ever launched here."""
-    sweeps = launched_names(store)
-    return {key for sweep in sweeps for plan in all_launches(store, sweep) for key in plan.stages}
+    """Collect the keys of the stages of every plan that was ever launched here.
+
+    Raises:
+        UnreadableRecord: one of the plans cannot be read, so that any stage may be of it.
+    """
+    files = (file for sweep in launched_names(store) for file in _files(store, sweep))
+    plans = (parse_record(file, LaunchedPlan) for file in files)
+    return {key for plan in plans if plan is not None for key in plan.stages}
 
 
 def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
@@ -212,13 +240,32 @@ def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
     return study_folder(store, launched.sweep) / launched.key / f"{launched.sweep}.yaml"
 
 
-def _keep_sources(plan: Plan, folder: Path) -> None:
-    """Copy the YAML files that a plan was made from; those of an earlier launch stay."""
-    sources = {
-        folder / "scales" / file.name: file for file in plan.sweep.scales_dir.glob("*.yaml")
-    }
+def _keep_sources(plan: Plan, folder: Path, overrides: Sequence[str]) -> None:
+    """Copy the YAML files that a plan was made from; those of an earlier launch stay.
+
+    Copies that have been damaged since are set aside: `resume` could not use them.
+    """
+    if os.path.lexists(folder) and not _is_loadable(plan, folder, overrides):
+        set_aside(folder)
+    scales = plan.sweep.scales_dir.glob("*.yaml")
+    sources = {folder / "scales" / file.name: file for file in scales}
     sources[folder / f"{plan.sweep.name}.yaml"] = plan.sweep.path
     for kept, file in sources.items():
         if not kept.exists():
             # Durably: `resume` reads the copy, and nobody would write it again.
             write_durably(kept, partial(shutil.copy, file))
+
+
+def _is_loadable(plan: Plan, folder: Path, overrides: Sequence[str]) -> bool:
+    try:
+        load_sweep(folder / f"{plan.sweep.name}.yaml", plan.sweep.scale, overrides)
+    except SweepError:
+        return False
+    return True
+
+
+def _files(store: Store, sweep: str) -> list[Path]:
+    """List the records of a sweep's plans, readable or not, the newest first."""
+    files = study_folder(store, sweep).glob("*.json")
+    # Of a link its own time: what it leads to may be gone.
+    return sorted(files, key=lambda file: file.lstat().st_mtime, reverse=True)

@@ -102,9 +102,14 @@ class Progress:
         A scratch file system that purges old files takes outputs away behind everybody's back.
         Those that nobody reads any more are no loss: the scores are in DONE.
 
+        Stages whose DONE cannot be read run again in any case, because their scores are lost.
+
         Args:
             named: stages that a user asked for by name; their outputs are hashed as well.
         """
+        for key in sorted(self.reused):
+            if self.folders[key].done() is None:
+                self._distrust(key, "its DONE cannot be read")
         for key in named:
             if self._states[key] == "COMPLETE":
                 self._distrust(key, self.folders[key].damage(thorough=True))

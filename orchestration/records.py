@@ -1,14 +1,21 @@
-"""The base of the JSON records in a runs directory, and the one way to read them."""
+"""The JSON records in a runs directory: their base, and the one way to read and to append them."""
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestration.files import cut_torn_line, locked, set_aside
 
 R = TypeVar("R", bound=BaseModel)
+
+UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+"""UNIX seconds before the year 10000: beyond it a damaged record cannot be shown as a date."""
 
 _log = logging.getLogger(__name__)
 _reported: set[Path] = set()
@@ -70,6 +77,54 @@ def read_record(path: Path, kind: type[R]) -> R | None:
     except UnreadableRecord as error:
         report_unreadable(path, error)
         return None
+
+
+def read_lines(path: Path, kind: type[R]) -> list[R]:
+    """Read a file of one record per line, oldest first; what cannot be read is left out.
+
+    A last line without its newline is one that a killed process did not finish; it is ignored.
+    Of other lines that are no records, the first is named on stderr with its number.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        report_unreadable(path, UnreadableRecord(path, error.strerror or repr(error)))
+        return []
+    finished = content.rpartition(b"\n")[0]
+    damaged: list[str] = []
+    found = list(_parsed(finished.split(b"\n"), kind, damaged)) if finished else []
+    if damaged:
+        more = f" (and {len(damaged) - 1} more of its lines)" if len(damaged) > 1 else ""
+        report_unreadable(path, f"{path}:{damaged[0]}{more}")
+    return found
+
+
+def _parsed(lines: Iterable[bytes], kind: type[R], damaged: list[str]) -> Iterator[R]:
+    """Parse lines; adds number and reason of each that is no record to `damaged`."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as error:
+            damaged.append(f"{number} cannot be read: {_reason(error)}")
+
+
+def append_lines(path: Path, records: Iterable[Record]) -> None:
+    """Add records to a file of one per line; several processes may do so at the same time.
+
+    What is no file in its place is set aside, and a line that a killed process did not finish is
+    dropped: the next one would be joined to it.
+    """
+    text = "".join(json.dumps(record.model_dump(mode="json")) + "\n" for record in records)
+    if not text:
+        return
+    with locked(path.with_name(f".{path.stem}.lock")):
+        if path.is_dir():
+            set_aside(path)
+        with path.open("a", encoding="utf-8") as file:
+            cut_torn_line(path)
+            file.write(text)
 
 
 def report_unreadable(path: Path, reason: object) -> None:

@@ -33,7 +33,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gigatok.durable import steps, sync
-from orchestration.files import locked, read_if_there, write_atomic
+from orchestration.files import locked, read_if_there, set_aside, write_atomic
 from orchestration.leases import Beat, Lease
 from orchestration.records import (
     Prediction,
@@ -198,7 +198,7 @@ class StageFolder:
 
     def logs(self) -> list[Path]:
         """Logs of all attempts, oldest first; of rank 0 where there are several processes."""
-        return sorted((self.path / "logs").glob("attempt-*.log"))
+        return sorted(f for f in (self.path / "logs").glob("attempt-*.log") if f.is_file())
 
     def checkpoint_step(self) -> int:
         """Steps that need not be run again, by the name of the newest checkpoint."""
@@ -225,6 +225,10 @@ class StageFolder:
             raise UnreadableRecord(file, "it is missing; launch the sweep again to write it")
         return spec
 
+    def known_spec(self) -> Spec | None:
+        """What the stage runs, where that can be read."""
+        return read_record(self.path / "spec.json", Spec)
+
     def done(self) -> Done | None:
         """The record of completion, None while there is none."""
         return read_record(self.done_file, Done)
@@ -240,11 +244,13 @@ class StageFolder:
             return "its DONE cannot be read"
         for name, size in done.artifacts.items():
             try:
-                found = os.stat(self.out / name).st_size
+                found = os.stat(self.out / name)
             except OSError:
                 return f"out/{name} is missing"
-            if found != size:
-                return f"out/{name} has {found} bytes instead of {size}"
+            if not stat.S_ISREG(found.st_mode):
+                return f"out/{name} is no file"
+            if found.st_size != size:
+                return f"out/{name} has {found.st_size} bytes instead of {size}"
             if thorough and self._is_changed(name, done):
                 return f"out/{name} is not what the stage wrote: its sha256 differs"
         return None
@@ -501,6 +507,8 @@ class Store:
 
 def _fill(folder: StageFolder, spec: Spec) -> None:
     for name in ("attempts", "spool", "logs"):
+        if os.path.lexists(folder.path / name) and not (folder.path / name).is_dir():
+            set_aside(folder.path / name)
         (folder.path / name).mkdir(parents=True, exist_ok=True)
     file = folder.path / "spec.json"
     # Another launch may want it run in another way: a micro-batch, a file that has moved. One that

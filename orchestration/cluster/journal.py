@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestration.backends.base import Job
 from orchestration.files import locked, write_atomic
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime, read_record
 from orchestration.state import StageFolder, Store
 
 CONTROLLER = "controller"
@@ -44,7 +44,7 @@ class Submission(Record):
     plan: str
     folders: list[str]
     width: int | None
-    time: float
+    time: UnixTime
     job: str | None = None
 
     def handles(self) -> dict[str, str]:
@@ -101,10 +101,17 @@ class Journal:
         self._file(submission.name).unlink(missing_ok=True)
 
     def submissions(self) -> list[Submission]:
-        """All, oldest first."""
-        files = self._root.glob("*.json")
-        found = (Submission.model_validate_json(file.read_bytes()) for file in files)
-        return sorted(found, key=lambda submission: submission.time)
+        """List all that can be read, oldest first.
+
+        A job that this leaves out may be queued a second time; the lease lets one of the two run.
+        """
+        found = (read_record(file, Submission) for file in self.files())
+        known = (submission for submission in found if submission is not None)
+        return sorted(known, key=lambda submission: submission.time)
+
+    def files(self) -> list[Path]:
+        """List the records of all submissions, readable or not."""
+        return sorted(self._root.glob("*.json"))
 
     def jobs(self) -> dict[str, Job]:
         """Key of a stage -> its newest job, which may be over; for status, logs and cancel."""

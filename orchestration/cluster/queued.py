@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.cluster.journal import Journal
 from orchestration.files import write_atomic
-from orchestration.state import Store
+from orchestration.records import Record, UnixTime, read_record
+from orchestration.state import Store, to_json
 
 FRESH_SECONDS = 10.0
 """So old an answer is used again, whoever asked: schedulers suffer from `watch`."""
@@ -32,8 +32,15 @@ class Queued:
     why: str | None
 
 
-Answer = dict[str, list[str]]
+Answer = dict[str, tuple[str, str]]
 """Handle -> state and reason."""
+
+
+class KeptAnswer(Record):
+    """The newest answer of the scheduler, for whoever asks next."""
+
+    time: UnixTime
+    jobs: Answer
 
 
 def queued_stages(store: Store, keys: Iterable[str]) -> dict[str, Queued]:
@@ -60,16 +67,12 @@ def _queued(handle: str, answer: Answer | None) -> Queued:
 
 
 def _ask(cache: Path) -> Answer | None:
-    try:
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        if 0 <= time.time() - kept["time"] < FRESH_SECONDS:
-            answer: Answer | None = kept["jobs"]
-            return answer
-    except FileNotFoundError:
-        pass
+    kept = read_record(cache, KeptAnswer)
+    if kept is not None and 0 <= time.time() - kept.time < FRESH_SECONDS:
+        return kept.jobs
     statuses = ask_squeue()
     if statuses is None:
         return None
-    jobs = {handle: [status.state, status.reason] for handle, status in statuses.items()}
-    write_atomic(cache, json.dumps({"time": time.time(), "jobs": jobs}), durable=False)
+    jobs = {handle: (status.state, status.reason) for handle, status in statuses.items()}
+    write_atomic(cache, to_json(KeptAnswer(time=time.time(), jobs=jobs)), durable=False)
     return jobs

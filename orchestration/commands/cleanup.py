@@ -1,12 +1,14 @@
 """`python -m orchestration gc`: free what nobody needs any more.
 
 Checkpoints of complete stages, and copies of the code that no job uses, go at once. Stages that
-no launched plan names are results: they are listed, and go with `--yes` only.
+no launched plan names are results: they are listed, and go with `--yes` only. Nothing is deleted
+behind a link, nor any stage while the record of a plan cannot be read.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from orchestration.cluster.journal import Journal
 from orchestration.files import remove
 from orchestration.holder import leftovers_of_complete
 from orchestration.launched import launched_keys
+from orchestration.records import UnreadableRecord
 from orchestration.state import Store
 
 MOST_ROWS = 30
@@ -45,7 +48,8 @@ def gc(
     """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
     store = Store(runs_dir)
     console = Console(markup=False, highlight=False)
-    found = sorted(leftovers(store), key=lambda left: -left.size)
+    lying = [left for left in leftovers(store) if not _is_behind_link(left.path, store)]
+    found = sorted(lying, key=lambda left: -left.size)
     doomed = [] if dry_run else [left for left in found if yes or not left.results]
     if found:
         console.print(leftovers_table(found, store, doomed))
@@ -59,8 +63,8 @@ def gc(
 
 
 def leftovers(store: Store) -> Iterator[Leftover]:
-    """Everything that could go."""
-    planned = launched_keys(store)
+    """List everything that could go."""
+    planned = _planned(store)
     busy = False
     for folder in store.stage_folders():
         path = folder.path
@@ -68,7 +72,7 @@ def leftovers(store: Store) -> Iterator[Leftover]:
         busy |= state == "RUNNING"
         if state == "RUNNING":
             continue
-        if path.name.rpartition("-")[2] not in planned:
+        if planned is not None and folder.key not in planned:
             yield Leftover("stage", path, size_of(path), results=True)
         elif state == "COMPLETE":
             # A worker that was killed behind DONE could not clean up after itself.
@@ -78,14 +82,31 @@ def leftovers(store: Store) -> Iterator[Leftover]:
         yield from _old_code(store)
 
 
+def _planned(store: Store) -> set[str] | None:
+    """Collect the keys that any plan names; None where a plan cannot be read: it may name all."""
+    try:
+        return launched_keys(store)
+    except UnreadableRecord as error:
+        print(f"{error}; stages are kept, since it may name any of them", file=sys.stderr)
+        return None
+
+
+def _is_behind_link(path: Path, store: Store) -> bool:
+    """Tell whether a link leads to a path: what lies there may be of another runs directory."""
+    root = store.root.resolve()
+    return path.parent.resolve() != root / path.parent.relative_to(store.root)
+
+
 def _old_code(store: Store) -> Iterator[Leftover]:
-    """Copies of the code but the newest, and those that queued jobs will import."""
-    folders = sorted((store.root / "snapshots").glob("[!.]*"), key=lambda f: f.stat().st_mtime)
-    names = {submission.name for submission in Journal(store).submissions()}
+    """List copies of the code but the newest, and those that queued jobs will import."""
+    folders = sorted((store.root / "snapshots").glob("[!.]*"), key=lambda f: f.lstat().st_mtime)
+    # The name of a record is the job's: that is known even where the record cannot be read.
+    names = {file.stem for file in Journal(store).files()}
     scripts = [
-        file.read_text(errors="replace", encoding="utf-8")
+        file.read_text(encoding="utf-8", errors="replace")
         for name in names
-        for file in (store.root / "slurm" / name).glob("*.sh")
+        for file in (store.slurm_files / name).glob("*.sh")
+        if file.is_file()
     ]
     for folder in folders[:-1]:
         if not any(folder.name in script for script in scripts):

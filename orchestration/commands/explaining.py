@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigatok.data_fingerprints import data_fingerprint
+from gigatok.data_fingerprints import FINGERPRINTS
 from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.commands.sweep_status import look
@@ -188,7 +188,8 @@ def _made(
 ) -> list[str]:
     """Who made a complete stage, when and with which code."""
     done, attempt = folder.done(), _last(folder)
-    assert done is not None
+    if done is None:
+        return [f"{folder.done_file} cannot be read; the next launch runs the stage again"]
     key = folder.name.rpartition("-")[2]
     made = datetime.fromtimestamp(done.finished).isoformat(" ", "minutes")
     where = f" on {attempt.host}" if attempt else ""
@@ -283,10 +284,9 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Rows:
 
 
 def spec_parts(folder: StageFolder) -> dict[str, Any]:
-    """What the key of a stage that was made is made of, flat; empty: its folder is not there."""
-    try:
-        spec = folder.spec()
-    except FileNotFoundError:
+    """Say what the key of a stage that was made is made of, flat; empty: its spec is lost."""
+    spec = folder.known_spec()
+    if spec is None:
         return {}
     inputs = {name: where.rpartition("-")[2] for name, where in spec.inputs.items()}
     return key_parts(spec.version, spec.config, inputs)
@@ -300,7 +300,7 @@ def key_parts(
     parts = {"version": version, **dict(_flat("", dict(config))), **read}
     for name, value in config.items():
         if isinstance(value, dict) and {"name", "split"} <= value.keys():
-            parts[f"data {name}"] = data_fingerprint(value["name"])
+            parts[f"data {name}"] = FINGERPRINTS.get(str(value["name"]), MISSING)
     return parts
 
 

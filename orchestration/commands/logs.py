@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,7 @@ from orchestration.launched import LaunchedPlan, Scale, find_launch
 from orchestration.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
-PIECE_BYTES = 2**20
-"""A log is printed in pieces: it may be larger than the memory."""
+CHUNK = 1 << 20
 Folders = Mapping[str, StageFolder]
 
 
@@ -47,10 +45,8 @@ def logs(
     readers = [Reader(folder, name, all_attempts) for folder, name in chosen.items()]
     for reader in readers:
         reader.print_new()
-        if not reader.begun:
-            print(
-                f"== {reader.name} {reader.folder.name} has not started{_queue_log(store, reader)}"
-            )
+        if reader.silent:
+            print(f"== {reader.name} {reader.folder.name} {_why_silent(store, reader)}")
     if not readers:
         print(f"nothing runs or has failed; name a trial: {', '.join(launched.trials)}")
     try:
@@ -97,7 +93,7 @@ class Reader:
 
     def __init__(self, folder: StageFolder, name: str, all_attempts: bool) -> None:
         self.folder, self.name = folder, name
-        self.begun = False
+        self.silent = True
         self._position = 0
         # A character may begin in one piece and end in the next.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -115,25 +111,39 @@ class Reader:
                 if self._file is not None:
                     self._done.add(self._file)
                 self._file, self._position, self._headed = file, 0, False
-                self._decoder.reset()
+                self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
             self._print_rest(file)
 
     def _print_rest(self, file: Path) -> None:
-        self.begun = True
         with file.open("rb") as log:
-            new = os.fstat(log.fileno()).st_size > self._position
-            if not self._headed or (new and Reader.newest is not self):
-                print(f"== {self.name} {file}")
-                Reader.newest, self._headed = self, True
             log.seek(self._position)
-            while piece := log.read(PIECE_BYTES):
-                sys.stdout.write(self._decoder.decode(piece))
-            self._position = log.tell()
+            # In parts: a log may be larger than the memory of this machine.
+            while new := log.read(CHUNK):
+                if not self._headed or Reader.newest is not self:
+                    print(f"== {self.name} {file}")
+                    Reader.newest, self._headed = self, True
+                self.silent = False
+                self._position += len(new)
+                sys.stdout.write(self._decoder.decode(new))
         sys.stdout.flush()
 
 
+def _why_silent(store: Store, reader: Reader) -> str:
+    """Say what became of a stage of which there is no text."""
+    state, done = reader.folder.state(), reader.folder.done()
+    if state == "COMPLETE" and done is not None:
+        return f"printed nothing: complete after {done.seconds:.0f} s, in attempt {done.attempt}"
+    if state in ("COMPLETE", "RUNNING"):
+        return f"printed nothing: {state.lower()}"
+    if (failure := reader.folder.failure()) is not None:
+        return f"printed nothing: {failure.message}"
+    if reader.folder.logs():
+        return "printed nothing: stopped, to be tried again"
+    return f"has not started{_queue_log(store, reader)}"
+
+
 def _queue_log(store: Store, reader: Reader) -> str:
-    """The job that a stage waits in, if it was queued."""
+    """Name the job that a stage waits in, if it was queued."""
     if not (store.root / "journal").is_dir():
         return ""
     job = Journal(store).jobs().get(reader.folder.name.rpartition("-")[2])

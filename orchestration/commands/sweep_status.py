@@ -188,8 +188,8 @@ def stage_status(
     host, running, why = None, {}, None
     if state == "RUNNING" and (lease := folder.lease()) is not None:
         host, running, why = lease.host, lease.progress, _silent(lease)
-    elif attempts:
-        host = folder.attempts()[-1].host
+    elif attempts and (known := folder.attempts()):
+        host = known[-1].host
     if state == "UPSTREAM_FAILED":
         why = None
     elif (who := folder.cancelled_by()) is not None:
@@ -225,10 +225,10 @@ def _stopped(folder: StageFolder) -> str | None:
 
 
 def count_attempts(folder: StageFolder) -> int:
-    """How often a stage was started."""
+    """Count how often a stage was started, by the names of its records: reading all is slow."""
     try:
         names = os.listdir(folder.path / "attempts")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
     return sum(name.endswith(".json") and not name.startswith(".") for name in names)
 

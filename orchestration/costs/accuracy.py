@@ -56,10 +56,11 @@ class Comparison:
 
 def compare(folder: StageFolder) -> Comparison | None:
     """A complete stage; None where it says nothing: resumed, adopted results, older code."""
-    attempts = folder.attempts()
-    spec = folder.spec()
-    found = observe(spec, attempts[-1]) if attempts else None
-    if found is None or spec.prediction is None:
+    attempts, spec = folder.attempts(), folder.known_spec()
+    if not attempts or spec is None or spec.prediction is None:
+        return None
+    found = observe(spec, attempts[-1])
+    if found is None:
         return None
     expected = spec.prediction
     return Comparison(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import Counter
@@ -16,10 +15,9 @@ from orchestration.costs.amounts import bytes_text, hours_text
 from orchestration.costs.cost import stage_work
 from orchestration.costs.totals import Sum, add_up, disk_needed, to_run
 from orchestration.devices import GB, Machine, Machines
-from orchestration.files import locked
 from orchestration.plan import Plan
 from orchestration.progress import Progress
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime, append_lines, read_lines
 from orchestration.state import Store
 from orchestration.studies import study_folder
 
@@ -41,7 +39,7 @@ class Refusal(Record):
     plan: str
     scale: str
     reasons: list[str]
-    time: float
+    time: UnixTime
 
 
 def reasons(progress: Progress, machine: Machines, budget: Budget, runs_dir: Path) -> list[str]:
@@ -178,19 +176,13 @@ def hours_unit(progress: Progress, machine: Machines) -> str:
 def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
     """Remember a refused launch, for `status`."""
     refusal = Refusal(plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time())
-    file = _refusals(store, plan.sweep.name)
-    with locked(file.with_name(".refusals.lock")), file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(refusal.model_dump(mode="json")) + "\n")
+    append_lines(_refusals(store, plan.sweep.name), [refusal])
 
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:
     """The last refused launch of a sweep after a time; None if there is none."""
-    try:
-        lines = _refusals(store, sweep).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    newest = Refusal.model_validate_json(lines[-1])
-    return newest if newest.time > since else None
+    newest = read_lines(_refusals(store, sweep), Refusal)[-1:]
+    return next((refusal for refusal in newest if refusal.time > since), None)
 
 
 def _refusals(store: Store, sweep: str) -> Path:

@@ -10,18 +10,13 @@ Both are fitted to the records of the nearest configuration on the same device a
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from statistics import median
 
-from pydantic import ValidationError
-
-from orchestration.files import cut_torn_line, locked
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime, append_lines, read_lines
 from orchestration.state import Attempt, Spec, Store
 
 NEWEST = 60
@@ -62,7 +57,7 @@ class Observation(Record):
     peak_memory_bytes: int | None = None
     calibrated: bool = False
     """Whether `calibrate` made it, not a study."""
-    finished: float
+    finished: UnixTime
 
     @property
     def name(self) -> str:
@@ -253,34 +248,10 @@ def _beyond(nearest: Sequence[Observation]) -> int | None:
 
 
 def load_calibration(store: Store) -> Calibration:
-    """The records of a runs directory; none where nothing was measured.
-
-    Raises:
-        ValueError: a line is none of ours; says which.
-    """
+    """Load the records of a runs directory; none where nothing was measured."""
     # Records of before a worker counted its waiting from its attempt on may be below zero.
-    found = (o for o in read_observations(store.calibration) if o.seconds > 0)
+    found = (o for o in read_lines(store.calibration, Observation) if o.seconds > 0)
     return Calibration(tuple(found))
-
-
-def read_observations(file: Path) -> list[Observation]:
-    """The lines of a file; none where there is none. A last one that is not finished is none."""
-    try:
-        lines = file.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(Observation.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "line"
-            raise ValueError(
-                f"{file}:{number}: no record of a stage's cost ({where}: {first['msg']}); "
-                "take the line out"
-            ) from error
-    return found
 
 
 def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observation | None:
@@ -318,12 +289,5 @@ def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observ
 
 
 def append_observations(store: Store, observations: Iterable[Observation]) -> None:
-    """Add lines at the end."""
-    text = "".join(json.dumps(o.model_dump(mode="json")) + "\n" for o in observations)
-    if text:
-        with (
-            locked(store.root / ".calibration.lock"),
-            store.calibration.open("a", encoding="utf-8") as file,
-        ):
-            cut_torn_line(store.calibration)
-            file.write(text)
+    """Add what stages took to the records of a runs directory."""
+    append_lines(store.calibration, observations)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from pydantic import PositiveInt, RootModel
+
 from gigatok.config import (
     GeneratorArchitecture,
     TokenizerArchitecture,
@@ -17,10 +19,16 @@ from gigatok.config import (
 from gigatok.stages import STAGES
 from orchestration.files import locked, write_atomic
 from orchestration.identity import digest
+from orchestration.records import read_record
 from orchestration.state import Spec, StageFolder, Store
 
-Ceilings = dict[str, dict[str, int]]
+Ceilings = dict[str, dict[str, PositiveInt]]
 """Device -> model -> samples at a time that a process may try."""
+
+
+class CeilingsFile(RootModel[Ceilings]):
+    """Content of `<runs>/micro_batches.json`."""
+
 
 _MEMORY = ("precision", "activation_checkpointing", "parallel")
 """Training settings on which the memory of a sample depends."""
@@ -59,11 +67,8 @@ def learn(folder: StageFolder, device: str, size: int) -> None:
 
 
 def _read(store: Store) -> Ceilings:
-    try:
-        known: Ceilings = json.loads(store.micro_batches.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return known
+    known = read_record(store.micro_batches, CeilingsFile)
+    return {} if known is None else known.root
 
 
 def _model(spec: Spec) -> str:

@@ -9,6 +9,7 @@ the same search goes the same way on every backend, and also when it is killed a
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,13 +71,36 @@ def open_study(search: Search, name: str, journal: Path) -> Study:
         )
     except Exception as error:
         # SQLAlchemy, drivers of databases and files each have errors of their own.
-        where, said = shown(str(search.storage or journal)), hide_passwords(str(error))
-        raise ValueError(
-            f"search.storage {where}: {type(error).__name__}: {said}; must be an URL as Optuna "
-            "takes it, such as sqlite:///search.db, or left out for a file in the runs directory"
-        ) from error
+        raise ValueError(_cannot_open(search.storage, journal, error)) from error
     study.set_metric_names(list(search.objectives))
     return study
+
+
+def _cannot_open(storage: str | None, journal: Path, error: Exception) -> str:
+    """Say what to do about a storage that cannot be opened."""
+    reason = f"{type(error).__name__}: {hide_passwords(str(error))}"
+    if storage is None:
+        return (
+            f"{journal}{_damaged_line(journal)} cannot be read ({reason}), and searches of this "
+            f"runs directory are in it. Restore it, or set it aside (mv {journal} {journal}.old) "
+            "and launch again: searches start anew, and complete stages are reused"
+        )
+    return (
+        f"search.storage {shown(storage)}: {reason}; must be an URL as Optuna takes it, such as "
+        "sqlite:///search.db, or left out for a file in the runs directory"
+    )
+
+
+def _damaged_line(journal: Path) -> str:
+    """Find the first line of a journal that is no JSON: `:NUMBER`, or nothing."""
+    if not journal.is_file():
+        return ""
+    for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            return f":{number}"
+    return ""
 
 
 def _journal(file: Path) -> JournalStorage:

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -29,6 +28,7 @@ from gigatok.credentials import mlflow_variables, shown, without_login
 from orchestration.files import write_atomic
 from orchestration.identity import digest
 from orchestration.records import (
+    R,
     Record,
     UnreadableRecord,
     parse_record,
@@ -195,9 +195,6 @@ class PlanEntry(BaseModel):
         return [self.sweep, *self.trials.values()]
 
 
-_E = TypeVar("_E", Entry, PlanEntry)
-
-
 class Ledgers:
     """All ledgers of one destination."""
 
@@ -286,7 +283,7 @@ class Ledgers:
     def _file(self, kind: str, key: str) -> Path:
         return self._root / kind / f"{key}.json"
 
-    def _load(self, path: Path, kind: type[_E]) -> _E | None:
+    def _load(self, path: Path, kind: type[R]) -> R | None:
         try:
             return parse_record(path, kind)
         except UnreadableRecord as error:

@@ -15,7 +15,7 @@ from gigatok import names
 from gigatok.credentials import hide_passwords
 from gigatok.masking import mask_secrets
 from orchestration.costs.accuracy import compare
-from orchestration.state import Attempt, StageFolder, State, Store
+from orchestration.state import Attempt, StageFolder, State, Store, to_json
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers
 from orchestration.tracking.mlflow_server import (
     BATCH_POINTS,
@@ -101,7 +101,8 @@ class StageView:
 
 def cost_tags(folder: StageFolder) -> dict[str, str]:
     """What a stage was predicted to need, and what it took; what is not known has no tag."""
-    expected, found = folder.spec().prediction, compare(folder)
+    spec, found = folder.known_spec(), compare(folder)
+    expected = None if spec is None else spec.prediction
     facts: dict[str, object] = {}
     if expected is not None:
         facts = {
@@ -334,8 +335,8 @@ class StageRuns:
             tags[names.TAG_ERROR] = f"{failure.kind}: {hide_passwords(failure.message)}"
         tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
         refused = server.log(run_id, view.scores(), tags)
-        if entry.sent is None:
-            server.upload(run_id, "spec.json", (view.folder.path / "spec.json").read_bytes())
+        if entry.sent is None and (spec := view.folder.known_spec()) is not None:
+            server.upload(run_id, "spec.json", to_json(spec).encode())
         if view.state != "RUNNING":
             _upload_attempts(server, run_id, view, send_patch=self._send_patch)
         server.end(entry, view.status, view.ended())

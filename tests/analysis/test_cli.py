@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from analysis.__main__ import app
 from analysis.gallery import open_runs
 from gigatok.credentials import shown
+from gigatok.names import KIND_TRIAL, TAG_KIND, TAG_STATE
 from tests.analysis.conftest import Store
 
 
@@ -52,6 +54,19 @@ def test_a_narrow_terminal_never_cuts_a_number(
     assert "…" not in out
     assert "3349.5" in out
     assert max(map(len, out.splitlines())) <= int(columns)
+
+
+def test_a_trial_without_a_state_is_counted(database: Path, tmp_path: Path) -> None:
+    """As a launch leaves it that was killed between the run of a trial and its first state."""
+    store = Store(f"sqlite:///{shutil.copy(database, tmp_path)}")
+    trials = store.client.search_runs(
+        [store.experiment("semantic_layer")], f"tags.`{TAG_KIND}` = '{KIND_TRIAL}'"
+    )
+    store.client.delete_tag(trials[0].info.run_id, TAG_STATE)
+    code, _, said = run("table", "semantic_layer", "--tracking-uri", store.uri)
+    assert code == 2
+    assert "no finished trial in 'semantic_layer': " in said
+    assert "1 not started" in said
 
 
 def test_a_sweep_may_be_named_by_its_file(uri: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from threading import Timer
@@ -20,7 +21,14 @@ from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
 from orchestration.commands.sweep_status import look
-from orchestration.launched import LaunchRequest, find_launch, record_launch
+from orchestration.holder import reopen_damaged
+from orchestration.launched import (
+    LaunchRequest,
+    find_launch,
+    kept_sweep,
+    newest_launch,
+    record_launch,
+)
 from orchestration.plan import Plan
 from orchestration.state import Store
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of
@@ -223,6 +231,97 @@ def test_gc_frees_leftovers_and_keeps_results(store: Store, plan: Plan, tmp_path
     assert done.is_complete()
 
 
+def test_gc_follows_no_link(store: Store, plan: Plan, tmp_path: Path) -> None:
+    """A link of no plan goes, what it leads to stays; behind a link nothing goes."""
+    other = plan_of(tmp_path, "other", decoders="[{width: 8, layers: 1, heads: 1}]")
+    orphan = Run(store, other, keys_of(other)[0]).complete()
+    elsewhere = tmp_path / "elsewhere"
+    orphan.path.rename(elsewhere)
+    orphan.path.symlink_to(elsewhere)
+    call(store, "gc", "--yes")
+    assert not orphan.path.is_symlink()
+    assert (elsewhere / "DONE").is_file()
+    done = Run(store, plan, keys_of(plan)[0]).complete()
+    done.work(1).checkpoints.mkdir(parents=True)
+    kind = done.path.parent
+    kind.rename(tmp_path / "disk")
+    kind.symlink_to(tmp_path / "disk")
+    (store.root / "snapshots").mkdir()
+    for name in ("aaaa", "bbbb"):
+        (store.root / "snapshots" / name).symlink_to(tmp_path / "gone")
+    assert "1 folders deleted" in call(store, "gc", "--yes")
+    assert done.work(1).checkpoints.is_dir()
+
+
+def test_gc_keeps_what_an_unreadable_record_may_name(
+    store: Store, plan: Plan, tmp_path: Path
+) -> None:
+    other = plan_of(tmp_path, "other", decoders="[{width: 8, layers: 1, heads: 1}]")
+    orphan = Run(store, other, keys_of(other)[0]).complete()
+    record = store.sweeps / "study" / f"{plan.key}.json"
+    record.write_text('{"written_by": "a newer version"')
+    said = call(store, "gc", "--yes")
+    assert str(record) in said
+    assert orphan.is_complete()
+    assert str(record) in call(store, "status", "study", code=2)
+    record_launch(plan, store, REQUEST)
+    call(store, "gc", "--yes")
+    assert not orphan.path.exists()
+
+
+def test_logs_say_why_there_is_no_text(store: Store, plan: Plan) -> None:
+    trial = next(iter(newest_launch(store, "study").trials))
+    key = newest_launch(store, "study").trials[trial]["train_tokenizer"]
+    assert "has not started" in call(store, "logs", "study", trial, "train_tokenizer")
+    run = Run(store, plan, key)
+    run.folder.log(1).touch()
+    assert "printed nothing: running" in call(store, "logs", "study", trial, "train_tokenizer")
+    run.complete()
+    said = call(store, "logs", "study", trial, "train_tokenizer")
+    assert "printed nothing: complete after 1 s, in attempt 1" in said
+    run.folder.log(1).write_bytes(b"caf\xc3\xa9 \xff\n")
+    assert "café \ufffd" in call(store, "logs", "study", trial, "train_tokenizer")
+
+
+@pytest.mark.parametrize("damage", ["", "question: [", "\x00"])
+def test_a_launch_replaces_its_damaged_copy_of_the_sweep(
+    store: Store, plan: Plan, damage: str
+) -> None:
+    kept = kept_sweep(newest_launch(store, "study"), store)
+    whole = kept.read_text()
+    kept.write_text(damage)
+    assert str(kept) in call(store, "resume", "study", "--dry-run", code=2)
+    record_launch(plan, store, REQUEST)
+    assert kept.read_text() == whole
+
+
+def test_a_complete_stage_whose_record_cannot_be_read_runs_again(store: Store, plan: Plan) -> None:
+    done = Run(store, plan, keys_of(plan)[0]).complete()
+    done.done_file.write_text("garbage")
+    assert "its DONE cannot be read" in call(store, "resume", "study", "--dry-run")
+    assert f"{done.done_file} cannot be read" in call(store, "explain", "study", "--json")
+    reopen_damaged(done)
+    assert done.state() == "WAITING"
+
+
+def test_a_file_in_place_of_a_folder_ends_a_command_with_its_name(
+    store: Store, plan: Plan
+) -> None:
+    run = Run(store, plan, keys_of(plan)[0])
+    run.end("interrupted")
+    run.holder.release()
+    attempts = run.folder.path / "attempts"
+    shutil.rmtree(attempts)
+    attempts.touch()
+    assert status_of(store)
+    Run(store, plan, keys_of(plan)[0])  # a launch sets it aside
+    assert attempts.is_dir()
+    other = newest_launch(store, "study").folders(store)[keys_of(plan)[1]].path
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.touch()
+    assert str(other) in call(store, "cancel", "study", code=2)
+
+
 def test_sizes_in_words() -> None:
     assert [size_text(n) for n in (5, 2048, 3 * 2**30)] == ["5 B", "2.0 KiB", "3.0 GiB"]
 
@@ -230,11 +329,10 @@ def test_sizes_in_words() -> None:
 def test_what_keeps_the_forecast_away_is_said_and_nothing_else_is_lost(
     store: Store, plan: Plan
 ) -> None:
-    store.calibration.parent.mkdir(parents=True, exist_ok=True)
-    store.calibration.write_text("no record\n")
+    kept_sweep(newest_launch(store, "study"), store).write_text("question: [")
     text = call(store, "status", "study")
     assert "no forecast: " in text
-    assert "take the line out" in " ".join(text.split())
+    assert "not YAML" in text
     assert "train_tokenizer" in json.dumps(status_of(store)["stages"])
 
 

@@ -158,18 +158,32 @@ def test_records_below_zero_are_left_out(tmp_path: Path) -> None:
     assert [o.seconds for o in load_calibration(store).observations] == [2.0]
 
 
-def test_lines_are_kept_in_order_and_a_bad_one_is_named(tmp_path: Path) -> None:
+def test_lines_are_kept_in_order_and_a_bad_one_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
     assert load_calibration(store).observations == ()
     append_observations(store, [record(1e9, 1.0)])
     append_observations(store, [record(2e9, 2.0), record(3e9, 3.0)])
     assert [o.seconds for o in load_calibration(store).observations] == [1.0, 2.0, 3.0]
     with store.calibration.open("a") as file:
-        file.write("{}\n")
-    with pytest.raises(
-        ValueError, match=r"calibration.jsonl:4: no record .*stage: Field required.*; take"
-    ):
-        load_calibration(store)
+        file.write("{}\nrubbish\n")
+    append_observations(store, [record(4e9, 4.0)])
+    for _ in range(2):
+        assert [o.seconds for o in load_calibration(store).observations] == [1.0, 2.0, 3.0, 4.0]
+    (said,) = caplog.messages
+    assert "calibration.jsonl:4 cannot be read: 'stage': Field required (and 1 more" in said
+
+
+def test_a_folder_in_place_of_the_records_is_named_and_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    store.calibration.mkdir()
+    assert load_calibration(store).observations == ()
+    assert "calibration.jsonl cannot be read: Is a directory" in caplog.text
+    append_observations(store, [record(1e9, 1.0)])
+    assert [o.seconds for o in load_calibration(store).observations] == [1.0]
 
 
 def test_a_line_that_was_not_finished_is_none_and_is_taken_out(tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     assert asking.open_study(search, "x", file).best_value == 1.0
 
 
+def test_a_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
+    search = load(tmp_path)
+    file = tmp_path / "optuna.log"
+    asking.ask(search, asking.open_study(search, "x", file))
+    first, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + b"\0\0\0\n" + b"".join(rest))
+    with pytest.raises(ValueError, match=r"optuna\.log:2 cannot be read .*mv .*launch again"):
+        asking.open_study(search, "x", file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ValueError, match=r"optuna\.log cannot be read .*IsADirectoryError"):
+        asking.open_study(search, "x", file)
+
+
 def test_a_database_serves_as_well(tmp_path: Path) -> None:
     text = block("tpe", "none").replace(
         "  seed:", f"  storage: sqlite:///{tmp_path}/s.db\n  seed:"
