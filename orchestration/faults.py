@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING
 
 from orchestration.costs import ceilings
 from orchestration.records import Record, UnixTime, append_lines, read_lines
-from orchestration.state import Failure, Kind, StageFolder, Store
+from orchestration.stage_records import Failure, Kind
+from orchestration.state import StageFolder, Store
 
 if TYPE_CHECKING:
     from orchestration.backends.base import Ended

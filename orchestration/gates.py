@@ -20,7 +20,8 @@ from gigatok.names import METRICS
 from orchestration.plan import Plan, PlannedTrial
 from orchestration.progress import Progress, stage_spec
 from orchestration.scheduler import Scheduler
-from orchestration.state import Done, Store
+from orchestration.stage_records import Done
+from orchestration.state import Store
 
 SIZE_KEYS = ("tokenizer.encoder", "tokenizer.decoder", "generator.size")
 SCORED: dict[str, tuple[str, str]] = {

@@ -34,7 +34,9 @@ from orchestration.files import (
     write_atomic,
 )
 from orchestration.leases import Beat, Lease
-from orchestration.state import Attempt, Done, Failure, StageFolder, Work, to_json
+from orchestration.records import to_json
+from orchestration.stage_records import Attempt, Done, Failure
+from orchestration.state import StageFolder, Work
 
 
 class LeaseLost(RuntimeError):

@@ -42,7 +42,7 @@ from orchestration.grammar.yaml_source import (
     read_file,
     show,
 )
-from orchestration.state import Kind
+from orchestration.stage_records import Kind
 
 
 class Request(BaseModel):

@@ -13,7 +13,8 @@ from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import Cost, Sites, predict
 from orchestration.plan import Plan, PlannedStage
 from orchestration.scheduler import Graph
-from orchestration.state import Failure, Spec, StageFolder, State, Store
+from orchestration.stage_records import Failure, Spec
+from orchestration.state import StageFolder, State, Store
 
 
 @dataclass

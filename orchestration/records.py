@@ -143,3 +143,8 @@ def _reason(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"'{where}' is unknown here: a newer version of this program may have written it"
     return f"'{where}': {first['msg']}" if where else str(first["msg"])
+
+
+def to_json(record: Record) -> str:
+    """Write a record as JSON; NaN and infinity as Python names them."""
+    return json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=True)

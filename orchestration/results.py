@@ -13,7 +13,7 @@ from rich.table import Table
 from gigatok.names import METRICS, RESULT_COLUMNS, Metric
 from orchestration.plan import PlannedTrial
 from orchestration.progress import Progress
-from orchestration.state import Done
+from orchestration.stage_records import Done
 
 MOST_TRIALS = 40
 EDGES = 4

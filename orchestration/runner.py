@@ -20,7 +20,8 @@ from orchestration.plan import Plan, PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
 from orchestration.scheduler import ORDERS, Scheduler
-from orchestration.state import Failure, StageFolder, State, Store
+from orchestration.stage_records import Failure
+from orchestration.state import StageFolder, State, Store
 
 TICK_SECONDS = 0.1
 FOREIGN_SECONDS = 0.5

@@ -29,7 +29,8 @@ from orchestration import faults, provenance
 from orchestration.costs import calibration, ceilings
 from orchestration.holder import LeaseHolder, LeaseLost, acquire, hash_outputs
 from orchestration.leases import HEARTBEAT_SECONDS
-from orchestration.state import Attempt, Done, StageFolder, Work
+from orchestration.stage_records import Attempt, Done
+from orchestration.state import StageFolder, Work
 from orchestration.tracking.spool import SpoolWriter
 
 EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = faults.EXIT_FAILED, 75, 130

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestration.profile import Request
-from orchestration.state import Kind, StageFolder
+from orchestration.stage_records import Kind
+from orchestration.state import StageFolder
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from orchestration.backends.ray_head import Head, knock, wait_longer
 from orchestration.backends.sockets import short_folder
 from orchestration.cluster.snapshot import take_snapshot
 from orchestration.profile import Profile, Request
-from orchestration.state import Kind, StageFolder, Store
+from orchestration.stage_records import Kind
+from orchestration.state import StageFolder, Store
 from orchestration.worker import EXIT_INTERRUPTED
 
 OBJECT_STORE_BYTES = 100 * 2**20

@@ -25,7 +25,8 @@ from orchestration.backends.workers import (
     rank_environments,
     start_workers,
 )
-from orchestration.state import Kind, StageFolder
+from orchestration.stage_records import Kind
+from orchestration.state import StageFolder
 
 TICK_SECONDS = 0.1
 PARTNER_SECONDS = 60.0

@@ -29,7 +29,8 @@ from orchestration.backends.workers import memory_kills
 from orchestration.cluster.holding import hold_queue
 from orchestration.files import write_atomic
 from orchestration.profile import Profile, Request, load_profile
-from orchestration.state import Kind, StageFolder
+from orchestration.stage_records import Kind
+from orchestration.state import StageFolder
 from orchestration.worker import EXIT_BUSY, EXIT_FAILED, EXIT_INTERRUPTED, THREADS_VARIABLE
 
 TICK_SECONDS = 0.2

@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.cluster.journal import Journal
 from orchestration.files import write_atomic
-from orchestration.records import Record, UnixTime, read_record
-from orchestration.state import Store, to_json
+from orchestration.records import Record, UnixTime, read_record, to_json
+from orchestration.state import Store
 
 FRESH_SECONDS = 10.0
 """So old an answer is used again, whoever asked: schedulers suffer from `watch`."""

@@ -27,7 +27,8 @@ from orchestration.cluster.journal import Journal, Submission, key_of
 from orchestration.leases import watch_suspects
 from orchestration.profile import Profile
 from orchestration.progress import Progress
-from orchestration.state import Failure, StageFolder
+from orchestration.stage_records import Failure
+from orchestration.state import StageFolder
 
 SETTLE_SECONDS = 20.0
 """A submission that was interrupted this long ago will not appear in the queue any more."""

@@ -36,7 +36,8 @@ from orchestration.launched import (
 )
 from orchestration.plan import Plan, PlannedStage, make_plan
 from orchestration.provenance import code_version, imported_state
-from orchestration.state import Attempt, StageFolder, Store
+from orchestration.stage_records import Attempt
+from orchestration.state import StageFolder, Store
 from orchestration.studies import launched_names
 from orchestration.sweep import expand, load_sweep
 

@@ -17,7 +17,8 @@ from functools import cached_property
 from statistics import median
 
 from orchestration.records import Record, UnixTime, append_lines, read_lines
-from orchestration.state import Attempt, Spec, Store
+from orchestration.stage_records import Attempt, Spec
+from orchestration.state import Store
 
 NEWEST = 60
 """Records of a stage on a device that are fitted: older ones say less about today."""

@@ -20,7 +20,8 @@ from gigatok.stages import STAGES
 from orchestration.files import locked, write_atomic
 from orchestration.identity import digest
 from orchestration.records import read_record
-from orchestration.state import Spec, StageFolder, Store
+from orchestration.stage_records import Spec
+from orchestration.state import StageFolder, Store
 
 Ceilings = dict[str, dict[str, PositiveInt]]
 """Device -> model -> samples at a time that a process may try."""

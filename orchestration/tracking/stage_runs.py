@@ -15,7 +15,9 @@ from gigatok import names
 from gigatok.credentials import hide_passwords
 from gigatok.masking import mask_secrets
 from orchestration.costs.accuracy import compare
-from orchestration.state import Attempt, StageFolder, State, Store, to_json
+from orchestration.records import to_json
+from orchestration.stage_records import Attempt
+from orchestration.state import StageFolder, State, Store
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers
 from orchestration.tracking.mlflow_server import (
     BATCH_POINTS,

@@ -13,7 +13,8 @@ from orchestration.faults import from_exception
 from orchestration.holder import acquire
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
-from orchestration.state import Attempt, Done, Spec, StageFolder, Store
+from orchestration.stage_records import Attempt, Done, Spec
+from orchestration.state import StageFolder, Store
 from orchestration.sweep import expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,8 @@ from gigatok import names
 from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
 from orchestration.plan import Plan, make_plan
-from orchestration.state import Done, StageFolder
+from orchestration.stage_records import Done
+from orchestration.state import StageFolder
 from orchestration.sweep import SweepError, expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,8 @@ from orchestration.plan import make_plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress, survey
 from orchestration.results import format_metric, launch_json, result_tables
-from orchestration.state import Attempt, Done, Failure, Spec, State, Store
+from orchestration.stage_records import Attempt, Done, Failure, Spec
+from orchestration.state import State, Store
 from orchestration.sweep import expand, load_sweep
 from orchestration.worker import with_origin
 

@@ -22,7 +22,8 @@ from orchestration.backends.base import Ended
 from orchestration.costs import ceilings
 from orchestration.holder import acquire
 from orchestration.profile import Profile
-from orchestration.state import Attempt, Failure, Kind, StageFolder, Store
+from orchestration.stage_records import Attempt, Failure, Kind
+from orchestration.state import StageFolder, Store
 from tests.orchestration.test_worker_ranks import (
     ROOT,
     SECONDS,

@@ -18,7 +18,8 @@ from orchestration.profile import Profile, load_profile
 from orchestration.progress import Progress, survey
 from orchestration.runner import Runner
 from orchestration.scheduler import Scheduler, cheapest_first
-from orchestration.state import Attempt, Done, StageFolder, Store
+from orchestration.stage_records import Attempt, Done
+from orchestration.state import StageFolder, Store
 from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 from tests.orchestration.test_runner import Recorded, ignore, quick

@@ -16,7 +16,8 @@ from orchestration.plan import make_plan
 from orchestration.profile import Profile, Request
 from orchestration.progress import Progress, stage_spec, survey
 from orchestration.runner import Runner
-from orchestration.state import Attempt, Done, Failure, Kind, StageFolder, State, Store, Tries
+from orchestration.stage_records import Attempt, Done, Failure, Kind, Tries
+from orchestration.state import StageFolder, State, Store
 from orchestration.study import exit_code
 from orchestration.sweep import expand, load_sweep
 

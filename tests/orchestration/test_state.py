@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestration import files, leases, state
+from orchestration import files, leases
 from orchestration.holder import LeaseLost, acquire, hash_outputs, reopen_damaged
-from orchestration.state import Attempt, Done, Spec, StageFolder, Store
+from orchestration.stage_records import Attempt, Done, Failure, Spec
+from orchestration.state import StageFolder, Store
 
 DONE = Done(
     metrics={"psnr": 20.0}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1
@@ -128,7 +129,7 @@ def test_a_stopped_lock_holder_blocks_nobody_for_ever(tmp_path: Path) -> None:
 def test_failure_shows_until_the_next_attempt(folder: StageFolder) -> None:
     holder = acquire(folder)
     assert holder is not None
-    failure = state.Failure(kind="exception", message="no", traceback=None, attempt=1, time=0.0)
+    failure = Failure(kind="exception", message="no", traceback=None, attempt=1, time=0.0)
     folder.write_failure(failure)
     holder.release()
     assert folder.state() == "FAILED"

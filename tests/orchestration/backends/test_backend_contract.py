@@ -22,7 +22,8 @@ from orchestration.backends.local import LocalBackend
 from orchestration.backends.ray import RayBackend
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.profile import Profile, Request
-from orchestration.state import Kind, StageFolder, Store
+from orchestration.stage_records import Kind
+from orchestration.state import StageFolder, Store
 from tests.orchestration.backends.ray_cluster import ray_cluster
 from tests.orchestration.test_worker_ranks import losses, stage, training_stage
 

@@ -28,7 +28,8 @@ from orchestration.files import write_atomic
 from orchestration.launched import LaunchRequest, record_launch
 from orchestration.plan import Plan, make_plan
 from orchestration.progress import stage_spec, survey
-from orchestration.state import Store, to_json
+from orchestration.records import to_json
+from orchestration.state import Store
 from orchestration.sweep import expand, load_sweep
 from tests.orchestration.tracking.tracking_helpers import Run, send
 

@@ -17,7 +17,8 @@ from orchestration.costs.calibration import (
     observe,
 )
 from orchestration.records import Prediction
-from orchestration.state import Attempt, Spec, Store
+from orchestration.stage_records import Attempt, Spec
+from orchestration.state import Store
 
 HERE = Site("CPU", 1)
 

@@ -25,7 +25,8 @@ from orchestration.devices import GB, Machine, machines, utilisation
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec, survey
-from orchestration.state import Attempt, Store
+from orchestration.stage_records import Attempt
+from orchestration.state import Store
 from orchestration.sweep import expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[3]

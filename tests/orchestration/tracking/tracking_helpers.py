@@ -18,7 +18,8 @@ import numpy as np
 from gigatok import names
 from orchestration.holder import acquire
 from orchestration.plan import Plan, make_plan
-from orchestration.state import Attempt, Done, Failure, Spec, StageFolder, Store
+from orchestration.stage_records import Attempt, Done, Failure, Spec
+from orchestration.state import StageFolder, Store
 from orchestration.sweep import expand, load_sweep
 from orchestration.tracking.shipping import Tracking, default_uri
 from orchestration.tracking.spool import Point, SpoolWriter, read_spool
