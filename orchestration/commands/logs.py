@@ -18,7 +18,8 @@ from orchestration.launched import LaunchedPlan, Scale, find_launch
 from orchestration.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
-CHUNK = 1 << 20
+PIECE_BYTES = 2**20
+"""A log is printed in pieces: it may be larger than the memory."""
 Folders = Mapping[str, StageFolder]
 
 
@@ -118,7 +119,7 @@ class Reader:
         with file.open("rb") as log:
             log.seek(self._position)
             # In parts: a log may be larger than the memory of this machine.
-            while new := log.read(CHUNK):
+            while new := log.read(PIECE_BYTES):
                 if not self._headed or Reader.newest is not self:
                     print(f"== {self.name} {file}")
                     Reader.newest, self._headed = self, True

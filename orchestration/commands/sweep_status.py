@@ -126,7 +126,7 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
     orphaned = orphans(store, launched)
     others = other_scales(store, launched)
     skipped = all_skipped(store, launched.request.tracking_uri)
-    skipped = {key: skipped[key] for key in stages.keys() & skipped.keys()}
+    skipped = {key: skipped[key] for key in stages if key in skipped}
     return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others, skipped)
 
 

@@ -17,6 +17,7 @@ from orchestration.launched import LaunchedPlan, all_launches
 from orchestration.plan import Plan
 from orchestration.profile import Profile
 from orchestration.state import Store
+from orchestration.studies import launched_names
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Busy, Destination, parse_uri
 from orchestration.tracking.shipping import Tracking
@@ -55,7 +56,7 @@ def launches_of(store: Store, sweeps: list[str]) -> Iterator[LaunchedPlan]:
     Raises:
         ValueError: a sweep was never launched here.
     """
-    known = sorted(path.name for path in store.sweeps.glob("*") if path.is_dir())
+    known = launched_names(store)
     for sweep in sweeps or known:
         found = list(all_launches(store, sweep))
         if not found:

@@ -63,7 +63,7 @@ class Destination:
     database: Path | None
     name: str
     former_name: str
-    login: Mapping[str, str] = field(default_factory=dict, repr=False)
+    login: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 def parse_uri(uri: str) -> Destination:

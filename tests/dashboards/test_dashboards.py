@@ -45,7 +45,7 @@ def test_links_and_commands_carry_no_password():
     server = Source.of(Path("runs"), "https://me:geheim@host:5000")
     assert server.run_url("abc") == "https://host:5000/#/runs/abc"
     database = Source.of(Path("runs"), "postgresql://me:geheim@host/db")
-    assert database.mlflow_command == "mlflow ui --backend-store-uri postgresql://me:***@host/db"
+    assert database.mlflow_command == "mlflow ui --backend-store-uri 'postgresql://me:***@host/db'"
 
 
 def test_without_its_libraries_it_says_what_to_install(monkeypatch):

@@ -93,7 +93,7 @@ def test_stages_measure_what_searches_are_told_they_do(workplace: Path) -> None:
         done = folder.done()
         assert done is not None
         assert done.metrics.keys() == set(scores_of(stage, trial.config))
-        points = [item for items in SpoolReader(folder).lines() for item in items]
+        points = [item for line in SpoolReader(folder).lines() for item in line.items]
         curves = {p.name for p in points if isinstance(p, Point) and p.name.startswith("train/")}
         if stage.startswith("train_"):
             assert curves == set(curves_of(stage, trial.config))

@@ -63,7 +63,7 @@ def test_the_drawing_process_shows_no_password(
     )
     echo.chmod(0o755)
     monkeypatch.setattr(study.sys, "executable", str(echo))
-    assert study.draw(launched[1], URI, tmp_path / "figure.png")
+    assert not study.draw(launched[1], URI, tmp_path / "figure.png"), "nothing drew a figure"
     *arguments, password = echo.with_suffix(".txt").read_text().splitlines()
     assert "http://host:5000" in arguments
     assert "geheim" not in str(arguments)

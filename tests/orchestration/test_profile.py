@@ -37,7 +37,7 @@ def test_the_examples_are_valid(file: Path) -> None:
         ("stages: {train_tokenizer: {gpu: 1}}", "stages.train_tokenizer.gpu: no such key"),
         ("stages: {train_tokenizer: {slurm: 3}}", "stages.train_tokenizer.slurm 3"),
         ("default: {slurm: {gres: [gpu, shard]}}", "gres ['gpu', 'shard']: must be text"),
-        ("[" * 3000, "more than 30 levels"),
+        ("[" * 3000, "at most 30 levels"),
         ("a: " + "{a: " * 100 + "1" + "}" * 100, "more than 30 levels"),
     ],
 )

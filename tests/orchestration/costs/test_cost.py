@@ -22,10 +22,11 @@ from orchestration.costs.calibration import Observation, Site, append_observatio
 from orchestration.costs.cost import FAMILIES, STANDARD, predict, stage_work, with_amounts
 from orchestration.costs.totals import add_up, makespan, to_run
 from orchestration.devices import GB, Machine, machines, utilisation
+from orchestration.holder import acquire
 from orchestration.plan import Plan, make_plan
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec, survey
-from orchestration.stage_records import Attempt
+from orchestration.stage_records import Attempt, Done
 from orchestration.state import Store
 from orchestration.sweep import expand, load_sweep
 
@@ -282,8 +283,13 @@ def test_predicted_against_actual(tmp_path: Path) -> None:
     key = next(iter(plan.stages))
     folder = store.create(stage_spec(plan.stages[key], progress))
     assert compare(folder) is None, "it did not run"
+    holder = acquire(folder)
+    assert holder is not None
     facts: dict[str, Any] = {"number": 1, "host": "h", "pid": 1, "started": 0.0, "ended": 48.0}
-    folder.write_attempt(Attempt(**facts, outcome="complete", threads=1, peak_memory_bytes=7))
+    holder.record(Attempt(**facts, outcome="complete", threads=1, peak_memory_bytes=7))
+    assert compare(folder) is None, "it was killed before it could say DONE"
+    empty: dict[str, Any] = {"metrics": {}, "protocol": {}, "artifacts": {}}
+    holder.complete(Done(**empty, finished=48.0, seconds=48.0, attempt=1))
     found = compare(folder)
     assert found is not None
     assert found.ratio == pytest.approx(36 / 48)
