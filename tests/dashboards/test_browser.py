@@ -193,7 +193,10 @@ def test_a_failure_shows_its_log(browser, tmp_path):
         log.first.wait_for(timeout=60_000)
 
 
-def test_files_outside_the_runs_directory_are_not_shown(browser, runs_copy):
+def test_files_outside_the_runs_directory_are_not_shown(browser, runs_copy, tmp_path):
+    """A link in a runs directory that somebody gave us shows nothing else of this machine."""
+    (runs_copy / "mlartifacts").rename(tmp_path / "elsewhere")
+    (runs_copy / "mlartifacts").symlink_to(tmp_path / "elsewhere")
     with serve(runs_copy) as address, page_of(browser) as page:
         page.goto(f"{address}/?view=Trial")
         see(page, "lies outside")
