@@ -15,16 +15,19 @@ import uuid
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import psutil
 from pydantic import Field
 
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime
 
 LEASE_SECONDS = float(os.environ.get("GIGATOK_LEASE_SECONDS", "60"))
 """A lease whose heartbeat was seen unchanged for so long may be taken over."""
 HEARTBEAT_SECONDS = 0.5
+
+ProcessNumber = Annotated[int, Field(gt=0, lt=2**31)]
+"""What the system can be asked for; beyond it psutil raises errors of several kinds."""
 
 Sight = Literal["alive", "gone", "unknown"]
 """What can be seen of a worker's process from here."""
@@ -37,7 +40,7 @@ class Beat(Record):
     """A heartbeat: its number, the holder's clock, and how far the stage is."""
 
     beat: int
-    heartbeat: float
+    heartbeat: UnixTime
     """UNIX seconds on the holder's clock: for people, never to judge by."""
     progress: dict[str, Any] = Field(default_factory=dict)
     """`done`, `total`, `unit`, `started` and the values for the live display."""
@@ -54,10 +57,10 @@ class Lease(Record):
     host: str
     machine: str
     """Within it a process number means one process; see `this_machine`."""
-    pid: int
+    pid: ProcessNumber
     pid_started: float
     attempt: int
-    heartbeat: float
+    heartbeat: UnixTime
     beat: int = 0
     progress: dict[str, Any] = Field(default_factory=dict)
 
