@@ -51,9 +51,9 @@ def any_blank(text: str, start: int = 0) -> Blank | None:
 
 
 def unprintable(text: str) -> str | None:
-    """Find a character that no file can hold, or that commands a terminal; None: there is none.
+    r"""Find a character that no file can hold, or that commands a terminal; None: there is none.
 
-    YAML lets nobody type them, but makes them of escapes such as "\\e" and "\\ud800".
+    YAML lets nobody type them, but makes them of escapes such as "\e" and "\ud800".
     """
     found = _UNPRINTABLE.search(text)
     if found is None:
