@@ -8,6 +8,7 @@ its heartbeat unchanged, on its own clock.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import psutil
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from orchestration.records import Record, UnixTime
 
@@ -28,6 +29,17 @@ HEARTBEAT_SECONDS = 0.5
 
 ProcessNumber = Annotated[int, Field(gt=0, lt=2**31)]
 """What the system can be asked for; beyond it psutil raises errors of several kinds."""
+
+
+def _countable(progress: dict[str, Any]) -> dict[str, Any]:
+    numbers = [progress.get(name) for name in ("done", "total", "first_done", "first_time")]
+    if progress and not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise ValueError("done, total, first_done and first_time must be numbers")
+    return progress
+
+
+Reported = Annotated[dict[str, Any], AfterValidator(_countable)]
+"""How far a stage is; empty, or complete enough to tell the time that is left."""
 
 Sight = Literal["alive", "gone", "unknown"]
 """What can be seen of a worker's process from here."""
@@ -42,7 +54,7 @@ class Beat(Record):
     beat: int
     heartbeat: UnixTime
     """UNIX seconds on the holder's clock: for people, never to judge by."""
-    progress: dict[str, Any] = Field(default_factory=dict)
+    progress: Reported = Field(default_factory=dict)
     """`done`, `total`, `unit`, `started` and the values for the live display."""
 
 
@@ -62,7 +74,7 @@ class Lease(Record):
     attempt: int
     heartbeat: UnixTime
     beat: int = 0
-    progress: dict[str, Any] = Field(default_factory=dict)
+    progress: Reported = Field(default_factory=dict)
 
     @staticmethod
     def mine(attempt: int) -> Lease:

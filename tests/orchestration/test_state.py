@@ -282,6 +282,7 @@ def test_write_atomic_leaves_no_temporary_file(tmp_path: Path) -> None:
         ("lease.json", "pid", "-5"),
         ("lease.json", "pid", "1099511627776"),
         ("lease.json", "heartbeat", "NaN"),
+        ("lease.json", "progress", '{"done": "x", "total": []}'),
     ],
 )
 def test_values_that_nobody_can_use_make_a_record_unreadable(
