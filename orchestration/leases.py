@@ -31,10 +31,18 @@ ProcessNumber = Annotated[int, Field(gt=0, lt=2**31)]
 """What the system can be asked for; beyond it psutil raises errors of several kinds."""
 
 
+_COUNTS = ("done", "total", "first_done", "first_time")
+
+
 def _countable(progress: dict[str, Any]) -> dict[str, Any]:
-    numbers = [progress.get(name) for name in ("done", "total", "first_done", "first_time")]
-    if progress and not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        raise ValueError("done, total, first_done and first_time must be numbers")
+    counts = [progress.get(name) for name in _COUNTS]
+    values = [value for name, value in progress.items() if name != "unit"]
+    finite = all(isinstance(n, int | float) and math.isfinite(n) for n in counts)
+    shown = isinstance(progress.get("unit"), str) and all(
+        isinstance(v, int | float) for v in values
+    )
+    if progress and not (finite and shown):
+        raise ValueError(f"a unit and the numbers {', '.join(_COUNTS)} are expected")
     return progress
 
 
