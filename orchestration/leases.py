@@ -8,6 +8,7 @@ its heartbeat unchanged, on its own clock.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -15,16 +16,38 @@ import uuid
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import psutil
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from orchestration.records import Record
+from orchestration.records import Record, UnixTime
 
 LEASE_SECONDS = float(os.environ.get("GIGATOK_LEASE_SECONDS", "60"))
 """A lease whose heartbeat was seen unchanged for so long may be taken over."""
 HEARTBEAT_SECONDS = 0.5
+
+ProcessNumber = Annotated[int, Field(gt=0, lt=2**31)]
+"""What the system can be asked for; beyond it psutil raises errors of several kinds."""
+
+
+_COUNTS = ("done", "total", "first_done", "first_time")
+
+
+def _countable(progress: dict[str, Any]) -> dict[str, Any]:
+    counts = [progress.get(name) for name in _COUNTS]
+    values = [value for name, value in progress.items() if name != "unit"]
+    finite = all(isinstance(n, int | float) and math.isfinite(n) for n in counts)
+    shown = isinstance(progress.get("unit"), str) and all(
+        isinstance(v, int | float) for v in values
+    )
+    if progress and not (finite and shown):
+        raise ValueError(f"a unit and the numbers {', '.join(_COUNTS)} are expected")
+    return progress
+
+
+Reported = Annotated[dict[str, Any], AfterValidator(_countable)]
+"""How far a stage is; empty, or complete enough to tell the time that is left."""
 
 Sight = Literal["alive", "gone", "unknown"]
 """What can be seen of a worker's process from here."""
@@ -37,9 +60,9 @@ class Beat(Record):
     """A heartbeat: its number, the holder's clock, and how far the stage is."""
 
     beat: int
-    heartbeat: float
+    heartbeat: UnixTime
     """UNIX seconds on the holder's clock: for people, never to judge by."""
-    progress: dict[str, Any] = Field(default_factory=dict)
+    progress: Reported = Field(default_factory=dict)
     """`done`, `total`, `unit`, `started` and the values for the live display."""
 
 
@@ -54,12 +77,12 @@ class Lease(Record):
     host: str
     machine: str
     """Within it a process number means one process; see `this_machine`."""
-    pid: int
+    pid: ProcessNumber
     pid_started: float
     attempt: int
-    heartbeat: float
+    heartbeat: UnixTime
     beat: int = 0
-    progress: dict[str, Any] = Field(default_factory=dict)
+    progress: Reported = Field(default_factory=dict)
 
     @staticmethod
     def mine(attempt: int) -> Lease:

@@ -20,7 +20,7 @@ from orchestration.plan import Plan, PlannedStage
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec
 from orchestration.scheduler import ORDERS, Scheduler
-from orchestration.stage_records import Failure
+from orchestration.stage_records import Failure, Kind
 from orchestration.state import StageFolder, State, Store
 
 TICK_SECONDS = 0.1
@@ -82,6 +82,8 @@ class Runner:
         self._jobs: dict[str, Job] = {}
         self._looked: dict[str, float] = {}
         self._asked: dict[str, float] = {}
+        self._cancelled_before: set[str] = set()
+        """Run elsewhere, and cancelled before this launch, which wants them all the same."""
         self._busy_until = -math.inf
         self._changed: set[str] = set()
         self._interrupts = 0
@@ -256,10 +258,16 @@ class Runner:
         if state == "COMPLETE":
             self.progress.done_elsewhere.add(key)
             self._complete(key)
-        elif failure is not None and failure.kind != "killed":
+        elif failure is not None and failure.kind not in self._forgivable(key):
             self._fail(key, failure)
         else:
             self._set_waiting(key)
+            if key in self._cancelled_before:
+                self._decide_stage_anew(key)
+
+    def _forgivable(self, key: str) -> tuple[Kind, ...]:
+        """How a worker elsewhere may end without the stage being over for this launch."""
+        return ("killed", "cancelled") if key in self._cancelled_before else ("killed",)
 
     # States
 
@@ -296,9 +304,13 @@ class Runner:
 
     def _decide_stage_anew(self, key: str) -> None:
         folder = self.progress.folders[key]
-        if self._as_user and self.progress.will_run(key) and folder.state() != "RUNNING":
+        if not (self._as_user and self.progress.will_run(key)):
+            return
+        if folder.state() != "RUNNING":
             folder.clear_failure()
             folder.clear_tries()
+        elif folder.cancelled_by() is not None:
+            self._cancelled_before.add(key)
 
     def _submit_ready(self) -> None:
         if time.monotonic() < self._busy_until:

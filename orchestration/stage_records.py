@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from orchestration.records import Prediction, Record
+from orchestration.records import Prediction, Record, UnixTime
 
 Kind = Literal[
     "exception",
@@ -20,6 +20,12 @@ Kind = Literal[
 ]
 """How an attempt can go wrong; `orchestration.faults` says what follows."""
 
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A time span that can be summed and shown; a damaged record may claim any number."""
+
+FileName = Annotated[str, Field(pattern="^[^\\x00]+$")]
+"""A path that a file system can be asked for."""
+
 
 class Spec(Record):
     """What a worker needs to run a stage."""
@@ -29,7 +35,7 @@ class Spec(Record):
     key: str
     readable: str
     config: dict[str, Any]
-    inputs: dict[str, str]
+    inputs: dict[str, FileName]
     """Stage name -> folder, relative to the root that holds all stage folders."""
     prediction: Prediction | None = None
     """What the launch that made the folder expected it to need; None: it did not say."""
@@ -42,13 +48,12 @@ class Done(Record):
     protocol: dict[str, str]
     origin: dict[str, str] = Field(default_factory=dict)
     """Of a stage that adopted weights: where they are from."""
-    artifacts: dict[str, int]
+    artifacts: dict[FileName, int]
     """Path below `out/` -> size in bytes."""
     hashes: dict[str, str] = Field(default_factory=dict)
     """Path below `out/` -> sha256."""
-    finished: float
-    """UNIX seconds."""
-    seconds: float
+    finished: UnixTime
+    seconds: Seconds
     """Run time summed over all attempts but those that were killed."""
     attempt: int
 
@@ -60,7 +65,7 @@ class Failure(Record):
     message: str
     traceback: str | None
     attempt: int
-    time: float
+    time: UnixTime
 
 
 class Attempt(Record):
@@ -69,8 +74,8 @@ class Attempt(Record):
     number: int
     host: str
     pid: int
-    started: float
-    ended: float | None = None
+    started: UnixTime
+    ended: UnixTime | None = None
     outcome: Literal["complete", "failed", "interrupted"] | None = None
     first_step: int = 0
     micro_batch: int | None = None
@@ -78,7 +83,7 @@ class Attempt(Record):
     threads: int | None = None
     """Of each process; None: recorded by earlier code."""
     processes: int = 1
-    waited_seconds: float | None = None
+    waited_seconds: Seconds | None = None
     """Of rank 0, for a processor that others had; None until it ends, or where nobody counts."""
     peak_memory_bytes: int | None = None
     """Of rank 0: of its GPU, without GPU of the process; None until it ends."""

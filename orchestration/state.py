@@ -187,7 +187,7 @@ class StageFolder:
     def micro_batch(self) -> int | None:
         """Samples at a time that fit into memory, where the configured number did not."""
         text = self._text("micro_batch")
-        if text is None or text.strip().isdecimal():
+        if text is None or (text.strip().isdecimal() and len(text) < 20):
             return None if text is None else int(text)
         file = self.path / "micro_batch"
         report_unreadable(file, f"{file} holds {text[:40]!r} instead of a number of samples")

@@ -23,8 +23,8 @@ def study_folder(store: Store, name: str) -> Path:
 
 def launched_names(store: Store) -> list[str]:
     """Names of the studies that were launched here, sorted; stray files and folders are none."""
-    folders = (path.name for path in store.sweeps.glob("*") if path.is_dir())
-    return sorted(name for name in folders if is_study_name(name))
+    folders = (path.parent.name for path in store.sweeps.glob("*/*.json") if path.is_file())
+    return sorted(name for name in set(folders) if is_study_name(name))
 
 
 def origin_of(store: Store, file: Path) -> str:

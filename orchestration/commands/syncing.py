@@ -59,7 +59,8 @@ def launches_of(store: Store, sweeps: list[str]) -> Iterator[LaunchedPlan]:
     known = launched_names(store)
     for sweep in sweeps or known:
         found = list(all_launches(store, sweep))
-        if not found:
+        # Of all, a folder that no launch made is none; its files were named when they were read.
+        if not found and sweeps:
             raise ValueError(
                 f"{sweep}: never launched into {store.root} "
                 f"(launched there: {', '.join(known) or 'none'}); nothing of it can be sent"

@@ -20,6 +20,7 @@ _MISLEADING = re.compile(
     f"|(?<=[:,#-])[ ]*[{_BLANKS}]|[{_BLANKS}][ ]*(?=#)",  # beside what must have a space
     re.MULTILINE,
 )
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,13 @@ def any_blank(text: str, start: int = 0) -> Blank | None:
     return Blank(found.start(), f"no ordinary space but {name}, {advice}")
 
 
-def surrogate(text: str) -> str | None:
-    """Find half of a surrogate pair, which no file can hold; None: there is none."""
-    found = re.search("[\ud800-\udfff]", text)
-    return None if found is None else f"U+{ord(found[0]):04X} is no character; leave it out"
+def unprintable(text: str) -> str | None:
+    r"""Find a character that no file can hold, or that commands a terminal; None: there is none.
+
+    YAML lets nobody type them, but makes them of escapes such as "\e" and "\ud800".
+    """
+    found = _UNPRINTABLE.search(text)
+    if found is None:
+        return None
+    what = "is no character" if found[0] >= "\ud800" else "is a control character"
+    return f"U+{ord(found[0]):04X} {what}; leave it out"

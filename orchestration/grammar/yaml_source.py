@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from orchestration.grammar.invisible import any_blank, misleading_blank, surrogate
+from orchestration.grammar.invisible import any_blank, misleading_blank, unprintable
 
 MAX_NODES = 200_000
 """Values in one file after aliases are written out; stops a file of nested aliases."""
@@ -192,10 +192,10 @@ class _Construction:
         return scalar(node.value) if node.tag == _PLAIN else node.value
 
     def _check_characters(self, node: yaml.Node) -> None:
-        """Name what cannot be seen in a scalar, or could not be written to any file."""
+        """Name what cannot be seen in a scalar, or harms where it is written or shown."""
         if not isinstance(node, yaml.ScalarNode):
             return
-        if (fault := surrogate(node.value)) is not None:
+        if (fault := unprintable(node.value)) is not None:
             self.problems.append(Problem(self.place(node), "", fault))
         text, start = str(node.start_mark.buffer), node.start_mark.pointer
         blank = misleading_blank(text[start : node.end_mark.pointer])

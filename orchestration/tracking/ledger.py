@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gigatok.credentials import mlflow_variables, shown, without_login
 from orchestration.files import write_atomic
 from orchestration.identity import digest
+from orchestration.leases import ProcessNumber, this_machine
 from orchestration.records import (
     R,
     Record,
@@ -156,28 +157,35 @@ class Owner(BaseModel):
     """The process that keeps a sweep's runs up to date."""
 
     host: str
-    pid: int
+    machine: str = ""
+    """Within it a process number means one process; empty: recorded by earlier code."""
+    pid: ProcessNumber
     pid_started: float
 
     @classmethod
     def me(cls) -> Owner:
         """This process."""
         started = psutil.Process().create_time()
-        return cls(host=socket.gethostname(), pid=os.getpid(), pid_started=started)
+        return cls(
+            host=socket.gethostname(),
+            machine=this_machine(),
+            pid=os.getpid(),
+            pid_started=started,
+        )
 
     def is_here(self) -> bool:
-        """Whether the process runs on this machine."""
-        return self.host == socket.gethostname() and not self.is_dead()
+        """Whether the process runs on this machine, in this container."""
+        return self.machine == this_machine() and not self.is_dead()
 
     def is_dead(self) -> bool:
-        """Whether the process is known to be gone; absence on another host is not death."""
-        if self.host != socket.gethostname():
+        """Whether the process is known to be gone; absence elsewhere is not death."""
+        if self.machine != this_machine():
             return False
         try:
             process = psutil.Process(self.pid)
+            zombie = process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
-        zombie = process.status() == psutil.STATUS_ZOMBIE
         return zombie or abs(process.create_time() - self.pid_started) >= 1.0
 
 

@@ -290,6 +290,24 @@ def test_a_failure_elsewhere_counts_when_nobody_tries_again(
     assert progress.failures[planned.key].kind == "out_of_memory"
 
 
+def test_a_launch_after_a_cancel_goes_on_when_the_worker_elsewhere_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine that was restarted nobody sees at once that its workers are gone."""
+    monkeypatch.setattr("orchestration.leases.LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("orchestration.leases.this_machine", lambda: "before the restart")
+    store = Store(tmp_path)
+    progress = surveyed(store, "tokenizer.decoder=S")
+    planned = next(s for s in progress.plan.stages.values() if s.stage == "train_tokenizer")
+    folder = store.create(stage_spec(planned, progress))
+    assert acquire(folder) is not None
+    folder.cancel("me")
+    monkeypatch.setattr("orchestration.leases.this_machine", lambda: "after it")
+    progress, _ = run(store, {}, "tokenizer.decoder=S")
+    assert progress.count("COMPLETE") == 8
+    assert folder.cancelled_by() is None
+
+
 @pytest.mark.parametrize("busy", [QueueFull("MaxSubmitJob"), NoAnswer("sbatch: timed out")])
 def test_a_backend_that_takes_nothing_now_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: Exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 
 from orchestration import files, leases
 from orchestration.holder import LeaseLost, acquire, hash_outputs, reopen_damaged
+from orchestration.leases import Lease
+from orchestration.records import Record, UnreadableRecord, parse_record
 from orchestration.stage_records import Attempt, Done, Failure, Spec
 from orchestration.state import StageFolder, Store
 
@@ -267,3 +270,36 @@ def test_write_atomic_leaves_no_temporary_file(tmp_path: Path) -> None:
     files.write_atomic(tmp_path / "a", "1")
     files.write_atomic(tmp_path / "a", "2")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("DONE", "finished", "NaN"),
+        ("DONE", "finished", "1e300"),
+        ("DONE", "seconds", "-Infinity"),
+        ("DONE", "artifacts", '{"a\\u0000b": 1}'),
+        ("lease.json", "pid", "-5"),
+        ("lease.json", "pid", "1099511627776"),
+        ("lease.json", "heartbeat", "NaN"),
+        ("lease.json", "progress", '{"done": "x", "total": []}'),
+    ],
+)
+def test_values_that_nobody_can_use_make_a_record_unreadable(
+    tmp_path: Path, name: str, field: str, value: str
+) -> None:
+    """A date that cannot be shown, or a process that cannot be asked for, is damage."""
+    done = Done(metrics={}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1)
+    kind: type[Record] = Done if name == "DONE" else Lease
+    good = done if name == "DONE" else Lease.mine(1)
+    others = {key: json.dumps(v) for key, v in good.model_dump().items() if key != field}
+    items = [*others.items(), (field, value)]
+    file = tmp_path / name
+    file.write_text("{" + ", ".join(f'"{key}": {text}' for key, text in items) + "}")
+    with pytest.raises(UnreadableRecord, match=field):
+        parse_record(file, kind)
+
+
+def test_a_micro_batch_beyond_all_numbers_is_as_none(tmp_path: Path) -> None:
+    (tmp_path / "micro_batch").write_text("9" * 5000)
+    assert StageFolder(tmp_path).micro_batch() is None

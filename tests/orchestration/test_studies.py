@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gigatok.names import MOST_NAME_BYTES, study_name
+from orchestration.commands.syncing import launches_of
 from orchestration.launched import (
     LaunchRequest,
     all_launches,
@@ -106,3 +107,14 @@ def test_a_scale_is_asked_for_by_name(tmp_path: Path) -> None:
     assert newest_launch(store, "study", "micro").scale == "micro"
     with pytest.raises(ValueError, match=r"never launched at scale 'paper' .*smoke, micro"):
         newest_launch(store, "study", "paper")
+
+
+def test_a_stray_folder_among_the_studies_keeps_nothing_from_being_sent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.sweeps / "lost+found").mkdir(parents=True)
+    assert launched_names(store) == []
+    (store.sweeps / "copied").mkdir()
+    (store.sweeps / "copied" / "notes.json").write_text("{}")
+    assert list(launches_of(store, [])) == []
+    with pytest.raises(ValueError, match="never launched"):
+        list(launches_of(store, ["copied"]))

@@ -232,6 +232,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         HEAD + "set: {tokenizer.lr: 1e-3\u200b}\n", 3, "", ("column 25", "U+200B"),
     ),
     "half a character": ('scale: micro\nquestion: "\\ud800"\n', 2, "", ("U+D800",)),
+    "a command to the terminal": ('scale: micro\nquestion: "\\e[31m"\n', 2, "", ("U+001B",)),
     "half a character in a key": (HEAD + 'set: {"\\udcff": 1}\n', 3, "", ("U+DCFF",)),
     "seed of 64 bits": (
         HEAD + "seeds: [18446744073709551615]\n", 3, "seeds", ("9223372036854775807",),

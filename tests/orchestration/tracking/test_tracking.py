@@ -482,7 +482,10 @@ def test_owner_on_another_host_is_not_dead():
     me = Owner.me()
     assert not me.is_dead()
     assert me.model_copy(update={"pid_started": 1.0}).is_dead()
-    assert not me.model_copy(update={"pid_started": 1.0, "host": "elsewhere"}).is_dead()
+    # In another container of the same host name the same number means another process.
+    elsewhere = me.model_copy(update={"pid_started": 1.0, "machine": "elsewhere"})
+    assert not elsewhere.is_dead()
+    assert not elsewhere.is_here()
 
 
 def test_progress_of_a_running_stage_and_the_graph_are_recorded(store, tmp_path):
