@@ -228,7 +228,9 @@ class SqliteFile(Database):
     @contextmanager
     def _statement(self) -> Iterator[AdbcStatement]:
         """The driver's own interface: its DB-API would import pandas."""
-        address = f"file:{quote(str(self._path.resolve()))}?mode=ro"
+        # Nothing is written but what a killed launch left to roll back: sqlite does not read a
+        # database with such a journal read-only. A file that cannot be written is only read.
+        address = f"file:{quote(str(self._path.resolve()))}?mode=rw"
         try:
             with (
                 adbc_driver_sqlite.connect(address) as database,

@@ -279,7 +279,7 @@ class Ledgers:
         if self._database is None:
             return True
         try:
-            with closing(_open_read_only(self._database)) as database:
+            with closing(_open_existing(self._database)) as database:
                 found = database.execute(
                     "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
                 )
@@ -317,8 +317,9 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _open_read_only(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=2.0)
+def _open_existing(database: Path) -> sqlite3.Connection:
+    # Writable, as sqlite rolls back what a killed process left only then; nothing is written.
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=rw", uri=True, timeout=2.0)
 
 
 def _take_over(folder: Path, former: Iterable[Path]) -> None:

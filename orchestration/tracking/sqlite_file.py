@@ -63,12 +63,14 @@ def check(database: Path) -> None:
     if not database.is_file():
         raise DamagedDatabase(database, "it is no file")
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        # Not read-only: the journal of a process that was killed while it wrote is rolled back by
+        # whoever reads next, and sqlite refuses to read at all where that is not allowed.
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         if (reason := damage(error)) is not None:
             raise DamagedDatabase(database, reason) from error
-        raise
+        # Anything else, such as a lock, MLflow waits for or reports itself.
 
 
 def damage(error: BaseException | None) -> str | None:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from rich.console import ConsoleDimensions
 from typer.testing import CliRunner
 
 from analysis import artifacts
+from analysis.runs import load_runs
 from gigatok import names
 from orchestration.__main__ import app
 from orchestration.commands.status import render
@@ -188,6 +191,37 @@ def test_a_damaged_database_is_named_at_once(store, plan, spoil):
     assert tracking.error in said
     assert f"orchestration sync --rebuild --runs-dir {store.root}" in said
     assert "SELECT" not in said
+
+
+KILLED_WRITER = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 2")  # so that pages reach the disk before the end
+database.execute("BEGIN IMMEDIATE")
+database.execute("CREATE TABLE rubbish (text TEXT)")
+for _ in range(500):
+    database.execute("INSERT INTO rubbish VALUES (?)", ("x" * 5000,))
+os._exit(0)
+"""
+
+
+def test_a_writer_that_was_killed_in_a_transaction_costs_nothing(store, plan):
+    """Sqlite reads a database with such a journal only where it may roll it back."""
+    folder = Run(store, plan, keys_of(plan)[0]).log(range(10)).complete()
+    record_launch(plan, store, LaunchRequest(sweep="study"))
+    send(store, plan)
+    database = store.root / "mlflow.db"
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, database], check=True)
+    left = database.with_name("mlflow.db-journal")
+    assert left.stat().st_size > 0
+    kept = left.read_bytes(), database.read_bytes()
+    assert Ledgers(store.tracking, parse_uri(default_uri(store))).runs_exist([])
+    for reader in (lambda: send(store, plan), lambda: load_runs("study", default_uri(store))):
+        left.write_bytes(kept[0])
+        database.write_bytes(kept[1])
+        reader()
+        assert not left.exists()
+    assert_sent_exactly(Reader(default_uri(store)), folder)
 
 
 def test_a_damaged_database_is_made_again(store, plan):
