@@ -93,17 +93,29 @@ def _lead(
     heart.start()
     try:
         attempt = _begin(folder, ranks, holder)
-    except Exception as error:
-        # Nothing has run yet, such as where the disk is full: the launcher must hear why.
-        holder.fail(faults.from_exception(error, holder.lease.attempt))
-        raise
-    announce(attempt.number)
-    announce(attempt.micro_batch or 0)
-    try:
+        announce(attempt.number)
+        announce(attempt.micro_batch or 0)
         return _run_attempt(folder, ranks, holder, attempt, heart, stop)
-    except LeaseLost:
-        holder.discard()
+    except Exception as error:
+        _give_up(holder, error)
         raise
+
+
+def _give_up(holder: LeaseHolder, error: Exception) -> None:
+    """Record an error outside the stage itself, such as a full disk before it or behind it.
+
+    Raises:
+        LeaseLost: the stage is another worker's, which may have cleared this one's folder and so
+            caused the error; nothing is left of this attempt.
+    """
+    try:
+        if not isinstance(error, LeaseLost):
+            holder.fail(faults.from_exception(error, holder.lease.attempt))
+            return
+    except LeaseLost as lost:
+        error = lost
+    holder.discard()
+    raise error
 
 
 def _claim(folder: StageFolder) -> LeaseHolder | None:
@@ -113,9 +125,18 @@ def _claim(folder: StageFolder) -> LeaseHolder | None:
     try:
         return acquire(folder)
     except Exception as error:
+        if _is_anothers(folder):
+            return None  # it slept, and its successor cleared what it had begun
         # Without an attempt nobody would learn why the stage never starts.
         folder.write_failure(faults.from_exception(error, 0))
+        if _is_anothers(folder):
+            folder.clear_failure()
         raise
+
+
+def _is_anothers(folder: StageFolder) -> bool:
+    lease = folder.lease()
+    return folder.is_complete() or (lease is not None and lease.is_alive())
 
 
 def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:

@@ -19,25 +19,34 @@ from tests.orchestration import stopped_worker
 from tests.orchestration.test_launch import run
 
 pytestmark = pytest.mark.slow
-POINTS = int(os.environ.get("GIGATOK_STOP_POINTS", "4"))
+MODELS = ("tokenizer", "generator")
+PROBED = "tokenizer_probe.features=encoder"
+POINTS = int(os.environ.get("GIGATOK_STOP_POINTS", "2"))
 """Stop points per kind of stage, drawn with a fixed seed; 0: every one."""
-KINDS = [stage for stage in STAGES if not stage.startswith("adopt_")]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A runs directory in which every kind of stage but adoption is complete."""
+    """A runs directory in which a stage of every kind is complete."""
     folder = tmp_path_factory.mktemp("finished")
-    small = ("--set", "tokenizer.decoder=S", "--set", "guidance.search=grid")
-    result = run(folder, "decoder_scaling", "--scale", "smoke", *small)
-    assert result.returncode == 0, result.stdout + result.stderr
+    common = ("decoder_scaling", "--scale", "smoke", "--set", "tokenizer.decoder=S")
+    launch(folder, *common, "--set", "guidance.search=grid", "--set", PROBED)
+    weights = {kind: f"runs/stages/train_{kind}/*/out/model.safetensors" for kind in MODELS}
+    found = {kind: next(folder.glob(pattern)) for kind, pattern in weights.items()}
+    adopted = (f"adopt.{kind}={file.relative_to(folder)}" for kind, file in found.items())
+    launch(folder, *common, *(word for one in adopted for word in ("--set", one)))
     return Store(folder / "runs")
+
+
+def launch(folder: Path, *arguments: str) -> None:
+    result = run(folder, *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def fresh(finished: Store, root: Path, kind: str) -> StageFolder:
     """A copy of the runs directory in which one stage has not begun."""
     shutil.copytree(finished.stages, root / "stages")
-    (path,) = (root / "stages" / kind).glob("[!.]*")
+    path = next((root / "stages" / kind).glob("[!.]*"))
     for entry in path.iterdir():
         if entry.name != "spec.json":
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -68,7 +77,7 @@ def is_stopped(pid: int) -> bool:
     return psutil.Process(pid).status() == psutil.STATUS_STOPPED
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STAGES)
 def test_a_worker_that_wakes_behind_its_successor_changes_nothing(
     finished: Store, tmp_path: Path, kind: str
 ) -> None:
@@ -104,7 +113,8 @@ def stop_and_succeed(folder: StageFolder, root: Path, point: int) -> None:
             successor = stopped_worker.start(folder.path, root / "successor.log")
             successor.join(60)
         assert folder.is_complete(), _logs(folder)
-        os.kill(pid, signal.SIGCONT)
+        if sleeper.is_alive():  # or it had fewer operations this time: heartbeats vary
+            os.kill(pid, signal.SIGCONT)
         sleeper.join(60)
         assert sleeper.exitcode in (0, 75), f"{point}: {sleeper.exitcode} {_logs(folder)}"
     finally:
