@@ -20,7 +20,7 @@ from orchestration.state import StageFolder
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 CAMPAIGNS = int(os.environ.get("GIGATOK_KILL_CAMPAIGNS", "5"))
-KILLS = 5
+KILLS = int(os.environ.get("GIGATOK_KILLS", "5"))
 """Of each campaign."""
 VICTIMS = ("worker", "server", "launcher", "all", "group")
 SWEEP = ("decoder_scaling", "--scale", "smoke")
