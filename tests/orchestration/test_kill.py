@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -95,10 +96,13 @@ def kill_workers(folder: Path) -> int:
 def kill_server(launcher: subprocess.Popen[bytes]) -> int:
     """SIGKILL the process that forks workers; returns how many there were."""
     children = psutil.Process(launcher.pid).children() if launcher.poll() is None else []
-    servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
-    for server in servers:
-        server.kill()
-    return len(servers)
+    killed = 0
+    for child in children:
+        with suppress(psutil.Error):  # one that ends just now
+            if "forkserver" in " ".join(child.cmdline()):
+                child.kill()
+                killed += 1
+    return killed
 
 
 def strike(victim: str, folder: Path, launcher: subprocess.Popen[bytes]) -> int:
