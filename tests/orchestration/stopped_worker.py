@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -65,8 +66,6 @@ def _run(stage: Path, log: Path, stop_at: int) -> None:
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Poll until a condition holds."""
-    import time
-
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
