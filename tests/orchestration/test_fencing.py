@@ -74,7 +74,10 @@ def assert_whole(folder: StageFolder, expected: dict[str, str]) -> None:
 
 
 def is_stopped(pid: int) -> bool:
-    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False  # it ended just now
 
 
 @pytest.mark.parametrize("kind", STAGES)
