@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
 from gigatok.tracker import NullTracker, Tracker
@@ -379,8 +379,7 @@ class Heart:
                 self._holder.renew(self._progress)
             except LeaseLost as lost:
                 print(lost, file=sys.stderr, flush=True)
-                self._holder.discard()
-                os._exit(EXIT_BUSY)
+                _leave_nothing(self._holder)
             except Exception as error:
                 # Such as a file system that is full for a moment: the next beat may succeed.
                 print(f"heartbeat: {error!r}", file=sys.stderr, flush=True)
@@ -396,6 +395,20 @@ class Heart:
         """Seconds since the stage was first started: the step of system metrics."""
         first = self._holder.folder.attempts()[0].started
         return int(time.time() - first)
+
+
+def _leave_nothing(holder: LeaseHolder) -> NoReturn:
+    """End this process at once, and then remove what its attempt made.
+
+    The stage runs on in another thread, and would make a folder anew that is removed before the
+    process has ended. So a fork, in which no other thread runs, waits for that.
+    """
+    worker = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == worker:
+            time.sleep(0.01)
+        holder.discard()
+    os._exit(EXIT_BUSY)
 
 
 def redirect_output(log: Path) -> None:
