@@ -404,11 +404,14 @@ def _leave_nothing(holder: LeaseHolder) -> NoReturn:
     process has ended. So a fork, in which no other thread runs, waits for that.
     """
     worker = os.getpid()
-    if os.fork() == 0:
-        while os.getppid() == worker:
-            time.sleep(0.01)
-        holder.discard()
-    os._exit(EXIT_BUSY)
+    try:
+        if os.fork() == 0:
+            while os.getppid() == worker:
+                time.sleep(0.01)
+            holder.discard()
+    finally:
+        # Even where no process can be forked: then the next launch clears the folder.
+        os._exit(EXIT_BUSY)
 
 
 def redirect_output(log: Path) -> None:
