@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,11 @@ import pytest
 PROCESSES = 8
 """Most workers: each imports torch and MLflow, which takes about 1 GB."""
 LONGER = ("slow", "network", "cluster", "heavy")
-"""Markers of tests that `-m fast` leaves out."""
+"""Markers of tests that `-m fast` leaves out.
+
+A test is `heavy` if it starts Python, which takes a second until torch or MLflow is imported, or
+trains for seconds. All others are fast: no list has to be kept, and `_refuse_python` holds the rule.
+"""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -43,6 +49,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(name) for name in LONGER):
             item.add_marker(pytest.mark.fast)
+
+
+_current: list[pytest.Item] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tell the hook below which test runs."""
+    _current.append(item)
+    try:
+        return (yield)
+    finally:
+        _current.clear()
+
+
+def _refuse_python(event: str, arguments: tuple[object, ...]) -> None:
+    """Fail a fast test, or the fixture that it is the first to use, that starts Python."""
+    if event == "subprocess.Popen" and arguments[0] == sys.executable and _current:
+        if _current[0].get_closest_marker("fast"):
+            pytest.fail("starts Python, thus is no fast test: mark it `heavy`")
+
+
+sys.addaudithook(_refuse_python)
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,7 @@ def test_no_database(tmp_path: Path) -> None:
     assert "python -m orchestration.launch" in err
 
 
+@pytest.mark.heavy
 def test_help_and_the_package_import_nothing_heavy() -> None:
     heavy = "{'matplotlib', 'mlflow', 'polars', 'pandas', 'torch'} & set(sys.modules)"
     code = f"import sys, analysis, analysis.__main__; print(sorted({heavy}))"
@@ -128,6 +129,7 @@ def test_help_and_the_package_import_nothing_heavy() -> None:
     assert result.stdout == "[]\n", result.stderr
 
 
+@pytest.mark.heavy
 def test_the_table_needs_neither_mlflow_nor_matplotlib(uri: str) -> None:
     code = (
         "import sys; from analysis import load_runs, result_table;"

@@ -298,6 +298,7 @@ def play(ranks: Ranks, folder: Path) -> list[torch.Tensor]:
     return [p.detach() for p in (*model.parameters(), *adversary.state_dict().values())]
 
 
+@pytest.mark.heavy
 def test_two_processes_play_the_same_game(tmp_path: Path) -> None:
     alone = play(Ranks(), tmp_path / "one")
     pair = ProcessPair()

@@ -129,6 +129,7 @@ print(fetch("some").read_text())
 """
 
 
+@pytest.mark.heavy
 def test_processes_that_fetch_at_once_download_once(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ from gigatok.training import NonFiniteLoss, Trainer
 from tests.gigatok.damages import flip
 from tests.gigatok.process_pair import ProcessPair
 
+pytestmark = pytest.mark.heavy
 SIZE = TransformerSize(width=32, layers=2, heads=2)
 STEPS = 6
 TRAINING: dict[str, Any] = {

@@ -27,6 +27,7 @@ from tests.gigatok.test_distributed import (
     assert_same_weights,
 )
 
+pytestmark = pytest.mark.heavy
 GAME: dict[str, Any] = {
     "semantic_weight": 0.0,
     "steps": 4,

@@ -275,6 +275,7 @@ def _search_in_process(inputs: dict[str, Path], folder: Path) -> None:
     run(inputs, folder)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kept", [1, 3])
 def test_a_search_that_was_killed_ends_the_same(
     trained: dict[str, Path],

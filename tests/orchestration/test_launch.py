@@ -21,6 +21,7 @@ from orchestration.state import StageFolder
 from orchestration.sweep import expand, load_sweep
 from orchestration.tracking.spool import Point, SpoolReader
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--set", "tokenizer.decoder=S")
 """Cuts decoder_scaling down to one trial of eight stages."""

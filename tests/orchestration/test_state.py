@@ -56,6 +56,7 @@ def test_a_living_holder_keeps_the_lease(folder: StageFolder) -> None:
     assert acquire(folder) is None
 
 
+@pytest.mark.heavy
 def test_lease_of_a_dead_process_is_taken_over_and_the_old_holder_may_not_write(
     folder: StageFolder,
 ) -> None:

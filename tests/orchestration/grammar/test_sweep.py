@@ -305,6 +305,7 @@ def test_examples_of_the_readme_load(tmp_path: Path) -> None:
     assert counts == [22, 2, 2, 1]
 
 
+@pytest.mark.heavy
 def test_ten_thousand_trials_import_nothing_heavy(tmp_path: Path) -> None:
     rates = [round(1e-4 * i, 6) for i in range(1, 51)]
     body = f"""question: q

@@ -409,6 +409,7 @@ def test_current_only_when_all_is_sent(store, plan):
     assert not current()
 
 
+@pytest.mark.heavy
 def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
     for key in plan.stages:
         Run(store, plan, key).complete()

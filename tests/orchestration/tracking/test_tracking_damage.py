@@ -205,6 +205,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.heavy
 def test_a_writer_that_was_killed_in_a_transaction_costs_nothing(store, plan):
     """Sqlite reads a database with such a journal only where it may roll it back."""
     folder = Run(store, plan, keys_of(plan)[0]).log(range(10)).complete()

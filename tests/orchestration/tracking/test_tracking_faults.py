@@ -24,6 +24,8 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
+
 # Killed launchers
 
 
