@@ -1,4 +1,4 @@
-"""How many processes run the suite, and which of its tests are fast."""
+"""Choose how many processes run the suite, and mark its fast tests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 PROCESSES = 8
-"""Most workers: each imports torch and MLflow, which takes about 1 GB."""
+"""Largest number of workers: each imports torch and MLflow, about 1 GB."""
 LONGER = ("slow", "network", "cluster", "heavy")
-"""Markers of tests that `-m fast` leaves out.
+"""Markers that keep a test out of `-m fast`.
 
-A test is `heavy` if it starts Python, which takes a second until torch or MLflow is imported, or
-trains for seconds. All others are fast: no list has to be kept, and `_refuse_python` holds the rule.
+A test that starts Python or trains for seconds is `heavy`. Everything else is fast without being
+listed anywhere; `_refuse_python` keeps it so.
 """
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Choose the number of workers: one per core for folders, none where one process is needed."""
+    """Take one worker per core for folders of tests, and none where one process is needed."""
     option = config.option
-    cluster = re.search(r"(?<!not )\bcluster\b", option.markexpr)  # one SLURM at a time
-    terminal = option.capture == "no" or option.trace  # workers have none
-    # Starting workers takes longer than they save in one file, and doubles its fixtures.
+    cluster = re.search(r"(?<!not )\bcluster\b", option.markexpr)  # each worker would start SLURM
+    terminal = option.capture == "no" or option.trace  # workers have no terminal
+    # For single files, starting workers and repeating module fixtures costs more than it saves.
     folders = all(Path(argument).is_dir() for argument in config.args)
     if cluster or terminal or not folders:
         return 0
@@ -37,7 +37,7 @@ def _cores() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share the cores among workers and what they start: torch would take all in each."""
+    """Divide the cores among the workers; torch would start a thread per core in each."""
     workers = getattr(config.option, "numprocesses", None)
     if workers:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // workers)))
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `fast` every test that has no marker of a longer suite."""
+    """Mark every test that has no marker of a longer suite as `fast`."""
     for item in items:
         if not any(item.get_closest_marker(name) for name in LONGER):
             item.add_marker(pytest.mark.fast)
@@ -56,7 +56,7 @@ _current: list[pytest.Item] = []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Tell the hook below which test runs."""
+    """Remember the running test for `_refuse_python`."""
     _current.append(item)
     try:
         return (yield)
@@ -65,18 +65,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _refuse_python(event: str, arguments: tuple[object, ...]) -> None:
-    """Fail a fast test, or the fixture that it is the first to use, that starts Python."""
-    if event == "subprocess.Popen" and arguments[0] == sys.executable and _current:
-        if _current[0].get_closest_marker("fast"):
-            pytest.fail("starts Python, thus is no fast test: mark it `heavy`")
+    """Fail a fast test that starts Python itself or in a fixture."""
+    if event != "subprocess.Popen" or arguments[0] != sys.executable or not _current:
+        return
+    if _current[0].get_closest_marker("fast"):
+        pytest.fail("a test that starts Python is not fast: mark it `heavy`")
 
 
-sys.addaudithook(_refuse_python)
+sys.addaudithook(_refuse_python)  # cannot be removed, thus once for the whole run
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's schema, to be copied: making one takes a second."""
+    """Make a database with MLflow's schema, to be copied: making one takes a second."""
     from mlflow import MlflowClient
 
     file = tmp_path_factory.mktemp("template") / "mlflow.db"
