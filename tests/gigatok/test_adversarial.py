@@ -303,13 +303,9 @@ def play(ranks: Ranks, folder: Path) -> list[torch.Tensor]:
 
 
 @pytest.mark.heavy
-def test_two_processes_play_the_same_game(tmp_path: Path) -> None:
+def test_two_processes_play_the_same_game(pair: ProcessPair, tmp_path: Path) -> None:
     alone = play(Ranks(), tmp_path / "one")
-    pair = ProcessPair()
-    try:
-        results = pair.run(play, tmp_path / "two")
-    finally:
-        pair.close()
+    results = pair.run(play, tmp_path / "two")
     for weights in results:
         for actual, expected in zip(weights, alone, strict=True):
             torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)

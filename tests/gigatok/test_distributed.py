@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,13 +132,6 @@ def alone(
     stage: str, folder: Path, changes: dict[str, Any], stop: tuple[int, int] | None = None
 ) -> Outcome:
     return train(Ranks(), stage, folder, changes, stop)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ProcessPair]:
-    processes = ProcessPair()
-    yield processes
-    processes.close()
 
 
 @pytest.fixture

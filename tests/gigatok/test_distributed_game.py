@@ -6,7 +6,6 @@ batch norms, and only apart from its random augmentations, which every process d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +60,6 @@ def play(ranks: Ranks, folder: Path, changes: dict[str, Any]) -> Outcome:
         patch.setattr(discriminators, "augment", lambda image: image)
         train_tokenizer.run(config, {}, folder / "out", tracker, runtime)
     return Outcome(tracker.points)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ProcessPair]:
-    processes = ProcessPair()
-    yield processes
-    processes.close()
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
