@@ -15,8 +15,9 @@ PROCESSES = 8
 LONGER = ("slow", "network", "cluster", "heavy")
 """Markers that keep a test out of `-m fast`.
 
-A test that starts Python or trains for seconds is `heavy`. Everything else is fast without being
-listed anywhere; `_refuse_python` keeps it so.
+A test is `heavy` if it starts Python, trains, counts the operations of networks, draws figures or
+fills a tracking store. Everything else is fast without being listed; `_refuse_python` holds the
+costliest part of that rule.
 """
 
 

@@ -14,6 +14,8 @@ from gigatok.credentials import shown
 from gigatok.names import KIND_TRIAL, TAG_KIND, TAG_STATE
 from tests.analysis.conftest import Store
 
+pytestmark = pytest.mark.heavy
+
 
 def run(*arguments: str) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, list(arguments))
@@ -121,7 +123,6 @@ def test_no_database(tmp_path: Path) -> None:
     assert "python -m orchestration.launch" in err
 
 
-@pytest.mark.heavy
 def test_help_and_the_package_import_nothing_heavy() -> None:
     heavy = "{'matplotlib', 'mlflow', 'polars', 'pandas', 'torch'} & set(sys.modules)"
     code = f"import sys, analysis, analysis.__main__; print(sorted({heavy}))"
@@ -129,7 +130,6 @@ def test_help_and_the_package_import_nothing_heavy() -> None:
     assert result.stdout == "[]\n", result.stderr
 
 
-@pytest.mark.heavy
 def test_the_table_needs_neither_mlflow_nor_matplotlib(uri: str) -> None:
     code = (
         "import sys; from analysis import load_runs, result_table;"

@@ -44,6 +44,7 @@ from gigatok.sizes import GENERATOR_SIZES
 from gigatok.stages import STAGES, Runtime
 from gigatok.tracker import NullTracker
 
+pytestmark = pytest.mark.heavy
 TOLERANCE = 0.02
 NARROW = TransformerSize(width=32, layers=2, heads=2)
 WIDE = TransformerSize(width=48, layers=3, heads=3)
@@ -335,7 +336,6 @@ def test_the_published_cost_of_the_generator_implies_a_low_utilisation() -> None
     assert per_image == pytest.approx(6 * 343e6 * 256, rel=0.05)
 
 
-@pytest.mark.heavy
 def test_flops_import_no_torch() -> None:
     program = "import sys, gigatok.flops, gigatok.memory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

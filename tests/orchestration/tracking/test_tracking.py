@@ -30,6 +30,7 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
 KINDS = (names.KIND_SWEEP, names.KIND_TRIAL, names.KIND_STAGE)
 LARGEST = sys.float_info.max
 
@@ -409,7 +410,6 @@ def test_current_only_when_all_is_sent(store, plan):
     assert not current()
 
 
-@pytest.mark.heavy
 def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
     for key in plan.stages:
         Run(store, plan, key).complete()

@@ -34,6 +34,7 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
 KINDS = (names.KIND_SWEEP, names.KIND_TRIAL, names.KIND_STAGE)
 
 
@@ -205,7 +206,6 @@ os._exit(0)
 """
 
 
-@pytest.mark.heavy
 def test_a_writer_that_was_killed_in_a_transaction_costs_nothing(store, plan):
     """Sqlite reads a database with such a journal only where it may roll it back."""
     folder = Run(store, plan, keys_of(plan)[0]).log(range(10)).complete()
