@@ -33,6 +33,8 @@ from gigatok.published.catalogue import (
 )
 from gigatok.sizes import generator_parameters, tokenizer_parameters
 
+pytestmark = pytest.mark.heavy
+
 # sha256 of the sorted "name shape" lines of the published state dicts.
 KEYS = {
     "S-S": "3a0623c4017157009564df7212fb534294a168337d662b5c37ae7b6b836c9a56",
