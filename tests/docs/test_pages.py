@@ -1,0 +1,65 @@
+"""Paths and links of the documentation, and the tables that the site fills in from the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gigatok.config import TrialConfig
+from tests.docs.blocks import PAGES, ROOT, generated
+
+ROOMS = "gigatok|orchestration|analysis|dashboards|sweeps|docs|examples|tests|\\.ci"
+_PATH = re.compile(rf"`((?:{ROOMS})/[\w./*-]*)`")
+_LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)|<img src=\"([^\"]+)\"")
+_PLANNED = re.compile(r"<!-- planned paths -->.*?<!-- end of planned paths -->", re.S)
+ids = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def missing_paths(text: str) -> list[str]:
+    return [path for path in dict.fromkeys(_PATH.findall(text)) if not list(ROOT.glob(path))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_named_paths_exist(page: Path) -> None:
+    assert missing_paths(_PLANNED.sub("", page.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.xfail(reason="the rooms are being moved to", strict=False)
+def test_planned_paths_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert missing_paths("\n".join(_PLANNED.findall(text))) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_to_files(page: Path) -> None:
+    found = _LINK.findall(page.read_text(encoding="utf-8"))
+    targets = [page.parent / (link or image) for link, image in found]
+    assert [target for target in targets if not target.exists()] == []
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_section_of_a_trial_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "keys.md").read_text(encoding="utf-8")
+    sections = {name for name in TrialConfig.model_fields if name != "seed"}
+    assert set(re.findall(r"<!-- generated: keys (\w+) -->", text)) == sections
+
+
+def test_generated_tables_name_keys_options_and_metrics() -> None:
+    assert "`tokenizer.cnn.channels`" in generated().keys("tokenizer")
+    assert "`--max-gpu-hours" in generated().commands("orchestration.launch")
+    assert "`signal_delay_seconds`" in generated().profile()
+    assert "| `rfid` | rFID |" in generated().metrics()
+    assert set(generated().schema()) >= set(
+        re.findall(r"^\| `([\w.]+)`", generated().keys("tokenizer"), re.M)
+    )
+
+
+def test_every_page_is_filled() -> None:
+    for page in PAGES:
+        text = generated().on_page_markdown(page.read_text(encoding="utf-8"))
+        assert generated().MARK not in text
