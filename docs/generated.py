@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import runpy
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,7 +26,7 @@ from pydantic_core import PydanticUndefined
 
 from gigatok import names
 from gigatok.config import RUNTIME, TrialConfig
-from orchestration.profile import Profile, Request
+from orchestration.policy.profile import Profile, Request
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "<!-- generated: "
@@ -56,7 +58,10 @@ def command_line(module: str) -> Any:
     # As `python -m` does it, since some modules define an application and others call typer.run.
     with patch.object(typer.Typer, "__call__", caught):
         try:
-            runpy.run_module(module, run_name="__main__")
+            with warnings.catch_warnings():
+                # A module that is imported already runs twice, which is harmless up to its parser.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                runpy.run_module(module, run_name="__main__")
         except _Caught as found:
             return typer.main.get_command(found.args[0])
     raise ValueError(f"python -m {module} is no command line")
@@ -111,7 +116,8 @@ def keys(section: str) -> str:
 
 def _key_rows(prefix: str, kind: Any) -> Iterator[str]:
     meanings = field_docstrings(kind)
-    for name, field in kind.model_fields.items():
+    for name in sorted(kind.model_fields, key=lambda name: _definer(kind, name)):
+        field = kind.model_fields[name]
         inner = field.annotation
         key = f"{prefix}{name}"
         if key not in schema() and isinstance(inner, type) and issubclass(inner, BaseModel):
@@ -121,6 +127,17 @@ def _key_rows(prefix: str, kind: Any) -> Iterator[str]:
         default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
         meaning = _cell(meanings.get(name, "")) + note
         yield f"| `{key}` | {_cell(_allowed(schema()[key]))} | {default} | {meaning.strip()} |"
+
+
+def _definer(kind: type, name: str) -> int:
+    """Tell which of the bases defines a field: its place, the class itself last."""
+    first, *bases = kind.__mro__
+    order = [*bases, first]
+    return next(place for place, base in enumerate(order) if name in _own(base))
+
+
+def _own(kind: type) -> Mapping[str, Any]:
+    return dict(vars(kind).get("__annotations__", {}))
 
 
 @cache
@@ -192,8 +209,9 @@ def metrics() -> str:
 
 
 def include(path: str) -> str:
-    """Return a Markdown file of the repository without its title."""
-    return (ROOT / path).read_text(encoding="utf-8").partition("\n")[2]
+    """Return a Markdown file of the repository without its title, for a page one folder deep."""
+    text = (ROOT / path).read_text(encoding="utf-8").partition("\n")[2]
+    return re.sub(r"`docs/([\w/]+)\.md`", r"[\1](../\1.md)", text)
 
 
 GENERATORS: Mapping[str, Callable[..., str]] = {

@@ -23,7 +23,7 @@ OURS = {
     "orchestration",
     "analysis",
     "dashboards",
-    "gigatok.assets",
+    "gigatok.data.assets",
     "gigatok.published",
 }
 """Command lines whose parsers check what the pages show."""
