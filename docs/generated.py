@@ -14,10 +14,10 @@ import runpy
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import typer
 import typer.main
@@ -51,20 +51,30 @@ class _Caught(BaseException):
 @cache
 def command_line(module: str) -> Any:
     """Return the parser behind `python -m MODULE`, without running the command."""
+    try:
+        with _catching(), warnings.catch_warnings():
+            # A module that is imported already runs twice, which is harmless up to its parser.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            # As `python -m` does it: some modules define an application, others call typer.run.
+            runpy.run_module(module, run_name="__main__")
+    except _Caught as found:
+        return typer.main.get_command(found.args[0])
+    raise ValueError(f"python -m {module} is no command line")
+
+
+@contextmanager
+def _catching() -> Iterator[None]:
+    """Let every Typer application raise itself instead of running."""
 
     def caught(application: typer.Typer, *_: Any, **__: Any) -> None:
         raise _Caught(application)
 
-    # As `python -m` does it, since some modules define an application and others call typer.run.
-    with patch.object(typer.Typer, "__call__", caught):
-        try:
-            with warnings.catch_warnings():
-                # A module that is imported already runs twice, which is harmless up to its parser.
-                warnings.simplefilter("ignore", RuntimeWarning)
-                runpy.run_module(module, run_name="__main__")
-        except _Caught as found:
-            return typer.main.get_command(found.args[0])
-    raise ValueError(f"python -m {module} is no command line")
+    run = typer.Typer.__call__
+    typer.Typer.__call__ = caught
+    try:
+        yield
+    finally:
+        typer.Typer.__call__ = run
 
 
 def commands(module: str) -> str:
@@ -133,11 +143,7 @@ def _definer(kind: type, name: str) -> int:
     """Tell which of the bases defines a field: its place, the class itself last."""
     first, *bases = kind.__mro__
     order = [*bases, first]
-    return next(place for place, base in enumerate(order) if name in _own(base))
-
-
-def _own(kind: type) -> Mapping[str, Any]:
-    return dict(vars(kind).get("__annotations__", {}))
+    return next(n for n, base in enumerate(order) if name in inspect.get_annotations(base))
 
 
 @cache

@@ -27,22 +27,10 @@ OURS = {
     "gigatok.published",
 }
 """Command lines whose parsers check what the pages show."""
-OTHER_MODULES = {"mkdocs", "venv", "orchestration.worker"}
-PROGRAMS = {
-    "pytest",
-    "ruff",
-    "mypy",
-    "git",
-    "cd",
-    "source",
-    ".ci/run",
-    "torchrun",
-    "createuser",
-} | {
-    "createdb",
-    "mlflow",
-    "optuna-dashboard",
-}
+OTHER_MODULES = {"mkdocs", "orchestration.worker", "orchestration.sweep.schema"}
+FOREIGN = {"mlflow", "optuna-dashboard", "torchrun"}
+"""Programs of packages that we install, whose options can be looked up."""
+OTHER_PROGRAMS = {"ruff", "mypy", "createuser", "createdb"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
 SCALES = {path.stem for path in (ROOT / "sweeps" / "scales").glob("*.yaml")}
@@ -82,13 +70,13 @@ def check(words: list[str]) -> None:
     elif program == "pytest":
         check_marks(rest)
     else:
-        assert program in PROGRAMS, f"unknown program {program}"
+        assert program in FOREIGN | OTHER_PROGRAMS, f"unknown program {program}"
 
 
 def check_module(module: str, arguments: list[str]) -> None:
     if module not in OURS:
         assert module in OTHER_MODULES, f"unknown command python -m {module}"
-        assert find_spec(module.partition(".")[0]) or module == "mkdocs"
+        assert module == "mkdocs" or find_spec(module)  # MkDocs is an extra of its own
         return
     check_values(parsed(generated().command_line(module), module, arguments))
 
@@ -111,8 +99,9 @@ def check_values(parameters: Mapping[str, Any]) -> None:
     sweep = parameters.get("sweep")
     named = {word for word in (sweep, *(parameters.get("sweeps") or ())) if word}
     own = {"my_question", "my_question.yaml"}  # files that the reader writes
-    assert named <= SWEEPS | own | {f"sweeps/{name}.yaml" for name in SWEEPS}
-    assert parameters.get("scale") in (None, *SCALES)
+    known = SWEEPS | own | {f"sweeps/{name}.yaml" for name in SWEEPS}
+    assert named <= known, f"no sweep {', '.join(named - known)}"
+    assert parameters.get("scale") in (None, *SCALES), f"no scale {parameters['scale']}"
     for setting in parameters.get("set_") or ():
         key = setting.partition("=")[0]
         assert key == "seed" or key in generated().schema(), f"--set {setting}: no such key"
@@ -121,7 +110,8 @@ def check_values(parameters: Mapping[str, Any]) -> None:
 def check_install(words: list[str]) -> None:
     extras = [name for word in words for name in re.findall(r"\[(.*)\]", word)]
     known = PROJECT["project"]["optional-dependencies"]
-    assert all(name in known for extra in extras for name in extra.split(","))
+    unknown = {name for extra in extras for name in extra.split(",")} - set(known)
+    assert unknown == set(), "extras that pyproject.toml does not have"
 
 
 def check_marks(words: list[str]) -> None:
@@ -133,6 +123,21 @@ def check_marks(words: list[str]) -> None:
 
 def marks() -> list[str]:
     return list(PROJECT["tool"]["pytest"]["ini_options"]["markers"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", sorted(FOREIGN))
+def test_options_of_other_programs(program: str) -> None:
+    shown = [words for block in SHELL for words in commands(block) if words[0] == program]
+    assert shown, "no page shows it any more"
+    for words in shown:
+        subcommand = [word for word in words[1:2] if program == "mlflow"]
+        path = Path(sys.executable).parent / program
+        told = subprocess.run(
+            [path, *subcommand, "--help"], capture_output=True, text=True, check=True
+        )
+        options = [word for word in words if word.startswith("--")]
+        assert [option for option in options if option not in told.stdout] == []
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
