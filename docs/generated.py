@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gigatok import names
-from gigatok.config import RUNTIME, TrialConfig
+from gigatok.config import TrialConfig
 from orchestration.policy.profile import Profile, Request
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,7 +133,8 @@ def _key_rows(prefix: str, kind: Any) -> Iterator[str]:
         if key not in schema() and isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _key_rows(f"{key}.", inner)
             continue
-        note = "" if field.json_schema_extra != RUNTIME else " *Not part of a stage's key.*"
+        # The schema lets only those keys vary that are part of a stage's key.
+        note = "" if key in schema()["axes"]["properties"] else " *Not part of a stage's key.*"
         default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
         meaning = _cell(meanings.get(name, "")) + note
         yield f"| `{key}` | {_cell(_allowed(schema()[key]))} | {default} | {meaning.strip()} |"

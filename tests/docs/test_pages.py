@@ -51,6 +51,9 @@ def test_every_section_of_a_trial_is_in_the_reference() -> None:
 
 def test_generated_tables_name_keys_options_and_metrics() -> None:
     assert "`tokenizer.cnn.channels`" in generated().keys("tokenizer")
+    marked = re.findall(r"`(\S+)` .*Not part of a stage's key", generated().keys("tokenizer"))
+    assert "tokenizer.log_every" in marked
+    assert "tokenizer.lr" not in marked
     assert "`--max-gpu-hours" in generated().commands("orchestration.launch")
     assert "`signal_delay_seconds`" in generated().profile()
     assert "| `rfid` | rFID |" in generated().metrics()
