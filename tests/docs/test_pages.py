@@ -14,6 +14,10 @@ ROOMS = "gigatok|orchestration|analysis|dashboards|sweeps|docs|examples|tests|\\
 _PATH = re.compile(rf"`((?:{ROOMS})/[\w./*-]*)`")
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)|<img src=\"([^\"]+)\"")
 _PLANNED = re.compile(r"<!-- planned paths -->.*?<!-- end of planned paths -->", re.S)
+_VARIABLE = re.compile(r"\bGIGATOK_[A-Z0-9_]+\b")
+PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
+INTERNAL = {"GIGATOK_THREADS"}
+"""Variables that only our own processes set for each other."""
 ids = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -60,6 +64,20 @@ def test_generated_tables_name_keys_options_and_metrics() -> None:
     assert set(generated().schema()) >= set(
         re.findall(r"^\| `([\w.]+)`", generated().keys("tokenizer"), re.M)
     )
+
+
+def test_every_quirk_is_explained() -> None:
+    text = (ROOT / "docs" / "reference_quirks.md").read_text(encoding="utf-8")
+    quirks = {key.rpartition(".")[2] for key in generated().schema() if key.endswith("_quirk")}
+    assert len(quirks) >= 5
+    assert [quirk for quirk in quirks if quirk not in text] == []
+
+
+def test_every_variable_is_documented() -> None:
+    text = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    sources = (file for room in PACKAGES for file in (ROOT / room).rglob("*.py"))
+    found = {name for file in sources for name in _VARIABLE.findall(file.read_text("utf-8"))}
+    assert found - INTERNAL == set(_VARIABLE.findall(text))
 
 
 def test_every_page_is_filled() -> None:
