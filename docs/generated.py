@@ -120,7 +120,8 @@ def _cell(text: str) -> str:
 def keys(section: str) -> str:
     """List the keys of one section of a trial, with type, default and meaning."""
     kind = TrialConfig.model_fields[section].annotation
-    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    lines = [inspect.cleandoc(str(kind.__doc__)), ""]
+    lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
     return "\n".join([*lines, *_key_rows(f"{section}.", kind)])
 
 
