@@ -32,6 +32,8 @@ from gigatok.stages import (
 from tests.gigatok.damages import DAMAGES
 from tests.gigatok.process_pair import ProcessPair
 
+pytestmark = pytest.mark.heavy
+
 
 def search(config: GuidanceConfig, objective: Callable[[float], float]) -> list[ScoredScale]:
     """Run a search on a known objective, which stands in for both scores."""
@@ -272,7 +274,6 @@ def _search_in_process(inputs: dict[str, Path], folder: Path) -> None:
     run(inputs, folder)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("kept", [1, 3])
 def test_a_search_that_was_killed_ends_the_same(
     trained: dict[str, Path],
