@@ -21,10 +21,10 @@ from gigatok.config import GeneratorArchitecture, TransformerSize
 from gigatok.files.stored_weights import read_weights
 from gigatok.files.weight_files import unreadable
 from gigatok.models.tokenizer import Tokenizer
+from gigatok.published.__main__ import app
 from gigatok.published.catalogue import (
     PUBLISHED,
     Published,
-    app,
     build,
     hidden_differences,
     layouts_of,
