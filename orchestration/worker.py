@@ -401,7 +401,8 @@ class Heart:
                 print(lost, file=sys.stderr, flush=True)
                 _leave_nothing(self._holder)
             except Exception as error:
-                # For example a full file system: the next beat may succeed, and the lease lasts many.
+                # For example a full file system; the lease outlasts many beats, and the next may
+                # succeed.
                 print(f"heartbeat: {error!r}", file=sys.stderr, flush=True)
 
     def _sample(self) -> None:

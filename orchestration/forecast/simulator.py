@@ -202,7 +202,7 @@ class Simulation:
             works: stage key -> its load.
             cluster: the cluster.
             interval: seconds of work between checkpoints.
-            attempts: attempts in a row without progress before a stage has failed; None: any number.
+            attempts: attempts in a row without progress until a stage has failed; None: no limit.
             seed: seed of the failures.
 
         Raises:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from orchestration.backends.base import Ended
     from orchestration.policy.profile import Profile
 
-# A deterministic error only repeats; a NaN may come from a rare batch or from hardware. Halving is
-# cheap and ends at one sample; preemption is usual on shared partitions.
+# An error of the code only repeats, but a NaN may come from kernels that are not deterministic.
+# Halving ends at one sample by itself, and preemption is usual on shared partitions.
 ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
     "exception": 1,
     "non_finite": 2,
@@ -139,8 +139,8 @@ def hold(failures: Iterable[Failure], limit: int) -> str | None:
         limit: number of identical exceptions that hold.
 
     Returns:
-        A message for the user; None: go on. Exceptions are identical if they have one type and come
-        from one place in the code, whatever shapes and paths their messages name.
+        A message for the user; None: go on. Exceptions are identical if they have one type and
+        come from one place in the code, whatever shapes and paths their messages name.
     """
     alike: dict[str, list[Failure]] = defaultdict(list)
     for failure in failures:

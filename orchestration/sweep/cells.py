@@ -62,7 +62,8 @@ class Cells:
     Args:
         formulas: the formulas of the sweep.
         touching: maps config keys to the dimensions that give them, also through recipes.
-        draft: returns the trial of a cell without `solve`, not validated; None if a value is missing.
+        draft: returns the trial of a cell without `solve`, not validated; None if a value is
+            missing.
         where: describes a cell in words, for messages.
         problems: receives formulas without a value, and targets that cannot be met.
     """

@@ -142,7 +142,7 @@ def load_sweep(
         path: a file, or the bare name of one in `sweeps/`.
         scale: name of a scale, instead of the sweep's own.
         overrides: `key=value` of `--set`; replaces an axis of the same key by the one value.
-        scales_dir: folder of scales; by default `scales/` beside the sweep, or else the shipped one.
+        scales_dir: folder of scales; by default `scales/` beside the sweep, else the shipped one.
 
     Raises:
         SweepError: with every problem of the sweep, its scale and the overrides.

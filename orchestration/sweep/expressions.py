@@ -100,7 +100,7 @@ class Expression:
         """Evaluate the expression.
 
         Raises:
-            ExpressionError: operands of the wrong kinds, a division by zero, or a number too large.
+            ExpressionError: operands of wrong kinds, a division by zero, or a number too large.
         """
         return self.run(lookup)
 

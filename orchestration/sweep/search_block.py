@@ -138,7 +138,7 @@ class Search:
         """Build the trial of a suggestion.
 
         Raises:
-            ValueError: the values do not fit together, or `exclude` or `where` drops them; says which.
+            ValueError: the values do not fit together, or the sweep drops them; says which.
         """
         problems: list[Problem] = []
         chosen = {k: self.space[k].setting(k, value) for k, value in suggestion.items()}

@@ -204,7 +204,8 @@ class Server:
         """Send points, and set or replace tags, in as few requests as MLflow allows.
 
         Returns:
-            Descriptions of what MLflow refuses, such as a name that it does not allow; the rest is sent.
+            Descriptions of what MLflow refuses, such as a name that it does not allow; the rest is
+            sent.
         """
         from mlflow.entities import Metric, RunTag
 

@@ -175,8 +175,8 @@ class Tracking:
         """Make database and runs before any worker starts, and begin to send.
 
         Returns:
-            True if MLflow answered. If not, `error` says why; the launch may go on, because everything
-            is kept on disk and sending is tried again.
+            True if MLflow answered. If not, `error` says why; the launch may go on, because
+            everything is kept on disk and sending is tried again.
         """
         # Daemonic: a server that hangs must not keep the launcher from ending.
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
