@@ -33,7 +33,7 @@ from orchestration.runs import provenance
 from orchestration.runs.holder import LeaseHolder, LeaseLost, acquire, hash_outputs
 from orchestration.runs.leases import HEARTBEAT_SECONDS
 from orchestration.runs.stage_records import Attempt, Done
-from orchestration.runs.state import StageFolder, Work
+from orchestration.runs.state import AttemptFolder, StageFolder
 from orchestration.tracking.spool import SpoolWriter
 
 # 75 is EX_TEMPFAIL of sysexits.h, "try again later"; 130 is a shell's code for SIGINT.
@@ -237,7 +237,7 @@ def _run_attempt(
 
 def _run_stage(
     folder: StageFolder,
-    work: Work,
+    work: AttemptFolder,
     ranks: Ranks,
     micro_batch: int | None,
     tracker: Tracker,
@@ -309,7 +309,7 @@ def _end(
     return 0
 
 
-def _done(folder: StageFolder, work: Work, attempt: Attempt, scores: Scores) -> Done:
+def _done(folder: StageFolder, work: AttemptFolder, attempt: Attempt, scores: Scores) -> Done:
     # Also flushes the outputs, which must happen before DONE is written.
     files = hash_outputs(work.out)
     earlier = [a for a in folder.attempts() if a.number != attempt.number]

@@ -36,7 +36,7 @@ _ORIGINAL_NAME = re.compile(rb"(n\d{8}_\d+|ILSVRC2012_val_\d{8})")
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitFacts:
     """Facts about one split of a release: images in all, fewest and most in a class."""
 
     images: int
@@ -51,7 +51,7 @@ class Release:
     classes: int
     first_synset: str
     last_synset: str
-    parts: dict[str, Part]
+    parts: dict[str, SplitFacts]
 
 
 # Counts of the release: 732 to 1300 training images of a class, 50 for validation.
@@ -59,7 +59,7 @@ ILSVRC2012 = Release(
     classes=1000,
     first_synset="n01440764",
     last_synset="n15075141",
-    parts={"train": Part(1_281_167, 732, 1300), "val": Part(50_000, 50, 50)},
+    parts={"train": SplitFacts(1_281_167, 732, 1300), "val": SplitFacts(50_000, 50, 50)},
 )
 
 

@@ -158,7 +158,7 @@ def _load(path: Path, parts: Mapping[str, Stateful]) -> None:
     tensors, _ = _split(parts)
     try:
         with _alone_or_together() as no_dist:
-            load(tensors, storage_reader=_Reader(path), no_dist=no_dist)
+            load(tensors, storage_reader=_SafeReader(path), no_dist=no_dist)
     except CheckpointException as error:
         causes = "; ".join(str(cause) for cause, _ in error.failures.values())
         raise ValueError(f"{path} does not fit what is trained here: {causes}") from error
@@ -215,7 +215,7 @@ def _account(damage: Sequence[str], step: int) -> str:
     return f"{'; '.join(damage)}; {goes_on}. This costs time alone: the result is the same."
 
 
-class _Reader(FileSystemReader):
+class _SafeReader(FileSystemReader):
     """Reader of checkpoints that does not let their index run code."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:

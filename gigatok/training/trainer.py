@@ -179,7 +179,7 @@ class Trainer:
             NonFiniteLoss: the loss is NaN or infinite.
         """
         start = self._resume()
-        meter = Meter(self.config, start, self.tracker)
+        meter = StepReporter(self.config, start, self.tracker)
         self.model.train()
         if self.opponent is not None:
             self.opponent.model.train()
@@ -273,7 +273,7 @@ class Trainer:
         save_checkpoint(self.runtime.checkpoint_dir, step, self._state())
 
 
-class Meter:
+class StepReporter:
     """Reporter of losses and speed to the tracker."""
 
     def __init__(self, config: TrainingConfig, step: int, tracker: Tracker) -> None:

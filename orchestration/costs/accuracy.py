@@ -24,7 +24,7 @@ CLOSE = 0.25
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PredictionCheck:
     """Prediction and measurement of one stage that ran in one go.
 
     Attributes:
@@ -55,7 +55,7 @@ class Comparison:
         return None if self.predicted is None else self.predicted / max(own, 1e-3)
 
 
-def compare(folder: StageFolder) -> Comparison | None:
+def compare(folder: StageFolder) -> PredictionCheck | None:
     """Compare a complete stage; None if it was resumed, adopted, or run by older code."""
     attempts, spec = folder.attempts(), folder.known_spec()
     if not attempts or spec is None or spec.prediction is None:
@@ -64,7 +64,7 @@ def compare(folder: StageFolder) -> Comparison | None:
     if found is None:
         return None
     expected = spec.prediction
-    return Comparison(
+    return PredictionCheck(
         stage=spec.stage,
         key=spec.key,
         readable=spec.readable,
@@ -80,13 +80,13 @@ def compare(folder: StageFolder) -> Comparison | None:
     )
 
 
-def compare_all(folders: Iterable[StageFolder]) -> list[Comparison]:
+def compare_all(folders: Iterable[StageFolder]) -> list[PredictionCheck]:
     """Compare the first complete stages, as far as each ran in one go."""
     found = (compare(folder) for folder in itertools.islice(folders, MOST_COMPARED))
     return [one for one in found if one is not None]
 
 
-def accuracy_line(found: Sequence[Comparison]) -> str:
+def accuracy_line(found: Sequence[PredictionCheck]) -> str:
     """Summarise in a sentence how good the predictions were."""
     ratios = [one.ratio for one in found if one.ratio is not None]
     if not ratios:
@@ -101,7 +101,7 @@ def accuracy_line(found: Sequence[Comparison]) -> str:
     return text
 
 
-def accuracy_table(found: Sequence[Comparison]) -> Table:
+def accuracy_table(found: Sequence[PredictionCheck]) -> Table:
     """Build a table with one row per kind of stage, and the worst of its stages."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
@@ -131,6 +131,6 @@ def accuracy_table(found: Sequence[Comparison]) -> Table:
     return table
 
 
-def accuracy_json(one: Comparison) -> dict[str, Any]:
+def accuracy_json(one: PredictionCheck) -> dict[str, Any]:
     """Convert a comparison to data; an unknown value is null."""
     return {**asdict(one), "ratio": one.ratio}

@@ -88,7 +88,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """Predicted seconds with a range, and the record that they rest on."""
 
     seconds: float
@@ -103,7 +103,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Fit:
+class TimeFit:
     """Linear model: seconds = fixed + flops / rate."""
 
     fixed: float
@@ -114,7 +114,7 @@ class Fit:
         return self.fixed + flops * self.seconds_per_flop
 
 
-def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> Fit:
+def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> TimeFit:
     """Fit by least squares of relative errors; neither part is negative.
 
     Args:
@@ -128,7 +128,7 @@ def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> Fit:
     if most - min(flops for flops, _ in points) <= SAME * most:
         mean = sum(seconds for _, seconds in points) / len(points)
         fixed = mean if most == 0 else min(usual_fixed, mean / 2)
-        return Fit(fixed, (mean - fixed) / most if most else 0.0)
+        return TimeFit(fixed, (mean - fixed) / most if most else 0.0)
     # Normal equations with weights 1/s², which make errors relative: sums of 1, x and y.
     w = sum(1 / s**2 for _, s in points)
     x = sum(f / s**2 for f, s in points)
@@ -139,9 +139,9 @@ def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> Fit:
     slope, fixed = (w * xy - x * y) / determinant, (xx * y - x * xy) / determinant
     # More work never takes less time: noise of small runs. Then all time counts as fixed.
     if slope <= 0:
-        return Fit(y / w, 0.0)
+        return TimeFit(y / w, 0.0)
     # No time before zero: the line goes through the origin.
-    return Fit(fixed, slope) if fixed >= 0 else Fit(0.0, xy / xx)
+    return TimeFit(fixed, slope) if fixed >= 0 else TimeFit(0.0, xy / xx)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Calibration:
     observations: tuple[Observation, ...] = ()
     _groups: dict[tuple[str, Site], _Group] = field(default_factory=dict, compare=False)
 
-    def estimate(self, need: Need, site: Site) -> Estimate | None:
+    def estimate(self, need: Need, site: Site) -> TimeEstimate | None:
         """Predict the seconds of a stage; None if no record is comparable ("uncalibrated")."""
         at = (need.stage, site)
         # Ten thousand stages ask the same few groups, whose spread is costly.
@@ -176,7 +176,7 @@ class _Group:
 
     observations: tuple[Observation, ...]
 
-    def estimate(self, need: Need) -> Estimate:
+    def estimate(self, need: Need) -> TimeEstimate:
         nearest = _nearest(need, self.observations)
         apart = _distance(need, nearest[0])
         seconds = fit(nearest, self.usual_fixed).seconds(need.flops)
@@ -184,7 +184,9 @@ class _Group:
         sd = math.hypot(self.spread, DISTANCE_SD * apart)
         factor = math.exp(RANGE_SDS * sd)
         newest = nearest[-1]
-        return Estimate(seconds, seconds / factor, seconds * factor, newest.name, _beyond(nearest))
+        return TimeEstimate(
+            seconds, seconds / factor, seconds * factor, newest.name, _beyond(nearest)
+        )
 
     @cached_property
     def usual_fixed(self) -> float:

@@ -27,7 +27,7 @@ Sites = Callable[[str], Site]
 
 
 @dataclass(frozen=True)
-class Work:
+class StageNeeds:
     """Needs of a stage on any device.
 
     Attributes:
@@ -70,7 +70,7 @@ class Cost:
     low: float | None
     high: float | None
     record: str | None
-    work: Work
+    work: StageNeeds
 
     def prediction(self) -> Prediction:
         """Convert the cost to the record that is kept with the stage."""
@@ -156,10 +156,10 @@ class Predictor:
         )
 
 
-def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> Work:
+def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> StageNeeds:
     """Compute the needs of a stage of a trial, whatever device it runs on."""
     disk = stage_disk(stage, trial)
-    return Work(
+    return StageNeeds(
         flops=stage_flops(stage, trial),
         # The family and the FLOPs at standard amounts together identify a configuration.
         unit_flops=stage_flops(stage, with_amounts(trial, STANDARD)),

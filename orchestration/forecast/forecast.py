@@ -24,7 +24,7 @@ METER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Part:
+class StageTime:
     """Stage, as far as its time is concerned.
 
     Attributes:
@@ -61,14 +61,14 @@ class Part:
 
 def look_at(
     folder: StageFolder, state: State, predicted: float | None, *, resting: bool = False
-) -> Part:
+) -> StageTime:
     """Read the time of a stage in a state off its folder; killed attempts are not counted."""
     if state == "COMPLETE":
         done = folder.done()
-        return Part(state, resting, predicted, done.seconds if done else 0.0)
+        return StageTime(state, resting, predicted, done.seconds if done else 0.0)
     lease = folder.lease() if state == "RUNNING" else None
     left = None if lease is None else seconds_left(lease.progress)
-    return Part(state, resting, predicted, _attempts_seconds(folder), left)
+    return StageTime(state, resting, predicted, _attempts_seconds(folder), left)
 
 
 def _attempts_seconds(folder: StageFolder) -> float:
@@ -97,7 +97,7 @@ class Forecast:
 
 
 def forecast(
-    graph: Graph, trials: Collection[Collection[str]], parts: Mapping[str, Part], slots: int
+    graph: Graph, trials: Collection[Collection[str]], parts: Mapping[str, StageTime], slots: int
 ) -> Forecast:
     """Forecast the end of a study.
 
@@ -116,7 +116,7 @@ def forecast(
     return Forecast(spent, sum(known.values()), unknown, end)
 
 
-def _by_their_like(parts: Mapping[str, Part]) -> dict[str, Part]:
+def _by_their_like(parts: Mapping[str, StageTime]) -> dict[str, StageTime]:
     """Predict stages without a prediction from the complete stages of their kind."""
     spent: dict[str, float] = defaultdict(float)
     # By weight, as a large model takes longer than a small one of the same kind.
@@ -136,7 +136,7 @@ def _by_their_like(parts: Mapping[str, Part]) -> dict[str, Part]:
 def _end(
     graph: Graph,
     trials: Collection[Collection[str]],
-    parts: Mapping[str, Part],
+    parts: Mapping[str, StageTime],
     seconds: Mapping[str, float],
     slots: int,
 ) -> float:
@@ -160,7 +160,7 @@ class Meter:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._trials = [trial.stages.values() for trial in progress.plan.trials]
-        self._known: dict[str, Part] = {}
+        self._known: dict[str, StageTime] = {}
         self._made = -math.inf
         self._line = ""
 
@@ -174,7 +174,7 @@ class Meter:
             self._line, self._made = forecast_line(found), time.monotonic()
         return self._line
 
-    def _part(self, key: str) -> Part:
+    def _part(self, key: str) -> StageTime:
         state, cost = self._progress.states[key], self._progress.costs.get(key)
         known = self._known.get(key)
         # Folders are read again only after a change: a thousand stages make a thousand files.
@@ -187,9 +187,9 @@ class Meter:
         resting = key in self._progress.held_stages or key in self._progress.left
         return replace(known, resting=resting)
 
-    def _look(self, key: str, state: State, predicted: float | None) -> Part:
+    def _look(self, key: str, state: State, predicted: float | None) -> StageTime:
         if state == "WAITING":
-            return Part(state, False, predicted, 0.0)
+            return StageTime(state, False, predicted, 0.0)
         found = look_at(self._progress.folders[key], state, predicted)
         return replace(found, counted=key not in self._progress.reused)
 

@@ -36,7 +36,7 @@ from orchestration.runs.files import (
 from orchestration.runs.leases import Beat, Lease
 from orchestration.runs.records import to_json
 from orchestration.runs.stage_records import Attempt, Done, Failure
-from orchestration.runs.state import StageFolder, Work
+from orchestration.runs.state import AttemptFolder, StageFolder
 
 
 class LeaseLost(RuntimeError):
@@ -52,7 +52,7 @@ class LeaseHolder:
         self._beats = 0
 
     @property
-    def work(self) -> Work:
+    def work(self) -> AttemptFolder:
         """Folder of this attempt."""
         return self.folder.work(self.lease.attempt)
 

@@ -78,11 +78,11 @@ class StageFolder:
         """Outputs that later stages read."""
         return self.path / "out"
 
-    def work(self, attempt: int) -> Work:
+    def work(self, attempt: int) -> AttemptFolder:
         """Name the folder of one attempt."""
-        return Work(self.path / "attempts" / f"{attempt:03d}")
+        return AttemptFolder(self.path / "attempts" / f"{attempt:03d}")
 
-    def works(self) -> list[Work]:
+    def works(self) -> list[AttemptFolder]:
         """List the folders of attempts that still exist, the newest attempt first."""
         try:
             names = os.listdir(self.path / "attempts")
@@ -287,7 +287,7 @@ class StageFolder:
 
 
 @dataclass(frozen=True)
-class Work:
+class AttemptFolder:
     """Folder of one attempt; only that attempt's worker writes into it."""
 
     path: Path

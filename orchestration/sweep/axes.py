@@ -374,7 +374,7 @@ def _zip_columns(node: Node, where: str, checker: Checker, taken: dict[str, Node
 
 
 def _column(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, ...]:
-    """Like an axis, but a value may repeat: only whole rows must differ."""
+    """Read a column of a zip group; unlike in an axis, a value may repeat."""
     if not isinstance(node.value, tuple) or not node.value or key not in trial_keys():
         return _axis(key, node, where, checker)
     if trial_keys()[key].is_runtime:

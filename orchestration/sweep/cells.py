@@ -48,7 +48,7 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Result of the formulas in a cell; `dropped_by` is the expression that dropped it."""
 
     dropped_by: str | None = None
@@ -97,12 +97,12 @@ class Cells:
         found = self._touching(keys)
         return found.union(*(dims for key, dims in self._solved.items() if key in keys))
 
-    def judge(self, cell: Cell) -> Verdict | None:
+    def judge(self, cell: Cell) -> Judgement | None:
         """Evaluate the formulas in a cell; None after a problem was reported."""
         for text, holds in self._early:
             # A condition may also be `_FAILED`, which is neither kept nor dropped.
             if (kept := holds(cell)) is not True:
-                return Verdict(text) if kept is False else None
+                return Judgement(text) if kept is False else None
         solved: list[Solution] = []
         for solve in self._solves:
             solution = solve(cell)
@@ -111,9 +111,9 @@ class Cells:
             solved.append(solution)
         for text, holds in self._late:
             if (kept := holds(cell)) is not True:
-                return Verdict(text) if kept is False else None
+                return Judgement(text) if kept is False else None
         derived = {name: value(cell) for name, value in self._derived}
-        return None if _FAILED in derived.values() else Verdict(None, tuple(solved), derived)
+        return None if _FAILED in derived.values() else Judgement(None, tuple(solved), derived)
 
     def _once(self, dims: frozenset[int], compute: Callable[[Cell], Any]) -> Callable[[Cell], Any]:
         """Wrap `compute` so that it runs once per rows of the dimensions that matter."""

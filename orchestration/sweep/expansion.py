@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gigatok.config import Config, TrialConfig
-from orchestration.sweep.cells import Cell, Cells, Solution, Verdict, construct, picker
+from orchestration.sweep.cells import Cell, Cells, Judgement, Solution, construct, picker
 from orchestration.sweep.config_keys import (
     SECTIONS,
     SUFFIX_2D,
@@ -170,7 +170,7 @@ class _Found:
 def _expand_block(
     build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found, is_alone: bool
 ) -> None:
-    verdict: Verdict | None = Verdict()
+    verdict: Judgement | None = Judgement()
     excludes = build.excludes(rules)
     for cell in itertools.product(*(range(len(d.rows)) for d in build.dimensions)):
         axes = build.axes(cell, found.keys)
@@ -300,7 +300,7 @@ class _Builder:
         seed = self.dimensions[-1].rows[cell[-1]][SEED].value
         return TrialConfig.model_construct(**sections, seed=seed)
 
-    def trial(self, cell: Cell, verdict: Verdict | None) -> TrialConfig | None:
+    def trial(self, cell: Cell, verdict: Judgement | None) -> TrialConfig | None:
         """Return the config of a cell; None after a problem was reported."""
         sections: dict[str, Any] = {}
         solutions = () if verdict is None else verdict.solved

@@ -74,7 +74,7 @@ class ExpressionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TextComparison:
     """Name compared with a text, to be checked against the values that the name can have."""
 
     name: str
@@ -93,7 +93,7 @@ class Expression:
 
     text: str
     names: dict[str, int]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[TextComparison, ...]
     run: Callable[[Lookup], Value]
 
     def value(self, lookup: Lookup) -> Value:
@@ -129,7 +129,7 @@ class _Token:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Piece:
     """Parsed piece: how to compute it, and its name or texts if it is nothing more."""
 
     run: Callable[[Lookup], Value]
@@ -167,7 +167,7 @@ class _Parser:
         self.index = 0
         self.depth = 0
         self.names: dict[str, int] = {}
-        self.comparisons: list[Comparison] = []
+        self.comparisons: list[TextComparison] = []
 
     def read(self) -> Expression:
         part = self._part(0)
@@ -193,7 +193,7 @@ class _Parser:
             text = f"got {what}; must be {symbol!r}, for the {opened.text!r} opened before"
             raise ExpressionError(text, token.position)
 
-    def _part(self, binding: int) -> _Part:
+    def _part(self, binding: int) -> _Piece:
         """Parse everything that binds more tightly than `binding`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -209,14 +209,14 @@ class _Parser:
         token = self._next
         return token.text if token.kind in ("symbol", "name") else ""
 
-    def _prefix(self) -> _Part:
+    def _prefix(self) -> _Piece:
         token = self._take()
         if token.kind == "number":
             number = _number(token)
-            return _Part(lambda _: number, token.position)
+            return _Piece(lambda _: number, token.position)
         if token.kind == "text":
             text = token.text[1:-1]
-            return _Part(lambda _: text, token.position, texts=((text, token.position),))
+            return _Piece(lambda _: text, token.position, texts=((text, token.position),))
         if token.text == "not":
             return _negated(self._part(_NOT), token)
         # An operator's word cannot be a name, or `a and and b` would ask for the value of `and`.
@@ -233,18 +233,18 @@ class _Parser:
         what = f"unexpected {show(token.text)}" if token.text else "ends too early"
         raise ExpressionError(f"{what}; a value or a name belongs here", token.position)
 
-    def _word(self, token: _Token) -> _Part:
+    def _word(self, token: _Token) -> _Piece:
         name = token.text
         if name in _CONSTANTS:
             constant = _CONSTANTS[name]
-            return _Part(lambda _: constant, token.position)
+            return _Piece(lambda _: constant, token.position)
         if self._next.text == "(" and self._next.kind == "symbol":
             return self._call(token)
         # The first use: a message about an unknown name points there.
         self.names.setdefault(name, token.position)
-        return _Part(lambda lookup: lookup(name), token.position, name)
+        return _Piece(lambda lookup: lookup(name), token.position, name)
 
-    def _call(self, token: _Token) -> _Part:
+    def _call(self, token: _Token) -> _Piece:
         function = FUNCTIONS.get(token.text)
         if function is None:
             text = f"unknown function; functions: {listed(FUNCTIONS)}"
@@ -261,17 +261,17 @@ class _Parser:
             numbers = [_as_number(part.run(lookup), token.text, part.position) for part in parts]
             return _computed(function.compute, numbers, what, where)
 
-        return _Part(run, where)
+        return _Piece(run, where)
 
-    def _list(self, token: _Token) -> _Part:
+    def _list(self, token: _Token) -> _Piece:
         parts = self._items("]", token)
         texts = tuple(text for part in parts for text in part.texts)
-        return _Part(
+        return _Piece(
             lambda lookup: tuple(part.run(lookup) for part in parts), token.position, texts=texts
         )
 
-    def _items(self, closing: str, opened: _Token) -> list[_Part]:
-        parts: list[_Part] = []
+    def _items(self, closing: str, opened: _Token) -> list[_Piece]:
+        parts: list[_Piece] = []
         while self._next.text != closing:
             parts.append(self._part(0))
             if self._next.text != ",":
@@ -280,7 +280,7 @@ class _Parser:
         self._expect(closing, opened)
         return parts
 
-    def _infix(self, left: _Part, power: int) -> _Part:
+    def _infix(self, left: _Piece, power: int) -> _Piece:
         token = self._take()
         # `**` takes a sign and another power to its right: 2 ** -1, 2 ** 3 ** 2.
         right = self._part(_SIGN - 1 if token.text == "**" else power)
@@ -293,9 +293,9 @@ class _Parser:
             b = _as_number(right.run(lookup), name, right.position)
             return _computed(compute, (a, b), f"{show(a)} {name} {show(b)}", where)
 
-        return _Part(run, left.position)
+        return _Piece(run, left.position)
 
-    def _comparison(self, first: _Part) -> _Part:
+    def _comparison(self, first: _Piece) -> _Piece:
         """Parse `a < b <= c`: each neighbouring pair must hold."""
         parts, tests = [first], []
         while _BINDING.get(self._operator()) == _COMPARE:
@@ -321,13 +321,13 @@ class _Parser:
                 left = right
             return True
 
-        return _Part(run, first.position)
+        return _Piece(run, first.position)
 
-    def _note(self, left: _Part, right: _Part) -> None:
+    def _note(self, left: _Piece, right: _Piece) -> None:
         # The name may stand on either side: `'S' == size`.
         for one, other in ((left, right), (right, left)):
             if one.name is not None:
-                self.comparisons += [Comparison(one.name, *text) for text in other.texts]
+                self.comparisons += [TextComparison(one.name, *text) for text in other.texts]
 
 
 def _number(token: _Token) -> int | float:
@@ -337,21 +337,21 @@ def _number(token: _Token) -> int | float:
     return _finite(value, token.text, token.position)
 
 
-def _negated(part: _Part, token: _Token) -> _Part:
-    return _Part(
+def _negated(part: _Piece, token: _Token) -> _Piece:
+    return _Piece(
         lambda lookup: not _as_truth(part.run(lookup), "not", part.position), token.position
     )
 
 
-def _signed(part: _Part, token: _Token) -> _Part:
+def _signed(part: _Piece, token: _Token) -> _Piece:
     sign = -1 if token.text == "-" else 1
-    return _Part(
+    return _Piece(
         lambda lookup: sign * _as_number(part.run(lookup), token.text, part.position),
         token.position,
     )
 
 
-def _joined(left: _Part, right: _Part, token: _Token) -> _Part:
+def _joined(left: _Piece, right: _Piece, token: _Token) -> _Piece:
     # The word that decides by its first operand: `or` by true, `and` by false.
     word, decided = token.text, token.text == "or"
 
@@ -360,7 +360,7 @@ def _joined(left: _Part, right: _Part, token: _Token) -> _Part:
             return decided
         return _as_truth(right.run(lookup), word, right.position)
 
-    return _Part(run, left.position)
+    return _Piece(run, left.position)
 
 
 def _as_number(value: Value, what: str, position: int) -> int | float:

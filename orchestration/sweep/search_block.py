@@ -18,7 +18,7 @@ from orchestration.sweep.axes import Axes
 from orchestration.sweep.config_keys import RANK_AXIS, Checker, Setting, trial_keys
 from orchestration.sweep.expansion import Expansion, Trial, count
 from orchestration.sweep.scales import Scale, report_unknown, text_of
-from orchestration.sweep.search_space import Choices, Dimension, Range, read_space
+from orchestration.sweep.search_space import Choices, Range, SearchedKey, read_space
 from orchestration.yaml.source import (
     Node,
     Place,
@@ -100,7 +100,7 @@ class Search:
         transfer: keys and values under which the best learning rate is checked; empty: it is not.
     """
 
-    space: Mapping[str, Dimension]
+    space: Mapping[str, SearchedKey]
     sampler: str
     pruner: Pruner
     objectives: Mapping[str, Direction]
@@ -191,7 +191,7 @@ class Search:
         fixed = {**self.axes.fixed, **self.transfer}
         return replace(
             self,
-            space={key: Dimension(Choices(rates, settings), place)},
+            space={key: SearchedKey(Choices(rates, settings), place)},
             # A grid without pruning: all of the few rates must end, to be compared at their end.
             sampler="grid",
             pruner=Pruner(),
@@ -201,7 +201,7 @@ class Search:
         )
 
 
-def _rates(space: Mapping[str, Dimension]) -> list[str]:
+def _rates(space: Mapping[str, SearchedKey]) -> list[str]:
     return [k for k, d in space.items() if isinstance(d.domain, Range) and d.domain.log]
 
 
@@ -401,7 +401,7 @@ def _budget(node: Node | None, block: Node, problems: list[Problem]) -> tuple[in
 
 def _transfer(
     node: Node | None,
-    space: Mapping[str, Dimension],
+    space: Mapping[str, SearchedKey],
     objectives: Mapping[str, Direction],
     checker: Checker,
 ) -> dict[str, Setting]:
@@ -425,7 +425,7 @@ def _transfer(
 def _check_together(
     sampler: str,
     pruner: Pruner,
-    space: Mapping[str, Dimension],
+    space: Mapping[str, SearchedKey],
     objectives: Mapping[str, Direction],
     parts: Mapping[str, Node],
     problems: list[Problem],

@@ -74,7 +74,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Dimension:
+class SearchedKey:
     """Searched key with its domain."""
 
     domain: Range | Choices
@@ -112,11 +112,11 @@ def read_space(
     axes: Axes,
     checker: Checker,
     overrides: Mapping[str, Setting],
-) -> dict[str, Dimension]:
+) -> dict[str, SearchedKey]:
     """Read the checked space, without keys that have a problem or that `--set` fixes."""
     problems = checker.problems
     example = "; write `generator.lr: {low: 1e-4, high: 1e-2, log: true}`"
-    space: dict[str, Dimension] = {}
+    space: dict[str, SearchedKey] = {}
     nodes = entries(node, "search.space", problems, example)
     taken = {*axes.axes, *(key for group in axes.groups for key in group), *axes.written_set}
     for key, item in nodes.items():
@@ -137,7 +137,7 @@ def read_space(
     return space
 
 
-def _dimension(key: str, node: Node, where: str, checker: Checker) -> Dimension | None:
+def _dimension(key: str, node: Node, where: str, checker: Checker) -> SearchedKey | None:
     known, problems = trial_keys().get(key), checker.problems
     if known is None:
         checker.setting(key, node, where, RANK_AXIS)
@@ -155,7 +155,7 @@ def _dimension(key: str, node: Node, where: str, checker: Checker) -> Dimension 
     return None
 
 
-def _choices(key: str, node: Node, where: str, checker: Checker) -> Dimension | None:
+def _choices(key: str, node: Node, where: str, checker: Checker) -> SearchedKey | None:
     assert isinstance(node.value, tuple)
     settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
     found = tuple(setting for setting in settings if setting is not None)
@@ -168,10 +168,10 @@ def _choices(key: str, node: Node, where: str, checker: Checker) -> Dimension | 
         text = f"got {show(node.plain())}; give two values at least, or put the key into `set`"
         checker.problems.append(Problem(node.place, where, text))
     complete = len(found) == len(node.value) >= 2
-    return Dimension(Choices(tuple(labels), found), node.place) if complete else None
+    return SearchedKey(Choices(tuple(labels), found), node.place) if complete else None
 
 
-def _range(key: Key, node: Node, where: str, checker: Checker) -> Dimension | None:
+def _range(key: Key, node: Node, where: str, checker: Checker) -> SearchedKey | None:
     problems, before = checker.problems, len(checker.problems)
     parts = entries(node, where, problems)
     for name, item in parts.items():
@@ -198,7 +198,7 @@ def _range(key: Key, node: Node, where: str, checker: Checker) -> Dimension | No
     if wrong:
         problems.append(Problem(node.place, where, wrong))
         return None
-    return Dimension(domain, node.place)
+    return SearchedKey(domain, node.place)
 
 
 def _end(key: Key, node: Node | None, block: Node, where: str, checker: Checker) -> float | None:

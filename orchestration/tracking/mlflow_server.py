@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from gigatok.names import TAG_RETIRED, TAG_TOKEN
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry
-from orchestration.tracking.spool import Point
+from orchestration.tracking.spool import MetricPoint
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run, RunTag
@@ -199,7 +199,10 @@ class Server:
     # Contents of runs
 
     def log(
-        self, run_id: str, points: Iterable[Point] = (), tags: Mapping[str, str] | None = None
+        self,
+        run_id: str,
+        points: Iterable[MetricPoint] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Send points, and set or replace tags, in as few requests as MLflow allows.
 

@@ -24,7 +24,7 @@ from orchestration.runs.records import UnreadableRecord, report_unreadable
 from orchestration.runs.state import Store
 from orchestration.tracking.ledger import Busy, Entry, Ledgers, Skipped, parse_uri
 from orchestration.tracking.mlflow_server import Server
-from orchestration.tracking.spool import Picture, SpoolReader
+from orchestration.tracking.spool import LoggedPicture, SpoolReader
 from orchestration.tracking.sqlite_file import DamagedDatabase, damage
 from orchestration.tracking.stage_runs import StageRuns, view_stage
 from orchestration.tracking.sweep_runs import Findings, SweepRuns
@@ -398,7 +398,7 @@ class Tracking:
                 # Counting only informs; it must not make anything worse.
                 _log.debug("the unsent points of %s are unknown", key, exc_info=error)
                 items = []
-            waiting = sum(isinstance(item, Picture) for item in items)
+            waiting = sum(isinstance(item, LoggedPicture) for item in items)
             points += len(items) - waiting
             pictures += waiting
             stages += 1

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """Point of a curve; `time` is UNIX milliseconds and never changes once written."""
 
     name: str
@@ -41,7 +41,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoggedPicture:
     """Picture: a PNG file in the spool folder."""
 
     name: str
@@ -61,7 +61,7 @@ class Picture:
 class Line:
     """Line of a spool: its new points and pictures, and the reason if some cannot be read."""
 
-    items: tuple[Point | Picture, ...]
+    items: tuple[MetricPoint | LoggedPicture, ...]
     problem: str = ""
     """File, line and reason; empty if all of it was read."""
 
@@ -142,7 +142,7 @@ class SpoolReader:
         """Spool file -> lines read."""
         self.positions: dict[str, int] = {}
         """Spool file -> bytes read."""
-        self.newest: dict[str, Picture] = {}
+        self.newest: dict[str, LoggedPicture] = {}
         """Last picture of each name so far."""
 
     def lines(self, stop: Mapping[str, int] | None = None) -> Iterator[Line]:
@@ -184,16 +184,16 @@ class SpoolReader:
             self._counts[name] = self._counts.get(name, 0) + 1
             yield line
 
-    def _is_new(self, item: Point | Picture) -> bool:
+    def _is_new(self, item: MetricPoint | LoggedPicture) -> bool:
         if (item.name, item.step) in self._seen:
             return False
         self._seen.add((item.name, item.step))
-        if isinstance(item, Picture):
+        if isinstance(item, LoggedPicture):
             self.newest[item.name] = item
         return True
 
 
-def read_spool(folder: StageFolder) -> Iterator[Point | Picture]:
+def read_spool(folder: StageFolder) -> Iterator[MetricPoint | LoggedPicture]:
     """Yield every point and picture of a stage once, in the order of their first record."""
     for line in SpoolReader(folder).lines():
         yield from line.items
@@ -243,7 +243,7 @@ def _lines_behind(file: BinaryIO, position: int) -> bool:
     return file.readline().endswith(b"\n")
 
 
-def _parse(text: bytes, spool: Path) -> tuple[list[Point | Picture], str]:
+def _parse(text: bytes, spool: Path) -> tuple[list[MetricPoint | LoggedPicture], str]:
     """Read one line: its usable items, and the reason if some are not; else an empty text."""
     try:
         event = _Event.model_validate_json(text)
@@ -252,19 +252,19 @@ def _parse(text: bytes, spool: Path) -> tuple[list[Point | Picture], str]:
         if found["type"] == "json_invalid":
             return [], "no JSON"
         return [], f"'{'.'.join(map(str, found['loc']))}': {found['msg']}"
-    items: list[Point | Picture] = []
+    items: list[MetricPoint | LoggedPicture] = []
     bad = []
     for name, value in event.m.items():
         number = _number(value)
         if number is None:
             bad.append(name)
         else:
-            items.append(Point(name, event.s, number, event.t))
+            items.append(MetricPoint(name, event.s, number, event.t))
     if event.image is not None:
         # The name of a file beside this one, never a path to elsewhere.
         if event.file != Path(event.file).name or not event.file:
             return items, f"'{event.file}' is no file of the spool"
-        items.append(Picture(event.image, event.s, spool / event.file))
+        items.append(LoggedPicture(event.image, event.s, spool / event.file))
     return items, f"no number that MLflow can keep: {', '.join(bad)}" if bad else ""
 
 

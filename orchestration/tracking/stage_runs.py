@@ -26,7 +26,7 @@ from orchestration.tracking.mlflow_server import (
     Server,
     milliseconds,
 )
-from orchestration.tracking.spool import Picture, Point, SpoolReader, make_durable
+from orchestration.tracking.spool import LoggedPicture, MetricPoint, SpoolReader, make_durable
 
 LOG_TAIL = 64 * 1024
 """Bytes that are sent of the log of an attempt that did not complete."""
@@ -80,14 +80,14 @@ class StageView:
             return lease.heartbeat
         return last.started if failure is None else failure.time
 
-    def scores(self) -> list[Point]:
+    def scores(self) -> list[MetricPoint]:
         """Return the final scores, the same at each call; none before the stage is complete."""
         done = self.folder.done()
         if done is None:
             return []
         # The time of DONE and not of sending: an equal point is ignored by the server.
         at = milliseconds(done.finished)
-        return [Point(name, 0, value, at) for name, value in done.metrics.items()]
+        return [MetricPoint(name, 0, value, at) for name, value in done.metrics.items()]
 
     def protocol_tags(self) -> dict[str, str]:
         """Make the tags that say how the scores were measured."""
@@ -136,10 +136,10 @@ def view_stage(folder: StageFolder) -> StageView | None:
 
 
 @dataclass
-class _Batch:
+class _SpoolBatch:
     """Part of a spool that was read but not sent yet, with its end."""
 
-    items: list[Point | Picture] = field(default_factory=list)
+    items: list[MetricPoint | LoggedPicture] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
 
@@ -178,7 +178,7 @@ class StageRuns:
         """Forget the listing of stage folders, so that new ones are found."""
         self._listed.clear()
 
-    def unsent(self, key: str, stage: str) -> list[Point | Picture]:
+    def unsent(self, key: str, stage: str) -> list[MetricPoint | LoggedPicture]:
         """Return the points and pictures that wait in a stage's spool."""
         folder, entry = self.folder(key, stage), self._ledgers.stage(key)
         if folder is None:
@@ -238,7 +238,7 @@ class StageRuns:
             server.log(run_id, tags={names.TAG_PROGRESS: text})
             self._progressed[key] = (now, text)
 
-    def newest_pictures(self, key: str) -> list[Picture]:
+    def newest_pictures(self, key: str) -> list[LoggedPicture]:
         """Return the last picture of each name that was sent of a stage."""
         entry = self._ledgers.stage(key)
         assert entry is not None, f"stage {key} was not sent"
@@ -298,25 +298,25 @@ class StageRuns:
         # points would be sent a second time.
         durable = make_durable(view.folder, entry.positions)
         reader = self._reader(key, view.folder, entry)
-        batch = _Batch()
+        batch = _SpoolBatch()
         for line in reader.lines(stop=durable):
             if batch.items and len(batch.items) + len(line.items) > BATCH_POINTS:
                 entry = self._send(server, key, view, entry, batch)
-                batch = _Batch()
+                batch = _SpoolBatch()
             batch.items += line.items
             batch.problems += [line.problem] if line.problem else []
             batch.positions = dict(reader.positions)
         return self._send(server, key, view, entry, batch) if batch.positions else entry
 
     def _send(
-        self, server: Server, key: str, view: StageView, entry: Entry, batch: _Batch
+        self, server: Server, key: str, view: StageView, entry: Entry, batch: _SpoolBatch
     ) -> Entry:
         """Send one batch, then record that it was sent."""
         run_id = str(entry.run_id)
-        points = [item for item in batch.items if isinstance(item, Point)]
+        points = [item for item in batch.items if isinstance(item, MetricPoint)]
         refused = server.log(run_id, points)
         for item in batch.items:
-            if isinstance(item, Picture):
+            if isinstance(item, LoggedPicture):
                 refused += _upload_picture(server, run_id, item)
         said = [f"{view.folder.spool}: {one}" for one in refused]
         entry = self._skip(key, entry, [*batch.problems, *said])
@@ -355,7 +355,7 @@ class StageRuns:
         return refused
 
 
-def _upload_picture(server: Server, run_id: str, picture: Picture) -> list[str]:
+def _upload_picture(server: Server, run_id: str, picture: LoggedPicture) -> list[str]:
     """Send a picture; returns why it cannot be sent, if so."""
     content = picture.content()
     if content is None:
