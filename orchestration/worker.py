@@ -331,7 +331,7 @@ def with_origin(
 ) -> dict[str, Any]:
     """Add to a stage's progress where its phase began, so that the remaining time can be told.
 
-    A phase ends when the unit or the total changes, or when counting begins anew.
+    A phase ends when the unit or the total changes, or when counting starts again.
 
     Args:
         before: the previous return value of this function; empty at first.

@@ -107,7 +107,7 @@ class ProbeConfig(Config):
     reference_dropout_quirk: bool = False
     """Keep the generator's dropout on while its probe is trained, as the reference does.
 
-    Features are then computed anew in every epoch.
+    Features are then computed again in every epoch.
     """
 
 

@@ -33,7 +33,7 @@ from rich.progress import (
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60.0
-"""Seconds without any data after which a connection is given up; no limit on a download."""
+"""Seconds without any data after which a connection is closed; no limit on a download."""
 _TOOL_LINES = 6
 """Number of a failed tool's last lines that an error quotes."""
 

@@ -41,7 +41,7 @@ _HARMLESS: list[Any] = [
         for f in (multiarray.scalar, multiarray._reconstruct)
     ),
 ]
-"""Types that the reader may build beside tensors; `weight_files` lists the same by name."""
+"""Types that the reader may build besides tensors; `weight_files` lists the same by name."""
 
 
 @dataclass(frozen=True)

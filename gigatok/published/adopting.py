@@ -117,7 +117,7 @@ def origin(
     }
     # The trainer's command line may hold anything.
     text = json.dumps(whole, indent=1, default=str)
-    write_durably(output_dir / ORIGIN_FILE, lambda path: _write_text(path, text))
+    write_durably(output_dir / ORIGIN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     facts = {
         "file": Path(file.path).name,
         "sha256": file.sha256,
@@ -127,7 +127,3 @@ def origin(
         "semantic_head": "in the file" if report.has_head else "not in the file",
     }
     return {name: fact[:LONGEST] for name, fact in facts.items()}
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

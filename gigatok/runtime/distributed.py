@@ -31,7 +31,7 @@ V = TypeVar("V")
 LAYER_LISTS = ("layers", "transformer")
 """Names of the module lists whose elements FSDP gathers and frees one by one."""
 FORWARD_METHODS = ("encode_latents",)
-"""Methods beside `forward` that compute with the parameters and are called during training."""
+"""Further methods that compute with the parameters and are called during training."""
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def shortcut_losses(
     if output.shortcut_BCHW is not None:
         terms["shortcut_reconstruction_loss"] = F.mse_loss(output.shortcut_BCHW, image_BCHW)
         loss = loss + config.reconstruction_weight * terms["shortcut_reconstruction_loss"]
-        # Drawn anew: the padding of this image need not be that of the other.
+        # Drawn again: the padding of this image need not be that of the other.
         if perceptual is not None:
             pair = jitter(image_BCHW, output.shortcut_BCHW, config.perceptual_jitter)
             terms["shortcut_perceptual_loss"] = perceptual(*pair).mean()

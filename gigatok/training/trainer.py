@@ -133,7 +133,7 @@ class Trainer:
         compute_losses: forward pass of one micro-batch.
         before_first_step: runs once, unless training resumes.
         after_step: runs after each optimizer step with the number of finished steps.
-        extra_metrics: values to log beside the losses.
+        extra_metrics: values to log in addition to the losses.
         forward: result of `parallelise` for the model, which `compute_losses` calls.
         opponent: second model, which takes its turn after the first in every step.
     """
@@ -210,7 +210,7 @@ class Trainer:
         return self._turn.optimizer
 
     def _step(self, step: int) -> dict[str, Tensor]:
-        # Each step is seeded anew, so that resuming needs no state of the random generator.
+        # Each step has a seed of its own, so that resuming needs no state of the random generator.
         torch.manual_seed(step_seed(self.seed, step, "step", self.runtime.ranks.rank))
         losses = self._turn.take(step)
         if self.ema is not None:

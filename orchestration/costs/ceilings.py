@@ -65,7 +65,7 @@ def learn(folder: StageFolder, device: str, size: int) -> None:
     with locked(store.root / ".micro_batches.lock"):
         known = _read(store)
         models = known.setdefault(device, {})
-        # Never raised: a larger batch has failed, whatever a later stage was lucky with.
+        # Never raised: a larger batch has failed, even if it fitted in a later stage by luck.
         models[model] = min(size, models.get(model, size))
         write_atomic(store.micro_batches, json.dumps(known, indent=1, sort_keys=True))
 

@@ -175,7 +175,7 @@ class Scheduler:
         self._queue(key)
 
     def fail(self, key: str) -> list[str]:
-        """Give a stage up; returns the stages below, which are given up with it."""
+        """Mark a stage failed; returns the stages below, which fail with it."""
         self._over.add(key)
         below = [k for k in self._graph.below(key) if k not in self._over]
         self._over.update(below)
@@ -208,7 +208,7 @@ class Scheduler:
         self._queue(key)
 
     def _queue(self, key: str) -> None:
-        # Checked here too: a stage may have been held or given up since its last input completed.
+        # Checked here too: a stage may have been held or failed since its last input completed.
         if self._missing[key] == 0 and key not in self._over:
             heapq.heappush(self._ready, (self._ranks[key], key))
 

@@ -104,7 +104,7 @@ def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
             update = {section: training.model_copy(update={"micro_batch": size})}
             trial = planned.trial.model_copy(update=update)
             tensors = stage_work(planned.stage, trial, machine.processes).memory_bytes or 0
-            # The process's share beside the tensors stays as it is.
+            # The part of the process that is not tensors stays as it is.
             if need - whole + tensors <= machine.memory_bytes:
                 return f"; {section}.micro_batch={size} would fit ({bytes_text(tensors)})"
             size //= 2

@@ -49,7 +49,7 @@ class Cluster:
         preemption_rate: rate at which others take a device away.
         queue_limit: most stages queued or running at the same time; None: any number.
         bandwidth: bytes per second of the file system, for all together; None: never the limit.
-        checkpoint_seconds: duration of a checkpoint beside the writing.
+        checkpoint_seconds: duration of a checkpoint in addition to the writing.
         restart_seconds: time before a stage that is tried again computes anything.
     """
 
@@ -74,7 +74,7 @@ class Outcome:
         idle: devices without a stage.
         blows: failures and preemptions of devices.
         complete: number of complete stages.
-        failed: number of stages that were given up after too many attempts without progress.
+        failed: number of stages that failed after too many attempts without progress.
         ends: stage key -> seconds at which it was complete.
     """
 
@@ -386,7 +386,7 @@ class Simulation:
         run.over = True
         before = self._saved.get(run.key, 0.0)
         self._saved[run.key] = run.saved
-        # As the real runner counts (`Tries`): progress starts the count anew.
+        # As the real runner counts (`Tries`): progress resets the count.
         tries = 1 if run.saved > before else self._tries.get(run.key, 0) + 1
         self._tries[run.key] = tries
         if self._attempts is not None and tries >= self._attempts[run.blow]:

@@ -23,7 +23,7 @@ class Sum:
         flops: FLOPs of all.
         memory_bytes: the most that one stage needs; None: not known of any.
         output_bytes: files that stay on disk.
-        working_bytes: the most that one stage needs beside its outputs while it runs.
+        working_bytes: most bytes that one running stage needs in addition to its outputs.
         seconds: one after another; None if any is uncalibrated, like all values below.
         low: lower end for about 95 % of predictions, as if all erred in the same direction.
         high: upper end, likewise.

@@ -151,7 +151,7 @@ def hold(failures: Iterable[Failure], limit: int) -> str | None:
         return None
     return (
         f"held: {len(worst)} stages failed with the same exception: {worst[-1].message}\n"
-        "Nothing new was started. Mend the cause, then `python -m orchestration resume SWEEP "
+        "Nothing new was started. Fix the cause, then `python -m orchestration resume SWEEP "
         "--failed`; or raise `hold_after` in the profile if these failures are unrelated."
     )
 

@@ -158,7 +158,7 @@ def watch_suspects(folders: Iterable[HasLease]) -> None:
     Takes up to `LEASE_SECONDS`, and no time if none is suspect. Meant for processes that decide
     once and end; one that polls leases anyway knows how long it has seen them.
     """
-    watched = [folder for folder in folders if _is_suspect(folder.lease())]
+    watched = [f for f in folders if (lease := f.lease()) is not None and lease.is_suspect()]
     first = {id(folder): _mark(folder.lease()) for folder in watched}
     while watched:
         watched = [
@@ -171,10 +171,6 @@ def watch_suspects(folders: Iterable[HasLease]) -> None:
         ]
         if watched:
             time.sleep(HEARTBEAT_SECONDS)
-
-
-def _is_suspect(lease: Lease | None) -> bool:
-    return lease is not None and lease.is_suspect()
 
 
 def _mark(lease: Lease | None) -> tuple[str, int] | None:

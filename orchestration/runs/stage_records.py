@@ -87,7 +87,7 @@ class Attempt(Record):
     """Threads of each process; None: recorded by earlier code."""
     processes: int = 1
     waited_seconds: Seconds | None = None
-    """Seconds that rank 0 waited for a busy processor; None until it ends, or if nobody counts."""
+    """Seconds that rank 0 waited for a busy processor; None until it ends, or if not counted."""
     peak_memory_bytes: int | None = None
     """Bytes, of rank 0: of its GPU, or of the process if it has none; None until it ends."""
     provenance: dict[str, Any] = Field(default_factory=dict)

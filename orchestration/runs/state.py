@@ -5,7 +5,7 @@
     DONE           written last, by atomic rename: the stage is complete
     FAILED.json    why the newest attempt failed; a new attempt removes it
     micro_batch    samples per forward pass, after memory ran out
-    tries.json     attempts in a row without progress; a launch by the user starts anew
+    tries.json     attempts in a row without progress; a launch by the user resets them
     HELD           why a gate keeps it from starting; the next launch checks again
     CANCEL         the user wants it stopped; the next launch or resume removes it
     lease.json     the worker that runs it now (`orchestration.runs.leases`)
@@ -117,7 +117,7 @@ class StageFolder:
         return max(steps(folder), default=0) if folder else 0
 
     def is_complete(self) -> bool:
-        """Tell whether the stage is complete. An empty DONE is a power cut's."""
+        """Tell whether the stage is complete; after a power cut DONE may exist but be empty."""
         try:
             # One system call and no parsing: a plan of 10,000 trials asks this of every stage.
             found = os.stat(os.path.join(self.path, "DONE"))
@@ -414,7 +414,8 @@ class Store:
                 # names.
                 with locked(self.stages / stage / ".lock"):
                     known = self.index(stage)
-                    new = {s.key: self._folder(stage, s.key, s.readable) for s in wanted}
+                    parent = self.stages / stage
+                    new = {s.key: StageFolder(parent / f"{s.readable}-{s.key}") for s in wanted}
                     found = {key: known.get(key, folder) for key, folder in new.items()}
                     # Consumed, so that an error in a thread is raised here.
                     list(pool.map(_fill, (found[s.key] for s in wanted), wanted))
@@ -422,9 +423,6 @@ class Store:
                     sync(self.stages / stage)
                 folders |= found
         return folders
-
-    def _folder(self, stage: str, key: str, readable: str) -> StageFolder:
-        return StageFolder(self.stages / stage / f"{readable}-{key}")
 
 
 def _fill(folder: StageFolder, spec: Spec) -> None:

@@ -186,15 +186,12 @@ def _check_rules(
         # cells.
         if not all(rule.rows(dimension) for dimension in dimensions):
             given = ", ".join(
-                f"{key}: {' or '.join(_show_value(value) for value in values)}"
+                # A size is shown by its letter, as the file names it.
+                f"{key}: {' or '.join(show(getattr(v, 'name', None) or v) for v in values)}"
                 for key, values in rule.values.items()
             )
             text = f"{given} matches no combination of the axes; remove it or correct its values"
             problems.append(Problem(rule.place, "exclude", text))
-
-
-def _show_value(value: Any) -> str:
-    return show(getattr(value, "name", None) or value)
 
 
 def read_overrides(
@@ -322,7 +319,9 @@ def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, 
         report_runtime(node, where, problems)
         return ()
     if not isinstance(node.value, tuple):
-        text = f"got {show(node.plain())}; must be a list of values, such as [{_bare(node)}]"
+        given = show(node.plain())
+        example = given.strip("'")
+        text = f"got {given}; must be a list of values, such as [{example}]"
         problems.append(Problem(node.place, where, text))
         return ()
     if not node.value:
@@ -333,10 +332,6 @@ def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, 
     report_repeats(found, where, problems)
     # None rather than the sound part: a shorter axis would give wrong counts in later messages.
     return found if len(problems) == before else ()
-
-
-def _bare(node: Node) -> str:
-    return show(node.plain()).strip("'")
 
 
 def _groups(node: Node | None, checker: Checker, taken: dict[str, Node]) -> tuple[Choices, ...]:

@@ -416,10 +416,6 @@ def _power(base: int | float, exponent: int | float) -> int | float:
     return float(result)
 
 
-def _round(value: int | float) -> int:
-    return round(value)
-
-
 @dataclass(frozen=True)
 class _Function:
     compute: Callable[..., int | float]
@@ -433,7 +429,7 @@ FUNCTIONS: dict[str, _Function] = {
     "log": _Function(math.log, (1, 1)),
     "log2": _Function(math.log2, (1, 1)),
     "sqrt": _Function(math.sqrt, (1, 1)),
-    "round": _Function(_round, (1, 1)),
+    "round": _Function(round, (1, 1)),
     "floor": _Function(math.floor, (1, 1)),
     "ceil": _Function(math.ceil, (1, 1)),
 }

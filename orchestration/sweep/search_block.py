@@ -149,7 +149,7 @@ class Search:
             raise ValueError("this combination is excluded by the sweep")
         # One cell, as the check of the block made sure, so one trial.
         (trial,) = trials
-        parts = [f"{_short(key)}={_label(s.written)}" for key, s in chosen.items()]
+        parts = [f"{key.rpartition('.')[2]}={_label(s.written)}" for key, s in chosen.items()]
         written = {key: setting.written for key, setting in chosen.items()}
         return Trial(" ".join([name, *parts]), trial.config, {**trial.axes, **written})
 
@@ -203,10 +203,6 @@ class Search:
 
 def _rates(space: Mapping[str, SearchedKey]) -> list[str]:
     return [k for k, d in space.items() if isinstance(d.domain, Range) and d.domain.log]
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2]
 
 
 def _label(written: Any) -> str:

@@ -146,7 +146,7 @@ class Entry(BaseModel):
     experiment: str | None = None
     stage: str | None = None
     born: float | None = None
-    """Start of the stage's first attempt; another value means that the folder was made anew."""
+    """Start of the stage's first attempt; another value means that the folder was made again."""
     positions: dict[str, int] = Field(default_factory=dict)
     """Spool file -> bytes sent."""
     sent: str | None = None

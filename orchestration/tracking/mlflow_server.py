@@ -153,7 +153,7 @@ class Server:
         return [found.experiment_id for found in self._client.search_experiments()]
 
     def retire(self, entry: Entry) -> None:
-        """Move a run to MLflow's deleted runs, whose stage was deleted and made anew.
+        """Move a run to MLflow's deleted runs, whose stage was deleted and made again.
 
         Otherwise every point of the stage would be there twice. MLflow can restore the run.
         """

@@ -327,7 +327,7 @@ class SweepRuns:
             told = self.findings.trials.get(trial.key, {})
             state = "PRUNED" if told.get(names.PREFIX_SEARCH + "state") == "PRUNED" else state
         status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
-        # The run's id as well: a stage whose folder was made anew has another run.
+        # The run's id as well: a stage whose folder was made again has another run.
         parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
         held = self._why_held(trial) if state != "COMPLETE" else ""
         signature = f"{state} {parts} {held}".rstrip()

@@ -183,9 +183,8 @@ class _Construction:
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
             what = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_NODES:,} values"
-            raise _refusal(
-                self.origin.file, Problem(place, "", f"more than {what}, aliases counted")
-            )
+            problem = Problem(place, "", f"more than {what}, aliases counted")
+            raise SweepError(self.origin.file, [problem])
         if node.tag not in _TAGS:
             text = f"tag {node.tag} is not supported; quote text, leave numbers bare"
             # Reading goes on: all problems of a file are to be reported at once.
@@ -242,10 +241,6 @@ def _text_column(node: yaml.Node, place: Place) -> int | None:
     return place.column + (node.style in ("'", '"'))
 
 
-def _refusal(file: str, problem: Problem) -> SweepError:
-    return SweepError(file, [problem])
-
-
 def _syntax_problem(error: yaml.YAMLError, origin: Place) -> Problem:
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
@@ -291,9 +286,8 @@ def parse(text: str, origin: Place, problems: list[Problem]) -> Node | None:
         raise SweepError(origin.file, found) from None
     # PyYAML composes recursively, and meets the limit before `MAX_DEPTH` can be counted.
     except RecursionError:
-        raise _refusal(
-            origin.file, Problem(origin, "", f"nested too deeply; at most {MAX_DEPTH} levels")
-        ) from None
+        problem = Problem(origin, "", f"nested too deeply; at most {MAX_DEPTH} levels")
+        raise SweepError(origin.file, [problem]) from None
     return None if root is None else _Construction(origin, problems).build(root)
 
 
@@ -304,7 +298,7 @@ def _decode(data: bytes, file: str) -> str:
     except UnicodeDecodeError as error:
         place = Place(file, data.count(b"\n", 0, error.start) + 1)
         text = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise _refusal(file, Problem(place, "", text)) from None
+        raise SweepError(file, [Problem(place, "", text)]) from None
 
 
 def display(path: Path) -> str:
@@ -332,12 +326,12 @@ def read_file(path: Path, what: str, keys: Sequence[str], problems: list[Problem
         data = path.read_bytes()
     except OSError as error:
         reason = f"cannot be read: {error.strerror}; name a {what} file"
-        raise _refusal(file, Problem(Place(file), "", reason)) from None
+        raise SweepError(file, [Problem(Place(file), "", reason)]) from None
     root = parse(_decode(data, file), Place(file, 1), problems)
     if root is None or not isinstance(root.value, dict):
         given = "the file is empty" if root is None else f"got {show(root.plain())}"
         text = f"{given}; a {what} is a mapping with the keys {listed(keys)}"
-        raise _refusal(file, Problem(root.place if root else Place(file, 1), "", text))
+        raise SweepError(file, [Problem(root.place if root else Place(file, 1), "", text)])
     return root
 
 
