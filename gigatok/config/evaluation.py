@@ -81,6 +81,7 @@ class GuidanceConfig(Config):
 
     @model_validator(mode="after")
     def _space_is_not_empty(self) -> GuidanceConfig:
+        # Checked even if the search is off: a mistake must not wait until it is switched on.
         if not self.low < self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if self.search == "hill_climb" and not self.low <= self.start <= self.high:

@@ -72,12 +72,15 @@ class TokenizerArchitecture(Config):
     num_latent_tokens: PositiveInt = 256
     codebook_size: PositiveInt = 16384
     codebook_dim: PositiveInt = 8
+    # On in all released models; only the recipe `VQ_BL256_train_new` has it off.
     rotation_trick: bool = True
     commitment_weight: NonNegativeFloat = 0.25
     entropy_weight: NonNegativeFloat = 0.0
     entropy_temperature: PositiveFloat = 0.01
+    # The size of the reference's buffer `codebook_used`.
     usage_window: PositiveInt = 65536
     """Length of the buffer of recent codes from which training usage is computed."""
+    # The reference's default `proj_weight`, which no config file of theirs sets.
     semantic_weight: NonNegativeFloat = 0.5
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
     semantic_layer: PositiveInt = 3

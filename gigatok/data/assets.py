@@ -221,6 +221,7 @@ def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...
     """
     wanted = set(stages)
     tokenizer, evaluation = trial.tokenizer, trial.evaluation
+    # A loss without weight reads no network.
     perceptual = f"lpips_{tokenizer.perceptual_network}" if tokenizer.perceptual_weight else "none"
     teacher = tokenizer.teacher if tokenizer.semantic_weight else "none"
     readers = (

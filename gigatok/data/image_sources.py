@@ -153,6 +153,7 @@ def _tar_rows(path: Path, number: int) -> Iterator[Row]:
     Raises:
         ValueError: an image has no class, or the shard is compressed and so not seekable.
     """
+    # An image and its class may stand in any order, so both are collected first.
     images: dict[tuple[str, str], tuple[int, int]] = {}
     labels: dict[tuple[str, str], int] = {}
     try:
@@ -227,6 +228,7 @@ def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
             "and label, as Hugging Face's datasets write them: store each image as a struct of "
             "bytes and path"
         )
+    # Without the column of bytes: reading it would load all pixels.
     wanted = ["label", *({"image.path"} & leaves)]
     for group in range(file.num_row_groups):
         columns = file.read_row_group(group, wanted).to_pydict()

@@ -43,6 +43,7 @@ def detect(root: Path, split: str) -> tuple[Container, list[Path]]:
     Raises:
         ValueError: there is none, or more than one.
     """
+    # All containers are tried, since a second one in the folder must be reported.
     found = {name: files for name, c in CONTAINERS.items() if (files := c.find(root, split))}
     if not found:
         inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())

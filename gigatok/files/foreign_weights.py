@@ -79,6 +79,7 @@ def compare(
     """
     shapes = {key: tuple(value.shape) for key, value in expected.items()}
     have = {key: tuple(value.shape) for key, value in found.items()}
+    # Sorted, so that a message is the same at every call.
     both = sorted(shapes.keys() & have.keys())
     beside = {key: shape for key, shape in have.items() if key not in shapes}
     # Only weights that the model keeps as floating-point numbers; buffers may be integers.

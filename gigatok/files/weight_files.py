@@ -36,6 +36,7 @@ _ADVICE = (
 
 def unreadable(path: Path) -> str | None:
     """Say why a file of weights cannot be read, and what to do; None if it can."""
+    # Size and time of change make the cache's key: a file that was replaced is read again.
     state = path.stat()
     return _unreadable(path, state.st_size, state.st_mtime_ns)
 

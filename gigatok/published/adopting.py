@@ -95,6 +95,7 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
     # A generator's fields in a tokenizer's trial, or the other way round.
     if not stored.keys() <= kind.model_fields.keys():
         return [f"{description} describes another kind of model"]
+    # Fields that the older description lacks take their defaults.
     theirs = computing_fields(kind.model_validate(stored))
     mine = computing_fields(architecture)
     return [

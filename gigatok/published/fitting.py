@@ -71,6 +71,7 @@ def with_head_of(
 
 def fit(name: str, model: Model, stored: StoredWeights) -> LoadReport:
     """Compare weights with a model, which may be on the meta device and is not changed."""
+    # Buffers are left out, as the authors' counts leave them out.
     parameters = {key for key, _ in model.named_parameters()}
     types = [str(tensor.dtype).removeprefix("torch.") for tensor in stored.tensors.values()]
     return LoadReport(

@@ -30,6 +30,7 @@ class Ranks:
             ValueError: only one of RANK and WORLD_SIZE is set, or they contradict each other.
         """
         rank, world = environment.get("RANK"), environment.get("WORLD_SIZE")
+        # No launcher has set anything: one process of its own.
         if rank is None and world is None:
             return Ranks()
         if rank is None or world is None or not 0 <= int(rank) < int(world):

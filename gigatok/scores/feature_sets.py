@@ -85,6 +85,7 @@ class FeatureStream:
         """Take in images (B, H, W, 3)."""
         for start in range(0, len(images), BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH]))
+            # As uint8: each network has its own way of resizing and scaling.
             pool, spatial = self._network.apply(batch.permute(0, 3, 1, 2))
             self._keep(pool.float().cpu().numpy())
             if spatial is not None:

@@ -167,6 +167,7 @@ def _join_shares(first: _Share, output_dir: Path) -> tuple[UInt8, FeatureSet]:
     _joined(first, "labels", output_dir / "labels.npy")
     pool: Features = _joined(first, "features", first.folder / "features.npy")
     moments: Moments | None = None
+    # In the order of ranks, so that rounding in the moments is the same at every run.
     for share in first.all():
         if share.path("spatial").is_file():
             moments = moments or Moments()

@@ -85,6 +85,7 @@ def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) 
 def inception_scores(features: FeatureSet, network: FeatureNetwork) -> Scores:
     """Compute the Inception Score, if the user has supplied the network's last layer."""
     name = "inception_score"
+    # Other networks have no classes, so the score has no meaning for them.
     if not network.name.startswith("inception"):
         return Scores({}, {name: f"{NOT_MEASURED}{network.name} is no classifier"})
     classifier = load_classifier()
@@ -166,6 +167,7 @@ def ngram_scores(
 
     Of a large training set only the first images are counted, `NGRAM_TOKENS` tokens.
     """
+    # At least one image, however many tokens it has.
     kept = train_NT[: max(1, NGRAM_TOKENS // train_NT.shape[1])]
     found = ngram_entropies(
         kept.numpy().astype(np.int64), val_MT.numpy().astype(np.int64), codebook_size

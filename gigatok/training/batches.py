@@ -156,6 +156,7 @@ class Ahead(Generic[T]):
         # After a resume or a stop, values of other steps may be left; none is used twice.
         self._pending = {key: value for key, value in self._pending.items() if key[0] >= step}
         value = self._compute(step, part) if pending is None else pending.result()
+        # A guess, which is right unless training stops: micro-batches are the same in every step.
         following = self._pool.submit(self._compute, step + 1, part)
         self._pending[step + 1, part.start, part.stop] = following
         return value

@@ -42,6 +42,7 @@ class Codes:
     @staticmethod
     def load(folder: Path) -> Codes:
         """Map `codes.safetensors` of a folder into memory."""
+        # Mapped, not read: the codes of ImageNet's ten views are 6.5 GB.
         tensors = load_file(folder / CODES_FILE)
         codebook_size, num_classes = tensors.pop("sizes").tolist()
         return Codes(**tensors, codebook_size=codebook_size, num_classes=num_classes)
@@ -114,4 +115,5 @@ def load_generator(folder: Path, device: str) -> Generator:
     architecture = GeneratorArchitecture.model_validate(description.pop("architecture"))
     generator = Generator(architecture, **description)
     load_weights(folder, generator)
+    # Codes are drawn without dropout.
     return generator.eval().to(device)

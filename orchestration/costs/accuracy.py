@@ -57,6 +57,7 @@ class PredictionCheck:
 
 def compare(folder: StageFolder) -> PredictionCheck | None:
     """Compare a complete stage; None if it was resumed, adopted, or run by older code."""
+    # Stages of earlier code have no prediction in their spec.
     attempts, spec = folder.attempts(), folder.known_spec()
     if not attempts or spec is None or spec.prediction is None:
         return None
@@ -113,6 +114,7 @@ def accuracy_table(found: Sequence[PredictionCheck]) -> Table:
         if not mine:
             continue
         predicted = sum(one.predicted or 0.0 for one in timed)
+        # Against the same stages as `predicted`, so that the quotient compares like with like.
         actual = sum(one.actual - (one.waited or 0.0) for one in timed or mine)
         # Twice too long and twice too short are equally bad.
         worst = max((one.ratio or 1.0 for one in timed), key=lambda r: max(r, 1 / r), default=None)

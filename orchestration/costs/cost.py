@@ -130,6 +130,7 @@ class Predictor:
 
     def cost(self, planned: PlannedStage) -> Cost:
         """Predict the cost of one stage of a plan."""
+        # Ten thousand trials have a few dozen different costs.
         at = (planned.stage, self._shapes.of(planned.trial))
         if at not in self._costs:
             self._costs[at] = self._cost(planned.stage, planned.trial)
@@ -140,6 +141,7 @@ class Predictor:
         work = stage_work(stage, trial, site.processes)
         need = Need(stage, work.family, work.unit_flops, work.flops)
         found = self._calibration.estimate(need, site)
+        # Libraries and waste differ by device, so they are measured there.
         beyond = None if found is None else found.peak_memory
         memory = work.memory_bytes
         if beyond is not None:

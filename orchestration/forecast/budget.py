@@ -144,6 +144,7 @@ def _disk(
     progress: Progress, machine: Machines, budget: Budget, total: Sum, runs_dir: Path
 ) -> Iterator[str]:
     kinds = {progress.plan.stages[key].stage for key in to_run(progress)}
+    # An unlimited number of slots counts as all stages at a time.
     slots = [machine(stage).slots for stage in kinds]
     at_once = None if None in slots else max((s for s in slots if s is not None), default=None)
     # Working files count once per stage that runs at a time; outputs of all stages stay.

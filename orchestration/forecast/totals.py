@@ -104,6 +104,7 @@ def makespan(progress: Progress, machine: Machines) -> float | None:
         return None
     seconds = dict.fromkeys(progress.plan.stages, 0.0)
     seconds |= {key: progress.costs[key].seconds or 0.0 for key in todo}
+    # Stages that will not run take 0 seconds and so cost the chain nothing.
     chain = max(remaining_seconds(progress.graph, seconds).values())
     # Kinds may differ in slots; the fewest give the later, safer end.
     return max(chain, total / min(known))

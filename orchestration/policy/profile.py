@@ -152,6 +152,7 @@ class Profile(BaseModel):
         return {stage: self._merge(stage, self.stages.get(stage, {})) for stage in STAGES}
 
     def _merge(self, stage: str, changes: dict[str, Any]) -> Request:
+        # A stage that adds one option of sbatch keeps the others of `default`.
         default, slurm = self.default.model_dump(), changes.get("slurm")
         # Anything but a mapping is passed on, so that the model reports it with its place.
         if slurm is None or isinstance(slurm, dict):
@@ -213,6 +214,7 @@ def _options(node: Node) -> Any:
 
 
 def _option(node: Node) -> Any:
+    # `exclusive: true` is a bare option; its text would be an argument.
     is_flag = node.value is None or isinstance(node.value, bool)
     return node.plain() if is_flag or node.text is None else node.text
 

@@ -300,6 +300,7 @@ def read_size(
         if key not in size_keys():
             text = f"unknown key; a size has {listed(SIZE_FIELDS)}{did_you_mean(key, SIZE_FIELDS)}"
             problems.append(Problem(item.key_place, f"{where}.{key}", text))
+        # Each part is checked on its own, so that all mistakes of a size are reported at once.
         elif wrong := size_keys()[key].problem(item.plain()):
             problems.append(Problem(item.place, f"{where}.{key}", wrong))
     for key in SIZE_FIELDS:

@@ -97,6 +97,7 @@ class Sweep:
     @property
     def argument(self) -> str:
         """Name of the file in commands: a shipped sweep's bare name, else the path."""
+        # By folder, not by name: a user's file may have the name of a shipped sweep.
         shipped = self.path.resolve().parent == SWEEPS_DIR
         return self.name if shipped else str(self.path)
 
@@ -149,6 +150,7 @@ def load_sweep(
     """
     file = find_sweep(path)
     problems: list[Problem] = []
+    # The name becomes a folder and an MLflow experiment, so it must be fit for both.
     _check_name(file, problems)
     root = read_file(file, "sweep", SWEEP_KEYS, problems)
     parts = entries(root, "", problems)
@@ -161,6 +163,7 @@ def load_sweep(
     seeds = read_seeds(parts.get("seeds"), given.seed, problems)
     axes = read_axes(parts, loaded, given.settings, problems)
     question = text_of(parts.get("question"), "question", problems)
+    # A question that is no text was reported already, and is empty as well.
     if not question and not any(problem.key == "question" for problem in problems):
         text = "missing; say in one line what the sweep asks"
         problems.append(Problem(root.place, "question", text))
@@ -174,6 +177,7 @@ def load_sweep(
         # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
             check_targets(search, stages, parts["search"], problems)
+    # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
@@ -271,6 +275,7 @@ def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> 
 
 
 def _scales_beside(file: Path) -> Path:
+    # A user's own scales win, so that a study can be kept in one folder.
     beside = file.parent / "scales"
     return beside if beside.is_dir() else SWEEPS_DIR / "scales"
 

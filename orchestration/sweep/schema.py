@@ -129,6 +129,7 @@ def _solve_entry() -> Schema:
     """Build the schema of one entry of `solve`."""
     whole = {"type": "integer"}
     between = {"type": "array", "items": whole, "minItems": 2, "maxItems": 2}
+    # Bounds as in `formulas`, which checks them again for files edited without a schema.
     within = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
     parts = {"make": _EXPRESSION, "equal": _EXPRESSION, "within": within, "between": between}
     entry = {**_mapping(parts, "`make` an expression `equal` a target."), "type": "object"}
@@ -185,6 +186,7 @@ def _definitions() -> Schema:
 
 
 def _value(key: Key) -> Schema:
+    # Any text: the names of sizes differ between scales, which a schema cannot follow.
     named: Schema = {"type": "string", "description": "A size of the scale, such as S."}
     return {"anyOf": [named, _SIZE]} if key.is_size else key.schema
 

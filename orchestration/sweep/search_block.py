@@ -229,6 +229,7 @@ def _check_steps(
     every = settings.get(f"{section}.log_every")
     # By the config's own default, which the file of the scale need not repeat.
     default = trial_keys()[f"{section}.log_every"].field.default
+    # Only logged steps have a point of the curve.
     logged = int(default if every is None else every.value)
     block = parts["pruner"]
     if pruner.every % logged:
@@ -279,6 +280,7 @@ def read_search(
     storage = _storage(parts.get("storage"), problems)
     transfer = _transfer(parts.get("transfer"), space, objectives, checker)
     _check_together(sampler, pruner, space, objectives, parts, problems)
+    # Several cells would need several searches, one for each.
     cells = count(axes.blocks(seeds)) if seeds else 1
     if axes.included:
         text = "a search lists no cells; remove it, or put its keys into `space` or `set`"

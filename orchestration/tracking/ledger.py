@@ -220,6 +220,7 @@ class Ledgers:
             names.insert(0, quote(str(database.relative_to(within)), safe=""))
         self._root = tracking / names[0]
         self._database = database
+        # Only once: a ledger under the present name is newer than any former one.
         if not self._root.exists():
             _take_over(self._root, [tracking / name for name in names[1:]])
         self.incomplete = self._is_own and not self._root.exists()

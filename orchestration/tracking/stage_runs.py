@@ -71,6 +71,7 @@ class StageView:
     def ended(self) -> float:
         """Return the UNIX seconds of the end; for a killed stage, the last sign of life."""
         folder, last = self.folder, self.attempts[-1]
+        # From the surest to the weakest sign of an end.
         done, failure, lease = folder.done(), folder.failure(), folder.lease()
         if done is not None:
             return done.finished

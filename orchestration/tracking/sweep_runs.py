@@ -260,6 +260,7 @@ class SweepRuns:
         Raises:
             Busy: another launcher of the same plan is doing this.
         """
+        # MLflow has no state for "interrupted"; a run that may go on later is killed for now.
         idle = ("SCHEDULED" if queued else "KILLED") if leaving else None
         with self._held(self._plan.key) as ledger:
             states = [
@@ -319,6 +320,7 @@ class SweepRuns:
         self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None
     ) -> State:
         known = self._stages.sent
+        # Only what the server has of the stages may be shown on the trial.
         sent = {stage: known[key] for stage, key in trial.stages.items() if key in known}
         waiting: list[State] = ["WAITING"] * (len(trial.stages) - len(sent))
         state = joint_state([part.view.state for part in sent.values()] + waiting)
