@@ -88,7 +88,7 @@ def _lead(
 
     Sends the other processes the attempt's number and the micro-batch; 0 stands for none.
     """
-    # Whatever happens, announce exactly twice: the other processes wait for two numbers.
+    # The other processes wait for two announcements, whether there is an attempt or not.
     holder = _claim(folder)
     if holder is None:
         announce(0)

@@ -220,7 +220,7 @@ class Gatekeeper:
             if one in self._judged or not self._can_judge(one):
                 continue
             self._judged.add(one)
-            why = self._verdict(one)
+            why = self._reason_to_hold(one)
             if why is None:
                 scheduler.open(one)
             else:
@@ -246,7 +246,7 @@ class Gatekeeper:
             held += self._hold(scheduler.shut([key]), why)
         return held
 
-    def _verdict(self, key: str) -> str | None:
+    def _reason_to_hold(self, key: str) -> str | None:
         """Say why the gate at a complete stage stays shut; None: it opens."""
         stage, done = self._progress.plan.stages[key], self._done(key)
         checks = [self._slow(key, done)]

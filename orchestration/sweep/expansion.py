@@ -170,7 +170,7 @@ class _Found:
 def _expand_block(
     build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found, is_alone: bool
 ) -> None:
-    verdict: Judgement | None = Judgement()
+    judgement: Judgement | None = Judgement()
     excludes = build.excludes(rules)
     for cell in itertools.product(*(range(len(d.rows)) for d in build.dimensions)):
         axes = build.axes(cell, found.keys)
@@ -182,16 +182,16 @@ def _expand_block(
             found.excluded.append(axes)
             continue
         if build.cells is not None:
-            verdict = build.cells.judge(cell)
-        if verdict is not None and verdict.dropped_by is not None:
-            found.dropped.append(Dropped(axes, verdict.dropped_by))
-        elif (config := build.trial(cell, verdict)) is not None and verdict is not None:
+            judgement = build.cells.judge(cell)
+        if judgement is not None and judgement.dropped_by is not None:
+            found.dropped.append(Dropped(axes, judgement.dropped_by))
+        elif (config := build.trial(cell, judgement)) is not None and judgement is not None:
             title = name(cell, config)
             if title in found.names:  # sizes that differ before `solve` made them equal
                 title += "".join(f" {key}={show(value)}" for key, value in axes.items())
             found.names.add(title)
-            derived = verdict.derived or {}
-            found.trials.append(Trial(title, config, axes, verdict.solved, derived))
+            derived = judgement.derived or {}
+            found.trials.append(Trial(title, config, axes, judgement.solved, derived))
 
 
 class _Builder:
@@ -300,10 +300,10 @@ class _Builder:
         seed = self.dimensions[-1].rows[cell[-1]][SEED].value
         return TrialConfig.model_construct(**sections, seed=seed)
 
-    def trial(self, cell: Cell, verdict: Judgement | None) -> TrialConfig | None:
+    def trial(self, cell: Cell, judgement: Judgement | None) -> TrialConfig | None:
         """Return the config of a cell; None after a problem was reported."""
         sections: dict[str, Any] = {}
-        solutions = () if verdict is None else verdict.solved
+        solutions = () if judgement is None else judgement.solved
         for section in SECTIONS:
             key = (section, self.pick[section](cell))
             if key not in self.cache:
