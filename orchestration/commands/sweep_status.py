@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestration.cluster.queued import Queued, queued_stages
 from orchestration.costs.accuracy import (
-    Comparison,
+    PredictionCheck,
     accuracy_json,
     compare_all,
 )
@@ -255,7 +255,7 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 # Showing
 
 
-def comparisons(found: SweepStatus) -> list[Comparison]:
+def comparisons(found: SweepStatus) -> list[PredictionCheck]:
     """Predicted against actual, of the stages that are complete."""
     return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 

@@ -1,4 +1,4 @@
-"""What the stages of a sweep ask of a machine or cluster: a YAML file given as `--profile FILE`.
+"""Profile: resources that the stages of a sweep ask for, from a YAML file (`--profile FILE`).
 
     default: {cpus: 4, memory_gb: 16, time_minutes: 120, slurm: {partition: main}}
     stages:
@@ -46,12 +46,12 @@ from orchestration.yaml.source import (
 
 
 class Request(BaseModel):
-    """What one stage asks for. Amounts are per process, time and nodes for the whole stage."""
+    """Resources that one stage asks for: per process; time and nodes for the whole stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     processes: PositiveInt = 1
-    """Over all nodes; each gets torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, …)."""
+    """Processes on all nodes; each gets torchrun's environment (RANK, WORLD_SIZE and so on)."""
     nodes: PositiveInt = 1
     cpus: PositiveInt = 1
     gpus: float = Field(0.0, ge=0)
@@ -60,10 +60,12 @@ class Request(BaseModel):
     """GiB; None: the cluster's default."""
     time_minutes: PositiveInt = 60
     device: str | None = None
-    """Model name of the GPU or CPU that it gets, as `calibrate` says it; for predictions only."""
+    """Model name of its GPU or CPU, as `calibrate` prints it; used for predictions only."""
     slurm: dict[str, Any] = Field(default_factory=dict)
-    """Passed on to sbatch as text: partition, qos, account, constraint, gres, exclude, …. True: an
-    option without a value; False and None: not given."""
+    """Options for sbatch as text, such as partition, qos, account, constraint, gres, exclude.
+
+    True: an option without a value. False and None: not given.
+    """
 
     @field_validator("slurm")
     @classmethod
@@ -75,44 +77,51 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Request:
+        # torchrun's environment has one number of local processes for every node.
         if self.processes % self.nodes:
             raise ValueError(f"processes {self.processes} do not spread over {self.nodes} nodes")
+        # Ray packs fractions onto one device, which a second process could not share.
         if self.gpus % 1 and (self.gpus > 1 or self.processes > 1):
             raise ValueError(f"gpus {self.gpus:g}: a fraction must be below 1, with one process")
         return self
 
 
 class Profile(BaseModel):
-    """A cluster, as a sweep uses it."""
+    """Profile of a cluster, as a sweep uses it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     default: Request = Request()
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Stage name -> what differs from `default`; `slurm` is merged key by key."""
+    """Stage name -> values that differ from `default`; `slurm` is merged key by key."""
     ray_address: str | None = None
-    """Of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS; without
-    it, Ray starts on this machine."""
+    """Address of a running Ray cluster, such as `auto` or `host:6379`.
+
+    None: that of RAY_ADDRESS; without it, Ray starts on this machine.
+    """
     max_parallel: PositiveInt | None = None
-    """Stages that run at the same time at most."""
+    """Most stages that run at the same time."""
+    # For the step that runs and a checkpoint; a very large model may need more.
     signal_delay_seconds: PositiveInt = 90
-    """How long before its time limit a job is told to save a checkpoint."""
+    """Seconds before its time limit at which a job is told to save a checkpoint."""
     setup: list[str] = Field(default_factory=list)
     """Shell lines before the worker, such as `module load cuda`."""
     policies: dict[Kind, PositiveInt] = Field(default_factory=dict)
     """Kind of failure -> attempts without progress before a stage fails; see `faults`."""
     hold_after: PositiveInt = IDENTICAL_EXCEPTIONS
-    """So many stages that fail with the same exception hold the sweep."""
+    """Number of stages with the same exception that holds the sweep."""
     gates: Gates | None = None
-    """What a model must do before its larger sibling starts; None: all start when they can."""
+    """Conditions that a model must meet before its larger sibling starts; None: no gates."""
     order: Literal["cheapest", "longest"] | None = None
-    """Among stages that are ready: the cheapest trial first, so that small models answer before
-    large ones are paid for; or the longest chain first, so that all is over soonest. None: the
-    cheapest where gates wait for the answers of small models, else the longest."""
+    """Order among ready stages: the cheapest trial first, or the longest chain first.
+
+    The cheapest first gives results of small models before large ones are paid for; the longest
+    chain first ends soonest. None: cheapest with gates, which wait for small models; else longest.
+    """
 
     @property
     def ready_order(self) -> Literal["cheapest", "longest"]:
-        """The order, whether the profile names it or leaves it open."""
+        """Order of ready stages, by name or by default."""
         return self.order or ("cheapest" if self.gates else "longest")
 
     @field_validator("stages")
@@ -125,15 +134,17 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Profile:
+        # Computed here, so that a wrong request is reported with the file and not at its first
+        # use.
         assert self._requests  # every stage's request is valid
         return self
 
     def request(self, stage: str) -> Request:
-        """What a stage asks for."""
+        """Return the resources that a stage asks for."""
         return self._requests[stage]
 
     def attempts(self, kind: Kind) -> int:
-        """Attempts without progress after which a stage that ends like this has failed."""
+        """Return the attempts without progress after which a stage with such an end has failed."""
         return self.policies.get(kind, ATTEMPTS_WITHOUT_PROGRESS[kind])
 
     @cached_property
@@ -141,7 +152,9 @@ class Profile(BaseModel):
         return {stage: self._merge(stage, self.stages.get(stage, {})) for stage in STAGES}
 
     def _merge(self, stage: str, changes: dict[str, Any]) -> Request:
+        # A stage that adds one option of sbatch keeps the others of `default`.
         default, slurm = self.default.model_dump(), changes.get("slurm")
+        # Anything but a mapping is passed on, so that the model reports it with its place.
         if slurm is None or isinstance(slurm, dict):
             slurm = {**default["slurm"], **(slurm or {})}
         try:
@@ -151,7 +164,7 @@ class Profile(BaseModel):
 
 
 def _below(where: tuple[str, ...], error: ValidationError) -> ValidationError:
-    """The same errors, of a part of the profile."""
+    """Move validation errors below a part of the profile."""
     details = [
         InitErrorDetails(
             type=PydanticCustomError(e["type"], "{said}", {"said": e["msg"]}),
@@ -164,10 +177,10 @@ def _below(where: tuple[str, ...], error: ValidationError) -> ValidationError:
 
 
 def load_profile(file: Path | None) -> Profile:
-    """The profile of a file; without a file, one process and one core per stage.
+    """Load the profile of a file; without a file, one process and one core per stage.
 
     Raises:
-        ValueError: cannot be read, or says something that is not allowed.
+        ValueError: the file cannot be read, or holds a value that is not allowed.
     """
     if file is None:
         return Profile()
@@ -186,7 +199,7 @@ def load_profile(file: Path | None) -> Profile:
 
 
 def _values(node: Node) -> Any:
-    """Values of a profile as data; those below `slurm` as text."""
+    """Convert a profile to data, with the values below `slurm` as text."""
     if not isinstance(node.value, dict):
         return node.plain()
     items = node.value.items()
@@ -194,19 +207,20 @@ def _values(node: Node) -> Any:
 
 
 def _options(node: Node) -> Any:
-    """Options of sbatch as they were written: `010` and `1:30:00` are no numbers to it."""
+    """Read options of sbatch as they were written: `010` and `1:30:00` are not numbers to it."""
     if not isinstance(node.value, dict):
         return node.plain()
     return {name: _option(item) for name, item in node.value.items()}
 
 
 def _option(node: Node) -> Any:
+    # `exclusive: true` is a bare option; its text would be an argument.
     is_flag = node.value is None or isinstance(node.value, bool)
     return node.plain() if is_flag or node.text is None else node.text
 
 
 def _place(node: Node, path: Sequence[int | str]) -> Place:
-    """Where the innermost part of a path that is written in a profile is."""
+    """Find the place of the innermost part of a path that is written in a profile."""
     place = node.place
     for key in path:
         value = node.value
@@ -221,7 +235,7 @@ def _place(node: Node, path: Sequence[int | str]) -> Place:
 
 
 def _described(problem: ErrorDetails) -> str:
-    """What is wrong in a profile: the key, what was given, what is allowed."""
+    """Describe a problem in a profile: the key, the given value, the allowed ones."""
     *parents, key = map(str, problem["loc"] or ("profile",))
     where = ".".join([*parents, key])
     if problem["type"] == "extra_forbidden":

@@ -23,7 +23,7 @@ from orchestration.runs.state import Store
 from orchestration.tracking.ledger import Ledgers, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.shipping import Tracking, default_uri, uri_to_record
-from orchestration.tracking.spool import Point, SpoolReader, SpoolWriter, read_spool
+from orchestration.tracking.spool import MetricPoint, SpoolReader, SpoolWriter, read_spool
 from tests.orchestration.tracking.tracking_helpers import (
     Reader,
     Run,
@@ -81,7 +81,7 @@ def spoiled(store, plan):
 
 def test_a_bad_line_costs_that_line(spoiled):
     lines = list(SpoolReader(spoiled).lines())
-    steps = [item.step for line in lines for item in line.items if isinstance(item, Point)]
+    steps = [item.step for line in lines for item in line.items if isinstance(item, MetricPoint)]
     assert steps == list(range(len(BAD_LINES) + 1))
     problems = [line.problem for line in lines if line.problem]
     assert len(problems) == len(BAD_LINES)
