@@ -92,7 +92,7 @@ class TokenizerFLOPs:
 
 
 def tokenizer_flops(config: TokenizerArchitecture, image_size: int) -> TokenizerFLOPs:
-    """Of `gigatok.models.tokenizer.Tokenizer` on one image."""
+    """Of `gigatok.models.tokenizer.tokenizer.Tokenizer` on one image."""
     z, dim = config.cnn.z_channels, config.codebook_dim
     cells = (image_size // config.cnn.downsampling) ** 2
     tokens = config.tokens_per_image(image_size)
@@ -112,7 +112,7 @@ def tokenizer_flops(config: TokenizerArchitecture, image_size: int) -> Tokenizer
 
 
 def cnn_encoder_flops(cnn: CNNConfig, image_size: int) -> int:
-    """Of `gigatok.models.cnn.Encoder`."""
+    """Of `gigatok.models.tokenizer.cnn.Encoder`."""
     side = image_size // cnn.patch_size
     widths = [cnn.channels * m for m in cnn.multipliers]
     total = _stem(cnn, image_size)
@@ -127,7 +127,7 @@ def cnn_encoder_flops(cnn: CNNConfig, image_size: int) -> int:
 
 
 def cnn_decoder_flops(cnn: CNNConfig, image_size: int) -> int:
-    """Of `gigatok.models.cnn.Decoder`."""
+    """Of `gigatok.models.tokenizer.cnn.Decoder`."""
     side = image_size // cnn.downsampling
     widths = [cnn.channels * m for m in reversed(cnn.multipliers)]
     top, z = widths[0], cnn.z_channels

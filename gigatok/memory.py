@@ -118,7 +118,7 @@ def generator_training_memory(
 def generator_pieces(
     config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
 ) -> list[Piece]:
-    """Of `gigatok.models.generator.Generator` and its loss."""
+    """Of `gigatok.models.generator.generator.Generator` and its loss."""
     d, hidden = (
         config.size.width,
         num_tokens * ffn_width(config.size.width, config.ffn_multiple_of),
@@ -170,7 +170,7 @@ def tokenizer_training_memory(
 
 
 def tokenizer_pieces(config: TokenizerArchitecture, image_size: int) -> list[Piece]:
-    """Of `gigatok.models.tokenizer.Tokenizer` and the losses without a network."""
+    """Of `gigatok.models.tokenizer.tokenizer.Tokenizer` and the losses without a network."""
     tokens = config.tokens_per_image(image_size)
     cells = (image_size // config.cnn.downsampling) ** 2
     z, dim = config.cnn.z_channels, config.codebook_dim

@@ -69,7 +69,7 @@ def ffn_width(width: int, multiple_of: int) -> int:
 def tokenizer_parameters(
     config: TokenizerArchitecture, image_size: int, teacher_dim: int = 768
 ) -> TokenizerParameters:
-    """Count the parameters of `gigatok.models.tokenizer.Tokenizer`; buffers do not count."""
+    """Count the parameters of `gigatok.models.tokenizer.tokenizer.Tokenizer`; buffers do not count."""
     z, dim = config.cnn.z_channels, config.codebook_dim
     encoder, decoder = config.encoder, config.decoder
     grid = (image_size // config.cnn.downsampling) ** 2
@@ -91,7 +91,7 @@ def tokenizer_parameters(
 def generator_parameters(
     config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
 ) -> int:
-    """Count the parameters of `gigatok.models.generator.Generator`."""
+    """Count the parameters of `gigatok.models.generator.generator.Generator`."""
     d = config.size.width
     block = 4 * d**2 + 3 * d * ffn_width(d, config.ffn_multiple_of) + 2 * d
     positions = num_tokens + 1 if config.position == "learned" else 0

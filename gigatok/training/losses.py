@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer import TokenizerOutput
+from gigatok.models.tokenizer.tokenizer import TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(images, images) in [-1, 1] -> distance per image, (B,)."""

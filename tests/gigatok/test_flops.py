@@ -29,13 +29,13 @@ from gigatok.config import (
     TrialConfig,
 )
 from gigatok.memory import stage_disk
-from gigatok.models import backbones, perceptual
-from gigatok.models.dino import DINOSmall
-from gigatok.models.discriminators import DINODiscriminator, PatchGAN
-from gigatok.models.generator import Generator
-from gigatok.models.inception import Inception
-from gigatok.models.teachers import build_teacher
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen import backbones, perceptual
+from gigatok.models.frozen.inception import Inception
+from gigatok.models.frozen.teachers import build_teacher
+from gigatok.models.generator.generator import Generator
+from gigatok.models.judges.dino import DINOSmall
+from gigatok.models.judges.discriminators import DINODiscriminator, PatchGAN
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.compute import published_utilisation
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker

@@ -27,9 +27,9 @@ from gigatok.memory import (
     tokenizer_pieces,
     tokenizer_training_memory,
 )
-from gigatok.models.discriminators import PatchGAN
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.judges.discriminators import PatchGAN
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.sizes import generator_parameters, tokenizer_parameters

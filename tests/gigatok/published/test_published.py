@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from gigatok.config import GeneratorArchitecture, TransformerSize
 from gigatok.files.stored_weights import read_weights
 from gigatok.files.weight_files import unreadable
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.catalogue import (
     PUBLISHED,
     Published,

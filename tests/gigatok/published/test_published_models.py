@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TokenizerArchitecture
-from gigatok.models.generator import Generator
-from gigatok.models.quantizer import VectorQuantizer
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.quantizer import VectorQuantizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.scores.sampling import generate
 from gigatok.sizes import (
     GENERATOR_SIZES,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.config import TrainingConfig, TransformerSize
-from gigatok.models.qformer import QFormerDecoder
+from gigatok.models.tokenizer.qformer import QFormerDecoder
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.training.trainer import NonFiniteLoss, Trainer, learning_rate, make_optimizer

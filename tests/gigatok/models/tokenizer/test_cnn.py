@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from gigatok.config import CNNConfig
-from gigatok.models.cnn import (
+from gigatok.models.tokenizer.cnn import (
     AdaptiveGroupNorm,
     Decoder,
     Downsample,

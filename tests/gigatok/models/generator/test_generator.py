@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from gigatok.config import GeneratorArchitecture, TransformerSize
-from gigatok.models.generator import Generator
+from gigatok.models.generator.generator import Generator
 from gigatok.sizes import ffn_width, generator_parameters
 
 CONFIG = GeneratorArchitecture(

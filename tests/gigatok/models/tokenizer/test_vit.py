@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
-from gigatok.models.tokenizer import Tokenizer
-from gigatok.models.vit import LAYER_TYPES, ViTDecoder, ViTEncoder
+from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.vit import LAYER_TYPES, ViTDecoder, ViTEncoder
 from gigatok.sizes import tokenizer_parameters
 
 SIZE = TransformerSize(width=16, layers=3, heads=2)

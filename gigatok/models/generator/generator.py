@@ -1,7 +1,7 @@
 """The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (spec 6.1).
 
 The sequence is [class, t_0, ..., t_(T-2)] and predicts t_0 ... t_(T-1). Positions are learned and
-absolute, or rotations by the row and column of each code (`gigatok.models.rope`). Parameters are
+absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`). Parameters are
 named as in the published checkpoints.
 
 B batch, T tokens, D width, V codebook_size, H heads, d head width.
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import GeneratorArchitecture
+from gigatok.models.generator.rope import Rotation, axial_rotation, grid_side, rotate
 from gigatok.models.recompute import run_layer
-from gigatok.models.rope import Rotation, axial_rotation, grid_side, rotate
 from gigatok.sizes import ffn_width
 
 NORM_EPS = 1e-5

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
-from gigatok.models.codebook import initialise_from_data, restart_dead_codes
-from gigatok.models.tokenizer import Tokenizer, sincos_positions
+from gigatok.models.tokenizer.codebook import initialise_from_data, restart_dead_codes
+from gigatok.models.tokenizer.tokenizer import Tokenizer, sincos_positions
 from gigatok.sizes import tokenizer_parameters
 
 CNN = CNNConfig(

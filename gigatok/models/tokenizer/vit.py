@@ -1,7 +1,7 @@
 """The 2D baseline's transformers: grid to grid, in three types of layer (spec 2).
 
 Batch-first inside; parameters are named and shaped as in the published checkpoints. Both
-directions look like the Q-Formers of `gigatok.models.qformer` from outside: the encoder leaves
+directions look like the Q-Formers of `gigatok.models.tokenizer.qformer` from outside: the encoder leaves
 tokens, which here are the grid's cells in row-major order, and the decoder takes them.
 
 B batch, H W grid, N = H*W grid cells, C z_channels, D width.
@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import TransformerSize
-from gigatok.models.qformer import Attention, PointwiseConv, QFormerLayer, semantic_head
 from gigatok.models.recompute import run_layer
+from gigatok.models.tokenizer.qformer import Attention, PointwiseConv, QFormerLayer, semantic_head
 
 
 class ViTLayer(nn.Module):

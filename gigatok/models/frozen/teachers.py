@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.files.foreign_weights import flaw
-from gigatok.models.backbones import fold_batch_norms, mobilenetv2, resnet50
+from gigatok.models.frozen.backbones import fold_batch_norms, mobilenetv2, resnet50
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)

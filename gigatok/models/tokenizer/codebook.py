@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.models.quantizer import VectorQuantizer
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.quantizer import VectorQuantizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.distributed import assign, whole
 
 

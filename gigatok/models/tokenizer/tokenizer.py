@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.models.cnn import AdaptiveGroupNorm, Decoder, Encoder
-from gigatok.models.qformer import (
+from gigatok.models.tokenizer.cnn import AdaptiveGroupNorm, Decoder, Encoder
+from gigatok.models.tokenizer.qformer import (
     Attention,
     PointwiseConv,
     QFormer,
     QFormerDecoder,
     QFormerEncoder,
 )
-from gigatok.models.quantizer import QuantizerLosses, VectorQuantizer
-from gigatok.models.vit import GridTransformer, ViTDecoder, ViTEncoder
+from gigatok.models.tokenizer.quantizer import QuantizerLosses, VectorQuantizer
+from gigatok.models.tokenizer.vit import GridTransformer, ViTDecoder, ViTEncoder
 
 
 class TokenizerOutput(NamedTuple):

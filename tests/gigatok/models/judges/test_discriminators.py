@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gigatok.models.diffaug import augment, cut_out, recolour, translate
-from gigatok.models.dino import DINOSmall, load_dino
-from gigatok.models.discriminators import (
+from gigatok.models.judges.diffaug import augment, cut_out, recolour, translate
+from gigatok.models.judges.dino import DINOSmall, load_dino
+from gigatok.models.judges.discriminators import (
     DINODiscriminator,
     LocalBatchNorm,
     PatchGAN,

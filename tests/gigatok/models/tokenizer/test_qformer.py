@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from gigatok.config import TransformerSize, finest_level
-from gigatok.models.qformer import (
+from gigatok.models.tokenizer.qformer import (
     Attention,
     QFormerDecoder,
     QFormerEncoder,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from gigatok.models.inception import load_inception
+from gigatok.models.frozen.inception import load_inception
 
 Apply = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from gigatok.config import PATCHGAN_SIDE
-from gigatok.models.diffaug import augment
-from gigatok.models.dino import SIDE, WIDTH, DINOSmall, load_dino
-from gigatok.models.teachers import normalised_for_imagenet
+from gigatok.models.frozen.teachers import normalised_for_imagenet
+from gigatok.models.judges.diffaug import augment
+from gigatok.models.judges.dino import SIDE, WIDTH, DINOSmall, load_dino
 from gigatok.runtime.distributed import joint_mean, world
 
 READOUTS = (2, 5, 8, 11)
@@ -154,7 +154,7 @@ def _block(kernel: int) -> nn.Sequential:
 class DINODiscriminator(nn.Module):
     """Five convolutional heads on the frozen features of DINO ViT-S/16.
 
-    What it judges is first augmented (`gigatok.models.diffaug`). The backbone is no submodule: it
+    What it judges is first augmented (`gigatok.models.judges.diffaug`). The backbone is no submodule: it
     is neither trained nor saved, nor moved by `to`.
 
     Args:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
-from gigatok.models.generator import Generator
-from gigatok.models.rope import axial_rotation, rotate
+from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.rope import axial_rotation, rotate
 from gigatok.scores.sampling import generate
 from gigatok.sizes import generator_parameters
 
