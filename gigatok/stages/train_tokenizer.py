@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from gigatok.config import TokenizerConfig
+from gigatok.costs.stage_costs import CODEBOOK_INIT_IMAGES, RESTARTS_END
 from gigatok.data.splits import load_split
-from gigatok.flops import CODEBOOK_INIT_IMAGES, RESTARTS_END
 from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.judges.discriminators import build_discriminator, virtual_batches

@@ -19,7 +19,8 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.flops import STAGE_FLOPS, stage_flops, tokenizer_flops
+from gigatok.costs.stage_costs import STAGE_FLOPS, stage_flops
+from gigatok.flops import tokenizer_flops
 from gigatok.frozen_flops import teacher_cost
 from gigatok.sizes import TokenizerParameters, generator_parameters, tokenizer_parameters
 from gigatok.stages import STAGES

@@ -28,7 +28,7 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.memory import stage_disk
+from gigatok.costs.stage_costs import probed_width, stage_disk, stage_flops
 from gigatok.models.frozen import backbones, perceptual
 from gigatok.models.frozen.inception import Inception
 from gigatok.models.frozen.teachers import build_teacher
@@ -343,7 +343,7 @@ def test_flops_import_no_torch() -> None:
 
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(ValueError, match="no stage 'train'; there are extract_teacher"):
-        flops.stage_flops("train", None)  # type: ignore[arg-type]
+        stage_flops("train", None)  # type: ignore[arg-type]
 
 
 TRIAL = TrialConfig.model_validate(
@@ -400,8 +400,8 @@ def test_what_the_tokenizers_probe_reads(
     data = trial.data
     images = 2 * data.train_images + data.val_images  # mirrored ones too
     head = 2 * width * data.num_classes * data.val_images
-    check(flops.stage_flops("probe_tokenizer", trial), images * found + head)
-    assert flops.probed_width(trial.tokenizer, features) == width
+    check(stage_flops("probe_tokenizer", trial), images * found + head)
+    assert probed_width(trial.tokenizer, features) == width
 
 
 @pytest.mark.slow
@@ -419,7 +419,7 @@ def test_whole_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         config, out = spec.read(TRIAL), tmp_path / stage
         runtime = Runtime(tmp_path / "work" / stage)
         found = counted(lambda: run(config, inputs, out, NullTracker(), runtime))  # noqa: B023
-        predicted, disk = flops.stage_flops(stage, TRIAL), stage_disk(stage, TRIAL)
+        predicted, disk = stage_flops(stage, TRIAL), stage_disk(stage, TRIAL)
         assert predicted == pytest.approx(found, rel=TOLERANCE), stage
         written = sum(f.stat().st_size for f in out.glob("*") if f.is_file())
         # Headers and descriptions come on top.
