@@ -26,7 +26,7 @@ from gigatok.files.stored_weights import (
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.fitting import LoadReport, Model, fill, fit, with_head_of
-from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
 IMAGE_SIZE, NUM_CLASSES, NUM_TOKENS, CODEBOOK_SIZE = 256, 1000, 256, 16384

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
 from gigatok.flops import generator_training_flops, tokenizer_flops
-from gigatok.sizes import GENERATOR_SIZES
+from gigatok.published.sizes import GENERATOR_SIZES
 
 V100_PEAK = 125e12
 """FLOPs per second of a V100's tensor cores in fp16, from the maker's data sheet."""

@@ -25,7 +25,7 @@ from gigatok.config import (
 )
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 
 T = TypeVar("T")
 

@@ -37,10 +37,10 @@ from gigatok.models.judges.dino import DINOSmall
 from gigatok.models.judges.discriminators import DINODiscriminator, PatchGAN
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.compute import published_utilisation
+from gigatok.published.sizes import GENERATOR_SIZES
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.scores.sampling import generate
-from gigatok.sizes import GENERATOR_SIZES
 from gigatok.stages import STAGES
 from gigatok.training.adversarial import Adversary
 from gigatok.training.losses import tokenizer_losses

@@ -19,13 +19,9 @@ from gigatok.config import GeneratorArchitecture, SamplingConfig, TokenizerArchi
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.quantizer import VectorQuantizer
 from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.scores.sampling import generate
-from gigatok.sizes import (
-    GENERATOR_SIZES,
-    TOKENIZER_SIZES,
-    generator_parameters,
-    tokenizer_parameters,
-)
+from gigatok.sizes import generator_parameters, tokenizer_parameters
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

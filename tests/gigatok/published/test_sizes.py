@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 
 
 def test_heads_are_64_wide() -> None:
@@ -15,5 +15,5 @@ def test_names_are_their_keys() -> None:
 
 
 def test_sizes_import_no_torch() -> None:
-    program = "import sys, gigatok.sizes; sys.exit('torch' in sys.modules)"
+    program = "import sys, gigatok.published.sizes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
