@@ -9,23 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gigatok.config import ProbedFeatures, TokenizerArchitecture, TrainingConfig, TrialConfig
-from gigatok.flops import (
-    generator_flops,
-    generator_training_flops,
-    sampling_flops,
-    tokenizer_flops,
-    tokenizer_step_flops,
-)
-from gigatok.frozen_flops import features, linear, lpips, lpips_heads, teacher_cost
-from gigatok.memory import (
+from gigatok.costs.memory import (
     ADAM_MOMENTS,
     FLOAT,
-    _dino_heads,
-    _patchgan,
     generator_training_memory,
     tokenizer_training_memory,
 )
-from gigatok.sizes import generator_parameters, tokenizer_parameters
+from gigatok.costs.training import generator_training_flops, tokenizer_step_flops
+from gigatok.models.frozen.layout import feature_flops, lpips_head_flops, lpips_layer, teacher_cost
+from gigatok.models.generator.layout import (
+    generator_flops,
+    generator_parameters,
+    sampling_flops,
+)
+from gigatok.models.judges.layout import judge_layout
+from gigatok.models.layers import linear
+from gigatok.models.tokenizer.layout import tokenizer_flops, tokenizer_parameters
 
 CODEBOOK_INIT_IMAGES = 256
 """Images whose latents a codebook is initialised from."""
@@ -64,8 +63,8 @@ def _train_tokenizer(trial: TrialConfig) -> int:
         latents += restarts * config.batch_size
         if not trial.uses_cached_teacher and config.semantic_weight > 0:
             per_place += restarts * step.teacher
-    pictures = min(PICTURED_IMAGES, trial.data.train_images) * (parts.encode + parts.decode)
-    return config.batch_size * per_place + latents * parts.latents + pictures
+    pictures = min(PICTURED_IMAGES, trial.data.train_images) * (parts.encode + parts.decoder)
+    return config.batch_size * per_place + latents * parts.encoder + pictures
 
 
 def _extract_teacher_features(trial: TrialConfig) -> int:
@@ -73,14 +72,14 @@ def _extract_teacher_features(trial: TrialConfig) -> int:
     components = trial.tokenizer.teacher_components
     views = 2 if trial.tokenizer.augment == "flip" else 1
     # Covariance of the channels, then their projection.
-    reduction = linear(teacher.grid**2, teacher.dim, teacher.dim + components)
+    reduction = linear(teacher.grid**2, teacher.dim, teacher.dim + components).flops
     per_view = teacher.flops + (reduction if components else 0)
     return views * trial.data.train_images * per_view
 
 
 def _features(trial: TrialConfig) -> int:
     evaluation = trial.evaluation
-    return features(evaluation.network, evaluation.resolution, trial.data.image_size)
+    return feature_flops(evaluation.network, evaluation.resolution, trial.data.image_size)
 
 
 def _evaluate_reconstruction(trial: TrialConfig) -> int:
@@ -88,10 +87,10 @@ def _evaluate_reconstruction(trial: TrialConfig) -> int:
         tokenizer_flops(trial.tokenizer, trial.data.image_size),
         trial.evaluation.lpips_network,
     )
-    per_image = parts.encode + parts.decode + _features(trial)
+    per_image = parts.encode + parts.decoder + _features(trial)
     if network != "none":
         side = trial.data.image_size
-        per_image += 2 * lpips(network, side, side) + lpips_heads(network)
+        per_image += 2 * lpips_layer(network, side, side).flops + lpips_head_flops(network)
     return trial.evaluation.num_images * per_image
 
 
@@ -128,7 +127,7 @@ def _drawn(trial: TrialConfig, cfg_scale: float) -> int:
     side, codes = trial.data.image_size, trial.tokenizer.codebook_size
     tokens = trial.tokenizer.tokens_per_image(side)
     per_image = sampling_flops(trial.generator, codes, tokens, guided=cfg_scale > 1)
-    return per_image + tokenizer_flops(trial.tokenizer, side).decode + _features(trial)
+    return per_image + tokenizer_flops(trial.tokenizer, side).decoder + _features(trial)
 
 
 def _linear_probe(trial: TrialConfig) -> int:
@@ -137,7 +136,7 @@ def _linear_probe(trial: TrialConfig) -> int:
     views = trial.codes.crops * (1 + trial.codes.flip)
     layer = probe.layer or size.layers // 2
     read = generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens, layer)
-    head = linear(1, size.width, data.num_classes)
+    head = linear(1, size.width, data.num_classes).flops
     passes = 2 * probe.epochs * data.train_images + data.val_images
     times = probe.epochs if probe.reference_dropout_quirk else views
     return (times * data.train_images + data.val_images) * read + passes * head
@@ -148,7 +147,7 @@ def _probe_tokenizer(trial: TrialConfig) -> int:
     config, probe, data = trial.tokenizer, trial.probe, trial.data
     views = trial.codes.crops * (1 + trial.codes.flip)
     width = probed_width(config, trial.tokenizer_probe.features)
-    head = linear(1, width, data.num_classes)
+    head = linear(1, width, data.num_classes).flops
     passes = 2 * probe.epochs * data.train_images + data.val_images
     read = _probed(config, trial.tokenizer_probe.features, data.image_size)
     return (views * data.train_images + data.val_images) * read + passes * head
@@ -170,7 +169,7 @@ def _probed(config: TokenizerArchitecture, features: str, image_size: int) -> in
     parts = tokenizer_flops(config, image_size)
     z, tokens = config.cnn.z_channels, config.tokens_per_image(image_size)
     if features == "encoder":
-        return parts.cnn_encoder + parts.to_tokens - linear(tokens, config.encoder.width, z)
+        return parts.cnn_encoder + parts.to_tokens - linear(tokens, config.encoder.width, z).flops
     if features == "latents":
         return parts.cnn_encoder + parts.to_tokens
     # The whole decoder runs, of which the stream after one layer is taken.
@@ -231,12 +230,8 @@ def _tokenizer_disk(trial: TrialConfig) -> Disk:
     config, side = trial.tokenizer, trial.data.image_size
     dim = config.teacher_components or teacher_cost(config.teacher).dim
     parameters = tokenizer_parameters(config, side, dim).total
-    opponent = {
-        "none": 0,
-        "patchgan": _patchgan(side).parameters,
-        "dino": _dino_heads().parameters,
-    }
-    return _trained(config, parameters, config.usage_window, opponent[config.discriminator])
+    opponent = judge_layout(config.discriminator, side).parameters
+    return _trained(config, parameters, config.usage_window, opponent)
 
 
 def _codes_disk(trial: TrialConfig) -> Disk:

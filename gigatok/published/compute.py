@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
-from gigatok.flops import generator_training_flops, tokenizer_flops
+from gigatok.costs.training import generator_training_flops
+from gigatok.models.tokenizer.layout import tokenizer_flops
 from gigatok.published.sizes import GENERATOR_SIZES
 
 V100_PEAK = 125e12

@@ -1,4 +1,4 @@
-"""Published sizes of transformers (GigaTok, Table 1; GPTs: LlamaGen, Table 1). Imports no torch."""
+"""Published sizes of transformers: GigaTok, Table 1; generators as in LlamaGen. No torch."""
 
 from __future__ import annotations
 

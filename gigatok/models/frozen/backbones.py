@@ -12,11 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gigatok.data.assets import fetch
+from gigatok.models.frozen.layout import (
+    MOBILENETV2,
+    RESNET50,
+    RESNET50_POOL,
+    RESNET50_STEM,
+    Bottleneck,
+)
+from gigatok.models.shapes import Conv
 
 _KERAS_BN_EPS = 1e-3
 
@@ -35,14 +42,13 @@ def fold_batch_norms(module: nn.Module) -> None:
 class _InvertedResidual(nn.Module):
     """MobileNetV2's block: expand, depthwise 3x3, project; residual where shapes agree."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
+    def __init__(self, shapes: tuple[Conv, ...]) -> None:
         super().__init__()
-        hidden = channels_in * expansion
-        expand = _conv_bn_relu6(channels_in, hidden, 1) if expansion > 1 else []
-        depthwise = _conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden)
-        project = [nn.Conv2d(hidden, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)]
-        self.conv = nn.Sequential(*expand, *depthwise, *project)
-        self.residual = stride == 1 and channels_in == channels_out
+        *inside, project = shapes
+        layers = [layer for shape in inside for layer in _conv_bn_relu6(shape)]
+        self.conv = nn.Sequential(*layers, *_conv_bn_relu6(project)[:2])
+        strided = any(shape.stride > 1 for shape in shapes)
+        self.residual = not strided and shapes[0].inputs == project.outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
@@ -50,32 +56,19 @@ class _InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-def _conv_bn_relu6(
-    channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    padding = kernel // 2
-    conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
-    return [conv, nn.BatchNorm2d(channels_out), nn.ReLU6(inplace=True)]
+def _conv_bn_relu6(shape: Conv) -> list[nn.Module]:
+    conv, norm = nn.Conv2d(*shape, bias=False), nn.BatchNorm2d(shape.outputs)
+    return [conv, norm, nn.ReLU6(inplace=True)]
 
 
 def _mobilenetv2_backbone() -> nn.Sequential:
     """MobileNetV2 1.0 (Sandler et al. 2018) without classifier; the map is 1/32 of the side."""
-    blocks: list[nn.Module] = [nn.Sequential(*_conv_bn_relu6(3, 32, 3, 2))]
-    channels = 32
-    for expansion, width, depth, stride in (
-        (1, 16, 1, 1),
-        (6, 24, 2, 2),
-        (6, 32, 3, 2),
-        (6, 64, 4, 2),
-        (6, 96, 3, 1),
-        (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ):
-        for i in range(depth):
-            blocks.append(_InvertedResidual(channels, width, 1 if i else stride, expansion))
-            channels = width
-    blocks.append(nn.Sequential(*_conv_bn_relu6(channels, 1280, 1)))
-    return nn.Sequential(*blocks)
+    (stem,), *blocks, (last,) = MOBILENETV2
+    return nn.Sequential(
+        nn.Sequential(*_conv_bn_relu6(stem)),
+        *(_InvertedResidual(shapes) for shapes in blocks),
+        nn.Sequential(*_conv_bn_relu6(last)),
+    )
 
 
 def mobilenetv2() -> nn.Module:
@@ -87,16 +80,12 @@ def mobilenetv2() -> nn.Module:
 
 
 class _Bottleneck(nn.Module):
-    """ResNet v1's block as Keras has it: the stride is on the first 1x1 convolution."""
+    """Block of ResNet v1."""
 
-    def __init__(self, channels_in: int, width: int, stride: int, projected: bool) -> None:
+    def __init__(self, shapes: Bottleneck) -> None:
         super().__init__()
-        self.branch2a = _keras_conv(channels_in, width, 1, stride)
-        self.branch2b = _keras_conv(width, width, 3)
-        self.branch2c = _keras_conv(width, 4 * width, 1)
-        self.branch1 = (
-            _keras_conv(channels_in, 4 * width, 1, stride) if projected else nn.Identity()
-        )
+        self.branch2a, self.branch2b, self.branch2c = map(_keras_conv, shapes.inside)
+        self.branch1 = nn.Identity() if shapes.shortcut is None else _keras_conv(shapes.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4 * width, H / stride, W / stride)."""
@@ -105,11 +94,9 @@ class _Bottleneck(nn.Module):
         return total.relu_()
 
 
-def _keras_conv(
-    channels_in: int, channels_out: int, kernel: int, stride: int = 1
-) -> nn.Sequential:
-    conv = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels_out, eps=_KERAS_BN_EPS))
+def _keras_conv(shape: Conv) -> nn.Sequential:
+    norm = nn.BatchNorm2d(shape.outputs, eps=_KERAS_BN_EPS)
+    return nn.Sequential(nn.Conv2d(*shape), norm)
 
 
 class _ResNet50(nn.Module):
@@ -117,18 +104,16 @@ class _ResNet50(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = _keras_conv(3, 64, 7, 2)
-        self.blocks = nn.ModuleDict()
-        channels = 64
-        for stage, width, depth in ((2, 64, 3), (3, 128, 4), (4, 256, 6), (5, 512, 3)):
-            for i, letter in enumerate("abcdef"[:depth]):
-                stride = 2 if stage > 2 and i == 0 else 1
-                self.blocks[f"{stage}{letter}"] = _Bottleneck(channels, width, stride, i == 0)
-                channels = 4 * width
+        self.conv1 = _keras_conv(RESNET50_STEM)
+        pool = RESNET50_POOL
+        self.pool = nn.MaxPool2d(pool.kernel, pool.stride, pool.padding)
+        self.blocks = nn.ModuleDict(
+            {name: _Bottleneck(shapes) for name, shapes in RESNET50.items()}
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 2048, H / 32, W / 32)."""
-        x = F.max_pool2d(self.conv1(x).relu_(), 3, 2, padding=1)
+        x = self.pool(self.conv1(x).relu_())
         for block in self.blocks.values():
             x = block(x)
         return x

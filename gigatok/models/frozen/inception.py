@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from gigatok.data.assets import fetch
 from gigatok.files.foreign_weights import flaw
+from gigatok.models.frozen.layout import INCEPTION
+from gigatok.models.shapes import Conv, Pool
+from gigatok.models.shapes import Network as Shape
 
 FEATURES = 2048
 STANDARD_SIDE = 299
@@ -28,153 +32,27 @@ CLASSIFIER_VARIABLE = "GIGATOK_INCEPTION_CLASSIFIER"
 CLASSES = 1008
 _BN_EPS = 1e-3
 
-Side = int | tuple[int, int]
 
-
-class _Conv(nn.Sequential):
-    """Convolution with the folded batch norm as its bias, then ReLU."""
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        kernel: Side,
-        stride: int = 1,
-        padded: bool = True,
-    ) -> None:
-        """Keeps the size of the map unless strided or not `padded`."""
-        k_h, k_w = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = (k_h // 2, k_w // 2) if padded and stride == 1 else (0, 0)
-        conv = nn.Conv2d(channels_in, channels_out, (k_h, k_w), stride, padding)
-        super().__init__(conv, nn.ReLU(inplace=True))
-
-
-class _Concat(nn.Module):
-    """Runs its children side by side and concatenates their channels."""
-
-    def __init__(self, **branches: nn.Module) -> None:
-        super().__init__()
-        for name, branch in branches.items():
-            self.add_module(name, branch)
+class _Concat(nn.ModuleDict):
+    """Runs branches side by side and concatenates their channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, sum of branch channels, H', W')."""
-        return torch.cat([branch(x) for branch in self.children()], dim=1)
+        return torch.cat([branch(x) for branch in self.values()], dim=1)
 
 
-def _tower(channels: int, *convs: tuple[int, Side], last_stride: int = 1) -> nn.Sequential:
-    """A chain of convolutions `(channels_out, kernel)`; only the last may be strided."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for i, (width, kernel) in enumerate(convs):
-        stride = last_stride if i == len(convs) - 1 else 1
-        layers["conv" if i == 0 else f"conv_{i}"] = _Conv(channels, width, kernel, stride)
-        channels = width
-    return nn.Sequential(layers)
-
-
-def _average_tower(channels: int, width: int) -> nn.Sequential:
-    """A 3x3 average that leaves the padding out of its counts, then a 1x1 convolution."""
-    pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-    return nn.Sequential(OrderedDict(pool=pool, conv=_Conv(channels, width, 1)))
-
-
-def _mixed_35(channels: int, pool_width: int) -> nn.Module:
-    """Blocks on the 35 x 35 map."""
-    return _Concat(
-        conv=_Conv(channels, 64, 1),
-        tower=_tower(channels, (48, 1), (64, 5)),
-        tower_1=_tower(channels, (64, 1), (96, 3), (96, 3)),
-        tower_2=_average_tower(channels, pool_width),
-    )
-
-
-def _to_17(channels: int) -> nn.Module:
-    """35 x 35 to 17 x 17."""
-    return _Concat(
-        conv=_Conv(channels, 384, 3, 2),
-        tower=_tower(channels, (64, 1), (96, 3), (96, 3), last_stride=2),
-        pool=nn.MaxPool2d(3, 2),
-    )
-
-
-def _mixed_17(channels: int, width: int) -> nn.Module:
-    """Blocks on the 17 x 17 map, 7 x 7 kernels factored into rows and columns."""
-    row, column = (1, 7), (7, 1)
-    back_and_forth = (width, column), (width, row), (width, column)
-    return _Concat(
-        conv=_Conv(channels, 192, 1),
-        tower=_tower(channels, (width, 1), (width, row), (192, column)),
-        tower_1=_tower(channels, (width, 1), *back_and_forth, (192, row)),
-        tower_2=_average_tower(channels, 192),
-    )
-
-
-def _to_8(channels: int) -> nn.Module:
-    """17 x 17 to 8 x 8."""
-    return _Concat(
-        tower=_tower(channels, (192, 1), (320, 3), last_stride=2),
-        tower_1=_tower(channels, (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3), last_stride=2),
-        pool=nn.MaxPool2d(3, 2),
-    )
-
-
-class _Mixed8(nn.Module):
-    """Blocks on the 8 x 8 map, whose towers fork.
-
-    The TensorFlow graph pools by average in the first and by maximum in the second.
-    """
-
-    def __init__(self, channels: int, pool: nn.Module) -> None:
-        super().__init__()
-        self.conv = _Conv(channels, 320, 1)
-        self.tower_conv = _Conv(channels, 384, 1)
-        self.tower_mixed_conv = _Conv(384, 384, (1, 3))
-        self.tower_mixed_conv_1 = _Conv(384, 384, (3, 1))
-        self.tower_1_conv = _Conv(channels, 448, 1)
-        self.tower_1_conv_1 = _Conv(448, 384, 3)
-        self.tower_1_mixed_conv = _Conv(384, 384, (1, 3))
-        self.tower_1_mixed_conv_1 = _Conv(384, 384, (3, 1))
-        self.tower_2_pool = pool
-        self.tower_2_conv = _Conv(channels, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 2048, H, W)."""
-        a = self.tower_conv(x)
-        b = self.tower_1_conv_1(self.tower_1_conv(x))
-        branches = [
-            self.conv(x),
-            self.tower_mixed_conv(a),
-            self.tower_mixed_conv_1(a),
-            self.tower_1_mixed_conv(b),
-            self.tower_1_mixed_conv_1(b),
-            self.tower_2_conv(self.tower_2_pool(x)),
-        ]
-        return torch.cat(branches, dim=1)
-
-
-def _layers() -> nn.Sequential:
-    """The network under the names that the TorchScript gives its layers."""
-    layers: dict[str, nn.Module] = {
-        "conv": _Conv(3, 32, 3, 2),
-        "conv_1": _Conv(32, 32, 3, padded=False),
-        "conv_2": _Conv(32, 64, 3),
-        "pool0": nn.MaxPool2d(3, 2),
-        "conv_3": _Conv(64, 80, 1),
-        "conv_4": _Conv(80, 192, 3, padded=False),
-        "pool1": nn.MaxPool2d(3, 2),
-        "mixed": _mixed_35(192, 32),
-        "mixed_1": _mixed_35(256, 64),
-        "mixed_2": _mixed_35(288, 64),
-        "mixed_3": _to_17(288),
-        "mixed_4": _mixed_17(768, 128),
-        "mixed_5": _mixed_17(768, 160),
-        "mixed_6": _mixed_17(768, 160),
-        "mixed_7": _mixed_17(768, 192),
-        "mixed_8": _to_8(768),
-        "mixed_9": _Mixed8(1280, nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
-        "mixed_10": _Mixed8(2048, nn.MaxPool2d(3, 1, 1)),
-    }
-    return nn.Sequential(OrderedDict(layers))
+def _build(shape: Shape) -> nn.Module:
+    """Build a part of the network; batch norms are folded into the biases of convolutions."""
+    if isinstance(shape, Conv):
+        return nn.Sequential(nn.Conv2d(*shape), nn.ReLU(inplace=True))
+    if isinstance(shape, Pool):
+        if shape.average:
+            window = (shape.kernel, shape.stride, shape.padding)
+            return nn.AvgPool2d(*window, count_include_pad=False)
+        return nn.MaxPool2d(shape.kernel, shape.stride, shape.padding)
+    if isinstance(shape, Mapping):
+        return _Concat({name: _build(branch) for name, branch in shape.items()})
+    return nn.Sequential(*map(_build, shape))
 
 
 class Activations(NamedTuple):
@@ -205,7 +83,9 @@ class Inception(nn.Module):
                 f"would be empty; give {MIN_SIDE} or more (the standard is {STANDARD_SIDE})"
             )
         self.resolution = resolution
-        self.layers = _layers()
+        self.layers = nn.Sequential(
+            OrderedDict({name: _build(shape) for name, shape in INCEPTION.items()})
+        )
 
     def forward(self, images: Tensor) -> Activations:
         """Features of RGB images (B, 3, H, W) with values in [0, 255], of any dtype."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from gigatok.data.assets import fetch
 from gigatok.files.unpickling import load_arrays
+from gigatok.models.frozen.layout import LPIPS_STAGES
+from gigatok.models.shapes import Pool
 
 Network = Literal["vgg", "alex"]
 
@@ -23,49 +25,22 @@ REFERENCE_DROPOUT = 0.5
 """In front of the heads; meant for their training, the reference leaves it on in ours."""
 
 
-def _stage(*layers: nn.Module) -> nn.Sequential:
-    """Layers up to and including the next map that is compared."""
-    return nn.Sequential(*layers)
+def _stages(network: Network) -> nn.ModuleList:
+    """Build the convolutions of a network, cut behind each map that is compared."""
+    stages = nn.ModuleList()
+    for shapes in LPIPS_STAGES[network]:
+        layers: list[nn.Module] = []
+        for shape in shapes:
+            if isinstance(shape, Pool):
+                layers.append(nn.MaxPool2d(shape.kernel, shape.stride))
+            else:
+                layers += [nn.Conv2d(*shape), nn.ReLU(inplace=True)]
+        stages.append(nn.Sequential(*layers))
+    return stages
 
 
-def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """A convolution and its ReLU. AlexNet's 11x11 pads by 2, the others keep the size."""
-    padding = 2 if kernel == 11 else kernel // 2
-    conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding)
-    return [conv, nn.ReLU(inplace=True)]
-
-
-def _alexnet() -> nn.ModuleList:
-    """AlexNet's five convolutions, cut after each ReLU."""
-    return nn.ModuleList(
-        [
-            _stage(*_conv(3, 64, 11, 4)),
-            _stage(nn.MaxPool2d(3, 2), *_conv(64, 192, 5)),
-            _stage(nn.MaxPool2d(3, 2), *_conv(192, 384, 3)),
-            _stage(*_conv(384, 256, 3)),
-            _stage(*_conv(256, 256, 3)),
-        ]
-    )
-
-
-def _vgg16() -> nn.ModuleList:
-    """VGG16's convolutions, cut after relu1_2, 2_2, 3_3, 4_3 and 5_3."""
-    stages: list[nn.Module] = []
-    channels = 3
-    for i, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
-        layers: list[nn.Module] = [nn.MaxPool2d(2, 2)] if i else []
-        for _ in range(depth):
-            layers += _conv(channels, width, 3)
-            channels = width
-        stages.append(_stage(*layers))
-    return nn.ModuleList(stages)
-
-
-_NETWORKS = {
-    "vgg": (_vgg16, "lpips_vgg", "VGG16_0", 16),
-    "alex": (_alexnet, "lpips_alex", "AlexNet_0", 31),
-}
-"""Architecture, asset, key of the weights in it, and smallest side that survives pooling."""
+_NETWORKS = {"vgg": ("lpips_vgg", "VGG16_0", 16), "alex": ("lpips_alex", "AlexNet_0", 31)}
+"""Asset, key of the weights in it, and smallest side that survives pooling."""
 
 
 class LPIPS(nn.Module):
@@ -91,8 +66,8 @@ class LPIPS(nn.Module):
         super().__init__()
         self.network = network
         self.dropout = dropout
-        build, asset, key, self.min_side = _NETWORKS[network]
-        self.stages = build()
+        asset, key, self.min_side = _NETWORKS[network]
+        self.stages = _stages(network)
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
         weights = load_arrays(fetch(asset))

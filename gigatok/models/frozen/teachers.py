@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gigatok.files.foreign_weights import flaw
 from gigatok.models.frozen.backbones import fold_batch_norms, mobilenetv2, resnet50
+from gigatok.models.frozen.layout import TeacherCost, teacher_cost
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,15 +40,12 @@ class Teacher(nn.Module):
         self,
         network: nn.Module,
         preprocess: Callable[[Tensor], Tensor],
-        *,
-        dim: int,
-        grid: int,
-        input_size: int,
+        cost: TeacherCost,
     ) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.preprocess = preprocess
-        self.dim, self.grid, self.input_size = dim, grid, input_size
+        self.dim, self.grid, self.input_size = cost.dim, cost.grid, cost.side
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -109,14 +107,13 @@ def _optimised(backbone: nn.Module) -> nn.Module:
 
 def _mobilenetv2() -> Teacher:
     """ImageNet MobileNetV2 at 128 px: fast enough for a laptop's CPU."""
-    return Teacher(
-        _optimised(mobilenetv2()), normalised_for_imagenet, dim=1280, grid=4, input_size=128
-    )
+    network = _optimised(mobilenetv2())
+    return Teacher(network, normalised_for_imagenet, teacher_cost("mobilenetv2"))
 
 
 def _resnet50() -> Teacher:
     """ImageNet ResNet50 at 128 px: the best teacher that needs no hub."""
-    return Teacher(_optimised(resnet50()), _caffe, dim=2048, grid=4, input_size=128)
+    return Teacher(_optimised(resnet50()), _caffe, teacher_cost("resnet50"))
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ def _from_transformers(name: str) -> Teacher:
     """A teacher of the paper, from the folder that its variable names, or the hub."""
     known = _PUBLISHED[name]
     model = _load_pretrained(name, known)
-    config, size = model.config, 224
+    config, size = model.config, teacher_cost(name).side
     patch = config.patch_size
     assert isinstance(patch, int), "all have square patches"
     grid = size // patch
@@ -225,9 +222,9 @@ def _from_transformers(name: str) -> Teacher:
         )
     if name == "siglip":
         model.use_head = False  # it pools the patches, which are wanted one by one
-    network = _PatchTokens(model, known.patches)
-    dim = config.hidden_size
-    return Teacher(network, known.preprocess, dim=dim, grid=grid, input_size=size)
+    # A smaller network under the same name, as in tests, has other features than the published.
+    cost = TeacherCost(config.hidden_size, grid, size)
+    return Teacher(_PatchTokens(model, known.patches), known.preprocess, cost)
 
 
 _OTHER_PARTS = ("text_", "visual_projection", "logit_", "classifier.", "vision_model.head.")
@@ -307,7 +304,7 @@ class _PixelPatches(nn.Module):
 
 def _pixels() -> Teacher:
     """2 x 2 pixels of the image at 8 px: no semantics and no download, for tests."""
-    return Teacher(_PixelPatches(), lambda image: 2 * image - 1, dim=12, grid=4, input_size=8)
+    return Teacher(_PixelPatches(), _symmetric, teacher_cost("pixels"))
 
 
 TEACHERS: dict[str, Callable[[], Teacher]] = {

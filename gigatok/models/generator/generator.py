@@ -1,8 +1,8 @@
 """The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (spec 6.1).
 
 The sequence is [class, t_0, ..., t_(T-2)] and predicts t_0 ... t_(T-1). Positions are learned and
-absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`). Parameters are
-named as in the published checkpoints.
+absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`).
+Parameters are named as in the published checkpoints.
 
 B batch, T tokens, D width, V codebook_size, H heads, d head width.
 """
@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import GeneratorArchitecture
+from gigatok.models.generator.layout import ffn_width
 from gigatok.models.generator.rope import Rotation, axial_rotation, grid_side, rotate
 from gigatok.models.recompute import run_layer
-from gigatok.sizes import ffn_width
 
 NORM_EPS = 1e-5
 
@@ -90,7 +90,7 @@ class FeedForward(nn.Module):
         return F.dropout(out_BTD, self.dropout, self.training)
 
 
-class Block(nn.Module):
+class GeneratorBlock(nn.Module):
     """Pre-norm transformer block."""
 
     def __init__(self, config: GeneratorArchitecture) -> None:
@@ -165,7 +165,7 @@ class Generator(nn.Module):
             self.positional_embedding = nn.Parameter(torch.randn(num_tokens + 1, d) * d**-0.5)
         else:
             self.grid_side = grid_side(num_tokens, d // config.size.heads)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.size.layers))
+        self.layers = nn.ModuleList(GeneratorBlock(config) for _ in range(config.size.layers))
         self.norm = nn.RMSNorm(d, NORM_EPS)
         self.output = nn.Linear(d, codebook_size, bias=False)
         self._initialise()

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 
 from gigatok.files.foreign_weights import compare
 from gigatok.files.stored_weights import read_weights
+from gigatok.models.judges.layout import DINO
 
-WIDTH, DEPTH, HEADS = 384, 12, 6
-PATCH, SIDE = 16, 224
+WIDTH = DINO.width
 NORM_EPS = 1e-6
 VARIABLE = "GIGATOK_DINO"
 """Environment variable that names the user's copy of the weights."""
 FILE = "dino_deitsmall16_pretrain.pth"
 
 
-class Attention(nn.Module):
+class DINOAttention(nn.Module):
     """Self-attention with one projection for queries, keys and values."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         q, k, v = (
-            part.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            part.unflatten(-1, (DINO.heads, -1)).transpose(1, 2)
             for part in self.qkv(x_BTD).chunk(3, dim=-1)
         )
         x_BHTd = F.scaled_dot_product_attention(q, k, v)
@@ -46,7 +46,7 @@ class Attention(nn.Module):
         return out
 
 
-class MLP(nn.Module):
+class DINOMLP(nn.Module):
     """Four times the width, and the tanh form of GELU.
 
     With exact GELU the gradient that reaches a 256-pixel image is 2.1 % off the authors'.
@@ -63,15 +63,15 @@ class MLP(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class DINOBlock(nn.Module):
     """Pre-norm transformer block."""
 
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(WIDTH, NORM_EPS)
-        self.attn = Attention()
+        self.attn = DINOAttention()
         self.norm2 = nn.LayerNorm(WIDTH, NORM_EPS)
-        self.mlp = MLP()
+        self.mlp = DINOMLP()
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -85,7 +85,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, WIDTH, PATCH, PATCH)
+        self.proj = nn.Conv2d(3, WIDTH, DINO.patch, DINO.patch)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, D), row-major."""
@@ -98,11 +98,10 @@ class DINOSmall(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        tokens = 1 + (SIDE // PATCH) ** 2
         self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, WIDTH))
+        self.pos_embed = nn.Parameter(torch.zeros(1, DINO.tokens, WIDTH))
         self.patch_embed = PatchEmbedding()
-        self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(DINOBlock() for _ in range(DINO.layers))
         self.norm = nn.LayerNorm(WIDTH, NORM_EPS)
 
     def streams(self, image_BCHW: Tensor, after: tuple[int, ...]) -> list[Tensor]:
@@ -158,5 +157,5 @@ def _zero_key_biases(backbone: DINOSmall) -> None:
     A key's bias shifts all scores of a query alike, so nothing changes but rounding.
     """
     for block in backbone.blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, DINOBlock)
         block.attn.qkv.bias[WIDTH : 2 * WIDTH] = 0

@@ -18,11 +18,10 @@ from torch.nn.utils import spectral_norm
 from gigatok.config import PATCHGAN_SIDE
 from gigatok.models.frozen.teachers import normalised_for_imagenet
 from gigatok.models.judges.diffaug import augment
-from gigatok.models.judges.dino import SIDE, WIDTH, DINOSmall, load_dino
+from gigatok.models.judges.dino import DINOSmall, load_dino
+from gigatok.models.judges.layout import DINO, HEAD_KERNELS, PATCHGAN, READOUTS
 from gigatok.runtime.distributed import joint_mean, world
 
-READOUTS = (2, 5, 8, 11)
-"""Blocks of DINO, from 0, whose outputs are judged, beside the input of the first."""
 CROP_PROBABILITY = 0.5
 VIRTUAL_BATCH = 8
 _SLOPE = 0.2
@@ -68,14 +67,12 @@ class PatchGAN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(_SLOPE)]
-        for channels, stride in ((64, 2), (128, 2), (256, 1)):
-            layers += [
-                nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=False),
-                BatchNorm(2 * channels),
-                nn.LeakyReLU(_SLOPE),
-            ]
-        self.main = nn.Sequential(*layers, nn.Conv2d(512, 1, 4, 1, 1))
+        first, *inner, last = PATCHGAN
+        layers: list[nn.Module] = [nn.Conv2d(*first), nn.LeakyReLU(_SLOPE)]
+        for shape in inner:
+            conv, norm = nn.Conv2d(*shape, bias=False), BatchNorm(shape.outputs)
+            layers += [conv, norm, nn.LeakyReLU(_SLOPE)]
+        self.main = nn.Sequential(*layers, nn.Conv2d(*last))
         for module in self.main:
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)
@@ -147,14 +144,22 @@ class Residual(nn.Module):
 
 
 def _block(kernel: int) -> nn.Sequential:
-    conv = nn.Conv1d(WIDTH, WIDTH, kernel, padding=kernel // 2, padding_mode="circular")
-    return nn.Sequential(spectral_norm(conv), LocalBatchNorm(WIDTH), nn.LeakyReLU(_SLOPE))
+    d = DINO.width
+    conv = nn.Conv1d(d, d, kernel, padding=kernel // 2, padding_mode="circular")
+    return nn.Sequential(spectral_norm(conv), LocalBatchNorm(d), nn.LeakyReLU(_SLOPE))
+
+
+def _head() -> nn.Sequential:
+    inside, around = HEAD_KERNELS
+    return nn.Sequential(
+        _block(inside), Residual(_block(around)), spectral_norm(nn.Conv1d(DINO.width, 1, 1))
+    )
 
 
 class DINODiscriminator(nn.Module):
     """Five convolutional heads on the frozen features of DINO ViT-S/16.
 
-    What it judges is first augmented (`gigatok.models.judges.diffaug`). The backbone is no submodule: it
+    Images are augmented first (`gigatok.models.judges.diffaug`). The backbone is no submodule: it
     is neither trained nor saved, nor moved by `to`.
 
     Args:
@@ -164,10 +169,7 @@ class DINODiscriminator(nn.Module):
     def __init__(self, backbone: DINOSmall) -> None:
         super().__init__()
         self._backbone = (backbone,)
-        self.heads = nn.ModuleList(
-            nn.Sequential(_block(1), Residual(_block(9)), spectral_norm(nn.Conv1d(WIDTH, 1, 1)))
-            for _ in range(1 + len(READOUTS))
-        )
+        self.heads = nn.ModuleList(_head() for _ in range(1 + len(READOUTS)))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, 5 * 196)."""
@@ -187,17 +189,17 @@ def view_for_dino(image_BCHW: Tensor) -> Tensor:
     Of larger images half of the batches are cropped, all at one random place, and half shrunk by
     area. Smaller images are enlarged bicubically; the reference has none.
     """
-    x = normalised_for_imagenet((image_BCHW + 1) / 2)
+    x, side = normalised_for_imagenet((image_BCHW + 1) / 2), DINO.side
     height, width = x.shape[-2:]
-    if min(height, width) <= SIDE:
-        if height == width == SIDE:
+    if min(height, width) <= side:
+        if height == width == side:
             return x
-        return F.interpolate(x, (SIDE, SIDE), mode="bicubic", align_corners=False)
+        return F.interpolate(x, (side, side), mode="bicubic", align_corners=False)
     crop, top, left = torch.rand(3).tolist()
     if crop < CROP_PROBABILITY:
-        y0, x0 = int(top * (height - SIDE + 1)), int(left * (width - SIDE + 1))
-        return x[:, :, y0 : y0 + SIDE, x0 : x0 + SIDE]
-    return F.interpolate(x, (SIDE, SIDE), mode="area")
+        y0, x0 = int(top * (height - side + 1)), int(left * (width - side + 1))
+        return x[:, :, y0 : y0 + side, x0 : x0 + side]
+    return F.interpolate(x, (side, side), mode="area")
 
 
 def build_discriminator(name: str, device: str) -> nn.Module:

@@ -1,8 +1,8 @@
 """The 2D baseline's transformers: grid to grid, in three types of layer (spec 2).
 
 Batch-first inside; parameters are named and shaped as in the published checkpoints. Both
-directions look like the Q-Formers of `gigatok.models.tokenizer.qformer` from outside: the encoder leaves
-tokens, which here are the grid's cells in row-major order, and the decoder takes them.
+directions have the interface of the Q-Formers (`gigatok.models.tokenizer.qformer`): the encoder
+leaves tokens, which here are the grid's cells in row-major order, and the decoder takes them.
 
 B batch, H W grid, N = H*W grid cells, C z_channels, D width.
 """

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from gigatok.config import GeneratorArchitecture, TransformerSize
 from gigatok.models.generator.generator import Generator
-from gigatok.sizes import ffn_width, generator_parameters
+from gigatok.models.generator.layout import ffn_width, generator_parameters
 
 CONFIG = GeneratorArchitecture(
     size=TransformerSize(width=32, layers=3, heads=4), dropout=0.1, ffn_multiple_of=32

@@ -7,9 +7,9 @@ import torch
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
 from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.generator.rope import axial_rotation, rotate
 from gigatok.scores.sampling import generate
-from gigatok.sizes import generator_parameters
 
 CONFIG = GeneratorArchitecture(
     size=TransformerSize(width=32, layers=3, heads=2), ffn_multiple_of=32, position="rope_2d"

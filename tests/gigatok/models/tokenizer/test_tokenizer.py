@@ -3,8 +3,8 @@ import torch
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
 from gigatok.models.tokenizer.codebook import initialise_from_data, restart_dead_codes
+from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.models.tokenizer.tokenizer import Tokenizer, sincos_positions
-from gigatok.sizes import tokenizer_parameters
 
 CNN = CNNConfig(
     channels=16,

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
+from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.models.tokenizer.vit import LAYER_TYPES, ViTDecoder, ViTEncoder
-from gigatok.sizes import tokenizer_parameters
 
 SIZE = TransformerSize(width=16, layers=3, heads=2)
 LAYERS = tuple(LAYER_TYPES)
