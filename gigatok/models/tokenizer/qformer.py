@@ -1,7 +1,8 @@
-"""Q-Formers between the image grid and the 1D latent tokens (spec 1.5 to 1.7).
+"""Q-Formers between the image grid and the 1D latent tokens.
 
-Batch-first inside; parameters are named and shaped as in the published checkpoints. Learned
-positions are added to queries and keys of every layer, never to values or the residual stream.
+They are `ViTEncoder` and `ViTDecoder` of the authors' `VQVitModelPlus` (SilentView/GigaTok), but
+batch-first. Parameters are named and shaped as in the published checkpoints. Learned positions are
+added to queries and keys of every layer, never to values or the residual stream.
 
 B batch, H W grid, N = H*W grid cells, T latent tokens, Q queries, S memory tokens,
 C z_channels, D width.
@@ -13,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.config import TransformerSize, finest_level
+from gigatok.config import TokenizerArchitecture, TransformerSize, finest_level
 from gigatok.models.recompute import run_layer
 
 
 class PointwiseConv(nn.Conv2d):
-    """1x1 convolution applied to channels-last tokens, where it needs no transpose."""
+    """1x1 convolution of channels-last tokens.
+
+    A linear layer would do the same, but the checkpoints hold the weights of a convolution.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1)
@@ -37,10 +41,12 @@ class Attention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
+        # As in the library; the reference's initialisation leaves these weights alone.
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, query_BQD: Tensor, key_BSD: Tensor, value_BSD: Tensor) -> Tensor:
         """Attend from every query to all keys: (B, Q, D)."""
+        # The three inputs may differ, so the packed projection is taken apart.
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         inputs = (query_BQD, key_BSD, value_BSD)
         q, k, v = (
@@ -72,7 +78,7 @@ class QFormerLayer(nn.Module):
     def forward(
         self, x_BQD: Tensor, query_pos_QD: Tensor, key_BSD: Tensor, memory_BSD: Tensor
     ) -> Tensor:
-        """One layer; `key_BSD` is the memory plus its positions."""
+        """Update the stream x; `key_BSD` is the memory plus its positions."""
         u = self.norm1(x_BQD)
         q = u + query_pos_QD
         x = x_BQD + self.self_attn(q, q, u)
@@ -82,7 +88,7 @@ class QFormerLayer(nn.Module):
 
 
 def semantic_head(width: int, teacher_dim: int) -> nn.Sequential:
-    """MLP from the residual stream to teacher features, which only training uses (spec 1.7)."""
+    """Build the MLP from the residual stream to teacher features, which only training uses."""
     return nn.Sequential(
         nn.Linear(width, 4 * width),
         nn.SiLU(),
@@ -93,13 +99,14 @@ def semantic_head(width: int, teacher_dim: int) -> nn.Sequential:
 
 
 def pool_to_queries(grid_BHWD: Tensor, num_latent_tokens: int) -> Tensor:
-    """Multi-level query initialisation: averages of the grid from coarse to fine.
+    """Average the grid from coarse to fine: the multi-level initialisation of queries.
 
     Token 0 is the mean; then level l = 0, 1, ... has 2^(l//2) rows by 2^((l+1)//2) columns of
     non-overlapping averages, row-major: 1 + 1 + 2 + 4 + 8 + ... = T tokens in all.
     """
     batch, height, width, dim = grid_BHWD.shape
     rows, columns = finest_level(num_latent_tokens)
+    # The finest level is pooled from the grid, every other one from the level below it.
     pooled = grid_BHWD.reshape(batch, rows, height // rows, columns, width // columns, dim)
     pooled = pooled.mean((2, 4))
     groups = [pooled.flatten(1, 2)]
@@ -111,25 +118,21 @@ def pool_to_queries(grid_BHWD: Tensor, num_latent_tokens: int) -> Tensor:
             rows //= 2
             pooled = pooled.view(batch, rows, 2, columns, dim).mean(2)
         groups.append(pooled.flatten(1, 2))
+    # The mean comes twice, so that the counts add up to a power of two; one token takes it once.
     groups.append(groups[-1])
     return torch.cat(groups[::-1], dim=1)[:, :num_latent_tokens]
 
 
 class QFormer(nn.Module):
-    """What both directions share: the positions, the layers and the final norm."""
+    """Base of both directions: the positions, the layers and the final norm."""
 
     def __init__(
-        self,
-        size: TransformerSize,
-        *,
-        grid_size: int,
-        num_latent_tokens: int,
-        activation_checkpointing: bool,
+        self, size: TransformerSize, num_latent_tokens: int, grid_size: int, *, recompute: bool
     ) -> None:
         super().__init__()
         d, scale = size.width, size.width**-0.5
-        self.grid_size = grid_size
-        self.activation_checkpointing = activation_checkpointing
+        self.grid_size, self.num_latent_tokens = grid_size, num_latent_tokens
+        self.recompute = recompute
         self.positional_embedding = nn.Parameter(scale * torch.randn(grid_size**2, 1, d))
         self.latent_token_positional_embedding = nn.Parameter(
             scale * torch.randn(num_latent_tokens, 1, d)
@@ -139,32 +142,26 @@ class QFormer(nn.Module):
 
     def layer(self, index: int, *inputs: Tensor) -> Tensor:
         """Apply one layer, keeping only its inputs for the backward pass where so configured."""
-        layer = self.transformer[index]
-        return run_layer(layer, *inputs, recompute=self.activation_checkpointing)
+        return run_layer(self.transformer[index], *inputs, recompute=self.recompute)
 
 
 class QFormerEncoder(QFormer):
-    """Grid to latent tokens; queries start as pooled grid features.
+    """Transformer from grid to latent tokens; queries start as pooled grid features.
+
+    Args:
+        config: architecture of the whole tokenizer.
+        grid_size: side of the grid.
+        recompute: recompute layers in the backward pass.
 
     Raises:
         ValueError: the grid does not divide into the finest level of queries.
     """
 
     def __init__(
-        self,
-        size: TransformerSize,
-        z_channels: int,
-        *,
-        grid_size: int,
-        num_latent_tokens: int,
-        activation_checkpointing: bool = False,
+        self, config: TokenizerArchitecture, grid_size: int, *, recompute: bool = False
     ) -> None:
-        super().__init__(
-            size,
-            grid_size=grid_size,
-            num_latent_tokens=num_latent_tokens,
-            activation_checkpointing=activation_checkpointing,
-        )
+        num_latent_tokens, d = config.num_latent_tokens, config.encoder.width
+        super().__init__(config.encoder, num_latent_tokens, grid_size, recompute=recompute)
         rows, columns = finest_level(num_latent_tokens)
         if grid_size % rows or grid_size % columns:
             raise ValueError(
@@ -172,19 +169,18 @@ class QFormerEncoder(QFormer):
                 f"{columns} parts; it is {grid_size} x {grid_size}. Use fewer latent tokens, "
                 "larger images or less downsampling."
             )
-        self.num_latent_tokens = num_latent_tokens
-        self.ln_pre = nn.LayerNorm(z_channels)
-        self.encoder_embed = nn.Linear(z_channels, size.width)
-        self.global_proj = nn.Linear(size.width, size.width)
-        self.conv_out = PointwiseConv(size.width, z_channels)
+        self.ln_pre = nn.LayerNorm(config.cnn.z_channels)
+        self.encoder_embed = nn.Linear(config.cnn.z_channels, d)
+        self.global_proj = nn.Linear(d, d)
+        self.conv_out = PointwiseConv(d, config.cnn.z_channels)
 
     def forward(self, spatial_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> latent features (B, T, C)."""
+        """Encode: (B, C, H, W) -> latent features (B, T, C)."""
         out: Tensor = self.conv_out(self.states(spatial_BCHW))
         return out
 
     def states(self, spatial_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> normalised states of all tokens after the last layer, (B, T, D)."""
+        """Compute normalised states of all tokens after the last layer, (B, T, D)."""
         memory_BHWD = self.encoder_embed(self.ln_pre(spatial_BCHW.permute(0, 2, 3, 1)))
         memory_BND = memory_BHWD.flatten(1, 2)
         key_BND = memory_BND + self.positional_embedding.squeeze(1)
@@ -197,35 +193,30 @@ class QFormerEncoder(QFormer):
 
 
 class QFormerDecoder(QFormer):
-    """Latent tokens to grid; every grid query starts as latent token 0.
+    """Transformer from latent tokens to grid; every grid query starts as latent token 0.
 
-    With a `teacher_dim`, `distill_mlp` maps the residual stream to teacher features: a head that
-    only training uses.
+    Args:
+        config: architecture of the whole tokenizer.
+        grid_size: side of the grid.
+        teacher_dim: channels of the teacher's features, to which `distill_mlp` maps the residual
+            stream; None: there is no such head.
+        recompute: recompute layers in the backward pass.
     """
 
     def __init__(
         self,
-        size: TransformerSize,
-        z_channels: int,
-        *,
+        config: TokenizerArchitecture,
         grid_size: int,
-        num_latent_tokens: int,
         teacher_dim: int | None = None,
-        activation_checkpointing: bool = False,
+        *,
+        recompute: bool = False,
     ) -> None:
-        super().__init__(
-            size,
-            grid_size=grid_size,
-            num_latent_tokens=num_latent_tokens,
-            activation_checkpointing=activation_checkpointing,
-        )
-        d = size.width
-        self.ln_pre = nn.LayerNorm(z_channels)
-        self.decoder_embed = nn.Linear(z_channels, d)
-        self.conv_out = nn.Conv2d(d, z_channels, 3, padding=1)
-        self.distill_mlp: nn.Sequential | None = None
-        if teacher_dim is not None:
-            self.distill_mlp = semantic_head(d, teacher_dim)
+        z, d = config.cnn.z_channels, config.decoder.width
+        super().__init__(config.decoder, config.num_latent_tokens, grid_size, recompute=recompute)
+        self.ln_pre = nn.LayerNorm(z)
+        self.decoder_embed = nn.Linear(z, d)
+        self.conv_out = nn.Conv2d(d, z, 3, padding=1)
+        self.distill_mlp = None if teacher_dim is None else semantic_head(d, teacher_dim)
 
     def forward(
         self, z_BTC: Tensor, stream_after: int | None = None
@@ -242,6 +233,7 @@ class QFormerDecoder(QFormer):
         memory_BTD = self.decoder_embed(self.ln_pre(z_BTC))
         key_BTD = memory_BTD + self.latent_token_positional_embedding.squeeze(1)
         query_pos_ND = self.positional_embedding.squeeze(1)
+        # Only their positions tell the queries apart.
         x_BND = memory_BTD[:, :1].expand(-1, query_pos_ND.shape[0], -1)
         stream_BND = None
         for index in range(len(self.transformer)):

@@ -1,4 +1,6 @@
-"""The tokenizer: CNN, transformer, quantizer and back (spec 1.1, 2), and its initialisations.
+"""The tokenizer: CNN, transformer, quantizer and back, and its initialisations.
+
+In 1D it is the authors' `VQVitModelPlus`, in 2D their `VQVitModel2DPlus` (SilentView/GigaTok).
 
 B batch, N grid cells, T tokens (latent ones in 1D, grid cells in 2D), C channels, S teacher
 channels, H W of image or grid.
@@ -27,7 +29,7 @@ from gigatok.models.tokenizer.vit import GridTransformer, ViTDecoder, ViTEncoder
 
 
 class TokenizerOutput(NamedTuple):
-    """What a forward pass leaves for the losses."""
+    """Tensors that a forward pass leaves for the losses."""
 
     reconstruction_BCHW: Tensor
     """Unclamped images, (B, 3, H, W)."""
@@ -45,7 +47,7 @@ class TokenizerOutput(NamedTuple):
 
 
 class Tokenizer(nn.Module):
-    """Images to discrete codes and back.
+    """Autoencoder of images through discrete codes.
 
     Attributes are named as in the published checkpoints: `s2to1encoder` and `s1to2decoder` of a
     1D tokenizer are `s2dencoder` and `s2ddecoder` of a 2D one.
@@ -56,7 +58,7 @@ class Tokenizer(nn.Module):
         teacher_dim: channels of the teacher's features; read only if `semantic_weight` > 0.
         teacher_grid: side of the teacher's grid, to which student features are average-pooled
             before the head; 0: the decoder's own grid, as published.
-        activation_checkpointing: recompute Q-Former layers in the backward pass.
+        activation_checkpointing: recompute layers of the transformers in the backward pass.
 
     Raises:
         ValueError: the image size does not fit the downsampling or the number of tokens.
@@ -82,15 +84,16 @@ class Tokenizer(nn.Module):
         self.grid_size = grid_size(config, image_size)
         self.teacher_dim = teacher_dim
         self.teacher_grid = teacher_grid or self.grid_size
-        z = config.cnn.z_channels
-        self.encoder = Encoder(config.cnn)
+        z, grid, recompute = config.cnn.z_channels, self.grid_size, activation_checkpointing
         head_dim = teacher_dim if config.semantic_weight > 0 else None
+        # Parts are made in this order because each draws its weights from the same generator.
+        self.encoder = Encoder(config.cnn)
         if config.variant == "1d":
-            parts = _qformers(config, self.grid_size, head_dim, activation_checkpointing)
-            self.s2to1encoder, self.s1to2decoder = parts
+            self.s2to1encoder = QFormerEncoder(config, grid, recompute=recompute)
+            self.s1to2decoder = QFormerDecoder(config, grid, head_dim, recompute=recompute)
         else:
-            grids = _vits(config, self.grid_size, head_dim, activation_checkpointing)
-            self.s2dencoder, self.s2ddecoder = grids
+            self.s2dencoder = ViTEncoder(config, grid, recompute=recompute)
+            self.s2ddecoder = ViTDecoder(config, grid, head_dim, recompute=recompute)
         self.decoder = Decoder(config.cnn)
         self.quant_conv = PointwiseConv(z, config.codebook_dim)
         self.post_quant_conv = PointwiseConv(config.codebook_dim, z)
@@ -99,12 +102,12 @@ class Tokenizer(nn.Module):
 
     @property
     def to_tokens(self) -> QFormerEncoder | ViTEncoder:
-        """The transformer from the encoder's grid to tokens."""
+        """Transformer from the encoder's grid to tokens."""
         return self.s2to1encoder if self.config.variant == "1d" else self.s2dencoder
 
     @property
     def to_grid(self) -> QFormerDecoder | ViTDecoder:
-        """The transformer from tokens to the decoder's grid."""
+        """Transformer from tokens to the decoder's grid."""
         return self.s1to2decoder if self.config.variant == "1d" else self.s2ddecoder
 
     def forward(self, image_BCHW: Tensor, *, shortcut: bool = False) -> TokenizerOutput:
@@ -139,12 +142,12 @@ class Tokenizer(nn.Module):
         return pooled.flatten(2).transpose(1, 2)
 
     def encode_latents(self, image_BCHW: Tensor) -> Tensor:
-        """Latents before quantisation and normalisation, (B, T, codebook_dim)."""
+        """Compute latents before quantisation and normalisation, (B, T, codebook_dim)."""
         latents: Tensor = self.quant_conv(self.to_tokens(self.encoder(image_BCHW)))
         return latents
 
     def probe_features(self, image_BCHW: Tensor, where: str) -> Tensor:
-        """What a linear probe sees of images, mean over the tokens or cells: (B, D) (spec 7).
+        """Compute what a linear probe sees of images, mean over the tokens or cells: (B, D).
 
         Args:
             image_BCHW: images in [-1, 1].
@@ -163,58 +166,18 @@ class Tokenizer(nn.Module):
         return features_BTD.mean(1)
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
-        """Codes (B, T), int64, of images in [-1, 1]."""
+        """Encode images in [-1, 1]: codes (B, T), int64."""
         return self.quantize.nearest(self.encode_latents(image_BCHW))
 
     def decode(self, codes_BT: Tensor) -> Tensor:
-        """Unclamped images (B, 3, H, W) of codes."""
+        """Decode codes to images (B, 3, H, W), not clamped."""
         z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BT))
         image: Tensor = self.decoder(self.to_grid(z_BTC)[0])
         return image
 
 
-def _qformers(
-    config: TokenizerArchitecture, grid: int, head_dim: int | None, recompute: bool
-) -> tuple[QFormerEncoder, QFormerDecoder]:
-    z, tokens = config.cnn.z_channels, config.num_latent_tokens
-    encoder = QFormerEncoder(
-        config.encoder,
-        z,
-        grid_size=grid,
-        num_latent_tokens=tokens,
-        activation_checkpointing=recompute,
-    )
-    decoder = QFormerDecoder(
-        config.decoder,
-        z,
-        grid_size=grid,
-        num_latent_tokens=tokens,
-        teacher_dim=head_dim,
-        activation_checkpointing=recompute,
-    )
-    return encoder, decoder
-
-
-def _vits(
-    config: TokenizerArchitecture, grid: int, head_dim: int | None, recompute: bool
-) -> tuple[ViTEncoder, ViTDecoder]:
-    z, layer = config.cnn.z_channels, config.transformer_layer
-    encoder = ViTEncoder(
-        config.encoder, layer, z, grid_size=grid, activation_checkpointing=recompute
-    )
-    decoder = ViTDecoder(
-        config.decoder,
-        layer,
-        z,
-        grid_size=grid,
-        teacher_dim=head_dim,
-        activation_checkpointing=recompute,
-    )
-    return encoder, decoder
-
-
 def grid_size(config: TokenizerArchitecture, image_size: int) -> int:
-    """Side of the feature grid.
+    """Divide an image into the cells of the feature grid, and return the grid's side.
 
     Raises:
         ValueError: not a whole number, or below 2, where the adaptive norms have no variance.
@@ -229,7 +192,7 @@ def grid_size(config: TokenizerArchitecture, image_size: int) -> int:
 
 
 def initialise_as_reference(tokenizer: Tokenizer) -> None:
-    """The published initialisation: N(0, 0.02) weights, zero biases (spec 1.1).
+    """Initialise as published: N(0, 0.02) weights, zero biases.
 
     Left at their constructors' values: group norms, positions (std width^-0.5), packed q/k/v
     projections (xavier), and the projections around the codebook (kaiming-uniform).
@@ -242,7 +205,7 @@ def initialise_as_reference(tokenizer: Tokenizer) -> None:
 
 
 def initialise_by_fan_in(tokenizer: Tokenizer) -> None:
-    """For runs of minutes: unit-variance signals, and positions that break symmetry at once.
+    """Initialise for runs of minutes: unit-variance signals, positions that break symmetry.
 
     Weights, q/k/v included, have std fan_in^-0.5 and biases are zero; what ends a residual branch
     of a transformer is smaller by the root of the number of branches, so that depth does not
@@ -294,7 +257,7 @@ def _unit_positions(transformer: QFormer | GridTransformer) -> None:
 
 
 def sincos_positions(grid_size: int, width: int) -> Tensor:
-    """Sines and cosines of row and column, of unit mean square: (grid_size^2, width).
+    """Make sines and cosines of row and column, of unit mean square: (grid_size^2, width).
 
     Wavelengths run geometrically from 2 cells to 4 grids, so that both neighbours and halves of
     the grid are told apart. A width that is no multiple of 4 leaves the last columns at zero.

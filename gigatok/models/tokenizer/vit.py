@@ -1,8 +1,9 @@
-"""The 2D baseline's transformers: grid to grid, in three types of layer (spec 2).
+"""Transformers of the 2D baseline: grid to grid, in three types of layer.
 
-Batch-first inside; parameters are named and shaped as in the published checkpoints. Both
-directions have the interface of the Q-Formers (`gigatok.models.tokenizer.qformer`): the encoder
-leaves tokens, which here are the grid's cells in row-major order, and the decoder takes them.
+They are those of the authors' `VQVitModel2DPlus` (SilentView/GigaTok), but batch-first.
+Parameters are named and shaped as in the published checkpoints. Both directions have the
+interface of the Q-Formers (`gigatok.models.tokenizer.qformer`): the encoder leaves tokens, which
+here are the grid's cells in row-major order, and the decoder takes them.
 
 B batch, H W grid, N = H*W grid cells, C z_channels, D width.
 """
@@ -16,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.config import TransformerSize
+from gigatok.config import TokenizerArchitecture, TransformerSize
 from gigatok.models.recompute import run_layer
 from gigatok.models.tokenizer.qformer import Attention, PointwiseConv, QFormerLayer, semantic_head
 
 
 class ViTLayer(nn.Module):
-    """Pre-norm self-attention and MLP; positions are not its business."""
+    """Pre-norm self-attention and MLP; positions are in the stream already."""
 
     def __init__(self, size: TransformerSize) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class ViTLayer(nn.Module):
         self.norm2 = nn.LayerNorm(d)
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Update the stream, (B, N, D)."""
         u = self.norm1(x_BND)
         x = x_BND + self.self_attn(u, u, u)
         out: Tensor = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
@@ -42,10 +43,10 @@ class ViTLayer(nn.Module):
 
 
 class DoubleAttentionLayer(QFormerLayer):
-    """The parameters of a Q-Former layer, but both attentions are to the normalised stream."""
+    """Layer with a Q-Former layer's parameters, whose attentions are both to the normed stream."""
 
     def forward(self, x_BND: Tensor, pos_ND: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, N, D) -> (B, N, D); positions are added to queries and keys of both."""
+        """Update the stream, (B, N, D); positions are added to queries and keys of both."""
         u = self.norm1(x_BND)
         q = u + pos_ND
         x = x_BND + self.self_attn(q, q, u)
@@ -58,7 +59,7 @@ class DoubleAttentionLayer(QFormerLayer):
 
 @dataclass(frozen=True)
 class LayerType:
-    """A layer and how the token stream and the positions enter it.
+    """Kind of layer, and how the token stream and the positions enter it.
 
     Attributes:
         build: constructor.
@@ -77,90 +78,77 @@ LAYER_TYPES = {
     "qformer": LayerType(QFormerLayer, lambda x, pos: (x, pos, x + pos, x)),
     "double_attention": LayerType(DoubleAttentionLayer, lambda x, pos: (x, pos)),
 }
-"""By the name that `tokenizer.transformer_layer` takes."""
+"""Kinds by the name that `tokenizer.transformer_layer` takes."""
 
 
 class GridTransformer(nn.Module):
-    """What both directions share: the positions, the layers and the final norm."""
+    """Base of both directions: the positions, the layers and the final norm."""
 
     def __init__(
-        self, size: TransformerSize, layer: str, *, grid_size: int, activation_checkpointing: bool
+        self, size: TransformerSize, layer: str, grid_size: int, *, recompute: bool
     ) -> None:
         super().__init__()
         d = size.width
-        self.grid_size = grid_size
-        self.activation_checkpointing = activation_checkpointing
+        self.grid_size, self.recompute = grid_size, recompute
         self.layer_type = LAYER_TYPES[layer]
         self.positional_embedding = nn.Parameter(d**-0.5 * torch.randn(grid_size**2, 1, d))
         self.transformer = nn.ModuleList(self.layer_type.build(size) for _ in range(size.layers))
         self.ln_post = nn.LayerNorm(d)
 
     def run(self, x_BND: Tensor, stream_after: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """All layers and the final norm; also the residual stream after one of them, from 1."""
+        """Run all layers and the final norm; also return the stream after one layer, from 1."""
         pos_ND = self.positional_embedding.squeeze(1)
         if self.layer_type.adds_positions_once:
             x_BND = x_BND + pos_ND
         stream_BND = None
         for number, layer in enumerate(self.transformer, start=1):
             inputs = self.layer_type.inputs(x_BND, pos_ND)
-            x_BND = run_layer(layer, *inputs, recompute=self.activation_checkpointing)
+            x_BND = run_layer(layer, *inputs, recompute=self.recompute)
             if number == stream_after:
                 stream_BND = x_BND
         return self.ln_post(x_BND), stream_BND
 
 
 class ViTEncoder(GridTransformer):
-    """Grid to tokens, one per cell."""
+    """Transformer from grid to tokens, one per cell; arguments as of `QFormerEncoder`."""
 
     def __init__(
-        self,
-        size: TransformerSize,
-        layer: str,
-        z_channels: int,
-        *,
-        grid_size: int,
-        activation_checkpointing: bool = False,
+        self, config: TokenizerArchitecture, grid_size: int, *, recompute: bool = False
     ) -> None:
-        super().__init__(
-            size, layer, grid_size=grid_size, activation_checkpointing=activation_checkpointing
-        )
-        self.ln_pre = nn.LayerNorm(z_channels)
-        self.encoder_embed = nn.Linear(z_channels, size.width)
-        self.conv_out = PointwiseConv(size.width, z_channels)
+        z, d = config.cnn.z_channels, config.encoder.width
+        super().__init__(config.encoder, config.transformer_layer, grid_size, recompute=recompute)
+        self.ln_pre = nn.LayerNorm(z)
+        self.encoder_embed = nn.Linear(z, d)
+        self.conv_out = PointwiseConv(d, z)
 
     def forward(self, spatial_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> token features (B, N, C), row-major."""
+        """Encode: (B, C, H, W) -> token features (B, N, C), row-major."""
         out: Tensor = self.conv_out(self.states(spatial_BCHW))
         return out
 
     def states(self, spatial_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> normalised states of all tokens after the last layer, (B, N, D)."""
+        """Compute normalised states of all tokens after the last layer, (B, N, D)."""
         x_BNC = spatial_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
         return self.run(self.encoder_embed(self.ln_pre(x_BNC)))[0]
 
 
 class ViTDecoder(GridTransformer):
-    """Tokens back to the grid; `distill_mlp` as in the Q-Former decoder."""
+    """Transformer from tokens back to the grid; arguments and head as of `QFormerDecoder`."""
 
     def __init__(
         self,
-        size: TransformerSize,
-        layer: str,
-        z_channels: int,
-        *,
+        config: TokenizerArchitecture,
         grid_size: int,
         teacher_dim: int | None = None,
-        activation_checkpointing: bool = False,
+        *,
+        recompute: bool = False,
     ) -> None:
-        super().__init__(
-            size, layer, grid_size=grid_size, activation_checkpointing=activation_checkpointing
-        )
-        self.ln_pre = nn.LayerNorm(z_channels)
-        self.decoder_embed = nn.Linear(z_channels, size.width)
-        self.conv_out = nn.Conv2d(size.width, z_channels, 3, padding=1)
-        self.distill_mlp: nn.Sequential | None = None
-        if teacher_dim is not None:
-            self.distill_mlp = semantic_head(size.width, teacher_dim)
+        z, d = config.cnn.z_channels, config.decoder.width
+        super().__init__(config.decoder, config.transformer_layer, grid_size, recompute=recompute)
+        self.ln_pre = nn.LayerNorm(z)
+        self.decoder_embed = nn.Linear(z, d)
+        self.conv_out = nn.Conv2d(d, z, 3, padding=1)
+        self.distill_mlp = None if teacher_dim is None else semantic_head(d, teacher_dim)
 
     def forward(
         self, z_BNC: Tensor, stream_after: int | None = None

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from gigatok.config import TransformerSize, finest_level
+from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize, finest_level
 from gigatok.models.tokenizer.qformer import (
     Attention,
     QFormerDecoder,
@@ -11,7 +11,13 @@ from gigatok.models.tokenizer.qformer import (
 )
 
 SIZE = TransformerSize(width=16, layers=2, heads=2)
-SHAPE = {"grid_size": 4, "num_latent_tokens": 8}
+CONFIG = TokenizerArchitecture(
+    encoder=SIZE,
+    decoder=SIZE,
+    cnn=CNNConfig(z_channels=6),
+    num_latent_tokens=8,
+    semantic_weight=0,
+)
 
 
 def test_attention_equals_the_library_module_of_the_same_parameters() -> None:
@@ -52,11 +58,11 @@ def test_a_grid_too_small_for_the_tokens_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"num_latent_tokens 256 needs .* 8 x 16 parts; it is 8 x 8"
     ):
-        QFormerEncoder(SIZE, 6, grid_size=8, num_latent_tokens=256)
+        QFormerEncoder(CONFIG.model_copy(update={"num_latent_tokens": 256}), 8)
 
 
 def test_every_grid_query_starts_as_token_0() -> None:
-    decoder = QFormerDecoder(SIZE, 6, **SHAPE)
+    decoder = QFormerDecoder(CONFIG, 4)
     starts: list[torch.Tensor] = []
     decoder.transformer[0].register_forward_pre_hook(lambda _, inputs: starts.append(inputs[0]))
     z_BTC = torch.randn(2, 8, 6)
@@ -66,7 +72,7 @@ def test_every_grid_query_starts_as_token_0() -> None:
 
 
 def test_the_stream_is_taken_right_after_its_layer() -> None:
-    decoder = QFormerDecoder(SIZE, 6, **SHAPE)
+    decoder = QFormerDecoder(CONFIG, 4)
     outputs: list[torch.Tensor] = []
     for layer in decoder.transformer:
         layer.register_forward_hook(lambda *call: outputs.append(call[-1]))
@@ -78,7 +84,7 @@ def test_the_stream_is_taken_right_after_its_layer() -> None:
 
 
 def test_positions_reach_queries_and_keys_only() -> None:
-    encoder = QFormerEncoder(SIZE, 6, **SHAPE)
+    encoder = QFormerEncoder(CONFIG, 4)
     layer = encoder.transformer[0]
     values: list[torch.Tensor] = []
     layer.multihead_attn.register_forward_pre_hook(lambda _, inputs: values.append(inputs[2]))
@@ -92,8 +98,8 @@ def test_positions_reach_queries_and_keys_only() -> None:
 
 def test_checkpointing_changes_no_gradient() -> None:
     torch.manual_seed(0)
-    plain = QFormerEncoder(SIZE, 6, **SHAPE)
-    recomputing = QFormerEncoder(SIZE, 6, **SHAPE, activation_checkpointing=True)
+    plain = QFormerEncoder(CONFIG, 4)
+    recomputing = QFormerEncoder(CONFIG, 4, recompute=True)
     recomputing.load_state_dict(plain.state_dict())
     spatial = torch.randn(2, 6, 4, 4)
     for module in (plain, recomputing):

@@ -16,6 +16,11 @@ SIZE = TransformerSize(width=16, layers=3, heads=2)
 LAYERS = tuple(LAYER_TYPES)
 
 
+def config(kind: str) -> TokenizerArchitecture:
+    values = {"variant": "2d", "transformer_layer": kind, "encoder": SIZE, "decoder": SIZE}
+    return TokenizerArchitecture(**values, cnn=CNNConfig(z_channels=6))
+
+
 def randomised(module: nn.Module) -> nn.Module:
     """No weight at a value where a mistake would not show."""
     torch.manual_seed(0)
@@ -45,7 +50,7 @@ def mlp(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def naive_layers(kind: str, layers: nn.ModuleList, x: torch.Tensor, pos: torch.Tensor):
-    """Streams (N, B, D) after each layer, written out from spec 2."""
+    """Streams (N, B, D) after each layer, written out from the equations of the 2D baseline."""
     if kind == "vit":
         x = x + pos
     for layer in layers:
@@ -68,7 +73,7 @@ def naive_layers(kind: str, layers: nn.ModuleList, x: torch.Tensor, pos: torch.T
 @torch.no_grad()
 @pytest.mark.parametrize("kind", LAYERS)
 def test_encoder_equals_its_equations(kind: str) -> None:
-    encoder = randomised(ViTEncoder(SIZE, kind, 6, grid_size=3))
+    encoder = randomised(ViTEncoder(config(kind), 3))
     spatial = torch.randn(2, 6, 3, 3)
     x_NBC = spatial.flatten(2).permute(2, 0, 1)
     x = encoder.encoder_embed(norm(encoder, "ln_pre", x_NBC))
@@ -82,7 +87,7 @@ def test_encoder_equals_its_equations(kind: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", LAYERS)
 def test_decoder_equals_its_equations(kind: str) -> None:
-    decoder = randomised(ViTDecoder(SIZE, kind, 6, grid_size=3, teacher_dim=5))
+    decoder = randomised(ViTDecoder(config(kind), 3, teacher_dim=5))
     z = torch.randn(2, 9, 6)
     x = decoder.decoder_embed(norm(decoder, "ln_pre", z.transpose(0, 1)))
     streams = list(naive_layers(kind, decoder.transformer, x, decoder.positional_embedding))
@@ -109,7 +114,7 @@ def test_parameters_of_a_layer(kind: str, attentions: int, norms: int) -> None:
 def test_checkpointing_changes_no_gradient(kind: str) -> None:
     gradients = []
     for recompute in (False, True):
-        encoder = ViTEncoder(SIZE, kind, 6, grid_size=3, activation_checkpointing=recompute)
+        encoder = ViTEncoder(config(kind), 3, recompute=recompute)
         randomised(encoder)(torch.ones(1, 6, 3, 3)).square().sum().backward()
         gradients.append([p.grad for p in encoder.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
@@ -175,7 +180,7 @@ def test_counts_by_part(kind: str, semantic_weight: float) -> None:
 
 def test_tokens_are_the_cells_row_by_row(image_BCHW: torch.Tensor) -> None:
     """Without attention to others, a cell's token depends on that cell's features only."""
-    encoder = ViTEncoder(SIZE, "vit", 6, grid_size=3)
+    encoder = ViTEncoder(config("vit"), 3)
     for layer in encoder.transformer:
         nn.init.zeros_(layer.self_attn.out_proj.weight)
     spatial = torch.randn(1, 6, 3, 3)
