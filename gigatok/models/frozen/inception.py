@@ -23,21 +23,21 @@ from gigatok.models.shapes import Network as Shape
 
 FEATURES = 2048
 STANDARD_SIDE = 299
-"""The side at which FID is defined."""
+"""Side at which FID is defined."""
 MIN_SIDE = 75
-"""Below this the map in front of the last stride-2 block is empty."""
+"""Smallest side: below it the map in front of the last stride-2 block is empty."""
 SPATIAL_LAYER, SPATIAL_CHANNELS = "mixed_6", 7
-"""Where sFID reads (Nash 2021): ADM's `mixed_6/conv`, whose channels come first in the block."""
+"""Block that sFID reads (Nash 2021): ADM's `mixed_6/conv`, whose channels come first in it."""
 CLASSIFIER_VARIABLE = "GIGATOK_INCEPTION_CLASSIFIER"
 CLASSES = 1008
 _BN_EPS = 1e-3
 
 
 class _Concat(nn.ModuleDict):
-    """Runs branches side by side and concatenates their channels."""
+    """Branches side by side, whose channels are concatenated."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, sum of branch channels, H', W')."""
+        """Map (B, C, H, W) -> (B, sum of branch channels, H', W')."""
         return torch.cat([branch(x) for branch in self.values()], dim=1)
 
 
@@ -56,7 +56,7 @@ def _build(shape: Shape) -> nn.Module:
 
 
 class Activations(NamedTuple):
-    """What metrics read of the network for a batch.
+    """Activations that metrics read for a batch.
 
     Attributes:
         pool: the last map averaged, (B, 2048): FID, KID, precision and recall.
@@ -68,7 +68,7 @@ class Activations(NamedTuple):
 
 
 class Inception(nn.Module):
-    """FID features of images.
+    """Network that computes FID features of images.
 
     Attributes:
         resolution: side to which images are resized. The network pools its last map whatever
@@ -88,7 +88,7 @@ class Inception(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Activations:
-        """Features of RGB images (B, 3, H, W) with values in [0, 255], of any dtype."""
+        """Compute features of RGB images (B, 3, H, W) with values in [0, 255], of any dtype."""
         x = resize_like_tensorflow(images.float(), self.resolution)
         x = ((x - 128) / 128).contiguous(memory_format=torch.channels_last)
         spatial: Tensor | None = None
@@ -101,7 +101,7 @@ class Inception(nn.Module):
 
 
 def resize_like_tensorflow(images: Tensor, side: int) -> Tensor:
-    """Bilinear resize of (B, C, H, W) as TensorFlow 1 did: no half-pixel centres, no antialias.
+    """Resize (B, C, H, W) bilinearly as TensorFlow 1 did: no half-pixel centres, no antialias.
 
     Output pixel i reads position i * input / output, so the image shifts by up to half a pixel
     against `F.interpolate`. The FID graph does this, and published numbers include it.
@@ -115,7 +115,7 @@ def resize_like_tensorflow(images: Tensor, side: int) -> Tensor:
 
 
 def _interpolation_matrix(size_in: int, size_out: int) -> Tensor:
-    """The (size_out, size_in) matrix of a one-dimensional linear resize."""
+    """Make the (size_out, size_in) matrix of a one-dimensional linear resize."""
     position = torch.arange(size_out, dtype=torch.float64) * (size_in / size_out)
     low = position.long()
     high = (low + 1).clamp(max=size_in - 1)
@@ -128,17 +128,17 @@ def _interpolation_matrix(size_in: int, size_out: int) -> Tensor:
 
 
 class _Affine(NamedTuple):
-    """One convolution of a weight file with its batch norm."""
+    """Convolution of a weight file with its batch norm."""
 
     weight: Tensor
     scale: Tensor
-    """gamma / sqrt(variance + eps), per output channel."""
+    """Per output channel, gamma / sqrt(variance + eps)."""
     mean: Tensor
     beta: Tensor
 
 
 def _read_torchscript(path: Path) -> list[_Affine]:
-    """The convolutions of the TorchScript; its batch norm has no gamma."""
+    """Read the convolutions of the TorchScript; its batch norm has no gamma."""
     state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     names = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
     return [
@@ -153,7 +153,7 @@ def _read_torchscript(path: Path) -> list[_Affine]:
 
 
 def _read_state_dict(path: Path) -> list[_Affine]:
-    """The convolutions of `pt_inception-2015-12-05-*.pth`, the file of pytorch-fid."""
+    """Read the convolutions of `pt_inception-2015-12-05-*.pth`, the file of pytorch-fid."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     names = [key.removesuffix(".conv.weight") for key in state if key.endswith(".conv.weight")]
     return [
@@ -191,7 +191,7 @@ def load_weights(network: Inception, path: Path) -> None:
 
 
 def load_inception(resolution: int = STANDARD_SIDE) -> Inception:
-    """The frozen network with the FID weights, fetched if need be.
+    """Load the frozen network with the FID weights, fetched if need be.
 
     Raises:
         ValueError: If the resolution is too small.
@@ -204,7 +204,7 @@ def load_inception(resolution: int = STANDARD_SIDE) -> Inception:
 
 
 def load_classifier() -> Tensor | None:
-    """Weights (1008, 2048) of the last layer, for the Inception Score; None unless supplied.
+    """Load the last layer (1008, 2048) for the Inception Score; None unless supplied.
 
     No package that may be fetched holds them: `$GIGATOK_INCEPTION_CLASSIFIER` names a file that
     does, such as `pt_inception-2015-12-05-6726825d.pth`, or any state dict with `fc.weight`.

@@ -16,7 +16,7 @@ from gigatok.models.shapes import Conv, Map, Network, Pool, ViT, trace
 
 @dataclass(frozen=True)
 class TeacherCost:
-    """What a teacher gives and takes.
+    """Features that a teacher gives, and what it takes.
 
     Attributes:
         dim: channels of its features.
@@ -66,7 +66,7 @@ MOBILENETV2 = tuple(_mobilenetv2_blocks())
 
 
 class Bottleneck(NamedTuple):
-    """A block of ResNet v1: three convolutions, and one in the shortcut where shapes change."""
+    """Block of ResNet v1: three convolutions, and one in the shortcut where shapes change."""
 
     inside: tuple[Conv, Conv, Conv]
     shortcut: Conv | None
@@ -151,7 +151,7 @@ LPIPS_STAGES: dict[str, tuple[Stage, ...]] = {
         (Conv(256, 256, 3, 1, 1),),
     ),
 }
-"""By the name that `tokenizer.perceptual_network` takes."""
+"""Stages by the name that `tokenizer.perceptual_network` takes."""
 
 
 def lpips_layer(network: str, height: int, width: int) -> Layer:

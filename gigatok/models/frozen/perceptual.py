@@ -22,7 +22,7 @@ _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _EPS = 1e-10
 REFERENCE_DROPOUT = 0.5
-"""In front of the heads; meant for their training, the reference leaves it on in ours."""
+"""Dropout in front of the heads; meant for their own training, the authors leave it on."""
 
 
 def _stages(network: Network) -> nn.ModuleList:
@@ -46,8 +46,8 @@ _NETWORKS = {"vgg": ("lpips_vgg", "VGG16_0", 16), "alex": ("lpips_alex", "AlexNe
 class LPIPS(nn.Module):
     """Perceptual distance of image pairs. Frozen; gradients reach the inputs.
 
-    The reference leaves its heads' dropout of 0.5 active during training (spec 5.1), which
-    `dropout` can bring back; without it the loss that is minimised is the metric.
+    The authors' training leaves the heads' dropout of 0.5 active, which `dropout` can bring back;
+    without it the loss that is minimised is the metric.
     """
 
     shift: Tensor
@@ -79,7 +79,7 @@ class LPIPS(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The five maps of images in [-1, 1], (B, C, H, W) each, of unit length over channels.
+        """Compute five maps of images in [-1, 1], (B, C, H, W) each, of unit length over channels.
 
         Raises:
             ValueError: If the images are too small for the network's pooling.
@@ -99,7 +99,7 @@ class LPIPS(nn.Module):
         return maps
 
     def distance(self, maps_x: list[Tensor], maps_y: list[Tensor]) -> Tensor:
-        """Distance of image pairs whose maps are given, (B,)."""
+        """Compute the distance of image pairs whose maps are given, (B,)."""
         terms = []
         for i, (map_x, map_y) in enumerate(zip(maps_x, maps_y, strict=True)):
             head: Any = getattr(self, f"head_{i}")
@@ -110,7 +110,7 @@ class LPIPS(nn.Module):
         return torch.stack(terms).sum(dim=0)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distance of images x to y, both (B, 3, H, W) in [-1, 1]: (B,).
+        """Compute the distance of images x to y, both (B, 3, H, W) in [-1, 1]: (B,).
 
         The weights are frozen, so an image that needs no gradient costs only its forward pass.
         """

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 _ROWS = 65536
-"""Patches whose float32 copy is held at once."""
+"""Most patches whose float32 copy is held at once."""
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """A fitted transform.
+    """Transform fitted to features.
 
     Attributes:
         mean: of each channel, (D,).
@@ -34,7 +34,7 @@ class Reduction:
     explained: float
 
     def apply(self, features: Tensor) -> Tensor:
-        """(..., D) of any dtype to (..., C) float16."""
+        """Map (..., D) of any dtype to (..., C) float16."""
         standard = (features.float() - self.mean) / self.std
         return (standard @ self.components).half()
 
@@ -64,7 +64,7 @@ def fit_reduction(features: Tensor, components: int) -> Reduction:
 
 
 def _moments(parts: Iterable[Tensor], channels: int) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of rows given in parts, accumulated in float64."""
+    """Compute mean (D,) and covariance (D, D) of rows given in parts, in float64."""
     count = 0
     total = torch.zeros(channels, dtype=torch.float64)
     products = torch.zeros(channels, channels, dtype=torch.float64)
@@ -78,7 +78,7 @@ def _moments(parts: Iterable[Tensor], channels: int) -> tuple[Tensor, Tensor]:
 
 
 def reduce_features(features: Tensor, components: int) -> Tensor:
-    """The leading components of features (..., D), fitted to themselves: (..., C) float16."""
+    """Reduce features (..., D) to their own leading components: (..., C) float16."""
     reduction = fit_reduction(features, components)
     rows = features.reshape(-1, features.shape[-1])
     reduced = torch.cat([reduction.apply(part) for part in torch.split(rows, _ROWS)])

@@ -1,4 +1,4 @@
-"""Frozen networks whose patch features a tokenizer's decoder is drawn to (spec 4).
+"""Frozen networks whose patch features a tokenizer's decoder is drawn to (GigaTok, Table 6).
 
 Shapes: B batch, D channels, G side of the feature grid, T = G * G patches in row-major order,
 C principal components.
@@ -28,7 +28,7 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Teacher(nn.Module):
-    """A frozen network and how images are put to it.
+    """Frozen network, and how images are put to it.
 
     Attributes:
         dim: channels D of its features.
@@ -49,9 +49,9 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features (B, T, D) of images (B, 3, H, W) in [-1, 1].
+        """Compute features (B, T, D) of images (B, 3, H, W) in [-1, 1].
 
-        As the reference does it, images are normalised first, then resized bicubically without
+        As the authors do it, images are normalised first, then resized bicubically without
         antialiasing.
         """
         x = self.preprocess((images + 1) / 2)
@@ -63,7 +63,7 @@ class Teacher(nn.Module):
 
 
 def build_teacher(name: str, device: str = "cpu") -> Teacher:
-    """A teacher by name, its weights fetched if need be.
+    """Build a teacher by name, its weights fetched if need be.
 
     Raises:
         ValueError: If the name is unknown, or an optional package is missing.
@@ -75,26 +75,26 @@ def build_teacher(name: str, device: str = "cpu") -> Teacher:
 
 
 def normalised_for_imagenet(images: Tensor) -> Tensor:
-    """[0, 1] RGB to zero mean and unit variance over ImageNet."""
+    """Bring [0, 1] RGB to zero mean and unit variance over ImageNet."""
     mean = images.new_tensor(_IMAGENET_MEAN)[:, None, None]
     std = images.new_tensor(_IMAGENET_STD)[:, None, None]
     return (images - mean) / std
 
 
 def _caffe(images: Tensor) -> Tensor:
-    """[0, 1] RGB to BGR in [0, 255] less the ImageNet mean, as Keras' ResNet50 expects."""
+    """Turn [0, 1] RGB into BGR in [0, 255] less the ImageNet mean, as Keras' ResNet50 expects."""
     return 255 * images.flip(1) - images.new_tensor(_CAFFE_MEAN_BGR)[:, None, None]
 
 
 class _Patches(nn.Module):
-    """Flattens a backbone's map (B, D, G, G) to (B, T, D)."""
+    """Backbone whose map (B, D, G, G) is flattened to (B, T, D)."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, T, D)."""
+        """Map (B, 3, H, W) -> (B, T, D)."""
         patches: Tensor = self.backbone(x).flatten(2).transpose(1, 2)
         return patches
 
@@ -106,19 +106,19 @@ def _optimised(backbone: nn.Module) -> nn.Module:
 
 
 def _mobilenetv2() -> Teacher:
-    """ImageNet MobileNetV2 at 128 px: fast enough for a laptop's CPU."""
+    """Build ImageNet's MobileNetV2 at 128 px: fast enough for a laptop's CPU."""
     network = _optimised(mobilenetv2())
     return Teacher(network, normalised_for_imagenet, teacher_cost("mobilenetv2"))
 
 
 def _resnet50() -> Teacher:
-    """ImageNet ResNet50 at 128 px: the best teacher that needs no hub."""
+    """Build ImageNet's ResNet50 at 128 px: the best teacher that needs no hub."""
     return Teacher(_optimised(resnet50()), _caffe, teacher_cost("resnet50"))
 
 
 @dataclass(frozen=True)
 class _Published:
-    """A teacher of the paper's Table 6, which transformers loads.
+    """Teacher of the paper's Table 6, which transformers loads.
 
     Attributes:
         kind: its class in transformers.
@@ -136,7 +136,7 @@ class _Published:
 
 
 class _PatchTokens(nn.Module):
-    """The normalised patch tokens of a network of transformers'."""
+    """Network of transformers', of which the normalised patch tokens are taken."""
 
     def __init__(self, model: nn.Module, patches: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class _PatchTokens(nn.Module):
         self._patches = patches
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, T, D), without a class token."""
+        """Map (B, 3, H, W) -> (B, T, D), without a class token."""
         return self._patches(self.model, x)
 
 
@@ -165,14 +165,14 @@ def _siglip_patches(model: Any, x: Tensor) -> Tensor:
 
 
 def _normalised_for_clip(images: Tensor) -> Tensor:
-    """[0, 1] RGB by the statistics of CLIP's training images (Radford et al. 2021; DFN's too)."""
+    """Normalise [0, 1] RGB by the statistics of CLIP (Radford et al. 2021), which DFN shares."""
     mean = images.new_tensor(_CLIP_MEAN)[:, None, None]
     std = images.new_tensor(_CLIP_STD)[:, None, None]
     return (images - mean) / std
 
 
 def _symmetric(images: Tensor) -> Tensor:
-    """[0, 1] to [-1, 1], as SigLIP has it."""
+    """Map [0, 1] to [-1, 1], as SigLIP does."""
     return 2 * images - 1
 
 
@@ -202,11 +202,11 @@ _PUBLISHED = {
         _siglip_patches,
     ),
 }
-"""All see 224 pixels in patches of 14. Of `CLIP (DFN)` the paper says no more; it has several."""
+"""All see 224 pixels in patches of 14. The paper does not say which `CLIP (DFN)` it took."""
 
 
 def _from_transformers(name: str) -> Teacher:
-    """A teacher of the paper, from the folder that its variable names, or the hub."""
+    """Load a teacher of the paper from the folder that its variable names, or the hub."""
     known = _PUBLISHED[name]
     model = _load_pretrained(name, known)
     config, size = model.config, teacher_cost(name).side
@@ -295,15 +295,15 @@ def _resample_positions(embeddings: Any, grid: int) -> None:
 
 
 class _PixelPatches(nn.Module):
-    """The pixels of each patch, in place of a network."""
+    """Pixels of each patch, in place of a network."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, 8, 8) -> (B, 16, 12)."""
+        """Map (B, 3, 8, 8) -> (B, 16, 12)."""
         return F.unfold(x, kernel_size=2, stride=2).transpose(1, 2)
 
 
 def _pixels() -> Teacher:
-    """2 x 2 pixels of the image at 8 px: no semantics and no download, for tests."""
+    """Take 2 x 2 pixels of the image at 8 px: no semantics and no download, for tests."""
     return Teacher(_PixelPatches(), _symmetric, teacher_cost("pixels"))
 
 

@@ -1,4 +1,4 @@
-"""The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (spec 6.1).
+"""The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (LlamaGen).
 
 The sequence is [class, t_0, ..., t_(T-2)] and predicts t_0 ... t_(T-1). Positions are learned and
 absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`).
@@ -24,7 +24,7 @@ NORM_EPS = 1e-5
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, allocated for the whole sequence."""
+    """Keys and values of a layer, allocated for the whole sequence."""
 
     keys_BHTd: Tensor
     values_BHTd: Tensor
@@ -73,7 +73,7 @@ class CausalAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU."""
+    """MLP with a gate (SwiGLU)."""
 
     def __init__(self, config: GeneratorArchitecture) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class FeedForward(nn.Module):
         self.w2 = nn.Linear(hidden, d, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Apply to each token: (B, T, D) -> (B, T, D)."""
         out_BTD = self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD))
         return F.dropout(out_BTD, self.dropout, self.training)
 
@@ -107,27 +107,27 @@ class GeneratorBlock(nn.Module):
         cache: LayerCache | None = None,
         position: int = 0,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Update the stream, (B, T, D)."""
         x = x_BTD + self.attention(self.attention_norm(x_BTD), rotation, cache, position)
         out: Tensor = x + self.feed_forward(self.ffn_norm(x))
         return out
 
 
 class ClassEmbedding(nn.Module):
-    """One row per class and a last one for "no class"."""
+    """Table with a row per class, and a last one for "no class"."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
         self.embedding_table = nn.Embedding(num_classes + 1, width)
 
     def forward(self, classes_B: Tensor) -> Tensor:
-        """(B,) -> (B, D)."""
+        """Look up: (B,) -> (B, D)."""
         out: Tensor = self.embedding_table(classes_B)
         return out
 
 
 class Generator(nn.Module):
-    """Predicts the codes of an image one after the other, given its class.
+    """Model that predicts the codes of an image one after the other, given its class.
 
     Args:
         config: architecture.
@@ -174,10 +174,11 @@ class Generator(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
+        # As in LlamaGen: the first predictions are uniform.
         nn.init.zeros_(self.output.weight)
 
     def forward(self, codes_BT: Tensor, classes_B: Tensor) -> Tensor:
-        """Teacher-forced logits (B, T, V): position t predicts `codes_BT[:, t]`.
+        """Compute teacher-forced logits (B, T, V): position t predicts `codes_BT[:, t]`.
 
         The last code is predicted but never read. In training, classes are dropped at random.
         """
@@ -189,7 +190,7 @@ class Generator(nn.Module):
         return logits
 
     def features(self, codes_BT: Tensor, layer: int, classes_B: Tensor | None = None) -> Tensor:
-        """Residual stream (B, T, D) after `layer`, counted from 1.
+        """Compute the residual stream (B, T, D) after `layer`, counted from 1.
 
         Position 0 is the class, by default the null class as linear probing wants it; the last
         code is not read.
@@ -208,17 +209,17 @@ class Generator(nn.Module):
         return x_BTD
 
     def allocate_cache(self, batch_size: int) -> list[LayerCache]:
-        """Empty caches for a batch of sequences, in the type of the embeddings."""
+        """Allocate caches for a batch of sequences, in the type of the embeddings."""
         weight, size = self.tok_embeddings.weight, self.config.size
         shape = (batch_size, size.heads, self.num_tokens, size.width // size.heads)
         return [LayerCache(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.layers]
 
     def first_logits(self, classes_B: Tensor, cache: list[LayerCache]) -> Tensor:
-        """Logits (B, V) of code 0; fills position 0 of the cache. No class is dropped."""
+        """Compute logits (B, V) of code 0, and fill position 0 of the cache; drops no class."""
         return self._cached(self.cls_embedding(classes_B), cache, position=0)
 
     def next_logits(self, codes_B: Tensor, position: int, cache: list[LayerCache]) -> Tensor:
-        """Logits (B, V) of code `position`, at least 1, given the code before it."""
+        """Compute logits (B, V) of code `position`, at least 1, given the code before it."""
         return self._cached(self.tok_embeddings(codes_B), cache, position)
 
     def _cached(self, x_BD: Tensor, cache: list[LayerCache], position: int) -> Tensor:
@@ -246,7 +247,7 @@ class Generator(nn.Module):
         return classes_B.masked_fill(dropped_B, self.null_class)
 
     def _rotation(self, start: int, end: int, device: torch.device) -> Rotation | None:
-        """Of the input positions from `start` to before `end`; position 0 is the class.
+        """Rotate the input positions from `start` to before `end`; position 0 is the class.
 
         Computed afresh, which is cheap: a table kept here would have to survive construction on
         the meta device, casts of the model and sharding.

@@ -1,7 +1,7 @@
-"""Axial rotary positions of codes on a grid (LlamaGen's 2D RoPE, spec 6.1 `gpt.py`).
+"""Axial rotary positions of codes on a grid (2D RoPE of LlamaGen's `gpt.py`).
 
-Of the pairs of channels of a head, the first half turns with the row of a code and the second
-half with its column, at frequencies that fall geometrically from 1 to almost 1/10000.
+The first half of a head's pairs of channels turns with the row of a code and the second half with
+its column, at frequencies that fall geometrically from 1 to almost 1/10000.
 
 B batch, H heads, T positions, d head width, p = d/2 pairs.
 """
@@ -16,11 +16,11 @@ from torch import Tensor
 BASE = 10_000
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosine and sine, float32 (T, p) each."""
+"""Pair of cosine and sine, float32 (T, p) each."""
 
 
 def grid_side(num_tokens: int, head_width: int) -> int:
-    """Side of the square grid of so many codes.
+    """Compute the side of the square grid of so many codes.
 
     Raises:
         ValueError: there is no such grid, or a head does not split into two halves of pairs.
@@ -41,7 +41,7 @@ def grid_side(num_tokens: int, head_width: int) -> int:
 def axial_rotation(
     positions_T: Tensor, side: int, head_width: int, class_scale: float = 1.0
 ) -> Rotation:
-    """Rotations of codes by their place in the row-major grid.
+    """Compute the rotations of codes by their place in the row-major grid.
 
     Args:
         positions_T: index of each code; -1 is the class, which is not turned.

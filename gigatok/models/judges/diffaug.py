@@ -1,7 +1,7 @@
-"""Differentiable augmentation of what a discriminator sees (Zhao et al. 2020; spec 5.2).
+"""Differentiable augmentation of what a discriminator sees (DiffAug: Zhao et al. 2020).
 
 Random numbers come from torch's global generator, so they are a function of its seed. Each image
-is drawn for on its own. B batch, C channels, H W image.
+gets its own. B batch, C channels, H W image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CUTOUT = 0.2
 
 
 def augment(image_BCHW: Tensor) -> Tensor:
-    """Translate, recolour and cut out, every image and every time."""
+    """Translate, recolour and cut out, every image and every time, as the authors do."""
     return cut_out(recolour(translate(image_BCHW)))
 
 
@@ -25,6 +25,7 @@ def translate(image_BCHW: Tensor) -> Tensor:
     """Shift by whole pixels, up to an eighth of the side each way; what comes in is zero."""
     channels, height, width = image_BCHW.shape[1:]
     reach_h, reach_w = round(height * TRANSLATION), round(width * TRANSLATION)
+    # Gathering rows and then columns keeps the gradient, with another shift for each image.
     padded = F.pad(image_BCHW, (reach_w, reach_w, reach_h, reach_h))
     rows_BH = _starts(image_BCHW, 2 * reach_h + 1) + _places(image_BCHW, height)
     columns_BW = _starts(image_BCHW, 2 * reach_w + 1) + _places(image_BCHW, width)
@@ -35,7 +36,7 @@ def translate(image_BCHW: Tensor) -> Tensor:
 
 
 def recolour(image_BCHW: Tensor) -> Tensor:
-    """Brightness +-0.5, then saturation times 0 to 2, then contrast times 0.5 to 1.5."""
+    """Change brightness by +-0.5, then saturation by 0 to 2 times, then contrast by 0.5 to 1.5."""
     brightness, saturation, contrast = torch.rand(
         (3, image_BCHW.shape[0], 1, 1, 1), device=image_BCHW.device, dtype=image_BCHW.dtype
     )
@@ -57,15 +58,16 @@ def cut_out(image_BCHW: Tensor) -> Tensor:
 
 
 def _in_window(image_BCHW: Tensor, side: int) -> Tensor:
-    """Which places along one axis lie in a window whose centre is anywhere on it: bool (B, S)."""
+    """Mark the places along one axis in a window whose centre is anywhere on it: bool (B, S)."""
     length = round(side * CUTOUT)
+    # A window of even length has no middle place, so there is one more position for it.
     first_B1 = _starts(image_BCHW, side + 1 - length % 2) - length // 2
     places_1S = _places(image_BCHW, side)
     return (places_1S >= first_B1) & (places_1S < first_B1 + length)
 
 
 def _starts(image_BCHW: Tensor, count: int) -> Tensor:
-    """A whole number from 0 to before `count` per image, (B, 1)."""
+    """Draw a whole number from 0 to before `count` per image, (B, 1)."""
     return torch.randint(count, (image_BCHW.shape[0], 1), device=image_BCHW.device)
 
 

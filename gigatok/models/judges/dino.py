@@ -1,7 +1,7 @@
-"""DINO's ViT-S/16 (Caron et al. 2021), the frozen eye of the DINO discriminator (spec 5.2).
+"""ViT-S/16 of DINO (Caron et al. 2021), the frozen eye of the DINO discriminator.
 
-The weights are those of the published file; what they are put into is the authors' backbone, which
-approximates GELU by tanh where DINO itself was trained with the exact one.
+The weights are those of the published file. The network is that of GigaTok's authors, who
+approximate GELU by tanh where DINO itself was trained with the exact one.
 
 Modules and parameters are named as in the published file. B batch, N patches, T = 1 + N tokens
 (class first), D width, H heads, d head width.
@@ -36,7 +36,7 @@ class DINOAttention(nn.Module):
         self.proj = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Attend: (B, T, D) -> (B, T, D)."""
         q, k, v = (
             part.unflatten(-1, (DINO.heads, -1)).transpose(1, 2)
             for part in self.qkv(x_BTD).chunk(3, dim=-1)
@@ -47,7 +47,7 @@ class DINOAttention(nn.Module):
 
 
 class DINOMLP(nn.Module):
-    """Four times the width, and the tanh form of GELU.
+    """MLP of four times the width, with the tanh form of GELU.
 
     With exact GELU the gradient that reaches a 256-pixel image is 2.1 % off the authors'.
     """
@@ -58,7 +58,7 @@ class DINOMLP(nn.Module):
         self.fc2 = nn.Linear(4 * WIDTH, WIDTH)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Apply to each token: (B, T, D) -> (B, T, D)."""
         out: Tensor = self.fc2(F.gelu(self.fc1(x_BTD), approximate="tanh"))
         return out
 
@@ -74,27 +74,27 @@ class DINOBlock(nn.Module):
         self.mlp = DINOMLP()
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """Update the stream, (B, T, D)."""
         x = x_BTD + self.attn(self.norm1(x_BTD))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
 
 class PatchEmbedding(nn.Module):
-    """Patches to tokens."""
+    """Projection of patches to tokens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, WIDTH, DINO.patch, DINO.patch)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, N, D), row-major."""
+        """Embed patches: (B, 3, H, W) -> (B, N, D), row-major."""
         patches: Tensor = self.proj(image_BCHW).flatten(2).transpose(1, 2)
         return patches
 
 
 class DINOSmall(nn.Module):
-    """The backbone without a head; at 224 pixels it has 196 patches."""
+    """Backbone without a head; at 224 pixels it has 196 patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class DINOSmall(nn.Module):
         self.norm = nn.LayerNorm(WIDTH, NORM_EPS)
 
     def streams(self, image_BCHW: Tensor, after: tuple[int, ...]) -> list[Tensor]:
-        """Token streams before the first block and after some blocks, counted from 0.
+        """Compute the token streams before the first block and after some blocks, counted from 0.
 
         Args:
             image_BCHW: normalised images, 224 pixels.
@@ -125,7 +125,7 @@ class DINOSmall(nn.Module):
 
 
 def load_dino() -> DINOSmall:
-    """The backbone, frozen, from the file that `$GIGATOK_DINO` names.
+    """Load the backbone, frozen, from the file that `$GIGATOK_DINO` names.
 
     Raises:
         ValueError: no such file, or it holds other weights.
@@ -152,7 +152,7 @@ def load_dino() -> DINOSmall:
 
 @torch.no_grad()
 def _zero_key_biases(backbone: DINOSmall) -> None:
-    """As the reference does.
+    """Zero the keys' biases, as the authors do.
 
     A key's bias shifts all scores of a query alike, so nothing changes but rounding.
     """

@@ -1,4 +1,4 @@
-"""Discriminators of the adversarial loss: PatchGAN, and heads on DINO features (spec 5.2).
+"""Discriminators of the adversarial loss: PatchGAN, and heads on DINO features.
 
 Modules and parameters are named as in the published checkpoints. Both take images in [-1, 1] and
 return one logit per patch, large where the patch looks real.
@@ -30,12 +30,12 @@ _SLOPE = 0.2
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes together.
 
-    So their number does not change what is learned. The reference's is over the images of each
-    process, of which the paper does not say how many there were.
+    So the number of processes does not change what is learned. The authors normalise over the
+    images of each process, and the paper does not say how many there were.
     """
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W), of as many images in every process -> (B, C, H, W)."""
+        """Normalise (B, C, H, W), of as many images in every process."""
         if world() == 1 or not self.training:
             return super().forward(x_BCHW)
         x = x_BCHW.float()
@@ -49,7 +49,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean_C: Tensor, variance_C: Tensor, count: int) -> None:
-        """Running statistics as `nn.BatchNorm2d` keeps them, the variance unbiased."""
+        """Update running statistics as `nn.BatchNorm2d` does, the variance unbiased."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -60,7 +60,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class PatchGAN(nn.Module):
-    """pix2pix' discriminator of 70-pixel patches, 256-pixel images give 30 x 30 logits.
+    """Discriminator of 70-pixel patches (pix2pix); 256-pixel images give 30 x 30 logits.
 
     Batch norms are over the images of one call: real and fake images go through it separately.
     """
@@ -73,6 +73,7 @@ class PatchGAN(nn.Module):
             conv, norm = nn.Conv2d(*shape, bias=False), BatchNorm(shape.outputs)
             layers += [conv, norm, nn.LeakyReLU(_SLOPE)]
         self.main = nn.Sequential(*layers, nn.Conv2d(*last))
+        # The initialisation of pix2pix.
         for module in self.main:
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)
@@ -80,7 +81,7 @@ class PatchGAN(nn.Module):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, 1, H/8 - 2, W/8 - 2).
+        """Judge patches: (B, 3, H, W) -> logits (B, 1, H/8 - 2, W/8 - 2).
 
         Raises:
             ValueError: the images are too small for a single patch.
@@ -95,7 +96,7 @@ class PatchGAN(nn.Module):
 
 
 def virtual_batches(images: int) -> int:
-    """Into how many virtual batches a forward pass of so many images splits.
+    """Count the virtual batches into which a forward pass of so many images splits.
 
     Raises:
         ValueError: they would not be of one size.
@@ -131,14 +132,14 @@ class LocalBatchNorm(nn.Module):
 
 
 class Residual(nn.Module):
-    """(f(x) + x) / sqrt 2."""
+    """Residual branch whose sum keeps unit variance: (f(x) + x) / sqrt 2."""
 
     def __init__(self, fn: nn.Module) -> None:
         super().__init__()
         self.fn = fn
 
     def forward(self, x_BCL: Tensor) -> Tensor:
-        """(B, C, L) -> (B, C, L)."""
+        """Add the branch: (B, C, L) -> (B, C, L)."""
         out: Tensor = (self.fn(x_BCL) + x_BCL) * 2**-0.5
         return out
 
@@ -168,11 +169,11 @@ class DINODiscriminator(nn.Module):
 
     def __init__(self, backbone: DINOSmall) -> None:
         super().__init__()
-        self._backbone = (backbone,)
+        self._backbone = (backbone,)  # a tuple hides it from `modules` and `state_dict`
         self.heads = nn.ModuleList(_head() for _ in range(1 + len(READOUTS)))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, 5 * 196)."""
+        """Judge patches at five depths: (B, 3, H, W) -> logits (B, 5 * 196)."""
         image = view_for_dino(augment(image_BCHW))
         logits = [
             head((stream_BTD[:, 1:] + stream_BTD[:, :1]).transpose(1, 2)).flatten(1)
@@ -184,10 +185,10 @@ class DINODiscriminator(nn.Module):
 
 
 def view_for_dino(image_BCHW: Tensor) -> Tensor:
-    """Images in [-1, 1] as DINO wants them: ImageNet-normalised, 224 pixels.
+    """Bring images in [-1, 1] into DINO's form: ImageNet-normalised, 224 pixels.
 
-    Of larger images half of the batches are cropped, all at one random place, and half shrunk by
-    area. Smaller images are enlarged bicubically; the reference has none.
+    Larger images are cropped in half of the batches, all at one random place, and shrunk by area
+    in the other half. Smaller images are enlarged bicubically; the authors have none.
     """
     x, side = normalised_for_imagenet((image_BCHW + 1) / 2), DINO.side
     height, width = x.shape[-2:]
@@ -203,7 +204,7 @@ def view_for_dino(image_BCHW: Tensor) -> Tensor:
 
 
 def build_discriminator(name: str, device: str) -> nn.Module:
-    """A discriminator by the name that `tokenizer.discriminator` takes, on a device.
+    """Build a discriminator by the name that `tokenizer.discriminator` takes, on a device.
 
     Raises:
         ValueError: `dino`, and its backbone cannot be had.

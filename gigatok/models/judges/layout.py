@@ -30,12 +30,12 @@ DINO = ViT(width=384, layers=12, heads=6, patch=16, side=224)
 READOUTS = (2, 5, 8, 11)
 """Blocks of DINO, from 0, whose outputs are judged, beside the input of the first."""
 HEAD_KERNELS = (1, 9)
-"""Of the convolutions in a head on DINO's features, before the last."""
+"""Kernels of the convolutions in a head on DINO's features, before the last."""
 
 
 @dataclass(frozen=True)
 class JudgeLayout:
-    """A discriminator on one image.
+    """Discriminator on one image.
 
     Attributes:
         frozen: layers that are never trained.
@@ -56,27 +56,27 @@ class JudgeLayout:
 
     @property
     def forward(self) -> int:
-        """Of judging an image."""
+        """FLOPs of judging an image."""
         return flops(self.frozen + self.trained)
 
     @property
     def backward(self) -> int:
-        """In the tokenizer's turn: to the image alone."""
+        """FLOPs of the backward pass in the tokenizer's turn, to the image alone."""
         return self.forward + self.scores
 
     @property
     def turn(self) -> int:
-        """In its own turn, on the image and its reconstruction."""
+        """FLOPs of its own turn, on the image and its reconstruction."""
         return 2 * (flops(self.frozen) + 3 * flops(self.trained) - self.first)
 
     @property
     def parameters(self) -> int:
-        """Trained ones."""
+        """Trained parameters."""
         return parameters(self.trained)
 
     @property
     def watched(self) -> Layer:
-        """All of it in the tokenizer's turn, which trains none of it."""
+        """Layer that stands for all of it in the tokenizer's turn, which trains none of it."""
         kept = together(*self.frozen, *self.trained).kept
         return Layer(kept=kept, scratch=self.scratch)
 

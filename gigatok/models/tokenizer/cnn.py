@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gigatok.config import CNNConfig
 
 EPS = 1e-6
-"""Of every group norm and of the style's standard deviation."""
+"""Epsilon of every group norm and of the style's standard deviation."""
 
 
 def depth_to_space(x_BCHW: Tensor, block: int) -> Tensor:
@@ -33,7 +33,7 @@ def depth_to_space(x_BCHW: Tensor, block: int) -> Tensor:
 
 
 def space_to_depth(x_BCHW: Tensor, block: int) -> Tensor:
-    """Inverse of `depth_to_space`: (B, C, block*H, block*W) -> (B, block*block*C, H, W)."""
+    """Invert `depth_to_space`: (B, C, block*H, block*W) -> (B, block*block*C, H, W)."""
     batch, channels, height, width = x_BCHW.shape
     x = x_BCHW.permute(0, 2, 3, 1)
     x = x.reshape(batch, height // block, block, width // block, block, channels)
@@ -42,7 +42,7 @@ def space_to_depth(x_BCHW: Tensor, block: int) -> Tensor:
 
 
 def norm_groups(channels: int, groups: int) -> int:
-    """Groups of a norm over `channels`.
+    """Count the groups of a norm over `channels`.
 
     Raises:
         ValueError: the channels do not split evenly.
@@ -57,7 +57,7 @@ def norm_groups(channels: int, groups: int) -> int:
 
 
 class ResnetBlock(nn.Module):
-    """Two 3x3 convolutions, each behind norm and SiLU, and a shortcut."""
+    """Residual block: two 3x3 convolutions, each behind norm and SiLU, and a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H, W)."""
+        """Map (B, in, H, W) -> (B, out, H, W)."""
         h = self.conv1(F.silu(self.norm1(x_BCHW)))
         h = self.conv2(F.silu(self.norm2(h)))
         out: Tensor = h + self.nin_shortcut(x_BCHW)
@@ -78,34 +78,35 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves the resolution by a strided convolution, padded on the right and bottom only."""
+    """Strided convolution that halves the resolution, padded on the right and bottom only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H/2, W/2)."""
+        """Map (B, C, H, W) -> (B, C, H/2, W/2)."""
         out: Tensor = self.conv(F.pad(x_BCHW, (0, 1, 0, 1)))
         return out
 
 
 class Upsample(nn.Module):
-    """Doubles the resolution by a convolution to four times the channels and depth-to-space."""
+    """Convolution to four times the channels, whose output doubles the resolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 4 * channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) -> (B, C, 2H, 2W)."""
         return depth_to_space(self.conv1(x_BCHW), 2)
 
 
 class AdaptiveGroupNorm(nn.Module):
     """Group norm whose scale and bias per sample come from statistics of a style (MAGVIT-v2).
 
-    The scale has no "1 +": with zero-initialised gamma the layer is dead (spec 1.3).
+    The scale has no "1 +", as in the authors' `AdaptiveGroupNorm`: with zero-initialised gamma the
+    layer is dead.
     """
 
     def __init__(self, channels: int, style_channels: int, groups: int) -> None:
@@ -138,7 +139,7 @@ class EncoderLevel(Level):
         self.downsample = nn.Identity() if last else Downsample(ends[1])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H/2, W/2), or (B, out, H, W) at the last level."""
+        """Map (B, in, H, W) -> (B, out, H/2, W/2), or (B, out, H, W) at the last level."""
         out: Tensor = self.downsample(self.res(x_BCHW))
         return out
 
@@ -151,13 +152,13 @@ class DecoderLevel(Level):
         self.upsample = nn.Identity() if last else Upsample(ends[1])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, 2H, 2W), or (B, out, H, W) at the last level."""
+        """Map (B, in, H, W) -> (B, out, 2H, 2W), or (B, out, H, W) at the last level."""
         out: Tensor = self.upsample(self.res(x_BCHW))
         return out
 
 
 class Encoder(nn.Module):
-    """Image to a grid of features (spec 1.2)."""
+    """CNN from image to a grid of features."""
 
     def __init__(self, config: CNNConfig) -> None:
         super().__init__()
@@ -179,7 +180,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(top, config.z_channels, 3, padding=1)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Images in [-1, 1] -> (B, z_channels, H/downsampling, W/downsampling)."""
+        """Map images in [-1, 1] -> (B, z_channels, H/downsampling, W/downsampling)."""
         x = image_BCHW if self.patch_size == 1 else space_to_depth(image_BCHW, self.patch_size)
         x = self.mid(self.conv_blocks(self.conv_in(x)))
         out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
@@ -187,7 +188,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A grid of features to an image; the grid is also the style of the norms (spec 1.3)."""
+    """CNN from a grid of features to an image; the grid is also the style of the norms."""
 
     def __init__(self, config: CNNConfig) -> None:
         super().__init__()
@@ -209,7 +210,8 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 3 * config.patch_size**2, 3, padding=1)
 
     def forward(self, z_BCHW: Tensor) -> Tensor:
-        """(B, z_channels, h, w) -> unclamped images (B, 3, h*downsampling, w*downsampling)."""
+        """Map (B, z_channels, h, w) -> unclamped images (B, 3, h*downsampling, w*downsampling)."""
+        # Unbiased, so the grid needs more than one cell.
         var_BC, mean_BC = torch.var_mean(z_BCHW, dim=(2, 3))
         std_BC = torch.sqrt(var_BC + EPS)
         x = self.mid(self.conv_in(z_BCHW))

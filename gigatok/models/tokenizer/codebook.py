@@ -76,7 +76,7 @@ def restart_dead_codes(
     """
     z_MC = F.normalize(z_BTC.float().flatten(0, 1), dim=-1)
     used_K = quantizer.used_codes()
-    # Drawn without replacement: of two equal rows one would never win, and stay dead.
+    # Drawn without replacement: if two rows were equal, one would never win and stay dead.
     order_M = torch.randperm(len(z_MC), generator=generator).to(z_MC.device)
     rank_K = (~used_K).long().cumsum(0) - 1
     rows_K = order_M[rank_K.clamp(min=0) % len(z_MC)]

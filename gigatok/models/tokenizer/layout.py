@@ -38,7 +38,7 @@ T = TypeVar("T", int, Layers)
 
 @dataclass(frozen=True)
 class TokenizerParts(Generic[T]):
-    """A tokenizer by component: the layers of each, or a sum over them.
+    """Tokenizer by component: the layers of each, or a sum over them.
 
     Attributes:
         cnn_encoder: image to grid.
@@ -64,22 +64,22 @@ class TokenizerParts(Generic[T]):
 
     @property
     def encoder(self) -> T:
-        """Image to latents before quantisation."""
+        """Parts from image to latents before quantisation."""
         return self.cnn_encoder + self.to_tokens + self.project_in
 
     @property
     def encode(self) -> T:
-        """Image to codes."""
+        """Parts from image to codes."""
         return self.encoder + self.codebook
 
     @property
     def decoder(self) -> T:
-        """Codes to image."""
+        """Parts from codes to image."""
         return self.project_out + self.to_grid + self.cnn_decoder
 
     @property
     def total(self) -> T:
-        """All that training runs, in order; parameters as published, the head included."""
+        """All parts in order. Published counts of parameters include the head, so this does."""
         inside = self.encode + self.entropy + self.project_out
         return inside + self.to_grid + self.head + self.cnn_decoder
 

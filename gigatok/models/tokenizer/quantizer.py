@@ -1,7 +1,8 @@
-"""Vector quantisation by cosine, with the rotation trick or straight-through (spec 3).
+"""Vector quantisation by cosine, with the rotation trick or straight-through.
 
-Latents and codebook rows are L2-normalised on every forward. Nothing here waits for the device:
-usage is counted in a buffer and read only by `usage`.
+It is the authors' `VectorQuantizer` (SilentView/GigaTok). Latents and codebook rows are
+L2-normalised on every forward. Nothing here waits for the device: usage is counted in a buffer and
+read only by `usage`.
 
 B batch, T tokens, M = B*T vectors, C codebook_dim, K codebook_size.
 """
@@ -19,11 +20,11 @@ from gigatok.config import TokenizerArchitecture
 from gigatok.runtime.distributed import batch_mean, gather
 
 UNFILLED = -1.0
-"""In `codebook_used`: no code recorded yet. (The reference fills with 0, which counts code 0.)"""
+"""Mark in `codebook_used` of no code yet. (The authors fill with 0, which counts code 0.)"""
 
 
 class QuantizerLosses(NamedTuple):
-    """Weighted terms, to be summed. `entropy` is None where its weight is 0."""
+    """Weighted terms, to be summed; `entropy` is None where its weight is 0."""
 
     vq: Tensor
     commitment: Tensor
@@ -53,13 +54,13 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 @torch.no_grad()
 def nearest_rows(z_MC: Tensor, codebook_KC: Tensor) -> Tensor:
-    """Index of the nearest row; both sides have unit length, so it has the largest cosine."""
+    """Find the nearest row; both sides have unit length, so it has the largest cosine."""
     codes_M: Tensor = (z_MC @ codebook_KC.T).argmax(-1)
     return codes_M
 
 
 def rotate_to(z_MC: Tensor, q_MC: Tensor) -> Tensor:
-    """Rotation trick: rotate and scale z onto q, treating rotation and scale as constants.
+    """Rotate and scale z onto q, treating rotation and scale as constants (rotation trick).
 
     The value is q up to rounding; the gradient to z keeps the angle between the two
     (Fifty et al., 2024). No gradient reaches q.
@@ -78,16 +79,16 @@ def rotate_to(z_MC: Tensor, q_MC: Tensor) -> Tensor:
 
 
 def straight_through(z_MC: Tensor, q_MC: Tensor) -> Tensor:
-    """The value of q with the gradient of z."""
+    """Return the value of q with the gradient of z."""
     return z_MC + (q_MC - z_MC).detach()
 
 
 def entropy_loss(logits_MK: Tensor) -> Tensor:
-    """Mean entropy of the code of a vector minus entropy of the mean code distribution.
+    """Compute the mean entropy of a vector's code minus the entropy of the mean distribution.
 
     Low when every vector is decided and all codes are used alike. The mean is over the whole
-    batch, however many processes share it: the reference averages over the part of each process,
-    which would make the loss depend on their number. 1e-5 in the second logarithm is its own.
+    batch, however many processes share it: the authors average over the part of each process,
+    which would make the loss depend on their number. 1e-5 in the second logarithm is theirs.
     """
     log_p_MK = logits_MK.log_softmax(-1)
     p_MK = log_p_MK.exp()
@@ -98,7 +99,7 @@ def entropy_loss(logits_MK: Tensor) -> Tensor:
 
 
 class VectorQuantizer(nn.Module):
-    """Nearest codebook row by cosine, its losses, and a window of the codes used recently."""
+    """Codebook searched by cosine, its losses, and a window of the codes used recently."""
 
     codebook_used: Tensor
 
@@ -115,7 +116,7 @@ class VectorQuantizer(nn.Module):
     def forward(self, z_BTC: Tensor) -> Quantized:
         """Quantise; always in float32, whatever autocast says.
 
-        The gradient estimator also runs in eval mode, as in the reference: the value then
+        The gradient estimator also runs in eval mode, as in the authors' code: the value then
         differs from the codebook row by rounding. `get_codebook_entry` returns the exact row.
         """
         with full_precision(z_BTC.device):
@@ -152,18 +153,18 @@ class VectorQuantizer(nn.Module):
         self.codebook_used.copy_(torch.cat([self.codebook_used[len(recent) :], recent]))
 
     def nearest(self, z_BTC: Tensor) -> Tensor:
-        """Codes (B, T), int64, without losses or gradients."""
+        """Find codes (B, T), int64, without losses or gradients."""
         with full_precision(z_BTC.device):
             z_MC = F.normalize(z_BTC.float().flatten(0, 1), dim=-1)
             codebook_KC = F.normalize(self.embedding.weight, dim=-1)
             return nearest_rows(z_MC, codebook_KC).view(z_BTC.shape[:2])
 
     def get_codebook_entry(self, codes_BT: Tensor) -> Tensor:
-        """Unit-length codebook rows, (B, T, C)."""
+        """Look up codebook rows of unit length, (B, T, C)."""
         return F.normalize(self.embedding(codes_BT), dim=-1)
 
     def used_codes(self) -> Tensor:
-        """Which codes the window holds: bool (K,), on the device."""
+        """Mark the codes that the window holds: bool (K,), on the device."""
         used = torch.zeros(
             self.config.codebook_size + 1, dtype=torch.bool, device=self.codebook_used.device
         )
@@ -172,5 +173,5 @@ class VectorQuantizer(nn.Module):
         return used[:-1]
 
     def usage(self) -> float:
-        """Fraction of the codebook that the window holds. Waits for the device."""
+        """Compute the fraction of the codebook that the window holds; waits for the device."""
         return float(self.used_codes().float().mean())
