@@ -24,7 +24,8 @@ class Layer:
         parameters: in all, whatever the number of images.
         flops: of the forward pass; a backward pass takes twice as many.
         kept: float32 values held from the forward to the backward pass.
-        scratch: values beside these while its backward pass, or the end of the forward pass, runs.
+        scratch: values beside these while its backward pass, or the end of the forward pass, runs:
+            in most layers the gradients on both sides of its largest operation.
         stream: of a layer under activation checkpointing, the values of its output: all that is
             kept of it until its turn in the backward pass.
         again: of such a layer, the FLOPs that its recomputation takes.
@@ -124,7 +125,7 @@ def mlp(tokens: int, width: int, hidden: int | None = None) -> Layer:
 
 
 def vit_layer(tokens: int, width: int, heads: int, hidden: int | None = None) -> Layer:
-    """Pre-norm self-attention and MLP."""
+    """Attend to itself and apply an MLP, each behind a norm: the layer of a vision transformer."""
     return transformer_layer(
         layer_norm(tokens, width),
         attention(tokens, tokens, width, heads),
@@ -140,5 +141,9 @@ def transformer_layer(*layers: Layer, last: Layer) -> Layer:
     Its recomputation stops at the last tensor that is kept, which is the last product's input.
     """
     row = last.kept
-    # Nine rows, measured: gradients of the stream and of the MLP's hidden values come together.
-    return together(*layers, scratch=9 * row, stream=row, again=flops(layers) - last.flops)
+    return together(
+        *layers,
+        scratch=9 * row,  # gradients in the MLP: hidden values (4), activated ones (4), stream (1)
+        stream=row,
+        again=flops(layers) - last.flops,
+    )

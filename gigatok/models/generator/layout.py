@@ -68,7 +68,12 @@ def _block(config: GeneratorArchitecture, tokens: int) -> Layer:
     # Without dropout the last tensor that is kept is the last product's input, so this product
     # is not done again.
     again = flops(layers) - (0 if config.dropout else last.flops)
-    return together(*layers, scratch=row + 2 * tokens * hidden, stream=row, again=again)
+    return together(
+        *layers,
+        scratch=row + 2 * tokens * hidden,  # gradients of the stream, of the product, of the gate
+        stream=row,
+        again=again,
+    )
 
 
 def generator_parameters(

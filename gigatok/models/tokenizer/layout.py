@@ -120,8 +120,8 @@ def tokenizer_layout(
     codebook = Layer(
         parameters=codes * dim,
         flops=2 * logits * dim,
-        # Latents and codes at unit length, their differences in the losses, and the vectors,
-        # norms and products of the rotation trick; measured.
+        # Latents and codes at unit length, and what the losses and the rotation trick keep of
+        # them: an upper bound, of little weight beside all else.
         kept=11 * tokens * dim,
         scratch=logits,  # the cosines
     )
@@ -159,7 +159,7 @@ def _cnn_encoder(cnn: CNNConfig, image_size: int) -> Layers:
     for level, (inputs, outputs) in enumerate(pairwise([cnn.channels, *widths])):
         layers += _resblocks(side**2, inputs, outputs, cnn.resblocks)
         if level < len(widths) - 1:
-            padded, side = outputs * (side + 1) ** 2, side // 2
+            padded, side = outputs * (side + 1) ** 2, side // 2  # on two sides only
             down = conv(side**2, outputs, outputs)
             layers.append(together(values(padded), down, scratch=2 * padded))
     layers += _resblocks(side**2, widths[-1], widths[-1], cnn.mid_blocks)
@@ -203,7 +203,7 @@ def _resblocks(pixels: int, inputs: int, outputs: int, blocks: int) -> Iterator[
             values(pixels * outputs),  # SiLU
             conv(pixels, outputs, outputs),  # kept is its sum with the shortcut
             *changed,
-            scratch=3 * pixels * outputs,
+            scratch=3 * pixels * outputs,  # gradients of the output, and around a SiLU
         )
         inputs = outputs
 
@@ -212,7 +212,8 @@ def _adaptive_norm(pixels: int, channels: int, style: int) -> Layer:
     """Describe a norm whose scale and bias come from the style, of which there is one."""
     scale_and_bias = fleeting(linear(1, style, 2 * channels))
     normed = pixels * channels
-    return together(scale_and_bias, values(2 * normed), scratch=3 * normed)  # before, after scale
+    # Kept are the map before and after it is scaled; then there are gradients of both and a product.
+    return together(scale_and_bias, values(2 * normed), scratch=3 * normed)
 
 
 def _last_convolution(pixels: int, inputs: int, outputs: int) -> Layer:
@@ -261,11 +262,7 @@ def _transformer_layer(
     if kind == "vit":
         return vit_layer(queries, d, size.heads)
     # Positions are added to queries and keys, which are then kept beside the values.
-    itself = [
-        layer_norm(queries, d),
-        values(row),
-        attention(queries, queries, d, size.heads),
-    ]
+    itself = [layer_norm(queries, d), values(row), attention(queries, queries, d, size.heads)]
     if kind == "double_attention":
         other = itself
     else:
@@ -284,13 +281,9 @@ def _transformer_layer(
 
 def _head(config: TokenizerArchitecture, teacher_dim: int | None) -> Layer:
     """Describe the MLP to teacher features, on the stream pooled to the teacher's grid."""
-    teacher, d, hidden = (
-        teacher_cost(config.teacher),
-        config.decoder.width,
-        4 * config.decoder.width,
-    )
+    teacher, d = teacher_cost(config.teacher), config.decoder.width
+    hidden, places = 4 * d, teacher.grid**2
     dim = teacher_dim or config.teacher_components or teacher.dim
-    places = teacher.grid**2
     return together(
         values(places * d),  # the pooled stream
         linear(places, d, hidden),
