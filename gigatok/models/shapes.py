@@ -45,7 +45,7 @@ class Pool(NamedTuple):
     average: bool = False
 
 
-Network: TypeAlias = "Conv | Pool | tuple[Network, ...] | Mapping[str, Network]"
+FixedNetwork: TypeAlias = "Conv | Pool | tuple[FixedNetwork, ...] | Mapping[str, FixedNetwork]"
 """A layer, parts in a row, or named branches whose outputs are concatenated."""
 
 
@@ -58,8 +58,9 @@ def convolve(shape: Conv, x: Map, *, bias: bool = True) -> tuple[Layer, Map]:
     return conv(y.height * y.width, inputs, shape.outputs, height * width, bias=bias), y
 
 
-def trace(network: Network, x: Map) -> tuple[Layers, Map]:
+def trace(network: FixedNetwork, x: Map) -> tuple[Layers, Map]:
     """Describe the layers of a network on a map, and the map that it makes."""
+    # These are tuples themselves, so they are looked for before parts in a row.
     if isinstance(network, Conv):
         layer, y = convolve(network, x)
         return (layer,), y

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from gigatok.data.assets import fetch
 from gigatok.files.foreign_weights import flaw
 from gigatok.models.frozen.layout import INCEPTION
-from gigatok.models.shapes import Conv, Pool
-from gigatok.models.shapes import Network as Shape
+from gigatok.models.shapes import Conv, FixedNetwork, Pool
 
 FEATURES = 2048
 STANDARD_SIDE = 299
@@ -41,7 +40,7 @@ class _Concat(nn.ModuleDict):
         return torch.cat([branch(x) for branch in self.values()], dim=1)
 
 
-def _build(shape: Shape) -> nn.Module:
+def _build(shape: FixedNetwork) -> nn.Module:
     """Build a part of the network; batch norms are folded into the biases of convolutions."""
     if isinstance(shape, Conv):
         return nn.Sequential(nn.Conv2d(*shape), nn.ReLU(inplace=True))

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gigatok.models.layers import Layer, Layers, flops, linear, parameters, together, values
-from gigatok.models.shapes import Conv, Map, Network, Pool, ViT, trace
+from gigatok.models.shapes import Conv, FixedNetwork, Map, Pool, ViT, trace
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ _TEACHERS = {
 }
 
 
-Stage = tuple[Conv | Pool, ...]
+LPIPSStage = tuple[Conv | Pool, ...]
 """Layers up to and including the next map that is compared; a ReLU follows each convolution."""
 
 
-def _vgg16() -> Iterator[Stage]:
+def _vgg16() -> Iterator[LPIPSStage]:
     channels = 3
     for index, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
         pool = (Pool(2, 2),) if index else ()
@@ -141,7 +141,7 @@ def _vgg16() -> Iterator[Stage]:
         channels = width
 
 
-LPIPS_STAGES: dict[str, tuple[Stage, ...]] = {
+LPIPS_STAGES: dict[str, tuple[LPIPSStage, ...]] = {
     "vgg": tuple(_vgg16()),
     "alex": (
         (Conv(3, 64, 11, 4, 2),),
@@ -189,7 +189,7 @@ def _tower(channels: int, *convs: tuple[int, int | tuple[int, int]]) -> tuple[Co
     return tuple(found)
 
 
-def _mixed_35(channels: int, pool_width: int) -> Network:
+def _mixed_35(channels: int, pool_width: int) -> FixedNetwork:
     """Make a block on the 35 x 35 map."""
     return {
         "conv": Conv(channels, 64, 1),
@@ -199,7 +199,7 @@ def _mixed_35(channels: int, pool_width: int) -> Network:
     }
 
 
-def _to_17(channels: int) -> Network:
+def _to_17(channels: int) -> FixedNetwork:
     """Make the block from 35 x 35 to 17 x 17."""
     return {
         "conv": Conv(channels, 384, 3, 2),
@@ -208,7 +208,7 @@ def _to_17(channels: int) -> Network:
     }
 
 
-def _mixed_17(channels: int, width: int) -> Network:
+def _mixed_17(channels: int, width: int) -> FixedNetwork:
     """Make a block on the 17 x 17 map, 7 x 7 kernels factored into rows and columns."""
     row, column = (1, 7), (7, 1)
     back_and_forth = (width, column), (width, row), (width, column)
@@ -220,7 +220,7 @@ def _mixed_17(channels: int, width: int) -> Network:
     }
 
 
-def _to_8(channels: int) -> Network:
+def _to_8(channels: int) -> FixedNetwork:
     """Make the block from 17 x 17 to 8 x 8."""
     rows_and_columns = _tower(channels, (192, 1), (192, (1, 7)), (192, (7, 1)))
     return {
@@ -230,9 +230,9 @@ def _to_8(channels: int) -> Network:
     }
 
 
-def _mixed_8(channels: int, pool: Pool) -> Network:
+def _mixed_8(channels: int, pool: Pool) -> FixedNetwork:
     """Make a block on the 8 x 8 map, whose towers fork."""
-    fork: Network = {
+    fork: FixedNetwork = {
         "conv": Conv(384, 384, (1, 3), 1, (0, 1)),
         "conv_1": Conv(384, 384, (3, 1), 1, (1, 0)),
     }
@@ -244,7 +244,7 @@ def _mixed_8(channels: int, pool: Pool) -> Network:
     }
 
 
-INCEPTION: dict[str, Network] = {
+INCEPTION: dict[str, FixedNetwork] = {
     "conv": Conv(3, 32, 3, 2),
     "conv_1": Conv(32, 32, 3),
     "conv_2": Conv(32, 64, 3, 1, 1),

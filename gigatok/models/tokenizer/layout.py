@@ -212,7 +212,7 @@ def _adaptive_norm(pixels: int, channels: int, style: int) -> Layer:
     """Describe a norm whose scale and bias come from the style, of which there is one."""
     scale_and_bias = fleeting(linear(1, style, 2 * channels))
     normed = pixels * channels
-    # Kept are the map before and after it is scaled; then there are gradients of both and a product.
+    # Kept is the map before and after scaling; to these come gradients of both, and a product.
     return together(scale_and_bias, values(2 * normed), scratch=3 * normed)
 
 
