@@ -23,10 +23,10 @@ from gigatok.files.stored_weights import (
     StoredWeights,
     read_weights,
 )
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.fitting import LoadReport, Model, fill, fit, with_head_of
-from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
 # Of all published models: ImageNet at 256 pixels, 256 tokens, 16384 codes.

@@ -1,10 +1,11 @@
-"""Compute that the paper reports for training, compared with the model of `gigatok.flops`."""
+"""Compute that the paper reports for training, against the model of `gigatok.costs.training`."""
 
 from __future__ import annotations
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
-from gigatok.flops import generator_training_flops, tokenizer_flops
-from gigatok.sizes import GENERATOR_SIZES
+from gigatok.costs.training import generator_training_flops
+from gigatok.models.tokenizer.layout import tokenizer_flops
+from gigatok.published.sizes import GENERATOR_SIZES
 
 V100_PEAK = 125e12
 """FLOPs per second of a V100's tensor cores in fp16, from NVIDIA's data sheet."""

@@ -11,9 +11,9 @@ import torch
 from gigatok.config import TokenizerArchitecture
 from gigatok.files.foreign_weights import Misfits, compare
 from gigatok.files.stored_weights import StoredWeights
-from gigatok.models.generator import Generator
-from gigatok.models.quantizer import UNFILLED
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.quantizer import UNFILLED
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.saved import place
 
 USAGE_WINDOW = "quantize.codebook_used"

@@ -15,7 +15,7 @@ import torch
 
 from gigatok.data.crops import UInt8
 from gigatok.files.durable import write_durably
-from gigatok.models.features import FeatureNetwork
+from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.gaussians import Features, Gaussian, Moments
 
 BATCH = 32

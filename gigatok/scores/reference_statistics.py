@@ -20,7 +20,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from gigatok.files.download import sha256_of
-from gigatok.models.features import FeatureNetwork
+from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Gaussian
 

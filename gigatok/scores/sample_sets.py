@@ -19,9 +19,9 @@ from gigatok.config import SamplingConfig
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64
 from gigatok.data.splits import to_uint8
-from gigatok.models.features import FeatureNetwork
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen.features import FeatureNetwork
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Ranks, Runtime
 from gigatok.runtime.distributed import barrier, is_main
 from gigatok.runtime.tracker import Tracker

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gigatok.config import SplitConfig
 from gigatok.data.crops import UInt8
-from gigatok.models.features import FeatureNetwork
-from gigatok.models.inception import CLASSIFIER_VARIABLE, load_classifier
+from gigatok.models.frozen.features import FeatureNetwork
+from gigatok.models.frozen.inception import CLASSIFIER_VARIABLE, load_classifier
 from gigatok.runtime.context import Scores
 from gigatok.scores import image_metrics
 from gigatok.scores.complexity import ngram_entropies

@@ -19,8 +19,8 @@ from torch import Tensor
 from gigatok.data.image_sets import ImageSet, Int64
 from gigatok.data.pictures import reconstruction_grid
 from gigatok.data.splits import to_device, to_unit_range, training_batch
-from gigatok.models.teachers import Teacher
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen.teachers import Teacher
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.stages import TrainTokenizerConfig
 from gigatok.stages.extract_teacher_features import TeacherFeatures
 

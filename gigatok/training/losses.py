@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer import TokenizerOutput
+from gigatok.models.tokenizer.tokenizer import TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Function of two batches of images in [-1, 1] that returns a distance per image, (B,)."""

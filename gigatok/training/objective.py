@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer import Tokenizer, TokenizerOutput
+from gigatok.models.tokenizer.tokenizer import Tokenizer, TokenizerOutput
 from gigatok.training.adversarial import Adversary
 from gigatok.training.losses import Perceptual, shortcut_losses, summed, tokenizer_losses
 from gigatok.training.trainer import Opponent

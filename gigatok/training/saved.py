@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
 
 CODES_FILE = "codes.safetensors"

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.config import TrialConfig
-from gigatok.flops import tokenizer_step_flops
+from gigatok.costs.training import tokenizer_step_flops
 from gigatok.stages import STAGES
 from orchestration.backends.local import connect
 from orchestration.costs.accuracy import BUSY

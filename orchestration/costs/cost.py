@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gigatok.config import Config, TrainingConfig, TrialConfig
-from gigatok.flops import stage_flops
-from gigatok.memory import stage_disk, stage_memory
+from gigatok.costs.stage_costs import stage_disk, stage_flops, stage_memory
 from orchestration.costs.calibration import Calibration, Need, Site
 from orchestration.plan.graph import Plan, PlannedStage
 from orchestration.runs.records import Prediction

@@ -19,9 +19,9 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.flops import STAGE_FLOPS, stage_flops, tokenizer_flops
-from gigatok.frozen_flops import teacher_cost
-from gigatok.sizes import TokenizerParameters, generator_parameters, tokenizer_parameters
+from gigatok.costs.stage_costs import STAGE_FLOPS, stage_flops
+from gigatok.models.generator.layout import generator_parameters
+from gigatok.models.tokenizer.layout import TokenizerParts, tokenizer_flops, tokenizer_parameters
 from gigatok.stages import STAGES
 from orchestration.sweep.config_keys import SIZE_FIELDS, trial_keys
 from orchestration.sweep.expressions import Value
@@ -70,11 +70,8 @@ def _counted(*sections: str) -> frozenset[str]:
     return _keys(*(f"{section}." for section in sections)) - without
 
 
-def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParameters:
-    config = trial.tokenizer
-    # The width of the training-only head is the teacher's feature width, unless it is reduced.
-    dim = config.teacher_components or teacher_cost(config.teacher).dim
-    return tokenizer_parameters(config, trial.data.image_size, dim)
+def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParts[int]:
+    return tokenizer_parameters(trial.tokenizer, trial.data.image_size)
 
 
 def _tokens(trial: TrialConfig) -> int:
@@ -86,7 +83,7 @@ def _generator_parameters(trial: TrialConfig) -> int:
     return generator_parameters(trial.generator, codes, classes, _tokens(trial))
 
 
-def _parameters_by(get: Callable[[TokenizerParameters], int]) -> Callable[[TrialConfig], Value]:
+def _parameters_by(get: Callable[[TokenizerParts[int]], int]) -> Callable[[TrialConfig], Value]:
     return lambda trial: get(_tokenizer_parameters(trial))
 
 
@@ -110,7 +107,7 @@ def quantities() -> dict[str, Quantity]:
     )  # fmt: skip
     training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
     probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")
-    parts: dict[str, tuple[str, Callable[[TokenizerParameters], int]]] = {
+    parts: dict[str, tuple[str, Callable[[TokenizerParts[int]], int]]] = {
         "params.encoder": ("parameters of the encoder", lambda p: p.encoder),
         "params.decoder": ("parameters of the decoder", lambda p: p.decoder),
         "params.codebook": ("parameters of the codebook", lambda p: p.codebook),
@@ -124,7 +121,7 @@ def quantities() -> dict[str, Quantity]:
     return found | {
         "params.generator": Quantity(_generator_parameters, generator, "AR probe's parameters"),
         "flops.encoder": Quantity(_per_image("encode"), shape, "FLOPs of encoding an image"),
-        "flops.decoder": Quantity(_per_image("decode"), shape, "FLOPs of decoding an image"),
+        "flops.decoder": Quantity(_per_image("decoder"), shape, "FLOPs of decoding an image"),
         "flops.train": Quantity(
             lambda t: stage_flops("train_tokenizer", t), training, "FLOPs of training a tokenizer"
         ),
