@@ -281,11 +281,11 @@ def _run(launched: _Launch, manner: _Manner) -> int:
     tracking.tell(expectation(progress.costs))
     driver: Driver = Runner(progress, store, launched.backend, launched.profile)
     if launched.backend.capabilities.detached:
-        from orchestration.cluster import detached  # submitit takes a tenth of a second to import
+        from orchestration.backends.detached import launching  # submitit takes a tenth of a second to import
 
         ask = not (manner.yes or manner.as_json)
-        stay = detached.Manner(stay=manner.watch, ask=ask, as_json=manner.as_json)
-        driver = detached.launch(
+        stay = launching.Manner(stay=manner.watch, ask=ask, as_json=manner.as_json)
+        driver = launching.launch(
             progress, store, launched.backend, launched.profile, tracking, manner.console, stay
         )
     if not progress.finished or not tracking.is_current():
@@ -299,7 +299,7 @@ def _search(launched: _Launch, manner: _Manner) -> int:
     backend, request, uri = launched.backend, launched.request, launched.uri
     sweep, store, profile = launched.plan.sweep, launched.store, launched.profile
     if backend.capabilities.detached:
-        from orchestration.backends.slurm import SlurmBackend
+        from orchestration.backends.slurm.backend import SlurmBackend
         from orchestration.search.controller import launch as launch_search
 
         assert isinstance(backend, SlurmBackend), "the one backend that is detached"

@@ -87,7 +87,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
 
     Files that git does not track are listed in `git_status` but are not part of the patch, in
     which anything that looks like a secret is masked.
-    A snapshot of the code (`orchestration.cluster.snapshot`) has the state of what was copied.
+    A snapshot of the code (`orchestration.backends.snapshot`) has the state of what was copied.
     """
     record = root / RECORD
     if record.is_file():

@@ -1,7 +1,7 @@
 """What runs next: which stage is ready, in which order, and what a failure or a gate holds back.
 
 Knows keys and numbers only: no clock, no files, no backend. The runner (`orchestration.runner`),
-the submission to a cluster (`orchestration.cluster.submission`) and the simulator
+the submission to a cluster (`orchestration.backends.detached.submission`) and the simulator
 (`orchestration.costs.simulator`) decide by this code alike.
 """
 

@@ -10,8 +10,8 @@ from orchestration.state import Store
 
 BACKENDS: dict[str, str] = {
     "local": "orchestration.backends.local",
-    "ray": "orchestration.backends.ray",
-    "slurm": "orchestration.backends.slurm",
+    "ray": "orchestration.backends.ray.backend",
+    "slurm": "orchestration.backends.slurm.backend",
 }
 
 

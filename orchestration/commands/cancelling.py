@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from orchestration import faults
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.command_lines import steering
 from orchestration.commands.sweep_status import orphans
 from orchestration.exits import EXIT_FAILED, fail
@@ -139,6 +139,6 @@ def _leave_queue(store: Store, waiting: Folders) -> None:
     jobs = Journal(store).jobs()
     handles = [str(jobs[key].handle) for key in waiting if key in jobs]
     if handles:
-        from orchestration.backends.slurm_scheduler import cancel_jobs
+        from orchestration.backends.slurm.orders import cancel_jobs
 
         cancel_jobs(handles)

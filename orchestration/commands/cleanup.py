@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.files import remove
 from orchestration.holder import leftovers_of_complete
 from orchestration.launched import launched_keys

@@ -295,7 +295,7 @@ def node(store: Store, destination: Destination, profile: Profile) -> Iterator[F
     """What a node sees: a short job looks at the runs directory, MLflow and GPUs from there."""
     if shutil.which("srun") is None:
         return
-    from orchestration.backends.slurm import SlurmBackend, words
+    from orchestration.backends.slurm.backend import SlurmBackend, words
 
     alone = {"processes": 1, "nodes": 1, "time_minutes": 2}
     options = SlurmBackend(None, profile, store).options(profile.default.model_copy(update=alone))

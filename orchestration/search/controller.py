@@ -18,13 +18,13 @@ import typer
 from rich.console import Console
 
 from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.backends.slurm_queue import ask_squeue
-from orchestration.backends.slurm_scheduler import cancel_jobs, start_after, submit_controller
-from orchestration.cluster.controller import launched_plan
-from orchestration.cluster.detached import print_ways_on
-from orchestration.cluster.journal import CONTROLLER, Journal, Submission, key_of
-from orchestration.cluster.situation import settle_intents
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.queue import ask_squeue
+from orchestration.backends.slurm.orders import cancel_jobs, start_after, submit_controller
+from orchestration.backends.detached.controller import launched_plan
+from orchestration.backends.detached.launching import print_ways_on
+from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
+from orchestration.backends.detached.situation import settle_intents
 from orchestration.launched import LaunchedPlan, LaunchRequest, kept_sweep, record_launch
 from orchestration.profile import Profile, Request, load_profile
 from orchestration.runner import Runner

@@ -8,7 +8,7 @@ import pytest
 from orchestration.state import Store
 from orchestration.tracking.ledger import parse_uri
 from orchestration.tracking.mlflow_server import Server
-from tests.orchestration.backends.slurm_cluster import Cluster, slurm_cluster
+from tests.orchestration.backends.slurm.slurm_cluster import Cluster, slurm_cluster
 from tests.orchestration.tracking.tracking_helpers import plan_of
 
 

@@ -19,12 +19,12 @@ from gigatok.stages import LinearProbeConfig
 from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Infeasible, Job
 from orchestration.backends.local import LocalBackend
-from orchestration.backends.ray import RayBackend
-from orchestration.backends.slurm import SlurmBackend
+from orchestration.backends.ray.backend import RayBackend
+from orchestration.backends.slurm.backend import SlurmBackend
 from orchestration.profile import Profile, Request
 from orchestration.stage_records import Kind
 from orchestration.state import StageFolder, Store
-from tests.orchestration.backends.ray_cluster import ray_cluster
+from tests.orchestration.backends.ray.ray_cluster import ray_cluster
 from tests.orchestration.test_worker_ranks import losses, stage, training_stage
 
 SECONDS = 240

@@ -20,7 +20,7 @@ from analysis.__main__ import app as analysis_app
 from orchestration import faults, records
 from orchestration.__main__ import app
 from orchestration.backends.base import Ended
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.costs import ceilings
 from orchestration.costs.budget import record_refusal
 from orchestration.costs.calibration import append_observations, observe

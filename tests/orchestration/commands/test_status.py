@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from orchestration import faults
 from orchestration.__main__ import app
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
 from orchestration.commands.sweep_status import look

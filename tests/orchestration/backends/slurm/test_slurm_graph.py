@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from orchestration.cluster.journal import CONTROLLER, Journal, Submission
-from orchestration.cluster.snapshot import PARTS
+from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission
+from orchestration.backends.snapshot import PARTS
 from orchestration.state import StageFolder, Store
-from tests.orchestration.backends.slurm_cluster import Cluster, run, wait_until
+from tests.orchestration.backends.slurm.slurm_cluster import Cluster, run, wait_until
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\nmax_parallel: 4\n"
 SWEEP = """
 question: Does it run?

@@ -26,7 +26,7 @@ from submitit.core.utils import DelayedSubmission
 from orchestration import faults
 from orchestration.backends.base import Ended
 from orchestration.backends.workers import memory_kills
-from orchestration.cluster.holding import hold_queue
+from orchestration.backends.detached.holding import hold_queue
 from orchestration.files import write_atomic
 from orchestration.profile import Profile, Request, load_profile
 from orchestration.stage_records import Kind

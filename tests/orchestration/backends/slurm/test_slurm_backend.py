@@ -15,15 +15,15 @@ from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
 from orchestration.__main__ import app
 from orchestration.backends.base import Ended, Infeasible, Job, NoAnswer, QueueFull
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.backends.slurm_queue import ask_sacct, ask_squeue
-from orchestration.backends.slurm_scheduler import largest_array
-from orchestration.cluster.journal import Journal
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.queue import ask_sacct, ask_squeue
+from orchestration.backends.slurm.orders import largest_array
+from orchestration.backends.detached.journal import Journal
 from orchestration.commands.doctor import on_node
 from orchestration.profile import Profile, Request
 from orchestration.search.controller import JournaledBackend
 from orchestration.state import StageFolder, Store
-from tests.orchestration.backends.slurm_cluster import (
+from tests.orchestration.backends.slurm.slurm_cluster import (
     Cluster,
     job_state,
     preempting,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 
 from orchestration import faults
-from orchestration.cluster.journal import CONTROLLER, Journal, Submission
+from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission
 from orchestration.launched import all_launches
 from orchestration.profile import Profile
 from orchestration.state import StageFolder, Store

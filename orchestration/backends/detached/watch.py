@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.progress import Progress
 from orchestration.runner import Observe
 from orchestration.scheduler import pass_failure_downstream

@@ -19,15 +19,15 @@ import ray
 
 from orchestration import faults
 from orchestration.backends.base import Ended, Infeasible, Job
-from orchestration.backends.ray import RayBackend
-from orchestration.backends.ray_head import ClusterGone
+from orchestration.backends.ray.backend import RayBackend
+from orchestration.backends.ray.head import ClusterGone
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store
-from tests.orchestration.backends.ray_cluster import ray_cluster
+from tests.orchestration.backends.ray.ray_cluster import ray_cluster
 from tests.orchestration.test_kill import artifacts, folders, kill_workers
 from tests.orchestration.test_worker_ranks import losses, training_stage
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SECONDS = 240
 LONG = {"steps": 10**6, "log_every": 1, "checkpoint_every": 20}
 TWO_NODES = Request(processes=2, nodes=2)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestration.backends.slurm_queue import ask_squeue
-from orchestration.cluster.journal import Journal
+from orchestration.backends.slurm.queue import ask_squeue
+from orchestration.backends.detached.journal import Journal
 from orchestration.files import write_atomic
 from orchestration.records import Record, UnixTime, read_record, to_json
 from orchestration.state import Store

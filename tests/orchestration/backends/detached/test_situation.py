@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backends.slurm_queue import Status
-from orchestration.cluster.situation import Situation, judge, open_stages
+from orchestration.backends.slurm.queue import Status
+from orchestration.backends.detached.situation import Situation, judge, open_stages
 from orchestration.profile import Profile
 from orchestration.progress import Progress, stage_spec, survey
 from orchestration.state import Store

@@ -7,7 +7,7 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.cluster.arrays import Array, Lanes, Place, form_arrays, shares
+from orchestration.backends.detached.arrays import Array, Lanes, Place, form_arrays, shares
 
 Queued = dict[str, frozenset[Place]]
 

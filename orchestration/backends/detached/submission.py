@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 
 from gigatok.stages import STAGES
 from orchestration.backends.base import NoAnswer, QueueFull
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.backends.slurm_scheduler import (
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.orders import (
     cancel_jobs,
     largest_array,
     start_after,
     submit_controller,
 )
-from orchestration.cluster.arrays import Array, Lane, Lanes, Place, form_arrays
-from orchestration.cluster.journal import CONTROLLER, Journal, Submission, key_of
-from orchestration.cluster.situation import (
+from orchestration.backends.detached.arrays import Array, Lane, Lanes, Place, form_arrays
+from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
+from orchestration.backends.detached.situation import (
     Situation,
     end_given_up,
     judge,
@@ -340,7 +340,7 @@ def queue_controller(
     intent = journal.intend(
         CONTROLLER, plan.sweep.name, plan.key, [progress.folders[key] for key in keys]
     )
-    command = [sys.executable, "-m", "orchestration.cluster.controller", intent.name]
+    command = [sys.executable, "-m", "orchestration.backends.detached.controller", intent.name]
     command += ["--runs-dir", str(store.root.absolute()), "--profile", str(backend.profile_file())]
     if backend.parallelism is not None:
         command += ["--jobs", str(backend.parallelism)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cluster.journal import CONTROLLER, Journal
+from orchestration.backends.detached.journal import CONTROLLER, Journal
 from orchestration.state import StageFolder, Store
 
 

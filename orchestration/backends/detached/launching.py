@@ -13,11 +13,11 @@ from rich.table import Table
 
 from gigatok.stages import STAGES
 from orchestration.backends.base import Backend
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.backends.slurm_queue import ask_squeue
-from orchestration.cluster.journal import Journal
-from orchestration.cluster.submission import Outcome, submit_remaining
-from orchestration.cluster.watch import Watcher
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.queue import ask_squeue
+from orchestration.backends.detached.journal import Journal
+from orchestration.backends.detached.submission import Outcome, submit_remaining
+from orchestration.backends.detached.watch import Watcher
 from orchestration.command_lines import steering
 from orchestration.exits import EXIT_REFUSED
 from orchestration.profile import Profile
@@ -95,7 +95,7 @@ def launch(
 def still_queued(store: Store, plan_key: str) -> bool:
     """Whether the cluster has any job of a plan; true while it does not say.
 
-    For `orchestration.cluster.watch`.
+    For `orchestration.backends.detached.watch`.
     """
     listed = ask_squeue()
     jobs = {s.job for s in Journal(store).submissions() if s.plan == plan_key}

@@ -29,9 +29,9 @@ from submitit.helpers import clean_env
 from gigatok.startup import FOR_CHILDREN
 from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer, QueueFull
-from orchestration.backends.slurm_job import StageJob, signal_delay
-from orchestration.backends.slurm_queue import Queue
-from orchestration.cluster.snapshot import take_snapshot
+from orchestration.backends.slurm.job import StageJob, signal_delay
+from orchestration.backends.slurm.queue import Queue
+from orchestration.backends.snapshot import take_snapshot
 from orchestration.files import write_atomic
 from orchestration.profile import Profile, Request
 from orchestration.state import StageFolder, Store

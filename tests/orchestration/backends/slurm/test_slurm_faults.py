@@ -18,12 +18,12 @@ from shlex import quote
 
 import pytest
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.state import StageFolder, Store
-from tests.orchestration.backends.slurm_cluster import Cluster, preempting, run, wait_until
+from tests.orchestration.backends.slurm.slurm_cluster import Cluster, preempting, run, wait_until
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SECONDS = 300.0
 STEPS = {"tokenizer.steps": 300, "tokenizer.log_every": 5, "tokenizer.checkpoint_every": 50}
 """Enough for something to happen meanwhile."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backends import slurm_queue
+from orchestration.backends.slurm import queue as slurm_queue
 from orchestration.backends.base import Ended, Job
-from orchestration.backends.slurm_queue import Queue, Status, elements
+from orchestration.backends.slurm.queue import Queue, Status, elements
 from orchestration.holder import acquire
 from orchestration.stage_records import Attempt
 from orchestration.state import StageFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from orchestration.cluster.watch import Watcher
+from orchestration.backends.detached.watch import Watcher
 from orchestration.progress import survey
 from orchestration.state import Store
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of, wait_for

@@ -30,9 +30,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from gigatok.startup import for_children
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer
-from orchestration.backends.ray_head import Head, knock, wait_longer
+from orchestration.backends.ray.head import Head, knock, wait_longer
 from orchestration.backends.sockets import short_folder
-from orchestration.cluster.snapshot import take_snapshot
+from orchestration.backends.snapshot import take_snapshot
 from orchestration.profile import Profile, Request
 from orchestration.stage_records import Kind
 from orchestration.state import StageFolder, Store
@@ -331,7 +331,7 @@ def _from_snapshot() -> Callable[..., Any]:
         code = variables["PYTHONPATH"].split(os.pathsep)[0]
         if code not in sys.path:
             sys.path.insert(0, code)
-        return getattr(importlib.import_module("orchestration.backends.ray_job"), function)(
+        return getattr(importlib.import_module("orchestration.backends.ray.job"), function)(
             *arguments
         )
 

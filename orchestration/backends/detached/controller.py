@@ -15,9 +15,9 @@ from typing import Annotated
 import typer
 
 from orchestration.backends.base import NoAnswer
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.cluster.journal import Journal, key_of
-from orchestration.cluster.submission import submit_remaining
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.detached.journal import Journal, key_of
+from orchestration.backends.detached.submission import submit_remaining
 from orchestration.devices import machines
 from orchestration.launched import LaunchedPlan, all_launches, kept_sweep
 from orchestration.plan import Plan, make_plan

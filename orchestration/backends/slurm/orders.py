@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from orchestration.backends.base import NoAnswer
-from orchestration.backends.slurm import SlurmBackend, outside_of_jobs, refusal
-from orchestration.cluster.journal import Submission
+from orchestration.backends.slurm.backend import SlurmBackend, outside_of_jobs, refusal
+from orchestration.backends.detached.journal import Submission
 from orchestration.profile import Profile, Request
 
 CONTROLLER_MINUTES = 60

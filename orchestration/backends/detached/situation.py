@@ -13,8 +13,8 @@ from functools import partial
 
 from orchestration import faults
 from orchestration.backends.base import Ended, Job
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.backends.slurm_queue import (
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.queue import (
     ABSENT_SECONDS,
     Status,
     ask_sacct,
@@ -22,8 +22,8 @@ from orchestration.backends.slurm_queue import (
     explained,
     withdrawn,
 )
-from orchestration.backends.slurm_scheduler import are_gone, cancel_jobs, find_jobs, is_whole
-from orchestration.cluster.journal import Journal, Submission, key_of
+from orchestration.backends.slurm.orders import are_gone, cancel_jobs, find_jobs, is_whole
+from orchestration.backends.detached.journal import Journal, Submission, key_of
 from orchestration.leases import watch_suspects
 from orchestration.profile import Profile
 from orchestration.progress import Progress

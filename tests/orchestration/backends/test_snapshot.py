@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cluster.snapshot import PARTS, SOURCE, take_snapshot
+from orchestration.backends.snapshot import PARTS, SOURCE, take_snapshot
 from orchestration.provenance import git_state
 from orchestration.state import Store
 

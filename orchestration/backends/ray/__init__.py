@@ -1,0 +1,1 @@
+"""Backend for Ray: its tasks, its head and the supervisor that it runs."""

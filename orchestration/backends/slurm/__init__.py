@@ -1,0 +1,1 @@
+"""Backend for SLURM: jobs, arrays and their supervisor."""
