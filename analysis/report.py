@@ -30,9 +30,9 @@ from analysis.rate_distortion import DISTORTIONS, Front, fronts, gaps, plot_rate
 from analysis.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS, missing
 from analysis.stores import RequestError
 from analysis.tables import result_table, sweep_and_scale
-from gigatok.credentials import shown
-from gigatok.markdown import inert
 from gigatok.names import METRICS, PARAM_SEED
+from gigatok.text.credentials import shown
+from gigatok.text.markdown import inert
 
 FITTED = ("psnr", "lpips", "rkid", "ar_val_loss", "gkid")
 """Metrics fitted over the size of the tokenizer."""

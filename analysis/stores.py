@@ -15,8 +15,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
-from gigatok.credentials import mlflow_variables, shown, without_login
 from gigatok.names import study_name
+from gigatok.text.credentials import mlflow_variables, shown, without_login
 
 if TYPE_CHECKING:
     import polars as pl

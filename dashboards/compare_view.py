@@ -20,7 +20,7 @@ from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import chart_figure
 from dashboards.source import Source
-from gigatok.markdown import plain
+from gigatok.text.markdown import plain
 
 MOST_TRIALS = 2000
 """Trials of all studies up to which they are compared setting by setting."""

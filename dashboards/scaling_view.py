@@ -16,7 +16,7 @@ from dashboards.downloads import download
 from dashboards.plotting import run_at
 from dashboards.source import Source
 from dashboards.state import open_trial
-from gigatok.markdown import plain
+from gigatok.text.markdown import plain
 
 _OWN = "Own axes"
 MOST_DRAWN = 2000

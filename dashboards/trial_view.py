@@ -16,7 +16,7 @@ from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import Source
-from gigatok.markdown import plain
+from gigatok.text.markdown import plain
 
 MOST_SIZES = 6
 MOST_OFFERED = 500

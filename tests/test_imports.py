@@ -55,7 +55,7 @@ and in the server that forks workers."""
 ALLOWED = {
     ("orchestration/worker.py", "torch"),
     ("orchestration/backends/preloaded.py", "gigatok"),
-    ("orchestration/worker.py", "gigatok.distributed"),
+    ("orchestration/worker.py", "gigatok.runtime.distributed"),
 }
 
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app
 from analysis.gallery import open_runs
-from gigatok.credentials import shown
 from gigatok.names import KIND_TRIAL, TAG_KIND, TAG_STATE
+from gigatok.text.credentials import shown
 from tests.analysis.conftest import Store
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestration.state import Store
+from orchestration.runs.state import Store
 from orchestration.tracking.ledger import parse_uri
 from orchestration.tracking.mlflow_server import Server
 from tests.orchestration.backends.slurm.slurm_cluster import Cluster, slurm_cluster

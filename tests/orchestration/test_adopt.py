@@ -15,10 +15,10 @@ import torch
 from gigatok import names
 from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
-from orchestration.plan import Plan, make_plan
-from orchestration.stage_records import Done
-from orchestration.state import StageFolder
-from orchestration.sweep import SweepError, expand, load_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.runs.stage_records import Done
+from orchestration.runs.state import StageFolder
+from orchestration.sweep.definition import SweepError, expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from gigatok.measures import curves_of, scores_of
-from orchestration.state import StageFolder
-from orchestration.sweep import expand, load_sweep
+from orchestration.runs.state import StageFolder
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.spool import Point, SpoolReader
 
 ROOT = Path(__file__).resolve().parents[2]

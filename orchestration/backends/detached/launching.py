@@ -13,17 +13,17 @@ from rich.table import Table
 
 from gigatok.stages import STAGES
 from orchestration.backends.base import Backend
-from orchestration.backends.slurm.backend import SlurmBackend
-from orchestration.backends.slurm.queue import ask_squeue
 from orchestration.backends.detached.journal import Journal
 from orchestration.backends.detached.submission import Outcome, submit_remaining
 from orchestration.backends.detached.watch import Watcher
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.queue import ask_squeue
 from orchestration.command_lines import steering
+from orchestration.execution.progress import Progress
 from orchestration.exits import EXIT_REFUSED
-from orchestration.profile import Profile
-from orchestration.progress import Progress
-from orchestration.state import Store
-from orchestration.study import Driver
+from orchestration.launching.foreground import Driver
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import Store
 from orchestration.tracking.shipping import Tracking
 
 PREPARE_SECONDS, FINISH_SECONDS = 10.0, 5.0

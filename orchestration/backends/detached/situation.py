@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from orchestration import faults
 from orchestration.backends.base import Ended, Job
+from orchestration.backends.detached.journal import Journal, Submission, key_of
 from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.orders import are_gone, cancel_jobs, find_jobs, is_whole
 from orchestration.backends.slurm.queue import (
     ABSENT_SECONDS,
     Status,
@@ -22,13 +23,12 @@ from orchestration.backends.slurm.queue import (
     explained,
     withdrawn,
 )
-from orchestration.backends.slurm.orders import are_gone, cancel_jobs, find_jobs, is_whole
-from orchestration.backends.detached.journal import Journal, Submission, key_of
-from orchestration.leases import watch_suspects
-from orchestration.profile import Profile
-from orchestration.progress import Progress
-from orchestration.stage_records import Failure
-from orchestration.state import StageFolder
+from orchestration.execution.progress import Progress
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile
+from orchestration.runs.leases import watch_suspects
+from orchestration.runs.stage_records import Failure
+from orchestration.runs.state import StageFolder
 
 SETTLE_SECONDS = 20.0
 """A submission that was interrupted this long ago will not appear in the queue any more."""

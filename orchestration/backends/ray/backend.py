@@ -31,11 +31,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from gigatok.startup import for_children
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer
 from orchestration.backends.ray.head import Head, knock, wait_longer
-from orchestration.backends.sockets import short_folder
 from orchestration.backends.snapshot import take_snapshot
-from orchestration.profile import Profile, Request
-from orchestration.stage_records import Kind
-from orchestration.state import StageFolder, Store
+from orchestration.backends.sockets import short_folder
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.stage_records import Kind
+from orchestration.runs.state import StageFolder, Store
 from orchestration.worker import EXIT_INTERRUPTED
 
 OBJECT_STORE_BYTES = 100 * 2**20

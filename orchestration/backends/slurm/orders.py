@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from orchestration.backends.base import NoAnswer
-from orchestration.backends.slurm.backend import SlurmBackend, outside_of_jobs, refusal
 from orchestration.backends.detached.journal import Submission
-from orchestration.profile import Profile, Request
+from orchestration.backends.slurm.backend import SlurmBackend, outside_of_jobs, refusal
+from orchestration.policy.profile import Profile, Request
 
 CONTROLLER_MINUTES = 60
 CONTROLLER_MEMORY_GB = 4.0

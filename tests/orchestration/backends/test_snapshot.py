@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestration.backends.snapshot import PARTS, SOURCE, take_snapshot
-from orchestration.provenance import git_state
-from orchestration.state import Store
+from orchestration.runs.provenance import git_state
+from orchestration.runs.state import Store
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_it_holds_everything_that_a_worker_imports(tmp_path: Path, source: Path)
     snapshot = take_snapshot(Store(tmp_path / "runs"), source)
     shutil.rmtree(source)
     program = (
-        "import orchestration.worker, orchestration.sweep as s;"
+        "import orchestration.worker, orchestration.sweep.definition as s;"
         "s.find_sweep('decoder_scaling'); print(s.__file__)"
     )
     variables = {**os.environ, "PYTHONPATH": str(snapshot), "PYTHONSAFEPATH": "1"}

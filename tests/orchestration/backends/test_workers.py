@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestration import provenance
+from orchestration.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[3]
 LAUNCHER = """
@@ -16,7 +16,7 @@ with open(sys.argv[1], "a") as file:
     file.write(f"{__name__} ")
 if __name__ == "__main__":
     from orchestration.backends import workers
-    from orchestration.state import StageFolder
+    from orchestration.runs.state import StageFolder
     workers._PRELOAD = []  # torch takes seconds, and no stage is run here
     folder = StageFolder(Path(sys.argv[2]))
     (worker,) = workers.start_workers(folder, workers.Slot(1, ""), [{}], Path(sys.argv[2], "log"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 180

@@ -14,9 +14,9 @@ from collections import Counter
 import pytest
 
 from gigatok import names
-from orchestration.plan import make_plan
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import make_plan
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.ledger import Owner, parse_uri
 from orchestration.tracking.shipping import Tracking, default_uri
 from tests.orchestration.tracking.tracking_helpers import (
@@ -416,9 +416,9 @@ def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
     code = f"""
     import sys
     from pathlib import Path
-    from orchestration.plan import make_plan
-    from orchestration.state import Store
-    from orchestration.sweep import expand, load_sweep
+    from orchestration.plan.graph import make_plan
+    from orchestration.runs.state import Store
+    from orchestration.sweep.definition import expand, load_sweep
     from orchestration.tracking.shipping import Tracking, default_uri
     store, sweep = Store(Path({str(store.root)!r})), load_sweep({str(tmp_path / "study.yaml")!r})
     tracking = Tracking(default_uri(store), store, make_plan(sweep, expand(sweep)))

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from gigatok import names
-from orchestration.state import Store
+from orchestration.runs.state import Store
 from orchestration.tracking.shipping import Tracking, default_uri
 from tests.orchestration.tracking.tracking_helpers import (
     MlflowServer,

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from gigatok import names
-from orchestration.holder import acquire
-from orchestration.plan import Plan, make_plan
-from orchestration.stage_records import Attempt, Done, Failure, Spec
-from orchestration.state import StageFolder, Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.runs.holder import acquire
+from orchestration.runs.stage_records import Attempt, Done, Failure, Spec
+from orchestration.runs.state import StageFolder, Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking, default_uri
 from orchestration.tracking.spool import Point, SpoolWriter, read_spool
 

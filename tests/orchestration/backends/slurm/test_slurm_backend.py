@@ -15,14 +15,14 @@ from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
 from orchestration.__main__ import app
 from orchestration.backends.base import Ended, Infeasible, Job, NoAnswer, QueueFull
-from orchestration.backends.slurm.backend import SlurmBackend
-from orchestration.backends.slurm.queue import ask_sacct, ask_squeue
-from orchestration.backends.slurm.orders import largest_array
 from orchestration.backends.detached.journal import Journal
+from orchestration.backends.slurm.backend import SlurmBackend
+from orchestration.backends.slurm.orders import largest_array
+from orchestration.backends.slurm.queue import ask_sacct, ask_squeue
 from orchestration.commands.doctor import on_node
-from orchestration.profile import Profile, Request
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.state import StageFolder, Store
 from orchestration.search.controller import JournaledBackend
-from orchestration.state import StageFolder, Store
 from tests.orchestration.backends.slurm.slurm_cluster import (
     Cluster,
     job_state,

@@ -17,7 +17,7 @@ import pytest
 
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission
 from orchestration.backends.snapshot import PARTS
-from orchestration.state import StageFolder, Store
+from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.slurm.slurm_cluster import Cluster, run, wait_until
 
 pytestmark = pytest.mark.cluster

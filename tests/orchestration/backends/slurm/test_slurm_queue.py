@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backends.slurm import queue as slurm_queue
 from orchestration.backends.base import Ended, Job
+from orchestration.backends.slurm.backend import queue as slurm_queue
 from orchestration.backends.slurm.queue import Queue, Status, elements
-from orchestration.holder import acquire
-from orchestration.stage_records import Attempt
-from orchestration.state import StageFolder
+from orchestration.runs.holder import acquire
+from orchestration.runs.stage_records import Attempt
+from orchestration.runs.state import StageFolder
 from tests.orchestration.test_worker_ranks import training_stage
 
 Say = Callable[..., None]
