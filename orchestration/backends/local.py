@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
+from orchestration.backends.base import BackendSpec, Capabilities, Ended, Infeasible, Job
 from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
@@ -141,9 +141,12 @@ class LocalBackend:
 
 
 def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
-    """The backend for this machine, with at most `jobs` stages at a time.
+    """Make the backend for this machine, with at most `jobs` stages at a time.
 
     Raises:
         ValueError: `jobs` is not positive, or more than this machine can run.
     """
     return LocalBackend(jobs, profile.max_parallel)
+
+
+BACKEND = BackendSpec(connect)

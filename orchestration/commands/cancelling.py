@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import Journal
 from orchestration.command_lines import steering
 from orchestration.commands.sweep_status import orphans
@@ -140,11 +141,7 @@ def wait_for(running: Iterable[StageFolder], seconds: float) -> list[StageFolder
 
 
 def _leave_queue(store: Store, waiting: Folders) -> None:
-    if not (store.root / "journal").is_dir():
-        return
-    jobs = Journal(store).jobs()
-    handles = [str(jobs[key].handle) for key in waiting if key in jobs]
-    if handles:
-        from orchestration.backends.slurm.orders import cancel_jobs
-
-        cancel_jobs(handles)
+    for backend, journal in Journal(store).by_backend().items():
+        handles = [str(job.handle) for key, job in journal.jobs().items() if key in waiting]
+        if handles:
+            connect_detached(backend, store).cancel_jobs(handles)

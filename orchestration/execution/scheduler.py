@@ -2,8 +2,8 @@
 
 Knows keys and numbers only: no clock, no files, no backend. The runner
 (`orchestration.launching.runner`), the submission to a cluster
-(`orchestration.backends.detached.submission`) and the simulator (`orchestration.forecast.simulator`)
-decide by this code alike.
+(`orchestration.backends.detached.submission`) and the simulator
+(`orchestration.forecast.simulator`) decide by this code alike.
 """
 
 from __future__ import annotations

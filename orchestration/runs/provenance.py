@@ -41,7 +41,8 @@ _PACKAGES = (
     "submitit",
     "optuna",
 )
-_JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
+JOB_VARIABLES = "GIGATOK_JOB_VARIABLES"
+"""Environment variable of a worker: names of those that say which job it is, by commas."""
 _MIB = 2.0**20
 _GIT_PLACES = {
     "GIT_DIR",
@@ -68,8 +69,13 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": package_versions(),
         "command": shown_command([sys.executable, *sys.argv]),
-        "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
+        "job": {key: os.environ[key] for key in _job_variables() if key in os.environ},
     }
+
+
+def _job_variables() -> list[str]:
+    """List the variables by which a worker's backend, or Ray, says which job it is."""
+    return ["RAY_JOB_ID", *os.environ.get(JOB_VARIABLES, "").split(",")]
 
 
 @cache

@@ -325,10 +325,9 @@ class Store:
         """Plans as they were launched."""
         return self.root / "sweeps"
 
-    @property
-    def slurm_files(self) -> Path:
-        """Folders of what belongs to SLURM jobs: scripts and what the jobs printed."""
-        return self.root / "slurm"
+    def job_files(self, backend: str) -> Path:
+        """Folders, by name, of what belongs to queued jobs: scripts and what the jobs printed."""
+        return self.root / backend
 
     @property
     def optuna(self) -> Path:

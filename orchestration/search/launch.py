@@ -1,7 +1,7 @@
 """Launches a search: the sweep's trials are asked for one after the other, and told.
 
-On this machine and on Ray the launcher asks and tells; on SLURM a job does, and the launcher
-leaves, or stays and watches.
+The launcher asks and tells; on a detached backend a job does, and the launcher leaves, or stays
+and watches.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Sweeps whose jobs outlive the launcher: job arrays, journal, snapshot, controller."""
+"""Sweeps whose jobs outlive the launcher, on any `DetachedBackend`."""

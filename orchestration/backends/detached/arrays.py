@@ -1,6 +1,6 @@
-"""Which stages go into which job array, what it waits for, and how wide it may run.
+"""Job arrays of a plan: how stages are put into them, what each waits for, how wide it runs.
 
-Pure logic: it knows no scheduler beyond the words `afterok`, `aftercorr` and `afterany`.
+Pure logic: it asks nobody and submits nothing.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+
+from orchestration.backends.base import Dependency
 
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a stage is in the queue: an element of an array, or a job of its own (index -1)."""
+    """Place of a stage in the queue: an element of an array, or a job of its own (index -1)."""
 
     job: str
     index: int = -1
@@ -24,7 +26,7 @@ class Place:
 
     @staticmethod
     def of(handle: str) -> Place:
-        """Of a handle such as `17_3` or `17`."""
+        """Read a handle such as `17_3` or `17`."""
         job, _, index = handle.partition("_")
         return Place(job, int(index) if index else -1)
 
@@ -39,18 +41,18 @@ class Array:
 
     Attributes:
         keys: stages by index.
-        dependency: as sbatch takes it; empty: none.
+        after: what they wait for.
     """
 
     keys: tuple[str, ...]
-    dependency: str
+    after: Dependency
 
 
 def form_arrays(parents: Parents, largest: int) -> list[Array]:
-    """As few arrays as can be found in which each element waits for its own parents only.
+    """Form as few arrays as can be found in which each element waits for its own parents only.
 
     Elements that wait for the same form one array. Elements that wait for elements 0, 1, 2, … of
-    another array form an array aligned to it, by `aftercorr`.
+    another array form an array aligned to it.
 
     Args:
         parents: of stages that ask for the same resources, in the order of preference.
@@ -74,7 +76,7 @@ def form_arrays(parents: Parents, largest: int) -> list[Array]:
 def _form(
     keys: Sequence[str], parents: Parents, aligned: frozenset[str], largest: int
 ) -> Iterator[Array]:
-    """The arrays of some stages, aligned to certain jobs where that is possible."""
+    """Form the arrays of some stages, aligned to certain jobs where that is possible."""
     groups: dict[frozenset[Place], list[str]] = defaultdict(list)
     for key in keys:
         groups[_fixed(parents[key], aligned)].append(key)
@@ -95,7 +97,7 @@ def _form(
 def _layers(
     members: Sequence[str], parents: Parents, aligned: frozenset[str], largest: int
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Arrays whose element i waits for elements i of the aligned jobs, and what fits in none."""
+    """Find arrays whose element i waits for elements i of the aligned jobs, and what is left."""
     layers: list[dict[int, str]] = []
     rest = []
     filled: dict[int, int] = defaultdict(int)
@@ -124,13 +126,8 @@ def _fixed(places: frozenset[Place], aligned: frozenset[str]) -> frozenset[Place
     return frozenset(place for place in places if place.job not in aligned)
 
 
-def _dependency(fixed: frozenset[Place], aligned: frozenset[str]) -> str:
-    parts = []
-    if aligned:
-        parts.append(":".join(["aftercorr", *sorted(aligned)]))
-    if fixed:
-        parts.append(":".join(["afterok", *map(str, sorted(fixed))]))
-    return ",".join(parts)
+def _dependency(fixed: frozenset[Place], aligned: frozenset[str]) -> Dependency:
+    return Dependency(tuple(map(str, sorted(fixed))), tuple(sorted(aligned)))
 
 
 # How wide arrays may run
@@ -142,7 +139,7 @@ the first results early."""
 
 @dataclass
 class Lane:
-    """A share of the cap: arrays in it run one after the other.
+    """Share of the cap: arrays in it run one after the other.
 
     Attributes:
         width: elements at the same time; None: any number.
@@ -152,10 +149,9 @@ class Lane:
     width: int | None
     last: list[str] = field(default_factory=list)
 
-    def dependency(self, array: Array) -> str | None:
-        """What an array in this lane waits for."""
-        behind = ["afterany:" + ":".join(self.last)] if self.last else []
-        return ",".join(filter(None, [array.dependency, *behind])) or None
+    def after(self, array: Array) -> Dependency:
+        """Let an array in this lane also wait for those before it."""
+        return replace(array.after, over=tuple(self.last))
 
 
 class Lanes:
@@ -190,7 +186,7 @@ class Lanes:
             self._columns = dict.fromkeys(counts, Lane(cap, list(behind)))
 
     def open(self, stage: str, arrays: int) -> list[Lane]:
-        """Lanes for the arrays of a kind of stage, to be used in turn; then `close` them."""
+        """Make lanes for the arrays of a kind of stage, to be used in turn; then `close` them."""
         column = self._columns[stage]
         if column.width is None:
             return [Lane(None) for _ in range(arrays)]
@@ -199,7 +195,7 @@ class Lanes:
         return [Lane(width + (i < wider), list(column.last)) for i in range(count)]
 
     def close(self, stage: str, lanes: Sequence[Lane]) -> None:
-        """What shares the column of this stage comes after its arrays."""
+        """Queue what shares the column of this stage behind its arrays."""
         if lanes and lanes[0].width is not None:
             self._columns[stage].last = sorted({job for lane in lanes for job in lane.last})
 
@@ -207,7 +203,7 @@ class Lanes:
 def _pipeline(
     cap: int, counts: Mapping[str, int], work: Mapping[str, float]
 ) -> dict[str, int] | None:
-    """Shares for all kinds of stages at once; None where one kind after the other is better."""
+    """Give all kinds of stages shares at once; None where one kind after the other is better."""
     if len(counts) > cap:
         return None
     widths = shares(cap, counts, work)

@@ -1,4 +1,4 @@
-"""The small job that looks after a launched sweep when nobody is logged in.
+"""Small job that looks after a launched sweep when nobody is logged in.
 
 It runs once everything that is queued is over, or when a launcher was killed on its way: it
 applies the failure policies to jobs that ended without a result, submits what is left, sends what
@@ -14,10 +14,10 @@ from typing import Annotated
 
 import typer
 
-from orchestration.backends.base import NoAnswer
+from orchestration.backends import connect_detached, profile_options
+from orchestration.backends.base import DetachedBackend, NoAnswer
 from orchestration.backends.detached.journal import Journal, key_of
 from orchestration.backends.detached.submission import submit_remaining
-from orchestration.backends.slurm.backend import SlurmBackend
 from orchestration.execution.progress import Progress, survey
 from orchestration.forecast.devices import machines
 from orchestration.launching.launched import LaunchedPlan, all_launches, kept_sweep
@@ -37,6 +37,7 @@ def control(
     name: str,
     runs_dir: Annotated[Path, typer.Option()],
     profile: Annotated[Path, typer.Option()],
+    backend: Annotated[str, typer.Option()],
     jobs: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Look once after what the journal says under a name."""
@@ -47,13 +48,14 @@ def control(
         return
     launched = launched_plan(store, mine[0].sweep, mine[0].plan)
     plan = replan(launched, store)
-    asked = load_profile(profile)
-    machine = machines("slurm", jobs, asked)
+    asked = load_profile(profile, profile_options())
+    machine = machines(backend, jobs, asked)
+    scheduler = connect_detached(backend, store, asked, jobs)
 
     def submit() -> bool:
         progress = survey(plan, store, lambda stage: machine(stage).site)
         progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
-        return _submit(progress, store, asked, jobs, launched.launched)
+        return _submit(progress, store, scheduler, asked, launched.launched)
 
     request = launched.request
     tracking = Tracking(request.store_uri(store), store, plan, send_patch=request.send_patch)
@@ -76,10 +78,9 @@ def _when_answered(submit: Callable[[], bool]) -> bool:
 
 
 def _submit(
-    progress: Progress, store: Store, profile: Profile, jobs: int | None, launched: float
+    progress: Progress, store: Store, backend: DetachedBackend, profile: Profile, launched: float
 ) -> bool:
-    """Queue what is left; whether anything is in the queue."""
-    backend = SlurmBackend(jobs, profile, store)
+    """Queue what is left; returns whether anything is in the queue."""
     outcome = submit_remaining(progress, store, backend, profile, print, launched=launched)
     for key, failure in progress.failures.items():
         stage = progress.plan.stages[key].stage
@@ -94,7 +95,7 @@ def _submit(
 
 
 def launched_plan(store: Store, sweep: str, plan_key: str) -> LaunchedPlan:
-    """The record of a launched plan.
+    """Read the record of a launched plan.
 
     Raises:
         ValueError: there is none.
@@ -106,7 +107,7 @@ def launched_plan(store: Store, sweep: str, plan_key: str) -> LaunchedPlan:
 
 
 def replan(launched: LaunchedPlan, store: Store) -> Plan:
-    """The plan again, from the YAML that was kept at launch.
+    """Make a plan again, from the YAML that was kept at launch.
 
     Raises:
         ValueError: this code makes another plan of it.

@@ -6,8 +6,7 @@ Called in the job whose stage fails, because nobody else may be there.
 
 from __future__ import annotations
 
-import subprocess
-
+from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission
 from orchestration.launching.launched import all_launches
 from orchestration.policy import faults
@@ -30,7 +29,7 @@ def hold_queue(folder: StageFolder, profile: Profile) -> str | None:
         if name in controller.folders:
             why = _why(controller, folder.store, profile)
             if why is not None:
-                _empty_queue(journal, controller.plan)
+                _empty_queue(controller, folder.store, profile)
             said = said or why
     return said
 
@@ -42,11 +41,11 @@ def _why(controller: Submission, store: Store, profile: Profile) -> str | None:
     return faults.hold_on_disk(stages, profile.hold_after, since)
 
 
-def _empty_queue(journal: Journal, plan: str) -> None:
+def _empty_queue(controller: Submission, store: Store, profile: Profile) -> None:
     jobs = [
         entry.job
-        for entry in journal.submissions()
-        if entry.plan == plan and entry.kind != CONTROLLER and entry.job is not None
+        for entry in Journal(store, controller.backend).submissions()
+        if entry.plan == controller.plan and entry.kind != CONTROLLER and entry.job is not None
     ]
-    if jobs:
-        subprocess.run(["scancel", "--quiet", "--state=PENDING", *jobs], check=False)
+    backend = connect_detached(controller.backend, store, profile)
+    backend.cancel_jobs(jobs, waiting_only=True)

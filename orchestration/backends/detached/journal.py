@@ -1,4 +1,4 @@
-"""What was handed to a scheduler: written before it is asked, and again when it has answered.
+"""Journal of what schedulers were given: written before they are asked, and when they answer.
 
 `<runs>/journal/<name>.json` is one job or job array, under the unique name that the scheduler
 knows it by. A launcher that is killed in between leaves an intent without a job id; the next one
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestration.backends import UNNAMED
 from orchestration.backends.base import Job
 from orchestration.runs.files import locked, write_atomic
 from orchestration.runs.records import Record, UnixTime, read_record
@@ -24,7 +25,7 @@ CONTROLLER = "controller"
 
 
 class Submission(Record):
-    """One job or job array.
+    """Job or job array that a scheduler was asked to take.
 
     Attributes:
         name: unique; the job's name.
@@ -36,6 +37,7 @@ class Submission(Record):
         width: elements at the same time at most; None: any number.
         time: of the intent, UNIX seconds.
         job: the scheduler's id; None: it was not, or not yet, known.
+        backend: the scheduler, by its name in the registry.
     """
 
     name: str
@@ -46,9 +48,10 @@ class Submission(Record):
     width: int | None
     time: UnixTime
     job: str | None = None
+    backend: str = UNNAMED
 
     def handles(self) -> dict[str, str]:
-        """Folder -> the scheduler's handle of its job."""
+        """Map the folders to the scheduler's handles of their jobs."""
         if self.job is None or self.kind == CONTROLLER:
             return {}
         if len(self.folders) == 1:
@@ -57,15 +60,23 @@ class Submission(Record):
 
 
 class Journal:
-    """All submissions of a runs directory that may still matter."""
+    """All submissions of a runs directory that may still matter, to one backend or to any."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, backend: str | None = None) -> None:
+        """Open the journal.
+
+        Args:
+            store: the runs directory.
+            backend: leave out what was submitted to others; None: all can be read, and nothing
+                can be submitted.
+        """
+        self._backend = backend
         self._store = store
         self._root = store.root / "journal"
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """One launcher or controller at a time decides what is queued."""
+        """Let one launcher or controller at a time decide what is queued."""
         with locked(self._root / ".lock"):
             yield
 
@@ -78,6 +89,7 @@ class Journal:
         width: int | None = None,
     ) -> Submission:
         """Record what is about to be submitted, under a new name."""
+        assert self._backend is not None
         submission = Submission(
             name=f"{_plain(sweep)}-{kind}-{uuid.uuid4().hex[:10]}",
             kind=kind,
@@ -86,6 +98,7 @@ class Journal:
             folders=[str(folder.path.relative_to(self._store.stages)) for folder in folders],
             width=width,
             time=time.time(),
+            backend=self._backend,
         )
         self._write(submission)
         return submission
@@ -97,7 +110,7 @@ class Journal:
         return known
 
     def forget(self, submission: Submission) -> None:
-        """It is not queued, or its stages are complete or queued anew."""
+        """Remove what is not queued, or whose stages are complete or queued anew."""
         self._file(submission.name).unlink(missing_ok=True)
 
     def submissions(self) -> list[Submission]:
@@ -106,15 +119,21 @@ class Journal:
         A job that this leaves out may be queued a second time; the lease lets one of the two run.
         """
         found = (read_record(file, Submission) for file in self.files())
-        known = (submission for submission in found if submission is not None)
-        return sorted(known, key=lambda submission: submission.time)
+        known = [submission for submission in found if submission is not None]
+        mine = [one for one in known if self._backend in (None, one.backend)]
+        return sorted(mine, key=lambda submission: submission.time)
+
+    def by_backend(self) -> dict[str, Journal]:
+        """Open a journal of its own for every backend that has submissions."""
+        names = sorted({submission.backend for submission in self.submissions()})
+        return {name: Journal(self._store, name) for name in names}
 
     def files(self) -> list[Path]:
         """List the records of all submissions, readable or not."""
         return sorted(self._root.glob("*.json"))
 
     def jobs(self) -> dict[str, Job]:
-        """Key of a stage -> its newest job, which may be over; for status, logs and cancel."""
+        """Map the keys of stages to their newest jobs, which may be over."""
         jobs = {}
         for submission in self.submissions():
             for folder, handle in submission.handles().items():
@@ -123,7 +142,7 @@ class Journal:
         return jobs
 
     def controllers(self, plan: str | None = None) -> list[Submission]:
-        """The jobs that look after a plan, or any plan; they may be over."""
+        """List the jobs that look after a plan, or any plan; they may be over."""
         return [
             submission
             for submission in self.submissions()
@@ -149,10 +168,10 @@ class Journal:
 
 
 def key_of(folder: str) -> str:
-    """The key of a stage by the name of its folder."""
+    """Return the key of a stage by the name of its folder."""
     return folder.rpartition("-")[2]
 
 
 def _plain(name: str) -> str:
-    """A name in the letters that job names and lists of them may have."""
+    """Reduce a name to the letters that job names and lists of them may have."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:24]

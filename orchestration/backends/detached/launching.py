@@ -1,4 +1,4 @@
-"""A launch on a cluster: submit, say what was submitted, and leave; or stay and watch."""
+"""Launch on a cluster: submit, say what was submitted, and leave; or stay and watch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.stages import STAGES
-from orchestration.backends.base import Backend
+from orchestration.backends.base import DetachedBackend
 from orchestration.backends.detached.journal import Journal
+from orchestration.backends.detached.situation import are_over
 from orchestration.backends.detached.submission import Outcome, submit_remaining
 from orchestration.backends.detached.watch import Watcher
-from orchestration.backends.slurm.backend import SlurmBackend
-from orchestration.backends.slurm.queue import ask_squeue
 from orchestration.command_lines import steering
 from orchestration.execution.progress import Progress
 from orchestration.exits import EXIT_REFUSED
@@ -32,7 +31,7 @@ PREPARE_SECONDS, FINISH_SECONDS = 10.0, 5.0
 
 @dataclass(frozen=True)
 class Manner:
-    """How a user launches.
+    """Wishes of a user for a launch.
 
     Attributes:
         stay: follow the plan to its end.
@@ -48,7 +47,7 @@ class Manner:
 def launch(
     progress: Progress,
     store: Store,
-    backend: Backend,
+    backend: DetachedBackend,
     profile: Profile,
     tracking: Tracking,
     console: Console,
@@ -66,20 +65,19 @@ def launch(
         manner: how.
 
     Returns:
-        What follows the plan, if it is complete already or the user stays.
+        A driver that follows the plan, if it is complete already or the user stays.
 
     Raises:
         typer.Exit: everything is queued and the user leaves; or does not want it after all.
         ValueError: the cluster refuses what is asked.
     """
-    watcher = Watcher(progress, store, lambda: still_queued(store, progress.plan.key))
+    watcher = Watcher(progress, lambda: still_queued(store, backend, progress.plan.key))
     if progress.finished:
         return watcher
     count = progress.count("WAITING")
     asks = manner.ask and sys.stdin.isatty()
     if asks and not typer.confirm(f"queue {count} stages?", default=True):
         raise typer.Exit(EXIT_REFUSED)
-    assert isinstance(backend, SlurmBackend), "the one backend that is detached"
     outcome = submit_remaining(
         progress, store, backend, profile, lambda text: console.print(text, style="dim")
     )
@@ -92,19 +90,11 @@ def launch(
     raise typer.Exit(0)
 
 
-def still_queued(store: Store, plan_key: str) -> bool:
-    """Whether the cluster has any job of a plan; true while it does not say.
-
-    For `orchestration.backends.detached.watch`.
-    """
-    listed = ask_squeue()
-    jobs = {s.job for s in Journal(store).submissions() if s.plan == plan_key}
-    if listed is None:
-        return True
-    return any(
-        handle.partition("_")[0] in jobs and status.ended is None
-        for handle, status in listed.items()
-    )
+def still_queued(store: Store, backend: DetachedBackend, plan_key: str) -> bool:
+    """Tell whether the cluster has any job of a plan; true while it does not say."""
+    submissions = Journal(store, backend.name).submissions()
+    jobs = [one.job for one in submissions if one.plan == plan_key and one.job is not None]
+    return not are_over(backend, jobs)
 
 
 def send(tracking: Tracking, outcome: Outcome, console: Console) -> None:
@@ -116,7 +106,7 @@ def send(tracking: Tracking, outcome: Outcome, console: Console) -> None:
 
 
 def print_outcome(outcome: Outcome, progress: Progress, store: Store, console: Console) -> None:
-    """What was submitted, and how to go on from here."""
+    """Say what was submitted, and how to go on from here."""
     if outcome.arrays:
         console.print(_table(outcome))
     for count, text in (
@@ -154,7 +144,7 @@ def _table(outcome: Outcome) -> Table:
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """The same as data."""
+    """Convert a result into JSON data."""
     return {
         "arrays": [
             {"stage": array.kind, "job": array.job, "name": array.name, "folders": array.folders}

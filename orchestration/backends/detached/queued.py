@@ -1,14 +1,13 @@
-"""What a scheduler says about queued stages: one question for all, remembered for some seconds."""
+"""Schedulers' answers about queued stages: one question for all, remembered for some seconds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
+from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import Journal
-from orchestration.backends.slurm.queue import ask_squeue
 from orchestration.runs.files import write_atomic
 from orchestration.runs.records import Record, UnixTime, read_record, to_json
 from orchestration.runs.state import Store
@@ -19,7 +18,7 @@ FRESH_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Queued:
-    """A stage's job.
+    """Job of a stage that was handed to a scheduler.
 
     Attributes:
         job: the scheduler's handle.
@@ -32,45 +31,46 @@ class Queued:
     why: str | None
 
 
-Answer = dict[str, tuple[str, str]]
-"""Handle -> state and reason."""
+Answer = dict[str, tuple[str, str | None]]
+"""Handle -> state and reason, as in `JobStatus`."""
 
 
 class KeptAnswer(Record):
-    """The newest answer of the scheduler, for whoever asks next."""
+    """Newest answer of a scheduler, for whoever asks next."""
 
     time: UnixTime
     jobs: Answer
 
 
 def queued_stages(store: Store, keys: Iterable[str]) -> dict[str, Queued]:
-    """The jobs of those stages that were handed to a scheduler."""
-    journal = store.root / "journal"
-    if not journal.is_dir():
-        return {}
-    jobs = Journal(store).jobs()
-    mine = {key: str(jobs[key].handle) for key in keys if key in jobs}
-    answer = _ask(journal / ".queue") if mine else None
-    return {key: _queued(handle, answer) for key, handle in mine.items()}
+    """Find the jobs of those stages that were handed to a scheduler."""
+    keys = set(keys)
+    found: dict[str, Queued] = {}
+    for backend, journal in Journal(store).by_backend().items():
+        jobs = {key: str(job.handle) for key, job in journal.jobs().items() if key in keys}
+        answer = _ask(backend, store) if jobs else None
+        found |= {key: _queued(handle, answer) for key, handle in jobs.items()}
+    return found
 
 
 def _queued(handle: str, answer: Answer | None) -> Queued:
     if answer is None:
-        return Queued(handle, None, f"job {handle}; squeue does not answer here")
+        return Queued(handle, None, f"job {handle}; the scheduler does not answer here")
     if handle not in answer:
         return Queued(handle, None, f"job {handle} is not in the queue any more")
     state, reason = answer[handle]
-    if reason == "Dependency":
+    if reason is None:
         return Queued(handle, state, None)
     why = f"job {handle}: {state.lower()}" + (f", {reason}" if reason else "")
     return Queued(handle, state, why)
 
 
-def _ask(cache: Path) -> Answer | None:
+def _ask(backend: str, store: Store) -> Answer | None:
+    cache = store.root / "journal" / f".{backend}-queue"
     kept = read_record(cache, KeptAnswer)
     if kept is not None and 0 <= time.time() - kept.time < FRESH_SECONDS:
         return kept.jobs
-    statuses = ask_squeue()
+    statuses = connect_detached(backend, store).listed()
     if statuses is None:
         return None
     jobs = {handle: (status.state, status.reason) for handle, status in statuses.items()}

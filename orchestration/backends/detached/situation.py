@@ -1,4 +1,4 @@
-"""What a cluster has made of a plan: which stages are queued, and what ended without a result.
+"""State of a plan on a cluster: which stages are queued, and what ended without a result.
 
 The journal says what was submitted, the stage folders what is complete, and the scheduler the
 rest; each server is asked at most once.
@@ -7,22 +7,11 @@ rest; each server is asked at most once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-from orchestration.backends.base import Ended, Job
+from orchestration.backends.base import DetachedBackend, Ended, Job, JobStatus
 from orchestration.backends.detached.journal import Journal, Submission, key_of
-from orchestration.backends.slurm.backend import SlurmBackend
-from orchestration.backends.slurm.orders import are_gone, cancel_jobs, find_jobs, is_whole
-from orchestration.backends.slurm.queue import (
-    ABSENT_SECONDS,
-    Status,
-    ask_sacct,
-    ask_squeue,
-    explained,
-    withdrawn,
-)
 from orchestration.execution.progress import Progress
 from orchestration.policy import faults
 from orchestration.policy.profile import Profile
@@ -30,6 +19,8 @@ from orchestration.runs.leases import watch_suspects
 from orchestration.runs.stage_records import Failure
 from orchestration.runs.state import StageFolder
 
+YOUNG_SECONDS = 300.0
+"""So long after its submission, a job that the scheduler does not list may still appear."""
 SETTLE_SECONDS = 20.0
 """A submission that was interrupted this long ago will not appear in the queue any more."""
 GONE_SECONDS = 120.0
@@ -38,7 +29,7 @@ GONE_SECONDS = 120.0
 
 @dataclass
 class Situation:
-    """What is queued of a plan, and what became of the rest.
+    """Jobs of a plan: what is queued, and what became of the rest.
 
     Attributes:
         live: key -> job, of stages that are queued or running as jobs of this runs directory, as
@@ -51,10 +42,10 @@ class Situation:
     live: dict[str, Job] = field(default_factory=dict)
     queued: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
-    over: dict[str, Status] = field(default_factory=dict)
+    over: dict[str, JobStatus] = field(default_factory=dict)
 
 
-def look(progress: Progress, journal: Journal) -> Situation:
+def look(progress: Progress, journal: Journal, backend: DetachedBackend) -> Situation:
     """Compare a plan with the journal and the queue; one question to each server at most.
 
     Stages that have become complete are noted in `progress`. That a job is not listed means
@@ -66,7 +57,7 @@ def look(progress: Progress, journal: Journal) -> Situation:
     situation = Situation()
     jobs = journal.jobs()
     open_ = open_stages(progress)
-    known = _statuses([jobs[key] for key in open_ if key in jobs])
+    known = backend.statuses([jobs[key] for key in open_ if key in jobs])
     # A queue is looked at once, by a process that ends: it must not take a dead node's word.
     watch_suspects(progress.folders[key] for key in open_)
     born = {key_of(f): s.time for s in journal.submissions() for f in s.handles()}
@@ -81,21 +72,20 @@ def look(progress: Progress, journal: Journal) -> Situation:
                 situation.foreign.add(key)
         else:
             status = known.get(jobs[key].handle)
-            young = time.time() - born[key] < ABSENT_SECONDS
+            young = time.time() - born[key] < YOUNG_SECONDS
             if state == "RUNNING" or (young if status is None else status.ended is None):
                 situation.live[key] = jobs[key]
                 if status is not None and status.ended is None:
                     situation.queued.add(key)
             else:
-                over = Status("UNKNOWN") if status is None else explained(jobs[key], status)
-                situation.over[key] = over
+                situation.over[key] = status or JobStatus("UNKNOWN", Ended(None))
     return situation
 
 
-def end_given_up(progress: Progress, journal: Journal) -> None:
+def end_given_up(progress: Progress, journal: Journal, backend: DetachedBackend) -> None:
     """End the jobs of stages that have failed or were cancelled, which a user wants again.
 
-    For some seconds SLURM still lists them, and they would be taken for what was asked for.
+    For some seconds the scheduler still lists them, and they would be taken for what was asked.
 
     Raises:
         ValueError: they do not end.
@@ -107,8 +97,7 @@ def end_given_up(progress: Progress, journal: Journal) -> None:
         if key in jobs and _is_given_up(progress.folders[key])
     ]
     if ending:
-        cancel_jobs(ending)
-        _wait(partial(_none_listed, ending), ending)
+        _cancel_and_wait(backend, ending)
 
 
 def _is_given_up(folder: StageFolder) -> bool:
@@ -116,31 +105,26 @@ def _is_given_up(folder: StageFolder) -> bool:
     return stopped and folder.state() != "RUNNING"
 
 
-def _none_listed(handles: Sequence[str]) -> bool:
-    listed = ask_squeue()
-    return listed is not None and all(
-        handle not in listed or listed[handle].ended is not None for handle in handles
+def are_over(backend: DetachedBackend, handles: Iterable[str]) -> bool:
+    """Tell whether nothing of these jobs, arrays and elements is queued or running any more.
+
+    A scheduler that does not answer has said nothing of the kind.
+    """
+    listed = backend.listed()
+    wanted = set(handles)
+    return listed is not None and not any(
+        status.ended is None and not wanted.isdisjoint({handle, handle.partition("_")[0]})
+        for handle, status in listed.items()
     )
 
 
 def open_stages(progress: Progress) -> list[str]:
-    """Keys of stages that are neither complete nor given up."""
+    """List the keys of stages that are neither complete nor given up."""
     states = progress.states.items()
     return [k for k, s in states if s in ("WAITING", "RUNNING") and k not in progress.left]
 
 
-def _statuses(jobs: Sequence[Job]) -> dict[str, Status]:
-    if not jobs:
-        return {}
-    listed = ask_squeue()
-    if listed is None:
-        raise ValueError("squeue does not answer, so nothing was submitted; try again later")
-    missing = {job.handle for job in jobs} - listed.keys()
-    gone = dict.fromkeys(withdrawn(jobs, listed), Status("CANCELLED"))
-    return {**gone, **ask_sacct(missing), **listed}
-
-
-def settle_intents(journal: Journal, backend: SlurmBackend) -> list[str]:
+def settle_intents(journal: Journal, backend: DetachedBackend) -> list[str]:
     """Find out what became of submissions whose launcher was killed; the journal is held.
 
     A whole one is adopted. One whose files were not all in place is cancelled. One that the
@@ -154,34 +138,41 @@ def settle_intents(journal: Journal, backend: SlurmBackend) -> list[str]:
     """
     said = []
     for submission in [s for s in journal.submissions() if s.job is None]:
-        job = _find(submission)
-        if job is not None and is_whole(backend, submission, job):
+        job = _find(submission, backend)
+        if job is not None and _is_whole(submission, job, backend):
             journal.acknowledge(submission, job)
             said.append(f"{submission.name}: an interrupted launch had queued it as job {job}")
             continue
         if job is not None:
-            cancel_jobs([job])
-            _wait(partial(are_gone, [job]), [job])
+            _cancel_and_wait(backend, [job])
             said.append(f"{submission.name}: job {job} of an interrupted launch is cancelled")
         journal.forget(submission)
     return said
 
 
-def _find(submission: Submission) -> str | None:
-    """The id of an interrupted submission; waits until it could not be in the making any more."""
+def _is_whole(submission: Submission, job: str, backend: DetachedBackend) -> bool:
+    handles = submission.model_copy(update={"job": job}).handles().values()
+    return bool(handles) and backend.is_whole(submission.name, handles)
+
+
+def _find(submission: Submission, backend: DetachedBackend) -> str | None:
+    """Look for an interrupted submission until it could not be in the making any more."""
     while True:
         grown = time.time() - submission.time > SETTLE_SECONDS
-        job = find_jobs([submission.name]).get(submission.name)
+        job = backend.find(submission.name)
         if job is not None or grown:
             return job
         time.sleep(1.0)
 
 
-def _wait(over: Callable[[], bool], jobs: Sequence[str]) -> None:
+def _cancel_and_wait(backend: DetachedBackend, handles: Sequence[str]) -> None:
+    backend.cancel_jobs(handles)
     deadline = time.monotonic() + GONE_SECONDS
-    while not over():
+    while not are_over(backend, handles):
         if time.monotonic() > deadline:
-            raise ValueError(f"jobs {', '.join(jobs)} were cancelled but do not end; see squeue")
+            raise ValueError(
+                f"jobs {', '.join(handles)} were cancelled but do not end; look at the queue"
+            )
         time.sleep(1.0)
 
 
@@ -215,14 +206,15 @@ def judge(progress: Progress, situation: Situation, profile: Profile, since: flo
             progress.fail(key, failure)
 
 
-def _after(progress: Progress, key: str, status: Status, profile: Profile) -> Failure | None:
+def _after(progress: Progress, key: str, status: JobStatus, profile: Profile) -> Failure | None:
     folder = progress.folders[key]
-    if status.state != "CANCELLED":
-        return faults.after_end(folder, status.ended or Ended(None), profile)
+    ended = status.ended or Ended(None)
+    if ended.reason != "cancelled":
+        return faults.after_end(folder, ended, profile)
     parents = progress.plan.stages[key].inputs.values()
     if progress.held or any(progress.states[parent] != "COMPLETE" for parent in parents):
         # Nobody cancelled it by hand: the sweep is held, or what it waited for did not complete.
         return None
-    failure = faults.cancelled("scancel", 0)
+    failure = faults.cancelled("somebody, in the queue", 0)
     folder.write_failure(failure)
     return failure

@@ -1,4 +1,4 @@
-"""A sweep on a cluster whose jobs outlive the launcher: the rest of the plan becomes job arrays.
+"""Submission of a plan to a scheduler whose jobs outlive the launcher, as job arrays.
 
 Per kind of stage, in the graph's order: form arrays (`arrays`), write each into the journal,
 submit it, write down its id. What the user's limits have no room for is left to the controller
@@ -8,15 +8,13 @@ stay logged in, and whoever is killed on the way loses and doubles nothing.
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gigatok.stages import STAGES
-from orchestration.backends.base import NoAnswer, QueueFull
+from orchestration.backends.base import DependencyOver, DetachedBackend, NoAnswer, QueueFull
 from orchestration.backends.detached.arrays import Array, Lane, Lanes, Place, form_arrays
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.backends.detached.situation import (
@@ -27,19 +25,12 @@ from orchestration.backends.detached.situation import (
     open_stages,
     settle_intents,
 )
-from orchestration.backends.slurm.backend import SlurmBackend
-from orchestration.backends.slurm.orders import (
-    cancel_jobs,
-    largest_array,
-    start_after,
-    submit_controller,
-)
 from orchestration.costs.cost import seconds_for_order
 from orchestration.execution.gates import Gatekeeper
 from orchestration.execution.progress import Progress, stage_spec
 from orchestration.execution.scheduler import ORDERS, Scheduler
 from orchestration.plan.graph import PlannedStage
-from orchestration.policy.profile import Profile
+from orchestration.policy.profile import Profile, keep_profile
 from orchestration.runs.holder import reopen_damaged
 from orchestration.runs.state import Store
 
@@ -52,7 +43,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What a submission did.
+    """Result of a submission.
 
     Attributes:
         arrays: what was submitted.
@@ -70,12 +61,12 @@ class Outcome:
 
     @property
     def goes_on(self) -> bool:
-        """Whether anything is in the queue."""
+        """Tell whether anything is in the queue."""
         return bool(self.arrays or self.live)
 
     @property
     def submitted(self) -> int:
-        """How many stages were submitted."""
+        """Count the stages that were submitted."""
         return sum(len(array.folders) for array in self.arrays)
 
 
@@ -86,7 +77,7 @@ class Submitter:
         self,
         progress: Progress,
         store: Store,
-        backend: SlurmBackend,
+        backend: DetachedBackend,
         profile: Profile,
         situation: Situation,
     ) -> None:
@@ -95,7 +86,7 @@ class Submitter:
         self._backend = backend
         self._profile = profile
         self._situation = situation
-        self._journal = Journal(store)
+        self._journal = Journal(store, backend.name)
         trials = [trial.stages.values() for trial in progress.plan.trials]
         seconds = seconds_for_order(progress.costs)
         self._ranks = ORDERS[profile.ready_order](progress.graph, trials, seconds)
@@ -106,7 +97,7 @@ class Submitter:
         self.outcome = Outcome(live=set(situation.live), foreign=set(situation.foreign))
 
     def todo(self) -> list[PlannedStage]:
-        """Stages that are neither complete nor given up nor in anybody's hands.
+        """List the stages that are neither complete nor given up nor in anybody's hands.
 
         By kind in the graph's order; within a kind, what comes first where there is no room for
         all, in the order in which `orchestration.launching.runner` would start them.
@@ -134,7 +125,7 @@ class Submitter:
         return scheduler.at_gates() - set(complete)
 
     def jobs(self) -> list[str]:
-        """Jobs and arrays of the plan that are in the queue."""
+        """List the jobs and arrays of the plan that are in the queue."""
         return sorted({place.job for place in self._places.values()})
 
     def run(self, todo: list[PlannedStage], say: Say) -> None:
@@ -150,7 +141,7 @@ class Submitter:
         self.outcome.left += [stage.key for stage in todo if stage.key in self._behind_gates]
         todo = [stage for stage in todo if stage.key not in self._behind_gates]
         self._create_folders(todo)
-        largest = largest_array()
+        largest = self._backend.largest_array()
         lanes = self._lanes(todo)
         by_kind: dict[str, list[PlannedStage]] = defaultdict(list)
         for stage in todo:
@@ -176,7 +167,7 @@ class Submitter:
         return Lanes(cap, counts, work, behind=sorted(live))
 
     def _live_widths(self) -> dict[str, int]:
-        """Job -> how many of its stages may run at the same time."""
+        """Count for each job how many of its stages may run at the same time."""
         elements = Counter(place.job for place in self._places.values())
         widths = {s.job: s.width for s in self._journal.submissions() if s.job in elements}
         return {job: min(widths.get(job) or count, count) for job, count in elements.items()}
@@ -203,7 +194,7 @@ class Submitter:
         self.outcome.left += [key for key in parents if key not in queued]
 
     def _parents(self, stage: PlannedStage) -> frozenset[Place] | None:
-        """Where the stages are that it waits for; None where one is not in the queue."""
+        """Find the stages that it waits for in the queue; None where one is not there."""
         states = self._progress.states
         waits = [key for key in stage.inputs.values() if states[key] != "COMPLETE"]
         if any(key not in self._places for key in waits):
@@ -217,7 +208,7 @@ class Submitter:
         size = 0 if self._full else len(array.keys)
         while size:
             keys = array.keys[:size]
-            part = Array(keys, array.dependency)
+            part = Array(keys, array.after)
             if size == 1:
                 (part,) = form_arrays({keys[0]: parents[keys[0]]}, 1)
             try:
@@ -244,16 +235,16 @@ class Submitter:
                 folders,
                 self._profile.request(kind),
                 name=intent.name,
-                dependency=lane.dependency(array),
+                after=lane.after(array),
                 parallelism=width,
             )
         except NoAnswer:
             raise
         except (QueueFull, ValueError) as refused:
             self._journal.forget(intent)
-            shutil.rmtree(self._backend.files(intent.name), ignore_errors=True)
-            if "Job dependency problem" in str(refused):
-                return None  # a parent ended meanwhile: for the controller to see
+            self._backend.discard(intent.name)
+            if isinstance(refused, DependencyOver):
+                return None  # for the controller to see
             raise
         places = {key: Place.of(job.handle) for key, job in zip(array.keys, jobs, strict=True)}
         self._places |= places
@@ -266,7 +257,7 @@ class Submitter:
 def submit_remaining(
     progress: Progress,
     store: Store,
-    backend: SlurmBackend,
+    backend: DetachedBackend,
     profile: Profile,
     say: Say,
     *,
@@ -289,15 +280,15 @@ def submit_remaining(
 
     What was submitted before that stays, and is looked after.
     """
-    journal = Journal(store)
+    journal = Journal(store, backend.name)
     with journal.held():
         for found in settle_intents(journal, backend):
             say(found)
         if launched is None:
-            end_given_up(progress, journal)
+            end_given_up(progress, journal, backend)
         for key in progress.damaged:
             reopen_damaged(progress.folders[key])
-        situation = look(progress, journal)
+        situation = look(progress, journal, backend)
         if launched is not None:
             judge(progress, situation, profile, launched)
         submitter = Submitter(progress, store, backend, profile, situation)
@@ -314,7 +305,7 @@ def submit_remaining(
                 submitter.outcome.left = [stage.key for stage in todo]
                 raise
             finally:
-                submitter.outcome.controller = arm(controller, submitter, journal, say)
+                submitter.outcome.controller = arm(controller, submitter, journal, backend, say)
         journal.prune()
     return submitter.outcome
 
@@ -323,7 +314,7 @@ def queue_controller(
     progress: Progress,
     journal: Journal,
     store: Store,
-    backend: SlurmBackend,
+    backend: DetachedBackend,
     profile: Profile,
     say: Say,
 ) -> Submission | None:
@@ -341,11 +332,9 @@ def queue_controller(
         CONTROLLER, plan.sweep.name, plan.key, [progress.folders[key] for key in keys]
     )
     command = [sys.executable, "-m", "orchestration.backends.detached.controller", intent.name]
-    command += ["--runs-dir", str(store.root.absolute()), "--profile", str(backend.profile_file())]
-    if backend.parallelism is not None:
-        command += ["--jobs", str(backend.parallelism)]
+    command += job_options(store, backend, profile)
     try:
-        job = submit_controller(backend, profile, command, intent.name, CONTROLLER_SECONDS)
+        job = backend.submit_controller(command, intent.name, CONTROLLER_SECONDS)
     except NoAnswer:
         raise  # it may be queued: the journal keeps the intent
     except (QueueFull, ValueError) as refused:
@@ -357,8 +346,20 @@ def queue_controller(
     return journal.acknowledge(intent, job)
 
 
+def job_options(store: Store, backend: DetachedBackend, profile: Profile) -> list[str]:
+    """Write the options by which a controller's job finds the runs and the same scheduler."""
+    kept = keep_profile(profile, store.job_files(backend.name).resolve())
+    options = ["--runs-dir", str(store.root.absolute()), "--profile", str(kept)]
+    options += ["--backend", backend.name]
+    return options + ([] if backend.parallelism is None else ["--jobs", str(backend.parallelism)])
+
+
 def arm(
-    controller: Submission | None, submitter: Submitter, journal: Journal, say: Say
+    controller: Submission | None,
+    submitter: Submitter,
+    journal: Journal,
+    backend: DetachedBackend,
+    say: Say,
 ) -> str | None:
     """Let the controller follow everything that is queued, in the place of earlier ones.
 
@@ -374,16 +375,17 @@ def arm(
     jobs = submitter.jobs()
     if jobs:
         try:
-            start_after(controller.job, jobs)
+            backend.start_after(controller.job, jobs)
         except ValueError as error:
             say(f"controller {controller.job} starts by the clock: {error}")
     elif not (submitter.outcome.left or submitter.outcome.live):
-        cancel_jobs([controller.job])
+        backend.cancel_jobs([controller.job])
         journal.forget(controller)
         return None
     for earlier in journal.controllers(controller.plan):
         if earlier.name != controller.name:
-            if earlier.job is not None and earlier.job != os.environ.get("SLURM_JOB_ID"):
-                cancel_jobs([earlier.job])
+            # Where this is a controller itself, it goes on to its end.
+            if earlier.job not in (None, backend.own_job()):
+                backend.cancel_jobs([str(earlier.job)])
             journal.forget(earlier)
     return controller.job

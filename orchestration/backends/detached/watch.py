@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from orchestration.backends.detached.journal import Journal
 from orchestration.execution.progress import Progress
 from orchestration.execution.scheduler import pass_failure_downstream
 from orchestration.launching.runner import Observe
-from orchestration.runs.state import State, Store
+from orchestration.runs.state import State
 
 LOOK_SECONDS = 1.0
 QUEUE_SECONDS = 60.0
@@ -24,22 +23,20 @@ class Watcher:
 
     stopping = "no longer watching; the jobs go on"
 
-    def __init__(self, progress: Progress, store: Store, still_queued: Callable[[], bool]) -> None:
+    def __init__(self, progress: Progress, still_queued: Callable[[], bool]) -> None:
         """Prepare.
 
         Args:
             progress: the survey of the plan; kept up to date.
-            store: the runs directory.
             still_queued: asks the scheduler whether any job of the plan is left.
         """
         self.progress = progress
-        self._journal = Journal(store)
         self._still_queued = still_queued
         self._interrupted = False
 
     @property
     def goes_on(self) -> bool:
-        """Whether jobs may still be queued or running."""
+        """Tell whether jobs may still be queued or running."""
         return not self.progress.finished
 
     def interrupt(self) -> None:

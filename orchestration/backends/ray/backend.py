@@ -388,15 +388,3 @@ def _ended(future: Future[Outcome]) -> Ended:
         raise OSError(f"--backend ray: a node cannot start workers: {error}") from error
     # A supervisor does not die by itself: its node or raylet did, or somebody killed it there.
     return Ended(None, "node_lost")
-
-
-def connect(jobs: int | None, profile: Profile, store: Store) -> RayBackend:
-    """The backend for the profile's cluster, or that of RAY_ADDRESS, or Ray on this machine.
-
-    Raises:
-        ValueError: `jobs` is not positive.
-    """
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"--jobs {jobs}: must be at least 1")
-    address = profile.ray_address or os.environ.get("RAY_ADDRESS") or None
-    return RayBackend(jobs, profile, store, address)

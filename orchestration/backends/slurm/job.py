@@ -1,4 +1,4 @@
-"""The supervisor: what a SLURM job runs for a stage, once per process of the stage.
+"""Supervisor that a SLURM job runs for a stage, once per process of the stage.
 
 It starts the worker, passes the scheduler's signals on to it, and when the worker ends without a
 result asks `orchestration.policy.faults` what follows: again in this allocation, back into the
@@ -24,12 +24,15 @@ from types import FrameType
 
 from submitit.core.utils import DelayedSubmission
 
+from orchestration.backends import profile_options
 from orchestration.backends.base import Ended
 from orchestration.backends.detached.holding import hold_queue
+from orchestration.backends.slurm.options import signal_delay
 from orchestration.backends.workers import memory_kills
 from orchestration.policy import faults
-from orchestration.policy.profile import Profile, Request, load_profile
+from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs.files import write_atomic
+from orchestration.runs.provenance import JOB_VARIABLES
 from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder
 from orchestration.worker import EXIT_BUSY, EXIT_FAILED, EXIT_INTERRUPTED, THREADS_VARIABLE
@@ -45,7 +48,7 @@ LEADER_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class StageJob:
-    """What submitit pickles: two paths."""
+    """Call that submitit pickles: two paths."""
 
     stage_dir: str
     profile_file: str
@@ -56,16 +59,17 @@ class StageJob:
         Raises:
             SystemExit: it is not; back in the queue, cancelled, or failed.
         """
-        Supervisor(StageFolder(Path(self.stage_dir)), load_profile(Path(self.profile_file))).run()
+        profile = load_profile(Path(self.profile_file), profile_options())
+        Supervisor(StageFolder(Path(self.stage_dir)), profile).run()
 
     def checkpoint(self) -> DelayedSubmission:
-        """The same again, where a signal comes before the supervisor listens."""
+        """Repeat the call, where a signal comes before the supervisor listens."""
         return DelayedSubmission(self)
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What SLURM says about this process and its job.
+    """Place of this process in its job, as SLURM says it.
 
     Attributes:
         job_id: what `scontrol` knows the job by; of one element in an array.
@@ -86,7 +90,7 @@ class Allocation:
 
     @staticmethod
     def from_environment() -> Allocation:
-        """As SLURM has set it."""
+        """Read the variables that SLURM has set."""
 
         def number(name: str, default: int) -> int:
             return int(os.environ.get(f"SLURM_{name}", default))
@@ -117,7 +121,7 @@ class Supervisor:
             signal.signal(number, self._note)
 
     def run(self) -> None:
-        """Until the stage is complete, or, where another process leads it, the worker has ended.
+        """Run workers until the stage is complete or, where another process leads it, one ended.
 
         Raises:
             SystemExit: it is not complete, and this job is over.
@@ -177,13 +181,16 @@ class Supervisor:
                     worker.kill()
 
     def _patience(self) -> float:
-        """Seconds for the last checkpoint, so that enough are left to requeue the job."""
+        """Return seconds for the last checkpoint, so that enough are left to requeue the job."""
         request = self._profile.request(self._folder.spec().stage)
         return 0.8 * signal_delay(self._profile, request)
 
     def _worker_environment(self) -> dict[str, str]:
         allocation = self._allocation
-        alone = {THREADS_VARIABLE: str(allocation.cpus)}
+        alone = {
+            THREADS_VARIABLE: str(allocation.cpus),
+            JOB_VARIABLES: "SLURM_JOB_ID,SLURM_ARRAY_JOB_ID,SLURM_ARRAY_TASK_ID",
+        }
         if allocation.world == 1:
             return alone
         address, port = self._meeting_point()
@@ -196,7 +203,7 @@ class Supervisor:
         }
 
     def _meeting_point(self) -> tuple[str, str]:
-        """Address and port of rank 0, which takes a free one: nodes may be shared."""
+        """Learn rank 0's address and port; it takes a free one, because nodes may be shared."""
         allocation = self._allocation
         name = f"{allocation.job_id}-{allocation.restarts}.meeting"
         file = Path(os.environ["SUBMITIT_FOLDER"]) / name
@@ -217,7 +224,7 @@ class Supervisor:
     # The scheduler
 
     def _why_stopped(self) -> Kind:
-        """What SLURM says of this job; where it does not answer, what the first signal says."""
+        """Ask SLURM about this job; where it does not answer, go by the first signal."""
         shown = _ask("scontrol", "show", "job", "--oneliner", self._allocation.job_id) or ""
         fields = dict(re.findall(r"(\w+)=(\S+)", shown))
         if fields.get("PreemptTime", "None") not in ("None", "N/A"):
@@ -234,18 +241,13 @@ class Supervisor:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def signal_delay(profile: Profile, request: Request) -> int:
-    """Seconds before its time limit that a job is warned: at most half of its time."""
-    return min(profile.signal_delay_seconds, 30 * request.time_minutes)
-
-
 def say(text: str) -> None:
     """Print into the job's own log."""
     print(f"supervisor: {text}", flush=True)
 
 
 def _ask(*command: str) -> str | None:
-    """What a command prints; None if it fails or is not there, and then the log says why."""
+    """Return what a command prints; None if it fails, and then the log says why."""
     try:
         return subprocess.run(
             command,

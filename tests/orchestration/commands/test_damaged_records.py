@@ -148,7 +148,7 @@ def _furnished(place: Path, plan: Plan, store: Store) -> Iterator[tuple[Path, Pl
     found = observe(trained.spec(), attempt)
     assert found is not None
     append_observations(store, [found])
-    Journal(store).intend("train_tokenizer", "study", plan.key, [trained])
+    Journal(store, "slurm").intend("train_tokenizer", "study", plan.key, [trained])
     before = Path.cwd()
     os.chdir(place)
     try:

@@ -211,7 +211,7 @@ def test_gc_frees_leftovers_and_keeps_results(store: Store, plan: Plan, tmp_path
         snapshot.mkdir(parents=True)
         (snapshot / "code.py").write_text("x")
         os.utime(snapshot, (age, age))
-    job = Journal(store).intend("train_tokenizer", "study", plan.key, [going])
+    job = Journal(store, "slurm").intend("train_tokenizer", "study", plan.key, [going])
     script = store.root / "slurm" / job.name / "submission.sh"
     script.parent.mkdir(parents=True)
     script.write_text("export PYTHONPATH=/runs/snapshots/aaaa")

@@ -7,24 +7,18 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestration.backends.base import Dependency
 from orchestration.backends.detached.arrays import Array, Lanes, Place, form_arrays, shares
 
 Queued = dict[str, frozenset[Place]]
 
 
 def waits_for(array: Array) -> list[frozenset[Place]]:
-    """What each element waits for to succeed, read from the dependency as sbatch does."""
-    fixed: set[Place] = set()
-    aligned: list[str] = []
-    for part in filter(None, array.dependency.split(",")):
-        kind, *names = part.split(":")
-        if kind == "afterok":
-            fixed |= {Place.of(name) for name in names}
-        else:
-            assert kind == "aftercorr"
-            aligned += names
+    """Find what each element waits for to complete, as a scheduler reads it."""
+    assert array.after.over == ()
+    fixed = {Place.of(handle) for handle in array.after.complete}
     return [
-        frozenset(fixed | {Place(job, index) for job in aligned})
+        frozenset(fixed | {Place(job, index) for job in array.after.aligned})
         for index in range(len(array.keys))
     ]
 
@@ -58,7 +52,7 @@ def test_every_stage_is_queued_once_behind_its_own_parents(
             assert waits_for(array) == [parents[key] for key in array.keys]
             job, alone = str(next(ids)), len(array.keys) == 1
             if alone:
-                assert "aftercorr" not in array.dependency
+                assert array.after.aligned == ()
             for index, key in enumerate(array.keys):
                 places[key] = Place(job, -1 if alone else index)
 
@@ -71,18 +65,18 @@ def test_a_pipeline_is_one_aligned_array_per_stage() -> None:
     shared = Place("9")
     parents = {f"e{i}": above | {shared} for i, above in enumerate(queued("7", "8", size=50))}
     (array,) = form_arrays(parents, 1000)
-    assert array == Array(tuple(parents), "aftercorr:7:8,afterok:9")
+    assert array == Array(tuple(parents), Dependency(("9",), ("7", "8")))
 
 
 def test_children_of_one_parent_form_one_array_and_siblings_several_aligned_ones() -> None:
     three = [frozenset([Place("7", i % 3)]) for i in range(300)]
     arrays = form_arrays({f"c{i}": above for i, above in enumerate(three)}, 1000)
-    assert [(len(a.keys), a.dependency) for a in arrays] == [
-        (100, f"afterok:7_{i}") for i in range(3)
+    assert [(len(a.keys), a.after) for a in arrays] == [
+        (100, Dependency(complete=(f"7_{i}",))) for i in range(3)
     ]
     many = [frozenset([Place("7", i // 3)]) for i in range(300)]
     arrays = form_arrays({f"c{i}": above for i, above in enumerate(many)}, 1000)
-    assert [(len(a.keys), a.dependency) for a in arrays] == [(100, "aftercorr:7")] * 3
+    assert [(len(a.keys), a.after) for a in arrays] == [(100, Dependency(aligned=("7",)))] * 3
 
 
 def test_arrays_are_no_larger_than_the_scheduler_allows() -> None:

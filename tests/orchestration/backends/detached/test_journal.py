@@ -12,7 +12,7 @@ from orchestration.runs.state import StageFolder, Store
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(Store(tmp_path))
+    return Journal(Store(tmp_path), "slurm")
 
 
 def stages(root: Path, *keys: str) -> list[StageFolder]:

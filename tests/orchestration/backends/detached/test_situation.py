@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.backends.detached.situation import Situation, judge, open_stages
-from orchestration.backends.slurm.queue import Status
+from orchestration.backends.slurm.queue import status_of
 from orchestration.execution.progress import Progress, stage_spec, survey
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import Store
@@ -37,7 +37,7 @@ def codes(progress: Progress) -> str:
 
 def judged(progress: Progress, since: float = 0.0, **over: str) -> Progress:
     keys = {"tokenizer": tokenizer(progress), "codes": codes(progress)}
-    statuses = {keys[name]: Status(state, exit_code=1) for name, state in over.items()}
+    statuses = {keys[name]: status_of(state, exit_code=1) for name, state in over.items()}
     judge(progress, Situation(over=statuses), Profile(), since)
     return progress
 
@@ -101,7 +101,7 @@ def test_what_was_taken_out_of_the_queue_of_a_held_sweep_has_not_failed(
     first, *others = keys_of(plan)
     Run(store, plan, first).fail("ValueError: no luck")
     progress = survey(plan, store)
-    over = dict.fromkeys(others, Status("CANCELLED"))
+    over = dict.fromkeys(others, status_of("CANCELLED"))
     judge(progress, Situation(over=over), Profile(hold_after=1), 0.0)
     assert progress.held is not None
     assert set(others) <= set(open_stages(progress))

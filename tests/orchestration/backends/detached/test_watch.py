@@ -17,7 +17,7 @@ def test_it_ends_with_the_last_stage_and_tells_every_change(tmp_path: Path, stor
     plan = plan_of(tmp_path, "study")
     progress = survey(plan, store)
     seen: set[str] = set()
-    watcher = Watcher(progress, store, lambda: True)
+    watcher = Watcher(progress, lambda: True)
     thread = threading.Thread(target=watcher.run, args=(seen.update,))
     thread.start()
     for key in plan.stages:
@@ -39,7 +39,7 @@ def test_a_failure_ends_it_only_when_nothing_follows(tmp_path: Path, store: Stor
         Run(store, plan, key).complete()
     Run(store, plan, before[-1]).fail("no luck")
     progress = survey(plan, store)
-    Watcher(progress, store, lambda: True).run(lambda keys: None)
+    Watcher(progress, lambda: True).run(lambda keys: None)
     assert progress.states[before[-1]] == "FAILED"
     assert progress.states[below] == "UPSTREAM_FAILED"
     assert progress.failures[before[-1]].message == "no luck"
@@ -47,7 +47,7 @@ def test_a_failure_ends_it_only_when_nothing_follows(tmp_path: Path, store: Stor
 
 def test_an_interrupt_leaves_the_jobs_to_the_cluster(tmp_path: Path, store: Store) -> None:
     plan = plan_of(tmp_path, "study")
-    watcher = Watcher(survey(plan, store), store, lambda: True)
+    watcher = Watcher(survey(plan, store), lambda: True)
     threading.Timer(0.5, watcher.interrupt).start()
     progress = watcher.run(lambda keys: None)
     assert progress.interrupted

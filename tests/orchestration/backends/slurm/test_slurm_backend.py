@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
 from orchestration.__main__ import app
-from orchestration.backends.base import Ended, Infeasible, Job, NoAnswer, QueueFull
+from orchestration.backends.base import Dependency, Ended, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.detached.journal import Journal
 from orchestration.backends.slurm.backend import SlurmBackend
-from orchestration.backends.slurm.orders import largest_array
 from orchestration.backends.slurm.queue import ask_sacct, ask_squeue
 from orchestration.commands.doctor import on_node
 from orchestration.policy.profile import Profile, Request
@@ -86,7 +85,7 @@ def test_an_array_and_what_depends_on_it(backend: SlurmBackend) -> None:
     array = parents[0].handle.partition("_")[0]
     assert [job.handle for job in parents] == [f"{array}_0", f"{array}_1"]
     children = backend.submit_array(
-        second, Request(), name="second", dependency=f"aftercorr:{array}", parallelism=1
+        second, Request(), name="second", after=Dependency(aligned=(array,)), parallelism=1
     )
     assert backend.poll(children[0]) is None
     assert wait_for_end(backend, children[0]) == wait_for_end(backend, children[1]) == Ended(0)
@@ -110,7 +109,10 @@ def test_an_exception_fails_the_job_and_cancels_what_waits_for_it(backend: Slurm
     broken = any_stage(backend._store.root / "broken", "linear_probe", config)  # without inputs
     job = backend.submit(broken, Request())
     behind = backend.submit_array(
-        [stage(backend, "behind")], Request(), name="behind", dependency=f"afterok:{job.handle}"
+        [stage(backend, "behind")],
+        Request(),
+        name="behind",
+        after=Dependency(complete=(job.handle,)),
     )[0]
     ended = wait_for_end(backend, job)
     assert (ended.exit_code, ended.reason) == (1, None)
@@ -198,13 +200,13 @@ def test_a_silent_scheduler_may_have_queued_a_stage_and_it_runs_once(
 ) -> None:
     """The same call again finds out what became of the request that got no answer."""
     folder = stage(backend)
-    journal = Journal(folder.store)
+    journal = Journal(folder.store, "slurm")
     journaled = JournaledBackend(backend, journal, "sweep", "plan")
     with cluster.silent():
         with pytest.raises(NoAnswer, match=r"sbatch: .*(timed out|contact slurm controller)"):
             journaled.submit(folder, Request())
         with pytest.raises(NoAnswer):
-            largest_array()
+            backend.largest_array()
         (intent,) = journal.submissions()
         assert intent.job is None, "kept, to be settled"
     job = journaled.submit(folder, Request())

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backends.base import Ended, Job
-from orchestration.backends.slurm.backend import queue as slurm_queue
-from orchestration.backends.slurm.queue import Queue, Status, elements
+from orchestration.backends.base import Dependency, Ended, Job
+from orchestration.backends.slurm import queue as slurm_queue
+from orchestration.backends.slurm.options import dependency_text
+from orchestration.backends.slurm.queue import Queue, elements, status_of
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt
 from orchestration.runs.state import StageFolder
@@ -51,7 +52,7 @@ def test_the_queue_knows_better_than_the_database(say: Say, folder: StageFolder)
     say("sacct", "17_3|PREEMPTED|0:0|n1")
     queue, job = Queue(), Job(folder, "17_3")
     assert queue.ended(job) is None
-    waits = Status("PENDING", reason="Nodes are DOWN, DRAINED or reserved")
+    waits = status_of("PENDING", reason="Nodes are DOWN, DRAINED or reserved")
     assert queue.statuses([job]) == {"17_3": waits}
 
 
@@ -87,7 +88,7 @@ def test_a_job_that_failed_may_have_run_out_of_memory(
     say: Say, folder: StageFolder, printed: str, reason: str | None
 ) -> None:
     say("squeue", listed("17", "FAILED", 137 << 8, "n1"))
-    log = folder.store.slurm_files / "name" / "17_0_log.err"
+    log = folder.store.job_files("slurm") / "name" / "17_0_log.err"
     log.parent.mkdir(parents=True)
     log.write_text(f"{printed}\n")
     ended = Queue().ended(Job(folder, "17"))
@@ -181,3 +182,16 @@ def test_an_element_that_was_cancelled_before_it_started_is_forgotten_by_slurm(
     begun = training_stage(tmp_path / "begun")
     begun.write_attempt(Attempt(number=1, host="n1", pid=1, started=0.0))
     assert queue.ended(Job(begun, "17_3")) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        (Dependency(), ""),
+        (Dependency(complete=("9",), aligned=("7", "8")), "aftercorr:7:8,afterok:9"),
+        (Dependency(complete=("7_2",), over=("5", "6")), "afterok:7_2,afterany:5:6"),
+    ],
+)
+def test_dependencies_are_written_as_sbatch_takes_them(after: Dependency, text: str) -> None:
+    assert dependency_text(after) == text
+    assert bool(after) is bool(text)
