@@ -1,0 +1,102 @@
+"""A scheduler from outside the repository takes a sweep from launch to its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration.backends.detached.journal import Journal
+from orchestration.runs.state import StageFolder, Store
+from tests.orchestration.backends.sites import install_plugin
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[4]
+SECONDS = 300.0
+SWEEP = """
+question: Does it run?
+scale: smoke
+set: {tokenizer.semantic_weight: 0, tokenizer.encoder: S, tokenizer.decoder: S}
+axes: {tokenizer.lr: [2.0e-4, 3.0e-4]}
+stages: [extract_codes]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user works, whose Python knows one more backend."""
+    plugin = tmp_path / "plugin"
+    plugin.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    install_plugin(plugin, monkeypatch)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(SWEEP)
+    return folder
+
+
+def command(place: Path, module: str, *words: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def launch(place: Path, *words: str, expect: int = 0) -> str:
+    options = ["--backend", "processes", "--yes", "--jobs", "2", *words]
+    return command(place, "orchestration.launch", "study.yaml", *options, expect=expect)
+
+
+def folders(place: Path) -> list[StageFolder]:
+    return [StageFolder(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
+
+
+def wait_for_completion(place: Path, count: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while [folder.state() for folder in folders(place)] != ["COMPLETE"] * count:
+        assert time.monotonic() < deadline, [f.failure() for f in folders(place)]
+        time.sleep(0.5)
+
+
+def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None:
+    said = launch(place, "--set", "tokenizer.steps=2000")
+    assert "train_tokenizer" in said
+    assert "looks after the sweep when they are over" in said
+    assert "waits for" in command(place, "orchestration", "status", "study")
+    assert "stages cancelled" in command(place, "orchestration", "cancel", "study")
+    assert {folder.state() for folder in folders(place)} <= {"FAILED", "WAITING"}
+    launch(place)
+    assert "processes" in command(place, "orchestration", "doctor", "--backend", "processes")
+    wait_for_completion(place, 8)
+    assert "COMPLETE" in command(place, "orchestration", "status", "study")
+    assert Journal(Store(place / "runs")).by_backend().keys() == {"processes"}
+
+
+def test_the_controller_tries_again_what_was_killed(place: Path) -> None:
+    """With nobody logged in: a worker is killed, and its stage completes all the same."""
+    launch(place)
+    tokenizers = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+    deadline = time.monotonic() + SECONDS
+    while (lease := tokenizers[0].lease()) is None or not lease.progress.get("done", 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(lease.pid, 9)
+    wait_for_completion(place, 4)
+    assert [a.outcome for a in tokenizers[0].attempts()] == [None, "complete"]
+
+
+def test_what_a_profile_may_say_below_its_key_is_its_own(place: Path) -> None:
+    (place / "profile.yaml").write_text("default: {processes: 1}\n")
+    said = launch(place, "--dry-run", "--profile", "profile.yaml")
+    assert "train_tokenizer" in said
