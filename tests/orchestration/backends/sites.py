@@ -19,10 +19,14 @@ from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray.ray_cluster import ray_cluster
 
 SECONDS = 240
-PLUGIN = Path(__file__).parent / "detached" / "processes_backend.py"
+PLUGIN = Path(__file__).parent / "detached" / "workstation_backend.py"
 HOOK = f"""
+import sys
+# The package would take this for the moment in which `python -m` has put a folder on the path.
+words, sys.argv = sys.argv, []
 from orchestration.backends import BACKENDS
-BACKENDS["processes"] = {PLUGIN.stem!r}
+sys.argv = words
+BACKENDS["workstation"] = {PLUGIN.stem!r}
 """
 """Run by every Python that starts with the plug-in's folder on its path."""
 Connect = Callable[[Store], Backend]
@@ -49,12 +53,12 @@ def on_slurm(request: pytest.FixtureRequest) -> Iterator[Connect]:
 
 
 @contextmanager
-def on_processes(request: pytest.FixtureRequest) -> Iterator[Connect]:
+def on_workstation(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Register a backend that lies outside of the repository."""
     folder = request.getfixturevalue("tmp_path_factory").mktemp("plugin")
     with pytest.MonkeyPatch.context() as patch:
         install_plugin(folder, patch)
-        yield lambda store: connect("processes", 2, Profile(), store)
+        yield lambda store: connect("workstation", 2, Profile(), store)
 
 
 def install_plugin(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -64,17 +68,17 @@ def install_plugin(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("PYTHONPATH", str(folder), prepend=":")
     patch.syspath_prepend(str(folder))
     patch.delitem(sys.modules, PLUGIN.stem, raising=False)
-    patch.setitem(BACKENDS, "processes", PLUGIN.stem)
+    patch.setitem(BACKENDS, "workstation", PLUGIN.stem)
 
 
 SITES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Connect]]] = {
     "local": on_local,
     "ray": on_ray,
     "slurm": on_slurm,
-    "processes": on_processes,
+    "workstation": on_workstation,
 }
 SLURM = pytest.param("slurm", marks=pytest.mark.cluster)
-PROCESSES = pytest.param("processes", marks=pytest.mark.slow)
+WORKSTATION = pytest.param("workstation", marks=pytest.mark.slow)
 
 
 def wait_for_end(backend: Backend, job: Job) -> Ended:

@@ -21,10 +21,10 @@ from orchestration.policy.profile import Profile, Request
 from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.sites import (
-    PROCESSES,
     SECONDS,
     SITES,
     SLURM,
+    WORKSTATION,
     Connect,
     outcomes,
     wait_for_end,
@@ -38,14 +38,14 @@ NOT_ALLOCATABLE = 10**15
 """Entries of a codebook: more bytes than there are addresses."""
 
 
-@pytest.fixture(scope="module", params=["local", "ray", SLURM, PROCESSES])
+@pytest.fixture(scope="module", params=["local", "ray", SLURM, WORKSTATION])
 def site(request: pytest.FixtureRequest) -> Iterator[Connect]:
     with SITES[request.param](request) as site:
         yield site
 
 
 def test_every_backend_is_held_to_the_contract() -> None:
-    assert BACKENDS.keys() == SITES.keys() - {"processes"}
+    assert BACKENDS.keys() == SITES.keys() - {"workstation"}
 
 
 @pytest.fixture

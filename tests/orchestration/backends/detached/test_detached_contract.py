@@ -16,10 +16,10 @@ from orchestration.backends.detached.situation import are_over
 from orchestration.policy.profile import Request
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.sites import (
-    PROCESSES,
     SECONDS,
     SITES,
     SLURM,
+    WORKSTATION,
     Connect,
     outcomes,
     wait_for_end,
@@ -30,7 +30,7 @@ ONE = Request()
 LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
 
 
-@pytest.fixture(scope="module", params=[SLURM, PROCESSES])
+@pytest.fixture(scope="module", params=[SLURM, WORKSTATION])
 def site(request: pytest.FixtureRequest) -> Iterator[Connect]:
     with SITES[request.param](request) as site:
         yield site

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def command(place: Path, module: str, *words: str, expect: int = 0) -> str:
 
 
 def launch(place: Path, *words: str, expect: int = 0) -> str:
-    options = ["--backend", "processes", "--yes", "--jobs", "2", *words]
+    options = ["--backend", "workstation", "--yes", "--jobs", "2", *words]
     return command(place, "orchestration.launch", "study.yaml", *options, expect=expect)
 
 
@@ -70,17 +71,20 @@ def wait_for_completion(place: Path, count: int) -> None:
 
 
 def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None:
-    said = launch(place, "--set", "tokenizer.steps=2000")
-    assert "train_tokenizer" in said
+    said = launch(place, "--set", "tokenizer.steps=800")
     assert "looks after the sweep when they are over" in said
-    assert "waits for" in command(place, "orchestration", "status", "study")
-    assert "stages cancelled" in command(place, "orchestration", "cancel", "study")
+    shown = json.loads(command(place, "orchestration", "status", "study", "--json"))
+    handles = {str(job.handle) for job in Journal(Store(place / "runs")).jobs().values()}
+    assert len(handles) == 4
+    codes = [stage for stage in shown["stages"].values() if stage["stage"] == "extract_codes"]
+    assert {stage["job"] for stage in codes} < handles
+    assert "4 stages cancelled" in command(place, "orchestration", "cancel", "study")
     assert {folder.state() for folder in folders(place)} <= {"FAILED", "WAITING"}
-    launch(place)
-    assert "processes" in command(place, "orchestration", "doctor", "--backend", "processes")
-    wait_for_completion(place, 8)
-    assert "COMPLETE" in command(place, "orchestration", "status", "study")
-    assert Journal(Store(place / "runs")).by_backend().keys() == {"processes"}
+    command(place, "orchestration", "resume", "study", "--yes")
+    assert "sh is here" in command(place, "orchestration", "doctor", "--backend", "workstation")
+    wait_for_completion(place, 4)
+    assert "4 complete" in command(place, "orchestration", "status", "study")
+    assert "0 stages cancelled" in command(place, "orchestration", "cancel", "study")
 
 
 def test_the_controller_tries_again_what_was_killed(place: Path) -> None:
@@ -96,7 +100,13 @@ def test_the_controller_tries_again_what_was_killed(place: Path) -> None:
     assert [a.outcome for a in tokenizers[0].attempts()] == [None, "complete"]
 
 
-def test_what_a_profile_may_say_below_its_key_is_its_own(place: Path) -> None:
-    (place / "profile.yaml").write_text("default: {processes: 1}\n")
-    said = launch(place, "--dry-run", "--profile", "profile.yaml")
-    assert "train_tokenizer" in said
+def test_a_profile_has_the_options_that_the_backend_takes(place: Path) -> None:
+    asked = ("--dry-run", "--profile", "profile.yaml")
+    profile = place / "profile.yaml"
+    profile.write_text("default: {workstation: {nice: 5}}\n")
+    launch(place, *asked)
+    profile.write_text("default: {workstation: {nicely: 5}, workstaton: {nice: 5}}\n")
+    said = launch(place, *asked, expect=2)
+    assert "default.workstation: nicely: the only option is nice" in said
+    assert "default.workstaton: no such key" in said
+    assert "did you mean 'workstation'?" in said

@@ -1,7 +1,7 @@
 """Scheduler of processes on this machine: the smallest detached backend that is whole.
 
 One process looks after each job or array, in a session of its own, and tells of its elements by
-files: `<runs>/processes/<name>/state-<index>`. The tests copy this file out of the repository and
+files: `<runs>/workstation/<name>/state-<index>`. The tests copy this file elsewhere and
 register it there, as the backend of a user would be.
 """
 
@@ -38,14 +38,14 @@ from orchestration.runs.files import write_atomic
 from orchestration.runs.state import StageFolder, Store
 
 TICK_SECONDS = 0.1
-OWN_JOB = "PROCESSES_JOB"
+OWN_JOB = "WORKSTATION_JOB"
 FROM_START = Dependency()
 
 
-class ProcessesBackend:
+class WorkstationBackend:
     """Stages as processes of this machine that outlive the launcher."""
 
-    name = "processes"
+    name = "workstation"
     capabilities = Capabilities(detached=True, time_limits=False)
 
     def __init__(self, jobs: int | None, profile: Profile, store: Store) -> None:
@@ -259,11 +259,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def examine(checkup: Checkup) -> Iterator[Finding]:
-    yield Finding("processes", "ok", "sh is here", "processes")
+    yield Finding("workstation", "ok", "sh is here", "workstation")
 
 
 BACKEND = BackendSpec(
-    ProcessesBackend, detached=True, check_options=check_options, examine=examine
+    WorkstationBackend, detached=True, check_options=check_options, examine=examine
 )
 
 if __name__ == "__main__":
