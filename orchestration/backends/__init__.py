@@ -27,6 +27,7 @@ def find_backend(name: str) -> BackendSpec:
     """
     if name not in BACKENDS:
         raise ValueError(f"--backend {name}: not one of {', '.join(BACKENDS)}")
+    # By its name, so that planning imports neither Ray nor submitit.
     spec: BackendSpec = importlib.import_module(BACKENDS[name]).BACKEND
     return spec
 
@@ -56,5 +57,6 @@ def connect_detached(
 
 def profile_options() -> dict[str, CheckOptions]:
     """Collect the keys of profiles that belong to backends, with what checks their values."""
+    # Every registered backend counts, not the chosen one: a profile serves them all.
     checks = {name: find_backend(name).check_options for name in BACKENDS}
     return {name: check for name, check in checks.items() if check is not None}

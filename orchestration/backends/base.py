@@ -39,25 +39,26 @@ class Ended:
         host: where it ran, if known.
     """
 
+    # None, never 0, where a node was lost with the process: 0 would mean that the worker is done.
     exit_code: int | None
     reason: Kind | None = None
     host: str | None = None
 
 
 class Infeasible(ValueError):
-    """A request that this backend could never fulfil."""
+    """Refusal of a request that this backend could never fulfil."""
 
 
 class QueueFull(OSError):
-    """The backend takes no more stages for now; later it may."""
+    """Refusal of more stages for now; later there may be room."""
 
 
 class NoAnswer(ValueError):
-    """The scheduler does not answer: what was asked may have happened, or not."""
+    """Silence of a scheduler: what was asked may have happened, or not."""
 
 
 class DependencyOver(ValueError):
-    """The scheduler refuses a job because one that it should wait for has ended meanwhile."""
+    """Refusal of a job because one that it should wait for has ended meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Dependency:
     over: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
+        """Tell whether there is anything to wait for."""
         return bool(self.complete or self.aligned or self.over)
 
 

@@ -1,4 +1,4 @@
-"""A copy of the code as it was at launch: what queued jobs run, whatever happens to the source.
+"""Copy of the code as it was at launch, which queued jobs run whatever happens to the source.
 
 `<runs>/snapshots/<hash>/` holds the packages, the sweeps, and `provenance.json` with the state of
 git at that time. The name is a hash of all of it, so that an unchanged source is copied once.
@@ -24,7 +24,7 @@ PARTS = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps")
 
 
 def take_snapshot(store: Store, source: Path = SOURCE) -> Path:
-    """The copy of the code for jobs of this runs directory; made if there is none yet.
+    """Copy the code for jobs of this runs directory, unless it is there already.
 
     Put it first on the `PYTHONPATH` of a worker, and set `PYTHONSAFEPATH=1`: otherwise
     `python -m` imports from the current folder, which may hold the edited source.

@@ -83,13 +83,13 @@ def cancel(
 
 
 def may_go_on(folder: StageFolder) -> bool:
-    """Whether a stage runs, or could be started."""
+    """Tell whether a stage runs, or could be started."""
     state = folder.state()
     return state == "RUNNING" or (state == "WAITING" and folder.cancelled_by() is None)
 
 
 def chosen(store: Store, launched: LaunchedPlan, trial: str | None, orphaned: bool) -> Folders:
-    """The stages to cancel; of one trial, those that no other trial needs.
+    """Choose the stages to cancel; of one trial, those that no other trial needs.
 
     Raises:
         ValueError: no such trial.

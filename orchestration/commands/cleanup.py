@@ -33,7 +33,7 @@ Kind = Literal["checkpoints", "code", "stage"]
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that could go; `results`: with it goes what was computed."""
+    """Folder that could go; `results`: with it goes what was computed."""
 
     kind: Kind
     path: Path
@@ -133,7 +133,7 @@ def size_text(size: float) -> str:
 
 
 def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> Table:
-    """One row per folder, the largest first."""
+    """Make a row per folder, the largest first."""
     table = Table(box=None, pad_edge=False)
     for head in ("what", "size", "", "where"):
         table.add_column(head, justify="right" if head == "size" else "left")

@@ -115,7 +115,7 @@ class Request(BaseModel):
 
 
 class Profile(BaseModel):
-    """A cluster, as a sweep uses it."""
+    """Cluster, as a sweep uses it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -144,7 +144,7 @@ class Profile(BaseModel):
 
     @property
     def ready_order(self) -> Literal["cheapest", "longest"]:
-        """The order, whether the profile names it or leaves it open."""
+        """Return the order, whether the profile names it or leaves it open."""
         return self.order or ("cheapest" if self.gates else "longest")
 
     @field_validator("stages")
@@ -273,7 +273,7 @@ def _option(node: Node) -> Any:
 
 
 def _place(node: Node, path: Sequence[int | str]) -> Place:
-    """Where the innermost part of a path that is written in a profile is."""
+    """Find the innermost part of a path that is written in a profile."""
     place = node.place
     for key in path:
         value = node.value

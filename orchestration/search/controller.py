@@ -94,6 +94,7 @@ class JournaledBackend:
             NoAnswer: whether it is queued is not known; the next call finds out.
             ValueError: the scheduler refuses.
         """
+        # Under the journal's lock, like a launch: both could queue the same stage.
         with self._journal.held():
             self._settle()
             known = self._journal.jobs().get(key_of(folder.name))
@@ -151,6 +152,7 @@ def control(
     scheduler = connect_detached(backend, store, loaded, jobs)
     with held(store, launched.key):
         successor = _successor(launched, journal, store, scheduler, loaded)
+        # From here on the successor is the one that a launch finds.
         journal.forget(mine[0])
         try:
             _search(sweep, launched, store, scheduler, loaded, first)

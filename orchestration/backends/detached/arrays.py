@@ -15,7 +15,7 @@ from orchestration.backends.base import Dependency
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class QueuePlace:
     """Place of a stage in the queue: an element of an array, or a job of its own (index -1)."""
 
     job: str
@@ -25,13 +25,13 @@ class Place:
         return self.job if self.index < 0 else f"{self.job}_{self.index}"
 
     @staticmethod
-    def of(handle: str) -> Place:
+    def of(handle: str) -> QueuePlace:
         """Read a handle such as `17_3` or `17`."""
         job, _, index = handle.partition("_")
-        return Place(job, int(index) if index else -1)
+        return QueuePlace(job, int(index) if index else -1)
 
 
-Parents = Mapping[str, frozenset[Place]]
+Parents = Mapping[str, frozenset[QueuePlace]]
 """Stage key -> where the stages are that it waits for; empty: it may start at once."""
 
 
@@ -58,12 +58,14 @@ def form_arrays(parents: Parents, largest: int) -> list[Array]:
         parents: of stages that ask for the same resources, in the order of preference.
         largest: elements that an array can have.
     """
+    # Only stages that wait for the same jobs can share an array: a dependency names whole jobs.
     by_jobs: dict[frozenset[str], list[str]] = defaultdict(list)
     for key, places in parents.items():
         by_jobs[frozenset(place.job for place in places)].append(key)
     arrays: list[Array] = []
     for keys in by_jobs.values():
         arrays_of_jobs = {place.job for place in parents[keys[0]] if place.index >= 0}
+        # A stage has few kinds of inputs, so that all subsets of them can be tried.
         ways: list[list[Array]] = [
             list(_form(keys, parents, frozenset(aligned), largest))
             for count in range(len(arrays_of_jobs) + 1)
@@ -77,10 +79,10 @@ def _form(
     keys: Sequence[str], parents: Parents, aligned: frozenset[str], largest: int
 ) -> Iterator[Array]:
     """Form the arrays of some stages, aligned to certain jobs where that is possible."""
-    groups: dict[frozenset[Place], list[str]] = defaultdict(list)
+    groups: dict[frozenset[QueuePlace], list[str]] = defaultdict(list)
     for key in keys:
         groups[_fixed(parents[key], aligned)].append(key)
-    others: dict[frozenset[Place], list[str]] = defaultdict(list)
+    others: dict[frozenset[QueuePlace], list[str]] = defaultdict(list)
     for fixed, members in groups.items():
         rest = members
         if aligned:
@@ -103,7 +105,7 @@ def _layers(
     filled: dict[int, int] = defaultdict(int)
     for key in members:
         indices = {place.index for place in parents[key] if place.job in aligned}
-        if len(indices) > 1:
+        if len(indices) > 1:  # element i can wait for elements i alone
             rest.append(key)
             continue
         (index,) = indices
@@ -113,6 +115,7 @@ def _layers(
         filled[index] += 1
     whole = []
     for layer in layers:
+        # Elements are numbered without gaps: up to the first index that nobody has.
         length = next(i for i in range(largest + 1) if i == largest or i not in layer)
         # A job on its own has no index that could correspond.
         length = length if length > 1 else 0
@@ -122,11 +125,11 @@ def _layers(
     return whole, rest
 
 
-def _fixed(places: frozenset[Place], aligned: frozenset[str]) -> frozenset[Place]:
+def _fixed(places: frozenset[QueuePlace], aligned: frozenset[str]) -> frozenset[QueuePlace]:
     return frozenset(place for place in places if place.job not in aligned)
 
 
-def _dependency(fixed: frozenset[Place], aligned: frozenset[str]) -> Dependency:
+def _dependency(fixed: frozenset[QueuePlace], aligned: frozenset[str]) -> Dependency:
     return Dependency(tuple(map(str, sorted(fixed))), tuple(sorted(aligned)))
 
 
@@ -177,6 +180,7 @@ class Lanes:
             work: kind of stage -> their cost, in any unit.
             behind: jobs that use up the cap until they end.
         """
+        # Kinds that share a column run one after the other, since they share its `last`.
         self._columns: dict[str, Lane] = {}
         if cap is None:
             self._columns = {stage: Lane(None) for stage in counts}
@@ -205,10 +209,11 @@ def _pipeline(
 ) -> dict[str, int] | None:
     """Give all kinds of stages shares at once; None where one kind after the other is better."""
     if len(counts) > cap:
-        return None
+        return None  # there is no place for everybody
     widths = shares(cap, counts, work)
     each = {stage: work[stage] / count for stage, count in counts.items()}
     rounds = {stage: math.ceil(count / widths[stage]) for stage, count in counts.items()}
+    # A pipeline takes what its slowest kind takes, plus one stage of each to fill and to empty it.
     slowest = max((each[stage] * (rounds[stage] - 1) for stage in counts), default=0.0)
     together = slowest + sum(each.values())
     in_turn = sum(each[stage] * math.ceil(counts[stage] / cap) for stage in counts)

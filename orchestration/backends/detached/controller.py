@@ -42,6 +42,7 @@ def control(
 ) -> None:
     """Look once after what the journal says under a name."""
     store = Store(runs_dir)
+    # Whoever launches again takes this job out of the journal, and may be too late to cancel it.
     mine = [entry for entry in Journal(store).controllers() if entry.name == name]
     if not mine:
         print("another controller has taken over")
@@ -54,6 +55,7 @@ def control(
 
     def submit() -> bool:
         progress = survey(plan, store, lambda stage: machine(stage).site)
+        # The rest was left alone by the user, with `resume --preempted` or `retry`.
         progress.left = frozenset(plan.stages) - set(map(key_of, mine[0].folders))
         return _submit(progress, store, scheduler, asked, launched.launched)
 
@@ -63,6 +65,7 @@ def control(
     try:
         goes_on = _when_answered(submit)
     finally:
+        # Also where the scheduler refuses: what was computed shall be seen.
         tracking.prepare(SHIP_SECONDS)
         print(tracking.finish(SHIP_SECONDS, queued=goes_on) or "MLflow is up to date")
 

@@ -22,6 +22,7 @@ def hold_queue(folder: StageFolder, profile: Profile) -> str | None:
     Returns:
         Why; None: it was not necessary.
     """
+    # A stage may be part of several plans, queued by several launches.
     journal = Journal(folder.store)
     name = f"{folder.path.parent.name}/{folder.name}"
     said = None
@@ -42,6 +43,7 @@ def _why(controller: Submission, store: Store, profile: Profile) -> str | None:
 
 
 def _empty_queue(controller: Submission, store: Store, profile: Profile) -> None:
+    # Not the controllers: they come to the same end by themselves, and send the rest to MLflow.
     jobs = [
         entry.job
         for entry in Journal(store, controller.backend).submissions()

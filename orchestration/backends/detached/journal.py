@@ -60,7 +60,7 @@ class Submission(Record):
 
 
 class Journal:
-    """All submissions of a runs directory that may still matter, to one backend or to any."""
+    """Record of the submissions to one backend, or to any, that may still matter."""
 
     def __init__(self, store: Store, backend: str | None = None) -> None:
         """Open the journal.
@@ -100,6 +100,7 @@ class Journal:
             time=time.time(),
             backend=self._backend,
         )
+        # Before the scheduler is asked: a launcher that dies in between leaves a name to look up.
         self._write(submission)
         return submission
 
@@ -135,7 +136,7 @@ class Journal:
     def jobs(self) -> dict[str, Job]:
         """Map the keys of stages to their newest jobs, which may be over."""
         jobs = {}
-        for submission in self.submissions():
+        for submission in self.submissions():  # oldest first, so that the newest job stays
             for folder, handle in submission.handles().items():
                 stage = StageFolder(self._store.stages / folder)
                 jobs[key_of(folder)] = Job(stage, handle)
@@ -152,6 +153,7 @@ class Journal:
     def prune(self) -> None:
         """Forget arrays all of whose stages are complete, or have a newer job."""
         submissions = self.submissions()
+        # A stage that is queued anew belongs to its newest job alone.
         newest = {folder: s.name for s in submissions for folder in s.handles()}
         for submission in submissions:
             mine = [f for f in submission.handles() if newest[f] == submission.name]

@@ -15,7 +15,7 @@ from gigatok.stages import STAGES
 from orchestration.backends.base import DetachedBackend
 from orchestration.backends.detached.journal import Journal
 from orchestration.backends.detached.situation import are_over
-from orchestration.backends.detached.submission import Outcome, submit_remaining
+from orchestration.backends.detached.submission import Submitted, submit_remaining
 from orchestration.backends.detached.watch import Watcher
 from orchestration.command_lines import steering
 from orchestration.execution.progress import Progress
@@ -72,7 +72,7 @@ def launch(
         ValueError: the cluster refuses what is asked.
     """
     watcher = Watcher(progress, lambda: still_queued(store, backend, progress.plan.key))
-    if progress.finished:
+    if progress.finished:  # nothing to ask the user about
         return watcher
     count = progress.count("WAITING")
     asks = manner.ask and sys.stdin.isatty()
@@ -97,15 +97,16 @@ def still_queued(store: Store, backend: DetachedBackend, plan_key: str) -> bool:
     return not are_over(backend, jobs)
 
 
-def send(tracking: Tracking, outcome: Outcome, console: Console) -> None:
+def send(tracking: Tracking, outcome: Submitted, console: Console) -> None:
     """Make the runs in MLflow as far as that is quick; the controller sends the rest."""
+    # The controller sends what remains, so that a slow server does not keep the user here.
     tracking.prepare(PREPARE_SECONDS)
     unsent = tracking.finish(FINISH_SECONDS, queued=outcome.goes_on)
     if unsent:
         console.print(str(unsent), style="yellow")
 
 
-def print_outcome(outcome: Outcome, progress: Progress, store: Store, console: Console) -> None:
+def print_outcome(outcome: Submitted, progress: Progress, store: Store, console: Console) -> None:
     """Say what was submitted, and how to go on from here."""
     if outcome.arrays:
         console.print(_table(outcome))
@@ -127,7 +128,7 @@ def print_ways_on(sweep: str, store: Store, console: Console) -> None:
     console.print(f"cancel    {steering('cancel', sweep, store)}", soft_wrap=True)
 
 
-def _table(outcome: Outcome) -> Table:
+def _table(outcome: Submitted) -> Table:
     table = Table(box=None, pad_edge=False)
     for head in ("stage", "stages", "jobs", "at a time"):
         table.add_column(head, justify="right" if head == "stages" else "left")
@@ -143,7 +144,7 @@ def _table(outcome: Outcome) -> Table:
     return table
 
 
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
+def outcome_json(outcome: Submitted) -> dict[str, Any]:
     """Convert a result into JSON data."""
     return {
         "arrays": [

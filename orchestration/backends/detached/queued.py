@@ -59,7 +59,7 @@ def _queued(handle: str, answer: Answer | None) -> Queued:
     if handle not in answer:
         return Queued(handle, None, f"job {handle} is not in the queue any more")
     state, reason = answer[handle]
-    if reason is None:
+    if reason is None:  # `status` names the stages that it waits for, which says more
         return Queued(handle, state, None)
     why = f"job {handle}: {state.lower()}" + (f", {reason}" if reason else "")
     return Queued(handle, state, why)
@@ -74,5 +74,6 @@ def _ask(backend: str, store: Store) -> Answer | None:
     if statuses is None:
         return None
     jobs = {handle: (status.state, status.reason) for handle, status in statuses.items()}
+    # Losing this file to a power cut costs one question.
     write_atomic(cache, to_json(KeptAnswer(time=time.time(), jobs=jobs)), durable=False)
     return jobs

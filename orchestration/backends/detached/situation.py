@@ -72,6 +72,7 @@ def look(progress: Progress, journal: Journal, backend: DetachedBackend) -> Situ
                 situation.foreign.add(key)
         else:
             status = known.get(jobs[key].handle)
+            # Without an answer about it: too young to be listed, or over for long.
             young = time.time() - born[key] < YOUNG_SECONDS
             if state == "RUNNING" or (young if status is None else status.ended is None):
                 situation.live[key] = jobs[key]
@@ -143,7 +144,7 @@ def settle_intents(journal: Journal, backend: DetachedBackend) -> list[str]:
             journal.acknowledge(submission, job)
             said.append(f"{submission.name}: an interrupted launch had queued it as job {job}")
             continue
-        if job is not None:
+        if job is not None:  # its elements could not find what they should run
             _cancel_and_wait(backend, [job])
             said.append(f"{submission.name}: job {job} of an interrupted launch is cancelled")
         journal.forget(submission)

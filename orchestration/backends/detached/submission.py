@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from gigatok.stages import STAGES
 from orchestration.backends.base import DependencyOver, DetachedBackend, NoAnswer, QueueFull
-from orchestration.backends.detached.arrays import Array, Lane, Lanes, Place, form_arrays
+from orchestration.backends.detached.arrays import Array, Lane, Lanes, QueuePlace, form_arrays
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.backends.detached.situation import (
     Situation,
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Outcome:
+class Submitted:
     """Result of a submission.
 
     Attributes:
@@ -92,9 +92,9 @@ class Submitter:
         self._ranks = ORDERS[profile.ready_order](progress.graph, trials, seconds)
         self._behind_gates = self._look_at_gates()
         # What waits for a job that is over, or unknown, would never start or start at once.
-        self._places = {key: Place.of(situation.live[key].handle) for key in situation.queued}
+        self._places = {key: QueuePlace.of(situation.live[key].handle) for key in situation.queued}
         self._full = False
-        self.outcome = Outcome(live=set(situation.live), foreign=set(situation.foreign))
+        self.outcome = Submitted(live=set(situation.live), foreign=set(situation.foreign))
 
     def todo(self) -> list[PlannedStage]:
         """List the stages that are neither complete nor given up nor in anybody's hands.
@@ -193,7 +193,7 @@ class Submitter:
         lanes.close(kind, opened)
         self.outcome.left += [key for key in parents if key not in queued]
 
-    def _parents(self, stage: PlannedStage) -> frozenset[Place] | None:
+    def _parents(self, stage: PlannedStage) -> frozenset[QueuePlace] | None:
         """Find the stages that it waits for in the queue; None where one is not there."""
         states = self._progress.states
         waits = [key for key in stage.inputs.values() if states[key] != "COMPLETE"]
@@ -202,12 +202,13 @@ class Submitter:
         return frozenset(self._places[key] for key in waits)
 
     def _submit_fitting(
-        self, kind: str, array: Array, parents: dict[str, frozenset[Place]], lane: Lane
+        self, kind: str, array: Array, parents: dict[str, frozenset[QueuePlace]], lane: Lane
     ) -> Submission | None:
         """Submit an array, or as much of its beginning as there is room for."""
         size = 0 if self._full else len(array.keys)
         while size:
             keys = array.keys[:size]
+            # One that is left alone is a job without an index, to which nothing can be aligned.
             part = Array(keys, array.after)
             if size == 1:
                 (part,) = form_arrays({keys[0]: parents[keys[0]]}, 1)
@@ -215,6 +216,7 @@ class Submitter:
                 return self._submit(kind, part, lane)
             except QueueFull:
                 self._full = True
+                # The scheduler says that there is no room, not how much: a few tries find it.
                 size = size * 2 // 3
         return None
 
@@ -246,7 +248,9 @@ class Submitter:
             if isinstance(refused, DependencyOver):
                 return None  # for the controller to see
             raise
-        places = {key: Place.of(job.handle) for key, job in zip(array.keys, jobs, strict=True)}
+        places = {
+            key: QueuePlace.of(job.handle) for key, job in zip(array.keys, jobs, strict=True)
+        }
         self._places |= places
         done = self._journal.acknowledge(intent, places[array.keys[0]].job)
         lane.last = [str(done.job)]
@@ -262,7 +266,7 @@ def submit_remaining(
     say: Say,
     *,
     launched: float | None = None,
-) -> Outcome:
+) -> Submitted:
     """Queue whatever of a plan is neither complete, nor queued, nor run by somebody else.
 
     Args:
@@ -298,6 +302,7 @@ def submit_remaining(
                 progress.folders[stage.key].clear_failure()
                 progress.folders[stage.key].clear_tries()
         if todo or situation.live:
+            # First, so that there is room for it, and somebody there if this process is killed.
             controller = queue_controller(progress, journal, store, backend, profile, say)
             try:
                 submitter.run(todo, say)
@@ -326,6 +331,7 @@ def queue_controller(
         None where the user's limit is reached already.
     """
     plan = progress.plan
+    # Launches that left different stages alone: the controller looks after all that they wanted.
     earlier = {key_of(folder) for old in journal.controllers(plan.key) for folder in old.folders}
     keys = [key for key in plan.stages if key in earlier or key not in progress.left]
     intent = journal.intend(

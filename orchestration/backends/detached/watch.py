@@ -60,6 +60,8 @@ class Watcher:
                 not self.progress.failures or now - settled > SURE_SECONDS
             ):
                 break
+            # A queue that was emptied by hand would otherwise be waited for without end. The last
+            # job may have ended between the two looks, hence the second.
             if now - asked > QUEUE_SECONDS and not self.progress.finished:
                 asked = now
                 if not self._still_queued() and not self._look():
@@ -82,6 +84,7 @@ class Watcher:
         progress = self.progress
         before = dict(progress.states)
         now: dict[str, State] = {
+            # Complete stages stay so: their folders, most of all in the end, are not read again.
             key: "COMPLETE" if state == "COMPLETE" else progress.folders[key].state()
             for key, state in before.items()
         }

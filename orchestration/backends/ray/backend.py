@@ -1,4 +1,4 @@
-"""Ray: one supervisor task per stage, or per node where a stage takes several.
+"""Stages as tasks of Ray: one supervisor per stage, or per node where a stage takes several.
 
 Ray finds the place and says which GPUs are free; it retries nothing. A running cluster must see
 the runs directory; without an address, Ray starts on this machine and ends with the launch.
@@ -51,13 +51,13 @@ _BELOW = len("/ray-01234567/session_2026-01-01_00-00-00_000000_0000000/sockets/p
 """Bytes that Ray's longest socket has below the temporary folder."""
 GIB = 2**30
 
-Outcome = tuple[int, Kind | None, str]
-"""Of a supervisor: exit code, why if the host knows, and the host."""
+SupervisorEnd = tuple[int, Kind | None, str]
+"""Exit code of a supervisor, why if the host knows, and the host."""
 
 
 @dataclass(eq=False)
 class Tasks:
-    """The supervisors of a stage, the one with rank 0 first.
+    """Supervisors of a stage, the one with rank 0 first.
 
     Attributes:
         references: Ray's names of them.
@@ -69,7 +69,7 @@ class Tasks:
     """
 
     references: list[Any]
-    futures: list[Future[Outcome]]
+    futures: list[Future[SupervisorEnd]]
     group: PlacementGroup | None
     lost: bool = False
     cancels: int = 0
@@ -115,7 +115,7 @@ class RayBackend:
         self._connect()
 
     def free_slots(self) -> int:
-        """What was asked for, or a little more than fits; less what is under way."""
+        """Count what was asked for, or a little more than fits; less what is under way."""
         self._connect()
         now = time.monotonic()
         look = self._looked is None or now - self._looked > LOOK_SECONDS
@@ -150,7 +150,7 @@ class RayBackend:
             )
 
     def _connect(self) -> None:
-        """Where not connected yet.
+        """Connect to Ray unless this process is connected already.
 
         Raises:
             ValueError: no cluster answers at the address, or its versions do not fit.
@@ -221,7 +221,7 @@ class RayBackend:
         return Job(folder, tasks)
 
     def poll(self, job: Job) -> Ended | None:
-        """None while any of its supervisors may still run or start.
+        """Return the end of a job; None while any of its supervisors may still run or start.
 
         Raises:
             OSError: a node cannot run supervisors, such as for want of a package.
@@ -246,12 +246,12 @@ class RayBackend:
         return min(ends, key=lambda end: (end.reason is None, end.exit_code == 0))
 
     def cancel(self, job: Job) -> None:
-        """The workers save a checkpoint and stop."""
+        """Stop a job; its workers save a checkpoint."""
         if job.handle.cancels == 0:
             job.handle.cancel()
 
     def logs(self, job: Job) -> list[Path]:
-        """What workers printed before they had an attempt's log to print into."""
+        """List what workers printed before they had an attempt's log to print into."""
         return [file for file in [self._output(job.folder)] if file.exists()]
 
     def close(self) -> None:
@@ -278,7 +278,7 @@ class RayBackend:
             self._own_folder = None
 
     def _there(self, at_once: bool = False) -> bool:
-        """Whether the cluster answers.
+        """Tell whether the cluster answers.
 
         Raises:
             ClusterGone: it has not for too long; said once.
@@ -311,7 +311,7 @@ class RayBackend:
 
 
 def _servers(folder: str) -> list[psutil.Process]:
-    """The processes of Ray on this machine, by the folder that it was given."""
+    """Find the processes of Ray on this machine, by the folder that it was given."""
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
@@ -321,7 +321,7 @@ def _servers(folder: str) -> list[psutil.Process]:
 
 
 def _from_snapshot() -> Callable[..., Any]:
-    """What calls a function of `ray_job` on a node: a closure, which Ray sends by value.
+    """Make a call of a function of `ray.job` on a node: a closure, which Ray sends by value.
 
     Anything else it would import there, from the source that may have been edited since.
     """
@@ -339,7 +339,7 @@ def _from_snapshot() -> Callable[..., Any]:
 
 
 def _amounts(request: Request) -> dict[str, float]:
-    """What a request takes of each node, by Ray's names; memory in bytes."""
+    """Add up what a request takes of each node, by Ray's names; memory in bytes."""
     per_node = request.processes // request.nodes
     amounts = {
         "CPU": per_node * request.cpus,
@@ -350,13 +350,13 @@ def _amounts(request: Request) -> dict[str, float]:
 
 
 def _needs(request: Request) -> dict[str, Any]:
-    """The same as options of a task."""
+    """Write what a request takes as options of a task."""
     names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
     return {names[name]: amount for name, amount in _amounts(request).items()}
 
 
 def _described(amounts: dict[str, float]) -> str:
-    """Such as `16 CPU, 0.5 GPU, 64 GiB memory`."""
+    """Describe amounts in words, such as `16 CPU, 0.5 GPU, 64 GiB memory`."""
     parts = [f"{amounts.get(name, 0):g} {name}" for name in ("CPU", "GPU")]
     if "memory" in amounts:
         parts.append(f"{amounts['memory'] / GIB:.1f} GiB memory")
@@ -375,8 +375,8 @@ def _places(request: Request) -> tuple[PlacementGroup | None, list[dict[str, Any
     return group, [{"scheduling_strategy": strategy} for strategy in strategies]
 
 
-def _ended(future: Future[Outcome]) -> Ended:
-    """What a supervisor that is over says, or its absence."""
+def _ended(future: Future[SupervisorEnd]) -> Ended:
+    """Read what a supervisor that is over says, or what its absence means."""
     error = future.exception()
     if error is None:
         return Ended(*future.result())

@@ -1,4 +1,4 @@
-"""The head of a Ray cluster as the launch sees it: without it, nothing starts and nothing is told.
+"""Head of a Ray cluster as the launch sees it: without it, nothing starts and nothing is told.
 
 Ray would ask a head that is gone for a minute and then end this process, without a word for the
 user and without cleaning up. So the launch asks first, and has Ray wait longer than that.
@@ -22,7 +22,7 @@ RAY_PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
 
 
 class ClusterGone(OSError):
-    """The head of the cluster does not answer any more."""
+    """Loss of the cluster: its head does not answer any more."""
 
 
 class Head:

@@ -1,4 +1,4 @@
-"""The supervisor: what Ray runs for a stage, once per node. Imported from the launch's snapshot.
+"""Supervisor that Ray runs for a stage, once per node. Imported from the launch's snapshot.
 
 It forks the workers from a server of its own, which lives as long as the process that Ray runs
 supervisors in, one after the other: many small stages import torch once.
@@ -33,8 +33,8 @@ PARTNER_SECONDS = 60.0
 """How long the other processes of a stage may go on after one of them failed."""
 
 
-class Part(TypedDict):
-    """The part of a stage that runs on one node.
+class NodePart(TypedDict):
+    """Part of a stage that runs on one node.
 
     Attributes:
         stage_dir: the stage.
@@ -53,7 +53,7 @@ class Part(TypedDict):
     node: int
 
 
-def supervise(part: Part, meeting: tuple[str, int] | None) -> tuple[int, Kind | None, str]:
+def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kind | None, str]:
     """Run the workers of a stage on this node until all have ended.
 
     Ray's `cancel` arrives as SIGINT. The first one asks the workers to save a checkpoint and stop,
@@ -86,7 +86,7 @@ def meeting_point() -> tuple[str, int]:
     return ray.util.get_node_ip_address(), free_port()
 
 
-def _start(part: Part, meeting: tuple[str, int] | None) -> tuple[BaseProcess, ...]:
+def _start(part: NodePart, meeting: tuple[str, int] | None) -> tuple[BaseProcess, ...]:
     # Or Ray's command would be taken for the stage's.
     sys.argv = ["-m", "orchestration.worker", part["stage_dir"]]
     slot = Slot(part["threads"], ",".join(map(str, ray.get_gpu_ids())))

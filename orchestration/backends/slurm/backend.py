@@ -111,6 +111,7 @@ class SlurmBackend:
         options = words(sbatch_options(request, self._store))
         if shutil.which("sbatch") is None:
             raise ValueError("--backend slurm: there is no sbatch here; log in to the cluster")
+        # Partitions, limits and node sizes are the cluster's to know: let it judge by itself.
         said = _run(["sbatch", "--test-only", *options, "--wrap=true"])
         if said.returncode:
             kind = NoAnswer if SILENCE.search(said.stderr) else Infeasible
@@ -136,11 +137,12 @@ class SlurmBackend:
         executor = self._executor(name)
         executor.update_parameters(
             slurm_job_name=name,
+            # submitit's own limit is 256 where none is given.
             slurm_array_parallelism=parallelism or self.parallelism or len(folders),
             slurm_signal_delay_s=signal_delay(self._profile, request),
             slurm_setup=self._setup(),
             slurm_srun_args=[f"--cpus-per-task={request.cpus}", "--kill-on-bad-exit=0"],
-            slurm_wckey="",
+            slurm_wckey="",  # submitit's default names itself, which accounting may not know
             slurm_additional_parameters=self._additional(request, after),
         )
         profile = str(keep_profile(self._profile, self._root))
@@ -174,6 +176,7 @@ class SlurmBackend:
     def _additional(self, request: Request, after: Dependency) -> dict[str, Any]:
         options = sbatch_options(request, self._store)
         if after:
+            # Otherwise what can never start any more would wait in the queue for ever.
             options |= {"dependency": dependency_text(after), "kill_on_invalid_dep": "yes"}
         return options
 
@@ -225,6 +228,7 @@ class SlurmBackend:
             ValueError: the queue cannot be read. An accounting database that is down is none.
         """
         listing = ask("squeue", "--me", "--states=all", f"--name={name}", "-h", "-o", "%F")
+        # An array may take several lines, all of them with its id.
         if ids := listing.split():
             return ids[-1]
         columns = ["-X", "-n", "-P", "-o", "JobID", "--starttime=now-7days"]

@@ -8,6 +8,7 @@ import subprocess
 from orchestration.backends.base import DependencyOver, NoAnswer, QueueFull
 
 ANSWER_SECONDS = 60.0
+# Of slurm_strerror(3): "Unable to contact slurm controller", "Socket timed out on send/recv".
 SILENCE = re.compile("contact slurm controller|timed out", re.IGNORECASE)
 """How sbatch complains where the scheduler, not the request, is at fault."""
 

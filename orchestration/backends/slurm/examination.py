@@ -68,6 +68,7 @@ def _node(checkup: Checkup, look: Sequence[str]) -> Iterator[Finding]:
     alone = {"processes": 1, "nodes": 1, "time_minutes": 2}
     request = checkup.profile.default.model_copy(update=alone)
     options = sbatch_options(request, checkup.store) | {"immediate": NODE_SECONDS}
+    # It waits for a node that is free now: an examination that queues would seem to hang.
     del options["requeue"]  # srun has no such option
     said = subprocess.run(
         ["srun", *words(options), "sh", "-c", ON_NODE, "sh", *look],

@@ -109,7 +109,7 @@ class Allocation:
 
 
 class Supervisor:
-    """One process of a stage's job."""
+    """Process of a stage's job that starts workers and decides what follows their ends."""
 
     def __init__(self, folder: StageFolder, profile: Profile) -> None:
         self._folder = folder
@@ -138,6 +138,7 @@ class Supervisor:
             stopped = self._why_stopped() if self._signalled is not None else None
             if code != EXIT_BUSY and self._gives_up(code, stopped):
                 sys.exit(EXIT_FAILED)
+            # With several processes, the others have to start anew as well, which SLURM can do.
             if stopped is not None or self._allocation.world > 1:
                 self._requeue()
 
@@ -176,6 +177,7 @@ class Supervisor:
                     say("stopping: the worker saves a checkpoint")
                     worker.terminate()
                     told = True
+                # Whoever is late loses the checkpoint, not the place in the queue.
                 if time.monotonic() - self._signalled > self._patience():
                     say("the worker did not stop in time")
                     worker.kill()

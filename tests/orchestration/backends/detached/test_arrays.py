@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.backends.base import Dependency
-from orchestration.backends.detached.arrays import Array, Lanes, Place, form_arrays, shares
+from orchestration.backends.detached.arrays import Array, Lanes, QueuePlace, form_arrays, shares
 
-Queued = dict[str, frozenset[Place]]
+Queued = dict[str, frozenset[QueuePlace]]
 
 
-def waits_for(array: Array) -> list[frozenset[Place]]:
+def waits_for(array: Array) -> list[frozenset[QueuePlace]]:
     """Find what each element waits for to complete, as a scheduler reads it."""
     assert array.after.over == ()
-    fixed = {Place.of(handle) for handle in array.after.complete}
+    fixed = {QueuePlace.of(handle) for handle in array.after.complete}
     return [
-        frozenset(fixed | {Place(job, index) for job in array.after.aligned})
+        frozenset(fixed | {QueuePlace(job, index) for job in array.after.aligned})
         for index in range(len(array.keys))
     ]
 
@@ -42,7 +42,7 @@ def test_every_stage_is_queued_once_behind_its_own_parents(
     levels: list[dict[str, list[str]]], largest: int
 ) -> None:
     ids = count(100)
-    places: dict[str, Place] = {}
+    places: dict[str, QueuePlace] = {}
     for level in levels:
         parents = {key: frozenset(places[p] for p in above) for key, above in level.items()}
         arrays = form_arrays(parents, largest)
@@ -54,33 +54,33 @@ def test_every_stage_is_queued_once_behind_its_own_parents(
             if alone:
                 assert array.after.aligned == ()
             for index, key in enumerate(array.keys):
-                places[key] = Place(job, -1 if alone else index)
+                places[key] = QueuePlace(job, -1 if alone else index)
 
 
-def queued(*jobs: str, size: int) -> list[frozenset[Place]]:
-    return [frozenset(Place(job, index) for job in jobs) for index in range(size)]
+def queued(*jobs: str, size: int) -> list[frozenset[QueuePlace]]:
+    return [frozenset(QueuePlace(job, index) for job in jobs) for index in range(size)]
 
 
 def test_a_pipeline_is_one_aligned_array_per_stage() -> None:
-    shared = Place("9")
+    shared = QueuePlace("9")
     parents = {f"e{i}": above | {shared} for i, above in enumerate(queued("7", "8", size=50))}
     (array,) = form_arrays(parents, 1000)
     assert array == Array(tuple(parents), Dependency(("9",), ("7", "8")))
 
 
 def test_children_of_one_parent_form_one_array_and_siblings_several_aligned_ones() -> None:
-    three = [frozenset([Place("7", i % 3)]) for i in range(300)]
+    three = [frozenset([QueuePlace("7", i % 3)]) for i in range(300)]
     arrays = form_arrays({f"c{i}": above for i, above in enumerate(three)}, 1000)
     assert [(len(a.keys), a.after) for a in arrays] == [
         (100, Dependency(complete=(f"7_{i}",))) for i in range(3)
     ]
-    many = [frozenset([Place("7", i // 3)]) for i in range(300)]
+    many = [frozenset([QueuePlace("7", i // 3)]) for i in range(300)]
     arrays = form_arrays({f"c{i}": above for i, above in enumerate(many)}, 1000)
     assert [(len(a.keys), a.after) for a in arrays] == [(100, Dependency(aligned=("7",)))] * 3
 
 
 def test_arrays_are_no_larger_than_the_scheduler_allows() -> None:
-    parents = {str(i): frozenset[Place]() for i in range(2500)}
+    parents = {str(i): frozenset[QueuePlace]() for i in range(2500)}
     assert [len(array.keys) for array in form_arrays(parents, 1001)] == [1001, 1001, 498]
 
 

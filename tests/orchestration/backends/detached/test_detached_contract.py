@@ -77,16 +77,17 @@ def status(backend: DetachedBackend, handle: str) -> JobStatus:
 def test_elements_wait_for_their_own_parents_and_keep_to_the_width(
     backend: DetachedBackend, store: Store
 ) -> None:
-    parents, children = trainings(store, 4)[:2], trainings(store, 4)[2:]
+    folders = trainings(store, 4)
+    parents, children = folders[:2], folders[2:]
     first = backend.submit_array(parents, ONE, name="first-array", after=Dependency())
     array = first[0].handle.partition("_")[0]
     assert [job.handle for job in first] == [f"{array}_0", f"{array}_1"]
     after = Dependency(aligned=(array,))
     second = backend.submit_array(children, ONE, name="second", after=after, parallelism=1)
-    waiting = status(backend, second[0].handle)
-    assert (waiting.ended, waiting.reason) == (None, None)
+    wait(lambda: status(backend, second[0].handle).reason is None)
+    assert status(backend, second[0].handle).ended is None
     assert [wait_for_end(backend, job).exit_code for job in second] == [0, 0]
-    attempts = [folder.attempts()[0] for folder in (*parents, *children)]
+    attempts = [folder.attempts()[0] for folder in folders]
     ends = [attempt.ended or float("inf") for attempt in attempts]
     assert ends[0] <= attempts[2].started
     assert ends[1] <= attempts[3].started

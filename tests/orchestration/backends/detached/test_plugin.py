@@ -17,7 +17,7 @@ from tests.orchestration.backends.sites import install_plugin
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[4]
-SECONDS = 300.0
+SECONDS = 900.0
 SWEEP = """
 question: Does it run?
 scale: smoke
@@ -71,7 +71,7 @@ def wait_for_completion(place: Path, count: int) -> None:
 
 
 def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None:
-    said = launch(place, "--set", "tokenizer.steps=800")
+    said = launch(place, "--set", "tokenizer.steps=400")
     assert "looks after the sweep when they are over" in said
     shown = json.loads(command(place, "orchestration", "status", "study", "--json"))
     handles = {str(job.handle) for job in Journal(Store(place / "runs")).jobs().values()}
