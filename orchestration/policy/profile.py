@@ -166,7 +166,7 @@ class Profile(BaseModel):
         return self._requests[stage]
 
     def attempts(self, kind: Kind) -> int:
-        """Attempts without progress after which a stage that ends like this has failed."""
+        """Limit the attempts without progress, after which a stage that ends like this has failed."""
         return self.policies.get(kind, ATTEMPTS_WITHOUT_PROGRESS[kind])
 
     @cached_property
@@ -177,10 +177,11 @@ class Profile(BaseModel):
         self, stage: str, changes: dict[str, Any], checks: OptionChecks | None = None
     ) -> Request:
         merged = {**self.default.model_dump(), **changes}
-        for backend, options in (self.default.model_extra or {}).items():
-            changed = changes.get(backend) or {}
-            # What is no mapping is left as it is, for the validation to refuse.
-            merged[backend] = {**options, **changed} if isinstance(changed, dict) else changed
+        for backend in merged.keys() - Request.model_fields.keys():
+            changed = changes.get(backend)
+            # What is neither a mapping nor absent is left for the validation to refuse.
+            if changed is None or isinstance(changed, dict):
+                merged[backend] = {**self.default.options(backend), **(changed or {})}
         try:
             return Request.model_validate(merged, context=checks)
         except ValidationError as error:

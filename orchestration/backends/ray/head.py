@@ -45,7 +45,7 @@ class Head:
         self._asked = self._heard
 
     def answers(self, *, at_once: bool = False) -> bool:
-        """Whether the cluster was there when it was last asked.
+        """Tell whether the cluster was there when it was last asked.
 
         Args:
             at_once: ask again now; else after a while.

@@ -45,7 +45,7 @@ def test_it_holds_everything_that_a_worker_imports(tmp_path: Path, source: Path)
     said = subprocess.run(
         [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
     )
-    assert said.stdout.strip() == str(snapshot / "orchestration" / "sweep.py")
+    assert said.stdout.strip() == str(snapshot / "orchestration" / "sweep" / "definition.py")
 
 
 def test_an_unchanged_source_is_copied_once_and_a_changed_one_again(

@@ -40,6 +40,7 @@ def test_the_examples_are_valid(file: Path) -> None:
         ("default: {cpus: on}", "default.cpus 'on'"),  # true in YAML 1.1, and so 1
         ("stages: {train_tokenizer: {gpu: 1}}", "stages.train_tokenizer.gpu: no such key"),
         ("stages: {train_tokenizer: {slurm: 3}}", "stages.train_tokenizer.slurm 3"),
+        ("stages: {train_tokenizer: {slurm: 0}}", "stages.train_tokenizer.slurm 0"),
         ("default: {slurm: {gres: [gpu, shard]}}", "gres ['gpu', 'shard']: must be text"),
         ("[" * 3000, "at most 30 levels"),
         ("a: " + "{a: " * 100 + "1" + "}" * 100, "more than 30 levels"),
@@ -73,3 +74,13 @@ def test_small_models_go_first_where_gates_wait_for_them() -> None:
     assert Profile().ready_order == "longest"
     assert Profile.model_validate({"gates": {"throughput": 0.5}}).ready_order == "cheapest"
     assert Profile.model_validate({"order": "cheapest"}).ready_order == "cheapest"
+
+
+def test_options_of_a_backend_are_merged_key_by_key(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    stages = "train_tokenizer: {slurm: {qos: high}}, linear_probe: {slurm: null}"
+    file.write_text(f"default: {{slurm: {{partition: main}}}}\nstages: {{{stages}}}\n")
+    profile = load_profile(file, profile_options())
+    wanted = {"partition": "main", "qos": "high"}
+    assert profile.request("train_tokenizer").options("slurm") == wanted
+    assert profile.request("linear_probe").options("slurm") == {"partition": "main"}
