@@ -166,7 +166,7 @@ class Profile(BaseModel):
         return self._requests[stage]
 
     def attempts(self, kind: Kind) -> int:
-        """Limit the attempts without progress, after which a stage that ends like this has failed."""
+        """Limit the attempts without progress of stages that end like this."""
         return self.policies.get(kind, ATTEMPTS_WITHOUT_PROGRESS[kind])
 
     @cached_property
