@@ -63,3 +63,25 @@ def test_names_are_unique_and_plain(journal: Journal) -> None:
     names = {journal.intend("train_tokenizer", "it's, a 'sweep'", "p").name for _ in range(20)}
     assert len(names) == 20
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_.") for name in names)
+
+
+def test_each_scheduler_is_told_of_its_own_jobs_alone(tmp_path: Path, journal: Journal) -> None:
+    store = Store(tmp_path)
+    other = Journal(store, "other")
+    for place, job, key in ((journal, "17", "a"), (other, "17", "b")):
+        place.acknowledge(place.intend("train_tokenizer", "s", "p", stages(tmp_path, key)), job)
+    assert handles(journal) == {"a": "17"}
+    assert handles(other) == {"b": "17"}
+    everything = Journal(store)
+    assert handles(everything) == {"a": "17", "b": "17"}
+    parts = {name: handles(part) for name, part in everything.by_backend().items()}
+    assert parts == {"slurm": {"a": "17"}, "other": {"b": "17"}}
+
+
+def test_records_of_versions_that_knew_one_scheduler_are_read(
+    tmp_path: Path, journal: Journal
+) -> None:
+    array = journal.intend("train_tokenizer", "s", "p", stages(tmp_path, "a"))
+    (file,) = journal.files()
+    file.write_text(array.model_copy(update={"job": "17"}).model_dump_json(exclude={"backend"}))
+    assert handles(journal) == {"a": "17"}
