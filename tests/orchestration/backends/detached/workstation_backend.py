@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from shlex import join
+from shlex import join, quote
 from typing import Any
 
 from gigatok.startup import for_children
@@ -100,7 +100,7 @@ class WorkstationBackend:
         script = folder / "job.sh"
         # `gc` reads here which copy of the code is in use.
         script.write_text(
-            f"export PYTHONPATH='{code['PYTHONPATH']}'\n"
+            f"export PYTHONPATH={quote(code['PYTHONPATH'])}\n"
             f"exec {join([sys.executable, '-m', __name__, str(folder)])}\n"
         )
         with (folder / "log").open("w") as log:
