@@ -160,6 +160,10 @@ class DetachedBackend(Backend, Protocol):
 
     `orchestration.backends.detached` queues whole plans with it and looks after them. Jobs have
     unique names and ids; a handle is `ID`, or `ID_INDEX` of an element of an array.
+
+    Jobs apply the failure policies themselves, because nobody else may be there: where a worker
+    ends without a result, its job asks `faults.after_end`, and starts it again unless the stage
+    has failed by that. A failure that is on record when a job is over stands.
     """
 
     @property

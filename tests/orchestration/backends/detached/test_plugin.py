@@ -87,8 +87,7 @@ def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None
     assert "0 stages cancelled" in command(place, "orchestration", "cancel", "study")
 
 
-def test_the_controller_tries_again_what_was_killed(place: Path) -> None:
-    """With nobody logged in: a worker is killed, and its stage completes all the same."""
+def test_what_is_killed_with_nobody_logged_in_completes_all_the_same(place: Path) -> None:
     launch(place)
     tokenizers = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
     deadline = time.monotonic() + SECONDS

@@ -21,6 +21,7 @@ from shlex import join, quote
 from typing import Any
 
 from gigatok.startup import for_children
+from orchestration.backends import profile_options
 from orchestration.backends.base import (
     BackendSpec,
     Capabilities,
@@ -33,7 +34,9 @@ from orchestration.backends.base import (
     JobStatus,
 )
 from orchestration.backends.snapshot import take_snapshot
-from orchestration.policy.profile import Profile, Request
+from orchestration.backends.workers import rank_environments
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile, Request, keep_profile, load_profile
 from orchestration.runs.files import write_atomic
 from orchestration.runs.state import StageFolder, Store
 
@@ -52,6 +55,7 @@ class WorkstationBackend:
         self.parallelism = jobs or profile.max_parallel
         self._store = store
         self._root = store.job_files(self.name).resolve()
+        self._profile = profile
 
     def warm_up(self) -> None:
         pass
@@ -81,7 +85,9 @@ class WorkstationBackend:
         worker = [sys.executable, "-m", "orchestration.worker"]
         commands = [[*worker, str(folder.path.resolve())] for folder in folders]
         width = parallelism or self.parallelism or len(folders)
-        job = self._start(name, commands, after, width=width)
+        more = {"width": width, "processes": request.processes}
+        more |= {"stages": [str(folder.path.resolve()) for folder in folders]}
+        job = self._start(name, commands, after, **more)
         handles = handles_of(job, len(folders))
         return [Job(folder, handle) for folder, handle in zip(folders, handles, strict=True)]
 
@@ -92,7 +98,15 @@ class WorkstationBackend:
         folder = self._root / name
         folder.mkdir(parents=True)
         job = uuid.uuid4().hex[:8]
-        record = {"id": job, "commands": commands, "after": asdict(after), "begin": 0, **more}
+        profile = str(keep_profile(self._profile, self._root))
+        record = {
+            "profile": profile,
+            "id": job,
+            "commands": commands,
+            "after": asdict(after),
+            "begin": 0,
+            **more,
+        }
         write_atomic(folder / "job.json", json.dumps(record))
         for index in range(len(commands)):
             write_atomic(folder / f"state-{index}", "PENDING")
@@ -199,21 +213,40 @@ class Supervisor:
         self.folder = folder
         self.job = json.loads((folder / "job.json").read_text())
         self.waiting = list(range(len(self.job["commands"])))
-        self.running: dict[int, subprocess.Popen[bytes]] = {}
+        self.running: dict[int, list[subprocess.Popen[bytes]]] = {}
+        self.profile = load_profile(Path(self.job["profile"]), profile_options())
 
     def run(self) -> None:
         while self.waiting or self.running:
             known = states(self.folder.parent)
             for index in list(self.waiting):
                 self._start_or_drop(index, known)
-            for index, process in list(self.running.items()):
-                if self._is_cancelled(index, "all"):
-                    process.terminate()
-                if process.poll() is not None:
+            for index, processes in list(self.running.items()):
+                stopped = self._is_cancelled(index, "all")
+                for process in processes:
+                    if stopped and process.poll() is None:
+                        process.terminate()
+                if all(process.poll() is not None for process in processes):
                     del self.running[index]
-                    stopped = self._is_cancelled(index, "all")
-                    self._tell(index, "CANCELLED" if stopped else f"ENDED {process.returncode}")
+                    self._conclude(index, processes[0].returncode, stopped)
             time.sleep(TICK_SECONDS)
+
+    def _conclude(self, index: int, code: int, stopped: bool) -> None:
+        """Apply the policies to a worker that ended without a result."""
+        if "stages" in self.job and not stopped:
+            folder = StageFolder(Path(self.job["stages"][index]))
+            again = not folder.is_complete()
+            if again and faults.after_end(folder, Ended(code), self.profile) is None:
+                self._run(index)
+                return
+        self._tell(index, "CANCELLED" if stopped else f"ENDED {code}")
+
+    def _run(self, index: int) -> None:
+        command, processes = self.job["commands"][index], self.job.get("processes", 1)
+        self.running[index] = [
+            subprocess.Popen(command, env={**os.environ, **rank})
+            for rank in rank_environments(processes)
+        ]
 
     def _start_or_drop(self, index: int, known: dict[str, str]) -> None:
         after = self.job["after"]
@@ -229,7 +262,7 @@ class Supervisor:
             and len(self.running) < self.job.get("width", 1)
         ):
             self.waiting.remove(index)
-            self.running[index] = subprocess.Popen(self.job["commands"][index])
+            self._run(index)
             self._tell(index, "RUNNING")
 
     def _has_begun(self, known: dict[str, str]) -> bool:
