@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 
 from gigatok import names
-from orchestration.backends import BACKENDS, connect
-from orchestration.backends.base import Backend
+from orchestration.backends import BACKENDS, connect, profile_options
+from orchestration.backends.base import Backend, is_detached
 from orchestration.execution.inputs import find_inputs
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_REFUSED, fail
@@ -81,9 +81,9 @@ def launch(
         bool, typer.Option("--stages", help="Show the cost of every stage, not of every kind.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="On SLURM: stay, and show the sweep until it ends.")
+        bool, typer.Option("--watch", help="On a cluster: stay until the sweep ends.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="On SLURM: submit without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="On a cluster: do not ask.")] = False,
     no_patch: Annotated[
         bool, typer.Option("--no-patch", help="Send no patch of uncommitted changes to MLflow.")
     ] = False,
@@ -222,7 +222,7 @@ def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> Launch
 
 
 def _profile(request: LaunchRequest) -> Profile:
-    profile = load_profile(Path(request.profile) if request.profile else None)
+    profile = load_profile(Path(request.profile) if request.profile else None, profile_options())
     if request.ray_address is not None:
         profile = profile.model_copy(update={"ray_address": request.ray_address})
     return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile
@@ -280,12 +280,12 @@ def _run(launched: _Launch, manner: _Manner) -> int:
     record_launch(launched.plan, store, launched.request)
     tracking.tell(expectation(progress.costs))
     driver: Driver = Runner(progress, store, launched.backend, launched.profile)
-    if launched.backend.capabilities.detached:
-        from orchestration.cluster import detached  # submitit takes a tenth of a second to import
+    if is_detached(launched.backend):
+        from orchestration.backends.detached import launching  # nobody else needs it
 
         ask = not (manner.yes or manner.as_json)
-        stay = detached.Manner(stay=manner.watch, ask=ask, as_json=manner.as_json)
-        driver = detached.launch(
+        stay = launching.Manner(stay=manner.watch, ask=ask, as_json=manner.as_json)
+        driver = launching.launch(
             progress, store, launched.backend, launched.profile, tracking, manner.console, stay
         )
     if not progress.finished or not tracking.is_current():
@@ -298,11 +298,9 @@ def _search(launched: _Launch, manner: _Manner) -> int:
     """A sweep that is a search, here or on a cluster; returns the exit code."""
     backend, request, uri = launched.backend, launched.request, launched.uri
     sweep, store, profile = launched.plan.sweep, launched.store, launched.profile
-    if backend.capabilities.detached:
-        from orchestration.backends.slurm import SlurmBackend
+    if is_detached(backend):
         from orchestration.search.controller import launch as launch_search
 
-        assert isinstance(backend, SlurmBackend), "the one backend that is detached"
         parts = (sweep, store, request, backend, profile, uri, manner.console)
         return launch_search(*parts, stay=manner.watch, as_json=manner.as_json)
     from orchestration.search.launch import run_search  # Optuna takes half a second to import

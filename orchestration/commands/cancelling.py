@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends import connect_detached
+from orchestration.backends.detached.journal import Journal
 from orchestration.command_lines import steering
 from orchestration.commands.sweep_status import orphans
 from orchestration.exits import EXIT_FAILED, fail
@@ -82,13 +83,13 @@ def cancel(
 
 
 def may_go_on(folder: StageFolder) -> bool:
-    """Whether a stage runs, or could be started."""
+    """Tell whether a stage runs, or could be started."""
     state = folder.state()
     return state == "RUNNING" or (state == "WAITING" and folder.cancelled_by() is None)
 
 
 def chosen(store: Store, launched: LaunchedPlan, trial: str | None, orphaned: bool) -> Folders:
-    """The stages to cancel; of one trial, those that no other trial needs.
+    """Choose the stages to cancel; of one trial, those that no other trial needs.
 
     Raises:
         ValueError: no such trial.
@@ -140,11 +141,7 @@ def wait_for(running: Iterable[StageFolder], seconds: float) -> list[StageFolder
 
 
 def _leave_queue(store: Store, waiting: Folders) -> None:
-    if not (store.root / "journal").is_dir():
-        return
-    jobs = Journal(store).jobs()
-    handles = [str(jobs[key].handle) for key in waiting if key in jobs]
-    if handles:
-        from orchestration.backends.slurm_scheduler import cancel_jobs
-
-        cancel_jobs(handles)
+    for backend, journal in Journal(store).by_backend().items():
+        handles = [str(job.handle) for key, job in journal.jobs().items() if key in waiting]
+        if handles:
+            connect_detached(backend, store).cancel_jobs(handles)

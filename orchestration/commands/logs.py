@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.commands.sweep_status import stage_states
 from orchestration.exits import EXIT_INTERRUPTED, fail
 from orchestration.launching.launched import LaunchedPlan, Scale, find_launch

@@ -26,7 +26,7 @@ from orchestration.plan.graph import Plan
 from orchestration.runs.state import StageFolder, Store
 
 RunsDir = Annotated[Path, typer.Option(help="Where everything is kept.")]
-Backend = Annotated[str | None, typer.Option(help="Default: as launched.")]
+BackendName = Annotated[str | None, typer.Option(help="Default: as launched.")]
 Jobs = Annotated[int | None, typer.Option(help="Stages at a time; default: as launched.")]
 ProfileFile = Annotated[Path | None, typer.Option("--profile", help="Default: as launched.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow; default: as launched.")]
@@ -47,7 +47,7 @@ def resume(
     preempted: Annotated[
         bool, typer.Option("--preempted", help="Only what had begun, and what waits for it.")
     ] = False,
-    backend: Backend = None,
+    backend: BackendName = None,
     jobs: Jobs = None,
     profile_file: ProfileFile = None,
     tracking_uri: TrackingUri = None,
@@ -81,7 +81,7 @@ def retry(
         str | None, typer.Argument(help="Default: all that did not complete.")
     ] = None,
     scale: Scale = None,
-    backend: Backend = None,
+    backend: BackendName = None,
     jobs: Jobs = None,
     profile_file: ProfileFile = None,
     tracking_uri: TrackingUri = None,

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.stages import STAGES
+from orchestration.backends import profile_options
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import Cost, predict
 from orchestration.execution.progress import Progress, survey
@@ -142,7 +143,7 @@ def simulate(
     try:
         loaded = load_sweep(sweep, scale, set_ or [])
         plan = make_plan(loaded, expand(loaded))
-        profile = load_profile(profile_file)
+        profile = load_profile(profile_file, profile_options())
         calibration = load_calibration(Store(runs_dir))
         costs = predict(plan, calibration, calibration.newest_site)
         works = stage_works(plan, costs, profile, teraflops)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from orchestration.cluster.queued import Queued, queued_stages
+from orchestration.backends.detached.queued import Queued, queued_stages
 from orchestration.costs.accuracy import (
     PredictionCheck,
     accuracy_json,

@@ -110,7 +110,7 @@ def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> bool
 def _plan_of(store: Store, launched: LaunchedPlan) -> tuple[Plan, Findings]:
     """Make a launched plan again; of a search, with all trials that it has asked for."""
     # Both take long to import.
-    from orchestration.cluster.controller import replan
+    from orchestration.backends.detached.controller import replan
     from orchestration.search.launch import open_searcher
     from orchestration.search.report import findings
 

@@ -2,8 +2,8 @@
 
 It knows keys and numbers only: no clock, no files, no backend. The runner
 (`orchestration.launching.runner`), the submission to a cluster
-(`orchestration.cluster.submission`) and the simulator (`orchestration.forecast.simulator`) all
-decide by this code.
+(`orchestration.backends.detached.submission`) and the simulator
+(`orchestration.forecast.simulator`) all decide by this code.
 """
 
 from __future__ import annotations

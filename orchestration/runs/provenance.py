@@ -45,7 +45,8 @@ _PACKAGES = (
     "submitit",
     "optuna",
 )
-_JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
+JOB_VARIABLES = "GIGATOK_JOB_VARIABLES"
+"""Environment variable of a worker: names of those that say which job it is, by commas."""
 _MIB = 2.0**20
 # Git reads its repository from these variables before it looks at the folder.
 _GIT_PLACES = {
@@ -73,8 +74,13 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": package_versions(),
         "command": shown_command([sys.executable, *sys.argv]),
-        "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
+        "job": {key: os.environ[key] for key in _job_variables() if key in os.environ},
     }
+
+
+def _job_variables() -> list[str]:
+    """List the variables by which a worker's backend, or Ray, says which job it is."""
+    return ["RAY_JOB_ID", *os.environ.get(JOB_VARIABLES, "").split(",")]
 
 
 @cache
@@ -93,7 +99,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
 
     Files that git does not track are listed in `git_status` but are not part of the patch.
     Anything in the patch that looks like a secret is masked. A snapshot of the code
-    (`orchestration.cluster.snapshot`) holds the state of the code that was copied.
+    (`orchestration.backends.snapshot`) holds the state of the code that was copied.
     """
     record = root / RECORD
     if record.is_file():

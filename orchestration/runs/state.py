@@ -335,10 +335,9 @@ class Store:
         """Root of the recorded plans of all launches."""
         return self.root / "sweeps"
 
-    @property
-    def slurm_files(self) -> Path:
-        """Folders of SLURM jobs: their scripts and what they printed."""
-        return self.root / "slurm"
+    def job_files(self, backend: str) -> Path:
+        """Folders, by name, of what belongs to queued jobs: scripts and what the jobs printed."""
+        return self.root / backend
 
     @property
     def optuna(self) -> Path:

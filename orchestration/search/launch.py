@@ -1,7 +1,7 @@
 """Launches a search: the sweep's trials are asked for one after the other, and told.
 
-On this machine and on Ray the launcher asks and tells; on SLURM a job does, and the launcher
-leaves, or stays and watches.
+The launcher asks and tells; on a detached backend a job does, and the launcher leaves, or stays
+and watches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from orchestration.tracking.shipping import Tracking
 
 @dataclass(frozen=True)
 class Searching:
-    """A search that was opened, and what it is driven with."""
+    """Search that was opened, and what it is driven with."""
 
     searcher: Searcher
     progress: Progress
@@ -46,7 +46,7 @@ class Searching:
     def open(
         sweep: Sweep, store: Store, request: LaunchRequest, profile: Profile, uri: str
     ) -> Searching:
-        """The search of a sweep, with what was found before.
+        """Open the search of a sweep, with what was found before.
 
         Raises:
             ValueError: the study's storage cannot be opened.
@@ -70,7 +70,7 @@ class Searching:
 def open_searcher(
     sweep: Sweep, store: Store, request: LaunchRequest, profile: Profile
 ) -> Searcher:
-    """The study of a sweep's search.
+    """Open the study of a sweep's search.
 
     Raises:
         ValueError: its storage cannot be opened.
@@ -85,7 +85,7 @@ def open_searcher(
 
 @contextmanager
 def held(store: Store, plan: str) -> Iterator[None]:
-    """One process at a time asks and tells for a search; the lock falls with it.
+    """Let one process at a time drive a search; the lock falls with it.
 
     Raises:
         ValueError: another one does.
@@ -134,7 +134,7 @@ def run_search(
 
 
 def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool) -> None:
-    """What was found, and where everything is."""
+    """Say what was found, and where everything is."""
     if as_json:
         print(json.dumps(search_json(searcher), allow_nan=False))
         return
