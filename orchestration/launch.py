@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,7 +22,7 @@ from gigatok import names
 from orchestration.backends import BACKENDS, connect
 from orchestration.backends.base import Backend
 from orchestration.execution.inputs import find_inputs
-from orchestration.execution.progress import Progress, survey
+from orchestration.execution.progress import Progress, refuse_other_versions, survey
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.forecast.budget import Budget, record_refusal
 from orchestration.forecast.budget import reasons as budget_reasons
@@ -35,7 +35,8 @@ from orchestration.launching.foreground import (
     report,
     run,
 )
-from orchestration.launching.launched import LaunchRequest, all_launches, record_launch
+from orchestration.launching.history import all_launches
+from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record_launch, restored
 from orchestration.launching.preview import plan_json, print_plan
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
@@ -115,6 +116,7 @@ def launch(
 def start(
     request: LaunchRequest,
     store: Store,
+    launched: LaunchedPlan | None = None,
     *,
     leave: Callable[[Progress], None] = lambda progress: None,
     dry_run: bool = False,
@@ -128,6 +130,7 @@ def start(
     Args:
         request: what to run, where.
         store: the runs directory.
+        launched: the plan to go on with; None: that of the sweep as its file is now.
         leave: gives up stages that shall not be run now.
         dry_run: show the plan and return.
         stages: show the cost of every stage, not of every kind.
@@ -138,17 +141,17 @@ def start(
     console = Console(stderr=as_json, markup=False, highlight=False)
     try:
         with _no_collector():
-            launched = _planned(request, store, leave)
-            _show(launched, console, dry_run=dry_run, stages=stages, as_json=as_json)
+            ready = _planned(request, store, launched, leave)
+            _show(ready, console, dry_run=dry_run, stages=stages, as_json=as_json)
         if dry_run:
             return
-        _make_ready(launched)
-        _announce_patch(launched, console)
+        _make_ready(ready)
+        _announce_patch(ready, console)
     except (ValueError, OSError) as error:
         fail(error)
     try:
         manner = _Manner(console, watch=watch, yes=yes, as_json=as_json)
-        code = _search(launched, manner) if launched.plan.sweep.search else _run(launched, manner)
+        code = _search(ready, manner) if ready.plan.sweep.search else _run(ready, manner)
     except (ValueError, OSError) as error:
         fail(error)
     raise typer.Exit(code)
@@ -191,20 +194,29 @@ def _no_collector() -> Iterator[None]:
         gc.enable()
 
 
-def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], None]) -> _Launch:
+def _planned(
+    request: LaunchRequest,
+    store: Store,
+    launched: LaunchedPlan | None,
+    leave: Callable[[Progress], None],
+) -> _Launch:
     """The graph, what is complete of it, where the rest would run, and what speaks against it."""
     own = {"tracking_uri": uri_to_record(store, request.tracking_uri)}
     request = request.model_copy(update=own)
     uri = request.store_uri(store)
-    loaded = load_sweep(request.sweep, request.scale, request.overrides)
-    request = _from_one_file(request, store, loaded)
-    plan = make_plan(loaded, expand(loaded))
+    if launched is None:
+        loaded = load_sweep(request.sweep, request.scale, request.overrides)
+        request = _from_one_file(request, store, loaded)
+        plan = make_plan(loaded, expand(loaded))
+    else:
+        plan = _as_launched(launched, store)
     tracking = Tracking(uri, store, plan, send_patch=request.send_patch)
     profile = _profile(request)
     backend = connect(request.backend, request.jobs, profile, store)
     machine = machines(request.backend, request.jobs, profile)
     progress = survey(plan, store, lambda stage: machine(stage).site)
     leave(progress)
+    refuse_other_versions(progress)
     budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
     refused = budget_reasons(progress, machine, budget, store.root)
     return _Launch(
@@ -212,12 +224,18 @@ def _planned(request: LaunchRequest, store: Store, leave: Callable[[Progress], N
     )
 
 
+def _as_launched(launched: LaunchedPlan, store: Store) -> Plan:
+    """Restore a plan; of a search, the one trial that stands for all."""
+    plan = restored(launched, store)
+    if plan.sweep.search is None:
+        return plan
+    return replace(make_plan(plan.sweep, expand(plan.sweep)), key=plan.key)
+
+
 def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> LaunchRequest:
     """The request with its sweep's file, unless another file of that name was launched here."""
     newest = next(all_launches(store, sweep.name), None)
     refuse_namesake(store, sweep.path, None if newest is None else newest.request.origin)
-    if request.origin is not None:
-        return request  # `resume` launches the copy that was kept
     return request.model_copy(update={"origin": origin_of(store, sweep.path)})
 
 
@@ -297,18 +315,18 @@ def _run(launched: _Launch, manner: _Manner) -> int:
 def _search(launched: _Launch, manner: _Manner) -> int:
     """A sweep that is a search, here or on a cluster; returns the exit code."""
     backend, request, uri = launched.backend, launched.request, launched.uri
-    sweep, store, profile = launched.plan.sweep, launched.store, launched.profile
+    plan, store, profile = launched.plan, launched.store, launched.profile
     if backend.capabilities.detached:
         from orchestration.backends.slurm import SlurmBackend
         from orchestration.search.controller import launch as launch_search
 
         assert isinstance(backend, SlurmBackend), "the one backend that is detached"
-        parts = (sweep, store, request, backend, profile, uri, manner.console)
+        parts = (plan, store, request, backend, profile, uri, manner.console)
         return launch_search(*parts, stay=manner.watch, as_json=manner.as_json)
     from orchestration.search.launch import run_search  # Optuna takes half a second to import
 
     return run_search(
-        sweep, store, request, backend, profile, uri, manner.console, as_json=manner.as_json
+        plan, store, request, backend, profile, uri, manner.console, as_json=manner.as_json
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 
 from orchestration.cluster.journal import CONTROLLER, Journal, Submission
-from orchestration.launching.launched import all_launches
+from orchestration.launching.history import all_launches
 from orchestration.policy import faults
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store

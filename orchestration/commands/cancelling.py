@@ -17,15 +17,11 @@ from rich.console import Console
 
 from orchestration.cluster.journal import Journal
 from orchestration.command_lines import steering
+from orchestration.commands.options import Scale
 from orchestration.commands.sweep_status import orphans
 from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    Scale,
-    find_launch,
-    newest_launches,
-    other_scales,
-)
+from orchestration.launching.history import newest_launch, newest_launches, other_scales
+from orchestration.launching.launched import LaunchedPlan
 from orchestration.policy import faults
 from orchestration.runs.leases import LEASE_SECONDS
 from orchestration.runs.state import StageFolder, Store
@@ -50,7 +46,7 @@ def cancel(
 ) -> None:
     """Stop a sweep or a trial: running stages save a checkpoint first; `resume` continues."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep, scale)
+    launched = newest_launch(store, sweep, scale)
     console = Console(markup=False, highlight=False)
     try:
         folders = chosen(store, launched, trial, orphaned)

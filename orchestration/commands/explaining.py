@@ -24,14 +24,13 @@ from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.commands.sweep_status import look
 from orchestration.exits import fail
+from orchestration.launching.history import all_launches, newest_launch
 from orchestration.launching.launched import (
     LaunchedPlan,
     LaunchedStage,
     LaunchRequest,
-    all_launches,
     as_launched,
-    kept_sweep,
-    newest_launch,
+    restored,
 )
 from orchestration.plan.graph import Plan, PlannedStage, make_plan
 from orchestration.runs.provenance import code_version, imported_state
@@ -114,11 +113,8 @@ def asked_plan(store: Store, sweep: str, scale: str | None, overrides: list[str]
     """The plan as launched last; of the YAML as it is, where never launched or asked otherwise."""
     newest = next(all_launches(store, study_name(sweep)), None)
     if newest is not None and scale is None and not overrides:
-        newest = newest_launch(store, sweep)
-        kept = kept_sweep(newest, store)
-        loaded = load_sweep(kept, newest.scale, newest.request.overrides)
-    else:
-        loaded = load_sweep(sweep, scale, overrides)
+        return restored(newest_launch(store, sweep), store)
+    loaded = load_sweep(sweep, scale, overrides)
     return make_plan(loaded, expand(loaded))
 
 

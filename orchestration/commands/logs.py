@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from orchestration.cluster.journal import Journal
+from orchestration.commands.options import Scale
 from orchestration.commands.sweep_status import stage_states
 from orchestration.exits import EXIT_INTERRUPTED, fail
-from orchestration.launching.launched import LaunchedPlan, Scale, find_launch
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchedPlan
 from orchestration.runs.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
@@ -36,7 +38,7 @@ def logs(
 ) -> None:
     """Print what the attempts of some stages of the newest launch printed."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep, scale)
+    launched = newest_launch(store, sweep, scale)
     folders = launched.folders(store)
     try:
         keys = stage_keys(launched, folders, trial, stage)

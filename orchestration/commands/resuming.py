@@ -12,16 +12,12 @@ from typing import Annotated
 import typer
 
 from orchestration.commands.logs import stage_keys
+from orchestration.commands.options import Scale
 from orchestration.execution.progress import Progress
 from orchestration.exits import fail
 from orchestration.launch import start
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    LaunchRequest,
-    Scale,
-    find_launch,
-    kept_sweep,
-)
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchedPlan, LaunchRequest
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import StageFolder, Store
 
@@ -59,7 +55,7 @@ def resume(
 ) -> None:
     """Continue a sweep as it was launched: what was stopped, cancelled, lost or never started."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep, scale)
+    launched = newest_launch(store, sweep, scale)
 
     def leave(progress: Progress) -> None:
         if failed or preempted:
@@ -69,9 +65,9 @@ def resume(
         if preempted:
             leave_all_but(progress, begun(progress))
 
-    request = changed(launched, store, backend, jobs, profile_file, tracking_uri)
+    request = changed(launched, backend, jobs, profile_file, tracking_uri)
     request = request.model_copy(update={"ignore_gates": ignore_gates})
-    start(request, store, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
+    start(request, store, launched, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
 
 
 def retry(
@@ -92,7 +88,7 @@ def retry(
 ) -> None:
     """Run what failed of a trial again, its attempts counted anew, and what it needs for that."""
     store = Store(runs_dir)
-    launched = find_launch(store, sweep, scale)
+    launched = newest_launch(store, sweep, scale)
     try:
         keys = set(stage_keys(launched, launched.folders(store), trial, stage))
     except ValueError as error:
@@ -103,9 +99,9 @@ def retry(
         progress.distrust_damaged(keys & progress.folders.keys())
         leave_all_but(progress, with_inputs(progress.plan, keys))
 
-    request = changed(launched, store, backend, jobs, profile_file, tracking_uri)
+    request = changed(launched, backend, jobs, profile_file, tracking_uri)
     request = request.model_copy(update={"ignore_gates": True})  # It was asked for by name.
-    start(request, store, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
+    start(request, store, launched, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
 
 
 def refuse_search(plan: Plan, what: str) -> None:
@@ -164,7 +160,6 @@ def _has_begun(folder: StageFolder) -> bool:
 
 def changed(
     launched: LaunchedPlan,
-    store: Store,
     backend: str | None,
     jobs: int | None,
     profile_file: Path | None,
@@ -172,7 +167,6 @@ def changed(
 ) -> LaunchRequest:
     """What was asked for at launch, but for what the user wants otherwise now; None: as then."""
     changes = {
-        "sweep": str(kept_sweep(launched, store)),
         "backend": backend,
         "jobs": jobs,
         "profile": None if profile_file is None else str(profile_file.absolute()),

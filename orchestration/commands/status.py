@@ -23,6 +23,7 @@ from rich.text import Text
 
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
+from orchestration.commands.options import Scale
 from orchestration.commands.sweep_status import (
     StageStatus,
     SweepStatus,
@@ -43,11 +44,8 @@ from orchestration.execution.display import (
 )
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.forecast.forecast import forecast_line
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    Scale,
-    find_launch,
-)
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchedPlan
 from orchestration.runs.state import Store
 from orchestration.tracking.ledger import MOST_NAMED
 
@@ -67,7 +65,7 @@ def status(
 ) -> None:
     """Show the state of every stage of the newest launch of a sweep."""
     store = Store(runs_dir)
-    found = look(store, find_launch(store, sweep, scale))
+    found = look(store, newest_launch(store, sweep, scale))
     if as_json:
         print(json.dumps(status_json(found)))
         return
@@ -97,7 +95,7 @@ def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
     with Live(render(found, console.size, fit=True), console=console, auto_refresh=False) as live:
         while not found.finished:
             time.sleep(WATCH_SECONDS)
-            same = find_launch(store, found.launched.sweep, found.launched.scale)
+            same = newest_launch(store, found.launched.sweep, found.launched.scale)
             found = look(store, same)
             live.update(render(found, console.size, fit=True), refresh=True)
     return found

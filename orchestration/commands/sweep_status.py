@@ -20,23 +20,19 @@ from orchestration.execution.display import seconds_left
 from orchestration.execution.scheduler import Graph, pass_failure_downstream
 from orchestration.forecast.budget import Refusal, newest_refusal
 from orchestration.forecast.forecast import Forecast, forecast, look_at
+from orchestration.launching.history import all_launches, newest_launches, other_scales
 from orchestration.launching.launched import (
     LaunchedPlan,
     LaunchedStage,
-    all_launches,
-    kept_sweep,
-    newest_launches,
-    other_scales,
+    restored,
 )
-from orchestration.plan.graph import make_plan
 from orchestration.runs.leases import LEASE_SECONDS, Lease
 from orchestration.runs.state import StageFolder, State, Store
-from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.ledger import Skipped
 from orchestration.tracking.shipping import all_skipped
 
 MOST_FORECAST = 2000
-"""Stages of a plan whose end `status` foretells: it makes the plan again for that."""
+"""Stages of a plan whose end `status` forecasts: larger plans would take it seconds."""
 Folders = Mapping[str, StageFolder]
 Json = dict[str, Any]
 
@@ -78,7 +74,7 @@ class SweepStatus:
     stages: Mapping[str, StageStatus]
     orphans: Mapping[str, StageStatus]
     forecast: Forecast | None = None
-    """None: a search, a plan too large to say at once, or this code would make another one."""
+    """None: a search, or a plan too large to say at once."""
     unforeseen: str | None = None
     """What keeps the forecast from being made, although the stages are known."""
     refusal: Refusal | None = None
@@ -134,12 +130,9 @@ def outlook(
     store: Store, launched: LaunchedPlan, stages: Mapping[str, StageStatus]
 ) -> Forecast | None:
     """What is spent and what remains, by the newest records of what stages take."""
-    if len(stages) > MOST_FORECAST or not kept_sweep(launched, store).is_file():
-        return None
-    sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
-    plan = make_plan(sweep, expand(sweep))
-    if plan.key != launched.key or plan.stages.keys() != launched.stages.keys():
-        return None  # the second: a search has asked for trials since
+    if len(stages) > MOST_FORECAST or launched.search is not None:
+        return None  # a search: nobody knows which trials it will ask for
+    plan = restored(launched, store)
     calibration = load_calibration(store)
     parts = {}
     for key, cost in predict(plan, calibration, calibration.newest_site).items():

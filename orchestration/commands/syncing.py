@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launching.launched import LaunchedPlan, all_launches
+from orchestration.launching.history import all_launches
+from orchestration.launching.launched import LaunchedPlan, restored
 from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import Store
@@ -108,17 +109,16 @@ def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> bool
 
 
 def _plan_of(store: Store, launched: LaunchedPlan) -> tuple[Plan, Findings]:
-    """Make a launched plan again; of a search, with all trials that it has asked for."""
-    # Both take long to import.
-    from orchestration.cluster.controller import replan
+    """Restore a launched plan; of a search, with all trials that it has asked for."""
+    plan = restored(launched, store)
+    if plan.sweep.search is None:
+        return plan, Findings()
+    # Optuna takes half a second to import.
     from orchestration.search.launch import open_searcher
     from orchestration.search.report import findings
 
-    plan = replan(launched, store)
-    if plan.sweep.search is None:
-        return plan, Findings()
     # The profile of a launch decides nothing here, and may be gone since.
-    searcher = open_searcher(plan.sweep, store, launched.request, Profile())
+    searcher = open_searcher(plan, store, launched.request, Profile())
     return searcher.plan, findings(searcher)
 
 

@@ -176,12 +176,31 @@ def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
     return progress
 
 
+def refuse_other_versions(progress: Progress) -> None:
+    """Refuse to run stages whose meaning has changed since they were planned.
+
+    A stage that is complete is reused whatever its version; a key of an older version must never
+    name what newer code computes.
+
+    Raises:
+        ValueError: a stage that is to run has another version in this code.
+    """
+    for key, stage in progress.plan.stages.items():
+        version = STAGES[stage.stage].version
+        if progress.will_run(key) and stage.version != version:
+            raise ValueError(
+                f"{stage.stage} {stage.readable} was launched with version {stage.version} of the "
+                f"stage, and this code has version {version}; launch the sweep again, which "
+                "reuses what has not changed"
+            )
+
+
 def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
     """What a worker needs to run a stage of a plan."""
     folders = progress.folders
     return Spec(
         stage=stage.stage,
-        version=STAGES[stage.stage].version,
+        version=stage.version,
         key=stage.key,
         readable=stage.readable,
         config=stage.config.model_dump(mode="json"),

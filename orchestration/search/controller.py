@@ -21,12 +21,18 @@ from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, Queu
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.backends.slurm_scheduler import cancel_jobs, start_after, submit_controller
-from orchestration.cluster.controller import launched_plan
 from orchestration.cluster.detached import print_ways_on
 from orchestration.cluster.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.cluster.situation import settle_intents
-from orchestration.launching.launched import LaunchedPlan, LaunchRequest, kept_sweep, record_launch
+from orchestration.launching.history import find_plan
+from orchestration.launching.launched import (
+    LaunchedPlan,
+    LaunchRequest,
+    record_launch,
+    restored,
+)
 from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile, Request, load_profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search.launch import (
@@ -37,7 +43,6 @@ from orchestration.search.launch import (
     print_found,
 )
 from orchestration.search.run import Searcher
-from orchestration.sweep.definition import Sweep, load_sweep
 
 SUCCESSOR_SECONDS = 60
 """Before that, a successor starts only if the job before it is over."""
@@ -136,15 +141,15 @@ def control(
     if not mine:
         print("another controller has taken over")
         return
-    launched = launched_plan(store, mine[0].sweep, mine[0].plan)
-    sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
+    launched = find_plan(store, mine[0].sweep, mine[0].plan)
+    plan = restored(launched, store)
     loaded = load_profile(profile)
     slurm = SlurmBackend(jobs, loaded, store)
     with held(store, launched.key):
         successor = _successor(launched, journal, store, slurm, loaded, jobs)
         journal.forget(mine[0])
         try:
-            _search(sweep, launched, store, slurm, loaded, first)
+            _search(plan, launched, store, slurm, loaded, first)
         finally:
             if successor is not None:
                 cancel_jobs([str(successor.job)])
@@ -170,7 +175,7 @@ def _successor(
 
 
 def _search(
-    sweep: Sweep,
+    plan: Plan,
     launched: LaunchedPlan,
     store: Store,
     slurm: SlurmBackend,
@@ -179,8 +184,8 @@ def _search(
 ) -> None:
     """Run until nothing is left to ask for, and send all of it to MLflow."""
     uri = launched.request.store_uri(store)
-    searching = Searching.open(sweep, store, launched.request, profile, uri)
-    backend = JournaledBackend(slurm, Journal(store), sweep.name, launched.key)
+    searching = Searching.open(plan, store, launched.request, profile, uri)
+    backend = JournaledBackend(slurm, Journal(store), launched.sweep, launched.key)
     runner = Runner(searching.progress, store, backend, profile, searching.searcher, as_user=first)
     searching.tracking.prepare(SHIP_SECONDS)
 
@@ -246,7 +251,7 @@ def queued_controller(journal: Journal, plan: str) -> str | None:
 
 
 def launch(
-    sweep: Sweep,
+    plan: Plan,
     store: Store,
     request: LaunchRequest,
     backend: SlurmBackend,
@@ -262,7 +267,7 @@ def launch(
     Raises:
         ValueError: the scheduler refuses, or the study cannot be opened.
     """
-    searcher = open_searcher(sweep, store, request, profile)
+    searcher = open_searcher(plan, store, request, profile)
     journal = Journal(store)
     with journal.held():
         job = None if searcher.is_over else queued_controller(journal, searcher.plan.key)
@@ -270,21 +275,21 @@ def launch(
             console.print(f"job {job} asks and tells already")
         elif not searcher.is_over:
             record_launch(searcher.plan, store, request)
-            launched = launched_plan(store, sweep.name, searcher.plan.key)
+            launched = find_plan(store, plan.sweep.name, plan.key)
             jobs = backend.parallelism
             queued = queue_controller(launched, journal, store, backend, profile, jobs, first=True)
             console.print(f"job {queued.job} asks and tells; nobody needs to stay")
     if stay:
-        searcher = follow(sweep, store, request, profile, searcher, console)
+        searcher = follow(plan, store, request, profile, searcher, console)
     if stay or searcher.is_over:
         print_found(searcher, uri, console, as_json=as_json)
         return exit_code(searcher)
-    print_ways_on(sweep.name, store, console)
+    print_ways_on(plan.sweep.name, store, console)
     return 0
 
 
 def follow(
-    sweep: Sweep,
+    plan: Plan,
     store: Store,
     request: LaunchRequest,
     profile: Profile,
@@ -296,7 +301,7 @@ def follow(
     asked = time.monotonic()
     while not searcher.is_over:
         time.sleep(LOOK_SECONDS)
-        searcher = open_searcher(sweep, store, request, profile)
+        searcher = open_searcher(plan, store, request, profile)
         for line in searcher.told():
             if line not in said:
                 console.print(line)

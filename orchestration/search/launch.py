@@ -21,16 +21,16 @@ from orchestration.backends.base import Backend
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.launching.foreground import print_counts, run
+from orchestration.launching.history import known_plan
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.runner import Runner
-from orchestration.plan.graph import search_key
+from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
 from orchestration.search.asking import best_trials
 from orchestration.search.report import findings, print_search, search_json
 from orchestration.search.run import Searcher
-from orchestration.sweep.definition import Sweep
 from orchestration.tracking.shipping import Tracking
 
 
@@ -44,14 +44,14 @@ class Searching:
 
     @staticmethod
     def open(
-        sweep: Sweep, store: Store, request: LaunchRequest, profile: Profile, uri: str
+        plan: Plan, store: Store, request: LaunchRequest, profile: Profile, uri: str
     ) -> Searching:
-        """The search of a sweep, with what was found before.
+        """Open the search of a plan, with what was found before.
 
         Raises:
             ValueError: the study's storage cannot be opened.
         """
-        searcher = open_searcher(sweep, store, request, profile)
+        searcher = open_searcher(plan, store, request, profile)
         progress = survey(searcher.plan, store)
         progress.left = searcher.left() - progress.reused
         tracking = Tracking(uri, store, searcher.plan, send_patch=request.send_patch)
@@ -67,20 +67,19 @@ class Searching:
         return Searching(searcher, progress, tracking)
 
 
-def open_searcher(
-    sweep: Sweep, store: Store, request: LaunchRequest, profile: Profile
-) -> Searcher:
-    """The study of a sweep's search.
+def open_searcher(plan: Plan, store: Store, request: LaunchRequest, profile: Profile) -> Searcher:
+    """Open the study of a plan's search; trials that were recorded stay as they are.
 
     Raises:
         ValueError: its storage cannot be opened.
     """
-    search, key = sweep.search, search_key(sweep)
-    assert search is not None
-    assert key is not None
+    search = plan.sweep.search
+    assert search is not None, "plans of other sweeps are run by a Runner alone"
     if request.storage is not None:
         search = replace(search, storage=with_login(store, request.storage))
-    return Searcher(sweep, search, store, key, profile)
+    asked = known_plan(store, plan.sweep.name, plan.key) or replace(plan, trials=(), stages={})
+    # The budget may have grown since the trials were recorded: the sweep is the one given.
+    return Searcher(replace(asked, sweep=plan.sweep), search, store, profile)
 
 
 @contextmanager
@@ -103,7 +102,7 @@ def held(store: Store, plan: str) -> Iterator[None]:
 
 
 def run_search(
-    sweep: Sweep,
+    plan: Plan,
     store: Store,
     request: LaunchRequest,
     backend: Backend,
@@ -118,10 +117,8 @@ def run_search(
     Raises:
         ValueError: the study's storage cannot be opened, or another launch runs the search.
     """
-    key = search_key(sweep)
-    assert key is not None
-    with held(store, key):
-        searching = Searching.open(sweep, store, request, profile, uri)
+    with held(store, plan.key):
+        searching = Searching.open(plan, store, request, profile, uri)
         progress = searching.progress
         runner = Runner(progress, store, backend, profile, searching.searcher)
         run(runner, searching.tracking, console)

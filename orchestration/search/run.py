@@ -11,19 +11,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, PlannedTrial, make_plan
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search import asking
-from orchestration.sweep.definition import Expansion, Sweep, Trial
+from orchestration.sweep.definition import Expansion, Trial
 from orchestration.sweep.search_block import GPU_HOURS, Search
 from orchestration.tracking.spool import Point, SpoolReader
 
@@ -76,28 +77,27 @@ class Searcher:
 
     def __init__(
         self,
-        sweep: Sweep,
+        plan: Plan,
         search: Search,
         store: Store,
-        plan_key: str,
         profile: Profile,
         changed: Callable[[Searcher], None] = lambda searcher: None,
     ) -> None:
         """Open the study and take up what is in it.
 
         Args:
-            sweep: with the search.
+            plan: trials that were asked for before, as they were recorded; its key names the
+                study.
             search: the sweep's, with the storage that the user wants.
             store: the runs directory.
-            plan_key: of the search's plan; names the study.
             profile: says how many devices a stage has.
             changed: called when a trial was added or has ended.
 
         Raises:
             ValueError: the storage cannot be opened.
         """
-        self.sweep, self.search = sweep, search
-        self.study_name = f"{sweep.name}-{sweep.scale}-{plan_key}"
+        self.plan, self.sweep, self.search = plan, plan.sweep, search
+        self.study_name = f"{self.sweep.name}-{self.sweep.scale}-{plan.key}"
         self._profile = profile
         self.journal = store.optuna
         self.changed = changed
@@ -106,7 +106,7 @@ class Searcher:
         """Whether it was said that a curve never came: what is so of one trial is so of all."""
         self._open("", search)
         self._open_transfer()
-        self.plan = self._make_plan()
+        self._plan_trials()
 
     # Rounds
 
@@ -136,7 +136,10 @@ class Searcher:
         found.asked += 1
         try:
             name = found.name(trial.number)
-            found.trials[trial.number] = found.search.trial(name, trial.params)
+            # A trial that was recorded keeps its config, whatever this code makes of its params.
+            recorded = (t.trial for t in self.plan.trials if t.trial.name.startswith(f"{name} "))
+            known = next(recorded, None)
+            found.trials[trial.number] = known or found.search.trial(name, trial.params)
         except ValueError as error:
             if not trial.state.is_finished():
                 self._end(found, trial.number, TrialState.FAIL, {asking.REASON: str(error)})
@@ -145,9 +148,20 @@ class Searcher:
             found.open.add(trial.number)
         found.spent += float(trial.user_attrs.get(SPENT, 0.0))
 
-    def _make_plan(self) -> Plan:
-        trials = tuple(t for one in self.rounds for _, t in sorted(one.trials.items()))
-        return make_plan(self.sweep, Expansion(trials, ()))
+    def _plan_trials(self) -> None:
+        """Add the trials that are not planned yet; those that are keep their keys."""
+        trials = [t for one in self.rounds for _, t in sorted(one.trials.items())]
+        planned = {trial.trial.name: trial for trial in self.plan.trials}
+        new = tuple(trial for trial in trials if trial.name not in planned)
+        added = make_plan(self.sweep, Expansion(new, ()))
+        planned |= {trial.trial.name: trial for trial in added.trials}
+        stages = {**added.stages, **self.plan.stages}
+        order = list(STAGES)
+        self.plan = replace(
+            self.plan,
+            trials=tuple(planned[trial.name] for trial in trials),
+            stages=dict(sorted(stages.items(), key=lambda pair: order.index(pair[1].stage))),
+        )
 
     def planned(self) -> Iterator[tuple[Round, int, PlannedTrial]]:
         """All trials of the plan with their round and number."""
@@ -208,7 +222,7 @@ class Searcher:
         while len(current.open) < current.search.at_once and not current.exhausted:
             self._take_up(current, asking.ask(current.search, current.study))
         if current.asked > before:
-            self.plan = self._make_plan()
+            self._plan_trials()
             runner.grow(self.plan)
             open_ = [t for one, n, t in self.planned() if n in one.open]
             runner.take_up({key for trial in open_ for key in trial.stages.values()})

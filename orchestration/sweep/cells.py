@@ -23,27 +23,32 @@ _FAILED = object()
 
 
 @dataclass(frozen=True)
-class Solution:
-    """What `solve` found.
+class Solved:
+    """Whole number that `solve` found for a key of a trial.
 
     Attributes:
         key: as in the sweep, such as `tokenizer.decoder.layers`.
         value: of the key.
         made: what `make` comes to with it.
         target: what `equal` comes to with it.
-        setting: of the config key, for the trial.
     """
 
     key: str
     value: int
     made: float
     target: float
-    setting: Setting
 
     @property
     def deviation(self) -> float:
         """Relative deviation from the target."""
         return _deviation(self.made, self.target)
+
+
+@dataclass(frozen=True)
+class Solution(Solved):
+    """Solved key with the setting that gives it to the trial."""
+
+    setting: Setting
 
 
 @dataclass(frozen=True)

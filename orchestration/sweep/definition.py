@@ -59,6 +59,7 @@ class Sweep:
     Attributes:
         name: of the file without `.yaml`; see `gigatok.names.study_name`.
         path: the file.
+        source: its text.
         question: what the sweep asks.
         paper: table or figure of the paper that it answers to, or "".
         scale: name of the scale in use.
@@ -77,7 +78,7 @@ class Sweep:
 
     name: str
     path: Path
-    scales_dir: Path
+    source: str = field(repr=False)
     question: str
     paper: str
     scale: str
@@ -163,7 +164,7 @@ def load_sweep(
         problems.append(Problem(root.place, "question", text))
     paper = text_of(parts.get("paper"), "paper", problems)
     stages = read_stages(parts.get("stages"), problems)
-    search = read_search(parts.get("search"), axes, seeds, loaded, given.settings, problems)
+    search = read_search(parts, axes, seeds, loaded, given.settings, problems)
     if search is None:
         expansion = axes.expand(seeds, loaded, problems)
     else:
@@ -174,7 +175,6 @@ def load_sweep(
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
         file,
-        scales_dir,
         question,
         paper,
         loaded,
@@ -196,7 +196,6 @@ def _check_name(file: Path, problems: list[Problem]) -> None:
 
 def _sweep(
     file: Path,
-    scales_dir: Path,
     question: str,
     paper: str,
     scale: Scale,
@@ -210,7 +209,7 @@ def _sweep(
     return Sweep(
         name=study_name(file.name),
         path=file,
-        scales_dir=scales_dir,
+        source=file.read_text(encoding="utf-8-sig"),
         question=question,
         paper=paper,
         scale=scale.name,
@@ -261,7 +260,7 @@ def _parts_at(
 def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> None:
     axes = read_axes(parts, None, {}, problems)
     seeds = read_seeds(parts.get("seeds"), None, problems)
-    read_search(parts.get("search"), axes, seeds, None, {}, problems)
+    read_search(parts, axes, seeds, None, {}, problems)
     read_stages(parts.get("stages"), problems)
 
 

@@ -96,6 +96,8 @@ class Search:
             is the same on every backend.
         storage: Optuna's URL; None: a journal file in the runs directory.
         transfer: keys and values under which the best learning rate is checked; empty: it is not.
+        written: parts of the sweep at its scale as plain data; with the scale, they decide which
+            trial a suggestion means.
     """
 
     space: Mapping[str, Dimension]
@@ -111,6 +113,7 @@ class Search:
     axes: Axes = field(repr=False)
     scale: Scale = field(repr=False)
     seeds: tuple[int, ...] = field(repr=False)
+    written: Mapping[str, Any] = field(repr=False)
 
     @property
     def identity(self) -> str:
@@ -236,7 +239,7 @@ def _check_steps(
 
 
 def read_search(
-    node: Node | None,
+    sweep: Mapping[str, Node],
     axes: Axes,
     seeds: tuple[int, ...],
     scale: Scale | None,
@@ -246,13 +249,14 @@ def read_search(
     """The search block of a sweep; None where there is none, or after reporting a problem.
 
     Args:
-        node: the block.
+        sweep: parts of the sweep at its scale; `search` is the block.
         axes: all else that the sweep varies and fixes: together one cell.
         seeds: of the trials: one.
         scale: where all other values come from; None where it could not be read.
         overrides: `--set`, which takes keys out of the space.
         problems: receives everything that is wrong.
     """
+    node = sweep.get("search")
     if node is None or node.value is None:
         return None
     before = len(problems)
@@ -288,7 +292,7 @@ def read_search(
     if len(problems) > before:
         return None
     found = (space, sampler, pruner, objectives, trials, hours, seed, at_once, storage, transfer)
-    return Search(*found, axes, scale, seeds)
+    return Search(*found, axes, scale, seeds, {key: part.plain() for key, part in sweep.items()})
 
 
 def _storage(node: Node | None, problems: list[Problem]) -> str | None:

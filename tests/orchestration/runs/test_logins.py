@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestration.launching import foreground
-from orchestration.launching.launched import LaunchRequest, newest_launch, record_launch
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
