@@ -12,16 +12,16 @@ from typing import Annotated
 import typer
 
 from orchestration.backends import BACKENDS
-from orchestration.commands.calibrating import calibrate
-from orchestration.commands.cancelling import cancel
+from orchestration.study.calibrating import calibrate
+from orchestration.study.cancelling import cancel
 from orchestration.commands.cleanup import gc
 from orchestration.commands.doctor import doctor
-from orchestration.commands.explaining import diff, explain
-from orchestration.commands.logs import logs
-from orchestration.commands.resuming import resume, retry
-from orchestration.commands.simulating import simulate
+from orchestration.study.explaining import diff, explain
+from orchestration.study.logs import logs
+from orchestration.study.resuming import resume, retry
+from orchestration.study.simulating import simulate
 from orchestration.commands.status import status
-from orchestration.commands.syncing import sync
+from orchestration.study.syncing import sync
 from orchestration.exits import answering
 from orchestration.launch import launch
 

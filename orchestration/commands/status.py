@@ -24,7 +24,7 @@ from rich.text import Text
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.commands.options import Scale
-from orchestration.commands.sweep_status import (
+from orchestration.study.status import (
     StageStatus,
     SweepStatus,
     comparisons,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.commands.logs import PIECE_BYTES, Reader
+from orchestration.study.logs import PIECE_BYTES, Reader
 from orchestration.runs.state import StageFolder
 
 

@@ -19,7 +19,7 @@ from orchestration.__main__ import app
 from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
-from orchestration.commands.sweep_status import look
+from orchestration.study.status import look
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan

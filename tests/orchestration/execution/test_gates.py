@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestration.commands.sweep_status import look, status_json
+from orchestration.study.status import look, status_json
 from orchestration.execution.display import held_lines
 from orchestration.execution.gates import Gatekeeper, Gates, ladder, stage_spec, worse
 from orchestration.execution.progress import Progress, survey

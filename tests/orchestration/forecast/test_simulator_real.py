@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.commands.simulating import Scenario
+from orchestration.study.simulating import Scenario
 from orchestration.execution.progress import survey
 from orchestration.forecast.simulator import Cluster, Work
 from orchestration.plan.graph import make_plan

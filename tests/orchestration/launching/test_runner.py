@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
-from orchestration.commands.resuming import leave_all_but, with_inputs
+from orchestration.study.resuming import leave_all_but, with_inputs
 from orchestration.execution.progress import Progress, stage_spec, survey
 from orchestration.launching.foreground import exit_code
 from orchestration.launching.runner import Runner

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gigatok.names import MOST_NAME_BYTES, study_name
-from orchestration.commands.syncing import launches_of
+from orchestration.study.syncing import launches_of
 from orchestration.launching.history import (
     all_launches,
     launched_keys,

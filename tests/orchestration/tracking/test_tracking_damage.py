@@ -17,7 +17,7 @@ from analysis.runs import load_runs
 from gigatok import names
 from orchestration.__main__ import app
 from orchestration.commands.status import render
-from orchestration.commands.sweep_status import look, status_json
+from orchestration.study.status import look, status_json
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.runs.state import Store

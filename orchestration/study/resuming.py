@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration.commands.logs import stage_keys
+from orchestration.study.logs import stage_keys
 from orchestration.commands.options import Scale
 from orchestration.execution.progress import Progress
 from orchestration.exits import fail

@@ -13,7 +13,7 @@ import typer
 
 from orchestration.cluster.journal import Journal
 from orchestration.commands.options import Scale
-from orchestration.commands.sweep_status import stage_states
+from orchestration.study.status import stage_states
 from orchestration.exits import EXIT_INTERRUPTED, fail
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchedPlan

@@ -22,7 +22,7 @@ from rich.text import Text
 from gigatok.data.fingerprints import FINGERPRINTS
 from gigatok.names import study_name
 from gigatok.stages import STAGES
-from orchestration.commands.sweep_status import look
+from orchestration.study.status import look
 from orchestration.exits import fail
 from orchestration.launching.history import all_launches, newest_launch
 from orchestration.launching.launched import (

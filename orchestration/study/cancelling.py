@@ -18,7 +18,7 @@ from rich.console import Console
 from orchestration.cluster.journal import Journal
 from orchestration.command_lines import steering
 from orchestration.commands.options import Scale
-from orchestration.commands.sweep_status import orphans
+from orchestration.study.status import orphans
 from orchestration.exits import EXIT_FAILED, fail
 from orchestration.launching.history import newest_launch, newest_launches, other_scales
 from orchestration.launching.launched import LaunchedPlan
