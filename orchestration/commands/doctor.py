@@ -28,8 +28,8 @@ from rich.text import Text
 from gigatok.startup import for_children, hiding
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
-from orchestration.launching.foreground import check_writable
 from orchestration.launching.history import newest_launches
+from orchestration.launching.readiness import check_writable
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs import provenance
 from orchestration.runs.logins import with_login

@@ -24,13 +24,6 @@ from rich.text import Text
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.commands.options import Scale
-from orchestration.study.status import (
-    StageStatus,
-    SweepStatus,
-    comparisons,
-    look,
-    status_json,
-)
 from orchestration.costs.accuracy import (
     accuracy_line,
     accuracy_table,
@@ -44,9 +37,14 @@ from orchestration.execution.display import (
 )
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.forecast.forecast import forecast_line
-from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchedPlan
-from orchestration.runs.state import Store
+from orchestration.study.status import (
+    StageStatus,
+    SweepStatus,
+    comparisons,
+    status_json,
+)
+from orchestration.study.study import Study
 from orchestration.tracking.ledger import MOST_NAMED
 
 WATCH_SECONDS = 2.0
@@ -64,8 +62,7 @@ def status(
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
 ) -> None:
     """Show the state of every stage of the newest launch of a sweep."""
-    store = Store(runs_dir)
-    found = look(store, newest_launch(store, sweep, scale))
+    found = Study(sweep, scale, runs=runs_dir).status()
     if as_json:
         print(json.dumps(status_json(found)))
         return
@@ -74,14 +71,14 @@ def status(
         console.print(render(found, console.size), crop=False)
         return
     try:
-        found = _watch(store, found, console)
+        found = _watch(found, console)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     raise typer.Exit(exit_code(found))
 
 
 def exit_code(found: SweepStatus) -> int:
-    """That of a launch which ended like this."""
+    """Map the state of a sweep to the exit code that `launch` would have returned."""
     failures = [stage.folder.failure() for stage in found.stages.values()]
     kinds = {failure.kind for failure in failures if failure is not None}
     if kinds == {"cancelled"}:
@@ -91,12 +88,12 @@ def exit_code(found: SweepStatus) -> int:
     return EXIT_REFUSED if any(stage.held for stage in found.stages.values()) else 0
 
 
-def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
+def _watch(found: SweepStatus, console: Console) -> SweepStatus:
+    study = Study(found.launched.sweep, found.launched.scale, runs=found.store.root)
     with Live(render(found, console.size, fit=True), console=console, auto_refresh=False) as live:
         while not found.finished:
             time.sleep(WATCH_SECONDS)
-            same = newest_launch(store, found.launched.sweep, found.launched.scale)
-            found = look(store, same)
+            found = study.status()
             live.update(render(found, console.size, fit=True), refresh=True)
     return found
 

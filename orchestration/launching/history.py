@@ -105,6 +105,12 @@ def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
             yield launched
 
 
+def oldest_first(store: Store) -> list[LaunchedPlan]:
+    """Read every launch of every sweep, the oldest first."""
+    plans = [plan for sweep in launched_names(store) for plan in all_launches(store, sweep)]
+    return sorted(plans, key=lambda plan: plan.launched)
+
+
 def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
     """Read the newest launch of every sweep."""
     for sweep in launched_names(store):

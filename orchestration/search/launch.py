@@ -20,7 +20,7 @@ from gigatok.text.credentials import shown
 from orchestration.backends.base import Backend
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from orchestration.launching.foreground import print_counts, run
+from orchestration.launching.foreground import run
 from orchestration.launching.history import known_plan
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.runner import Runner
@@ -101,6 +101,15 @@ def held(store: Store, plan: str) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class SearchRun:
+    """Search that has ended here, finished or interrupted."""
+
+    searcher: Searcher
+    progress: Progress
+    exit_code: int
+
+
 def run_search(
     plan: Plan,
     store: Store,
@@ -109,29 +118,22 @@ def run_search(
     profile: Profile,
     uri: str,
     console: Console,
-    *,
-    as_json: bool = False,
-) -> int:
-    """Search until the budget is spent; returns the exit code.
+) -> SearchRun:
+    """Search until the budget is spent, or the user stops it.
 
     Raises:
         ValueError: the study's storage cannot be opened, or another launch runs the search.
     """
     with held(store, plan.key):
         searching = Searching.open(plan, store, request, profile, uri)
-        progress = searching.progress
-        runner = Runner(progress, store, backend, profile, searching.searcher)
-        run(runner, searching.tracking, console)
-    if not as_json:
-        print_counts(progress, console)
-    print_found(searching.searcher, uri, console, as_json=as_json)
-    if progress.interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if progress.held is not None else exit_code(searching.searcher)
+        searcher, progress = searching.searcher, searching.progress
+        run(Runner(progress, store, backend, profile, searcher), searching.tracking, console)
+    code = EXIT_FAILED if progress.held is not None else exit_code(searcher)
+    return SearchRun(searcher, progress, EXIT_INTERRUPTED if progress.interrupted else code)
 
 
 def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool) -> None:
-    """What was found, and where everything is."""
+    """Print what was found, and where everything is."""
     if as_json:
         print(json.dumps(search_json(searcher), allow_nan=False))
         return

@@ -1,61 +1,35 @@
-"""`python -m orchestration resume|retry SWEEP`: run again what did not complete.
-
-Both launch the newest plan of a sweep as it was launched, from the YAML as it was then, on the
-same backend. They differ from each other, and from a launch, in what they leave alone.
-"""
+"""Continues a launch as it was launched: `resume` and `retry` differ in what they leave alone."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from orchestration.study.logs import stage_keys
-from orchestration.commands.options import Scale
 from orchestration.execution.progress import Progress
-from orchestration.exits import fail
-from orchestration.launch import start
-from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import StageFolder, Store
-
-RunsDir = Annotated[Path, typer.Option(help="Where everything is kept.")]
-Backend = Annotated[str | None, typer.Option(help="Default: as launched.")]
-Jobs = Annotated[int | None, typer.Option(help="Stages at a time; default: as launched.")]
-ProfileFile = Annotated[Path | None, typer.Option("--profile", help="Default: as launched.")]
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow; default: as launched.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
-Watch = Annotated[bool, typer.Option("--watch", help="On a cluster: stay until it is done.")]
-IgnoreGates = Annotated[
-    bool, typer.Option("--ignore-gates", help="Start larger models whatever smaller ones did.")
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Queue jobs without asking.")]
+from orchestration.study.launch import PreparedLaunch, prepare
+from orchestration.study.logs import stage_keys
 
 
-def resume(
-    sweep: str,
-    scale: Scale = None,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Also what failed, its attempts counted anew.")
-    ] = False,
-    preempted: Annotated[
-        bool, typer.Option("--preempted", help="Only what had begun, and what waits for it.")
-    ] = False,
-    backend: Backend = None,
-    jobs: Jobs = None,
-    profile_file: ProfileFile = None,
-    tracking_uri: TrackingUri = None,
-    runs_dir: RunsDir = Path("runs"),
-    dry_run: DryRun = False,
-    watch: Watch = False,
-    yes: Yes = False,
-    ignore_gates: IgnoreGates = False,
-) -> None:
-    """Continue a sweep as it was launched: what was stopped, cancelled, lost or never started."""
-    store = Store(runs_dir)
-    launched = newest_launch(store, sweep, scale)
+def prepare_resume(
+    store: Store,
+    launched: LaunchedPlan,
+    request: LaunchRequest,
+    *,
+    failed: bool = False,
+    preempted: bool = False,
+) -> PreparedLaunch:
+    """Plan what was stopped, cancelled, lost or never started.
+
+    Args:
+        store: the runs directory.
+        launched: the plan to go on with.
+        request: on which backend, and so on.
+        failed: also what failed, its attempts counted anew.
+        preempted: only what had begun, and what waits for it.
+
+    Raises:
+        ValueError: the plan is a search, of which no part can be chosen.
+    """
 
     def leave(progress: Progress) -> None:
         if failed or preempted:
@@ -65,43 +39,26 @@ def resume(
         if preempted:
             leave_all_but(progress, begun(progress))
 
-    request = changed(launched, backend, jobs, profile_file, tracking_uri)
-    request = request.model_copy(update={"ignore_gates": ignore_gates})
-    start(request, store, launched, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
+    return prepare(request, store, launched, leave)
 
 
-def retry(
-    sweep: str,
-    trial: str,
-    stage: Annotated[
-        str | None, typer.Argument(help="Default: all that did not complete.")
-    ] = None,
-    scale: Scale = None,
-    backend: Backend = None,
-    jobs: Jobs = None,
-    profile_file: ProfileFile = None,
-    tracking_uri: TrackingUri = None,
-    runs_dir: RunsDir = Path("runs"),
-    dry_run: DryRun = False,
-    watch: Watch = False,
-    yes: Yes = False,
-) -> None:
-    """Run what failed of a trial again, its attempts counted anew, and what it needs for that."""
-    store = Store(runs_dir)
-    launched = newest_launch(store, sweep, scale)
-    try:
-        keys = set(stage_keys(launched, launched.folders(store), trial, stage))
-    except ValueError as error:
-        fail(error)
+def prepare_retry(
+    store: Store, launched: LaunchedPlan, request: LaunchRequest, trial: str, stage: str | None
+) -> PreparedLaunch:
+    """Plan one trial or stage again, its attempts counted anew, and what it needs for that.
+
+    Raises:
+        ValueError: no such trial or stage, or the plan is a search.
+    """
+    keys = set(stage_keys(launched, launched.folders(store), trial, stage))
 
     def leave(progress: Progress) -> None:
         refuse_search(progress.plan, "retry is")
         progress.distrust_damaged(keys & progress.folders.keys())
         leave_all_but(progress, with_inputs(progress.plan, keys))
 
-    request = changed(launched, backend, jobs, profile_file, tracking_uri)
-    request = request.model_copy(update={"ignore_gates": True})  # It was asked for by name.
-    start(request, store, launched, leave=leave, dry_run=dry_run, watch=watch, yes=yes)
+    # It was asked for by name: no gate is asked.
+    return prepare(request.model_copy(update={"ignore_gates": True}), store, launched, leave)
 
 
 def refuse_search(plan: Plan, what: str) -> None:
@@ -156,21 +113,3 @@ def with_inputs(plan: Plan, keys: set[str]) -> set[str]:
 
 def _has_begun(folder: StageFolder) -> bool:
     return bool(folder.attempts())
-
-
-def changed(
-    launched: LaunchedPlan,
-    backend: str | None,
-    jobs: int | None,
-    profile_file: Path | None,
-    tracking_uri: str | None,
-) -> LaunchRequest:
-    """What was asked for at launch, but for what the user wants otherwise now; None: as then."""
-    changes = {
-        "backend": backend,
-        "jobs": jobs,
-        "profile": None if profile_file is None else str(profile_file.absolute()),
-        "tracking_uri": tracking_uri,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
-    return launched.request.model_copy(update=given)

@@ -1,26 +1,18 @@
-"""`python -m orchestration simulate SWEEP --devices N`: a plan on a cluster, on paper."""
+"""Plans on a cluster, on paper: how long they take, what failures cost, how often to save."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
-
-import typer
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from gigatok.stages import STAGES
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import Cost, predict
 from orchestration.execution.progress import Progress, survey
 from orchestration.execution.scheduler import ORDERS, Scheduler
-from orchestration.exits import fail
 from orchestration.forecast.simulator import (
     Blow,
     Cluster,
@@ -31,10 +23,9 @@ from orchestration.forecast.simulator import (
     daly_interval,
     young_interval,
 )
-from orchestration.plan.graph import Plan, make_plan
-from orchestration.policy.profile import Profile, load_profile
+from orchestration.plan.graph import Plan
+from orchestration.policy.profile import Profile
 from orchestration.runs.state import Store
-from orchestration.sweep.definition import expand, load_sweep
 
 HOUR = 3600.0
 STATE_COPIES = 4.0
@@ -95,72 +86,57 @@ class Intervals:
     tried: Mapping[float, float] | None = None
 
 
-def simulate(
-    sweep: Annotated[str, typer.Argument(help="A sweep's YAML file, or its bare name.")],
-    devices: Annotated[int, typer.Option(min=1, help="How many there are.")],
-    scale: str | None = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
-    mtbf_hours: Annotated[
-        float | None, typer.Option(min=1e-6, help="Mean time between failures of one device.")
-    ] = None,
-    preemptions_per_hour: Annotated[float, typer.Option(min=0.0, help="Of one device.")] = 0.0,
-    queue_limit: Annotated[
-        int | None, typer.Option(min=1, help="Stages queued or running at a time.")
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(min=1e-6, help="Of the file system, GB/s, for all together.")
-    ] = None,
-    checkpoint_minutes: Annotated[
-        float | None, typer.Option(min=1e-3, help="Of work between checkpoints; default: best.")
-    ] = None,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(min=1e-3, help="What a checkpoint takes beside the writing.")
-    ] = 5.0,
-    restart_seconds: Annotated[
-        float, typer.Option(min=0.0, help="Before a stage that is tried again computes.")
-    ] = 60.0,
-    teraflops: Annotated[
-        float | None, typer.Option(min=1e-6, help="Of a device, instead of the calibration.")
-    ] = None,
-    profile_file: Annotated[
-        Path | None, typer.Option("--profile", help="How many devices stages ask for.")
-    ] = None,
+@dataclass(frozen=True)
+class Forecasts:
+    """Simulation of a plan under every order.
+
+    Attributes:
+        scenario: what was simulated.
+        costs: what stages are predicted to need.
+        teraflops: of a device, where times do not rest on the calibration.
+        intervals: between checkpoints.
+        outcomes: order -> what came of it.
+    """
+
+    scenario: Scenario
+    costs: Mapping[str, Cost]
+    teraflops: float | None
+    intervals: Intervals
+    outcomes: Mapping[str, Outcome]
+
+
+def simulate_plan(
+    plan: Plan,
+    store: Store,
+    cluster: Cluster,
+    profile: Profile,
+    *,
+    checkpoint_minutes: float | None = None,
+    teraflops: float | None = None,
     seed: int = 0,
-    runs_dir: Annotated[Path, typer.Option(help="Calibration and what is reused.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
-    """Simulate a sweep on a cluster: makespan, idle share, lost work, best checkpoint interval."""
-    cluster = Cluster(
-        devices,
-        failure_rate=0.0 if mtbf_hours is None else 1 / (mtbf_hours * HOUR),
-        preemption_rate=preemptions_per_hour / HOUR,
-        queue_limit=queue_limit,
-        bandwidth=None if bandwidth is None else bandwidth * 1e9,
-        checkpoint_seconds=checkpoint_seconds,
-        restart_seconds=restart_seconds,
-    )
-    try:
-        loaded = load_sweep(sweep, scale, set_ or [])
-        plan = make_plan(loaded, expand(loaded))
-        profile = load_profile(profile_file)
-        calibration = load_calibration(Store(runs_dir))
-        costs = predict(plan, calibration, calibration.newest_site)
-        works = stage_works(plan, costs, profile, teraflops)
-        attempts: dict[Blow, int] = {
-            "node_lost": profile.attempts("node_lost"),
-            "preempted": profile.attempts("preempted"),
-        }
-        scenario = Scenario(survey(plan, Store(runs_dir)), works, cluster, attempts, seed)
-        intervals = choose_interval(scenario, profile.ready_order, checkpoint_minutes)
-        outcomes = {order: scenario.run(order, intervals.used) for order in ORDERS}
-    except ValueError as error:
-        fail(error)
-    if as_json:
-        print(json.dumps(simulation_json(scenario, intervals, outcomes)))
-        return
-    console = Console(markup=False, highlight=False)
-    console.print(basis_line(plan, costs, teraflops))
-    show(console, scenario, intervals, outcomes)
+) -> Forecasts:
+    """Run a plan on paper, under every order.
+
+    Args:
+        plan: what is to be run; complete stages of it are reused.
+        store: the runs directory with the calibration.
+        cluster: devices, their failures, and what saving costs.
+        profile: how many devices stages ask for, and how often what is tried again.
+        checkpoint_minutes: of work between checkpoints; None: what costs least device time.
+        teraflops: of a device, instead of the calibration.
+        seed: of the failures.
+    """
+    calibration = load_calibration(store)
+    costs = predict(plan, calibration, calibration.newest_site)
+    attempts: dict[Blow, int] = {
+        "node_lost": profile.attempts("node_lost"),
+        "preempted": profile.attempts("preempted"),
+    }
+    works = stage_works(plan, costs, profile, teraflops)
+    scenario = Scenario(survey(plan, store), works, cluster, attempts, seed)
+    intervals = choose_interval(scenario, profile.ready_order, checkpoint_minutes)
+    outcomes = {order: scenario.run(order, intervals.used) for order in ORDERS}
+    return Forecasts(scenario, costs, teraflops, intervals, outcomes)
 
 
 # What goes in
@@ -169,7 +145,7 @@ def simulate(
 def stage_works(
     plan: Plan, costs: Mapping[str, Cost], profile: Profile, teraflops: float | None
 ) -> dict[str, Work]:
-    """What each stage takes, by its predicted cost."""
+    """Predict what each stage takes."""
     works = {}
     for key, stage in plan.stages.items():
         cost, processes = costs[key], profile.request(stage.stage).processes
@@ -182,7 +158,7 @@ def stage_works(
 
 
 def choose_interval(scenario: Scenario, order: str, minutes: float | None) -> Intervals:
-    """The interval that is asked for, or the one that costs least device time."""
+    """Take the interval that is asked for, or the one that costs least device time."""
     cluster = scenario.cluster
     saving = [w for w in scenario.works.values() if w.checkpoint_bytes is not None]
     weight = sum(work.seconds for work in saving)
@@ -207,7 +183,7 @@ def choose_interval(scenario: Scenario, order: str, minutes: float | None) -> In
 
 
 def half_done(scenario: Scenario, outcome: Outcome) -> float | None:
-    """Seconds until half of the trials have all their results; None: they never have."""
+    """Measure seconds until half of the trials have all results; None: they never have."""
     ends = outcome.ends | dict.fromkeys(scenario.progress.reused, 0.0)
     trials = scenario.progress.plan.trials
     done = [max(ends.get(key, math.inf) for key in trial.stages.values()) for trial in trials]
@@ -215,10 +191,9 @@ def half_done(scenario: Scenario, outcome: Outcome) -> float | None:
     return middle if math.isfinite(middle) else None
 
 
-def simulation_json(
-    scenario: Scenario, intervals: Intervals, outcomes: Mapping[str, Outcome]
-) -> dict[str, Any]:
-    """The same as data; times in seconds."""
+def simulation_json(found: Forecasts) -> dict[str, Any]:
+    """Convert a simulation into JSON data; times in seconds."""
+    scenario, intervals, outcomes = found.scenario, found.intervals, found.outcomes
     return {
         "plan": scenario.progress.plan.key,
         "devices": scenario.cluster.devices,
@@ -243,61 +218,3 @@ def simulation_json(
             for order, outcome in outcomes.items()
         },
     }
-
-
-def basis_line(plan: Plan, costs: Mapping[str, Cost], teraflops: float | None) -> str:
-    """What the times of stages rest on."""
-    if teraflops is not None:
-        return f"{plan.sweep.name} at scale {plan.sweep.scale}: {teraflops:g} TFLOP/s per device"
-    known = sum(cost.seconds is not None for cost in costs.values())
-    text = f"{plan.sweep.name} at scale {plan.sweep.scale}: {known} of {len(costs)} stages by "
-    text += "measured times"
-    if known < len(costs):
-        text += ", the others uncalibrated at the nominal rate of one core; give --teraflops"
-    return text
-
-
-def show(
-    console: Console,
-    scenario: Scenario,
-    intervals: Intervals,
-    outcomes: Mapping[str, Outcome],
-) -> None:
-    """Orders against each other, then the checkpoint interval."""
-    table = Table(box=None, pad_edge=False)
-    heads = ("order", "all done", "half of trials", "useful", "checkpoints", "lost", "idle")
-    for head in (*heads, "failures", "preempted", "gave up"):
-        table.add_column(head, justify="left" if head == "order" else "right")
-    for order, outcome in outcomes.items():
-        whole = max(outcome.busy + outcome.idle, 1e-9)
-        parts = (outcome.useful, outcome.writing, outcome.lost, outcome.idle)
-        half = half_done(scenario, outcome)
-        table.add_row(
-            order,
-            time_text(outcome.makespan),
-            "–" if half is None else time_text(half),
-            *(f"{part / whole:.1%}" for part in parts),
-            str(outcome.blows["node_lost"]),
-            str(outcome.blows["preempted"]),
-            str(outcome.failed),
-        )
-    count = len(scenario.works) - len(scenario.progress.reused)
-    console.print(f"{count} stages on {scenario.cluster.devices} devices, seed {scenario.seed}")
-    console.print(table)
-    if intervals.young is not None and intervals.daly is not None:
-        how = "given" if intervals.tried is None else "least device time"
-        console.print(
-            f"checkpoints every {time_text(intervals.used)} of work ({how}); "
-            f"Young {time_text(intervals.young)}, Daly {time_text(intervals.daly)}"
-        )
-    if intervals.tried is not None:
-        least = min(intervals.tried.values())
-        parts_ = (f"{time_text(i)} +{c / least - 1:.1%}" for i, c in intervals.tried.items())
-        console.print("device time by interval: " + ", ".join(parts_), style="dim")
-
-
-def time_text(seconds: float) -> str:
-    """A time for people."""
-    if not math.isfinite(seconds):
-        return "never"
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -61,7 +62,7 @@ class StageStatus:
     held: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepStatus:
     """A launched plan and its stages by key.
 
@@ -82,6 +83,17 @@ class SweepStatus:
     """Scales at which the sweep was launched, too, and which are not shown."""
     skipped: Mapping[str, Skipped] = field(default_factory=dict)
     """Stage key -> what it reported that MLflow will never have."""
+
+    def __repr__(self) -> str:
+        counts = Counter(self.states.values())
+        text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+        lines = [f"{self.launched.sweep} at scale {self.launched.scale}: {text}"]
+        lines += [
+            f"  {stage.planned.stage} {stage.planned.readable}: {stage.state.lower()}, {stage.why}"
+            for stage in self.stages.values()
+            if stage.why is not None
+        ]
+        return "\n".join(lines)
 
     @property
     def store(self) -> Store:

@@ -1,4 +1,4 @@
-"""`python -m orchestration sync [SWEEP…]`: send to MLflow what it lacks, without running anything.
+"""Sends to MLflow what it lacks, without running anything.
 
 All that MLflow shows is on disk in the runs directory. A database that was damaged or deleted is
 therefore made again from there, of every plan that was ever launched.
@@ -6,13 +6,10 @@ therefore made again from there, of every plan that was ever launched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from orchestration.exits import EXIT_FAILED, fail
 from orchestration.launching.history import all_launches
 from orchestration.launching.launched import LaunchedPlan, restored
 from orchestration.plan.graph import Plan
@@ -28,31 +25,51 @@ SHIP_SECONDS = 3600.0
 """How long one plan may take: a sweep of thousands of stages is sent in minutes."""
 
 
-def sync(
-    sweeps: Annotated[list[str] | None, typer.Argument(help="Default: all.")] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Set the database aside and make it again.")
-    ] = False,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; default: of each sweep, as launched.")
-    ] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
-) -> None:
-    """Send what MLflow lacks of the sweeps that were launched; runs nothing."""
-    store = Store(runs_dir)
-    try:
-        launches = list(launches_of(store, sweeps or []))
-        if rebuild:
-            for destination in {_destination(store, one, tracking_uri) for one in launches}:
-                set_aside(destination)
-    except (ValueError, Busy) as error:
-        fail(error)
-    failed = [not send(store, launched, tracking_uri) for launched in launches]
-    raise typer.Exit(EXIT_FAILED if any(failed) else 0)
+@dataclass(frozen=True)
+class Sent:
+    """Plan that was sent to MLflow, or not.
+
+    Attributes:
+        plan: sweep, scale and key.
+        text: where everything is, or what is missing and why.
+        whole: all of it has arrived.
+    """
+
+    plan: str
+    text: str
+    whole: bool
+
+    def __str__(self) -> str:
+        return f"{self.plan}: {self.text}"
 
 
-def launches_of(store: Store, sweeps: list[str]) -> Iterator[LaunchedPlan]:
-    """Every plan of these sweeps that was launched, or of all; the first launch first.
+def send_all(
+    store: Store, sweeps: Sequence[str] = (), tracking_uri: str | None = None
+) -> Iterator[Sent]:
+    """Send what MLflow lacks of sweeps that were launched, of all by default; runs nothing.
+
+    Raises:
+        ValueError: a sweep was never launched here.
+    """
+    for launched in list(launches_of(store, sweeps)):
+        yield send(store, launched, tracking_uri)
+
+
+def set_databases_aside(
+    store: Store, sweeps: Sequence[str] = (), tracking_uri: str | None = None
+) -> list[Path]:
+    """Rename the databases of these sweeps, so that the next `send_all` makes them again.
+
+    Raises:
+        ValueError: one is a server, or another process uses it right now.
+    """
+    launches = list(launches_of(store, sweeps))
+    destinations = {_destination(store, one, tracking_uri) for one in launches}
+    return [path for destination in destinations for path in set_aside(destination)]
+
+
+def launches_of(store: Store, sweeps: Sequence[str]) -> Iterator[LaunchedPlan]:
+    """Read every plan of these sweeps that was launched, or of all; the first launch first.
 
     Raises:
         ValueError: a sweep was never launched here.
@@ -70,42 +87,41 @@ def launches_of(store: Store, sweeps: list[str]) -> Iterator[LaunchedPlan]:
         yield from reversed(found)
 
 
-def set_aside(destination: Destination) -> None:
-    """Rename a database, and say how it is called now.
+def set_aside(destination: Destination) -> list[Path]:
+    """Rename a database; returns what its files are called now.
 
     Raises:
-        ValueError: it is a server.
-        Busy: another process makes or moves it right now.
+        ValueError: it is a server, or another process makes or moves it right now.
     """
     if destination.database is None:
         raise ValueError(
             f"{destination.shown} is a server, which looks after its database itself; "
             "`sync` without --rebuild sends what it lacks"
         )
-    if destination.database.parent.is_dir():
-        for path in sqlite_file.set_aside(destination.database):
-            print(f"set aside {path}")
+    if not destination.database.parent.is_dir():
+        return []
+    try:
+        return list(sqlite_file.set_aside(destination.database))
+    except Busy as error:
+        raise ValueError(str(error)) from error
 
 
-def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> bool:
-    """Send one plan; whether all of it has arrived."""
+def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> Sent:
+    """Send one plan."""
     name = f"{launched.sweep} {launched.scale} {launched.key}"
     try:
         plan, findings = _plan_of(store, launched)
     except ValueError as error:
-        print(f"{name}: not sent: {error}")
-        return False
+        return Sent(name, f"not sent: {error}", whole=False)
     uri = _uri(store, launched, tracking_uri)
     patch = launched.request.send_patch
     tracking = Tracking(uri, store, plan, launched=launched.launched, send_patch=patch)
     if tracking.has_owner():
-        print(f"{name}: a launch of it runs here, and sends it")
-        return True
+        return Sent(name, "a launch of it runs here, and sends it", whole=True)
     tracking.tell(findings)
     tracking.prepare(SHIP_SECONDS)
     unsent = tracking.finish(SHIP_SECONDS)
-    print(f"{name}: {unsent or f'all is in {parse_uri(uri).shown}'}")
-    return not unsent
+    return Sent(name, str(unsent or f"all is in {parse_uri(uri).shown}"), whole=not unsent)
 
 
 def _plan_of(store: Store, launched: LaunchedPlan) -> tuple[Plan, Findings]:

@@ -19,13 +19,13 @@ from orchestration.__main__ import app
 from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
-from orchestration.study.status import look
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan
 from orchestration.policy import faults
 from orchestration.runs.holder import reopen_damaged
 from orchestration.runs.state import Store
+from orchestration.study.status import look
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of
 
 REQUEST = LaunchRequest(sweep="study.yaml")

@@ -1,0 +1,65 @@
+"""`python -m orchestration logs SWEEP [TRIAL] [STAGE]`: what stages printed, or print now."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestration.commands.options import RunsDir, Scale
+from orchestration.exits import EXIT_INTERRUPTED
+from orchestration.study.logs import LogReader, may_print, why_silent
+from orchestration.study.study import Study
+
+FOLLOW_SECONDS = 0.5
+
+
+def logs(
+    sweep: str,
+    trial: Annotated[str | None, typer.Argument(help="Default: what runs or failed.")] = None,
+    stage: Annotated[str | None, typer.Argument(help="Default: all stages.")] = None,
+    scale: Scale = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Until the stages have ended.")
+    ] = False,
+    all_attempts: Annotated[bool, typer.Option("--all", help="Not only the newest.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Print what the attempts of some stages of the newest launch printed."""
+    study = Study(sweep, scale, runs=runs_dir)
+    launched = study.launched()
+    readers = study.log_readers(trial, stage, all_attempts=all_attempts)
+    printer = Printer()
+    for reader in readers.values():
+        printer.print_new([reader])
+        if reader.silent:
+            print(f"== {reader.name} {reader.folder.name} {why_silent(study.store, reader)}")
+    if not readers:
+        print(f"nothing runs or has failed; name a trial: {', '.join(launched.trials)}")
+    try:
+        while follow and may_print(launched, launched.folders(study.store), readers):
+            time.sleep(FOLLOW_SECONDS)
+            printer.print_new(readers.values())
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+class Printer:
+    """Prints the logs of several stages; a heading says whose text follows, where that changes."""
+
+    def __init__(self) -> None:
+        self._newest: Path | None = None
+
+    def print_new(self, readers: Iterable[LogReader]) -> None:
+        """Print what was added to the logs since the last time."""
+        for reader in readers:
+            for file, text in reader.new():
+                if file != self._newest:
+                    print(f"== {reader.name} {file}")
+                    self._newest = file
+                sys.stdout.write(text)
+        sys.stdout.flush()
