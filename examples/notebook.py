@@ -1,8 +1,10 @@
 # %% [markdown]
-# # A scaling study from Python
-# Plans and runs a small sweep, loads its table, draws its figure, and uses a tokenizer that it
-# has trained. Everything is written below the working folder; about a minute on two idle cores.
-# An editor that knows `# %%` cells (VS Code, PyCharm, Jupytext) shows it as a notebook.
+"""# A scaling study from Python.
+
+Plans and runs a small sweep, loads its table, draws its figure, and uses a tokenizer that it has
+trained. Everything is written below the working folder; about a minute on two idle cores. An
+editor that knows `# %%` cells (VS Code, PyCharm, Jupytext) shows this file as a notebook.
+"""
 
 # %%
 import numpy as np
