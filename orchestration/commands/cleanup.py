@@ -131,7 +131,7 @@ def size_text(size: float) -> str:
 
 
 def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> Table:
-    """One row per folder, the largest first."""
+    """Make a row per folder, the largest first."""
     table = Table(box=None, pad_edge=False)
     for head in ("what", "size", "", "where"):
         table.add_column(head, justify="right" if head == "size" else "left")

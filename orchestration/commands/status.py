@@ -102,7 +102,7 @@ def _watch(found: SweepStatus, console: Console) -> SweepStatus:
 
 
 def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) -> RenderableType:
-    """Trials x stages, then what runs, waits or has failed and why, then counts.
+    """Render trials x stages, then what runs, waits or has failed and why, then counts.
 
     Args:
         found: what to show.
@@ -159,7 +159,7 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
 
 @dataclass(frozen=True)
 class Rows:
-    """How many of each are shown."""
+    """Numbers of rows that are shown."""
 
     trials: int
     stages: int
@@ -167,7 +167,7 @@ class Rows:
 
 
 def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
-    """What fits on a screen: half of it for the trials, and the rest as it is needed."""
+    """Choose what fits on a screen: half of it for the trials, the rest as needed."""
     heads = len(stages_of(found.launched.trials)) + 1
     left = height - heads - OTHER_LINES - 2 * bool(found.orphans) - 2 * bool(found.other_scales)
     trials = min(len(found.launched.trials), max(3, left // 2))
@@ -176,7 +176,7 @@ def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
 
 
 def trial_names(launched: LaunchedPlan) -> dict[str, str]:
-    """Key -> the trial that a stage is of, or how many share it."""
+    """Name the trial that each stage is of, or count the trials that share it."""
     trials: dict[str, list[str]] = {key: [] for key in launched.stages}
     for name, stages in launched.trials.items():
         for key in stages.values():
@@ -185,7 +185,7 @@ def trial_names(launched: LaunchedPlan) -> dict[str, str]:
 
 
 def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int) -> Table:
-    """One row per stage, the first ones if there are more."""
+    """Make a row per stage, of the first ones if there are more."""
     table = Table(box=None, pad_edge=False)
     for head in ("stage", "trial", "host", "progress", "left", "tries"):
         table.add_column(head, justify="right" if head in ("left", "tries") else "left")
@@ -210,7 +210,7 @@ def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int
 def reasons_table(
     stages: list[StageStatus], trials: Mapping[str, str], most: int, *, one_line: bool = False
 ) -> Table:
-    """Why stages failed or wait, each reason once."""
+    """List why stages failed or wait, each reason once."""
     alike: dict[str, list[StageStatus]] = {}
     for stage in stages:
         if stage.why is not None:
@@ -226,7 +226,7 @@ def reasons_table(
 
 
 def orphans_line(found: SweepStatus) -> str:
-    """How many stages of earlier launches there are, and what may be done about them."""
+    """Count the stages of earlier launches, and name the command that stops them."""
     counts = Counter(stage.state for stage in found.orphans.values())
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     line = f"orphaned, of earlier launches and not in this plan: {text}"
@@ -245,7 +245,7 @@ def other_scales_line(found: SweepStatus) -> str:
 
 
 def skipped_line(found: SweepStatus) -> str:
-    """How much of what stages reported is not in MLflow, and the first of it."""
+    """Count what could not be sent to MLflow, and quote the first of it."""
     count = sum(skipped.count for skipped in found.skipped.values())
     first = [problem for skipped in found.skipped.values() for problem in skipped.first]
     many = f"{count} lines or values of {len(found.skipped)} stages could not be sent to MLflow"

@@ -24,17 +24,17 @@ class Driver(Protocol):
 
     progress: Progress
     stopping: str
-    """What it says when it is interrupted."""
+    """Message for the user when it is interrupted."""
 
     @property
     def goes_on(self) -> bool:
-        """Whether jobs are queued or running when it has returned."""
+        """Tell whether jobs are queued or running when it has returned."""
 
     def interrupt(self) -> None:
         """Stop; a second call stops at once."""
 
     def run(self, observe: Observe) -> Progress:
-        """Until nothing is left to do, or it is interrupted."""
+        """Go on until nothing is left to do, or it is interrupted."""
 
 
 def run(runner: Driver, tracking: Tracking, console: Console) -> None:

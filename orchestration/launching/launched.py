@@ -41,7 +41,7 @@ _HEAD = re.compile(rb'\{"format":(\d+),"sha256":"([0-9a-f]{64})","plan":')
 
 
 class LaunchRequest(Record):
-    """What the user asked for, so that `resume` asks for the same."""
+    """Request of a user, recorded so that `resume` asks for the same."""
 
     sweep: str
     origin: str | None = None

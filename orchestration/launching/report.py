@@ -49,7 +49,7 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
 
 
 def print_counts(progress: Progress, console: Console) -> None:
-    """How many stages ran, were reused and failed; and why they failed."""
+    """Print how many stages ran, were reused and failed; and why they failed."""
     parts = [f"{len(progress.ran)} stages run", f"{len(progress.reused)} reused"]
     if progress.done_elsewhere:
         parts.append(f"{len(progress.done_elsewhere)} completed by another launch")
@@ -95,7 +95,7 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
 
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:
-    """Have `analysis` draw the figure; whether it did. It says itself why not."""
+    """Let `analysis` draw the figure; tells whether it did. It says itself why not."""
     command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
     # Everybody on the machine sees the arguments of a process; its environment, only the user.
     where = ["--tracking-uri", without_login(uri)]
@@ -112,7 +112,7 @@ def draw(plan: Plan, uri: str, figure: Path) -> bool:
 
 
 def drawn_plan(figure: Path) -> str | None:
-    """Key of the plan that a figure on disk shows; None where one of its files is missing."""
+    """Read the key of the plan that a figure on disk shows; None: a file of it is missing."""
     try:
         origin = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
         plans = origin["plans"]
@@ -124,7 +124,7 @@ def drawn_plan(figure: Path) -> str | None:
 
 
 def exit_code(progress: Progress) -> int:
-    """The launch as a number."""
+    """Map the end of a launch to its exit code."""
     kinds = {failure.kind for failure in progress.failures.values()}
     if progress.interrupted or kinds == {"cancelled"}:
         return EXIT_INTERRUPTED

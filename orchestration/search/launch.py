@@ -1,4 +1,4 @@
-"""Launches a search: the sweep's trials are asked for one after the other, and told.
+"""Launch of a search: its trials are asked for one after the other, and told.
 
 On this machine and on Ray the launcher asks and tells; on SLURM a job does, and the launcher
 leaves, or stays and watches.
@@ -36,7 +36,7 @@ from orchestration.tracking.shipping import Tracking
 
 @dataclass(frozen=True)
 class Searching:
-    """A search that was opened, and what it is driven with."""
+    """Search that was opened, and what it is driven with."""
 
     searcher: Searcher
     progress: Progress
@@ -84,7 +84,7 @@ def open_searcher(plan: Plan, store: Store, request: LaunchRequest, profile: Pro
 
 @contextmanager
 def held(store: Store, plan: str) -> Iterator[None]:
-    """One process at a time asks and tells for a search; the lock falls with it.
+    """Let one process at a time drive a search; the lock falls with it.
 
     Raises:
         ValueError: another one does.
@@ -144,6 +144,6 @@ def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool
 
 
 def exit_code(searcher: Searcher) -> int:
-    """0 if any trial came to a result; failures of others are part of a search."""
+    """Return 0 if any trial came to a result; failures of others are part of a search."""
     first = searcher.rounds[0]
     return 0 if best_trials(first.study, first.search) else EXIT_FAILED

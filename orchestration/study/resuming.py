@@ -89,7 +89,7 @@ def leave_all_but(progress: Progress, wanted: set[str]) -> None:
 
 
 def begun(progress: Progress) -> set[str]:
-    """Stages that were started and stopped on the way, and those that wait for nothing else."""
+    """Find stages that were started and stopped, and those that wait for nothing else."""
     found: set[str] = set()
     for key, stage in progress.plan.stages.items():
         open_inputs = {i for i in stage.inputs.values() if progress.states[i] != "COMPLETE"}
@@ -100,7 +100,7 @@ def begun(progress: Progress) -> set[str]:
 
 
 def with_inputs(plan: Plan, keys: set[str]) -> set[str]:
-    """Stages and everything that they need."""
+    """Add everything that stages need."""
     needed: set[str] = set()
     pending = [key for key in keys if key in plan.stages]
     while pending:

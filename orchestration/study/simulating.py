@@ -35,7 +35,7 @@ the moving average."""
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is to be simulated.
+    """Plan on a cluster that fails now and then.
 
     Attributes:
         progress: of the plan; what is complete in the runs directory is not run.

@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What one stage is doing.
+    """State of one stage, and the reason for it.
 
     Attributes:
         attempts: how often it was started.
@@ -97,23 +97,23 @@ class SweepStatus:
 
     @property
     def store(self) -> Store:
-        """The runs directory."""
+        """Return the runs directory."""
         return next(iter(self.stages.values())).folder.store
 
     @property
     def states(self) -> dict[str, State]:
-        """State by key."""
+        """Return the states by key."""
         return {key: stage.state for key, stage in self.stages.items()}
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs or waits, but for what gates hold."""
+        """Tell whether nothing runs or waits, but for what gates hold."""
         open_ = (stage for stage in self.stages.values() if not stage.held)
         return not any(stage.state in ("RUNNING", "WAITING") for stage in open_)
 
 
 def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
-    """The status of a launched plan."""
+    """Look at the stage folders and the queue of a launched plan."""
     folders = launched.folders(store)
     states = stage_states(launched, folders)
     waiting = [key for key, state in states.items() if state in ("WAITING", "RUNNING")]
@@ -141,7 +141,7 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
 def outlook(
     store: Store, launched: LaunchedPlan, stages: Mapping[str, StageStatus]
 ) -> Forecast | None:
-    """What is spent and what remains, by the newest records of what stages take."""
+    """Forecast what remains, by the newest records of what stages take."""
     if len(stages) > MOST_FORECAST or launched.search is not None:
         return None  # a search: nobody knows which trials it will ask for
     plan = restored(launched, store)
@@ -159,7 +159,7 @@ def outlook(
 
 
 def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
-    """The state of every stage, failures passed downstream."""
+    """Read the state of every stage; failures are passed downstream."""
     states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
     states |= {key: "PRUNED" for key in why_pruned(launched) if states[key] == "WAITING"}
     inputs = {key: stage.inputs.values() for key, stage in launched.stages.items()}
@@ -167,7 +167,7 @@ def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
 
 
 def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
-    """Key -> why, of the stages that only pruned trials of a search need."""
+    """Map stages that only pruned trials of a search need to the reason."""
     kept = {
         key
         for name, stages in launched.trials.items()
@@ -185,7 +185,7 @@ def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
 def stage_status(
     planned: LaunchedStage, folder: StageFolder, state: State, queued: Queued | None = None
 ) -> StageStatus:
-    """The status of one stage in a state."""
+    """Look at one stage that is in a state."""
     attempts = count_attempts(folder)
     job = None if queued is None else queued.job
     if state == "COMPLETE":
@@ -221,7 +221,7 @@ def _silent(lease: Lease) -> str | None:
 
 
 def _stopped(folder: StageFolder) -> str | None:
-    """How a stage that waits was stopped before; None: it was not."""
+    """Say how a stage that waits was stopped before; None: it was not."""
     counts = folder.tries().counts
     if counts:
         return "to be tried again: " + ", ".join(f"{n} × {kind}" for kind, n in counts.items())
@@ -239,7 +239,7 @@ def count_attempts(folder: StageFolder) -> int:
 
 
 def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
-    """Stages that were launched earlier, at the same scale, and are in no sweep's newest plan.
+    """Find stages that were launched earlier, at the same scale, and are in no newest plan.
 
     Taking a trial out of a YAML cancels nothing, and deletes nothing.
     """
@@ -261,12 +261,12 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 
 
 def comparisons(found: SweepStatus) -> list[Comparison]:
-    """Predicted against actual, of the stages that are complete."""
+    """Compare predicted with actual costs of complete stages."""
     return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 
 
 def status_json(found: SweepStatus) -> Json:
-    """Status as data."""
+    """Convert a status into JSON data."""
     launched = found.launched
     compared = {one.key: accuracy_json(one) for one in comparisons(found)}
     return {
