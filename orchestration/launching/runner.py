@@ -181,7 +181,7 @@ class Runner:
     # Stopping
 
     def _stopped(self) -> bool:
-        """Tell whether nothing runs any more, after an interrupt or failures that hold the sweep."""
+        """Tell whether nothing runs after an interrupt, or after failures that hold the sweep."""
         self.progress.interrupted = self._interrupts > 0 and not self._jobs
         held = self.progress.held is not None and not self._jobs
         return self.progress.interrupted or held
