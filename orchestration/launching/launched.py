@@ -77,18 +77,17 @@ _WITH_LOGIN = ("tracking_uri", "storage")
 
 
 class LaunchedStage(Record):
-    """Stage of a launched plan; `config` refers to the plan's table of sections."""
+    """Stage of a launched plan."""
 
     stage: str
     version: int
     key: str
     readable: str
     inputs: dict[str, str]
-    config: References
 
 
 class Assignment(Record):
-    """Values of a launched trial; `config` refers to the plan's table of sections."""
+    """Values of a launched trial; `config` refers to the table of sections."""
 
     key: str
     config: References
@@ -123,16 +122,35 @@ class LaunchedSearch(Record):
     scale: dict[str, Any]
 
 
+class LaunchedValues(Record):
+    """Values of a launched plan: everything that is needed to run it.
+
+    Attributes:
+        assignments: by name of the trial.
+        configs: key of a stage -> its config, which refers to `sections`.
+        sections: each distinct value of a config, once.
+        fields: `trial` or name of a stage -> names of the fields of its config.
+        sweep: as it was written.
+        search: None where the trials are all there are.
+    """
+
+    assignments: dict[str, Assignment]
+    configs: dict[str, References]
+    sections: tuple[Any, ...]
+    fields: dict[str, tuple[str, ...]]
+    sweep: LaunchedSweep
+    search: LaunchedSearch | None = None
+
+
 class LaunchedPlan(Record):
     """Plan as it was launched.
 
     Attributes:
         trials: name -> stage -> key.
-        assignments: name of a trial -> its values.
-        sections: values that configs refer to.
-        fields: `trial` or name of a stage -> names of the fields of its config.
         pruned: trials that a search has given up -> why.
-        search: None where the trials are all there are.
+        is_search: the trials are those that were asked for so far.
+        values_json: `LaunchedValues` as text: most commands need names and keys only, and reading
+            the rest would take them as long again.
     """
 
     sweep: str
@@ -144,39 +162,22 @@ class LaunchedPlan(Record):
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
     pruned: dict[str, str] = Field(default_factory=dict)
-    assignments: dict[str, Assignment]
-    sections: tuple[Any, ...]
-    fields: dict[str, tuple[str, ...]]
-    written: LaunchedSweep
-    search: LaunchedSearch | None = None
+    is_search: bool
+    values_json: str
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Self:
-        """Refuse a damaged record here, rather than by a KeyError in one of its many readers."""
-        named = {key for stages in self.trials.values() for key in stages.values()}
-        named |= {key for stage in self.stages.values() for key in stage.inputs.values()}
-        if missing := sorted(named - self.stages.keys()):
-            raise ValueError(f"stage {missing[0]} is named and not described")
+    def _names_known_stages(self) -> Self:
         kinds = {stage.stage for stage in self.stages.values()}
         if unknown := sorted(kinds - STAGES.keys()):
             raise ValueError(f"stage {unknown[0]!r} is unknown here")
-        if strangers := sorted(self.pruned.keys() - self.trials.keys()):
-            raise ValueError(f"trial {strangers[0]!r} is pruned and not described")
-        if self.trials.keys() != self.assignments.keys():
-            raise ValueError("trials and their values are not of the same names")
-        self._check_configs()
         return self
 
-    def _check_configs(self) -> None:
-        configs = [(stage.stage, stage.config) for stage in self.stages.values()]
-        configs += [(TRIAL, one.config) for one in self.assignments.values()]
-        if any(len(config) != len(self.fields.get(kind, ())) for kind, config in configs):
-            raise ValueError("a config has not as many values as fields")
-        if max((max(config) for _, config in configs if config), default=-1) >= len(self.sections):
-            raise ValueError("a config refers to a section that is missing")
+    def values(self) -> LaunchedValues:
+        """Read the values of trials and stages."""
+        return LaunchedValues.model_validate_json(self.values_json)
 
     def folders(self, store: Store) -> dict[str, StageFolder]:
-        """Key -> folder of every stage."""
+        """Map the key of every stage to its folder."""
         return store.folders((s.stage, key, s.readable) for key, s in self.stages.items())
 
 
@@ -208,34 +209,40 @@ def as_launched(
     pruned: Mapping[str, str] | None = None,
 ) -> LaunchedPlan:
     """Describe a plan that is launched now, or was at a time in UNIX seconds."""
-    sections = SectionWriter()
-    sweep, trials = plan.sweep, plan.trials
     return LaunchedPlan(
-        sweep=sweep.name,
-        scale=sweep.scale,
-        question=sweep.question,
+        sweep=plan.sweep.name,
+        scale=plan.sweep.scale,
+        question=plan.sweep.question,
         key=plan.key,
         launched=launched or time.time(),
         request=request,
-        trials={trial.trial.name: dict(trial.stages) for trial in trials},
-        stages={key: _stage(stage, sections) for key, stage in plan.stages.items()},
+        trials={trial.trial.name: dict(trial.stages) for trial in plan.trials},
+        stages={key: _stage(stage) for key, stage in plan.stages.items()},
         pruned=dict(pruned or {}),
-        assignments={trial.trial.name: _assignment(trial, sections) for trial in trials},
-        written=_written(plan),
-        search=None if sweep.search is None else _search(sweep.search),
-        sections=tuple(sections.table),
-        fields=sections.fields,
+        is_search=plan.sweep.search is not None,
+        values_json=_values(plan).model_dump_json(),
     )
 
 
-def _stage(stage: PlannedStage, sections: SectionWriter) -> LaunchedStage:
+def _stage(stage: PlannedStage) -> LaunchedStage:
     return LaunchedStage(
         stage=stage.stage,
         version=stage.version,
         key=stage.key,
         readable=stage.readable,
         inputs=dict(stage.inputs),
-        config=sections.write(stage.stage, stage.config),
+    )
+
+
+def _values(plan: Plan) -> LaunchedValues:
+    sections, search = SectionWriter(), plan.sweep.search
+    return LaunchedValues(
+        assignments={trial.trial.name: _assignment(trial, sections) for trial in plan.trials},
+        configs={k: sections.write(one.stage, one.config) for k, one in plan.stages.items()},
+        sections=tuple(sections.table),
+        fields=sections.fields,
+        sweep=_written(plan),
+        search=None if search is None else _search(search),
     )
 
 
@@ -299,32 +306,39 @@ def restored(launched: LaunchedPlan, store: Store) -> Plan:
         ValueError: this code does not take a config that was launched.
     """
     try:
-        sections = SectionReader(launched.sections, launched.fields)
+        values = launched.values()
+        sections = SectionReader(values.sections, values.fields)
         configs = {
             name: sections.read(TRIAL, TrialConfig, one.config)
-            for name, one in launched.assignments.items()
+            for name, one in values.assignments.items()
         }
-        trials = tuple(_planned_trial(launched, name, config) for name, config in configs.items())
-        sweep = _sweep(launched, store, trials)
-        stages = _planned_stages(launched, configs, sections)
+        trials = tuple(
+            _planned_trial(name, configs[name], launched.trials[name], one)
+            for name, one in values.assignments.items()
+        )
+        sweep = _sweep(launched, values, store, trials)
+        stages = _planned_stages(launched, values, configs, sections)
     except ValueError as error:
         raise ValueError(
             f"{launched.sweep}: this code does not take plan {launched.key} as it was launched: "
             f"{error}; launch the sweep again"
         ) from error
-    written = launched.written
+    written = values.sweep
     rest = (written.excluded, launched.key, written.dropped, written.repeated)
     return Plan(sweep, trials, stages, *rest)
 
 
-def _planned_trial(launched: LaunchedPlan, name: str, config: TrialConfig) -> PlannedTrial:
-    one = launched.assignments[name]
-    trial = Trial(name, config, one.axes, one.solved, one.derived)
-    return PlannedTrial(trial, launched.trials[name], one.key)
+def _planned_trial(
+    name: str, config: TrialConfig, stages: Mapping[str, str], one: Assignment
+) -> PlannedTrial:
+    return PlannedTrial(Trial(name, config, one.axes, one.solved, one.derived), stages, one.key)
 
 
 def _planned_stages(
-    launched: LaunchedPlan, configs: Mapping[str, TrialConfig], sections: SectionReader
+    launched: LaunchedPlan,
+    values: LaunchedValues,
+    configs: Mapping[str, TrialConfig],
+    sections: SectionReader,
 ) -> dict[str, PlannedStage]:
     # Costs look at the whole config of the first trial that has a stage.
     first: dict[str, TrialConfig] = {}
@@ -333,25 +347,26 @@ def _planned_stages(
             first.setdefault(key, configs[name])
     return {
         key: PlannedStage(
-            stage.stage,
+            one.stage,
             key,
-            sections.read(stage.stage, STAGES[stage.stage].config, stage.config),
-            stage.inputs,
-            stage.readable,
+            sections.read(one.stage, STAGES[one.stage].config, values.configs[key]),
+            one.inputs,
+            one.readable,
             first[key],
-            stage.version,
+            one.version,
         )
-        for key, stage in launched.stages.items()
+        for key, one in launched.stages.items()
     }
 
 
-def _sweep(launched: LaunchedPlan, store: Store, trials: tuple[PlannedTrial, ...]) -> Sweep:
+def _sweep(
+    launched: LaunchedPlan, values: LaunchedValues, store: Store, trials: tuple[PlannedTrial, ...]
+) -> Sweep:
     request, search = launched.request, None
     expansion = Expansion(tuple(planned.trial for planned in trials), ())
-    if launched.search is not None:
-        search = read_recorded(
-            launched.search.parts, launched.scale, launched.search.scale, request.overrides
-        )
+    if values.search is not None:
+        parts, scale = values.search.parts, values.search.scale
+        search = read_recorded(parts, launched.scale, scale, request.overrides)
         expansion = search.example([])
     origin = request.sweep if request.origin is None else store.root.resolve() / request.origin
     return Sweep(
@@ -359,7 +374,7 @@ def _sweep(launched: LaunchedPlan, store: Store, trials: tuple[PlannedTrial, ...
         path=Path(origin).resolve(),
         question=launched.question,
         scale=launched.scale,
-        **{name: getattr(launched.written, name) for name in _FACTS},
+        **{name: getattr(values.sweep, name) for name in _FACTS},
         search=search,
         expansion=expansion,
     )

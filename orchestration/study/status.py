@@ -142,7 +142,7 @@ def outlook(
     store: Store, launched: LaunchedPlan, stages: Mapping[str, StageStatus]
 ) -> Forecast | None:
     """Forecast what remains, by the newest records of what stages take."""
-    if len(stages) > MOST_FORECAST or launched.search is not None:
+    if len(stages) > MOST_FORECAST or launched.is_search:
         return None  # a search: nobody knows which trials it will ask for
     plan = restored(launched, store)
     calibration = load_calibration(store)

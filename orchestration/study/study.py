@@ -250,12 +250,12 @@ class Study:
         seeds merged, fits and figures.
         """
         launched = self.launched()
-        folders = launched.folders(self.store)
+        folders, values = launched.folders(self.store), launched.values()
         rows = []
         for name, stages in launched.trials.items():
             done = [folders[key].done() for key in stages.values()]
             scores = {k: v for one in done if one is not None for k, v in one.metrics.items()}
-            rows.append({"trial": name, **launched.assignments[name].axes, **scores})
+            rows.append({"trial": name, **values.assignments[name].axes, **scores})
         return rows
 
     def output(self, trial: str, stage: str) -> Path:

@@ -94,15 +94,14 @@ def test_every_shipped_sweep_comes_back_whole(name: str, tmp_path: Path) -> None
 def test_sections_that_trials_share_are_stored_once(tmp_path: Path) -> None:
     rates = ", ".join(f"{1e-4 * n:.4f}" for n in range(1, 101))
     text = "question: q\nscale: smoke\nset: {tokenizer.encoder: S, tokenizer.decoder: S}\n"
-    launched = as_launched(
-        planned(tmp_path, f"{text}axes: {{generator.lr: [{rates}]}}\n"), REQUEST
-    )
+    plan = planned(tmp_path, f"{text}axes: {{generator.lr: [{rates}]}}\n")
+    values = as_launched(plan, REQUEST).values()
     generators = [
-        one for one in launched.sections if isinstance(one, dict) and "ffn_multiple_of" in one
+        one for one in values.sections if isinstance(one, dict) and "ffn_multiple_of" in one
     ]
-    assert len(launched.trials) == 100
+    assert len(values.assignments) == 100
     assert len(generators) == 100
-    assert len(launched.sections) < 130
+    assert len(values.sections) < 130
 
 
 def test_a_record_that_was_changed_or_is_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_a_record_that_was_changed_or_is_of_another_version_is_refused(tmp_path:
     whole = file.read_text()
     assert parse_launch(file) is not None
     for text, said in (
-        (whole.replace('"dropout":0.1', '"dropout":0.2'), "has changed since it was written"),
+        (whole.replace('dropout\\":0.1', 'dropout\\":0.2'), "has changed since it was written"),
         (whole.replace('"format":2', '"format":1'), "another version of this program wrote it"),
         ('{"sweep":"study"}', "another version of this program wrote it"),
         ("", "it is damaged"),
