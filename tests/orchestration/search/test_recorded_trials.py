@@ -34,7 +34,8 @@ def test_a_trial_that_was_asked_for_keeps_its_config_and_keys(tmp_path: Path) ->
     generator = first.trial.config.generator.model_copy(update={"weight_decay": 0.125})
     config = first.trial.config.model_copy(update={"generator": generator})
     older = replace(first, trial=replace(first.trial, config=config), key="0" * 16)
-    record_launch(replace(searcher.plan, trials=(older,)), store, REQUEST)
+    stages = {key: searcher.plan.stages[key] for key in older.stages.values()}
+    record_launch(replace(searcher.plan, trials=(older,), stages=stages), store, REQUEST)
 
     again = open_searcher(plan, store, REQUEST, Profile())
     assert [trial.trial.name for trial in again.plan.trials] == [
