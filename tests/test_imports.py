@@ -99,6 +99,7 @@ def test_no_package_has_a_module_called_utils() -> None:
     assert files == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "module",
     [

@@ -11,6 +11,7 @@ import pytest
 
 from gigatok.startup import PACKAGES, for_children, hiding
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parent.parent
 LOOK = """
 import json, os, sys

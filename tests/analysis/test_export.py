@@ -26,6 +26,8 @@ from analysis.servers import ClientStore
 from analysis.writing import with_ending
 from gigatok import names
 
+pytestmark = pytest.mark.heavy
+
 
 class Writer:
     """Writes runs as the launcher does, stages shared by their key."""

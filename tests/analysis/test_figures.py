@@ -16,6 +16,8 @@ from analysis.labels import Box, place_labels
 from analysis.plots import FigureInfo, draw_panel
 from analysis.points import Panel
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="session")
 def runs(uri: str) -> pl.DataFrame:

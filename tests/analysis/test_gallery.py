@@ -18,6 +18,7 @@ from analysis.published import facts, notes, select
 from analysis.run_figures import FIGURES as RUN_FIGURES
 from analysis.writing import changes, provenance, write
 
+pytestmark = pytest.mark.heavy
 _EXPECTED = {
     "dilemma": (["rFID ↓", "gFID ↓", "AR val loss (nats/token) ↓"], 9),
     "cure": (

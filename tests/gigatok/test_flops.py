@@ -45,6 +45,7 @@ from gigatok.stages import STAGES
 from gigatok.training.adversarial import Adversary
 from gigatok.training.losses import tokenizer_losses
 
+pytestmark = pytest.mark.heavy
 TOLERANCE = 0.02
 NARROW = TransformerSize(width=32, layers=2, heads=2)
 WIDE = TransformerSize(width=48, layers=3, heads=3)

@@ -20,6 +20,7 @@ from orchestration.runs.state import StageFolder, Store
 from orchestration.tracking.spool import Point, read_spool
 from tests.gigatok.process_pair import environment, free_port
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = TransformerSize(width=16, layers=1, heads=1)
 SECONDS = 120

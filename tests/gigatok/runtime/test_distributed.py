@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from gigatok.training.trainer import NonFiniteLoss, Trainer
 from tests.gigatok.damages import flip
 from tests.gigatok.process_pair import ProcessPair
 
+pytestmark = pytest.mark.heavy
 SIZE = TransformerSize(width=32, layers=2, heads=2)
 STEPS = 6
 TRAINING: dict[str, Any] = {
@@ -130,13 +130,6 @@ def alone(
     stage: str, folder: Path, changes: dict[str, Any], stop: tuple[int, int] | None = None
 ) -> Outcome:
     return train(Ranks(), stage, folder, changes, stop)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ProcessPair]:
-    processes = ProcessPair()
-    yield processes
-    processes.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ batch norms, and only apart from its random augmentations, which every process d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from tests.gigatok.runtime.test_distributed import (
     assert_same_weights,
 )
 
+pytestmark = pytest.mark.heavy
 GAME: dict[str, Any] = {
     "semantic_weight": 0.0,
     "steps": 4,
@@ -61,13 +61,6 @@ def play(ranks: Ranks, folder: Path, changes: dict[str, Any]) -> Outcome:
         patch.setattr(discriminators, "augment", lambda image: image)
         train_tokenizer.run(config, {}, folder / "out", tracker, runtime)
     return Outcome(tracker.points)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ProcessPair]:
-    processes = ProcessPair()
-    yield processes
-    processes.close()
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

@@ -32,6 +32,8 @@ from gigatok.stages import (
 from tests.gigatok.damages import DAMAGES
 from tests.gigatok.process_pair import ProcessPair
 
+pytestmark = pytest.mark.heavy
+
 
 def search(config: GuidanceConfig, objective: Callable[[float], float]) -> list[ScoredScale]:
     """Run a search on a known objective, which stands in for both scores."""
@@ -301,13 +303,12 @@ def _on_rank(ranks: Ranks, inputs: dict[str, Path], folder: Path) -> dict[str, f
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(
-    trained: dict[str, Path], undisturbed: tuple[Path, Scores, MemoryTracker], tmp_path: Path
+    pair: ProcessPair,
+    trained: dict[str, Path],
+    undisturbed: tuple[Path, Scores, MemoryTracker],
+    tmp_path: Path,
 ) -> None:
-    pair = ProcessPair()
-    try:
-        first, second = pair.run(_on_rank, trained, tmp_path)
-    finally:
-        pair.close()
+    first, second = pair.run(_on_rank, trained, tmp_path)
     assert second == {}
     assert first == pytest.approx(dict(undisturbed[1].metrics), rel=1e-6)
 

@@ -207,6 +207,7 @@ def train(
     return logged
 
 
+@pytest.mark.heavy
 def test_the_game_begins_at_its_start_and_the_shortcut_ends(tmp_path: Path) -> None:
     logged = train(tmp_path)
     for step, values in logged.items():
@@ -224,6 +225,7 @@ def test_the_game_begins_at_its_start_and_the_shortcut_ends(tmp_path: Path) -> N
     assert last["loss"] == pytest.approx(total + 0.5 * last["adversarial_loss"], rel=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("stop_at", [2, 5])
 def test_interrupted_adversarial_training_ends_in_the_same_bits(
     tmp_path: Path, stop_at: int
@@ -238,6 +240,7 @@ def test_interrupted_adversarial_training_ends_in_the_same_bits(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.heavy
 def test_the_discriminator_changes_the_tokenizer_after_its_start_only(tmp_path: Path) -> None:
     without = train(tmp_path / "a", discriminator="none")
     playing = train(tmp_path / "b")
@@ -246,6 +249,7 @@ def test_the_discriminator_changes_the_tokenizer_after_its_start_only(tmp_path: 
     assert playing[5]["reconstruction_loss"] != without[5]["reconstruction_loss"]
 
 
+@pytest.mark.heavy
 def test_the_discriminator_learns(tmp_path: Path) -> None:
     logged = train(tmp_path, steps=40, discriminator_start=1, lecam_weight=0, checkpoint_every=99)
     gap = [values["discriminator_real_logit"] - values["discriminator_fake_logit"]
@@ -299,13 +303,10 @@ def play(ranks: Ranks, folder: Path) -> list[torch.Tensor]:
     return [p.detach() for p in (*model.parameters(), *adversary.state_dict().values())]
 
 
-def test_two_processes_play_the_same_game(tmp_path: Path) -> None:
+@pytest.mark.heavy
+def test_two_processes_play_the_same_game(pair: ProcessPair, tmp_path: Path) -> None:
     alone = play(Ranks(), tmp_path / "one")
-    pair = ProcessPair()
-    try:
-        results = pair.run(play, tmp_path / "two")
-    finally:
-        pair.close()
+    results = pair.run(play, tmp_path / "two")
     for weights in results:
         for actual, expected in zip(weights, alone, strict=True):
             torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)

@@ -138,6 +138,7 @@ def save_for_ever(folder: Path, start: int) -> None:
         save_checkpoint(folder, step, {"one": Part(float(step), size=10_000)})
 
 
+@pytest.mark.heavy
 def test_a_kill_at_any_moment_leaves_the_newest_loadable(tmp_path: Path) -> None:
     draw = random.Random(0)
     fork = multiprocessing.get_context("fork")

@@ -27,6 +27,7 @@ from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray_cluster import ray_cluster
 from tests.orchestration.test_worker_ranks import losses, stage, training_stage
 
+pytestmark = pytest.mark.heavy
 SECONDS = 240
 LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
 """A stage of many seconds."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from orchestration.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,6 +27,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.heavy
 def test_a_worker_does_not_run_the_launcher_again(tmp_path: Path) -> None:
     script, seen = tmp_path / "launcher.py", tmp_path / "seen"
     script.write_text(LAUNCHER)

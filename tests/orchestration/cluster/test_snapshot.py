@@ -34,6 +34,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
 
 
+@pytest.mark.heavy
 def test_it_holds_everything_that_a_worker_imports(tmp_path: Path, source: Path) -> None:
     snapshot = take_snapshot(Store(tmp_path / "runs"), source)
     shutil.rmtree(source)

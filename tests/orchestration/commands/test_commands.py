@@ -15,6 +15,7 @@ import pytest
 
 from orchestration.runs.state import StageFolder
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 180
 LONG = (

@@ -218,6 +218,7 @@ def files() -> list[Path]:
     return [path for path in found if not OTHERS.search(f"/{path}")]
 
 
+@pytest.mark.heavy
 def test_readers_answer_whatever_is_damaged(
     folder: tuple[Path, Plan], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -140,6 +140,7 @@ def test_a_unit_of_work_is_the_same_whatever_the_amount() -> None:
             )
 
 
+@pytest.mark.heavy
 def test_ten_thousand_trials_are_predicted_at_once_without_torch(tmp_path: Path) -> None:
     rates = [round(1e-4 * (1 + i / 10), 8) for i in range(100)]
     weights = [round(0.1 + i / 100, 4) for i in range(100)]

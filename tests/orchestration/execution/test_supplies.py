@@ -51,6 +51,7 @@ def test_a_plan_says_what_is_not_on_this_machine(
     assert len(lines(tmp_path, "paper", *judged)) == 1
 
 
+@pytest.mark.heavy
 def test_looking_for_it_imports_no_torch() -> None:
     code = (
         "import sys, gigatok.data.imagenet_folder, gigatok.data.supplies; "

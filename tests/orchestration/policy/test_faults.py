@@ -200,6 +200,7 @@ def large_stage(root: Path) -> StageFolder:
 # Non-finite losses
 
 
+@pytest.mark.heavy
 def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint_once(tmp_path: Path) -> None:
     tame = training_stage(tmp_path / "x", steps=40, log_every=1, checkpoint_every=1)
     config = tame.spec().config
@@ -220,6 +221,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint_once(tmp_path: Pa
 # Ends from outside
 
 
+@pytest.mark.heavy
 def test_a_killed_worker_goes_on_from_its_checkpoint_and_a_stopped_one_too(tmp_path: Path) -> None:
     folder = training_stage(tmp_path, steps=10**6, log_every=1, checkpoint_every=2)
     worker = start_alone(folder)
@@ -283,6 +285,7 @@ def test_a_host_that_lost_two_workers_is_named(tmp_path: Path) -> None:
 # Cancelling
 
 
+@pytest.mark.heavy
 def test_a_cancelled_worker_saves_a_checkpoint_and_nobody_starts_it_again(tmp_path: Path) -> None:
     folder = training_stage(tmp_path, steps=10**6, log_every=1, checkpoint_every=10**6)
     worker = start_alone(folder)

@@ -53,6 +53,7 @@ def test_a_password_of_the_environment_wins(
     assert with_login(launched[0], "http://host:5000") == "http://host:5000"
 
 
+@pytest.mark.heavy
 def test_the_drawing_process_shows_no_password(
     launched: tuple[Store, Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_no_repository_is_none(tmp_path, repository, monkeypatch):
     assert set(provenance.git_state(repository).values()) == {None}
 
 
+@pytest.mark.heavy
 def test_collect_is_json_and_imports_nothing_heavy():
     code = (
         "import json, sys; from orchestration import provenance; "

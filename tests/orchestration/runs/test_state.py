@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -61,7 +60,7 @@ def test_lease_of_a_dead_process_is_taken_over_and_the_old_holder_may_not_write(
 ) -> None:
     old = acquire(folder)
     assert old is not None
-    process = subprocess.Popen([sys.executable, "-c", ""])
+    process = subprocess.Popen(["true"])
     process.wait()
     rewrite_lease(folder, pid=process.pid)
     assert folder.state() == "WAITING"

@@ -236,7 +236,8 @@ def test_a_wrong_combination_is_blamed_on_the_entry(tmp_path: Path) -> None:
 
 def test_the_schema_knows_it() -> None:
     entry = {"tokenizer.decoder": "L", "tokenizer.lr": [1e-3, 2e-3]}
-    jsonschema.validate({"question": "q", "include": [entry]}, sweep_schema())
+    schema = jsonschema.Draft202012Validator(sweep_schema())
+    schema.validate({"question": "q", "include": [entry]})
     for bad in ({"tokenizer.decodr": "L"}, {"tokenizer.log_every": 1}, {"tokenizer.steps": 0}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({"question": "q", "include": [bad]}, sweep_schema())
+            schema.validate({"question": "q", "include": [bad]})

@@ -30,6 +30,7 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
 KINDS = (names.KIND_SWEEP, names.KIND_TRIAL, names.KIND_STAGE)
 LARGEST = sys.float_info.max
 
@@ -431,11 +432,11 @@ def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
 def test_notes_are_cheap(store, plan):
     tracking = Tracking(default_uri(store), store, plan)
     tracking.prepare(60)
-    started = time.perf_counter()
+    started = time.thread_time()  # of this thread alone, whatever else the machine does
     for _ in range(1000):
         tracking.notify(plan.stages)
         assert tracking.note() == ""
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
     assert not tracking.finish(60)
 
 

@@ -35,6 +35,7 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
 KINDS = (names.KIND_SWEEP, names.KIND_TRIAL, names.KIND_STAGE)
 
 

@@ -128,7 +128,7 @@ class Run:
     def die(self) -> StageFolder:
         """End like a worker killed with SIGKILL: the lease stays and names a dead process."""
         self.spool.close()
-        child = subprocess.Popen([sys.executable, "-c", ""])
+        child = subprocess.Popen(["true"])
         child.wait()
         file = self.folder.path / "lease.json"
         lease = json.loads(file.read_text())
@@ -237,7 +237,7 @@ class MlflowServer:
             return False
 
 
-def wait_for(condition, seconds: float = 30.0) -> None:
+def wait_for(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
