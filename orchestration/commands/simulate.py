@@ -15,8 +15,8 @@ from rich.table import Table
 from orchestration.forecast.simulator import Cluster
 from orchestration.study.simulating import (
     HOUR,
-    Forecasts,
     Intervals,
+    PaperRun,
     half_done,
     simulation_json,
 )
@@ -82,7 +82,7 @@ def simulate(
     show(console, found)
 
 
-def basis_line(found: Forecasts) -> str:
+def basis_line(found: PaperRun) -> str:
     """Say what the times of stages rest on."""
     plan, costs, teraflops = found.scenario.progress.plan, found.costs, found.teraflops
     if teraflops is not None:
@@ -95,7 +95,7 @@ def basis_line(found: Forecasts) -> str:
     return text
 
 
-def show(console: Console, found: Forecasts) -> None:
+def show(console: Console, found: PaperRun) -> None:
     """Print the orders against each other, then the checkpoint interval."""
     scenario = found.scenario
     count = len(scenario.works) - len(scenario.progress.reused)
@@ -104,7 +104,7 @@ def show(console: Console, found: Forecasts) -> None:
     _show_intervals(console, found.intervals)
 
 
-def _orders_table(found: Forecasts) -> Table:
+def _orders_table(found: PaperRun) -> Table:
     table = Table(box=None, pad_edge=False)
     heads = ("order", "all done", "half of trials", "useful", "checkpoints", "lost", "idle")
     for head in (*heads, "failures", "preempted", "gave up"):

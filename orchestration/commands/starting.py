@@ -10,7 +10,7 @@ from rich.console import Console
 
 from orchestration.execution.inputs import find_inputs
 from orchestration.launching.report import print_counts, report
-from orchestration.study.launch import LaunchResult, Manner, PreparedLaunch
+from orchestration.study.launch import LaunchResult, PreparedLaunch, Terminal
 
 
 def start(
@@ -41,8 +41,8 @@ def start(
     prepared.make_ready()
     if (notice := prepared.notice()) is not None:
         console.print(notice, style="yellow")
-    manner = Manner(console, watch=watch, ask=not (yes or as_json), as_json=as_json)
-    result = prepared.run(manner)
+    terminal = Terminal(console, watch=watch, ask=not (yes or as_json), as_json=as_json)
+    result = prepared.run(terminal)
     _print_result(result, console, as_json=as_json)
     raise typer.Exit(result.exit_code)
 

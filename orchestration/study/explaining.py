@@ -25,7 +25,7 @@ from orchestration.study.status import StageStatus, look
 from orchestration.sweep.definition import expand, load_sweep
 from orchestration.yaml.source import did_you_mean, listed
 
-Verdict = Literal["reused", "will run", "running", "blocked", "failed", "held"]
+Fate = Literal["reused", "will run", "running", "blocked", "failed", "held"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Explanation:
     stage: str
     key: str
     readable: str
-    verdict: Verdict
+    verdict: Fate
     because: list[str] = field(default_factory=list)
 
 
@@ -82,7 +82,7 @@ def explain_stages(
     return found
 
 
-def _judge(mine: StageStatus, status: Mapping[str, StageStatus]) -> tuple[Verdict, list[str]]:
+def _judge(mine: StageStatus, status: Mapping[str, StageStatus]) -> tuple[Fate, list[str]]:
     """Judge a stage by its state and the states of its inputs."""
     waits = [status[k] for k in mine.planned.inputs.values() if status[k].state != "COMPLETE"]
     names = [f"{one.planned.stage} {one.planned.readable}" for one in waits]

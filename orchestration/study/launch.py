@@ -52,8 +52,8 @@ def quiet_console() -> Console:
 
 
 @dataclass(frozen=True)
-class Manner:
-    """Way in which a user follows a launch.
+class Terminal:
+    """Terminal of a user who follows a launch.
 
     Attributes:
         console: for the live display and what is said on the way.
@@ -166,19 +166,19 @@ class PreparedLaunch:
             lines.append(f"MLflow does not know of it: {problem}")
         raise Infeasible("\n".join(lines))
 
-    def run(self, manner: Manner | None = None) -> LaunchResult:
+    def run(self, terminal: Terminal | None = None) -> LaunchResult:
         """Run what is not complete, after `make_ready`.
 
         Raises:
             ValueError: the backend refuses, or the study of a search cannot be opened.
         """
-        manner = manner or Manner()
+        terminal = terminal or Terminal()
         try:
-            return self._search(manner) if self.plan.sweep.search else self._run(manner)
+            return self._search(terminal) if self.plan.sweep.search else self._run(terminal)
         except typer.Exit as left:  # jobs are queued, and go on without the launcher
             return LaunchResult(left.exit_code, self.uri)
 
-    def _run(self, manner: Manner) -> LaunchResult:
+    def _run(self, terminal: Terminal) -> LaunchResult:
         progress, store, tracking = self.progress, self.store, self.tracking
         record_launch(self.plan, store, self.request)
         tracking.tell(expectation(progress.costs))
@@ -187,28 +187,28 @@ class PreparedLaunch:
             # submitit takes a tenth of a second to import.
             from orchestration.cluster import detached
 
-            stay = detached.Manner(stay=manner.watch, ask=manner.ask, as_json=manner.as_json)
+            stay = detached.Manner(stay=terminal.watch, ask=terminal.ask, as_json=terminal.as_json)
             driver = detached.launch(
-                progress, store, self.backend, self.profile, tracking, manner.console, stay
+                progress, store, self.backend, self.profile, tracking, terminal.console, stay
             )
         if not progress.finished or not tracking.is_current():
-            run(driver, tracking, manner.console)
+            run(driver, tracking, terminal.console)
         return LaunchResult(exit_code(progress), self.uri, progress)
 
-    def _search(self, manner: Manner) -> LaunchResult:
+    def _search(self, terminal: Terminal) -> LaunchResult:
         plan, store, request, uri = self.plan, self.store, self.request, self.uri
         if self.backend.capabilities.detached:
             from orchestration.backends.slurm import SlurmBackend
             from orchestration.search.controller import launch as launch_search
 
             assert isinstance(self.backend, SlurmBackend), "the one backend that is detached"
-            parts = (plan, store, request, self.backend, self.profile, uri, manner.console)
-            code = launch_search(*parts, stay=manner.watch, as_json=manner.as_json)
+            parts = (plan, store, request, self.backend, self.profile, uri, terminal.console)
+            code = launch_search(*parts, stay=terminal.watch, as_json=terminal.as_json)
             return LaunchResult(code, uri)
         from orchestration.search.launch import run_search  # Optuna takes half a second to import
 
         backend, profile = self.backend, self.profile
-        found = run_search(plan, store, request, backend, profile, uri, manner.console)
+        found = run_search(plan, store, request, backend, profile, uri, terminal.console)
         return LaunchResult(found.exit_code, uri, found.progress, found)
 
     def __repr__(self) -> str:

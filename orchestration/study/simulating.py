@@ -87,7 +87,7 @@ class Intervals:
 
 
 @dataclass(frozen=True)
-class Forecasts:
+class PaperRun:
     """Simulation of a plan under every order.
 
     Attributes:
@@ -114,7 +114,7 @@ def simulate_plan(
     checkpoint_minutes: float | None = None,
     teraflops: float | None = None,
     seed: int = 0,
-) -> Forecasts:
+) -> PaperRun:
     """Run a plan on paper, under every order.
 
     Args:
@@ -136,7 +136,7 @@ def simulate_plan(
     scenario = Scenario(survey(plan, store), works, cluster, attempts, seed)
     intervals = choose_interval(scenario, profile.ready_order, checkpoint_minutes)
     outcomes = {order: scenario.run(order, intervals.used) for order in ORDERS}
-    return Forecasts(scenario, costs, teraflops, intervals, outcomes)
+    return PaperRun(scenario, costs, teraflops, intervals, outcomes)
 
 
 # What goes in
@@ -191,7 +191,7 @@ def half_done(scenario: Scenario, outcome: Outcome) -> float | None:
     return middle if math.isfinite(middle) else None
 
 
-def simulation_json(found: Forecasts) -> dict[str, Any]:
+def simulation_json(found: PaperRun) -> dict[str, Any]:
     """Convert a simulation into JSON data; times in seconds."""
     scenario, intervals, outcomes = found.scenario, found.intervals, found.outcomes
     return {

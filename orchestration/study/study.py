@@ -34,14 +34,14 @@ from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation, explain_stages
 from orchestration.study.launch import (
     LaunchResult,
-    Manner,
     PreparedLaunch,
+    Terminal,
     prepare,
     quiet_console,
 )
 from orchestration.study.logs import LogReader, stage_keys
 from orchestration.study.resuming import prepare_resume, prepare_retry
-from orchestration.study.simulating import Forecasts, simulate_plan
+from orchestration.study.simulating import PaperRun, simulate_plan
 from orchestration.study.status import SweepStatus, look
 from orchestration.study.syncing import Sent, send_all
 from orchestration.sweep.definition import expand, load_sweep
@@ -110,18 +110,20 @@ class Study:
         asked = {"sweep": self.sweep, "scale": self.scale, "overrides": self.overrides}
         return prepare(LaunchRequest.model_validate(asked | _given(options)), self.store)
 
-    def run(self, manner: Manner | None = None, **options: Unpack[LaunchOptions]) -> LaunchResult:
+    def run(
+        self, terminal: Terminal | None = None, **options: Unpack[LaunchOptions]
+    ) -> LaunchResult:
         """Run every stage that is not complete yet.
 
         Args:
-            manner: where progress is shown; None: nowhere.
+            terminal: where progress is shown; None: nowhere.
             options: on which backend, and so on.
 
         Raises:
             Infeasible: more than the machine, the cluster or the budget has.
             ValueError: the request is wrong, or something cannot be fetched.
         """
-        return _carry_out(self.plan(**options), manner)
+        return _carry_out(self.plan(**options), terminal)
 
     def plan_resume(
         self, *, failed: bool = False, preempted: bool = False, **options: Unpack[LaunchOptions]
@@ -133,7 +135,7 @@ class Study:
 
     def resume(
         self,
-        manner: Manner | None = None,
+        terminal: Terminal | None = None,
         *,
         failed: bool = False,
         preempted: bool = False,
@@ -142,7 +144,7 @@ class Study:
         """Continue the newest launch: what was stopped, cancelled, lost or never started.
 
         Args:
-            manner: where progress is shown; None: nowhere.
+            terminal: where progress is shown; None: nowhere.
             failed: also what failed, its attempts counted anew.
             preempted: only what had begun, and what waits for it.
             options: what shall be otherwise than at launch.
@@ -151,7 +153,7 @@ class Study:
             ValueError: nothing was launched, or it cannot be continued by this code.
         """
         plan = self.plan_resume(failed=failed, preempted=preempted, **options)
-        return _carry_out(plan, manner)
+        return _carry_out(plan, terminal)
 
     def plan_retry(
         self, trial: str, stage: str | None = None, **options: Unpack[LaunchOptions]
@@ -165,7 +167,7 @@ class Study:
         self,
         trial: str,
         stage: str | None = None,
-        manner: Manner | None = None,
+        terminal: Terminal | None = None,
         **options: Unpack[LaunchOptions],
     ) -> LaunchResult:
         """Run what failed of a trial again, its attempts counted anew, and what it needs.
@@ -173,7 +175,7 @@ class Study:
         Raises:
             ValueError: no such trial or stage.
         """
-        return _carry_out(self.plan_retry(trial, stage, **options), manner)
+        return _carry_out(self.plan_retry(trial, stage, **options), terminal)
 
     def cancel(self, trial: str | None = None, *, orphaned: bool = False) -> Cancellation:
         """Stop the newest launch or a trial of it; `Cancellation.wait` waits for checkpoints.
@@ -314,7 +316,7 @@ class Study:
         checkpoint_minutes: float | None = None,
         teraflops: float | None = None,
         seed: int = 0,
-    ) -> Forecasts:
+    ) -> PaperRun:
         """Run the plan on paper: time, idle devices, lost work, the best checkpoint interval.
 
         Args:
@@ -353,6 +355,6 @@ def _changed(launched: LaunchedPlan, changes: Mapping[str, Any]) -> LaunchReques
     return LaunchRequest.model_validate(launched.request.model_dump() | dict(changes))
 
 
-def _carry_out(prepared: PreparedLaunch, manner: Manner | None) -> LaunchResult:
+def _carry_out(prepared: PreparedLaunch, terminal: Terminal | None) -> LaunchResult:
     prepared.make_ready()
-    return prepared.run(manner)
+    return prepared.run(terminal)
