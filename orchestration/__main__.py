@@ -12,23 +12,23 @@ from typing import Annotated
 import typer
 
 from orchestration.backends import BACKENDS
-from orchestration.commands.calibrating import calibrate
-from orchestration.commands.cancelling import cancel
+from orchestration.commands.calibrate import calibrate
+from orchestration.commands.cancel import cancel
 from orchestration.commands.cleanup import gc
 from orchestration.commands.doctor import doctor
-from orchestration.commands.explaining import diff, explain
+from orchestration.commands.explain import diff, explain
 from orchestration.commands.logs import logs
-from orchestration.commands.resuming import resume, retry
-from orchestration.commands.simulating import simulate
+from orchestration.commands.resume import resume, retry
+from orchestration.commands.simulate import simulate
+from orchestration.commands.starting import start
 from orchestration.commands.status import status
-from orchestration.commands.syncing import sync
+from orchestration.commands.sync import sync
 from orchestration.exits import answering
-from orchestration.launch import launch
+from orchestration.study.study import Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
-@app.command()
 def plan(
     sweep: str,
     scale: str | None = None,
@@ -43,23 +43,18 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Show what a launch would run and reuse, and what it would cost."""
-    launch(
-        sweep,
-        scale,
-        set_,
-        backend,
-        jobs,
-        profile,
-        runs_dir=runs_dir,
+    prepared = Study(sweep, scale, runs=runs_dir, overrides=set_ or ()).plan(
+        backend=backend,
+        jobs=jobs,
+        profile=profile,
         max_gpu_hours=max_gpu_hours,
         max_disk=max_disk,
-        dry_run=True,
-        stages=stages,
-        as_json=as_json,
     )
+    start(prepared, dry_run=True, stages=stages, as_json=as_json)
 
 
 for command in (
+    plan,
     status,
     logs,
     cancel,

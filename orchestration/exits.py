@@ -10,7 +10,6 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 
 from orchestration.backends.base import Infeasible
-from orchestration.runs.records import UnreadableRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +27,7 @@ def fail(error: Exception) -> NoReturn:
 
 
 def answering(command: Callable[P, T]) -> Callable[P, T]:
-    """Let a command end with a message, not a traceback, where it cannot do without a file."""
+    """Let a command end with a message, not a traceback, where the request was wrong."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -36,7 +35,7 @@ def answering(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # of `| head`: the command line ends quietly
-        except (UnreadableRecord, OSError) as error:
+        except (ValueError, OSError) as error:
             fail(error)
 
     return run

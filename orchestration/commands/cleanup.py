@@ -21,7 +21,7 @@ from rich.text import Text
 
 from orchestration.backends import BACKENDS
 from orchestration.backends.detached.journal import Journal
-from orchestration.launching.launched import launched_keys
+from orchestration.launching.history import launched_keys
 from orchestration.runs.files import remove
 from orchestration.runs.holder import leftovers_of_complete
 from orchestration.runs.records import UnreadableRecord

@@ -27,8 +27,8 @@ from gigatok.startup import hiding
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
 from orchestration.exits import EXIT_REFUSED, fail
-from orchestration.launching.foreground import check_writable
-from orchestration.launching.launched import newest_launches
+from orchestration.launching.history import newest_launches
+from orchestration.launching.readiness import check_writable
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs import provenance
 from orchestration.runs.logins import with_login

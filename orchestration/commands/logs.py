@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestration.backends.detached.journal import Journal
-from orchestration.commands.sweep_status import stage_states
-from orchestration.exits import EXIT_INTERRUPTED, fail
-from orchestration.launching.launched import LaunchedPlan, Scale, find_launch
-from orchestration.runs.state import StageFolder, Store
+from orchestration.commands.options import RunsDir, Scale
+from orchestration.exits import EXIT_INTERRUPTED
+from orchestration.study.logs import LogReader, may_print, why_silent
+from orchestration.study.study import Study
 
 FOLLOW_SECONDS = 0.5
-PIECE_BYTES = 2**20
-"""A log is printed in pieces: it may be larger than the memory."""
-Folders = Mapping[str, StageFolder]
 
 
 def logs(
@@ -32,120 +27,39 @@ def logs(
         bool, typer.Option("-f", "--follow", help="Until the stages have ended.")
     ] = False,
     all_attempts: Annotated[bool, typer.Option("--all", help="Not only the newest.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Print what the attempts of some stages of the newest launch printed."""
-    store = Store(runs_dir)
-    launched = find_launch(store, sweep, scale)
-    folders = launched.folders(store)
-    try:
-        keys = stage_keys(launched, folders, trial, stage)
-    except ValueError as error:
-        fail(error)
-    chosen = {folders[key]: launched.stages[key].stage for key in keys}
-    readers = [Reader(folder, name, all_attempts) for folder, name in chosen.items()]
-    for reader in readers:
-        reader.print_new()
+    study = Study(sweep, scale, runs=runs_dir)
+    launched = study.launched()
+    readers = study.log_readers(trial, stage, all_attempts=all_attempts)
+    printer = Printer()
+    for reader in readers.values():
+        printer.print_new([reader])
         if reader.silent:
-            print(f"== {reader.name} {reader.folder.name} {_why_silent(store, reader)}")
+            print(f"== {reader.name} {reader.folder.name} {why_silent(study.store, reader)}")
     if not readers:
         print(f"nothing runs or has failed; name a trial: {', '.join(launched.trials)}")
     try:
-        while follow and _go_on(launched, folders, keys):
+        while follow and may_print(launched, launched.folders(study.store), readers):
             time.sleep(FOLLOW_SECONDS)
-            for reader in readers:
-                reader.print_new()
+            printer.print_new(readers.values())
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _go_on(launched: LaunchedPlan, folders: Folders, keys: Iterable[str]) -> bool:
-    """Whether any of these stages may still print something."""
-    states = stage_states(launched, folders)
-    return any(states[key] in ("WAITING", "RUNNING") for key in keys)
+class Printer:
+    """Prints the logs of several stages; a heading says whose text follows, where that changes."""
 
+    def __init__(self) -> None:
+        self._newest: Path | None = None
 
-def stage_keys(
-    launched: LaunchedPlan, folders: Folders, trial: str | None, stage: str | None
-) -> list[str]:
-    """Keys of the stages asked for; without a trial, of those that run or have failed.
-
-    Raises:
-        ValueError: no such trial or stage.
-    """
-    if trial is None:
-        states = {key: folders[key].state() for key in launched.stages}
-        return [key for key, state in states.items() if state in ("RUNNING", "FAILED")]
-    if trial not in launched.trials:
-        raise ValueError(f"no trial {trial!r}; trials: {', '.join(launched.trials)}")
-    stages = launched.trials[trial]
-    if stage is None:
-        return list(stages.values())
-    if stage not in stages:
-        raise ValueError(f"no stage {stage!r}; stages of {trial}: {', '.join(stages)}")
-    return [stages[stage]]
-
-
-class Reader:
-    """Prints the logs of a stage as they grow, and goes on to the next attempt's."""
-
-    newest: Reader | None = None
-    """Whose text was printed last: another's begins with a heading."""
-
-    def __init__(self, folder: StageFolder, name: str, all_attempts: bool) -> None:
-        self.folder, self.name = folder, name
-        self.silent = True
-        self._position = 0
-        # A character may begin in one piece and end in the next.
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._file: Path | None = None
-        self._headed = False
-        files = folder.logs()
-        self._done = set() if all_attempts else set(files[:-1])
-
-    def print_new(self) -> None:
-        """Print what was added since the last time."""
-        for file in self.folder.logs():
-            if file in self._done:
-                continue
-            if file != self._file:
-                if self._file is not None:
-                    self._done.add(self._file)
-                self._file, self._position, self._headed = file, 0, False
-                self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            self._print_rest(file)
-
-    def _print_rest(self, file: Path) -> None:
-        with file.open("rb") as log:
-            log.seek(self._position)
-            # In parts: a log may be larger than the memory of this machine.
-            while new := log.read(PIECE_BYTES):
-                if not self._headed or Reader.newest is not self:
-                    print(f"== {self.name} {file}")
-                    Reader.newest, self._headed = self, True
-                self.silent = False
-                self._position += len(new)
-                sys.stdout.write(self._decoder.decode(new))
+    def print_new(self, readers: Iterable[LogReader]) -> None:
+        """Print what was added to the logs since the last time."""
+        for reader in readers:
+            for file, text in reader.new():
+                if file != self._newest:
+                    print(f"== {reader.name} {file}")
+                    self._newest = file
+                sys.stdout.write(text)
         sys.stdout.flush()
-
-
-def _why_silent(store: Store, reader: Reader) -> str:
-    """Say what became of a stage of which there is no text."""
-    state, done = reader.folder.state(), reader.folder.done()
-    if state == "COMPLETE" and done is not None:
-        return f"printed nothing: complete after {done.seconds:.0f} s, in attempt {done.attempt}"
-    if state in ("COMPLETE", "RUNNING"):
-        return f"printed nothing: {state.lower()}"
-    if (failure := reader.folder.failure()) is not None:
-        return f"printed nothing: {failure.message}"
-    if reader.folder.logs():
-        return "printed nothing: stopped, to be tried again"
-    return f"has not started{_queue_log(store, reader)}"
-
-
-def _queue_log(store: Store, reader: Reader) -> str:
-    """Name the job that a stage waits in, if it was queued."""
-    if not (store.root / "journal").is_dir():
-        return ""
-    job = Journal(store).jobs().get(reader.folder.name.rpartition("-")[2])
-    return "" if job is None else f", it waits as job {job.handle}"

@@ -23,13 +23,7 @@ from rich.text import Text
 
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
-from orchestration.commands.sweep_status import (
-    StageStatus,
-    SweepStatus,
-    comparisons,
-    look,
-    status_json,
-)
+from orchestration.commands.options import Scale
 from orchestration.costs.accuracy import (
     accuracy_line,
     accuracy_table,
@@ -43,12 +37,14 @@ from orchestration.execution.display import (
 )
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from orchestration.forecast.forecast import forecast_line
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    Scale,
-    find_launch,
+from orchestration.launching.launched import LaunchedPlan
+from orchestration.study.status import (
+    StageStatus,
+    SweepStatus,
+    comparisons,
+    status_json,
 )
-from orchestration.runs.state import Store
+from orchestration.study.study import Study
 from orchestration.tracking.ledger import MOST_NAMED
 
 WATCH_SECONDS = 2.0
@@ -66,8 +62,7 @@ def status(
     runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
 ) -> None:
     """Show the state of every stage of the newest launch of a sweep."""
-    store = Store(runs_dir)
-    found = look(store, find_launch(store, sweep, scale))
+    found = Study(sweep, scale, runs=runs_dir).status()
     if as_json:
         print(json.dumps(status_json(found)))
         return
@@ -76,14 +71,14 @@ def status(
         console.print(render(found, console.size), crop=False)
         return
     try:
-        found = _watch(store, found, console)
+        found = _watch(found, console)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     raise typer.Exit(exit_code(found))
 
 
 def exit_code(found: SweepStatus) -> int:
-    """That of a launch which ended like this."""
+    """Map the state of a sweep to the exit code that `launch` would have returned."""
     failures = [stage.folder.failure() for stage in found.stages.values()]
     kinds = {failure.kind for failure in failures if failure is not None}
     if kinds == {"cancelled"}:
@@ -93,12 +88,12 @@ def exit_code(found: SweepStatus) -> int:
     return EXIT_REFUSED if any(stage.held for stage in found.stages.values()) else 0
 
 
-def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
+def _watch(found: SweepStatus, console: Console) -> SweepStatus:
+    study = Study(found.launched.sweep, found.launched.scale, runs=found.store.root)
     with Live(render(found, console.size, fit=True), console=console, auto_refresh=False) as live:
         while not found.finished:
             time.sleep(WATCH_SECONDS)
-            same = find_launch(store, found.launched.sweep, found.launched.scale)
-            found = look(store, same)
+            found = study.status()
             live.update(render(found, console.size, fit=True), refresh=True)
     return found
 
@@ -107,7 +102,7 @@ def _watch(store: Store, found: SweepStatus, console: Console) -> SweepStatus:
 
 
 def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) -> RenderableType:
-    """Trials x stages, then what runs, waits or has failed and why, then counts.
+    """Render trials x stages, then what runs, waits or has failed and why, then counts.
 
     Args:
         found: what to show.
@@ -164,7 +159,7 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
 
 @dataclass(frozen=True)
 class Rows:
-    """How many of each are shown."""
+    """Numbers of rows that are shown."""
 
     trials: int
     stages: int
@@ -172,7 +167,7 @@ class Rows:
 
 
 def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
-    """What fits on a screen: half of it for the trials, and the rest as it is needed."""
+    """Choose what fits on a screen: half of it for the trials, the rest as needed."""
     heads = len(stages_of(found.launched.trials)) + 1
     left = height - heads - OTHER_LINES - 2 * bool(found.orphans) - 2 * bool(found.other_scales)
     trials = min(len(found.launched.trials), max(3, left // 2))
@@ -181,7 +176,7 @@ def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
 
 
 def trial_names(launched: LaunchedPlan) -> dict[str, str]:
-    """Key -> the trial that a stage is of, or how many share it."""
+    """Name the trial that each stage is of, or count the trials that share it."""
     trials: dict[str, list[str]] = {key: [] for key in launched.stages}
     for name, stages in launched.trials.items():
         for key in stages.values():
@@ -190,7 +185,7 @@ def trial_names(launched: LaunchedPlan) -> dict[str, str]:
 
 
 def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int) -> Table:
-    """One row per stage, the first ones if there are more."""
+    """Make a row per stage, of the first ones if there are more."""
     table = Table(box=None, pad_edge=False)
     for head in ("stage", "trial", "host", "progress", "left", "tries"):
         table.add_column(head, justify="right" if head in ("left", "tries") else "left")
@@ -215,7 +210,7 @@ def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int
 def reasons_table(
     stages: list[StageStatus], trials: Mapping[str, str], most: int, *, one_line: bool = False
 ) -> Table:
-    """Why stages failed or wait, each reason once."""
+    """List why stages failed or wait, each reason once."""
     alike: dict[str, list[StageStatus]] = {}
     for stage in stages:
         if stage.why is not None:
@@ -231,7 +226,7 @@ def reasons_table(
 
 
 def orphans_line(found: SweepStatus) -> str:
-    """How many stages of earlier launches there are, and what may be done about them."""
+    """Count the stages of earlier launches, and name the command that stops them."""
     counts = Counter(stage.state for stage in found.orphans.values())
     text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
     line = f"orphaned, of earlier launches and not in this plan: {text}"
@@ -250,7 +245,7 @@ def other_scales_line(found: SweepStatus) -> str:
 
 
 def skipped_line(found: SweepStatus) -> str:
-    """How much of what stages reported is not in MLflow, and the first of it."""
+    """Count what could not be sent to MLflow, and quote the first of it."""
     count = sum(skipped.count for skipped in found.skipped.values())
     first = [problem for skipped in found.skipped.values() for problem in skipped.first]
     many = f"{count} lines or values of {len(found.skipped)} stages could not be sent to MLflow"

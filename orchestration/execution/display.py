@@ -1,4 +1,4 @@
-"""What the user sees while a plan runs: a live table on a terminal, plain lines elsewhere.
+"""Display of a plan that runs: a live table on a terminal, plain lines elsewhere.
 
 No text that comes from elsewhere is read as markup: consoles are made with `markup=False`.
 """
@@ -109,13 +109,13 @@ class Display:
 
 
 def held_lines(progress: Progress) -> list[str]:
-    """Why gates hold stages, each reason once, with how many it holds."""
+    """Say why gates hold stages, each reason once, with how many it holds."""
     reasons = Counter(progress.held_stages.values())
     return [f"{why} ({count} stages)" for why, count in reasons.items()]
 
 
 def plain_line(progress: Progress, key: str) -> str:
-    """One line on a stage, for logs."""
+    """Write one line on a stage, for logs."""
     stage, state = progress.plan.stages[key], progress.states[key]
     details: list[str] = []
     if state == "RUNNING":
@@ -133,7 +133,7 @@ def states_table(
     reused: frozenset[str] = frozenset(),
     most_rows: int = MOST_ROWS,
 ) -> Table:
-    """Trials x stages with the state of each; failed and running trials first if not all fit.
+    """Lay out trials x stages with their states; failed and running trials first if not all fit.
 
     Args:
         trials: what there is.
@@ -170,7 +170,7 @@ def states_table(
 
 
 def stages_of(trials: Trials) -> list[str]:
-    """The kinds of stages that any trial has, in the graph's order."""
+    """List the kinds of stages that any trial has, in the graph's order."""
     return [stage for stage in STAGES if any(stage in stages for stages in trials.values())]
 
 
@@ -204,7 +204,7 @@ def _running_row(progress: Progress, key: str) -> tuple[RenderableType, ...]:
 
 
 def live_progress(progress: Progress, key: str) -> Mapping[str, Any]:
-    """What the worker of a stage last reported; empty before it did."""
+    """Read what the worker of a stage last reported; empty before it did."""
     lease = progress.folders[key].lease()
     return {} if lease is None else lease.progress
 
@@ -219,7 +219,7 @@ def seconds_left(running: Mapping[str, Any], now: float | None = None) -> float 
 
 
 def progress_details(running: Mapping[str, Any]) -> list[str]:
-    """What a stage reports, in words."""
+    """Say in words what a stage reports."""
     if not running:
         return []
     details = [f"{running['unit']} {running['done']}/{running['total']}"]

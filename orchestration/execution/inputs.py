@@ -12,7 +12,7 @@ from orchestration.execution.progress import Progress
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a plan reads.
+    """Data and networks that a plan reads.
 
     Attributes:
         here: names of what this machine has.

@@ -1,4 +1,4 @@
-"""The states of a plan's stages while it runs: kept by the runner, shown by the display."""
+"""States of a plan's stages while it runs: kept by the runner, shown by the display."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestration.runs.state import StageFolder, State, Store
 
 @dataclass
 class Progress:
-    """What a launch knows of its plan.
+    """Knowledge of a launch about its plan.
 
     Attributes:
         folders: where each stage is or will be.
@@ -59,7 +59,7 @@ class Progress:
 
     @property
     def store(self) -> Store:
-        """The runs directory."""
+        """Return the runs directory."""
         return next(iter(self.folders.values())).store
 
     def __post_init__(self) -> None:
@@ -70,12 +70,12 @@ class Progress:
 
     @cached_property
     def graph(self) -> Graph:
-        """Which stage of the plan reads which."""
+        """Build the graph of which stage reads which."""
         return Graph({key: tuple(s.inputs.values()) for key, s in self.plan.stages.items()})
 
     @property
     def states(self) -> Mapping[str, State]:
-        """State of every stage by key, in the plan's order."""
+        """Return the state of every stage by key, in the plan's order."""
         return self._states
 
     def grow(self, plan: Plan, store: Store) -> list[str]:
@@ -144,23 +144,23 @@ class Progress:
         return below
 
     def count(self, state: State) -> int:
-        """How many stages are in a state."""
+        """Count the stages in a state."""
         return self._counts[state]
 
     def will_run(self, key: str) -> bool:
-        """Whether a stage is still to be started by this launch."""
+        """Tell whether a stage is still to be started by this launch."""
         return self._states[key] == "WAITING" and key not in self.left
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to run."""
+        """Tell whether nothing is left to run."""
         resting = {*self.left, *self.held_stages}
         waiting = self.count("WAITING") - sum(self._states[k] == "WAITING" for k in resting)
         return not (waiting or self.count("RUNNING"))
 
 
 def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
-    """Which stages of a plan are complete already, and what all will need; makes no folder.
+    """Find which stages of a plan are complete, and what all will need; makes no folder.
 
     Args:
         plan: the graph.
@@ -176,12 +176,31 @@ def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
     return progress
 
 
+def refuse_other_versions(progress: Progress) -> None:
+    """Refuse to run stages whose meaning has changed since they were planned.
+
+    A stage that is complete is reused whatever its version; a key of an older version must never
+    name what newer code computes.
+
+    Raises:
+        ValueError: a stage that is to run has another version in this code.
+    """
+    for key, stage in progress.plan.stages.items():
+        version = STAGES[stage.stage].version
+        if progress.will_run(key) and stage.version != version:
+            raise ValueError(
+                f"{stage.stage} {stage.readable} was launched with version {stage.version} of the "
+                f"stage, and this code has version {version}; launch the sweep again, which "
+                "reuses what has not changed"
+            )
+
+
 def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
-    """What a worker needs to run a stage of a plan."""
+    """Describe a stage of a plan for its worker."""
     folders = progress.folders
     return Spec(
         stage=stage.stage,
-        version=STAGES[stage.stage].version,
+        version=stage.version,
         key=stage.key,
         readable=stage.readable,
         config=stage.config.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""The table at the end of a launch, from the stages' own records."""
+"""Table at the end of a launch, from the stages' own records."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
 def trial_metrics(progress: Progress) -> dict[str, dict[str, float]]:
-    """Trial name -> final scalars of its complete stages; a missing one is absent."""
+    """Collect the final scores of each trial's complete stages; a missing one is absent."""
     done = {key: folder.done() for key, folder in progress.folders.items()}
     return {trial.trial.name: _merge(trial, done) for trial in progress.plan.trials}
 
 
 def launch_json(progress: Progress) -> dict[str, Any]:
-    """A launch as data; a metric that does not exist, or is no finite number, is null."""
+    """Convert a launch into JSON data; a metric that is missing or not finite is null."""
     metrics = trial_metrics(progress)
     names = sorted({name for values in metrics.values() for name in values})
     return {
@@ -62,7 +62,7 @@ def _merge(trial: PlannedTrial, done: Mapping[str, Done | None]) -> dict[str, fl
 
 
 def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> RenderableType:
-    """Metrics down, trials across, in as many tables one below the other as the width asks for.
+    """Lay metrics down and trials across, in as many tables as the width asks for.
 
     Args:
         metrics: by trial and name; one that does not exist shows as an en dash.
@@ -82,7 +82,7 @@ def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> Ren
 
 
 def _fit(columns: Mapping[str, Sequence[str]], width: int) -> list[list[str]]:
-    """Trials in blocks whose columns fit side by side; a name breaks between words."""
+    """Split trials into blocks whose columns fit side by side; a name breaks between words."""
     blocks: list[list[str]] = []
     left = 0
     for trial, cells in columns.items():
@@ -106,13 +106,13 @@ def _table(heads: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
 
 
 def heading(metric: Metric) -> str:
-    """Label, unit, and an arrow that points to better."""
+    """Write label, unit, and an arrow that points to better."""
     unit = f" ({metric.unit})" if metric.unit and metric.unit != "parameters" else ""
     return f"{metric.label}{unit}{ARROWS[metric.better]}"
 
 
 def format_metric(metric: Metric, values: Mapping[str, float]) -> str:
-    """A value with its standard error, in the metric's own precision."""
+    """Write a value with its standard error, in the metric's own precision."""
     value = values.get(metric.name)
     if value is None:
         return "–"

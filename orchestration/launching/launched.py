@@ -1,54 +1,47 @@
-"""Plans as they were launched: what `status`, `logs`, `resume` and later launches know of a sweep.
+"""Plans as they were launched: what every command but `launch` and `plan` knows of a sweep.
 
-`<runs>/sweeps/<sweep>/<plan key>.json` is the plan and what was asked for; the folder
-`<plan key>/` beside it keeps the YAML of the sweep and of its scales, so that editing them later
-changes nothing for what was launched.
+`<runs>/sweeps/<sweep>/<plan key>.json` holds the request and the whole plan: names, keys and
+configs of all trials and stages. So editing the YAML, or updating this program, changes nothing
+for what was launched.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import hashlib
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Any, Self
 
-import typer
 from pydantic import Field, model_validator
 
-from gigatok.files.durable import write_durably
-from gigatok.names import study_name
+from gigatok.config import TrialConfig
 from gigatok.stages import STAGES
-from orchestration.exits import fail
-from orchestration.forecast.budget import newest_refusal
-from orchestration.plan.graph import Plan
-from orchestration.runs.files import set_aside, write_atomic
+from orchestration.launching.sections import References, SectionReader, SectionWriter
+from orchestration.plan.graph import Plan, PlannedStage, PlannedTrial
+from orchestration.runs.files import write_atomic
 from orchestration.runs.logins import keep_login, with_login
-from orchestration.runs.records import Record, UnixTime, parse_record, read_record
+from orchestration.runs.records import Record, UnixTime, parse_with
 from orchestration.runs.state import StageFolder, Store
-from orchestration.runs.studies import launched_names, refuse_namesake, study_folder
-from orchestration.sweep.definition import load_sweep
+from orchestration.runs.studies import study_folder
+from orchestration.sweep.cells import Solved
+from orchestration.sweep.definition import Sweep
+from orchestration.sweep.expansion import Dropped, Expansion, Trial
+from orchestration.sweep.recorded_search import read_recorded, scale_with_defaults
+from orchestration.sweep.search_block import Search
 from orchestration.tracking.shipping import default_uri
-from orchestration.yaml.source import SweepError
 
-Scale = Annotated[str | None, typer.Option(help="Of the launch; default: the newest.")]
-"""Option of the commands that look at, or steer, what was launched."""
-
-
-class LaunchedStage(Record):
-    """A stage of a launched plan."""
-
-    stage: str
-    key: str
-    readable: str
-    inputs: dict[str, str]
+FORMAT = 2
+"""Raised when a record of this version could not be read by the code before, or the reverse."""
+TRIAL = "trial"
+"""Kind of a trial's config; that of a stage's is the stage."""
+_HEAD = re.compile(rb'\{"format":(\d+),"sha256":"([0-9a-f]{64})","plan":')
 
 
 class LaunchRequest(Record):
-    """What the user asked for, so that `resume` asks for the same."""
+    """Request of a user, recorded so that `resume` asks for the same."""
 
     sweep: str
     origin: str | None = None
@@ -83,12 +76,81 @@ class LaunchRequest(Record):
 _WITH_LOGIN = ("tracking_uri", "storage")
 
 
+class LaunchedStage(Record):
+    """Stage of a launched plan."""
+
+    stage: str
+    version: int
+    key: str
+    readable: str
+    inputs: dict[str, str]
+
+
+class Assignment(Record):
+    """Values of a launched trial; `config` refers to the table of sections."""
+
+    key: str
+    config: References
+    axes: dict[str, Any]
+    solved: tuple[Solved, ...] = ()
+    derived: dict[str, Any] = Field(default_factory=dict)
+
+
+class LaunchedSweep(Record):
+    """Sweep as it was written, and its cells that are no trials."""
+
+    source: str
+    paper: str
+    scale_description: str
+    axes: dict[str, tuple[Any, ...]]
+    zip: tuple[dict[str, tuple[Any, ...]], ...]
+    exclude: tuple[dict[str, Any], ...]
+    include: tuple[dict[str, tuple[Any, ...]], ...]
+    set: dict[str, Any]
+    overrides: dict[str, Any]
+    seeds: tuple[int, ...]
+    stages: tuple[str, ...]
+    excluded: tuple[dict[str, Any], ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    repeated: tuple[dict[str, Any], ...] = ()
+
+
+class LaunchedSearch(Record):
+    """Parts of a sweep and of its scale that give a suggestion its meaning."""
+
+    parts: dict[str, Any]
+    scale: dict[str, Any]
+
+
+class LaunchedValues(Record):
+    """Values of a launched plan: everything that is needed to run it.
+
+    Attributes:
+        assignments: by name of the trial.
+        configs: key of a stage -> its config, which refers to `sections`.
+        sections: each distinct value of a config, once.
+        fields: `trial` or name of a stage -> names of the fields of its config.
+        sweep: as it was written.
+        search: None where the trials are all there are.
+    """
+
+    assignments: dict[str, Assignment]
+    configs: dict[str, References]
+    sections: tuple[Any, ...]
+    fields: dict[str, tuple[str, ...]]
+    sweep: LaunchedSweep
+    search: LaunchedSearch | None = None
+
+
 class LaunchedPlan(Record):
-    """A plan as it was launched.
+    """Plan as it was launched.
 
     Attributes:
         trials: name -> stage -> key.
         pruned: trials that a search has given up -> why.
+        is_search: the trials are those that were asked for so far.
+        values_json: `LaunchedValues` as text: most commands need names and keys only, and reading
+            the rest would take them as long again.
     """
 
     sweep: str
@@ -100,24 +162,26 @@ class LaunchedPlan(Record):
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
     pruned: dict[str, str] = Field(default_factory=dict)
+    is_search: bool
+    values_json: str
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Self:
-        """Refuse a damaged record here, rather than by a KeyError in one of its many readers."""
-        named = {key for stages in self.trials.values() for key in stages.values()}
-        named |= {key for stage in self.stages.values() for key in stage.inputs.values()}
-        if missing := sorted(named - self.stages.keys()):
-            raise ValueError(f"stage {missing[0]} is named and not described")
+    def _names_known_stages(self) -> Self:
         kinds = {stage.stage for stage in self.stages.values()}
         if unknown := sorted(kinds - STAGES.keys()):
             raise ValueError(f"stage {unknown[0]!r} is unknown here")
-        if strangers := sorted(self.pruned.keys() - self.trials.keys()):
-            raise ValueError(f"trial {strangers[0]!r} is pruned and not described")
         return self
 
+    def values(self) -> LaunchedValues:
+        """Read the values of trials and stages."""
+        return LaunchedValues.model_validate_json(self.values_json)
+
     def folders(self, store: Store) -> dict[str, StageFolder]:
-        """Key -> folder of every stage."""
+        """Map the key of every stage to its folder."""
         return store.folders((s.stage, key, s.readable) for key, s in self.stages.items())
+
+
+# From a plan to its record
 
 
 def record_launch(
@@ -128,15 +192,23 @@ def record_launch(
     pruned: Mapping[str, str] | None = None,
 ) -> None:
     """Remember a plan as the newest of its sweep; launched now, unless a search has gone on."""
-    record = as_launched(plan, request.without_logins(store), launched)
-    record = record.model_copy(update={"pruned": dict(pruned or {})})
+    record = as_launched(plan, request.without_logins(store), launched, pruned)
+    body = record.model_dump_json()
+    # A flipped bit in a config would run another stage under the same key: hence the hash.
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    text = f'{{"format":{FORMAT},"sha256":"{digest}","plan":{body}}}'
     folder = study_folder(store, plan.sweep.name)
-    _keep_sources(plan, folder / plan.key, request.overrides)
-    write_atomic(folder / f"{plan.key}.json", record.model_dump_json())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / f"{plan.key}.json", text)
 
 
-def as_launched(plan: Plan, request: LaunchRequest, launched: float | None = None) -> LaunchedPlan:
-    """The record of a plan that is launched now, or was at a time in UNIX seconds."""
+def as_launched(
+    plan: Plan,
+    request: LaunchRequest,
+    launched: float | None = None,
+    pruned: Mapping[str, str] | None = None,
+) -> LaunchedPlan:
+    """Describe a plan that is launched now, or was at a time in UNIX seconds."""
     return LaunchedPlan(
         sweep=plan.sweep.name,
         scale=plan.sweep.scale,
@@ -145,127 +217,164 @@ def as_launched(plan: Plan, request: LaunchRequest, launched: float | None = Non
         launched=launched or time.time(),
         request=request,
         trials={trial.trial.name: dict(trial.stages) for trial in plan.trials},
-        stages={
-            key: LaunchedStage(
-                stage=stage.stage,
-                key=key,
-                readable=stage.readable,
-                inputs=dict(stage.inputs),
-            )
-            for key, stage in plan.stages.items()
-        },
+        stages={key: _stage(stage) for key, stage in plan.stages.items()},
+        pruned=dict(pruned or {}),
+        is_search=plan.sweep.search is not None,
+        values_json=_values(plan).model_dump_json(),
     )
 
 
-def newest_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedPlan:
-    """The plan of a sweep, given by its name or its file, that was launched last.
+def _stage(stage: PlannedStage) -> LaunchedStage:
+    return LaunchedStage(
+        stage=stage.stage,
+        version=stage.version,
+        key=stage.key,
+        readable=stage.readable,
+        inputs=dict(stage.inputs),
+    )
 
-    Args:
-        store: the runs directory.
-        sweep: name or file.
-        scale: of the launch; None: any.
+
+def _values(plan: Plan) -> LaunchedValues:
+    sections, search = SectionWriter(), plan.sweep.search
+    return LaunchedValues(
+        assignments={trial.trial.name: _assignment(trial, sections) for trial in plan.trials},
+        configs={k: sections.write(one.stage, one.config) for k, one in plan.stages.items()},
+        sections=tuple(sections.table),
+        fields=sections.fields,
+        sweep=_written(plan),
+        search=None if search is None else _search(search),
+    )
+
+
+def _assignment(planned: PlannedTrial, sections: SectionWriter) -> Assignment:
+    trial = planned.trial
+    return Assignment(
+        key=planned.key,
+        config=sections.write(TRIAL, trial.config),
+        axes=dict(trial.axes),
+        solved=tuple(Solved(s.key, s.value, s.made, s.target) for s in trial.solved),
+        derived=dict(trial.derived),
+    )
+
+
+_FACTS = tuple(LaunchedSweep.model_fields.keys() & {field.name for field in fields(Sweep)})
+"""Fields of a sweep that its record takes over as they are."""
+
+
+def _written(plan: Plan) -> LaunchedSweep:
+    return LaunchedSweep(
+        **{name: getattr(plan.sweep, name) for name in _FACTS},
+        excluded=tuple(map(dict, plan.excluded)),
+        dropped=plan.dropped,
+        repeated=tuple(map(dict, plan.repeated)),
+    )
+
+
+def _search(search: Search) -> LaunchedSearch:
+    return LaunchedSearch(parts=dict(search.written), scale=scale_with_defaults(search))
+
+
+# From the record to the plan
+
+
+def parse_launch(path: Path) -> LaunchedPlan | None:
+    """Read the record of a plan; None where there is no such file.
 
     Raises:
-        ValueError: the sweep was never launched into this runs directory, or not at this scale,
-            or what was launched under this name is another file.
+        UnreadableRecord: the file is damaged, or of another version of this program.
     """
-    name = study_name(sweep)
-    launches = list(all_launches(store, name)) if scale else all_launches(store, name)
-    newest = next((one for one in launches if scale in (None, one.scale)), None)
-    if newest is None and (found := list(dict.fromkeys(one.scale for one in launches))):
-        scales = ", ".join(found)
-        raise ValueError(f"{name}: never launched at scale {scale!r} into {store.root}; {scales}")
-    if newest is not None and Path(sweep).is_file():
-        refuse_namesake(store, Path(sweep), newest.request.origin)
-    if newest is None:
-        if damaged := _files(store, name):
-            raise ValueError(
-                f"{name}: no record of its launches can be read ({damaged[0]}); launch the sweep "
-                "again to write it: complete stages are reused"
-            )
-        known = launched_names(store) or ["none"]
+    return parse_with(path, _parse)
+
+
+def _parse(content: bytes) -> LaunchedPlan:
+    head = _HEAD.match(content)
+    if head is None or int(head[1]) != FORMAT:
         raise ValueError(
-            f"{sweep}: never launched into {store.root} (launched there: {', '.join(known)}); "
-            "launch it first, or point --runs-dir at another folder" + _refused(store, name)
+            "it is damaged, or another version of this program wrote it; launch the sweep again "
+            "to write it: complete stages are reused"
         )
-    return newest
+    body = content[head.end() : -1]
+    if hashlib.sha256(body).hexdigest().encode() != head[2]:
+        raise ValueError("its content has changed since it was written; launch the sweep again")
+    return LaunchedPlan.model_validate_json(body)
 
 
-def _refused(store: Store, sweep: str) -> str:
-    """Why the newest launch was refused, where one was."""
-    refusal = newest_refusal(store, sweep)
-    return "" if refusal is None else f". It was refused: {'; '.join(refusal.reasons)}"
-
-
-def other_scales(store: Store, launched: LaunchedPlan) -> list[str]:
-    """Scales at which the sweep of a launch was launched as well, the newest first."""
-    scales = (one.scale for one in all_launches(store, launched.sweep))
-    return [scale for scale in dict.fromkeys(scales) if scale != launched.scale]
-
-
-def find_launch(store: Store, sweep: str, scale: str | None = None) -> LaunchedPlan:
-    """The newest launch of a sweep; exits with 2 and a message where there is none."""
-    try:
-        return newest_launch(store, sweep, scale)
-    except ValueError as error:
-        fail(error)
-
-
-def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
-    """Read every plan of a sweep that was launched, the newest first."""
-    for file in _files(store, sweep):
-        if (plan := read_record(file, LaunchedPlan)) is not None:
-            yield plan
-
-
-def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
-    """The newest launch of every sweep."""
-    for sweep in launched_names(store):
-        yield from islice(all_launches(store, sweep), 1)
-
-
-def launched_keys(store: Store) -> set[str]:
-    """Collect the keys of the stages of every plan that was ever launched here.
+def restored(launched: LaunchedPlan, store: Store) -> Plan:
+    """Build the plan again from its record alone: the keys and configs that were launched.
 
     Raises:
-        UnreadableRecord: one of the plans cannot be read, so that any stage may be of it.
+        ValueError: this code does not take a config that was launched.
     """
-    files = (file for sweep in launched_names(store) for file in _files(store, sweep))
-    plans = (parse_record(file, LaunchedPlan) for file in files)
-    return {key for plan in plans if plan is not None for key in plan.stages}
-
-
-def kept_sweep(launched: LaunchedPlan, store: Store) -> Path:
-    """The YAML of a sweep as it was when the plan was launched."""
-    return study_folder(store, launched.sweep) / launched.key / f"{launched.sweep}.yaml"
-
-
-def _keep_sources(plan: Plan, folder: Path, overrides: Sequence[str]) -> None:
-    """Copy the YAML files that a plan was made from; those of an earlier launch stay.
-
-    Copies that have been damaged since are set aside: `resume` could not use them.
-    """
-    if os.path.lexists(folder) and not _is_loadable(plan, folder, overrides):
-        set_aside(folder)
-    scales = plan.sweep.scales_dir.glob("*.yaml")
-    sources = {folder / "scales" / file.name: file for file in scales}
-    sources[folder / f"{plan.sweep.name}.yaml"] = plan.sweep.path
-    for kept, file in sources.items():
-        if not kept.exists():
-            # Durably: `resume` reads the copy, and nobody would write it again.
-            write_durably(kept, partial(shutil.copy, file))
-
-
-def _is_loadable(plan: Plan, folder: Path, overrides: Sequence[str]) -> bool:
     try:
-        load_sweep(folder / f"{plan.sweep.name}.yaml", plan.sweep.scale, overrides)
-    except SweepError:
-        return False
-    return True
+        values = launched.values()
+        sections = SectionReader(values.sections, values.fields)
+        configs = {
+            name: sections.read(TRIAL, TrialConfig, one.config)
+            for name, one in values.assignments.items()
+        }
+        trials = tuple(
+            _planned_trial(name, configs[name], launched.trials[name], one)
+            for name, one in values.assignments.items()
+        )
+        sweep = _sweep(launched, values, store, trials)
+        stages = _planned_stages(launched, values, configs, sections)
+    except ValueError as error:
+        raise ValueError(
+            f"{launched.sweep}: this code does not take plan {launched.key} as it was launched: "
+            f"{error}; launch the sweep again"
+        ) from error
+    written = values.sweep
+    rest = (written.excluded, launched.key, written.dropped, written.repeated)
+    return Plan(sweep, trials, stages, *rest)
 
 
-def _files(store: Store, sweep: str) -> list[Path]:
-    """List the records of a sweep's plans, readable or not, the newest first."""
-    files = study_folder(store, sweep).glob("*.json")
-    # Of a link its own time: what it leads to may be gone.
-    return sorted(files, key=lambda file: file.lstat().st_mtime, reverse=True)
+def _planned_trial(
+    name: str, config: TrialConfig, stages: Mapping[str, str], one: Assignment
+) -> PlannedTrial:
+    return PlannedTrial(Trial(name, config, one.axes, one.solved, one.derived), stages, one.key)
+
+
+def _planned_stages(
+    launched: LaunchedPlan,
+    values: LaunchedValues,
+    configs: Mapping[str, TrialConfig],
+    sections: SectionReader,
+) -> dict[str, PlannedStage]:
+    # Costs look at the whole config of the first trial that has a stage.
+    first: dict[str, TrialConfig] = {}
+    for name, stages in launched.trials.items():
+        for key in stages.values():
+            first.setdefault(key, configs[name])
+    return {
+        key: PlannedStage(
+            one.stage,
+            key,
+            sections.read(one.stage, STAGES[one.stage].config, values.configs[key]),
+            one.inputs,
+            one.readable,
+            first[key],
+            one.version,
+        )
+        for key, one in launched.stages.items()
+    }
+
+
+def _sweep(
+    launched: LaunchedPlan, values: LaunchedValues, store: Store, trials: tuple[PlannedTrial, ...]
+) -> Sweep:
+    request, search = launched.request, None
+    expansion = Expansion(tuple(planned.trial for planned in trials), ())
+    if values.search is not None:
+        parts, scale = values.search.parts, values.search.scale
+        search = read_recorded(parts, launched.scale, scale, request.overrides)
+        expansion = search.example([])
+    origin = request.sweep if request.origin is None else store.root.resolve() / request.origin
+    return Sweep(
+        name=launched.sweep,
+        path=Path(origin).resolve(),
+        question=launched.question,
+        scale=launched.scale,
+        **{name: getattr(values.sweep, name) for name in _FACTS},
+        search=search,
+        expansion=expansion,
+    )

@@ -1,4 +1,4 @@
-"""What `plan` and `--dry-run` show: trials, stages to run and stages that are reused."""
+"""Preview of a launch: trials, stages to run and stages that are reused."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from orchestration.yaml.source import show
 
 MOST_ROWS = 20
 MOST_CHECKED = 500
-"""Reused stages whose code is looked up."""
+"""Reused stages whose code is looked up: each costs reading a record."""
 
 
 def print_plan(
     console: Console, progress: Progress, machine: Machines, *, stages: bool = False
 ) -> None:
-    """The question, a row per trial, what it will cost, and how many stages will run.
+    """Print the question, a row per trial, the costs, and how many stages will run.
 
     Args:
         console: where to.
@@ -80,7 +80,7 @@ def damaged_lines(progress: Progress) -> list[str]:
 
 
 def search_lines(progress: Progress) -> list[str]:
-    """Space, sampler, pruner, objectives and budget of a search; empty where it is none."""
+    """Describe space, sampler, pruner, objectives and budget of a search."""
     search = progress.plan.sweep.search
     if search is None:
         return []
@@ -104,7 +104,7 @@ def search_lines(progress: Progress) -> list[str]:
 
 
 def trials_table(progress: Progress) -> Table:
-    """One row per trial: sizes, and stages to run of all its stages."""
+    """Make a row per trial: sizes, and stages to run of all its stages."""
     table = Table(box=None, pad_edge=False)
     for head in ("trial", "encoder", "decoder", "total", "head", "AR", "steps", "to run"):
         table.add_column(head, justify="left" if head == "trial" else "right", overflow="fold")
@@ -132,7 +132,7 @@ def trials_table(progress: Progress) -> Table:
 
 
 def formula_lines(plan: Plan) -> list[str]:
-    """What was solved for and derived, a line per trial."""
+    """Say what was solved for and derived, a line per trial."""
     lines = []
     for planned in plan.trials[:MOST_ROWS]:
         trial = planned.trial
@@ -151,7 +151,7 @@ def _shown(value: Any) -> str:
 
 
 def absent_lines(plan: Plan) -> list[str]:
-    """Cells that are no trials: what took them out, or that they were there already."""
+    """Name the cells that are no trials, and what took them out."""
     lines = [
         *_first("excluded", [_cell(axes) for axes in plan.excluded]),
         *_first("dropped", [f"{_cell(cell.axes)}: not {cell.by}" for cell in plan.dropped]),
@@ -170,7 +170,7 @@ def _first(word: str, cells: Sequence[str]) -> list[str]:
 
 
 def adopted_lines(progress: Progress) -> list[str]:
-    """Which files stand in for training, each once, and by which sha256 keys know them."""
+    """Name the files that stand in for training, with the sha256 by which keys know them."""
     lines = [
         f"adopted, not trained: {stage.readable} {stage.stage.removeprefix('adopt_')} "
         f"from {stage.config.file.path} (sha256 {stage.config.file.sha256[:12]}…)"
@@ -184,7 +184,7 @@ SHOWN_PARAMETERS = ("encoder", "decoder", "tokenizer", "head", "generator")
 
 
 def parameters_json(planned: PlannedTrial) -> dict[str, int]:
-    """Parameters by part; `tokenizer` is without its training-only head."""
+    """Count parameters by part; `tokenizer` is without its training-only head."""
     config = planned.trial.config
     tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size)
     generator = generator_parameters(
@@ -204,7 +204,7 @@ def parameters_json(planned: PlannedTrial) -> dict[str, int]:
 
 
 def summary(progress: Progress) -> str:
-    """How many stages there are, are shared, are complete."""
+    """Count the stages: all, shared, complete, to run."""
     plan = progress.plan
     waiting = Counter(s.stage for key, s in plan.stages.items() if progress.will_run(key))
     text = f"{len(plan.trials)} trials, {len(plan.stages)} stages"
@@ -219,7 +219,7 @@ def summary(progress: Progress) -> str:
 
 
 def reused_lines(progress: Progress) -> list[str]:
-    """Which trials need nothing or less because their stages are complete already."""
+    """Name the trials of which stages are complete already."""
     if progress.finished:
         return []
     lines = []
@@ -234,7 +234,7 @@ def reused_lines(progress: Progress) -> list[str]:
 
 
 def other_code_line(progress: Progress) -> str | None:
-    """Which other versions of the code computed the stages that are reused; None if none did.
+    """Name other versions of the code that computed reused stages; None: there are none.
 
     Keys hash what is computed, not the code: results stay valid across commits that do not change
     it, and a commit that does must raise the stage's version. So reuse is said, never refused.
@@ -253,7 +253,7 @@ def _computed_by(folder: StageFolder) -> str:
 
 
 def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
-    """The plan as data."""
+    """Convert the plan into JSON data."""
     plan, sweep = progress.plan, progress.plan.sweep
     return {
         "sweep": sweep.name,

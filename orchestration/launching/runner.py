@@ -109,7 +109,7 @@ class Runner:
         self._scheduler = self._schedule()
 
     def _schedule(self) -> Scheduler:
-        """The order of what is left of the plan as it is now."""
+        """Order what is left of the plan as it is now."""
         progress, states = self.progress, self.progress.states
         costs = progress.costs
         predicted = {key: cost.seconds for key, cost in costs.items()}
@@ -181,7 +181,7 @@ class Runner:
     # Stopping
 
     def _stopped(self) -> bool:
-        """Whether nothing runs any more after an interrupt, or after failures hold the sweep."""
+        """Tell whether nothing runs after an interrupt, or after failures that hold the sweep."""
         self.progress.interrupted = self._interrupts > 0 and not self._jobs
         held = self.progress.held is not None and not self._jobs
         return self.progress.interrupted or held
@@ -266,7 +266,7 @@ class Runner:
                 self._decide_stage_anew(key)
 
     def _forgivable(self, key: str) -> tuple[Kind, ...]:
-        """How a worker elsewhere may end without the stage being over for this launch."""
+        """List the ends of a worker elsewhere after which this launch goes on with the stage."""
         return ("killed", "cancelled") if key in self._cancelled_before else ("killed",)
 
     # States

@@ -24,6 +24,7 @@ class PlannedStage:
         readable: what a person recognises it by, such as `S-B`; not part of the identity.
         trial: the whole config of the first trial that has it: its cost depends on more than it
             reads itself, such as the models among its inputs.
+        version: of the stage when it was planned; part of the key.
     """
 
     stage: str
@@ -32,6 +33,7 @@ class PlannedStage:
     inputs: Mapping[str, str]
     readable: str
     trial: TrialConfig
+    version: int
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _plan_trial(
         mine[stage] = key
         if key not in stages:
             stages[key] = PlannedStage(
-                stage, key, config, inputs, _readable(stage, trial), trial.config
+                stage, key, config, inputs, _readable(stage, trial), trial.config, spec.version
             )
     return PlannedTrial(trial, mine, digest(",".join(mine.values())))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -58,12 +58,27 @@ def parse_record(path: Path, kind: type[R]) -> R | None:
     Raises:
         UnreadableRecord: the file is empty, damaged, of another version, or not a file.
     """
+    return parse_with(path, kind.model_validate_json)
+
+
+def parse_with(path: Path, parse: Callable[[bytes], R]) -> R | None:
+    """Read a record in a format of its own; None where there is no such file.
+
+    Args:
+        path: the file.
+        parse: makes the record of the file's content, or raises ValueError.
+
+    Raises:
+        UnreadableRecord: the file cannot be read or parsed.
+    """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         raise UnreadableRecord(path, _reason(error)) from error
+    except ValueError as error:
+        raise UnreadableRecord(path, str(error)) from error
     except OSError as error:
         raise UnreadableRecord(path, error.strerror or repr(error)) from error
 

@@ -46,8 +46,8 @@ def refuse_namesake(store: Store, file: Path, origin: str | None) -> None:
     Raises:
         ValueError: the other file still exists and has other content.
     """
-    if origin is None or file.resolve().is_relative_to(store.sweeps.resolve()):
-        return  # launched by older code; or the copy that a launch keeps
+    if origin is None:
+        return
     other = (store.root.resolve() / origin).resolve()
     if not other.is_file() or other.samefile(file) or other.read_bytes() == file.read_bytes():
         return

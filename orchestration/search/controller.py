@@ -26,13 +26,19 @@ from orchestration.backends.base import (
     NoAnswer,
     QueueFull,
 )
-from orchestration.backends.detached.controller import launched_plan
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.backends.detached.launching import print_ways_on
 from orchestration.backends.detached.situation import settle_intents
 from orchestration.backends.detached.submission import job_options
-from orchestration.launching.launched import LaunchedPlan, LaunchRequest, kept_sweep, record_launch
+from orchestration.launching.history import find_plan
+from orchestration.launching.launched import (
+    LaunchedPlan,
+    LaunchRequest,
+    record_launch,
+    restored,
+)
 from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile, Request, load_profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search.launch import (
@@ -43,7 +49,6 @@ from orchestration.search.launch import (
     print_found,
 )
 from orchestration.search.run import Searcher
-from orchestration.sweep.definition import Sweep, load_sweep
 
 SUCCESSOR_SECONDS = 60
 """Before that, a successor starts only if the job before it is over."""
@@ -146,8 +151,8 @@ def control(
     if not mine:
         print("another controller has taken over")
         return
-    launched = launched_plan(store, mine[0].sweep, mine[0].plan)
-    sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
+    launched = find_plan(store, mine[0].sweep, mine[0].plan)
+    plan = restored(launched, store)
     loaded = load_profile(profile, profile_options())
     scheduler = connect_detached(backend, store, loaded, jobs)
     with held(store, launched.key):
@@ -155,7 +160,7 @@ def control(
         # From here on the successor is the one that a launch finds.
         journal.forget(mine[0])
         try:
-            _search(sweep, launched, store, scheduler, loaded, first)
+            _search(plan, launched, store, scheduler, loaded, first)
         finally:
             if successor is not None:
                 scheduler.cancel_jobs([str(successor.job)])
@@ -180,7 +185,7 @@ def _successor(
 
 
 def _search(
-    sweep: Sweep,
+    plan: Plan,
     launched: LaunchedPlan,
     store: Store,
     scheduler: DetachedBackend,
@@ -189,9 +194,9 @@ def _search(
 ) -> None:
     """Run until nothing is left to ask for, and send all of it to MLflow."""
     uri = launched.request.store_uri(store)
-    searching = Searching.open(sweep, store, launched.request, profile, uri)
+    searching = Searching.open(plan, store, launched.request, profile, uri)
     journal = Journal(store, scheduler.name)
-    backend = JournaledBackend(scheduler, journal, sweep.name, launched.key)
+    backend = JournaledBackend(scheduler, journal, launched.sweep, launched.key)
     runner = Runner(searching.progress, store, backend, profile, searching.searcher, as_user=first)
     searching.tracking.prepare(SHIP_SECONDS)
 
@@ -255,7 +260,7 @@ def queued_controller(backend: DetachedBackend, journal: Journal, plan: str) -> 
 
 
 def launch(
-    sweep: Sweep,
+    plan: Plan,
     store: Store,
     request: LaunchRequest,
     backend: DetachedBackend,
@@ -271,7 +276,7 @@ def launch(
     Raises:
         ValueError: the scheduler refuses, or the study cannot be opened.
     """
-    searcher = open_searcher(sweep, store, request, profile)
+    searcher = open_searcher(plan, store, request, profile)
     journal = Journal(store, backend.name)
     with journal.held():
         job = None if searcher.is_over else queued_controller(backend, journal, searcher.plan.key)
@@ -279,7 +284,7 @@ def launch(
             console.print(f"job {job} drives the search already")
         elif not searcher.is_over:
             record_launch(searcher.plan, store, request)
-            launched = launched_plan(store, sweep.name, searcher.plan.key)
+            launched = find_plan(store, plan.sweep.name, plan.key)
             queued = queue_controller(launched, journal, store, backend, profile, first=True)
             console.print(f"job {queued.job} drives the search; you can log out")
     if stay:
@@ -287,16 +292,16 @@ def launch(
         def is_queued() -> bool:
             return queued_controller(backend, journal, searcher.plan.key) is not None
 
-        searcher = follow(sweep, store, request, profile, searcher, is_queued, console)
+        searcher = follow(plan, store, request, profile, searcher, is_queued, console)
     if stay or searcher.is_over:
         print_found(searcher, uri, console, as_json=as_json)
         return exit_code(searcher)
-    print_ways_on(sweep.name, store, console)
+    print_ways_on(plan.sweep.name, store, console)
     return 0
 
 
 def follow(
-    sweep: Sweep,
+    plan: Plan,
     store: Store,
     request: LaunchRequest,
     profile: Profile,
@@ -309,7 +314,7 @@ def follow(
     asked = time.monotonic()
     while not searcher.is_over:
         time.sleep(LOOK_SECONDS)
-        searcher = open_searcher(sweep, store, request, profile)
+        searcher = open_searcher(plan, store, request, profile)
         for line in searcher.told():
             if line not in said:
                 console.print(line)

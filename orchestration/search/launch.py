@@ -1,4 +1,4 @@
-"""Launches a search: the sweep's trials are asked for one after the other, and told.
+"""Launch of a search: its trials are asked for one after the other, and told.
 
 The launcher asks and tells; on a detached backend a job does, and the launcher leaves, or stays
 and watches.
@@ -20,17 +20,17 @@ from gigatok.text.credentials import shown
 from orchestration.backends.base import Backend
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from orchestration.launching.foreground import print_counts, run
+from orchestration.launching.foreground import run
+from orchestration.launching.history import known_plan
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.runner import Runner
-from orchestration.plan.graph import search_key
+from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
 from orchestration.search.asking import best_trials
 from orchestration.search.report import findings, print_search, search_json
 from orchestration.search.run import Searcher
-from orchestration.sweep.definition import Sweep
 from orchestration.tracking.shipping import Tracking
 
 
@@ -44,14 +44,14 @@ class Searching:
 
     @staticmethod
     def open(
-        sweep: Sweep, store: Store, request: LaunchRequest, profile: Profile, uri: str
+        plan: Plan, store: Store, request: LaunchRequest, profile: Profile, uri: str
     ) -> Searching:
-        """Open the search of a sweep, with what was found before.
+        """Open the search of a plan, with what was found before.
 
         Raises:
             ValueError: the study's storage cannot be opened.
         """
-        searcher = open_searcher(sweep, store, request, profile)
+        searcher = open_searcher(plan, store, request, profile)
         progress = survey(searcher.plan, store)
         progress.left = searcher.left() - progress.reused
         tracking = Tracking(uri, store, searcher.plan, send_patch=request.send_patch)
@@ -67,20 +67,19 @@ class Searching:
         return Searching(searcher, progress, tracking)
 
 
-def open_searcher(
-    sweep: Sweep, store: Store, request: LaunchRequest, profile: Profile
-) -> Searcher:
-    """Open the study of a sweep's search.
+def open_searcher(plan: Plan, store: Store, request: LaunchRequest, profile: Profile) -> Searcher:
+    """Open the study of a plan's search; trials that were recorded stay as they are.
 
     Raises:
         ValueError: its storage cannot be opened.
     """
-    search, key = sweep.search, search_key(sweep)
-    assert search is not None
-    assert key is not None
+    search = plan.sweep.search
+    assert search is not None, "plans of other sweeps are run by a Runner alone"
     if request.storage is not None:
         search = replace(search, storage=with_login(store, request.storage))
-    return Searcher(sweep, search, store, key, profile)
+    asked = known_plan(store, plan.sweep.name, plan.key) or replace(plan, trials=(), stages={})
+    # The budget may have grown since the trials were recorded: the sweep is the one given.
+    return Searcher(replace(asked, sweep=plan.sweep), search, store, profile)
 
 
 @contextmanager
@@ -102,35 +101,35 @@ def held(store: Store, plan: str) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class SearchRun:
+    """Search that has ended here, finished or interrupted."""
+
+    searcher: Searcher
+    progress: Progress
+    exit_code: int
+
+
 def run_search(
-    sweep: Sweep,
+    plan: Plan,
     store: Store,
     request: LaunchRequest,
     backend: Backend,
     profile: Profile,
     uri: str,
     console: Console,
-    *,
-    as_json: bool = False,
-) -> int:
-    """Search until the budget is spent; returns the exit code.
+) -> SearchRun:
+    """Search until the budget is spent, or the user stops it.
 
     Raises:
         ValueError: the study's storage cannot be opened, or another launch runs the search.
     """
-    key = search_key(sweep)
-    assert key is not None
-    with held(store, key):
-        searching = Searching.open(sweep, store, request, profile, uri)
-        progress = searching.progress
-        runner = Runner(progress, store, backend, profile, searching.searcher)
-        run(runner, searching.tracking, console)
-    if not as_json:
-        print_counts(progress, console)
-    print_found(searching.searcher, uri, console, as_json=as_json)
-    if progress.interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if progress.held is not None else exit_code(searching.searcher)
+    with held(store, plan.key):
+        searching = Searching.open(plan, store, request, profile, uri)
+        searcher, progress = searching.searcher, searching.progress
+        run(Runner(progress, store, backend, profile, searcher), searching.tracking, console)
+    code = EXIT_FAILED if progress.held is not None else exit_code(searcher)
+    return SearchRun(searcher, progress, EXIT_INTERRUPTED if progress.interrupted else code)
 
 
 def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool) -> None:
@@ -145,6 +144,6 @@ def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool
 
 
 def exit_code(searcher: Searcher) -> int:
-    """0 if any trial came to a result; failures of others are part of a search."""
+    """Return 0 if any trial came to a result; failures of others are part of a search."""
     first = searcher.rounds[0]
     return 0 if best_trials(first.study, first.search) else EXIT_FAILED

@@ -1,4 +1,4 @@
-"""What a search has found: as a table on the terminal, and as tags and a file in MLflow."""
+"""Report of a search: a table on the terminal, tags and a file in MLflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def findings(searcher: Searcher) -> Findings:
-    """What MLflow is told: on the sweep's run the best trial, on each trial's its own state."""
+    """Collect what MLflow is told: the best trial for the sweep's run, states for the trials'."""
     content = search_json(searcher)
     first = content["studies"][0]
     tags = {
@@ -53,7 +53,7 @@ def _trial_tags(trial: FrozenTrial, one: Round) -> dict[str, str]:
 
 
 def search_json(searcher: Searcher) -> Json:
-    """The whole search as data; what does not exist is null."""
+    """Convert the whole search into JSON data; what does not exist is null."""
     return {
         "sweep": searcher.sweep.name,
         "scale": searcher.sweep.scale,
@@ -91,7 +91,7 @@ def _trial_json(trial: FrozenTrial, one: Round) -> Json:
 
 
 def drift(searcher: Searcher) -> Json | None:
-    """How far the best rate lies elsewhere, and what using this one there costs; None: unknown.
+    """Compare the best rate with that of the transfer; None: not known.
 
     `factor` is the best rate there over the best here, among the factors that were tried;
     `cost` is how much worse the objective is there with the rate that is best here.
@@ -125,7 +125,7 @@ def drift(searcher: Searcher) -> Json | None:
 
 
 def print_search(searcher: Searcher, console: Console) -> None:
-    """A row per trial, the best trial or the Pareto front, importances, and the drift."""
+    """Print a row per trial, the best trial or the Pareto front, importances, and the drift."""
     for one in searcher.rounds:
         if one.label:
             to = ", ".join(f"{k}={s.written}" for k, s in searcher.search.transfer.items())

@@ -1,4 +1,4 @@
-"""A search while it runs: asks for trials, looks at their curves, stops and tells them.
+"""Search that runs: it asks Optuna for trials, looks at their curves, prunes and tells.
 
 Each trial is an ordinary trial of the sweep's plan, which grows by it; the runner brings its
 stages forward like any others, on any backend. What happened is read from the stage folders and
@@ -11,19 +11,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, PlannedTrial, make_plan
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search import asking
-from orchestration.sweep.definition import Expansion, Sweep, Trial
+from orchestration.sweep.definition import Expansion, Trial
 from orchestration.sweep.search_block import GPU_HOURS, Search
 from orchestration.tracking.spool import MetricPoint, SpoolReader
 
@@ -39,7 +40,7 @@ for, and that ran since the search began."""
 
 @dataclass
 class Round:
-    """One study: the search itself, or the check of what it found under other keys.
+    """Study of Optuna: the search itself, or the check of what it found under other keys.
 
     Attributes:
         label: in front of its trials' numbers; "" for the search itself.
@@ -60,14 +61,14 @@ class Round:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget allows no further trial."""
+        """Tell whether the budget allows no further trial."""
         most = asking.grid_size(self.search)
         limit = self.search.trials if most is None else min(most, self.search.trials)
         hours = self.search.hours
         return self.asked >= limit or (hours is not None and self.spent >= hours)
 
     def name(self, number: int) -> str:
-        """How a trial's name begins."""
+        """Return the beginning of a trial's name."""
         return f"{self.label}{number:03d}"
 
 
@@ -76,28 +77,27 @@ class Searcher:
 
     def __init__(
         self,
-        sweep: Sweep,
+        plan: Plan,
         search: Search,
         store: Store,
-        plan_key: str,
         profile: Profile,
         changed: Callable[[Searcher], None] = lambda searcher: None,
     ) -> None:
         """Open the study and take up what is in it.
 
         Args:
-            sweep: with the search.
+            plan: trials that were asked for before, as they were recorded; its key names the
+                study.
             search: the sweep's, with the storage that the user wants.
             store: the runs directory.
-            plan_key: of the search's plan; names the study.
             profile: says how many devices a stage has.
             changed: called when a trial was added or has ended.
 
         Raises:
             ValueError: the storage cannot be opened.
         """
-        self.sweep, self.search = sweep, search
-        self.study_name = f"{sweep.name}-{sweep.scale}-{plan_key}"
+        self.plan, self.sweep, self.search = plan, plan.sweep, search
+        self.study_name = f"{self.sweep.name}-{self.sweep.scale}-{plan.key}"
         self._profile = profile
         self.journal = store.optuna
         self.changed = changed
@@ -106,7 +106,7 @@ class Searcher:
         """Whether it was said that a curve never came: what is so of one trial is so of all."""
         self._open("", search)
         self._open_transfer()
-        self.plan = self._make_plan()
+        self._plan_trials()
 
     # Rounds
 
@@ -132,11 +132,14 @@ class Searcher:
         return wanted and bool(asking.best_trials(first.study, first.search))
 
     def _take_up(self, found: Round, trial: FrozenTrial) -> None:
-        """A trial of the study, as this process or one before it asked for it."""
+        """Plan a trial of the study, which this process or one before it asked for."""
         found.asked += 1
         try:
             name = found.name(trial.number)
-            found.trials[trial.number] = found.search.trial(name, trial.params)
+            # A trial that was recorded keeps its config, whatever this code makes of its params.
+            recorded = (t.trial for t in self.plan.trials if t.trial.name.startswith(f"{name} "))
+            known = next(recorded, None)
+            found.trials[trial.number] = known or found.search.trial(name, trial.params)
         except ValueError as error:
             if not trial.state.is_finished():
                 self._end(found, trial.number, TrialState.FAIL, {asking.REASON: str(error)})
@@ -145,18 +148,29 @@ class Searcher:
             found.open.add(trial.number)
         found.spent += float(trial.user_attrs.get(SPENT, 0.0))
 
-    def _make_plan(self) -> Plan:
-        trials = tuple(t for one in self.rounds for _, t in sorted(one.trials.items()))
-        return make_plan(self.sweep, Expansion(trials, ()))
+    def _plan_trials(self) -> None:
+        """Add the trials that are not planned yet; those that are keep their keys."""
+        trials = [t for one in self.rounds for _, t in sorted(one.trials.items())]
+        planned = {trial.trial.name: trial for trial in self.plan.trials}
+        new = tuple(trial for trial in trials if trial.name not in planned)
+        added = make_plan(self.sweep, Expansion(new, ()))
+        planned |= {trial.trial.name: trial for trial in added.trials}
+        stages = {**added.stages, **self.plan.stages}
+        order = list(STAGES)
+        self.plan = replace(
+            self.plan,
+            trials=tuple(planned[trial.name] for trial in trials),
+            stages=dict(sorted(stages.items(), key=lambda pair: order.index(pair[1].stage))),
+        )
 
     def planned(self) -> Iterator[tuple[Round, int, PlannedTrial]]:
-        """All trials of the plan with their round and number."""
+        """List all trials of the plan with their round and number."""
         numbers = ((one, n) for one in self.rounds for n in sorted(one.trials))
         for (one, number), trial in zip(numbers, self.plan.trials, strict=True):
             yield one, number, trial
 
     def left(self) -> frozenset[str]:
-        """Stages that only trials need which are over."""
+        """Find stages that only trials need which are over."""
         needed: set[str] = set()
         over: set[str] = set()
         for one, number, trial in self.planned():
@@ -164,7 +178,7 @@ class Searcher:
         return frozenset(over - needed)
 
     def pruned(self) -> dict[str, str]:
-        """Name of each pruned trial -> why."""
+        """Map the name of each pruned trial to the reason."""
         told = ((p, one.study.get_trials(deepcopy=False)[n]) for one, n, p in self.planned())
         return {
             planned.trial.name: str(trial.user_attrs.get(asking.REASON, ""))
@@ -174,11 +188,11 @@ class Searcher:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing to ask for and nothing under way."""
+        """Tell whether there is nothing to ask for and nothing under way."""
         return all(map(_is_over, self.rounds)) and not self._transfer_is_due()
 
     def told(self) -> list[str]:
-        """A line for each trial that has ended."""
+        """Write a line for each trial that has ended."""
         return [
             f"trial {one.name(trial.number)}: {trial.state.name.lower()}"
             for one in self.rounds
@@ -189,7 +203,7 @@ class Searcher:
     # Steering
 
     def steer(self, runner: Runner) -> bool:
-        """Look at all open trials, ask for more; whether any is open."""
+        """Look at all open trials, ask for more; tells whether any is open."""
         for one, number, trial in list(self.planned()):
             if number in one.open and self._look(runner, one, number, trial):
                 runner.give_up(self._unfinished(runner.progress))
@@ -201,21 +215,21 @@ class Searcher:
         return [key for key in self.left() if progress.states[key] != "COMPLETE"]
 
     def _ask(self, runner: Runner) -> None:
-        """As many trials as are to be under way at once."""
+        """Ask for as many trials as are to be under way at once."""
         self._open_transfer()
         current = self.rounds[-1]
         before = current.asked
         while len(current.open) < current.search.at_once and not current.exhausted:
             self._take_up(current, asking.ask(current.search, current.study))
         if current.asked > before:
-            self.plan = self._make_plan()
+            self._plan_trials()
             runner.grow(self.plan)
             open_ = [t for one, n, t in self.planned() if n in one.open]
             runner.take_up({key for trial in open_ for key in trial.stages.values()})
             self.changed(self)
 
     def _look(self, runner: Runner, one: Round, number: int, trial: PlannedTrial) -> bool:
-        """Whether a trial has ended; its curve is read before anything that came after it."""
+        """Tell whether a trial has ended; its curve is read before anything that came after it."""
         progress = runner.progress
         step = self._pruned_at(one, number, trial, progress.folders)
         if step is not None:
@@ -252,7 +266,7 @@ class Searcher:
         return self._end(one, number, TrialState.COMPLETE, notes, values)
 
     def _hours(self, one: Round, trial: PlannedTrial, progress: Progress) -> dict[str, Any]:
-        """What a trial cost, and what of it nobody has been charged for."""
+        """Measure what a trial cost, and what of it no other trial was charged for."""
         trials = one.study.get_trials(deepcopy=False)
         paid = {key for other in trials for key in other.user_attrs.get(CHARGED, ())}
         own = {stage: key for stage, key in trial.stages.items() if key not in paid}
@@ -316,7 +330,7 @@ def _is_over(one: Round) -> bool:
 
 
 def curve(reader: SpoolReader, metric: str) -> Iterator[tuple[int, float]]:
-    """What is new of a curve."""
+    """Read what is new of a curve."""
     for line in reader.lines():
         for item in line.items:
             if isinstance(item, MetricPoint) and item.name == metric:
@@ -324,13 +338,13 @@ def curve(reader: SpoolReader, metric: str) -> Iterator[tuple[int, float]]:
 
 
 def training_steps(trial: PlannedTrial, stage: str) -> int:
-    """How many steps a training stage of a trial takes."""
+    """Return the number of steps of a training stage."""
     config = trial.trial.config
     return config.tokenizer.steps if stage == "train_tokenizer" else config.generator.steps
 
 
 def results(trial: PlannedTrial, folders: Mapping[str, StageFolder]) -> dict[str, float]:
-    """All scores of a trial's complete stages."""
+    """Collect all scores of a trial's complete stages."""
     found: dict[str, float] = {}
     for key in trial.stages.values():
         done = folders[key].done()
@@ -344,7 +358,7 @@ def device_hours(
     profile: Profile,
     since: float = 0.0,
 ) -> float:
-    """Hours times devices that stages took: attempts that ended, and one that runs until now.
+    """Add up hours times devices that stages took, until now where one runs.
 
     Args:
         stages: stage -> key.

@@ -24,22 +24,20 @@ _FAILED = object()
 
 
 @dataclass(frozen=True)
-class Solution:
-    """Solution of one entry of `solve`.
+class Solved:
+    """Whole number that `solve` found for a key of a trial.
 
     Attributes:
-        key: the solved key as in the sweep, such as `tokenizer.decoder.layers`.
-        value: the found value of the key.
-        made: value of `make` at the solution.
-        target: value of `equal` at the solution.
-        setting: value of the config key, for the trial.
+        key: as in the sweep, such as `tokenizer.decoder.layers`.
+        value: of the key.
+        made: what `make` comes to with it.
+        target: what `equal` comes to with it.
     """
 
     key: str
     value: int
     made: float
     target: float
-    setting: Setting
 
     @property
     def deviation(self) -> float:
@@ -48,8 +46,15 @@ class Solution:
 
 
 @dataclass(frozen=True)
+class Solution(Solved):
+    """Solved key with the setting that gives it to the trial."""
+
+    setting: Setting
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """Result of the formulas in a cell; `dropped_by` is the expression that dropped it."""
+    """What the formulas say of a cell; `dropped_by` is the expression that dropped it."""
 
     dropped_by: str | None = None
     solved: tuple[Solution, ...] = ()

@@ -60,6 +60,7 @@ class Sweep:
     Attributes:
         name: name of the file without `.yaml`; see `gigatok.names.study_name`.
         path: the file.
+        source: text of the file.
         question: the question that the sweep answers.
         paper: the paper's table or figure that it reproduces, or "".
         scale: name of the scale in use.
@@ -78,7 +79,7 @@ class Sweep:
 
     name: str
     path: Path
-    scales_dir: Path
+    source: str = field(repr=False)
     question: str
     paper: str
     scale: str
@@ -169,7 +170,7 @@ def load_sweep(
         problems.append(Problem(root.place, "question", text))
     paper = text_of(parts.get("paper"), "paper", problems)
     stages = read_stages(parts.get("stages"), problems)
-    search = read_search(parts.get("search"), axes, seeds, loaded, given.settings, problems)
+    search = read_search(parts, axes, seeds, loaded, given.settings, problems)
     if search is None:
         expansion = axes.expand(seeds, loaded, problems)
     else:
@@ -182,7 +183,6 @@ def load_sweep(
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
         file,
-        scales_dir,
         question,
         paper,
         loaded,
@@ -204,7 +204,6 @@ def _check_name(file: Path, problems: list[Problem]) -> None:
 
 def _sweep(
     file: Path,
-    scales_dir: Path,
     question: str,
     paper: str,
     scale: Scale,
@@ -218,7 +217,7 @@ def _sweep(
     return Sweep(
         name=study_name(file.name),
         path=file,
-        scales_dir=scales_dir,
+        source=file.read_text(encoding="utf-8-sig"),
         question=question,
         paper=paper,
         scale=scale.name,
@@ -270,7 +269,7 @@ def _parts_at(
 def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> None:
     axes = read_axes(parts, None, {}, problems)
     seeds = read_seeds(parts.get("seeds"), None, problems)
-    read_search(parts.get("search"), axes, seeds, None, {}, problems)
+    read_search(parts, axes, seeds, None, {}, problems)
     read_stages(parts.get("stages"), problems)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gigatok.config import Config, TrialConfig
-from orchestration.sweep.cells import Cell, Cells, Judgement, Solution, construct, picker
+from orchestration.sweep.cells import Cell, Cells, Judgement, Solved, construct, picker
 from orchestration.sweep.config_keys import (
     SECTIONS,
     SUFFIX_2D,
@@ -52,7 +52,7 @@ class Trial:
     name: str
     config: TrialConfig
     axes: Mapping[str, Any]
-    solved: tuple[Solution, ...] = ()
+    solved: tuple[Solved, ...] = ()
     derived: Mapping[str, Value] = field(default_factory=dict)
 
 

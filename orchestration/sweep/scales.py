@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gigatok.config import TransformerSize
 from orchestration.sweep.config_keys import (
@@ -48,6 +49,7 @@ class Scale:
         trial: dotted key -> value.
         recipes: tokenizer name such as `S-B` -> dotted key -> value, for settings that depend on
             the tokenizer; `S-B-2d` overrides `S-B` for the 2D variant.
+        written: the file as plain data.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Scale:
     generator_sizes: Mapping[str, TransformerSize]
     trial: Mapping[str, Setting]
     recipes: Mapping[str, Mapping[str, Setting]]
+    written: Mapping[str, Any]
 
 
 def scale_file(name: str, place: Place, directory: Path) -> Path | Problem:
@@ -77,20 +80,26 @@ def read_scale(path: Path, problems: list[Problem]) -> Scale | None:
     except SweepError as error:
         problems.extend(error.problems)
         return None
+    return scale_of(path.stem, root, problems)
+
+
+def scale_of(name: str, root: Node, problems: list[Problem]) -> Scale:
+    """Check the content of a scale's file."""
     parts = entries(root, "", problems)
     report_unknown(parts, SCALE_KEYS, "a scale", problems)
     # Before `trial` and `recipes`, whose values may name these sizes.
     sizes = _sizes(parts.get("sizes"), "sizes", problems)
     generator_sizes = _sizes(parts.get("generator_sizes"), "generator_sizes", problems)
-    checker = Checker(problems, path.stem, sizes, generator_sizes)
+    checker = Checker(problems, name, sizes, generator_sizes)
     return Scale(
-        name=path.stem,
+        name=name,
         place=parts["trial"].key_place if "trial" in parts else root.place,
         description=text_of(parts.get("description"), "description", problems),
         sizes=sizes,
         generator_sizes=generator_sizes,
         trial=_trial(parts.get("trial"), checker),
         recipes=_recipes(parts.get("recipes"), checker),
+        written=root.plain(),
     )
 
 

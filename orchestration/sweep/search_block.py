@@ -98,6 +98,8 @@ class Search:
             same on every backend.
         storage: Optuna's URL; None: a journal file in the runs directory.
         transfer: keys and values under which the best learning rate is checked; empty: it is not.
+        written: parts of the sweep at its scale as plain data; with the scale, they decide which
+            trial a suggestion means.
     """
 
     space: Mapping[str, SearchedKey]
@@ -114,6 +116,7 @@ class Search:
     axes: Axes = field(repr=False)
     scale: Scale = field(repr=False)
     seeds: tuple[int, ...] = field(repr=False)
+    written: Mapping[str, Any] = field(repr=False)
 
     @property
     def identity(self) -> str:
@@ -242,7 +245,7 @@ def _check_steps(
 
 
 def read_search(
-    node: Node | None,
+    sweep: Mapping[str, Node],
     axes: Axes,
     seeds: tuple[int, ...],
     scale: Scale | None,
@@ -252,13 +255,14 @@ def read_search(
     """Read the search block of a sweep; None if there is none, or after a problem was reported.
 
     Args:
-        node: the block.
+        sweep: parts of the sweep at its scale; `search` is the block.
         axes: all else that the sweep varies and fixes: together one cell.
         seeds: seeds of the trials: one.
         scale: source of all other values; None if it could not be read.
         overrides: values of `--set`, which remove keys from the space.
         problems: receives everything that is wrong.
     """
+    node = sweep.get("search")
     if node is None or node.value is None:
         return None
     before = len(problems)
@@ -296,7 +300,7 @@ def read_search(
     if len(problems) > before:
         return None
     found = (space, sampler, pruner, objectives, trials, hours, seed, at_once, storage, transfer)
-    return Search(*found, axes, scale, seeds)
+    return Search(*found, axes, scale, seeds, {key: part.plain() for key, part in sweep.items()})
 
 
 def _storage(node: Node | None, problems: list[Problem]) -> str | None:

@@ -199,8 +199,7 @@ class SweepRuns:
         ledger.sweep = server.create(ledger.sweep, name, tags, self._launched)
         self._sweep_run = str(ledger.sweep.run_id)
         server.log(self._sweep_run, tags=self._launch_tags())
-        if sweep.path.is_file():
-            server.upload(self._sweep_run, "sweep.yaml", sweep.path.read_bytes())
+        server.upload(self._sweep_run, "sweep.yaml", sweep.source.encode())
 
     def _open_trial(self, server: Server, entry: Entry, planned: PlannedTrial) -> Entry:
         tags = {

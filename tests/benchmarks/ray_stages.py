@@ -40,7 +40,7 @@ def idle_plan(count: int) -> Plan:
     plan = make_plan(replace(sweep, stages=("train_tokenizer",)), expand(sweep))
     trial = plan.trials[0].trial.config
     stages = {
-        key: PlannedStage(NAME, key, config, {}, "s", trial) for key, config in configs.items()
+        key: PlannedStage(NAME, key, config, {}, "s", trial, 1) for key, config in configs.items()
     }
     return replace(plan, trials=(), stages=stages)
 

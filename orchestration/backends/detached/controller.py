@@ -20,11 +20,10 @@ from orchestration.backends.detached.journal import Journal, key_of
 from orchestration.backends.detached.submission import submit_remaining
 from orchestration.execution.progress import Progress, survey
 from orchestration.forecast.devices import machines
-from orchestration.launching.launched import LaunchedPlan, all_launches, kept_sweep
-from orchestration.plan.graph import Plan, make_plan
+from orchestration.launching.history import find_plan
+from orchestration.launching.launched import restored
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs.state import Store
-from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking
 
 SHIP_SECONDS = 600.0
@@ -47,8 +46,8 @@ def control(
     if not mine:
         print("another controller has taken over")
         return
-    launched = launched_plan(store, mine[0].sweep, mine[0].plan)
-    plan = replan(launched, store)
+    launched = find_plan(store, mine[0].sweep, mine[0].plan)
+    plan = restored(launched, store)
     asked = load_profile(profile, profile_options())
     machine = machines(backend, jobs, asked)
     scheduler = connect_detached(backend, store, asked, jobs)
@@ -95,34 +94,6 @@ def _submit(
         f"{len(outcome.left)} left for later; {progress.count('COMPLETE')} complete"
     )
     return outcome.goes_on
-
-
-def launched_plan(store: Store, sweep: str, plan_key: str) -> LaunchedPlan:
-    """Read the record of a launched plan.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for launched in all_launches(store, sweep):
-        if launched.key == plan_key:
-            return launched
-    raise ValueError(f"plan {plan_key} of {sweep} was never launched into {store.root}")
-
-
-def replan(launched: LaunchedPlan, store: Store) -> Plan:
-    """Make a plan again, from the YAML that was kept at launch.
-
-    Raises:
-        ValueError: this code makes another plan of it.
-    """
-    loaded = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
-    plan = make_plan(loaded, expand(loaded))
-    if plan.key != launched.key:
-        raise ValueError(
-            f"{launched.sweep}: this code makes plan {plan.key} of what was launched as "
-            f"{launched.key}; launch the sweep again"
-        )
-    return plan
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission
-from orchestration.launching.launched import all_launches
+from orchestration.launching.history import all_launches
 from orchestration.policy import faults
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.commands.logs import PIECE_BYTES, Reader
+from orchestration.commands.logs import Printer
 from orchestration.runs.state import StageFolder
+from orchestration.study.logs import PIECE_BYTES, LogReader
 
 
 def write(folder: StageFolder, content: bytes) -> Path:
@@ -25,7 +26,7 @@ def test_a_log_larger_than_memory_is_printed_in_pieces(
     with (tmp_path / "printed").open("w", encoding="utf-8") as printed:
         monkeypatch.setattr("sys.stdout", printed)
         tracemalloc.start()
-        Reader(folder, "train_tokenizer", all_attempts=True).print_new()
+        Printer().print_new([LogReader(folder, "train_tokenizer", all_attempts=True)])
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert (tmp_path / "printed").stat().st_size > 16 * PIECE_BYTES
@@ -38,8 +39,8 @@ def test_a_character_that_is_written_in_two_parts_is_one(
     folder = StageFolder(tmp_path / "train_tokenizer" / "S-S-0123")
     character = "ö".encode()
     write(folder, b"x" * (PIECE_BYTES - 1) + character + b"gr" + character[:1])
-    reader = Reader(folder, "train_tokenizer", all_attempts=True)
-    reader.print_new()
+    reader, printer = LogReader(folder, "train_tokenizer", all_attempts=True), Printer()
+    printer.print_new([reader])
     write(folder, character[1:] + b"\xff\n")
-    reader.print_new()
+    printer.print_new([reader])
     assert capsys.readouterr().out.endswith("xögrö\ufffd\n")

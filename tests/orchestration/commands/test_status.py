@@ -19,18 +19,13 @@ from orchestration.__main__ import app
 from orchestration.backends.detached.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
-from orchestration.commands.sweep_status import look
-from orchestration.launching.launched import (
-    LaunchRequest,
-    find_launch,
-    kept_sweep,
-    newest_launch,
-    record_launch,
-)
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan
 from orchestration.policy import faults
 from orchestration.runs.holder import reopen_damaged
 from orchestration.runs.state import Store
+from orchestration.study.status import look
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of
 
 REQUEST = LaunchRequest(sweep="study.yaml")
@@ -166,7 +161,7 @@ def test_what_is_watched_fits_on_the_screen(store: Store, tmp_path: Path, height
         if number % 2:
             run.fail(f"disk {number} is on fire, " + "and nobody knows why " * 9)
     console = Console(file=io.StringIO(), width=80, height=height)
-    found = look(store, find_launch(store, "study"))
+    found = look(store, newest_launch(store, "study"))
     console.print(render(found, ConsoleDimensions(80, height), fit=True))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
@@ -283,16 +278,16 @@ def test_logs_say_why_there_is_no_text(store: Store, plan: Plan) -> None:
     assert "café \ufffd" in call(store, "logs", "study", trial, "train_tokenizer")
 
 
-@pytest.mark.parametrize("damage", ["", "question: [", "\x00"])
-def test_a_launch_replaces_its_damaged_copy_of_the_sweep(
-    store: Store, plan: Plan, damage: str
+def test_editing_the_sweep_changes_nothing_for_what_was_launched(
+    tmp_path: Path, store: Store, plan: Plan
 ) -> None:
-    kept = kept_sweep(newest_launch(store, "study"), store)
-    whole = kept.read_text()
-    kept.write_text(damage)
-    assert str(kept) in call(store, "resume", "study", "--dry-run", code=2)
-    record_launch(plan, store, REQUEST)
-    assert kept.read_text() == whole
+    for text in ("question: [", "question: other\nscale: smoke\n"):
+        plan.sweep.path.write_text(text)
+        assert {s["stage"] for s in status_of(store)["stages"].values()} >= {"train_tokenizer"}
+        assert "0 complete, 4 to run" in call(store, "resume", "study", "--dry-run")
+        assert len(json.loads(call(store, "explain", "study", "--json"))) == len(plan.stages)
+    plan.sweep.path.unlink()
+    assert "0 complete, 4 to run" in call(store, "resume", "study", "--dry-run")
 
 
 def test_a_complete_stage_whose_record_cannot_be_read_runs_again(store: Store, plan: Plan) -> None:
@@ -329,11 +324,11 @@ def test_sizes_in_words() -> None:
 def test_what_keeps_the_forecast_away_is_said_and_nothing_else_is_lost(
     store: Store, plan: Plan
 ) -> None:
-    kept_sweep(newest_launch(store, "study"), store).write_text("question: [")
-    text = call(store, "status", "study")
-    assert "no forecast: " in text
-    assert "not YAML" in text
-    assert "train_tokenizer" in json.dumps(status_of(store)["stages"])
+    launched = newest_launch(store, "study")
+    other = launched.values_json.replace("codebook_size", "size_of_the_codebook")
+    found = look(store, launched.model_copy(update={"values_json": other}))
+    assert "this code does not take plan" in str(found.unforeseen)
+    assert found.stages.keys() == plan.stages.keys()
 
 
 def test_the_exit_code_of_watching_is_that_of_a_launch(store: Store, plan: Plan) -> None:
@@ -343,7 +338,7 @@ def test_the_exit_code_of_watching_is_that_of_a_launch(store: Store, plan: Plan)
     for key in plan.stages.keys() - {first, second, third}:
         Run(store, plan, key).complete()
     assert call(store, "status", "study", "-w")
-    folder = find_launch(store, "study").folders(store)[third]
+    folder = newest_launch(store, "study").folders(store)[third]
     folder.done_file.unlink()
     folder.write_failure(faults.cancelled("me", 1))
     call(store, "status", "study", "-w", code=130)
@@ -356,11 +351,11 @@ def test_a_stage_of_another_sweep_is_no_orphan(tmp_path: Path, store: Store, pla
     record_launch(fewer, store, REQUEST)
     last = keys_of(plan)[-1]
     Run(store, plan, last)
-    assert set(look(store, find_launch(store, "study")).orphans) == {last}
+    assert set(look(store, newest_launch(store, "study")).orphans) == {last}
     other = plan_of(tmp_path, "other", decoders="[L]")
     assert last in other.stages
     record_launch(other, store, LaunchRequest(sweep="other.yaml"))
-    assert not look(store, find_launch(store, "study")).orphans
+    assert not look(store, newest_launch(store, "study")).orphans
 
 
 def test_cancelling_what_another_sweep_needs_is_said(
@@ -374,7 +369,7 @@ def test_logs_end_for_what_will_not_run_and_say_when_nothing_does(
     store: Store, plan: Plan
 ) -> None:
     assert "nothing runs or has failed; name a trial: " in call(store, "logs", "study")
-    launched = find_launch(store, "study")
+    launched = newest_launch(store, "study")
     trial, stages = next(iter(launched.trials.items()))
     for key in plan.stages:
         if not plan.stages[key].inputs:

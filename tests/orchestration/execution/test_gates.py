@@ -9,19 +9,20 @@ import pytest
 from pydantic import ValidationError
 
 from orchestration.backends import profile_options
-from orchestration.commands.sweep_status import look, status_json
 from orchestration.execution.display import held_lines
 from orchestration.execution.gates import Gatekeeper, Gates, ladder, stage_spec, worse
 from orchestration.execution.progress import Progress, survey
 from orchestration.execution.scheduler import Scheduler, cheapest_first
-from orchestration.launching.foreground import exit_code
-from orchestration.launching.launched import LaunchRequest, newest_launch, record_launch
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchRequest, record_launch
+from orchestration.launching.report import exit_code
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done
 from orchestration.runs.state import StageFolder, Store
+from orchestration.study.status import look, status_json
 from orchestration.sweep.definition import expand, load_sweep
 from tests.orchestration.launching.test_runner import Recorded, ignore, quick
 

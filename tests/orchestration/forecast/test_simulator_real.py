@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.commands.simulating import Scenario
 from orchestration.execution.progress import survey
 from orchestration.forecast.simulator import Cluster, Work
 from orchestration.plan.graph import make_plan
 from orchestration.runs.state import Store
+from orchestration.study.simulating import Scenario
 from orchestration.sweep.definition import expand, load_sweep
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
-from orchestration.commands.resuming import leave_all_but, with_inputs
 from orchestration.execution.progress import Progress, stage_spec, survey
-from orchestration.launching.foreground import exit_code
+from orchestration.launching.report import exit_code
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import make_plan
 from orchestration.policy import faults
@@ -19,6 +18,7 @@ from orchestration.policy.profile import Profile, Request
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Failure, Kind, Tries
 from orchestration.runs.state import StageFolder, State, Store
+from orchestration.study.resuming import leave_all_but, with_inputs
 from orchestration.sweep.definition import expand, load_sweep
 
 Work = Callable[[StageFolder], int]

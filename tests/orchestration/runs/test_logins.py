@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.launching import foreground
-from orchestration.launching.launched import LaunchRequest, newest_launch, record_launch
+from orchestration.launching import report
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
@@ -63,8 +64,8 @@ def test_the_drawing_process_shows_no_password(
         "pathlib.Path(__file__).with_suffix('.txt').write_text('\\n'.join(seen))\n"
     )
     echo.chmod(0o755)
-    monkeypatch.setattr(foreground.sys, "executable", str(echo))
-    assert not foreground.draw(launched[1], URI, tmp_path / "figure.png"), "nothing drew a figure"
+    monkeypatch.setattr(report.sys, "executable", str(echo))
+    assert not report.draw(launched[1], URI, tmp_path / "figure.png"), "nothing drew a figure"
     *arguments, password = echo.with_suffix(".txt").read_text().splitlines()
     assert "http://host:5000" in arguments
     assert "geheim" not in str(arguments)

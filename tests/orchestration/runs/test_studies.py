@@ -7,18 +7,17 @@ from pathlib import Path
 import pytest
 
 from gigatok.names import MOST_NAME_BYTES, study_name
-from orchestration.commands.syncing import launches_of
-from orchestration.launching.launched import (
-    LaunchRequest,
+from orchestration.launching.history import (
     all_launches,
     launched_keys,
     newest_launch,
     other_scales,
-    record_launch,
 )
+from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import make_plan
 from orchestration.runs.state import Store
 from orchestration.runs.studies import launched_names, origin_of, refuse_namesake
+from orchestration.study.syncing import launches_of
 from orchestration.sweep.definition import SweepError, expand, load_sweep
 
 TEXT = "question: {}\nscale: smoke\nset: {{tokenizer.encoder: S, tokenizer.decoder: S}}\n"

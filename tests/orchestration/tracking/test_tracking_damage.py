@@ -17,9 +17,10 @@ from analysis.runs import load_runs
 from gigatok import names
 from orchestration.__main__ import app
 from orchestration.commands.status import render
-from orchestration.commands.sweep_status import look, status_json
-from orchestration.launching.launched import LaunchRequest, newest_launch, record_launch
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.runs.state import Store
+from orchestration.study.status import look, status_json
 from orchestration.tracking.ledger import Ledgers, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.shipping import Tracking, default_uri, uri_to_record

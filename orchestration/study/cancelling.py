@@ -1,4 +1,4 @@
-"""`python -m orchestration cancel SWEEP [TRIAL]`: stop what runs, and start nothing more of it.
+"""Stops what runs of a sweep, and starts nothing more of it.
 
 A marker in the stage folder says so before anything is signalled: workers look for it with every
 heartbeat, wherever they run, and nobody takes the end for a preemption. Jobs that wait in a
@@ -9,27 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated
-
-import typer
-from rich.console import Console
+from dataclasses import dataclass
 
 from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import Journal
-from orchestration.command_lines import steering
-from orchestration.commands.sweep_status import orphans
-from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    Scale,
-    find_launch,
-    newest_launches,
-    other_scales,
-)
+from orchestration.launching.history import newest_launches
+from orchestration.launching.launched import LaunchedPlan
 from orchestration.policy import faults
 from orchestration.runs.leases import LEASE_SECONDS
 from orchestration.runs.state import StageFolder, Store
+from orchestration.study.status import orphans
 
 Folders = Mapping[str, StageFolder]
 POLL_SECONDS = 0.2
@@ -37,49 +26,60 @@ WAIT_SECONDS = LEASE_SECONDS + 15
 """Long enough to see that a worker on another machine, whose lease remains, is dead."""
 
 
-def cancel(
-    sweep: str,
-    trial: Annotated[str | None, typer.Argument(help="Default: the whole sweep.")] = None,
-    scale: Scale = None,
-    orphaned: Annotated[
-        bool, typer.Option("--orphaned", help="What the newest launch no longer names.")
-    ] = False,
-    wait: Annotated[
-        float, typer.Option(help="Seconds to wait until everything stopped.")
-    ] = WAIT_SECONDS,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
-) -> None:
-    """Stop a sweep or a trial: running stages save a checkpoint first; `resume` continues."""
-    store = Store(runs_dir)
-    launched = find_launch(store, sweep, scale)
-    console = Console(markup=False, highlight=False)
-    try:
-        folders = chosen(store, launched, trial, orphaned)
-    except ValueError as error:
-        fail(error)
+@dataclass(frozen=True)
+class Cancellation:
+    """Stages that a user stopped.
+
+    Attributes:
+        cancelled: how many stages will not be run.
+        running: those of them that were running, and save a checkpoint.
+        ended: how many had ended before.
+        shared: other sweep -> how many of the cancelled stages are its stages as well.
+    """
+
+    cancelled: int
+    running: tuple[StageFolder, ...]
+    ended: int
+    shared: Mapping[str, int]
+
+    def wait(self, seconds: float = WAIT_SECONDS) -> list[StageFolder]:
+        """Wait until all have stopped; returns those that have not."""
+        return wait_for(self.running, seconds)
+
+
+def cancel_launch(
+    store: Store,
+    launched: LaunchedPlan,
+    trial: str | None = None,
+    *,
+    orphaned: bool = False,
+) -> Cancellation:
+    """Stop a launch, a trial of it, or what it no longer names; running stages save a checkpoint.
+
+    Args:
+        store: the runs directory.
+        launched: the launch.
+        trial: its name; None: all of it.
+        orphaned: stop what earlier launches named and this one does not.
+
+    Raises:
+        ValueError: no such trial.
+    """
+    folders = chosen(store, launched, trial, orphaned)
     remaining = {key: folder for key, folder in folders.items() if may_go_on(folder)}
     inputs = {key: set(launched.stages[key].inputs.values()) for key in remaining if not orphaned}
     running = cancel_stages(store, remaining, inputs)
-    console.print(
-        f"{len(remaining)} stages cancelled, {len(running)} of them are running; "
-        f"{len(folders) - len(remaining)} had ended before"
+    shared = {
+        other.sweep: len(remaining.keys() & other.stages.keys())
+        for other in newest_launches(store)
+        if other.sweep != launched.sweep
+    }
+    return Cancellation(
+        cancelled=len(remaining),
+        running=tuple(running),
+        ended=len(folders) - len(remaining),
+        shared={sweep: count for sweep, count in shared.items() if count},
     )
-    for other in newest_launches(store):
-        shared = remaining.keys() & other.stages.keys()
-        if shared and other.sweep != launched.sweep:
-            console.print(f"{len(shared)} of them are also stages of {other.sweep}")
-    if scale is None and (others := other_scales(store, launched)):
-        console.print(f"this was scale {launched.scale}; --scale {others[0]} names another launch")
-    still = wait_for(running, wait)
-    if still:
-        for folder in still:
-            lease = folder.lease()
-            where = "" if lease is None else f" on {lease.host}"
-            console.print(f"{folder.path.parent.name} {folder.name}: still running{where}")
-        raise typer.Exit(EXIT_FAILED)
-    if remaining:
-        go_on = steering("resume", launched.sweep, store)
-        console.print(f"{go_on}   continues", soft_wrap=True)
 
 
 def may_go_on(folder: StageFolder) -> bool:

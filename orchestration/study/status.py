@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -20,30 +21,26 @@ from orchestration.execution.display import seconds_left
 from orchestration.execution.scheduler import Graph, pass_failure_downstream
 from orchestration.forecast.budget import Refusal, newest_refusal
 from orchestration.forecast.forecast import Forecast, forecast, look_at
+from orchestration.launching.history import all_launches, newest_launches, other_scales
 from orchestration.launching.launched import (
     LaunchedPlan,
     LaunchedStage,
-    all_launches,
-    kept_sweep,
-    newest_launches,
-    other_scales,
+    restored,
 )
-from orchestration.plan.graph import make_plan
 from orchestration.runs.leases import LEASE_SECONDS, Lease
 from orchestration.runs.state import StageFolder, State, Store
-from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.ledger import Skipped
 from orchestration.tracking.shipping import all_skipped
 
 MOST_FORECAST = 2000
-"""Stages of a plan whose end `status` foretells: it makes the plan again for that."""
+"""Stages of a plan whose end `status` forecasts: larger plans would take it seconds."""
 Folders = Mapping[str, StageFolder]
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What one stage is doing.
+    """State of one stage, and the reason for it.
 
     Attributes:
         attempts: how often it was started.
@@ -65,7 +62,7 @@ class StageStatus:
     held: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepStatus:
     """A launched plan and its stages by key.
 
@@ -78,7 +75,7 @@ class SweepStatus:
     stages: Mapping[str, StageStatus]
     orphans: Mapping[str, StageStatus]
     forecast: Forecast | None = None
-    """None: a search, a plan too large to say at once, or this code would make another one."""
+    """None: a search, or a plan too large to say at once."""
     unforeseen: str | None = None
     """What keeps the forecast from being made, although the stages are known."""
     refusal: Refusal | None = None
@@ -87,25 +84,36 @@ class SweepStatus:
     skipped: Mapping[str, Skipped] = field(default_factory=dict)
     """Stage key -> what it reported that MLflow will never have."""
 
+    def __repr__(self) -> str:
+        counts = Counter(self.states.values())
+        text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
+        lines = [f"{self.launched.sweep} at scale {self.launched.scale}: {text}"]
+        lines += [
+            f"  {stage.planned.stage} {stage.planned.readable}: {stage.state.lower()}, {stage.why}"
+            for stage in self.stages.values()
+            if stage.why is not None
+        ]
+        return "\n".join(lines)
+
     @property
     def store(self) -> Store:
-        """The runs directory."""
+        """Return the runs directory."""
         return next(iter(self.stages.values())).folder.store
 
     @property
     def states(self) -> dict[str, State]:
-        """State by key."""
+        """Return the states by key."""
         return {key: stage.state for key, stage in self.stages.items()}
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs or waits, but for what gates hold."""
+        """Tell whether nothing runs or waits, but for what gates hold."""
         open_ = (stage for stage in self.stages.values() if not stage.held)
         return not any(stage.state in ("RUNNING", "WAITING") for stage in open_)
 
 
 def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
-    """The status of a launched plan."""
+    """Look at the stage folders and the queue of a launched plan."""
     folders = launched.folders(store)
     states = stage_states(launched, folders)
     waiting = [key for key, state in states.items() if state in ("WAITING", "RUNNING")]
@@ -133,13 +141,10 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
 def outlook(
     store: Store, launched: LaunchedPlan, stages: Mapping[str, StageStatus]
 ) -> Forecast | None:
-    """What is spent and what remains, by the newest records of what stages take."""
-    if len(stages) > MOST_FORECAST or not kept_sweep(launched, store).is_file():
-        return None
-    sweep = load_sweep(kept_sweep(launched, store), launched.scale, launched.request.overrides)
-    plan = make_plan(sweep, expand(sweep))
-    if plan.key != launched.key or plan.stages.keys() != launched.stages.keys():
-        return None  # the second: a search has asked for trials since
+    """Forecast what remains, by the newest records of what stages take."""
+    if len(stages) > MOST_FORECAST or launched.is_search:
+        return None  # a search: nobody knows which trials it will ask for
+    plan = restored(launched, store)
     calibration = load_calibration(store)
     parts = {}
     for key, cost in predict(plan, calibration, calibration.newest_site).items():
@@ -154,7 +159,7 @@ def outlook(
 
 
 def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
-    """The state of every stage, failures passed downstream."""
+    """Read the state of every stage; failures are passed downstream."""
     states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
     states |= {key: "PRUNED" for key in why_pruned(launched) if states[key] == "WAITING"}
     inputs = {key: stage.inputs.values() for key, stage in launched.stages.items()}
@@ -162,7 +167,7 @@ def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
 
 
 def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
-    """Key -> why, of the stages that only pruned trials of a search need."""
+    """Map stages that only pruned trials of a search need to the reason."""
     kept = {
         key
         for name, stages in launched.trials.items()
@@ -180,7 +185,7 @@ def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
 def stage_status(
     planned: LaunchedStage, folder: StageFolder, state: State, queued: Queued | None = None
 ) -> StageStatus:
-    """The status of one stage in a state."""
+    """Look at one stage that is in a state."""
     attempts = count_attempts(folder)
     job = None if queued is None else queued.job
     if state == "COMPLETE":
@@ -216,7 +221,7 @@ def _silent(lease: Lease) -> str | None:
 
 
 def _stopped(folder: StageFolder) -> str | None:
-    """How a stage that waits was stopped before; None: it was not."""
+    """Say how a stage that waits was stopped before; None: it was not."""
     counts = folder.tries().counts
     if counts:
         return "to be tried again: " + ", ".join(f"{n} × {kind}" for kind, n in counts.items())
@@ -234,7 +239,7 @@ def count_attempts(folder: StageFolder) -> int:
 
 
 def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
-    """Stages that were launched earlier, at the same scale, and are in no sweep's newest plan.
+    """Find stages that were launched earlier, at the same scale, and are in no newest plan.
 
     Taking a trial out of a YAML cancels nothing, and deletes nothing.
     """
@@ -256,12 +261,12 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 
 
 def comparisons(found: SweepStatus) -> list[PredictionCheck]:
-    """Predicted against actual, of the stages that are complete."""
+    """Compare predicted with actual costs of complete stages."""
     return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 
 
 def status_json(found: SweepStatus) -> Json:
-    """Status as data."""
+    """Convert a status into JSON data."""
     launched = found.launched
     compared = {one.key: accuracy_json(one) for one in comparisons(found)}
     return {

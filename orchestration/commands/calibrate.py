@@ -1,0 +1,84 @@
+"""`python -m orchestration calibrate [SWEEP]`: measure what stages take on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gigatok.stages import STAGES
+from orchestration.costs.accuracy import BUSY
+from orchestration.costs.calibration import Observation, alike_groups, fit
+from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from orchestration.forecast.devices import utilisation
+from orchestration.study.calibrating import CalibrationRun
+from orchestration.study.study import Study
+
+
+def calibrate(
+    sweep: Annotated[str, typer.Argument(help="Whose models are run.")] = "decoder_scaling",
+    scale: Annotated[str | None, typer.Option(help="smoke, micro, mini, paper, …")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Stages at a time, as the launch will have.")
+    ] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Run a few steps of every kind of stage here, so that plans can say what time they take."""
+    console = Console(stderr=as_json, markup=False, highlight=False)
+    study = Study(sweep, scale, runs=runs_dir, overrides=set_ or ())
+    run = study.calibrate(jobs, console=console)
+    _check(run, console)
+    if as_json:
+        print(json.dumps([o.model_dump(mode="json") for o in run.observations]))
+        return
+    console.print(throughput_table(run.observations))
+    waited = sum(o.waited_seconds or 0.0 for o in run.observations)
+    share = waited / max(waited + sum(o.seconds for o in run.observations), 1e-3)
+    if share > BUSY:
+        console.print(
+            f"others had the processor {share:.0%} of the time, which is left out; on an idle "
+            "machine times are truer",
+            style="yellow",
+        )
+    records = f"{len(run.observations)} records in {study.store.calibration}"
+    console.print(records, soft_wrap=True)
+
+
+def _check(run: CalibrationRun, console: Console) -> None:
+    if run.interrupted:
+        console.print("stopped; nothing was recorded", style="yellow")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    for reason in run.failures:
+        console.print(reason, style="red")
+    if run.failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def throughput_table(found: Sequence[Observation]) -> Table:
+    """Per stage and configuration: rate, fixed seconds, utilisation, peak memory."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("of")
+    for head in ("GFLOP/s", "of peak", "fixed s", "peak MiB"):
+        table.add_column(head, justify="right")
+    for alike in alike_groups(found):
+        fitted = fit(alike)
+        rate = 1 / fitted.seconds_per_flop if fitted.seconds_per_flop else None
+        share = None if rate is None else utilisation(rate, alike[0].device, alike[0].family)
+        peaks = [o.peak_memory_bytes for o in alike if o.peak_memory_bytes is not None]
+        table.add_row(
+            STAGES[alike[0].stage].label,
+            alike[0].readable,
+            "–" if rate is None else f"{rate / 1e9:.1f}",
+            "–" if share is None else f"{share:.0%}",
+            f"{fitted.fixed:.1f}",
+            f"{max(peaks) / 2**20:.0f}" if peaks else "–",
+        )
+    return table

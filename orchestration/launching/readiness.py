@@ -1,0 +1,78 @@
+"""Checks before a launch starts anything, and downloads that its stages need."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from gigatok.data.assets import fetch, required_assets
+from orchestration.backends.base import Backend
+from orchestration.execution.progress import Progress
+from orchestration.plan.graph import Plan
+from orchestration.policy.profile import Profile
+
+SMALLEST_FREE_BYTES = 64 * 2**20
+
+
+def check_writable(runs_dir: Path) -> None:
+    """Refuse a runs directory that cannot be written, before anything is planned around it.
+
+    Raises:
+        ValueError: cannot be created or written, or has no space.
+    """
+    advice = "name a folder that you can write to and that has space"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir) as probe:
+            probe.write(b" ")
+        free = shutil.disk_usage(runs_dir).free
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"--runs-dir {runs_dir}: {reason}; {advice}") from error
+    if free < SMALLEST_FREE_BYTES:
+        raise ValueError(
+            f"--runs-dir {runs_dir}: No space left on device: {free / 2**20:.0f} MiB free, "
+            f"{SMALLEST_FREE_BYTES / 2**20:.0f} MiB needed at least; {advice}"
+        )
+
+
+def make_ready(plan: Plan, progress: Progress, backend: Backend, profile: Profile) -> None:
+    """Fetch what a plan needs, warm the backend up, and refuse what it could never give.
+
+    Raises:
+        Infeasible: says what was asked and what there is. The backend is closed.
+        ValueError: something cannot be fetched, or the backend does not answer. It is closed.
+    """
+    try:
+        prefetch(plan)
+        backend.warm_up()
+        check_requests(progress, backend, profile)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def check_requests(progress: Progress, backend: Backend, profile: Profile) -> None:
+    """Refuse what the backend could never give to the stages that are left.
+
+    Raises:
+        Infeasible: says what was asked and what there is.
+        ValueError: the backend does not answer.
+    """
+    states = progress.states.items()
+    stages = {progress.plan.stages[key].stage for key, state in states if state == "WAITING"}
+    for request in {repr(request): request for request in map(profile.request, stages)}.values():
+        backend.check(request)
+
+
+def prefetch(plan: Plan) -> None:
+    """Fetch data and networks before any worker starts.
+
+    Raises:
+        ValueError: something cannot be fetched; says how to supply it by hand.
+    """
+    trials = ((planned.trial.config, planned.stages) for planned in plan.trials)
+    needed = {name for config, stages in trials for name in required_assets(config, stages)}
+    for name in sorted(needed):
+        fetch(name)

@@ -1,0 +1,135 @@
+"""Report of a launch that is over: counts, reasons, the result table, and where everything is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from gigatok.startup import for_children, hiding
+from gigatok.text.credentials import mlflow_variables, shown, without_login
+from orchestration.command_lines import same_command, steering
+from orchestration.execution.display import held_lines
+from orchestration.execution.progress import Progress
+from orchestration.execution.results import launch_json, result_tables, trial_metrics
+from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from orchestration.plan.graph import Plan
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
+
+
+def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
+    """Print what ran, the result table, and where figure and runs are."""
+    if as_json:
+        print(json.dumps(launch_json(progress), allow_nan=False))
+        return
+    print_counts(progress, console)
+    print_results(progress, console)
+    if progress.held is not None:
+        name = shlex.quote(progress.plan.sweep.name)
+        held = progress.held.replace("resume SWEEP", f"resume {name}")
+        console.print(held, style="red", soft_wrap=True)
+    for line in held_lines(progress):
+        console.print(line, style="red")
+    if progress.held_stages:
+        name = progress.plan.sweep.name
+        go_on = steering("resume", name, progress.store, "--ignore-gates")
+        console.print(f"Larger models wait; {go_on}", soft_wrap=True)
+    if progress.interrupted:
+        console.print("Interrupted. The same command continues:")
+        console.print(f"  {same_command()}", soft_wrap=True)
+    elif progress.count("COMPLETE"):
+        changed = bool(progress.ran or progress.done_elsewhere)
+        print_paths(progress.plan, uri, console, redraw=changed)
+
+
+def print_counts(progress: Progress, console: Console) -> None:
+    """Print how many stages ran, were reused and failed; and why they failed."""
+    parts = [f"{len(progress.ran)} stages run", f"{len(progress.reused)} reused"]
+    if progress.done_elsewhere:
+        parts.append(f"{len(progress.done_elsewhere)} completed by another launch")
+    parts.append(f"{progress.count('FAILED')} failed")
+    if progress.count("UPSTREAM_FAILED"):
+        parts.append(f"{progress.count('UPSTREAM_FAILED')} behind them")
+    console.print(", ".join(parts))
+    for key, failure in progress.failures.items():
+        folder = progress.folders[key]
+        stage = progress.plan.stages[key]
+        console.print(f"{stage.stage} {folder.name}", style="red")
+        console.print(f"  {failure.message}")
+        for log in folder.logs()[-1:]:
+            console.print(f"  log: {log}", soft_wrap=True)
+
+
+def print_results(progress: Progress, console: Console) -> None:
+    """Print the scores of all trials; nothing where there are none."""
+    metrics = trial_metrics(progress)
+    if any(metrics.values()):
+        console.print(result_tables(metrics, console.width))
+
+
+def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None:
+    """Draw the figure where it is missing or of another plan, and say where everything is."""
+    figure = Path("figures") / f"{plan.sweep.name}-{plan.sweep.scale}.png"
+    current = not redraw and drawn_plan(figure) == plan.key
+    if current or draw(plan, uri, figure):
+        console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
+    else:
+        command = ["python", "-m", "analysis", "figures", plan.sweep.name]
+        options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
+        console.print("figure    not drawn; this tries again:", style="yellow")
+        console.print(f"          {shlex.join([*command, *options])}", soft_wrap=True)
+    console.print(f"runs      {shown(uri)}", soft_wrap=True)
+    for name in hiding(os.getcwd()):
+        module = name.removesuffix(".py")
+        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        console.print(text, style="yellow", soft_wrap=True)
+    if uri.startswith("sqlite:"):
+        server = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
+        console.print(f"MLflow UI {server}", soft_wrap=True)
+
+
+def draw(plan: Plan, uri: str, figure: Path) -> bool:
+    """Let `analysis` draw the figure; tells whether it did. It says itself why not."""
+    command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
+    # Everybody on the machine sees the arguments of a process; its environment, only the user.
+    where = ["--tracking-uri", without_login(uri)]
+    options = [*where, "--plan", plan.key, "--out", str(figure.parent)]
+    # Of the code that runs here: the working folder may hold an analysis.py of the user.
+    code = for_children(str(Path(__file__).resolve().parents[2]))
+    drawing = subprocess.run(
+        [*command, *options],
+        env={**os.environ, **code, **mlflow_variables(uri)},
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
+    return drawing.returncode == 0 and drawn_plan(figure) == plan.key
+
+
+def drawn_plan(figure: Path) -> str | None:
+    """Read the key of the plan that a figure on disk shows; None: a file of it is missing."""
+    try:
+        origin = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
+        plans = origin["plans"]
+        only = plans[0] if len(plans) == 1 else None
+        whole = all(figure.with_suffix(suffix).stat().st_size > 0 for suffix in FIGURE_SUFFIXES)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # no figure, or files of the same name that are none of ours
+    return only if whole else None
+
+
+def exit_code(progress: Progress) -> int:
+    """Map the end of a launch to its exit code."""
+    kinds = {failure.kind for failure in progress.failures.values()}
+    if progress.interrupted or kinds == {"cancelled"}:
+        return EXIT_INTERRUPTED
+    if progress.count("FAILED"):
+        return EXIT_FAILED
+    if not progress.finished:
+        return EXIT_INTERRUPTED  # nothing is queued any more, but not everything is over
+    return EXIT_REFUSED if progress.held_stages else 0

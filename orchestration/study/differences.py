@@ -1,0 +1,143 @@
+"""Differences between two trials or stages: config, data, code, environment, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gigatok.data.fingerprints import FINGERPRINTS
+from gigatok.names import study_name
+from gigatok.stages import STAGES
+from orchestration.launching.history import oldest_first
+from orchestration.launching.launched import LaunchedPlan
+from orchestration.runs.stage_records import Attempt
+from orchestration.runs.state import StageFolder, Store
+from orchestration.yaml.source import did_you_mean, listed
+
+ENVIRONMENT = ("host", "device", "gpus", "cpu_count", "platform", "python")
+CODE = ("git_sha", "git_dirty")
+MISSING = "–"
+Rows = dict[str, tuple[Any, Any]]
+"""Fact that differs -> its two values."""
+
+
+def compare_runs(store: Store, a: str, b: str, sweep: str | None = None) -> dict[str, Rows]:
+    """Compare two trials, starts of keys, or folders of stages: stage -> what differs.
+
+    Raises:
+        ValueError: nothing, or more than one thing, is called so.
+    """
+    return compare(find_stages(store, a, sweep), find_stages(store, b, sweep))
+
+
+def compare(ours: Mapping[str, StageFolder], theirs: Mapping[str, StageFolder]) -> dict[str, Rows]:
+    """Compare stages of one name; two stages of different kinds are one row each."""
+    if len(ours) == len(theirs) == 1 and set(ours) != set(theirs):
+        (one,), (two,) = ours, theirs
+        return {f"{one} / {two}": differences(facts(ours[one]), facts(theirs[two]))}
+    found: dict[str, Rows] = {}
+    for stage in STAGES:
+        if stage in ours and stage in theirs:
+            mine, other = ours[stage], theirs[stage]
+            same = mine.path == other.path
+            found[stage] = {} if same else differences(facts(mine), facts(other))
+        elif stage in ours or stage in theirs:
+            here = "there" if stage in ours else MISSING
+            found[stage] = {"stage": (here, MISSING if here == "there" else "there")}
+    return found
+
+
+def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Rows:
+    """Collect the facts that are not the same; a missing one shows as a dash."""
+    names = dict.fromkeys([*mine, *theirs])
+    return {
+        name: (mine.get(name, MISSING), theirs.get(name, MISSING))
+        for name in names
+        if mine.get(name, MISSING) != theirs.get(name, MISSING)
+    }
+
+
+def spec_parts(folder: StageFolder) -> dict[str, Any]:
+    """Say what the key of a stage that was made is made of, flat; empty: its spec is lost."""
+    spec = folder.known_spec()
+    if spec is None:
+        return {}
+    inputs = {name: where.rpartition("-")[2] for name, where in spec.inputs.items()}
+    return key_parts(spec.version, spec.config, inputs)
+
+
+def key_parts(
+    version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """Flatten what a key is made of: version, config, keys of inputs, the data's fingerprint."""
+    read = {f"input {name}": key for name, key in inputs.items()}
+    parts = {"version": version, **dict(_flat("", dict(config))), **read}
+    for name, value in config.items():
+        if isinstance(value, dict) and {"name", "split"} <= value.keys():
+            parts[f"data {name}"] = FINGERPRINTS.get(str(value["name"]), MISSING)
+    return parts
+
+
+def facts(folder: StageFolder) -> dict[str, Any]:
+    """Collect everything recorded of a stage: its key's parts, code, environment, results."""
+    attempt, done = last_attempt(folder), folder.done()
+    provenance = attempt.provenance if attempt else {}
+    found = {"key": folder.name.rpartition("-")[2], **spec_parts(folder)}
+    found |= {f"code {name}": provenance[name] for name in CODE if name in provenance}
+    found |= {name: provenance[name] for name in ENVIRONMENT if name in provenance}
+    packages = provenance.get("packages") or {}
+    found |= {f"package {name}": version for name, version in packages.items()}
+    if attempt and attempt.micro_batch is not None:
+        found["micro_batch"] = attempt.micro_batch
+    found["state"] = folder.state()
+    if done is not None:
+        found |= {f"result {name}": value for name, value in done.metrics.items()}
+    return found
+
+
+def find_stages(store: Store, name: str, sweep: str | None) -> dict[str, StageFolder]:
+    """Find the stage or stages that are meant: a folder, the start of a key, or a trial's name.
+
+    Raises:
+        ValueError: nothing, or more than one thing, is called so.
+    """
+    path = Path(name)
+    if (path / "spec.json").is_file():
+        return {path.parent.name: StageFolder(path)}
+    by_key = [
+        (stage, folder)
+        for stage in STAGES
+        for key, folder in store.index(stage).items()
+        if key.startswith(name)
+    ]
+    if len(by_key) == 1:
+        return dict(by_key)
+    trials: dict[str, tuple[LaunchedPlan, Mapping[str, str]]] = {}
+    for plan in oldest_first(store):
+        if sweep is None or study_name(sweep) == plan.sweep:
+            trials |= {trial: (plan, stages) for trial, stages in plan.trials.items()}
+    if name in trials:
+        plan, stages = trials[name]
+        folders = plan.folders(store)
+        return {stage: folders[key] for stage, key in stages.items()}
+    if by_key:
+        raise ValueError(f"{name}: {len(by_key)} keys begin so; give more of it")
+    raise ValueError(
+        f"{name}: no trial, key or stage folder in {store.root}; trials: "
+        f"{listed(list(trials)[:20])}{did_you_mean(name, trials)}"
+    )
+
+
+def last_attempt(folder: StageFolder) -> Attempt | None:
+    """Read the newest attempt of a stage; None before its first."""
+    attempts = folder.attempts()
+    return attempts[-1] if attempts else None
+
+
+def _flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _flat(f"{prefix}.{name}" if prefix else name, part)
+    else:
+        yield prefix, value

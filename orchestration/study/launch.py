@@ -1,0 +1,305 @@
+"""Launches: a request is planned and priced first, shown, and only then carried out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from gigatok import names
+from orchestration.backends import connect, profile_options
+from orchestration.backends.base import Backend, Infeasible, is_detached
+from orchestration.execution.inputs import find_inputs
+from orchestration.execution.progress import Progress, refuse_other_versions, survey
+from orchestration.execution.results import trial_metrics
+from orchestration.forecast.budget import Budget, record_refusal
+from orchestration.forecast.budget import reasons as budget_reasons
+from orchestration.forecast.devices import Machines, machines
+from orchestration.launching.foreground import Driver, run
+from orchestration.launching.history import all_launches
+from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record_launch, restored
+from orchestration.launching.preview import plan_json, print_plan
+from orchestration.launching.readiness import check_writable, make_ready
+from orchestration.launching.report import exit_code, print_counts, print_results
+from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile, load_profile
+from orchestration.runs.holder import tidy
+from orchestration.runs.provenance import imported_state
+from orchestration.runs.state import Store
+from orchestration.runs.studies import origin_of, refuse_namesake
+from orchestration.sweep.definition import Sweep, expand, load_sweep
+from orchestration.tracking.shipping import Tracking, uri_to_record
+from orchestration.tracking.sweep_runs import expectation
+
+if TYPE_CHECKING:
+    from orchestration.search.launch import SearchRun
+
+Leave = Callable[[Progress], None]
+"""Gives up stages that shall not be run now."""
+
+
+def quiet_console() -> Console:
+    """Make a console that keeps what is printed to itself."""
+    return Console(file=StringIO(), width=120, markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Terminal of a user who follows a launch.
+
+    Attributes:
+        console: for the live display and what is said on the way.
+        watch: where jobs go on without the launcher, stay until they are over.
+        ask: let a user at a terminal confirm before such jobs are queued.
+        as_json: results are printed as JSON: nothing else may be on stdout.
+    """
+
+    console: Console = field(default_factory=quiet_console)
+    watch: bool = False
+    ask: bool = False
+    as_json: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class LaunchResult:
+    """End of a launch.
+
+    Attributes:
+        exit_code: 0 done, 1 a stage failed, 3 held by a gate, 130 interrupted.
+        uri: where MLflow keeps the runs.
+        progress: states of all stages; None where jobs go on without the launcher.
+        search: what a search has found; None: it is none, or goes on without the launcher.
+    """
+
+    exit_code: int
+    uri: str
+    progress: Progress | None = None
+    search: SearchRun | None = None
+
+    @property
+    def results(self) -> dict[str, dict[str, float]]:
+        """Final scores: trial -> name -> value; what does not exist is absent."""
+        return {} if self.progress is None else trial_metrics(self.progress)
+
+    def __repr__(self) -> str:
+        console = quiet_console()
+        if self.progress is not None:
+            print_counts(self.progress, console)
+            print_results(self.progress, console)
+        return f"exit code {self.exit_code}\n{printed(console)}"
+
+
+@dataclass(frozen=True, repr=False)
+class PreparedLaunch:
+    """Request that was understood, and what it comes to; nothing of it has begun.
+
+    Attributes:
+        uri: where MLflow keeps the runs, with its login.
+        progress: which stages are complete, and what the others are predicted to need.
+        machine: on what each kind of stage will run.
+        refused: why it would not start.
+    """
+
+    request: LaunchRequest
+    store: Store
+    uri: str
+    plan: Plan
+    progress: Progress
+    tracking: Tracking
+    profile: Profile
+    backend: Backend
+    machine: Machines
+    refused: list[str]
+
+    def data(self) -> dict[str, Any]:
+        """Describe the plan as plain data: trials, stages with their costs, totals."""
+        return plan_json(self.progress, self.machine)
+
+    def print(self, console: Console, *, stages: bool = False) -> None:
+        """Print question, trials, costs and what is reused; with a row per stage on request."""
+        print_plan(console, self.progress, self.machine, stages=stages)
+
+    def notice(self) -> str | None:
+        """Say that uncommitted changes of the code will leave this machine; None: none will."""
+        patch = imported_state()["git_patch"]
+        if patch is None or self.progress.finished or not self.request.send_patch:
+            return None
+        return (
+            f"uncommitted changes: a patch of {len(patch.splitlines())} lines goes to MLflow with "
+            "the stages, masked where it looks like a secret; --no-patch sends none"
+        )
+
+    def make_ready(self) -> None:
+        """Refuse what cannot fit; otherwise fetch what the stages need.
+
+        Raises:
+            Infeasible: more than the machine, the cluster or the budget has.
+            ValueError: something is missing or cannot be fetched.
+        """
+        check_writable(self.store.root)
+        for key in self.progress.reused:
+            tidy(self.progress.folders[key])
+        if self.refused:
+            self._refuse()
+        absent = find_inputs(self.progress).absent
+        if absent and self.request.backend == "local":  # nodes of a cluster may have more
+            raise ValueError(f"not on this machine: {'; '.join(absent)}")
+        search = self.plan.sweep.search
+        if search is not None or not self.progress.finished:
+            plan = make_plan(self.plan.sweep, search.examples()) if search else self.plan
+            make_ready(plan, self.progress, self.backend, self.profile)
+
+    def _refuse(self) -> None:
+        """Say why nothing starts, and remember it for `status` and MLflow."""
+        record_refusal(self.plan, self.store, self.refused)
+        lines = [f"refused: {reason}" for reason in self.refused]
+        problem = self.tracking.tag_sweep({names.TAG_REFUSED: " | ".join(self.refused)})
+        if problem is not None:
+            lines.append(f"MLflow does not know of it: {problem}")
+        raise Infeasible("\n".join(lines))
+
+    def run(self, terminal: Terminal | None = None) -> LaunchResult:
+        """Run what is not complete, after `make_ready`.
+
+        Raises:
+            ValueError: the backend refuses, or the study of a search cannot be opened.
+        """
+        terminal = terminal or Terminal()
+        try:
+            return self._search(terminal) if self.plan.sweep.search else self._run(terminal)
+        except typer.Exit as left:  # jobs are queued, and go on without the launcher
+            return LaunchResult(left.exit_code, self.uri)
+
+    def _run(self, terminal: Terminal) -> LaunchResult:
+        progress, store, tracking = self.progress, self.store, self.tracking
+        record_launch(self.plan, store, self.request)
+        tracking.tell(expectation(progress.costs))
+        driver: Driver = Runner(progress, store, self.backend, self.profile)
+        if is_detached(self.backend):
+            from orchestration.backends.detached import launching  # nobody else needs it
+
+            stay = launching.Manner(
+                stay=terminal.watch, ask=terminal.ask, as_json=terminal.as_json
+            )
+            driver = launching.launch(
+                progress, store, self.backend, self.profile, tracking, terminal.console, stay
+            )
+        if not progress.finished or not tracking.is_current():
+            run(driver, tracking, terminal.console)
+        return LaunchResult(exit_code(progress), self.uri, progress)
+
+    def _search(self, terminal: Terminal) -> LaunchResult:
+        plan, store, request, uri = self.plan, self.store, self.request, self.uri
+        if is_detached(self.backend):
+            from orchestration.search.controller import launch as launch_search
+
+            parts = (plan, store, request, self.backend, self.profile, uri, terminal.console)
+            code = launch_search(*parts, stay=terminal.watch, as_json=terminal.as_json)
+            return LaunchResult(code, uri)
+        from orchestration.search.launch import run_search  # Optuna takes half a second to import
+
+        backend, profile = self.backend, self.profile
+        found = run_search(plan, store, request, backend, profile, uri, terminal.console)
+        return LaunchResult(found.exit_code, uri, found.progress, found)
+
+    def __repr__(self) -> str:
+        console = quiet_console()
+        self.print(console)
+        for reason in self.refused:
+            console.print(f"would be refused: {reason}")
+        return printed(console)
+
+
+def printed(console: Console) -> str:
+    """Return what was printed on a console of `quiet_console`."""
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue().rstrip()
+
+
+# From a request to what it comes to
+
+
+def prepare(
+    request: LaunchRequest,
+    store: Store,
+    launched: LaunchedPlan | None = None,
+    leave: Leave = lambda progress: None,
+) -> PreparedLaunch:
+    """Plan a request: the graph, what is complete of it, where the rest would run, what it costs.
+
+    Args:
+        request: what to run, where.
+        store: the runs directory.
+        launched: the plan to go on with; None: that of the sweep as its file is now.
+        leave: gives up stages that shall not be run now.
+
+    Raises:
+        ValueError: the request is wrong.
+    """
+    with _no_collector():
+        own = {"tracking_uri": uri_to_record(store, request.tracking_uri)}
+        request = request.model_copy(update=own)
+        if launched is None:
+            loaded = load_sweep(request.sweep, request.scale, request.overrides)
+            request = _from_one_file(request, store, loaded)
+            plan = make_plan(loaded, expand(loaded))
+        else:
+            plan = _as_launched(launched, store)
+        return _priced(request, store, plan, leave)
+
+
+def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> PreparedLaunch:
+    uri = request.store_uri(store)
+    tracking = Tracking(uri, store, plan, send_patch=request.send_patch)
+    profile = _profile(request)
+    backend = connect(request.backend, request.jobs, profile, store)
+    machine = machines(request.backend, request.jobs, profile)
+    progress = survey(plan, store, lambda stage: machine(stage).site)
+    leave(progress)
+    refuse_other_versions(progress)
+    budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
+    refused = budget_reasons(progress, machine, budget, store.root)
+    return PreparedLaunch(
+        request, store, uri, plan, progress, tracking, profile, backend, machine, refused
+    )
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep the garbage collector from a fifth of the time: all that planning makes lives on."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _as_launched(launched: LaunchedPlan, store: Store) -> Plan:
+    """Restore a plan; of a search, with the one trial that stands for all."""
+    plan = restored(launched, store)
+    if plan.sweep.search is None:
+        return plan
+    return replace(make_plan(plan.sweep, expand(plan.sweep)), key=plan.key)
+
+
+def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> LaunchRequest:
+    """Note the sweep's file, unless another file of that name was launched here."""
+    newest = next(all_launches(store, sweep.name), None)
+    refuse_namesake(store, sweep.path, None if newest is None else newest.request.origin)
+    return request.model_copy(update={"origin": origin_of(store, sweep.path)})
+
+
+def _profile(request: LaunchRequest) -> Profile:
+    profile = load_profile(Path(request.profile) if request.profile else None, profile_options())
+    if request.ray_address is not None:
+        profile = profile.model_copy(update={"ray_address": request.ray_address})
+    return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile

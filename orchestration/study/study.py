@@ -1,0 +1,361 @@
+"""Study of a sweep: everything that the commands do, as calls that return data.
+
+    from orchestration import Study
+
+    study = Study("decoder_scaling", scale="smoke")
+    study.plan()                    # trials, stages, costs; shows itself as the command does
+    result = study.run(jobs=2)
+    study.status()
+    study.table()                   # a row per trial
+
+Wrong requests raise ValueError, which says what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from rich.console import Console
+
+from gigatok.names import study_name
+from orchestration.backends import profile_options
+from orchestration.forecast.cost_table import cost_json
+from orchestration.forecast.simulator import Cluster
+from orchestration.launching.history import newest_launch, other_scales
+from orchestration.launching.launched import LaunchedPlan, LaunchRequest
+from orchestration.plan.graph import make_plan
+from orchestration.policy.profile import load_profile
+from orchestration.runs.state import Store
+from orchestration.study.calibrating import CalibrationRun, calibrate_sweep
+from orchestration.study.cancelling import Cancellation, cancel_launch
+from orchestration.study.differences import Rows, compare_runs
+from orchestration.study.explaining import Explanation, explain_stages
+from orchestration.study.launch import (
+    LaunchResult,
+    PreparedLaunch,
+    Terminal,
+    prepare,
+    quiet_console,
+)
+from orchestration.study.logs import LogReader, stage_keys
+from orchestration.study.resuming import prepare_resume, prepare_retry
+from orchestration.study.simulating import PaperRun, simulate_plan
+from orchestration.study.status import SweepStatus, look
+from orchestration.study.syncing import Sent, send_all
+from orchestration.sweep.definition import expand, load_sweep
+
+
+class LaunchOptions(TypedDict, total=False):
+    """Options of a launch; what is left out, or None, is as for the command."""
+
+    backend: str | None
+    """`local`, `ray` or `slurm`."""
+    jobs: int | None
+    """Stages at a time."""
+    profile: str | Path | None
+    """YAML file: what stages ask of the cluster."""
+    ray_address: str | None
+    tracking_uri: str | None
+    """MLflow; None: mlflow.db in the runs directory."""
+    storage: str | None
+    """Optuna's URL, for a search."""
+    ignore_gates: bool
+    max_gpu_hours: float | None
+    max_disk: float | None
+    """In GiB."""
+    send_patch: bool
+    """Uncommitted changes of the code go to MLflow."""
+
+
+class Study:
+    """Sweep at a scale, with what was launched of it into a runs directory."""
+
+    def __init__(
+        self,
+        sweep: str | Path,
+        scale: str | None = None,
+        *,
+        runs: str | Path = "runs",
+        overrides: Sequence[str] | Mapping[str, Any] = (),
+    ) -> None:
+        """Name a study; nothing is read yet.
+
+        Args:
+            sweep: name of a shipped sweep, or a YAML file.
+            scale: `smoke`, `micro`, `mini`, `paper`, …; None: the sweep's own, or that of the
+                newest launch.
+            runs: the runs directory.
+            overrides: `key=value` texts, or key -> value.
+        """
+        self.sweep, self.scale = str(sweep), scale
+        self.store = Store(Path(runs))
+        if isinstance(overrides, Mapping):  # JSON is YAML, which overrides are
+            overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+        self.overrides = list(overrides)
+
+    def __repr__(self) -> str:
+        scale = "" if self.scale is None else f", scale={self.scale!r}"
+        return f"Study({self.sweep!r}{scale}, runs={str(self.store.root)!r})"
+
+    # Planning and running
+
+    def plan(self, **options: Unpack[LaunchOptions]) -> PreparedLaunch:
+        """Plan what a launch would run and reuse, and what it would cost; starts nothing.
+
+        Raises:
+            ValueError: with every problem of the sweep, its scale and the options.
+        """
+        asked = {"sweep": self.sweep, "scale": self.scale, "overrides": self.overrides}
+        return prepare(LaunchRequest.model_validate(asked | _given(options)), self.store)
+
+    def run(
+        self, terminal: Terminal | None = None, **options: Unpack[LaunchOptions]
+    ) -> LaunchResult:
+        """Run every stage that is not complete yet.
+
+        Args:
+            terminal: where progress is shown; None: nowhere.
+            options: on which backend, and so on.
+
+        Raises:
+            Infeasible: more than the machine, the cluster or the budget has.
+            ValueError: the request is wrong, or something cannot be fetched.
+        """
+        return _carry_out(self.plan(**options), terminal)
+
+    def plan_resume(
+        self, *, failed: bool = False, preempted: bool = False, **options: Unpack[LaunchOptions]
+    ) -> PreparedLaunch:
+        """Plan to continue the newest launch as it was launched; see `resume`."""
+        launched = self.launched()
+        request = _changed(launched, {"ignore_gates": False, **_given(options)})
+        return prepare_resume(self.store, launched, request, failed=failed, preempted=preempted)
+
+    def resume(
+        self,
+        terminal: Terminal | None = None,
+        *,
+        failed: bool = False,
+        preempted: bool = False,
+        **options: Unpack[LaunchOptions],
+    ) -> LaunchResult:
+        """Continue the newest launch: what was stopped, cancelled, lost or never started.
+
+        Args:
+            terminal: where progress is shown; None: nowhere.
+            failed: also what failed, its attempts counted anew.
+            preempted: only what had begun, and what waits for it.
+            options: what shall be otherwise than at launch.
+
+        Raises:
+            ValueError: nothing was launched, or it cannot be continued by this code.
+        """
+        plan = self.plan_resume(failed=failed, preempted=preempted, **options)
+        return _carry_out(plan, terminal)
+
+    def plan_retry(
+        self, trial: str, stage: str | None = None, **options: Unpack[LaunchOptions]
+    ) -> PreparedLaunch:
+        """Plan to run a trial or stage of the newest launch again; see `retry`."""
+        launched = self.launched()
+        request = _changed(launched, _given(options))
+        return prepare_retry(self.store, launched, request, trial, stage)
+
+    def retry(
+        self,
+        trial: str,
+        stage: str | None = None,
+        terminal: Terminal | None = None,
+        **options: Unpack[LaunchOptions],
+    ) -> LaunchResult:
+        """Run what failed of a trial again, its attempts counted anew, and what it needs.
+
+        Raises:
+            ValueError: no such trial or stage.
+        """
+        return _carry_out(self.plan_retry(trial, stage, **options), terminal)
+
+    def cancel(self, trial: str | None = None, *, orphaned: bool = False) -> Cancellation:
+        """Stop the newest launch or a trial of it; `Cancellation.wait` waits for checkpoints.
+
+        Args:
+            trial: None: all of them.
+            orphaned: stop what earlier launches named and the newest does not.
+
+        Raises:
+            ValueError: no such trial, or nothing was launched.
+        """
+        return cancel_launch(self.store, self.launched(), trial, orphaned=orphaned)
+
+    # Looking
+
+    def launched(self) -> LaunchedPlan:
+        """Read the record of the newest launch.
+
+        Raises:
+            ValueError: nothing of the sweep, or not at this scale, was launched.
+        """
+        return newest_launch(self.store, self.sweep, self.scale)
+
+    def other_scales(self) -> list[str]:
+        """List the scales at which the sweep was launched as well, the newest first."""
+        return other_scales(self.store, self.launched())
+
+    def status(self) -> SweepStatus:
+        """Look at every stage of the newest launch.
+
+        Raises:
+            ValueError: nothing was launched.
+        """
+        return look(self.store, self.launched())
+
+    def explain(self, what: str | None = None, stage: str | None = None) -> list[Explanation]:
+        """Say of stages why they will run, are reused, blocked, held or failed.
+
+        Args:
+            what: a trial, a stage, or the start of a key; None: all stages.
+            stage: of the trial; None: all.
+
+        Raises:
+            ValueError: nothing is called so.
+        """
+        where = (self.store, self.sweep, self.scale, self.overrides)
+        return explain_stages(*where, what=what, stage=stage)
+
+    def diff(self, a: str, b: str) -> dict[str, Rows]:
+        """Compare two trials, starts of keys, or folders of stages: stage -> what differs.
+
+        Raises:
+            ValueError: nothing, or more than one thing, is called so.
+        """
+        return compare_runs(self.store, a, b, study_name(self.sweep))
+
+    def costs(self, **options: Unpack[LaunchOptions]) -> list[dict[str, Any]]:
+        """List what each stage is predicted to need: FLOPs, bytes, seconds with their range.
+
+        A value that is not known is None: `calibrate` measures what this machine takes.
+        """
+        plan = self.plan(**options)
+        return [
+            {"key": key, "stage": stage.stage, "readable": stage.readable}
+            | {"state": plan.progress.states[key]}
+            | cost_json(plan.progress, plan.machine, key)
+            for key, stage in plan.plan.stages.items()
+        ]
+
+    def table(self) -> list[dict[str, Any]]:
+        """List the trials of the newest launch: name, axes, and final scores as far as known.
+
+        Read from the stages' own records, so that it needs no MLflow; `analysis` has units,
+        seeds merged, fits and figures.
+        """
+        launched = self.launched()
+        folders, values = launched.folders(self.store), launched.values()
+        rows = []
+        for name, stages in launched.trials.items():
+            done = [folders[key].done() for key in stages.values()]
+            scores = {k: v for one in done if one is not None for k, v in one.metrics.items()}
+            rows.append({"trial": name, **values.assignments[name].axes, **scores})
+        return rows
+
+    def output(self, trial: str, stage: str) -> Path:
+        """Find the files that a stage of a trial has made, such as the weights of a tokenizer.
+
+        Raises:
+            ValueError: no such trial or stage, or the stage is not complete.
+        """
+        launched = self.launched()
+        folders = launched.folders(self.store)
+        (key,) = stage_keys(launched, folders, trial, stage)
+        if not folders[key].is_complete():
+            raise ValueError(f"{stage} of {trial} is not complete but {folders[key].state()}")
+        return folders[key].out
+
+    def log_readers(
+        self, trial: str | None = None, stage: str | None = None, *, all_attempts: bool = False
+    ) -> dict[str, LogReader]:
+        """Open the logs of stages, by key; without a trial, of those that run or have failed.
+
+        Raises:
+            ValueError: no such trial or stage.
+        """
+        launched = self.launched()
+        folders = launched.folders(self.store)
+        return {
+            key: LogReader(folders[key], launched.stages[key].stage, all_attempts)
+            for key in stage_keys(launched, folders, trial, stage)
+        }
+
+    def logs(self, trial: str | None = None, stage: str | None = None) -> dict[str, str]:
+        """Read what the newest attempts printed: log file -> text; see `log_readers`."""
+        texts: dict[str, str] = {}
+        for reader in self.log_readers(trial, stage).values():
+            for file, text in reader.new():
+                texts[str(file)] = texts.get(str(file), "") + text
+        return texts
+
+    # Costs beforehand, and MLflow
+
+    def calibrate(self, jobs: int | None = None, console: Console | None = None) -> CalibrationRun:
+        """Run a few steps of every kind of stage here, so that plans know their time.
+
+        Args:
+            jobs: stages at a time, as the launch will have.
+            console: where progress is shown; None: nowhere.
+        """
+        sweep = load_sweep(self.sweep, self.scale, self.overrides)
+        return calibrate_sweep(sweep, self.store, jobs, console or quiet_console())
+
+    def simulate(
+        self,
+        cluster: Cluster,
+        *,
+        profile: str | Path | None = None,
+        checkpoint_minutes: float | None = None,
+        teraflops: float | None = None,
+        seed: int = 0,
+    ) -> PaperRun:
+        """Run the plan on paper: time, idle devices, lost work, the best checkpoint interval.
+
+        Args:
+            cluster: devices, their failures, and what saving costs.
+            profile: how many devices stages ask for.
+            checkpoint_minutes: of work between checkpoints; None: what costs least device time.
+            teraflops: of a device, instead of the calibration.
+            seed: of the failures.
+        """
+        sweep = load_sweep(self.sweep, self.scale, self.overrides)
+        return simulate_plan(
+            make_plan(sweep, expand(sweep)),
+            self.store,
+            cluster,
+            load_profile(None if profile is None else Path(profile), profile_options()),
+            checkpoint_minutes=checkpoint_minutes,
+            teraflops=teraflops,
+            seed=seed,
+        )
+
+    def sync(self, tracking_uri: str | None = None) -> list[Sent]:
+        """Send to MLflow what it lacks of all launches of the sweep; runs nothing."""
+        return list(send_all(self.store, [study_name(self.sweep)], tracking_uri))
+
+
+def _given(options: LaunchOptions) -> dict[str, Any]:
+    """Turn options into fields of a request; None is not given."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if "profile" in given:
+        given["profile"] = str(Path(str(given["profile"])).absolute())
+    return given
+
+
+def _changed(launched: LaunchedPlan, changes: Mapping[str, Any]) -> LaunchRequest:
+    """Ask for the same as at launch, but for what the user wants otherwise now."""
+    return LaunchRequest.model_validate(launched.request.model_dump() | dict(changes))
+
+
+def _carry_out(prepared: PreparedLaunch, terminal: Terminal | None) -> LaunchResult:
+    prepared.make_ready()
+    return prepared.run(terminal)

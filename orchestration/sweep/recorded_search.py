@@ -1,0 +1,67 @@
+"""A search as plain data: what the record of a launch keeps, so that later trials mean the same.
+
+A search asks for trials while it runs, for days. Their meaning must not follow an edited YAML, an
+edited scale, or a default of newer code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestration.sweep.axes import read_axes, read_overrides, read_seeds
+from orchestration.sweep.config_keys import trial_keys
+from orchestration.sweep.scales import scale_of
+from orchestration.sweep.search_block import Search, read_search
+from orchestration.yaml.source import Node, Place, Problem, SweepError, entries
+
+
+def scale_with_defaults(search: Search) -> dict[str, Any]:
+    """Write the scale of a search so that it gives every key, those that have a default too."""
+    scale = search.scale
+    defaults = {
+        name: _plain(key.field.get_default(call_default_factory=True))
+        for name, key in trial_keys().items()
+        if name not in scale.trial and not key.field.is_required()
+    }
+    return {**scale.written, "trial": {**(scale.written.get("trial") or {}), **defaults}}
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def read_recorded(
+    parts: Mapping[str, Any], scale_name: str, scale: Mapping[str, Any], overrides: Sequence[str]
+) -> Search:
+    """Read a search from what was recorded of it.
+
+    Args:
+        parts: of the sweep at its scale.
+        scale_name: name of the scale.
+        scale: its content, with defaults.
+        overrides: texts of `--set`.
+
+    Raises:
+        SweepError: this code does not take what was recorded.
+    """
+    problems: list[Problem] = []
+    place = Place("the record of the launch")
+    checked = scale_of(scale_name, _node(scale, place), problems)
+    given = read_overrides(overrides, checked, problems)
+    nodes = entries(_node(parts, place), "", problems)
+    axes = read_axes(nodes, checked, given.settings, problems)
+    seeds = read_seeds(nodes.get("seeds"), given.seed, problems)
+    search = read_search(nodes, axes, seeds, checked, given.settings, problems)
+    if problems or search is None:
+        raise SweepError("search as it was launched", problems)
+    return search
+
+
+def _node(value: Any, place: Place) -> Node:
+    """Wrap plain data as if a file held it."""
+    if isinstance(value, Mapping):
+        value = {key: _node(item, place) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        value = tuple(_node(item, place) for item in value)
+    return Node(value, place, place)
