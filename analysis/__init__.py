@@ -31,46 +31,46 @@ if sys.argv[:1] == ["-m"]:  # only while `python -m` looks for the module to run
     prepare(__name__, sys.path[0])
 
 if TYPE_CHECKING:
-    from analysis.complexity import complexity_relations
-    from analysis.confounds import find_confounds
-    from analysis.export import export_figure
-    from analysis.figures import figure_info
-    from analysis.findings import comparisons
-    from analysis.fit_plot import plot_fit
-    from analysis.fits import Fit, fit_metric, fit_power_law
-    from analysis.plots import draw_figure
-    from analysis.rate_distortion import fronts, gaps, plot_rate_distortion
-    from analysis.report import write_report
-    from analysis.runs import load_curves, load_runs, missing, to_pandas, units, write_table
-    from analysis.statistics import paired_test, spearman
-    from analysis.stores import RequestError
-    from analysis.tables import result_table
+    from analysis.claims.confounds import find_confounds
+    from analysis.claims.findings import comparisons
+    from analysis.figures.export import export_figure
+    from analysis.figures.fit_plot import plot_fit
+    from analysis.figures.plots import draw_figure
+    from analysis.figures.sweeps import figure_info
+    from analysis.report.report import write_report
+    from analysis.statistics.complexity import complexity_relations
+    from analysis.statistics.estimates import paired_test, spearman
+    from analysis.statistics.fits import Fit, fit_metric, fit_power_law
+    from analysis.statistics.rate_distortion import fronts, gaps, plot_rate_distortion
+    from analysis.store.runs import load_curves, load_runs, missing, to_pandas, units, write_table
+    from analysis.store.stores import RequestError
+    from analysis.tables.results import result_table
 
 _HOME = {
-    "Fit": "fits",
-    "RequestError": "stores",
-    "comparisons": "findings",
-    "complexity_relations": "complexity",
-    "draw_figure": "plots",
-    "export_figure": "export",
-    "figure_info": "figures",
-    "find_confounds": "confounds",
-    "fit_metric": "fits",
-    "fit_power_law": "fits",
-    "fronts": "rate_distortion",
-    "gaps": "rate_distortion",
-    "load_curves": "runs",
-    "load_runs": "runs",
-    "missing": "runs",
-    "paired_test": "statistics",
-    "plot_fit": "fit_plot",
-    "plot_rate_distortion": "rate_distortion",
-    "result_table": "tables",
-    "spearman": "statistics",
-    "to_pandas": "runs",
-    "units": "runs",
-    "write_report": "report",
-    "write_table": "runs",
+    "Fit": "statistics.fits",
+    "RequestError": "store.stores",
+    "comparisons": "claims.findings",
+    "complexity_relations": "statistics.complexity",
+    "draw_figure": "figures.plots",
+    "export_figure": "figures.export",
+    "figure_info": "figures.sweeps",
+    "find_confounds": "claims.confounds",
+    "fit_metric": "statistics.fits",
+    "fit_power_law": "statistics.fits",
+    "fronts": "statistics.rate_distortion",
+    "gaps": "statistics.rate_distortion",
+    "load_curves": "store.runs",
+    "load_runs": "store.runs",
+    "missing": "store.runs",
+    "paired_test": "statistics.estimates",
+    "plot_fit": "figures.fit_plot",
+    "plot_rate_distortion": "statistics.rate_distortion",
+    "result_table": "tables.results",
+    "spearman": "statistics.estimates",
+    "to_pandas": "store.runs",
+    "units": "store.runs",
+    "write_report": "report.report",
+    "write_table": "store.runs",
 }
 
 __all__ = [

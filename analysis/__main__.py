@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis import commands
-from analysis.stores import DEFAULT_URI, RequestError, sweep_name
+from analysis.store.stores import DEFAULT_URI, RequestError, sweep_name
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from analysis.gallery import Runs, Source
+    from analysis.figures.gallery import Runs, Source
     from analysis.produce import Outcome
 
 app = typer.Typer(
@@ -86,9 +86,9 @@ def table(
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
-        from analysis.findings import comparisons
-        from analysis.render import TEXT_FORMATS
-        from analysis.tables import result_table
+        from analysis.claims.findings import comparisons
+        from analysis.tables.render import TEXT_FORMATS
+        from analysis.tables.results import result_table
 
         runs = _load(sweep, tracking_uri, scale, plan)
         made = result_table(runs)
@@ -128,7 +128,8 @@ def figures(
 ) -> None:
     """Draw figures; with their data (CSV) and the origin of each point (JSON)."""
     with commands.requests_exit_2():
-        from analysis import gallery, produce
+        from analysis import produce
+        from analysis.figures import gallery
 
         if list_names:
             return produce.print_figures()
@@ -183,7 +184,7 @@ def _sources(
     wanted: SourceName | None, uri: str, scale: str | None
 ) -> tuple[list[Source], Runs | None]:
     """The sources to draw from; without a wish, published and what the store has."""
-    from analysis.gallery import open_runs
+    from analysis.figures.gallery import open_runs
 
     if wanted is SourceName.published:
         return ["published"], None
@@ -218,7 +219,7 @@ def _report(make: Callable[[Path], Outcome], out: Path, *, check: bool) -> None:
 
 def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:
     """The trials of a sweep, of which at least one has a result."""
-    from analysis.runs import load_runs, measured
+    from analysis.store.runs import load_runs, measured
 
     name = sweep_name(sweep)
     runs = load_runs(name, uri, plan=plan, scale=scale)
@@ -239,8 +240,8 @@ def _print_rich(made: object, sentences: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from analysis.render import rich_table
-    from analysis.tables import ResultTable
+    from analysis.tables.render import rich_table
+    from analysis.tables.results import ResultTable
 
     assert isinstance(made, ResultTable)
     console = Console()

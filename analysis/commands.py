@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.stores import DEFAULT_URI, RequestError, sweep_name
+from analysis.store.stores import DEFAULT_URI, RequestError, sweep_name
 
 app = typer.Typer()
 
@@ -46,7 +46,7 @@ def export(
     ] = "all",
 ) -> None:
     """Write every trial as one row: settings, results with units, stages and run ids."""
-    from analysis.runs import load_runs, missing, write_table
+    from analysis.store.runs import load_runs, missing, write_table
 
     with requests_exit_2():
         name = None if sweep is None else sweep_name(sweep)
@@ -69,8 +69,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page, and Markdown: question, results, fits, cost, origin."""
-    from analysis.report import write_report
-    from analysis.runs import load_runs, measured
+    from analysis.report.report import write_report
+    from analysis.store.runs import load_runs, measured
 
     with requests_exit_2():
         runs = load_runs(sweep_name(sweep), tracking_uri, plan=plan, scale=scale)

@@ -10,15 +10,17 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from analysis import gallery, run_figures, search_history, style
-from analysis.gallery import Runs, Source
-from analysis.paper_tables import TABLES, origins
-from analysis.published import absent
-from analysis.render import TEXT_FORMATS
-from analysis.stores import RequestError
-from analysis.style import Venue
-from analysis.tables import ABSENT, ResultTable, result_table
-from analysis.writing import FORMATS, changes, save, write
+from analysis.charts import style
+from analysis.charts.style import Venue
+from analysis.charts.writing import FORMATS, changes, save, write
+from analysis.figures import gallery, search_history
+from analysis.figures import runs as run_figures
+from analysis.figures.gallery import Runs, Source
+from analysis.paper.published import absent
+from analysis.store.stores import RequestError
+from analysis.tables.published import TABLES, origins
+from analysis.tables.render import TEXT_FORMATS
+from analysis.tables.results import ABSENT, ResultTable, result_table
 
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
@@ -188,9 +190,9 @@ def look(
 
 def sweep_figure(runs: pl.DataFrame, out: Path, wanted: Look) -> Outcome:
     """Draw the figure of one sweep from its trials."""
-    from analysis.export import IMAGE_FORMATS, export_figure
-    from analysis.figures import figure_info
-    from analysis.plots import draw_figure
+    from analysis.figures.export import IMAGE_FORMATS, export_figure
+    from analysis.figures.plots import draw_figure
+    from analysis.figures.sweeps import figure_info
 
     if wanted.venue is not style.PLAIN or wanted.width or wanted.curves:
         raise RequestError("--venue, --width and --metric are for figures by name, not for sweeps")

@@ -13,7 +13,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from analysis.stores import RequestError, sweep_name
+from analysis.store.stores import RequestError, sweep_name
 from dashboards.source import MLFLOW_URL, Source
 
 app = typer.Typer(
@@ -115,8 +115,8 @@ def host_names(host: str) -> list[str]:
 
 def _warm(source: Source) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
-    from analysis.scaling import PRESETS, preset, scaling
-    from analysis.study import list_studies, load_study
+    from analysis.figures.scaling import PRESETS, preset, scaling
+    from analysis.studies.study import list_studies, load_study
     from dashboards import compare_view, study_view, trial_view  # noqa: F401
     from dashboards.plotting import chart_figure, states_figure
 

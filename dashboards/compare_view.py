@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis import exporting
-from analysis.charts import axis
-from analysis.comparing import (
+from analysis.charts.grammar import axis
+from analysis.figures import exporting
+from analysis.figures.scaling import choices, scaling
+from analysis.store.stores import RequestError
+from analysis.studies.comparing import (
     Studies,
     beside,
     setting_differences,
     shared_metrics,
     together,
 )
-from analysis.scaling import choices, scaling
-from analysis.stores import RequestError
-from analysis.study import Study, Title
+from analysis.studies.study import Study, Title
 from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import chart_figure

@@ -6,8 +6,8 @@ import sys
 
 import streamlit as st
 
-from analysis.stores import RequestError
-from analysis.study import Study, Title
+from analysis.store.stores import RequestError
+from analysis.studies.study import Study, Title
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.plotting import state_word
 from dashboards.source import Source, parse

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.charts import Chart, Mark, Series
-from analysis.study import Study, stage_counts
+from analysis.charts.grammar import Chart, Mark, Series
+from analysis.studies.study import Study, stage_counts
 
 STATE_COLOURS = {
     "COMPLETE": "#2E8B57",

@@ -9,11 +9,12 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis import scaling, study, trial
-from analysis.scaling import Fitting, Scaling
-from analysis.stores import open_store
-from analysis.study import Study, Title
-from analysis.trial import Trial
+from analysis.figures import scaling
+from analysis.figures.scaling import Fitting, Scaling
+from analysis.store.stores import open_store
+from analysis.studies import study, trial
+from analysis.studies.study import Study, Title
+from analysis.studies.trial import Trial
 from dashboards.plotting import chart_figure
 from dashboards.source import Source
 

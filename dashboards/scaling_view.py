@@ -5,12 +5,12 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis import exporting
-from analysis.charts import axis
-from analysis.runs import measured
-from analysis.scaling import PRESETS, Fitting, Scaling, choices, preset
-from analysis.stores import RequestError
-from analysis.study import Study
+from analysis.charts.grammar import axis
+from analysis.figures import exporting
+from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
+from analysis.store.runs import measured
+from analysis.store.stores import RequestError
+from analysis.studies.study import Study
 from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import run_at

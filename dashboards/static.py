@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
-from analysis import trial
-from analysis.artifacts import Outside
-from analysis.scaling import PRESETS, Fitting, preset, scaling
-from analysis.stores import RequestError
-from analysis.study import (
+from analysis.figures.scaling import PRESETS, Fitting, preset, scaling
+from analysis.store.artifacts import Outside
+from analysis.store.stores import RequestError
+from analysis.studies import trial
+from analysis.studies.study import (
     Study,
     list_studies,
     load_study,
@@ -24,7 +24,7 @@ from analysis.study import (
     seconds_left,
     state_table,
 )
-from analysis.tables import result_table
+from analysis.tables.results import result_table
 from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
 from dashboards.source import Source
 from dashboards.words import duration

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from analysis import exporting
-from analysis.artifacts import Outside
-from analysis.runs import measured
-from analysis.study import (
+from analysis.figures import exporting
+from analysis.store.artifacts import Outside
+from analysis.store.runs import measured
+from analysis.studies.study import (
     Failure,
     Study,
     running_now,
@@ -20,7 +20,7 @@ from analysis.study import (
     state_pills,
     state_table,
 )
-from analysis.tables import result_table
+from analysis.tables.results import result_table
 from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import STATE_COLOURS, state_word, states_figure

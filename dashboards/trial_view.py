@@ -7,11 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from analysis import exporting, trial
-from analysis.artifacts import Outside
-from analysis.charts import Grid, Plate
-from analysis.study import Study
-from analysis.trial import Trial
+from analysis.charts.grammar import Grid, Plate
+from analysis.figures import exporting
+from analysis.store.artifacts import Outside
+from analysis.studies import trial
+from analysis.studies.study import Study
+from analysis.studies.trial import Trial
 from dashboards import reading
 from dashboards.downloads import download
 from dashboards.plotting import curve_figure, uses_figure

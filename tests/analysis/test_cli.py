@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.__main__ import app
-from analysis.gallery import open_runs
+from analysis.figures.gallery import open_runs
 from gigatok.credentials import shown
 from gigatok.names import KIND_TRIAL, TAG_KIND, TAG_STATE
 from tests.analysis.conftest import Store

@@ -1,0 +1,444 @@
+"""The figures of the published numbers: a function without arguments to a `Plate` each.
+
+Every mark carries the rows of `paper/data/facts.csv` that it is drawn from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from analysis.charts.grammar import Chart, Mark, Plate, Remark, Series, axis
+from analysis.charts.style import CYCLE, REGULARISED, VANILLA
+from analysis.figures.points import Axis
+from analysis.figures.published_marks import (
+    SIZE_AXIS,
+    SIZES,
+    as_built,
+    mark,
+    origin,
+    other_s_b,
+    other_s_b_plane,
+    same_setting,
+    short,
+    size_ticks,
+    sized,
+    with_length,
+)
+from analysis.paper.published import Fact, absent, one, select
+from analysis.statistics.pareto import pareto_front
+from gigatok.names import METRICS
+
+_BLUE, _ORANGE, _GREEN, _PURPLE, *_ = CYCLE
+_ERRORS = "Read to within .002 (FID, loss), .0001 (LPIPS), .05 points (accuracy)."
+
+
+def _by_size(metric: str, title: str, lines: Sequence[Series], **more: Any) -> Chart:
+    return Chart(title, SIZE_AXIS, axis(metric), tuple(lines), log_x=True, **more)
+
+
+def dilemma() -> Plate:
+    """Figure 3: tokenizers without semantic regularisation, over their size."""
+    panels = (
+        ("rfid", "rFID improves"),
+        ("gfid", "gFID gets worse"),
+        ("ar_val_loss", "Codes more complex"),
+    )
+    unstated = (Remark(235, 1.5, "training length\nnot stated", VANILLA),)
+    charts = [
+        _by_size(
+            metric,
+            title,
+            [sized("no semantic regularisation", select("Figure 3", metric=metric), VANILLA)],
+            ticks=size_ticks(*SIZES),
+            remarks=unstated if metric == "rfid" else (),
+        )
+        for metric, title in panels
+    ]
+    return Plate(
+        "dilemma",
+        "The dilemma: larger tokenizers reconstruct better and generate worse (paper Figure 3)",
+        "published",
+        tuple(charts),
+        (*short(1, 6, 12), _ERRORS),
+    )
+
+
+def cure() -> Plate:
+    """Figure 7: the dilemma without, and its cure with semantic regularisation."""
+    panels = (
+        ("rfid", "Reconstruction"),
+        ("gfid", "Generation"),
+        ("ar_val_loss", "Code complexity"),
+        ("probe_accuracy", "AR representation"),
+        ("lpips", "Perceptual distance"),
+    )
+    looks: tuple[tuple[str, bool, str, str], ...] = (
+        ("without semantic regularisation (epochs not stated)", False, VANILLA, "o"),
+        ("with semantic regularisation (200 epochs unless marked)", True, REGULARISED, "s"),
+    )
+
+    def lines(metric: str) -> list[Series]:
+        made = [
+            sized(name, select("Figure 7", metric=metric, semantic=on), colour, marker=marker)
+            for name, on, colour, marker in looks
+        ]
+        return [*map(with_length, made), *other_s_b("Figure 7", metric, 232.0)]
+
+    charts = [_by_size(m, title, lines(m), ticks=size_ticks(*SIZES)) for m, title in panels]
+    planes = [_plane("Figure 7", *look) for look in looks]
+    return Plate(
+        "cure",
+        "A larger tokenizer reconstructs better but generates worse, "
+        "unless semantic regularisation keeps its codes simple (paper Figure 7)",
+        "published",
+        (_trade([*planes, *other_s_b_plane("rfid", "gfid")]), *charts),
+        (*short(1, 2, 6, 9, 12), _ERRORS),
+    )
+
+
+def _plane(place: str, name: str, semantic: bool, colour: str, marker: str) -> Series:
+    """Reconstruction and generation of each size, smallest first."""
+    marks = [
+        mark(
+            one(place, "rfid", semantic=semantic, tokenizer=tokenizer),
+            one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
+            *_length(tokenizer, semantic=semantic),
+        )
+        for tokenizer in SIZES
+    ]
+    return Series(name, tuple(marks), colour, marker, arrows=True)
+
+
+def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
+    """Label of a size with its training length where that is known, and the fact of it."""
+    label = f"{tokenizer} {one('Table 9', 'params_total', tokenizer=tokenizer).value:.0f} M"
+    if not semantic:
+        return (label,)
+    epochs = one("Table 9", "epochs", tokenizer=tokenizer, variant="1d")
+    return f"{label}, {epochs.value:.0f} ep.", epochs
+
+
+def _trade(lines: Sequence[Series]) -> Chart:
+    words = (
+        Remark(1.6, 11.1, "dilemma: larger ones\nreconstruct better,\ngenerate worse", VANILLA),
+        Remark(1.6, 5.0, "cure: larger ones\ndo both better", REGULARISED),
+    )
+    return Chart(
+        "What a larger tokenizer buys",
+        Axis("rfid", "reconstruction: rFID"),
+        Axis("gfid", "generation: gFID"),
+        tuple(lines),
+        better_up=True,
+        big=True,
+        remarks=words,
+    )
+
+
+def one_d_two_d() -> Plate:
+    """Figure 9: 1D against 2D tokenizers, all regularised."""
+    looks = (
+        ("1D (200 epochs unless marked)", "1d", _BLUE, "s"),
+        ("2D (epochs not stated)", "2d", _ORANGE, "D"),
+    )
+    panels = (
+        ("rfid", "Reconstruction"),
+        ("gfid", "Generation"),
+        ("probe_accuracy", "AR representation"),
+    )
+    ticks = tuple((size, f"{size:g}") for size in (100.0, 200.0, 400.0, 600.0))
+
+    def lines(metric: str) -> list[Series]:
+        one_d, two_d = (
+            sized(name, select("Figure 9", metric=metric, variant=v), colour, marker=shape)
+            for name, v, colour, shape in looks
+        )
+        return [with_length(one_d), as_built(two_d), two_d]  # the line ends below its diamond
+
+    charts = [_by_size(m, title, lines(m), ticks=ticks) for m, title in panels]
+    return Plate(
+        "1d-2d",
+        "1D tokenizers reconstruct better at every size; 2D ones generate better while small "
+        "(paper Figure 9: S-S, S-B and B-L of each kind)",
+        "published",
+        tuple(charts),
+        (*short(1, 4, 8, 12), _ERRORS),
+    )
+
+
+def entropy() -> Plate:
+    """Figure 5: XL-XXL with and without entropy loss, over training."""
+
+    def lines(metric: str) -> tuple[Series, ...]:
+        found = [fact for fact in select("Figure 5", metric=metric) if fact.step is not None]
+        looks = (("without entropy loss", False, VANILLA, "o"), ("with it", True, _BLUE, "s"))
+        return tuple(
+            Series(
+                name,
+                tuple(
+                    Mark(
+                        float(fact.step or 0),
+                        round(fact.value * (100 if metric == "codebook_usage" else 1), 6),
+                        (origin(fact),),
+                        fact.reading,
+                    )
+                    for fact in found
+                    if fact.entropy is on
+                ),
+                colour,
+                shape,
+            )
+            for name, on, colour, shape in looks
+        )
+
+    charts = (
+        Chart("Codebook usage", axis("step"), axis("codebook_usage"), lines("codebook_usage")),
+        Chart("Perceptual loss", axis("step"), axis("perceptual_loss"), lines("perceptual_loss")),
+    )
+    return Plate(
+        "entropy",
+        "At 2.9 B (XL-XXL) training collapses without entropy loss (paper Figure 5)",
+        "published",
+        charts,
+        (
+            "Points between which lines are drawn are medians of noisy curves, read to ±2 points "
+            "of usage and ±.02 of loss.",
+            *short(12),
+        ),
+    )
+
+
+def probe_agreement() -> Plate:
+    """Figure 6: does the small AR probe rank tokenizers as a full-size generator does?"""
+    charts = []
+    for metric in ("gfid", "probe_accuracy"):
+        small = one("Table 2", metric, tokenizer="B-L")
+        large = one("README", metric, tokenizer="B-L", setting="larger-AR table")
+        squared = one("Figure 6", f"r2_{metric}")
+        point = mark(small, large, "B-L", squared)
+        name = {"gfid": "gFID", "probe_accuracy": "acc. (%)"}[metric]
+        words = f"R² {squared.value:.2f} over 3 tokenizers"
+        series = Series("B-L: Table 2 and README", (point,), _BLUE, "s", joined=False)
+        charts.append(
+            Chart(
+                words,
+                Axis(metric, f"AR probe: {name}"),
+                Axis(metric, f"LlamaGen-XL: {name}"),
+                (series,),
+            )
+        )
+    missing = next(row for row in absent() if row.place == "Figure 6")
+    return Plate(
+        "probe-agreement",
+        "The AR probe ranks tokenizers as a large generator does; only R² and B-L are "
+        "published (paper Figure 6)",
+        "published",
+        tuple(charts),
+        (
+            "R² of three points leaves one degree of freedom; no line is drawn through one point.",
+            *short(5, 12),
+        ),
+        missing=(f"{missing.what} ({missing.place})",),
+    )
+
+
+def encoder_decoder() -> Plate:
+    """Table 2: where to put the parameters, in the encoder or in the decoder."""
+    rows = tuple(dict.fromkeys((f.tokenizer, f.setting) for f in select("Table 2")))
+    looks = (("100 epochs", "epochs=100", _ORANGE, "o"), ("200 epochs", "", _BLUE, "s"))
+
+    def series(metric: str) -> list[Series]:
+        made = [
+            Series(
+                name,
+                tuple(
+                    _asymmetric(tokenizer, setting, metric)
+                    for tokenizer, setting in rows
+                    if setting == wanted
+                ),
+                colour,
+                shape,
+                joined=False,
+            )
+            for name, wanted, colour, shape in looks
+        ]
+        others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
+        return [*made, pareto_front(made, None, METRICS[metric].better), *others]
+
+    size = axis("params_transformer")
+    panels = (
+        ("rfid", "Reconstruction"),
+        ("gfid", "Generation"),
+        ("probe_accuracy", "AR representation"),
+    )
+    charts = tuple(Chart(t, size, axis(m), tuple(series(m))) for m, t in panels)
+    return Plate(
+        "encoder-decoder",
+        "At equal parameters a larger decoder gives better pictures (S-B before B-S), "
+        "a larger encoder a better representation (paper Table 2)",
+        "published",
+        charts,
+        (
+            "Size: transformer parts of encoder and decoder as in Table 1; the total of B-S is "
+            "not published. Epochs of S-L and B-L: Table 9. The front mixes 100 and 200 epochs.",
+            *short(2, 12),
+        ),
+    )
+
+
+def _asymmetric(tokenizer: str, setting: str, metric: str) -> Mark:
+    value = one("Table 2", metric, tokenizer=tokenizer, setting=setting)
+    parts = _parts(tokenizer)
+    return mark(sum(part.value for part in parts), value, tokenizer, *parts)
+
+
+def _parts(tokenizer: str) -> list[Fact]:
+    """Transformer parameters of encoder and decoder."""
+    return [
+        one("Table 1", "params_transformer", tokenizer=part, variant="1d")
+        for part in tokenizer.split("-")
+    ]
+
+
+def semantic_ablations() -> Plate:
+    """Tables 5, 6 and 7: which layer is aligned, with which teacher, how strongly."""
+    studies = (
+        ("Table 5", "semantic_layer", "Layer (S-S)"),
+        ("Table 6", "teacher", "Teacher (S-B)"),
+        ("Table 7", "semantic_weight", "Weight (S-S)"),
+    )
+    charts = []
+    for place, key, words in studies:
+        for metric in ("rfid", "gfid", "probe_accuracy"):
+            found = select(place, metric=metric)
+            names = [fact.setting.partition("=")[2] for fact in found]
+            is_number = key != "teacher"
+            places = [float(name) if is_number else float(i) for i, name in enumerate(names)]
+            marks = tuple(mark(x, fact) for x, fact in zip(places, found, strict=True))
+            series = Series(f"{place}", marks, _COLOURS[place], joined=is_number)
+            texts = names if is_number else [name.partition("-")[0] for name in names]
+            ticks = tuple(zip(places, texts, strict=True))
+            across, same = axis(f"tokenizer.{key}"), same_setting(place, metric)
+            charts.append(Chart(words, across, axis(metric), (series, same), ticks=ticks))
+    return Plate(
+        "semantic-ablations",
+        "Semantic regularisation: aligned layer, teacher and weight (paper Tables 5, 6, 7)",
+        "published",
+        tuple(charts),
+        (*short(2, 3, 10, 12), "Teachers: CLIP (DFN), SigLIP-400M, DINOv2-B."),
+    )
+
+
+_COLOURS = {"Table 5": _BLUE, "Table 6": _GREEN, "Table 7": _PURPLE}
+
+
+def generators() -> Plate:
+    """Table 10 and the README: larger generators on the same tokenizers."""
+    looks = (("B-L", 622.0, _BLUE, "s"), ("XL-XXL", 2896.0, _GREEN, "D"))
+
+    def series(metric: str) -> tuple[Series, ...]:
+        made = []
+        for name, size, colour, shape in looks:
+            found = _over_generators(name, metric)
+            alike = [f for f in found if f.setting != "no guidance"]
+            free = tuple(mark(f.generator_params_m or 0, f) for f in found if f not in alike)
+            marks = tuple(mark(f.generator_params_m or 0, f) for f in alike)
+            made.append(Series(f"{name} ({size:.0f} M)", marks, colour, shape))
+            if free:
+                made.append(Series(f"{name}, no guidance", free, colour, "v", joined=False))
+        return tuple(made)
+
+    ticks = ((111.0, "B\n111 M"), (775.0, "XL\n775 M"), (1400.0, "XXL\n1400 M"))
+    panels = (("gfid", "Generation"), ("probe_accuracy", "AR representation"))
+    charts = tuple(
+        Chart(title, axis("params_generator"), axis(m), series(m), ticks=ticks, log_x=True)
+        for m, title in panels
+    )
+    return Plate(
+        "generators",
+        "Larger generators on the two largest tokenizers, 300 epochs each "
+        "(paper Table 10; LlamaGen-XL: README)",
+        "published",
+        charts,
+        (*short(5, 7, 12), "No line joins gFID with and without guidance."),
+        missing=("LlamaGen-L on any GigaTok tokenizer (not published)",),
+    )
+
+
+def _over_generators(tokenizer: str, metric: str) -> list[Fact]:
+    found = [
+        fact
+        for place in ("Table 10", "README")
+        for fact in select(place, metric=metric, tokenizer=tokenizer)
+        if fact.generator_params_m
+    ]
+    return sorted(found, key=lambda fact: fact.generator_params_m or 0)
+
+
+def probe_accuracy() -> Plate:
+    """Linear probes of the generator: AR probe (Figure 7) and full training (Table 10)."""
+    lines = [
+        sized(
+            f"AR probe, 50 epochs, {words} regularisation",
+            select("Figure 7", metric="probe_accuracy", semantic=on),
+            colour,
+            marker=shape,
+        )
+        for words, on, colour, shape in (("no", False, VANILLA, "o"), ("with", True, _BLUE, "s"))
+    ]
+    found = [
+        fact
+        for fact in select("Table 10", metric="probe_accuracy", generator="LlamaGen-B (1d) 300ep")
+        if "DINO" not in fact.tokenizer
+    ]
+    full = sized("LlamaGen-B, 300 epochs, with", found, _GREEN, marker="D")
+    lines.append(with_length(full, "tokenizer: {} epochs, not 200"))
+    ticks = size_ticks(*SIZES, "XL-XXL")
+    chart = _by_size("probe_accuracy", "", lines, ticks=ticks)
+    return Plate(
+        "probe-accuracy",
+        "What the generator learned: linear probe on ImageNet (paper Figure 7, Table 10)",
+        "published",
+        (chart,),
+        (*short(1, 6, 7, 12), _ERRORS),
+        missing=("AR probe at 2.9 B (not published)",),
+    )
+
+
+def decode_share() -> Plate:
+    """Table 4: how much of sampling is decoding."""
+    series = []
+    for decoder, colour, shape in (("B", _BLUE, "o"), ("L", _ORANGE, "s"), ("XXL", _GREEN, "D")):
+        found = select("Table 4", decoder=decoder)
+        marks = tuple(mark(fact.generator_params_m or 0, fact) for fact in found)
+        series.append(Series(f"decoder {decoder}", marks, colour, shape))
+    ticks = ((111.0, "B\n111 M"), (343.0, "L\n343 M"), (1400.0, "XXL\n1400 M"))
+    chart = Chart(
+        "",
+        axis("params_generator"),
+        axis("decode_share"),
+        tuple(series),
+        ticks=ticks,
+        log_x=True,
+    )
+    return Plate(
+        "decode-share",
+        "A large decoder costs little beside a large generator (paper Table 4)",
+        "published",
+        (chart,),
+        ("Share of the time of generation that the tokenizer's decoder takes.",),
+    )
+
+
+FIGURES: dict[str, Callable[[], Plate]] = {
+    "dilemma": dilemma,
+    "cure": cure,
+    "entropy": entropy,
+    "probe-agreement": probe_agreement,
+    "1d-2d": one_d_two_d,
+    "encoder-decoder": encoder_decoder,
+    "semantic-ablations": semantic_ablations,
+    "generators": generators,
+    "probe-accuracy": probe_accuracy,
+    "decode-share": decode_share,
+}

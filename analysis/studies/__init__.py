@@ -1,0 +1,1 @@
+"""What a study is doing: its stages, its trials, how it compares."""

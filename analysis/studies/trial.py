@@ -1,0 +1,188 @@
+"""One trial: its curves, pictures, settings and origin, and how it differs from another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.statistics.groups import identity_columns
+from analysis.store.pictures import logged_picture
+from analysis.store.runs import STAGE_KEY, STAGE_RUN, params_of
+from analysis.store.stores import RequestError, open_store
+from analysis.tables.results import format_value
+from gigatok.names import CODE_USES, METRICS, PARAM_SEED, PARAM_TOKENIZER, SYSTEM_PREFIX
+
+PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generation", "samples"))
+"""Stage and name of the pictures that a trial has."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial, as a row of `load_runs` and the points that its stages logged.
+
+    Attributes:
+        curves: `stage`, `key`, `step`, `value`, sorted; each step once, as it was logged last.
+    """
+
+    row: Mapping[str, Any]
+    curves: pl.DataFrame
+
+    @property
+    def name(self) -> str:
+        """Such as `S-B`."""
+        return str(self.row["trial"])
+
+    @property
+    def code_uses(self) -> pl.DataFrame:
+        """Histogram of codebook usage: `uses`, how many `codes`; empty where none was logged."""
+        found = self.curves.filter(pl.col("key") == CODE_USES)
+        return found.select(uses=_uses(), codes=pl.col("value").cast(pl.Int64))
+
+
+def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> Trial:
+    """Read a trial.
+
+    Raises:
+        RequestError: it is not among the runs.
+    """
+    row = row_of(runs, run_id)
+    links = {v: k.removeprefix(STAGE_RUN) for k, v in row.items() if k.startswith(STAGE_RUN) and v}
+    points = open_store(uri).all_curves(list(links))
+    last = points.sort("time").unique(["run_id", "key", "step"], keep="last")
+    stage = pl.col("run_id").replace_strict(links, return_dtype=pl.String())
+    curves = last.select(stage.alias("stage"), "key", "step", "value")
+    return Trial(row, curves.sort("stage", "key", "step"))
+
+
+def row_of(runs: pl.DataFrame, run_id: str) -> dict[str, Any]:
+    """The row of a trial.
+
+    Raises:
+        RequestError: it is not among the runs.
+    """
+    rows = runs.filter(pl.col("run_id") == run_id)
+    if rows.is_empty():
+        raise RequestError(f"no trial {run_id} in this study; choose one from the list")
+    return rows.row(0, named=True)
+
+
+def curve(trial: Trial, stage: str, key: str) -> pl.DataFrame:
+    """One curve: `step`, `value`."""
+    wanted = (pl.col("stage") == stage) & (pl.col("key") == key)
+    return trial.curves.filter(wanted).select("step", "value")
+
+
+def panels(trial: Trial, stages: Sequence[str]) -> dict[str, list[str]]:
+    """Stage -> names of its curves that have more than one point, in the order stages run."""
+    several = trial.curves.group_by("stage", "key").len().filter(pl.col("len") > 1)
+    shown = several.filter(~pl.col("key").str.starts_with(SYSTEM_PREFIX))
+    found: dict[str, list[str]] = {}
+    for stage, key, _ in shown.sort("stage", "key").iter_rows():
+        if key != CODE_USES:
+            found.setdefault(stage, []).append(key)
+    return {stage: found[stage] for stage in stages if stage in found}
+
+
+def pictures(
+    uri: str, rows: Sequence[Mapping[str, Any]], name: tuple[str, str], within: Path | None
+) -> list[tuple[str, bytes]]:
+    """The picture of each of some trials that logged it: name of the trial, PNG.
+
+    Raises:
+        artifacts.Outside: a picture lies on this machine, but not within that folder.
+    """
+    found = [(row["trial"], logged_picture(uri, row["run_id"], *name, within)) for row in rows]
+    return [(trial, png) for trial, png in found if png is not None]
+
+
+def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping[str, Any]]:
+    """The trial and those that differ from it in the tokenizer alone, one of each."""
+    own = runs.filter(pl.col("run_id") == run_id)
+    shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
+    same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
+    ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
+    kept = ordered.head(most)
+    return kept.sort("params_total", nulls_last=True).to_dicts()
+
+
+def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
+    """The configuration: `setting`, `value`, and whether it `varies` within the study."""
+    names = params_of(runs)
+    varied = [runs[name].n_unique() > 1 for name in names]
+    values = [_text(row[name]) for name in names]
+    found = pl.DataFrame({"setting": names, "value": values, "varies": varied})
+    return found.sort("varies", descending=True, maintain_order=True)
+
+
+def results(row: Mapping[str, Any]) -> pl.DataFrame:
+    """The results: `result`, `value` with its unit, `protocol`."""
+    rows = [
+        (_labelled(name), _measured(name, row[name]), row.get(f"protocol.{name}"))
+        for name in METRICS
+        if row.get(name) is not None
+    ]
+    kinds = {"result": pl.String(), "value": pl.String(), "protocol": pl.String()}
+    return pl.DataFrame(rows, kinds, orient="row")
+
+
+def provenance(row: Mapping[str, Any], cells: pl.DataFrame) -> pl.DataFrame:
+    """Where it comes from: a row per stage with key, host, attempts, time and MLflow run."""
+    own = cells.filter(pl.col("run_id") == row["run_id"])
+    return own.select("stage", "state", "host", "attempts", "seconds", "key", "stage_run")
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame:
+    """What differs between two trials: settings, then results, then shared or own stages."""
+    settings_ = [
+        ("setting", name, _text(one.get(name)), _text(other.get(name)))
+        for name in sorted({*_settings_of(one), *_settings_of(other)})
+        if one.get(name) != other.get(name)
+    ]
+    scores = [
+        ("result", _labelled(n), _measured(n, one.get(n)), _measured(n, other.get(n)))
+        for n in METRICS
+        if one.get(n) != other.get(n)
+    ]
+    keys = sorted({k for row in (one, other) for k in row if k.startswith(STAGE_KEY)})
+    stages = [
+        ("stage key", key.removeprefix(STAGE_KEY), _text(one.get(key)), _text(other.get(key)))
+        for key in keys
+        if one.get(key) != other.get(key)
+    ]
+    columns = dict.fromkeys(("kind", "name", "this", "other"), pl.String())
+    return pl.DataFrame([*settings_, *scores, *stages], columns, orient="row")
+
+
+def _settings_of(row: Mapping[str, Any]) -> list[str]:
+    return params_of(pl.DataFrame(schema=list(row)))
+
+
+def _uses() -> pl.Expr:
+    """Bins in words: 0, 1, 2-3, 4-7, ..."""
+    n = pl.col("step")
+    return pl.when(n < 2).then(n.cast(pl.String)).otherwise(pl.format("{}-{}", n, 2 * n - 1))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _measured(name: str, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    metric = METRICS[name]
+    unit = f" {metric.unit}" if metric.unit not in ("", _SCALED) else ""
+    return format_value(metric, value) + unit
+
+
+_SCALED = "x1000"
+"""Stands in the label: behind the number it would be read as a factor that is still to come."""
+
+
+def _labelled(name: str) -> str:
+    metric = METRICS[name]
+    return metric.label + (f" ({_SCALED})" if metric.unit == _SCALED else "")
