@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis import commands
-from analysis.store.stores import DEFAULT_URI, RequestError, sweep_name
+from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from analysis.figures.gallery import Runs, Source
-    from analysis.produce import Outcome
+    from analysis.charts.grammar import Source
+    from analysis.figures.registry import StoreTrials
+    from analysis.produce import Written
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,15 +131,16 @@ def figures(
     with commands.requests_exit_2():
         from analysis import produce
         from analysis.figures import gallery
+        from analysis.figures.registry import FIGURES
 
         if list_names:
             return produce.print_figures()
-        wanted = produce.chosen(name, gallery.NAMES, everything=everything, known=gallery.known)
+        wanted = produce.chosen(name, list(FIGURES), everything=everything, known=gallery.known)
         look = produce.look(format, venue, metric, column=width is Width.column)
         if not wanted:
             runs = _load(str(name), tracking_uri, scale, plan)
             return _report(
-                lambda folder: produce.sweep_figure(runs, folder, look), out, check=check
+                lambda folder: produce.write_sweep(runs, folder, look), out, check=check
             )
         sources, store = _sources(source, tracking_uri, scale)
         _report(
@@ -182,14 +184,14 @@ def tables(
 
 def _sources(
     wanted: SourceName | None, uri: str, scale: str | None
-) -> tuple[list[Source], Runs | None]:
-    """The sources to draw from; without a wish, published and what the store has."""
-    from analysis.figures.gallery import open_runs
+) -> tuple[list[Source], StoreTrials | None]:
+    """Choose the sources to draw from; without a wish, published and what the store has."""
+    from analysis.figures.gallery import open_trials
 
     if wanted is SourceName.published:
         return ["published"], None
     try:
-        store = open_runs(uri, scale)
+        store = open_trials(uri, scale)
     except RequestError as error:
         if wanted is not None:
             raise
@@ -200,8 +202,8 @@ def _sources(
     return ["both" if wanted is SourceName.both else "runs"], store
 
 
-def _report(make: Callable[[Path], Outcome], out: Path, *, check: bool) -> None:
-    """Write and list, or check; what cannot be made is said, and a failure where nothing can."""
+def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
+    """Write and list, or check; say what cannot be made, and fail where nothing can."""
     from analysis.produce import checked
 
     outcome, differing = checked(make, out) if check else (make(out), [])
@@ -218,7 +220,7 @@ def _report(make: Callable[[Path], Outcome], out: Path, *, check: bool) -> None:
 
 
 def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:
-    """The trials of a sweep, of which at least one has a result."""
+    """Load the trials of a sweep, of which at least one has a result."""
     from analysis.store.runs import load_runs, measured
 
     name = sweep_name(sweep)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.store.stores import DEFAULT_URI, RequestError, sweep_name
+from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
 
 app = typer.Typer()
 

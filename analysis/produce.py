@@ -1,8 +1,7 @@
-"""What the commands `figures` and `tables` do: make all or some, write them, or check them."""
+"""The work of the commands `figures` and `tables`: make all or some, write them, or check them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,16 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from analysis.charts import style
+from analysis.charts.files import FORMATS, changes, write
+from analysis.charts.grammar import Source
+from analysis.charts.records import document, write_json
 from analysis.charts.style import Venue
-from analysis.charts.writing import FORMATS, changes, save, write
-from analysis.figures import gallery, search_history
-from analysis.figures import runs as run_figures
-from analysis.figures.gallery import Runs, Source
+from analysis.figures import gallery
+from analysis.figures.registry import FIGURES, StoreTrials
+from analysis.figures.sweeps import sweep_figure
 from analysis.paper.published import absent
-from analysis.store.stores import RequestError
-from analysis.tables.published import TABLES, origins
+from analysis.store.requests import RequestError
+from analysis.tables.published import TABLES
 from analysis.tables.render import TEXT_FORMATS
 from analysis.tables.results import ABSENT, ResultTable, result_table
 
@@ -26,8 +27,8 @@ SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 @dataclass(frozen=True)
-class Look:
-    """How figures are written."""
+class Page:
+    """How figures are written: formats, and the page that they go on."""
 
     formats: tuple[str, ...]
     venue: Venue = style.PLAIN
@@ -36,7 +37,7 @@ class Look:
 
 
 @dataclass
-class Outcome:
+class Written:
     """Files that were written, and why others were not."""
 
     paths: list[Path] = field(default_factory=list)
@@ -51,10 +52,14 @@ class Outcome:
 
 
 def make_figures(
-    names: Sequence[str], sources: Sequence[Source], runs: Runs | None, out: Path, look: Look
-) -> Outcome:
+    names: Sequence[str],
+    sources: Sequence[Source],
+    runs: StoreTrials | None,
+    out: Path,
+    look: Page,
+) -> Written:
     """Write figures from each source that they exist in."""
-    outcome = Outcome()
+    outcome = Written()
     for name in names:
         offered = [source for source in sources if gallery.offers(name, source)]
         only_asked = sources[:1] if len(names) == 1 else []
@@ -63,20 +68,22 @@ def make_figures(
     return outcome
 
 
-def _figure(name: str, source: Source, runs: Runs | None, out: Path, look: Look) -> list[Path]:
-    plate = gallery.plate(name, source, runs, curves=look.curves)
-    return write(plate, out, look.formats, look.venue, width=look.width)
+def _figure(
+    name: str, source: Source, runs: StoreTrials | None, out: Path, look: Page
+) -> list[Path]:
+    data = gallery.named_figure(name, source, runs, curves=look.curves)
+    return write(data, out, look.formats, look.venue, width=look.width)
 
 
 def make_tables(
     names: Sequence[str],
     sources: Sequence[Source],
-    runs: Runs | None,
+    runs: StoreTrials | None,
     out: Path,
     formats: Sequence[str],
-) -> Outcome:
+) -> Written:
     """Write published tables by name, and the result table of every sweep of the store."""
-    outcome = Outcome()
+    outcome = Written()
     if "published" in sources:
         outcome.paths += [p for n in names for p in _published(n, out, formats)]
     if "runs" not in sources:
@@ -90,38 +97,28 @@ def make_tables(
 
 
 def _published(name: str, out: Path, formats: Sequence[str]) -> list[Path]:
-    table = TABLES[name]()
-    found = origins(table)
-    return _write_table(table, name, out, formats, {"table": name, "sources": found})
+    return _write_table(TABLES[name](), name, out, formats)
 
 
-def _of_sweep(sweep: str, runs: Runs, out: Path, formats: Sequence[str]) -> list[Path]:
+def _of_sweep(sweep: str, runs: StoreTrials, out: Path, formats: Sequence[str]) -> list[Path]:
     rows = runs.table.filter(runs.table["sweep"] == sweep)
-    table = result_table(rows)
-    context = ["run_id", "trial", "trial_key", "state", "plan", "git_sha"]
-    name = f"{sweep}-{rows['scale'][0]}"
-    return _write_table(
-        table, name, out, formats, {"table": name, "runs": rows.select(context).to_dicts()}
-    )
+    return _write_table(result_table(rows), f"{sweep}-{rows['scale'][0]}", out, formats)
 
 
-def _write_table(
-    table: ResultTable, name: str, out: Path, formats: Sequence[str], sources: dict[str, object]
-) -> list[Path]:
+def _write_table(table: ResultTable, name: str, out: Path, formats: Sequence[str]) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for form in formats:
         path = out / f"{name}.{SUFFIXES[form]}"
         path.write_text(TEXT_FORMATS[form](table), encoding="utf-8")
         paths.append(path)
-    record = {"title": table.title, "notes": list(table.notes), **sources}
     path = out / f"{name}.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, document(name, table.title, table.notes, table.records, table.origins))
     return [*paths, path]
 
 
-def checked(make: Callable[[Path], Outcome], out: Path) -> tuple[Outcome, list[str]]:
-    """Make everything again elsewhere; what differs from what is in `out`."""
+def checked(make: Callable[[Path], Written], out: Path) -> tuple[Written, list[str]]:
+    """Make everything again elsewhere, and list what differs from what is in `out`."""
     with TemporaryDirectory() as folder:
         outcome = make(Path(folder))
         return outcome, changes(out, Path(folder)) if outcome.paths else []
@@ -134,7 +131,7 @@ def chosen(
     everything: bool,
     known: Callable[[str], str | None],
 ) -> list[str]:
-    """The figures asked for; none where the name must be a sweep's.
+    """Choose the figures asked for; none where the name must be a sweep's.
 
     Raises:
         RequestError: neither a name nor `--all`, or both.
@@ -146,7 +143,7 @@ def chosen(
 
 
 def table_names(name: str | None, *, everything: bool) -> list[str]:
-    """The published tables asked for.
+    """Choose the published tables asked for.
 
     Raises:
         RequestError: no such table, neither a name nor `--all`, or both.
@@ -160,7 +157,7 @@ def table_names(name: str | None, *, everything: bool) -> list[str]:
 
 
 def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Formats from options that may hold several each, by comma; all where none is given.
+    """Read formats from options that may hold several each, by comma; all where none is given.
 
     Raises:
         RequestError: an unknown format.
@@ -174,53 +171,48 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
 
 def look(
     formats: Sequence[str] | None, venue: str, curves: Sequence[str] | None, *, column: bool
-) -> Look:
-    """How to draw, from what was typed.
+) -> Page:
+    """Read how to draw from what was typed.
 
     Raises:
         RequestError: an unknown format or venue.
     """
-    if venue not in style.VENUES:
-        raise RequestError(f"unknown venue {venue!r}; known: {', '.join(style.VENUES)}")
-    page = style.VENUES[venue]
+    page = style.venue(venue)
     kinds = formats_of(formats, FORMATS) if formats else ("pdf", "png")
     logged = tuple(name for one in curves or () for name in one.split(","))
-    return Look(kinds, page, page.column if column else None, logged)
+    return Page(kinds, page, page.column if column else None, logged)
 
 
-def sweep_figure(runs: pl.DataFrame, out: Path, wanted: Look) -> Outcome:
-    """Draw the figure of one sweep from its trials."""
-    from analysis.figures.export import IMAGE_FORMATS, export_figure
-    from analysis.figures.plots import draw_figure
-    from analysis.figures.sweeps import figure_info
+def write_sweep(runs: pl.DataFrame, out: Path, wanted: Page) -> Written:
+    """Draw the figure of one sweep from its trials.
 
-    if wanted.venue is not style.PLAIN or wanted.width or wanted.curves:
-        raise RequestError("--venue, --width and --metric are for figures by name, not for sweeps")
-    info = figure_info(runs)
-    own = [form for form in wanted.formats if form in IMAGE_FORMATS]
-    others = [form for form in wanted.formats if form not in IMAGE_FORMATS]
-    paths = export_figure(info, runs, out, own)
-    more = save(draw_figure(info), out / info.name, others) if others else []
-    return Outcome([*paths, *more])
+    Raises:
+        RequestError: curves are asked for, which a figure by name has.
+    """
+    if wanted.curves:
+        raise RequestError("--metric is for `figures training-curves`, not for sweeps")
+    data = sweep_figure(runs)
+    return Written(write(data, out, wanted.formats, wanted.venue, width=wanted.width))
 
 
 def print_figures() -> None:
-    """Every figure with its sources; then what could not be found."""
-    numbers = {name: number for number, name in gallery.PAPER_NAMES.items()}
-    lines = []
-    for name in gallery.NAMES:
-        own = run_figures.FIGURES.get(name)
-        searched = "any with a search block" if name == search_history.NAME else ABSENT
-        sweeps = ", ".join(own.sweeps) if own else searched
-        published = "yes" if name in gallery.PUBLISHED else ABSENT
-        lines.append((name, numbers.get(name, ABSENT), published, sweeps))
+    """List every figure with its sources; then what could not be found."""
+    lines = [
+        (
+            figure.name,
+            figure.paper or ABSENT,
+            "yes" if figure.published else ABSENT,
+            ", ".join(figure.sweeps) or ("any that fits" if figure.runs else ABSENT),
+        )
+        for figure in FIGURES.values()
+    ]
     _print(("figure", "in the paper", "published", "runs of"), lines)
     gone = [(row.place, row.what or row.note, row.note if row.what else "") for row in absent()]
     _print(("not to be had", "what", ""), gone)
 
 
 def print_tables() -> None:
-    """Every published table with its title."""
+    """List every published table with its title."""
     _print(("table", "what"), [(name, make().title) for name, make in TABLES.items()])
 
 

@@ -11,12 +11,12 @@ import streamlit as st
 
 from analysis.figures import scaling
 from analysis.figures.scaling import Fitting, Scaling
-from analysis.store.stores import open_store
+from analysis.store.opening import open_store
 from analysis.studies import study, trial
 from analysis.studies.study import Study, Title
-from analysis.studies.trial import Trial
+from analysis.studies.trial import LoadedTrial
 from dashboards.plotting import chart_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
 
 SERVER_SECONDS = 10.0
 """A server does not say when it changed: it is asked again after so long."""
@@ -64,14 +64,14 @@ def chart(
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
-def one_trial(uri: str, _study: Study, trial_run: str, at: str) -> Trial:
+def one_trial(uri: str, _study: Study, trial_run: str, at: str) -> LoadedTrial:
     """A trial and its curves."""
     return trial.load_trial(uri, _study.runs, trial_run)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
 def pictures_of(
-    source: Source,
+    source: PageSource,
     _rows: Sequence[Mapping[str, object]],
     runs: tuple[str, ...],
     stage: str,

@@ -15,7 +15,7 @@ MLFLOW_URL = "http://127.0.0.1:5000"
 
 
 @dataclass(frozen=True)
-class Source:
+class PageSource:
     """A store.
 
     Attributes:
@@ -29,7 +29,7 @@ class Source:
     mlflow_url: str
 
     @classmethod
-    def of(cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None) -> Source:
+    def of(cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None) -> PageSource:
         """Fill in what was not said: the store in the runs directory, and MLflow's usual port."""
         chosen = uri or f"sqlite:///{runs_dir / 'mlflow.db'}"
         is_server = chosen.startswith(("http://", "https://"))
@@ -52,11 +52,11 @@ class Source:
         return [*places, f"--tracking-uri={self.uri}"]
 
 
-def parse(arguments: Sequence[str]) -> Source:
-    """Read `Source.arguments()`."""
+def parse(arguments: Sequence[str]) -> PageSource:
+    """Read `PageSource.arguments()`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--tracking-uri")
     parser.add_argument("--mlflow-url")
     given = parser.parse_args(arguments)
-    return Source.of(given.runs_dir, given.tracking_uri, given.mlflow_url)
+    return PageSource.of(given.runs_dir, given.tracking_uri, given.mlflow_url)

@@ -13,8 +13,9 @@ from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
 from analysis.figures.scaling import PRESETS, Fitting, preset, scaling
+from analysis.figures.trial import curve_chart
 from analysis.store.artifacts import Outside
-from analysis.store.stores import RequestError
+from analysis.store.requests import RequestError
 from analysis.studies import trial
 from analysis.studies.study import (
     Study,
@@ -26,7 +27,7 @@ from analysis.studies.study import (
 )
 from analysis.tables.results import result_table
 from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
 from dashboards.words import duration
 from gigatok.credentials import shown
 
@@ -37,7 +38,7 @@ MOST_RESULTS = 500
 MOST_FAILURES = 50
 
 
-def write_page(source: Source, sweep: str, scale: str | None, out: Path) -> Path:
+def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> Path:
     """Write the newest launch of a sweep.
 
     Raises:
@@ -57,7 +58,7 @@ def write_page(source: Source, sweep: str, scale: str | None, out: Path) -> Path
     return out
 
 
-def page(source: Source, study: Study) -> str:
+def page(source: PageSource, study: Study) -> str:
     """The HTML."""
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
@@ -101,14 +102,14 @@ def _charts(study: Study) -> list[dict[str, Any]]:
     return made
 
 
-def _log(source: Source, stage_run: str) -> str:
+def _log(source: PageSource, stage_run: str) -> str:
     try:
         return log_tail(source.uri, stage_run, source.runs_dir) or "no log was sent"
     except Outside as outside:
         return str(outside)
 
 
-def _pictures(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _pictures(source: PageSource, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for stage, name in trial.PICTURES:
         try:
@@ -122,14 +123,13 @@ def _pictures(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[dict[st
     return made
 
 
-def _trial(source: Source, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
+def _trial(source: PageSource, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
     found = trial.load_trial(source.uri, study.runs, str(row["run_id"]))
     figures = []
     for stage, keys in trial.panels(found, study.stages).items():
         for key in keys:
-            points = trial.curve(found, stage, key)
-            steps, values = points["step"].to_list(), points["value"].to_list()
-            figures.append(_html(curve_figure(f"{stage}: {key}", steps, values)))
+            chart = curve_chart(found, stage, key)
+            figures.append(_html(curve_figure(chart, f"{stage}: {chart.y.label}")))
     uses = found.code_uses
     counts = uses["uses"].to_list(), uses["codes"].to_list()
     return {

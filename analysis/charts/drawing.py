@@ -1,12 +1,14 @@
-"""Drawing a `Plate`: each function takes an Axes or a Figure and returns it."""
+"""Drawing with Matplotlib: each function takes an Axes or a Figure and returns it.
+
+What is drawn is decided in `grammar.py`; where words and charts go, in `layout.py`.
+"""
 
 from __future__ import annotations
 
 import io
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,97 +23,95 @@ from matplotlib.ticker import (
     NullFormatter,
     NullLocator,
 )
+from matplotlib.transforms import ScaledTranslation
 
-from analysis.charts import style
-from analysis.charts.grammar import Chart, Grid, Mark, Plate, Series, letters
+from analysis.charts import layout, style
+from analysis.charts.grammar import (
+    DERIVED,
+    Chart,
+    ChartAxis,
+    FigureData,
+    Grid,
+    Mark,
+    Series,
+    letter,
+)
 from analysis.charts.labels import Box, place_labels
 from analysis.charts.style import Venue
-from gigatok.names import METRICS
+from gigatok.names import PARAMETERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.backend_bases import RendererBase
+    from matplotlib.transforms import Transform
 
-_GREY = "#444444"
 _HOLLOW = ("digitised", "secondary")
-_CAPTION_SCALE = 0.72
+_RIM = "#000000"
 _BOXES_PER_SEGMENT = 30
-_TITLE_SCALE = 1.1
-_BOLD = 1.12
-"""How much wider bold letters are."""
 _DECADES = 300
 """Span of a logarithmic axis above which only powers of ten are marked."""
-_BIG = 3
-"""Columns at which a big chart takes four cells; also the most there are."""
-_NARROWEST = 2.1
-"""Inches of a chart with its labels."""
 _MANY = 30
-"""Marks of a line above which they shrink."""
-_HANDLE = 5
-"""Width of a line and its spaces in a legend, in font sizes."""
-_CHARACTER = 0.53
-"""Mean width of a character, in font sizes."""
+"""Marks of a line above which it is a curve: only some of its marks are drawn."""
+_MARKS_OF_CURVE = 8
+_SIZES = 6
+"""Model sizes up to which each can have a tick of its own."""
+_MIN_TICK_GAP = 0.13
+"""Fraction of the axis between two such ticks, below which one of them is left out."""
+_DODGE = 5.0
+"""Points of print between marks whose intervals would cover each other."""
 
 
-def draw(plate: Plate, venue: Venue = style.PLAIN, *, width: float | None = None) -> Figure:
+def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = None) -> Figure:
     """Draw a figure at a venue's text width, or at `width` inches."""
     inches = width or venue.text
     with style.applied(venue):
         figure = Figure(figsize=(inches, 1), layout="constrained")
         canvas = FigureCanvasAgg(figure)
-        words = _words(figure, plate, venue)
-        handles = _handles(plate)
-        across = _legend_columns(handles, inches, venue.size)
+        words = layout.write_words(figure, data, venue)
+        handles = legend_handles(data.charts)
+        across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
         strip = -(-len(handles) // across) * venue.size * 1.5 / 72
-        cells, rows, columns = _cells(plate, inches)
-        tall = _heights(plate, inches, rows, columns)
-        figure.set_figheight(sum(tall) + strip + words)
-        ratios = [max(strip, 1e-3), *tall]
-        grid = figure.add_gridspec(rows + 1, columns, height_ratios=ratios)
-        _legend(figure.add_subplot(grid[0, :]), handles, across)
-        places = [figure.add_subplot(grid[cell]) for cell in cells]
-        draw_into(plate, places)
-        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-        figure.draw_without_rendering()
-        for axes in places:
-            fit_words(axes, renderer)
-        for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
-            assert isinstance(text, Text)
-            text.set_linespacing(venue.spacing)
-        figure.draw_without_rendering()  # tick texts depend on the size of the axes
-        figure.set_layout_engine(None)  # its place is final: saving lays out no more
-        for axes, chart in zip(places, plate.charts, strict=False):
-            name_marks(axes, chart, renderer, venue.size * 0.85)
+        plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids])
+        figure.set_figheight(sum(plan.heights) + strip + words)
+        grid = figure.add_gridspec(
+            len(plan.heights) + 1, plan.columns, height_ratios=[max(strip, 1e-3), *plan.heights]
+        )
+        draw_legend(figure.add_subplot(grid[0, :]), handles, across)
+        places = [figure.add_subplot(grid[cell]) for cell in plan.cells]
+        draw_into(data, places)
+        _settle(figure, canvas, data, places, venue)
     return figure
 
 
-def _heights(plate: Plate, inches: float, rows: int, columns: int) -> list[float]:
-    """Inches of each row of charts, then of pictures."""
-    across = inches / columns
-    row = min(2.2, max(1.6 if across < _NARROWEST else 1.75, 0.86 * across))
-    charts = [row] * (rows - len(plate.grids))
-    if plate.charts and plate.charts[0].big and columns < _BIG:
-        charts[0] *= 1.5
-    return charts + [_tall(grid, inches) for grid in plate.grids]
+def _settle(
+    figure: Figure,
+    canvas: FigureCanvasAgg,
+    data: FigureData,
+    places: Sequence[Axes],
+    venue: Venue,
+) -> None:
+    """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
+    for axes in places:
+        layout.fit_words(axes, renderer)
+    for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
+        assert isinstance(text, Text)
+        text.set_linespacing(venue.spacing)
+    figure.draw_without_rendering()  # tick texts depend on the size of the axes
+    figure.set_layout_engine(None)  # its place is final: saving lays out no more
+    for axes, chart in zip(places, data.charts, strict=False):
+        name_marks(axes, chart, renderer, venue.size * 0.85)
 
 
-def _words(figure: Figure, plate: Plate, venue: Venue) -> float:
-    """Write title and caption; the inches they take."""
-    inches, left = figure.get_figwidth(), {"x": 0.01, "ha": "left"}
-    large, small = venue.size * _TITLE_SCALE, venue.size * _CAPTION_SCALE
-    title = _wrapped([plate.title], inches, large * _BOLD)
-    caption = _wrapped(_caption(plate), inches, small)
-    figure.suptitle("\n".join(title), size=large, weight="bold", **left)
-    figure.supxlabel("\n".join(caption), size=small, color=_GREY, **left)
-    return 1.25 * (len(title) * large + len(caption) * small) / 72 + 0.15
-
-
-def draw_into(plate: Plate, places: Sequence[Axes]) -> Sequence[Axes]:
+def draw_into(data: FigureData, places: Sequence[Axes]) -> Sequence[Axes]:
     """Draw the charts, then the grids of pictures, into given axes, one each."""
-    charts = letters(plate.charts) if len(plate.charts) > 1 else plate.charts
-    for axes, chart in zip(places, charts, strict=False):
+    for index, (axes, chart) in enumerate(zip(places, data.charts, strict=False)):
         draw_chart(axes, chart)
-    for axes, grid in zip(places[len(charts) :], plate.grids, strict=True):
+        if len(data.charts) > 1:
+            axes.set_title(f"{letter(index)} {chart.title}")
+    for axes, grid in zip(places[len(data.charts) :], data.grids, strict=True):
         draw_grid(axes, grid)
     return places
 
@@ -124,14 +124,16 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
         axes.set_yscale("log")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    for series in chart.series:
-        draw_series(axes, series)
-    axes.margins(0.12, 0.14)
+    for series, shifts in zip(chart.series, sideways(chart), strict=True):
+        draw_series(axes, series, shifts)
+    _scale_to(axes, chart)
     axes.set_title(chart.title)
-    axes.set_xlabel(chart.x.label)
-    axes.set_ylabel(chart.y.label)
-    if chart.better_up:
-        _turn(axes, chart)
+    axes.set_xlabel(chart.x_label)
+    axes.set_ylabel(chart.y_label)
+    if chart.turns(chart.x):
+        axes.invert_xaxis()
+    if chart.turns(chart.y):
+        axes.invert_yaxis()
     for remark in chart.remarks:
         axes.annotate(
             remark.text,
@@ -141,42 +143,125 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
             va="center",
             size="small",
         )
-    return _ticks(axes, chart)
+    _mark_ticks(axes.xaxis, chart.x, log=chart.log_x)
+    _mark_ticks(axes.yaxis, chart.y, log=chart.log_y)
+    if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
+        _tick_sizes(axes, chart)
+    return axes
 
 
-def draw_series(axes: Axes, series: Series) -> Axes:
-    """Draw the line, the intervals and the marks; digitised ones are hollow."""
+def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axes:
+    """Draw the line, the intervals, the seeds and the marks; digitised ones are hollow.
+
+    Args:
+        axes: where to.
+        series: what.
+        shifts: points of print by which each mark moves sideways; none moves by default.
+    """
     xs, ys = [m.x for m in series.marks], [m.y for m in series.marks]
+    colour = series.look.colour
     if series.joined and len(xs) > 1:
         line = "--" if series.dashed else "-"
-        axes.plot(xs, ys, line, color=series.colour, linewidth=1.2, zorder=2)
+        axes.plot(xs, ys, line, color=colour, linewidth=1.2, zorder=2)
     if series.arrows:
         for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
-            style_of = {"arrowstyle": "-|>", "color": series.colour, "lw": 1.4}
+            style_of = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkB": 3}
             axes.annotate("", (x1, y1), (x0, y0), arrowprops=style_of, zorder=2)
-    for mark in series.marks:
-        if mark.low is not None and mark.high is not None:
-            axes.vlines(mark.x, mark.low, mark.high, color=series.colour, linewidth=1.0)
-        axes.plot(
-            [mark.x],
-            [mark.y],
-            series.marker,
-            markersize=2.0 if series.joined and len(series.marks) > _MANY else 4.5,
-            color=series.colour,
-            markerfacecolor="white" if mark.reading in _HOLLOW else series.colour,
-            zorder=3,
-        )
+    if not series.look.marker:
+        return axes
+    step = len(xs) // _MARKS_OF_CURVE if series.joined and len(xs) > _MANY else 1
+    for mark, shift in list(zip(series.marks, shifts or [0.0] * len(xs), strict=True))[::step]:
+        _draw_mark(axes, mark, series, _shifted(axes, shift))
     return axes
+
+
+def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None:
+    colour, marker = series.look
+    if len(mark.seeds) > 1:
+        seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
+        xs, ys = zip(*mark.seeds, strict=True)
+        axes.plot(
+            xs,
+            ys,
+            marker,
+            markersize=3.0,
+            markeredgewidth=0.7,
+            zorder=3.1,
+            transform=where,
+            **seeds,
+        )
+    for bar, draw_bar, at in (
+        (mark.x_bar, axes.hlines, mark.y),
+        (mark.y_bar, axes.vlines, mark.x),
+    ):
+        if bar is not None:
+            draw_bar(at, bar.low, bar.high, color=colour, linewidth=1.0, transform=where)
+    axes.plot(
+        [mark.x],
+        [mark.y],
+        marker,
+        markersize=4.5,
+        **_face(colour, mark.reading, marker),
+        zorder=3,
+        transform=where,
+    )
+
+
+def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
+    """Fill and rim of a mark: hollow where read off a picture, black-rimmed where of a run."""
+    is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
+    return {
+        "color": colour,
+        "markerfacecolor": "white" if reading in _HOLLOW else colour,
+        "markeredgecolor": _RIM if reading == "run" and not is_cross else colour,
+        "markeredgewidth": 0.7 if reading == "run" and not is_cross else 1.0,
+    }
+
+
+def sideways(chart: Chart) -> list[list[float]]:
+    """Choose by how many points each mark moves, so that intervals at one x stay apart."""
+    by_place: dict[float, list[Mark]] = {}
+    for mark in chart.marks:
+        if mark.y_bar is not None:
+            by_place.setdefault(mark.x, []).append(mark)
+    return [[_shift(mark, by_place.get(mark.x, [])) for mark in s.marks] for s in chart.series]
+
+
+def _shift(mark: Mark, others: Sequence[Mark]) -> float:
+    """Place a mark among those of its x whose intervals meet its own."""
+    bar = mark.y_bar
+    if bar is None:
+        return 0.0
+    near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
+    place = next(i for i, other in enumerate(near) if other is mark)
+    return float(place - (len(near) - 1) / 2) * _DODGE
+
+
+def _shifted(axes: Axes, points: float) -> Transform:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
+
+def _scale_to(axes: Axes, chart: Chart) -> None:
+    """Set limits from the data: artists that moved sideways do not count for matplotlib's own."""
+    corners = [(m.x, m.y) for m in chart.marks]
+    corners += [seed for m in chart.marks for seed in m.seeds]
+    for mark in chart.marks:
+        corners += [(end, mark.y) for b in [mark.x_bar] if b for end in (b.low, b.high)]
+        corners += [(mark.x, end) for b in [mark.y_bar] if b for end in (b.low, b.high)]
+    axes.update_datalim(corners)
+    axes.margins(0.12, 0.14)
+    axes.autoscale_view()
+
+
+def _shape(grid: Grid) -> float:
+    """Width over height of all pictures beside each other."""
+    return float(sum(picture.shape[1] / picture.shape[0] for picture in _pictures(grid)))
 
 
 def _pictures(grid: Grid) -> list[np.ndarray]:
     return [imread(io.BytesIO(png), format="png") for *_, png in grid.columns]
-
-
-def _tall(grid: Grid, inches: float) -> float:
-    """Height in inches of pictures that together fill the width, and of their words."""
-    shapes = [picture.shape for picture in _pictures(grid)]
-    return inches / float(sum(wide / tall for tall, wide, *_ in shapes)) + 0.5
 
 
 def draw_grid(axes: Axes, grid: Grid) -> Axes:
@@ -204,22 +289,6 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
     return axes
 
 
-def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
-    """Break a title that is wider than its axes, and a label of y that is taller, at its unit."""
-    label = axes.yaxis.label
-    height = axes.get_window_extent(renderer).height
-    if label.get_window_extent(renderer).height > height:
-        axes.set_ylabel(label.get_text().replace(" (", "\n(", 1))
-    text = axes.get_title(loc="left")
-    if not text:
-        return axes
-    title = axes.set_title(text, loc="left")
-    share = axes.get_window_extent(renderer).width / title.get_window_extent(renderer).width
-    if share < 1:
-        axes.set_title("\n".join(textwrap.wrap(text, int(len(text) * share))), loc="left")
-    return axes
-
-
 def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) -> Axes:
     """Write the labels of marks where they cover neither marks nor lines."""
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
@@ -231,9 +300,8 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
     labels = []
     for series in chart.series:
         places = axes.transData.transform([(m.x, m.y) for m in series.marks])
-        boxes += [
-            Box(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in places
-        ]
+        if series.look.marker:
+            boxes += [box for mark in series.marks for box in _taken(axes, mark, scale)]
         if series.joined:
             boxes += _along(places)
         labels += [
@@ -254,86 +322,78 @@ def _along(places: np.ndarray) -> list[Box]:
     return found
 
 
-def _turn(axes: Axes, chart: Chart) -> None:
-    for key, invert in ((chart.x.key, axes.invert_xaxis), (chart.y.key, axes.invert_yaxis)):
-        if key in METRICS and METRICS[key].better == "lower":
-            invert()
-    axes.set_xlabel(f"{chart.x.label.rstrip(' ↓↑')}, better →")
-    axes.set_ylabel(f"{chart.y.label.rstrip(' ↓↑')}, better →")
+def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
+    """Pixel boxes of a mark, its intervals and its seeds."""
+
+    def box(low: tuple[float, float], high: tuple[float, float], radius: float) -> Box:
+        (x0, y0), (x1, y1) = axes.transData.transform([low, high])
+        r = radius * scale
+        return Box(x0 - r, y0 - r, x1 + r, y1 + r)
+
+    at = (mark.x, mark.y)
+    yield box(at, at, 3.0)
+    if mark.x_bar is not None:
+        yield box((mark.x_bar.low, mark.y), (mark.x_bar.high, mark.y), 1.5)
+    if mark.y_bar is not None:
+        yield box((mark.x, mark.y_bar.low), (mark.x, mark.y_bar.high), 1.5)
+    yield from (box(seed, seed, 2.0) for seed in mark.seeds)
 
 
-def _ticks(axes: Axes, chart: Chart) -> Axes:
-    if chart.ticks:
-        axes.set_xticks([x for x, _ in chart.ticks], [text for _, text in chart.ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
-    for one, log in ((axes.xaxis, chart.log_x and not chart.ticks), (axes.yaxis, chart.log_y)):
-        if log:
-            low, high = sorted(one.get_view_interval())
-            steps = (1.0,) if high > _DECADES * low else (1.0, 2.0, 5.0)
-            one.set_major_locator(LogLocator(subs=steps, numticks=12))
-            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            one.set_minor_formatter(NullFormatter())
-    return axes
+def _mark_ticks(one: XAxis | YAxis, axis: ChartAxis, *, log: bool) -> None:
+    """Write the figure's own ticks, or plain numbers on a logarithmic axis."""
+    if axis.ticks:
+        one.set_ticks([at for at, _ in axis.ticks], labels=[text for _, text in axis.ticks])
+        one.set_minor_locator(NullLocator())
+    elif log:
+        low, high = sorted(one.get_view_interval())
+        steps = (1.0,) if high > _DECADES * low else (1.0, 2.0, 5.0)
+        one.set_major_locator(LogLocator(subs=steps, numticks=12))
+        one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        one.set_minor_formatter(NullFormatter())
 
 
-def _cells(plate: Plate, inches: float) -> tuple[list[tuple[slice, slice]], int, int]:
-    """Where each chart and grid goes, below the strip of the legend; rows and columns."""
-    count = len(plate.charts)
-    columns = max(1, min(count, _BIG, int(inches / _NARROWEST))) if count else 1
-    is_narrow = columns == 1 and count > _BIG  # one below the other would be longer than a page
-    if is_narrow or count in (2, 4):
-        columns = 2 if is_narrow else min(columns, 2)
-    cells: list[tuple[slice, slice]] = []
-    taken: set[tuple[int, int]] = set()
-    large = (2, 2) if columns == _BIG else (1, 2) if is_narrow else (1, 1)
-    for tall, wide in [large if chart.big else (1, 1) for chart in plate.charts]:
-        row, column = next(
-            (r, c)
-            for r in range(count + 2)
-            for c in range(columns - wide + 1)
-            if not {(r + i, c + j) for i in range(tall) for j in range(wide)} & taken
-        )
-        taken |= {(row + i, column + j) for i in range(tall) for j in range(wide)}
-        cells.append((slice(row + 1, row + tall + 1), slice(column, column + wide)))
-    rows = max((cell[0].stop - 1 for cell in cells), default=0)
-    for _ in plate.grids:
-        cells.append((slice(rows + 1, rows + 2), slice(0, columns)))
-        rows += 1
-    return cells, rows, columns
+def _tick_sizes(axes: Axes, chart: Chart) -> None:
+    """Mark the model sizes themselves, where they are few; of close ones the first."""
+    sizes = sorted({mark.x for mark in chart.marks if mark.reading not in DERIVED})
+    if len(sizes) > _SIZES:
+        return
+    if len(sizes) == 1:
+        axes.set_xlim(sizes[0] * 0.9, sizes[0] * 1.1)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    kept: list[tuple[float, float]] = []
+    for size in sizes:
+        place = float(to_axes.transform((size, 1.0))[0])
+        if not kept or abs(place - kept[-1][1]) >= _MIN_TICK_GAP:
+            kept.append((size, place))
+    metric = chart.x.metric
+    texts = [metric.text(size / metric.factor) for size, _ in kept]
+    axes.set_xticks([size for size, _ in kept], texts)
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _handles(plate: Plate) -> list[Line2D]:
-    """A handle for each series by name; none where there is one series only."""
+def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
+    """Make a handle for each series by name; none where there is one series only."""
     shown: dict[str, Series] = {}
-    for chart in plate.charts:
-        for series in chart.series:
-            shown.setdefault(series.name, series)
-    if len(shown) < 2:
-        return []
-    return [
-        Line2D(
-            [],
-            [],
-            color=s.colour,
-            marker=s.marker,
-            markersize=4.5,
-            linestyle=("--" if s.dashed else "-") if s.joined else "",
-            markerfacecolor="white" if _hollow(s.marks) else s.colour,
-            label=s.name,
-        )
-        for s in shown.values()
-    ]
+    for series in (series for chart in charts for series in chart.series):
+        shown.setdefault(series.name, series)
+    return [_handle(series) for series in shown.values()] if len(shown) > 1 else []
 
 
-def _legend_columns(handles: Sequence[Line2D], inches: float, size: float) -> int:
-    """How many handles fit beside each other."""
-    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
-    each = (longest * _CHARACTER + _HANDLE) * size / 72
-    return max(1, int(inches / each))
+def _handle(series: Series) -> Line2D:
+    reading = series.marks[0].reading if series.marks else "printed"
+    return Line2D(
+        [],
+        [],
+        marker=series.look.marker,
+        markersize=4.5,
+        linestyle=("--" if series.dashed else "-") if series.joined else "",
+        label=series.name,
+        **_face(series.look.colour, reading, series.look.marker),
+    )
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:
-    """The legend of all charts, in a strip of its own."""
+def draw_legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:
+    """Draw the legend of all charts, in a strip of its own."""
     axes.set_axis_off()
     if handles:
         axes.legend(
@@ -345,23 +405,3 @@ def _legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:
             borderpad=0,
         )
     return axes
-
-
-def _hollow(marks: Sequence[Mark]) -> bool:
-    return bool(marks) and marks[0].reading in _HOLLOW
-
-
-def _caption(plate: Plate) -> list[str]:
-    """The notes, and how the numbers were obtained."""
-    readings = {
-        "digitised": "Hollow marks and values of figures: read off the authors' figures by pixel.",
-        "secondary": "Hollow, secondary: from a copy or a note, not from the work itself.",
-    }
-    how = [text for reading, text in readings.items() if reading in plate.readings]
-    absent = [f"Not shown: {'; '.join(plate.missing)}."] if plate.missing else []
-    return [*plate.notes, *how, *absent]
-
-
-def _wrapped(texts: Sequence[str], inches: float, size: float) -> list[str]:
-    width = int(inches * 72 / (size * _CHARACTER))
-    return [line for text in texts for line in textwrap.wrap(text, width)]

@@ -1,69 +1,88 @@
-"""A figure as data: charts of series of marks, each mark with its origins. Draws nothing.
+"""A figure as data: charts of series of marks, each mark with its intervals and origins.
 
-Published numbers and runs both become this; `drawing.py` draws it, `writing.py` writes it.
+Published numbers and runs both become this. `drawing.py` draws it with Matplotlib, the dashboards
+with Plotly, `records.py` writes it as CSV and JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from analysis.charts.style import CYCLE
-from analysis.figures.points import Axis
-from gigatok.names import METRICS
+from analysis.charts.style import CYCLE, Look
+from gigatok.names import Metric, quantity
 
-NO_VALUE = "no value"
-"""Reading of a mark that has a place in the picture but no y: files leave it empty."""
+Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
+"""How a number was obtained. `fit` and `front` are derived from other marks. A mark of `no value`
+has a place in the picture but no y: files leave it empty."""
+DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
+Source = Literal["published", "runs", "both"]
 Origin = Mapping[str, Any]
 """Where a number is from, ready for JSON: `id` and what leads to it."""
+Ticks = tuple[tuple[float, str], ...]
+"""Places and texts."""
 
-_LABELS = {
-    "params_total": "tokenizer parameters (M)",
-    "params_transformer": "transformer parameters (M)",
-    "params_generator": "generator parameters (M)",
-    "probe_accuracy": "probe acc. (%) ↑",
-    "codebook_usage": "codebook usage (%) ↑",
-    "perceptual_loss": "perceptual loss ↓",
-    "decode_share": "time in decoder (%)",
-    "step": "training step",
-    "guidance/cfg_scale": "guidance scale",
-    "guidance/gkid": "gKID while searching (x1000) ↓",
-    "guidance/gfid": "gFID while searching ↓",
-    "tokenizer.steps": "tokenizer training steps",
-    "tokenizer.semantic_layer": "aligned decoder layer",
-    "tokenizer.semantic_weight": "semantic weight",
-    "tokenizer.teacher": "teacher",
-    "tokenizer.entropy_weight": "entropy weight",
-    "num_latent_tokens": "latent tokens",
-}
-_MILLIONS = "parameters"
-"""Unit of what is drawn in millions."""
-_PERCENT = {"probe_accuracy", "codebook_usage"}
+
+@dataclass(frozen=True)
+class ChartAxis:
+    """One axis of a chart.
+
+    Attributes:
+        key: metric, logged name or config key; decides unit, direction and scale.
+        label: printed beside it.
+        ticks: where the figure chooses them; names stand at 0, 1, ...
+    """
+
+    key: str
+    label: str
+    ticks: Ticks = ()
+
+    @property
+    def metric(self) -> Metric:
+        """Definition of what the axis shows."""
+        return quantity(self.key)
+
+    def is_log(self, values: Iterable[float]) -> bool:
+        """Tell whether these values are drawn on a logarithmic axis: the metric's own rule."""
+        found = list(values)
+        if not found or min(found) <= 0:  # names begin at 0, so an axis of names is never one
+            return False
+        return max(found) >= self.metric.log_from * min(found)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Interval of one coordinate of a mark; `kind` is a key of `estimates.INTERVALS`."""
+
+    low: float
+    high: float
+    kind: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One point.
+    """One point, in the units of the axes.
 
     Attributes:
-        low: lower end of the interval of y; None without one. `high` likewise.
         label: printed beside it; "" for none.
-        reading: `printed`, `digitised`, `secondary`, `run` or `NO_VALUE`.
+        x_bar: interval of x; None without one. `y_bar` likewise.
+        seeds: x and y of each trial whose mean the mark is, in the order of `origins`.
     """
 
     x: float
     y: float
     origins: tuple[Origin, ...]
-    reading: str
+    reading: Reading
     label: str = ""
-    low: float | None = None
-    high: float | None = None
+    x_bar: Bar | None = None
+    y_bar: Bar | None = None
+    seeds: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Series:
-    """Marks that belong together.
+    """Marks that belong together, in the order in which a line joins them: by size, never by x.
 
     Attributes:
         joined: whether a line runs through them.
@@ -72,8 +91,7 @@ class Series:
 
     name: str
     marks: tuple[Mark, ...]
-    colour: str
-    marker: str = "o"
+    look: Look
     joined: bool = True
     dashed: bool = False
     arrows: bool = False
@@ -94,21 +112,51 @@ class Chart:
     """One pair of axes.
 
     Attributes:
-        ticks: places and texts of the x ticks; empty for matplotlib's choice.
         better_up: whether axes of which less is better run backwards: up and right are better.
         big: whether it takes four cells of the figure.
     """
 
     title: str
-    x: Axis
-    y: Axis
+    x: ChartAxis
+    y: ChartAxis
     series: tuple[Series, ...]
-    ticks: tuple[tuple[float, str], ...] = ()
-    log_x: bool = False
-    log_y: bool = False
     better_up: bool = False
     big: bool = False
     remarks: tuple[Remark, ...] = ()
+
+    @property
+    def marks(self) -> list[Mark]:
+        """Marks of all series."""
+        return [mark for series in self.series for mark in series.marks]
+
+    def turns(self, axis: ChartAxis) -> bool:
+        """Tell whether one of its axes runs backwards."""
+        return self.better_up and axis.metric.better == "lower"
+
+    @property
+    def x_label(self) -> str:
+        """Words beside x; "better →" instead of an arrow where all of better is up and right."""
+        return self._label(self.x)
+
+    @property
+    def y_label(self) -> str:
+        """Words beside y."""
+        return self._label(self.y)
+
+    def _label(self, axis: ChartAxis) -> str:
+        plain = not self.better_up or axis.metric.better is None
+        return axis.label if plain else f"{axis.label.rstrip(' ↓↑')}, better →"
+
+    @property
+    def log_x(self) -> bool:
+        """Tell whether x is logarithmic."""
+        return self.x.is_log(mark.x for mark in self.marks)
+
+    @property
+    def log_y(self) -> bool:
+        """Tell whether y is logarithmic; intervals must be positive as well."""
+        lows = [mark.y_bar.low for mark in self.marks if mark.y_bar is not None]
+        return self.y.is_log(mark.y for mark in self.marks) and min(lows, default=1.0) > 0
 
 
 @dataclass(frozen=True)
@@ -124,59 +172,72 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Plate:
+class FigureData:
     """A whole figure.
 
     Attributes:
         name: file stem.
-        source: `published`, `runs` or `both`.
         notes: what a reader must know, printed below.
         missing: what belongs in it and is not there.
     """
 
     name: str
     title: str
-    source: str
+    source: Source
     charts: tuple[Chart, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     grids: tuple[Grid, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
-    def readings(self) -> set[str]:
+    def readings(self) -> set[Reading]:
         """How its numbers were obtained."""
-        return {m.reading for c in self.charts for s in c.series for m in s.marks}
+        return {mark.reading for chart in self.charts for mark in chart.marks}
 
 
-def axis(key: str) -> Axis:
-    """The axis of a metric or a config key, with its unit and which way is better."""
-    if key in _LABELS:
-        return Axis(key, _LABELS[key])
-    if key not in METRICS:
-        return Axis(key, key.removeprefix("train/").replace("_", " "))
-    metric = METRICS[key]
-    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[metric.better]
-    unit = "M" if metric.unit == _MILLIONS else metric.unit
-    return Axis(key, metric.label + (f" ({unit})" if unit else "") + arrow)
+def axis(key: str, label: str = "", ticks: Ticks = ()) -> ChartAxis:
+    """Make the axis of a metric or a config key: its heading, unless a figure has other words."""
+    return ChartAxis(key, label or quantity(key).heading, ticks)
 
 
-def factor(key: str) -> float:
-    """What a run's number is multiplied with to be on the axis: millions, percent."""
-    metric = key.removeprefix("train/")
-    if metric in _PERCENT:
-        return 100.0
-    return 1e-6 if key in METRICS and METRICS[key].unit == _MILLIONS else 1.0
+def letter(index: int) -> str:
+    """Name the panel of a figure that has several: `(a)`, `(b)`, ..."""
+    return f"({chr(97 + index)})"
 
 
-def letters(charts: Sequence[Chart]) -> tuple[Chart, ...]:
-    """The same charts with (a), (b), ... before their titles."""
+def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
+    """Give series that would look alike different colours, the same in all charts of a figure.
+
+    A setting keeps the look of its own (`style.py`); only further settings that share it, such as
+    a second weight of the regularisation, take the next colour that is free.
+    """
+    looks: dict[str, Look] = {}
+    for name, look in ((s.name, s.look) for chart in charts for s in chart.series):
+        if name not in looks:
+            looks[name] = _free(look, looks.values())
     return tuple(
-        replace(chart, title=f"({chr(97 + i)}) {chart.title}") for i, chart in enumerate(charts)
+        replace(chart, series=tuple(replace(s, look=looks[s.name]) for s in chart.series))
+        for chart in charts
     )
 
 
-def together(published: Plate, runs: Plate) -> Plate:
-    """Both on the same axes: series of runs join the charts with the same two axes.
+def _free(look: Look, taken: Iterable[Look]) -> Look:
+    used = set(taken)
+    if look not in used or not look.marker:  # without marker: a line that stands for its series
+        return look
+    colours = {one.colour for one in used}
+    shapes = iter("ovP^Ds")
+    marker = look.marker
+    while len(used) < len(CYCLE) * 6:
+        for colour in CYCLE:
+            if colour not in colours and Look(colour, marker) not in used:
+                return Look(colour, marker)
+        colours, marker = set(), next(shapes, marker)
+    return look
+
+
+def together(published: FigureData, runs: FigureData) -> FigureData:
+    """Put both on the same axes: series of runs join the charts with the same two axes.
 
     A chart of runs without counterpart is added after the published ones.
     """
@@ -185,67 +246,43 @@ def together(published: Plate, runs: Plate) -> Plate:
     for chart in published.charts:
         found = own.pop((chart.x.key, chart.y.key), None)
         merged.append(_merged(chart, found) if found else chart)
-    notes = (*published.notes, *runs.notes, DIFFERENT)
-    missing = (*published.missing, *runs.missing)
     return replace(
         published,
         source="both",
         charts=(*merged, *own.values()),
-        notes=notes,
-        missing=missing,
+        notes=(*published.notes, *runs.notes, DIFFERENT),
+        missing=(*published.missing, *runs.missing),
         grids=runs.grids,
     )
 
 
 DIFFERENT = (
-    "Runs (diamonds) and published numbers differ in data, size and protocol: compare shapes, "
-    "not heights."
+    "Runs (marks with a black rim) and published numbers differ in data, size and protocol: "
+    "compare shapes, not heights."
 )
 
 
 def _merged(chart: Chart, runs: Chart) -> Chart:
-    ticks, found = _same_ticks(chart, runs)
-    if not chart.big:
-        found = tuple(
-            replace(s, marks=tuple(replace(m, label="") for m in s.marks)) for s in found
-        )
-    series = (*chart.series, *_recoloured(found, {s.colour for s in chart.series}))
-    marks = [mark for one in series for mark in one.marks]
-    return replace(
-        chart,
-        series=series,
-        ticks=ticks,
-        log_x=chart.log_x or (not ticks and _spread([mark.x for mark in marks])),
-        log_y=chart.log_y or _spread([mark.y for mark in marks]),
-        remarks=(),
-    )
+    ticks, found = _same_ticks(chart.x, runs)
+    if not chart.big:  # small charts have no room for the names of both
+        found = [replace(s, marks=tuple(_unnamed(s.marks))) for s in found]
+    x = replace(chart.x, ticks=ticks)
+    return replace(chart, x=x, series=(*chart.series, *found), remarks=())
 
 
-def _recoloured(found: Sequence[Series], taken: set[str]) -> list[Series]:
-    """The series of runs in colours that the published ones leave."""
-    free = [colour for colour in CYCLE if colour not in taken]
-    return [replace(s, colour=free[i % len(free)]) for i, s in enumerate(found)]
+def _unnamed(marks: Iterable[Mark]) -> Iterator[Mark]:
+    return (replace(mark, label="") for mark in marks)
 
 
-def _same_ticks(
-    chart: Chart, runs: Chart
-) -> tuple[tuple[tuple[float, str], ...], tuple[Series, ...]]:
-    """The ticks of both and the series of runs at those places; names that agree share one."""
-    if not runs.ticks:
-        return (), runs.series
-    places = {name: x for x, name in chart.ticks}
-    for _, name in runs.ticks:
+def _same_ticks(x: ChartAxis, runs: Chart) -> tuple[Ticks, list[Series]]:
+    """Find ticks for both, and move the series of runs there; names that agree share a place."""
+    if not runs.x.ticks:
+        return (), list(runs.series)
+    places = {name: at for at, name in x.ticks}
+    for _, name in runs.x.ticks:
         places.setdefault(name, max(places.values(), default=-1.0) + 1)
-    moved = {x: places[name] for x, name in runs.ticks}
-    series = tuple(
+    moved = {at: places[name] for at, name in runs.x.ticks}
+    series = [
         replace(s, marks=tuple(replace(m, x=moved[m.x]) for m in s.marks)) for s in runs.series
-    )
-    return tuple((x, name) for name, x in places.items()), series
-
-
-_DECADE = 4
-"""Values that span at least this factor are put on a logarithmic axis."""
-
-
-def _spread(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) >= _DECADE * min(values)
+    ]
+    return tuple((at, name) for name, at in places.items()), series

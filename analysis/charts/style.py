@@ -1,7 +1,8 @@
-"""How figures look: colour per tokenizer, marker per regularisation, rc parameters. Plain data.
+"""How figures look: one look for the same setting everywhere, venues, rc parameters.
 
-A tokenizer has the same colour in every figure. Colours are Okabe and Ito's, which people with
-any common colour blindness tell apart; the marker and the label say the same again.
+Published numbers and runs of one setting look the same but for the rim of the marks. Colours are
+Okabe and Ito's, which people with any common colour blindness tell apart; the marker and the label
+say the same again.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from analysis.store.requests import RequestError
 
 TEXT_WIDTH = 6.9
 """Inches; the text width of a two-column page."""
-PANEL_HEIGHT = 2.75
 DPI = 200
 """Of the PNG."""
 
@@ -56,6 +58,26 @@ VENUES = {
 _BLUE, _ORANGE, _GREEN, _VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 _PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
 
+
+class Look(NamedTuple):
+    """Colour and marker of a series."""
+
+    colour: str
+    marker: str
+
+
+WITHOUT, WITH = Look(_VERMILION, "o"), Look(_BLUE, "s")
+"""Without and with what a study adds, such as semantic regularisation."""
+CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK)
+"""For series without a look of their own."""
+BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK = CYCLE
+OTHER = _GREY
+"""Peers, and what stands beside the question."""
+FRONT = Look(_GREY, "")
+
+_SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
+"""Settings that are off at 0: what matters for the look is whether they are on."""
+_OF_VARIANT = {"1d": Look(_BLUE, "s"), "2d": Look(_ORANGE, "D")}
 _OF_TOKENIZER = {
     "S-S": _BLUE,
     "S-B": _ORANGE,
@@ -66,29 +88,38 @@ _OF_TOKENIZER = {
     "XL-XXL": _BLACK,
 }
 _OF_DECODER = {"S": _BLUE, "B": _ORANGE, "L": _VERMILION, "XL": _GREEN, "XXL": _BLACK}
-_OF_REGULARISATION = {False: "o", True: "s"}
-MARKER_KEY = "Circles: no semantic regularisation; squares: with it."
-ALL_REGULARISED = "All with semantic regularisation (squares)."
 
 
-def colour(tokenizer: str) -> str:
-    """Colour of a tokenizer; unlisted pairs take their decoder's, unnamed sizes are grey."""
+def of_setting(key: str, value: object) -> Look | None:
+    """Look up how a setting is drawn wherever it tells series apart; None: it has no own look."""
+    if key in _SWITCHES:
+        return WITH if value else WITHOUT
+    return _OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
+
+
+def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
+    """Look up how the trials of one tokenizer are drawn: colour by size, marker by regularisation.
+
+    Unlisted pairs take the colour of their decoder, as `B` alone does; unnamed sizes are grey.
+    """
     decoder = tokenizer.rpartition("-")[2]
-    return _OF_TOKENIZER.get(tokenizer, _OF_DECODER.get(decoder, _GREY))
+    colour = _OF_TOKENIZER.get(tokenizer, _OF_DECODER.get(decoder, _GREY))
+    return Look(colour, (WITH if regularised else WITHOUT).marker)
 
 
-def marker(regularised: bool) -> str:
-    """Circle without, square with semantic regularisation."""
-    return _OF_REGULARISATION[regularised]
+def venue(name: str) -> Venue:
+    """Look up a venue.
 
-
-VANILLA, REGULARISED, OTHER = _VERMILION, _BLUE, _GREY
-"""Without and with semantic regularisation, where colour says that; and peers."""
-CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK)
+    Raises:
+        RequestError: an unknown one.
+    """
+    if name not in VENUES:
+        raise RequestError(f"unknown venue {name!r}; known: {', '.join(VENUES)}")
+    return VENUES[name]
 
 
 @contextmanager
-def applied(venue: Venue | None = None) -> Iterator[None]:
+def applied(page: Venue | None = None) -> Iterator[None]:
     """Draw and save on matplotlib's defaults with our parameters, none of the user's.
 
     A matplotlibrc that asks for LaTeX or other colours is meant for the user's own figures; ours
@@ -96,7 +127,7 @@ def applied(venue: Venue | None = None) -> Iterator[None]:
     """
     import matplotlib.style
 
-    parameters: Any = _COMMON | (_of_venue(venue) if venue else {})
+    parameters: Any = _COMMON | (_of_venue(page) if page else {})
     with matplotlib.style.context(parameters, after_reset=True):
         yield
 

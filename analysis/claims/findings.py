@@ -24,7 +24,7 @@ _MAX_LISTED = 4
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SettingComparison:
     """One change of setting and what a metric did.
 
     Attributes:
@@ -49,7 +49,7 @@ class Comparison:
         return None if self.difference is None else paired_test(self.difference)
 
 
-def comparisons(runs: pl.DataFrame) -> list[Comparison]:
+def comparisons(runs: pl.DataFrame) -> list[SettingComparison]:
     """Every comparison that the trials allow, in the order of the questions."""
     found = groups(runs)
     result = [
@@ -67,7 +67,7 @@ def comparisons(runs: pl.DataFrame) -> list[Comparison]:
     return result
 
 
-def compare(metric: str, ladder: Sequence[Group]) -> Comparison:
+def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
     """Compare the first and last of some settings; those between must not hide a detour."""
     first, last = ladder[0], ladder[-1]
     score = METRICS[metric]
@@ -75,7 +75,7 @@ def compare(metric: str, ladder: Sequence[Group]) -> Comparison:
     protocols = {p for group in (first, last) for p in group.protocols(metric)}
     if len(protocols) > 1:
         text = f"{head}not compared, measured in two ways ({' | '.join(sorted(protocols))})."
-        return Comparison(metric, first.label, last.label, None, None, text)
+        return SettingComparison(metric, first.label, last.label, None, None, text)
     difference = paired(first.values(metric), last.values(metric))
     spread = _seed_spread(metric, (first, last))
     if difference is None:
@@ -83,7 +83,7 @@ def compare(metric: str, ladder: Sequence[Group]) -> Comparison:
     else:
         text = head + _verdict(score, difference, spread)
         text += _detour(score, ladder) + _rate_caution(metric, first, last)
-    return Comparison(metric, first.label, last.label, difference, spread, text)
+    return SettingComparison(metric, first.label, last.label, difference, spread, text)
 
 
 def _unsaid(first: Group, last: Group) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.statistics.fits import FORMULAS, Fit
+from analysis.statistics.fits import FORMULAS, LawFit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ _POINTS = 200
 
 
 def plot_fit(
-    axes: Axes, fit: Fit, sizes: Sequence[float], values: Sequence[float], label: str = ""
+    axes: Axes, fit: LawFit, sizes: Sequence[float], values: Sequence[float], label: str = ""
 ) -> Axes:
     """Draw what was fitted, and how well the largest size was predicted from the others.
 

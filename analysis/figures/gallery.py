@@ -3,81 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
-import polars as pl
+from analysis.charts.grammar import FigureData, Source, together
 
-from analysis.charts.grammar import Plate, together
-from analysis.figures import paper as paper_figures
-from analysis.figures import peers as peer_figures
-from analysis.figures import runs as run_figures
-from analysis.figures import search_history
+# Importing these modules fills the registry with the figures of this package.
+from analysis.figures import declared, paper, peers, search_history  # noqa: F401
+from analysis.figures.registry import FIGURES, NamedFigure, RunsRequest, StoreTrials
+from analysis.store.requests import RequestError
 from analysis.store.runs import load_runs
-from analysis.store.stores import RequestError
-
-Source = Literal["published", "runs", "both"]
-
-PUBLISHED = paper_figures.FIGURES | peer_figures.FIGURES
-OF_RUNS = (*run_figures.FIGURES, search_history.NAME)
-NAMES = tuple(dict.fromkeys([*PUBLISHED, *OF_RUNS]))
-PAPER_NAMES = {
-    "figure3": "dilemma",
-    "figure5": "entropy",
-    "figure6": "probe-agreement",
-    "figure7": "cure",
-    "figure9": "1d-2d",
-    "figure12": "training-duration",
-}
-"""Other names of figures: their numbers in the paper."""
 
 
-@dataclass(frozen=True)
-class Runs:
-    """The trials of a store at one scale, and where they are."""
-
-    table: pl.DataFrame
-    uri: str
-
-
-def open_runs(uri: str, scale: str | None) -> Runs:
+def open_trials(uri: str, scale: str | None) -> StoreTrials:
     """Read all sweeps of a store: at one scale, that of the newest launch by default.
 
     Raises:
         RequestError: no store, nothing in it, or nothing at this scale.
     """
     newest = scale or load_runs(None, uri).sort("launched")["scale"][-1]
-    return Runs(load_runs(None, uri, scale=newest), uri)
+    return StoreTrials(load_runs(None, uri, scale=newest), uri)
 
 
 def known(name: str) -> str | None:
-    """The name of a figure, from that or from its number in the paper; None for others."""
+    """Find the name of a figure, from that or from its number in the paper; None for others."""
+    if name in FIGURES:
+        return name
     plain = name.lower().replace(" ", "").replace("-", "").replace("_", "")
-    found = PAPER_NAMES.get(plain, name)
-    return found if found in NAMES else None
+    return next((figure.name for figure in FIGURES.values() if figure.paper == plain), None)
 
 
 def offers(name: str, source: Source) -> bool:
-    """Whether a figure exists in a source at all; a store may still lack its runs."""
-    return name in (PUBLISHED if source == "published" else OF_RUNS)
+    """Tell whether a figure exists in a source at all; a store may still lack its runs."""
+    found = FIGURES[name]
+    return (found.published if source == "published" else found.runs) is not None
 
 
-def plate(name: str, source: Source, runs: Runs | None, *, curves: Sequence[str] = ()) -> Plate:
+def named_figure(
+    name: str, source: Source, trials: StoreTrials | None = None, *, curves: Sequence[str] = ()
+) -> FigureData:
     """Make a figure from a source.
+
+    Args:
+        name: a key of the registry.
+        source: published numbers, runs, or both on the same axes.
+        trials: of a store, where runs are asked for.
+        curves: logged names to draw over steps, instead of the figure's own charts.
 
     Raises:
         RequestError: the source has nothing for it; the message says what would.
     """
+    found = FIGURES[name]
     if source == "published":
-        if name not in PUBLISHED:
-            raise RequestError(f"{name}: no numbers are published; see --source runs")
-        return PUBLISHED[name]()
-    if name not in OF_RUNS:
+        return _published(found)
+    if found.runs is None:
         raise RequestError(f"{name}: drawn from published numbers only")
-    if runs is None:
+    if trials is None:
         raise RequestError(f"{name}: there is no tracking store; launch a sweep first")
-    if name == search_history.NAME:
-        return search_history.search_plate(runs.table, runs.uri)
-    both = source == "both" and name in PUBLISHED
-    made = run_figures.run_plate(name, runs.table, runs.uri, curves=curves, beside_paper=both)
-    return together(PUBLISHED[name](), made) if both else made
+    both = source == "both" and found.published is not None
+    made = found.runs(RunsRequest(trials, tuple(curves), beside_paper=both))
+    if both:
+        made = together(_published(found), made)
+    # The bare name is that of the published numbers: figures of several sources share a folder.
+    return replace(made, name=f"{name}-{source}")
+
+
+def _published(figure: NamedFigure) -> FigureData:
+    if figure.published is None:
+        raise RequestError(f"{figure.name}: no numbers are published; see --source runs")
+    return figure.published()

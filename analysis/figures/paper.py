@@ -5,57 +5,56 @@ Every mark carries the rows of `paper/data/facts.csv` that it is drawn from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from analysis.charts.grammar import Chart, Mark, Plate, Remark, Series, axis
-from analysis.charts.style import CYCLE, REGULARISED, VANILLA
-from analysis.figures.points import Axis
+from analysis.charts.grammar import Chart, FigureData, Mark, Remark, Series, Ticks, axis
+from analysis.charts.style import GREEN, ORANGE, WITH, WITHOUT, Look, of_setting, of_tokenizer
+from analysis.figures.fronts import pareto_front
 from analysis.figures.published_marks import (
-    SIZE_AXIS,
     SIZES,
     as_built,
     mark,
-    origin,
     other_s_b,
     other_s_b_plane,
     same_setting,
-    short,
     size_ticks,
     sized,
     with_length,
 )
-from analysis.paper.published import Fact, absent, one, select
-from analysis.statistics.pareto import pareto_front
-from gigatok.names import METRICS
+from analysis.figures.registry import published
+from analysis.paper.published import Fact, absent, one, select, short
+from gigatok.names import METRICS, quantity
 
-_BLUE, _ORANGE, _GREEN, _PURPLE, *_ = CYCLE
 _ERRORS = "Read to within .002 (FID, loss), .0001 (LPIPS), .05 points (accuracy)."
 
 
-def _by_size(metric: str, title: str, lines: Sequence[Series], **more: Any) -> Chart:
-    return Chart(title, SIZE_AXIS, axis(metric), tuple(lines), log_x=True, **more)
+def _by_size(metric: str, title: str, lines: Sequence[Series], ticks: Ticks, **more: Any) -> Chart:
+    # The paper's sizes count a head that only training uses (confound 6), as the ticks show.
+    size = axis("params_total", "size + training head (M)", ticks)
+    return Chart(title, size, axis(metric), tuple(lines), **more)
 
 
-def dilemma() -> Plate:
+@published("dilemma", "figure3")
+def dilemma() -> FigureData:
     """Figure 3: tokenizers without semantic regularisation, over their size."""
     panels = (
         ("rfid", "rFID improves"),
         ("gfid", "gFID gets worse"),
         ("ar_val_loss", "Codes more complex"),
     )
-    unstated = (Remark(235, 1.5, "training length\nnot stated", VANILLA),)
+    unstated = (Remark(235, 1.5, "training length\nnot stated", WITHOUT.colour),)
     charts = [
         _by_size(
             metric,
             title,
-            [sized("no semantic regularisation", select("Figure 3", metric=metric), VANILLA)],
+            [sized("without semantic regularisation", select("Figure 3", metric=metric), WITHOUT)],
             ticks=size_ticks(*SIZES),
             remarks=unstated if metric == "rfid" else (),
         )
         for metric, title in panels
     ]
-    return Plate(
+    return FigureData(
         "dilemma",
         "The dilemma: larger tokenizers reconstruct better and generate worse (paper Figure 3)",
         "published",
@@ -64,7 +63,8 @@ def dilemma() -> Plate:
     )
 
 
-def cure() -> Plate:
+@published("cure", "figure7")
+def cure() -> FigureData:
     """Figure 7: the dilemma without, and its cure with semantic regularisation."""
     panels = (
         ("rfid", "Reconstruction"),
@@ -73,21 +73,21 @@ def cure() -> Plate:
         ("probe_accuracy", "AR representation"),
         ("lpips", "Perceptual distance"),
     )
-    looks: tuple[tuple[str, bool, str, str], ...] = (
-        ("without semantic regularisation (epochs not stated)", False, VANILLA, "o"),
-        ("with semantic regularisation (200 epochs unless marked)", True, REGULARISED, "s"),
+    looks = (
+        ("without semantic regularisation (epochs not stated)", False, WITHOUT),
+        ("with semantic regularisation (200 epochs unless marked)", True, WITH),
     )
 
     def lines(metric: str) -> list[Series]:
         made = [
-            sized(name, select("Figure 7", metric=metric, semantic=on), colour, marker=marker)
-            for name, on, colour, marker in looks
+            sized(name, select("Figure 7", metric=metric, semantic=on), look)
+            for name, on, look in looks
         ]
         return [*map(with_length, made), *other_s_b("Figure 7", metric, 232.0)]
 
-    charts = [_by_size(m, title, lines(m), ticks=size_ticks(*SIZES)) for m, title in panels]
-    planes = [_plane("Figure 7", *look) for look in looks]
-    return Plate(
+    charts = [_by_size(m, title, lines(m), size_ticks(*SIZES)) for m, title in panels]
+    planes = [_plane("Figure 7", *of) for of in looks]
+    return FigureData(
         "cure",
         "A larger tokenizer reconstructs better but generates worse, "
         "unless semantic regularisation keeps its codes simple (paper Figure 7)",
@@ -97,8 +97,8 @@ def cure() -> Plate:
     )
 
 
-def _plane(place: str, name: str, semantic: bool, colour: str, marker: str) -> Series:
-    """Reconstruction and generation of each size, smallest first."""
+def _plane(place: str, name: str, semantic: bool, look: Look) -> Series:
+    """Join reconstruction and generation of each size, smallest first."""
     marks = [
         mark(
             one(place, "rfid", semantic=semantic, tokenizer=tokenizer),
@@ -107,7 +107,7 @@ def _plane(place: str, name: str, semantic: bool, colour: str, marker: str) -> S
         )
         for tokenizer in SIZES
     ]
-    return Series(name, tuple(marks), colour, marker, arrows=True)
+    return Series(name, tuple(marks), look, arrows=True)
 
 
 def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
@@ -119,15 +119,23 @@ def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
     return f"{label}, {epochs.value:.0f} ep.", epochs
 
 
+def _of_variant(variant: str) -> Look:
+    look = of_setting("tokenizer.variant", variant)
+    assert look is not None, "1D and 2D have looks of their own"
+    return look
+
+
 def _trade(lines: Sequence[Series]) -> Chart:
     words = (
-        Remark(1.6, 11.1, "dilemma: larger ones\nreconstruct better,\ngenerate worse", VANILLA),
-        Remark(1.6, 5.0, "cure: larger ones\ndo both better", REGULARISED),
+        Remark(
+            1.6, 11.1, "dilemma: larger ones\nreconstruct better,\ngenerate worse", WITHOUT.colour
+        ),
+        Remark(1.6, 5.0, "cure: larger ones\ndo both better", WITH.colour),
     )
     return Chart(
         "What a larger tokenizer buys",
-        Axis("rfid", "reconstruction: rFID"),
-        Axis("gfid", "generation: gFID"),
+        axis("rfid", "reconstruction: rFID"),
+        axis("gfid", "generation: gFID"),
         tuple(lines),
         better_up=True,
         big=True,
@@ -135,11 +143,12 @@ def _trade(lines: Sequence[Series]) -> Chart:
     )
 
 
-def one_d_two_d() -> Plate:
+@published("1d-2d", "figure9")
+def one_d_two_d() -> FigureData:
     """Figure 9: 1D against 2D tokenizers, all regularised."""
     looks = (
-        ("1D (200 epochs unless marked)", "1d", _BLUE, "s"),
-        ("2D (epochs not stated)", "2d", _ORANGE, "D"),
+        ("1D (200 epochs unless marked)", "1d"),
+        ("2D (epochs not stated)", "2d"),
     )
     panels = (
         ("rfid", "Reconstruction"),
@@ -150,13 +159,13 @@ def one_d_two_d() -> Plate:
 
     def lines(metric: str) -> list[Series]:
         one_d, two_d = (
-            sized(name, select("Figure 9", metric=metric, variant=v), colour, marker=shape)
-            for name, v, colour, shape in looks
+            sized(name, select("Figure 9", metric=metric, variant=v), _of_variant(v))
+            for name, v in looks
         )
         return [with_length(one_d), as_built(two_d), two_d]  # the line ends below its diamond
 
-    charts = [_by_size(m, title, lines(m), ticks=ticks) for m, title in panels]
-    return Plate(
+    charts = [_by_size(m, title, lines(m), ticks) for m, title in panels]
+    return FigureData(
         "1d-2d",
         "1D tokenizers reconstruct better at every size; 2D ones generate better while small "
         "(paper Figure 9: S-S, S-B and B-L of each kind)",
@@ -166,36 +175,27 @@ def one_d_two_d() -> Plate:
     )
 
 
-def entropy() -> Plate:
+@published("entropy", "figure5")
+def entropy() -> FigureData:
     """Figure 5: XL-XXL with and without entropy loss, over training."""
 
     def lines(metric: str) -> tuple[Series, ...]:
         found = [fact for fact in select("Figure 5", metric=metric) if fact.step is not None]
-        looks = (("without entropy loss", False, VANILLA, "o"), ("with it", True, _BLUE, "s"))
+        looks = (("without entropy loss", False, WITHOUT), ("with it", True, WITH))
         return tuple(
             Series(
                 name,
-                tuple(
-                    Mark(
-                        float(fact.step or 0),
-                        round(fact.value * (100 if metric == "codebook_usage" else 1), 6),
-                        (origin(fact),),
-                        fact.reading,
-                    )
-                    for fact in found
-                    if fact.entropy is on
-                ),
-                colour,
-                shape,
+                tuple(mark(float(f.step or 0), f) for f in found if f.entropy is on),
+                look,
             )
-            for name, on, colour, shape in looks
+            for name, on, look in looks
         )
 
     charts = (
         Chart("Codebook usage", axis("step"), axis("codebook_usage"), lines("codebook_usage")),
         Chart("Perceptual loss", axis("step"), axis("perceptual_loss"), lines("perceptual_loss")),
     )
-    return Plate(
+    return FigureData(
         "entropy",
         "At 2.9 B (XL-XXL) training collapses without entropy loss (paper Figure 5)",
         "published",
@@ -208,7 +208,8 @@ def entropy() -> Plate:
     )
 
 
-def probe_agreement() -> Plate:
+@published("probe-agreement", "figure6")
+def probe_agreement() -> FigureData:
     """Figure 6: does the small AR probe rank tokenizers as a full-size generator does?"""
     charts = []
     for metric in ("gfid", "probe_accuracy"):
@@ -216,19 +217,19 @@ def probe_agreement() -> Plate:
         large = one("README", metric, tokenizer="B-L", setting="larger-AR table")
         squared = one("Figure 6", f"r2_{metric}")
         point = mark(small, large, "B-L", squared)
-        name = {"gfid": "gFID", "probe_accuracy": "acc. (%)"}[metric]
         words = f"R² {squared.value:.2f} over 3 tokenizers"
-        series = Series("B-L: Table 2 and README", (point,), _BLUE, "s", joined=False)
+        look = of_tokenizer("B-L", regularised=True)
+        series = Series("B-L: Table 2 and README", (point,), look, joined=False)
         charts.append(
             Chart(
                 words,
-                Axis(metric, f"AR probe: {name}"),
-                Axis(metric, f"LlamaGen-XL: {name}"),
+                axis(metric, f"AR probe: {quantity(metric).title}"),
+                axis(metric, f"LlamaGen-XL: {quantity(metric).title}"),
                 (series,),
             )
         )
     missing = next(row for row in absent() if row.place == "Figure 6")
-    return Plate(
+    return FigureData(
         "probe-agreement",
         "The AR probe ranks tokenizers as a large generator does; only R² and B-L are "
         "published (paper Figure 6)",
@@ -242,10 +243,11 @@ def probe_agreement() -> Plate:
     )
 
 
-def encoder_decoder() -> Plate:
+@published("encoder-decoder")
+def encoder_decoder() -> FigureData:
     """Table 2: where to put the parameters, in the encoder or in the decoder."""
     rows = tuple(dict.fromkeys((f.tokenizer, f.setting) for f in select("Table 2")))
-    looks = (("100 epochs", "epochs=100", _ORANGE, "o"), ("200 epochs", "", _BLUE, "s"))
+    looks = (("100 epochs", "epochs=100", Look(ORANGE, "s")), ("200 epochs", "", WITH))
 
     def series(metric: str) -> list[Series]:
         made = [
@@ -256,11 +258,10 @@ def encoder_decoder() -> Plate:
                     for tokenizer, setting in rows
                     if setting == wanted
                 ),
-                colour,
-                shape,
+                look,
                 joined=False,
             )
-            for name, wanted, colour, shape in looks
+            for name, wanted, look in looks
         ]
         others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
         return [*made, pareto_front(made, None, METRICS[metric].better), *others]
@@ -272,7 +273,7 @@ def encoder_decoder() -> Plate:
         ("probe_accuracy", "AR representation"),
     )
     charts = tuple(Chart(t, size, axis(m), tuple(series(m))) for m, t in panels)
-    return Plate(
+    return FigureData(
         "encoder-decoder",
         "At equal parameters a larger decoder gives better pictures (S-B before B-S), "
         "a larger encoder a better representation (paper Table 2)",
@@ -300,7 +301,8 @@ def _parts(tokenizer: str) -> list[Fact]:
     ]
 
 
-def semantic_ablations() -> Plate:
+@published("semantic-ablations")
+def semantic_ablations() -> FigureData:
     """Tables 5, 6 and 7: which layer is aligned, with which teacher, how strongly."""
     studies = (
         ("Table 5", "semantic_layer", "Layer (S-S)"),
@@ -315,12 +317,13 @@ def semantic_ablations() -> Plate:
             is_number = key != "teacher"
             places = [float(name) if is_number else float(i) for i, name in enumerate(names)]
             marks = tuple(mark(x, fact) for x, fact in zip(places, found, strict=True))
-            series = Series(f"{place}", marks, _COLOURS[place], joined=is_number)
+            look = of_tokenizer(found[0].tokenizer, regularised=True)
+            series = Series(place, marks, look, joined=is_number)
             texts = names if is_number else [name.partition("-")[0] for name in names]
             ticks = tuple(zip(places, texts, strict=True))
-            across, same = axis(f"tokenizer.{key}"), same_setting(place, metric)
-            charts.append(Chart(words, across, axis(metric), (series, same), ticks=ticks))
-    return Plate(
+            across, same = axis(f"tokenizer.{key}", ticks=ticks), same_setting(place, metric)
+            charts.append(Chart(words, across, axis(metric), (series, same)))
+    return FigureData(
         "semantic-ablations",
         "Semantic regularisation: aligned layer, teacher and weight (paper Tables 5, 6, 7)",
         "published",
@@ -329,32 +332,33 @@ def semantic_ablations() -> Plate:
     )
 
 
-_COLOURS = {"Table 5": _BLUE, "Table 6": _GREEN, "Table 7": _PURPLE}
-
-
-def generators() -> Plate:
+@published("generators")
+def generators() -> FigureData:
     """Table 10 and the README: larger generators on the same tokenizers."""
-    looks = (("B-L", 622.0, _BLUE, "s"), ("XL-XXL", 2896.0, _GREEN, "D"))
+    tokenizers = (("B-L", 622.0), ("XL-XXL", 2896.0))
 
     def series(metric: str) -> tuple[Series, ...]:
         made = []
-        for name, size, colour, shape in looks:
+        for name, size in tokenizers:
+            look = of_tokenizer(name, regularised=True)
             found = _over_generators(name, metric)
             alike = [f for f in found if f.setting != "no guidance"]
             free = tuple(mark(f.generator_params_m or 0, f) for f in found if f not in alike)
             marks = tuple(mark(f.generator_params_m or 0, f) for f in alike)
-            made.append(Series(f"{name} ({size:.0f} M)", marks, colour, shape))
+            made.append(Series(f"{name} ({size:.0f} M)", marks, look))
             if free:
-                made.append(Series(f"{name}, no guidance", free, colour, "v", joined=False))
+                made.append(
+                    Series(f"{name}, no guidance", free, look._replace(marker="v"), joined=False)
+                )
         return tuple(made)
 
     ticks = ((111.0, "B\n111 M"), (775.0, "XL\n775 M"), (1400.0, "XXL\n1400 M"))
     panels = (("gfid", "Generation"), ("probe_accuracy", "AR representation"))
     charts = tuple(
-        Chart(title, axis("params_generator"), axis(m), series(m), ticks=ticks, log_x=True)
+        Chart(title, axis("params_generator", ticks=ticks), axis(m), series(m))
         for m, title in panels
     )
-    return Plate(
+    return FigureData(
         "generators",
         "Larger generators on the two largest tokenizers, 300 epochs each "
         "(paper Table 10; LlamaGen-XL: README)",
@@ -375,27 +379,27 @@ def _over_generators(tokenizer: str, metric: str) -> list[Fact]:
     return sorted(found, key=lambda fact: fact.generator_params_m or 0)
 
 
-def probe_accuracy() -> Plate:
+@published("probe-accuracy")
+def probe_accuracy() -> FigureData:
     """Linear probes of the generator: AR probe (Figure 7) and full training (Table 10)."""
     lines = [
         sized(
             f"AR probe, 50 epochs, {words} regularisation",
             select("Figure 7", metric="probe_accuracy", semantic=on),
-            colour,
-            marker=shape,
+            look,
         )
-        for words, on, colour, shape in (("no", False, VANILLA, "o"), ("with", True, _BLUE, "s"))
+        for words, on, look in (("no", False, WITHOUT), ("with", True, WITH))
     ]
     found = [
         fact
         for fact in select("Table 10", metric="probe_accuracy", generator="LlamaGen-B (1d) 300ep")
         if "DINO" not in fact.tokenizer
     ]
-    full = sized("LlamaGen-B, 300 epochs, with", found, _GREEN, marker="D")
+    full = sized("LlamaGen-B, 300 epochs, with", found, Look(GREEN, "s"))
     lines.append(with_length(full, "tokenizer: {} epochs, not 200"))
     ticks = size_ticks(*SIZES, "XL-XXL")
-    chart = _by_size("probe_accuracy", "", lines, ticks=ticks)
-    return Plate(
+    chart = _by_size("probe_accuracy", "", lines, ticks)
+    return FigureData(
         "probe-accuracy",
         "What the generator learned: linear probe on ImageNet (paper Figure 7, Table 10)",
         "published",
@@ -405,40 +409,26 @@ def probe_accuracy() -> Plate:
     )
 
 
-def decode_share() -> Plate:
+@published("decode-share")
+def decode_share() -> FigureData:
     """Table 4: how much of sampling is decoding."""
     series = []
-    for decoder, colour, shape in (("B", _BLUE, "o"), ("L", _ORANGE, "s"), ("XXL", _GREEN, "D")):
+    for decoder in ("B", "L", "XXL"):
         found = select("Table 4", decoder=decoder)
         marks = tuple(mark(fact.generator_params_m or 0, fact) for fact in found)
-        series.append(Series(f"decoder {decoder}", marks, colour, shape))
+        look = of_tokenizer(decoder, regularised=True)
+        series.append(Series(f"decoder {decoder}", marks, look))
     ticks = ((111.0, "B\n111 M"), (343.0, "L\n343 M"), (1400.0, "XXL\n1400 M"))
     chart = Chart(
         "",
-        axis("params_generator"),
+        axis("params_generator", ticks=ticks),
         axis("decode_share"),
         tuple(series),
-        ticks=ticks,
-        log_x=True,
     )
-    return Plate(
+    return FigureData(
         "decode-share",
         "A large decoder costs little beside a large generator (paper Table 4)",
         "published",
         (chart,),
         ("Share of the time of generation that the tokenizer's decoder takes.",),
     )
-
-
-FIGURES: dict[str, Callable[[], Plate]] = {
-    "dilemma": dilemma,
-    "cure": cure,
-    "entropy": entropy,
-    "probe-agreement": probe_agreement,
-    "1d-2d": one_d_two_d,
-    "encoder-decoder": encoder_decoder,
-    "semantic-ablations": semantic_ablations,
-    "generators": generators,
-    "probe-accuracy": probe_accuracy,
-    "decode-share": decode_share,
-}

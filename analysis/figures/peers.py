@@ -1,31 +1,41 @@
-"""Figures of the published numbers of others, beside the paper's: functions to a `Plate` each."""
+"""Figures of the published numbers of others, beside the paper's: functions to a `FigureData` each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from analysis.charts.grammar import Chart, Plate, Series, axis
-from analysis.charts.style import CYCLE, OTHER
-from analysis.figures.points import Axis
-from analysis.figures.published_marks import mark, short
-from analysis.paper.published import Fact, leaderboard, select
+from analysis.charts.grammar import Chart, FigureData, Series, axis
+from analysis.charts.style import (
+    BLACK,
+    GREEN,
+    ORANGE,
+    OTHER,
+    PURPLE,
+    SKY,
+    VERMILION,
+    WITH,
+    Look,
+)
+from analysis.figures.published_marks import mark
+from analysis.figures.registry import published
+from analysis.paper.published import Fact, leaderboard, select, short
+from gigatok.names import quantity
 
-_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK = CYCLE
 
-
-def systems() -> Plate:
+@published("systems")
+def systems() -> FigureData:
     """Table 3 and Table 10: generation against size of the generator, and reconstruction."""
-    kinds = {"KL": ("continuous (KL)", OTHER, "^"), "": ("discrete", _ORANGE, "o")}
+    kinds = {"KL": ("continuous (KL)", Look(OTHER, "^")), "": ("discrete", Look(ORANGE, "o"))}
     rows = _pairs(select("Table 3", metric="gfid"))
     own = _pairs([f for f in select("Table 10", metric="gfid") if f.tokenizer != "LlamaGen-Tok"])
 
     def series(over: str) -> tuple[Series, ...]:
         made = []
-        for kind, (name, colour, shape) in kinds.items():
+        for kind, (name, look) in kinds.items():
             mine = [(f, r) for f, r in rows if (f.quantizer == "KL") == (kind == "KL")]
-            made.append(_scatter(name, mine, over, colour, shape))
-        return (*made, _scatter("GigaTok (Table 10)", own, over, _BLUE, "s", labels=True))
+            made.append(_scatter(name, mine, over, look))
+        return (*made, _scatter("GigaTok (Table 10)", own, over, WITH, labels=True))
 
     charts = (
         Chart(
@@ -33,19 +43,15 @@ def systems() -> Plate:
             axis("params_generator"),
             axis("gfid"),
             series("generator"),
-            log_x=True,
-            log_y=True,
         ),
         Chart(
             "Over reconstruction",
             axis("rfid"),
             axis("gfid"),
             series("rfid"),
-            log_x=True,
-            log_y=True,
         ),
     )
-    return Plate(
+    return FigureData(
         "systems",
         "GigaTok among published systems on ImageNet at 256 px (paper Tables 3 and 10)",
         "published",
@@ -72,8 +78,7 @@ def _scatter(
     name: str,
     rows: Sequence[tuple[Fact, Fact]],
     over: str,
-    colour: str,
-    shape: str,
+    look: Look,
     *,
     labels: bool = False,
 ) -> Series:
@@ -82,15 +87,16 @@ def _scatter(
         across = rfid if over == "rfid" else gfid.generator_params_m or 0
         named = labels and over == "rfid" and gfid.generator_params_m == 111
         marks.append(mark(across, gfid, gfid.tokenizer.replace(" disc)", ")") * named))
-    return Series(name, tuple(marks), colour, shape, joined=False)
+    return Series(name, tuple(marks), look, joined=False)
 
 
-def peers() -> Plate:
+@published("peers")
+def peers() -> FigureData:
     """What others report about the same questions."""
     charts = (_others_generators(), _token_counts(), _encoders(), _remeasured())
     listed = [row for row in leaderboard() if row.metric == "inception_score"]
     text = "; ".join(f"IS {row.value:g} on {row.dataset}, {row.note}" for row in listed)
-    return Plate(
+    return FigureData(
         "peers",
         "Peers: larger generators, fewer tokens, larger encoders; and GigaTok measured by others",
         "published",
@@ -104,29 +110,28 @@ def peers() -> Plate:
     )
 
 
-def _line(name: str, found: Sequence[Fact], across: str, colour: str, shape: str) -> Series:
-    marks = [mark(float(getattr(fact, across) or 0), fact) for fact in found]
-    return Series(name, tuple(marks), colour, shape)
+def _line(name: str, found: Sequence[Fact], look: Look) -> Series:
+    marks = [mark(fact.generator_params_m or 0.0, fact) for fact in found]
+    return Series(name, tuple(marks), look)
 
 
 def _others_generators() -> Chart:
     kept: dict[str, Any] = {"metric": "gfid", "place": "README", "work": "llamagen"}
-    looks = [("LlamaGen, 256 tokens", 256, OTHER, "o"), ("LlamaGen, 576 tokens", 576, OTHER, "^")]
     series = [
-        _line(name, select(**kept, num_tokens=n), "generator_params_m", colour, shape)
-        for name, n, colour, shape in looks
+        _line(f"LlamaGen, {n} tokens", select(**kept, num_tokens=n), Look(OTHER, marker))
+        for n, marker in ((256, "o"), (576, "^"))
     ]
-    for name, colour, shape in (("VQGAN baseline", _ORANGE, "o"), ("CRT", _VERMILION, "v")):
+    for name, look in (("VQGAN baseline", Look(ORANGE, "o")), ("CRT", Look(VERMILION, "v"))):
         found = select(work="crt", metric="gfid", tokenizer=name)
         label = f"{name} of CRT" if name != "CRT" else name
-        series.append(_line(label, found, "generator_params_m", colour, shape))
+        series.append(_line(label, found, look))
     across = axis("params_generator")
-    return Chart("Larger generators", across, axis("gfid"), tuple(series), log_x=True)
+    return Chart("Larger generators", across, axis("gfid"), tuple(series))
 
 
 def _token_counts() -> Chart:
     series = []
-    for name, words, colour in (("", "TiTok VQ", _PURPLE), ("VAE", "TiTok VAE", _SKY)):
+    for name, words, colour in (("", "TiTok VQ", PURPLE), ("VAE", "TiTok VAE", SKY)):
         found = [
             fact
             for fact in select(work="titok", metric="rfid")
@@ -136,30 +141,27 @@ def _token_counts() -> Chart:
             mark(float(f.tokenizer.split()[0].rpartition("-")[2]), f, f.tokenizer.split("-")[1])
             for f in found
         )
-        series.append(Series(words, marks, colour, "o", joined=False))
+        series.append(Series(words, marks, Look(colour, "o"), joined=False))
     return Chart(
         "Tokens of an image",
-        axis("num_latent_tokens"),
+        axis("num_latent_tokens", ticks=tuple((n, f"{n:g}") for n in (32.0, 64.0, 128.0, 256.0))),
         axis("rfid"),
         tuple(series),
-        ticks=tuple((n, f"{n:g}") for n in (32.0, 64.0, 128.0, 256.0)),
-        log_x=True,
     )
 
 
 def _encoders() -> Chart:
     sizes = ("Small", "Base", "Large")
     series = []
-    for name, colour, shape in (("VTP", _GREEN, "s"), ("RAE", _BLACK, "D")):
+    for name, look in (("VTP", Look(GREEN, "s")), ("RAE", Look(BLACK, "D"))):
         found = [select("Table 3", "vtp", tokenizer=f"{name}-{size}")[0] for size in sizes]
         marks = tuple(mark(float(i), fact) for i, fact in enumerate(found))
-        series.append(Series(name, marks, colour, shape))
+        series.append(Series(name, marks, look))
     return Chart(
         "Larger encoders",
-        Axis("encoder", "encoder"),
+        axis("encoder", ticks=tuple((float(i), size) for i, size in enumerate(sizes))),
         axis("gfid"),
         tuple(series),
-        ticks=tuple((float(i), size) for i, size in enumerate(sizes)),
     )
 
 
@@ -171,13 +173,10 @@ def _remeasured() -> Chart:
         (theirs,) = select(work="atoken", **here)
         (ours,) = select("Table 10", metric="rfid", tokenizer=tokenizer)
         marks.append(mark(ours, theirs, tokenizer))
-    series = Series("GigaTok by AToken", tuple(marks), _BLUE, "s", joined=False)
+    series = Series("GigaTok by AToken", tuple(marks), WITH, joined=False)
     return Chart(
         "GigaTok, measured again",
-        Axis("rfid", "rFID in the paper ↓"),
-        Axis("rfid", "rFID by AToken ↓"),
+        axis("rfid", f"{quantity('rfid').heading} in the paper"),
+        axis("rfid", f"{quantity('rfid').heading} by AToken"),
         (series,),
     )
-
-
-FIGURES: dict[str, Callable[[], Plate]] = {"systems": systems, "peers": peers}

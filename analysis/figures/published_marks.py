@@ -11,14 +11,12 @@ from dataclasses import replace
 from statistics import mode
 from typing import Any
 
-from analysis.charts.grammar import Mark, Series
-from analysis.charts.style import OTHER
-from analysis.figures.points import Axis
-from analysis.paper.published import Fact, facts, notes, one, select, sources
+from analysis.charts.grammar import Mark, Reading, Series, Ticks
+from analysis.charts.style import OTHER, Look
+from analysis.paper.published import Fact, facts, one, origin, select
 
 SIZES = ("S-S", "S-B", "B-L")
 """Tokenizers of Figures 3 and 7."""
-SIZE_AXIS = Axis("params_total", "size + training head (M)")
 _CROSSES = ("x", "+")
 _S_B: dict[str, tuple[str, dict[str, Any]]] = {
     "Table 2": ("S-B in Table 2 (100 epochs)", {"tokenizer": "S-B"}),
@@ -34,35 +32,23 @@ _SAME_S_S = {
 _DINOV2 = 2.0
 """Place of the paper's own teacher among the three of Table 6."""
 
-_TRACED = {
-    *("id", "work", "place", "tokenizer", "setting", "generator", "metric"),
-    *("value", "unit", "reading", "error"),
-}
-
-
-def origin(fact: Fact) -> dict[str, Any]:
-    """What leads from a mark to the published number."""
-    source = sources()[fact.source]
-    kept = fact.model_dump(include=_TRACED)
-    return kept | {"citation": source.citation, "url": source.url, "file": fact.detail}
-
 
 def mark(x: Fact | float, y: Fact, label: str = "", *more: Fact) -> Mark:
-    """A published number over another, or over a size in its own row."""
-    across = x.value if isinstance(x, Fact) else x
+    """Mark a published number over another, or over a size in its own row."""
+    across = x.printed if isinstance(x, Fact) else x
     used = (*([x] if isinstance(x, Fact) else []), y, *more)
-    worst = next((f.reading for f in used if f.reading != "printed"), "printed")
-    return Mark(across, y.value, tuple(map(origin, used)), worst, label)
+    worst: Reading = next((f.reading for f in used if f.reading != "printed"), "printed")
+    return Mark(across, y.printed, tuple(map(origin, used)), worst, label)
 
 
-def sized(name: str, found: Sequence[Fact], colour: str, **style: Any) -> Series:
-    """A metric over the size of the tokenizer."""
+def sized(name: str, found: Sequence[Fact], look: Look) -> Series:
+    """Make a series of a metric over the size of the tokenizer."""
     marks = [mark(f.params_m, f) for f in found if f.params_m is not None]
-    return Series(name, tuple(sorted(marks, key=lambda m: m.x)), colour, **style)
+    return Series(name, tuple(sorted(marks, key=lambda m: m.x)), look)
 
 
-def size_ticks(*tokenizers: str) -> tuple[tuple[float, str], ...]:
-    """Published sizes, each as what is left after training and the head that goes (confound 6)."""
+def size_ticks(*tokenizers: str) -> Ticks:
+    """List published sizes, each as what is left after training and the head that goes (confound 6)."""
     ticks = []
     for name in tokenizers:
         total = one("Table 9", "params_total", tokenizer=name).value
@@ -71,13 +57,8 @@ def size_ticks(*tokenizers: str) -> tuple[tuple[float, str], ...]:
     return tuple(ticks)
 
 
-def short(*numbers: int) -> tuple[str, ...]:
-    """Confounds in a sentence each."""
-    return tuple(notes()[number].short for number in numbers)
-
-
 def with_length(line: Series, words: str = "{} ep.") -> Series:
-    """The same marks, those named that trained for another length than most of the line.
+    """Keep the marks, and name those that trained for another length than most of the line.
 
     Known of 1D tokenizers with semantic regularisation only (Table 9); others stay as they are.
     """
@@ -104,19 +85,19 @@ def _epochs(shown: Mark) -> Fact | None:
 
 
 def other_s_b(here: str, metric: str, x: float) -> list[Series]:
-    """The rows of S-B that another table or figure has instead (confound 2)."""
+    """Mark the rows of S-B that another table or figure has instead (confound 2)."""
     made = []
     elsewhere = (place for place in _S_B if place != here)
     for place, marker in zip(elsewhere, _CROSSES, strict=True):
         name, wanted = _S_B[place]
         marks = tuple(mark(x, fact) for fact in select(place, metric=metric, **wanted))
         if marks:
-            made.append(Series(name, marks, OTHER, marker, joined=False))
+            made.append(Series(name, marks, Look(OTHER, marker), joined=False))
     return made
 
 
 def other_s_b_plane(x: str, y: str) -> list[Series]:
-    """The same beside Figure 7, two metrics against each other."""
+    """Mark the same rows beside Figure 7, two metrics against each other."""
     made = []
     for series, place in zip(other_s_b("Figure 7", y, 0.0), ("Table 2", "Table 6"), strict=True):
         across, up = (one(place, metric, **_S_B[place][1]) for metric in (x, y))
@@ -125,7 +106,7 @@ def other_s_b_plane(x: str, y: str) -> list[Series]:
 
 
 def same_setting(here: str, metric: str) -> Series:
-    """What other tables have for a setting of an ablation, named at the mark (2 and 3)."""
+    """Mark what other tables have for a setting of an ablation, named at the mark (2 and 3)."""
     if here == "Table 6":
         x = _DINOV2
         rows = [one(place, metric, **_S_B[place][1]) for place in ("Table 2", "Figure 7")]
@@ -133,13 +114,13 @@ def same_setting(here: str, metric: str) -> Series:
         x, place, setting = _SAME_S_S[here]
         rows = [one(place, metric, setting=setting)]
     marks = tuple(mark(x, fact, fact.place) for fact in rows)
-    return Series("repeated elsewhere", marks, OTHER, _CROSSES[0], joined=False)
+    return Series("repeated elsewhere", marks, Look(OTHER, _CROSSES[0]), joined=False)
 
 
 def as_built(line: Series) -> Series:
-    """A line from 2D S-S to the size that its released recipe builds (confound 8)."""
+    """Draw a line from 2D S-S to the size that its released recipe builds (confound 8)."""
     smallest = line.marks[0]
     built = one("Released recipes", "params_total", tokenizer="S-S", variant="2d")
     moved = replace(smallest, x=built.value, origins=(*smallest.origins, origin(built)))
     name = f"2D S-S at the {built.value:g} M that its recipe builds"
-    return Series(name, (smallest, moved), line.colour, marker="|")
+    return Series(name, (smallest, moved), line.look._replace(marker="|"))

@@ -11,12 +11,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis.charts.grammar import NO_VALUE, Chart, Mark, Plate, Series, axis, factor
-from analysis.charts.style import CYCLE, OTHER
-from analysis.figures.points import Axis
+from analysis.charts.grammar import Chart, FigureData, Mark, Origin, Reading, Series, axis
+from analysis.charts.style import BLUE, GREEN, ORANGE, OTHER, Look
+from analysis.figures.registry import RunsRequest, of_runs
 from analysis.store import artifacts
-from analysis.store.stores import Launch, RequestError, open_store
-from gigatok.names import PREFIX_SEARCH, TAG_LAUNCHED
+from analysis.store.interface import Launch
+from analysis.store.opening import open_store
+from analysis.store.requests import RequestError
+from gigatok.names import PREFIX_SEARCH, TAG_LAUNCHED, quantity
 
 NAME = "search-history"
 PRUNED, FAILED, BEST = "pruned", "failed", "best so far"
@@ -26,14 +28,15 @@ _MARGIN = 0.08
 Trials = Sequence[Mapping[str, Any]]
 
 
-def search_plate(runs: pl.DataFrame, uri: str) -> Plate:
-    """Draw the newest search among the trials of a store, as its launcher logged it.
+@of_runs(NAME)
+def search_history(request: RunsRequest) -> FigureData:
+    """Show the newest search among the trials of a store, as its launcher logged it.
 
     Raises:
         RequestError: none of them is of a search, or no trial of it is complete.
     """
-    launch = _newest(runs, uri)
-    content = artifacts.read(uri, launch.run_id, "search.json")
+    launch = _newest(request.trials.table, request.trials.uri)
+    content = artifacts.read(request.trials.uri, launch.run_id, "search.json")
     if content is None:
         raise RequestError(
             f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
@@ -58,11 +61,11 @@ def search_plate(runs: pl.DataFrame, uri: str) -> Plate:
     if any(len(shares) > 1 for shares in study["importances"].values()):
         note += " Importance: share of the spread of good trials (PED-ANOVA)."
     notes = (note,) if moved is None else (note, _drift(moved))
-    return Plate(NAME, "How did the search go?", "runs", tuple(charts), notes)
+    return FigureData(NAME, "How did the search go?", "runs", tuple(charts), notes)
 
 
 def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | None:
-    """Value per trial and the best so far; None while no trial has a value.
+    """Draw the value of each trial and the best so far; None while no trial has a value.
 
     Args:
         trials: of `search.json`, in the order they were asked for.
@@ -73,7 +76,7 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     valued = [t for t in trials if t["values"] is not None]
     if not valued:
         return None
-    scale = factor(name)
+    scale = quantity(name).factor
     values = [scale * float(t["values"][name]) for t in valued]
     down = direction == "minimize"
     so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
@@ -81,30 +84,35 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     worst = max(values) if down else min(values)
     edge = worst + (1 if down else -1) * _MARGIN * (span or abs(worst) or 1.0)
     series = [
-        Series("complete", _marks(valued, values, run_id), CYCLE[0], joined=False),
-        Series(BEST, _marks(valued, so_far, run_id), CYCLE[1], ""),
+        Series("complete", _marks(valued, values, run_id), Look(BLUE, "o"), joined=False),
+        Series(BEST, _marks(valued, so_far, run_id), Look(ORANGE, "")),
     ]
     for state, (word, marker) in _ENDS.items():
         ended = [t for t in trials if t["state"] == state]
-        marks = _marks(ended, [edge] * len(ended), run_id, NO_VALUE)
-        series += [Series(word, marks, OTHER, marker, joined=False)] if marks else []
-    return Chart(f"{axis(name).label} of each trial", _TRIAL, axis(name), tuple(series))
-
-
-_TRIAL = Axis("number", "trial, in the order of asking")
+        marks = _marks(ended, [edge] * len(ended), run_id, "no value")
+        series += [Series(word, marks, Look(OTHER, marker), joined=False)] if marks else []
+    return Chart(
+        f"{quantity(name).title} of each trial", axis("number"), axis(name), tuple(series)
+    )
 
 
 def _marks(
-    trials: Trials, values: Sequence[float], run_id: str, reading: str = "run"
+    trials: Trials, values: Sequence[float], run_id: str, reading: Reading = "run"
 ) -> tuple[Mark, ...]:
     return tuple(
-        Mark(float(t["number"]), value, ({"id": run_id, **t},), reading)
+        Mark(float(t["number"]), value, (_origin(t, run_id),), reading)
         for t, value in zip(trials, values, strict=True)
     )
 
 
+def _origin(trial: Mapping[str, Any], run_id: str) -> Origin:
+    """Name a trial of the search: all of them are in the file of one run."""
+    facts = {key: value for key, value in trial.items() if key != "values"}
+    return {"id": f"{run_id}#{trial['number']}", **facts, "objectives": trial["values"]}
+
+
 def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run_id: str) -> Chart:
-    """The objective over the learning rate where it was searched, and where it was taken to.
+    """Draw the objective over the learning rate where it was searched, and where it was taken.
 
     Args:
         studies: of `search.json`: the search, and the rates tried there.
@@ -115,23 +123,22 @@ def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run
     names = ("searched here", f"there: {_there(moved)}")
     best = (moved["best_here"], moved["best_there"])
     series = []
-    for study, words, rate, colour, marker in zip(
-        studies, names, best, CYCLE[:2], "os", strict=True
-    ):
+    looks = (Look(BLUE, "o"), Look(ORANGE, "s"))
+    for study, words, rate, look in zip(studies, names, best, looks, strict=True):
         valued = [t for t in study["trials"] if t["values"] is not None]
         marks = tuple(
             Mark(
                 float(t["params"][key]),
-                factor(name) * float(t["values"][name]),
-                ({"id": run_id, **t},),
+                quantity(name).factor * float(t["values"][name]),
+                (_origin(t, run_id),),
                 "run",
                 "best" if t["params"][key] == rate else "",
             )
             for t in sorted(valued, key=lambda t: float(t["params"][key]))
         )
-        series.append(Series(words, marks, colour, marker))
-    title = f"{axis(name).label} over the learning rate"
-    return Chart(title, Axis(key, key), axis(name), tuple(series), log_x=True)
+        series.append(Series(words, marks, look))
+    title = f"{quantity(name).title} over the learning rate"
+    return Chart(title, axis(key, key), axis(name), tuple(series))
 
 
 def _there(moved: Mapping[str, Any]) -> str:
@@ -139,8 +146,8 @@ def _there(moved: Mapping[str, Any]) -> str:
 
 
 def _drift(moved: Mapping[str, Any]) -> str:
-    cost = factor(moved["objective"]) * moved["cost"]
-    label = axis(moved["objective"]).label.strip(" ↓↑")
+    cost = quantity(moved["objective"]).factor * moved["cost"]
+    label = quantity(moved["objective"]).title
     if moved["factor"] == 1:
         return f"The best {moved['key']} here is the best at {_there(moved)} as well. One seed."
     return (
@@ -150,25 +157,22 @@ def _drift(moved: Mapping[str, Any]) -> str:
 
 
 def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Chart]:
-    """The share of each of several keys, the largest first; none while too few trials are told."""
+    """Draw the share of each of several keys, the largest first; nothing of too few trials."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     if len(ranked) < 2:
         return []
     marks = [
-        Mark(float(i), s, ({"id": run_id, "key": k},), "run") for i, (k, s) in enumerate(ranked)
+        Mark(float(i), share, ({"id": f"{run_id}#{key}", "key": key},), "run")
+        for i, (key, share) in enumerate(ranked)
     ]
     ticks = tuple((float(i), key) for i, (key, _) in enumerate(ranked))
-    series = Series("importance", tuple(marks), CYCLE[2], joined=False)
-    y = Axis("importance", "importance (share)")
-    return [
-        Chart(
-            f"What {axis(name).label} depends on", Axis("key", "searched key"), y, (series,), ticks
-        )
-    ]
+    series = Series("importance", tuple(marks), Look(GREEN, "o"), joined=False)
+    title = f"Importance for {quantity(name).label}"
+    return [Chart(title, axis("key", "searched key", ticks), axis("importance"), (series,))]
 
 
 def _newest(runs: pl.DataFrame, uri: str) -> Launch:
-    """The newest launch of a search that any of the trials is of."""
+    """Find the newest launch of a search that any of the trials belongs to."""
     known = set(runs["sweep_run_id"])
     searches = [
         launch

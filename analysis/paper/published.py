@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.store.stores import RequestError
+from analysis.store.requests import RequestError
+from gigatok.names import quantity
 
 PAPER = "gigatok"
 """`Fact.work` of the numbers in the paper itself, those it quotes from others included."""
@@ -42,7 +43,7 @@ class Fact(_Row):
         reading: `printed`; `digitised`, read off a picture to within `error`; or `secondary`,
             from a copy or a note and not from the work itself.
         error: largest error of a digitised value, in units of the value.
-        source: id of a `Source`.
+        source: id of a `Reference`.
         detail: which file of the source.
     """
 
@@ -82,15 +83,22 @@ class Fact(_Row):
         return self
 
     @property
+    def printed(self) -> float:
+        """Value in the unit in which figures and tables print its metric."""
+        # Shares of codes were published as fractions, accuracies in percent.
+        factor = quantity(self.metric).factor if self.unit == "fraction" else 1.0
+        return round(self.value * factor, 6)
+
+    @property
     def citation(self) -> str:
-        """Where to look it up, such as `arXiv 2504.08736v2, Table 2`."""
+        """Name where to look it up, such as `arXiv 2504.08736v2, Table 2`."""
         return f"{sources()[self.source].citation}: {self.place}"
 
 
 _NULLABLE = {name for name, field in Fact.model_fields.items() if "None" in str(field.annotation)}
 
 
-class Source(_Row):
+class Reference(_Row):
     """Where facts are from; `url` is empty where none is known."""
 
     id: str
@@ -150,7 +158,7 @@ def read_rows(kind: type[R], name: str, lines: Iterable[str]) -> list[R]:
 
 @cache
 def facts() -> tuple[Fact, ...]:
-    """Every published number, in the order of the file.
+    """Read every published number, in the order of the file.
 
     Raises:
         ValueError: the file breaks its schema, repeats an id, or cites an unknown source.
@@ -165,37 +173,37 @@ def facts() -> tuple[Fact, ...]:
 
 
 @cache
-def sources() -> dict[str, Source]:
-    """Sources by id."""
-    return {source.id: source for source in _packaged(Source, "sources.csv")}
+def sources() -> dict[str, Reference]:
+    """Read the sources, by id."""
+    return {source.id: source for source in _packaged(Reference, "sources.csv")}
 
 
 @cache
 def notes() -> dict[int, Note]:
-    """Confounds by number."""
+    """Read the confounds, by number."""
     return {note.id: note for note in _packaged(Note, "notes.csv")}
 
 
 @cache
 def absent() -> tuple[Absent, ...]:
-    """What could not be found."""
+    """Read what could not be found."""
     return tuple(_packaged(Absent, "absent.csv"))
 
 
 @cache
 def leaderboard() -> tuple[Listing, ...]:
-    """The leaderboard's rows."""
+    """Read the leaderboard's rows."""
     return tuple(_packaged(Listing, "leaderboard.csv"))
 
 
 def select(place: str | None = None, work: str = PAPER, **wanted: Any) -> list[Fact]:
-    """Facts of a work whose columns equal what is wanted, in the order of the file."""
+    """Select facts of a work whose columns equal what is wanted, in the order of the file."""
     wanted |= {"work": work} | ({"place": place} if place else {})
     return [f for f in facts() if all(getattr(f, k) == v for k, v in wanted.items())]
 
 
 def one(place: str, metric: str, **wanted: Any) -> Fact:
-    """The only fact that fits.
+    """Select the only fact that fits.
 
     Raises:
         RequestError: none does, or several do.
@@ -204,6 +212,24 @@ def one(place: str, metric: str, **wanted: Any) -> Fact:
     if len(found) != 1:
         raise RequestError(f"{len(found)} published values of {metric} in {place} with {wanted}")
     return found[0]
+
+
+def origin(fact: Fact) -> dict[str, Any]:
+    """Collect the provenance of a published number: its row, citation and address."""
+    source = sources()[fact.source]
+    kept = fact.model_dump(include=_TRACED)
+    return kept | {"citation": source.citation, "url": source.url, "file": fact.detail}
+
+
+_TRACED = {
+    *("id", "work", "place", "tokenizer", "variant", "semantic", "entropy", "setting"),
+    *("generator", "step", "metric", "value", "unit", "reading", "error"),
+}
+
+
+def short(*numbers: int) -> tuple[str, ...]:
+    """Look up confounds, in a sentence each."""
+    return tuple(notes()[number].short for number in numbers)
 
 
 def _packaged(kind: type[R], name: str) -> list[R]:

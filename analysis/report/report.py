@@ -15,24 +15,17 @@ from typing import ClassVar
 
 import polars as pl
 from jinja2 import Environment, PackageLoader
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from analysis.charts import style
+from analysis.charts.files import write
 from analysis.claims.confounds import find_confounds
-from analysis.claims.findings import Comparison, comparisons
-from analysis.figures.export import export_figure
-from analysis.figures.sweeps import figure_info
+from analysis.claims.findings import SettingComparison, comparisons
+from analysis.figures.rate_distortion import planes_figure
+from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
 from analysis.statistics.fits import FORMULAS, fit_metric
 from analysis.statistics.groups import Group, groups
-from analysis.statistics.rate_distortion import (
-    DISTORTIONS,
-    Front,
-    fronts,
-    gaps,
-    plot_rate_distortion,
-)
+from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
+from analysis.store.requests import RequestError
 from analysis.store.runs import (
     ACTUAL_SECONDS,
     PREDICTED_SECONDS,
@@ -40,7 +33,6 @@ from analysis.store.runs import (
     STAGE_SECONDS,
     missing,
 )
-from analysis.store.stores import RequestError
 from analysis.tables.results import result_table, sweep_and_scale
 from gigatok.credentials import shown
 from gigatok.markdown import inert
@@ -54,7 +46,7 @@ _MAX_ROWS = 60
 
 
 @dataclass(frozen=True)
-class Text:
+class TextBlock:
     """Sentences; several become a list."""
 
     sentences: tuple[str, ...]
@@ -62,7 +54,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableBlock:
     """Cells as text; numeric columns are aligned to the right."""
 
     head: tuple[str, ...]
@@ -72,7 +64,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureBlock:
     """A PNG beside the Markdown, inside the HTML."""
 
     file: Path
@@ -85,7 +77,7 @@ class Picture:
         return base64.b64encode(self.file.read_bytes()).decode()
 
 
-Block = Text | Table | Picture
+Block = TextBlock | TableBlock | PictureBlock
 
 
 @dataclass(frozen=True)
@@ -108,9 +100,10 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
         The HTML, the Markdown, then the files of the figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figure = figure_info(runs)
-    files = export_figure(figure, runs, folder)
-    plane = _draw_planes(runs, folder / f"{figure.name}-rate-distortion.png")
+    figure = sweep_figure(runs)
+    files = write(figure, folder, ("pdf", "png"))
+    planes = planes_figure(f"{figure.name}-rate-distortion", _in_the_plane(runs)[0])
+    plane = write(planes, folder, ("png",))[0] if planes else None
     sections = _sections(runs, folder / f"{figure.name}.png", plane, tracking_uri)
     title = runs["question"][0] or sweep_and_scale(runs)
     environment = Environment(
@@ -132,24 +125,24 @@ def _sections(
     runs: pl.DataFrame, figure: Path, plane: Path | None, tracking_uri: str
 ) -> list[Section]:
     found = groups(runs)
-    pictures = [Picture(figure, "The sweep's figure; its data are in the CSV beside it.")]
+    pictures = [PictureBlock(figure, "The sweep's figure; its data are in the CSV beside it.")]
     if plane is not None:
-        caption = "Rate and distortion; filled marks are on the front of their family."
-        pictures.append(Picture(plane, caption))
+        caption = "Rate and distortion; dashed lines are the front of each family."
+        pictures.append(PictureBlock(plane, caption))
     made = result_table(runs)
-    result = Table(made.head, made.rows, made.numeric)
+    result = TableBlock(made.head, made.rows, made.numeric)
     answers = comparisons(runs)
     relations = complexity_relations(runs)
     return [
-        Section("Plan", (Text(_plan(runs, found)),)),
+        Section("Plan", (TextBlock(_plan(runs, found)),)),
         Section("What ran", tuple(_what_ran(runs))),
         Section("Figures", tuple(pictures)),
-        Section("Results", (result, Text(made.notes))),
+        Section("Results", (result, TextBlock(made.notes))),
         Section("What the data show", tuple(_shown(answers))),
         Section("Scaling fits", tuple(_fits(found))),
-        Section("Rate and distortion", (Text(_planes(runs)),)),
+        Section("Rate and distortion", (TextBlock(_planes(runs)),)),
         Section("Complexity of the latents", tuple(_complexity(relations))),
-        Section("What else differs", (Text(_or_none(find_confounds(runs))),)),
+        Section("What else differs", (TextBlock(_or_none(find_confounds(runs))),)),
         Section("Cost", tuple(_cost(runs))),
         Section("Predicted cost", tuple(_predicted(runs))),
         Section("Provenance", tuple(_provenance(runs, tracking_uri))),
@@ -174,13 +167,13 @@ def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> tuple[str, ...]:
 def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
     counts = runs["state"].fill_null("state unknown").value_counts(sort=True).rows()
     states = ", ".join(f"{n} {state}" for state, n in counts)
-    yield Text((f"Trials: {states}.",))
+    yield TextBlock((f"Trials: {states}.",))
     errors = [f"{r['trial']}: {r['error']}" for r in runs.iter_rows(named=True) if r["error"]]
     if errors:
-        yield Text(("Failed stages:", *errors))
+        yield TextBlock(("Failed stages:", *errors))
     absent = missing(runs)
     if absent.is_empty():
-        yield Text(("No result is missing: what one trial has, all have.",))
+        yield TextBlock(("No result is missing: what one trial has, all have.",))
         return
     by_trial = absent.group_by("trial", "found", maintain_order=True).agg("metric")
     rows = [
@@ -190,11 +183,11 @@ def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
     yield _cut(("trial", "missing", "found"), rows, (False, False, False))
 
 
-def _shown(answers: Sequence[Comparison]) -> Iterable[Block]:
+def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     if not answers:
-        yield Text(("No two settings can be compared: none differ in the tokenizer alone.",))
+        yield TextBlock(("No two settings can be compared: none differ in the tokenizer alone.",))
         return
-    yield Text(tuple(answer.sentence for answer in answers))
+    yield TextBlock(tuple(answer.sentence for answer in answers))
     rows = []
     for answer in answers:
         test = answer.test
@@ -215,8 +208,8 @@ def _shown(answers: Sequence[Comparison]) -> Iterable[Block]:
                 )
             )
     head = ("metric", "change", "seeds", "mean", "95 % interval", "effect size", "p", "least p")
-    yield Table(head, tuple(rows), (False, False, *(True,) * 6))
-    yield Text(
+    yield TableBlock(head, tuple(rows), (False, False, *(True,) * 6))
+    yield TextBlock(
         (
             "Differences are taken seed by seed. Effect size: mean over standard deviation, "
             "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
@@ -242,8 +235,8 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
             except RequestError as error:
                 refused.append(f"{head}: not fitted, {error}.")
     if sentences:
-        yield Text((f"{FORMULAS['power']}, x in parameters.", *sentences))
-    yield Text(tuple(refused) or ("No fit was refused.",))
+        yield TextBlock((f"{FORMULAS['power']}, x in parameters.", *sentences))
+    yield TextBlock(tuple(refused) or ("No fit was refused.",))
 
 
 def _planes(runs: pl.DataFrame) -> tuple[str, ...]:
@@ -266,7 +259,7 @@ def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]
 
 def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
     if not relations:
-        yield Text(("No setting has both a measure of complexity and a generation score.",))
+        yield TextBlock(("No setting has both a measure of complexity and a generation score.",))
         return
     rows = []
     for relation in relations:
@@ -277,9 +270,9 @@ def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
         rho, p = (f"{c.rho:+.2f}", f"{c.p:.3f}") if c else ("—", "—")
         rows.append((*labels, rho, interval, str(len(relation.settings)), p, relation.reason))
     head = ("measure", "score", "Spearman", "95 % interval", "settings", "p", "")
-    yield Table(head, tuple(rows), (False, False, True, True, True, True, False))
+    yield TableBlock(head, tuple(rows), (False, False, True, True, True, True, False))
     used = dict.fromkeys(relation.measure for relation in relations)
-    yield Text(tuple(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
+    yield TextBlock(tuple(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
 
 
 def _cost(runs: pl.DataFrame) -> Iterable[Block]:
@@ -292,8 +285,8 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
         total += seconds
         cells = (str(once.height), _duration(seconds), _duration(seconds / max(once.height, 1)))
         rows.append((stage, *cells))
-    yield Table(("stage", "runs", "time", "each"), tuple(rows), (False, True, True, True))
-    yield Text(
+    yield TableBlock(("stage", "runs", "time", "each"), tuple(rows), (False, True, True, True))
+    yield TextBlock(
         (
             f"{_duration(total)} in all, each shared stage counted once, from the start of its "
             "first attempt to its end.",
@@ -320,19 +313,19 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         times = _duration(sum(predicted)), _duration(sum(actual))
         rows.append((stage, str(once.height), *times, spread))
     if not rows:
-        yield Text(("No stage was launched with a prediction and ran in one go.",))
+        yield TextBlock(("No stage was launched with a prediction and ran in one go.",))
         return
     head = ("stage", "runs", "predicted", "actual", "predicted / actual")
-    yield Table(head, tuple(rows), (False, True, True, True, True))
+    yield TableBlock(head, tuple(rows), (False, True, True, True, True))
     close = sum(abs(ratio - 1) <= 0.25 for ratio in pairs)
-    yield Text((f"{close} of {len(pairs)} times were predicted within 25 %.",))
+    yield TextBlock((f"{close} of {len(pairs)} times were predicted within 25 %.",))
 
 
 def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
     sweep_runs = ", ".join(dict.fromkeys(runs["sweep_run_id"]))
     versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
     dirty = " with uncommitted changes" if runs["git_dirty"].any() else ""
-    yield Text(
+    yield TextBlock(
         (
             f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
             f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
@@ -344,37 +337,15 @@ def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
     yield _cut(("trial", "MLflow run", "trial key"), rows, (False, False, False))
 
 
-def _draw_planes(runs: pl.DataFrame, path: Path) -> Path | None:
-    """The rate-distortion planes that have at least two settings; None without any."""
-    planes, _ = _in_the_plane(runs)
-    drawn = {m: f for m, f in planes.items() if sum(len(front.points) for front in f) > 1}
-    if not drawn:
-        return None
-    with style.applied():
-        size = (style.TEXT_WIDTH, style.PANEL_HEIGHT + 0.3)
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        for axes, (metric, found) in zip(
-            figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True
-        ):
-            plot_rate_distortion(axes, _all(found), metric)
-        figure.savefig(path, dpi=style.DPI, metadata={"Software": None})
-    return path
-
-
-def _all(found: Sequence[Front]) -> list[Front]:
-    return [front for front in found if front.points]
-
-
 def _cut(
     head: tuple[str, ...], rows: Sequence[tuple[str, ...]], numeric: tuple[bool, ...]
-) -> Table:
+) -> TableBlock:
     """A table of trials, its end named where it is long."""
     left = len(rows) - _MAX_ROWS
     shown = list(rows[:_MAX_ROWS])
     if left > 0:
         shown.append((f"… and {left} more", *("",) * (len(head) - 1)))
-    return Table(head, tuple(shown), numeric)
+    return TableBlock(head, tuple(shown), numeric)
 
 
 def _or_none(sentences: Sequence[str]) -> tuple[str, ...]:

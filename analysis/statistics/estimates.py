@@ -31,7 +31,7 @@ MIN_SEEDS_FOR_T = 3
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SeedEstimate:
     """A mean over `n` seeds and what its interval is; `low == high == mean` where it has none."""
 
     mean: float
@@ -84,7 +84,7 @@ class PairedDifference:
         return self.n in (self.rises, self.falls)
 
 
-def estimate(values: Sequence[float], interval: Interval) -> Estimate:
+def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
     """Mean and interval of one value per seed.
 
     Args:
@@ -94,18 +94,18 @@ def estimate(values: Sequence[float], interval: Interval) -> Estimate:
     """
     mean = fmean(values)
     if len(values) == 1:
-        return Estimate(mean, mean, mean, 1, "none")
+        return SeedEstimate(mean, mean, mean, 1, "none")
     if interval == "student_t" and len(values) >= MIN_SEEDS_FOR_T:
         half = student_t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-        return Estimate(mean, mean - half, mean + half, len(values), interval)
+        return SeedEstimate(mean, mean - half, mean + half, len(values), interval)
     half = (max(values) - min(values)) / 2
-    return Estimate(mean, mean - half, mean + half, len(values), "half_range")
+    return SeedEstimate(mean, mean - half, mean + half, len(values), "half_range")
 
 
-def with_standard_error(value: float, standard_error: float) -> Estimate:
+def with_standard_error(value: float, standard_error: float) -> SeedEstimate:
     """The estimate of a single seed whose metric knows its own sampling error."""
     low, high = value - standard_error, value + standard_error
-    return Estimate(value, low, high, 1, "standard_error")
+    return SeedEstimate(value, low, high, 1, "standard_error")
 
 
 def _by_number(seed: Seed) -> tuple[float, str]:
@@ -141,7 +141,7 @@ class PairedTest:
     """
 
     difference: PairedDifference
-    estimate: Estimate
+    estimate: SeedEstimate
     effect: float | None
     p: float
     smallest_p: float

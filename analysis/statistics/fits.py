@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.statistics.groups import Group
-from analysis.store.stores import RequestError
+from analysis.store.requests import RequestError
 from gigatok.names import METRICS
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ _REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
-class Interval:
+class Bounded:
     """A value and its 95 % interval; infinite bounds say that the data do not bound it."""
 
     value: float
@@ -57,14 +57,14 @@ class HeldOut:
     """
 
     size: float
-    predicted: Interval
+    predicted: Bounded
     observed: float
     relative_error: float
     covered: bool
 
 
 @dataclass(frozen=True)
-class Fit:
+class LawFit:
     """A fitted law.
 
     Attributes:
@@ -80,7 +80,7 @@ class Fit:
     """
 
     law: Law
-    parameters: dict[str, Interval]
+    parameters: dict[str, Bounded]
     status: Status
     sizes: tuple[float, ...]
     observations: int
@@ -126,8 +126,8 @@ def fit_power_law(
     hold_out: bool = True,
     replicates: int = REPLICATES,
     seed: int = 0,
-) -> Fit:
-    """Fit a law to observations; equal sizes are seeds of one point.
+) -> LawFit:
+    """LawFit a law to observations; equal sizes are seeds of one point.
 
     Args:
         sizes: positive, one per observation.
@@ -150,11 +150,11 @@ def fit_power_law(
         held = _hold_out(x, y, law, replicates, rng)
     parameters = dict(zip("abc", fitted.intervals(fitted.best), strict=False))
     status: Status = "bound hit" if fitted.at_bound else "converged"
-    return Fit(law, parameters, status, found, len(x), fitted.sigma, held)
+    return LawFit(law, parameters, status, found, len(x), fitted.sigma, held)
 
 
-def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power") -> Fit:
-    """Fit a metric over a size, all seeds of all settings.
+def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power") -> LawFit:
+    """LawFit a metric over a size, all seeds of all settings.
 
     Raises:
         RequestError: too few sizes, or values measured under several protocols.
@@ -294,7 +294,7 @@ class _Fitted:
         low, high = EXPONENTS
         return self.law == "saturating" and not low * 1.001 < self.best[1] < high * 0.999
 
-    def intervals(self, best: Floats) -> list[Interval]:
+    def intervals(self, best: Floats) -> list[Bounded]:
         """Bootstrap-t intervals; a of the power law in its logarithm, which is symmetric."""
         t = _ratio(self.replicas - best, self.replica_errors)
         found = []
@@ -304,12 +304,10 @@ class _Fitted:
                 t_i = _ratio(logs, self.replica_errors[:, 0] / self.replicas[:, 0])
                 low, high = _bounds(0.0, self.error[0] / value, t_i)
                 found.append(
-                    Interval(float(value), *(float(value * np.exp(b)) for b in (low, high)))
+                    Bounded(float(value), *(float(value * np.exp(b)) for b in (low, high)))
                 )
             else:
-                found.append(
-                    Interval(float(value), *_bounds(float(value), self.error[i], t[:, i]))
-                )
+                found.append(Bounded(float(value), *_bounds(float(value), self.error[i], t[:, i])))
         return found
 
 
@@ -381,7 +379,7 @@ def _hold_out(
     value, low, high = (float(functions.back(np.array([v]))[0]) for v in (centre, *bounds))
     observed = float(functions.back(np.array([functions.space(y[at]).mean()]))[0])
     error = (value - observed) / abs(observed) if observed else float("nan")
-    return HeldOut(size, Interval(value, low, high), observed, error, low <= observed <= high)
+    return HeldOut(size, Bounded(value, low, high), observed, error, low <= observed <= high)
 
 
 def _prediction_error(

@@ -14,9 +14,9 @@ import polars as pl
 
 from analysis.statistics.estimates import (
     MIN_SEEDS_FOR_T,
-    Estimate,
     Interval,
     Seed,
+    SeedEstimate,
     estimate,
     with_standard_error,
 )
@@ -120,7 +120,7 @@ class Group:
         rows = (row for row in self.rows if row[metric] is not None)
         return tuple(dict.fromkeys(row[PROTOCOL + metric] or "" for row in rows))
 
-    def estimate(self, metric: str, interval: Interval) -> Estimate | None:
+    def estimate(self, metric: str, interval: Interval) -> SeedEstimate | None:
         """Mean over seeds, or None where nothing was measured or two protocols would mix."""
         values = self.values(metric)
         if not values or len(self.protocols(metric)) > 1:

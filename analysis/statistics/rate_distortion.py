@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from analysis.charts import style
-from analysis.statistics.estimates import Estimate
+from analysis.statistics.estimates import Interval, SeedEstimate
 from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, choose_interval, groups, short, show
 from analysis.statistics.pareto import undominated
-from analysis.store.stores import RequestError
+from analysis.store.requests import RequestError
 from gigatok.names import METRICS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 RATE = "ar_bits_per_image"
 DISTORTIONS = ("psnr", "lpips")
@@ -35,19 +31,23 @@ Pairs = npt.NDArray[np.float64]
 class RatePoint:
     """One setting: mean rate and distortion, and the pairs of each seed."""
 
-    label: str
-    tokenizer: str
-    rate: Estimate
-    distortion: Estimate
+    group: Group
+    rate: SeedEstimate
+    distortion: SeedEstimate
     seeds: tuple[tuple[float, float], ...]
     on_front: bool
 
 
 @dataclass(frozen=True)
 class Front:
-    """One family: its settings by rate; `points` on the front are beaten by none of the family."""
+    """One family: its settings by rate; `points` on the front are beaten by none of the family.
+
+    Attributes:
+        setting: key and value that tell the family from others; None where there is one only.
+    """
 
     family: str
+    setting: tuple[str, Any] | None
     points: tuple[RatePoint, ...]
 
     @property
@@ -110,6 +110,7 @@ def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) 
     found = groups(runs)
     column = family or family_column(runs)
     members: dict[str, list[Group]] = {}
+    settings: dict[str, tuple[str, Any] | None] = {}
     both = [group.with_all(RATE, metric) for group in found]
     both = [group for group in both if group.rows]
     ways = {p for group in both for p in group.protocols(metric)}
@@ -122,7 +123,9 @@ def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) 
         value = group.identity.get(column) if column else None
         name = "all" if column is None else f"{short(column)}={show(value)}"
         members.setdefault(name, []).append(group)
-    return [_front(name, part, metric, found) for name, part in members.items()]
+        settings[name] = (column, value) if column else None
+    kind = choose_interval(found)
+    return [_front(n, settings[n], part, metric, kind) for n, part in members.items()]
 
 
 def gaps(found: Sequence[Front], metric: str = "psnr", *, seed: int = 0) -> list[Gap]:
@@ -138,55 +141,18 @@ def gaps(found: Sequence[Front], metric: str = "psnr", *, seed: int = 0) -> list
     return made
 
 
-def plot_rate_distortion(axes: Axes, found: Sequence[Front], metric: str = "psnr") -> Axes:
-    """Draw each family's points and front; better is up for PSNR and down for LPIPS."""
-    for front, marker in zip(found, _MARKERS * len(found), strict=False):
-        line = front.front
-        means = [p.rate.mean for p in line], [p.distortion.mean for p in line]
-        axes.plot(*means, color="#999999", linewidth=1.0, zorder=1, linestyle=_dash(found, front))
-        for point in front.points:
-            axes.errorbar(
-                point.rate.mean,
-                point.distortion.mean,
-                xerr=point.rate.half_width or None,
-                yerr=point.distortion.half_width or None,
-                marker=marker,
-                color=style.colour(point.tokenizer),
-                markerfacecolor=None if point.on_front else "white",
-                capsize=2.5,
-                linestyle="",
-            )
-            place = (point.rate.mean, point.distortion.mean)
-            axes.annotate(point.tokenizer, place, (4, 4), textcoords="offset points", fontsize=7)
-        label = front.family if len(front.points) > 1 else f"{front.family} (one setting)"
-        axes.plot(
-            [], [], color="#666666", marker=marker, linestyle=_dash(found, front), label=label
-        )
-    axes.set_xlabel(f"{METRICS[RATE].label} ({METRICS[RATE].unit})")
-    unit = f" ({METRICS[metric].unit})" if METRICS[metric].unit else ""
-    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[METRICS[metric].better]
-    axes.set_ylabel(METRICS[metric].label + unit + arrow)
-    axes.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    return axes
-
-
-_MARKERS = ["o", "s", "^", "D", "v", "P"]
-_DASHES = ["-", "--", ":", "-."]
-
-
-def _dash(found: Sequence[Front], front: Front) -> str:
-    return _DASHES[list(found).index(front) % len(_DASHES)]
-
-
 def _pairs(group: Group, metric: str) -> list[tuple[float, float]]:
     rates, losses = group.values(RATE), group.values(metric)
     return [(rates[seed], losses[seed]) for seed in sorted(rates.keys() & losses.keys())]
 
 
 def _front(
-    family: str, members: Sequence[Group], metric: str, all_groups: Sequence[Group]
+    family: str,
+    setting: tuple[str, Any] | None,
+    members: Sequence[Group],
+    metric: str,
+    kind: Interval,
 ) -> Front:
-    kind = choose_interval(all_groups)
     pairs = [_pairs(group, metric) for group in members]
     best = _on_front(np.array([np.mean(p, 0) for p in pairs]), metric)
     points = []
@@ -194,11 +160,8 @@ def _front(
         rate, loss = group.estimate(RATE, kind), group.estimate(metric, kind)
         assert loss is not None, "a group in the plane has one protocol"
         if rate is not None:
-            name = group.label
-            points.append(
-                RatePoint(name, group.tokenizer, rate, loss, tuple(seeds), bool(on_front))
-            )
-    return Front(family, tuple(sorted(points, key=lambda point: point.rate.mean)))
+            points.append(RatePoint(group, rate, loss, tuple(seeds), bool(on_front)))
+    return Front(family, setting, tuple(sorted(points, key=lambda point: point.rate.mean)))
 
 
 def _on_front(means: Pairs, metric: str) -> list[bool]:

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from analysis.store.stores import connect, open_store
+from analysis.store.opening import open_store
+from analysis.store.servers import connect
 from gigatok.names import ARTIFACTS
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ def read(uri: str, run_id: str, path: str, within: Path | None = None) -> bytes 
         return _fetch(uri, run_id, path)
     file = _inside(folder / path, within or folder)
     return file.read_bytes() if file.is_file() else None
+
+
+def logged_picture(
+    uri: str, run_id: str, stage: str, name: str, within: Path | None = None
+) -> bytes | None:
+    """Read the PNG that a trial's stage logged; None where it logged none.
+
+    Raises:
+        Outside: it lies on this machine, but not within that folder.
+    """
+    return read(uri, run_id, f"pictures/{stage}/{name}.png", within)
 
 
 def listing(uri: str, run_id: str, folder: str, within: Path | None = None) -> Sequence[str]:

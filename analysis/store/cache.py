@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.store.stores import Stamp
+from analysis.store.interface import Stamp
 from gigatok import names
 
 ROWS_WORTH_KEEPING = 2000

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.store.interface import PARENT_TAG, Launch, Stamp
 from analysis.store.records import (
     CURVE_SCHEMA,
     METRIC_SCHEMA,
@@ -37,7 +38,7 @@ from analysis.store.records import (
     numbered,
     restored,
 )
-from analysis.store.stores import PARENT_TAG, Launch, RequestError, Stamp
+from analysis.store.requests import RequestError
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")

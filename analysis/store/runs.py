@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,10 @@ import numpy as np
 import polars as pl
 
 from analysis.store.cache import remembered
+from analysis.store.interface import PARENT_TAG, Launch, TrackingStore
+from analysis.store.opening import open_store, unknown_sweep
 from analysis.store.records import Records
-from analysis.store.stores import (
-    DEFAULT_URI,
-    PARENT_TAG,
-    Launch,
-    RequestError,
-    Store,
-    open_store,
-    unknown_sweep,
-)
+from analysis.store.requests import DEFAULT_URI, RequestError
 from gigatok.names import (
     METRICS,
     PARAM_SEED,
@@ -197,9 +192,47 @@ def measured(runs: pl.DataFrame) -> list[str]:
 
 
 def params_of(runs: pl.DataFrame) -> list[str]:
-    """The columns that are params of the trials."""
+    """List the columns that are params of the trials."""
+    return list(_params_among(tuple(runs.columns)))
+
+
+@cache
+def _params_among(columns: tuple[str, ...]) -> tuple[str, ...]:
     not_params = {*CONTEXT, *METRICS}
-    return [c for c in runs.columns if c not in not_params and not c.startswith(_PREFIXES)]
+    return tuple(c for c in columns if c not in not_params and not c.startswith(_PREFIXES))
+
+
+def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the params of a trial."""
+    return {name: row[name] for name in _params_among(tuple(row))}
+
+
+_PROVENANCE = ("run_id", "trial", "trial_key", "state", "sweep", "sweep_run_id", "scale", "plan")
+
+
+def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    """Collect the provenance of a trial's numbers: MLflow run, stages, config, code.
+
+    Args:
+        row: of the trial.
+        metrics: names of the numbers that are shown; their values and protocols are in it.
+    """
+    named = [metric for metric in metrics if metric in METRICS]
+    return {
+        "id": row["run_id"],
+        **{name: row[name] for name in _PROVENANCE},
+        **{name: row[name] for name in ("git_sha", "git_dirty")},
+        "seed": row[PARAM_SEED],
+        "stage_runs": _below(STAGE_RUN, row),
+        "stage_keys": _below(STAGE_KEY, row),
+        "config": config_of(row),
+        "values": {name: row[name] for name in named},
+        "protocols": {name: row[PROTOCOL + name] for name in named},
+    }
+
+
+def _below(prefix: str, row: Mapping[str, Any]) -> dict[str, str]:
+    return {k.removeprefix(prefix): v for k, v in row.items() if v and k.startswith(prefix)}
 
 
 def _absence(value: float | None) -> str | None:
@@ -209,7 +242,7 @@ def _absence(value: float | None) -> str | None:
 
 
 def _read(
-    store: Store, sweep: str | None, uri: str, plan: str | None, scale: str | None
+    store: TrackingStore, sweep: str | None, uri: str, plan: str | None, scale: str | None
 ) -> pl.DataFrame:
     launches = store.launches(sweep)
     if not launches:

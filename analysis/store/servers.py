@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.store.interface import PARENT_TAG, Launch, Stamp
 from analysis.store.records import (
     CURVE_SCHEMA,
     METRIC_SCHEMA,
@@ -16,7 +18,7 @@ from analysis.store.records import (
     numbered,
     restored,
 )
-from analysis.store.stores import PARENT_TAG, Launch, Stamp, connect
+from gigatok.credentials import mlflow_variables, without_login
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
 
 if TYPE_CHECKING:
@@ -27,6 +29,18 @@ PAGE = 1000
 """Runs per request; the client's own default, small enough for slow servers."""
 RUNS_PER_FILTER = 200
 """Run ids in one filter of a request."""
+
+
+def connect(uri: str) -> MlflowClient:
+    """Open MLflow's client; the login goes by the environment, not inside the URL.
+
+    The client repeats the URL in its errors.
+    """
+    from mlflow import MlflowClient  # takes seconds; databases never pay
+
+    os.environ.update(mlflow_variables(uri))
+    plain = without_login(uri) if uri.startswith(("http://", "https://")) else uri
+    return MlflowClient(tracking_uri=plain)
 
 
 class ClientStore:

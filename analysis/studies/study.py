@@ -16,8 +16,9 @@ from pathlib import Path
 import polars as pl
 
 from analysis.store import artifacts
+from analysis.store.interface import Launch
+from analysis.store.opening import open_store
 from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_runs
-from analysis.store.stores import Launch, open_store
 from gigatok.names import (
     STATES,
     TAG_ACTUAL_SECONDS,
@@ -67,7 +68,7 @@ class Title:
 
 
 @dataclass(frozen=True)
-class Failure:
+class StageFailure:
     """A failed stage.
 
     Attributes:
@@ -101,7 +102,7 @@ class Study:
     runs: pl.DataFrame
     stages: tuple[str, ...]
     cells: pl.DataFrame
-    failures: tuple[Failure, ...]
+    failures: tuple[StageFailure, ...]
     now: float
 
     @property
@@ -447,13 +448,13 @@ def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _failures(cells: pl.DataFrame) -> tuple[Failure, ...]:
+def _failures(cells: pl.DataFrame) -> tuple[StageFailure, ...]:
     failed = cells.filter(pl.col("state") == "FAILED")
     grouped = failed.group_by("key", maintain_order=True).agg(
         pl.col("stage", "reason", "host", "attempts", "stage_run").first(), pl.col("trial")
     )
     return tuple(
-        Failure(
+        StageFailure(
             row["stage"],
             tuple(row["trial"]),
             row["reason"],

@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from analysis.statistics.groups import identity_columns
-from analysis.store.pictures import logged_picture
-from analysis.store.runs import STAGE_KEY, STAGE_RUN, params_of
-from analysis.store.stores import RequestError, open_store
-from analysis.tables.results import format_value
+from analysis.store.artifacts import logged_picture
+from analysis.store.opening import open_store
+from analysis.store.requests import RequestError
+from analysis.store.runs import STAGE_KEY, STAGE_RUN, config_of, params_of
 from gigatok.names import CODE_USES, METRICS, PARAM_SEED, PARAM_TOKENIZER, SYSTEM_PREFIX
 
 PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generation", "samples"))
@@ -21,7 +21,7 @@ PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generatio
 
 
 @dataclass(frozen=True)
-class Trial:
+class LoadedTrial:
     """A trial, as a row of `load_runs` and the points that its stages logged.
 
     Attributes:
@@ -43,7 +43,7 @@ class Trial:
         return found.select(uses=_uses(), codes=pl.col("value").cast(pl.Int64))
 
 
-def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> Trial:
+def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> LoadedTrial:
     """Read a trial.
 
     Raises:
@@ -55,11 +55,11 @@ def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> Trial:
     last = points.sort("time").unique(["run_id", "key", "step"], keep="last")
     stage = pl.col("run_id").replace_strict(links, return_dtype=pl.String())
     curves = last.select(stage.alias("stage"), "key", "step", "value")
-    return Trial(row, curves.sort("stage", "key", "step"))
+    return LoadedTrial(row, curves.sort("stage", "key", "step"))
 
 
 def row_of(runs: pl.DataFrame, run_id: str) -> dict[str, Any]:
-    """The row of a trial.
+    """Find the row of a trial.
 
     Raises:
         RequestError: it is not among the runs.
@@ -70,14 +70,14 @@ def row_of(runs: pl.DataFrame, run_id: str) -> dict[str, Any]:
     return rows.row(0, named=True)
 
 
-def curve(trial: Trial, stage: str, key: str) -> pl.DataFrame:
-    """One curve: `step`, `value`."""
+def curve(trial: LoadedTrial, stage: str, key: str) -> pl.DataFrame:
+    """Select one curve: `step`, `value`."""
     wanted = (pl.col("stage") == stage) & (pl.col("key") == key)
     return trial.curves.filter(wanted).select("step", "value")
 
 
-def panels(trial: Trial, stages: Sequence[str]) -> dict[str, list[str]]:
-    """Stage -> names of its curves that have more than one point, in the order stages run."""
+def panels(trial: LoadedTrial, stages: Sequence[str]) -> dict[str, list[str]]:
+    """List the curves of each stage that have more than one point, in the order stages run."""
     several = trial.curves.group_by("stage", "key").len().filter(pl.col("len") > 1)
     shown = several.filter(~pl.col("key").str.starts_with(SYSTEM_PREFIX))
     found: dict[str, list[str]] = {}
@@ -90,7 +90,7 @@ def panels(trial: Trial, stages: Sequence[str]) -> dict[str, list[str]]:
 def pictures(
     uri: str, rows: Sequence[Mapping[str, Any]], name: tuple[str, str], within: Path | None
 ) -> list[tuple[str, bytes]]:
-    """The picture of each of some trials that logged it: name of the trial, PNG.
+    """Read the picture of each of some trials that logged it: name of the trial, PNG.
 
     Raises:
         artifacts.Outside: a picture lies on this machine, but not within that folder.
@@ -100,7 +100,7 @@ def pictures(
 
 
 def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping[str, Any]]:
-    """The trial and those that differ from it in the tokenizer alone, one of each."""
+    """Select the trial and those that differ from it in the tokenizer alone, one of each."""
     own = runs.filter(pl.col("run_id") == run_id)
     shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
     same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
@@ -110,7 +110,7 @@ def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping
 
 
 def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
-    """The configuration: `setting`, `value`, and whether it `varies` within the study."""
+    """List the configuration: `setting`, `value`, and whether it `varies` within the study."""
     names = params_of(runs)
     varied = [runs[name].n_unique() > 1 for name in names]
     values = [_text(row[name]) for name in names]
@@ -119,9 +119,9 @@ def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def results(row: Mapping[str, Any]) -> pl.DataFrame:
-    """The results: `result`, `value` with its unit, `protocol`."""
+    """List the results: `result` with its unit, `value`, `protocol`."""
     rows = [
-        (_labelled(name), _measured(name, row[name]), row.get(f"protocol.{name}"))
+        (METRICS[name].title, METRICS[name].text(row[name]), row.get(f"protocol.{name}"))
         for name in METRICS
         if row.get(name) is not None
     ]
@@ -130,20 +130,20 @@ def results(row: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def provenance(row: Mapping[str, Any], cells: pl.DataFrame) -> pl.DataFrame:
-    """Where it comes from: a row per stage with key, host, attempts, time and MLflow run."""
+    """List where it comes from: a row per stage with key, host, attempts, time and MLflow run."""
     own = cells.filter(pl.col("run_id") == row["run_id"])
     return own.select("stage", "state", "host", "attempts", "seconds", "key", "stage_run")
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame:
-    """What differs between two trials: settings, then results, then shared or own stages."""
+    """List what differs between two trials: settings, then results, then shared or own stages."""
     settings_ = [
         ("setting", name, _text(one.get(name)), _text(other.get(name)))
-        for name in sorted({*_settings_of(one), *_settings_of(other)})
+        for name in sorted(config_of(one).keys() | config_of(other).keys())
         if one.get(name) != other.get(name)
     ]
     scores = [
-        ("result", _labelled(n), _measured(n, one.get(n)), _measured(n, other.get(n)))
+        ("result", METRICS[n].title, _measured(n, one.get(n)), _measured(n, other.get(n)))
         for n in METRICS
         if one.get(n) != other.get(n)
     ]
@@ -157,12 +157,8 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame
     return pl.DataFrame([*settings_, *scores, *stages], columns, orient="row")
 
 
-def _settings_of(row: Mapping[str, Any]) -> list[str]:
-    return params_of(pl.DataFrame(schema=list(row)))
-
-
 def _uses() -> pl.Expr:
-    """Bins in words: 0, 1, 2-3, 4-7, ..."""
+    """Name the bins in words: 0, 1, 2-3, 4-7, ..."""
     n = pl.col("step")
     return pl.when(n < 2).then(n.cast(pl.String)).otherwise(pl.format("{}-{}", n, 2 * n - 1))
 
@@ -172,17 +168,4 @@ def _text(value: object) -> str:
 
 
 def _measured(name: str, value: float | None) -> str:
-    if value is None:
-        return "not measured"
-    metric = METRICS[name]
-    unit = f" {metric.unit}" if metric.unit not in ("", _SCALED) else ""
-    return format_value(metric, value) + unit
-
-
-_SCALED = "x1000"
-"""Stands in the label: behind the number it would be read as a factor that is still to come."""
-
-
-def _labelled(name: str) -> str:
-    metric = METRICS[name]
-    return metric.label + (f" ({_SCALED})" if metric.unit == _SCALED else "")
+    return "not measured" if value is None else METRICS[name].text(value)

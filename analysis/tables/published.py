@@ -1,7 +1,7 @@
 """The tables of the published numbers: the paper's own, its figures as numbers, its peers.
 
-The CSV of a table is its facts, one a row, with their ids; the other formats are laid out as
-the paper lays them out.
+The CSV of a table is its numbers, one a row, with the ids of their facts; the other formats are
+laid out as the paper lays them out.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import polars as pl
-
-from analysis.figures.published_marks import origin, short
-from analysis.paper.published import PAPER, Fact, absent, facts, leaderboard, notes, select
+from analysis.charts.grammar import axis
+from analysis.charts.records import Record, coordinate
+from analysis.paper.published import (
+    PAPER,
+    Fact,
+    absent,
+    facts,
+    leaderboard,
+    notes,
+    origin,
+    select,
+    short,
+)
 from analysis.tables.results import ABSENT, ResultTable
-from gigatok.names import METRICS
+from gigatok.names import QUANTITIES, quantity
 
 _RECONSTRUCTION = ("rfid", "lpips", "psnr", "ssim")
 _GENERATION = ("gfid", "inception_score", "precision", "recall", "probe_accuracy")
 _QUALITY = ("rfid", "lpips", "gfid", "probe_accuracy")
-_DIGITS = {
-    **dict.fromkeys(("rfid", "gfid", "psnr", "inception_score", "precision", "recall"), 2),
-    **dict.fromkeys(("lpips", "ssim"), 3),
-    **dict.fromkeys(("probe_accuracy", "decode_share"), 1),
-}
-"""Decimals that a cell has at least; a value with more keeps them."""
 _MARKS = {"printed": "", "digitised": "†", "secondary": "‡"}
 _MEANING = {
     "digitised": "† Read off the authors' figures by pixel, not printed.",
@@ -37,7 +40,6 @@ _HEADS = {
     "num_tokens": "tokens",
     "semantic": "regularised",
     "entropy": "entropy loss",
-    "params_transformer": "transformer params (M)",
 }
 _CONFIG = (
     *("params_total", "epochs", "batch_size", "lr_warmup", "entropy_weight", "lr", "min_lr"),
@@ -77,7 +79,8 @@ def paper_table(
         ),
         numeric=(*(type(value) in (int, float) for value in keys[0]), *([True] * len(metrics))),
         notes=(*remarks, *readings, "Sources: " + "; ".join(_sources(found)) + "."),
-        values=_values(found),
+        records=tuple(map(_record, found)),
+        origins=tuple(map(origin, found)),
     )
 
 
@@ -105,37 +108,36 @@ def _text(value: Any) -> str:
 
 
 def _cell(fact: Fact, *, aside: bool) -> str:
-    digits = _DIGITS.get(fact.metric, 0)
-    exact = repr(fact.value).removesuffix(".0")
-    padded = f"{fact.value:.{digits}f}"
-    text = padded if float(padded) == fact.value else exact
+    """Print a value as it was published: at least the metric's decimals, and all that it has."""
+    metric = quantity(fact.metric)
+    digits = metric.digits if fact.metric in QUANTITIES else 0
+    exact = repr(fact.printed).removesuffix(".0")
+    padded = f"{fact.printed:.{digits}f}"
+    text = padded if float(padded) == fact.printed else exact
     words = f" ({fact.setting})" if aside and fact.setting else ""
     return text + _MARKS[fact.reading] + words
 
 
 def _head(metric: str) -> str:
-    if metric not in METRICS:
-        return _HEADS.get(metric, metric.replace("_", " "))
-    known = METRICS[metric]
-    unit = {"parameters": " (M)", "dB": " (dB)"}.get(known.unit, "")
-    percent = " (%)" if metric == "probe_accuracy" else ""
-    return known.label + unit + percent + {"lower": " ↓", "higher": " ↑", None: ""}[known.better]
+    return _HEADS.get(metric) or quantity(metric).heading
 
 
 def _sources(found: Sequence[Fact]) -> list[str]:
     return list(dict.fromkeys(fact.citation for fact in found))
 
 
-def _values(found: Sequence[Fact]) -> pl.DataFrame:
-    return pl.DataFrame([fact.model_dump() for fact in found], infer_schema_length=None)
-
-
-def origins(table: ResultTable) -> list[dict[str, Any]]:
-    """Where each number of a table of facts is from; empty for lists."""
-    if "id" not in table.values.columns:
-        return []
-    by_id = {fact.id: fact for fact in facts()}
-    return [origin(by_id[i]) for i in table.values["id"]]
+def _record(fact: Fact) -> Record:
+    words = (fact.tokenizer, fact.variant, fact.generator, fact.setting)
+    return {
+        "chart": fact.place,
+        "series": fact.work,
+        "label": " ".join(filter(None, words)),
+        "mark": "single",
+        **coordinate("y", axis(fact.metric), fact.printed, None, ()),
+        "n": 1,
+        "reading": fact.reading,
+        "sources": fact.id,
+    }
 
 
 def _numbered(number: int) -> ResultTable:
@@ -232,7 +234,15 @@ def _long(title: str, found: Sequence[Fact]) -> ResultTable:
     meant = tuple(text for reading, text in _MEANING.items() if reading in readings)
     numeric = tuple(name == "value" for name in head)
     ending = ("Sources: " + "; ".join(_sources(found)) + ".",)
-    return ResultTable(title, head, rows, numeric, (*meant, *ending), _values(found))
+    return ResultTable(
+        title,
+        head,
+        rows,
+        numeric,
+        (*meant, *ending),
+        tuple(map(_record, found)),
+        tuple(map(origin, found)),
+    )
 
 
 def _leaderboard() -> ResultTable:
@@ -255,7 +265,7 @@ def _listed(title: str, rows: Sequence[dict[str, Any]], *remarks: str) -> Result
     head = tuple(rows[0])
     cells = tuple(tuple(map(_text, row.values())) for row in rows)
     numeric = tuple(name in ("number", "value", "rank") for name in head)
-    return ResultTable(title, head, cells, numeric, remarks, pl.DataFrame(rows))
+    return ResultTable(title, head, cells, numeric, remarks)
 
 
 def _maker(make: Callable[[int], ResultTable], number: int) -> Callable[[], ResultTable]:

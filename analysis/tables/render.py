@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+import polars as pl
+
+from analysis.charts.records import table_of
 from analysis.tables.results import ResultTable
 
 if TYPE_CHECKING:
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def markdown(table: ResultTable) -> str:
-    """A GitHub table with its title above and its notes below."""
+    """Print a GitHub table with its title above and its notes below."""
     dashes = ["---:" if numeric else "---" for numeric in table.numeric]
     lines = [table.head, dashes, *table.rows]
     body = "\n".join("| " + " | ".join(_escape_pipe(c) for c in line) + " |" for line in lines)
@@ -22,12 +25,15 @@ def markdown(table: ResultTable) -> str:
 
 
 def csv(table: ResultTable) -> str:
-    """The numbers, unrounded: intervals, counts and protocols in columns of their own."""
-    return table.values.write_csv()
+    """Print the numbers, unrounded, with intervals, units and protocols; of words the cells."""
+    if table.records:
+        return table_of(table.records).write_csv()
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    return pl.DataFrame(rows).write_csv()
 
 
 def latex(table: ResultTable) -> str:
-    r"""A booktabs `table`; needs `\usepackage{booktabs}`."""
+    r"""Print a booktabs `table`; it needs `\usepackage{booktabs}`."""
     align = "".join("r" if numeric else "l" for numeric in table.numeric)
     lines = [_latex_line(table.head), r"\midrule", *map(_latex_line, table.rows)]
     notes = " ".join(table.notes)
@@ -49,7 +55,7 @@ def latex(table: ResultTable) -> str:
 
 
 def rich_table(table: ResultTable, width: int) -> Table:
-    """A table for `rich.print`; the notes are for the caller to print below.
+    """Make a table for `rich.print`; the notes are for the caller to print below.
 
     Where the settings as rows do not fit into `width` characters, they become columns.
     """

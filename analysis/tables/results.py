@@ -9,10 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from analysis.statistics.estimates import INTERVALS, Estimate, Interval
-from analysis.statistics.groups import Group, choose_interval, groups, short, show
-from analysis.store.runs import measured
-from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, RESULT_COLUMNS, Metric
+from analysis.charts.grammar import Bar, Origin, axis
+from analysis.charts.records import Record, coordinate, ids
+from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
+from analysis.statistics.groups import Group, choose_interval, groups, seed_of, short, show
+from analysis.store.runs import measured, origin
+from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RESULT_COLUMNS, Metric
 
 ABSENT = "—"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
@@ -28,10 +30,11 @@ class ResultTable:
         title: the sweep, its scale and its question.
         head: column heads.
         rows: cell texts, one tuple per setting.
-        numeric: whether each column holds numbers, and so is aligned to the right.
+        numeric: whether a column holds numbers and so is aligned to the right.
         notes: what every reader of the table must know, protocols included.
-        values: the numbers behind the cells: per metric mean, `_low`, `_high`, `_n`, `_interval`
-            and `_protocol`.
+        records: the numbers behind the cells, in the schema of every figure and table; none of a
+            table of words.
+        origins: where the numbers are from.
     """
 
     title: str
@@ -39,7 +42,8 @@ class ResultTable:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     notes: tuple[str, ...]
-    values: pl.DataFrame
+    records: tuple[Record, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
 
 def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) -> ResultTable:
@@ -53,6 +57,7 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
     kind = choose_interval(found)
     have = set(measured(runs))
     shown = [METRICS[name] for name in columns if name in have]
+    shown_names = [metric.name for metric in shown]
     marks = {metric.name: protocol_marks(found, metric.name) for metric in shown}
     identity = list(found[0].identity)
     rows = tuple(
@@ -65,7 +70,7 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
     )
     return ResultTable(
         title=_title(runs),
-        head=(*(short(c) for c in identity), "seeds", *(_head(metric) for metric in shown)),
+        head=(*(short(c) for c in identity), "seeds", *(metric.heading for metric in shown)),
         rows=rows,
         numeric=(*(_is_number(runs, c) for c in identity), True, *(True for _ in shown)),
         notes=(
@@ -73,7 +78,8 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
             *protocol_notes(found, marks),
             *_absence_notes(runs, columns, have),
         ),
-        values=_values(found, shown, kind),
+        records=tuple(r for g in found for m in shown if (r := _record(g, m, kind))),
+        origins=tuple(origin(row, shown_names) for group in found for row in group.rows),
     )
 
 
@@ -111,26 +117,11 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
                 f"{metric.label} was measured in {len(marks)} ways, "
                 f"compare only equal marks: {listing}."
             )
-        elif marks and metric.unit != "parameters":
+        elif marks and metric.unit != PARAMETERS:
             (protocol,) = marks
             alike.setdefault(protocol or _UNRECORDED, []).append(metric.label)
     lines = [_sentence(f"{', '.join(labels)}: {protocol}") for protocol, labels in alike.items()]
     return [*several, *lines]
-
-
-def format_value(metric: Metric, value: float) -> str:
-    """A number as the table prints it: parameters in millions, the rest to `Metric.digits`."""
-    if metric.unit != "parameters":
-        return f"{value:.{metric.digits}f}"
-    millions = value / 1e6
-    digits = 2 if millions < 10 else 1 if millions < 100 else 0
-    return f"{millions:.{digits}f} M"
-
-
-def _head(metric: Metric) -> str:
-    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[metric.better]
-    scale = " (x1000)" if metric.unit == "x1000" else ""
-    return f"{metric.label}{scale}{arrow}"
 
 
 def _is_number(runs: pl.DataFrame, column: str) -> bool:
@@ -156,9 +147,9 @@ def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]
     return _number(metric, found) + short_of + (f" [{mark}]" if mark else "")
 
 
-def _number(metric: Metric, found: Estimate) -> str:
-    mean = format_value(metric, found.mean)
-    is_constant_count = metric.unit == "parameters" and found.half_width == 0
+def _number(metric: Metric, found: SeedEstimate) -> str:
+    mean = metric.text(found.mean)
+    is_constant_count = metric.unit == PARAMETERS and found.half_width == 0
     if found.interval == "none" or is_constant_count:
         return mean
     unit = " s.e." if found.interval == "standard_error" else ""
@@ -166,9 +157,9 @@ def _number(metric: Metric, found: Estimate) -> str:
 
 
 def _half_width(metric: Metric, half: float) -> str:
-    """A small interval is not an absent one: what would round to zero is printed as a bound."""
-    text = format_value(metric, half)
-    is_rounded_away = half > 0 and float(text.removesuffix(" M")) == 0
+    """Print a small interval, which is not an absent one, as a bound instead of as zero."""
+    text = metric.text(half)
+    is_rounded_away = half > 0 and float(text) == 0
     return f"<{10**-metric.digits:.{metric.digits}f}" if is_rounded_away else text
 
 
@@ -223,24 +214,20 @@ def _state(row: Mapping[str, Any]) -> str:
     return f"{state} ({row['error'].rstrip('.')})" if row["error"] else str(state)
 
 
-def _values(found: Sequence[Group], shown: Sequence[Metric], kind: Interval) -> pl.DataFrame:
-    rows = []
-    for group in found:
-        row: dict[str, Any] = {**group.identity, "trials": len(group.rows)}
-        for metric in shown:
-            row |= _numbers(group, metric.name, kind)
-        rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None)
-
-
-def _numbers(group: Group, metric: str, kind: Interval) -> dict[str, Any]:
-    found = group.estimate(metric, kind)
-    has_interval = found is not None and found.interval != "none"
+def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:
+    found = group.estimate(metric.name, kind)
+    if found is None:
+        return None
+    used = group.values(metric.name)
+    origins = [origin(row, [metric.name]) for row in group.rows if seed_of(row) in used]
+    scale = metric.factor
+    has_interval = found.interval != "none"
+    bar = Bar(found.low * scale, found.high * scale, found.interval) if has_interval else None
     return {
-        metric: found and found.mean,
-        f"{metric}_low": found.low if found and has_interval else None,
-        f"{metric}_high": found.high if found and has_interval else None,
-        f"{metric}_n": found.n if found else len(group.values(metric)),
-        f"{metric}_interval": found and found.interval,
-        f"{metric}_protocol": " | ".join(group.protocols(metric)) or None,
+        "series": group.label,
+        "mark": "mean" if found.n > 1 else "single",
+        **coordinate("y", axis(metric.name), found.mean * scale, bar, origins),
+        "n": found.n,
+        "reading": "run",
+        "sources": ids(origins),
     }

@@ -4,16 +4,16 @@ import polars as pl
 import pytest
 
 from analysis import comparisons, load_runs
-from analysis.claims.findings import Comparison
+from analysis.claims.findings import SettingComparison
 
 
 @pytest.fixture(scope="session")
-def grid(uri: str) -> dict[tuple[str, str, str], Comparison]:
+def grid(uri: str) -> dict[tuple[str, str, str], SettingComparison]:
     found = comparisons(load_runs("decoder_scaling", uri))
     return {(c.metric, c.first, c.second): c for c in found}
 
 
-def test_what_two_seeds_show(grid: dict[tuple[str, str, str], Comparison]) -> None:
+def test_what_two_seeds_show(grid: dict[tuple[str, str, str], SettingComparison]) -> None:
     psnr = grid["psnr", "S-S", "S-L"]
     assert psnr.difference is not None
     assert psnr.difference.differences == pytest.approx((0.2, 0.2))
@@ -23,7 +23,7 @@ def test_what_two_seeds_show(grid: dict[tuple[str, str, str], Comparison]) -> No
     assert "Not monotone: S-S 17.91 (2 seeds), S-B 18.65 (1 seed), S-L 18.11" in psnr.sentence
 
 
-def test_what_they_do_not_show(grid: dict[tuple[str, str, str], Comparison]) -> None:
+def test_what_they_do_not_show(grid: dict[tuple[str, str, str], SettingComparison]) -> None:
     lpips, kid = grid["lpips", "S-S", "S-L"], grid["rkid", "S-S", "S-L"]
     assert "+0.004 and −0.007 on seeds 0, 1" in lpips.sentence
     assert "The sign changes with the seed: no effect is shown." in lpips.sentence
@@ -31,7 +31,7 @@ def test_what_they_do_not_show(grid: dict[tuple[str, str, str], Comparison]) -> 
 
 
 def test_the_loss_is_set_against_reconstruction(
-    grid: dict[tuple[str, str, str], Comparison],
+    grid: dict[tuple[str, str, str], SettingComparison],
 ) -> None:
     rise, drop = grid["ar_val_loss", "S-S", "S-L"], grid["ar_val_loss", "S-S", "S-S +reg"]
     assert rise.difference is not None

@@ -9,7 +9,7 @@ import pytest
 from analysis.charts.drawing import draw
 from analysis.figures import gallery
 from analysis.figures.guidance import CHOSEN, bars_of_search
-from analysis.store.stores import RequestError
+from analysis.store.requests import RequestError
 from analysis.tables.results import result_table
 from gigatok.names import PREFIX_STAGE_RUN
 from tests.analysis.conftest import Store

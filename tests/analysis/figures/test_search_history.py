@@ -12,7 +12,7 @@ from analysis.charts.drawing import draw
 from analysis.charts.writing import write
 from analysis.figures import gallery
 from analysis.figures.search_history import BEST, PRUNED, history, transfer
-from analysis.store.stores import RequestError
+from analysis.store.requests import RequestError
 from gigatok.names import PREFIX_SEARCH
 from tests.analysis.conftest import Store
 

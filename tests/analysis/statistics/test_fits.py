@@ -10,8 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import plot_fit
-from analysis.statistics.fits import Fit, Law, fit_power_law
-from analysis.store.stores import RequestError
+from analysis.statistics.fits import Law, LawFit, fit_power_law
+from analysis.store.requests import RequestError
 
 Floats = npt.NDArray[np.float64]
 TRUTHS: dict[Law, tuple[float, ...]] = {"power": (50.0, -0.1), "saturating": (40.0, 0.3, 2.0)}
@@ -139,7 +139,7 @@ def test_equal_requests_give_equal_fits() -> None:
     y = planted("power", x, np.random.default_rng(4), 0.05)
     first, second = (fit_power_law(list(x), list(y)) for _ in range(2))
     assert first == second
-    assert isinstance(first, Fit)
+    assert isinstance(first, LawFit)
 
 
 def test_the_plot_shows_seeds_curve_and_prediction() -> None:

@@ -16,8 +16,9 @@ from polars.testing import assert_frame_equal
 
 import analysis.store.runs as runs_module
 from analysis import load_curves, load_runs, missing
+from analysis.store.opening import open_store
+from analysis.store.requests import RequestError
 from analysis.store.servers import ClientStore
-from analysis.store.stores import RequestError, open_store
 from gigatok.names import METRICS
 
 
