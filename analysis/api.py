@@ -1,4 +1,4 @@
-"""The functions of `import analysis`: load trials, make figures and tables, read published numbers.
+"""The functions of `import analysis`: load trials, make figures and tables, read the paper.
 
     runs = analysis.load("decoder_scaling", store="sqlite:///runs/mlflow.db")
     data = analysis.figure("cure")                       # the paper's Figure 7, as data

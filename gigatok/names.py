@@ -113,7 +113,7 @@ def _size(name: str, label: str) -> Metric:
 
 def _share(name: str, label: str) -> Metric:
     """Define a fraction of which more is better: printed in percent."""
-    return Metric(name, label, "", "higher", 1, factor=100.0, printed_unit="%")
+    return Metric(name, label, "", "higher", 1, factor=100.0, printed_unit="%", log_from=NEVER_LOG)
 
 
 _METRICS = (
@@ -135,9 +135,9 @@ _METRICS = (
     # extract_codes, on the validation codes
     _share("codebook_usage", "codebook usage"),
     Metric("codebook_perplexity", "code perplexity", "codes", "higher", 0),
-    Metric("unigram_entropy", "unigram entropy", "nats/token", None),
-    Metric("bigram_entropy", "bigram entropy", "nats/token", None),
-    Metric("trigram_entropy", "trigram entropy", "nats/token", None),
+    Metric("unigram_entropy", "unigram entropy", "nats/token", log_from=NEVER_LOG),
+    Metric("bigram_entropy", "bigram entropy", "nats/token", log_from=NEVER_LOG),
+    Metric("trigram_entropy", "trigram entropy", "nats/token", log_from=NEVER_LOG),
     # train_generator
     _size("params_generator", "generator params"),
     Metric("ar_val_loss", "AR val loss", "nats/token", "lower"),
@@ -170,12 +170,14 @@ _AXES = (
     # Only published: stored in the unit that is printed.
     Metric("params_transformer", "transformer params", "M", digits=0, log_from=1.0),
     Metric("perceptual_loss", "perceptual loss", "", "lower"),
-    Metric("decode_share", "time in decoder", "%", digits=1),
+    Metric("decode_share", "time in decoder", "%", digits=1, log_from=NEVER_LOG),
     # Logged while a guidance search runs
     Metric("guidance/cfg_scale", "guidance scale", log_from=NEVER_LOG),
     Metric("guidance/gkid", "gKID while searching", "x1000", "lower", 1),
     Metric("guidance/gfid", "gFID while searching", "", "lower", 2),
     # Settings
+    Metric("tokenizer.lr", "tokenizer learning rate", log_from=1.0),
+    Metric("generator.lr", "generator learning rate", log_from=1.0),
     Metric("tokenizer.steps", "tokenizer training steps"),
     Metric("tokenizer.semantic_layer", "aligned decoder layer", log_from=NEVER_LOG),
     Metric("tokenizer.semantic_weight", "semantic weight", log_from=NEVER_LOG),
@@ -206,7 +208,8 @@ def steadier(names: Sequence[str], measured: Container[str]) -> tuple[str, ...]:
         measured: metrics that have a value. A FID stays where it was measured and its KID was not.
     """
     kids = tuple(STEADIER.get(name, name) for name in names)
-    lacking = any(kid not in measured and fid in measured for fid, kid in zip(names, kids, strict=True))
+    pairs = zip(names, kids, strict=True)
+    lacking = any(kid not in measured and fid in measured for fid, kid in pairs)
     return tuple(names) if lacking else kids
 
 

@@ -326,7 +326,8 @@ def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
     """Pixel boxes of a mark, its intervals and its seeds."""
 
     def box(low: tuple[float, float], high: tuple[float, float], radius: float) -> Box:
-        (x0, y0), (x1, y1) = axes.transData.transform([low, high])
+        ends = axes.transData.transform([low, high])
+        (x0, y0), (x1, y1) = ends.min(0), ends.max(0)  # an axis may run backwards
         r = radius * scale
         return Box(x0 - r, y0 - r, x1 + r, y1 + r)
 

@@ -267,7 +267,8 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
     if not chart.big:  # small charts have no room for the names of both
         found = [replace(s, marks=tuple(_unnamed(s.marks))) for s in found]
     x = replace(chart.x, ticks=ticks)
-    return replace(chart, x=x, series=(*chart.series, *found), remarks=())
+    named = (replace(s, name=s.name if s.name == "runs" else f"runs: {s.name}") for s in found)
+    return replace(chart, x=x, series=(*chart.series, *named), remarks=())
 
 
 def _unnamed(marks: Iterable[Mark]) -> Iterator[Mark]:

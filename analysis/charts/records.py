@@ -34,8 +34,8 @@ SCHEMA: dict[str, pl.DataType] = {
     "n": pl.Int64(),
     **dict.fromkeys(("reading", "sources"), _TEXT),
 }
-"""Columns of every CSV. `mark`: `mean` of `n` seeds, `seed` one of them, or `single`. Values are in
-the printed units, `x_unit` and `y_unit`; a table's cell has no x. `sources` are ids in the JSON."""
+"""Columns of every CSV. `mark`: `mean` of `n` seeds, `seed` one of them, or `single`. Values are
+in the printed units, `x_unit` and `y_unit`; a table's cell has no x. `sources`: ids in JSON."""
 Record = dict[str, Any]
 _PER_NUMBER = ("values", "protocols")
 """What an origin says of one number; the rest is a fact of the source and is written once."""
@@ -145,7 +145,7 @@ def document(
 
 
 def provenance(data: FigureData) -> dict[str, Any]:
-    """Tie every mark and picture of a figure to a published row, or to a run, its config and code."""
+    """Tie every mark and picture of a figure to a published row, or to a run and its config."""
     marks = [m for chart in data.charts for m in chart.marks if m.reading not in DERIVED]
     shown = [origin for grid in data.grids for _, origin, _ in grid.columns]
     origins = [*(o for mark in marks for o in mark.origins), *(o for o in shown if o)]

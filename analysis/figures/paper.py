@@ -1,4 +1,4 @@
-"""The figures of the published numbers: a function without arguments to a `Plate` each.
+"""The figures of the paper's own numbers: one function each.
 
 Every mark carries the rows of `paper/data/facts.csv` that it is drawn from.
 """
@@ -123,6 +123,9 @@ def _of_variant(variant: str) -> Look:
     look = of_setting("tokenizer.variant", variant)
     assert look is not None, "1D and 2D have looks of their own"
     return look
+
+
+_DILEMMA = "dilemma: larger ones\nreconstruct better,\ngenerate worse"
 
 
 def _trade(lines: Sequence[Series]) -> Chart:
@@ -305,9 +308,9 @@ def _parts(tokenizer: str) -> list[Fact]:
 def semantic_ablations() -> FigureData:
     """Tables 5, 6 and 7: which layer is aligned, with which teacher, how strongly."""
     studies = (
-        ("Table 5", "semantic_layer", "Layer (S-S)"),
-        ("Table 6", "teacher", "Teacher (S-B)"),
-        ("Table 7", "semantic_weight", "Weight (S-S)"),
+        ("Table 5", "semantic_layer", "Layer"),
+        ("Table 6", "teacher", "Teacher"),
+        ("Table 7", "semantic_weight", "Weight"),
     )
     charts = []
     for place, key, words in studies:
@@ -318,11 +321,11 @@ def semantic_ablations() -> FigureData:
             places = [float(name) if is_number else float(i) for i, name in enumerate(names)]
             marks = tuple(mark(x, fact) for x, fact in zip(places, found, strict=True))
             look = of_tokenizer(found[0].tokenizer, regularised=True)
-            series = Series(place, marks, look, joined=is_number)
+            series = Series(found[0].tokenizer, marks, look, joined=is_number)
             texts = names if is_number else [name.partition("-")[0] for name in names]
             ticks = tuple(zip(places, texts, strict=True))
             across, same = axis(f"tokenizer.{key}", ticks=ticks), same_setting(place, metric)
-            charts.append(Chart(words, across, axis(metric), (series, same)))
+            charts.append(Chart(f"{words} ({place})", across, axis(metric), (series, same)))
     return FigureData(
         "semantic-ablations",
         "Semantic regularisation: aligned layer, teacher and weight (paper Tables 5, 6, 7)",

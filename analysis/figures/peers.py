@@ -1,4 +1,4 @@
-"""Figures of the published numbers of others, beside the paper's: functions to a `FigureData` each."""
+"""Figures of the published numbers of others, beside the paper's: one function each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from analysis.charts.style import (
 from analysis.figures.published_marks import mark
 from analysis.figures.registry import published
 from analysis.paper.published import Fact, leaderboard, select, short
-from gigatok.names import quantity
 
 
 @published("systems")
@@ -176,7 +175,7 @@ def _remeasured() -> Chart:
     series = Series("GigaTok by AToken", tuple(marks), WITH, joined=False)
     return Chart(
         "GigaTok, measured again",
-        axis("rfid", f"{quantity('rfid').heading} in the paper"),
-        axis("rfid", f"{quantity('rfid').heading} by AToken"),
+        axis("rfid", "rFID in the paper"),
+        axis("rfid", "rFID by AToken"),
         (series,),
     )

@@ -48,7 +48,7 @@ def sized(name: str, found: Sequence[Fact], look: Look) -> Series:
 
 
 def size_ticks(*tokenizers: str) -> Ticks:
-    """List published sizes, each as what is left after training and the head that goes (confound 6)."""
+    """List published sizes, each without and with its training-only head (confound 6)."""
     ticks = []
     for name in tokenizers:
         total = one("Table 9", "params_total", tokenizer=name).value

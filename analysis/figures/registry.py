@@ -1,7 +1,7 @@
 """The registry of figures: a dict that modules fill when they are imported.
 
-A figure is a function, of published numbers (`@published`) or of runs (`@of_runs`); most figures of
-runs are declarations (`analysis.figures.runs.declare`). A module outside the package that is
+A figure is a function, of published numbers (`@published`) or of runs (`@of_runs`); most figures
+of runs are declarations (`analysis.figures.runs.declare`). A module outside the package that is
 imported before a figure is asked for adds its own in the same way.
 """
 

@@ -225,6 +225,9 @@ def mark_notes(
     if counts:
         numbers = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
         sentences.append(f"Seeds per setting: {numbers}.")
+    names = {series.name for chart in charts for series in chart.series}
+    if len(names) == 1 and len(counts) and (name := names.pop()).startswith("with"):
+        sentences.append(f"All {name}.")
     if bars:
         sentences.append(f"Bars: {bars}.")
     if counts and counts[-1] > 1:

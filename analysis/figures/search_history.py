@@ -138,7 +138,7 @@ def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run
         )
         series.append(Series(words, marks, look))
     title = f"{quantity(name).title} over the learning rate"
-    return Chart(title, axis(key, key), axis(name), tuple(series))
+    return Chart(title, axis(key), axis(name), tuple(series))
 
 
 def _there(moved: Mapping[str, Any]) -> str:

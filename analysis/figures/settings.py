@@ -27,7 +27,7 @@ from gigatok.names import METRICS, PARAMETERS, TRAIN_PREFIX, quantity
 MIN_SIZES_FOR_LINE = 3
 """Fewer sizes, or sizes of one seed each, would draw a trend out of chance."""
 UNNAMED = "runs"
-"""Name of the series of a table in which nothing varies but the size."""
+"""Name of a series of which nothing but the size is known."""
 
 
 def settings_chart(found: Sequence[Group], title: str, x: str, y: str) -> Chart | None:
@@ -124,13 +124,23 @@ def _series_name(group: Group, x: str) -> str:
     beside = ("generator.size",) if over_generators else (x,)
     words = [_word(group, k, v) for k, v in group.setting if not k.startswith(beside)]
     named = [] if x in METRICS and not over_generators else [group.tokenizer]
-    return " ".join([*named, *words]) or UNNAMED
+    return " ".join([*named, *words]) or _unsaid(group)
+
+
+def _unsaid(group: Group) -> str:
+    """Name a series in which nothing varies but the size."""
+    weight = group.rows[0].get(SEMANTIC_WEIGHT)
+    return UNNAMED if weight is None else _regularised(weight)
+
+
+def _regularised(weight: object) -> str:
+    return f"{'with' if weight else 'without'} semantic regularisation"
 
 
 def _word(group: Group, key: str, value: object) -> str:
     """Name one setting for a legend, the regularisation as the paper's figures do."""
     if key == SEMANTIC_WEIGHT and not group.several_weights:
-        return f"{'with' if value else 'without'} semantic regularisation"
+        return _regularised(value)
     return f"{short(key)}={show(value)}"
 
 

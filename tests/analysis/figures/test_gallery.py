@@ -14,10 +14,12 @@ from matplotlib.text import Text
 from analysis import RequestError
 from analysis.charts import style
 from analysis.charts.drawing import draw, draw_chart
-from analysis.charts.grammar import Chart, Plate
-from analysis.charts.writing import changes, provenance, write
+from analysis.charts.files import changes, write
+from analysis.charts.grammar import Chart, FigureData
+from analysis.charts.records import provenance
+from analysis.charts.style import WITHOUT
 from analysis.figures import gallery
-from analysis.figures.runs import FIGURES as RUN_FIGURES
+from analysis.figures.registry import FIGURES, StoreTrials
 from analysis.paper.published import facts, notes, select
 
 _EXPECTED = {
@@ -30,7 +32,7 @@ _EXPECTED = {
         36 + 5 * 2,
     ),
     "entropy": (["codebook usage (%) ↑", "perceptual loss ↓"], 32),
-    "probe-agreement": (["LlamaGen-XL: gFID", "LlamaGen-XL: acc. (%)"], 2),
+    "probe-agreement": (["LlamaGen-XL: gFID", "LlamaGen-XL: probe acc. (%)"], 2),
     "1d-2d": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 18 + 3 * 2),
     "encoder-decoder": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"], 20 + 3 * 2),
     "semantic-ablations": (["rFID ↓", "gFID ↓", "probe acc. (%) ↑"] * 3, 30 + 6 + 3 * 2),
@@ -38,27 +40,27 @@ _EXPECTED = {
     "probe-accuracy": (["probe acc. (%) ↑"], 10),
     "decode-share": (["time in decoder (%)"], 9),
     "systems": (["gFID ↓", "gFID ↓"], 56),
-    "peers": (["gFID ↓", "rFID ↓", "gFID ↓", "rFID by AToken ↓"], 7 + 6 + 9 + 6 + 2),
+    "peers": (["gFID ↓", "rFID ↓", "gFID ↓", "rFID by AToken"], 7 + 6 + 9 + 6 + 2),
 }
 """Labels of y and number of marks, fronts and confounds included, of each published figure."""
 
 
 @pytest.fixture(scope="module")
-def runs(uri: str) -> gallery.Runs:
-    return gallery.open_runs(uri, "micro")
+def runs(uri: str) -> StoreTrials:
+    return gallery.open_trials(uri, "micro")
 
 
-def marks(plate: Plate) -> list[tuple[float, float]]:
+def marks(plate: FigureData) -> list[tuple[float, float]]:
     return [(m.x, m.y) for chart in plate.charts for s in chart.series for m in s.marks]
 
 
 def test_every_published_figure_is_expected() -> None:
-    assert _EXPECTED.keys() == gallery.PUBLISHED.keys()
+    assert _EXPECTED.keys() == {name for name, figure in FIGURES.items() if figure.published}
 
 
 @pytest.mark.parametrize("name", _EXPECTED)
 def test_published_figures(name: str) -> None:
-    plate = gallery.plate(name, "published", None)
+    plate = gallery.named_figure(name, "published")
     labels, count = _EXPECTED[name]
     figure = draw(plate)
     places = [axes for axes in figure.axes if axes.axison]
@@ -71,24 +73,21 @@ def test_published_figures(name: str) -> None:
 @pytest.mark.parametrize("name", _EXPECTED)
 def test_every_published_mark_leads_to_a_row(name: str) -> None:
     by_id = {fact.id: fact for fact in facts()}
-    found = [
-        mark
-        for chart in provenance(gallery.plate(name, "published", None))["charts"]
-        for mark in chart["marks"]
-    ]
-    for mark in found:
-        used = [by_id[source["id"]] for source in mark["sources"]]
+    record = provenance(gallery.named_figure(name, "published"))
+    for mark in record["numbers"]:
+        used = [by_id[source] for source in mark["sources"]]
         assert used
         shares = [fact.value * (100 if fact.unit == "fraction" else 1) for fact in used]
         assert any(mark["y"] == pytest.approx(share) for share in shares), mark
-        assert all(source["citation"] and source["place"] for source in mark["sources"])
+        sources = [record["sources"][fact.id] for fact in used]
+        assert all(source["citation"] and source["place"] for source in sources)
         assert mark["reading"] == next(
             (fact.reading for fact in used if fact.reading != "printed"), "printed"
         )
 
 
 def test_the_cure_is_the_papers_figure_7() -> None:
-    plane, *_ = gallery.plate("cure", "published", None).charts
+    plane, *_ = gallery.named_figure("cure", "published").charts
     lines = {s.name: [(m.x, m.y) for m in s.marks] for s in plane.series}
     assert lines["without semantic regularisation (epochs not stated)"] == [
         (1.58, 9.46),
@@ -119,13 +118,13 @@ def test_confounds_are_on_the_figures_they_concern() -> None:
     words[8] = "135.5 M"
     for number, names in concerned.items():
         for name in names:
-            assert words[number] in " ".join(gallery.plate(name, "published", None).notes)
+            assert words[number] in " ".join(gallery.named_figure(name, "published").notes)
 
 
 def charts_of(name: str) -> dict[str, list[Chart]]:
     """The charts of a published figure by what they show."""
     found: dict[str, list[Chart]] = {}
-    for chart in gallery.plate(name, "published", None).charts:
+    for chart in gallery.named_figure(name, "published").charts:
         found.setdefault(chart.y.key, []).append(chart)
     return found
 
@@ -138,7 +137,7 @@ def values(chart: Chart, beginning: str) -> list[tuple[float, float]]:
 
 def test_training_lengths_are_at_the_points() -> None:
     for name in ("cure", "1d-2d"):
-        for chart in gallery.plate(name, "published", None).charts:
+        for chart in gallery.named_figure(name, "published").charts:
             named = {mark.label: mark.x for s in chart.series for mark in s.marks if mark.label}
             if not chart.big:
                 assert named == {"100 ep.": 136.0}
@@ -158,7 +157,7 @@ def test_other_rows_of_one_tokenizer_are_beside_it() -> None:
 
 
 def test_sizes_show_the_training_head_and_what_a_recipe_builds() -> None:
-    ticks = [text for _, text in charts_of("dilemma")["rfid"][0].ticks]
+    ticks = [text for _, text in charts_of("dilemma")["rfid"][0].x.ticks]
     assert ticks == ["S-S\n129+7", "S-B\n218+14", "B-L\n598+24"]
     heads = [fact.value for fact in select("Released recipes", metric="params_head")]
     assert "/".join(f"{head:.1f}" for head in heads) in notes()[6].short
@@ -171,9 +170,9 @@ def test_sizes_show_the_training_head_and_what_a_recipe_builds() -> None:
 
 def test_digitised_marks_are_hollow_and_printed_ones_are_not() -> None:
     figure = Figure()
-    hollow = draw_chart(figure.add_subplot(), gallery.plate("1d-2d", "published", None).charts[0])
+    hollow = draw_chart(figure.add_subplot(), gallery.named_figure("1d-2d", "published").charts[0])
     filled = draw_chart(
-        figure.add_subplot(), gallery.plate("decode-share", "published", None).charts[0]
+        figure.add_subplot(), gallery.named_figure("decode-share", "published").charts[0]
     )
     faces = [
         {line.get_markerfacecolor() for line in axes.lines if len(line.get_xdata()) == 1}  # type: ignore[arg-type]
@@ -195,18 +194,18 @@ def test_names_of_the_paper_find_their_figures() -> None:
 @pytest.mark.parametrize("venue", ["neurips", "cvpr"])
 def test_a_venue_gives_width_and_font(venue: str) -> None:
     page = style.VENUES[venue]
-    plate = gallery.plate("dilemma", "published", None)
+    plate = gallery.named_figure("dilemma", "published")
     text, column = draw(plate, page), draw(plate, page, width=page.column)
     assert text.get_figwidth() == page.text
     assert column.get_figwidth() == page.column
     assert text.axes[1].title.get_fontfamily() == ["STIXGeneral"]
 
 
-def test_runs_become_marks_with_seeds_and_origins(runs: gallery.Runs) -> None:
-    plate = gallery.plate("cure", "runs", runs)
+def test_runs_become_marks_with_seeds_and_origins(runs: StoreTrials) -> None:
+    plate = gallery.named_figure("cure", "runs", runs)
     (chart,) = [c for c in plate.charts if c.y.key == "ar_val_loss"]
     assert chart.x.key == "params_total"
-    assert [s.name for s in chart.series] == ["runs"], "tokenizer_scaling does not vary the weight"
+    assert [s.name for s in chart.series] == ["without semantic regularisation"]
     found = {m.label: m for s in chart.series for m in s.marks}
     assert found["S-S"].y == pytest.approx(3.93)
     assert found["S-S"].x == pytest.approx(0.68)
@@ -216,8 +215,8 @@ def test_runs_become_marks_with_seeds_and_origins(runs: gallery.Runs) -> None:
     assert "S-B" not in found, "a loss that is NaN is not drawn"
 
 
-def test_what_runs_lack_and_what_else_differs_is_written_below(runs: gallery.Runs) -> None:
-    notes = " ".join(gallery.plate("cure", "runs", runs).notes)
+def test_what_runs_lack_and_what_else_differs_is_written_below(runs: StoreTrials) -> None:
+    notes = " ".join(gallery.named_figure("cure", "runs", runs).notes)
     assert "S-B seed=0: COMPLETE;" in notes
     assert "gKID is ∞; AR val loss is NaN." in notes
     assert "S-L seed=0: FAILED (train_tokenizer: out of memory); no rKID" in notes
@@ -226,14 +225,14 @@ def test_what_runs_lack_and_what_else_differs_is_written_below(runs: gallery.Run
         pl.when(pl.col("tokenizer") == "S-L").then(200).otherwise(100).alias("tokenizer.steps"),
         pl.lit(32).alias("tokenizer.batch_size"),
     )
-    unequal = gallery.plate("encoder-decoder", "runs", gallery.Runs(grid, runs.uri))
+    unequal = gallery.named_figure("encoder-decoder", "runs", StoreTrials(grid, runs.uri))
     assert "trained on different numbers of images" in " ".join(unequal.notes)
 
 
 @pytest.mark.parametrize("name", _EXPECTED)
 def test_no_word_leaves_a_narrow_column(name: str) -> None:
     page = style.VENUES["cvpr"]
-    figure = draw(gallery.plate(name, "published", None), page, width=page.column)
+    figure = draw(gallery.named_figure(name, "published"), page, width=page.column)
     assert words_outside(figure) == []
     assert figure.get_figheight() < 10, "longer than a page"
 
@@ -251,30 +250,33 @@ def words_outside(figure: Figure) -> list[str]:
     return found
 
 
-def test_means_of_seeds_have_intervals_and_every_run(runs: gallery.Runs) -> None:
-    plate = gallery.plate("encoder-decoder", "runs", runs)
+def test_means_of_seeds_have_intervals_and_every_run(runs: StoreTrials) -> None:
+    plate = gallery.named_figure("encoder-decoder", "runs", runs)
     assert [c.y.key for c in plate.charts] == ["rkid", "gkid", "probe_accuracy"]
     (point,) = [
         m
         for s in plate.charts[2].series
         for m in s.marks
-        if m.label == "S-S" and s.name == "runs semantic_weight=0"
+        if m.label == "S-S" and s.name == "without semantic regularisation"
     ]
     assert point.y == pytest.approx(30.05), "percent, mean of two seeds"
-    assert (point.low, point.high) == (pytest.approx(29.3), pytest.approx(30.8))
+    assert point.y_bar is not None
+    assert (point.y_bar.low, point.y_bar.high) == (pytest.approx(29.3), pytest.approx(30.8))
     assert len(point.origins) == 2
 
 
-def test_both_sources_share_axes(runs: gallery.Runs) -> None:
-    plate = gallery.plate("probe-accuracy", "both", runs)
+def test_both_sources_share_axes(runs: StoreTrials) -> None:
+    plate = gallery.named_figure("probe-accuracy", "both", runs)
     assert plate.readings == {"digitised", "printed", "run"}
     assert plate.charts[0].log_x, "0.7 M and 2896 M"
     assert "compare shapes" in " ".join(plate.notes)
     assert draw(plate).axes
+    looks = {s.name: s.look for s in plate.charts[0].series}
+    assert looks["runs: without semantic regularisation"] == WITHOUT, "as the paper's"
 
 
-def test_curves_of_any_logged_name(runs: gallery.Runs) -> None:
-    plate = gallery.plate("training-curves", "runs", runs, curves=["train/loss"])
+def test_curves_of_any_logged_name(runs: StoreTrials) -> None:
+    plate = gallery.named_figure("training-curves", "runs", runs, curves=["train/loss"])
     (chart,) = plate.charts
     assert [[m.y for m in s.marks] for s in chart.series] == [[0.9, 0.6, 0.5]] * 3
 
@@ -282,14 +284,14 @@ def test_curves_of_any_logged_name(runs: gallery.Runs) -> None:
 @pytest.mark.parametrize(
     "name", ["1d-2d", "generators", "semantic-ablations", "training-duration"]
 )
-def test_a_figure_without_runs_names_the_sweep_to_launch(name: str, runs: gallery.Runs) -> None:
+def test_a_figure_without_runs_names_the_sweep_to_launch(name: str, runs: StoreTrials) -> None:
     with pytest.raises(RequestError, match=r"python -m orchestration\.launch") as error:
-        gallery.plate(name, "runs", gallery.Runs(runs.table.clear(), runs.uri))
-    assert RUN_FIGURES[name].sweeps[0] in str(error.value)
+        gallery.named_figure(name, "runs", StoreTrials(runs.table.clear(), runs.uri))
+    assert FIGURES[name].sweeps[0] in str(error.value)
 
 
 def test_files_and_what_changed_in_them(tmp_path: Path) -> None:
-    plate = gallery.plate("dilemma", "published", None)
+    plate = gallery.named_figure("dilemma", "published")
     old, new = tmp_path / "old", tmp_path / "new"
     paths = write(plate, old, ("pdf", "png", "svg"))
     assert [p.name for p in paths] == [
@@ -301,11 +303,11 @@ def test_files_and_what_changed_in_them(tmp_path: Path) -> None:
     assert (rows[0]["x"], rows[0]["y"], rows[0]["reading"]) == ("136.0", "1.5797", "digitised")
     assert rows[0]["sources"] == "gigatok/figure-3/01"
     written = json.loads((old / "dilemma.json").read_text(encoding="utf-8"))
-    assert written["charts"][0]["marks"][0]["sources"][0]["error"] == 0.002
+    assert written["sources"]["gigatok/figure-3/01"]["error"] == 0.002
 
 
 def test_a_changed_number_is_found(tmp_path: Path) -> None:
-    plate = gallery.plate("decode-share", "published", None)
+    plate = gallery.named_figure("decode-share", "published")
     write(plate, tmp_path / "new", ("png",))
     (chart,) = plate.charts
     first, *others = chart.series

@@ -8,7 +8,8 @@ import pytest
 
 from analysis.charts.drawing import draw
 from analysis.figures import gallery
-from analysis.figures.guidance import CHOSEN, bars_of_search
+from analysis.figures.curves import CHOSEN, bars_of_search
+from analysis.figures.registry import StoreTrials
 from analysis.store.requests import RequestError
 from analysis.tables.results import result_table
 from gigatok.names import PREFIX_STAGE_RUN
@@ -22,7 +23,7 @@ CURVES = {
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> gallery.Runs:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> StoreTrials:
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('searched') / 'mlflow.db'}")
     sweep = store.sweep("decoder_scaling", "aaaa1111", 1.0)
     for tokenizer, curve in CURVES.items():
@@ -33,40 +34,42 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> gallery.Runs:
         for step, (scale, value) in enumerate(curve):
             for name, logged in (("cfg_scale", scale), ("gkid", value), ("gkid_se", 0.5)):
                 store.client.log_metric(stage, f"guidance/{name}", logged, step=step)
-    return gallery.open_runs(store.uri, "micro")
+    return gallery.open_trials(store.uri, "micro")
 
 
 def test_curves_run_over_the_scale_with_a_star_where_each_search_ended(
-    searched: gallery.Runs,
+    searched: StoreTrials,
 ) -> None:
-    plate = gallery.plate("guidance-search", "runs", searched)
+    plate = gallery.named_figure("guidance-search", "runs", searched)
     (chart,) = plate.charts
     assert (chart.x.label, chart.y.label) == (
         "guidance scale",
         "gKID while searching (x1000) ↓",
     )
     found = {series.name: series for series in chart.series}
-    assert found.keys() == {"runs S-S", "runs S-B", CHOSEN}
-    assert [(m.x, m.y) for m in found["runs S-S"].marks] == sorted(CURVES["S-S"])
-    assert (found["runs S-B"].marks[0].low, found["runs S-B"].marks[0].high) == (5.5, 6.5)
+    assert found.keys() == {"S-S", "S-B", CHOSEN}
+    assert [(m.x, m.y) for m in found["S-S"].marks] == sorted(CURVES["S-S"])
+    bar = found["S-B"].marks[0].y_bar
+    assert bar is not None
+    assert (bar.low, bar.high) == (5.5, 6.5)
     stars = {(m.x, m.y, m.label) for m in found[CHOSEN].marks}
     assert stars == {(3.76, 4.0, "3.76"), (1.0, 6.0, "1")}
-    assert found["runs S-S"].marks[0].origins[0]["metric"] == "guidance/gkid"
-    assert plate.missing == ("guidance/gfid (not in decoder_scaling)",)
+    assert found["S-S"].marks[0].origins[0]["metric"] == "guidance/gkid"
+    assert plate.missing == ("FID (guidance/gfid not logged)",)
     assert draw(plate).axes
 
 
-def test_the_caption_says_what_the_bars_are(searched: gallery.Runs) -> None:
-    plate = gallery.plate("guidance-search", "runs", searched)
-    assert any(mark.low is not None for mark in plate.charts[0].series[0].marks)
+def test_the_caption_says_what_the_bars_are(searched: StoreTrials) -> None:
+    plate = gallery.named_figure("guidance-search", "runs", searched)
+    assert any(mark.y_bar is not None for mark in plate.charts[0].series[0].marks)
     assert "Bars: standard error of KID at each scale, one search a curve" in plate.notes[0]
     assert "no interval" not in " ".join(plate.notes)
 
 
-def test_without_a_bar_the_caption_says_so(searched: gallery.Runs) -> None:
-    (chart,) = gallery.plate("guidance-search", "runs", searched).charts
+def test_without_a_bar_the_caption_says_so(searched: StoreTrials) -> None:
+    (chart,) = gallery.named_figure("guidance-search", "runs", searched).charts
     bare = [
-        replace(one, marks=tuple(replace(mark, low=None, high=None) for mark in one.marks))
+        replace(one, marks=tuple(replace(mark, y_bar=None) for mark in one.marks))
         for one in chart.series
     ]
     words = bars_of_search([replace(chart, series=tuple(bare))])
@@ -75,10 +78,10 @@ def test_without_a_bar_the_caption_says_so(searched: gallery.Runs) -> None:
 
 def test_without_a_search_it_says_how_to_launch_one(uri: str) -> None:
     with pytest.raises(RequestError, match=r"launch decoder_scaling --set guidance.search=grid"):
-        gallery.plate("guidance-search", "runs", gallery.open_runs(uri, "micro"))
+        gallery.named_figure("guidance-search", "runs", gallery.open_trials(uri, "micro"))
 
 
-def test_the_table_has_the_fixed_and_the_best_score(searched: gallery.Runs) -> None:
+def test_the_table_has_the_fixed_and_the_best_score(searched: StoreTrials) -> None:
     head = result_table(searched.table).head
     shown = [name.partition(" (")[0] for name in head]
     assert shown[-3:] == ["gKID", "gKID, best guidance", "best guidance"]

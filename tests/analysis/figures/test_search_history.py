@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from csv import DictReader
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.charts.drawing import draw
-from analysis.charts.writing import write
+from analysis.charts.files import write
 from analysis.figures import gallery
 from analysis.figures.search_history import BEST, PRUNED, history, transfer
 from analysis.store.requests import RequestError
@@ -47,10 +48,10 @@ def test_the_figure_is_read_from_the_sweeps_run(
     sweep = store.sweep("rates", "aaaa1111", 1.0)
     store.trial("rates", sweep, "S-S", {"ar_val_loss": 1.0})
     with pytest.raises(RequestError, match="a sweep with a `search` block"):
-        gallery.plate("search-history", "runs", gallery.open_runs(store.uri, None))
+        gallery.named_figure("search-history", "runs", gallery.open_trials(store.uri, None))
     store.client.set_tag(sweep, PREFIX_SEARCH + "study", "rates")
     with pytest.raises(RequestError, match="has no search"):
-        gallery.plate("search-history", "runs", gallery.open_runs(store.uri, None))
+        gallery.named_figure("search-history", "runs", gallery.open_trials(store.uri, None))
     study = {
         "sampler": "tpe",
         "objectives": {"ar_val_loss": "minimize"},
@@ -58,16 +59,16 @@ def test_the_figure_is_read_from_the_sweeps_run(
         "importances": {"ar_val_loss": {"generator.dropout": 0.25, "generator.lr": 0.75}},
     }
     store.client.log_text(sweep, json.dumps({"studies": [study], "transfer": None}), "search.json")
-    plate = gallery.plate("search-history", "runs", gallery.open_runs(store.uri, None))
+    plate = gallery.named_figure("search-history", "runs", gallery.open_trials(store.uri, None))
     first, second = plate.charts
     assert first.series[0].marks[1].origins[0]["number"] == 1
-    assert [name for _, name in second.ticks] == ["generator.lr", "generator.dropout"]
+    assert [name for _, name in second.x.ticks] == ["generator.lr", "generator.dropout"]
     assert [m.y for m in second.series[0].marks] == [0.75, 0.25]
     assert "5 trials of the sampler tpe, 1 pruned." in plate.notes[0]
     assert draw(plate).axes
     csv = next(p for p in write(plate, tmp_path, ["png"]) if p.suffix == ".csv")
-    pruned = [line for line in csv.read_text().splitlines() if ",pruned," in line]
-    assert [(line.split(",")[4], line.split(",")[6]) for line in pruned] == [("2.0", "")]
+    pruned = [row for row in DictReader(csv.open()) if row["series"] == "pruned"]
+    assert [(row["x"], row["y"]) for row in pruned] == [("2.0", "")]
 
 
 def test_a_transfer_shows_the_rate_here_and_there() -> None:

@@ -4,18 +4,19 @@ import csv
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis import RequestError, draw_figure, export_figure, figure_info, load_runs
-from analysis.charts import style
-from analysis.charts.labels import Box, place_labels
-from analysis.figures.plots import FigureInfo, draw_panel
-from analysis.figures.points import Panel
+from analysis import RequestError, load_runs
+from analysis.charts.drawing import draw, draw_chart
+from analysis.charts.files import write
+from analysis.charts.grammar import Chart, FigureData
+from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.groups import groups
+
+WITHOUT, WITH = "without semantic regularisation", "with semantic regularisation"
 
 
 @pytest.fixture(scope="session")
@@ -24,71 +25,92 @@ def runs(uri: str) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def info(runs: pl.DataFrame) -> FigureInfo:
-    return figure_info(runs)
+def data(runs: pl.DataFrame) -> FigureData:
+    return sweep_figure(runs)
 
 
-def points(panel: Panel) -> dict[str, tuple[float, float]]:
-    return {point.label: (point.x.mean, point.y.mean) for point in panel.points}
+def points(chart: Chart) -> dict[tuple[str, str], tuple[float, float]]:
+    return {(s.name, m.label): (m.x, m.y) for s in chart.series for m in s.marks}
 
 
-def test_the_four_panels_of_a_scaling_sweep(info: FigureInfo) -> None:
-    axes = [(panel.x.key, panel.y.key) for panel in info.panels]
+def test_the_four_charts_of_a_scaling_sweep(data: FigureData) -> None:
+    axes = [(chart.x.key, chart.y.key) for chart in data.charts]
     assert axes == [
         ("params_decoder", "lpips"),
         ("params_decoder", "ar_val_loss"),
         ("ar_bits_per_image", "psnr"),
         ("rkid", "gkid"),
     ]
-    assert points(info.panels[1])["S-L +reg"] == pytest.approx((1.34e6, 4.025))
-    assert points(info.panels[2])["S-S"] == pytest.approx((183.5, 17.905))
-    small = info.panels[1].points[0]
-    assert (small.y.low, small.y.high, small.y.n) == (pytest.approx(3.93), pytest.approx(4.03), 2)
-    assert [(seed.seed, seed.y) for seed in small.seeds] == [(0, 3.93), (1, 4.03)]
+    assert points(data.charts[1])[WITH, "S-L"] == pytest.approx((1.34, 4.025))
+    assert points(data.charts[2])[WITHOUT, "S-S"] == pytest.approx((183.5, 17.905))
+    small = data.charts[1].series[0].marks[0]
+    assert small.y_bar is not None
+    assert (small.y_bar.low, small.y_bar.high) == (pytest.approx(3.93), pytest.approx(4.03))
+    assert [(o["seed"], y) for o, (_, y) in zip(small.origins, small.seeds, strict=True)] == [
+        (0, 3.93),
+        (1, 4.03),
+    ]
 
 
-def test_what_is_not_shown_is_said(info: FigureInfo) -> None:
-    assert info.panels[3].omitted == ("S-B (no rKID, gKID)",)
-    assert info.caption[-1] == "Not shown: (d) S-B (no rKID, gKID)."
-    assert info.caption[0].startswith(
-        "decoder_scaling at scale micro. Seeds per setting: 1 to 2. Bars: half the range"
+def test_both_coordinates_have_intervals(data: FigureData) -> None:
+    (series,) = (s for s in data.charts[2].series if s.name == WITHOUT)
+    small = series.marks[0]
+    assert small.x_bar is not None
+    assert (small.x_bar.low, small.x_bar.high, small.x_bar.kind) == (181.0, 186.0, "half_range")
+    assert small.y_bar is not None
+
+
+def test_what_is_not_shown_is_said(data: FigureData) -> None:
+    assert data.missing == ("(d) S-B (no rKID, gKID)",)
+    assert data.notes[0].startswith(
+        "Runs: decoder_scaling at scale micro (S-S, S-B, S-L). Seeds per setting: 1 to 2. Bars: "
+        "half the range"
     )
-    assert "AR val loss, AR bits/image: 2000 validation images" in info.caption[1]
+    assert "AR val loss, AR bits/image: 2000 validation images" in " ".join(data.notes)
 
 
-def test_no_line_through_fewer_than_three_sizes(info: FigureInfo) -> None:
-    lines = [[point.label for point in line] for line in info.panels[0].lines]
-    assert lines == [["S-S", "S-B", "S-L"]], "the two regularised sizes stay unjoined"
-    assert info.panels[2].lines == []
+def test_no_line_through_fewer_than_three_sizes(data: FigureData) -> None:
+    joined = {s.name: [m.label for m in s.marks] for s in data.charts[0].series if s.joined}
+    assert joined == {WITHOUT: ["S-S", "S-B", "S-L"]}, "two regularised sizes stay unjoined"
+
+
+def test_a_line_joins_sizes_in_order_even_where_x_turns_back(data: FigureData) -> None:
+    (line,) = (s for s in data.charts[2].series if s.joined)
+    assert [mark.label for mark in line.marks] == ["S-S", "S-B", "S-L"]
+    assert [round(mark.x, 1) for mark in line.marks] == [183.5, 201.0, 199.5], "S-L needs fewer"
+    assert line.arrows
 
 
 def test_a_line_never_joins_two_protocols(runs: pl.DataFrame) -> None:
     other = pl.when(pl.col("tokenizer") == "S-B").then(pl.lit("other")).otherwise(pl.lit("usual"))
-    panel = figure_info(runs.with_columns(other.alias("protocol.lpips"))).panels[0]
-    assert panel.lines == []
-    assert {"S-S [a]", "S-B [b]", "S-L [a]"} <= set(points(panel))
+    chart = sweep_figure(runs.with_columns(other.alias("protocol.lpips"))).charts[0]
+    assert not any(series.joined for series in chart.series)
+    assert [s.name for s in chart.series] == [f"{WITHOUT} [a]", f"{WITH} [a]", f"{WITHOUT} [b]"]
 
 
 def test_one_seed_shows_the_standard_error_of_kid(uri: str) -> None:
-    panel = figure_info(load_runs("tokenizer_scaling", uri)).panels[3]
-    (point,) = panel.points
-    assert (point.x.interval, point.x.low, point.y.high) == ("standard_error", 3426.0, 3759.0)
+    chart = sweep_figure(load_runs("tokenizer_scaling", uri)).charts[3]
+    (mark,) = chart.marks
+    assert mark.x_bar is not None
+    assert mark.y_bar is not None
+    assert (mark.x_bar.kind, mark.x_bar.low, mark.y_bar.high) == ("standard_error", 3426.0, 3759.0)
 
 
 def test_a_sweep_without_its_own_figure_is_drawn_over_its_axis(uri: str) -> None:
-    info = figure_info(load_runs("entropy_loss", uri, plan="all"))
-    assert [(panel.x.key, panel.y.key) for panel in info.panels] == [
+    data = sweep_figure(load_runs("entropy_loss", uri, plan="all"))
+    assert [(chart.x.key, chart.y.key) for chart in data.charts] == [
         ("tokenizer.entropy_weight", "psnr"),
         ("tokenizer.entropy_weight", "codebook_usage"),
     ]
-    usage = info.panels[1]
-    assert [(p.label, p.x.mean, p.y.mean) for p in usage.points] == [
-        ("S-S", 0.0, pytest.approx(0.16)),
-        ("S-S", 0.01, pytest.approx(0.58)),
-        ("S-S", 0.02, pytest.approx(1.0)),
-    ]
-    assert usage.lines == [], "three points of one seed each do not make a curve"
-    assert "gKID (gKID not measured)" in info.caption[-1]
+    (usage,) = data.charts[1].series
+    assert usage.name == "S-S"
+    assert [(m.x, m.y) for m in usage.marks] == [
+        (0.0, pytest.approx(16)),
+        (0.01, pytest.approx(58)),
+        (0.02, pytest.approx(100)),
+    ], "percent, as in every figure"
+    assert not usage.joined, "three points of one seed each do not make a curve"
+    assert "gKID (gKID not measured)" in data.missing
 
 
 def test_an_axis_of_names_becomes_ticks(runs: pl.DataFrame) -> None:
@@ -98,48 +120,39 @@ def test_an_axis_of_names_becomes_ticks(runs: pl.DataFrame) -> None:
         teacher.alias("tokenizer.teacher"),
         pl.lit(["tokenizer.teacher"]).alias("axes"),
     ).filter(pl.col("tokenizer.semantic_weight") > 0)
-    panel = figure_info(named).panels[0]
-    assert panel.x.categories == ("dinov2", "resnet50")
-    assert panel.lines == []
-    axes = draw_panel(Figure().subplots(), panel)
+    chart = sweep_figure(named).charts[0]
+    assert [name for _, name in chart.x.ticks] == ["dinov2", "resnet50"]
+    assert not any(series.joined for series in chart.series)
+    axes = draw_chart(Figure().subplots(), chart)
     assert [text.get_text() for text in axes.get_xticklabels()] == ["dinov2", "resnet50"]
 
 
 def test_nothing_to_draw(uri: str) -> None:
     with pytest.raises(RequestError, match=r"LPIPS not measured.*Measured: params, SSIM"):
-        figure_info(load_runs("generator_scaling", uri))
+        sweep_figure(load_runs("generator_scaling", uri))
 
 
-def test_every_point_is_named_inside_its_panel_and_no_name_covers_another(
-    info: FigureInfo,
+def test_every_point_is_named_inside_its_chart_and_no_name_covers_another(
+    data: FigureData,
 ) -> None:
-    figure = draw_figure(info)
+    figure = draw(data)
     renderer = FigureCanvasAgg(figure).get_renderer()
-    for axes, panel in zip(figure.axes, info.panels, strict=True):
-        assert sorted(t.get_text() for t in axes.texts) == sorted(points(panel))
-        boxes = [text.get_window_extent(renderer) for text in axes.texts]
+    places = [axes for axes in figure.axes if axes.axison]
+    for axes, chart in zip(places, data.charts, strict=True):
+        texts = [text for text in axes.texts if text.get_text()]  # an arrow is an empty text
+        assert sorted(t.get_text() for t in texts) == sorted(m.label for m in chart.marks)
+        boxes = [text.get_window_extent(renderer) for text in texts]
         frame = axes.get_window_extent(renderer)
         assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
         pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
         assert not any(a.overlaps(b) for a, b in pairs)
 
 
-def test_crowded_labels_are_spread_out() -> None:
-    figure = Figure(figsize=(3, 3))
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    axes = figure.subplots()
-    at = axes.transData.transform((0.5, 0.5))
-    mark = Box(at[0] - 5, at[1] - 5, at[0] + 5, at[1] + 5)
-    texts = place_labels(axes, renderer, [(f"S-{i}", tuple(at)) for i in range(6)], [mark])
-    boxes = [text.get_window_extent(renderer) for text in texts]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-
-
 def test_files_are_complete_and_the_same_every_time(
-    runs: pl.DataFrame, info: FigureInfo, tmp_path: Path
+    runs: pl.DataFrame, data: FigureData, tmp_path: Path
 ) -> None:
-    first = export_figure(info, runs, tmp_path / "first")
-    second = export_figure(figure_info(runs), runs, tmp_path / "second")
+    first = write(data, tmp_path / "first", ("pdf", "png"))
+    second = write(sweep_figure(runs), tmp_path / "second", ("pdf", "png"))
     names = [f"decoder_scaling-micro.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
     assert [path.name for path in first] == names
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True)] == [
@@ -147,54 +160,38 @@ def test_files_are_complete_and_the_same_every_time(
     ] * 4
 
 
-def test_csv_has_each_mean_and_each_seed(
-    runs: pl.DataFrame, info: FigureInfo, tmp_path: Path
-) -> None:
-    *_, table, _ = export_figure(info, runs, tmp_path, ["png"])
+def test_csv_has_each_mean_and_each_seed(data: FigureData, tmp_path: Path) -> None:
+    *_, table, _ = write(data, tmp_path, ("png",))
     rows = list(csv.DictReader(table.open()))
-    mine = [r for r in rows if r["y_metric"] == "ar_val_loss" and r["label"] == "S-S"]
+    mine = [
+        r for r in rows if (r["y_key"], r["label"], r["series"]) == ("ar_val_loss", "S-S", WITHOUT)
+    ]
     assert [(r["mark"], r["seed"], float(r["y"])) for r in mine] == [
         ("mean", "", pytest.approx(3.98)),
         ("seed", "0", 3.93),
         ("seed", "1", 4.03),
     ]
-    assert mine[0]["y_interval"] == "half_range"
-    assert mine[0]["run_ids"].split() == [mine[1]["run_ids"], mine[2]["run_ids"]]
+    assert (mine[0]["y_interval"], mine[0]["n"], mine[0]["x_unit"]) == ("half_range", "2", "M")
+    assert mine[0]["y_protocol"] == "2000 validation images, 32 tokens, vocabulary 512"
+    assert mine[0]["sources"].split() == [mine[1]["sources"], mine[2]["sources"]]
 
 
 def test_every_point_leads_to_its_runs(
-    runs: pl.DataFrame, info: FigureInfo, tmp_path: Path
+    runs: pl.DataFrame, data: FigureData, tmp_path: Path
 ) -> None:
-    *_, path = export_figure(info, runs, tmp_path, ["png"])
+    *_, path = write(data, tmp_path, ("png",))
     record = json.loads(path.read_text())
-    (large,) = [p for p in record["panels"][0]["points"] if p["label"] == "S-L +reg"]
-    run = record["runs"][large["runs"][1]["run_id"]]
-    row = runs.filter(pl.col("run_id") == large["runs"][1]["run_id"]).row(0, named=True)
+    large = next(n for n in record["numbers"] if (n["label"], n["series"]) == ("S-L", WITH))
+    run_id = large["sources"][1]
+    run = record["sources"][run_id]
+    row = runs.filter(pl.col("run_id") == run_id).row(0, named=True)
     assert (row["tokenizer"], row["seed"], row["tokenizer.semantic_weight"]) == ("S-L", 1, 0.5)
     assert run["stage_runs"] == {"train_tokenizer": row["stage_run.train_tokenizer"]}
     assert run["stage_keys"] == {"train_tokenizer": row["stage_key.train_tokenizer"]}
     assert (run["git_sha"], run["git_dirty"]) == ("c0ffee", False)
     assert run["config"]["tokenizer.semantic_weight"] == 0.5
     assert run["config"]["generator.dropout"] == 0.1
-    assert record["sweep_runs"] == [row["sweep_run_id"]]
-
-
-def test_style_is_decided_once() -> None:
-    with style.applied():
-        assert mpl.rcParams["pdf.fonttype"] == 42
-    colours = [style.colour(name) for name in ("S-S", "S-B", "S-L", "B-L", "XL-XXL")]
-    assert len(set(colours)) == 5
-    assert style.colour("T-L") == style.colour("S-L"), "an unlisted pair takes its decoder's"
-    assert style.colour("64x1-96x2") not in colours
-    assert style.marker(True) != style.marker(False)
-
-
-def test_the_users_matplotlib_settings_stay_out_of_figures_and_come_back() -> None:
-    with mpl.rc_context({"text.usetex": True, "figure.dpi": 10, "savefig.format": "svg"}):
-        with style.applied(style.PLAIN):
-            for name in ("text.usetex", "figure.dpi", "savefig.format"):
-                assert mpl.rcParams[name] == mpl.rcParamsDefault[name]
-        assert mpl.rcParams["text.usetex"] is True
+    assert run["sweep_run_id"] == row["sweep_run_id"]
 
 
 def test_groups_know_size_and_regularisation(runs: pl.DataFrame) -> None:

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import load_runs
-from analysis.statistics.rate_distortion import fronts, gaps, plot_rate_distortion
+from analysis.figures.rate_distortion import plot_rate_distortion
+from analysis.statistics.rate_distortion import fronts, gaps
 
 
 def table(uri: str, points: list[tuple[str, float, int, float, float]]) -> pl.DataFrame:
@@ -50,8 +51,8 @@ def test_a_point_that_loses_more_at_a_higher_rate_is_not_on_the_front(uri: str) 
         ],
     )
     (found,) = fronts(runs)
-    assert [point.label for point in found.points] == ["S-S", "S-B", "S-L"]
-    assert [point.label for point in found.front] == ["S-S", "S-L"]
+    assert [point.group.label for point in found.points] == ["S-S", "S-B", "S-L"]
+    assert [point.group.label for point in found.front] == ["S-S", "S-L"]
 
 
 def test_better_is_lower_for_lpips(uri: str) -> None:
@@ -94,6 +95,7 @@ def test_plot_takes_axes_and_returns_them(uri: str) -> None:
     found = fronts(table(uri, line(0.0, 0.0, 0.1) + line(0.5, 0.7, 0.1)))
     axes = Figure().subplots()
     assert plot_rate_distortion(axes, found) is axes
-    assert axes.get_ylabel() == "PSNR (dB) ↑"
+    assert axes.get_ylabel() == "PSNR (dB), better →"
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert texts == ["semantic_weight=0", "semantic_weight=0.5"]
+    families = ["semantic_weight=0", "semantic_weight=0.5"]
+    assert texts == [*families, *(f"front of {name}" for name in families)]

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import analysis.store.runs as runs_module
 from analysis import load_runs, missing
 from analysis.__main__ import app
-from analysis.charts.writing import with_ending
+from analysis.charts.records import with_ending
 from analysis.store import cache, databases
 from analysis.store.databases import Database
 from analysis.store.runs import params_of, units

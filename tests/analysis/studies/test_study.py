@@ -11,8 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.charts.grammar import Mark, Series
+from analysis.charts.style import WITHOUT
 from analysis.figures import scaling
-from analysis.statistics.pareto import pareto_front
+from analysis.figures.fronts import pareto_front
 from analysis.store import artifacts
 from analysis.store.runs import load_runs
 from analysis.studies import comparing, study, trial
@@ -21,6 +22,7 @@ from tests.analysis.conftest import PARENT, QUESTION, Store
 
 GRAPH = {"teacher": [], "train": ["teacher"], "score": ["train"], "probe": ["score", "teacher"]}
 PLAN = "0123456789abcdef"
+NAME = "without semantic regularisation"
 NOW = 2000.0
 
 
@@ -203,7 +205,7 @@ def test_the_front_is_exact():
 
     places = [(1, 5), (2, 4), (2, 6), (3, 4), (4, 1), (2, 4)]
     lines = [
-        Series(name, tuple(mark(x, y) for x, y in part), "black")
+        Series(name, tuple(mark(x, y) for x, y in part), WITHOUT)
         for name, part in (("one", places[:3]), ("other", places[3:]))
     ]
     front = pareto_front(lines, "lower", "lower").marks
@@ -234,11 +236,11 @@ def test_trials_of_a_sweep_over_each_other(uri):
             store.trial("laws", parent, tokenizer, scores, seed=seed)
     runs = load_runs("laws", store.uri)
     found = scaling.scaling(runs, "params_total", "ar_val_loss", law="power", front=True)
-    assert [s.name for s in found.chart.series] == ["trials", "Pareto front", "fit of trials"]
+    assert [s.name for s in found.chart.series] == [NAME, "Pareto front", f"fit of {NAME}"]
     own = found.chart.series[0]
     assert [(m.x, len(m.origins)) for m in own.marks] == [(1.0, 2), (2.0, 2), (4.0, 2)]
     assert "b = -0.5 [" in found.sentences[0]
-    assert found.marks.height == 3
+    assert found.marks.filter(pl.col("mark") == "mean").height == 3
     table = comparing.beside({"one": runs, "two": runs})
     assert table.filter(pl.col("metric") == "AR val loss")["best"].to_list() == ["S-L", "S-L"]
     assert comparing.setting_differences({"one": runs, "two": runs}).is_empty()
