@@ -1,4 +1,4 @@
-"""What was learned: the tracking store as tables, figures and sentences. Reads, never trains.
+"""Results of studies: the tracking store as tables, figures and sentences. Reads, never trains.
 
     import analysis
 

@@ -41,7 +41,7 @@ Plan = Annotated[
 
 
 class TableFormat(StrEnum):
-    """How `table` prints."""
+    """Formats in which `table` prints."""
 
     markdown = "markdown"
     csv = "csv"
@@ -50,7 +50,7 @@ class TableFormat(StrEnum):
 
 
 class SourceName(StrEnum):
-    """Where numbers come from."""
+    """Sources of the numbers."""
 
     published = "published"
     runs = "runs"
@@ -58,7 +58,7 @@ class SourceName(StrEnum):
 
 
 class Width(StrEnum):
-    """Which width of a venue."""
+    """Widths of a venue."""
 
     column = "column"
     text = "text"

@@ -28,7 +28,7 @@ SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 @dataclass(frozen=True)
 class Page:
-    """How figures are written: formats, and the page that they go on."""
+    """Page that figures are written for, and their formats."""
 
     formats: tuple[str, ...]
     venue: Venue = style.PLAIN

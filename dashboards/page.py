@@ -73,7 +73,7 @@ def _page(source: PageSource) -> None:
 
 
 def _choose(titles: list[Title]) -> Title:
-    """The study of the page's address, else the newest."""
+    """Choose the study of the page's address, else the newest."""
     known = {title.run_id: title for title in titles}
     if st.session_state.get("study") not in known:
         st.session_state.pop("study", None)  # Gone from the store; the address may name another.
@@ -93,7 +93,7 @@ def _choose(titles: list[Title]) -> Title:
 
 
 def _live(source: PageSource, title: Title, seconds: float | None) -> None:
-    """The study's view, which draws itself again while the study runs."""
+    """Show the study's view, which draws itself again while the study runs."""
 
     def draw() -> None:
         try:

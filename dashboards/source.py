@@ -1,4 +1,4 @@
-"""Which store a page shows, and how its command line says so."""
+"""The store that a page shows, and how its command line says so."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from shlex import quote
 from gigatok.credentials import shown, without_login
 
 MLFLOW_URL = "http://127.0.0.1:5000"
-"""Where `mlflow ui` listens unless told otherwise."""
+"""Address at which `mlflow ui` listens unless told otherwise."""
 
 
 @dataclass(frozen=True)
 class PageSource:
-    """A store.
+    """Store, and what links to it.
 
     Attributes:
         uri: of the tracking store.
@@ -36,18 +36,18 @@ class PageSource:
         return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)))
 
     def run_url(self, run_id: str) -> str:
-        """The page of a run in the MLflow UI; without the user's password, if the URL has one."""
+        """Build the address of a run in the MLflow UI, without the user's password."""
         return f"{without_login(self.mlflow_url).rstrip('/')}/#/runs/{run_id}"
 
     @property
     def mlflow_command(self) -> str:
-        """What starts the MLflow UI that links lead to; empty where a server is there already."""
+        """Build the command that starts the MLflow UI; empty where a server is there already."""
         if self.uri.startswith(("http://", "https://")):
             return ""
         return f"mlflow ui --backend-store-uri {quote(shown(self.uri))}"
 
     def arguments(self) -> list[str]:
-        """The command line that `parse` reads."""
+        """Build the command line that `parse` reads."""
         places = [f"--runs-dir={self.runs_dir}", f"--mlflow-url={self.mlflow_url}"]
         return [*places, f"--tracking-uri={self.uri}"]
 

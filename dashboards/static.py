@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
+from analysis.figures.curves import curve_chart
 from analysis.figures.scaling import PRESETS, Fitting, preset, scaling
-from analysis.figures.trial import curve_chart
 from analysis.store.artifacts import Outside
 from analysis.store.requests import RequestError
 from analysis.studies import trial
@@ -59,7 +59,7 @@ def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> 
 
 
 def page(source: PageSource, study: Study) -> str:
-    """The HTML."""
+    """Render the HTML."""
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)

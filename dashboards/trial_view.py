@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis.charts.grammar import FigureData, Grid
 from analysis.charts.records import csv_bytes
-from analysis.figures.trial import curve_chart, trial_figure
+from analysis.figures.curves import curve_chart, trial_figure
 from analysis.store.artifacts import Outside
 from analysis.studies import trial
 from analysis.studies.study import Study
@@ -65,7 +65,7 @@ def show(source: PageSource, study: Study, at: str) -> None:
 
 
 def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str]:
-    """The runs that a list offers: all of a few, else the first ones of what is looked for."""
+    """Choose the runs that a list offers: all of a few, else the first of what is looked for."""
     if len(names) <= MOST_OFFERED:
         return list(names)
     said = f"Find one of {len(names):,} trials"
@@ -76,7 +76,7 @@ def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str
 
 
 def _figure(source: PageSource, study: Study, found: LoadedTrial, at: str) -> FigureData:
-    """Curves and pictures as one figure; those that lie elsewhere are left out."""
+    """Join curves and pictures in one figure; those that lie elsewhere are left out."""
     grids = []
     for stage, name in trial.PICTURES:
         try:

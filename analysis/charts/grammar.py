@@ -14,19 +14,19 @@ from analysis.charts.style import CYCLE, Look
 from gigatok.names import Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
-"""How a number was obtained. `fit` and `front` are derived from other marks. A mark of `no value`
+"""Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
 has a place in the picture but no y: files leave it empty."""
 DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
 Source = Literal["published", "runs", "both"]
 Origin = Mapping[str, Any]
-"""Where a number is from, ready for JSON: `id` and what leads to it."""
+"""Provenance of a number, ready for JSON: `id` and what leads to it."""
 Ticks = tuple[tuple[float, str], ...]
 """Places and texts."""
 
 
 @dataclass(frozen=True)
 class ChartAxis:
-    """One axis of a chart.
+    """Axis of a chart.
 
     Attributes:
         key: metric, logged name or config key; decides unit, direction and scale.
@@ -62,7 +62,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """One point, in the units of the axes.
+    """Point of a chart, in the units of the axes.
 
     Attributes:
         label: printed beside it; "" for none.
@@ -109,7 +109,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Chart:
-    """One pair of axes.
+    """Pair of axes and what is drawn in it.
 
     Attributes:
         better_up: whether axes of which less is better run backwards: up and right are better.
@@ -191,7 +191,7 @@ class FigureData:
 
     @property
     def readings(self) -> set[Reading]:
-        """How its numbers were obtained."""
+        """Collect how its numbers were obtained."""
         return {mark.reading for chart in self.charts for mark in chart.marks}
 
 
@@ -241,7 +241,7 @@ def together(published: FigureData, runs: FigureData) -> FigureData:
 
     A chart of runs without counterpart is added after the published ones.
     """
-    own = {(chart.x.key, chart.y.key): chart for chart in runs.charts}
+    own = {(chart.x.key, chart.y.key): _of_runs(chart) for chart in runs.charts}
     merged = []
     for chart in published.charts:
         found = own.pop((chart.x.key, chart.y.key), None)
@@ -267,8 +267,14 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
     if not chart.big:  # small charts have no room for the names of both
         found = [replace(s, marks=tuple(_unnamed(s.marks))) for s in found]
     x = replace(chart.x, ticks=ticks)
-    named = (replace(s, name=s.name if s.name == "runs" else f"runs: {s.name}") for s in found)
-    return replace(chart, x=x, series=(*chart.series, *named), remarks=())
+    return replace(chart, x=x, series=(*chart.series, *found), remarks=())
+
+
+def _of_runs(chart: Chart) -> Chart:
+    """Say in the names of a chart's series that they are runs."""
+    names = [s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series]
+    series = (replace(s, name=name) for s, name in zip(chart.series, names, strict=True))
+    return replace(chart, series=tuple(series))
 
 
 def _unnamed(marks: Iterable[Mark]) -> Iterator[Mark]:

@@ -89,7 +89,7 @@ def place_labels(
 
 
 def _draw_leader(axes: Axes, start: tuple[float, float], box: Box) -> None:
-    """A thin line from a mark to the nearest point of its label."""
+    """Draw a thin line from a mark to the nearest point of its label."""
     end = (min(max(start[0], box.x0), box.x1), min(max(start[1], box.y0), box.y1))
     (x0, y0), (x1, y1) = axes.transData.inverted().transform([start, end])
     axes.plot([x0, x1], [y0, y1], color="#777777", linewidth=0.5, zorder=1.5)

@@ -1,4 +1,4 @@
-"""Where the charts, pictures and words of a figure go on its page."""
+"""Places of the charts, pictures and words of a figure on its page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _GREY = "#444444"
 _TITLE_SCALE, _CAPTION_SCALE = 1.1, 0.72
 _BOLD = 1.12
-"""How much wider bold letters are."""
+"""Width of bold letters over that of others."""
 _CHARACTER = 0.53
 """Mean width of a character, in font sizes."""
 _HANDLE = 5
@@ -63,7 +63,7 @@ def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
 
 
 def _heights(data: FigureData, inches: float, rows: int, columns: int) -> list[float]:
-    """Inches of each row of charts."""
+    """Choose the height of each row of charts, in inches."""
     across = inches / columns
     row = min(2.2, max(1.6 if across < _NARROWEST else 1.75, 0.86 * across))
     heights = [row] * rows
@@ -100,7 +100,7 @@ def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
 
 
 def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
-    """Where each chart and grid goes, below the strip of the legend; rows and columns."""
+    """Place each chart in the first free cells; count rows and columns."""
     count = len(data.charts)
     columns = max(1, min(count, _BIG, int(inches / _NARROWEST))) if count else 1
     is_narrow = columns == 1 and count > _BIG  # one below the other would be longer than a page
@@ -130,7 +130,7 @@ def legend_columns(labels: Sequence[str], inches: float, size: float) -> int:
 
 
 def _caption(data: FigureData) -> list[str]:
-    """The notes, and how the numbers were obtained."""
+    """Collect the notes, and how the numbers were obtained."""
     readings = {
         "digitised": "Hollow marks and values of figures: read off the authors' figures by pixel.",
         "secondary": "Hollow, secondary: from a copy or a note, not from the work itself.",

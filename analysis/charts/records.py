@@ -38,7 +38,7 @@ SCHEMA: dict[str, pl.DataType] = {
 in the printed units, `x_unit` and `y_unit`; a table's cell has no x. `sources`: ids in JSON."""
 Record = dict[str, Any]
 _PER_NUMBER = ("values", "protocols")
-"""What an origin says of one number; the rest is a fact of the source and is written once."""
+"""Facts of a single number; the rest of an origin is a fact of its source and is written once."""
 
 
 def records(data: FigureData) -> list[Record]:

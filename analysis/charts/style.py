@@ -1,4 +1,4 @@
-"""How figures look: one look for the same setting everywhere, venues, rc parameters.
+"""Looks of figures: one for the same setting everywhere, venues, rc parameters.
 
 Published numbers and runs of one setting look the same but for the rim of the marks. Colours are
 Okabe and Ito's, which people with any common colour blindness tell apart; the marker and the label
@@ -17,7 +17,7 @@ from analysis.store.requests import RequestError
 TEXT_WIDTH = 6.9
 """Inches; the text width of a two-column page."""
 DPI = 200
-"""Of the PNG."""
+"""Dots per inch of a PNG."""
 
 
 @dataclass(frozen=True)

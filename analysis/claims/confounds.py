@@ -1,4 +1,4 @@
-"""What besides the question differs between the settings of a table, in sentences."""
+"""Differences between the settings of a table besides the question, in sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FID_NEEDS_IMAGES = 10_000
 
 
 def find_confounds(runs: pl.DataFrame) -> list[str]:
-    """Everything that could explain a difference besides the axes of the sweep."""
+    """List everything that could explain a difference besides the axes of the sweep."""
     found = groups(runs)
     return [sentence for check in _CHECKS for sentence in check(runs, found)]
 

@@ -25,7 +25,7 @@ _MAX_LISTED = 4
 
 @dataclass(frozen=True)
 class SettingComparison:
-    """One change of setting and what a metric did.
+    """Change of setting and what a metric did.
 
     Attributes:
         metric: key of the metric.
@@ -50,7 +50,7 @@ class SettingComparison:
 
 
 def comparisons(runs: pl.DataFrame) -> list[SettingComparison]:
-    """Every comparison that the trials allow, in the order of the questions."""
+    """Make every comparison that the trials allow, in the order of the questions."""
     found = groups(runs)
     result = [
         compare(metric, ladder)
@@ -87,7 +87,7 @@ def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
 
 
 def _unsaid(first: Group, last: Group) -> str:
-    """Semantic regularisation, where all settings have it and so no label says so."""
+    """Name semantic regularisation where all settings have it and so no label says so."""
     unnamed = SEMANTIC_WEIGHT not in first.identity and first.regularised and last.regularised
     return " (all with semantic regularisation)" if unnamed else ""
 
@@ -112,7 +112,7 @@ def _verdict(score: Metric, difference: PairedDifference, spread: float | None) 
 
 
 def _changes(score: Metric, difference: PairedDifference) -> str:
-    """The difference of each seed; of many seeds, their mean and extremes."""
+    """Print the difference of each seed; of many seeds, their mean and extremes."""
     values = difference.differences
     if difference.n > _MAX_LISTED:
         ends = f"{_signed(score, min(values))} to {_signed(score, max(values))}"
@@ -146,7 +146,7 @@ def _detour(score: Metric, ladder: Sequence[Group]) -> str:
 
 
 def _rate_caution(metric: str, first: Group, last: Group) -> str:
-    """A lower AR loss may only mean fewer bits kept; say what reconstruction did meanwhile."""
+    """Say what reconstruction did meanwhile: a lower AR loss may only mean fewer bits kept."""
     if metric != AR_LOSS:
         return ""
     psnr = paired(first.values("psnr"), last.values("psnr"))
@@ -175,7 +175,7 @@ def _measured(metric: str, found: Sequence[Group]) -> bool:
 
 
 def _ladders(found: Sequence[Group]) -> list[list[Group]]:
-    """Settings that differ in the tokenizer alone, smallest first, where there are two or more."""
+    """Collect settings that differ in the tokenizer alone, smallest first; two or more."""
     series: dict[object, list[Group]] = {}
     for group in found:
         if group.size is not None:
@@ -185,7 +185,7 @@ def _ladders(found: Sequence[Group]) -> list[list[Group]]:
 
 
 def _regularised_pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """Settings that differ in the semantic weight alone, without and with it."""
+    """Pair settings that differ in the semantic weight alone, without and with it."""
 
     def rest(group: Group) -> dict[str, object]:
         return {k: v for k, v in group.identity.items() if k != SEMANTIC_WEIGHT}

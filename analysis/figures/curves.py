@@ -1,4 +1,4 @@
-"""Curves that stages logged as series: over training steps, and over the scales of a search."""
+"""Curves that stages logged: over training steps, over the scales of a search, of one trial."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 
 from analysis.charts import style
-from analysis.charts.grammar import Bar, Chart, Mark, Origin, Series
+from analysis.charts.grammar import Bar, Chart, FigureData, Grid, Mark, Origin, Series, axis
 from analysis.charts.style import Look
 from analysis.statistics.groups import Group
 from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_curves
+from analysis.studies.trial import LoadedTrial, curve
 from gigatok.names import GUIDANCE_PREFIX, PARAM_SEED, quantity
 
 STEP = "step"
@@ -20,6 +21,7 @@ SCALE = GUIDANCE_PREFIX + "cfg_scale"
 CHOSEN = "chosen scale"
 _SEARCH = "search_guidance"
 _STAR = Look("#222222", "*")
+_LINE = Look(style.BLUE, "")
 _GENERATOR = "generator:"
 """Prefix of the names of curves that the generator's training logged."""
 
@@ -31,9 +33,9 @@ def training_series(found: Sequence[Group], metric: str, uri: str) -> list[Serie
     scale = quantity(name).factor
     made = []
     for group, row in _trials(found):
-        curve = _logged(row, stage, name, uri)
+        logged = _logged(row, stage, name, uri)
         origin = _origin(row, stage, name)
-        marks = tuple(Mark(float(s), v * scale, (origin,), "run") for s, v in curve.iter_rows())
+        marks = tuple(Mark(float(s), v * scale, (origin,), "run") for s, v in logged.iter_rows())
         if marks:
             made.append(Series(_label(group, row), marks, _look(group)))
     return made
@@ -62,6 +64,30 @@ def bars_of_search(charts: Sequence[Chart]) -> str:
     if all(mark.y_bar is None for chart in charts for mark in chart.marks):
         return "none, no score of the search has an error"
     return "standard error of KID at each scale, one search a curve (FID has no bars)"
+
+
+def trial_figure(
+    trial: LoadedTrial, panels: Mapping[str, Sequence[str]], grids: Sequence[Grid]
+) -> FigureData:
+    """Collect curves and pictures of a trial.
+
+    Args:
+        trial: the trial.
+        panels: stage -> names of the curves to show.
+        grids: its pictures, beside those of other sizes.
+    """
+    charts = [curve_chart(trial, stage, key) for stage, keys in panels.items() for key in keys]
+    title = f"{trial.row['sweep']}: {trial.name}"
+    return FigureData("trial", title, "runs", tuple(charts), (), tuple(grids))
+
+
+def curve_chart(trial: LoadedTrial, stage: str, key: str) -> Chart:
+    """Draw one curve that a stage logged, over its steps."""
+    scale = quantity(key).factor
+    points = curve(trial, stage, key).iter_rows()
+    marks = tuple(Mark(float(step), value * scale, (), "run") for step, value in points)
+    series = Series(trial.name, marks, _LINE)
+    return Chart(stage.replace("_", " "), axis("step"), axis(key), (series,))
 
 
 def _trials(found: Sequence[Group]) -> Iterable[tuple[Group, Mapping[str, Any]]]:

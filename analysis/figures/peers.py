@@ -24,7 +24,7 @@ from analysis.paper.published import Fact, leaderboard, select, short
 
 @published("systems")
 def systems() -> FigureData:
-    """Table 3 and Table 10: generation against size of the generator, and reconstruction."""
+    """Show Tables 3 and 10: generation against size of the generator, and reconstruction."""
     kinds = {"KL": ("continuous (KL)", Look(OTHER, "^")), "": ("discrete", Look(ORANGE, "o"))}
     rows = _pairs(select("Table 3", metric="gfid"))
     own = _pairs([f for f in select("Table 10", metric="gfid") if f.tokenizer != "LlamaGen-Tok"])
@@ -64,7 +64,7 @@ def systems() -> FigureData:
 
 
 def _pairs(found: Sequence[Fact]) -> list[tuple[Fact, Fact]]:
-    """Each gFID with the rFID of its tokenizer in the same table."""
+    """Pair each gFID with the rFID of its tokenizer in the same table."""
     made = []
     for fact in found:
         same: dict[str, Any] = {"tokenizer": fact.tokenizer, "num_tokens": fact.num_tokens}
@@ -91,7 +91,7 @@ def _scatter(
 
 @published("peers")
 def peers() -> FigureData:
-    """What others report about the same questions."""
+    """Show what others report about the same questions."""
     charts = (_others_generators(), _token_counts(), _encoders(), _remeasured())
     listed = [row for row in leaderboard() if row.metric == "inception_score"]
     text = "; ".join(f"IS {row.value:g} on {row.dataset}, {row.note}" for row in listed)
@@ -165,7 +165,7 @@ def _encoders() -> Chart:
 
 
 def _remeasured() -> Chart:
-    """The paper's rFID against AToken's of the same checkpoints."""
+    """Compare the paper's rFID with AToken's of the same checkpoints."""
     marks = []
     for tokenizer, size in (("B-L (DINO disc)", 622.0), ("XL-XXL", 2896.0)):
         here: dict[str, Any] = {"metric": "rfid", "setting": "data=ImageNet", "params_m": size}

@@ -28,7 +28,7 @@ _SAME_S_S = {
     "Table 5": (3.0, "Table 7", "semantic_weight=0.5"),
     "Table 7": (0.5, "Table 5", "semantic_layer=3"),
 }
-"""Where an ablation's default is on its axis, and the table and setting that have the same run."""
+"""Place of an ablation's default on its axis; table and setting that have the same run."""
 _DINOV2 = 2.0
 """Place of the paper's own teacher among the three of Table 6."""
 

@@ -25,7 +25,7 @@ class StoreTrials:
 
 @dataclass(frozen=True)
 class RunsRequest:
-    """What a figure of runs is made from.
+    """Trials and wishes that a figure of runs is made from.
 
     Attributes:
         curves: logged names to draw over steps, instead of the figure's own charts.

@@ -38,7 +38,7 @@ _CURVE_POINTS = 60
 _PROBE = "AR Probe"
 """Begins the generator's name of the paper's numbers that are made as trials are."""
 _PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
-"""Where the paper has them for tokenizers of several sizes."""
+"""Places in the paper that have them for tokenizers of several sizes."""
 _CONFOUNDS = (1, 2, 5, 6, 9, 12)
 """Numbers of the notes on them."""
 Fitting = Law | Literal["none"]

@@ -24,7 +24,7 @@ NAME = "search-history"
 PRUNED, FAILED, BEST = "pruned", "failed", "best so far"
 _ENDS = {"PRUNED": (PRUNED, "x"), "FAIL": (FAILED, "v")}
 _MARGIN = 0.08
-"""How far beyond the worst value the trials without one are drawn, in parts of the range."""
+"""Distance beyond the worst value of the trials without one, in parts of the range."""
 Trials = Sequence[Mapping[str, Any]]
 
 

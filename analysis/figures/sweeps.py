@@ -29,7 +29,7 @@ SWEEPS: dict[str, tuple[Panel, ...]] = {
 """Charts of the sweeps that choose their own; any other one is drawn over its axes."""
 
 _CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
-"""One chart each of any other sweep."""
+"""Charts of any other sweep."""
 
 
 def sweep_figure(runs: pl.DataFrame) -> FigureData:

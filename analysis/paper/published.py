@@ -28,7 +28,7 @@ class _Row(BaseModel):
 
 
 class Fact(_Row):
-    """One published number.
+    """Published number and where it is printed.
 
     Attributes:
         id: unique; work, place and a running number.
@@ -99,7 +99,7 @@ _NULLABLE = {name for name, field in Fact.model_fields.items() if "None" in str(
 
 
 class Reference(_Row):
-    """Where facts are from; `url` is empty where none is known."""
+    """Document that facts are from; `url` is empty where none is known."""
 
     id: str
     citation: str = Field(min_length=1)
@@ -115,7 +115,7 @@ class Note(_Row):
 
 
 class Absent(_Row):
-    """What could not be found, and what is known instead."""
+    """Number that could not be found, and what is known instead."""
 
     place: str
     what: str

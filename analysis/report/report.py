@@ -73,7 +73,7 @@ class PictureBlock:
 
     @cached_property
     def base64(self) -> str:
-        """The file, for a data URI."""
+        """Encode the file for a data URI."""
         return base64.b64encode(self.file.read_bytes()).decode()
 
 
@@ -219,7 +219,7 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
 
 
 def _fits(found: Sequence[Group]) -> Iterable[Block]:
-    """Each metric over size, per family of settings that differ in the tokenizer alone."""
+    """Fit each metric over size, per family of settings that differ in the tokenizer alone."""
     families: dict[object, list[Group]] = {}
     for group in found:
         families.setdefault(group.setting, []).append(group)
@@ -247,7 +247,7 @@ def _planes(runs: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]]:
-    """The fronts of each distortion, and why one has none."""
+    """Find the fronts of each distortion, and say why one has none."""
     planes, refused = {}, []
     for metric in DISTORTIONS:
         try:
@@ -276,7 +276,7 @@ def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
 
 
 def _cost(runs: pl.DataFrame) -> Iterable[Block]:
-    """Time of every stage run once, however many trials share it."""
+    """Sum the time of every stage run once, however many trials share it."""
     rows, total = [], 0.0
     for column in (c for c in runs.columns if c.startswith(STAGE_SECONDS)):
         stage = column.removeprefix(STAGE_SECONDS)
@@ -295,7 +295,7 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
 
 
 def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
-    """Predicted against actual time of the stages that ran in one go, each once."""
+    """Compare predicted with actual time of the stages that ran in one go, each once."""
     rows, pairs = [], []
     for column in (c for c in runs.columns if c.startswith(PREDICTED_SECONDS)):
         stage = column.removeprefix(PREDICTED_SECONDS)
@@ -340,7 +340,7 @@ def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
 def _cut(
     head: tuple[str, ...], rows: Sequence[tuple[str, ...]], numeric: tuple[bool, ...]
 ) -> TableBlock:
-    """A table of trials, its end named where it is long."""
+    """Cut a long table of trials, and say how many more there are."""
     left = len(rows) - _MAX_ROWS
     shown = list(rows[:_MAX_ROWS])
     if left > 0:

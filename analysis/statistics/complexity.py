@@ -1,4 +1,4 @@
-"""How complex the latents are, by several measures, and which of them goes with generation."""
+"""Measures of how complex the latents are, and their relation to generation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MEASURES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Relation:
-    """How one measure goes with one target, over settings.
+    """Relation of a measure to a target, over settings.
 
     Attributes:
         measure: key of the measure.
@@ -60,7 +60,7 @@ class Relation:
 
     @property
     def sentence(self) -> str:
-        """The relation in words, claiming no more than its interval."""
+        """Say the relation in words, claiming no more than its interval."""
         names = f"{METRICS[self.measure].label} and {METRICS[self.target].label}"
         found = self.correlation
         if found is None:

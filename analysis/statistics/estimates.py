@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
 Seed = int | str
-"""What pairs the trials of two settings: see `analysis.groups.seed_of`."""
+"""Key that pairs the trials of two settings: see `groups.seed_of`."""
 
 Interval = Literal["none", "half_range", "student_t", "standard_error"]
 INTERVALS: dict[Interval, str] = {
@@ -24,7 +24,7 @@ INTERVALS: dict[Interval, str] = {
     "student_t": "95 % confidence interval over seeds (Student t)",
     "standard_error": "standard error of the metric itself, one seed",
 }
-"""What an interval is, in words for captions and footnotes."""
+"""Kinds of intervals, in words for captions and footnotes."""
 
 MIN_SEEDS_FOR_T = 3
 """With two seeds the t interval is 9 times the range: it would say nothing but 'two seeds'."""
@@ -42,7 +42,7 @@ class SeedEstimate:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the interval."""
+        """Halve the length of the interval."""
         return (self.high - self.low) / 2
 
 
@@ -55,37 +55,37 @@ class PairedDifference:
 
     @property
     def n(self) -> int:
-        """Number of shared seeds."""
+        """Count the shared seeds."""
         return len(self.seeds)
 
     @property
     def mean(self) -> float:
-        """Mean difference."""
+        """Average the differences."""
         return fmean(self.differences)
 
     @property
     def spread(self) -> float:
-        """Range of the differences."""
+        """Measure the range of the differences."""
         return max(self.differences) - min(self.differences)
 
     @property
     def rises(self) -> int:
-        """On how many seeds the second is the larger."""
+        """Count the seeds on which the second is the larger."""
         return sum(difference > 0 for difference in self.differences)
 
     @property
     def falls(self) -> int:
-        """On how many seeds the second is the smaller."""
+        """Count the seeds on which the second is the smaller."""
         return sum(difference < 0 for difference in self.differences)
 
     @property
     def same_sign(self) -> bool:
-        """Whether every seed moves the same way."""
+        """Tell whether every seed moves the same way."""
         return self.n in (self.rises, self.falls)
 
 
 def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
-    """Mean and interval of one value per seed.
+    """Estimate mean and interval from one value per seed.
 
     Args:
         values: finite, at least one.
@@ -103,7 +103,7 @@ def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
 
 
 def with_standard_error(value: float, standard_error: float) -> SeedEstimate:
-    """The estimate of a single seed whose metric knows its own sampling error."""
+    """Estimate from a single seed whose metric knows its own sampling error."""
     low, high = value - standard_error, value + standard_error
     return SeedEstimate(value, low, high, 1, "standard_error")
 
@@ -121,13 +121,13 @@ def paired(first: Mapping[Seed, float], second: Mapping[Seed, float]) -> PairedD
 
 
 def student_t_975(freedom: int) -> float:
-    """97.5 % quantile of Student's t."""
+    """Look up the 97.5 % quantile of Student's t."""
     return float(stdtrit(freedom, 0.975))
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """What the differences of shared seeds show.
+    """Test of the differences of shared seeds.
 
     Attributes:
         difference: second minus first, seed by seed.
@@ -159,7 +159,7 @@ def paired_test(difference: PairedDifference) -> PairedTest:
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the sign-flip test; above 16 values from 2^16 random flips and none."""
+    """Compute the sign-flip test's two-sided p; of more than 16 values from 2^16 random flips."""
     values = np.asarray(differences, float)
     if len(values) <= _EXACT_FLIPS:
         bits = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
@@ -191,7 +191,7 @@ class Correlation:
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> Correlation | None:
-    """Rank correlation with interval; None where fewer than three pairs or one side is constant.
+    """Correlate ranks; None where fewer than three pairs or one side is constant.
 
     The interval is that of Bonett and Wright (Psychometrika 65(1), 2000) on Fisher's scale. At a
     perfect correlation, where that scale is infinite, it starts half-way to the next smaller
@@ -213,7 +213,7 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> Correlation | None:
 
 
 def _standard_ranks(values: Sequence[float]) -> Floats:
-    """Ranks, equal values sharing theirs, centred and of length 1."""
+    """Compute ranks, equal values sharing theirs, centred and of length 1."""
     array = np.asarray(values, float)
     ranks = (array[:, None] > array).sum(1) + ((array[:, None] == array).sum(1) + 1) / 2
     centred = ranks - ranks.mean()

@@ -26,7 +26,7 @@ Law = Literal["power", "saturating"]
 Status = Literal["converged", "bound hit"]
 FORMULAS: dict[Law, str] = {"power": "y = a x^b", "saturating": "y = c + a x^-b"}
 MIN_SIZES: dict[Law, int] = {"power": 3, "saturating": 4}
-"""One more than the law has parameters: fewer sizes lie on some curve whatever they are."""
+"""Parameters of the law plus one: fewer sizes lie on some curve whatever they are."""
 EXPONENTS = (0.01, 4.0)
 """Bounds of a saturating law's b: below, it is a straight line in log x; above, a step."""
 REPLICATES = 1000
@@ -88,14 +88,14 @@ class LawFit:
     held_out: HeldOut | None
 
     def predict(self, sizes: Sequence[float] | Floats) -> Floats:
-        """The curve at some sizes."""
+        """Evaluate the curve at some sizes."""
         values = np.array([p.value for p in self.parameters.values()])
         found: Floats = _LAWS[self.law].curve(np.asarray(sizes, float), values[None])[0]
         return found
 
     @property
     def sentence(self) -> str:
-        """All of it in words."""
+        """Say all of it in words."""
         parts = [
             f"{name} = {p.value:.3g} [{p.low:.3g}, {p.high:.3g}]"
             for name, p in self.parameters.items()
@@ -202,7 +202,7 @@ class _Law:
     jacobian: Callable[[Floats, Floats], Floats]
     """(N,) sizes and (S, P) parameters to (S, N, P), in the space of the residuals."""
     space: Callable[[Floats], Floats]
-    """Where residuals are taken."""
+    """Space in which residuals are taken."""
     back: Callable[[Floats], Floats]
 
 
@@ -219,7 +219,7 @@ def _power_solve(x: Floats, y: Floats) -> Floats:
 
 
 def _power_jacobian(x: Floats, p: Floats) -> Floats:
-    """Of log y, by a and b."""
+    """Derive log y by a and b."""
     ones = np.ones((len(p), len(x)))
     return np.stack([ones / p[:, :1], ones * np.log(x)], 2)
 
@@ -253,7 +253,7 @@ def _saturating_solve(x: Floats, y: Floats) -> Floats:
 
 
 def _squared_error(x: Floats, y: Floats, b: Floats) -> Floats:
-    """What the best a and c leave, up to a constant of each data set: (S, G) for (S, G) b."""
+    """Compute what the best a and c leave, up to a constant per data set: (S, G) for (S, G) b."""
     basis = np.exp(-b[..., None] * np.log(x))
     centred = basis - basis.mean(-1, keepdims=True)
     error: Floats = -((centred @ y[:, :, None])[..., 0] ** 2) / (centred**2).sum(-1)
@@ -318,7 +318,7 @@ def _bounds(value: float, error: float, t: Floats) -> tuple[float, float]:
 
 
 def _ratio(difference: Floats, error: Floats) -> Floats:
-    """A replicate without residuals knows its error no better than an infinitely bad one."""
+    """Divide; a replicate without residuals knows its error as little as an infinitely bad one."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = np.where(
             error > 0, difference / error, np.where(difference == 0, 0.0, np.inf)

@@ -44,7 +44,7 @@ Row = Mapping[str, Any]
 
 
 def seed_of(row: Row) -> Seed:
-    """Seed of a trial; where none was recorded its run's id, which no other trial shares.
+    """Find the seed of a trial; where none was recorded its run's id, which no other trial shares.
 
     A null must not stand for a seed: trials without one would merge with each other and with 0.
     """
@@ -54,7 +54,7 @@ def seed_of(row: Row) -> Seed:
 
 @dataclass(frozen=True)
 class Group:
-    """One setting and the trials that repeat it with other seeds.
+    """Setting and the trials that repeat it with other seeds.
 
     Attributes:
         identity: the varying columns and their values, tokenizer first.
@@ -68,11 +68,11 @@ class Group:
 
     @property
     def label(self) -> str:
-        """The tokenizer and what else varies, such as `S-L +reg`."""
+        """Name the tokenizer and what else varies, such as `S-L +reg`."""
         return self.label_without(None)
 
     def label_without(self, column: str | None) -> str:
-        """The label, less what an axis of the figure already shows."""
+        """Name the group, less what an axis of the figure already shows."""
         words = [self.tokenizer]
         for key, value in self.identity.items():
             if key in (PARAM_TOKENIZER, column):
@@ -85,43 +85,43 @@ class Group:
 
     @property
     def tokenizer(self) -> str:
-        """The paper's name, encoder-decoder."""
+        """Name the tokenizer as the paper does, encoder-decoder."""
         return str(self.identity[PARAM_TOKENIZER])
 
     @property
     def setting(self) -> tuple[tuple[str, Any], ...]:
-        """All that identifies the group but the tokenizer."""
+        """List all that identifies the group but the tokenizer."""
         return tuple((k, v) for k, v in self.identity.items() if k != PARAM_TOKENIZER)
 
     @property
     def regularised(self) -> bool:
-        """Whether the tokenizer was trained with semantic regularisation."""
+        """Tell whether the tokenizer was trained with semantic regularisation."""
         return bool(self.rows[0].get(SEMANTIC_WEIGHT))
 
     @property
     def size(self) -> float | None:
-        """Parameters of the tokenizer; None where no trial got that far."""
+        """Count the tokenizer's parameters; None where no trial got that far."""
         sizes = self.values("params_total").values()
         return next(iter(sizes), None)
 
     def values(self, metric: str) -> dict[Seed, float]:
-        """Seed to value, of the seeds that have a finite one."""
+        """Map seed to value, of the seeds that have a finite one."""
         found = ((seed_of(row), row[metric]) for row in self.rows)
         return {seed: v for seed, v in found if v is not None and math.isfinite(v)}
 
     def with_all(self, *metrics: str) -> Group:
-        """The same setting, of the seeds that have a finite value of every one of these."""
+        """Keep the seeds that have a finite value of every one of these."""
         seeds = set.intersection(*(set(self.values(metric)) for metric in metrics))
         kept = (row for row in self.rows if seed_of(row) in seeds)
         return replace(self, rows=tuple(kept))
 
     def protocols(self, metric: str) -> tuple[str, ...]:
-        """How the metric was measured, each way once, over the trials that have a value."""
+        """List how the metric was measured, each way once, over the trials that have a value."""
         rows = (row for row in self.rows if row[metric] is not None)
         return tuple(dict.fromkeys(row[PROTOCOL + metric] or "" for row in rows))
 
     def estimate(self, metric: str, interval: Interval) -> SeedEstimate | None:
-        """Mean over seeds, or None where nothing was measured or two protocols would mix."""
+        """Average over seeds; None where nothing was measured or two protocols would mix."""
         values = self.values(metric)
         if not values or len(self.protocols(metric)) > 1:
             return None
@@ -147,7 +147,7 @@ def groups(runs: pl.DataFrame) -> list[Group]:
 
 
 def identity_columns(runs: pl.DataFrame) -> list[str]:
-    """The fewest columns that tell the settings apart: tokenizer, then axes, then the rest.
+    """Choose the fewest columns that tell the settings apart: tokenizer, then axes, then the rest.
 
     A column that the chosen ones already determine is left out: where the width varies with
     the tokenizer's name, the name says it. `plan` is the last resort, for equal trials.
@@ -166,14 +166,14 @@ def identity_columns(runs: pl.DataFrame) -> list[str]:
 
 
 def choose_interval(found: Sequence[Group]) -> Interval:
-    """One kind of interval for a whole table or figure: Student t where all seeds allow it."""
+    """Choose the interval of a whole table or figure: Student t where all seeds allow it."""
     repeated = [len(group.rows) for group in found if len(group.rows) > 1]
     enough = repeated and min(repeated) >= MIN_SEEDS_FOR_T
     return "student_t" if enough else "half_range"
 
 
 def _columns_of_axis(runs: pl.DataFrame, axis: str) -> list[str]:
-    """The columns of an axis, best first: a size without a letter is several params."""
+    """List the columns of an axis, best first: a size without a letter is several params."""
     parts = [f"{axis}.width", f"{axis}.layers", f"{axis}.heads"]
     return [c for c in (axis, *parts) if c in runs.columns and c != PARAM_SEED]
 
@@ -192,13 +192,13 @@ def _determined(runs: pl.DataFrame, column: str, by: Sequence[str]) -> bool:
 
 
 def short(column: str) -> str:
-    """A dotted key without its section, where the last part alone says what it is."""
+    """Drop the section of a dotted key, where the last part alone says what it is."""
     last = column.rpartition(".")[2]
     return column if last in _IN_SEVERAL_SECTIONS else last
 
 
 def show(value: object) -> str:
-    """A parameter's value as a person writes it."""
+    """Print a parameter's value as a person writes it."""
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -29,7 +29,7 @@ Pairs = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RatePoint:
-    """One setting: mean rate and distortion, and the pairs of each seed."""
+    """Setting in the plane: mean rate and distortion, and the pairs of each seed."""
 
     group: Group
     rate: SeedEstimate
@@ -40,7 +40,7 @@ class RatePoint:
 
 @dataclass(frozen=True)
 class Front:
-    """One family: its settings by rate; `points` on the front are beaten by none of the family.
+    """Family of settings, by rate; `points` on the front are beaten by none of the family.
 
     Attributes:
         setting: key and value that tell the family from others; None where there is one only.
@@ -52,7 +52,7 @@ class Front:
 
     @property
     def front(self) -> list[RatePoint]:
-        """The points of the front alone."""
+        """Select the points of the front alone."""
         return [point for point in self.points if point.on_front]
 
 
@@ -76,7 +76,7 @@ class Gap:
 
     @property
     def sentence(self) -> str:
-        """The gap in words."""
+        """Say the gap in words."""
         score = METRICS[self.metric]
         unit = f" {score.unit}" if score.unit else ""
         text = (
@@ -90,14 +90,14 @@ class Gap:
 
 
 def family_column(runs: pl.DataFrame) -> str | None:
-    """What tells families apart: the variant, else the semantic weight, else another axis."""
+    """Choose what tells families apart: variant, else semantic weight, else another axis."""
     identity = list(groups(runs)[0].identity)
     preferred = [c for c in ("tokenizer.variant", SEMANTIC_WEIGHT) if c in identity]
     return next(iter([*preferred, *identity[1:]]), None)
 
 
 def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) -> list[Front]:
-    """The settings of each family in the plane, those on its front marked.
+    """Collect the settings of each family in the plane, those on its front marked.
 
     Args:
         runs: what `load_runs` returned.
@@ -129,7 +129,7 @@ def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) 
 
 
 def gaps(found: Sequence[Front], metric: str = "psnr", *, seed: int = 0) -> list[Gap]:
-    """The gap between the first family and each other whose rates overlap with it."""
+    """Measure the gap between the first family and each other whose rates overlap with it."""
     made = []
     for other in found[1:]:
         first, second = ([np.array(p.seeds) for p in f.points] for f in (found[0], other))
@@ -165,13 +165,13 @@ def _front(
 
 
 def _on_front(means: Pairs, metric: str) -> list[bool]:
-    """Which (rate, distortion) no other has at a rate as low and a distortion as good."""
+    """Find each (rate, distortion) that no other beats: a rate as low and a distortion as good."""
     sign = -1.0 if METRICS[metric].better == "higher" else 1.0
     return undominated([(rate, sign * loss) for rate, loss in means.tolist()])
 
 
 def _curve(seeds: Sequence[Pairs], metric: str) -> Pairs:
-    """The front of the means, (points, 2), by rising rate."""
+    """Find the front of the means, (points, 2), by rising rate."""
     means = np.array([pairs.mean(0) for pairs in seeds])
     front = means[_on_front(means, metric)]
     found: Pairs = front[np.argsort(front[:, 0], kind="stable")]
@@ -181,7 +181,7 @@ def _curve(seeds: Sequence[Pairs], metric: str) -> Pairs:
 def _gap(
     first: Sequence[Pairs], second: Sequence[Pairs], metric: str
 ) -> tuple[tuple[float, float], float] | None:
-    """Shared rates, and the mean difference of the fronts joined by straight lines."""
+    """Find shared rates, and the mean difference of the fronts joined by straight lines."""
     curves = [_curve(part, metric) for part in (first, second)]
     low = max(float(curve[0, 0]) for curve in curves)
     high = min(float(curve[-1, 0]) for curve in curves)
@@ -195,7 +195,7 @@ def _gap(
 def _gap_interval(
     first: Sequence[Pairs], second: Sequence[Pairs], metric: str, rng: np.random.Generator
 ) -> tuple[float | None, float | None]:
-    """Percentiles over parametric replicates: seeds drawn anew around each setting's mean.
+    """Take percentiles over parametric replicates: seeds drawn anew around each setting's mean.
 
     The spread is that of the setting's own seeds, with the correction for their small number;
     drawing two or three seeds with replacement would show too little of it.

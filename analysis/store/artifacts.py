@@ -23,7 +23,7 @@ class Outside(ValueError):
 
 
 def read(uri: str, run_id: str, path: str, within: Path | None = None) -> bytes | None:
-    """The contents of a file of a run; None where it logged none.
+    """Read a file of a run; None where it logged none.
 
     Args:
         uri: of the tracking store.
@@ -53,7 +53,7 @@ def logged_picture(
 
 
 def listing(uri: str, run_id: str, folder: str, within: Path | None = None) -> Sequence[str]:
-    """Paths of the files in a folder of a run, sorted.
+    """List the files in a folder of a run, sorted.
 
     Raises:
         Outside: see `read`.
@@ -68,7 +68,7 @@ def listing(uri: str, run_id: str, folder: str, within: Path | None = None) -> S
 
 
 def _local(uri: str, run_id: str) -> Path | None:
-    """The folder of a run on this machine; None where the server has it."""
+    """Find the folder of a run on this machine; None where the server has it."""
     root = urlsplit(open_store(uri).artifact_root(run_id) or "none:")
     if root.scheme not in ("", "file"):
         return None
@@ -77,7 +77,7 @@ def _local(uri: str, run_id: str) -> Path | None:
 
 
 def _beside_database(uri: str, stored: Path) -> Path | None:
-    """The same folder beside the sqlite file; None where it does not lie there.
+    """Find the same folder beside the sqlite file; None where it does not lie there.
 
     The stored place is absolute: it is that of the original after a copy, and gone after a move.
     """
@@ -90,7 +90,7 @@ def _beside_database(uri: str, stored: Path) -> Path | None:
 
 
 def _inside(path: Path, folder: Path) -> Path:
-    """The path with links followed.
+    """Follow the links of a path.
 
     Raises:
         Outside: that is not in the folder.

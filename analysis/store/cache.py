@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 def remembered(
     stamp: Stamp | None, request: tuple[str | None, ...], read: Callable[[], pl.DataFrame]
 ) -> pl.DataFrame:
-    """What `read` returned when the store was last in this state, else what it returns now.
+    """Return what was read when the store was last in this state, else read it now.
 
     Args:
         stamp: of the store; None: never keep anything.

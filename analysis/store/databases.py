@@ -47,7 +47,7 @@ BATCH_ROWS = 65_536
 """Rows that the sqlite driver hands over at once."""
 IDS_PER_QUERY = 2_000
 BUSY_MILLISECONDS = 10_000
-"""How long a locked sqlite file is waited for."""
+"""Time that a locked sqlite file is waited for."""
 SCAN_FROM = 0.25
 """Share of all runs from which on tables are read whole: each look-up costs about two rows."""
 SAMPLE = "1"
@@ -79,14 +79,14 @@ class Database:
         self._engine: Engine = create_engine(uri)
 
     def sweeps(self) -> list[str]:
-        """Names of the experiments."""
+        """List the names of the experiments."""
         names = select(_EXPERIMENTS.c.name).where(
             _EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _EXPERIMENTS.c.name != "Default"
         )
         return self._read(names, {"name": pl.String()})["name"].to_list()
 
     def launches(self, sweep: str | None) -> list[Launch]:
-        """The sweep runs of one experiment or of all."""
+        """Read the sweep runs of one experiment or of all."""
         axes = select(_TAGS.c.run_uuid).where(_TAGS.c.key == TAG_AXES)  # few: sweep runs only
         chosen = _of_kind(KIND_SWEEP).where(_RUNS.c.run_uuid.in_(axes))
         if sweep is not None:
@@ -102,7 +102,7 @@ class Database:
         ]
 
     def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
-        """The trial runs below some sweep runs, and the stage runs that those link to."""
+        """Read the trial runs below some sweep runs, and the stage runs that those link to."""
         ids = [launch.run_id for launch in launches]
         if self._are_large_part(ids):
             return _chosen(self._records(None), ids)
@@ -113,7 +113,7 @@ class Database:
         return trials, self.stages(trials.linked())
 
     def stages(self, run_ids: pl.Series) -> Records:
-        """Runs of any experiment by id: their times and tags."""
+        """Read runs of any experiment by id: their times and tags."""
         times, tags = [_empty(RUN_SCHEMA)], [_empty(TEXT_SCHEMA)]
         for ids in _chunks(run_ids.to_list()):
             chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
@@ -123,7 +123,7 @@ class Database:
         return _only_tags(runs, numbered(pl.concat(tags), runs))
 
     def _records(self, chosen: Select[Any] | None) -> Records:
-        """All that is stored of some runs; None: of all."""
+        """Read all that is stored of some runs; None: of all."""
         times = self._times(chosen)
         reads = (
             partial(self._keyed, _TAGS, chosen),
@@ -134,7 +134,7 @@ class Database:
             return Records(times, *threads.map(lambda read: numbered(read(), times), reads))
 
     def _are_large_part(self, launches: Sequence[str]) -> bool:
-        """Whether reading tables whole is faster than looking up the runs of some launches."""
+        """Tell whether reading tables whole is faster than looking up the runs of launches."""
         below = select(func.count()).where(
             _TAGS.c.key == PARENT_TAG, _TAGS.c.value.in_(launches), _TAGS.c.run_uuid < SAMPLE
         )
@@ -144,7 +144,7 @@ class Database:
         return bool(part >= SCAN_FROM * total)
 
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Every logged point of one metric."""
+        """Read every logged point of one metric."""
         c = _CURVES.c
         parts = [_empty(CURVE_SCHEMA)]
         for ids in _chunks(run_ids):
@@ -157,7 +157,7 @@ class Database:
         return pl.concat(parts)
 
     def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Every logged point of every metric."""
+        """Read every logged point of every metric."""
         c = _CURVES.c
         points = select(c.run_uuid, c.step, c.timestamp, c.value, c.key, c.is_nan)
         schema = {**CURVE_SCHEMA, "key": pl.String(), "is_nan": pl.Boolean()}
@@ -166,13 +166,13 @@ class Database:
         return found.select("run_id", "step", "time", "key", value=value)
 
     def artifact_root(self, run_id: str) -> str | None:
-        """As the run's row says."""
+        """Read it from the run's row."""
         where = select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
         found = self._read(where, {"uri": pl.String()})["uri"]
         return found[0] if len(found) else None
 
     def stamp(self) -> Stamp | None:
-        """A database server does not say when it changed."""
+        """Return None: a database server does not say when it changed."""
         return None
 
     def _times(self, chosen: Select[Any] | None) -> pl.DataFrame:
@@ -210,7 +210,7 @@ class SqliteFile(Database):
         self._path = path
 
     def stamp(self) -> Stamp | None:
-        """From the file's change counter, and size and time of it and of its write-ahead log."""
+        """Combine the file's change counter with size and time of it and of its log."""
         with self._path.open("rb") as file:
             counter = file.read(28)[24:].hex()
         log = self._path.with_name(self._path.name + "-wal")
@@ -228,7 +228,7 @@ class SqliteFile(Database):
 
     @contextmanager
     def _statement(self) -> Iterator[AdbcStatement]:
-        """The driver's own interface: its DB-API would import pandas."""
+        """Open a statement of the driver's interface: its DB-API would import pandas."""
         # Nothing is written but what a killed launch left to roll back: sqlite does not read a
         # database with such a journal read-only. A file that cannot be written is only read.
         address = f"file:{quote(str(self._path.resolve()))}?mode=rw"
@@ -259,7 +259,7 @@ def _unreadable(where: object, error: BaseException) -> RequestError:
 
 
 def _chosen(everything: Records, launches: Sequence[str]) -> tuple[Records, Records]:
-    """The trials below some sweep runs and the stages that they link to."""
+    """Select the trials below some sweep runs and the stages that they link to."""
     key, value = pl.col("key"), pl.col("value")
     trials = everything.tags.filter((key == TAG_KIND) & (value == KIND_TRIAL)).select("run")
     below = everything.tags.filter((key == PARENT_TAG) & value.is_in(launches)).select("run")
@@ -277,7 +277,7 @@ def _only_tags(runs: pl.DataFrame, tags: pl.DataFrame) -> Records:
 
 
 def _of_kind(kind: str) -> Select[Any]:
-    """Ids of the active runs of one kind in active experiments."""
+    """Query the ids of the active runs of one kind in active experiments."""
     return (
         select(_RUNS.c.run_uuid)
         .join(_EXPERIMENTS, _EXPERIMENTS.c.experiment_id == _RUNS.c.experiment_id)
@@ -296,7 +296,7 @@ def _of_kind(kind: str) -> Select[Any]:
 def _of_runs(
     rows: Select[Any], run: ColumnElement[str], chosen: Select[Any] | None
 ) -> Select[Any]:
-    """The rows of some runs; None: of all."""
+    """Restrict a query to the rows of some runs; None: of all."""
     return rows if chosen is None else rows.where(run.in_(chosen))
 
 

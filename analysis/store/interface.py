@@ -1,4 +1,4 @@
-"""What every reader of a tracking store answers: the protocol of `databases.py` and `servers.py`.
+"""Protocol of the readers of a tracking store, `databases.py` and `servers.py`.
 
 All return the same `Records`, of which `runs.py` makes the table. Nothing here writes.
 """
@@ -20,7 +20,7 @@ Stamp = tuple[str, str]
 
 @dataclass(frozen=True)
 class Launch:
-    """A sweep run: one plan of one sweep."""
+    """Sweep run: one plan of one sweep."""
 
     run_id: str
     sweep: str
@@ -30,28 +30,28 @@ class Launch:
 
 
 class TrackingStore(Protocol):
-    """What `runs.py` asks of a tracking store. Deleted runs and experiments do not exist."""
+    """Reader of a tracking store. Deleted runs and experiments do not exist."""
 
     def sweeps(self) -> list[str]:
-        """Names of the experiments."""
+        """List the names of the experiments."""
 
     def launches(self, sweep: str | None) -> list[Launch]:
-        """The sweep runs of one experiment or of all, one per plan that was launched."""
+        """Read the sweep runs of one experiment or of all, one per plan that was launched."""
 
     def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
-        """The trial runs below some sweep runs, and the stage runs that those link to."""
+        """Read the trial runs below some sweep runs, and the stage runs that those link to."""
 
     def stages(self, run_ids: pl.Series) -> Records:
-        """Runs of any experiment by id: their times and tags."""
+        """Read runs of any experiment by id: their times and tags."""
 
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Every logged point of one metric, repeated steps included: `CURVE_SCHEMA`."""
+        """Read every logged point of one metric, repeated steps included: `CURVE_SCHEMA`."""
 
     def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Every logged point of every metric: `CURVE_SCHEMA` and `key`."""
+        """Read every logged point of every metric: `CURVE_SCHEMA` and `key`."""
 
     def artifact_root(self, run_id: str) -> str | None:
-        """Where a run's files are, as a URI; None where there is no such run."""
+        """Find a run's files, as a URI; None where there is no such run."""
 
     def stamp(self) -> Stamp | None:
-        """Changes whenever the contents do; None where that cannot be told without reading."""
+        """Name the state of the contents; None where that cannot be told without reading."""

@@ -39,7 +39,7 @@ def open_store(uri: str) -> TrackingStore:
 
 
 def unknown_sweep(store: TrackingStore, sweep: str, uri: str) -> RequestError:
-    """The error for a sweep that the store does not hold, naming those it does."""
+    """Make the error for a sweep that the store does not hold, naming those it does."""
     names = sorted(store.sweeps())
     if not names:
         return RequestError(

@@ -42,7 +42,7 @@ class Records:
     metrics: pl.DataFrame
 
     def of(self, rows: pl.Series) -> Records:
-        """Only the runs in some rows of `runs`, in that order."""
+        """Select the runs in some rows of `runs`, in that order."""
         places = np.full(self.runs.height, -1, np.int64)
         places[rows.to_numpy()] = np.arange(len(rows))
         place = pl.Series(places).set(pl.Series(places < 0), None).cast(pl.UInt32)
@@ -50,13 +50,13 @@ class Records:
         return Records(self.runs[rows], *(_placed(p, place.gather(p["run"])) for p in parts))
 
     def linked(self) -> pl.Series:
-        """Ids of the stage runs that these trials link to, each once."""
+        """List the ids of the stage runs that these trials link to, each once."""
         is_link = pl.col("key").str.starts_with(PREFIX_STAGE_RUN)
         return self.tags.filter(is_link)["value"].drop_nulls().unique().sort()
 
 
 def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """Values of these runs, their `run_id` replaced by the run's row.
+    """Replace the `run_id` of values by the run's row.
 
     Stores keep the values of a run together, so that a run is looked up once a stretch.
     """
@@ -69,7 +69,7 @@ def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _placed(values: pl.DataFrame, place: pl.Series) -> pl.DataFrame:
-    """The values whose run has a row, beside it."""
+    """Select the values whose run has a row, and put it beside them."""
     columns = [name for name in values.columns if name != "run"]
     found = values.select(place.alias("run"), *columns)
     return found.filter(pl.col("run").is_not_null()) if place.null_count() else found

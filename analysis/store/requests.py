@@ -1,4 +1,4 @@
-"""What a user may ask of a store: the default one, names of sweeps, and the error that says no."""
+"""Requests of users: the default store, names of sweeps, and the error that says no."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DEFAULT_URI = "sqlite:///runs/mlflow.db"
 
 
 class RequestError(ValueError):
-    """What was asked for cannot be answered; the message says what to do instead."""
+    """Request that cannot be answered; the message says what to do instead."""
 
 
 def sweep_name(given: str) -> str:

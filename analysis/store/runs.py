@@ -122,7 +122,7 @@ def load_runs(
 
 
 def units(runs: pl.DataFrame) -> dict[str, str]:
-    """The unit of every numeric column that has one, such as `dB` or `nats/token`."""
+    """Map every numeric column that has a unit to it, such as `dB` or `nats/token`."""
     found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
     found |= {name: "s" for name in runs.columns if name.startswith(_STAGE_FACTS)}
     return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
@@ -152,7 +152,7 @@ def write_table(runs: pl.DataFrame, path: Path) -> None:
 
 
 def to_pandas(runs: pl.DataFrame) -> pandas.DataFrame:
-    """The table for pandas; `attrs["units"]` holds the units. A missing number is NaN there."""
+    """Convert the table for pandas; `attrs["units"]` holds the units, a missing number is NaN."""
     frame = runs.to_pandas()
     frame.attrs["units"] = units(runs)
     return frame
@@ -171,7 +171,7 @@ def load_curves(
 
 
 def missing(runs: pl.DataFrame) -> pl.DataFrame:
-    """Which results are absent: columns `trial`, `seed`, `state`, `metric`, `found`.
+    """List the results that are absent: columns `trial`, `seed`, `state`, `metric`, `found`.
 
     A metric counts as missing where some other trial has it; `found` is `null` or `NaN`.
     """
@@ -187,7 +187,7 @@ def missing(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def measured(runs: pl.DataFrame) -> list[str]:
-    """The metrics of which at least one trial has a number, in the order of `names.METRICS`."""
+    """List the metrics of which a trial has a number, in the order of `names.METRICS`."""
     return [name for name in METRICS if runs[name].is_finite().any()]
 
 
@@ -310,7 +310,7 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
 
 
 def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
-    """A row per run and, beside `run`, a column per key: a pivot, at a fraction of its cost."""
+    """Make a row per run and a column per key: a pivot, at a fraction of its cost."""
     parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
     columns = [
         _spread(part["run"], part["value"], height).alias(str(key))
@@ -320,7 +320,7 @@ def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
 
 
 def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
-    """A column with these values in these rows and nulls elsewhere."""
+    """Make a column with these values in these rows and nulls elsewhere."""
     source = np.full(height, -1, np.int64)
     source[rows.to_numpy()] = np.arange(len(values))
     places = pl.Series(source)
@@ -343,7 +343,7 @@ def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
 
 
 def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """Each trial of a sweep once, with the most results, else of the newest launch.
+    """Keep each trial of a sweep once, with the most results, else of the newest launch.
 
     Plans of one sweep share trials. Trials of different sweeps are different answers.
     """
@@ -361,7 +361,7 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 
 
 def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
-    """What the stage runs of each trial add to it, joined along its links."""
+    """Join what the stage runs of each trial add to it, along its links."""
     tags = _wide(stages.tags, stages.runs.height)
     reason = _optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
     facts = stages.runs.hstack(tags).select(
@@ -397,7 +397,7 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
 
 
 def _optional(table: pl.DataFrame, column: str) -> pl.Expr:
-    """A column, or nulls where no run has the tag."""
+    """Select a column, or nulls where no run has the tag."""
     return pl.col(column) if column in table.columns else pl.lit(None, pl.String)
 
 
@@ -407,7 +407,7 @@ def _context_columns(found: pl.DataFrame) -> list[pl.Expr]:
 
 
 def _ordered(table: pl.DataFrame) -> pl.DataFrame:
-    """Trials of one launch start at the same moment, so the order must come from the settings."""
+    """Sort by the settings: trials of one launch start at the same moment."""
     axes = [axis for row in table["axes"].unique(maintain_order=True).to_list() for axis in row]
     keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, PARAM_SEED, "trial", "run_id"]
     sizes = {key: [f"{key}.width", f"{key}.layers"] for key in keys}
@@ -423,7 +423,7 @@ def _params(wide: pl.DataFrame) -> list[pl.Series]:
 
 
 def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
-    """Every known metric, then what else was logged."""
+    """List every known metric, then what else was logged."""
     absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
     known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
     others = sorted(set(wide.columns) - {"run", *METRICS})
@@ -431,7 +431,7 @@ def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
 
 
 def _texts(found: pl.DataFrame) -> list[pl.Series]:
-    """Protocols of every known metric, and the stages that some trial has."""
+    """List protocols of every known metric, and the stages that some trial has."""
     tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
     tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
     texts = [_optional(found, tag).alias(_column(tag)) for tag in tags]

@@ -50,11 +50,11 @@ class ClientStore:
         self._client: MlflowClient = connect(uri)
 
     def sweeps(self) -> list[str]:
-        """Names of the experiments."""
+        """List the names of the experiments."""
         return [name for name in self._experiments().values() if name != "Default"]
 
     def launches(self, sweep: str | None) -> list[Launch]:
-        """The sweep runs of one experiment or of all."""
+        """Search the sweep runs of one experiment or of all."""
         names = self._experiments()
         wanted = [key for key, name in names.items() if sweep in (None, name)]
         runs = self._search(wanted, f"tags.`{TAG_KIND}` = '{KIND_SWEEP}'")
@@ -69,7 +69,7 @@ class ClientStore:
         ]
 
     def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
-        """The trial runs below some sweep runs, and the stage runs that those link to.
+        """Search the trial runs below some sweep runs, and the stage runs that those link to.
 
         One search a launch, as MLflow filters lack OR.
         """
@@ -85,7 +85,7 @@ class ClientStore:
         return trials, self.stages(trials.linked())
 
     def stages(self, run_ids: pl.Series) -> Records:
-        """Runs of any experiment by id: their times and tags."""
+        """Search runs of any experiment by id: their times and tags."""
         everywhere = list(self._experiments())
         ids = run_ids.to_list()
         chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
@@ -98,7 +98,7 @@ class ClientStore:
         )
 
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Every logged point of one metric."""
+        """Read every logged point of one metric."""
         rows = [
             (run, m.step, m.timestamp, m.value)
             for run in run_ids
@@ -108,7 +108,7 @@ class ClientStore:
         return points.with_columns(value=restored(pl.col("value"), False))
 
     def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Every logged point of every metric, one request for each."""
+        """Read every logged point of every metric, one request for each."""
         parts = [
             self.curves([run], key).with_columns(key=pl.lit(key))
             for run in run_ids
@@ -118,11 +118,11 @@ class ClientStore:
         return pl.concat([empty, *parts])
 
     def artifact_root(self, run_id: str) -> str | None:
-        """As the run says."""
+        """Read it from the run."""
         return str(self._client.get_run(run_id).info.artifact_uri)
 
     def stamp(self) -> Stamp | None:
-        """A server does not say when it changed."""
+        """Return None: a server does not say when it changed."""
         return None
 
     def _experiments(self) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""What a study is doing: its stages, its trials, how it compares."""
+"""Studies while they run and after: stages, trials, comparisons."""

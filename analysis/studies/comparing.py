@@ -15,18 +15,18 @@ Studies = Mapping[str, pl.DataFrame]
 
 
 def shared_metrics(studies: Studies) -> list[str]:
-    """The results that every study has."""
+    """List the results that every study has."""
     first, *rest = [measured(runs) for runs in studies.values()]
     return [name for name in first if all(name in other for other in rest)]
 
 
 def together(studies: Studies) -> pl.DataFrame:
-    """The trials of all studies as one table; a setting that one lacks is null there."""
+    """Join the trials of all studies; a setting that one lacks is null there."""
     return pl.concat(studies.values(), how="diagonal_relaxed")
 
 
 def beside(studies: Studies) -> pl.DataFrame:
-    """A row per metric and study: `metric`, `study`, `best` setting, its `value`, `protocol`.
+    """Make a row per metric and study: `metric`, `study`, `best` setting, its `value`, `protocol`.
 
     Only values of one protocol compare; the column says which it was.
     """
@@ -56,7 +56,7 @@ def beside(studies: Studies) -> pl.DataFrame:
 
 
 def setting_differences(studies: Studies) -> pl.DataFrame:
-    """The settings whose values are not the same in all studies: `setting`, a column for each."""
+    """List the settings whose values differ between studies: `setting`, a column for each."""
     names = dict.fromkeys(name for runs in studies.values() for name in params_of(runs))
     rows = []
     for name in names:

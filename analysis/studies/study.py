@@ -1,4 +1,4 @@
-"""What a study is doing: its stages and their states, what failed and why, and when it will end.
+"""A study at one moment: its stages and their states, what failed and why, when it will end.
 
 Read from the tracking store, which the launcher keeps up to date while a sweep runs.
 """
@@ -44,7 +44,7 @@ _BELOW_FAILED = ("FAILED", "UPSTREAM_FAILED")
 
 @dataclass(frozen=True)
 class Title:
-    """One launch of a sweep, as the store lists them: a study."""
+    """Launch of a sweep, as the store lists them."""
 
     sweep: str
     scale: str
@@ -62,14 +62,14 @@ class Title:
 
     @property
     def name(self) -> str:
-        """Such as `decoder_scaling micro, 2026-11-25 20:02 UTC`."""
+        """Name the study, such as `decoder_scaling micro, 2026-11-25 20:02 UTC`."""
         when = datetime.fromtimestamp(self.launched, UTC)
         return f"{self.sweep} {self.scale}, {when:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)
 class StageFailure:
-    """A failed stage.
+    """Failed stage.
 
     Attributes:
         trials: names of the trials that share it.
@@ -107,30 +107,30 @@ class Study:
 
     @property
     def work(self) -> pl.DataFrame:
-        """The cells of distinct stages: a stage that trials share is one."""
+        """Select the cells of distinct stages: a stage that trials share is one."""
         return self.cells.unique("key", keep="first", maintain_order=True)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many distinct stages are in each state."""
+        """Count the distinct stages in each state."""
         found = Counter(self.work["state"].to_list())
         return {state: found[state] for state in STATES if found[state]}
 
     @property
     def progress(self) -> float:
-        """Share of the distinct stages that is over or, of running ones, done; 0 to 1."""
+        """Measure the share of distinct stages that is over or, of running ones, done."""
         over = pl.col("state").is_in(["COMPLETE", "PRUNED"])
         parts = pl.when(over).then(1.0).otherwise(_part())
         return float(self.work.select(parts.fill_null(0.0).mean()).item())
 
     @property
     def spent(self) -> float:
-        """Seconds of all distinct stages together, pauses between attempts included."""
+        """Sum the seconds of all distinct stages, pauses between attempts included."""
         return float(self.work["seconds"].sum())
 
     @property
     def silent(self) -> float | None:
-        """Seconds since any running stage was heard of, where that is suspicious; else None."""
+        """Count the seconds since any running stage was heard of, where suspicious; else None."""
         heard = self.work.filter(pl.col("state") == "RUNNING")["heard"].max()
         if heard is None or self.now - float(str(heard)) < SILENT_SECONDS:
             return None
@@ -138,7 +138,7 @@ class Study:
 
 
 def list_studies(uri: str) -> list[Title]:
-    """Every launch in a store, the newest first.
+    """List every launch in a store, the newest first.
 
     Raises:
         RequestError: no such store, or it does not answer.
@@ -162,7 +162,7 @@ def load_study(uri: str, title: Title, now: float | None = None) -> Study:
 
 
 def seconds_left(study: Study) -> tuple[float | None, str]:
-    """When a study will have ended, and what that rests on.
+    """Estimate when a study will have ended, and say what that rests on.
 
     A running stage goes on at its speed so far; one that waits takes as long as the mean of those
     of its kind that are complete. As many run side by side as do now.
@@ -191,7 +191,7 @@ def seconds_left(study: Study) -> tuple[float | None, str]:
 
 
 def log_tail(uri: str, stage_run: str, within: Path | None, lines: int = LOG_LINES) -> str | None:
-    """The last lines of the newest log of a stage that did not complete; None without one.
+    """Read the last lines of the newest log of a stage that did not complete; None without one.
 
     Raises:
         artifacts.Outside: the log lies on this machine, but not within that folder.
@@ -204,7 +204,7 @@ def log_tail(uri: str, stage_run: str, within: Path | None, lines: int = LOG_LIN
 
 
 def state_table(study: Study) -> pl.DataFrame:
-    """A row per trial: name, state, a column per stage with its state, and why it is not done."""
+    """Make a row per trial: name, state, a column per stage with its state, why it is not done."""
     wide = study.cells.pivot("stage", index="run_id", values="state")
     joint = study.runs.select("run_id", "trial", "state")
     reasons = (
@@ -226,7 +226,7 @@ def state_pills(study: Study) -> pl.DataFrame:
 
 
 def stage_counts(study: Study) -> pl.DataFrame:
-    """How many distinct stages of each name are in each state: `stage`, `state`, `count`."""
+    """Count the distinct stages of each name in each state: `stage`, `state`, `count`."""
     found = study.work.group_by("stage", "state").len("count")
     order = {stage: i for i, stage in enumerate(study.stages)}
     rank = pl.col("stage").replace_strict(order, return_dtype=pl.Int64())
@@ -234,7 +234,7 @@ def stage_counts(study: Study) -> pl.DataFrame:
 
 
 def spent_against_predicted(study: Study) -> str:
-    """What the study has taken so far and what its launch expected, in a sentence."""
+    """Say what the study has taken so far and what its launch expected."""
     timed = _timed(study.work)
     if timed.is_empty():
         return "no stage was launched with a prediction and ran in one go yet"
@@ -246,12 +246,12 @@ def spent_against_predicted(study: Study) -> str:
 
 
 def _timed(work: pl.DataFrame) -> pl.DataFrame:
-    """The stages of which both times are known."""
+    """Select the stages of which both times are known."""
     return work.filter((pl.col("predicted") > 0) & pl.col("actual").is_not_null())
 
 
 def stage_times(study: Study) -> pl.DataFrame:
-    """Seconds of each kind of stage, in the order they run.
+    """Sum the seconds of each kind of stage, in the order they run.
 
     Returns:
         `stage`, `complete`, `mean`, `total`; then of those that were predicted and ran in one go:
@@ -269,7 +269,7 @@ def stage_times(study: Study) -> pl.DataFrame:
 
 
 def running_now(study: Study) -> pl.DataFrame:
-    """The running stages: what, where, how far, seconds left and since it was heard of."""
+    """List the running stages: what, where, how far, seconds left and since it was heard of."""
     running = study.work.filter(pl.col("state") == "RUNNING")
     return running.select(
         "trial",
@@ -305,7 +305,7 @@ def _title(launch: Launch) -> Title:
 
 
 def _ordered_stages(runs: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The stages of the trials, in the order they run as far as that was recorded."""
+    """List the stages of the trials, in the order they run as far as that was recorded."""
     found = [c.removeprefix(STAGE_KEY) for c in runs.columns if c.startswith(STAGE_KEY)]
     known = [stage for stage in graph if stage in found]
     return (*known, *(stage for stage in found if stage not in known))
@@ -329,7 +329,7 @@ _FACTS = {
 
 
 def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) -> pl.DataFrame:
-    """What the stage runs say: columns `_FACTS`."""
+    """Read what the stage runs say: columns `_FACTS`."""
     links = [c for stage in stages if (c := STAGE_RUN + stage) in runs.columns]
     ids = [runs[c].cast(pl.String).drop_nulls() for c in links]
     if not ids:
@@ -360,7 +360,7 @@ def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) ->
 
 
 def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | tuple[None, ...]:
-    """Done, total, unit, seconds left and last sign of life, of a progress tag."""
+    """Read done, total, unit, seconds left and last sign of life from a progress tag."""
     if text is None:
         return (None,) * 5
     said = json.loads(text)
@@ -371,7 +371,7 @@ def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | t
 
 
 def _cells(runs: pl.DataFrame, stages: tuple[str, ...], facts: pl.DataFrame) -> pl.DataFrame:
-    """A row per trial and stage that it has."""
+    """Make a row per trial and stage that it has."""
     parts = []
     absent = pl.lit(None, pl.String)
     for stage in stages:

@@ -1,4 +1,4 @@
-"""One trial: its curves, pictures, settings and origin, and how it differs from another."""
+"""A trial: its curves, pictures, settings and origin, and how it differs from another."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class LoadedTrial:
 
     @property
     def name(self) -> str:
-        """Such as `S-B`."""
+        """Name the trial, such as `S-B`."""
         return str(self.row["trial"])
 
     @property
     def code_uses(self) -> pl.DataFrame:
-        """Histogram of codebook usage: `uses`, how many `codes`; empty where none was logged."""
+        """Select the histogram of codebook usage: `uses`, how many `codes`; may be empty."""
         found = self.curves.filter(pl.col("key") == CODE_USES)
         return found.select(uses=_uses(), codes=pl.col("value").cast(pl.Int64))
 

@@ -141,7 +141,7 @@ def _record(fact: Fact) -> Record:
 
 
 def _numbered(number: int) -> ResultTable:
-    """Tables 1 to 10 of the paper."""
+    """Lay out one of Tables 1 to 10 of the paper."""
     title, rows, metrics, confounds = _PAPER[number]
     place = f"Table {number}"
     found = select(place)
@@ -183,7 +183,7 @@ _PAPER: dict[int, tuple[str, Sequence[str], Sequence[str], Sequence[int]]] = {
 
 
 def _figure(number: int) -> ResultTable:
-    """The numbers behind a figure of the paper."""
+    """Tabulate the numbers behind a figure of the paper."""
     rows, metrics, confounds = _FIGURES[number]
     found = select(f"Figure {number}")
     if "step" in rows:
@@ -223,7 +223,7 @@ def _peers() -> ResultTable:
 
 
 def _long(title: str, found: Sequence[Fact]) -> ResultTable:
-    """One number a row."""
+    """List one number a row."""
     said = ("work", "place", "tokenizer", "variant", "generator", "setting", "metric")
     head = (*said, "value", "unit")
     rows = tuple(

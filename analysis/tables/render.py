@@ -78,7 +78,7 @@ def rich_table(table: ResultTable, width: int) -> Table:
 
 
 def _natural_width(lines: Sequence[tuple[str, ...]]) -> int:
-    """Characters of a table whose cells are not broken; two of padding to each column."""
+    """Count the characters of a table of unbroken cells; two of padding to each column."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return sum(widths) + 2 * len(widths) + 2
 

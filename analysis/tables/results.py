@@ -84,7 +84,7 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
 
 
 def sweep_and_scale(runs: pl.DataFrame) -> str:
-    """Such as `decoder_scaling at scale micro`."""
+    """Name a sweep with its scale, such as `decoder_scaling at scale micro`."""
     scales = ", ".join(dict.fromkeys(scale for scale in runs["scale"] if scale))
     return f"{runs['sweep'][0]} at scale {scales}" if scales else str(runs["sweep"][0])
 
@@ -95,7 +95,7 @@ def _title(runs: pl.DataFrame) -> str:
 
 
 def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
-    """Protocol to mark: empty marks where all values were measured alike, else a, b, c."""
+    """Map protocol to mark: empty marks where all values were measured alike, else a, b, c."""
     protocols = list(dict.fromkeys(p for group in found for p in group.protocols(metric)))
     if len(protocols) < 2:
         return dict.fromkeys(protocols, "")
@@ -103,7 +103,7 @@ def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
 
 
 def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
-    """How each metric was measured; metrics measured alike share a line.
+    """Say how each metric was measured; metrics measured alike share a line.
 
     A metric with several protocols has a line of its own that says which mark means which.
     """
@@ -192,7 +192,7 @@ def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -
 
 
 def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """A sentence for each trial that is not complete, or lacks a number of some metrics."""
+    """Say of each trial that is not complete, or lacks a number of some metrics."""
     notes = []
     for row in runs.iter_rows(named=True):
         absent = [n for n in metrics if row[n] is None]
