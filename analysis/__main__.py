@@ -174,6 +174,7 @@ def tables(
         formats = produce.formats_of(format, tuple(produce.SUFFIXES))
         chosen = SourceName.published if name and source is None else source
         sources, store = _sources(chosen, tracking_uri, scale)
+        # Tables of both are not merged: they have no rows in common.
         sources = ["published", "runs"] if "both" in sources else sources
         _report(
             lambda folder: produce.make_tables(names, sources, store, folder, formats),

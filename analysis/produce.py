@@ -62,6 +62,7 @@ def make_figures(
     outcome = Written()
     for name in names:
         offered = [source for source in sources if gallery.offers(name, source)]
+        # A single figure that no source has must fail with the reason, not write nothing.
         only_asked = sources[:1] if len(names) == 1 else []
         for source in offered or only_asked:
             outcome.attempt(lambda n=name, s=source: _figure(n, s, runs, out, look))  # type: ignore[misc]

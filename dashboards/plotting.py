@@ -48,6 +48,7 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
         clickmode="event+select",
         uirevision=f"{chart.x.key} {chart.y.key}",
     )
+    # Plotly turns an axis by its range; on a logarithmic one too.
     turned = {axis.key: "reversed" for axis in (chart.x, chart.y) if chart.turns(axis)}
     figure.update_xaxes(
         title=chart.x_label,
@@ -85,7 +86,9 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
     shown = ["lines"] * series.joined + ["markers"] * bool(look.marker) + ["text"] * names
     symbol = _SYMBOLS.get(look.marker, "circle")
     hollow = [symbol + "-open" * (mark.reading in _HOLLOW) for mark in marks]
+    # One symbol for all is sent once, not once a mark.
     symbols = hollow if any(mark.reading in _HOLLOW for mark in marks) else symbol
+    # WebGL draws thousands of marks at once, SVG makes an element of each.
     kind = go.Scattergl if len(marks) > MANY else go.Scatter
     is_run = marks[0].reading == "run"
     hover = _short if many else _hover

@@ -44,6 +44,7 @@ def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> 
     Raises:
         RequestError: the store does not have it.
     """
+    # Newest first, so that the first one that fits is the one that users mean.
     of_sweep = [t for t in list_studies(source.uri) if t.sweep == sweep]
     found = [t for t in of_sweep if scale in (None, t.scale)]
     if not found:

@@ -164,8 +164,8 @@ _METRICS = (
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 
 _AXES = (
-    Metric("step", "training step", log_from=NEVER_LOG),
-    Metric("number", "trial, in the order of asking", log_from=NEVER_LOG),
+    Metric("step", "training step", digits=0, log_from=NEVER_LOG),
+    Metric("number", "trial, in the order of asking", digits=0, log_from=NEVER_LOG),
     Metric("importance", "importance", "share", log_from=NEVER_LOG),
     # Only published: stored in the unit that is printed.
     Metric("params_transformer", "transformer params", "M", digits=0, log_from=1.0),
@@ -178,12 +178,12 @@ _AXES = (
     # Settings
     Metric("tokenizer.lr", "tokenizer learning rate", log_from=1.0),
     Metric("generator.lr", "generator learning rate", log_from=1.0),
-    Metric("tokenizer.steps", "tokenizer training steps"),
-    Metric("tokenizer.semantic_layer", "aligned decoder layer", log_from=NEVER_LOG),
+    Metric("tokenizer.steps", "tokenizer training steps", digits=0),
+    Metric("tokenizer.semantic_layer", "aligned decoder layer", digits=0, log_from=NEVER_LOG),
     Metric("tokenizer.semantic_weight", "semantic weight", log_from=NEVER_LOG),
     Metric("tokenizer.teacher", "teacher"),
     Metric("tokenizer.entropy_weight", "entropy weight"),
-    Metric("num_latent_tokens", "latent tokens", log_from=1.0),
+    Metric("num_latent_tokens", "latent tokens", digits=0, log_from=1.0),
 )
 QUANTITIES: dict[str, Metric] = METRICS | {metric.name: metric for metric in _AXES}
 """Everything with a heading of its own: the metrics, and what else an axis or a table shows."""

@@ -68,6 +68,7 @@ def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = 
     with style.applied(venue):
         figure = Figure(figsize=(inches, 1), layout="constrained")
         canvas = FigureCanvasAgg(figure)
+        # The height follows from what is to be placed: words, legend, rows of charts, pictures.
         words = layout.write_words(figure, data, venue)
         handles = legend_handles(data.charts)
         across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
@@ -124,6 +125,9 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
         axes.set_yscale("log")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
+    if not chart.log_x:
+        whole = all(mark.x.is_integer() for mark in chart.marks)  # no half training steps
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     for series, shifts in zip(chart.series, sideways(chart), strict=True):
         draw_series(axes, series, shifts)
     _scale_to(axes, chart)
@@ -169,6 +173,7 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
             axes.annotate("", (x1, y1), (x0, y0), arrowprops=style_of, zorder=2)
     if not series.look.marker:
         return axes
+    # Every mark of a long curve would hide the line; a few still tell the shapes apart.
     step = len(xs) // _MARKS_OF_CURVE if series.joined and len(xs) > _MANY else 1
     for mark, shift in list(zip(series.marks, shifts or [0.0] * len(xs), strict=True))[::step]:
         _draw_mark(axes, mark, series, _shifted(axes, shift))
@@ -250,6 +255,7 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
     for mark in chart.marks:
         corners += [(end, mark.y) for b in [mark.x_bar] if b for end in (b.low, b.high)]
         corners += [(mark.x, end) for b in [mark.y_bar] if b for end in (b.low, b.high)]
+    # Seeds and ends of intervals lie outside the means and must be inside the frame.
     axes.update_datalim(corners)
     axes.margins(0.12, 0.14)
     axes.autoscale_view()
@@ -358,6 +364,7 @@ def _tick_sizes(axes: Axes, chart: Chart) -> None:
     sizes = sorted({mark.x for mark in chart.marks if mark.reading not in DERIVED})
     if len(sizes) > _SIZES:
         return
+    # A logarithmic axis around one value would show ticks of unrelated decades.
     if len(sizes) == 1:
         axes.set_xlim(sizes[0] * 0.9, sizes[0] * 1.1)
     to_axes = axes.transData + axes.transAxes.inverted()

@@ -241,6 +241,7 @@ def together(published: FigureData, runs: FigureData) -> FigureData:
 
     A chart of runs without counterpart is added after the published ones.
     """
+    # Charts match by what they show, not by title: paper and runs word it differently.
     own = {(chart.x.key, chart.y.key): _of_runs(chart) for chart in runs.charts}
     merged = []
     for chart in published.charts:
@@ -285,6 +286,7 @@ def _same_ticks(x: ChartAxis, runs: Chart) -> tuple[Ticks, list[Series]]:
     """Find ticks for both, and move the series of runs there; names that agree share a place."""
     if not runs.x.ticks:
         return (), list(runs.series)
+    # A name of both, such as a teacher, keeps the paper's place; others follow behind.
     places = {name: at for at, name in x.ticks}
     for _, name in runs.x.ticks:
         places.setdefault(name, max(places.values(), default=-1.0) + 1)

@@ -66,6 +66,7 @@ def place_labels(
         marks: pixel boxes to keep free: markers, error bars, lines.
         size: of the letters, in points.
     """
+    # A label placed in data coordinates must not move the limits it was placed by.
     axes.autoscale(False)
     frame = axes.get_window_extent(renderer)
     inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
@@ -77,6 +78,7 @@ def place_labels(
         label = axes.text(0, 0, text, fontsize=size, color=_TEXT, zorder=4, va="bottom")
         extent = label.get_window_extent(renderer)
         options = list(_candidates(x, y, extent.width, extent.height, scale))
+        # Ties go to the earlier place, so that equal data give equal pictures.
         costs = [_cost(box, taken, inside, rank) for rank, (_, box) in enumerate(options)]
         distance, box = options[costs.index(min(costs))]
         left, bottom = to_data.transform((box.x0, box.y0))

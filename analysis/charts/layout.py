@@ -65,6 +65,7 @@ def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
 def _heights(data: FigureData, inches: float, rows: int, columns: int) -> list[float]:
     """Choose the height of each row of charts, in inches."""
     across = inches / columns
+    # Charts a little wider than tall, but never too low for their ticks.
     row = min(2.2, max(1.6 if across < _NARROWEST else 1.75, 0.86 * across))
     heights = [row] * rows
     if data.charts and data.charts[0].big and columns < _BIG:
@@ -104,6 +105,7 @@ def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
     count = len(data.charts)
     columns = max(1, min(count, _BIG, int(inches / _NARROWEST))) if count else 1
     is_narrow = columns == 1 and count > _BIG  # one below the other would be longer than a page
+    # Two or four charts make whole rows of two.
     if is_narrow or count in (2, 4):
         columns = 2 if is_narrow else min(columns, 2)
     cells: list[Cell] = []

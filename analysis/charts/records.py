@@ -86,6 +86,7 @@ def coordinate(
     name: str, axis: ChartAxis, value: float | None, bar: Bar | None, origins: Sequence[Origin]
 ) -> Record:
     """Describe one number: its key, value, interval, unit and protocol, as columns of `SCHEMA`."""
+    # Seeds of a mark are measured alike; a set of two is a defect that the file shows.
     protocols = dict.fromkeys(o.get("protocols", {}).get(axis.key) for o in origins)
     return {
         f"{name}_key": axis.key,

@@ -127,6 +127,7 @@ def applied(page: Venue | None = None) -> Iterator[None]:
     """
     import matplotlib.style
 
+    # Later ones win: the venue's sizes replace the common ones.
     parameters: Any = _COMMON | (_of_venue(page) if page else {})
     with matplotlib.style.context(parameters, after_reset=True):
         yield

@@ -34,6 +34,7 @@ def _mixed_protocols(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str
 def _training_lengths(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     """Images seen, which is what steps and batch size have in common."""
     for part, what in (("tokenizer", "Tokenizers"), ("generator", "AR probes")):
+        # Steps alone say nothing where batch sizes differ.
         steps, batch = f"{part}.steps", f"{part}.batch_size"
         if steps in _axes(runs) or not {steps, batch} <= set(runs.columns):
             continue
@@ -65,6 +66,7 @@ def _training_only_head(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[
     heads = []
     for group in found:
         head, total = group.values("params_head"), group.values("params_total")
+        # The head serves the regularisation loss in training and is gone at inference.
         shares = [head[s] / total[s] for s in head.keys() & total.keys() if head[s] > 0]
         if shares:
             heads.append((group.label, max(shares)))
@@ -81,6 +83,7 @@ def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]
     """Params that vary without being an axis, unless another check names them."""
     axes = _axes(runs)
     for column in params_of(runs):
+        # An axis such as a size without a letter is logged as several params.
         is_part_of_axis = any(column.startswith(f"{axis}.") for axis in axes)
         if column in axes or column in _CHECKED or is_part_of_axis:
             continue

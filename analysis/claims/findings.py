@@ -72,6 +72,7 @@ def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
     first, last = ladder[0], ladder[-1]
     score = METRICS[metric]
     head = f"{score.label}, {first.label} → {last.label}{_unsaid(first, last)}: "
+    # Scores of two protocols differ by more than any setting changes.
     protocols = {p for group in (first, last) for p in group.protocols(metric)}
     if len(protocols) > 1:
         text = f"{head}not compared, measured in two ways ({' | '.join(sorted(protocols))})."
@@ -105,6 +106,7 @@ def _verdict(score: Metric, difference: PairedDifference, spread: float | None) 
         return f"{beside}. The sign changes with the seed: no effect is shown."
     seeds = "both seeds" if difference.n == 2 else f"all {difference.n} seeds"
     direction = f"{_direction(score, difference.mean)} on {seeds}"
+    # The same sign on all seeds is not enough where seeds alone move as far.
     if min(map(abs, difference.differences)) <= spread:
         return f"{beside}. {direction}, but not each time by more than seeds alone differ."
     few = "; two seeds indicate, they do not prove" if difference.n == 2 else ""
@@ -138,6 +140,7 @@ def _detour(score: Metric, ladder: Sequence[Group]) -> str:
     """Name the setting between the ends that lies outside them: the ladder is not monotone."""
     means = [(g, g.estimate(score.name, "half_range")) for g in ladder]
     known = [(group, e) for group, e in means if e is not None]
+    # Ends that differ as expected may hide a middle that does not.
     steps = [second.mean - first.mean for (_, first), (_, second) in pairwise(known)]
     if len(steps) < 2 or all(s >= 0 for s in steps) or all(s <= 0 for s in steps):
         return ""

@@ -17,15 +17,13 @@ def _over(x: str, *charts: tuple[str, str]) -> tuple[Panel, ...]:
     return tuple(Panel(x, y, title) for y, title in charts)
 
 
-declare(
+_FIGURES = (
     RunFigure(
         "dilemma",
         "Does a larger tokenizer reconstruct better and generate worse?",
         _BY_SIZE,
         _over(_SIZE, *_QUALITY, _CODES),
-    )
-)
-declare(
+    ),
     RunFigure(
         "cure",
         "Does semantic regularisation let a larger tokenizer do both better?",
@@ -34,9 +32,7 @@ declare(
             Panel("rfid", "gfid", "Both"),
             *_over(_SIZE, *_QUALITY, _CODES, _ACCURACY, ("lpips|psnr", "Distortion")),
         ),
-    )
-)
-declare(
+    ),
     RunFigure(
         "entropy",
         "What does entropy loss do to codebook usage over training?",
@@ -46,26 +42,20 @@ declare(
             Panel(STEP, "train/perceptual_loss", "Perceptual loss"),
             Panel("tokenizer.entropy_weight", "codebook_usage", "Usage at the end"),
         ),
-    )
-)
-declare(
+    ),
     RunFigure(
         "1d-2d",
         "1D or 2D latent tokens?",
         ("tokenizer_1d_vs_2d",),
         _over(_SIZE, *_QUALITY, _ACCURACY),
-    )
-)
-declare(
+    ),
     RunFigure(
         "encoder-decoder",
         "Parameters in the encoder or in the decoder?",
         ("decoder_scaling", "tokenizer_scaling"),
         _over(_SIZE, *_QUALITY, _ACCURACY),
         front=True,
-    )
-)
-declare(
+    ),
     RunFigure(
         "semantic-ablations",
         "Which layer to align, with which teacher, how strongly?",
@@ -79,26 +69,20 @@ declare(
             )
             for metric in ("rfid", "gfid", "probe_accuracy")
         ),
-        every_sweep=True,
-    )
-)
-declare(
+        own_x=("tokenizer.semantic_layer", "tokenizer.teacher", "tokenizer.semantic_weight"),
+    ),
     RunFigure(
         "generators",
         "What does a larger generator buy?",
         ("generator_scaling",),
         _over("params_generator", ("gfid", "Generation"), _CODES, _ACCURACY),
-    )
-)
-declare(
+    ),
     RunFigure(
         "probe-accuracy",
         "What did the generator learn?",
         _BY_SIZE,
         _over(_SIZE, _ACCURACY),
-    )
-)
-declare(
+    ),
     RunFigure(
         "latent-complexity",
         "How complex are the codes of larger tokenizers?",
@@ -112,18 +96,14 @@ declare(
             ("codebook_usage", "Codebook usage"),
             ("effective_rank", "Rank of the codes"),
         ),
-    )
-)
-declare(
+    ),
     RunFigure(
         "training-duration",
         "What does longer tokenizer training buy? (the question of paper Figure 12)",
         ("training_duration",),
         _over("tokenizer.steps", *_QUALITY, _CODES, _ACCURACY),
         paper="figure12",
-    )
-)
-declare(
+    ),
     RunFigure(
         "training-curves",
         "Training of the tokenizers",
@@ -134,9 +114,7 @@ declare(
             ("train/reconstruction_loss", "Reconstruction loss"),
             ("train/codebook_usage", "Codebook usage"),
         ),
-    )
-)
-declare(
+    ),
     RunFigure(
         "guidance-search",
         "Which guidance scale is best? (of samples that are used for nothing else)",
@@ -144,9 +122,7 @@ declare(
         _over(SCALE, ("guidance/gkid", "KID"), ("guidance/gfid", "FID")),
         needs="best_cfg_scale",
         options=" --set guidance.search=grid",
-    )
-)
-declare(
+    ),
     RunFigure(
         "image-grids",
         "Reconstructions (pairs: original, reconstruction) and samples, by size",
@@ -155,5 +131,8 @@ declare(
             ("evaluate_reconstruction", "reconstructions"),
             ("evaluate_generation", "samples"),
         ),
-    )
+    ),
 )
+
+for _figure in _FIGURES:
+    declare(_figure)

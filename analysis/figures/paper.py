@@ -183,6 +183,7 @@ def entropy() -> FigureData:
     """Figure 5: XL-XXL with and without entropy loss, over training."""
 
     def lines(metric: str) -> tuple[Series, ...]:
+        # Means over the last iterations are facts of Figure 5 as well, and belong to no step.
         found = [fact for fact in select("Figure 5", metric=metric) if fact.step is not None]
         looks = (("without entropy loss", False, WITHOUT), ("with it", True, WITH))
         return tuple(
@@ -345,6 +346,7 @@ def generators() -> FigureData:
         for name, size in tokenizers:
             look = of_tokenizer(name, regularised=True)
             found = _over_generators(name, metric)
+            # gFID with and without guidance does not compare.
             alike = [f for f in found if f.setting != "no guidance"]
             free = tuple(mark(f.generator_params_m or 0, f) for f in found if f not in alike)
             marks = tuple(mark(f.generator_params_m or 0, f) for f in alike)

@@ -67,7 +67,7 @@ class RunFigure:
         needs: a metric without which a sweep has nothing to show here.
         options: what a launch needs to measure it.
         front: whether each chart has the Pareto front of its settings.
-        every_sweep: whether each of the sweeps adds the charts over its own axis.
+        own_x: x of each of the sweeps, where every one of them adds the charts over its own.
         paper: its number in the paper, where no published numbers have it.
     """
 
@@ -79,7 +79,7 @@ class RunFigure:
     needs: str = ""
     options: str = ""
     front: bool = False
-    every_sweep: bool = False
+    own_x: tuple[str, ...] = ()
     paper: str = ""
 
 
@@ -126,8 +126,8 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
 def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> FigureData:
     """Make what one sweep adds to a figure."""
     have, found, uri = measured(table), groups(table), request.trials.uri
-    panels = [p for p in wanted.panels if not wanted.every_sweep or p.x in _axes(table)]
-    panels = [_resolved(panel, have, request) for panel in panels]
+    own_x = dict(zip(wanted.sweeps, wanted.own_x, strict=False)).get(table["sweep"][0])
+    panels = [_resolved(p, have, request) for p in wanted.panels if own_x in (None, p.x)]
     charts, missing = [], []
     for panel in panels:
         chart = _chart(found, panel, uri, front=wanted.front)
@@ -149,17 +149,14 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
     )
 
 
-def _axes(table: pl.DataFrame) -> set[str]:
-    return {key for row in table["axes"].to_list() for key in row or ()}
-
-
 def _tables(wanted: RunFigure, runs: pl.DataFrame) -> list[pl.DataFrame]:
     """Select the trials of the first sweep that has results, or of every one."""
     tables = [runs.filter(pl.col("sweep") == sweep) for sweep in wanted.sweeps]
+    # A sweep that failed before its first score must not hide the next best one.
     tables = [table for table in tables if len(table) and measured(table)]
     if wanted.needs:
         tables = [table for table in tables if wanted.needs in measured(table)]
-    return tables if wanted.every_sweep else tables[:1]
+    return tables if wanted.own_x else tables[:1]
 
 
 def _nothing(wanted: RunFigure) -> RequestError:
@@ -241,6 +238,7 @@ def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
     shown = {*metrics, *(["params_head"] if _SIZE in metrics else [])}
     nothing = pl.lit(None, pl.Float64)
+    # Confounds of metrics that the figure does not show would only lengthen its caption.
     drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)

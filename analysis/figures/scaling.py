@@ -127,6 +127,7 @@ def scaling(
     title = f"{quantity(y).title} over {quantity(x).title}"
     is_plane = x in METRICS and METRICS[x].better is not None
     (chart,) = with_distinct_looks([Chart(title, axis(x), axis(y), tuple(own), is_plane)])
+    # No line may run through numbers that were measured in different ways.
     fits, sentences = ([], []) if mixed else _fits(chart.series, runs, x, y, law)
     best = [_front(own, x, y)] if front and not mixed else []
     chart = replace(chart, series=(*chart.series, *best, *fits, *paper))
@@ -225,6 +226,7 @@ def _fits(
     values = {row[0]: (row[1], row[2]) for row in shown.iter_rows()}
     made, said = [], []
     for series in own:
+        # The law is fitted to the trials, not to their means: seeds carry the noise.
         ids = [o["id"] for mark in series.marks for o in mark.origins]
         pairs = [values[i] for i in ids if None not in values[i]]
         try:

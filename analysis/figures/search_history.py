@@ -82,6 +82,7 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
     span = max(values) - min(values)
     worst = max(values) if down else min(values)
+    # Beyond the worst value by a margin: such a trial is no better than any other.
     edge = worst + (1 if down else -1) * _MARGIN * (span or abs(worst) or 1.0)
     series = [
         Series("complete", _marks(valued, values, run_id), Look(BLUE, "o"), joined=False),

@@ -52,6 +52,7 @@ def settings_series(found: Sequence[Group], x: str, y: str) -> tuple[list[Series
         x: metric or config key.
         y: metric.
     """
+    # A config key without numbers becomes an axis of names at 0, 1, ...
     names = _names(found, x)
     interval = choose_interval(found)
     ways = {m: protocol_marks(found, m) for m in (x, y) if m in METRICS}
@@ -88,6 +89,7 @@ def _series(name: str, pairs: Sequence[tuple[Group, Mark]], x: str, *, is_named:
     sized = sorted(((_size(group, mark, x), mark) for group, mark in pairs), key=lambda p: p[0])
     marks = tuple(mark for _, mark in sized)
     enough = len({size for size, _ in sized}) >= MIN_SIZES_FOR_LINE
+    # Names have no order that a line could follow.
     joined = enough and not is_named and any(len(mark.seeds) > 1 for mark in marks)
     is_plane = x in METRICS and quantity(x).unit != PARAMETERS
     return Series(name, marks, _look(pairs[0][0], x), joined, arrows=joined and is_plane)
@@ -155,6 +157,7 @@ def _mark(
 ) -> Mark | None:
     if y not in METRICS:
         return None
+    # Both coordinates from the same seeds: means over different ones would not belong together.
     shared = group.with_all(*(key for key in (x, y) if key in METRICS))
     up = shared.estimate(y, interval)
     across = shared.estimate(x, interval) if x in METRICS else _place(group, x, names)

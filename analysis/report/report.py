@@ -280,6 +280,7 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
     rows, total = [], 0.0
     for column in (c for c in runs.columns if c.startswith(STAGE_SECONDS)):
         stage = column.removeprefix(STAGE_SECONDS)
+        # Trials that share a stage would count its time several times.
         once = runs.unique(STAGE_RUN + stage).filter(pl.col(column).is_not_null())
         seconds = float(once[column].sum())
         total += seconds
@@ -307,6 +308,7 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         predicted, actual = once[column].to_list(), once[ACTUAL_SECONDS + stage].to_list()
         if not once.height:
             continue
+        # A stage of a millisecond would divide by nearly zero.
         ratios = [p / max(a, 1e-3) for p, a in zip(predicted, actual, strict=True)]
         pairs += ratios
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"

@@ -91,6 +91,7 @@ def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:
     if len(ways) > 1:
         reason = f"{METRICS[target].label} was measured in {len(ways)} ways"
         return Relation(measure, target, labels, None, reason)
+    # A pair a setting, over the seeds that have both: seeds of a setting are no replicates of it.
     pairs = []
     for group in both:
         x, y = group.values(measure), group.values(target)

@@ -96,6 +96,7 @@ def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
     if len(values) == 1:
         return SeedEstimate(mean, mean, mean, 1, "none")
     if interval == "student_t" and len(values) >= MIN_SEEDS_FOR_T:
+        # Half width of the interval for a mean of n values: t * s / sqrt(n).
         half = student_t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
         return SeedEstimate(mean, mean - half, mean + half, len(values), interval)
     half = (max(values) - min(values)) / 2
@@ -205,6 +206,7 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> Correlation | None:
     p = _permutation_p(x, y)
     if n < 4:
         return Correlation(rho, None, None, n, p)
+    # Next smaller value to a perfect correlation: one swap of neighbouring ranks.
     largest = 1 - 6 / (n * (n**2 - 1))
     z = math.atanh(max(-largest, min(largest, rho)))
     half = NormalDist().inv_cdf(0.975) * math.sqrt((1 + rho**2 / 2) / (n - 3))

@@ -142,9 +142,11 @@ def fit_power_law(
     """
     x, y = np.asarray(sizes, float), np.asarray(values, float)
     _check(x, y, law)
+    # A fixed seed: the same trials always give the same sentence.
     rng = np.random.default_rng(seed)
     fitted = _bootstrap(x, y, law, replicates, rng)
     found = tuple(float(size) for size in np.unique(x))
+    # The largest size is held out because extrapolation is what a scaling law is for.
     held = None
     if hold_out and len(found) > MIN_SIZES[law]:
         held = _hold_out(x, y, law, replicates, rng)
@@ -234,6 +236,7 @@ def _saturating_solve(x: Floats, y: Floats) -> Floats:
 
     Sizes are taken relative to their geometric mean, so that x^-b stays near 1.
     """
+    # Geometric mean of the sizes; without it x^-b underflows for large b.
     scale = np.exp(np.log(x).mean())
     low = np.full(len(y), np.log(EXPONENTS[0]))
     high = np.full(len(y), np.log(EXPONENTS[1]))
@@ -331,6 +334,7 @@ def _bootstrap(
 ) -> _Fitted:
     best = _LAWS[law].solve(x, y[None])
     error, sigma = _errors(x, y[None], best, law)
+    # Parametric: of 3 points drawn with replacement, 7 in 9 samples have fewer than 3 sizes.
     noise = rng.normal(size=(replicates, len(x))) * sigma[0]
     centre = _LAWS[law].space(_LAWS[law].curve(x, best))
     drawn = _LAWS[law].back(centre + noise)
@@ -343,6 +347,7 @@ def _errors(x: Floats, y: Floats, p: Floats, law: Law) -> tuple[Floats, Floats]:
     """Standard errors (S, P) by the delta method, and residual standard deviations (S,)."""
     functions = _LAWS[law]
     left = functions.space(y) - functions.space(functions.curve(x, p))
+    # Unbiased: the parameters use up as many observations.
     freedom = len(x) - p.shape[1]
     sigma = np.sqrt((left**2).sum(1) / freedom)
     covariance = _inverse_information(functions.jacobian(x, p))

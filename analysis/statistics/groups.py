@@ -125,6 +125,7 @@ class Group:
         values = self.values(metric)
         if not values or len(self.protocols(metric)) > 1:
             return None
+        # A single seed has no spread over seeds, but KID knows its own sampling error.
         error = METRICS[metric].standard_error
         errors = self.values(error) if error else {}
         (seed, *more) = values
@@ -161,12 +162,14 @@ def identity_columns(runs: pl.DataFrame) -> list[str]:
     for column in [*candidates, "scale"]:
         if column not in chosen and not _determined(runs, column, chosen):
             chosen.append(column)
+    # Two plans may hold the same settings and seeds; only the plan tells those trials apart.
     seeded = [*chosen, PARAM_SEED]
     return chosen if runs.select(seeded).is_unique().all() else [*chosen, "plan"]
 
 
 def choose_interval(found: Sequence[Group]) -> Interval:
     """Choose the interval of a whole table or figure: Student t where all seeds allow it."""
+    # One kind for all: intervals of two kinds beside each other would be compared.
     repeated = [len(group.rows) for group in found if len(group.rows) > 1]
     enough = repeated and min(repeated) >= MIN_SEEDS_FOR_T
     return "student_t" if enough else "half_range"
@@ -187,6 +190,7 @@ def _varies(runs: pl.DataFrame, column: str) -> bool:
 
 
 def _determined(runs: pl.DataFrame, column: str, by: Sequence[str]) -> bool:
+    # As many pairs as keys: each key has one value, so the column adds nothing.
     pairs = runs.select(*by, column).unique()
     return pairs.height == runs.select(by).unique().height
 

@@ -81,6 +81,7 @@ def _beside_database(uri: str, stored: Path) -> Path | None:
 
     The stored place is absolute: it is that of the original after a copy, and gone after a move.
     """
+    # The folder's name splits the stored path into where it was and what is below it.
     _, own, tail = str(stored).rpartition(f"/{ARTIFACTS}/")
     if not own or not uri.startswith("sqlite:///"):
         return None

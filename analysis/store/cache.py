@@ -55,6 +55,7 @@ def remembered(
 def _keep(table: pl.DataFrame, file: Path, request_hash: str) -> None:
     """Replace what was kept of the same request."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place when complete: another process may read at the same moment.
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     table.write_ipc(temporary)
     for old in file.parent.glob(f"{request_hash}-*.arrow"):

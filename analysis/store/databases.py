@@ -103,6 +103,7 @@ class Database:
 
     def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
         """Read the trial runs below some sweep runs, and the stage runs that those link to."""
+        # Both ways give the same rows; they differ only in how many look-ups or rows they cost.
         ids = [launch.run_id for launch in launches]
         if self._are_large_part(ids):
             return _chosen(self._records(None), ids)
@@ -115,6 +116,7 @@ class Database:
     def stages(self, run_ids: pl.Series) -> Records:
         """Read runs of any experiment by id: their times and tags."""
         times, tags = [_empty(RUN_SCHEMA)], [_empty(TEXT_SCHEMA)]
+        # Databases limit the length of a query and the number of its values.
         for ids in _chunks(run_ids.to_list()):
             chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
             times.append(self._times(chosen))
@@ -130,14 +132,17 @@ class Database:
             partial(self._keyed, _PARAMS, chosen),
             partial(self._metrics, chosen),
         )
+        # Most of the time is the database's own: the three tables arrive side by side.
         with ThreadPoolExecutor() as threads:
             return Records(times, *threads.map(lambda read: numbered(read(), times), reads))
 
     def _are_large_part(self, launches: Sequence[str]) -> bool:
         """Tell whether reading tables whole is faster than looking up the runs of launches."""
+        # Run ids are random hex, so those below SAMPLE are a fair sixteenth of all.
         below = select(func.count()).where(
             _TAGS.c.key == PARENT_TAG, _TAGS.c.value.in_(launches), _TAGS.c.run_uuid < SAMPLE
         )
+        # Both counts are over the same sample, so that their ratio needs no correction.
         everything = select(func.count()).select_from(_RUNS).where(_RUNS.c.run_uuid < SAMPLE)
         schema = {"runs": pl.Int64()}
         part, total = (self._read(query, schema).item() for query in (below, everything))
@@ -152,6 +157,7 @@ class Database:
                 c.run_uuid.in_(ids), c.key == metric
             )
             found = self._read(points, {**CURVE_SCHEMA, "is_nan": pl.Boolean()})
+            # NaN and infinity have no place in SQL: MLflow stores them encoded.
             restore = restored(pl.col("value"), pl.col("is_nan"))
             parts.append(found.select("run_id", "step", "time", value=restore))
         return pl.concat(parts)
@@ -213,12 +219,14 @@ class SqliteFile(Database):
         """Combine the file's change counter with size and time of it and of its log."""
         with self._path.open("rb") as file:
             counter = file.read(28)[24:].hex()
+        # With a write-ahead log a change need not touch the file itself until a checkpoint.
         log = self._path.with_name(self._path.name + "-wal")
         facts = [p.stat() for p in (self._path, log) if p.exists()]
         times = [(fact.st_ino, fact.st_size, fact.st_mtime_ns) for fact in facts]
         return str(self._path.resolve()), f"{counter} {times}"
 
     def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        # The Arrow driver takes a text, not the bound parameters of SQLAlchemy.
         compiled = query.compile(self._engine, compile_kwargs={"literal_binds": True})
         with self._statement() as statement:
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
@@ -264,6 +272,7 @@ def _chosen(everything: Records, launches: Sequence[str]) -> tuple[Records, Reco
     trials = everything.tags.filter((key == TAG_KIND) & (value == KIND_TRIAL)).select("run")
     below = everything.tags.filter((key == PARENT_TAG) & value.is_in(launches)).select("run")
     found = everything.of(trials.join(below, "run", "semi")["run"])
+    # Stages shared by several trials are linked several times and kept once.
     linked = found.linked().to_frame("run_id")
     rows = everything.runs.with_row_index("run").join(linked, "run_id", "semi")["run"]
     stages = _only_tags(everything.runs, everything.tags).of(rows)

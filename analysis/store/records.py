@@ -61,6 +61,7 @@ def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     Stores keep the values of a run together, so that a run is looked up once a stretch.
     """
     ids = stored["run_id"]
+    # True where a stretch of one run begins; a repeated stretch only costs a second look-up.
     is_first = (ids != ids.shift()).fill_null(value=True)
     rows = runs.select("run_id").with_row_index("run")
     stretches = ids.filter(is_first).to_frame().join(rows, "run_id", "left", maintain_order="left")
@@ -77,6 +78,7 @@ def _placed(values: pl.DataFrame, place: pl.Series) -> pl.DataFrame:
 
 def restored(value: pl.Expr, is_nan: pl.Expr | bool) -> pl.Expr:
     """Undo the store's encoding: NaN as (0, is_nan), infinity as the largest float."""
+    # MLflow clips to the largest float, which no metric reaches by itself.
     infinite = value.abs() >= sys.float_info.max
     nan = pl.lit(is_nan) if isinstance(is_nan, bool) else is_nan.cast(pl.Boolean)
     return (

@@ -165,6 +165,7 @@ def load_curves(
 
     A resumed stage may log a step twice; the point written last is kept.
     """
+    # Time decides between points of one step, not the order in which the store returns them.
     points = open_store(tracking_uri).curves(run_ids, metric)
     last = points.sort("time").unique(["run_id", "step"], keep="last", maintain_order=True)
     return last.select("run_id", "step", "value").sort("run_id", "step")
@@ -251,6 +252,8 @@ def _read(
     for launch in launches:
         by_sweep.setdefault(launch.sweep, []).append(launch)
     if len(by_sweep) > 1 and scale is not None:
+        # A sweep that was never launched at the scale is left out, unless none was: then the error
+        # below names the scales that there are.
         at_scale = {
             n: [r for r in f if r.tags.get(TAG_SCALE) == scale] for n, f in by_sweep.items()
         }
@@ -277,6 +280,7 @@ def _choose(
     if plan is None:
         return at_scale[:1]
     matches = [run for run in at_scale if run.tags.get(TAG_PLAN, "").startswith(plan)]
+    # A beginning of a key may fit several plans; relaunches of one plan are the same plan.
     if len({run.tags[TAG_PLAN] for run in matches}) != 1:
         plans = ", ".join(run.tags.get(TAG_PLAN, "?") for run in at_scale)
         problem = "matches several plans" if matches else "is not a plan"
@@ -295,6 +299,7 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
     params, metrics = _wide(trials.params, height), _wide(trials.metrics, height)
     found = _once(found, params, trials.metrics)
+    # Rows were dropped as repeated: params and metrics must follow them.
     if found.height < height:
         params, metrics = params[found["run"]], metrics[found["run"]]
     found = found.hstack(_of_stages(found, stages))
@@ -321,6 +326,7 @@ def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
 
 def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
     """Make a column with these values in these rows and nulls elsewhere."""
+    # -1 marks a row without a value: gather turns the null that replaces it into a null.
     source = np.full(height, -1, np.int64)
     source[rows.to_numpy()] = np.arange(len(values))
     places = pl.Series(source)
@@ -355,7 +361,9 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
     settings = params.select("run", _settings=pl.struct(pl.exclude("run")))
     marked = found.join(results, "run", "left").join(settings, "run", "left")
     marked = marked.with_columns(pl.col("_results").fill_null(0))
+    # A relaunch may have begun the trial anew: the one with more results is the better answer.
     best_first = marked.sort("_results", "launched", "run_id", descending=True)
+    # Settings are part of it: plans launched with other networks may share a key.
     kept = best_first.unique(["sweep", "_key", "_settings"], keep="first", maintain_order=True)
     return kept.drop("_key", "_results", "_settings").sort("run")
 
@@ -374,6 +382,7 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
             reason.str.split("\n").list.first()
         ),
     )
+    # Stage runs are joined one stage at a time: a trial has at most one run of each.
     dirty, errors, seconds, costs = [], [], [], []  # a column a stage
     for link in sorted(c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)):
         stage = link.removeprefix(PREFIX_STAGE_RUN)
@@ -412,6 +421,7 @@ def _ordered(table: pl.DataFrame) -> pl.DataFrame:
     keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, PARAM_SEED, "trial", "run_id"]
     sizes = {key: [f"{key}.width", f"{key}.layers"] for key in keys}
     columns = [c for key in keys for c in (*sizes[key], key) if c in table.columns]
+    # `None` sorts last, so that trials that never started stand below the others.
     return table.sort("sweep", "scale", *dict.fromkeys(columns), nulls_last=True)
 
 
@@ -450,6 +460,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 def _typed(texts: pl.Series) -> pl.Series:
     """Type a whole column of JSON scalars: int, else float, else bool, else text as it is."""
+    # A column that is null everywhere says nothing about its type: it stays text.
     present = [text for text in texts.unique() if text not in (None, "null")]
     parsed: Mapping[str, Any] = {}
     kind: pl.DataType = pl.String()

@@ -88,6 +88,7 @@ class ClientStore:
         """Search runs of any experiment by id: their times and tags."""
         everywhere = list(self._experiments())
         ids = run_ids.to_list()
+        # A filter with thousands of ids is refused by the server as too long a URL.
         chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
         return _records(
             run
@@ -140,6 +141,7 @@ def _pages(search: Any, **arguments: object) -> Iterator[Any]:
     while True:
         page = search(max_results=PAGE, page_token=token, **arguments)
         yield from page
+        # An empty page may still have a token; only its absence ends the list.
         token = page.token
         if not token:
             return

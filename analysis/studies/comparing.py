@@ -37,6 +37,7 @@ def beside(studies: Studies) -> pl.DataFrame:
         for name in [n for n in RESULT_COLUMNS if n in measured(runs) and METRICS[n].better]:
             have = [(g, e) for g in found if (e := g.estimate(name, kind)) is not None]
             if have:
+                # `min` finds the best of either direction.
                 sign = -1.0 if METRICS[name].better == "higher" else 1.0
                 best, estimate = min(have, key=lambda pair: sign * pair[1].mean)
                 protocol = " | ".join(best.protocols(name))

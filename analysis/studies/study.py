@@ -180,12 +180,14 @@ def seconds_left(study: Study) -> tuple[float | None, str]:
     done = work.filter(pl.col("state") == "COMPLETE").group_by("stage")
     usual = done.agg(usual=pl.col("seconds").mean())
     joined = open_.join(usual, "stage", "left")
+    # What is left of a running stage is its usual time less what it has taken, never below 0.
     rest = pl.col("usual") - pl.when(pl.col("state") == "RUNNING").then("seconds").otherwise(0.0)
     expected = joined.with_columns(pl.col("left").fill_null(rest.clip(lower_bound=0.0)))
     unknown = expected.filter(pl.col("left").is_null())["stage"].unique(maintain_order=True)
     if len(unknown):
         return None, f"no {', '.join(unknown)} has been timed yet"
     total, longest = expected.select(pl.col("left").sum(), longest=pl.col("left").max()).row(0)
+    # No schedule ends before its longest stage.
     left = max(float(total) / running, float(longest))
     return left, f"at the present speed, {running} at a time; waiting ones as those before"
 
@@ -348,6 +350,7 @@ def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) ->
     wide = tags.pivot("key", index="run", values="value")
     absent = [pl.lit(None, pl.String).alias(t) for t in wanted.values() if t not in wide.columns]
     wide = wide.with_columns(absent).rename({tag: name for name, tag in wanted.items()})
+    # A stage that runs has taken the time until now.
     ended = pl.col("ended").fill_null(round(now * 1000))
     timed = records.runs.with_columns(seconds=(ended - pl.col("started")) / 1000)
     joined = timed.with_row_index("run").join(wide, "run", "left", maintain_order="left")
@@ -365,6 +368,7 @@ def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | t
         return (None,) * 5
     said = json.loads(text)
     done, total, at = said["done"], said["total"], said["time"]
+    # Speed since this attempt began: steps restored from a checkpoint took no time in it.
     ahead, taken = done - said["first_done"], at - said["first_time"]
     left = (total - done) * taken / ahead if ahead > 0 and taken > 0 else None
     return done, total, said["unit"], left, at
@@ -401,6 +405,7 @@ def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.D
     """Give waiting stages below a failed one their state, and all waiting ones a reason."""
     if not graph or cells.is_empty():
         return cells
+    # In the order of the graph, so that a failure passes down through several stages.
     wide = cells.pivot("stage", index="run_id", values="state")
     for stage in (stage for stage in graph if stage in wide.columns):
         inputs = [pl.col(i) for i in graph[stage] if i in wide.columns]
@@ -438,6 +443,7 @@ def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.D
 
 def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """Give waiting stages that only pruned trials of a search need their state."""
+    # A stage that a trial shares with one still wanted is still wanted.
     given_up = pl.col("run_id").is_in(runs.filter(pl.col("state") == "PRUNED")["run_id"].implode())
     pruned = (pl.col("state") == "WAITING") & given_up.all().over("key")
     return cells.with_columns(
@@ -449,6 +455,7 @@ def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _failures(cells: pl.DataFrame) -> tuple[StageFailure, ...]:
+    # Trials that share a failed stage share one failure.
     failed = cells.filter(pl.col("state") == "FAILED")
     grouped = failed.group_by("key", maintain_order=True).agg(
         pl.col("stage", "reason", "host", "attempts", "stage_run").first(), pl.col("trial")

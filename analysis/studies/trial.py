@@ -52,6 +52,7 @@ def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> LoadedTrial:
     row = row_of(runs, run_id)
     links = {v: k.removeprefix(STAGE_RUN) for k, v in row.items() if k.startswith(STAGE_RUN) and v}
     points = open_store(uri).all_curves(list(links))
+    # A resumed stage logs some steps again; the last writing counts.
     last = points.sort("time").unique(["run_id", "key", "step"], keep="last")
     stage = pl.col("run_id").replace_strict(links, return_dtype=pl.String())
     curves = last.select(stage.alias("stage"), "key", "step", "value")
@@ -104,6 +105,7 @@ def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping
     own = runs.filter(pl.col("run_id") == run_id)
     shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
     same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
+    # The trial itself comes first, so that it stands for its tokenizer.
     ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
     kept = ordered.head(most)
     return kept.sort("params_total", nulls_last=True).to_dicts()

@@ -66,6 +66,7 @@ def paper_table(
             cell = cells.setdefault(key, {})
             assert fact.metric not in cell, f"two values of {fact.metric} in {key}: {title}"
             cell[fact.metric] = _cell(fact, aside="setting" not in rows)
+    # The order of the file is the paper's; the first fact of a row decides its place.
     order = {_key(fact, rows): i for i, fact in reversed(list(enumerate(found)))}
     keys = sorted(cells, key=order.__getitem__)
     readings = [
@@ -91,6 +92,7 @@ def _rows_of(
     if fact.generator or "generator" not in rows:
         return [key]
     own = [i for i, row in enumerate(rows) if not row.startswith("generator")]
+    # rFID belongs to the tokenizer: it stands in the row of each of its generators.
     same = [other for other in known if all(other[i] == key[i] for i in own)]
     return same or [key]
 

@@ -66,6 +66,7 @@ def rich_table(table: ResultTable, width: int) -> Table:
     lines: Sequence[tuple[str, ...]] = (table.head, *table.rows)
     numeric: Sequence[bool] = table.numeric
     if _natural_width(lines) > width:
+        # Turned over: settings become columns, which need less width than metrics do.
         lines = list(zip(*lines, strict=True))
         numeric = [False, *(True for _ in table.rows)]
     made = Table(title=escape(table.title), box=SIMPLE_HEAD, title_justify="left", padding=(0, 1))

@@ -108,6 +108,7 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
     A metric with several protocols has a line of its own that says which mark means which.
     """
     alike: dict[str, list[str]] = {}
+    # Metrics of one protocol share a line; the others need to say which mark means which.
     several = []
     for metric in map(METRICS.__getitem__, metrics):
         marks = protocol_marks(found, metric.name)
@@ -140,6 +141,7 @@ def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]
         return "mixed [" + ",".join(marks[p] for p in protocols) + "]"
     found = group.estimate(metric.name, kind)
     if found is None:
+        # A NaN was measured; it must not read as absent.
         logged = [row[metric.name] for row in group.rows if row[metric.name] is not None]
         return _not_finite(logged[0]) if logged else ABSENT
     mark = marks[protocols[0]]
@@ -149,6 +151,7 @@ def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]
 
 def _number(metric: Metric, found: SeedEstimate) -> str:
     mean = metric.text(found.mean)
+    # Seeds of one setting have the same size: a spread of 0 is no finding.
     is_constant_count = metric.unit == PARAMETERS and found.half_width == 0
     if found.interval == "none" or is_constant_count:
         return mean
