@@ -98,7 +98,7 @@ def _verdict(score: Metric, difference: PairedDifference, spread: float | None) 
     if difference.n == 1:
         return f"{shown}. Whether that is more than chance cannot be told from one seed."
     assert spread is not None, "two shared seeds are two values of each setting"
-    beside = f"{shown}; seeds of one setting differ by up to {spread:.{score.digits}f}"
+    beside = f"{shown}; seeds of one setting differ by up to {score.text(spread)}"
     beside += _unit(score)
     if not any(difference.differences):
         return f"{beside}. No difference."
@@ -125,7 +125,9 @@ def _changes(score: Metric, difference: PairedDifference) -> str:
 
 
 def _unit(score: Metric) -> str:
-    return f" {score.unit}" if score.unit not in ("", "x1000") else ""
+    # KID stands as it is logged, times 1000; its heading says so.
+    unit = score.printed_unit or score.unit
+    return f" {unit}" if unit not in ("", "x1000") else ""
 
 
 def _direction(score: Metric, change: float) -> str:
@@ -144,7 +146,7 @@ def _detour(score: Metric, ladder: Sequence[Group]) -> str:
     steps = [second.mean - first.mean for (_, first), (_, second) in pairwise(known)]
     if len(steps) < 2 or all(s >= 0 for s in steps) or all(s <= 0 for s in steps):
         return ""
-    listing = ", ".join(f"{g.label} {e.mean:.{score.digits}f} ({_seeds(e.n)})" for g, e in known)
+    listing = ", ".join(f"{g.label} {score.text(e.mean)} ({_seeds(e.n)})" for g, e in known)
     return f" Not monotone: {listing}."
 
 
@@ -160,7 +162,7 @@ def _rate_caution(metric: str, first: Group, last: Group) -> str:
 
 
 def _signed(score: Metric, value: float) -> str:
-    return f"{value:+.{score.digits}f}".replace("-", "−")
+    return f"{value * score.factor:+.{score.digits}f}".replace("-", "−")
 
 
 def _seeds(n: int) -> str:

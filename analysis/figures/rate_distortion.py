@@ -22,9 +22,11 @@ def plane_chart(found: Sequence[Front], metric: str) -> Chart:
     series = []
     for front in filter(lambda one: one.points, found):
         look = style.of_setting(*front.setting) if front.setting else None
+        own = style.WITH if front.points[0].group.regularised else style.WITHOUT
         marks = tuple(_mark(point, metric) for point in front.points)
-        name = front.family if len(marks) > 1 else f"{front.family} (one setting)"
-        series.append(Series(name, marks, look or style.WITHOUT, joined=False))
+        name = front.family if front.setting else "all settings"
+        name += "" if len(marks) > 1 else " (one setting)"
+        series.append(Series(name, marks, look or own, joined=False))
     label = METRICS[metric].label
     (chart,) = with_distinct_looks([Chart(label, axis(RATE), axis(metric), tuple(series))])
     better = METRICS[metric].better

@@ -192,16 +192,17 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     for answer in answers:
         test = answer.test
         if test is not None:
-            digits = METRICS[answer.metric].digits + 1
-            e = test.estimate
+            metric, e = METRICS[answer.metric], test.estimate
+            digits = metric.digits + 1
+            mean, low, high = (v * metric.factor for v in (e.mean, e.low, e.high))
             has_interval = e.interval == "student_t"
             rows.append(
                 (
-                    METRICS[answer.metric].label,
+                    metric.title,
                     f"{answer.first} → {answer.second}",
                     str(e.n),
-                    f"{e.mean:+.{digits}f}",
-                    f"[{e.low:+.{digits}f}, {e.high:+.{digits}f}]" if has_interval else "—",
+                    f"{mean:+.{digits}f}",
+                    f"[{low:+.{digits}f}, {high:+.{digits}f}]" if has_interval else "—",
                     "—" if test.effect is None else f"{test.effect:+.2f}",
                     f"{test.p:.3f}",
                     f"{test.smallest_p:.3f}",

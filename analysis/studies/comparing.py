@@ -41,8 +41,9 @@ def beside(studies: Studies) -> pl.DataFrame:
                 sign = -1.0 if METRICS[name].better == "higher" else 1.0
                 best, estimate = min(have, key=lambda pair: sign * pair[1].mean)
                 protocol = " | ".join(best.protocols(name))
-                label = METRICS[name].label
-                rows.append((label, study, best.label, estimate.mean, len(have), protocol))
+                metric = METRICS[name]
+                value = estimate.mean * metric.factor
+                rows.append((metric.title, study, best.label, value, len(have), protocol))
     columns = {
         "metric": pl.String(),
         "study": pl.String(),
@@ -51,7 +52,7 @@ def beside(studies: Studies) -> pl.DataFrame:
         "of settings": pl.Int64(),
         "protocol": pl.String(),
     }
-    order = [METRICS[name].label for name in RESULT_COLUMNS]
+    order = [METRICS[name].title for name in RESULT_COLUMNS]
     table = pl.DataFrame(rows, columns, orient="row")
     return table.sort(pl.col("metric").cast(pl.Enum(order)), maintain_order=True)
 

@@ -242,7 +242,8 @@ def test_trials_of_a_sweep_over_each_other(uri):
     assert "b = -0.5 [" in found.sentences[0]
     assert found.marks.filter(pl.col("mark") == "mean").height == 3
     table = comparing.beside({"one": runs, "two": runs})
-    assert table.filter(pl.col("metric") == "AR val loss")["best"].to_list() == ["S-L", "S-L"]
+    best = table.filter(pl.col("metric") == "AR val loss (nats/token)")["best"]
+    assert best.to_list() == ["S-L", "S-L"]
     assert comparing.setting_differences({"one": runs, "two": runs}).is_empty()
     rows = runs.to_dicts()
     changed = trial.difference(rows[0], rows[-1])
