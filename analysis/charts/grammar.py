@@ -226,14 +226,9 @@ def _free(look: Look, taken: Iterable[Look]) -> Look:
     if look not in used or not look.marker:  # without marker: a line that stands for its series
         return look
     colours = {one.colour for one in used}
-    shapes = iter("ovP^Ds")
-    marker = look.marker
-    while len(used) < len(CYCLE) * 6:
-        for colour in CYCLE:
-            if colour not in colours and Look(colour, marker) not in used:
-                return Look(colour, marker)
-        colours, marker = set(), next(shapes, marker)
-    return look
+    fresh = [Look(colour, look.marker) for colour in CYCLE if colour not in colours]
+    others = (Look(colour, marker) for marker in "osD^vP" for colour in CYCLE)
+    return next((one for one in (*fresh, *others) if one not in used), look)
 
 
 def together(published: FigureData, runs: FigureData) -> FigureData:

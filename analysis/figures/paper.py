@@ -125,9 +125,6 @@ def _of_variant(variant: str) -> Look:
     return look
 
 
-_DILEMMA = "dilemma: larger ones\nreconstruct better,\ngenerate worse"
-
-
 def _trade(lines: Sequence[Series]) -> Chart:
     words = (
         Remark(
