@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis import commands
+from analysis.api import load
+from analysis.commands import Plan, Scale, Sweep, Uri
 from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
 
 if TYPE_CHECKING:
@@ -28,16 +30,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="What a sweep showed: read from the tracking store, never from folders or logs.",
+    help="Results of sweeps: read from the tracking store, never from folders or logs.",
 )
 app.add_typer(commands.app)
-
-Sweep = Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")]
-Uri = Annotated[str, typer.Option(help="sqlite:///PATH or the address of a tracking server.")]
-Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
-Plan = Annotated[
-    str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
-]
 
 
 class TableFormat(StrEnum):
@@ -222,10 +217,10 @@ def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
 
 def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:
     """Load the trials of a sweep, of which at least one has a result."""
-    from analysis.store.runs import load_runs, measured
+    from analysis.store.runs import measured
 
     name = sweep_name(sweep)
-    runs = load_runs(name, uri, plan=plan, scale=scale)
+    runs = load(name, uri, plan=plan, scale=scale)
     if measured(runs):
         return runs
     # A launch that was killed early leaves trials without a state.
