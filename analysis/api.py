@@ -127,6 +127,7 @@ def save(
     """
     from analysis.charts import files, style
 
+    # A figure at the venue's width needs no scaling in LaTeX, which would shrink its letters.
     page = style.venue(venue)
     width = page.column if column else None
     return files.write(data, Path(folder), formats, page, width=width)

@@ -61,6 +61,7 @@ def make_figures(
     """Write figures from each source that they exist in."""
     outcome = Written()
     for name in names:
+        # A source that never has a figure is skipped in silence; one that lacks its runs is not.
         offered = [source for source in sources if gallery.offers(name, source)]
         # A single figure that no source has must fail with the reason, not write nothing.
         only_asked = sources[:1] if len(names) == 1 else []

@@ -39,6 +39,7 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
     count = sum(len(series.marks) for series in chart.series)
     figure = go.Figure([_trace(series, chart, count) for series in _drawn(chart)])
+    # `uirevision` keeps zoom and selection while the data of the same axes change.
     figure.update_layout(
         template="plotly_white",
         height=height,

@@ -31,6 +31,7 @@ def version(uri: str) -> str:
     Raises:
         RequestError: there is no store, or it does not answer.
     """
+    # A database file tells its state; a server is asked again every few seconds.
     stamp = open_store(uri).stamp()
     return f"{time.time() // SERVER_SECONDS}" if stamp is None else stamp[1]
 

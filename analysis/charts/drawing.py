@@ -97,6 +97,7 @@ def _settle(
     figure.draw_without_rendering()
     for axes in places:
         layout.fit_words(axes, renderer)
+    # Matplotlib spaces lines by the font's height, which differs between our two families.
     for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
         assert isinstance(text, Text)
         text.set_linespacing(venue.spacing)
@@ -165,6 +166,7 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
     xs, ys = [m.x for m in series.marks], [m.y for m in series.marks]
     colour = series.look.colour
     if series.joined and len(xs) > 1:
+        # Fronts and fits are dashed: they are derived from marks and join no sizes.
         line = "--" if series.dashed else "-"
         axes.plot(xs, ys, line, color=colour, linewidth=1.2, zorder=2)
     if series.arrows:
@@ -250,6 +252,7 @@ def _shifted(axes: Axes, points: float) -> Transform:
 
 def _scale_to(axes: Axes, chart: Chart) -> None:
     """Set limits from the data: artists that moved sideways do not count for matplotlib's own."""
+    # All in data units; the dodge is in points of print and must not widen the axes.
     corners = [(m.x, m.y) for m in chart.marks]
     corners += [seed for m in chart.marks for seed in m.seeds]
     for mark in chart.marks:
@@ -310,6 +313,7 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
             boxes += [box for mark in series.marks for box in _taken(axes, mark, scale)]
         if series.joined:
             boxes += _along(places)
+        # The highest first below: its label finds the most room.
         labels += [
             (mark.label, (float(x), float(y)))
             for mark, (x, y) in zip(series.marks, places, strict=True)
@@ -352,6 +356,7 @@ def _mark_ticks(one: XAxis | YAxis, axis: ChartAxis, *, log: bool) -> None:
         one.set_ticks([at for at, _ in axis.ticks], labels=[text for _, text in axis.ticks])
         one.set_minor_locator(NullLocator())
     elif log:
+        # An axis that runs backwards has its interval backwards, too.
         low, high = sorted(one.get_view_interval())
         steps = (1.0,) if high > _DECADES * low else (1.0, 2.0, 5.0)
         one.set_major_locator(LogLocator(subs=steps, numticks=12))
@@ -381,6 +386,7 @@ def _tick_sizes(axes: Axes, chart: Chart) -> None:
 
 def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
     """Make a handle for each series by name; none where there is one series only."""
+    # Series of one name share a handle: looks agree over all charts of a figure.
     shown: dict[str, Series] = {}
     for series in (series for chart in charts for series in chart.series):
         shown.setdefault(series.name, series)
@@ -388,6 +394,7 @@ def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
 
 
 def _handle(series: Series) -> Line2D:
+    # The first mark stands for all: readings mix within a series only where a copy is cited.
     reading = series.marks[0].reading if series.marks else "printed"
     return Line2D(
         [],

@@ -55,6 +55,7 @@ def save(
 def pdf_bytes(data: FigureData) -> bytes:
     """Draw a figure as the bytes of a PDF, as `write` does."""
     file = io.BytesIO()
+    # Drawn and saved under the same parameters: saving lays out texts again.
     figure = draw(data)
     with style.applied():
         figure.savefig(file, format="pdf", bbox_inches="tight")

@@ -155,6 +155,7 @@ class Chart:
     @property
     def log_y(self) -> bool:
         """Tell whether y is logarithmic; intervals must be positive as well."""
+        # An interval that reaches zero has no place on a logarithmic axis.
         lows = [mark.y_bar.low for mark in self.marks if mark.y_bar is not None]
         return self.y.is_log(mark.y for mark in self.marks) and min(lows, default=1.0) > 0
 
@@ -212,6 +213,7 @@ def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     a second weight of the regularisation, take the next colour that is free.
     """
     looks: dict[str, Look] = {}
+    # In the order of the charts, so that the first series of a look keeps it.
     for name, look in ((s.name, s.look) for chart in charts for s in chart.series):
         if name not in looks:
             looks[name] = _free(look, looks.values())
@@ -262,6 +264,7 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
     ticks, found = _same_ticks(chart.x, runs)
     if not chart.big:  # small charts have no room for the names of both
         found = [replace(s, marks=tuple(_unnamed(s.marks))) for s in found]
+    # Remarks go as well: their places were chosen for the published numbers alone.
     x = replace(chart.x, ticks=ticks)
     return replace(chart, x=x, series=(*chart.series, *found), remarks=())
 

@@ -72,6 +72,7 @@ def place_labels(
     inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
     to_data = axes.transData.inverted()
+    # Labels join the marks as they are placed: the next one avoids them as well.
     taken = list(marks)
     made = []
     for text, (x, y) in labels:
@@ -83,6 +84,7 @@ def place_labels(
         distance, box = options[costs.index(min(costs))]
         left, bottom = to_data.transform((box.x0, box.y0))
         label.set_position((left, bottom))
+        # So far away the eye needs a line to find the mark.
         if distance >= _LEADER_FROM:
             _draw_leader(axes, (x, y), box)
         taken.append(box)

@@ -61,6 +61,7 @@ def _rows(chart: Chart, series: Series, mark: Mark) -> Iterator[Record]:
     shared = {"chart": chart.title, "series": series.name, "label": mark.label}
     shared["reading"] = mark.reading
     is_mean = len(mark.seeds) > 1
+    # The place of a pruned trial in the picture is no measurement.
     y = None if mark.reading == "no value" else mark.y
     yield {
         **shared,
@@ -129,6 +130,7 @@ def document(
     """
     facts: dict[str, Mapping[str, Any]] = {}
     for origin in origins:
+        # Marks of one run repeat its facts; the file would grow with every chart.
         if origin["id"] not in facts:
             kept = {k: v for k, v in origin.items() if k not in _PER_NUMBER}
             facts[str(origin["id"])] = kept

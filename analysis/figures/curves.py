@@ -28,6 +28,7 @@ _GENERATOR = "generator:"
 
 def training_series(found: Sequence[Group], metric: str, uri: str) -> list[Series]:
     """Make a curve over training steps for every trial, from the stage run that logged it."""
+    # Both trainings log `train/loss`; the prefix tells which one is meant.
     stage = "train_generator" if metric.startswith(_GENERATOR) else "train_tokenizer"
     name = metric.removeprefix(_GENERATOR)
     scale = quantity(name).factor
@@ -54,6 +55,7 @@ def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
         marks = _searched(row, y, uri)
         if marks:
             curves.append(Series(_label(group, row), marks, _look(group)))
+            # A search that stopped early has curves but no chosen scale.
             best = row.get("best_cfg_scale")
             stars += [Mark(m.x, m.y, m.origins, "run", f"{m.x:g}") for m in marks if m.x == best]
     return [*curves, *([Series(CHOSEN, tuple(stars), _STAR, joined=False)] if stars else [])]

@@ -28,6 +28,7 @@ def pareto_front(
         name: of the line in the legend.
         look: its colour.
     """
+    # `undominated` compares costs: what should be high is turned around.
     side, up = (-1 if better == "higher" else 1 for better in (better_x, better_y))
     marks = [mark for line in lines for mark in line.marks]
     best = undominated([(side * mark.x, up * mark.y) for mark in marks])

@@ -20,6 +20,7 @@ def open_trials(uri: str, scale: str | None) -> StoreTrials:
     Raises:
         RequestError: no store, nothing in it, or nothing at this scale.
     """
+    # Scales are never mixed in a figure: numbers of two scales differ by their size alone.
     newest = scale or load_runs(None, uri).sort("launched")["scale"][-1]
     return StoreTrials(load_runs(None, uri, scale=newest), uri)
 
@@ -59,6 +60,7 @@ def named_figure(
         raise RequestError(f"{name}: drawn from published numbers only")
     if trials is None:
         raise RequestError(f"{name}: there is no tracking store; launch a sweep first")
+    # A figure without published numbers is drawn from runs alone, without complaint.
     both = source == "both" and found.published is not None
     made = found.runs(RunsRequest(trials, tuple(curves), beside_paper=both))
     if both:

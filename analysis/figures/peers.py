@@ -32,6 +32,7 @@ def systems() -> FigureData:
     def series(over: str) -> tuple[Series, ...]:
         made = []
         for kind, (name, look) in kinds.items():
+            # Continuous latents pay no quantisation loss: they are no peers in reconstruction.
             mine = [(f, r) for f, r in rows if (f.quantizer == "KL") == (kind == "KL")]
             made.append(_scatter(name, mine, over, look))
         return (*made, _scatter("GigaTok (Table 10)", own, over, WITH, labels=True))

@@ -37,6 +37,7 @@ def mark(x: Fact | float, y: Fact, label: str = "", *more: Fact) -> Mark:
     """Mark a published number over another, or over a size in its own row."""
     across = x.printed if isinstance(x, Fact) else x
     used = (*([x] if isinstance(x, Fact) else []), y, *more)
+    # A mark is as reliable as the least reliable number in it.
     worst: Reading = next((f.reading for f in used if f.reading != "printed"), "printed")
     return Mark(across, y.printed, tuple(map(origin, used)), worst, label)
 
@@ -63,6 +64,7 @@ def with_length(line: Series, words: str = "{} ep.") -> Series:
     Known of 1D tokenizers with semantic regularisation only (Table 9); others stay as they are.
     """
     lengths = [_epochs(shown) for shown in line.marks]
+    # Only what deviates is named: 200 epochs at every mark would cover the lines.
     usual = mode(fact.value for fact in lengths if fact) if any(lengths) else None
     marks = tuple(
         replace(
@@ -87,6 +89,7 @@ def _epochs(shown: Mark) -> Fact | None:
 def other_s_b(here: str, metric: str, x: float) -> list[Series]:
     """Mark the rows of S-B that another table or figure has instead (confound 2)."""
     made = []
+    # Crosses, not lines: the rows are of one size and no trend.
     elsewhere = (place for place in _S_B if place != here)
     for place, marker in zip(elsewhere, _CROSSES, strict=True):
         name, wanted = _S_B[place]

@@ -30,6 +30,7 @@ def plane_chart(found: Sequence[Front], metric: str) -> Chart:
     label = METRICS[metric].label
     (chart,) = with_distinct_looks([Chart(label, axis(RATE), axis(metric), tuple(series))])
     better = METRICS[metric].better
+    # A front of its own for each family: a common one would hide the smaller one's shape.
     lines = [
         pareto_front([one], None, better, f"front of {one.name}", one.look._replace(marker=""))
         for one in chart.series

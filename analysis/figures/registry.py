@@ -70,6 +70,7 @@ def published(name: str, paper: str = "") -> Callable[[PublishedMaker], Publishe
     """
 
     def register(make: PublishedMaker) -> PublishedMaker:
+        # Published numbers and runs of one figure are registered by different modules.
         known = _entry(name)
         if known.published is not None:
             raise ValueError(f"two figures {name!r} of published numbers: choose another name")

@@ -110,8 +110,10 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
 
 def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     """Join what each sweep adds to a figure; without charts where there are no data."""
-    tables = _tables(wanted, request.trials.table)
-    parts = [_part(wanted, table, request) for table in tables]
+    parts: list[FigureData] = []
+    for table in _tables(wanted, request.trials.table):
+        before = sum(len(part.charts) for part in parts)  # charts are lettered over all parts
+        parts.append(_part(wanted, table, request, before))
     return FigureData(
         wanted.name,
         wanted.title,
@@ -123,8 +125,8 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     )
 
 
-def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> FigureData:
-    """Make what one sweep adds to a figure."""
+def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: int) -> FigureData:
+    """Make what one sweep adds to a figure, behind so many charts of other sweeps."""
     have, found, uri = measured(table), groups(table), request.trials.uri
     own_x = dict(zip(wanted.sweeps, wanted.own_x, strict=False)).get(table["sweep"][0])
     panels = [_resolved(p, have, request) for p in wanted.panels if own_x in (None, p.x)]
@@ -135,8 +137,9 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
             missing.append(f"{panel.title} ({_why_empty(found, panel)})")
             continue
         charts.append(chart)
+        # Curves have no coordinates that could be missing.
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
-        head = f"{letter(len(charts) - 1)} " if len(panels) > 1 else ""
+        head = f"{letter(before + len(charts) - 1)} " if len(panels) > 1 else ""
         missing += [head + ", ".join(absent)] if absent else []
     keys = [key for panel in panels for key in panel[:2]] + [wanted.needs]
     shown = [key for key in keys if key in METRICS]
@@ -170,6 +173,7 @@ def _resolved(panel: Panel, have: Sequence[str], request: RunsRequest) -> Panel:
     """Choose the first of `a|b` that was measured, else the first; and KID before FID."""
     names = panel.y.split("|")
     pair = (panel.x, next((name for name in names if name in have), names[0]))
+    # Beside the paper FID stays FID, which is all that the paper has.
     x, y = pair if request.beside_paper else steadier(pair, have)
     return Panel(x, y, panel.title or quantity(y).label)
 
@@ -184,6 +188,7 @@ def _chart(found: Sequence[Group], panel: Panel, uri: str, *, front: bool) -> Ch
     chart = settings_chart(found, panel.title, panel.x, panel.y)
     if chart is None or not front:
         return chart
+    # Less of x is better whatever it is: sizes are what is paid.
     line = pareto_front(chart.series, None, chart.y.metric.better, f"{FRONT_NAME} of runs")
     return replace(chart, series=(*chart.series, line))
 

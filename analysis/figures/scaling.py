@@ -139,6 +139,7 @@ def published_series(x: str, y: str) -> list[Series]:
     """Collect the paper's AR probes that have both: a series for each place and setting."""
     rows: dict[tuple[object, ...], dict[str, Fact]] = {}
     for fact in facts():
+        # Only the AR probe is trained as trials are; full systems are no comparison.
         probed = fact.generator == "" or fact.generator.startswith(_PROBE)
         if fact.work == PAPER and fact.place in _PLACES and fact.metric in (x, y) and probed:
             key = (fact.place, fact.tokenizer, fact.variant, fact.semantic, fact.setting)
@@ -179,6 +180,7 @@ def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
         return _single(runs, x, y), [note]
     made: list[Series] = []
     notes: list[str] = []
+    # Plans may repeat a setting; the name then says which study a mark is from.
     several = runs["plan"].n_unique() > 1
     for (sweep, *_), part in runs.partition_by(
         "sweep", "scale", "plan", as_dict=True, maintain_order=True

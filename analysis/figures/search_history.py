@@ -46,6 +46,7 @@ def search_history(request: RunsRequest) -> FigureData:
     charts = []
     for name, direction in study["objectives"].items():
         drawn = history(study["trials"], name, direction, launch.run_id)
+        # Several objectives have a history and importances each.
         charts += [drawn] if drawn is not None else []
         charts += _importances(study["importances"].get(name, {}), name, launch.run_id)
     if moved is not None:
@@ -79,6 +80,7 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     scale = quantity(name).factor
     values = [scale * float(t["values"][name]) for t in valued]
     down = direction == "minimize"
+    # The best that was known when each trial ended, as the sampler saw it.
     so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
     span = max(values) - min(values)
     worst = max(values) if down else min(values)

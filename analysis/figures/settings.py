@@ -86,6 +86,7 @@ def bars_of(charts: Sequence[Chart]) -> str:
 
 def _series(name: str, pairs: Sequence[tuple[Group, Mark]], x: str, *, is_named: bool) -> Series:
     """Order the marks by size, never by x: in a plane a larger model may lie on either side."""
+    # Ties keep the order of the table.
     sized = sorted(((_size(group, mark, x), mark) for group, mark in pairs), key=lambda p: p[0])
     marks = tuple(mark for _, mark in sized)
     enough = len({size for size, _ in sized}) >= MIN_SIZES_FOR_LINE
@@ -159,6 +160,7 @@ def _mark(
         return None
     # Both coordinates from the same seeds: means over different ones would not belong together.
     shared = group.with_all(*(key for key in (x, y) if key in METRICS))
+    # None also where two protocols would mix in one mean.
     up = shared.estimate(y, interval)
     across = shared.estimate(x, interval) if x in METRICS else _place(group, x, names)
     if up is None or across is None:

@@ -58,6 +58,7 @@ def sweep_figure(runs: pl.DataFrame) -> FigureData:
 def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
     """Draw over the first axis that varies; over the size of the tokenizer where none does."""
     identity = list(groups(runs)[0].identity)
+    # The tokenizer comes first in every identity; what else varies is the sweep's question.
     key = next((c for c in identity if c != PARAM_TOKENIZER), PARAM_TOKENIZER)
     if key == PARAM_TOKENIZER and "params_total" in measured(runs):
         key = "params_total"

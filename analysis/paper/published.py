@@ -166,6 +166,7 @@ def facts() -> tuple[Fact, ...]:
     found = _packaged(Fact, "facts.csv")
     ids = [fact.id for fact in found]
     repeated = sorted({i for i in ids if ids.count(i) > 1})
+    # A number without a source must not ship: both checks are made at the first reading.
     unknown = sorted({fact.source for fact in found} - sources().keys())
     if repeated or unknown:
         raise ValueError(f"facts.csv: repeated ids {repeated}, unknown sources {unknown}")

@@ -112,6 +112,7 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     environment.filters |= {"cell": _markdown_cell, "inert": inert}
     written = []
     for suffix, escape in (("html", True), ("md", False)):
+        # The same sections for both; Markdown makes its own texts inert by a filter.
         environment.autoescape = escape
         template = environment.get_template(f"report.{suffix}.j2")
         text = template.render(title=title, subtitle=_subtitle(runs), sections=sections)
@@ -221,6 +222,7 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
 
 def _fits(found: Sequence[Group]) -> Iterable[Block]:
     """Fit each metric over size, per family of settings that differ in the tokenizer alone."""
+    # A law over sizes must not mix settings that differ in anything else.
     families: dict[object, list[Group]] = {}
     for group in found:
         families.setdefault(group.setting, []).append(group)
@@ -320,12 +322,14 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         return
     head = ("stage", "runs", "predicted", "actual", "predicted / actual")
     yield TableBlock(head, tuple(rows), (False, True, True, True, True))
+    # A quarter: close enough to plan when a night of runs ends.
     close = sum(abs(ratio - 1) <= 0.25 for ratio in pairs)
     yield TextBlock((f"{close} of {len(pairs)} times were predicted within 25 %.",))
 
 
 def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
     sweep_runs = ", ".join(dict.fromkeys(runs["sweep_run_id"]))
+    # A trial's stages may come from several commits, joined by commas.
     versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
     dirty = " with uncommitted changes" if runs["git_dirty"].any() else ""
     yield TextBlock(
