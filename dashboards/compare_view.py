@@ -19,8 +19,8 @@ from dashboards import reading
 from dashboards.downloads import download, pdf_of
 from dashboards.plotting import chart_figure
 from dashboards.source import PageSource
-from gigatok.markdown import plain
 from gigatok.names import quantity
+from gigatok.text.markdown import plain
 
 MOST_TRIALS = 2000
 """Trials of all studies up to which they are compared setting by setting."""

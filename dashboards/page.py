@@ -12,8 +12,8 @@ from dashboards import compare_view, reading, scaling_view, study_view, trial_vi
 from dashboards.plotting import state_word
 from dashboards.source import PageSource, parse
 from dashboards.state import VIEWS
-from gigatok.credentials import shown
-from gigatok.markdown import plain
+from gigatok.text.credentials import shown
+from gigatok.text.markdown import plain
 
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}

@@ -15,8 +15,8 @@ from dashboards.downloads import download, pdf_of
 from dashboards.plotting import run_at
 from dashboards.source import PageSource
 from dashboards.state import open_trial
-from gigatok.markdown import plain
 from gigatok.names import quantity
+from gigatok.text.markdown import plain
 
 _OWN = "Own axes"
 MOST_DRAWN = 2000

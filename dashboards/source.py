@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from gigatok.credentials import shown, without_login
+from gigatok.text.credentials import shown, without_login
 
 MLFLOW_URL = "http://127.0.0.1:5000"
 """Address at which `mlflow ui` listens unless told otherwise."""

@@ -29,7 +29,7 @@ from analysis.tables.results import result_table
 from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
 from dashboards.source import PageSource
 from dashboards.words import duration
-from gigatok.credentials import shown
+from gigatok.text.credentials import shown
 
 MOST_TRIALS = 24
 """Trials whose curves and settings are in the file; its text says when there are more."""

@@ -28,7 +28,7 @@ from dashboards.plotting import STATE_COLOURS, state_word, states_figure
 from dashboards.source import PageSource
 from dashboards.state import open_trial
 from dashboards.words import duration
-from gigatok.markdown import plain
+from gigatok.text.markdown import plain
 
 MOST_FAILURES = 20
 MOST_RESULTS = 500

@@ -18,7 +18,7 @@ from dashboards import reading
 from dashboards.downloads import download, pdf_of
 from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import PageSource
-from gigatok.markdown import plain
+from gigatok.text.markdown import plain
 
 MOST_SIZES = 6
 MOST_OFFERED = 500

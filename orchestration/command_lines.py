@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from gigatok.credentials import shown
-from orchestration.state import Store
+from gigatok.text.credentials import shown
+from orchestration.runs.state import Store
 
 DEFAULT_RUNS = Path("runs")
 

@@ -10,7 +10,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 
 from orchestration.backends.base import Infeasible
-from orchestration.records import UnreadableRecord
+from orchestration.runs.records import UnreadableRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -21,22 +21,13 @@ from rich.console import Console
 from gigatok import names
 from orchestration.backends import BACKENDS, connect
 from orchestration.backends.base import Backend
-from orchestration.commands.preview import plan_json, print_plan
-from orchestration.costs.budget import Budget, record_refusal
-from orchestration.costs.budget import reasons as budget_reasons
-from orchestration.devices import Machines, machines
+from orchestration.execution.inputs import find_inputs
+from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_REFUSED, fail
-from orchestration.holder import tidy
-from orchestration.inputs import find_inputs
-from orchestration.launched import LaunchRequest, all_launches, record_launch
-from orchestration.plan import Plan, make_plan
-from orchestration.profile import Profile, load_profile
-from orchestration.progress import Progress, survey
-from orchestration.provenance import imported_state
-from orchestration.runner import Runner
-from orchestration.state import Store
-from orchestration.studies import origin_of, refuse_namesake
-from orchestration.study import (
+from orchestration.forecast.budget import Budget, record_refusal
+from orchestration.forecast.budget import reasons as budget_reasons
+from orchestration.forecast.devices import Machines, machines
+from orchestration.launching.foreground import (
     Driver,
     check_writable,
     exit_code,
@@ -44,7 +35,16 @@ from orchestration.study import (
     report,
     run,
 )
-from orchestration.sweep import Sweep, expand, load_sweep
+from orchestration.launching.launched import LaunchRequest, all_launches, record_launch
+from orchestration.launching.preview import plan_json, print_plan
+from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile, load_profile
+from orchestration.runs.holder import tidy
+from orchestration.runs.provenance import imported_state
+from orchestration.runs.state import Store
+from orchestration.runs.studies import origin_of, refuse_namesake
+from orchestration.sweep.definition import Sweep, expand, load_sweep
 from orchestration.tracking.shipping import Tracking, uri_to_record
 from orchestration.tracking.sweep_runs import expectation
 

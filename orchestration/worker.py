@@ -23,14 +23,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gigatok.stages import STAGES, Interrupted, Ranks, Runtime, Scores
-from gigatok.tracker import NullTracker, Tracker
-from orchestration import faults, provenance
+from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
+from gigatok.runtime.tracker import NullTracker, Tracker
+from gigatok.stages import STAGES
 from orchestration.costs import calibration, ceilings
-from orchestration.holder import LeaseHolder, LeaseLost, acquire, hash_outputs
-from orchestration.leases import HEARTBEAT_SECONDS
-from orchestration.stage_records import Attempt, Done
-from orchestration.state import StageFolder, Work
+from orchestration.policy import faults
+from orchestration.runs import provenance
+from orchestration.runs.holder import LeaseHolder, LeaseLost, acquire, hash_outputs
+from orchestration.runs.leases import HEARTBEAT_SECONDS
+from orchestration.runs.stage_records import Attempt, Done
+from orchestration.runs.state import StageFolder, Work
 from orchestration.tracking.spool import SpoolWriter
 
 EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = faults.EXIT_FAILED, 75, 130
@@ -65,7 +67,7 @@ def _together(ranks: Ranks) -> Iterator[Callable[[int], int]]:
     if ranks.world == 1:
         yield lambda number: number
         return
-    from gigatok import distributed
+    from gigatok.runtime import distributed
 
     with distributed.process_group(ranks):
         yield distributed.from_main

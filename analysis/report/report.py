@@ -34,9 +34,9 @@ from analysis.store.runs import (
     missing,
 )
 from analysis.tables.results import result_table, sweep_and_scale
-from gigatok.credentials import shown
-from gigatok.markdown import inert
 from gigatok.names import METRICS, PARAM_SEED
+from gigatok.text.credentials import shown
+from gigatok.text.markdown import inert
 
 FITTED = ("psnr", "lpips", "rkid", "ar_val_loss", "gkid")
 """Metrics fitted over the size of the tokenizer."""

@@ -10,7 +10,7 @@ from shlex import quote
 
 from analysis.store.interface import TrackingStore
 from analysis.store.requests import RequestError
-from gigatok.credentials import shown, without_login
+from gigatok.text.credentials import shown, without_login
 
 
 def open_store(uri: str) -> TrackingStore:

@@ -18,8 +18,8 @@ from analysis.store.records import (
     numbered,
     restored,
 )
-from gigatok.credentials import mlflow_variables, without_login
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
+from gigatok.text.credentials import mlflow_variables, without_login
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -24,7 +24,7 @@ from gigatok.config.tokenizer import (
     TokenizerConfig,
     finest_level,
 )
-from gigatok.weight_files import unreadable
+from gigatok.files.weight_files import unreadable
 
 TEACHER_CACHE_IMAGES = 100_000
 """Training images up to which teacher features are cached; DINOv2's of ImageNet are a terabyte."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gigatok.assets import fetch
+from gigatok.data.assets import fetch
 
 _KERAS_BN_EPS = 1e-3
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.distributed import assign, whole
 from gigatok.models.quantizer import VectorQuantizer
 from gigatok.models.tokenizer import Tokenizer
+from gigatok.runtime.distributed import assign, whole
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.foreign_weights import compare
-from gigatok.published_files import read_weights
+from gigatok.files.foreign_weights import compare
+from gigatok.files.stored_weights import read_weights
 
 WIDTH, DEPTH, HEADS = 384, 12, 6
 PATCH, SIDE = 16, 224

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from gigatok.config import PATCHGAN_SIDE
-from gigatok.distributed import joint_mean, world
 from gigatok.models.diffaug import augment
 from gigatok.models.dino import SIDE, WIDTH, DINOSmall, load_dino
 from gigatok.models.teachers import normalised_for_imagenet
+from gigatok.runtime.distributed import joint_mean, world
 
 READOUTS = (2, 5, 8, 11)
 """Blocks of DINO, from 0, whose outputs are judged, beside the input of the first."""

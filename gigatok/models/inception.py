@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gigatok.assets import fetch
-from gigatok.foreign_weights import flaw
+from gigatok.data.assets import fetch
+from gigatok.files.foreign_weights import flaw
 
 FEATURES = 2048
 STANDARD_SIDE = 299

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.assets import fetch
-from gigatok.unpickling import load_arrays
+from gigatok.data.assets import fetch
+from gigatok.files.unpickling import load_arrays
 
 Network = Literal["vgg", "alex"]
 

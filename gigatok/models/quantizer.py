@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.distributed import batch_mean, gather
+from gigatok.runtime.distributed import batch_mean, gather
 
 UNFILLED = -1.0
 """In `codebook_used`: no code recorded yet. (The reference fills with 0, which counts code 0.)"""

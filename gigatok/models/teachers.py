@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.foreign_weights import flaw
+from gigatok.files.foreign_weights import flaw
 from gigatok.models.backbones import fold_batch_norms, mobilenetv2, resnet50
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)

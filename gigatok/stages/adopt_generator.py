@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from gigatok.adopting import check_architecture, check_fit, origin, read_planned
-from gigatok.fitting import fill, fit
 from gigatok.models.generator import Generator
-from gigatok.saved import Codes, save_generator
-from gigatok.stages import AdoptGeneratorConfig, Runtime, Scores
+from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
+from gigatok.published.fitting import fill, fit
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages import AdoptGeneratorConfig
 from gigatok.stages.train_generator import generator_scores
-from gigatok.tracker import Tracker
+from gigatok.training.saved import Codes, save_generator
 
 
 def run(

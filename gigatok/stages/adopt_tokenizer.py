@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
-from gigatok.adopting import check_architecture, check_fit, origin, read_planned
-from gigatok.fitting import HEAD, fill, fit, has_head, with_head_of
+from gigatok.files.stored_weights import StoredWeights
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.published_files import StoredWeights
-from gigatok.saved import save_tokenizer
+from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
+from gigatok.published.fitting import HEAD, fill, fit, has_head, with_head_of
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
 from gigatok.sizes import tokenizer_parameters
-from gigatok.stages import AdoptTokenizerConfig, Runtime, Scores
-from gigatok.tracker import Tracker
+from gigatok.stages import AdoptTokenizerConfig
+from gigatok.training.saved import save_tokenizer
 
 
 def run(

@@ -8,19 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from gigatok.config import EvaluationConfig, SamplingConfig
-from gigatok.feature_sets import FeatureSet
+from gigatok.data.pictures import image_grid
 from gigatok.models.features import FeatureNetwork, build_feature_network
-from gigatok.pictures import image_grid
-from gigatok.reference_statistics import load_reference
-from gigatok.sample_sets import Draw, Models, draw_set
-from gigatok.scores import distribution_scores, inception_scores, join, manifold_scores
-from gigatok.stages import (
-    EvaluateGenerationConfig,
-    Runtime,
-    Scores,
-)
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.feature_sets import FeatureSet
+from gigatok.scores.reference_statistics import load_reference
+from gigatok.scores.sample_sets import Draw, Models, draw_set
+from gigatok.scores.scoring import distribution_scores, inception_scores, join, manifold_scores
+from gigatok.stages import EvaluateGenerationConfig
 from gigatok.stages.extract_reference_features import ReferenceFeatures
-from gigatok.tracker import Tracker
 
 
 def run(

@@ -9,26 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigatok.complexity import LatentSpread
-from gigatok.crops import UInt8
-from gigatok.data import load_split, to_uint8, to_unit_range
-from gigatok.feature_sets import FeatureSet, FeatureStream
-from gigatok.image_sets import ImageSet, in_batches, read_ahead
+from gigatok.data.crops import UInt8
+from gigatok.data.image_sets import ImageSet, in_batches, read_ahead
+from gigatok.data.pictures import reconstruction_grid
+from gigatok.data.splits import load_split, to_uint8, to_unit_range
 from gigatok.models.features import FeatureNetwork, build_feature_network
 from gigatok.models.perceptual import LPIPS
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.pictures import reconstruction_grid
-from gigatok.saved import load_tokenizer
-from gigatok.scores import ImageScores, describe, distribution_scores, join
-from gigatok.stages import (
-    EvaluateReconstructionConfig,
-    Interrupted,
-    Runtime,
-    Scores,
-    tokenizer_of,
-)
+from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.complexity import LatentSpread
+from gigatok.scores.feature_sets import FeatureSet, FeatureStream
+from gigatok.scores.scoring import ImageScores, describe, distribution_scores, join
+from gigatok.stages import EvaluateReconstructionConfig, tokenizer_of
 from gigatok.stages.extract_reference_features import ReferenceFeatures
-from gigatok.tracker import Tracker
+from gigatok.training.saved import load_tokenizer
 
 BATCH = 64
 

@@ -10,16 +10,17 @@ from typing import Any, Literal
 import numpy.typing as npt
 import torch
 
-from gigatok.crops import UInt8
-from gigatok.data import crop_views, load_split, to_unit_range
-from gigatok.image_sets import ImageSet, Int64, in_batches, read_ahead
+from gigatok.data.crops import UInt8
+from gigatok.data.image_sets import ImageSet, Int64, in_batches, read_ahead
+from gigatok.data.splits import crop_views, load_split, to_unit_range
+from gigatok.data.streamed import Arrays, Progress, flush, open_streamed
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.names import CODE_USES
-from gigatok.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
-from gigatok.scores import codebook_scores, codes_by_uses, describe, join, ngram_scores
-from gigatok.stages import ExtractCodesConfig, Interrupted, Runtime, Scores, tokenizer_of
-from gigatok.streamed import Arrays, Progress, flush, open_streamed
-from gigatok.tracker import Tracker
+from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.scoring import codebook_scores, codes_by_uses, describe, join, ngram_scores
+from gigatok.stages import ExtractCodesConfig, tokenizer_of
+from gigatok.training.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
 
 BATCH = 128
 """Images that are encoded at once."""

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gigatok.data import load_split
-from gigatok.feature_sets import FeatureSet, FeatureStream
-from gigatok.image_sets import in_batches, read_ahead
+from gigatok.data.image_sets import in_batches, read_ahead
+from gigatok.data.splits import load_split
 from gigatok.models.features import build_feature_network
-from gigatok.scores import describe
-from gigatok.stages import Interrupted, ReferenceFeaturesConfig, Runtime, Scores
-from gigatok.tracker import Tracker
+from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.feature_sets import FeatureSet, FeatureStream
+from gigatok.scores.scoring import describe
+from gigatok.stages import ReferenceFeaturesConfig
 
 BATCH = 64
 

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.data import crop_views, load_split, to_unit_range
-from gigatok.durable import write_durably
-from gigatok.image_sets import ImageSet, in_batches
+from gigatok.data.image_sets import ImageSet, in_batches
+from gigatok.data.splits import crop_views, load_split, to_unit_range
+from gigatok.files.durable import write_durably
 from gigatok.models.reduction import reduce_features
 from gigatok.models.teachers import Teacher, build_teacher
-from gigatok.stages import Interrupted, Runtime, Scores, TeacherFeaturesConfig
-from gigatok.tracker import Tracker
+from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages import TeacherFeaturesConfig
 
 BATCH = 64
 

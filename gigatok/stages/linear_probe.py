@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gigatok.data.streamed import Progress, open_streamed
 from gigatok.models.generator import Generator
-from gigatok.probe import ReadFeatures, describe_training, train_probe
-from gigatok.saved import Codes, load_generator
-from gigatok.stages import Interrupted, LinearProbeConfig, Runtime, Scores, generator_of
-from gigatok.streamed import Progress, open_streamed
-from gigatok.tracker import Tracker
-from gigatok.training import step_seed
+from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.probe import ReadFeatures, describe_training, train_probe
+from gigatok.stages import LinearProbeConfig, generator_of
+from gigatok.training.saved import Codes, load_generator
+from gigatok.training.trainer import step_seed
 
 BATCH = 256
 

@@ -10,17 +10,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.crops import UInt8
-from gigatok.data import crop_views, load_split, to_unit_range
+from gigatok.data.crops import UInt8
+from gigatok.data.image_sets import Int64, in_batches, read_ahead
+from gigatok.data.splits import crop_views, load_split, to_unit_range
+from gigatok.data.streamed import open_streamed
 from gigatok.flops import probed_width
-from gigatok.image_sets import Int64, in_batches, read_ahead
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.probe import describe_training, train_probe
-from gigatok.saved import load_tokenizer
-from gigatok.scores import describe
-from gigatok.stages import Interrupted, ProbeTokenizerConfig, Runtime, Scores, tokenizer_of
-from gigatok.streamed import open_streamed
-from gigatok.tracker import Tracker
+from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.probe import describe_training, train_probe
+from gigatok.scores.scoring import describe
+from gigatok.stages import ProbeTokenizerConfig, tokenizer_of
+from gigatok.training.saved import load_tokenizer
 
 BATCH = 128
 """Images whose features are computed at once."""

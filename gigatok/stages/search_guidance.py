@@ -1,8 +1,8 @@
 """Find the guidance scale at which a generator scores best, and score it there (spec 7).
 
 gFID means little at one scale for all: the best scale depends on the model. So every trial is
-searched alike (`gigatok.guidance_search`), on samples that are used for nothing else, and what
-it reports is of other samples, the very ones that `evaluate_generation` draws at its fixed scale.
+searched alike (`gigatok.scores.guidance_search`), on samples that are used for nothing else. The
+scores it reports are of other samples: those that `evaluate_generation` draws at its fixed scale.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gigatok.config import GuidanceConfig, SamplingConfig
-from gigatok.distributed import barrier
-from gigatok.durable import Damaged, read_checked, remove, write_checked, write_durably
-from gigatok.feature_sets import FeatureSet
-from gigatok.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
+from gigatok.data.pictures import image_grid
+from gigatok.files.durable import Damaged, read_checked, remove, write_checked, write_durably
 from gigatok.models.features import FeatureNetwork, build_feature_network
 from gigatok.names import GUIDANCE_PREFIX
-from gigatok.pictures import image_grid
-from gigatok.sample_sets import Draw, Models, draw_set
-from gigatok.scores import distribution_scores
-from gigatok.stages import Runtime, Scores, SearchGuidanceConfig
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.distributed import barrier
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.feature_sets import FeatureSet
+from gigatok.scores.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
+from gigatok.scores.sample_sets import Draw, Models, draw_set
+from gigatok.scores.scoring import distribution_scores
+from gigatok.stages import SearchGuidanceConfig
 from gigatok.stages.evaluate_generation import guidance, load_reference_of
-from gigatok.tracker import Tracker
 
 if TYPE_CHECKING:
-    from gigatok.tracker import Image
+    from gigatok.runtime.tracker import Image
 
 CURVE_FILE = "guidance.csv"
 _SCORED_FILE = "scored.json"

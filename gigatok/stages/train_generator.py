@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.data import batch_indices
-from gigatok.distributed import gathered, parallelise
+from gigatok.data.splits import batch_indices
 from gigatok.models.generator import Generator
-from gigatok.saved import Codes, save_generator
-from gigatok.stages import Runtime, Scores, TrainGeneratorConfig
-from gigatok.tracker import Tracker
-from gigatok.training import Trainer, step_seed
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.distributed import gathered, parallelise
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages import TrainGeneratorConfig
+from gigatok.training.saved import Codes, save_generator
+from gigatok.training.trainer import Trainer, step_seed
 
 EVALUATION_BATCH = 256
 

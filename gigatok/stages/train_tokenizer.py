@@ -8,25 +8,26 @@ from pathlib import Path
 
 import torch
 
-from gigatok.adversarial import Adversary
-from gigatok.batches import CachedTarget, OnlineTarget, SemanticTarget, TokenizerBatches
 from gigatok.config import TokenizerConfig
-from gigatok.data import load_split
-from gigatok.distributed import gather, gathered, parallelise
+from gigatok.data.splits import load_split
 from gigatok.flops import CODEBOOK_INIT_IMAGES, RESTARTS_END
-from gigatok.losses import Perceptual
 from gigatok.models.codebook import initialise_from_data, restart_dead_codes
 from gigatok.models.discriminators import build_discriminator, virtual_batches
 from gigatok.models.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.teachers import build_teacher
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.objective import Objective
-from gigatok.saved import place, save_tokenizer
+from gigatok.runtime.context import Ranks, Runtime, Scores
+from gigatok.runtime.distributed import gather, gathered, parallelise
+from gigatok.runtime.tracker import Tracker
 from gigatok.sizes import tokenizer_parameters
-from gigatok.stages import Ranks, Runtime, Scores, TrainTokenizerConfig
+from gigatok.stages import TrainTokenizerConfig
 from gigatok.stages.extract_teacher_features import TeacherFeatures
-from gigatok.tracker import Tracker
-from gigatok.training import Trainer, micro_batches, step_seed
+from gigatok.training.adversarial import Adversary
+from gigatok.training.batches import CachedTarget, OnlineTarget, SemanticTarget, TokenizerBatches
+from gigatok.training.losses import Perceptual
+from gigatok.training.objective import Objective
+from gigatok.training.saved import place, save_tokenizer
+from gigatok.training.trainer import Trainer, micro_batches, step_seed
 
 
 def run(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 from orchestration.backends.base import Backend
-from orchestration.profile import Profile
-from orchestration.state import Store
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import Store
 
 BACKENDS: dict[str, str] = {
     "local": "orchestration.backends.local",

@@ -2,7 +2,7 @@
 
 A backend starts `python -m orchestration.worker STAGE_DIR` somewhere, once per process of the
 stage, and says when that is over. What became of the stage is in its folder, and what follows
-from an end is decided by `orchestration.faults`: a backend retries nothing.
+from an end is decided by `orchestration.policy.faults`: a backend retries nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestration.profile import Request
-from orchestration.stage_records import Kind
-from orchestration.state import StageFolder
+from orchestration.policy.profile import Request
+from orchestration.runs.stage_records import Kind
+from orchestration.runs.state import StageFolder
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
 from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
-from orchestration.profile import Profile, Request
-from orchestration.state import StageFolder, Store
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.state import StageFolder, Store
 
 MOST_PER_DEVICE = 8
 """Stages that may share a core or a GPU: with more, each holds memory and waits for the others."""

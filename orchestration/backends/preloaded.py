@@ -8,13 +8,13 @@ import pkgutil
 import platform
 
 import gigatok
-from orchestration import provenance
+from orchestration.runs import provenance
 
 # Before the long imports: a commit during them is then recorded as the one before it.
 provenance.imported_state()
 
 MODULES = (
-    "orchestration.study",
+    "orchestration.launching.foreground",
     # What a worker runs first; it would read the file again, as it is by then.
     "orchestration.backends.workers",
     # All of it: a module that a worker imports later may have been edited since the launch.

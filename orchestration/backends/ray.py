@@ -33,9 +33,9 @@ from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, No
 from orchestration.backends.ray_head import Head, knock, wait_longer
 from orchestration.backends.sockets import short_folder
 from orchestration.cluster.snapshot import take_snapshot
-from orchestration.profile import Profile, Request
-from orchestration.stage_records import Kind
-from orchestration.state import StageFolder, Store
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.stage_records import Kind
+from orchestration.runs.state import StageFolder, Store
 from orchestration.worker import EXIT_INTERRUPTED
 
 OBJECT_STORE_BYTES = 100 * 2**20

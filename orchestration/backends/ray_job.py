@@ -25,8 +25,8 @@ from orchestration.backends.workers import (
     rank_environments,
     start_workers,
 )
-from orchestration.stage_records import Kind
-from orchestration.state import StageFolder
+from orchestration.runs.stage_records import Kind
+from orchestration.runs.state import StageFolder
 
 TICK_SECONDS = 0.1
 PARTNER_SECONDS = 60.0

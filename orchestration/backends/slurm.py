@@ -27,17 +27,17 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from gigatok.startup import FOR_CHILDREN
-from orchestration import faults
 from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.slurm_job import StageJob, signal_delay
 from orchestration.backends.slurm_queue import Queue
 from orchestration.cluster.snapshot import take_snapshot
-from orchestration.files import write_atomic
-from orchestration.profile import Profile, Request
-from orchestration.state import StageFolder, Store
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.files import write_atomic
+from orchestration.runs.state import StageFolder, Store
 
 ENDLESS = 10**6
-"""submitit's limit of timeouts, which must never decide: `orchestration.faults` does."""
+"""submitit's limit of timeouts, which must never decide: `orchestration.policy.faults` does."""
 
 
 _SILENCE = re.compile("contact slurm controller|timed out", re.IGNORECASE)

@@ -1,8 +1,9 @@
 """The supervisor: what a SLURM job runs for a stage, once per process of the stage.
 
 It starts the worker, passes the scheduler's signals on to it, and when the worker ends without a
-result asks `orchestration.faults` what follows: again in this allocation, back into the queue, or
-failure. It exits with 0 only if the stage is complete, so that `afterok` means what it says.
+result asks `orchestration.policy.faults` what follows: again in this allocation, back into the
+queue, or failure. It exits with 0 only if the stage is complete, so that `afterok` means what it
+says.
 
 Nothing that changes is kept here or in the pickle: a job that SLURM requeues by itself starts the
 same supervisor again, and everything it needs to know is in the stage folder.
@@ -23,14 +24,14 @@ from types import FrameType
 
 from submitit.core.utils import DelayedSubmission
 
-from orchestration import faults
 from orchestration.backends.base import Ended
 from orchestration.backends.workers import memory_kills
 from orchestration.cluster.holding import hold_queue
-from orchestration.files import write_atomic
-from orchestration.profile import Profile, Request, load_profile
-from orchestration.stage_records import Kind
-from orchestration.state import StageFolder
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile, Request, load_profile
+from orchestration.runs.files import write_atomic
+from orchestration.runs.stage_records import Kind
+from orchestration.runs.state import StageFolder
 from orchestration.worker import EXIT_BUSY, EXIT_FAILED, EXIT_INTERRUPTED, THREADS_VARIABLE
 
 TICK_SECONDS = 0.2

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestration.backends.base import Ended, Job
-from orchestration.stage_records import Kind
+from orchestration.runs.stage_records import Kind
 
 FRESH_SECONDS = 5.0
 """So long an answer is used again."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from orchestration.backends.base import NoAnswer
 from orchestration.backends.slurm import SlurmBackend, outside_of_jobs, refusal
 from orchestration.cluster.journal import Submission
-from orchestration.profile import Profile, Request
+from orchestration.policy.profile import Profile, Request
 
 CONTROLLER_MINUTES = 60
 CONTROLLER_MEMORY_GB = 4.0

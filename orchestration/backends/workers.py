@@ -22,7 +22,7 @@ from pathlib import Path
 
 from gigatok.startup import tolerate_output
 from orchestration.backends.sockets import short_folder, temporary_files_in
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 from orchestration.worker import THREADS_VARIABLE, main, redirect_output
 
 _PRELOAD = ["orchestration.backends.preloaded"]

@@ -18,13 +18,13 @@ from orchestration.backends.base import NoAnswer
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.cluster.journal import Journal, key_of
 from orchestration.cluster.submission import submit_remaining
-from orchestration.devices import machines
-from orchestration.launched import LaunchedPlan, all_launches, kept_sweep
-from orchestration.plan import Plan, make_plan
-from orchestration.profile import Profile, load_profile
-from orchestration.progress import Progress, survey
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.execution.progress import Progress, survey
+from orchestration.forecast.devices import machines
+from orchestration.launching.launched import LaunchedPlan, all_launches, kept_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile, load_profile
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking
 
 SHIP_SECONDS = 600.0

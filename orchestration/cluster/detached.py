@@ -19,11 +19,11 @@ from orchestration.cluster.journal import Journal
 from orchestration.cluster.submission import Outcome, submit_remaining
 from orchestration.cluster.watch import Watcher
 from orchestration.command_lines import steering
+from orchestration.execution.progress import Progress
 from orchestration.exits import EXIT_REFUSED
-from orchestration.profile import Profile
-from orchestration.progress import Progress
-from orchestration.state import Store
-from orchestration.study import Driver
+from orchestration.launching.foreground import Driver
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import Store
 from orchestration.tracking.shipping import Tracking
 
 PREPARE_SECONDS, FINISH_SECONDS = 10.0, 5.0

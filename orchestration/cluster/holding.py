@@ -1,18 +1,18 @@
 """Holds a queued sweep whose stages all fail alike: what waits leaves the queue.
 
-Called in the job whose stage fails, because nobody else may be there. `orchestration.runner` does
-the same for backends that it drives itself.
+Called in the job whose stage fails, because nobody else may be there.
+`orchestration.launching.runner` does the same for backends that it drives itself.
 """
 
 from __future__ import annotations
 
 import subprocess
 
-from orchestration import faults
 from orchestration.cluster.journal import CONTROLLER, Journal, Submission
-from orchestration.launched import all_launches
-from orchestration.profile import Profile
-from orchestration.state import StageFolder, Store
+from orchestration.launching.launched import all_launches
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import StageFolder, Store
 
 
 def hold_queue(folder: StageFolder, profile: Profile) -> str | None:

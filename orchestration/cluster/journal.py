@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestration.backends.base import Job
-from orchestration.files import locked, write_atomic
-from orchestration.records import Record, UnixTime, read_record
-from orchestration.state import StageFolder, Store
+from orchestration.runs.files import locked, write_atomic
+from orchestration.runs.records import Record, UnixTime, read_record
+from orchestration.runs.state import StageFolder, Store
 
 CONTROLLER = "controller"
 """Kind of the job that looks after a sweep; other submissions are of a kind of stage."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from orchestration.backends.slurm_queue import ask_squeue
 from orchestration.cluster.journal import Journal
-from orchestration.files import write_atomic
-from orchestration.records import Record, UnixTime, read_record, to_json
-from orchestration.state import Store
+from orchestration.runs.files import write_atomic
+from orchestration.runs.records import Record, UnixTime, read_record, to_json
+from orchestration.runs.state import Store
 
 FRESH_SECONDS = 10.0
 """So old an answer is used again, whoever asked: schedulers suffer from `watch`."""

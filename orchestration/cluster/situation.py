@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from orchestration import faults
 from orchestration.backends.base import Ended, Job
 from orchestration.backends.slurm import SlurmBackend
 from orchestration.backends.slurm_queue import (
@@ -24,11 +23,12 @@ from orchestration.backends.slurm_queue import (
 )
 from orchestration.backends.slurm_scheduler import are_gone, cancel_jobs, find_jobs, is_whole
 from orchestration.cluster.journal import Journal, Submission, key_of
-from orchestration.leases import watch_suspects
-from orchestration.profile import Profile
-from orchestration.progress import Progress
-from orchestration.stage_records import Failure
-from orchestration.state import StageFolder
+from orchestration.execution.progress import Progress
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile
+from orchestration.runs.leases import watch_suspects
+from orchestration.runs.stage_records import Failure
+from orchestration.runs.state import StageFolder
 
 SETTLE_SECONDS = 20.0
 """A submission that was interrupted this long ago will not appear in the queue any more."""

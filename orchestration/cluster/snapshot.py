@@ -14,9 +14,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from gigatok.durable import sync_tree
-from orchestration import provenance
-from orchestration.state import Store
+from gigatok.files.durable import sync_tree
+from orchestration.runs import provenance
+from orchestration.runs.state import Store
 
 SOURCE = Path(__file__).resolve().parents[2]
 PARTS = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps")

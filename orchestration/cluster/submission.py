@@ -35,13 +35,13 @@ from orchestration.cluster.situation import (
     settle_intents,
 )
 from orchestration.costs.cost import seconds_for_order
-from orchestration.gates import Gatekeeper
-from orchestration.holder import reopen_damaged
-from orchestration.plan import PlannedStage
-from orchestration.profile import Profile
-from orchestration.progress import Progress, stage_spec
-from orchestration.scheduler import ORDERS, Scheduler
-from orchestration.state import Store
+from orchestration.execution.gates import Gatekeeper
+from orchestration.execution.progress import Progress, stage_spec
+from orchestration.execution.scheduler import ORDERS, Scheduler
+from orchestration.plan.graph import PlannedStage
+from orchestration.policy.profile import Profile
+from orchestration.runs.holder import reopen_damaged
+from orchestration.runs.state import Store
 
 CONTROLLER_SECONDS = 600
 """Before that, the controller starts only if everything it waits for is over. A launcher that is
@@ -109,7 +109,7 @@ class Submitter:
         """Stages that are neither complete nor given up nor in anybody's hands.
 
         By kind in the graph's order; within a kind, what comes first where there is no room for
-        all, in the order in which `orchestration.runner` would start them.
+        all, in the order in which `orchestration.launching.runner` would start them.
         """
         taken = {*self._situation.live, *self._situation.foreign, *self._progress.held_stages}
         plan = self._progress.plan

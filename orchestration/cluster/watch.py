@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from orchestration.cluster.journal import Journal
-from orchestration.progress import Progress
-from orchestration.runner import Observe
-from orchestration.scheduler import pass_failure_downstream
-from orchestration.state import State, Store
+from orchestration.execution.progress import Progress
+from orchestration.execution.scheduler import pass_failure_downstream
+from orchestration.launching.runner import Observe
+from orchestration.runs.state import State, Store
 
 LOOK_SECONDS = 1.0
 QUEUE_SECONDS = 60.0

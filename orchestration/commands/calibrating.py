@@ -31,17 +31,17 @@ from orchestration.costs.calibration import (
     observe,
 )
 from orchestration.costs.cost import FAMILIES, Amounts, with_amounts
-from orchestration.devices import machines, utilisation
-from orchestration.display import plain_line
+from orchestration.execution.display import plain_line
+from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, fail
-from orchestration.plan import Plan, make_plan
-from orchestration.profile import Profile
-from orchestration.progress import Progress, survey
-from orchestration.provenance import device_name
-from orchestration.runner import Runner
-from orchestration.state import StageFolder, Store
-from orchestration.study import on_interrupt, prefetch
-from orchestration.sweep import Expansion, Sweep, Trial, expand, load_sweep
+from orchestration.forecast.devices import machines, utilisation
+from orchestration.launching.foreground import on_interrupt, prefetch
+from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile
+from orchestration.runs.provenance import device_name
+from orchestration.runs.state import StageFolder, Store
+from orchestration.sweep.definition import Expansion, Sweep, Trial, expand, load_sweep
 
 LESS = Amounts(steps=6, train_images=512, val_images=64, images=16)
 MORE = Amounts(steps=48, train_images=3072, val_images=128, images=48)

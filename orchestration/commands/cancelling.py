@@ -15,14 +15,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestration import faults
 from orchestration.cluster.journal import Journal
 from orchestration.command_lines import steering
 from orchestration.commands.sweep_status import orphans
 from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launched import LaunchedPlan, Scale, find_launch, newest_launches, other_scales
-from orchestration.leases import LEASE_SECONDS
-from orchestration.state import StageFolder, Store
+from orchestration.launching.launched import (
+    LaunchedPlan,
+    Scale,
+    find_launch,
+    newest_launches,
+    other_scales,
+)
+from orchestration.policy import faults
+from orchestration.runs.leases import LEASE_SECONDS
+from orchestration.runs.state import StageFolder, Store
 
 Folders = Mapping[str, StageFolder]
 POLL_SECONDS = 0.2

@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.cluster.journal import Journal
-from orchestration.files import remove
-from orchestration.holder import leftovers_of_complete
-from orchestration.launched import launched_keys
-from orchestration.records import UnreadableRecord
-from orchestration.state import Store
+from orchestration.launching.launched import launched_keys
+from orchestration.runs.files import remove
+from orchestration.runs.holder import leftovers_of_complete
+from orchestration.runs.records import UnreadableRecord
+from orchestration.runs.state import Store
 
 MOST_ROWS = 30
 Kind = Literal["checkpoints", "code", "stage"]

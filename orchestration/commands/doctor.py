@@ -26,14 +26,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok.startup import for_children, hiding
-from orchestration import provenance
 from orchestration.backends import BACKENDS
 from orchestration.exits import EXIT_REFUSED, fail
-from orchestration.launched import newest_launches
-from orchestration.logins import with_login
-from orchestration.profile import Profile, load_profile
-from orchestration.state import Store
-from orchestration.study import check_writable
+from orchestration.launching.foreground import check_writable
+from orchestration.launching.launched import newest_launches
+from orchestration.policy.profile import Profile, load_profile
+from orchestration.runs import provenance
+from orchestration.runs.logins import with_login
+from orchestration.runs.state import Store
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Destination, parse_uri
 from orchestration.tracking.shipping import default_uri

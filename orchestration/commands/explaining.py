@@ -19,13 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gigatok.data_fingerprints import FINGERPRINTS
+from gigatok.data.fingerprints import FINGERPRINTS
 from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.commands.sweep_status import look
 from orchestration.exits import fail
-from orchestration.grammar.yaml_source import did_you_mean, listed
-from orchestration.launched import (
+from orchestration.launching.launched import (
     LaunchedPlan,
     LaunchedStage,
     LaunchRequest,
@@ -34,12 +33,13 @@ from orchestration.launched import (
     kept_sweep,
     newest_launch,
 )
-from orchestration.plan import Plan, PlannedStage, make_plan
-from orchestration.provenance import code_version, imported_state
-from orchestration.stage_records import Attempt
-from orchestration.state import StageFolder, Store
-from orchestration.studies import launched_names
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import Plan, PlannedStage, make_plan
+from orchestration.runs.provenance import code_version, imported_state
+from orchestration.runs.stage_records import Attempt
+from orchestration.runs.state import StageFolder, Store
+from orchestration.runs.studies import launched_names
+from orchestration.sweep.definition import expand, load_sweep
+from orchestration.yaml.source import did_you_mean, listed
 
 RunsDir = Annotated[Path, typer.Option(help="Where everything is kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

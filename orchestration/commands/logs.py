@@ -14,8 +14,8 @@ import typer
 from orchestration.cluster.journal import Journal
 from orchestration.commands.sweep_status import stage_states
 from orchestration.exits import EXIT_INTERRUPTED, fail
-from orchestration.launched import LaunchedPlan, Scale, find_launch
-from orchestration.state import StageFolder, Store
+from orchestration.launching.launched import LaunchedPlan, Scale, find_launch
+from orchestration.runs.state import StageFolder, Store
 
 FOLLOW_SECONDS = 0.5
 PIECE_BYTES = 2**20

@@ -12,12 +12,18 @@ from typing import Annotated
 import typer
 
 from orchestration.commands.logs import stage_keys
+from orchestration.execution.progress import Progress
 from orchestration.exits import fail
 from orchestration.launch import start
-from orchestration.launched import LaunchedPlan, LaunchRequest, Scale, find_launch, kept_sweep
-from orchestration.plan import Plan
-from orchestration.progress import Progress
-from orchestration.state import StageFolder, Store
+from orchestration.launching.launched import (
+    LaunchedPlan,
+    LaunchRequest,
+    Scale,
+    find_launch,
+    kept_sweep,
+)
+from orchestration.plan.graph import Plan
+from orchestration.runs.state import StageFolder, Store
 
 RunsDir = Annotated[Path, typer.Option(help="Where everything is kept.")]
 Backend = Annotated[str | None, typer.Option(help="Default: as launched.")]

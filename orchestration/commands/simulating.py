@@ -18,7 +18,10 @@ from rich.table import Table
 from gigatok.stages import STAGES
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import Cost, predict
-from orchestration.costs.simulator import (
+from orchestration.execution.progress import Progress, survey
+from orchestration.execution.scheduler import ORDERS, Scheduler
+from orchestration.exits import fail
+from orchestration.forecast.simulator import (
     Blow,
     Cluster,
     Outcome,
@@ -28,13 +31,10 @@ from orchestration.costs.simulator import (
     daly_interval,
     young_interval,
 )
-from orchestration.exits import fail
-from orchestration.plan import Plan, make_plan
-from orchestration.profile import Profile, load_profile
-from orchestration.progress import Progress, survey
-from orchestration.scheduler import ORDERS, Scheduler
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile, load_profile
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
 
 HOUR = 3600.0
 STATE_COPIES = 4.0

@@ -34,15 +34,21 @@ from orchestration.costs.accuracy import (
     accuracy_line,
     accuracy_table,
 )
-from orchestration.costs.forecast import forecast_line
-from orchestration.display import SYMBOLS, progress_details, seconds_left, stages_of, states_table
+from orchestration.execution.display import (
+    SYMBOLS,
+    progress_details,
+    seconds_left,
+    stages_of,
+    states_table,
+)
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
-from orchestration.launched import (
+from orchestration.forecast.forecast import forecast_line
+from orchestration.launching.launched import (
     LaunchedPlan,
     Scale,
     find_launch,
 )
-from orchestration.state import Store
+from orchestration.runs.state import Store
 from orchestration.tracking.ledger import MOST_NAMED
 
 WATCH_SECONDS = 2.0

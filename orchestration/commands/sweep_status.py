@@ -14,12 +14,13 @@ from orchestration.costs.accuracy import (
     accuracy_json,
     compare_all,
 )
-from orchestration.costs.budget import Refusal, newest_refusal
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import predict
-from orchestration.costs.forecast import Forecast, forecast, look_at
-from orchestration.display import seconds_left
-from orchestration.launched import (
+from orchestration.execution.display import seconds_left
+from orchestration.execution.scheduler import Graph, pass_failure_downstream
+from orchestration.forecast.budget import Refusal, newest_refusal
+from orchestration.forecast.forecast import Forecast, forecast, look_at
+from orchestration.launching.launched import (
     LaunchedPlan,
     LaunchedStage,
     all_launches,
@@ -27,11 +28,10 @@ from orchestration.launched import (
     newest_launches,
     other_scales,
 )
-from orchestration.leases import LEASE_SECONDS, Lease
-from orchestration.plan import make_plan
-from orchestration.scheduler import Graph, pass_failure_downstream
-from orchestration.state import StageFolder, State, Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import make_plan
+from orchestration.runs.leases import LEASE_SECONDS, Lease
+from orchestration.runs.state import StageFolder, State, Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.ledger import Skipped
 from orchestration.tracking.shipping import all_skipped
 

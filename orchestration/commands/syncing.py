@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 from orchestration.exits import EXIT_FAILED, fail
-from orchestration.launched import LaunchedPlan, all_launches
-from orchestration.plan import Plan
-from orchestration.profile import Profile
-from orchestration.state import Store
-from orchestration.studies import launched_names
+from orchestration.launching.launched import LaunchedPlan, all_launches
+from orchestration.plan.graph import Plan
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import Store
+from orchestration.runs.studies import launched_names
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Busy, Destination, parse_uri
 from orchestration.tracking.shipping import Tracking

@@ -12,7 +12,7 @@ from rich.table import Table
 from gigatok.stages import STAGES
 from orchestration.costs.amounts import bytes_text, seconds_text
 from orchestration.costs.calibration import observe
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 
 MOST_COMPARED = 300
 """Complete stages whose records `status` reads."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
-from orchestration.records import Record, UnixTime, append_lines, read_lines
-from orchestration.stage_records import Attempt, Spec
-from orchestration.state import Store
+from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
+from orchestration.runs.stage_records import Attempt, Spec
+from orchestration.runs.state import Store
 
 NEWEST = 60
 """Records of a stage on a device that are fitted: older ones say less about today."""

@@ -17,11 +17,11 @@ from gigatok.config import (
     TrainingConfig,
 )
 from gigatok.stages import STAGES
-from orchestration.files import locked, write_atomic
-from orchestration.identity import digest
-from orchestration.records import read_record
-from orchestration.stage_records import Spec
-from orchestration.state import StageFolder, Store
+from orchestration.plan.identity import digest
+from orchestration.runs.files import locked, write_atomic
+from orchestration.runs.records import read_record
+from orchestration.runs.stage_records import Spec
+from orchestration.runs.state import StageFolder, Store
 
 Ceilings = dict[str, dict[str, PositiveInt]]
 """Device -> model -> samples at a time that a process may try."""

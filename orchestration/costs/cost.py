@@ -14,8 +14,8 @@ from gigatok.config import Config, TrainingConfig, TrialConfig
 from gigatok.flops import stage_flops
 from gigatok.memory import stage_disk, stage_memory
 from orchestration.costs.calibration import Calibration, Need, Site
-from orchestration.plan import Plan, PlannedStage
-from orchestration.records import Prediction
+from orchestration.plan.graph import Plan, PlannedStage
+from orchestration.runs.records import Prediction
 
 NOMINAL_FLOPS_PER_SECOND = 4e10
 """Of one core, as measured at scale micro; where nothing is calibrated only the order counts."""
@@ -114,7 +114,7 @@ def predict(
 
 
 def seconds_for_order(costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Seconds of every stage by which `orchestration.scheduler` puts them in order."""
+    """Seconds of every stage by which `orchestration.execution.scheduler` puts them in order."""
     return {key: cost.ordering_seconds for key, cost in costs.items()}
 
 

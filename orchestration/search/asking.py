@@ -30,11 +30,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from gigatok.credentials import hide_passwords, shown
-from orchestration.files import cut_torn_line
-from orchestration.grammar.search_block import Pruner, Search
-from orchestration.grammar.search_space import Choices, Range
+from gigatok.text.credentials import hide_passwords, shown
+from orchestration.runs.files import cut_torn_line
 from orchestration.search.cmaes_sampler import CmaesSampler
+from orchestration.sweep.search_block import Pruner, Search
+from orchestration.sweep.search_space import Choices, Range
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)

@@ -25,9 +25,10 @@ from orchestration.cluster.controller import launched_plan
 from orchestration.cluster.detached import print_ways_on
 from orchestration.cluster.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.cluster.situation import settle_intents
-from orchestration.launched import LaunchedPlan, LaunchRequest, kept_sweep, record_launch
-from orchestration.profile import Profile, Request, load_profile
-from orchestration.runner import Runner
+from orchestration.launching.launched import LaunchedPlan, LaunchRequest, kept_sweep, record_launch
+from orchestration.launching.runner import Runner
+from orchestration.policy.profile import Profile, Request, load_profile
+from orchestration.runs.state import StageFolder, Store
 from orchestration.search.launch import (
     Searching,
     exit_code,
@@ -36,8 +37,7 @@ from orchestration.search.launch import (
     print_found,
 )
 from orchestration.search.run import Searcher
-from orchestration.state import StageFolder, Store
-from orchestration.sweep import Sweep, load_sweep
+from orchestration.sweep.definition import Sweep, load_sweep
 
 SUCCESSOR_SECONDS = 60
 """Before that, a successor starts only if the job before it is over."""

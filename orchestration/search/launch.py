@@ -16,21 +16,21 @@ from shlex import quote
 
 from rich.console import Console
 
-from gigatok.credentials import shown
+from gigatok.text.credentials import shown
 from orchestration.backends.base import Backend
+from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
-from orchestration.launched import LaunchRequest, record_launch
-from orchestration.logins import with_login
-from orchestration.plan import search_key
-from orchestration.profile import Profile
-from orchestration.progress import Progress, survey
-from orchestration.runner import Runner
+from orchestration.launching.foreground import print_counts, run
+from orchestration.launching.launched import LaunchRequest, record_launch
+from orchestration.launching.runner import Runner
+from orchestration.plan.graph import search_key
+from orchestration.policy.profile import Profile
+from orchestration.runs.logins import with_login
+from orchestration.runs.state import Store
 from orchestration.search.asking import best_trials
 from orchestration.search.report import findings, print_search, search_json
 from orchestration.search.run import Searcher
-from orchestration.state import Store
-from orchestration.study import print_counts, run
-from orchestration.sweep import Sweep
+from orchestration.sweep.definition import Sweep
 from orchestration.tracking.shipping import Tracking
 
 

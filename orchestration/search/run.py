@@ -17,14 +17,14 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestration.grammar.search_block import GPU_HOURS, Search
-from orchestration.plan import Plan, PlannedTrial, make_plan
-from orchestration.profile import Profile
-from orchestration.progress import Progress
-from orchestration.runner import Runner
+from orchestration.execution.progress import Progress
+from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan, PlannedTrial, make_plan
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import StageFolder, Store
 from orchestration.search import asking
-from orchestration.state import StageFolder, Store
-from orchestration.sweep import Expansion, Sweep, Trial
+from orchestration.sweep.definition import Expansion, Sweep, Trial
+from orchestration.sweep.search_block import GPU_HOURS, Search
 from orchestration.tracking.spool import Point, SpoolReader
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Round:
 
 
 class Searcher:
-    """Steers a runner through a search; an `orchestration.runner.Guide`."""
+    """Steers a runner through a search; an `orchestration.launching.runner.Guide`."""
 
     def __init__(
         self,

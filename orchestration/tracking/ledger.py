@@ -24,11 +24,11 @@ from urllib.parse import quote, urlsplit
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from gigatok.credentials import mlflow_variables, shown, without_login
-from orchestration.files import write_atomic
-from orchestration.identity import digest
-from orchestration.leases import ProcessNumber, this_machine
-from orchestration.records import (
+from gigatok.text.credentials import mlflow_variables, shown, without_login
+from orchestration.plan.identity import digest
+from orchestration.runs.files import write_atomic
+from orchestration.runs.leases import ProcessNumber, this_machine
+from orchestration.runs.records import (
     R,
     Record,
     UnreadableRecord,

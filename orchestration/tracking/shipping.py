@@ -18,10 +18,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gigatok.credentials import hide_passwords
-from orchestration.plan import Plan
-from orchestration.records import UnreadableRecord, report_unreadable
-from orchestration.state import Store
+from gigatok.text.credentials import hide_passwords
+from orchestration.plan.graph import Plan
+from orchestration.runs.records import UnreadableRecord, report_unreadable
+from orchestration.runs.state import Store
 from orchestration.tracking.ledger import Busy, Entry, Ledgers, Skipped, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.spool import Picture, SpoolReader

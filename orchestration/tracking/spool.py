@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gigatok import durable
-from orchestration.files import cut_torn_line
-from orchestration.records import report_unreadable
-from orchestration.state import StageFolder
+from gigatok.files import durable
+from orchestration.runs.files import cut_torn_line
+from orchestration.runs.records import report_unreadable
+from orchestration.runs.state import StageFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,7 @@ class _Event(BaseModel):
 
 
 class SpoolWriter:
-    """A `gigatok.tracker.Tracker` that appends to a stage's spool."""
+    """A `gigatok.runtime.tracker.Tracker` that appends to a stage's spool."""
 
     def __init__(
         self,

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gigatok import names
-from gigatok.credentials import hide_passwords
-from gigatok.masking import mask_secrets
+from gigatok.text.credentials import hide_passwords
+from gigatok.text.masking import mask_secrets
 from orchestration.costs.accuracy import compare
-from orchestration.records import to_json
-from orchestration.stage_records import Attempt
-from orchestration.state import StageFolder, State, Store
+from orchestration.runs.records import to_json
+from orchestration.runs.stage_records import Attempt
+from orchestration.runs.state import StageFolder, State, Store
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers
 from orchestration.tracking.mlflow_server import (
     BATCH_POINTS,

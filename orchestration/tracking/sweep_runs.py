@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from gigatok import markdown, names
+from gigatok import names
 from gigatok.config import Config, TransformerSize, TrialConfig
-from orchestration import provenance
+from gigatok.text import markdown
 from orchestration.costs.cost import Cost
-from orchestration.identity import canonical
-from orchestration.plan import Plan, PlannedTrial
-from orchestration.state import State
+from orchestration.plan.graph import Plan, PlannedTrial
+from orchestration.plan.identity import canonical
+from orchestration.runs import provenance
+from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.tracking.mlflow_server import NOTE_TAG, PARENT_TAG, Server
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags

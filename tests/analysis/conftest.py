@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,9 +239,14 @@ def write_unfinished(store: Store) -> None:
     store.client.delete_experiment(store.experiment("dropped"))
 
 
+@pytest.fixture
+def empty_store(tmp_path: Path, empty_database: Path) -> Store:
+    return Store(f"sqlite:///{shutil.copy(empty_database, tmp_path)}")
+
+
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tracking store") / "mlflow.db"
+def database(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    path = Path(shutil.copy(empty_database, tmp_path_factory.mktemp("tracking store")))
     store = Store(f"sqlite:///{path}")
     for write in (write_grid, write_troubled, write_entropy, write_unfinished):
         write(store)

@@ -8,6 +8,8 @@ import pytest
 
 import analysis
 
+pytestmark = pytest.mark.heavy
+
 
 def test_every_name_is_there_and_documented() -> None:
     for name in analysis.__all__:

@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app
 from analysis.figures.gallery import open_trials
-from gigatok.credentials import shown
 from gigatok.names import KIND_TRIAL, TAG_KIND, TAG_STATE
+from gigatok.text.credentials import shown
 from tests.analysis.conftest import Store
+
+pytestmark = pytest.mark.heavy
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -191,8 +193,8 @@ def test_tables_of_both_sources_and_a_scale_that_is_not_the_newest(
     assert "decoder_scaling-micro.csv" in out
 
 
-def test_a_figure_that_the_store_lacks_is_said(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_figure_that_the_store_lacks_is_said(empty_store: Store, tmp_path: Path) -> None:
+    store = empty_store
     store.trial("other", store.sweep("other", "p", 1.0), "S-S", {"psnr": 1.0})
     options = ("--tracking-uri", store.uri, "--out", str(tmp_path), "--format", "png")
     code, out, err = run("figures", "cure", *options)
@@ -201,8 +203,8 @@ def test_a_figure_that_the_store_lacks_is_said(tmp_path: Path) -> None:
     assert "not made: cure: no runs for it in the store; they come from" in err
 
 
-def test_older_launches_at_the_newest_scale_are_there(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_older_launches_at_the_newest_scale_are_there(empty_store: Store) -> None:
+    store = empty_store
     for sweep, scale, when in (("a", "micro", 1.0), ("a", "smoke", 2.0), ("b", "micro", 3.0)):
         parent = store.sweep(sweep, f"{sweep}{when}", when, scale=scale)
         store.trial(sweep, parent, "S-S", {"psnr": when})

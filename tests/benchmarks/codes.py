@@ -17,8 +17,8 @@ import torch
 import typer
 from torch import Tensor
 
-from gigatok.data import to_device, to_unit_range
-from gigatok.saved import place
+from gigatok.data.splits import to_device, to_unit_range
+from gigatok.training.saved import place
 from tests.benchmarks.measuring import (
     IMAGE_SIZE,
     build_tokenizer,

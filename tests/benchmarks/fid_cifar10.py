@@ -21,12 +21,12 @@ import torch
 import typer
 
 from gigatok.config import SplitConfig
-from gigatok.data import load_split
-from gigatok.durable import write_durably
-from gigatok.gaussians import Moments, frechet_distance
-from gigatok.image_sets import ImageSet
-from gigatok.metrics import kid
+from gigatok.data.image_sets import ImageSet
+from gigatok.data.splits import load_split
+from gigatok.files.durable import write_durably
 from gigatok.models.features import FeatureNetwork, build_feature_network
+from gigatok.scores.gaussians import Moments, frechet_distance
+from gigatok.scores.image_metrics import kid
 
 LITERATURE = 3.15
 PART, BATCH = 1000, 32

@@ -25,12 +25,12 @@ import ray  # noqa: E402
 from idle_stage import NAME, IdleConfig  # noqa: E402
 
 from orchestration.backends.ray import RayBackend  # noqa: E402
-from orchestration.plan import Plan, PlannedStage, make_plan  # noqa: E402
-from orchestration.profile import Profile  # noqa: E402
-from orchestration.progress import survey  # noqa: E402
-from orchestration.runner import Runner  # noqa: E402
-from orchestration.state import Store  # noqa: E402
-from orchestration.sweep import expand, load_sweep  # noqa: E402
+from orchestration.execution.progress import survey  # noqa: E402
+from orchestration.launching.runner import Runner  # noqa: E402
+from orchestration.plan.graph import Plan, PlannedStage, make_plan  # noqa: E402
+from orchestration.policy.profile import Profile  # noqa: E402
+from orchestration.runs.state import Store  # noqa: E402
+from orchestration.sweep.definition import expand, load_sweep  # noqa: E402
 
 
 def idle_plan(count: int) -> Plan:

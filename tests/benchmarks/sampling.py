@@ -16,7 +16,7 @@ import torch
 import typer
 
 from gigatok.config import SamplingConfig
-from gigatok.sampling import generate
+from gigatok.scores.sampling import generate
 from tests.benchmarks.measuring import (
     NUM_CLASSES,
     build_generator,

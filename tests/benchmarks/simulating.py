@@ -11,8 +11,8 @@ import time
 
 import typer
 
-from orchestration.costs.simulator import Cluster, Simulation, Work
-from orchestration.scheduler import ORDERS, Graph, Scheduler
+from orchestration.execution.scheduler import ORDERS, Graph, Scheduler
+from orchestration.forecast.simulator import Cluster, Simulation, Work
 
 HOUR = 3600.0
 

@@ -9,13 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestration.faults import from_exception
-from orchestration.holder import acquire
-from orchestration.launched import LaunchRequest, record_launch
-from orchestration.plan import Plan, make_plan
-from orchestration.stage_records import Attempt, Done, Spec
-from orchestration.state import StageFolder, Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.launching.launched import LaunchRequest, record_launch
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.faults import from_exception
+from orchestration.runs.holder import acquire
+from orchestration.runs.stage_records import Attempt, Done, Spec
+from orchestration.runs.state import StageFolder, Store
+from orchestration.sweep.definition import expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 1667

@@ -23,12 +23,12 @@ import typer
 from torch import Tensor, nn
 
 from gigatok.config import GeneratorConfig, TokenizerConfig, TrainingConfig
-from gigatok.distributed import parallelise
-from gigatok.losses import tokenizer_losses
-from gigatok.saved import place
-from gigatok.stages import Runtime
-from gigatok.tracker import NullTracker
-from gigatok.training import ComputeLosses, Trainer
+from gigatok.runtime.context import Runtime
+from gigatok.runtime.distributed import parallelise
+from gigatok.runtime.tracker import NullTracker
+from gigatok.training.losses import tokenizer_losses
+from gigatok.training.saved import place
+from gigatok.training.trainer import ComputeLosses, Trainer
 from tests.benchmarks.measuring import (
     CODEBOOK_SIZE,
     IMAGE_SIZE,

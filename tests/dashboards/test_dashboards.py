@@ -77,6 +77,7 @@ def test_export_of_what_is_not_there(tmp_path):
     assert "no tracking database" in result.output
 
 
+@pytest.mark.heavy
 def test_help_starts_without_streamlit():
     assert importlib.util.find_spec("streamlit") is not None
     code = "import sys, dashboards.__main__; print('streamlit' in sys.modules)"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from gigatok.stages import Ranks
+from gigatok.runtime.context import Ranks
 
 WORLD = 2
 SECONDS = 120
@@ -71,7 +71,7 @@ def _serve(rank: int, port: int, pipe: Connection) -> None:
     os.environ.update(environment(rank, port))
     import torch
 
-    from gigatok.distributed import process_group
+    from gigatok.runtime.distributed import process_group
 
     torch.set_num_threads(1)
     ranks = Ranks.from_environment()

@@ -42,6 +42,7 @@ def test_patchgan_has_the_published_parameters() -> None:
     assert discriminator.main[6].weight.std().item() == pytest.approx(0.02, rel=0.3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("side", "logits"), [(256, 30), (64, 6), (24, 1)])
 def test_patchgan_judges_patches(side: int, logits: int) -> None:
     with torch.device("meta"):
@@ -108,6 +109,7 @@ def test_dino_discriminator_has_the_published_names_and_none_of_the_backbone(
     assert set(dino.state_dict()) == {f"heads.{i}.{name}" for i in range(5) for name in expected}
 
 
+@pytest.mark.heavy
 def test_logits_of_every_patch_at_five_depths(
     dino: DINODiscriminator, image_BCHW: torch.Tensor
 ) -> None:

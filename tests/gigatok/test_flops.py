@@ -17,7 +17,6 @@ from torch.utils import module_tracker
 from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok import flops, frozen_flops, memory
-from gigatok.adversarial import Adversary
 from gigatok.config import (
     AdversarialConfig,
     CNNConfig,
@@ -29,7 +28,6 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.losses import tokenizer_losses
 from gigatok.memory import stage_disk
 from gigatok.models import backbones, perceptual
 from gigatok.models.dino import DINOSmall
@@ -38,12 +36,16 @@ from gigatok.models.generator import Generator
 from gigatok.models.inception import Inception
 from gigatok.models.teachers import build_teacher
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.published_compute import published_utilisation
-from gigatok.sampling import generate
+from gigatok.published.compute import published_utilisation
+from gigatok.runtime.context import Runtime
+from gigatok.runtime.tracker import NullTracker
+from gigatok.scores.sampling import generate
 from gigatok.sizes import GENERATOR_SIZES
-from gigatok.stages import STAGES, Runtime
-from gigatok.tracker import NullTracker
+from gigatok.stages import STAGES
+from gigatok.training.adversarial import Adversary
+from gigatok.training.losses import tokenizer_losses
 
+pytestmark = pytest.mark.heavy
 TOLERANCE = 0.02
 NARROW = TransformerSize(width=32, layers=2, heads=2)
 WIDE = TransformerSize(width=48, layers=3, heads=3)

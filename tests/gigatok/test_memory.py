@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from gigatok.adversarial import Adversary
 from gigatok.config import (
     CNNConfig,
     GeneratorConfig,
@@ -31,13 +30,14 @@ from gigatok.memory import (
 from gigatok.models.discriminators import PatchGAN
 from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.objective import Objective
-from gigatok.saved import place
+from gigatok.runtime.context import Runtime
+from gigatok.runtime.tracker import NullTracker
 from gigatok.sizes import generator_parameters, tokenizer_parameters
-from gigatok.stages import Runtime
 from gigatok.stages.train_generator import token_loss
-from gigatok.tracker import NullTracker
-from gigatok.training import Trainer
+from gigatok.training.adversarial import Adversary
+from gigatok.training.objective import Objective
+from gigatok.training.saved import place
+from gigatok.training.trainer import Trainer
 
 TOLERANCE = 0.1
 NARROW = TransformerSize(width=64, layers=3, heads=2)

@@ -8,7 +8,7 @@ import torch
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
 from gigatok.models.generator import Generator
 from gigatok.models.rope import axial_rotation, rotate
-from gigatok.sampling import generate
+from gigatok.scores.sampling import generate
 from gigatok.sizes import generator_parameters
 
 CONFIG = GeneratorArchitecture(

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 
 
@@ -14,6 +16,7 @@ def test_names_are_their_keys() -> None:
         assert [size.name for size in table.values()] == list(table)
 
 
+@pytest.mark.heavy
 def test_sizes_import_no_torch() -> None:
     program = "import sys, gigatok.sizes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

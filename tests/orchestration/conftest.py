@@ -5,19 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestration.state import Store
-from orchestration.tracking.ledger import parse_uri
-from orchestration.tracking.mlflow_server import Server
+from orchestration.runs.state import Store
 from tests.orchestration.backends.slurm_cluster import Cluster, slurm_cluster
 from tests.orchestration.tracking.tracking_helpers import plan_of
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A database with MLflow's schema: making one takes a second."""
-    file = tmp_path_factory.mktemp("template") / "mlflow.db"
-    Server(parse_uri(f"sqlite:///{file}"), "template")
-    return file
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from orchestration import leases, worker
+from orchestration import worker
 from orchestration.backends.workers import Slot, _work, start_server
+from orchestration.runs import leases
 
 LEASE_SECONDS = 0.3
 OPERATIONS = {

@@ -15,10 +15,10 @@ import torch
 from gigatok import names
 from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
-from orchestration.plan import Plan, make_plan
-from orchestration.stage_records import Done
-from orchestration.state import StageFolder
-from orchestration.sweep import SweepError, expand, load_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.runs.stage_records import Done
+from orchestration.runs.state import StageFolder
+from orchestration.sweep.definition import SweepError, expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\
@@ -167,6 +167,7 @@ def tags(folder: Path, kind: str) -> dict[str, str]:
         return dict(store.execute(query, given).fetchall())
 
 
+@pytest.mark.heavy
 def test_adopted_models_go_through_the_whole_graph_once(folder: Path) -> None:
     arguments = ("--set", "adopt.tokenizer=tok.pt", "--set", "adopt.generator=gpt.pt")
     result = launch(folder, *arguments)

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from orchestration.command_lines import same_command, steering
-from orchestration.state import Store
+from orchestration.runs.state import Store
 
 NAME = "lr=0.1% (final) ‘x’ #2"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.study import FIGURE_SUFFIXES, drawn_plan
+from orchestration.launching.foreground import FIGURE_SUFFIXES, drawn_plan
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from gigatok.stages import STAGES
-from orchestration.state import StageFolder, Store
+from orchestration.runs.state import StageFolder, Store
 from tests.orchestration import stopped_worker
 from tests.orchestration.test_launch import run
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -17,10 +18,11 @@ from typing import Any
 import pytest
 
 from gigatok.measures import curves_of, scores_of
-from orchestration.state import StageFolder
-from orchestration.sweep import expand, load_sweep
+from orchestration.runs.state import StageFolder
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.spool import Point, SpoolReader
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--set", "tokenizer.decoder=S")
 """Cuts decoder_scaling down to one trial of eight stages."""
@@ -131,11 +133,12 @@ def test_over_budget_is_refused_with_the_sums(workplace: Path) -> None:
 
 
 def test_launching_again_runs_nothing_and_is_quick(workplace: Path) -> None:
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     result = run(workplace, "decoder_scaling", "--scale", "smoke", *SMALL)
     assert result.returncode == 0
     assert "0 stages run, 8 reused, 0 failed" in result.stdout
-    assert time.monotonic() - started < 10  # measured: half a second; the bound is for busy CI
+    # Half a second of processor time, where a launch that imports torch takes several.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
 
 
 def test_another_guidance_runs_generation_evaluation_only(workplace: Path) -> None:
@@ -242,7 +245,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(tmp_path: Path
     )
     wait_for_step(tmp_path, 50)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "The same command continues" in output
     (folder,) = stage_folders(tmp_path)["train_tokenizer"]
@@ -255,7 +258,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(tmp_path: Path
 
 
 def wait_for_step(folder: Path, step: int) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         stages = folder / "runs" / "stages" / "train_tokenizer"
         for path in stages.glob("[!.]*") if stages.exists() else ():

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from gigatok.durable import write_durably
+from gigatok.files.durable import write_durably
 from tests.loop_disk import LoopDisk, kill_session, loop_disk
 
 ROOT = Path(__file__).resolve().parents[2]

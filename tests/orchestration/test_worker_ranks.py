@@ -15,11 +15,12 @@ from safetensors.numpy import load_file
 
 from gigatok.config import CNNConfig, ProbeConfig, SplitConfig, TokenizerConfig, TransformerSize
 from gigatok.stages import LinearProbeConfig, TrainTokenizerConfig
-from orchestration.stage_records import Spec
-from orchestration.state import StageFolder, Store
+from orchestration.runs.stage_records import Spec
+from orchestration.runs.state import StageFolder, Store
 from orchestration.tracking.spool import Point, read_spool
 from tests.gigatok.process_pair import environment, free_port
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = TransformerSize(width=16, layers=1, heads=1)
 SECONDS = 120

@@ -22,6 +22,7 @@ from analysis.figures import gallery
 from analysis.figures.registry import FIGURES, StoreTrials
 from analysis.paper.published import facts, notes, select
 
+pytestmark = pytest.mark.heavy
 _EXPECTED = {
     "dilemma": (["rFID ↓", "gFID ↓", "AR val loss (nats/token) ↓"], 9),
     "cure": (

@@ -15,6 +15,7 @@ from analysis.tables.results import result_table
 from gigatok.names import PREFIX_STAGE_RUN
 from tests.analysis.conftest import Store
 
+pytestmark = pytest.mark.heavy
 CURVES = {
     "S-S": [(1.0, 9.0), (3.0, 5.0), (5.0, 8.0), (3.76, 4.0)],
     "S-B": [(1.0, 6.0), (3.0, 7.0), (5.0, 8.0)],

@@ -20,6 +20,8 @@ from analysis.charts.style import WITH
 from analysis.figures.registry import published
 from analysis.figures.runs import Panel, RunFigure, declare
 
+pytestmark = pytest.mark.heavy
+
 declare(
     RunFigure(
         "mine", "Does the loss go with the score?", ("decoder_scaling",),

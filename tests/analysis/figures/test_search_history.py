@@ -17,6 +17,8 @@ from analysis.store.requests import RequestError
 from gigatok.names import PREFIX_SEARCH
 from tests.analysis.conftest import Store
 
+pytestmark = pytest.mark.heavy
+
 
 def told(number: int, value: float | None) -> dict[str, Any]:
     state = "PRUNED" if value is None else "COMPLETE"

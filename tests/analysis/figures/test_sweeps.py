@@ -16,6 +16,8 @@ from analysis.charts.grammar import Chart, FigureData
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.groups import groups
 
+pytestmark = pytest.mark.heavy
+
 WITHOUT, WITH = "without semantic regularisation", "with semantic regularisation"
 
 

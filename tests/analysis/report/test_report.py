@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app
 
+pytestmark = pytest.mark.heavy
 SECTIONS = [
     "Plan",
     "What ran",

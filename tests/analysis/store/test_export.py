@@ -27,6 +27,8 @@ from analysis.store.runs import params_of, units
 from analysis.store.servers import ClientStore
 from gigatok import names
 
+pytestmark = pytest.mark.heavy
+
 
 class Writer:
     """Writes runs as the launcher does, stages shared by their key."""

@@ -27,8 +27,8 @@ NOW = 2000.0
 
 
 @pytest.fixture
-def uri(tmp_path) -> str:
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+def uri(empty_store: Store) -> str:
+    return empty_store.uri
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from pathlib import Path
 from gigatok.config import Config
 from gigatok.flops import STAGE_FLOPS
 from gigatok.memory import STAGE_DISK, Disk
-from gigatok.stages import STAGES, Runtime, Scores, StageSpec
-from gigatok.tracker import Tracker
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages import STAGES, StageSpec
 from orchestration.costs.cost import FAMILIES
 
 NAME = "idle"

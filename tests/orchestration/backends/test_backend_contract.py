@@ -16,17 +16,18 @@ import ray
 
 from gigatok.config import ProbeConfig
 from gigatok.stages import LinearProbeConfig
-from orchestration import faults
 from orchestration.backends.base import Backend, Ended, Infeasible, Job
 from orchestration.backends.local import LocalBackend
 from orchestration.backends.ray import RayBackend
 from orchestration.backends.slurm import SlurmBackend
-from orchestration.profile import Profile, Request
-from orchestration.stage_records import Kind
-from orchestration.state import StageFolder, Store
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.stage_records import Kind
+from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray_cluster import ray_cluster
 from tests.orchestration.test_worker_ranks import losses, stage, training_stage
 
+pytestmark = pytest.mark.heavy
 SECONDS = 240
 LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
 """A stage of many seconds."""

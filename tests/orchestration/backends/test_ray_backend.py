@@ -17,12 +17,12 @@ import psutil
 import pytest
 import ray
 
-from orchestration import faults
 from orchestration.backends.base import Ended, Infeasible, Job
 from orchestration.backends.ray import RayBackend
 from orchestration.backends.ray_head import ClusterGone
-from orchestration.profile import Profile, Request
-from orchestration.state import StageFolder, Store
+from orchestration.policy import faults
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray_cluster import ray_cluster
 from tests.orchestration.test_kill import artifacts, folders, kill_workers
 from tests.orchestration.test_worker_ranks import losses, training_stage

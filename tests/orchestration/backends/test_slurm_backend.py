@@ -20,9 +20,9 @@ from orchestration.backends.slurm_queue import ask_sacct, ask_squeue
 from orchestration.backends.slurm_scheduler import largest_array
 from orchestration.cluster.journal import Journal
 from orchestration.commands.doctor import on_node
-from orchestration.profile import Profile, Request
+from orchestration.policy.profile import Profile, Request
+from orchestration.runs.state import StageFolder, Store
 from orchestration.search.controller import JournaledBackend
-from orchestration.state import StageFolder, Store
 from tests.orchestration.backends.slurm_cluster import (
     Cluster,
     job_state,

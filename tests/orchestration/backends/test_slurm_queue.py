@@ -10,9 +10,9 @@ import pytest
 from orchestration.backends import slurm_queue
 from orchestration.backends.base import Ended, Job
 from orchestration.backends.slurm_queue import Queue, Status, elements
-from orchestration.holder import acquire
-from orchestration.stage_records import Attempt
-from orchestration.state import StageFolder
+from orchestration.runs.holder import acquire
+from orchestration.runs.stage_records import Attempt
+from orchestration.runs.state import StageFolder
 from tests.orchestration.test_worker_ranks import training_stage
 
 Say = Callable[..., None]

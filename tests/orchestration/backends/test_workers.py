@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestration import provenance
+import pytest
+
+from orchestration.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[3]
 LAUNCHER = """
@@ -16,7 +18,7 @@ with open(sys.argv[1], "a") as file:
     file.write(f"{__name__} ")
 if __name__ == "__main__":
     from orchestration.backends import workers
-    from orchestration.state import StageFolder
+    from orchestration.runs.state import StageFolder
     workers._PRELOAD = []  # torch takes seconds, and no stage is run here
     folder = StageFolder(Path(sys.argv[2]))
     (worker,) = workers.start_workers(folder, workers.Slot(1, ""), [{}], Path(sys.argv[2], "log"))
@@ -25,6 +27,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.heavy
 def test_a_worker_does_not_run_the_launcher_again(tmp_path: Path) -> None:
     script, seen = tmp_path / "launcher.py", tmp_path / "seen"
     script.write_text(LAUNCHER)

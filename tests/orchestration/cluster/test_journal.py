@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.cluster.journal import CONTROLLER, Journal
-from orchestration.state import StageFolder, Store
+from orchestration.runs.state import StageFolder, Store
 
 
 @pytest.fixture

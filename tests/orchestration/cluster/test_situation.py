@@ -9,9 +9,9 @@ import pytest
 
 from orchestration.backends.slurm_queue import Status
 from orchestration.cluster.situation import Situation, judge, open_stages
-from orchestration.profile import Profile
-from orchestration.progress import Progress, stage_spec, survey
-from orchestration.state import Store
+from orchestration.execution.progress import Progress, stage_spec, survey
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import Store
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of
 
 

@@ -19,7 +19,7 @@ from shlex import quote
 import pytest
 
 from orchestration.cluster.journal import Journal
-from orchestration.state import StageFolder, Store
+from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.slurm_cluster import Cluster, preempting, run, wait_until
 
 pytestmark = pytest.mark.cluster

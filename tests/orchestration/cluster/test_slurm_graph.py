@@ -17,7 +17,7 @@ import pytest
 
 from orchestration.cluster.journal import CONTROLLER, Journal, Submission
 from orchestration.cluster.snapshot import PARTS
-from orchestration.state import StageFolder, Store
+from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.slurm_cluster import Cluster, run, wait_until
 
 pytestmark = pytest.mark.cluster

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestration.cluster.snapshot import PARTS, SOURCE, take_snapshot
-from orchestration.provenance import git_state
-from orchestration.state import Store
+from orchestration.runs.provenance import git_state
+from orchestration.runs.state import Store
 
 
 @pytest.fixture
@@ -34,11 +34,12 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
 
 
+@pytest.mark.heavy
 def test_it_holds_everything_that_a_worker_imports(tmp_path: Path, source: Path) -> None:
     snapshot = take_snapshot(Store(tmp_path / "runs"), source)
     shutil.rmtree(source)
     program = (
-        "import orchestration.worker, orchestration.sweep as s;"
+        "import orchestration.worker, orchestration.sweep.definition as s;"
         "s.find_sweep('decoder_scaling'); print(s.__file__)"
     )
     variables = {**os.environ, "PYTHONPATH": str(snapshot), "PYTHONSAFEPATH": "1"}

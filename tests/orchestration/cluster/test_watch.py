@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 from orchestration.cluster.watch import Watcher
-from orchestration.progress import survey
-from orchestration.state import Store
+from orchestration.execution.progress import survey
+from orchestration.runs.state import Store
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of, wait_for
 
 STAGES = "[extract_codes]"

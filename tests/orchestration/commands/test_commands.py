@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 180
 LONG = (

@@ -17,20 +17,21 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from analysis.__main__ import app as analysis_app
-from orchestration import faults, records
 from orchestration.__main__ import app
 from orchestration.backends.base import Ended
 from orchestration.cluster.journal import Journal
 from orchestration.costs import ceilings
-from orchestration.costs.budget import record_refusal
 from orchestration.costs.calibration import append_observations, observe
-from orchestration.files import write_atomic
-from orchestration.launched import LaunchRequest, record_launch
-from orchestration.plan import Plan, make_plan
-from orchestration.progress import stage_spec, survey
-from orchestration.records import to_json
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.execution.progress import stage_spec, survey
+from orchestration.forecast.budget import record_refusal
+from orchestration.launching.launched import LaunchRequest, record_launch
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy import faults
+from orchestration.runs import records
+from orchestration.runs.files import write_atomic
+from orchestration.runs.records import to_json
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
 from tests.orchestration.tracking.tracking_helpers import Run, send
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -217,6 +218,7 @@ def files() -> list[Path]:
     return [path for path in found if not OTHERS.search(f"/{path}")]
 
 
+@pytest.mark.heavy
 def test_readers_answer_whatever_is_damaged(
     folder: tuple[Path, Plan], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestration.__main__ import app
-from orchestration.launched import LaunchRequest, record_launch
-from orchestration.plan import Plan, make_plan
-from orchestration.profile import Profile
-from orchestration.progress import survey
-from orchestration.runner import Runner
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
-from tests.orchestration.test_runner import Recorded, fail, ignore, quick
+from orchestration.execution.progress import survey
+from orchestration.launching.launched import LaunchRequest, record_launch
+from orchestration.launching.runner import Runner
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
+from tests.orchestration.launching.test_runner import Recorded, fail, ignore, quick
 
 __all__ = ["quick"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.commands.logs import PIECE_BYTES, Reader
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 
 
 def write(folder: StageFolder, content: bytes) -> Path:

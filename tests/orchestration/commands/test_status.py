@@ -15,22 +15,22 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 from typer.testing import CliRunner
 
-from orchestration import faults
 from orchestration.__main__ import app
 from orchestration.cluster.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
 from orchestration.commands.sweep_status import look
-from orchestration.holder import reopen_damaged
-from orchestration.launched import (
+from orchestration.launching.launched import (
     LaunchRequest,
     find_launch,
     kept_sweep,
     newest_launch,
     record_launch,
 )
-from orchestration.plan import Plan
-from orchestration.state import Store
+from orchestration.plan.graph import Plan
+from orchestration.policy import faults
+from orchestration.runs.holder import reopen_damaged
+from orchestration.runs.state import Store
 from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of
 
 REQUEST = LaunchRequest(sweep="study.yaml")

@@ -16,9 +16,9 @@ from orchestration.costs.calibration import (
     load_calibration,
     observe,
 )
-from orchestration.records import Prediction
-from orchestration.stage_records import Attempt, Spec
-from orchestration.state import Store
+from orchestration.runs.records import Prediction
+from orchestration.runs.stage_records import Attempt, Spec
+from orchestration.runs.state import Store
 
 HERE = Site("CPU", 1)
 

@@ -17,18 +17,18 @@ from gigatok.memory import stage_disk, stage_memory
 from gigatok.stages import STAGES
 from orchestration.costs.accuracy import accuracy_line, compare
 from orchestration.costs.amounts import bytes_text, flops_text, hours_text, seconds_text
-from orchestration.costs.budget import Budget, newest_refusal, reasons, record_refusal
 from orchestration.costs.calibration import Observation, Site, append_observations
 from orchestration.costs.cost import FAMILIES, STANDARD, predict, stage_work, with_amounts
-from orchestration.costs.totals import add_up, makespan, to_run
-from orchestration.devices import GB, Machine, machines, utilisation
-from orchestration.holder import acquire
-from orchestration.plan import Plan, make_plan
-from orchestration.profile import Profile
-from orchestration.progress import Progress, stage_spec, survey
-from orchestration.stage_records import Attempt, Done
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.execution.progress import Progress, stage_spec, survey
+from orchestration.forecast.budget import Budget, newest_refusal, reasons, record_refusal
+from orchestration.forecast.devices import GB, Machine, machines, utilisation
+from orchestration.forecast.totals import add_up, makespan, to_run
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.policy.profile import Profile
+from orchestration.runs.holder import acquire
+from orchestration.runs.stage_records import Attempt, Done
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
@@ -140,6 +140,7 @@ def test_a_unit_of_work_is_the_same_whatever_the_amount() -> None:
             )
 
 
+@pytest.mark.heavy
 def test_ten_thousand_trials_are_predicted_at_once_without_torch(tmp_path: Path) -> None:
     rates = [round(1e-4 * (1 + i / 10), 8) for i in range(100)]
     weights = [round(0.1 + i / 100, 4) for i in range(100)]
@@ -151,8 +152,8 @@ def test_ten_thousand_trials_are_predicted_at_once_without_torch(tmp_path: Path)
     )
     program = (
         "import sys, time\n"
-        "from orchestration.sweep import load_sweep, expand\n"
-        "from orchestration.plan import make_plan\n"
+        "from orchestration.sweep.definition import load_sweep, expand\n"
+        "from orchestration.plan.graph import make_plan\n"
         "from orchestration.costs.cost import predict\n"
         f"sweep = load_sweep({str(sweep)!r})\nplan = make_plan(sweep, expand(sweep))\n"
         "start = time.process_time()\ncosts = predict(plan)\n"

@@ -12,9 +12,9 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestration.grammar.search_block import Search
 from orchestration.search import asking
-from orchestration.sweep import load_sweep
+from orchestration.sweep.definition import load_sweep
+from orchestration.sweep.search_block import Search
 
 HEAD = """question: q
 scale: smoke

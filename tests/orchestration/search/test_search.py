@@ -55,6 +55,7 @@ def block(sampler: str, pruner: str, trials: int = 60, seed: int = 0) -> str:
     return TWO.format(sampler=sampler, pruner=PRUNERS[pruner], trials=trials, seed=seed)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "grid", "random"])
 def test_the_planted_optimum_is_found_within_the_budget(

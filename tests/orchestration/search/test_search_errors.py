@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.sweep import SweepError, load_sweep
+from orchestration.sweep.definition import SweepError, load_sweep
 from tests.orchestration.search.search_helpers import BLOCK, HEAD, load, write
 
 LINES = HEAD.count("\n")

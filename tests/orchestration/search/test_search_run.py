@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.state import StageFolder
+from orchestration.runs.state import StageFolder
 from tests.orchestration.search.search_helpers import HEAD, ONE_THREAD, PRUNED_BLOCK, Json, story
 
 ROOT = Path(__file__).resolve().parents[3]

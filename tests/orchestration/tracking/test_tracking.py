@@ -14,9 +14,9 @@ from collections import Counter
 import pytest
 
 from gigatok import names
-from orchestration.plan import make_plan
-from orchestration.state import Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import make_plan
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.ledger import Owner, parse_uri
 from orchestration.tracking.shipping import Tracking, default_uri
 from tests.orchestration.tracking.tracking_helpers import (
@@ -30,6 +30,7 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
 KINDS = (names.KIND_SWEEP, names.KIND_TRIAL, names.KIND_STAGE)
 LARGEST = sys.float_info.max
 
@@ -416,9 +417,9 @@ def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
     code = f"""
     import sys
     from pathlib import Path
-    from orchestration.plan import make_plan
-    from orchestration.state import Store
-    from orchestration.sweep import expand, load_sweep
+    from orchestration.plan.graph import make_plan
+    from orchestration.runs.state import Store
+    from orchestration.sweep.definition import expand, load_sweep
     from orchestration.tracking.shipping import Tracking, default_uri
     store, sweep = Store(Path({str(store.root)!r})), load_sweep({str(tmp_path / "study.yaml")!r})
     tracking = Tracking(default_uri(store), store, make_plan(sweep, expand(sweep)))
@@ -431,11 +432,11 @@ def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
 def test_notes_are_cheap(store, plan):
     tracking = Tracking(default_uri(store), store, plan)
     tracking.prepare(60)
-    started = time.perf_counter()
+    started = time.thread_time()  # of this thread alone, whatever else the machine does
     for _ in range(1000):
         tracking.notify(plan.stages)
         assert tracking.note() == ""
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
     assert not tracking.finish(60)
 
 

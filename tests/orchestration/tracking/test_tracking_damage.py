@@ -18,8 +18,8 @@ from gigatok import names
 from orchestration.__main__ import app
 from orchestration.commands.status import render
 from orchestration.commands.sweep_status import look, status_json
-from orchestration.launched import LaunchRequest, newest_launch, record_launch
-from orchestration.state import Store
+from orchestration.launching.launched import LaunchRequest, newest_launch, record_launch
+from orchestration.runs.state import Store
 from orchestration.tracking.ledger import Ledgers, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.shipping import Tracking, default_uri, uri_to_record
@@ -34,6 +34,7 @@ from tests.orchestration.tracking.tracking_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.heavy
 KINDS = (names.KIND_SWEEP, names.KIND_TRIAL, names.KIND_STAGE)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from gigatok import names
-from orchestration.plan import Plan, make_plan
-from orchestration.state import StageFolder, Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.runs.state import StageFolder, Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking
 from orchestration.tracking.spool import Point, read_spool
 from tests.orchestration.tracking.tracking_helpers import MlflowServer, Run

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from gigatok import names
-from orchestration.holder import acquire
-from orchestration.plan import Plan, make_plan
-from orchestration.stage_records import Attempt, Done, Failure, Spec
-from orchestration.state import StageFolder, Store
-from orchestration.sweep import expand, load_sweep
+from orchestration.plan.graph import Plan, make_plan
+from orchestration.runs.holder import acquire
+from orchestration.runs.stage_records import Attempt, Done, Failure, Spec
+from orchestration.runs.state import StageFolder, Store
+from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking, default_uri
 from orchestration.tracking.spool import Point, SpoolWriter, read_spool
 
@@ -128,7 +128,7 @@ class Run:
     def die(self) -> StageFolder:
         """End like a worker killed with SIGKILL: the lease stays and names a dead process."""
         self.spool.close()
-        child = subprocess.Popen([sys.executable, "-c", ""])
+        child = subprocess.Popen(["true"])
         child.wait()
         file = self.folder.path / "lease.json"
         lease = json.loads(file.read_text())
@@ -237,7 +237,7 @@ class MlflowServer:
             return False
 
 
-def wait_for(condition, seconds: float = 30.0) -> None:
+def wait_for(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"

@@ -1,0 +1,34 @@
+"""Which file it is: sha256 of files that are too large to read in every plan. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from gigatok.data.assets import cache_dir
+from gigatok.files.download import sha256_of
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def known_sha256(file: Path) -> str:
+    """The sha256 of a file, computed once while path, size and time of change stay the same."""
+    state = file.stat()
+    facts = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    folder = cache_dir() / "sha256"
+    note = folder / hashlib.sha256(facts.encode()).hexdigest()
+    # An empty note, as a power cut leaves it, would be taken for the file's identity.
+    if note.is_file() and _SHA256.fullmatch(
+        known := note.read_text(encoding="utf-8", errors="replace")
+    ):
+        return known
+    digest = sha256_of(file)
+    with suppress(OSError):  # a cache that cannot be written costs the next plan some time
+        folder.mkdir(parents=True, exist_ok=True)
+        part = note.with_name(f".{note.name}.{os.getpid()}")
+        part.write_text(digest, encoding="utf-8")
+        part.replace(note)
+    return digest

@@ -1,0 +1,204 @@
+"""Sets of labelled images: all in memory, or decoded when a batch asks for them.
+
+Shapes: N images of the set, B of a batch, S side of a view. Images are uint8 RGB (H, W, 3).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from gigatok.config import SplitConfig
+from gigatok.data.crops import UInt8, center_crop
+
+Int64 = npt.NDArray[np.int64]
+T = TypeVar("T")
+R = TypeVar("R")
+Crop = Callable[[UInt8, int], UInt8]
+"""(an original (H, W, 3), its position in the batch) -> what is wanted of it, of one shape."""
+
+DECODERS = min(16, os.cpu_count() or 1)
+"""Threads that decode; what they return does not depend on how many they are."""
+
+
+class ImageSet(Protocol):
+    """One split of a data set at one image size."""
+
+    @property
+    def labels(self) -> Int64:
+        """Class of each image, (N,)."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the whole data set."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def centred(self, indices: Int64) -> UInt8:
+        """The centre crops of some images, (B, S, S, 3)."""
+
+    def cropped(self, indices: Int64, crop: Crop) -> UInt8:
+        """`crop` of the original of each of some images, stacked: (B, ...)."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set small enough for memory.
+
+    Attributes:
+        originals: as the data set has them, all of one size, (N, H, W, 3).
+        labels: class of each image, (N,).
+        num_classes: of the whole data set.
+        side: S.
+    """
+
+    originals: UInt8
+    labels: Int64
+    num_classes: int
+    side: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def images(self) -> UInt8:
+        """All images at the side S, (N, S, S, 3)."""
+        return resize(self.originals, self.side)
+
+    def centred(self, indices: Int64) -> UInt8:
+        """The images themselves, (B, S, S, 3)."""
+        return self.images[indices]
+
+    def cropped(self, indices: Int64, crop: Crop) -> UInt8:
+        """`crop` of the original of each of some images, stacked: (B, ...)."""
+        originals = enumerate(self.originals[indices])
+        return np.stack([crop(original, position) for position, original in originals])
+
+
+def resize(images: UInt8, side: int) -> UInt8:
+    """Square images resized by Pillow's antialiased bicubic filter; as they are if they fit."""
+    if images.shape[1] == images.shape[2] == side:
+        return images
+    resized = [
+        np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+        for image in images
+    ]
+    return np.stack(resized)
+
+
+class EncodedImages:
+    """A set of image files, read and decoded by a pool of threads when a batch asks for them.
+
+    Args:
+        read: the encoded bytes of image i of the source.
+        rows: which images of the source make up the set, in its order, (N,).
+        labels: class of each image of the set, (N,).
+        num_classes: of the whole data set.
+        side: S.
+        describe: image i of the source in words, where a person can look for it.
+
+    Reading raises `ValueError` that names the image where one is no image, or cut short.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        rows: Int64,
+        labels: Int64,
+        num_classes: int,
+        side: int,
+        describe: Callable[[int], str],
+    ) -> None:
+        self.labels, self.num_classes = labels, num_classes
+        self._describe = describe
+        self._read, self._rows, self._side = read, rows, side
+        self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def centred(self, indices: Int64) -> UInt8:
+        """The centre crops of some images, (B, S, S, 3)."""
+        return self.cropped(indices, lambda original, _: center_crop(original, self._side))
+
+    def cropped(self, indices: Int64, crop: Crop) -> UInt8:
+        """`crop` of the original of each of some images, stacked: (B, ...).
+
+        Files are read in the source's order, so that neighbours in it are read together.
+        """
+        rows = self._rows[indices]
+        order = np.argsort(rows, kind="stable")
+
+        def view(position: int) -> UInt8:
+            row = int(rows[position])
+            try:
+                original = decode(self._read(row))
+            except Exception as error:  # arbitrary bytes make a decoder raise whatever it will
+                raise ValueError(
+                    f"{self._describe(row)} cannot be read: {error}; put the file of the release "
+                    "in its place"
+                ) from error
+            return crop(original, int(position))
+
+        views = list(self._pool.map(view, order))
+        return np.stack([views[i] for i in np.argsort(order, kind="stable")])
+
+
+def decode(content: bytes) -> UInt8:
+    """An encoded image of any mode as RGB, (H, W, 3).
+
+    Raises:
+        ValueError: the content is empty or no image, or has floating-point pixels.
+    """
+    if not content:
+        raise ValueError("it is empty")
+    try:
+        picture = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{len(content):,} bytes that are no image") from error
+    with picture:
+        if picture.mode == "F":
+            raise ValueError("its pixels are floating-point numbers, not 8 bits a channel")
+        if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip instead of scale
+            grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.asarray(picture.convert("RGB"))
+
+
+def check_count(config: SplitConfig, available: int) -> None:
+    """Raise `ValueError` if more images are asked of a split than it has."""
+    if config.images > available:
+        raise ValueError(
+            f"{config.images} images asked of the {config.split} split of {config.name}, "
+            f"which has {available}; lower data.{config.split}_images"
+            + (" or evaluation.num_images" if config.split == "val" else "")
+        )
+
+
+def in_batches(count: int, size: int) -> Iterator[Int64]:
+    """The indices 0 to `count` - 1 in order, `size` at a time."""
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def read_ahead(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`read` of each item in order; the next is read in a thread while one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        pending: Future[R] | None = None
+        for item in items:
+            following = pool.submit(read, item)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()

@@ -1,0 +1,1 @@
+"""The process that a stage runs in: its ranks, its tracker, its collectives."""

@@ -1,0 +1,245 @@
+"""Several processes that train one model together: what they agree on and how they share it.
+
+They are started with torchrun's environment (`gigatok.runtime.context.Ranks`, MASTER_ADDR,
+MASTER_PORT) and see the same files. Each takes its slice of every batch. Where one process runs
+alone, everything here is the identity and costs nothing.
+
+Collectives are called by all ranks in the same order; `Trainer` and the functions below keep to
+that, and so must what a stage hands to the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from gigatok.config import TrainingConfig
+from gigatok.runtime.context import Ranks
+
+V = TypeVar("V")
+
+LAYER_LISTS = ("layers", "transformer")
+"""Names of the module lists whose elements FSDP gathers and frees one by one."""
+FORWARD_METHODS = ("encode_latents",)
+"""Methods that compute with the parameters and are called during training, beside `forward`."""
+
+
+@contextmanager
+def process_group(ranks: Ranks) -> Iterator[None]:
+    """Join the other processes: gloo for tensors on the CPU, nccl for those on a GPU.
+
+    After an exception the group is left as it is: closing it would wait for the others.
+    """
+    if ranks.world == 1:
+        yield
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(ranks.local_rank)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world)
+    yield
+    dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and reports."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    any_rank(False)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set in any process. Does not wait for the GPU."""
+    if world() == 1:
+        return flag
+    votes = torch.tensor(int(flag))
+    dist.all_reduce(votes, dist.ReduceOp.MAX)
+    return bool(votes)
+
+
+def from_main(value: int) -> int:
+    """The main process's value, in every process."""
+    if world() == 1:
+        return value
+    shared = torch.tensor(value)
+    dist.broadcast(shared, 0)
+    return int(shared)
+
+
+def gather_values(value: V) -> list[V]:
+    """Plain values of all processes, in the order of their ranks, in every process."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def mean(tensor: Tensor) -> Tensor:
+    """Mean over the processes, without gradient."""
+    if world() == 1:
+        return tensor.detach()
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total / world()
+
+
+def batch_mean(tensor: Tensor) -> Tensor:
+    """Mean over the processes of a statistic of each one's slice of the batch.
+
+    Its gradient is that of the local statistic: gradients of parameters are averaged over the
+    processes afterwards, which supplies the factor 1 / world and the other slices' terms.
+    """
+    if world() == 1:
+        return tensor
+    return tensor + (mean(tensor) - tensor.detach())
+
+
+class _JointMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        return mean(tensor)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return mean(gradient)
+
+
+def joint_mean(tensor: Tensor) -> Tensor:
+    """Mean over the processes, through which the losses of all of them send gradients back.
+
+    For statistics from which every process computes something else, such as those of batch norms;
+    where all compute the same of it, `batch_mean` does without a collective in the backward pass.
+    """
+    if world() == 1:
+        return tensor
+    joined: Tensor = _JointMean.apply(tensor)  # type: ignore[no-untyped-call]
+    return joined
+
+
+@torch.no_grad()
+def average_gradients(model: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes: of models not parallelised."""
+    if world() == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    averages = mean(torch.cat([gradient.flatten() for gradient in gradients]))
+    parts = torch.split(averages, [gradient.numel() for gradient in gradients])
+    for gradient, average in zip(gradients, parts, strict=True):
+        gradient.copy_(average.view_as(gradient))
+
+
+@torch.no_grad()
+def gather(tensor: Tensor) -> Tensor:
+    """Tensors of all processes, of equal shapes, in the order of their slices of the batch."""
+    if world() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, of which this process may hold a shard only."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def assign(parameter: Tensor, value: Tensor) -> None:
+    """Overwrite a parameter, sharded or not, with the main process's value on every rank."""
+    if world() > 1:
+        value = value.to(parameter.dtype, copy=True).contiguous()
+        dist.broadcast(value, 0)
+    if isinstance(parameter, DTensor):
+        mesh, placements = parameter.device_mesh, parameter.placements
+        value = distribute_tensor(value, mesh, placements, src_data_rank=None)
+    parameter.copy_(value)
+
+
+def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
+    """What to call in training instead of `model`, which keeps its names and is changed in place.
+
+    * One process: the model.
+    * `ddp`: every process holds the model; gradients are averaged.
+    * `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
+      layer at a time (FSDP2). Parameters become `DTensor`s: make the optimizer afterwards.
+
+    All ranks start from rank 0's weights. Parameters stay in float32 under both, and mixed
+    precision is autocast's alone, so that `fsdp` computes what `ddp` does. With `compile`,
+    torch.compile speeds up the result.
+    """
+    forward = model
+    if world() > 1 and config.parallel == "fsdp":
+        _shard(model)
+    elif world() > 1:
+        forward = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    if config.compile:
+        forward = torch.compile(forward)  # type: ignore[assignment]
+    return forward
+
+
+def _shard(model: nn.Module) -> None:
+    # Rows of channels-last weights would not be contiguous pieces of memory.
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor, 0)
+    mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
+    for layer in _layers(model):
+        fully_shard(layer, mesh=mesh)
+    # The root is freed after its forward pass too: between steps all parameters are shards.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    for name in FORWARD_METHODS:
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in LAYER_LISTS and isinstance(module, nn.ModuleList):
+            yield from module
+
+
+def without_sync(forward: nn.Module | None) -> AbstractContextManager[object]:
+    """Do not average gradients in this backward pass: a later one of the same step does.
+
+    For what `parallelise` returned under `ddp`. Otherwise this does nothing: under `fsdp`, whole
+    gradients would have to be kept.
+    """
+    inner = getattr(forward, "_orig_mod", forward)
+    return inner.no_sync() if isinstance(inner, DistributedDataParallel) else nullcontext()
+
+
+def gathered(model: nn.Module) -> None:
+    """End of training: hold all of a sharded model on every rank, as if it had never been sharded.
+
+    For evaluation. Its state dict is that of shards again: save before.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()

@@ -1,0 +1,1 @@
+"""Scores of reconstructions and samples, and what they need: features, statistics, sampling."""

@@ -1,0 +1,205 @@
+"""How good images and codes are: known metrics, each stated exactly.
+
+Shapes: N images, D feature channels, K codes. Image sets are uint8 (N, H, W, 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gigatok.data.crops import UInt8
+from gigatok.data.image_sets import Int64
+from gigatok.scores.gaussians import Features, Matrix, parts
+
+SCORE_SPLIT = 5000
+"""Images over which one Inception Score is taken, before averaging."""
+KID_SCALE = 1000.0
+"""KID and its standard error are reported times 1000."""
+_KID_BLOCKS = 50
+_FLAT_WINDOW, _REFERENCE_RANGE = 7, 2.0
+"""Of the reference's SSIM."""
+
+
+def psnr(images: UInt8, reference: UInt8) -> float:
+    """Mean over images of each image's peak signal-to-noise ratio, in dB.
+
+    On uint8 images over a range of [0, 1], as the reference reports it. Infinite where an image
+    is reproduced exactly.
+    """
+    _check_same_shape(images, reference)
+    difference = (images.astype(np.float64) - reference) / 255
+    squared_error = np.square(difference).mean(axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return float((-10 * np.log10(squared_error)).mean())
+
+
+def ssim(images: UInt8, reference: UInt8) -> float:
+    """Mean structural similarity, with the 11-pixel Gaussian window of Wang et al. 2004.
+
+    The data range is 1 on [0, 1] images. What the reference reports is `ssim_reference`.
+    """
+    _check_same_shape(images, reference)
+    pair = [torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255 for x in (images, reference)]
+    value = structural_similarity_index_measure(pair[0], pair[1], data_range=1.0)
+    assert isinstance(value, Tensor)
+    return float(value)
+
+
+def ssim_reference(images: UInt8, reference: UInt8) -> float:
+    """Structural similarity as the reference reports it, higher than `ssim` (spec 7).
+
+    scikit-image's: flat windows of 7 x 7 pixels that lie inside the image, unbiased variances,
+    and a data range of 2 although images are in [0, 1], which weakens what tells images apart.
+    """
+    _check_same_shape(images, reference)
+    x, y = (torch.from_numpy(a).permute(0, 3, 1, 2).double() / 255 for a in (images, reference))
+    unbiased = _FLAT_WINDOW**2 / (_FLAT_WINDOW**2 - 1)
+
+    def mean(image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, _FLAT_WINDOW, stride=1)
+
+    def covariance(a: Tensor, b: Tensor) -> Tensor:
+        return unbiased * (mean(a * b) - mean(a) * mean(b))
+
+    luminance, contrast = ((k * _REFERENCE_RANGE) ** 2 for k in (0.01, 0.03))
+    numerator = (2 * mean(x) * mean(y) + luminance) * (2 * covariance(x, y) + contrast)
+    means = mean(x) ** 2 + mean(y) ** 2 + luminance
+    variances = covariance(x, x) + covariance(y, y) + contrast
+    return float((numerator / (means * variances)).mean())
+
+
+def _check_same_shape(images: UInt8, reference: UInt8) -> None:
+    if images.shape != reference.shape or images.ndim != 4:
+        raise ValueError(
+            f"images {images.shape} and reference {reference.shape} must be (N, H, W, 3) alike"
+        )
+
+
+def kid(
+    features_a: Features, features_b: Features, *, paired: bool = False
+) -> tuple[float, float]:
+    """Kernel Inception Distance (Binkowski 2018) and its standard error, both times 1000.
+
+    The unbiased MMD^2 over all pairs with the kernel (x.y / D + 1)^3. Unlike FID its
+    expectation does not depend on the number of images; it may be negative.
+
+    The standard error is the delete-one-block jackknife: image i is in block i mod G of its
+    set, block g is left out of both sets at once, and the variance is (G - 1) / G times the sum
+    of squared deviations of the G values so obtained.
+
+    With `paired`, image i of set a reconstructs image i of set b: such pairs are dependent and
+    are left out of the cross term, without which KID of a set with itself would be below 0.
+    """
+    if paired and len(features_a) != len(features_b):
+        raise ValueError(f"paired sets differ: {len(features_a)} and {len(features_b)} images")
+    count = min(len(features_a), len(features_b))
+    if count < 3:
+        raise ValueError(f"KID needs at least 3 images in each set, got {count}")
+    groups = min(_KID_BLOCKS, count)
+    sums_aa = _kernel_sums(features_a, features_a, groups)
+    sums_bb = _kernel_sums(features_b, features_b, groups)
+    sums_ab = _kernel_sums(features_a, features_b, groups)
+    sizes_a, sizes_b = (_sizes(len(x), groups) for x in (features_a, features_b))
+    diagonal_a, diagonal_b = (_pair_sums(x, x, groups) for x in (features_a, features_b))
+    pairs_ab = _pair_sums(features_a, features_b, groups) if paired else np.zeros(groups)
+
+    def estimate(kept: npt.NDArray[np.bool_]) -> float:
+        """MMD^2 of the kept blocks."""
+        pairs = np.ix_(kept, kept)
+        m, n = sizes_a[kept].sum(), sizes_b[kept].sum()
+        within_a = (sums_aa[pairs].sum() - diagonal_a[kept].sum()) / (m * (m - 1))
+        within_b = (sums_bb[pairs].sum() - diagonal_b[kept].sum()) / (n * (n - 1))
+        cross = (sums_ab[pairs].sum() - pairs_ab[kept].sum()) / (m * (n - paired))
+        return float(within_a + within_b - 2 * cross)
+
+    left_out = np.array([estimate(np.arange(groups) != g) for g in range(groups)])
+    variance = (groups - 1) / groups * np.square(left_out - left_out.mean()).sum()
+    value = estimate(np.ones(groups, bool))
+    return KID_SCALE * value, KID_SCALE * math.sqrt(variance)
+
+
+def _blocks(features: Features, groups: int) -> Iterator[Matrix]:
+    """Each block in float64; image i is in block i mod `groups`, so sorted classes spread."""
+    for group in range(groups):
+        yield features[group::groups].astype(np.float64)
+
+
+def _sizes(count: int, groups: int) -> Int64:
+    """Images in each block, (G,)."""
+    return np.bincount(np.arange(count) % groups, minlength=groups)
+
+
+def _kernel_sums(features_a: Features, features_b: Features, groups: int) -> Matrix:
+    """Sum of the kernel over each pair of blocks, (G, G); holds a block times a part of b."""
+    columns = np.empty((groups, len(features_b)))
+    for group, block in enumerate(_blocks(features_a, groups)):
+        done = 0
+        for part in parts(features_b):
+            products = block @ part.astype(np.float64).T
+            columns[group, done : done + len(part)] = _kernel(products, block.shape[1]).sum(axis=0)
+            done += len(part)
+    return np.stack([columns[:, group::groups].sum(axis=1) for group in range(groups)], axis=1)
+
+
+def _pair_sums(features_a: Features, features_b: Features, groups: int) -> Matrix:
+    """Sum over each block of the kernel of an image with its partner, or itself, (G,)."""
+    rows = zip(_blocks(features_a, groups), _blocks(features_b, groups), strict=True)
+    return np.array([_kernel((x * y).sum(axis=1), x.shape[1]).sum() for x, y in rows])
+
+
+def _kernel(products: Matrix, channels: int) -> Matrix:
+    """The cubic kernel from inner products."""
+    base = products / channels + 1
+    return base * base * base
+
+
+def inception_score(features: Features, classifier: Features) -> float:
+    """Inception Score (Salimans 2016) as the ADM evaluator has it.
+
+    exp of the mean KL divergence of an image's classes from those of all: over each 5,000 images
+    in turn, then averaged. Class probabilities are the softmax without bias.
+
+    Args:
+        features: pooled features, (N, D).
+        classifier: weights of the network's last layer, (K, D).
+    """
+    weights = classifier.astype(np.float64).T
+    scores = []
+    for start in range(0, len(features), SCORE_SPLIT):
+        logits = features[start : start + SCORE_SPLIT].astype(np.float64) @ weights
+        log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        p = np.exp(log_p)
+        divergence = (p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1)
+        scores.append(math.exp(divergence.mean()))
+    return float(np.mean(scores))
+
+
+def codebook_usage(counts: Int64) -> float:
+    """Fraction of the K codes that occur, from the (K,) counts of a set of tokens."""
+    return float((_checked(counts) > 0).mean())
+
+
+def unigram_entropy(counts: Int64) -> float:
+    """Entropy of the code frequencies in nats per token: what an order-0 model would need."""
+    frequencies = _checked(counts) / counts.sum()
+    seen = frequencies[frequencies > 0]
+    return float(-(seen * np.log(seen)).sum())
+
+
+def codebook_perplexity(counts: Int64) -> float:
+    """Exp of the entropy: how many equally frequent codes would be as diverse."""
+    return math.exp(unigram_entropy(counts))
+
+
+def _checked(counts: Int64) -> Int64:
+    if counts.ndim != 1 or counts.sum() <= 0:
+        raise ValueError(f"counts must be (K,) and hold at least one token, got {counts.shape}")
+    return counts

@@ -1,0 +1,78 @@
+"""Precision and recall of generated images (Kynkäänniemi 2019), as the ADM evaluator has them.
+
+Shapes: N and M images, D channels. A set's manifold is the union of balls around its images,
+each reaching to the image's third neighbour in the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from gigatok.scores.gaussians import Features, Matrix
+
+NEIGHBOURS = 3
+_BLOCK = 2048
+"""Images of each set whose mutual distances are held at once: 32 MB of them."""
+_TOLERANCE = 1e-9
+"""By how much of the larger squared norm a point may be outside a ball: rounding."""
+
+
+def precision_recall(features: Features, reference: Features) -> tuple[float, float]:
+    """Fraction of images in the manifold of the reference, and of the reference in theirs.
+
+    Args:
+        features: of the images to judge, (N, D).
+        reference: of real images, (M, D).
+
+    Raises:
+        ValueError: If a set is too small to have a third neighbour.
+    """
+    count = min(len(features), len(reference))
+    if count <= NEIGHBOURS:
+        raise ValueError(
+            f"precision and recall need at least {NEIGHBOURS + 1} images in each set, got {count}"
+        )
+    radii_N, radii_M = _radii(features), _radii(reference)
+    covered_N = np.zeros(len(features), bool)
+    covered_M = np.zeros(len(reference), bool)
+    for rows, columns, distance in _distances(features, reference):
+        covered_N[rows] |= (distance <= radii_M[columns]).any(axis=1)
+        covered_M[columns] |= (distance <= radii_N[rows, None]).any(axis=0)
+    return float(covered_N.mean()), float(covered_M.mean())
+
+
+def _radii(features: Features) -> Matrix:
+    """Squared distance of each image to its third neighbour, with tolerance, (N,)."""
+    nearest = np.full((len(features), NEIGHBOURS + 1), np.inf)
+    largest = 0.0
+    for rows, _, distance in _distances(features, features):
+        # An image is its own nearest neighbour, so it takes the first place.
+        candidates = np.concatenate([nearest[rows], distance], axis=1)
+        nearest[rows] = np.partition(candidates, NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
+    for part in _blocks(len(features)):
+        norms = np.square(features[part].astype(np.float64)).sum(axis=1)
+        largest = max(largest, float(norms.max()))
+    radii: Matrix = nearest.max(axis=1) + _TOLERANCE * largest
+    return radii
+
+
+def _distances(a: Features, b: Features) -> Iterator[tuple[slice, slice, Matrix]]:
+    """Squared distances block by block: the rows of a, of b, and (rows, columns) float64."""
+    for rows in _blocks(len(a)):
+        x = a[rows].astype(np.float64)
+        for columns in _blocks(len(b)):
+            y = b[columns].astype(np.float64)
+            yield rows, columns, _squared(x)[:, None] - 2 * x @ y.T + _squared(y)
+
+
+def _squared(x: Matrix) -> npt.NDArray[np.float64]:
+    norms: Matrix = np.square(x).sum(axis=1)
+    return norms
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    for start in range(0, count, _BLOCK):
+        yield slice(start, min(start + _BLOCK, count))

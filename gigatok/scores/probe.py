@@ -1,0 +1,111 @@
+"""A linear classifier on fixed features: BatchNorm without affine, LARS, warm-up and cosine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gigatok.config import ProbeConfig
+from gigatok.names import TRAIN_PREFIX
+from gigatok.runtime.context import Interrupted
+from gigatok.runtime.tracker import Tracker
+from gigatok.training.trainer import step_seed
+
+MOMENTUM, TRUST = 0.9, 0.001
+
+
+ReadFeatures = Callable[[Tensor, Tensor], Tensor]
+"""A view of each of some images, (B,) each -> features (B, D)."""
+
+
+def train_probe(
+    read: ReadFeatures,
+    views: int,
+    labels_N: Tensor,
+    val_MD: Tensor,
+    val_labels_M: Tensor,
+    num_classes: int,
+    config: ProbeConfig,
+    seed: int,
+    tracker: Tracker,
+    should_stop: Callable[[], bool],
+) -> float:
+    """Train on random views and return the top-1 accuracy on the validation features, 0 to 1.
+
+    Args:
+        read: training features, from wherever they are; the device is that of the validation's.
+        views: how many there are of each training image.
+        labels_N: of the training images.
+        val_MD: validation features.
+        val_labels_M: on their device.
+        num_classes: of the labels.
+        config: how to train.
+        seed: of the trial.
+        tracker: for the loss of each epoch.
+        should_stop: asked before every epoch.
+
+    Raises:
+        Interrupted: the stage was asked to stop.
+    """
+    images, width = len(labels_N), val_MD.shape[1]
+    device = val_MD.device
+    random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
+    head = _head(width, num_classes, random).to(device)
+    velocity = [torch.zeros_like(p) for p in head.parameters()]
+    for epoch in range(config.epochs):
+        if should_stop():
+            raise Interrupted("stopped on request; this stage starts over")
+        order = torch.randperm(images, generator=random)
+        # A batch of one image has no statistics to normalise with.
+        batches = [b for b in torch.split(order, config.batch_size) if len(b) > 1]
+        for index, batch in enumerate(batches):
+            view = torch.randint(views, batch.shape, generator=random)
+            features = read(view, batch).to(device)
+            loss = F.cross_entropy(head(features), labels_N[batch].to(device))
+            head.zero_grad()
+            torch.autograd.backward(loss)
+            lars_step(head, velocity, probe_rate(config, epoch + index / len(batches)))
+        tracker.metrics({TRAIN_PREFIX + "loss": loss.item()}, epoch + 1)
+        tracker.progress(epoch + 1, config.epochs, "epoch", loss=loss.item())
+    head.eval()
+    with torch.inference_mode():
+        return float((head(val_MD).argmax(-1) == val_labels_M).float().mean())
+
+
+def describe_training(config: ProbeConfig) -> str:
+    """How a probe is trained, in words."""
+    return f"LARS {config.epochs} epochs, lr {config.lr:g} per 256, batch {config.batch_size}"
+
+
+def _head(width: int, num_classes: int, random: torch.Generator) -> nn.Sequential:
+    linear = nn.Linear(width, num_classes)
+    nn.init.trunc_normal_(linear.weight, std=0.01, generator=random)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), linear)
+
+
+def probe_rate(config: ProbeConfig, epoch: float) -> float:
+    """Linear warm-up from 0, then cosine to 0; scaled by batch size over 256."""
+    peak = config.lr * config.batch_size / 256
+    if epoch < config.warmup_epochs:
+        return peak * epoch / config.warmup_epochs
+    span = max(config.epochs - config.warmup_epochs, 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - config.warmup_epochs) / span))
+
+
+@torch.no_grad()
+def lars_step(model: nn.Module, velocity: list[Tensor], rate: float) -> None:
+    """One step of LARS (You et al., 2017): 1-D parameters take plain momentum steps."""
+    for parameter, v in zip(model.parameters(), velocity, strict=True):
+        gradient = parameter.grad
+        assert gradient is not None
+        if parameter.ndim > 1:
+            sizes = parameter.norm(), gradient.norm()
+            scale = torch.where(sizes[0] * sizes[1] > 0, TRUST * sizes[0] / sizes[1], 1.0)
+            gradient = gradient * scale
+        v.mul_(MOMENTUM).add_(gradient)
+        parameter.sub_(v, alpha=rate)

@@ -1,0 +1,192 @@
+"""Images drawn from a generator by all processes of a stage together, and their features.
+
+Each process draws whole batches of its own, computes their features, and leaves both in a folder
+that all see; the first joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gigatok.config import SamplingConfig
+from gigatok.data.crops import UInt8
+from gigatok.data.image_sets import Int64
+from gigatok.data.splits import to_uint8
+from gigatok.models.features import FeatureNetwork
+from gigatok.models.generator import Generator
+from gigatok.models.tokenizer import Tokenizer
+from gigatok.runtime.context import Interrupted, Ranks, Runtime
+from gigatok.runtime.distributed import barrier, is_main
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.feature_sets import FeatureSet, FeatureStream
+from gigatok.scores.gaussians import Features, Moments
+from gigatok.scores.sampling import generate
+from gigatok.stages import generator_of, tokenizer_of
+from gigatok.training.saved import load_generator, load_tokenizer
+from gigatok.training.trainer import step_seed
+
+
+@dataclass(frozen=True)
+class Models:
+    """A generator of codes, and the tokenizer that makes images of them."""
+
+    tokenizer: Tokenizer
+    generator: Generator
+
+    @staticmethod
+    def load(inputs: Mapping[str, Path], device: str) -> Models:
+        """Those among a stage's inputs."""
+        tokenizer = load_tokenizer(tokenizer_of(inputs), device)
+        return Models(tokenizer, load_generator(generator_of(inputs), device))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which images: a pure function of these and the models.
+
+    Attributes:
+        stream: random numbers of different streams are independent whatever the seeds.
+    """
+
+    sampling: SamplingConfig
+    seed: int
+    stream: Literal["sampling", "tuning"] = "sampling"
+
+
+def draw_set(
+    draw: Draw,
+    models: Models,
+    network: FeatureNetwork,
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> tuple[UInt8, FeatureSet] | None:
+    """Draw `draw.sampling.num_images` images; called by all processes.
+
+    Returns:
+        In the first process all images, which it leaves as `samples.npy` beside `labels.npy` in
+        `output_dir`, and their features; None in the others.
+
+    Raises:
+        Interrupted: the stage was asked to stop.
+    """
+    share = _Share(runtime.checkpoint_dir, draw.sampling, runtime.ranks)
+    if share.count():
+        _draw_share(draw, share, models, network, tracker, runtime)
+    barrier()
+    return _join_shares(share, output_dir) if is_main() else None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one process draws, and where it leaves it."""
+
+    folder: Path
+    sampling: SamplingConfig
+    ranks: Ranks
+
+    def batches(self) -> Iterator[slice]:
+        """Its batches; those of all processes together are the whole set."""
+        total, size = self.sampling.num_images, self.sampling.batch_size
+        for start in range(self.ranks.rank * size, total, self.ranks.world * size):
+            yield slice(start, min(start + size, total))
+
+    def count(self) -> int:
+        """Images in its batches."""
+        return sum(batch.stop - batch.start for batch in self.batches())
+
+    def all(self) -> list[_Share]:
+        """The shares of all processes that have one, in order."""
+        world = self.ranks.world
+        shares = [_Share(self.folder, self.sampling, Ranks(rank, world)) for rank in range(world)]
+        return [share for share in shares if share.count()]
+
+    def path(self, name: str) -> Path:
+        """A file of this process."""
+        return self.folder / f"{name}-{self.ranks.rank:03d}"
+
+
+def _draw_share(
+    draw: Draw,
+    share: _Share,
+    models: Models,
+    network: FeatureNetwork,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> None:
+    """Draw the images of a share and leave them, their labels and features in its files."""
+    count, side = share.count(), models.tokenizer.image_size
+    samples = _create(share.path("samples"), np.uint8, (count, side, side, 3))
+    labels = _create(share.path("labels"), np.int64, (count,))
+    stream, done = FeatureStream(network, count), 0
+    for batch in share.batches():
+        if runtime.should_stop():
+            raise Interrupted("stopped on request; these samples are drawn anew")
+        images, classes = draw_batch(draw, models, batch, runtime.device)
+        stream.add(images)
+        part = slice(done, done + len(images))
+        samples[part], labels[part] = images, classes
+        done = part.stop
+        tracker.progress(done, count, "image")
+    pool = stream.pool
+    _create(share.path("features"), np.float32, pool.shape)[:] = pool
+    if stream.moments is not None:
+        stream.moments.save(share.path("spatial"))
+
+
+@torch.inference_mode()
+def draw_batch(draw: Draw, models: Models, batch: slice, device: str) -> tuple[UInt8, Int64]:
+    """Images uint8 (B, H, W, 3) and labels (B,), drawn uniformly from all classes.
+
+    A pure function of the seed and the place of the batch in the whole set.
+    """
+    seed = step_seed(draw.seed, batch.start, draw.stream)
+    random = torch.Generator(device).manual_seed(seed)
+    shape = (batch.stop - batch.start,)
+    classes = torch.randint(models.generator.null_class, shape, generator=random, device=device)
+    codes = generate(models.generator, classes, draw.sampling, random)
+    return to_uint8(models.tokenizer.decode(codes)), classes.cpu().numpy()
+
+
+def _join_shares(first: _Share, output_dir: Path) -> tuple[UInt8, FeatureSet]:
+    """All samples in their order, as files in `output_dir`, and their features."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    samples = _joined(first, "samples", output_dir / "samples.npy")
+    _joined(first, "labels", output_dir / "labels.npy")
+    pool: Features = _joined(first, "features", first.folder / "features.npy")
+    moments: Moments | None = None
+    for share in first.all():
+        if share.path("spatial").is_file():
+            moments = moments or Moments()
+            moments.merge(Moments.load(share.path("spatial")))
+        share.path("spatial").unlink(missing_ok=True)
+    return samples, FeatureSet(pool, None if moments is None else moments.gaussian())
+
+
+def _joined(first: _Share, name: str, target: Path) -> npt.NDArray[Any]:
+    """The arrays of all shares as one file; the shares' files are removed."""
+    parts = [(share, np.load(share.path(name), mmap_mode="r")) for share in first.all()]
+    shape = (first.sampling.num_images, *parts[0][1].shape[1:])
+    whole = _create(target, parts[0][1].dtype, shape)
+    for share, part in parts:
+        done = 0
+        for batch in share.batches():
+            size = batch.stop - batch.start
+            whole[batch] = part[done : done + size]
+            done += size
+        share.path(name).unlink()
+    return whole
+
+
+def _create(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """An array that lives in a new `.npy` file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    return array

@@ -1,0 +1,172 @@
+"""Metrics of whole image sets and code sets as `Scores`: every value with its protocol."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gigatok.config import SplitConfig
+from gigatok.data.crops import UInt8
+from gigatok.models.features import FeatureNetwork
+from gigatok.models.inception import CLASSIFIER_VARIABLE, load_classifier
+from gigatok.runtime.context import Scores
+from gigatok.scores import image_metrics
+from gigatok.scores.complexity import ngram_entropies
+from gigatok.scores.feature_sets import FeatureSet
+from gigatok.scores.gaussians import frechet_distance
+from gigatok.scores.manifold import precision_recall
+
+Counts = npt.NDArray[np.int64]
+NOT_MEASURED = "not measured: "
+"""Begins the protocol of a metric that is absent, and why."""
+NGRAM_TOKENS = 2**24
+"""Training tokens that n-gram models count: seconds and 1 GiB, and enough for K^2 cells."""
+NO_IMAGES = "the reference has statistics only, no images"
+
+
+def describe(split: SplitConfig) -> str:
+    """A set of images in words, such as `256 val images of cifar10@32`."""
+    return f"{split.images} {split.split} images of {split.name}@{split.image_size}"
+
+
+def distribution_scores(
+    prefix: Literal["r", "g"],
+    features: FeatureSet,
+    reference: FeatureSet,
+    protocol: str,
+    *,
+    paired: bool = False,
+) -> Scores:
+    """FID, sFID and KID as `rfid`, `rsfid`, `rkid`, `rkid_se`, or with g.
+
+    Args:
+        prefix: r for reconstruction, g for generation.
+        features: of the images to score.
+        reference: of real images.
+        protocol: network and image sets, in words.
+        paired: whether image i reconstructs reference image i.
+    """
+    fid, sfid, kid, kid_se = (prefix + name for name in ("fid", "sfid", "kid", "kid_se"))
+    values = {fid: frechet_distance(features.pooled_gaussian(), reference.pooled_gaussian())}
+    protocols = {fid: protocol}
+    if features.spatial is not None and reference.spatial is not None:
+        values[sfid] = frechet_distance(features.spatial, reference.spatial)
+        protocols[sfid] = f"{protocol}, first 7 channels of mixed_6"
+    else:
+        protocols[sfid] = NOT_MEASURED + "the network or the reference has no spatial features"
+    if reference.pool is not None:
+        assert features.pool is not None
+        values[kid], values[kid_se] = image_metrics.kid(
+            features.pool, reference.pool, paired=paired
+        )
+        protocols[kid] = protocol
+    else:
+        protocols[kid] = NOT_MEASURED + NO_IMAGES
+    return Scores(values, protocols)
+
+
+def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) -> Scores:
+    """Precision and recall of generated images."""
+    assert features.pool is not None
+    if reference.pool is None:
+        reason = NOT_MEASURED + NO_IMAGES
+        return Scores({}, {"precision": reason, "recall": reason})
+    precision, recall = precision_recall(features.pool, reference.pool)
+    text = f"{protocol}, third neighbours, {len(reference.pool)} reference images"
+    values = {"precision": precision, "recall": recall}
+    return Scores(values, dict.fromkeys(values, text))
+
+
+def inception_scores(features: FeatureSet, network: FeatureNetwork) -> Scores:
+    """Inception Score, where the user has supplied the network's last layer."""
+    name = "inception_score"
+    if not network.name.startswith("inception"):
+        return Scores({}, {name: f"{NOT_MEASURED}{network.name} is no classifier"})
+    classifier = load_classifier()
+    if classifier is None:
+        reason = f"{NOT_MEASURED}{CLASSIFIER_VARIABLE} does not name weights with the classifier"
+        return Scores({}, {name: reason})
+    assert features.pool is not None
+    score = image_metrics.inception_score(features.pool, classifier.numpy())
+    protocol = (
+        f"{network.name}, {len(features.pool)} samples, splits of {image_metrics.SCORE_SPLIT}"
+    )
+    return Scores({name: score}, {name: protocol})
+
+
+class ImageScores:
+    """PSNR and SSIM of reconstructions that come in batches."""
+
+    def __init__(self) -> None:
+        self._totals = dict.fromkeys(_PAIR_METRICS, 0.0)
+        self._count = 0
+
+    def add(self, reconstructions: UInt8, originals: UInt8) -> None:
+        """Take in a batch."""
+        for name, metric in _PAIR_METRICS.items():
+            self._totals[name] += len(originals) * metric(reconstructions, originals)
+        self._count += len(originals)
+
+    def result(self, images: str) -> Scores:
+        """Means over all images; `images` names the set for the protocol."""
+        values = {name: total / self._count for name, total in self._totals.items()}
+        protocol = dict.fromkeys(values, f"{images}, uint8")
+        protocol["ssim_reference"] += ", flat 7x7 windows and a data range of 2"
+        return Scores(values, protocol)
+
+
+_PAIR_METRICS = {
+    "psnr": image_metrics.psnr,
+    "ssim": image_metrics.ssim,
+    "ssim_reference": image_metrics.ssim_reference,
+}
+
+
+def join(*parts: Scores) -> Scores:
+    """Scores of several kinds as one."""
+    return Scores(
+        {name: value for part in parts for name, value in part.metrics.items()},
+        {name: text for part in parts for name, text in part.protocol.items()},
+    )
+
+
+def codebook_scores(codes_NT: Tensor, codebook_size: int, images: str) -> Scores:
+    """How a set of codes uses the codebook; `images` names the set for the protocol."""
+    counts: Counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
+    values = {
+        "codebook_usage": image_metrics.codebook_usage(counts),
+        "codebook_perplexity": image_metrics.codebook_perplexity(counts),
+        "unigram_entropy": image_metrics.unigram_entropy(counts),
+    }
+    return Scores(values, dict.fromkeys(values, images))
+
+
+def codes_by_uses(codes_NT: Tensor, codebook_size: int) -> list[tuple[int, int]]:
+    """Histogram of how often codes are used: (least uses, how many codes) of each bin.
+
+    Bins are 0, 1, 2 to 3, 4 to 7 and so on, up to the most used code's; empty ones included.
+    """
+    counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
+    edges = [0, *(2**power for power in range(int(counts.max()).bit_length()))]
+    bins = np.searchsorted(edges, counts, side="right") - 1
+    return list(zip(edges, np.bincount(bins, minlength=len(edges)).tolist(), strict=True))
+
+
+def ngram_scores(
+    train_NT: Tensor, val_MT: Tensor, codebook_size: int, images: str, val_images: str
+) -> Scores:
+    """Losses of n-gram models; `images` and `val_images` name the sets for the protocol.
+
+    Of a large training set only the first images are counted, `NGRAM_TOKENS` tokens.
+    """
+    kept = train_NT[: max(1, NGRAM_TOKENS // train_NT.shape[1])]
+    found = ngram_entropies(
+        kept.numpy().astype(np.int64), val_MT.numpy().astype(np.int64), codebook_size
+    )
+    values = {"bigram_entropy": found[2], "trigram_entropy": found[3]}
+    protocol = f"{val_images}, Witten-Bell counts of one view of {len(kept)} of {images}"
+    return Scores(values, dict.fromkeys(values, protocol))

@@ -1,0 +1,1 @@
+"""Text that is safe to show: Markdown without links, secrets masked, URLs without logins."""

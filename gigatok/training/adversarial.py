@@ -1,0 +1,156 @@
+"""The adversarial game of a tokenizer and its discriminator (spec 5.1 and 5.2).
+
+Logits have any shape; large means that a patch looks real. B batch, H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gigatok.config import AdversarialConfig
+from gigatok.runtime.distributed import mean
+
+LECAM_DECAY = 0.99
+LECAM_DELAY = 1000
+"""Steps from the discriminator's first turn until the means move slowly; before, they are those
+of the step. The penalty does not wait for it."""
+LECAM_INIT = 1000.0
+MOST_ADAPTIVE = 1e4
+"""Largest adaptive weight."""
+
+
+def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Half the mean shortfall from a margin of 1 on either side."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def logistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Half the binary cross-entropies of real as 1 and fake as 0.
+
+    The reference calls it vanilla; its non-saturating twin hands logits over as targets and
+    targets as logits. In the right order the two are the same.
+    """
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+
+
+DISCRIMINATOR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "hinge": hinge_discriminator_loss,
+    "vanilla": logistic_discriminator_loss,
+    "non_saturating": logistic_discriminator_loss,
+}
+"""(real logits, fake logits) -> loss, by the name that `tokenizer.adversarial_loss` takes."""
+
+GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "hinge": lambda fake: -fake.mean(),
+    "vanilla": lambda fake: -fake.mean(),
+    "non_saturating": lambda fake: F.softplus(-fake).mean(),
+}
+"""Fake logits -> loss, by the same name."""
+
+
+class LeCam(nn.Module):
+    """Keeps logits near the running mean of the other side's (Tseng et al. 2021)."""
+
+    real_mean: Tensor
+    fake_mean: Tensor
+
+    def __init__(self, first_turn: int) -> None:
+        super().__init__()
+        self.first_turn = first_turn
+        self.register_buffer("real_mean", torch.tensor(LECAM_INIT))
+        self.register_buffer("fake_mean", torch.tensor(LECAM_INIT))
+
+    def forward(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
+        """Update the means and return the penalty, zero in the first turn; steps count from 1."""
+        with torch.no_grad():
+            settled = step >= self.first_turn + LECAM_DELAY
+            weight = 1 - LECAM_DECAY if settled else 1.0
+            self.real_mean.lerp_(mean(real.mean()), weight)
+            self.fake_mean.lerp_(mean(fake.mean()), weight)
+        if step <= self.first_turn:
+            return real.new_zeros(())
+        above = F.relu(real - self.fake_mean).square().mean()
+        below = F.relu(self.real_mean - fake).square().mean()
+        return above + below
+
+
+class Adversary(nn.Module):
+    """A discriminator, the losses on either side of the game, and what it has been shown.
+
+    Args:
+        config: losses, weights and the step in which the game begins.
+        discriminator: images in [-1, 1] to logits.
+    """
+
+    def __init__(self, config: AdversarialConfig, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.discriminator = discriminator
+        self.lecam = LeCam(config.discriminator_start) if config.lecam_weight > 0 else None
+        self._shown: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def generator_losses(
+        self,
+        part: slice,
+        real_BCHW: Tensor,
+        fake_BCHW: Tensor,
+        other_loss: Tensor,
+        last_layer: Tensor,
+    ) -> dict[str, Tensor]:
+        """The tokenizer's loss for being told from real, weighted, as `loss` and unweighted.
+
+        Args:
+            part: the samples of the batch that these are; they are kept for the other's turn.
+            real_BCHW: images.
+            fake_BCHW: their reconstructions.
+            other_loss: reconstruction and perceptual loss, for the adaptive weight.
+            last_layer: weight that made `fake_BCHW`, for the adaptive weight.
+        """
+        self._shown[part.start] = (real_BCHW, fake_BCHW.detach())
+        with frozen(self.discriminator):
+            logits = self.discriminator(fake_BCHW).float()
+        loss = GENERATOR_LOSSES[self.config.adversarial_loss](logits)
+        terms = {"adversarial_loss": loss}
+        weight = self.config.adversarial_weight * loss
+        if self.config.adaptive_adversarial_weight:
+            terms["adaptive_weight"] = adaptive_weight(other_loss, loss, last_layer)
+            weight = weight * terms["adaptive_weight"]
+        return {"loss": weight, **terms}
+
+    def discriminator_losses(self, step: int, part: slice) -> dict[str, Tensor]:
+        """The discriminator's turn on what it was shown in this step, counted from 1."""
+        real_BCHW, fake_BCHW = self._shown.pop(part.start)
+        # Fakes first, as in the reference: each call moves the estimate of a spectral norm.
+        fake = self.discriminator(fake_BCHW).float()
+        real = self.discriminator(real_BCHW).float()
+        loss = DISCRIMINATOR_LOSSES[self.config.adversarial_loss](real, fake)
+        terms = {"loss": self.config.adversarial_weight * loss}
+        if self.lecam is not None:
+            terms["lecam"] = self.lecam(real, fake, step)
+            terms["loss"] = terms["loss"] + self.config.lecam_weight * terms["lecam"]
+        return {**terms, "real_logit": real.mean(), "fake_logit": fake.mean()}
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of a module, while those of its inputs are wanted."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def adaptive_weight(other_loss: Tensor, adversarial_loss: Tensor, last_layer: Tensor) -> Tensor:
+    """How much larger the gradient of the other losses is at the last layer, at most 10,000."""
+    (other,) = torch.autograd.grad(other_loss, last_layer, retain_graph=True)
+    (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
+    # Of the whole batch, of which each process has seen its slice.
+    ratio = mean(other).norm() / (mean(adversarial).norm() + 1e-4)
+    weight: Tensor = ratio.clamp(max=MOST_ADAPTIVE).detach()
+    return weight

@@ -1,0 +1,157 @@
+"""Batches of a tokenizer's training: pixels and what the teacher says of them.
+
+B batch, H W image, P teacher cells, S teacher channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gigatok.data.image_sets import ImageSet, Int64
+from gigatok.data.pictures import reconstruction_grid
+from gigatok.data.splits import to_device, to_unit_range, training_batch
+from gigatok.models.teachers import Teacher
+from gigatok.models.tokenizer import Tokenizer
+from gigatok.stages import TrainTokenizerConfig
+from gigatok.stages.extract_teacher_features import TeacherFeatures
+
+Bools = npt.NDArray[np.bool_]
+Pixels = tuple[npt.NDArray[np.uint8], Int64, Bools]
+"""Pixels (B, H, W, 3), indices (B,) and mirroring (B,) of a part of a batch."""
+T = TypeVar("T")
+
+
+class SemanticTarget(Protocol):
+    """Where the teacher's features of a batch come from."""
+
+    @property
+    def dim(self) -> int:
+        """S."""
+
+    @property
+    def grid(self) -> int:
+        """Side of the square of P cells."""
+
+    def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
+        """Features of a batch, (B, P, S), on the device of the images."""
+
+
+@dataclass(frozen=True)
+class CachedTarget:
+    """Features that a stage computed once for every image and its mirror image."""
+
+    cache: TeacherFeatures
+
+    @property
+    def dim(self) -> int:
+        """S."""
+        return self.cache.dim
+
+    @property
+    def grid(self) -> int:
+        """Side of the square of P cells."""
+        return self.cache.grid
+
+    def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
+        """Features read from the cache, (B, P, S) float16."""
+        found = self.cache.features[flips.astype(int), indices]
+        return to_device(found, image_BCHW.device.type)
+
+
+@dataclass(frozen=True)
+class OnlineTarget:
+    """A teacher that sees each batch: random crops, or a set too large for a cache."""
+
+    teacher: Teacher
+
+    @property
+    def dim(self) -> int:
+        """S."""
+        return self.teacher.dim
+
+    @property
+    def grid(self) -> int:
+        """Side of the square of P cells."""
+        return self.teacher.grid
+
+    def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
+        """Features computed now, (B, P, S); on a GPU in fp16, as the reference has it (spec 4)."""
+        device = image_BCHW.device.type
+        mixed = nullcontext() if device == "cpu" else torch.autocast(device, torch.float16)
+        with mixed:
+            return self.teacher.features(image_BCHW)
+
+
+class TokenizerBatches:
+    """Batches of images and teacher features, each a pure function of (seed, step).
+
+    While a batch is used, threads read and decode the next.
+    """
+
+    def __init__(
+        self,
+        config: TrainTokenizerConfig,
+        images: ImageSet,
+        target: SemanticTarget | None,
+        device: str,
+    ) -> None:
+        self._config = config
+        self._images = images
+        self._target = target
+        self._device = device
+        self._pixels = Ahead(self._read)
+
+    def get(self, step: int, part: slice) -> tuple[Tensor, Tensor | None]:
+        """Images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S) of one micro-batch."""
+        pixels, indices, flips = self._pixels.get(step, part)
+        image_BCHW = to_unit_range(to_device(pixels, self._device))
+        if self._target is None:
+            return image_BCHW, None
+        return image_BCHW, self._target.features(image_BCHW, indices, flips)
+
+    def _read(self, step: int, part: slice) -> Pixels:
+        tokenizer, side = self._config.tokenizer, self._config.train.image_size
+        seed, size = self._config.seed, tokenizer.batch_size
+        return training_batch(self._images, side, tokenizer.augment, seed, step, size, part)
+
+    def first(self, count: int) -> Tensor:
+        """The centre crops of the first images of the split, not flipped."""
+        indices = np.arange(min(count, len(self._images)))
+        return to_unit_range(to_device(self._images.centred(indices), self._device))
+
+    def picture(self, tokenizer: Tokenizer) -> np.ndarray:
+        """Eight training images above their reconstructions."""
+        originals = self.first(8)
+        with torch.inference_mode():
+            return reconstruction_grid(originals, tokenizer.decode(tokenizer.encode(originals)))
+
+
+class Ahead(Generic[T]):
+    """Computes in a thread what the next step will ask for while this one is worked on.
+
+    Args:
+        compute: a pure function of a step and a part of its batch.
+    """
+
+    def __init__(self, compute: Callable[[int, slice], T]) -> None:
+        self._compute = compute
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._pending: dict[tuple[int, int, int], Future[T]] = {}
+
+    def get(self, step: int, part: slice) -> T:
+        """`compute(step, part)`; the same part of step + 1 is begun."""
+        pending = self._pending.pop((step, part.start, part.stop), None)
+        self._pending = {key: value for key, value in self._pending.items() if key[0] >= step}
+        value = self._compute(step, part) if pending is None else pending.result()
+        following = self._pool.submit(self._compute, step + 1, part)
+        self._pending[step + 1, part.start, part.stop] = following
+        return value

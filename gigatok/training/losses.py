@@ -1,0 +1,107 @@
+"""The tokenizer's training loss; its adversarial terms are in `gigatok.training.adversarial`.
+
+B batch, N grid cells, S teacher channels, P teacher cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gigatok.config import TokenizerConfig
+from gigatok.models.tokenizer import TokenizerOutput
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""(images, images) in [-1, 1] -> distance per image, (B,)."""
+
+
+def tokenizer_losses(
+    config: TokenizerConfig,
+    output: TokenizerOutput,
+    image_BCHW: Tensor,
+    teacher_BPS: Tensor | None,
+    perceptual: Perceptual | None,
+) -> dict[str, Tensor]:
+    """All terms, unweighted except the quantizer's, and `loss`, their weighted sum.
+
+    Terms whose weight is 0 are neither computed nor returned.
+    """
+    assert output.losses is not None, "losses exist in training mode only"
+    reconstruction = F.mse_loss(output.reconstruction_BCHW, image_BCHW)
+    terms = {"reconstruction_loss": reconstruction}
+    loss = config.reconstruction_weight * reconstruction + output.losses.total
+    if perceptual is not None:
+        pair = jitter(image_BCHW, output.reconstruction_BCHW, config.perceptual_jitter)
+        terms["perceptual_loss"] = perceptual(*pair).mean()
+        loss = loss + config.perceptual_weight * terms["perceptual_loss"]
+    if teacher_BPS is not None:
+        assert output.semantic_BNS is not None
+        terms["semantic_loss"] = semantic_loss(output.semantic_BNS, teacher_BPS)
+        loss = loss + config.semantic_weight * terms["semantic_loss"]
+    terms["vq_loss"] = output.losses.vq
+    terms["commitment_loss"] = output.losses.commitment
+    if output.losses.entropy is not None:
+        terms["entropy_loss"] = output.losses.entropy
+    return {"loss": loss, **terms}
+
+
+def shortcut_losses(
+    config: TokenizerConfig,
+    output: TokenizerOutput,
+    image_BCHW: Tensor,
+    perceptual: Perceptual | None,
+) -> dict[str, Tensor]:
+    """Auxiliary terms of early training, unweighted, and `loss`, their weighted sum.
+
+    The decoder's grid is drawn to the encoder's; and where the encoder's grid was decoded
+    directly, that image is compared as the reconstruction is.
+    """
+    grids = (output.rec_spatial_BCHW, output.spatial_BCHW.detach())
+    feature = FEATURE_LOSSES[config.shortcut_feature_loss](*grids)
+    terms = {"shortcut_feature_loss": feature}
+    loss = config.shortcut_feature_weight * feature
+    if output.shortcut_BCHW is not None:
+        terms["shortcut_reconstruction_loss"] = F.mse_loss(output.shortcut_BCHW, image_BCHW)
+        loss = loss + config.reconstruction_weight * terms["shortcut_reconstruction_loss"]
+        if perceptual is not None:
+            pair = jitter(image_BCHW, output.shortcut_BCHW, config.perceptual_jitter)
+            terms["shortcut_perceptual_loss"] = perceptual(*pair).mean()
+            loss = loss + config.perceptual_weight * terms["shortcut_perceptual_loss"]
+    return {"loss": loss, **terms}
+
+
+FEATURE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "cosine": lambda x_BCHW, y_BCHW: 1 - F.cosine_similarity(x_BCHW, y_BCHW, dim=1).mean(),
+}
+"""Distance of two grids, by the name that `tokenizer.shortcut_feature_loss` takes."""
+
+
+def summed(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of all parts; `loss` is the sum of theirs."""
+    terms = {name: value for part in parts for name, value in part.items()}
+    return {**terms, "loss": torch.stack([part["loss"] for part in parts]).sum()}
+
+
+def semantic_loss(student_BPS: Tensor, teacher_BPS: Tensor) -> Tensor:
+    """Mean negative cosine per cell, in [-1, 1] (paper section 3.2, spec 4)."""
+    return -F.cosine_similarity(student_BPS, teacher_BPS.to(student_BPS.dtype), dim=-1).mean()
+
+
+def jitter(image_BCHW: Tensor, other_BCHW: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """Pad both at the top and left by the same random 0 to `largest` pixels.
+
+    A network whose first convolution has a stride sees each pixel at one phase only, and training
+    against it imprints a texture with that period; moving the phase breaks it.
+    """
+    if largest == 0:
+        return image_BCHW, other_BCHW
+    left, top = torch.randint(largest + 1, (2,)).tolist()
+    padding = (left, 0, top, 0)
+    return (
+        F.pad(image_BCHW, padding, mode="reflect"),
+        F.pad(other_BCHW, padding, mode="reflect"),
+    )

@@ -1,0 +1,115 @@
+"""Models and codes as stages leave them for later stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
+from gigatok.models.generator import Generator
+from gigatok.models.tokenizer import Tokenizer
+from gigatok.training.checkpoint import load_weights, read_description, save_model
+
+CODES_FILE = "codes.safetensors"
+_SMALL_CODEBOOK = 2**15
+"""Codes of smaller codebooks are stored as int16."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes and labels of both splits, mapped into memory: only what is read is loaded.
+
+    Attributes:
+        train: int16 or int32 (V, N, T), V views of each of N images.
+        train_labels: int64 (N,).
+        val: int16 or int32 (M, T), the centre view.
+        val_labels: int64 (M,).
+        codebook_size: size of the vocabulary.
+        num_classes: number of labels.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    codebook_size: int
+    num_classes: int
+
+    @staticmethod
+    def load(folder: Path) -> Codes:
+        """Map `codes.safetensors`."""
+        tensors = load_file(folder / CODES_FILE)
+        codebook_size, num_classes = tensors.pop("sizes").tolist()
+        return Codes(**tensors, codebook_size=codebook_size, num_classes=num_classes)
+
+
+def code_tensors(
+    *, views: int, train: int, val: int, tokens: int, codebook_size: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each tensor of `codes.safetensors`, for filling it piece by piece."""
+    dtype = "int16" if codebook_size <= _SMALL_CODEBOOK else "int32"
+    return {
+        "train_labels": ("int64", (train,)),
+        "val_labels": ("int64", (val,)),
+        "sizes": ("int64", (2,)),
+        "train": (dtype, (views, train, tokens)),
+        "val": (dtype, (val, tokens)),
+    }
+
+
+def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
+    """Move to a device, convolutions in the memory layout that is fastest everywhere."""
+    moved: Tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write weights and a description from which `load_tokenizer` builds the module."""
+    fields = TokenizerArchitecture.model_fields
+    architecture = {
+        name: value
+        for name, value in tokenizer.config.model_dump(mode="json").items()
+        if name in fields
+    }
+    description = {
+        "architecture": architecture,
+        "image_size": tokenizer.image_size,
+        "teacher_dim": tokenizer.teacher_dim,
+        "teacher_grid": tokenizer.teacher_grid,
+    }
+    save_model(folder, tokenizer, description)
+
+
+def load_tokenizer(folder: Path, device: str) -> Tokenizer:
+    """The trained tokenizer of a folder, in eval mode."""
+    description = read_description(folder)
+    architecture = TokenizerArchitecture.model_validate(description.pop("architecture"))
+    tokenizer = Tokenizer(architecture, **description)
+    load_weights(folder, tokenizer)
+    return place(tokenizer, device).eval()
+
+
+def save_generator(folder: Path, generator: Generator, codes: Codes) -> None:
+    """Write weights and a description from which `load_generator` builds the module."""
+    fields = GeneratorArchitecture.model_fields
+    dump = generator.config.model_dump(mode="json")
+    description = {
+        "architecture": {name: value for name, value in dump.items() if name in fields},
+        "codebook_size": codes.codebook_size,
+        "num_classes": codes.num_classes,
+        "num_tokens": codes.val.shape[1],
+    }
+    save_model(folder, generator, description)
+
+
+def load_generator(folder: Path, device: str) -> Generator:
+    """The trained generator of a folder, in eval mode."""
+    description = read_description(folder)
+    architecture = GeneratorArchitecture.model_validate(description.pop("architecture"))
+    generator = Generator(architecture, **description)
+    load_weights(folder, generator)
+    return generator.eval().to(device)

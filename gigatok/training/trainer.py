@@ -1,0 +1,374 @@
+"""The training loop of tokenizers and generators: resumable, bit-identical on CPU.
+
+Everything random in a step, batch and dropout included, is a function of (seed, step). So
+a checkpoint is a step number, weights and optimizer moments; no iterator, no generator state.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gigatok.config import TrainingConfig
+from gigatok.names import TRAIN_PREFIX
+from gigatok.runtime.context import Interrupted, Runtime
+from gigatok.runtime.distributed import any_rank, average_gradients, mean, whole, without_sync
+from gigatok.runtime.tracker import Tracker
+from gigatok.training.averages import Averages
+from gigatok.training.checkpoint import OptimizerState, Stateful, load_checkpoint, save_checkpoint
+
+Losses = Mapping[str, Tensor]
+"""Scalars by name; `loss` is the one that is minimised."""
+ComputeLosses = Callable[[int, slice], Losses]
+"""(step, samples of the batch) -> losses; the batch is a pure function of (seed, step)."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """Loss or gradient became NaN or infinite; the message names the step."""
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """A second model that is trained in turn with the first, such as a discriminator.
+
+    Under the same settings, with an optimizer of its own; it is no part of what is kept.
+
+    Attributes:
+        name: prefix of its metrics.
+        model: replicated in every process.
+        compute_losses: forward pass of one micro-batch, after the first model's step.
+        start: step, counted from 1, of its first turn.
+    """
+
+    name: str
+    model: nn.Module
+    compute_losses: ComputeLosses
+    start: int
+
+
+class Turn:
+    """One model's part of a step: gradients of all micro-batches, clipping, its optimizer.
+
+    Args:
+        model: whose parameters move.
+        config: settings.
+        runtime: device and share of the batch.
+        compute_losses: forward pass of one micro-batch.
+        forward: what `parallelise` made of the model; None: the turn averages gradients itself.
+        first_step: step, counted from 1, of the first turn.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        runtime: Runtime,
+        compute_losses: ComputeLosses,
+        *,
+        forward: nn.Module | None = None,
+        first_step: int = 1,
+    ) -> None:
+        self.optimizer = make_optimizer(model, config)
+        self.scaler = torch.amp.GradScaler(runtime.device, enabled=config.precision == "fp16")
+        self.first_step = first_step
+        self._model, self._config, self._runtime = model, config, runtime
+        self._compute_losses, self._forward = compute_losses, forward
+
+    def take(self, step: int) -> dict[str, Tensor]:
+        """Do the part of step `step`, counted from 0: losses and norm of the gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self._config, step + 1, self.first_step)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._accumulate(step)
+        if self._forward is None:
+            average_gradients(self._model)
+        self.scaler.unscale_(self.optimizer)
+        limit = self._config.grad_clip or math.inf
+        norm = whole(nn.utils.clip_grad_norm_(self._model.parameters(), limit))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return {**losses, "grad_norm": norm}
+
+    def _accumulate(self, step: int) -> dict[str, Tensor]:
+        """Backward over this process's micro-batches; returns the losses averaged over them."""
+        totals: dict[str, Tensor] = {}
+        share = self._config.batch_size // self._runtime.ranks.world
+        parts = list(micro_batches(self._config, self._runtime))
+        for part in parts:
+            weight = (part.stop - part.start) / share
+            with nullcontext() if part is parts[-1] else without_sync(self._forward):
+                with autocast(self._config, self._runtime):
+                    losses = self._compute_losses(step, part)
+                self.scaler.scale(losses["loss"] * weight).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach() * weight
+        return totals
+
+    def state(self) -> dict[str, Stateful]:
+        """What a checkpoint holds of it, by name."""
+        return {
+            "model": self._model,
+            "optimizer": OptimizerState(self._model, self.optimizer),
+            "scaler": self.scaler,
+        }
+
+
+@dataclass
+class Trainer:
+    """Model, optimizer and schedule of one training stage.
+
+    Attributes:
+        compute_losses: forward pass of one micro-batch.
+        before_first_step: runs once, when training does not resume.
+        after_step: runs after each optimizer step with the number of finished steps.
+        extra_metrics: values to log beside the losses.
+        forward: what `parallelise` made of the model, for `compute_losses` to call.
+        opponent: takes its turn after the model in every step.
+    """
+
+    model: nn.Module
+    config: TrainingConfig
+    seed: int
+    compute_losses: ComputeLosses
+    tracker: Tracker
+    runtime: Runtime
+    before_first_step: Callable[[], None] = lambda: None
+    after_step: Callable[[int], None] = lambda step: None
+    extra_metrics: Callable[[], Mapping[str, float]] = dict
+    forward: nn.Module | None = None
+    opponent: Opponent | None = None
+    ema: Averages | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._turn = Turn(
+            self.model,
+            self.config,
+            self.runtime,
+            self.compute_losses,
+            forward=self.model if self.forward is None else self.forward,
+        )
+        self._reply: Turn | None = None
+        if (opponent := self.opponent) is not None:
+            self._reply = Turn(
+                opponent.model,
+                self.config,
+                self.runtime,
+                opponent.compute_losses,
+                first_step=opponent.start,
+            )
+        if self.config.ema_decay > 0:
+            self.ema = Averages(self.model, self.config.ema_decay)
+
+    def run(self) -> None:
+        """Train to the last step, from the newest checkpoint if there is one.
+
+        Raises:
+            Interrupted: `runtime.should_stop` became true; a checkpoint was saved.
+            NonFiniteLoss: the loss is NaN or infinite.
+        """
+        start = self._resume()
+        meter = Meter(self.config, start, self.tracker)
+        self.model.train()
+        if self.opponent is not None:
+            self.opponent.model.train()
+        losses: dict[str, Tensor] = {}
+        for step in range(start + 1, self.config.steps + 1):
+            if any_rank(self.runtime.should_stop()):
+                self._checkpoint(step - 1, losses)
+                raise Interrupted(f"stopped on request after step {step - 1}")
+            losses = self._step(step - 1)
+            self.after_step(step)
+            last = step == self.config.steps
+            if step % self.config.log_every == 0 or last:
+                values = self._finite(losses, step)
+                rate = learning_rate(self.config, step)
+                meter.log(step, {**values, "lr": rate, **self.extra_metrics()})
+            if step % self.config.checkpoint_every == 0 and not last:
+                self._checkpoint(step, losses)
+        if self.ema is not None:
+            self.ema.apply()  # the averages are what is kept and evaluated
+        self.model.eval()
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The model's optimizer."""
+        return self._turn.optimizer
+
+    def _step(self, step: int) -> dict[str, Tensor]:
+        torch.manual_seed(step_seed(self.seed, step, "step", self.runtime.ranks.rank))
+        losses = self._turn.take(step)
+        if self.ema is not None:
+            self.ema.update()
+        return losses | self._step_of_opponent(step)
+
+    def _step_of_opponent(self, step: int) -> dict[str, Tensor]:
+        if self._reply is None or step + 1 < self._reply.first_step:
+            return {}
+        assert self.opponent is not None
+        losses = self._reply.take(step)
+        return {f"{self.opponent.name}_{name}": value for name, value in losses.items()}
+
+    def _resume(self) -> int:
+        step = load_checkpoint(self.runtime.checkpoint_dir, self._state())
+        if step is None:
+            self.before_first_step()
+            if self.ema is not None:
+                self.ema.restart()  # that may have replaced the codebook
+            return 0
+        return step
+
+    def _state(self) -> dict[str, Stateful]:
+        """Everything that a checkpoint holds, by name."""
+        parts = self._turn.state()
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        if self._reply is not None:
+            parts |= {f"opponent_{name}": part for name, part in self._reply.state().items()}
+        return parts
+
+    def _finite(self, losses: Losses, step: int) -> dict[str, float]:
+        """Losses of the whole batch and gradient norm as numbers: the only wait for the device.
+
+        Raises:
+            NonFiniteLoss: one of them is not finite; with fp16 the scaler skips such gradients.
+        """
+        names = list(losses)
+        numbers = mean(torch.stack([losses[name].float() for name in names])).tolist()
+        values = dict(zip(names, numbers, strict=True))
+        watched = ("loss",) if self.config.precision == "fp16" else ("loss", "grad_norm")
+        prefix = f"{self.opponent.name}_" if self.opponent else ""
+        for name in values:
+            if name.removeprefix(prefix) in watched and not math.isfinite(values[name]):
+                batch = f"batch {step - 1} of seed {self.seed}"
+                raise NonFiniteLoss(
+                    f"{name} is {values[name]} at step {step} ({batch}, "
+                    f"looked at every {self.config.log_every} steps): {values}"
+                )
+        return values
+
+    def _checkpoint(self, step: int, losses: Losses) -> None:
+        """Save, unless the last step diverged: nothing would be gained by resuming from it."""
+        if losses:
+            self._finite(losses, step)
+        self.tracker.sync()
+        save_checkpoint(self.runtime.checkpoint_dir, step, self._state())
+
+
+class Meter:
+    """Sends losses and speed to the tracker."""
+
+    def __init__(self, config: TrainingConfig, step: int, tracker: Tracker) -> None:
+        self.config = config
+        self.tracker = tracker
+        self._last = (step, time.monotonic())
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the values of a step, and images per second since the previous call."""
+        previous, then = self._last
+        now = time.monotonic()
+        speed = (step - previous) * self.config.batch_size / max(now - then, 1e-9)
+        self._last = (step, now)
+        values = {**values, "images_per_second": speed}
+        self.tracker.metrics({TRAIN_PREFIX + name: v for name, v in values.items()}, step)
+        self.tracker.progress(
+            step, self.config.steps, "step", loss=values["loss"], images_per_second=speed
+        )
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; with `decay_norms_and_biases` off, 1-D parameters are not decayed (spec 6.2).
+
+    With `reference_decay_quirk`, those whose names hold `norm` are not (spec 5.3).
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    parameters = [p for _, p in named]
+    spared = {
+        name
+        for name, p in named
+        if (p.ndim < 2 and not config.decay_norms_and_biases)
+        or ("norm" in name and config.reference_decay_quirk)
+    }
+    if not spared:
+        groups = [{"params": parameters, "weight_decay": config.weight_decay}]
+    else:
+        decayed = [p for name, p in named if name not in spared]
+        others = [p for name, p in named if name in spared]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+    betas = (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-8, fused=True)
+    for parameter in parameters:
+        # As the first step would: a checkpoint is loaded into them before that.
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
+
+
+def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> float:
+    """Learning rate of optimizer step `step`, counted from 1 (spec 5.3).
+
+    With `reference_schedule_quirk` the reference's order is kept. It counts steps from 0 and sets
+    the rate after each, so an optimizer's first step runs at full rate, and step k at that of k-2.
+    """
+    if config.reference_schedule_quirk:
+        if step == first_step:
+            return config.lr
+        step -= 2
+    if step < config.warmup_steps:
+        ramp = step / config.warmup_steps
+        return config.lr * (ramp + (1 - ramp) / 100)
+    if config.schedule == "cosine":
+        span = max(config.steps - config.warmup_steps, 1)
+        phase = math.pi * (step - config.warmup_steps) / span
+        return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(phase))
+    if config.schedule == "wsd":
+        decay = int(config.steps * config.wsd_decay_fraction)  # truncated, as in the reference
+        held = config.steps - decay
+        if step > held:
+            return config.lr * (1 - math.sqrt((step - held) / decay))
+    return config.lr
+
+
+Stream = Literal["step", "weights", "codebook", "views", "sampling", "probe", "tuning"]
+_STREAMS = {name: number for number, name in enumerate(get_args(Stream))}
+
+
+def step_seed(seed: int, step: int, stream: Stream, rank: int = 0) -> int:
+    """The seed of one kind of random numbers in one step; other streams are independent.
+
+    Dropout and the like draw from a stream of their own on every rank, so that the masks of the
+    slices of a batch are independent. With such layers, training on another number of processes
+    is another draw; without, it computes the same up to rounding. Rank 0's stream is that of a
+    single process. Torch's CPU generator reads the low 32 bits, which neighbouring arguments
+    change as well.
+    """
+    words = (seed * 0x9E3779B97F4A7C15, step * 0xBF58476D1CE4E5B9, _STREAMS[stream] * 0x94D049BB)
+    return (sum(words) + rank * 0xD6E8FEB86659FD93) % 2**63
+
+
+def micro_batches(config: TrainingConfig, runtime: Runtime) -> Iterator[slice]:
+    """Cut this process's share of the batch into micro-batches."""
+    share = runtime.ranks.share(config.batch_size)
+    size = runtime.micro_batch or config.micro_batch or config.batch_size
+    for start in range(share.start, share.stop, size):
+        yield slice(start, min(start + size, share.stop))
+
+
+def autocast(config: TrainingConfig, runtime: Runtime) -> AbstractContextManager[object]:
+    """Mixed precision where the config asks for it."""
+    if config.precision == "fp32":
+        return nullcontext()
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float16
+    return torch.autocast(runtime.device, dtype)

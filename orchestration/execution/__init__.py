@@ -1,0 +1,1 @@
+"""The order of stages and their states while a plan runs."""

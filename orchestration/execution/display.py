@@ -1,0 +1,257 @@
+"""What the user sees while a plan runs: a live table on a terminal, plain lines elsewhere.
+
+No text that comes from elsewhere is read as markup: consoles are made with `markup=False`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gigatok.stages import STAGES
+from orchestration.execution.progress import Progress
+from orchestration.runs.state import State
+
+PLAIN_SECONDS = 30.0
+"""How often a running stage says something where there is no terminal."""
+MOST_ROWS = 20
+OTHER_LINES = 8
+"""Lines of a terminal that the live table leaves to what stands above and below it."""
+SYMBOLS: dict[State, tuple[str, str]] = {
+    "WAITING": ("·", "dim"),
+    "RUNNING": ("▶", "cyan"),
+    "COMPLETE": ("✓", "green"),
+    "FAILED": ("✗", "bold red"),
+    "UPSTREAM_FAILED": ("–", "red"),
+    "PRUNED": ("⊘", "dim"),
+}
+URGENCY: dict[State, int] = {
+    "FAILED": 0,
+    "UPSTREAM_FAILED": 1,
+    "RUNNING": 2,
+    "WAITING": 3,
+    "PRUNED": 4,
+    "COMPLETE": 5,
+}
+
+Trials = Mapping[str, Mapping[str, str]]
+"""Trial name -> stage -> key."""
+
+
+class Display:
+    """Shows a run; `update` is called every tick, `close` at the end."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._progress = progress
+        self._console = console
+        self._live: Live | None = None
+        self._table: Table | None = None
+        self._said: dict[str, tuple[State, float]] = {}
+        self._held: list[str] = []
+        self._forecast_at = time.monotonic()
+        self.forecast = ""
+        """What is spent and what remains, in a line."""
+        self.note = ""
+        """One line below the table, such as a tracking server that does not answer."""
+        if console.is_terminal:
+            self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
+            self._live.start()
+
+    def update(self, keys: Iterable[str]) -> None:
+        """Take notice of stages that changed or run."""
+        for key in keys:
+            before, when = self._said.get(key, ("WAITING", 0.0))
+            state, now = self._progress.states[key], time.monotonic()
+            if state == before and (state != "RUNNING" or now - when < PLAIN_SECONDS):
+                continue
+            self._said[key] = (state, now)
+            if state != before:
+                self._table = None
+            if self._live is None and key not in self._progress.reused:
+                self._console.print(plain_line(self._progress, key))
+        if self._live is None and time.monotonic() - self._forecast_at > PLAIN_SECONDS:
+            self._forecast_at = time.monotonic()
+            self._console.print(self.forecast)
+        lines = held_lines(self._progress)
+        if self._live is None and lines != self._held:
+            self._held = lines
+            self._console.print("\n".join(lines))
+
+    def close(self) -> None:
+        """Leave the last picture on the terminal."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _render(self) -> RenderableType:
+        if self._table is None:
+            running = self._progress.count("RUNNING")
+            most = max(3, min(MOST_ROWS, self._console.height - running - OTHER_LINES))
+            states, reused = self._progress.states, self._progress.reused
+            trials = {t.trial.name: t.stages for t in self._progress.plan.trials}
+            width = self._console.width
+            self._table = states_table(trials, states, width, reused, most)
+        parts: list[RenderableType] = [self._table, running_table(self._progress)]
+        parts += [Text(line, style="yellow") for line in held_lines(self._progress)]
+        if self.forecast:
+            parts.append(Text(self.forecast, style="dim"))
+        if self.note:
+            parts.append(Text(self.note, style="yellow"))
+        return Group(*parts)
+
+
+def held_lines(progress: Progress) -> list[str]:
+    """Why gates hold stages, each reason once, with how many it holds."""
+    reasons = Counter(progress.held_stages.values())
+    return [f"{why} ({count} stages)" for why, count in reasons.items()]
+
+
+def plain_line(progress: Progress, key: str) -> str:
+    """One line on a stage, for logs."""
+    stage, state = progress.plan.stages[key], progress.states[key]
+    details: list[str] = []
+    if state == "RUNNING":
+        details = progress_details(live_progress(progress, key))
+    if state == "FAILED":
+        details = [progress.failures[key].message]
+    line = f"{stage.stage} {stage.readable}: {state.lower()}"
+    return line + (f" ({', '.join(details)})" if details else "")
+
+
+def states_table(
+    trials: Trials,
+    states: Mapping[str, State],
+    width: int,
+    reused: frozenset[str] = frozenset(),
+    most_rows: int = MOST_ROWS,
+) -> Table:
+    """Trials x stages with the state of each; failed and running trials first if not all fit.
+
+    Args:
+        trials: what there is.
+        states: by key.
+        width: characters of a line. Where the stages' names do not fit side by side, each gets a
+            line of its own above its column.
+        reused: keys of stages that were complete before.
+        most_rows: trials that are shown.
+    """
+    used = stages_of(trials)
+    shown = _most_urgent(trials, states, most_rows)
+    names = max((len(name) for name in shown), default=0)
+    table = Table(box=None, pad_edge=False)
+    if names + sum(2 + len(STAGES[stage].label) for stage in used) <= width:
+        table.add_column("trial", style="bold")
+        for stage in used:
+            table.add_column(STAGES[stage].label, justify="center", no_wrap=True)
+        for name in shown:
+            cells = [_cell(trials[name].get(stage), states, reused) for stage in used]
+            table.add_row(Text(name), *cells)
+    else:
+        heads = ["│ " * number + STAGES[stage].label for number, stage in enumerate(used)]
+        table.show_header = False
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(no_wrap=True, min_width=max(map(len, heads), default=0))
+        for head in heads:
+            table.add_row("", Text(head, style="bold"))
+        for name in shown:
+            symbols = [_symbol(trials[name].get(stage), states, reused) for stage in used]
+            table.add_row(Text(name), Text(" ").join(symbols))
+    if len(shown) < len(trials):
+        table.add_row(f"… {len(trials) - len(shown)} more trials", style="dim")
+    return table
+
+
+def stages_of(trials: Trials) -> list[str]:
+    """The kinds of stages that any trial has, in the graph's order."""
+    return [stage for stage in STAGES if any(stage in stages for stages in trials.values())]
+
+
+def running_table(progress: Progress) -> Table:
+    """Progress of each running stage, and of the whole plan."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(4):
+        table.add_column()
+    if progress.count("RUNNING"):
+        for key, state in progress.states.items():
+            if state == "RUNNING":
+                table.add_row(*_running_row(progress, key))
+    complete, total = progress.count("COMPLETE"), len(progress.states)
+    elapsed = str(timedelta(seconds=int(time.time() - progress.started)))
+    bar = ProgressBar(total=total, completed=complete, width=24)
+    table.add_row("all stages", bar, f"{complete}/{total}", elapsed)
+    return table
+
+
+def _running_row(progress: Progress, key: str) -> tuple[RenderableType, ...]:
+    stage = progress.plan.stages[key]
+    running = live_progress(progress, key)
+    who = f"{stage.readable} {STAGES[stage.stage].label}"
+    if key in progress.elsewhere:
+        who += " (another launch)"
+    bar: RenderableType = Text("starting", style="dim")
+    if running:
+        bar = ProgressBar(total=running["total"], completed=running["done"], width=24)
+    details = progress_details(running)
+    return Text(who), bar, Text(", ".join(details[:1])), Text(", ".join(details[1:]))
+
+
+def live_progress(progress: Progress, key: str) -> Mapping[str, Any]:
+    """What the worker of a stage last reported; empty before it did."""
+    lease = progress.folders[key].lease()
+    return {} if lease is None else lease.progress
+
+
+def seconds_left(running: Mapping[str, Any], now: float | None = None) -> float | None:
+    """Remaining time at the speed since this phase of this attempt began; None if unknown."""
+    if not running or running["done"] <= running["first_done"]:
+        return None
+    elapsed = (now or time.time()) - running["first_time"]
+    speed = (running["done"] - running["first_done"]) / max(elapsed, 1e-9)
+    return float((running["total"] - running["done"]) / speed)
+
+
+def progress_details(running: Mapping[str, Any]) -> list[str]:
+    """What a stage reports, in words."""
+    if not running:
+        return []
+    details = [f"{running['unit']} {running['done']}/{running['total']}"]
+    if "loss" in running:
+        details.append(f"loss {running['loss']:.3f}")
+    if "images_per_second" in running:
+        details.append(f"{running['images_per_second']:.0f} images/s")
+    left = seconds_left(running)
+    if left is not None:
+        details.append(f"{timedelta(seconds=round(left))} left")
+    return details
+
+
+def _cell(key: str | None, states: Mapping[str, State], reused: frozenset[str]) -> Text:
+    if key in reused:
+        return Text("reused", style="green dim")
+    return _symbol(key, states, reused)
+
+
+def _symbol(key: str | None, states: Mapping[str, State], reused: frozenset[str]) -> Text:
+    if key is None:
+        return Text(" ")
+    symbol, style = SYMBOLS[states[key]]
+    return Text(symbol, style=f"{style} dim" if key in reused else style)
+
+
+def _most_urgent(trials: Trials, states: Mapping[str, State], most: int) -> list[str]:
+    if len(trials) <= most:
+        return list(trials)
+
+    def urgency(name: str) -> int:
+        return min(URGENCY[states[key]] for key in trials[name].values())
+
+    chosen = set(sorted(trials, key=urgency)[:most])
+    return [name for name in trials if name in chosen]

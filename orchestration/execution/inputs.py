@@ -1,0 +1,47 @@
+"""Data and networks that the stages of a plan will read: on this machine, or to be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gigatok.data.assets import ASSETS, is_here, required_assets
+from gigatok.data.supplies import absent
+from orchestration.execution.progress import Progress
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a plan reads.
+
+    Attributes:
+        here: names of what this machine has.
+        fetched: names of what a launch will fetch first.
+        absent: a sentence each about what the user has to supply.
+    """
+
+    here: tuple[str, ...]
+    fetched: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Say it in words, as a plan shows it."""
+        if self.here:
+            yield f"data and networks here: {', '.join(self.here)}"
+        if self.fetched:
+            size = sum(ASSETS[name].size_mb for name in self.fetched)
+            yield f"a launch fetches first: {', '.join(self.fetched)} ({size} MB at most)"
+        yield from (f"not on this machine: {text}" for text in self.absent)
+
+
+def find_inputs(progress: Progress) -> Inputs:
+    """Look for what the stages that are left will read; assets are not opened."""
+    assets: dict[str, None] = {}
+    for planned in progress.plan.trials:
+        open_ = [s for s, key in planned.stages.items() if progress.states[key] != "COMPLETE"]
+        if open_:
+            assets |= dict.fromkeys(required_assets(planned.trial.config, open_))
+    here = [name for name in assets if is_here(name)]
+    stages = progress.plan.stages.items()
+    missing = absent(stage.config for key, stage in stages if progress.will_run(key))
+    return Inputs(tuple(sorted(here)), tuple(sorted(assets.keys() - set(here))), tuple(missing))

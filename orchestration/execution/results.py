@@ -1,0 +1,114 @@
+"""The table at the end of a launch, from the stages' own records."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from gigatok.names import METRICS, RESULT_COLUMNS, Metric
+from orchestration.execution.progress import Progress
+from orchestration.plan.graph import PlannedTrial
+from orchestration.runs.stage_records import Done
+
+MOST_TRIALS = 40
+EDGES = 4
+"""Characters of a table's first column that are not its text."""
+
+
+def trial_metrics(progress: Progress) -> dict[str, dict[str, float]]:
+    """Trial name -> final scalars of its complete stages; a missing one is absent."""
+    done = {key: folder.done() for key, folder in progress.folders.items()}
+    return {trial.trial.name: _merge(trial, done) for trial in progress.plan.trials}
+
+
+def launch_json(progress: Progress) -> dict[str, Any]:
+    """A launch as data; a metric that does not exist, or is no finite number, is null."""
+    metrics = trial_metrics(progress)
+    names = sorted({name for values in metrics.values() for name in values})
+    return {
+        "plan": progress.plan.key,
+        "interrupted": progress.interrupted,
+        "ran": sorted(progress.ran),
+        "reused": sorted(progress.reused),
+        "done_elsewhere": sorted(progress.done_elsewhere),
+        "stages": dict(progress.states),
+        "failures": {
+            key: {"kind": f.kind, "message": f.message, "folder": str(progress.folders[key].path)}
+            for key, f in progress.failures.items()
+        },
+        "trials": {
+            trial: {name: _finite(values.get(name)) for name in names}
+            for trial, values in metrics.items()
+        },
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _merge(trial: PlannedTrial, done: Mapping[str, Done | None]) -> dict[str, float]:
+    merged: dict[str, float] = {}
+    for key in trial.stages.values():
+        record = done[key]
+        merged |= record.metrics if record else {}
+    return merged
+
+
+def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> RenderableType:
+    """Metrics down, trials across, in as many tables one below the other as the width asks for.
+
+    Args:
+        metrics: by trial and name; one that does not exist shows as an en dash.
+        width: characters of a line.
+    """
+    shown = [METRICS[name] for name in RESULT_COLUMNS if any(name in m for m in metrics.values())]
+    heads = [metric.heading for metric in shown]
+    kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
+    columns = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}
+    left = width - max(map(len, heads), default=0) - EDGES
+    tables: list[RenderableType] = [
+        _table(heads, {trial: columns[trial] for trial in block}) for block in _fit(columns, left)
+    ]
+    if len(kept) < len(metrics):
+        tables.append(f"… {len(metrics) - len(kept)} more trials: python -m analysis table SWEEP")
+    return Group(*tables)
+
+
+def _fit(columns: Mapping[str, Sequence[str]], width: int) -> list[list[str]]:
+    """Trials in blocks whose columns fit side by side; a name breaks between words."""
+    blocks: list[list[str]] = []
+    left = 0
+    for trial, cells in columns.items():
+        needed = max(map(len, [*trial.split(), *cells])) + EDGES - 1
+        if not blocks or needed > left:
+            blocks.append([])
+            left = width
+        blocks[-1].append(trial)
+        left -= needed
+    return blocks
+
+
+def _table(heads: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
+    table = Table()
+    table.add_column("metric", no_wrap=True)
+    for trial in columns:
+        table.add_column(trial, justify="right", header_style="bold")
+    for index, head in enumerate(heads):
+        table.add_row(head, *(cells[index] for cells in columns.values()))
+    return table
+
+
+def format_metric(metric: Metric, values: Mapping[str, float]) -> str:
+    """A value with its standard error, in the metric's own precision."""
+    value = values.get(metric.name)
+    if value is None:
+        return "–"
+    text = metric.text(value)
+    error = values.get(metric.standard_error or "")
+    return text if error is None else f"{text} ± {metric.text(error)}"

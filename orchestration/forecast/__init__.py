@@ -1,0 +1,1 @@
+"""Predictions of a whole study: time, memory, disk, and what a budget allows."""

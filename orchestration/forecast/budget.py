@@ -1,0 +1,189 @@
+"""Refuses a launch that cannot fit, with the arithmetic: memory, GPU hours, disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import NonNegativeFloat
+
+from orchestration.command_lines import steering
+from orchestration.costs.amounts import bytes_text, hours_text
+from orchestration.costs.cost import stage_work
+from orchestration.execution.progress import Progress
+from orchestration.forecast.devices import GB, Machine, Machines
+from orchestration.forecast.totals import Sum, add_up, disk_needed, to_run
+from orchestration.plan.graph import Plan
+from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
+from orchestration.runs.state import Store
+from orchestration.runs.studies import study_folder
+
+HALF = {"bf16", "fp16"}
+
+
+class Budget(Record):
+    """What a launch may spend at most; None: any amount."""
+
+    max_gpu_hours: NonNegativeFloat | None = None
+    """Core hours where stages use no GPU."""
+    max_disk: NonNegativeFloat | None = None
+    """GiB in the runs directory."""
+
+
+class Refusal(Record):
+    """A launch that was refused."""
+
+    plan: str
+    scale: str
+    reasons: list[str]
+    time: UnixTime
+
+
+def reasons(progress: Progress, machine: Machines, budget: Budget, runs_dir: Path) -> list[str]:
+    """Why the rest of a plan cannot be launched; empty if it can."""
+    total = add_up(progress, machine, to_run(progress))
+    return [
+        *_memory(progress, machine),
+        *_hours(progress, machine, budget, total),
+        *_disk(progress, machine, budget, total, runs_dir),
+    ]
+
+
+def _memory(progress: Progress, machine: Machines) -> Iterator[str]:
+    """One line per kind of stage: the one that needs most."""
+    worst: dict[str, tuple[int, str]] = {}
+    count: Counter[str] = Counter()
+    for key in to_run(progress):
+        stage, need = progress.plan.stages[key].stage, _least_memory(progress, key)
+        limit = machine(stage).memory_bytes
+        if need is not None and limit is not None and need > limit:
+            count[stage] += 1
+            worst[stage] = max(worst.get(stage, (0, "")), (need, key))
+    for stage, (need, key) in worst.items():
+        yield _memory_line(progress, key, need, machine(stage), count[stage])
+
+
+def _least_memory(progress: Progress, key: str) -> int | None:
+    """Bytes that a stage needs at least; the closed form counts 16-bit values as 32."""
+    cost = progress.costs[key]
+    if cost.memory_bytes is None or HALF.isdisjoint(cost.work.family.split()):
+        return cost.memory_bytes
+    return cost.memory_bytes - (cost.work.memory_bytes or 0) // 2
+
+
+def _memory_line(progress: Progress, key: str, need: int, machine: Machine, count: int) -> str:
+    planned, work = progress.plan.stages[key], progress.costs[key].work
+    tensors = work.memory_bytes or 0
+    half = "" if HALF.isdisjoint(work.family.split()) else " / 2 (16 bits)"
+    beside = need - (tensors // 2 if half else tensors)
+    text = f"memory: {planned.stage} {planned.readable} needs {bytes_text(need)}"
+    text += f" = {bytes_text(tensors)}{half} of tensors"
+    text += f" + {bytes_text(beside)} of the process" if beside else ""
+    where = machine.device or "what the profile asks for"
+    text += f"; {where} has {bytes_text(machine.memory_bytes)} per process"
+    text += f" ({count} stages like this)" if count > 1 else ""
+    return text + _advice(progress, key, machine, need)
+
+
+def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
+    """The largest micro-batch that would fit, where there is any."""
+    planned = progress.plan.stages[key]
+    section = {"train_tokenizer": "tokenizer", "train_generator": "generator"}.get(planned.stage)
+    if section is None or machine.memory_bytes is None:
+        return "; ask for more"
+    training = getattr(planned.trial, section)
+    whole = progress.costs[key].work.memory_bytes or 0
+    if getattr(training, "needs_whole_batch", None) is None:
+        size = training.batch_size // machine.processes // 2
+        while size:
+            update = {section: training.model_copy(update={"micro_batch": size})}
+            trial = planned.trial.model_copy(update=update)
+            tensors = stage_work(planned.stage, trial, machine.processes).memory_bytes or 0
+            if need - whole + tensors <= machine.memory_bytes:
+                return f"; {section}.micro_batch={size} would fit ({bytes_text(tensors)})"
+            size //= 2
+    return f"; try {section}.activation_checkpointing, fsdp over more processes, or a larger one"
+
+
+def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) -> Iterator[str]:
+    most = budget.max_gpu_hours
+    if most is None or total.stages == 0:
+        return
+    unit = hours_unit(progress, machine)
+    if total.hours is None:
+        sweep = progress.plan.sweep
+        devices = {machine(progress.plan.stages[k].stage).device for k in to_run(progress)}
+        where = ", ".join(sorted(device or "that device" for device in devices))
+        scale = ("--scale", sweep.scale)
+        calibrate = steering("calibrate", sweep.argument, progress.store, *scale)
+        yield (
+            f"--max-gpu-hours {most:g}: nobody knows what {total.uncalibrated} of "
+            f"{total.stages} stages take on {where}: uncalibrated. There, run `{calibrate}`, "
+            "or leave the limit out"
+        )
+    elif total.hours > most:
+        terms = [
+            f"{part.stages} {stage} {hours_text(part.hours)}"
+            for stage, part in by_kind(progress, machine).items()
+        ]
+        spread = f"{hours_text(total.low_hours)} to {hours_text(total.high_hours)}"
+        yield (
+            f"--max-gpu-hours {most:g}: {' + '.join(terms)} = {hours_text(total.hours)} {unit} "
+            f"({spread})"
+        )
+
+
+def _disk(
+    progress: Progress, machine: Machines, budget: Budget, total: Sum, runs_dir: Path
+) -> Iterator[str]:
+    kinds = {progress.plan.stages[key].stage for key in to_run(progress)}
+    slots = [machine(stage).slots for stage in kinds]
+    at_once = None if None in slots else max((s for s in slots if s is not None), default=None)
+    need = disk_needed(total, at_once)
+    sum_text = (
+        f"{bytes_text(total.output_bytes)} of outputs + {bytes_text(need - total.output_bytes)} "
+        f"of checkpoints and the like = {bytes_text(need)}"
+    )
+    if budget.max_disk is not None and need > budget.max_disk * GB:
+        yield f"--max-disk {budget.max_disk:g} GiB: {sum_text}"
+    free = shutil.disk_usage(_existing(runs_dir)).free
+    if need > free:
+        yield f"disk: {sum_text}; {runs_dir} has {bytes_text(free)} free"
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def by_kind(progress: Progress, machine: Machines) -> dict[str, Sum]:
+    """What a launch would run, by kind of stage."""
+    keys: dict[str, list[str]] = {}
+    for key in to_run(progress):
+        keys.setdefault(progress.plan.stages[key].stage, []).append(key)
+    return {stage: add_up(progress, machine, mine) for stage, mine in keys.items()}
+
+
+def hours_unit(progress: Progress, machine: Machines) -> str:
+    """What hours of this plan are of."""
+    kinds = {stage.stage for stage in progress.plan.stages.values()}
+    return "GPU hours" if any(machine(stage).gpus for stage in kinds) else "core hours"
+
+
+def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
+    """Remember a refused launch, for `status`."""
+    refusal = Refusal(plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time())
+    append_lines(_refusals(store, plan.sweep.name), [refusal])
+
+
+def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:
+    """The last refused launch of a sweep after a time; None if there is none."""
+    newest = read_lines(_refusals(store, sweep), Refusal)[-1:]
+    return next((refusal for refusal in newest if refusal.time > since), None)
+
+
+def _refusals(store: Store, sweep: str) -> Path:
+    return study_folder(store, sweep) / "refusals.jsonl"

@@ -1,0 +1,166 @@
+"""What `plan` shows of costs: one row per kind of stage with totals, or one per stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from gigatok.stages import STAGES
+from orchestration.command_lines import steering
+from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
+from orchestration.costs.cost import Cost
+from orchestration.execution.progress import Progress
+from orchestration.forecast.budget import by_kind, hours_unit
+from orchestration.forecast.devices import Machines
+from orchestration.forecast.totals import Sum, add_up, makespan, to_run
+
+MOST_RECORDS = 3
+
+
+def kinds_table(progress: Progress, machine: Machines) -> Table:
+    """Per kind of stage: how many will run, and what they need together."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    hours = hours_unit(progress, machine).split()[0] + " h"
+    for head in ("to run", "FLOPs", "memory", "time each", "all", hours, "disk"):
+        table.add_column(head, justify="right")
+    totals = Counter(stage.stage for stage in progress.plan.stages.values())
+    parts = by_kind(progress, machine)
+    for stage in (stage for stage in STAGES if stage in totals):
+        part = parts.get(stage)
+        label = STAGES[stage].label
+        if part is None:
+            table.add_row(label, f"0 of {totals[stage]}", *[""] * 6, style="dim")
+            continue
+        table.add_row(
+            label, f"{part.stages} of {totals[stage]}", *_cells(part, _each(progress, stage))
+        )
+    total = add_up(progress, machine, to_run(progress))
+    counts = f"{total.stages} of {totals.total()}"
+    table.add_row("total", counts, *_cells(total, ""), style="bold")
+    return table
+
+
+def _cells(part: Sum, each: str) -> tuple[str, ...]:
+    return (
+        flops_text(part.flops).removesuffix("FLOP"),
+        bytes_text(part.memory_bytes),
+        each,
+        seconds_text(part.seconds),
+        hours_text(part.hours),
+        bytes_text(part.output_bytes),
+    )
+
+
+def _each(progress: Progress, stage: str) -> str:
+    """Seconds of the shortest and of the longest."""
+    mine = (key for key, s in progress.plan.stages.items() if s.stage == stage)
+    seconds = [progress.costs[key].seconds for key in mine if progress.will_run(key)]
+    known = [s for s in seconds if s is not None]
+    if not known:
+        return MISSING
+    shortest, longest = seconds_text(min(known)), seconds_text(max(known))
+    if shortest == longest:
+        return shortest
+    low, unit = shortest.split()
+    return f"{low}–{longest}" if longest.endswith(unit) else f"{shortest}–{longest}"
+
+
+def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
+    """What it comes to, with its range, and what the times rest on."""
+    todo = to_run(progress)
+    if not todo:
+        return
+    total = add_up(progress, machine, todo)
+    unit = hours_unit(progress, machine)
+    if total.hours is None:
+        sweep = progress.plan.sweep
+        scale = ("--scale", sweep.scale)
+        calibrate = steering("calibrate", sweep.argument, progress.store, *scale)
+        yield (
+            f"{total.uncalibrated} of {total.stages} stages are uncalibrated: their time is not "
+            f"known. `{calibrate}` on that device measures it"
+        )
+    else:
+        spread = f"{hours_text(total.low_hours)} to {hours_text(total.high_hours)}"
+        text = f"{hours_text(total.hours)} {unit} ({spread})"
+        seconds = makespan(progress, machine)
+        if seconds is not None:
+            share = seconds / total.seconds if total.seconds else 0.0
+            ends = f"{_scaled(total.low, share)} to {_scaled(total.high, share)}"
+            text += f", at least {seconds_text(seconds)} ({ends}) from now"
+        yield text
+    yield from _record_lines([progress.costs[key] for key in todo])
+
+
+def _scaled(seconds: float | None, share: float) -> str:
+    return seconds_text(None if seconds is None else seconds * share)
+
+
+def _record_lines(costs: list[Cost]) -> Iterator[str]:
+    records = Counter(cost.record for cost in costs if cost.record is not None)
+    if records:
+        shown = [name for name, _ in records.most_common(MOST_RECORDS)]
+        more = f", … {len(records) - MOST_RECORDS} more" if len(records) > MOST_RECORDS else ""
+        yield f"times rest on {', '.join(shown)}{more}"
+
+
+def stages_table(progress: Progress, machine: Machines) -> Table:
+    """One row per stage: what it needs, or that it is reused and from which folder."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("of", no_wrap=True)
+    for head in ("FLOPs", "memory", "time", "low–high", "disk"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("rests on")
+    for key, stage in progress.plan.stages.items():
+        cost, name = progress.costs[key], STAGES[stage.stage].label
+        if not progress.will_run(key):
+            why = f"reused: {progress.folders[key].name}" if key in progress.reused else "left"
+            table.add_row(name, stage.readable, *[""] * 5, why, style="dim")
+            continue
+        spread = MISSING
+        if cost.low is not None and cost.high is not None:
+            spread = f"{seconds_text(cost.low)}–{seconds_text(cost.high)}"
+        table.add_row(
+            name,
+            stage.readable,
+            flops_text(cost.flops).removesuffix("FLOP"),
+            bytes_text(cost.memory_bytes),
+            seconds_text(cost.seconds),
+            spread,
+            bytes_text(cost.disk_bytes),
+            cost.record or "uncalibrated",
+        )
+    return table
+
+
+def cost_json(progress: Progress, machine: Machines, key: str) -> dict[str, Any]:
+    """The cost of a stage as data; what is not known is null."""
+    cost, place = progress.costs[key], machine(progress.plan.stages[key].stage)
+    hours = None if cost.seconds is None else cost.seconds * place.units / 3600
+    return {
+        **{name: value for name, value in asdict(cost).items() if name != "work"},
+        "hours": hours,
+        "hours_unit": "gpu" if place.gpus else "core",
+        "device": place.device or None,
+        "threads": place.threads,
+        "processes": place.processes,
+        "tensor_bytes": cost.work.memory_bytes,
+        "output_bytes": cost.work.output_bytes,
+    }
+
+
+def totals_json(progress: Progress, machine: Machines) -> dict[str, Any]:
+    """Totals of what a launch would run."""
+    total = add_up(progress, machine, to_run(progress))
+    return {
+        **asdict(total),
+        "hours_unit": hours_unit(progress, machine),
+        "makespan_seconds": makespan(progress, machine),
+        "by_stage": {stage: asdict(part) for stage, part in by_kind(progress, machine).items()},
+    }

@@ -1,0 +1,431 @@
+"""A plan on a cluster, on paper: how long, how idle, and what failures cost, before anyone pays.
+
+Discrete events on the decisions of `orchestration.execution.scheduler`, which the real runner
+makes too. A device fails or is preempted at exponentially distributed times; a failed stage goes
+on from its last checkpoint, a preempted one saves one first. Checkpoints that are written at the
+same time share the bandwidth of the file system. What failed or was preempted is replaced at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from orchestration.execution.scheduler import Scheduler
+
+Blow = Literal["node_lost", "preempted"]
+"""What happens to a device; kinds of failure of `orchestration.policy.faults`."""
+_ROUNDING = 1e-9
+"""A last segment that is longer than an interval by less than this share of it is one."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage takes.
+
+    Attributes:
+        seconds: without failures and checkpoints.
+        devices: at the same time.
+        checkpoint_bytes: of one checkpoint; None: it saves none and starts again from zero.
+    """
+
+    seconds: float
+    devices: int = 1
+    checkpoint_bytes: float | None = 0.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where it runs; times in seconds, rates per device and second of use.
+
+    Attributes:
+        devices: how many there are.
+        failure_rate: one over the mean time between failures of a device.
+        preemption_rate: how often somebody else wants a device.
+        queue_limit: stages that may be queued or running at the same time; None: any number.
+        bandwidth: of the file system, bytes per second, for all together; None: never the limit.
+        checkpoint_seconds: what a checkpoint takes beside the writing.
+        restart_seconds: before a stage that is tried again computes anything.
+    """
+
+    devices: int
+    failure_rate: float = 0.0
+    preemption_rate: float = 0.0
+    queue_limit: int | None = None
+    bandwidth: float | None = None
+    checkpoint_seconds: float = 0.0
+    restart_seconds: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What became of a plan; sums are in device-seconds, and all together devices x makespan.
+
+    Attributes:
+        makespan: seconds from the first start to the last end.
+        useful: computed and kept.
+        writing: spent on checkpoints.
+        lost: computed again after failures, restarts, and everything of stages that failed.
+        idle: devices without a stage.
+        blows: failures and preemptions of devices.
+        complete: stages that are done.
+        failed: stages that were given up after too many attempts without progress.
+        ends: when each complete stage was done.
+    """
+
+    makespan: float = 0.0
+    useful: float = 0.0
+    writing: float = 0.0
+    lost: float = 0.0
+    idle: float = 0.0
+    blows: Counter[Blow] = field(default_factory=Counter)
+    complete: int = 0
+    failed: int = 0
+    ends: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> float:
+        """Device-seconds that are paid for stages."""
+        return self.useful + self.writing + self.lost
+
+
+@dataclass
+class _Run:
+    """One attempt that is under way.
+
+    Attributes:
+        saved: seconds of work in the newest checkpoint.
+        since: when the present phase began, or will begin.
+        length: seconds of work until the next checkpoint or the end.
+        last: whether it is the end.
+        segment: seconds of work that the checkpoint being written adds; None while computing.
+        leaving: preempted: the checkpoint that is being written is the last.
+    """
+
+    key: str
+    work: Work
+    saved: float
+    since: float = 0.0
+    strike: float = math.inf
+    blow: Blow = "node_lost"
+    length: float = 0.0
+    last: bool = False
+    segment: float | None = None
+    leaving: bool = False
+    over: bool = False
+
+
+class _Channel:
+    """A file system whose bandwidth is shared evenly by all who write.
+
+    Served bytes per writer grow alike for all, so that who is done first is the top of a heap.
+    """
+
+    def __init__(self, bandwidth: float) -> None:
+        self._bandwidth = bandwidth
+        self._served = self._now = 0.0
+        self._heap: list[tuple[float, int, _Run]] = []
+        self._gone: set[int] = set()
+        self._tickets: dict[int, int] = {}
+        self._serial = 0
+
+    def add(self, now: float, run: _Run, size: float) -> None:
+        self._advance(now)
+        self._serial += 1
+        self._tickets[id(run)] = self._serial
+        heapq.heappush(self._heap, (self._served + size, self._serial, run))
+
+    def remove(self, now: float, run: _Run) -> None:
+        """Somebody who writes is no more."""
+        self._advance(now)
+        self._gone.add(self._tickets.pop(id(run)))
+
+    def holds(self, run: _Run) -> bool:
+        """Whether somebody is writing bytes."""
+        return id(run) in self._tickets
+
+    def next_end(self) -> float:
+        """When the next writer is done, if nobody comes or goes before."""
+        self._drop_gone()
+        if not self._heap:
+            return math.inf
+        left = max(0.0, self._heap[0][0] - self._served)
+        return self._now + left * len(self._tickets) / self._bandwidth
+
+    def take(self, now: float) -> _Run:
+        """The writer that is done now."""
+        self._drop_gone()
+        target, _, run = heapq.heappop(self._heap)
+        del self._tickets[id(run)]
+        self._served, self._now = target, now
+        return run
+
+    def _advance(self, now: float) -> None:
+        if self._tickets:
+            self._served += (now - self._now) * self._bandwidth / len(self._tickets)
+        self._now = now
+
+    def _drop_gone(self) -> None:
+        while self._heap and self._heap[0][1] in self._gone:
+            self._gone.remove(heapq.heappop(self._heap)[1])
+
+
+class Simulation:
+    """One plan, once."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        works: Mapping[str, Work],
+        cluster: Cluster,
+        *,
+        interval: float = math.inf,
+        attempts: Mapping[Blow, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            scheduler: of the plan, as the real runner would have it; used up.
+            works: what each stage takes.
+            cluster: where it runs.
+            interval: seconds of work between checkpoints.
+            attempts: in a row without progress before a stage has failed; None: any number.
+            seed: of the failures.
+
+        Raises:
+            ValueError: a stage needs more devices than there are.
+        """
+        largest = max((work.devices for work in works.values()), default=0)
+        if largest > cluster.devices:
+            raise ValueError(f"a stage asks for {largest} devices; there are {cluster.devices}")
+        self._scheduler = scheduler
+        self._works = works
+        self._cluster = cluster
+        self._interval = interval
+        self._attempts = attempts
+        self._random = random.Random(seed)
+        self._rate = cluster.failure_rate + cluster.preemption_rate
+        self._channel = None if cluster.bandwidth is None else _Channel(cluster.bandwidth)
+        self._events: list[tuple[float, int, Callable[[_Run], None] | None, _Run | None]] = []
+        self._serial = 0
+        self._now = 0.0
+        self._free = cluster.devices
+        self._running = 0
+        self._saved: dict[str, float] = {}
+        self._tries: dict[str, int] = {}
+        self._outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """To the end: until nothing runs and nothing is ready."""
+        self._start_ready()
+        while self._events:
+            time, _, handle, run = heapq.heappop(self._events)
+            if run is not None and run.over:
+                continue
+            if handle is None:
+                self._channel_event(time)
+                continue
+            self._move(time)
+            assert run is not None
+            handle(run)
+        self._outcome.makespan = self._now
+        return self._outcome
+
+    # Time
+
+    def _move(self, time: float) -> None:
+        self._outcome.idle += self._free * (time - self._now)
+        self._now = time
+
+    def _at(self, time: float, handle: Callable[[_Run], None] | None, run: _Run | None) -> None:
+        self._serial += 1
+        heapq.heappush(self._events, (time, self._serial, handle, run))
+
+    # Attempts
+
+    def _start_ready(self) -> None:
+        limit = self._cluster.queue_limit or math.inf
+        while self._running < limit and (key := self._scheduler.peek()) is not None:
+            if self._works[key].devices > self._free:
+                return
+            self._scheduler.take()
+            self._start(key)
+
+    def _start(self, key: str) -> None:
+        work = self._works[key]
+        self._free -= work.devices
+        self._running += 1
+        run = _Run(key, work, self._saved.get(key, 0.0))
+        rate = self._rate * work.devices
+        if rate:
+            run.strike = self._now + self._random.expovariate(rate)
+            kept = self._random.random() * self._rate < self._cluster.preemption_rate
+            run.blow = "preempted" if kept else "node_lost"
+            self._at(run.strike, self._struck, run)
+        restart = self._cluster.restart_seconds if key in self._tries else 0.0
+        self._outcome.lost += restart * work.devices
+        self._compute(run, self._now + restart)
+
+    def _compute(self, run: _Run, begin: float) -> None:
+        """The next segment; what nobody disturbs before the next blow is gone through at once."""
+        left = run.work.seconds - run.saved
+        interval = math.inf if run.work.checkpoint_bytes is None else self._interval
+        if self._channel is None and math.isfinite(interval):
+            pause = self._cluster.checkpoint_seconds
+            whole = math.ceil(left / interval - _ROUNDING) - 1
+            if math.isfinite(run.strike):
+                whole = min(whole, int((run.strike - begin) / (interval + pause)))
+            whole = max(0, whole)
+            begin += whole * (interval + pause)
+            left -= whole * interval
+            run.saved += whole * interval
+            self._outcome.writing += whole * pause * run.work.devices
+        run.since, run.segment = begin, None
+        run.last = left <= interval * (1 + _ROUNDING)
+        run.length = left if run.last else interval
+        self._at(begin + run.length, self._computed, run)
+
+    def _computed(self, run: _Run) -> None:
+        if run.last:
+            run.over = True
+            self._outcome.useful += run.work.seconds * run.work.devices
+            self._outcome.complete += 1
+            self._outcome.ends[run.key] = self._now
+            self._scheduler.complete(run.key)
+            self._release(run)
+        else:
+            self._write(run, run.length)
+
+    def _write(self, run: _Run, segment: float) -> None:
+        run.since, run.segment = self._now, segment
+        size = run.work.checkpoint_bytes
+        if self._channel is not None and size:
+            self._channel.add(self._now, run, size)
+            self._at(self._channel.next_end(), None, None)
+        else:
+            self._at(self._now + self._cluster.checkpoint_seconds, self._written, run)
+
+    def _channel_event(self, time: float) -> None:
+        """Somebody is done writing, unless somebody came or went since that was foreseen."""
+        assert self._channel is not None
+        end = self._channel.next_end()
+        if end > time:
+            return
+        self._move(time)
+        run = self._channel.take(time)
+        self._at(time + self._cluster.checkpoint_seconds, self._written, run)
+        if (after := self._channel.next_end()) < math.inf:
+            self._at(after, None, None)
+
+    def _written(self, run: _Run) -> None:
+        assert run.segment is not None
+        self._outcome.writing += (self._now - run.since) * run.work.devices
+        run.saved += run.segment
+        if run.leaving:
+            self._end(run)
+        else:
+            self._compute(run, self._now)
+
+    def _struck(self, run: _Run) -> None:
+        """A device is lost or taken away."""
+        if run.leaving:
+            return
+        self._outcome.blows[run.blow] += 1
+        saves = run.blow == "preempted" and run.work.checkpoint_bytes is not None
+        if run.since > self._now:  # It was still starting.
+            self._outcome.lost -= (run.since - self._now) * run.work.devices
+            self._end(run)
+        elif saves and run.segment is not None:
+            run.leaving = True
+        elif saves:
+            self._supersede(run)
+        else:
+            unsaved = self._now - run.since + (run.segment or 0.0)
+            self._outcome.lost += unsaved * run.work.devices
+            if run.segment is not None and self._channel is not None:
+                self._stop_writing(run)
+            self._end(run)
+
+    def _supersede(self, run: _Run) -> None:
+        """Save before leaving; the end of the segment that was foreseen is void."""
+        run.over = True
+        last = _Run(run.key, run.work, run.saved, blow=run.blow, leaving=True)
+        self._write(last, self._now - run.since)
+
+    def _stop_writing(self, run: _Run) -> None:
+        assert self._channel is not None
+        if self._channel.holds(run):
+            self._channel.remove(self._now, run)
+            if (after := self._channel.next_end()) < math.inf:
+                self._at(after, None, None)
+
+    def _end(self, run: _Run) -> None:
+        """An attempt is over without a result."""
+        run.over = True
+        before = self._saved.get(run.key, 0.0)
+        self._saved[run.key] = run.saved
+        tries = 1 if run.saved > before else self._tries.get(run.key, 0) + 1
+        self._tries[run.key] = tries
+        if self._attempts is not None and tries >= self._attempts[run.blow]:
+            self._outcome.lost += run.saved * run.work.devices
+            self._outcome.failed += 1
+            self._scheduler.fail(run.key)
+        else:
+            self._scheduler.again(run.key)
+        self._release(run)
+
+    def _release(self, run: _Run) -> None:
+        self._free += run.work.devices
+        self._running -= 1
+        self._start_ready()
+
+
+# Checkpoints
+
+
+def young_interval(checkpoint_seconds: float, mtbf_seconds: float) -> float:
+    """Work between checkpoints that loses least, to first order: √(2 C M) (Young 1974)."""
+    return math.sqrt(2 * checkpoint_seconds * mtbf_seconds)
+
+
+def daly_interval(checkpoint_seconds: float, mtbf_seconds: float) -> float:
+    """The same to higher order (Daly 2006, equation 37)."""
+    share = checkpoint_seconds / (2 * mtbf_seconds)
+    if share >= 1:
+        return mtbf_seconds
+    young = young_interval(checkpoint_seconds, mtbf_seconds)
+    return young * (1 + math.sqrt(share) / 3 + share / 9) - checkpoint_seconds
+
+
+def daly_seconds(
+    work: float, interval: float, checkpoint: float, restart: float, mtbf: float
+) -> float:
+    """Expected time of one stage on one device (Daly 2006, equation 20); all in seconds."""
+    cycles = work / interval
+    return mtbf * math.exp(restart / mtbf) * math.expm1((interval + checkpoint) / mtbf) * cycles
+
+
+OCTAVES, STEPS = 3, 2
+"""How far from the first guess, and in how many steps per doubling, an interval is sought."""
+
+
+def best_interval(
+    cost: Callable[[float], float], guess: float
+) -> tuple[float, dict[float, float]]:
+    """The interval with the least cost, among multiples of a guess, and the cost of each.
+
+    Args:
+        cost: of an interval; with the same random failures for all, or the noise decides.
+        guess: such as Young's.
+    """
+    exponents = range(-OCTAVES * STEPS, OCTAVES * STEPS + 1)
+    costs = {
+        interval: cost(interval) for interval in (guess * 2 ** (e / STEPS) for e in exponents)
+    }
+    return min(costs, key=costs.__getitem__), costs

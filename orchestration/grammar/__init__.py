@@ -1,1 +1,0 @@
-"""What a sweep file may say, and the cells that it becomes."""

@@ -1,0 +1,295 @@
+"""What `plan` and `--dry-run` show: trials, stages to run and stages that are reused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gigatok.frozen_flops import teacher_cost
+from gigatok.sizes import generator_parameters, tokenizer_parameters
+from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
+from orchestration.execution.progress import Progress
+from orchestration.forecast.cost_table import (
+    cost_json,
+    kinds_table,
+    stages_table,
+    total_lines,
+    totals_json,
+)
+from orchestration.forecast.devices import Machines
+from orchestration.plan.graph import Plan, PlannedTrial
+from orchestration.runs.provenance import code_version, imported_state
+from orchestration.runs.state import StageFolder
+from orchestration.yaml.source import show
+
+MOST_ROWS = 20
+MOST_CHECKED = 500
+"""Reused stages whose code is looked up."""
+
+
+def print_plan(
+    console: Console, progress: Progress, machine: Machines, *, stages: bool = False
+) -> None:
+    """The question, a row per trial, what it will cost, and how many stages will run.
+
+    Args:
+        console: where to.
+        progress: the plan.
+        machine: on what stages run.
+        stages: show every stage instead of every kind.
+    """
+    plan, sweep = progress.plan, progress.plan.sweep
+    console.print(sweep.question, style="bold")
+    cite = f" · paper {sweep.paper}" if sweep.paper else ""
+    console.print(f"{sweep.name} at scale {sweep.scale}{cite}: {sweep.scale_description}")
+    console.print(trials_table(progress))
+    for line in search_lines(progress):
+        console.print(line)
+    for line in formula_lines(plan):
+        console.print(line, markup=False)
+    for line in adopted_lines(progress):
+        console.print(line)
+    for line in absent_lines(plan):
+        console.print(line, style="dim", markup=False, highlight=False)
+    console.print(summary(progress))
+    if not progress.finished:
+        table = stages_table if stages else kinds_table
+        console.print(table(progress, machine))
+        for line in total_lines(progress, machine):
+            console.print(line, soft_wrap=True)
+    for line in reused_lines(progress):
+        console.print(line, style="dim")
+    for line in damaged_lines(progress):
+        console.print(line, style="yellow", soft_wrap=True)
+    code = other_code_line(progress) if progress.reused else None
+    if code is not None:
+        console.print(code, style="yellow")
+
+
+def damaged_lines(progress: Progress) -> list[str]:
+    """Name each stage that runs again because its outputs are gone."""
+    stages = progress.plan.stages
+    return [
+        f"runs again: {stages[key].stage} {stages[key].readable}, {why}"
+        for key, why in progress.damaged.items()
+    ]
+
+
+def search_lines(progress: Progress) -> list[str]:
+    """Space, sampler, pruner, objectives and budget of a search; empty where it is none."""
+    search = progress.plan.sweep.search
+    if search is None:
+        return []
+    spaces = [f"  {key}: {dimension.domain}" for key, dimension in search.space.items()]
+    pruner = search.pruner
+    looks = f"{pruner.name} on {pruner.stage} {pruner.metric} every {pruner.every} steps"
+    goals = ", ".join(f"{way} {name}" for name, way in search.objectives.items())
+    hours = "" if search.hours is None else f", or {search.hours:g} GPU hours"
+    once = "" if search.at_once == 1 else f", {search.at_once} at once"
+    lines = [
+        f"search of {search.trials} trials{hours}{once}; the one above stands for all:",
+        *spaces,
+        f"  {goals}; sampler {search.sampler}, seed {search.seed}",
+        f"  pruner {'none' if pruner.name == 'none' else looks}",
+    ]
+    if search.transfer:
+        to = ", ".join(f"{key}={setting.written}" for key, setting in search.transfer.items())
+        lines.append(f"  then the best rate is checked at {to}")
+    each = len(progress.plan.trials[0].stages)
+    return [*lines, f"  {each} stages per trial; those that trials share run once"]
+
+
+def trials_table(progress: Progress) -> Table:
+    """One row per trial: sizes, and stages to run of all its stages."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("trial", "encoder", "decoder", "total", "head", "AR", "steps", "to run"):
+        table.add_column(head, justify="left" if head == "trial" else "right", overflow="fold")
+    trials = progress.plan.trials
+    for planned in trials[:MOST_ROWS]:
+        config = planned.trial.config
+        steps = " + ".join(
+            str(part.steps) if file is None else "adopted"
+            for part, file in (
+                (config.tokenizer, config.adopt.tokenizer),
+                (config.generator, config.adopt.generator),
+            )
+        )
+        todo = sum(progress.will_run(key) for key in planned.stages.values())
+        sizes = parameters_json(planned)
+        table.add_row(
+            planned.trial.name,
+            *(f"{sizes[name] / 1e6:.2f} M" for name in SHOWN_PARAMETERS),
+            steps,
+            f"{todo}/{len(planned.stages)}",
+        )
+    if len(trials) > MOST_ROWS:
+        table.add_row(f"… {len(trials) - MOST_ROWS} more trials")
+    return table
+
+
+def formula_lines(plan: Plan) -> list[str]:
+    """What was solved for and derived, a line per trial."""
+    lines = []
+    for planned in plan.trials[:MOST_ROWS]:
+        trial = planned.trial
+        words = [
+            f"{s.key} = {s.value:,} (solved: {s.made:.5g}, {s.deviation:+.2%} of {s.target:.5g})"
+            for s in trial.solved
+        ]
+        words += [f"{name} = {_shown(value)}" for name, value in trial.derived.items()]
+        if words:
+            lines.append(f"{trial.name}: {', '.join(words)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else show(value)
+
+
+def absent_lines(plan: Plan) -> list[str]:
+    """Cells that are no trials: what took them out, or that they were there already."""
+    lines = [
+        *_first("excluded", [_cell(axes) for axes in plan.excluded]),
+        *_first("dropped", [f"{_cell(cell.axes)}: not {cell.by}" for cell in plan.dropped]),
+    ]
+    return lines + _first("there already, from `include`:", [_cell(a) for a in plan.repeated])
+
+
+def _cell(axes: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in axes.items())
+
+
+def _first(word: str, cells: Sequence[str]) -> list[str]:
+    lines = [f"{word} {cell}" for cell in cells[:MOST_ROWS]]
+    more = len(cells) - MOST_ROWS
+    return [*lines, f"… {more} more {word.rstrip(':')}"] if more > 0 else lines
+
+
+def adopted_lines(progress: Progress) -> list[str]:
+    """Which files stand in for training, each once, and by which sha256 keys know them."""
+    lines = [
+        f"adopted, not trained: {stage.readable} {stage.stage.removeprefix('adopt_')} "
+        f"from {stage.config.file.path} (sha256 {stage.config.file.sha256[:12]}…)"
+        for stage in progress.plan.stages.values()
+        if isinstance(stage.config, AdoptTokenizerConfig | AdoptGeneratorConfig)
+    ]
+    return lines[:MOST_ROWS]
+
+
+SHOWN_PARAMETERS = ("encoder", "decoder", "tokenizer", "head", "generator")
+
+
+def parameters_json(planned: PlannedTrial) -> dict[str, int]:
+    """Parameters by part; `tokenizer` is without its training-only head."""
+    config = planned.trial.config
+    dim = config.tokenizer.teacher_components or teacher_cost(config.tokenizer.teacher).dim
+    tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size, dim)
+    generator = generator_parameters(
+        config.generator,
+        config.tokenizer.codebook_size,
+        config.data.num_classes,
+        config.tokenizer.tokens_per_image(config.data.image_size),
+    )
+    return {
+        "encoder": tokenizer.encoder,
+        "codebook": tokenizer.codebook,
+        "decoder": tokenizer.decoder,
+        "tokenizer": tokenizer.total - tokenizer.head,
+        "head": tokenizer.head,
+        "generator": generator,
+    }
+
+
+def summary(progress: Progress) -> str:
+    """How many stages there are, are shared, are complete."""
+    plan = progress.plan
+    waiting = Counter(s.stage for key, s in plan.stages.items() if progress.will_run(key))
+    text = f"{len(plan.trials)} trials, {len(plan.stages)} stages"
+    if plan.shared():
+        text += f" ({plan.shared()} more are shared)"
+    text += f": {len(progress.reused)} complete, {waiting.total()} to run"
+    if waiting:
+        parts = (f"{n} {STAGES[stage].label}" for stage, n in waiting.items())
+        text += " (" + ", ".join(parts) + ")"
+    others = len(plan.stages) - len(progress.reused) - waiting.total()
+    return text + (f", {others} left as they are" if others else "")
+
+
+def reused_lines(progress: Progress) -> list[str]:
+    """Which trials need nothing or less because their stages are complete already."""
+    if progress.finished:
+        return []
+    lines = []
+    for planned in progress.plan.trials:
+        found = [s for s, key in planned.stages.items() if key in progress.reused]
+        if found and len(found) < len(planned.stages):
+            labels = ", ".join(STAGES[stage].label for stage in found)
+            lines.append(f"reused for {planned.trial.name}: {labels}")
+        elif found:
+            lines.append(f"reused for {planned.trial.name}: everything")
+    return lines[:MOST_ROWS]
+
+
+def other_code_line(progress: Progress) -> str | None:
+    """Which other versions of the code computed the stages that are reused; None if none did.
+
+    Keys hash what is computed, not the code: results stay valid across commits that do not change
+    it, and a commit that does must raise the stage's version. So reuse is said, never refused.
+    """
+    now = code_version(imported_state())
+    reused = sorted(progress.reused)[:MOST_CHECKED]
+    versions = Counter(_computed_by(progress.folders[key]) for key in reused)
+    others = [f"{count} by {version}" for version, count in versions.items() if version != now]
+    return f"this code is {now}; of the reused stages {', '.join(others)}" if others else None
+
+
+def _computed_by(folder: StageFolder) -> str:
+    done = folder.done()
+    attempts = [a for a in folder.attempts() if done is not None and a.number == done.attempt]
+    return code_version(attempts[0].provenance if attempts else {})
+
+
+def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
+    """The plan as data."""
+    plan, sweep = progress.plan, progress.plan.sweep
+    return {
+        "sweep": sweep.name,
+        "scale": sweep.scale,
+        "question": sweep.question,
+        "plan": plan.key,
+        "trials": [
+            {
+                "name": planned.trial.name,
+                "key": planned.key,
+                "axes": dict(planned.trial.axes),
+                "solved": [
+                    {"key": s.key, "value": s.value, "made": s.made, "target": s.target}
+                    for s in planned.trial.solved
+                ],
+                "derived": dict(planned.trial.derived),
+                "stages": dict(planned.stages),
+                "parameters": parameters_json(planned),
+            }
+            for planned in plan.trials
+        ],
+        "stages": {
+            key: {
+                "stage": stage.stage,
+                "readable": stage.readable,
+                "inputs": dict(stage.inputs),
+                "state": progress.states[key],
+                "reused_from": str(progress.folders[key].path) if key in progress.reused else None,
+                "cost": cost_json(progress, machine, key),
+            }
+            for key, stage in plan.stages.items()
+        },
+        "totals": totals_json(progress, machine),
+        "excluded": [dict(cell) for cell in plan.excluded],
+        "search": None if sweep.search is None else sweep.search.as_json(),
+        "dropped": [{"axes": dict(cell.axes), "by": cell.by} for cell in plan.dropped],
+        "repeated": [dict(axes) for axes in plan.repeated],
+    }

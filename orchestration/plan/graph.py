@@ -1,0 +1,133 @@
+"""Trials -> one graph of stages; equal stages merge. Imports neither torch nor ray nor mlflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gigatok.config import Config, TrialConfig
+from gigatok.data.fingerprints import data_fingerprint
+from gigatok.stages import STAGES
+from orchestration.plan.identity import Keys, digest
+from orchestration.sweep.definition import Expansion, Sweep, Trial
+from orchestration.sweep.expansion import Dropped
+from orchestration.sweep.stage_graph import wanted_stages
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One node of the graph.
+
+    Attributes:
+        key: identity; equal keys are the same stage.
+        inputs: stage name -> key of each stage whose outputs it reads.
+        readable: what a person recognises it by, such as `S-B`; not part of the identity.
+        trial: the whole config of the first trial that has it: its cost depends on more than it
+            reads itself, such as the models among its inputs.
+    """
+
+    stage: str
+    key: str
+    config: Config
+    inputs: Mapping[str, str]
+    readable: str
+    trial: TrialConfig
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial and the key of each of its stages; `key` identifies the trial by its stages."""
+
+    trial: Trial
+    stages: Mapping[str, str]
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph of a sweep. `stages` is ordered: each comes after its inputs."""
+
+    sweep: Sweep
+    trials: tuple[PlannedTrial, ...]
+    stages: Mapping[str, PlannedStage]
+    excluded: tuple[Mapping[str, object], ...]
+    key: str
+    dropped: tuple[Dropped, ...] = ()
+    repeated: tuple[Mapping[str, object], ...] = ()
+
+    def shared(self) -> int:
+        """How many stage runs merging saves."""
+        return sum(len(t.stages) for t in self.trials) - len(self.stages)
+
+
+def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
+    """Build the graph of all trials of a sweep.
+
+    Raises:
+        ValueError: a trial has none of the stages that the sweep asks for.
+    """
+    keys = Keys()
+    stages: dict[str, PlannedStage] = {}
+    trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
+    by_stage = sorted(stages.values(), key=lambda s: _ORDER[s.stage])
+    key = search_key(sweep)
+    if key is None:
+        trial_keys = ",".join(sorted(t.key for t in trials))
+        key = digest(sweep.name + ":" + sweep.scale + ":" + trial_keys)
+    return Plan(
+        sweep,
+        trials,
+        {s.key: s for s in by_stage},
+        expansion.excluded,
+        key,
+        expansion.dropped,
+        expansion.repeated,
+    )
+
+
+def search_key(sweep: Sweep) -> str | None:
+    """The key of a search's plan, which stays while trials are added; None: it is no search.
+
+    So a larger budget goes on with the same search.
+    """
+    if sweep.search is None:
+        return None
+    keys, stages = Keys(), dict[str, PlannedStage]()
+    example = [_plan_trial(sweep, trial, keys, stages).key for trial in sweep.expansion.trials]
+    return digest(":".join([sweep.name, sweep.scale, *example, sweep.search.identity]))
+
+
+_ORDER = {stage: index for index, stage in enumerate(STAGES)}
+
+
+def _plan_trial(
+    sweep: Sweep, trial: Trial, keys: Keys, stages: dict[str, PlannedStage]
+) -> PlannedTrial:
+    mine: dict[str, str] = {}
+    wanted = wanted_stages(sweep.stages, trial.config)
+    if not wanted:
+        applicable = [name for name, spec in STAGES.items() if spec.applies(trial.config)]
+        raise ValueError(
+            f"{sweep.path}: trial {trial.name} has none of the stages {', '.join(sweep.stages)}; "
+            f"it has {', '.join(applicable)}"
+        )
+    for stage, needs in wanted:
+        spec = STAGES[stage]
+        config = spec.read(trial.config)
+        inputs = {name: mine[name] for name in needs}
+        key = keys.stage_key(stage, spec.version, config, inputs, data_fingerprint)
+        mine[stage] = key
+        if key not in stages:
+            stages[key] = PlannedStage(
+                stage, key, config, inputs, _readable(stage, trial), trial.config
+            )
+    return PlannedTrial(trial, mine, digest(",".join(mine.values())))
+
+
+def _readable(stage: str, trial: Trial) -> str:
+    config = trial.config
+    if stage == "extract_teacher_features":
+        return f"{config.data.name}-{config.tokenizer.teacher}"
+    if stage == "extract_reference_features":
+        return f"{config.data.name}-{config.evaluation.network}"
+    return config.tokenizer.name

@@ -1,0 +1,1 @@
+"""Resources and retries by kind of stage: profiles and faults."""

@@ -1,0 +1,1 @@
+"""A runs directory: stage folders, their records, leases, and who may publish."""

@@ -1,0 +1,328 @@
+"""The right to run a stage: taken by one worker at a time, and needed to publish anything.
+
+A worker may sleep at any moment and wake long after another has taken its stage over (a paused
+machine, a file system that stalled, SIGSTOP). So it works in a folder of its own, and all that it
+does outside is guarded twice: it looks whether it still holds the lease, and it writes in a way
+that cannot undo what a successor has done since that look:
+
+    lease.json    is linked into place, which fails where there is one
+    heartbeats    go into the attempt's own folder
+    out/          is renamed into place, which fails where there are outputs
+    DONE          is linked into place, which fails where there is one
+    FAILED.json   is looked at again after it was written
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from gigatok.files.durable import sync, sync_tree
+from orchestration.runs import leases
+from orchestration.runs.files import (
+    create_atomic,
+    locked,
+    remove,
+    set_aside,
+    write_atomic,
+)
+from orchestration.runs.leases import Beat, Lease
+from orchestration.runs.records import to_json
+from orchestration.runs.stage_records import Attempt, Done, Failure
+from orchestration.runs.state import StageFolder, Work
+
+
+class LeaseLost(RuntimeError):
+    """Another worker took the stage over; this one must stop and leave nothing."""
+
+
+class LeaseHolder:
+    """The right to run a stage, held by one worker at a time."""
+
+    def __init__(self, folder: StageFolder, lease: Lease) -> None:
+        self.folder = folder
+        self.lease = lease
+        self._beats = 0
+
+    @property
+    def work(self) -> Work:
+        """The folder of this attempt."""
+        return self.folder.work(self.lease.attempt)
+
+    def renew(self, progress: Mapping[str, Any]) -> None:
+        """Write the heartbeat.
+
+        Raises:
+            LeaseLost: another worker holds the lease, or has completed the stage.
+        """
+        self._check()
+        self._beats += 1
+        beat = Beat(beat=self._beats, heartbeat=time.time(), progress=dict(progress))
+        try:
+            write_atomic(self.work.heartbeat, to_json(beat), durable=False)
+        except FileNotFoundError as error:
+            raise LeaseLost(f"{self.work.path} was cleared by a successor") from error
+
+    def inherit(self) -> None:
+        """Take over the checkpoints of earlier attempts, and free their folders.
+
+        Files of a checkpoint never change once it has its name, so they are linked; everything
+        else is copied, because whoever made it may wake and go on writing. Checkpoints go first:
+        they claim no more than is in the other files.
+        """
+        earlier = [work for work in self.folder.works() if work.path != self.work.path]
+        source = next((work for work in earlier if work.checkpoints.is_dir()), None)
+        if source is not None:
+            part = self.work.path / ".checkpoints"
+            for file in _checkpoints_first(source.checkpoints):
+                target = part / file.relative_to(source.checkpoints)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(file, target, immutable=_is_of_checkpoint(file, source.checkpoints))
+            part.mkdir(parents=True, exist_ok=True)
+            # Before the originals go: a power cut must not find neither of them.
+            sync_tree(part)
+            part.rename(self.work.checkpoints)
+            sync(self.work.path)
+        for work in earlier:
+            shutil.rmtree(work.path, ignore_errors=True)
+
+    def record(self, attempt: Attempt) -> None:
+        """Create or replace the record of this attempt.
+
+        Raises:
+            LeaseLost: another worker holds the lease.
+        """
+        with self._locked():
+            self._check()
+            self.folder.write_attempt(attempt)
+
+    def fail(self, failure: Failure) -> None:
+        """Record why this attempt failed.
+
+        Raises:
+            LeaseLost: another worker holds the lease.
+        """
+        with self._locked():
+            self._check()
+            self.folder.write_failure(failure)
+            if self.folder.is_complete():
+                self.folder.clear_failure()
+
+    def complete(self, done: Done) -> None:
+        """Make the outputs of this attempt those of the stage, and mark it complete.
+
+        `hash_outputs` has made them durable before. The lease goes with it.
+
+        Raises:
+            LeaseLost: another worker holds the lease, or has completed the stage.
+        """
+        with self._locked():
+            self._check()
+            self._publish_outputs()
+            self.folder.clear_failure()
+            try:
+                create_atomic(self.folder.done_file, to_json(done))
+            except FileExistsError as error:
+                raise LeaseLost(f"{self.folder.path.name} is complete already") from error
+            self.drop_lease()
+        for work in self.folder.works():
+            shutil.rmtree(work.path, ignore_errors=True)
+
+    def release(self) -> None:
+        """Give the lease back without completing; checkpoints stay for the next attempt.
+
+        Raises:
+            LeaseLost: another worker holds the lease.
+        """
+        shutil.rmtree(self.work.out, ignore_errors=True)
+        with self._locked():
+            self._check()
+            self.drop_lease()
+
+    def discard(self) -> None:
+        """Remove what this attempt made, after its lease was lost."""
+        shutil.rmtree(self.work.path, ignore_errors=True)
+
+    def _publish_outputs(self) -> None:
+        try:
+            self.work.out.rename(self.folder.out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            self._check()
+            # Nobody completed the stage: these are outputs of a worker that was killed between
+            # its rename and DONE, or of a stage that is run again because they were damaged.
+            self.folder.out.rename(self.work.path / "replaced")
+            self.work.out.rename(self.folder.out)
+        sync(self.folder.path)
+
+    def drop_lease(self) -> None:
+        """Remove the lease, unless it is another worker's."""
+        current = self.folder.lease()
+        if current is None or current.token == self.lease.token:
+            (self.folder.path / "lease.json").unlink(missing_ok=True)
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.folder.path / ".lock", break_after=leases.LEASE_SECONDS)
+
+    def _check(self) -> None:
+        current = self.folder.lease()
+        if current is None or current.token != self.lease.token:
+            who = "nobody" if current is None else f"attempt {current.attempt} on {current.host}"
+            raise LeaseLost(f"{self.folder.path.name}: the lease was lost; {who} holds it now")
+        if self.folder.is_complete():
+            self.drop_lease()
+            raise LeaseLost(f"{self.folder.path.name} was completed by another worker")
+
+
+def acquire(folder: StageFolder) -> LeaseHolder | None:
+    """Take the lease of a stage; None when the stage is complete or somebody runs it.
+
+    Waits up to `LEASE_SECONDS` where a worker that cannot be seen from here may be dead.
+
+    Raises:
+        ValueError: `out/` is a link, through which nothing can be published.
+    """
+    if folder.is_complete():
+        return None
+    leases.watch_suspects([folder])
+    with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+        names = (folder.path / "lease.json", folder.done_file)
+        spent = [path for path in names if os.path.lexists(path)]
+        held = folder.lease()
+        if folder.is_complete() or (held is not None and held.is_alive()):
+            return None
+        _refuse_linked_outputs(folder)
+        for path in spent:  # a dead lease, or what a power cut left of a record
+            _remove(path)
+        return _take(folder)
+
+
+def _take(folder: StageFolder) -> LeaseHolder | None:
+    """Put a lease where there is none; of several workers who try, one succeeds."""
+    holder = LeaseHolder(folder, Lease.mine(_new_work(folder)))
+    try:
+        create_atomic(folder.path / "lease.json", to_json(holder.lease))
+    except FileExistsError:
+        holder.discard()
+        return None
+    if folder.is_complete():
+        # This worker slept since it looked, and a successor has completed the stage.
+        holder.discard()
+        holder.drop_lease()
+        return None
+    folder.clear_failure()
+    return holder
+
+
+def break_dead_lease(folder: StageFolder) -> None:
+    """Remove a lease that this process has seen silent for too long.
+
+    The worker that is started next need not wait until it has seen that for itself.
+    """
+    with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+        held = folder.lease()
+        if held is not None and not held.is_alive():
+            (folder.path / "lease.json").unlink(missing_ok=True)
+
+
+def reopen_damaged(folder: StageFolder) -> None:
+    """Let a complete stage whose outputs are gone run again; one that is whole stays complete."""
+    with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+        if folder.is_complete() and folder.damage(thorough=True) is not None:
+            folder.done_file.unlink()
+            sync(folder.path)
+
+
+def leftovers_of_complete(folder: StageFolder) -> list[Path]:
+    """List what a killed or late worker left beside DONE: attempts' folders and a dead lease."""
+    found = [work.path for work in folder.works()]
+    file = folder.path / "lease.json"
+    if file.exists():
+        lease = folder.lease()
+        if lease is None or not lease.is_alive():
+            found.append(file)
+    return found
+
+
+def tidy(folder: StageFolder) -> None:
+    """Remove what nobody needs beside DONE."""
+    for path in leftovers_of_complete(folder):
+        remove(path)
+
+
+def hash_outputs(out: Path) -> dict[str, tuple[int, str]]:
+    """Flush outputs to disk and hash them: path below `out` -> size and sha256.
+
+    What DONE lists must outlive a power cut, or it would be believed and be missing: files, the
+    names in their folders, and the folders themselves.
+    """
+    sync_tree(out)
+    found = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[str(path.relative_to(out))] = (path.stat().st_size, digest)
+    return found
+
+
+def _new_work(folder: StageFolder) -> int:
+    """Make the folder of the next attempt and return its number, which nobody else has."""
+    records = (file.stem for file in (folder.path / "attempts").glob("*.json"))
+    numbers = [int(name) for name in records if name.isdecimal()]
+    numbers += [int(work.path.name) for work in folder.works()]
+    number = max(numbers, default=0) + 1
+    while True:
+        try:
+            folder.work(number).out.mkdir(parents=True)
+            # Checkpoints of this attempt are durable only if the way to them is.
+            sync(folder.work(number).path)
+            sync(folder.path / "attempts")
+            return number
+        except FileExistsError:
+            number += 1
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; what is no file is set aside, since nobody knows what it holds."""
+    if path.is_dir():
+        set_aside(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_linked_outputs(folder: StageFolder) -> None:
+    if folder.out.is_symlink():
+        raise ValueError(
+            f"{folder.out} is a symbolic link. Outputs are published by renaming a folder, which "
+            "a link would send astray. Remove it; to keep outputs on another disk, link the whole "
+            "runs directory or give --runs-dir"
+        )
+
+
+def _checkpoints_first(folder: Path) -> Iterator[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    # Hidden folders are checkpoints that were not finished, or are damaged.
+    kept = [path for path in files if not path.relative_to(folder).parts[0].startswith(".")]
+    yield from sorted(kept, key=lambda path: not _is_of_checkpoint(path, folder))
+
+
+def _is_of_checkpoint(file: Path, folder: Path) -> bool:
+    return file.relative_to(folder).parts[0].startswith("step-")
+
+
+def _link_or_copy(source: Path, target: Path, *, immutable: bool) -> None:
+    if immutable:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # a file system without hard links
+    shutil.copy2(source, target)

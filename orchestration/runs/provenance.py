@@ -1,0 +1,264 @@
+"""Where a stage ran and from which code: recorded, never hashed. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gigatok.names import SYSTEM_PREFIX
+from gigatok.text.credentials import shown_command
+from gigatok.text.masking import mask_secrets
+
+PATCH_LIMIT = 200_000
+"""Characters of a patch that are kept."""
+RECORD = "provenance.json"
+"""In a snapshot of the code: the git state of what was copied."""
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pydantic",
+    "torchmetrics",
+    "safetensors",
+    "pillow",
+    "transformers",
+    "scikit-learn",
+    "mlflow",
+    "ray",
+    "submitit",
+    "optuna",
+)
+_JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
+_MIB = 2.0**20
+_GIT_PLACES = {
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+}
+
+
+def collect() -> dict[str, Any]:
+    """Collect what is worth knowing about this process, as JSON data. What is unknown is None."""
+    psutil.cpu_percent()  # The first call only sets the start of the next one's interval.
+    return {
+        **imported_state(),
+        "host": socket.gethostname(),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / _MIB),
+        "gpus": gpu_names(),
+        "device": device_name(),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "command": shown_command([sys.executable, *sys.argv]),
+        "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
+    }
+
+
+@cache
+def imported_state() -> dict[str, Any]:
+    """Git state of the code that this process, or the one it was forked from, has imported.
+
+    Asked once, as early as possible: a process runs what it imported, whatever became of the
+    files since. It takes no argument on purpose: `f()` and `f(default)` are two keys of a cache.
+    """
+    return git_state()
+
+
+def git_state(root: Path = _ROOT) -> dict[str, Any]:
+    """Commit, whether the tree differs from it, and how; all None where `root` is no repository.
+
+    Files that git does not track are listed in `git_status` but are not part of the patch, in
+    which anything that looks like a secret is masked.
+    A snapshot of the code (`orchestration.cluster.snapshot`) has the state of what was copied.
+    """
+    record = root / RECORD
+    if record.is_file():
+        state: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return state
+    found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
+    top, _, sha = (found or "").strip().partition("\n")
+    # A copy of the code inside somebody else's repository has no commit of its own.
+    if found is None or Path(top).resolve() != root.resolve():
+        return dict.fromkeys(("git_sha", "git_dirty", "git_status", "git_patch"))
+    status = _git(root, "status", "--porcelain")
+    patch = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-color") if status else None
+    return {
+        "git_sha": sha,
+        "git_dirty": None if status is None else bool(status),
+        "git_status": _limited(status) if status else None,
+        "git_patch": _limited(_masked(patch)) if patch else None,
+    }
+
+
+def code_version(state: Mapping[str, Any]) -> str:
+    """A git state in short: commit, with a + where the tree differed from it."""
+    sha = state.get("git_sha")
+    if sha is None:
+        return "unknown code"
+    return f"{sha[:9]}{'+' if state.get('git_dirty') else ''}"
+
+
+def system_metrics() -> dict[str, float]:
+    """Load of the machine and this process, named as the MLflow UI's system tab expects.
+
+    Memory is in MiB. GPU values appear once torch has initialised CUDA in this process.
+    """
+    memory = psutil.virtual_memory()
+    values = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "process_memory_megabytes": psutil.Process().memory_info().rss / _MIB,
+        "system_memory_usage_percentage": memory.percent,
+        "system_memory_available_megabytes": memory.available / _MIB,
+        **_gpu_metrics(),
+    }
+    return {SYSTEM_PREFIX + name: float(value) for name, value in values.items()}
+
+
+def peak_memory() -> int:
+    """Most bytes that this process held at once: of its GPU if it used one, else of the machine.
+
+    Of a GPU, what torch's allocator had reserved; the driver's context comes on top.
+    """
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        return int(cuda.max_memory_reserved())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+_waited_before: dict[str, float] = {}
+"""Thread -> seconds that it had waited before the attempt began."""
+
+
+def count_waiting() -> None:
+    """Start the count of `waited_seconds`.
+
+    A process is older than its attempt: it imports torch, or waits for the lease. What it waited
+    then is no part of the attempt, and made its time negative.
+    """
+    _waited_before.clear()
+    _waited_before.update(_waited_by_thread())
+
+
+def waited_seconds() -> float | None:
+    """Seconds since `count_waiting` without a processor for a thread that wanted to compute.
+
+    Of the thread that waited most. None where the system does not count.
+    """
+    waited = _waited_by_thread().items()
+    return max((all_ - _waited_before.get(thread, 0.0) for thread, all_ in waited), default=None)
+
+
+def _waited_by_thread() -> dict[str, float]:
+    """Seconds in the run queue of each thread, as Linux counts them; empty elsewhere."""
+    found = {}
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # a thread that has just ended, or a kernel that does not count
+            found[folder.name] = (
+                int((folder / "schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
+            )
+    return found
+
+
+def cpu_name() -> str | None:
+    """Model name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.machine() or None
+
+
+def gpu_names() -> list[str]:
+    """Model names of the machine's NVIDIA GPUs, by the driver's own listing."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+
+
+def device_name() -> str:
+    """The device that this process computes on: a GPU's model name; without GPU, the CPU's."""
+    names = [] if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else gpu_names()
+    return names[0] if names else cpu_name() or "CPU"
+
+
+def _gpu_metrics() -> dict[str, float]:
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    # While another thread is importing torch, `cuda` may be there before its functions are.
+    if cuda is None or not getattr(cuda, "is_initialized", bool)():
+        return {}
+    values: dict[str, float] = {}
+    for index in range(cuda.device_count()):
+        free, total = cuda.mem_get_info(index)
+        values[f"gpu_{index}_memory_usage_megabytes"] = (total - free) / _MIB
+        values[f"gpu_{index}_memory_usage_percentage"] = 100.0 * (total - free) / total
+        values[f"gpu_{index}_process_memory_megabytes"] = cuda.memory_reserved(index) / _MIB
+    return values
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    # A git hook or another tool may have pointed these variables to a repository of its own.
+    outside = {name: text for name, text in os.environ.items() if name not in _GIT_PLACES}
+    # Without optional locks: workers that ask at the same time must not block each other.
+    environment = {**outside, "GIT_OPTIONAL_LOCKS": "0"}
+    # Git refuses a folder that belongs to another user, as a checkout that a team shares. The code
+    # in it is running already: asking for its commit trusts nobody further.
+    trusted = f"safe.directory={root.resolve()}"
+    try:
+        answer = subprocess.run(
+            ["git", "-c", trusted, "-C", str(root), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _masked(patch: str) -> str:
+    """Mask secrets before the patch is cut, which could leave half of one that no rule knows."""
+    looked_at = 2 * PATCH_LIMIT  # the rest is cut off in any case, and may be very long
+    return mask_secrets(patch[:looked_at]) + patch[looked_at:]
+
+
+def _limited(text: str) -> str:
+    if len(text) <= PATCH_LIMIT:
+        return text
+    return text[:PATCH_LIMIT] + f"\n... {len(text) - PATCH_LIMIT} characters left out\n"
+
+
+@cache
+def package_versions() -> dict[str, str | None]:
+    """Of the packages that matter to a result; looked up once, which takes longer than a fork."""
+    return {name: package_version(name) for name in _PACKAGES}
+
+
+def package_version(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

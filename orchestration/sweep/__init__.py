@@ -1,0 +1,1 @@
+"""A sweep: its grammar, its axes, and the trials it expands to."""

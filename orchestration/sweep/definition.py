@@ -1,0 +1,295 @@
+"""A sweep: one YAML file, one question. Reads and checks it, and expands it into trials.
+
+The grammar is in `sweeps/README.md`. All problems of a sweep and its scale are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gigatok.names import study_name
+from orchestration.sweep.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
+from orchestration.sweep.expansion import Expansion, Trial
+from orchestration.sweep.scales import Scale, read_scale, report_unknown, scale_file, text_of
+from orchestration.sweep.search_block import Search, read_search
+from orchestration.sweep.search_targets import check_targets
+from orchestration.yaml.source import (
+    Node,
+    Place,
+    Problem,
+    SweepError,
+    did_you_mean,
+    display,
+    entries,
+    listed,
+    read_file,
+)
+
+__all__ = ["Expansion", "Sweep", "SweepError", "Trial", "expand", "find_sweep", "load_sweep"]
+
+SWEEPS_DIR = Path(__file__).resolve().parents[2] / "sweeps"
+SWEEP_KEYS = (
+    "question",
+    "paper",
+    "scale",
+    "axes",
+    "zip",
+    "exclude",
+    "include",
+    "set",
+    "solve",
+    "where",
+    "derive",
+    "seeds",
+    "stages",
+    "search",
+    "at",
+)
+AT_KEYS = tuple(key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "at"))
+"""What `at` may replace for one scale."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One question, checked: every trial of it is valid.
+
+    Attributes:
+        name: of the file without `.yaml`; see `gigatok.names.study_name`.
+        path: the file.
+        question: what the sweep asks.
+        paper: table or figure of the paper that it answers to, or "".
+        scale: name of the scale in use.
+        scale_description: one line from the scale's file.
+        axes: key -> values as written, `--set` applied.
+        zip: groups of keys that vary together, each key -> values as written.
+        exclude: dropped combinations, key -> values as written.
+        include: added ones, key -> values as written.
+        set: fixed overrides of the scale, as written.
+        overrides: what `--set` gave, as written.
+        seeds: of every trial.
+        stages: requested stages in graph order; their inputs are not listed.
+        search: what asks for its trials one by one; None: they are all combinations of the axes.
+        expansion: the trials, of a search one example; use `expand`.
+    """
+
+    name: str
+    path: Path
+    scales_dir: Path
+    question: str
+    paper: str
+    scale: str
+    scale_description: str
+    axes: Mapping[str, tuple[Any, ...]]
+    zip: tuple[Mapping[str, tuple[Any, ...]], ...]
+    exclude: tuple[Mapping[str, Any], ...]
+    include: tuple[Mapping[str, tuple[Any, ...]], ...]
+    set: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    stages: tuple[str, ...]
+    search: Search | None
+    expansion: Expansion = field(repr=False)
+
+    @property
+    def argument(self) -> str:
+        """How commands name the file: shipped sweeps by their name, others by their path."""
+        shipped = self.path.resolve().parent == SWEEPS_DIR
+        return self.name if shipped else str(self.path)
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The keys of axes, zip, `include` and the search, in this order, without `seed`."""
+        searched = () if self.search is None else (*self.search.space, *self.search.transfer)
+        grids = (self.axes, *self.zip, *self.include)
+        return tuple(dict.fromkeys((*(key for grid in grids for key in grid), *searched)))
+
+
+def find_sweep(path: str | Path) -> Path:
+    """The file of a sweep given by path or by bare name, such as `decoder_scaling`.
+
+    Raises:
+        SweepError: no such file, or a directory; suggests the nearest sweep.
+    """
+    path = Path(path)
+    candidates = (path, SWEEPS_DIR / path.name, SWEEPS_DIR / f"{path.name}.yaml")
+    for candidate in candidates if path.parent == Path() else (path,):
+        if candidate.is_file():
+            return candidate
+    shipped, beside = (
+        sorted(file.stem for file in folder.glob("*.yaml")) for folder in (SWEEPS_DIR, path.parent)
+    )
+    what = "is a directory; name one file" if path.is_dir() else "no such file"
+    text = f"{what}; sweeps in {display(SWEEPS_DIR)}: {listed(shipped)}"
+    wanted = path.name.removesuffix(".yaml")
+    problem = Problem(Place(str(path)), "", text + did_you_mean(wanted, [*shipped, *beside]))
+    raise SweepError(str(path), [problem])
+
+
+def load_sweep(
+    path: str | Path,
+    scale: str | None = None,
+    overrides: Sequence[str] = (),
+    scales_dir: Path | None = None,
+) -> Sweep:
+    """Read, check and expand a sweep.
+
+    Args:
+        path: a file, or the bare name of one in `sweeps/`.
+        scale: name of a scale, instead of the sweep's own.
+        overrides: `key=value` of `--set`; replaces an axis of the same key by the one value.
+        scales_dir: where scales are; by default `scales/` beside the sweep, else the shipped one.
+
+    Raises:
+        SweepError: with every problem of the sweep, its scale and the overrides.
+    """
+    file = find_sweep(path)
+    problems: list[Problem] = []
+    _check_name(file, problems)
+    root = read_file(file, "sweep", SWEEP_KEYS, problems)
+    parts = entries(root, "", problems)
+    report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
+    scales_dir = scales_dir or _scales_beside(file)
+    loaded = _scale(parts, root, scale, scales_dir, problems)
+    parts = _parts_at(parts, loaded, scales_dir, problems)
+    given = read_overrides(overrides, loaded, problems)
+    seeds = read_seeds(parts.get("seeds"), given.seed, problems)
+    axes = read_axes(parts, loaded, given.settings, problems)
+    question = text_of(parts.get("question"), "question", problems)
+    if not question and not any(problem.key == "question" for problem in problems):
+        text = "missing; say in one line what the sweep asks"
+        problems.append(Problem(root.place, "question", text))
+    paper = text_of(parts.get("paper"), "paper", problems)
+    stages = read_stages(parts.get("stages"), problems)
+    search = read_search(parts.get("search"), axes, seeds, loaded, given.settings, problems)
+    if search is None:
+        expansion = axes.expand(seeds, loaded, problems)
+    else:
+        expansion = search.example(problems)
+        if not problems:
+            check_targets(search, stages, parts["search"], problems)
+    if problems or loaded is None:
+        raise SweepError(display(file), _in_file_order(problems, root.place.file))
+    return _sweep(
+        file,
+        scales_dir,
+        question,
+        paper,
+        loaded,
+        axes,
+        given.written,
+        seeds,
+        stages,
+        search,
+        expansion,
+    )
+
+
+def _check_name(file: Path, problems: list[Problem]) -> None:
+    try:
+        study_name(file.name)
+    except ValueError as error:
+        problems.append(Problem(Place(display(file)), "", str(error)))
+
+
+def _sweep(
+    file: Path,
+    scales_dir: Path,
+    question: str,
+    paper: str,
+    scale: Scale,
+    axes: Axes,
+    overrides: Mapping[str, Any],
+    seeds: tuple[int, ...],
+    stages: tuple[str, ...],
+    search: Search | None,
+    expansion: Expansion,
+) -> Sweep:
+    return Sweep(
+        name=study_name(file.name),
+        path=file,
+        scales_dir=scales_dir,
+        question=question,
+        paper=paper,
+        scale=scale.name,
+        scale_description=scale.description,
+        axes=axes.written_axes,
+        zip=axes.written_zip,
+        exclude=axes.written_exclude,
+        include=axes.written_include,
+        set=axes.written_set,
+        overrides=overrides,
+        seeds=seeds,
+        stages=stages,
+        search=search,
+        expansion=expansion,
+    )
+
+
+def expand(sweep: Sweep) -> Expansion:
+    """The trials of a sweep and the cells that `exclude` dropped."""
+    return sweep.expansion
+
+
+def _parts_at(
+    parts: Mapping[str, Node], scale: Scale | None, directory: Path, problems: list[Problem]
+) -> Mapping[str, Node]:
+    """The parts of a sweep at its scale: what `at` gives for it replaces the part of that name.
+
+    What is meant for other scales is checked as far as it can be without their sizes, so that a
+    mistake below `paper` shows on the laptop and not on the cluster.
+    """
+    here = parts
+    for name, node in entries(parts.get("at"), "at", problems).items():
+        found = scale_file(name, node.key_place, directory)
+        if isinstance(found, Problem):
+            problems.append(found)
+        block = entries(node, f"at.{name}", problems)
+        report_unknown(block, AT_KEYS, "a scale below `at`", problems)
+        replaced = {**parts, **block}
+        if scale is not None and name == scale.name:
+            here = replaced
+        else:
+            _check_without_sizes(replaced, problems)
+    if here is not parts:
+        _check_without_sizes(parts, problems)
+    return here
+
+
+def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> None:
+    axes = read_axes(parts, None, {}, problems)
+    seeds = read_seeds(parts.get("seeds"), None, problems)
+    read_search(parts.get("search"), axes, seeds, None, {}, problems)
+    read_stages(parts.get("stages"), problems)
+
+
+def _scales_beside(file: Path) -> Path:
+    beside = file.parent / "scales"
+    return beside if beside.is_dir() else SWEEPS_DIR / "scales"
+
+
+def _scale(
+    parts: Mapping[str, Node],
+    root: Node,
+    asked: str | None,
+    directory: Path,
+    problems: list[Problem],
+) -> Scale | None:
+    node = parts.get("scale")
+    name = asked if asked is not None else text_of(node, "scale", problems)
+    place = node.place if node else root.place
+    found = scale_file(name, Place("--scale") if asked is not None else place, directory)
+    if isinstance(found, Path):
+        return read_scale(found, problems)
+    if not any(problem.key == "scale" for problem in problems):
+        problems.append(found)
+    return None
+
+
+def _in_file_order(problems: list[Problem], sweep_file: str) -> list[Problem]:
+    """The sweep's own problems first, each file from top to bottom."""
+    return sorted(
+        problems, key=lambda p: (p.place.file != sweep_file, p.place.file, p.place.line or 0)
+    )

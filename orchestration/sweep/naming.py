@@ -1,0 +1,106 @@
+"""What trials are called: `S-B` for the tokenizer, `key=value` of what varies, the seed last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from gigatok.config import TransformerSize, TrialConfig
+from orchestration.sweep.cells import Cell
+from orchestration.sweep.config_keys import TOKENIZER_SIZES, Setting
+from orchestration.sweep.quantities import size_label
+
+Rows = Sequence[Mapping[str, Setting]]
+"""The choices of one dimension."""
+Name = Callable[[Cell, TrialConfig], str]
+
+
+def varying_keys(blocks: Iterable[Sequence[Rows]]) -> list[str]:
+    """Keys that take more than one value, in the order of the dimensions."""
+    seen: dict[str, list[Any]] = {}
+    alike: dict[str, bool] = {}
+    first: list[frozenset[str]] = []
+    for block in blocks:
+        first.append(frozenset(key for rows in block for key in rows[0]))
+        for rows in block:
+            for key in rows[0]:
+                values = [row[key].value for row in rows]
+                seen.setdefault(key, values[:1])
+                alike[key] = alike.get(key, True) and all(v == seen[key][0] for v in values)
+    everywhere = frozenset.intersection(*first)
+    return [key for key in seen if not alike[key] or key not in everywhere]
+
+
+def namer(
+    block: Sequence[Rows],
+    varying: Sequence[str],
+    base: Mapping[str, Setting],
+    solved: Mapping[str, str],
+) -> Name:
+    """Names the cells of a block.
+
+    Args:
+        block: its dimensions, the seeds last.
+        varying: keys that vary in the sweep.
+        base: settings that no dimension gives.
+        solved: config key -> what the sweep solves for, such as `tokenizer.decoder.layers`.
+    """
+    shown = [(d, key) for d, rows in enumerate(block) for key in rows[0] if key in varying]
+    pair = any(key in TOKENIZER_SIZES for key in (*varying, *solved))
+    rest = [(d, key) for d, key in shown if key not in TOKENIZER_SIZES]
+    found = [key for key in solved if key not in TOKENIZER_SIZES]
+    short = _short_keys([*(key for key in varying if key not in TOKENIZER_SIZES), *found])
+    parts = [(d, [f"{short[k]}={label}" for label in _labels(k, block[d])]) for d, k in rest]
+    last = len(block) - 1
+    before = [part for part in parts if part[0] != last]
+    after = [part for part in parts if part[0] == last]
+    ends = [_end(key, block, base, key in solved) for key in TOKENIZER_SIZES]
+    has_pair = pair or not (varying or solved)
+
+    def name(cell: Cell, trial: TrialConfig) -> str:
+        words = ["-".join(end(cell, trial) for end in ends)] if has_pair else []
+        words += [labels[cell[d]] for d, labels in before]
+        words += [f"{short[key]}={_label(attrgetter(key)(trial))}" for key in found]
+        return " ".join([*words, *(labels[cell[d]] for d, labels in after)])
+
+    return name
+
+
+def _end(key: str, block: Sequence[Rows], base: Mapping[str, Setting], is_solved: bool) -> Name:
+    if is_solved:
+        get = attrgetter(key)
+        return lambda cell, trial: size_label(get(trial))
+    for index, rows in enumerate(block):
+        if key in rows[0]:
+            labels = [_label(row[key].value) for row in rows]
+            return lambda cell, trial, d=index: labels[cell[d]]  # type: ignore[misc]
+    fixed = _label(base[key].value) if key in base else "?"
+    return lambda cell, trial: fixed
+
+
+def _short_keys(keys: list[str]) -> dict[str, str]:
+    """The last part of each key, or all of it where two keys end alike."""
+    ends = [key.rpartition(".")[2] for key in keys]
+    return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
+
+
+def _labels(key: str, rows: Rows) -> list[str]:
+    """What the values of a key are called; files by their names where those differ."""
+    whole = [_label(row[key].value) for row in rows]
+    if not key.startswith("adopt."):
+        return whole
+    values = [row[key].value for row in rows]
+    names = ["trained" if value is None else Path(value).name for value in values]
+    return names if len(set(names)) == len(set(whole)) else whole
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, TransformerSize):
+        return size_label(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value).removesuffix(".0")

@@ -1,0 +1,187 @@
+"""What an expression of a sweep may name: config keys, and what follows from them.
+
+Every name says which keys it reads, so that its value is computed once per combination of those,
+and what is solved for knows what it depends on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from gigatok.config import (
+    GeneratorArchitecture,
+    TokenizerArchitecture,
+    TransformerSize,
+    TrialConfig,
+)
+from gigatok.flops import STAGE_FLOPS, stage_flops, tokenizer_flops
+from gigatok.frozen_flops import teacher_cost
+from gigatok.sizes import TokenizerParameters, generator_parameters, tokenizer_parameters
+from gigatok.stages import STAGES
+from orchestration.sweep.config_keys import SIZE_FIELDS, trial_keys
+from orchestration.sweep.expressions import Value
+from orchestration.yaml.source import did_you_mean, listed
+
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A name that an expression may use.
+
+    Attributes:
+        of: its value for a trial.
+        reads: the config keys that it depends on.
+        text: what it is, in words.
+    """
+
+    of: Callable[[TrialConfig], Value]
+    reads: frozenset[str]
+    text: str
+
+
+def _keys(*beginnings: str) -> frozenset[str]:
+    return frozenset(key for key in trial_keys() if key.startswith(beginnings))
+
+
+def _architecture(section: str, kind: type[Any]) -> frozenset[str]:
+    """Keys of what a model is made of, without how it is trained."""
+    return _keys(*(f"{section}.{name}" for name in kind.model_fields))
+
+
+_NEVER = (
+    "lr", "min_lr", "schedule", "warmup_steps", "wsd_decay_fraction", "weight_decay",
+    "decay_norms_and_biases", "beta1", "beta2", "grad_clip", "ema_decay", "precision",
+    "reference_schedule_quirk", "micro_batch", "parallel", "compile", "log_every",
+    "checkpoint_every",
+)  # fmt: skip
+"""Settings of training that change no count."""
+
+
+def _counted(*sections: str) -> frozenset[str]:
+    """Keys of whole sections on which FLOPs can depend."""
+    without = {f"{section}.{name}" for section in sections for name in _NEVER}
+    return _keys(*(f"{section}." for section in sections)) - without
+
+
+def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParameters:
+    config = trial.tokenizer
+    dim = config.teacher_components or teacher_cost(config.teacher).dim
+    return tokenizer_parameters(config, trial.data.image_size, dim)
+
+
+def _tokens(trial: TrialConfig) -> int:
+    return trial.tokenizer.tokens_per_image(trial.data.image_size)
+
+
+def _generator_parameters(trial: TrialConfig) -> int:
+    codes, classes = trial.tokenizer.codebook_size, trial.data.num_classes
+    return generator_parameters(trial.generator, codes, classes, _tokens(trial))
+
+
+def _parameters_by(get: Callable[[TokenizerParameters], int]) -> Callable[[TrialConfig], Value]:
+    return lambda trial: get(_tokenizer_parameters(trial))
+
+
+def _per_image(part: str) -> Callable[[TrialConfig], Value]:
+    return lambda trial: getattr(tokenizer_flops(trial.tokenizer, trial.data.image_size), part)
+
+
+def _total_flops(trial: TrialConfig) -> float:
+    return sum(stage_flops(s, trial) for s in STAGE_FLOPS if STAGES[s].applies(trial))
+
+
+@lru_cache(maxsize=1)
+def quantities() -> dict[str, Quantity]:
+    """All computed names."""
+    shape = _architecture("tokenizer", TokenizerArchitecture) | {"data.image_size"}
+    generator = _architecture("generator", GeneratorArchitecture) | {"data.name"} | _keys(
+        "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
+        "tokenizer.codebook_size",
+    )  # fmt: skip
+    training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
+    probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")
+    parts: dict[str, tuple[str, Callable[[TokenizerParameters], int]]] = {
+        "params.encoder": ("parameters of the encoder", lambda p: p.encoder),
+        "params.decoder": ("parameters of the decoder", lambda p: p.decoder),
+        "params.codebook": ("parameters of the codebook", lambda p: p.codebook),
+        "params.head": ("training-only parameters", lambda p: p.head),
+        "params.tokenizer": ("parameters of the tokenizer, without the training-only head",
+                             lambda p: p.total - p.head),
+    }  # fmt: skip
+    found = {
+        name: Quantity(_parameters_by(get), shape, text) for name, (text, get) in parts.items()
+    }
+    return found | {
+        "params.generator": Quantity(_generator_parameters, generator, "AR probe's parameters"),
+        "flops.encoder": Quantity(_per_image("encode"), shape, "FLOPs of encoding an image"),
+        "flops.decoder": Quantity(_per_image("decode"), shape, "FLOPs of decoding an image"),
+        "flops.train": Quantity(
+            lambda t: stage_flops("train_tokenizer", t), training, "FLOPs of training a tokenizer"
+        ),
+        "flops.generator": Quantity(
+            lambda t: stage_flops("train_generator", t), probe, "FLOPs of training the AR probe"
+        ),
+        "flops.total": Quantity(
+            _total_flops,
+            _counted("tokenizer", "generator", "data") | _keys(
+                "codes.", "sampling.", "evaluation.", "probe.", "tokenizer_probe.", "adopt.",
+                "guidance.",
+            ),
+            "FLOPs of all stages of the trial",
+        ),
+        "tokens": Quantity(_tokens, shape, "codes per image"),
+    }  # fmt: skip
+
+
+def quantity(name: str) -> Quantity | None:
+    """What a name means, computed or a config key; None for what is neither."""
+    key = trial_keys().get(name)
+    parent, _, part = name.rpartition(".")
+    if key is not None and key.is_size:
+        get = attrgetter(name)
+        return Quantity(lambda trial: size_label(get(trial)), frozenset([name]), "a size")
+    if key is not None:
+        return Quantity(attrgetter(name), frozenset([name]), key.allowed)
+    if is_size_part(name):
+        return Quantity(attrgetter(name), frozenset([parent]), f"{part} of a size")
+    if name == SEED:
+        return Quantity(attrgetter(name), frozenset([SEED]), "the seed")
+    return quantities().get(name)
+
+
+def is_size_part(name: str) -> bool:
+    """Whether a name is a part of a size, such as `tokenizer.decoder.layers`."""
+    parent, _, part = name.rpartition(".")
+    return part in SIZE_FIELDS and parent in trial_keys() and trial_keys()[parent].is_size
+
+
+def size_label(size: TransformerSize) -> str:
+    """The letter of a size, or its numbers where it has none."""
+    return size.name or f"{size.width}x{size.layers}x{size.heads}"
+
+
+def known_names(derived: Iterable[str] = ()) -> list[str]:
+    """Every name that an expression may use."""
+    sizes = [
+        f"{name}.{part}"
+        for name, key in trial_keys().items()
+        if key.is_size
+        for part in SIZE_FIELDS
+    ]
+    return [*derived, *quantities(), *trial_keys(), *sizes, SEED]
+
+
+def unknown_name(name: str, derived: Iterable[str]) -> str:
+    """Why a name is none, and which are near it."""
+    known = known_names(derived)
+    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    ends = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
+    hint = did_you_mean(name, known) or (f"; did you mean '{ends[0]}'?" if ends else "")
+    names = listed([*derived, *quantities()] if len(near) < 2 else near)
+    return f"unknown name {name!r}; a name is a config key, or such as {names}{hint}"

@@ -1,0 +1,220 @@
+"""JSON Schemas of sweep and scale files, for editors.
+
+`python -m orchestration.sweep.schema` writes them.
+
+They complete and check keys and single values; what concerns several values at once, only
+`load_sweep` checks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from gigatok.names import METRICS
+from gigatok.stages import STAGES
+from orchestration.sweep.config_keys import (
+    MAX_WHOLE,
+    SECTIONS,
+    SIZE_FIELDS,
+    Key,
+    size_keys,
+    trial_keys,
+)
+from orchestration.sweep.definition import SWEEPS_DIR
+from orchestration.sweep.formulas import solvable_keys
+from orchestration.sweep.search_block import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
+from orchestration.yaml.values import HIGHEST
+
+Schema = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SEED: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_WHOLE}
+_EXPRESSION: Schema = {"type": ["string", "number", "boolean"]}
+_SIZE: Schema = {"$ref": "#/$defs/size"}
+
+
+def sweep_schema() -> Schema:
+    """Schema of `sweeps/*.yaml`."""
+    axis = _keys(lambda ref: {"type": "array", "items": ref, "minItems": 1}, runtime=False)
+    cell = _keys(lambda ref: {"anyOf": [ref, {"type": "array", "items": ref}]}, runtime=False)
+    seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
+    stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
+    rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
+    added = _mapping(cell, "An added combination: key -> value, or values for several of them.")
+    parts: Schema = {
+        "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
+        "zip": _list({"$ref": "#/$defs/axes"}),
+        "exclude": _list(rule),
+        "include": _list(added),
+        "derive": {
+            "description": "name -> expression over keys and quantities such as params.decoder.",
+            "type": ["object", "null"],
+            "additionalProperties": _EXPRESSION,
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        },
+        "where": _list({**_EXPRESSION, "description": "Keeps the cells in which it is true."}),
+        "solve": _mapping(
+            {key: {"$ref": "#/$defs/target"} for key in solvable_keys()},
+            "key -> the target at which it is solved.",
+        ),
+        "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
+        "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
+        "stages": {"anyOf": [{"const": "all"}, stages]},
+        "search": _search(),
+    }
+    refs: Schema = {name: {"$ref": f"#/$defs/{name}"} for name in parts}
+    at = _mapping(refs, "What replaces the parts of the same names at this scale.")
+    properties: Schema = {
+        "question": _text("What the sweep asks, in one line."),
+        "paper": _text("The table or figure of the paper that it answers to."),
+        "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
+        **refs,
+        "at": {"type": ["object", "null"], "additionalProperties": at},
+    }
+    definitions = {**parts, "target": _solve_entry(), **_definitions()}
+    return _document("A sweep: one question", properties, ["question"], definitions)
+
+
+def _search() -> Schema:
+    """Schema of the `search` block."""
+    number = {"type": "number"}
+    count = {"type": "integer", "minimum": 1}
+    range_ = _mapping(
+        {"low": number, "high": number, "log": {"type": "boolean"}, "step": number},
+        "Numbers from low to high.",
+    ) | {"type": "object", "required": ["low", "high"]}
+    space = _keys(
+        lambda ref: {"anyOf": [{"type": "array", "items": ref, "minItems": 2}, range_]},
+        runtime=False,
+    )
+    objective = {"enum": [*METRICS, GPU_HOURS]}
+    direction = {"enum": list(DIRECTIONS)}
+    directed = dict.fromkeys(objective["enum"], direction)
+    pruner = {
+        "name": {"enum": list(PRUNERS)},
+        "stage": {"enum": [stage for stage in STAGES if stage.startswith("train_")]},
+        "metric": _text("The curve that is looked at, such as train/loss."),
+        "direction": direction,
+        "every": count,
+        "min_steps": count,
+        "factor": {"type": "integer", "minimum": 2},
+    }
+    parts: Schema = {
+        "space": _mapping(space, "key -> a range {low, high, log, step}, or a list of values."),
+        "sampler": {"enum": list(SAMPLERS)},
+        "pruner": {"anyOf": [{"const": "none"}, _mapping(pruner, "When a trial ends early.")]},
+        "objectives": {
+            "anyOf": [
+                {"type": "array", "items": objective, "minItems": 1},
+                _mapping(directed, "name -> direction"),
+            ]
+        },
+        "budget": _mapping({"trials": count, "hours": number}, "When no trial is begun any more."),
+        "seed": {**_SEED, "maximum": HIGHEST},
+        "at_once": count,
+        "storage": _text("Optuna's URL; by default a file in the runs directory."),
+        "transfer": _mapping(_keys(lambda ref: ref), "Where the best learning rate is checked."),
+    }
+    return _mapping(parts, "Trials are asked for one by one instead of being listed.")
+
+
+def _solve_entry() -> Schema:
+    """What a key is solved by."""
+    whole = {"type": "integer"}
+    between = {"type": "array", "items": whole, "minItems": 2, "maxItems": 2}
+    within = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+    parts = {"make": _EXPRESSION, "equal": _EXPRESSION, "within": within, "between": between}
+    entry = {**_mapping(parts, "`make` an expression `equal` a target."), "type": "object"}
+    entry["required"] = ["make", "equal"]
+    return entry
+
+
+def scale_schema() -> Schema:
+    """Schema of `sweeps/scales/*.yaml`."""
+    sizes = {"type": "object", "additionalProperties": _SIZE}
+    trial = _mapping({name: _section(f"{name}.") for name in SECTIONS}, "What every trial shares.")
+    recipes = {"type": "object", "additionalProperties": _section("tokenizer.")}
+    properties: Schema = {
+        "description": _text("What the scale is for, in one line."),
+        "sizes": {**sizes, "description": "Tokenizer encoder and decoder sizes by name."},
+        "generator_sizes": {**sizes, "description": "Generator sizes by name."},
+        "trial": trial,
+        "recipes": {
+            **recipes,
+            "description": "Tokenizer name such as S-B or S-B-2d -> its own settings.",
+        },
+    }
+    return _document("A scale: what S, B, L mean", properties, ["trial"], _definitions())
+
+
+def _document(title: str, properties: Schema, required: list[str], definitions: Schema) -> Schema:
+    top = {**_mapping(properties, title), "required": required}
+    return {"$schema": _DIALECT, **top, "$defs": definitions}
+
+
+def _mapping(properties: Schema, description: str) -> Schema:
+    return {
+        "description": description,
+        "type": ["object", "null"],
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": ["array", "null"], "items": item}
+
+
+def _text(description: str) -> Schema:
+    return {"type": "string", "description": description}
+
+
+def _definitions() -> Schema:
+    """One definition per key of a trial, and that of a size."""
+    size = _mapping({name: size_keys()[name].schema for name in SIZE_FIELDS}, "A transformer.")
+    size |= {"type": "object", "required": list(SIZE_FIELDS)}
+    return {"size": size, **{name: _value(key) for name, key in trial_keys().items()}}
+
+
+def _value(key: Key) -> Schema:
+    named: Schema = {"type": "string", "description": "A size of the scale, such as S."}
+    return {"anyOf": [named, _SIZE]} if key.is_size else key.schema
+
+
+def _keys(wrap: Callable[[Schema], Schema], *, runtime: bool = True) -> Schema:
+    """Dotted keys with their schema wrapped; without those that may not vary, on request."""
+    return {
+        name: wrap({"$ref": f"#/$defs/{name}"})
+        for name, key in trial_keys().items()
+        if runtime or not key.is_runtime
+    }
+
+
+def _section(prefix: str) -> Schema:
+    """The nested mapping of all keys that begin with `prefix`."""
+    properties: Schema = {}
+    for name in trial_keys():
+        if name.startswith(prefix):
+            head, dot, _ = name.removeprefix(prefix).partition(".")
+            ref = {"$ref": f"#/$defs/{name}"}
+            properties[head] = _section(f"{prefix}{head}.") if dot else ref
+    return _mapping(properties, f"Keys of {prefix.rstrip('.')}.")
+
+
+def schema_files() -> dict[str, str]:
+    """File name in `sweeps/` -> content."""
+    schemas = {"sweep.schema.json": sweep_schema(), "scale.schema.json": scale_schema()}
+    return {name: json.dumps(schema, indent=1) + "\n" for name, schema in schemas.items()}
+
+
+def main() -> None:
+    """Write both schemas into `sweeps/`."""
+    for name, text in schema_files().items():
+        (SWEEPS_DIR / name).write_text(text, encoding="utf-8")
+        print(f"wrote {SWEEPS_DIR.name}/{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Refuses a search whose objective, or whose pruner's curve, no stage of its trials measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gigatok.measures import curves_of, scores_of
+from gigatok.stages import STAGES
+from orchestration.sweep.expansion import Trial
+from orchestration.sweep.search_block import GPU_HOURS, Search
+from orchestration.sweep.stage_graph import wanted_stages
+from orchestration.yaml.source import Node, Problem, did_you_mean, listed
+
+
+def check_targets(
+    search: Search, stages: Sequence[str], block: Node, problems: list[Problem]
+) -> None:
+    """Look for what is searched for in every kind of trial that the search can make.
+
+    Args:
+        search: the checked block.
+        stages: that the sweep asks for.
+        block: the block as it was written.
+        problems: receives what nothing measures, once each.
+    """
+    parts = block.value if isinstance(block.value, dict) else {}
+    found: dict[str, Problem] = {}
+    for trial in search.examples().trials:
+        mine = tuple(stage for stage, _ in wanted_stages(stages, trial.config))
+        for problem in _objectives(search, trial, mine, parts):
+            found.setdefault(problem.text.partition(";")[0], problem)
+        for problem in _pruner(search, trial, mine, parts):
+            found.setdefault(problem.text.partition(";")[0], problem)
+    problems.extend(found.values())
+
+
+def _objectives(
+    search: Search, trial: Trial, stages: Sequence[str], parts: Mapping[str, Node]
+) -> Iterator[Problem]:
+    measured = [GPU_HOURS, *(name for s in stages for name in scores_of(s, trial.config))]
+    for name in search.objectives:
+        if name not in measured:
+            others = [stage for stage in STAGES if name in scores_of(stage, trial.config)]
+            text = f"no stage of the trials measures {name}; "
+            text += f"{' and '.join(others)} would, add it to `stages`; " if others else ""
+            text += f"measured are {listed(measured)}{did_you_mean(name, measured)}"
+            yield Problem(parts["objectives"].place, "search.objectives", text)
+
+
+def _pruner(
+    search: Search, trial: Trial, stages: Sequence[str], parts: Mapping[str, Node]
+) -> Iterator[Problem]:
+    pruner = search.pruner
+    if pruner.name == "none":
+        return
+    place = parts["pruner"].place
+    if pruner.stage not in stages:
+        text = f"the trials have no stage {pruner.stage}; they have {listed(stages)}"
+        yield Problem(place, "search.pruner.stage", text)
+        return
+    curves = curves_of(pruner.stage, trial.config)
+    if pruner.metric not in curves:
+        text = f"{pruner.stage} logs no curve {pruner.metric}; it logs {listed(curves)}"
+        yield Problem(place, "search.pruner.metric", text + did_you_mean(pruner.metric, curves))

@@ -1,0 +1,1 @@
+"""YAML with positions: the one reader of every YAML file of a user."""

@@ -1,0 +1,117 @@
+"""The shipped sweeps: each plans at every scale and runs at `smoke`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gigatok.stages import STAGES
+from orchestration.plan.graph import make_plan
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import SWEEPS_DIR, expand, load_sweep
+
+ROOT = Path(__file__).resolve().parents[3]
+SWEEPS = sorted(path.stem for path in SWEEPS_DIR.glob("*.yaml"))
+SEARCHES = [name for name in SWEEPS if load_sweep(name).search is not None]
+SCALES = sorted(path.stem for path in (SWEEPS_DIR / "scales").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", SWEEPS)
+def test_plans(name: str, scale: str) -> None:
+    sweep = load_sweep(name, scale)
+    plan = make_plan(sweep, expand(sweep))
+    assert len(plan.trials) > 1 or sweep.search is not None
+    assert len({trial.key for trial in plan.trials}) == len(plan.trials)
+    for stage in plan.stages.values():
+        assert set(stage.inputs.values()) <= plan.stages.keys()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_readme_lists_its_question_and_the_table_or_figure(name: str) -> None:
+    sweep = load_sweep(name)
+    assert sweep.question.endswith("?")
+    assert sweep.paper.startswith(("Table ", "Figure ", "Figures "))
+    row = f"| `{name}` | {sweep.question} | {sweep.paper} |"
+    assert row in (SWEEPS_DIR / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_needs_no_download_at_smoke(name: str) -> None:
+    for trial in expand(load_sweep(name, "smoke")).trials:
+        config = trial.config
+        assert config.data.name == "digits"
+        assert config.tokenizer.teacher in ("pixels", "none")
+        assert config.tokenizer.perceptual_weight == 0
+        assert (config.evaluation.network, config.evaluation.lpips_network) == ("pixels", "none")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_variants_are_compared_at_equal_numbers_of_tokens(scale: str) -> None:
+    trials = expand(load_sweep("tokenizer_1d_vs_2d", scale)).trials
+    side = trials[0].config.data.image_size
+    assert len({trial.config.tokenizer.tokens_per_image(side) for trial in trials}) == 1
+    assert {trial.config.tokenizer.variant for trial in trials} == {"1d", "2d"}
+
+
+@pytest.mark.parametrize("scale", ["micro", "mini"])
+def test_durations_are_the_papers_fractions_of_the_recipe(scale: str) -> None:
+    (recipe, *_) = expand(load_sweep("semantic_weight", scale)).trials
+    trials = expand(load_sweep("training_duration", scale)).trials
+    full = recipe.config.tokenizer.steps
+    steps = sorted({trial.config.tokenizer.steps for trial in trials})
+    assert steps == [full * tenths // 10 for tenths in (4, 6, 8, 10, 12)]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all sweeps, so that what they share runs once."""
+    return tmp_path_factory.mktemp("sweeps")
+
+
+def launch(folder: Path, name: str) -> None:
+    """Run a sweep at `smoke` as a user would.
+
+    Raises:
+        AssertionError: it did not end with exit code 0.
+    """
+    result = subprocess.run(
+        [sys.executable, "-m", "orchestration.launch", name, "--scale", "smoke", "--jobs", "2"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(SWEEPS) - set(SEARCHES)))
+def test_runs_at_smoke(name: str, workplace: Path) -> None:
+    launch(workplace, name)
+    sweep = load_sweep(name, "smoke")
+    index = {stage: Store(workplace / "runs").index(stage) for stage in STAGES}
+    for stage in make_plan(sweep, expand(sweep)).stages.values():
+        assert index[stage.stage][stage.key].state() == "COMPLETE"
+    assert (workplace / "figures" / f"{name}-smoke.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_without_the_entropy_loss_most_codes_are_dead(workplace: Path) -> None:
+    # Measured on two seeds: 1 code of 512 without, 8 to 11 at 0.005, 70 to 154 at 0.02.
+    launch(workplace, "entropy_loss")
+    sweep = load_sweep("entropy_loss", "smoke")
+    index = Store(workplace / "runs").index("extract_codes")
+    used: dict[float, float] = {}
+    for trial in make_plan(sweep, expand(sweep)).trials:
+        done = index[trial.stages["extract_codes"]].done()
+        assert done is not None
+        used[trial.trial.config.tokenizer.entropy_weight] = done.metrics["codebook_usage"]
+    assert used[0.005] > 2 * used[0]
+    assert used[0.02] > 10 * used[0]
