@@ -12,8 +12,8 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from rich.console import ConsoleDimensions
 from typer.testing import CliRunner
 
-from analysis import artifacts
-from analysis.runs import load_runs
+from analysis.store import artifacts
+from analysis.store.runs import load_runs
 from gigatok import names
 from orchestration.__main__ import app
 from orchestration.commands.status import render
