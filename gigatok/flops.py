@@ -1,4 +1,4 @@
-"""FLOPs in closed form, of components, training steps and stages. Imports no torch.
+"""FLOPs in closed form, of components and training steps. Imports no torch.
 
 They are what torch's FLOP counter counts: 2 per multiply-add of a matrix product, a convolution
 or attention, the causal half that a kernel may leave out included; everything else is free. The
@@ -9,7 +9,6 @@ compute the scores again in the backward pass, which no utilisation should be cr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
@@ -17,17 +16,14 @@ from itertools import pairwise
 from gigatok.config import (
     CNNConfig,
     GeneratorArchitecture,
-    ProbedFeatures,
     TokenizerArchitecture,
     TokenizerConfig,
     TransformerSize,
-    TrialConfig,
 )
 from gigatok.frozen_flops import (
     attention,
     conv,
     discriminator,
-    features,
     linear,
     lpips,
     lpips_heads,
@@ -35,13 +31,6 @@ from gigatok.frozen_flops import (
     teacher_cost,
 )
 from gigatok.sizes import ATTENTIONS, ffn_width
-
-CODEBOOK_INIT_IMAGES = 256
-"""Images whose latents a codebook is initialised from."""
-RESTARTS_END = 0.95
-"""Dead codes are restarted in this first part of training."""
-PICTURED_IMAGES = 8
-"""Images that a trained tokenizer reconstructs for its picture."""
 
 
 @dataclass(frozen=True)
@@ -318,162 +307,3 @@ def sampled_token_flops(
     layer = _block(config, 1) + 4 * position * d
     copies = 2 if guided else 1
     return copies * (config.size.layers * layer + linear(1, d, codebook_size))
-
-
-def stage_flops(stage: str, trial: TrialConfig) -> float:
-    """What a stage of a trial computes in all.
-
-    What numpy computes of features (Gaussians, distances) and PSNR and SSIM are not in it.
-
-    Raises:
-        ValueError: no such stage.
-    """
-    if stage not in STAGE_FLOPS:
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGE_FLOPS)}")
-    return float(STAGE_FLOPS[stage](trial))
-
-
-def _train_tokenizer(trial: TrialConfig) -> int:
-    config, side = trial.tokenizer, trial.data.image_size
-    step = tokenizer_step_flops(config, side, cached_teacher=trial.uses_cached_teacher)
-    in_shortcut = min(max(config.shortcut_end - 1, 0), config.steps)
-    in_game = max(config.steps - config.discriminator_start + 1, 0)
-    per_place = config.steps * (step.tokenizer + step.perceptual + step.teacher)
-    per_place += in_shortcut * step.shortcut + in_game * step.game
-    parts = tokenizer_flops(config, side)
-    latents = CODEBOOK_INIT_IMAGES if config.codebook_init == "data" else 0
-    latents = min(latents, trial.data.train_images)
-    if config.dead_code_restart_every:
-        last = int(RESTARTS_END * config.steps)
-        restarts = last // config.dead_code_restart_every
-        latents += restarts * config.batch_size
-        if not trial.uses_cached_teacher and config.semantic_weight > 0:
-            per_place += restarts * step.teacher
-    pictures = min(PICTURED_IMAGES, trial.data.train_images) * (parts.encode + parts.decode)
-    return config.batch_size * per_place + latents * parts.latents + pictures
-
-
-def _extract_teacher_features(trial: TrialConfig) -> int:
-    teacher = teacher_cost(trial.tokenizer.teacher)
-    components = trial.tokenizer.teacher_components
-    views = 2 if trial.tokenizer.augment == "flip" else 1
-    # Covariance of the channels, then their projection.
-    reduction = linear(teacher.grid**2, teacher.dim, teacher.dim + components)
-    per_view = teacher.flops + (reduction if components else 0)
-    return views * trial.data.train_images * per_view
-
-
-def _features(trial: TrialConfig) -> int:
-    evaluation = trial.evaluation
-    return features(evaluation.network, evaluation.resolution, trial.data.image_size)
-
-
-def _evaluate_reconstruction(trial: TrialConfig) -> int:
-    parts, network = (
-        tokenizer_flops(trial.tokenizer, trial.data.image_size),
-        trial.evaluation.lpips_network,
-    )
-    per_image = parts.encode + parts.decode + _features(trial)
-    if network != "none":
-        side = trial.data.image_size
-        per_image += 2 * lpips(network, side, side) + lpips_heads(network)
-    return trial.evaluation.num_images * per_image
-
-
-def _extract_codes(trial: TrialConfig) -> int:
-    views = trial.codes.crops * (1 + trial.codes.flip)
-    encoded = views * trial.data.train_images + trial.data.val_images
-    return encoded * tokenizer_flops(trial.tokenizer, trial.data.image_size).encode
-
-
-def _train_generator(trial: TrialConfig) -> int:
-    config, codes = trial.generator, trial.tokenizer.codebook_size
-    tokens = trial.tokenizer.tokens_per_image(trial.data.image_size)
-    step = generator_training_flops(
-        config, codes, tokens, recompute=config.activation_checkpointing
-    )
-    return config.steps * config.batch_size * step + _score_generator(trial)
-
-
-def _score_generator(trial: TrialConfig) -> int:
-    """Losses on the validation images and on as many of training."""
-    tokens = trial.tokenizer.tokens_per_image(trial.data.image_size)
-    scored = trial.data.val_images + min(trial.data.val_images, trial.data.train_images)
-    return scored * generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens)
-
-
-def _search_guidance(trial: TrialConfig) -> int:
-    """At most: a scale of 1 costs half, and a hill climb may end sooner."""
-    drawn = trial.guidance.most_scales * trial.guidance.num_images + trial.sampling.num_images
-    return drawn * _drawn(trial, trial.guidance.high)
-
-
-def _drawn(trial: TrialConfig, cfg_scale: float) -> int:
-    """Draw an image, and compute its features."""
-    side, codes = trial.data.image_size, trial.tokenizer.codebook_size
-    tokens = trial.tokenizer.tokens_per_image(side)
-    per_image = sampling_flops(trial.generator, codes, tokens, guided=cfg_scale > 1)
-    return per_image + tokenizer_flops(trial.tokenizer, side).decode + _features(trial)
-
-
-def _linear_probe(trial: TrialConfig) -> int:
-    size, probe, data = trial.generator.size, trial.probe, trial.data
-    tokens = trial.tokenizer.tokens_per_image(data.image_size)
-    views = trial.codes.crops * (1 + trial.codes.flip)
-    layer = probe.layer or size.layers // 2
-    read = generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens, layer)
-    head = linear(1, size.width, data.num_classes)
-    passes = 2 * probe.epochs * data.train_images + data.val_images
-    times = probe.epochs if probe.reference_dropout_quirk else views
-    return (times * data.train_images + data.val_images) * read + passes * head
-
-
-def _probe_tokenizer(trial: TrialConfig) -> int:
-    """Features of all views, then as `linear_probe`, over the features' width."""
-    config, probe, data = trial.tokenizer, trial.probe, trial.data
-    views = trial.codes.crops * (1 + trial.codes.flip)
-    width = probed_width(config, trial.tokenizer_probe.features)
-    head = linear(1, width, data.num_classes)
-    passes = 2 * probe.epochs * data.train_images + data.val_images
-    read = _probed(config, trial.tokenizer_probe.features, data.image_size)
-    return (views * data.train_images + data.val_images) * read + passes * head
-
-
-def probed_width(config: TokenizerArchitecture, features: ProbedFeatures) -> int:
-    """Channels of the features that `probe_tokenizer` reads of a tokenizer."""
-    widths = {
-        "none": 0,
-        "encoder": config.encoder.width,
-        "latents": config.cnn.z_channels,
-        "decoder": config.decoder.width,
-    }
-    return widths[features]
-
-
-def _probed(config: TokenizerArchitecture, features: str, image_size: int) -> int:
-    """Forward pass of one image up to the features."""
-    parts = tokenizer_flops(config, image_size)
-    z, tokens = config.cnn.z_channels, config.tokens_per_image(image_size)
-    if features == "encoder":
-        return parts.cnn_encoder + parts.to_tokens - linear(tokens, config.encoder.width, z)
-    if features == "latents":
-        return parts.cnn_encoder + parts.to_tokens
-    # The whole decoder runs, of which the stream after one layer is taken.
-    return parts.encode + parts.project_out + parts.to_grid
-
-
-STAGE_FLOPS: dict[str, Callable[[TrialConfig], int]] = {
-    "extract_teacher_features": _extract_teacher_features,
-    "extract_reference_features": lambda trial: trial.evaluation.num_images * _features(trial),
-    "train_tokenizer": _train_tokenizer,
-    "adopt_tokenizer": lambda trial: 0,
-    "evaluate_reconstruction": _evaluate_reconstruction,
-    "extract_codes": _extract_codes,
-    "train_generator": _train_generator,
-    "adopt_generator": _score_generator,
-    "evaluate_generation": lambda t: t.sampling.num_images * _drawn(t, t.sampling.cfg_scale),
-    "search_guidance": _search_guidance,
-    "linear_probe": _linear_probe,
-    "probe_tokenizer": _probe_tokenizer,
-}
-"""By stage, with all that it computes."""

@@ -1,4 +1,4 @@
-"""Peak memory of training steps and disk of stages in closed form. Imports no torch.
+"""Peak memory of training steps in closed form. Imports no torch.
 
 Memory is what tensors take: parameters, gradients, Adam's two moments, averages, and what eager
 autograd keeps for the backward pass, as the layers of `gigatok.models` are written. The peak is
@@ -9,7 +9,7 @@ half the bytes; it is counted as fp32, which is an upper bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,11 +21,9 @@ from gigatok.config import (
     TokenizerConfig,
     TrainingConfig,
     TransformerSize,
-    TrialConfig,
 )
-from gigatok.flops import probed_width
 from gigatok.frozen_flops import teacher_cost
-from gigatok.sizes import ATTENTIONS, ffn_width, generator_parameters, tokenizer_parameters
+from gigatok.sizes import ATTENTIONS, ffn_width
 
 FLOAT = 4
 """Bytes."""
@@ -290,6 +288,13 @@ def _layer(
     return Piece(kept, parameters, 9 * row, row)
 
 
+def discriminator_parameters(kind: str, image_size: int) -> int:
+    """Count the trained parameters of a discriminator, by its name in configs."""
+    if kind == "none":
+        return 0
+    return (_dino_heads() if kind == "dino" else _patchgan(image_size)).parameters
+
+
 _FROZEN = {
     "vgg": 14_714_688,
     "alex": 2_469_696,
@@ -356,141 +361,3 @@ def _dino_heads() -> Piece:
     block = width * width + 3 * width, 9 * width * width + 3 * width, width + 1
     kept = layers * layer + heads * patches * width * 13
     return Piece(kept, heads * sum(block), 9 * (patches + 1) * width)
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Bytes of a stage: `outputs` stay, `working` goes when it is done."""
-
-    outputs: int
-    working: int = 0
-
-
-def stage_disk(stage: str, trial: TrialConfig) -> Disk:
-    """What a stage of a trial leaves and needs on disk; logs, curves and pictures are not in it.
-
-    Raises:
-        ValueError: no such stage.
-    """
-    if stage not in STAGE_DISK:
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGE_DISK)}")
-    return STAGE_DISK[stage](trial)
-
-
-CHECKPOINTS = 3
-"""The two that are kept, and one being written."""
-_POOL = {"inception": 2048}
-"""Pooled features of a network; of others, the pixels."""
-
-
-def _trained(config: TrainingConfig, parameters: int, buffers: int = 0, opponent: int = 0) -> Disk:
-    """Model, moments and averages in each checkpoint; one that is not due is never written."""
-    copies = 1 + ADAM_MOMENTS + (config.ema_decay > 0)
-    state = copies * parameters + buffers + (1 + ADAM_MOMENTS) * opponent
-    written = min((config.steps - 1) // config.checkpoint_every, CHECKPOINTS)
-    return Disk(FLOAT * (parameters + buffers), FLOAT * state * written)
-
-
-def _tokenizer_disk(trial: TrialConfig) -> Disk:
-    config, side = trial.tokenizer, trial.data.image_size
-    dim = config.teacher_components or teacher_cost(config.teacher).dim
-    parameters = tokenizer_parameters(config, side, dim).total
-    opponent = {
-        "none": 0,
-        "patchgan": _patchgan(side).parameters,
-        "dino": _dino_heads().parameters,
-    }
-    return _trained(config, parameters, config.usage_window, opponent[config.discriminator])
-
-
-def _codes_disk(trial: TrialConfig) -> Disk:
-    """int16 codes of all views and int64 labels; int32 codes of codebooks beyond 2^15."""
-    data, tokens = trial.data, trial.tokenizer.tokens_per_image(trial.data.image_size)
-    views = trial.codes.crops * (1 + trial.codes.flip)
-    width = 2 if trial.tokenizer.codebook_size <= 2**15 else 4
-    codes = width * tokens * (views * data.train_images + data.val_images)
-    return Disk(codes + 8 * (data.train_images + data.val_images))
-
-
-def _generator_disk(trial: TrialConfig) -> Disk:
-    tokens = trial.tokenizer.tokens_per_image(trial.data.image_size)
-    config, codes = trial.generator, trial.tokenizer.codebook_size
-    return _trained(config, generator_parameters(config, codes, trial.data.num_classes, tokens))
-
-
-def _teacher_disk(trial: TrialConfig) -> Disk:
-    """float16 features of all images, and of mirrored ones."""
-    teacher = teacher_cost(trial.tokenizer.teacher)
-    dim = trial.tokenizer.teacher_components or teacher.dim
-    views = 2 if trial.tokenizer.augment == "flip" else 1
-    return Disk(2 * views * trial.data.train_images * teacher.grid**2 * dim)
-
-
-def _pool_bytes(trial: TrialConfig, images: int) -> int:
-    evaluation = trial.evaluation
-    return FLOAT * images * _POOL.get(evaluation.network, 3 * evaluation.resolution**2)
-
-
-def _search_disk(trial: TrialConfig) -> Disk:
-    """Samples come and go; what stays is the curve, some hundred bytes."""
-    count = max(trial.guidance.num_images, trial.sampling.num_images)
-    images = count * (3 * trial.data.image_size**2 + 8)
-    return Disk(0, 2 * (images + _pool_bytes(trial, count)))
-
-
-def _samples_disk(trial: TrialConfig) -> Disk:
-    count = trial.sampling.num_images
-    images = count * (3 * trial.data.image_size**2 + 8)
-    return Disk(images, images + _pool_bytes(trial, count))
-
-
-def _probe_disk(trial: TrialConfig) -> Disk:
-    if trial.probe.reference_dropout_quirk:
-        return Disk(0)
-    views = trial.codes.crops * (1 + trial.codes.flip)
-    return Disk(0, FLOAT * views * trial.data.train_images * trial.generator.size.width)
-
-
-def _tokenizer_probe_disk(trial: TrialConfig) -> Disk:
-    width = probed_width(trial.tokenizer, trial.tokenizer_probe.features)
-    views = trial.codes.crops * (1 + trial.codes.flip)
-    return Disk(0, FLOAT * views * trial.data.train_images * width)
-
-
-STAGE_DISK: dict[str, Callable[[TrialConfig], Disk]] = {
-    "extract_teacher_features": _teacher_disk,
-    "extract_reference_features": lambda t: Disk(_pool_bytes(t, t.evaluation.num_images)),
-    "train_tokenizer": _tokenizer_disk,
-    "adopt_tokenizer": lambda t: Disk(_tokenizer_disk(t).outputs),
-    "evaluate_reconstruction": lambda t: Disk(3 * t.data.image_size**2 * t.evaluation.num_images),
-    "extract_codes": _codes_disk,
-    "train_generator": _generator_disk,
-    "adopt_generator": lambda t: Disk(_generator_disk(t).outputs),
-    "evaluate_generation": _samples_disk,
-    "search_guidance": _search_disk,
-    "linear_probe": _probe_disk,
-    "probe_tokenizer": _tokenizer_probe_disk,
-}
-"""By stage."""
-
-
-def stage_memory(stage: str, trial: TrialConfig, world: int = 1) -> int | None:
-    """Peak bytes per device of the tensors of a stage that trains; None where no form is known.
-
-    Args:
-        stage: its name.
-        trial: its config.
-        world: processes that share the stage.
-    """
-    data = trial.data
-    if stage == "train_tokenizer":
-        return tokenizer_training_memory(
-            trial.tokenizer, data.image_size, world, cached_teacher=trial.uses_cached_teacher
-        )
-    if stage != "train_generator":
-        return None
-    tokens, codes = (
-        trial.tokenizer.tokens_per_image(data.image_size),
-        trial.tokenizer.codebook_size,
-    )
-    return generator_training_memory(trial.generator, codes, data.num_classes, tokens, world)

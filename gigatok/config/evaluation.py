@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from gigatok.config.base import Config
+from gigatok.config.marks import SAME_COST
 
 
 class EvaluationConfig(Config):
@@ -85,10 +86,10 @@ class ProbeConfig(Config):
     """Linear probe on the generator's middle layer (spec: LARS, BN without affine)."""
 
     epochs: PositiveInt = 90
-    lr: PositiveFloat = 0.1
+    lr: Annotated[PositiveFloat, SAME_COST] = 0.1
     """Per 256 images of batch."""
     batch_size: PositiveInt = 256
-    warmup_epochs: NonNegativeInt = 10
+    warmup_epochs: Annotated[NonNegativeInt, SAME_COST] = 10
     layer: NonNegativeInt = 0
     """Counted from 1; 0 is the middle."""
     reference_dropout_quirk: bool = False

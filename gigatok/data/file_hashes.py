@@ -1,4 +1,4 @@
-"""Which file it is: sha256 of files that are too large to read in every plan. No torch."""
+"""Sha256 of files that are too large to read in every plan. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from gigatok.config import AdoptedFile
 from gigatok.data.assets import cache_dir
 from gigatok.files.download import sha256_of
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
+def adopted_file(file: str) -> AdoptedFile:
+    """Describe a file of weights that a trial names."""
+    path = Path(file).expanduser().resolve()
+    return AdoptedFile(path=str(path), sha256=known_sha256(path))
+
+
 def known_sha256(file: Path) -> str:
-    """The sha256 of a file, computed once while path, size and time of change stay the same."""
+    """Hash a file, once while path, size and time of change stay the same."""
     state = file.stat()
     facts = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     folder = cache_dir() / "sha256"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config import COMPUTES, GeneratorArchitecture, TokenizerArchitecture, marked
 from gigatok.files.foreign_weights import listed
 from gigatok.files.stored_weights import (
     GENERATOR_LAYOUTS,
@@ -27,7 +27,6 @@ from gigatok.models.generator import Generator
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.published.fitting import LoadReport, Model, fill, fit, with_head_of
 from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
-from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
 IMAGE_SIZE, NUM_CLASSES, NUM_TOKENS, CODEBOOK_SIZE = 256, 1000, 256, 16384
 
@@ -206,10 +205,9 @@ def _is_hidden(key: str, values: set[Any]) -> bool:
 
 def computing_fields(architecture: Architecture) -> dict[str, Any]:
     """The fields that say what weights compute, by dotted key."""
-    names = set(GENERATOR_COMPUTES)
+    names = set(marked(type(architecture), COMPUTES))
     if isinstance(architecture, TokenizerArchitecture):
-        unread = "transformer_layer" if architecture.variant == "1d" else "num_latent_tokens"
-        names = {*TOKENIZER_COMPUTES} - {unread}
+        names.remove("transformer_layer" if architecture.variant == "1d" else "num_latent_tokens")
     flat: dict[str, Any] = {}
     for name, value in architecture.model_dump(include=names).items():
         parts = value if isinstance(value, dict) else {"": value}

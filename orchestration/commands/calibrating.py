@@ -30,7 +30,7 @@ from orchestration.costs.calibration import (
     fit,
     observe,
 )
-from orchestration.costs.cost import FAMILIES, Amounts, with_amounts
+from orchestration.costs.cost import Amounts, with_amounts
 from orchestration.execution.display import plain_line
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, fail
@@ -90,7 +90,8 @@ def chosen(trials: Iterable[Trial]) -> list[Trial]:
     """The smallest and the largest trial of every family, in the order of the sweep."""
     families: dict[tuple[tuple[str, ...], ...], list[Trial]] = {}
     for trial in trials:
-        facts = tuple(FAMILIES[s](trial.config) for s in STAGES if STAGES[s].applies(trial.config))
+        stages = [stage for stage in STAGES.values() if stage.applies(trial.config)]
+        facts = tuple(stage.costs.family(trial.config) for stage in stages)
         families.setdefault(facts, []).append(trial)
     ends = [
         end(members, key=lambda t: _size(t.config))

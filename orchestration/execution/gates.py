@@ -7,6 +7,7 @@ shut, a loss that is not finite included.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, field_valid
 
 from gigatok.config import TransformerSize, TrialConfig
 from gigatok.names import METRICS
+from gigatok.stages import STAGES, Stage
 from orchestration.execution.progress import Progress, stage_spec
 from orchestration.execution.scheduler import Scheduler
 from orchestration.plan.graph import Plan, PlannedTrial
@@ -24,15 +26,15 @@ from orchestration.runs.stage_records import Done
 from orchestration.runs.state import Store
 
 SIZE_KEYS = ("tokenizer.encoder", "tokenizer.decoder", "generator.size")
-SCORED: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(
-        ("psnr", "ssim", "lpips", "rfid", "rkid"), ("train_tokenizer", "evaluate_reconstruction")
-    ),
-    **dict.fromkeys(("ar_train_loss", "ar_val_loss"), ("train_generator", "train_generator")),
-    **dict.fromkeys(("gfid", "gkid"), ("train_generator", "evaluate_generation")),
-}
-"""Metric -> the training that it judges, and the stage that measures it. Generators are compared
-on one tokenizer only: losses over different tokens mean nothing to each other."""
+
+
+def judged() -> dict[str, tuple[str, str]]:
+    """Map each metric that a gate may ask for to the training it judges, and who measures it."""
+    return {
+        metric: (training, stage.name)
+        for stage in STAGES.values()
+        for metric, training in stage.judges.items()
+    }
 
 
 class Gates(BaseModel):
@@ -53,8 +55,8 @@ class Gates(BaseModel):
     @classmethod
     def _known(cls, better: dict[str, float]) -> dict[str, float]:
         for name in better:
-            if name not in SCORED:
-                raise ValueError(f"no gate for {name!r}; metrics: {', '.join(SCORED)}")
+            if name not in (metrics := judged()):
+                raise ValueError(f"no gate for {name!r}; metrics: {', '.join(metrics)}")
         return better
 
 
@@ -81,21 +83,21 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
         return Ladder()
     guards: dict[str, dict[str, None]] = defaultdict(dict)
     smaller: dict[str, str | None] = {}
-    for kind in ("train_tokenizer", "train_generator"):
+    for kind in (stage for stage in STAGES.values() if stage.trains):
         for group in _siblings(plan, kind):
             for above, below in _pairs(kind, group):
                 mine = _gate_stages(kind, gates, above)
                 if below is None:
                     continue
                 theirs = _gate_stages(kind, gates, below)
-                guards[above.stages[kind]].update(dict.fromkeys(theirs.values()))
+                guards[above.stages[kind.name]].update(dict.fromkeys(theirs.values()))
                 for stage, key in theirs.items():
                     smaller.setdefault(key, None)
                     smaller[mine[stage]] = key
     return Ladder({key: tuple(found) for key, found in guards.items()}, smaller)
 
 
-def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
+def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
     """Trials with this training that differ in sizes only, one of each trained model."""
     sized = set(SIZE_KEYS)
     for group in plan.sweep.zip:
@@ -103,16 +105,15 @@ def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
             sized |= group.keys()
     found: dict[str, dict[str, PlannedTrial]] = defaultdict(dict)
     for trial in plan.trials:
-        if kind in trial.stages:
+        if kind.name in trial.stages:
             free = {key: v for key, v in trial.trial.axes.items() if key not in sized}
-            base = "" if kind == "train_tokenizer" else _tokenizer(trial)
-            alike = json.dumps([base, free], sort_keys=True, default=str)
-            found[alike].setdefault(trial.stages[kind], trial)
+            alike = json.dumps([_models_before(kind, trial), free], sort_keys=True, default=str)
+            found[alike].setdefault(trial.stages[kind.name], trial)
     return (list(models.values()) for models in found.values())
 
 
 def _pairs(
-    kind: str, trials: list[PlannedTrial]
+    kind: Stage, trials: list[PlannedTrial]
 ) -> Iterable[tuple[PlannedTrial, PlannedTrial | None]]:
     """Each with the largest that is smaller: in no part larger, in one smaller."""
     sizes = {t.key: _sizes(kind, t.trial.config) for t in trials}
@@ -128,10 +129,10 @@ def _pairs(
         yield above, next(below, None)
 
 
-def _sizes(kind: str, config: TrialConfig) -> tuple[int, ...]:
-    if kind == "train_generator":
-        return (_weights(config.generator.size),)
-    return _weights(config.tokenizer.encoder), _weights(config.tokenizer.decoder)
+def _sizes(kind: Stage, config: TrialConfig) -> tuple[int, ...]:
+    assert kind.model is not None, "a stage that trains leaves a model"
+    parts = (part for _, part in getattr(config, kind.model))
+    return tuple(_weights(part) for part in parts if isinstance(part, TransformerSize))
 
 
 def _weights(size: TransformerSize) -> int:
@@ -139,13 +140,20 @@ def _weights(size: TransformerSize) -> int:
     return size.layers * size.width**2
 
 
-def _tokenizer(trial: PlannedTrial) -> str:
-    return trial.stages.get("train_tokenizer") or trial.stages["adopt_tokenizer"]
+def _models_before(kind: Stage, trial: PlannedTrial) -> list[str]:
+    """List the keys of the models that a training builds on, such as a generator's tokenizer.
+
+    Only trainings with the same are siblings: losses over different tokens do not compare.
+    """
+    before = itertools.takewhile(lambda item: item[0] != kind.name, trial.stages.items())
+    return [key for name, key in before if STAGES[name].model is not None]
 
 
-def _gate_stages(kind: str, gates: Gates, trial: PlannedTrial) -> dict[str, str]:
-    """Stages of a trial at which gates stand, with their keys."""
-    stages = dict.fromkeys([kind, *(SCORED[m][1] for m in gates.better if SCORED[m][0] == kind)])
+def _gate_stages(kind: Stage, gates: Gates, trial: PlannedTrial) -> dict[str, str]:
+    """Map the stages of a trial at which gates stand to their keys."""
+    asked = [judged()[metric] for metric in gates.better]
+    scored = [stage for training, stage in asked if training == kind.name]
+    stages = dict.fromkeys([kind.name, *scored])
     for stage in stages:
         if stage not in trial.stages:
             raise ValueError(
@@ -240,7 +248,7 @@ class Gatekeeper:
         if below is not None and self._progress.states[below] == "COMPLETE":
             other = self._progress.plan.stages[below].readable
             for metric, share in self._gates.better.items():
-                if SCORED[metric][1] == stage.stage:
+                if judged()[metric][1] == stage.stage:
                     value = done.metrics.get(metric)
                     reference = self._done(below).metrics.get(metric)
                     checks.append(worse(metric, share, stage.readable, value, other, reference))
@@ -254,7 +262,7 @@ class Gatekeeper:
     def _slow(self, key: str, done: Done) -> str | None:
         stage, predicted = self._progress.plan.stages[key], self._predicted.get(key)
         least = self._gates.throughput
-        if least is None or predicted is None or not stage.stage.startswith("train_"):
+        if least is None or predicted is None or not STAGES[stage.stage].trains:
             return None
         # Predictions are for a processor of one's own; what others took says nothing of a model.
         attempts = self._progress.folders[key].attempts()

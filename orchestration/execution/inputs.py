@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gigatok.data.assets import ASSETS, is_here, required_assets
+from gigatok.data.assets import ASSETS, is_here
 from gigatok.data.supplies import absent
+from gigatok.stages.assets import required_assets
 from orchestration.execution.progress import Progress
 
 

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from rich.console import Console
 
-from gigatok.data.assets import fetch, required_assets
+from gigatok.data.assets import fetch
+from gigatok.stages.assets import required_assets
 from gigatok.startup import for_children, hiding
 from gigatok.text.credentials import mlflow_variables, shown, without_login
 from orchestration.backends.base import Backend

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gigatok.config import AdoptedFile
 from gigatok.frozen_flops import teacher_cost
 from gigatok.sizes import generator_parameters, tokenizer_parameters
-from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
+from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
 from orchestration.forecast.cost_table import (
     cost_json,
@@ -170,12 +171,14 @@ def _first(word: str, cells: Sequence[str]) -> list[str]:
 
 
 def adopted_lines(progress: Progress) -> list[str]:
-    """Which files stand in for training, each once, and by which sha256 keys know them."""
+    """Say which files stand in for training, each once, and by which sha256 keys know them."""
+    stages = progress.plan.stages.values()
+    files = ((stage, getattr(stage.config, "file", None)) for stage in stages)
     lines = [
-        f"adopted, not trained: {stage.readable} {stage.stage.removeprefix('adopt_')} "
-        f"from {stage.config.file.path} (sha256 {stage.config.file.sha256[:12]}…)"
-        for stage in progress.plan.stages.values()
-        if isinstance(stage.config, AdoptTokenizerConfig | AdoptGeneratorConfig)
+        f"adopted, not trained: {stage.readable} {STAGES[stage.stage].model} "
+        f"from {file.path} (sha256 {file.sha256[:12]}…)"
+        for stage, file in files
+        if isinstance(file, AdoptedFile)
     ]
     return lines[:MOST_ROWS]
 

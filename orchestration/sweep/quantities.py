@@ -14,12 +14,16 @@ from operator import attrgetter
 from typing import Any
 
 from gigatok.config import (
+    SAME_COST,
+    SAME_FLOPS,
+    Config,
     GeneratorArchitecture,
     TokenizerArchitecture,
     TransformerSize,
     TrialConfig,
+    marked,
 )
-from gigatok.flops import STAGE_FLOPS, stage_flops, tokenizer_flops
+from gigatok.flops import tokenizer_flops
 from gigatok.frozen_flops import teacher_cost
 from gigatok.sizes import TokenizerParameters, generator_parameters, tokenizer_parameters
 from gigatok.stages import STAGES
@@ -54,19 +58,21 @@ def _architecture(section: str, kind: type[Any]) -> frozenset[str]:
     return _keys(*(f"{section}.{name}" for name in kind.model_fields))
 
 
-_NEVER = (
-    "lr", "min_lr", "schedule", "warmup_steps", "wsd_decay_fraction", "weight_decay",
-    "decay_norms_and_biases", "beta1", "beta2", "grad_clip", "ema_decay", "precision",
-    "reference_schedule_quirk", "micro_batch", "parallel", "compile", "log_every",
-    "checkpoint_every",
-)  # fmt: skip
-"""Settings of training that change no count."""
-
-
 def _counted(*sections: str) -> frozenset[str]:
-    """Keys of whole sections on which FLOPs can depend."""
-    without = {f"{section}.{name}" for section in sections for name in _NEVER}
+    """List the keys of whole sections on which FLOPs can depend."""
+    without = {
+        f"{section}.{name}"
+        for section in sections
+        for name in marked(_section(section), SAME_COST, SAME_FLOPS)
+    }
     return _keys(*(f"{section}." for section in sections)) - without
+
+
+def _section(name: str) -> type[Config]:
+    kind = TrialConfig.model_fields[name].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, Config)
+    return kind
 
 
 def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParameters:
@@ -93,7 +99,12 @@ def _per_image(part: str) -> Callable[[TrialConfig], Value]:
 
 
 def _total_flops(trial: TrialConfig) -> float:
-    return sum(stage_flops(s, trial) for s in STAGE_FLOPS if STAGES[s].applies(trial))
+    stages = (stage for stage in STAGES.values() if stage.applies(trial))
+    return float(sum(stage.costs.flops(trial) for stage in stages))
+
+
+def _flops_of(stage: str) -> Callable[[TrialConfig], Value]:
+    return lambda trial: float(STAGES[stage].costs.flops(trial))
 
 
 @lru_cache(maxsize=1)
@@ -122,10 +133,10 @@ def quantities() -> dict[str, Quantity]:
         "flops.encoder": Quantity(_per_image("encode"), shape, "FLOPs of encoding an image"),
         "flops.decoder": Quantity(_per_image("decode"), shape, "FLOPs of decoding an image"),
         "flops.train": Quantity(
-            lambda t: stage_flops("train_tokenizer", t), training, "FLOPs of training a tokenizer"
+            _flops_of("train_tokenizer"), training, "FLOPs of training a tokenizer"
         ),
         "flops.generator": Quantity(
-            lambda t: stage_flops("train_generator", t), probe, "FLOPs of training the AR probe"
+            _flops_of("train_generator"), probe, "FLOPs of training the AR probe"
         ),
         "flops.total": Quantity(
             _total_flops,

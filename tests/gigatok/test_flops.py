@@ -42,8 +42,8 @@ from gigatok.runtime.tracker import NullTracker
 from gigatok.scores.sampling import generate
 from gigatok.sizes import GENERATOR_SIZES
 from gigatok.stages import STAGES
-from gigatok.training.adversarial import Adversary
-from gigatok.training.losses import tokenizer_losses
+from gigatok.stages.train_tokenizer.adversarial import Adversary
+from gigatok.stages.train_tokenizer.losses import tokenizer_losses
 
 TOLERANCE = 0.02
 NARROW = TransformerSize(width=32, layers=2, heads=2)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from gigatok.measures import curves_of, scores_of
+
 from orchestration.runs.state import StageFolder
 from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.spool import Point, SpoolReader

@@ -12,8 +12,8 @@ from gigatok.published.adopting import check_architecture, check_fit, origin, re
 from gigatok.published.fitting import fill, fit
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
-from gigatok.stages import AdoptGeneratorConfig
-from gigatok.stages.train_generator import generator_scores
+from gigatok.stages.adopt_generator.spec import AdoptGeneratorConfig
+from gigatok.stages.train_generator.run import generator_scores
 from gigatok.training.saved import Codes, save_generator
 
 

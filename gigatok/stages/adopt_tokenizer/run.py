@@ -14,7 +14,7 @@ from gigatok.published.fitting import HEAD, fill, fit, has_head, with_head_of
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.sizes import tokenizer_parameters
-from gigatok.stages import AdoptTokenizerConfig
+from gigatok.stages.adopt_tokenizer.spec import AdoptTokenizerConfig
 from gigatok.training.saved import save_tokenizer
 
 

@@ -16,8 +16,9 @@ from gigatok.scores.feature_sets import FeatureSet
 from gigatok.scores.reference_statistics import load_reference
 from gigatok.scores.sample_sets import Draw, Models, draw_set
 from gigatok.scores.scoring import distribution_scores, inception_scores, join, manifold_scores
-from gigatok.stages import EvaluateGenerationConfig
-from gigatok.stages.extract_reference_features import ReferenceFeatures
+from gigatok.stages.evaluate_generation.spec import EvaluateGenerationConfig
+from gigatok.stages.extract_reference_features.run import ReferenceFeatures
+from gigatok.stages.models import generator_of, tokenizer_of
 
 
 def run(
@@ -35,7 +36,8 @@ def run(
     network = build_feature_network(evaluation.network, evaluation.resolution, runtime.device)
     # Before any sampling, so that a missing file is reported at once.
     reference, name = load_reference_of(evaluation, inputs, network)
-    models, draw = Models.load(inputs, runtime.device), Draw(sampling, config.seed)
+    models = Models.load(tokenizer_of(inputs), generator_of(inputs), runtime.device)
+    draw = Draw(sampling, config.seed)
     drawn = draw_set(draw, models, network, output_dir, tracker, runtime)
     if drawn is None:
         return Scores()

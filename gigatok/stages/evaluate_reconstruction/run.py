@@ -21,8 +21,9 @@ from gigatok.runtime.tracker import Tracker
 from gigatok.scores.complexity import LatentSpread
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.scoring import ImageScores, describe, distribution_scores, join
-from gigatok.stages import EvaluateReconstructionConfig, tokenizer_of
-from gigatok.stages.extract_reference_features import ReferenceFeatures
+from gigatok.stages.evaluate_reconstruction.spec import EvaluateReconstructionConfig
+from gigatok.stages.extract_reference_features.run import ReferenceFeatures
+from gigatok.stages.models import tokenizer_of
 from gigatok.training.saved import load_tokenizer
 
 BATCH = 64

@@ -19,7 +19,8 @@ from gigatok.names import CODE_USES
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.scoring import codebook_scores, codes_by_uses, describe, join, ngram_scores
-from gigatok.stages import ExtractCodesConfig, tokenizer_of
+from gigatok.stages.extract_codes.spec import ExtractCodesConfig
+from gigatok.stages.models import tokenizer_of
 from gigatok.training.saved import CODES_FILE, Codes, code_tensors, load_tokenizer
 
 BATCH = 128

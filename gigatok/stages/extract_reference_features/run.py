@@ -14,7 +14,7 @@ from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.scoring import describe
-from gigatok.stages import ReferenceFeaturesConfig
+from gigatok.stages.extract_reference_features.spec import ReferenceFeaturesConfig
 
 BATCH = 64
 

@@ -19,7 +19,7 @@ from gigatok.models.reduction import reduce_features
 from gigatok.models.teachers import Teacher, build_teacher
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
-from gigatok.stages import TeacherFeaturesConfig
+from gigatok.stages.extract_teacher_features.spec import TeacherFeaturesConfig
 
 BATCH = 64
 

@@ -16,7 +16,8 @@ from gigatok.models.generator import Generator
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.probe import ReadFeatures, describe_training, train_probe
-from gigatok.stages import LinearProbeConfig, generator_of
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
+from gigatok.stages.models import generator_of
 from gigatok.training.saved import Codes, load_generator
 from gigatok.training.trainer import step_seed
 

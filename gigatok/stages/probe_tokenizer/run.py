@@ -14,13 +14,14 @@ from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_unit_range
 from gigatok.data.streamed import open_streamed
-from gigatok.flops import probed_width
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.probe import describe_training, train_probe
 from gigatok.scores.scoring import describe
-from gigatok.stages import ProbeTokenizerConfig, tokenizer_of
+from gigatok.stages.models import tokenizer_of
+from gigatok.stages.probe_tokenizer.cost import probed_width
+from gigatok.stages.probe_tokenizer.spec import ProbeTokenizerConfig
 from gigatok.training.saved import load_tokenizer
 
 BATCH = 128

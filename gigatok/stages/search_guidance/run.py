@@ -27,8 +27,9 @@ from gigatok.scores.feature_sets import FeatureSet
 from gigatok.scores.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
 from gigatok.scores.sample_sets import Draw, Models, draw_set
 from gigatok.scores.scoring import distribution_scores
-from gigatok.stages import SearchGuidanceConfig
-from gigatok.stages.evaluate_generation import guidance, load_reference_of
+from gigatok.stages.evaluate_generation.run import guidance, load_reference_of
+from gigatok.stages.models import generator_of, tokenizer_of
+from gigatok.stages.search_guidance.spec import SearchGuidanceConfig
 
 if TYPE_CHECKING:
     from gigatok.runtime.tracker import Image
@@ -97,7 +98,7 @@ class _Scorer:
                 f"guidance.objective gkid needs images to compare with, and {name} holds "
                 "statistics only; take guidance.objective gfid"
             )
-        models = Models.load(inputs, runtime.device)
+        models = Models.load(tokenizer_of(inputs), generator_of(inputs), runtime.device)
         return _Scorer(config, models, network, reference, name, tracker, runtime)
 
     @property

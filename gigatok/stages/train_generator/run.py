@@ -17,7 +17,7 @@ from gigatok.models.generator import Generator
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.distributed import gathered, parallelise
 from gigatok.runtime.tracker import Tracker
-from gigatok.stages import TrainGeneratorConfig
+from gigatok.stages.train_generator.spec import TrainGeneratorConfig
 from gigatok.training.saved import Codes, save_generator
 from gigatok.training.trainer import Trainer, step_seed
 

@@ -21,8 +21,8 @@ from gigatok.data.pictures import reconstruction_grid
 from gigatok.data.splits import to_device, to_unit_range, training_batch
 from gigatok.models.teachers import Teacher
 from gigatok.models.tokenizer import Tokenizer
-from gigatok.stages import TrainTokenizerConfig
-from gigatok.stages.extract_teacher_features import TeacherFeatures
+from gigatok.stages.extract_teacher_features.run import TeacherFeatures
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 
 Bools = npt.NDArray[np.bool_]
 Pixels = tuple[npt.NDArray[np.uint8], Int64, Bools]

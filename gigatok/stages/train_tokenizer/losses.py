@@ -1,4 +1,4 @@
-"""The tokenizer's training loss; its adversarial terms are in `gigatok.training.adversarial`.
+"""The tokenizer's training loss; its adversarial terms are in `adversarial.py`, beside this.
 
 B batch, N grid cells, S teacher channels, P teacher cells.
 """

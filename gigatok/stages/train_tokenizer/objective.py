@@ -9,8 +9,13 @@ from torch import Tensor, nn
 
 from gigatok.config import TokenizerConfig
 from gigatok.models.tokenizer import Tokenizer, TokenizerOutput
-from gigatok.training.adversarial import Adversary
-from gigatok.training.losses import Perceptual, shortcut_losses, summed, tokenizer_losses
+from gigatok.stages.train_tokenizer.adversarial import Adversary
+from gigatok.stages.train_tokenizer.losses import (
+    Perceptual,
+    shortcut_losses,
+    summed,
+    tokenizer_losses,
+)
 from gigatok.training.trainer import Opponent
 
 GetBatch = Callable[[int, slice], tuple[Tensor, Tensor | None]]

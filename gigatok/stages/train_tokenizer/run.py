@@ -10,7 +10,6 @@ import torch
 
 from gigatok.config import TokenizerConfig
 from gigatok.data.splits import load_split
-from gigatok.flops import CODEBOOK_INIT_IMAGES, RESTARTS_END
 from gigatok.models.codebook import initialise_from_data, restart_dead_codes
 from gigatok.models.discriminators import build_discriminator, virtual_batches
 from gigatok.models.perceptual import LPIPS, REFERENCE_DROPOUT
@@ -20,12 +19,18 @@ from gigatok.runtime.context import Ranks, Runtime, Scores
 from gigatok.runtime.distributed import gather, gathered, parallelise
 from gigatok.runtime.tracker import Tracker
 from gigatok.sizes import tokenizer_parameters
-from gigatok.stages import TrainTokenizerConfig
-from gigatok.stages.extract_teacher_features import TeacherFeatures
-from gigatok.training.adversarial import Adversary
-from gigatok.training.batches import CachedTarget, OnlineTarget, SemanticTarget, TokenizerBatches
-from gigatok.training.losses import Perceptual
-from gigatok.training.objective import Objective
+from gigatok.stages.extract_teacher_features.run import TeacherFeatures
+from gigatok.stages.train_tokenizer.adversarial import Adversary
+from gigatok.stages.train_tokenizer.batches import (
+    CachedTarget,
+    OnlineTarget,
+    SemanticTarget,
+    TokenizerBatches,
+)
+from gigatok.stages.train_tokenizer.cost import CODEBOOK_INIT_IMAGES, RESTARTS_END
+from gigatok.stages.train_tokenizer.losses import Perceptual
+from gigatok.stages.train_tokenizer.objective import Objective
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import place, save_tokenizer
 from gigatok.training.trainer import Trainer, micro_batches, step_seed
 

@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 
 from gigatok.config import TrialConfig
 from gigatok.data import assets, cifar10
-from gigatok.data.assets import ASSETS, fetch, required_assets
+from gigatok.data.assets import ASSETS, fetch
 from gigatok.files.download import AssetError, Url, download
 from gigatok.files.unpickling import load_arrays
+from gigatok.stages.assets import required_assets
 
 ROOT = Path(__file__).parents[3]
 

@@ -24,29 +24,27 @@ from gigatok.config import (
     TrialConfig,
 )
 from gigatok.data import imagenet
-from gigatok.data.assets import required_assets
 from gigatok.data.crops import center_crop, five_crops
 from gigatok.data.splits import load_split, to_unit_range, training_batch
 from gigatok.models.generator import Generator
 from gigatok.models.teachers import build_teacher
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
-from gigatok.stages import (
-    STAGES,
-    EvaluateGenerationConfig,
-    ExtractCodesConfig,
-    LinearProbeConfig,
-    ReferenceFeaturesConfig,
-    TrainGeneratorConfig,
-    TrainTokenizerConfig,
-    evaluate_generation,
-    extract_codes,
-    extract_reference_features,
-    linear_probe,
-    train_generator,
-    train_tokenizer,
-)
-from gigatok.training.batches import Ahead, OnlineTarget, TokenizerBatches
+from gigatok.stages import STAGES
+from gigatok.stages.assets import required_assets
+from gigatok.stages.evaluate_generation import run as evaluate_generation
+from gigatok.stages.evaluate_generation.spec import EvaluateGenerationConfig
+from gigatok.stages.extract_codes import run as extract_codes
+from gigatok.stages.extract_codes.spec import ExtractCodesConfig
+from gigatok.stages.extract_reference_features import run as extract_reference_features
+from gigatok.stages.extract_reference_features.spec import ReferenceFeaturesConfig
+from gigatok.stages.linear_probe import run as linear_probe
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
+from gigatok.stages.train_generator import run as train_generator
+from gigatok.stages.train_generator.spec import TrainGeneratorConfig
+from gigatok.stages.train_tokenizer import run as train_tokenizer
+from gigatok.stages.train_tokenizer.batches import Ahead, OnlineTarget, TokenizerBatches
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import Codes, load_tokenizer
 from tests.gigatok.process_pair import ProcessPair
 from tests.gigatok.tiny_imagenet import (

@@ -20,15 +20,13 @@ from gigatok.config import GuidanceConfig, TrialConfig
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
 from gigatok.scores.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
-from gigatok.stages import (
-    STAGES,
-    evaluate_generation,
-    extract_codes,
-    extract_reference_features,
-    search_guidance,
-    train_generator,
-    train_tokenizer,
-)
+from gigatok.stages import STAGES
+from gigatok.stages.evaluate_generation import run as evaluate_generation
+from gigatok.stages.extract_codes import run as extract_codes
+from gigatok.stages.extract_reference_features import run as extract_reference_features
+from gigatok.stages.search_guidance import run as search_guidance
+from gigatok.stages.train_generator import run as train_generator
+from gigatok.stages.train_tokenizer import run as train_tokenizer
 from tests.gigatok.damages import DAMAGES
 from tests.gigatok.process_pair import ProcessPair
 

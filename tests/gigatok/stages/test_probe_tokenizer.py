@@ -22,7 +22,8 @@ from gigatok.data.streamed import open_streamed
 from gigatok.models.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
-from gigatok.stages import ProbeTokenizerConfig, probe_tokenizer
+from gigatok.stages.probe_tokenizer import run as probe_tokenizer
+from gigatok.stages.probe_tokenizer.spec import ProbeTokenizerConfig
 from gigatok.training.saved import save_tokenizer
 
 FEATURES = [name for name in get_args(ProbedFeatures) if name != "none"]

@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from gigatok.config import ProbeConfig
-from gigatok.stages import LinearProbeConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends.base import Backend, Ended, Infeasible, Job
 from orchestration.backends.local import LocalBackend
 from orchestration.backends.ray import RayBackend

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gigatok.config import ProbeConfig
-from gigatok.stages import LinearProbeConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.__main__ import app
 from orchestration.backends.base import Ended, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.slurm import SlurmBackend

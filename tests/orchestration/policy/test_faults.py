@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gigatok.config import SplitConfig
-from gigatok.stages import TrainTokenizerConfig
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from orchestration.backends.base import Ended
 from orchestration.costs import ceilings
 from orchestration.policy import faults

@@ -22,9 +22,8 @@ from gigatok.config import (
 from gigatok.runtime.context import Interrupted, Ranks, Runtime
 from gigatok.runtime.distributed import parallelise
 from gigatok.runtime.tracker import MemoryTracker
-from gigatok.stages import TrainTokenizerConfig, train_tokenizer
-from gigatok.stages.train_tokenizer import run
-from gigatok.training.adversarial import (
+from gigatok.stages.train_tokenizer import run as train_tokenizer
+from gigatok.stages.train_tokenizer.adversarial import (
     DISCRIMINATOR_LOSSES,
     GENERATOR_LOSSES,
     Adversary,
@@ -32,6 +31,8 @@ from gigatok.training.adversarial import (
     adaptive_weight,
     frozen,
 )
+from gigatok.stages.train_tokenizer.run import run
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.trainer import Opponent, Trainer, learning_rate
 from tests.gigatok.process_pair import ProcessPair
 
