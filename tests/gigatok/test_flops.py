@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +27,6 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.memory import stage_disk
 from gigatok.models import backbones, perceptual
 from gigatok.models.dino import DINOSmall
 from gigatok.models.discriminators import DINODiscriminator, PatchGAN
@@ -42,6 +40,7 @@ from gigatok.runtime.tracker import NullTracker
 from gigatok.scores.sampling import generate
 from gigatok.sizes import GENERATOR_SIZES
 from gigatok.stages import STAGES
+from gigatok.stages.probe_tokenizer.cost import probed_width
 from gigatok.stages.train_tokenizer.adversarial import Adversary
 from gigatok.stages.train_tokenizer.losses import tokenizer_losses
 
@@ -341,11 +340,6 @@ def test_flops_import_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_an_unknown_stage_is_refused() -> None:
-    with pytest.raises(ValueError, match="no stage 'train'; there are extract_teacher"):
-        flops.stage_flops("train", None)  # type: ignore[arg-type]
-
-
 TRIAL = TrialConfig.model_validate(
     {
         "data": {"name": "digits", "image_size": 16, "train_images": 64, "val_images": 32},
@@ -400,8 +394,8 @@ def test_what_the_tokenizers_probe_reads(
     data = trial.data
     images = 2 * data.train_images + data.val_images  # mirrored ones too
     head = 2 * width * data.num_classes * data.val_images
-    check(flops.stage_flops("probe_tokenizer", trial), images * found + head)
-    assert flops.probed_width(trial.tokenizer, features) == width
+    check(STAGES["probe_tokenizer"].costs.flops(trial), images * found + head)
+    assert probed_width(trial.tokenizer, features) == width
 
 
 @pytest.mark.slow
@@ -414,12 +408,11 @@ def test_whole_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for stage, spec in STAGES.items():
         if not spec.applies(TRIAL):
             continue
-        run = importlib.import_module(f"gigatok.stages.{stage}").run
-        inputs = {name: tmp_path / name for name in spec.inputs(TRIAL)}
+        inputs = {name: tmp_path / name for name in spec.inputs_of(TRIAL)}
         config, out = spec.read(TRIAL), tmp_path / stage
         runtime = Runtime(tmp_path / "work" / stage)
-        found = counted(lambda: run(config, inputs, out, NullTracker(), runtime))  # noqa: B023
-        predicted, disk = flops.stage_flops(stage, TRIAL), stage_disk(stage, TRIAL)
+        found = counted(lambda: spec.run(config, inputs, out, NullTracker(), runtime))  # noqa: B023
+        predicted, disk = spec.costs.flops(TRIAL), spec.costs.disk(TRIAL)
         assert predicted == pytest.approx(found, rel=TOLERANCE), stage
         written = sum(f.stat().st_size for f in out.glob("*") if f.is_file())
         # Headers and descriptions come on top.

@@ -275,7 +275,7 @@ def test_the_teacher_is_cached_where_views_are_countable_and_few(
     given = given.model_copy(
         update={"data": given.data.model_copy(update={"train_images": images})}
     )
-    inputs = STAGES["train_tokenizer"].inputs(given)
+    inputs = STAGES["train_tokenizer"].inputs_of(given)
     assert inputs == (("extract_teacher_features",) if cached else ())
 
 
@@ -298,8 +298,8 @@ def test_reconstructions_do_not_depend_on_what_samples_are_compared_with() -> No
     )
     spec = STAGES["evaluate_reconstruction"]
     assert spec.read(val) == spec.read(adm)
-    assert "extract_reference_features" in STAGES["evaluate_generation"].inputs(val)
-    assert "extract_reference_features" not in STAGES["evaluate_generation"].inputs(adm)
+    assert "extract_reference_features" in STAGES["evaluate_generation"].inputs_of(val)
+    assert "extract_reference_features" not in STAGES["evaluate_generation"].inputs_of(adm)
 
 
 def test_small_sets_take_random_crops_too() -> None:
