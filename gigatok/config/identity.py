@@ -51,11 +51,13 @@ class IdentityField:
 
 def identity_text(config: BaseModel) -> str:
     """Write the fields that set a config apart as a JSON object with sorted names."""
-    texts = (
-        (field.name, field.default, value_text(getattr(config, field.name), field))
-        for field in identity_fields(type(config))
-    )
-    return "{" + ",".join(f'"{n}":{text}' for n, default, text in texts if text != default) + "}"
+    found = []
+    # A plain loop: this runs for tens of thousands of stages in a large plan.
+    for field in identity_fields(type(config)):
+        text = value_text(getattr(config, field.name), field)
+        if text != field.default:
+            found.append(f'"{field.name}":{text}')
+    return "{" + ",".join(found) + "}"
 
 
 @cache
@@ -95,7 +97,7 @@ def value_text(value: Any, field: IdentityField) -> str:
     if type(value) is int:  # most often a seed, of which every trial may have its own
         return str(value)
     if isinstance(value, BaseModel):
-        text: str = getattr(value, "identity", None) or identity_text(value)
+        text: str = value.identity  # type: ignore[attr-defined]
         if field.discriminator is None or type(value) is field.default_class:
             return text
         return f"[{_dumps(getattr(value, field.discriminator))},{text}]"

@@ -9,10 +9,10 @@ from gigatok.data.assets import ASSETS
 from gigatok.stages.registry import STAGES
 
 
-def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...]:
-    """Name the assets that some stages of a trial read.
+def required_assets(stages: Iterable[tuple[str, TrialConfig]]) -> tuple[str, ...]:
+    """Name the assets that some stages read, each given with a trial that has it.
 
     The teachers of the paper are not among them: transformers finds or fetches them.
     """
-    names = {name for stage in stages for name in STAGES[stage].assets(trial)}
+    names = {name for stage, trial in stages for name in STAGES[stage].assets(trial)}
     return tuple(sorted(names & ASSETS.keys()))

@@ -96,9 +96,7 @@ def prefetch(plan: Plan) -> None:
     Raises:
         ValueError: something cannot be fetched; says how to supply it by hand.
     """
-    trials = ((planned.trial.config, planned.stages) for planned in plan.trials)
-    needed = {name for config, stages in trials for name in required_assets(config, stages)}
-    for name in sorted(needed):
+    for name in required_assets((stage.stage, stage.trial) for stage in plan.stages.values()):
         fetch(name)
 
 

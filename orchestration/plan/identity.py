@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from gigatok.config import Config, SplitConfig
-from gigatok.config.identity import identity_fields
+from gigatok.config.identity import identity_fields, identity_text
 from gigatok.stages import Stage
 
 KEY_LENGTH = 16
@@ -76,7 +76,7 @@ def _stage_key(
     # As json.dumps with sorted keys would write it, ten times as fast.
     head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'
-    return digest(head + config.identity)
+    return digest(head + identity_text(config))
 
 
 @cache

@@ -347,21 +347,24 @@ def trial(**changes: dict[str, object]) -> TrialConfig:
 
 def test_required_assets_follow_the_config_and_the_stages() -> None:
     every_stage = ("extract_teacher_features", "train_tokenizer", "evaluate_reconstruction")
-    assert required_assets(trial(), every_stage) == (
+    assert required_assets((stage, trial()) for stage in every_stage) == (
         "cifar10",
         "inception",
         "lpips_alex",
         "lpips_vgg",
         "mobilenetv2",
     )
-    assert required_assets(trial(), ["train_generator"]) == ()
-    assert required_assets(trial(), ["train_tokenizer"]) == ("cifar10", "lpips_alex")
+    assert required_assets([("train_generator", trial())]) == ()
+    assert required_assets([("train_tokenizer", trial())]) == (
+        "cifar10",
+        "lpips_alex",
+    )
     bare = trial(
         data={"name": "digits"},
         tokenizer={"semantic_weight": 0.0, "perceptual_weight": 0.0},
         evaluation={"lpips_network": "alex"},
     )
-    assert required_assets(bare, every_stage) == ("inception", "lpips_alex")
+    assert required_assets((stage, bare) for stage in every_stage) == ("inception", "lpips_alex")
 
 
 def test_the_command_line_lists_and_refuses(cache: Path) -> None:

@@ -281,9 +281,9 @@ def test_the_teacher_is_cached_where_views_are_countable_and_few(
 
 def test_who_needs_the_teachers_weights() -> None:
     cached, online = trial(augment="flip", teacher="mobilenetv2"), trial(teacher="mobilenetv2")
-    assert required_assets(cached, ["extract_teacher_features"]) == ("mobilenetv2",)
-    assert required_assets(cached, ["train_tokenizer"]) == ()
-    assert required_assets(online, ["train_tokenizer"]) == ("mobilenetv2",)
+    assert required_assets([("extract_teacher_features", cached)]) == ("mobilenetv2",)
+    assert required_assets([("train_tokenizer", cached)]) == ()
+    assert required_assets([("train_tokenizer", online)]) == ("mobilenetv2",)
 
 
 def test_components_of_an_online_teacher_are_refused() -> None:
