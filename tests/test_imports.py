@@ -18,7 +18,6 @@ LIGHT_GIGATOK = (
     "data_fingerprints",
     "durable",
     "flops",
-    "measures",
     "frozen_flops",
     "markdown",
     "masking",

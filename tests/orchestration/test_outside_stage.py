@@ -97,7 +97,7 @@ def test_a_stage_and_a_metric_of_ones_own(place: Path) -> None:
     table = command(place, "analysis", "table", "bright", "--format", "csv")
     assert "brightness" in table.splitlines()[0]
     again = json.loads(command(place, "orchestration", "plan", "bright.yaml", "--json"))
-    states = [stage["state"] for stage in again["stages"]]
+    states = [stage["state"] for stage in again["stages"].values()]
     assert states == ["COMPLETE"] * 5
 
 
