@@ -35,6 +35,6 @@ class SplitConfig(Config):
 
 @lru_cache(maxsize=1024)
 def split_config(name: str, split: str, image_size: int, images: int) -> SplitConfig:
-    """One object per value, so that planning recognises what trials share without comparing."""
+    """Make one object per value, so that planning recognises what trials share."""
     values = {"name": name, "split": split, "image_size": image_size, "images": images}
     return SplitConfig.model_validate(values)

@@ -47,7 +47,7 @@ class GuidanceConfig(Config):
 
     search: Literal["none", "grid", "hill_climb"] = "none"
     """`grid`: a coarse grid, then golden section around its best. `hill_climb`, published: from
-    `start` in steps of `step`, up and then down, until both neighbours are worse (spec 7)."""
+    `start` in steps of `step`, up and then down, until both neighbours are worse."""
     objective: Literal["gkid", "gfid"] = "gkid"
     """What is to be lowest. FID of few samples is mostly bias: below 10,000 take `gkid`."""
     low: Annotated[float, Field(ge=1)] = 1.0
@@ -66,7 +66,7 @@ class GuidanceConfig(Config):
 
     @property
     def most_scales(self) -> int:
-        """How many scales are scored at most; by a hill climb that is not badly led."""
+        """Most scales that are scored; by a hill climb that is not badly led."""
         if self.search == "hill_climb":
             return HILL_CLIMB_SCALES
         return self.coarse + self.refine
@@ -83,7 +83,7 @@ class GuidanceConfig(Config):
 
 
 class ProbeConfig(Config):
-    """Linear probe on the generator's middle layer (spec: LARS, BN without affine)."""
+    """Linear probe on the generator's middle layer (LARS, batch norm without affine)."""
 
     epochs: PositiveInt = 90
     lr: Annotated[PositiveFloat, SAME_COST] = 0.1
@@ -101,7 +101,7 @@ ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]
 
 
 class TokenizerProbeConfig(Config):
-    """Linear probe on the tokenizer itself, trained as `probe` says (spec 7); off by default."""
+    """Linear probe on the tokenizer itself, trained as `probe` says; off by default."""
 
     features: ProbedFeatures = "none"
     """`encoder`: its states after the last norm, the reference's default; `latents`: the same,

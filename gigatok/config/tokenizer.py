@@ -91,12 +91,12 @@ class TokenizerArchitecture(Config):
 
     @property
     def name(self) -> str:
-        """The paper's name, encoder-decoder, such as `S-B`; widths where a size has no letter."""
+        """Name in the paper, encoder-decoder, such as `S-B`; widths where a size has no letter."""
         ends = (self.encoder, self.decoder)
         return "-".join(end.name or f"{end.width}x{end.layers}" for end in ends)
 
     def tokens_per_image(self, image_size: int) -> int:
-        """Codes of one image of that side: latent tokens, or grid cells of a 2d tokenizer."""
+        """Count the codes of an image: latent tokens, or grid cells of a 2d tokenizer."""
         if self.variant == "1d":
             return self.num_latent_tokens
         return (image_size // self.cnn.downsampling) ** 2
@@ -119,7 +119,7 @@ class TokenizerArchitecture(Config):
 
 
 class AdversarialConfig(Config):
-    """The discriminator of a tokenizer, its losses and its turn (spec 5.2)."""
+    """The discriminator of a tokenizer, its losses and its turn."""
 
     discriminator: Literal["none", "patchgan", "dino"] = "none"
     """`patchgan` in all published recipes but one; `dino`: on frozen DINO ViT-S/16 features."""
@@ -137,7 +137,7 @@ class AdversarialConfig(Config):
 
 
 class ShortcutConfig(Config):
-    """Auxiliary losses of early training that lead around the bottleneck (spec 5.1)."""
+    """Auxiliary losses of early training that lead around the bottleneck."""
 
     shortcut_end: NonNegativeInt = 0
     """Step, counted from 1, from which they are off ("aux_loss_end"); 0: never on."""
@@ -160,13 +160,13 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     perceptual_jitter: NonNegativeInt = 0
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
-    """Leave the dropout of 0.5 in front of LPIPS' heads on while training (spec 5.1)."""
+    """Leave the dropout of 0.5 in front of LPIPS' heads on while training."""
     augment: Literal["none", "flip", "crop_flip"] = "flip"
-    """`crop_flip`: ADM random crops of the original, and mirroring, as published (spec 5.3)."""
+    """`crop_flip`: ADM random crops of the original, and mirroring, as published."""
 
     @property
     def needs_whole_batch(self) -> str | None:
-        """What forbids cutting the batch into micro-batches; None: nothing."""
+        """Reason against cutting the batch into micro-batches; None: there is none."""
         if self.entropy_weight > 0:
             return (
                 "entropy_weight > 0 does not go with micro_batch: the loss is over the batch seen"

@@ -123,7 +123,7 @@ class TrialConfig(Config):
 
     @property
     def uses_cached_teacher(self) -> bool:
-        """Whether teacher features are computed once for all training images, not in each step.
+        """Teacher features are computed once for all training images, not in each step.
 
         So they are where an image has few views (no random crops) and images are few.
         """
@@ -134,7 +134,7 @@ class TrialConfig(Config):
         return self.tokenizer.semantic_weight > 0 and countable and small
 
     def split(self, split: Literal["train", "val"], images: int | None = None) -> SplitConfig:
-        """The part of one split that a stage reads; `images` overrides the trial's count."""
+        """Describe the part of a split that a stage reads; `images` overrides the count."""
         default = self.data.train_images if split == "train" else self.data.val_images
         return split_config(self.data.name, split, self.data.image_size, images or default)
 

@@ -87,7 +87,7 @@ def calibrate(
 
 
 def chosen(trials: Iterable[Trial]) -> list[Trial]:
-    """The smallest and the largest trial of every family, in the order of the sweep."""
+    """Choose the smallest and the largest trial of every family, in the order of the sweep."""
     families: dict[tuple[tuple[str, ...], ...], list[Trial]] = {}
     for trial in trials:
         stages = [stage for stage in STAGES.values() if stage.applies(trial.config)]
@@ -107,7 +107,7 @@ def _size(trial: TrialConfig) -> int:
 
 
 def small_plan(sweep: Sweep, trials: Iterable[Trial]) -> Plan:
-    """The graph of the trials with both amounts."""
+    """Plan the trials with both amounts."""
     small = [
         replace(trial, name=f"{trial.name} {name}", config=_small(trial.config, amounts))
         for trial in trials

@@ -46,7 +46,7 @@ def training_of(spec: Spec) -> TrainingConfig | None:
 
 
 def refusal(spec: Spec) -> str | None:
-    """Why a stage cannot run with a smaller micro-batch; None where it can."""
+    """Say why a stage cannot run with a smaller micro-batch; None where it can."""
     training = training_of(spec)
     if training is None:
         return f"{spec.stage} has no micro-batch that could be made smaller"
@@ -77,7 +77,7 @@ def _read(store: Store) -> Ceilings:
 
 
 def _model(spec: Spec) -> str:
-    """What the memory of a sample depends on: architecture, image side, precision.
+    """Name what the memory of a sample depends on: architecture, image side, precision.
 
     Losses are left out: where they matter, half is learnt once more.
     """

@@ -71,7 +71,7 @@ class Cost:
     work: Work
 
     def prediction(self) -> Prediction:
-        """For the record."""
+        """Convert to what a stage's spec records."""
         return Prediction(
             family=self.work.family,
             unit_flops=self.work.unit_flops,
@@ -87,7 +87,7 @@ class Cost:
 
     @property
     def ordering_seconds(self) -> float:
-        """The predicted time, or one of nominal rates: good for ordering only."""
+        """Predicted time, or one of nominal rates: good for ordering only."""
         if self.seconds is not None:
             return self.seconds
         return NOMINAL_FIXED_SECONDS + self.flops / NOMINAL_FLOPS_PER_SECOND
@@ -101,7 +101,7 @@ def nominal_sites(stage: str) -> Site:
 def predict(
     plan: Plan, calibration: Calibration | None = None, sites: Sites = nominal_sites
 ) -> dict[str, Cost]:
-    """The cost of every stage by key, in the plan's order.
+    """Predict the cost of every stage by key, in the plan's order.
 
     Args:
         plan: the graph; equal configs are computed once.
@@ -127,7 +127,7 @@ class Predictor:
         self._costs: dict[tuple[str, tuple[int, ...]], Cost] = {}
 
     def cost(self, planned: PlannedStage) -> Cost:
-        """Of one stage of a plan."""
+        """Predict the cost of one stage of a plan."""
         at = (planned.stage, self._shapes.of(planned.trial))
         if at not in self._costs:
             self._costs[at] = self._cost(planned.stage, planned.trial)
@@ -183,7 +183,7 @@ STANDARD = Amounts(steps=100, train_images=1000, val_images=100, images=100)
 
 
 def with_amounts(trial: TrialConfig, amounts: Amounts) -> TrialConfig:
-    """The same models with other amounts; what begins or ends in training keeps its share.
+    """Give a trial other amounts; what begins or ends in training keeps its share.
 
     Not validated: a trial that is valid is so with fewer images and steps.
     """

@@ -115,7 +115,7 @@ def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
 def _pairs(
     kind: Stage, trials: list[PlannedTrial]
 ) -> Iterable[tuple[PlannedTrial, PlannedTrial | None]]:
-    """Each with the largest that is smaller: in no part larger, in one smaller."""
+    """Pair each trial with the largest that is smaller: in no part larger, in one smaller."""
     sizes = {t.key: _sizes(kind, t.trial.config) for t in trials}
     order = sorted(trials, key=lambda t: sum(sizes[t.key]))
     for index, above in enumerate(order):
@@ -189,7 +189,7 @@ class Gatekeeper:
         self._judged: set[str] = set()
 
     def guards(self) -> dict[str, list[str]]:
-        """What each stage waits for, without those that are left alone: nobody would open them."""
+        """List what each stage waits for, without what is left alone: nobody would open that."""
         left = {key for key in self._progress.left if self._progress.states[key] == "WAITING"}
         guards = self._ladder.guards.items()
         return {key: [g for g in mine if g not in left] for key, mine in guards}
@@ -222,7 +222,7 @@ class Gatekeeper:
         return held
 
     def _can_judge(self, key: str) -> bool:
-        """Whether a stage with a gate is complete, and its smaller sibling is or never will be."""
+        """Tell if a stage with a gate is complete, and its smaller sibling is or never will be."""
         states, below = self._progress.states, self._ladder.smaller.get(key)
         if key not in self._ladder.smaller or states[key] != "COMPLETE":
             return False
@@ -241,7 +241,7 @@ class Gatekeeper:
         return held
 
     def _verdict(self, key: str) -> str | None:
-        """Why the gate at a complete stage stays shut; None: it opens."""
+        """Say why the gate at a complete stage stays shut; None: it opens."""
         stage, done = self._progress.plan.stages[key], self._done(key)
         checks = [self._slow(key, done)]
         below = self._ladder.smaller[key]
@@ -294,7 +294,7 @@ def worse(
     other: str,
     reference: float | None,
 ) -> str | None:
-    """Why a model is too much worse than its smaller sibling; None: it is not.
+    """Say why a model is too much worse than its smaller sibling; None: it is not.
 
     Args:
         metric: of `gigatok.names`.

@@ -106,7 +106,7 @@ class Key:
 
     @property
     def is_runtime(self) -> bool:
-        """Whether it changes only how a stage runs, so that varying it varies nothing."""
+        """Changes only how a stage runs, so that varying it varies nothing."""
         return RUNTIME in self.field.metadata
 
     @cached_property

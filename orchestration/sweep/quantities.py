@@ -54,7 +54,7 @@ def _keys(*beginnings: str) -> frozenset[str]:
 
 
 def _architecture(section: str, kind: type[Any]) -> frozenset[str]:
-    """Keys of what a model is made of, without how it is trained."""
+    """List the keys of what a model is made of, without how it is trained."""
     return _keys(*(f"{section}.{name}" for name in kind.model_fields))
 
 
@@ -109,7 +109,7 @@ def _flops_of(stage: str) -> Callable[[TrialConfig], Value]:
 
 @lru_cache(maxsize=1)
 def quantities() -> dict[str, Quantity]:
-    """All computed names."""
+    """List all computed names."""
     shape = _architecture("tokenizer", TokenizerArchitecture) | {"data.image_size"}
     generator = _architecture("generator", GeneratorArchitecture) | {"data.name"} | _keys(
         "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
@@ -151,7 +151,7 @@ def quantities() -> dict[str, Quantity]:
 
 
 def quantity(name: str) -> Quantity | None:
-    """What a name means, computed or a config key; None for what is neither."""
+    """Look up a name, computed or a config key; None for what is neither."""
     key = trial_keys().get(name)
     parent, _, part = name.rpartition(".")
     if key is not None and key.is_size:
@@ -167,18 +167,18 @@ def quantity(name: str) -> Quantity | None:
 
 
 def is_size_part(name: str) -> bool:
-    """Whether a name is a part of a size, such as `tokenizer.decoder.layers`."""
+    """Tell if a name is a part of a size, such as `tokenizer.decoder.layers`."""
     parent, _, part = name.rpartition(".")
     return part in SIZE_FIELDS and parent in trial_keys() and trial_keys()[parent].is_size
 
 
 def size_label(size: TransformerSize) -> str:
-    """The letter of a size, or its numbers where it has none."""
+    """Give the letter of a size, or its numbers where it has none."""
     return size.name or f"{size.width}x{size.layers}x{size.heads}"
 
 
 def known_names(derived: Iterable[str] = ()) -> list[str]:
-    """Every name that an expression may use."""
+    """List every name that an expression may use."""
     sizes = [
         f"{name}.{part}"
         for name, key in trial_keys().items()
@@ -189,7 +189,7 @@ def known_names(derived: Iterable[str] = ()) -> list[str]:
 
 
 def unknown_name(name: str, derived: Iterable[str]) -> str:
-    """Why a name is none, and which are near it."""
+    """Say that a name is unknown, and which are near it."""
     known = known_names(derived)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     ends = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]

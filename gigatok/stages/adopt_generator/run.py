@@ -24,7 +24,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Convert; leaves `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
+    """Convert; leave `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
 
     Raises:
         ValueError: the file has changed or holds another generator than the trial describes.

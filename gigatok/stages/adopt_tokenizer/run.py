@@ -25,7 +25,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Convert; leaves `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
+    """Convert; leave `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
 
     Raises:
         ValueError: the file has changed or holds another tokenizer than the trial describes.
@@ -57,7 +57,7 @@ def run(
 
 
 def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> Tokenizer:
-    """The module without memory, with a head of the width that the weights have."""
+    """Build the module without memory, with a head of the width that the weights have."""
     last = [key for key in stored.tensors if HEAD in key and key.endswith("4.weight")]
     width = stored.tensors[last[0]].shape[0] if last else 0
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Sample images from the generator and score them against real images (spec 7)."""
+"""Sample images from the generator and score them against real images."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(
 
 
 def guidance(config: SamplingConfig) -> str:
-    """The sampling settings that a score depends on, in words."""
+    """Say in words the sampling settings that a score depends on."""
     parts = ["no guidance"]
     if config.cfg_scale > 1:
         parts = [f"{config.cfg_schedule} guidance {config.cfg_scale:g}"]
@@ -70,7 +70,7 @@ def guidance(config: SamplingConfig) -> str:
 def load_reference_of(
     evaluation: EvaluationConfig, inputs: Mapping[str, Path], network: FeatureNetwork
 ) -> tuple[FeatureSet, str]:
-    """Features of the real images, and which they are."""
+    """Load features of the real images, and say which images they are."""
     if evaluation.reference == "val":
         found = ReferenceFeatures.load(inputs["extract_reference_features"])
         return found.features, found.images

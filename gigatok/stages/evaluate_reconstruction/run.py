@@ -1,4 +1,4 @@
-"""Reconstruct validation images and score them (spec 7, reconstruction)."""
+"""Reconstruct validation images and score them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Score; leaves `reconstructions.npy`.
+    """Score reconstructions; leave `reconstructions.npy`.
 
     Metrics: rFID, rsFID, rKID, PSNR, SSIM, LPIPS, and the effective rank of the latents.
     """
@@ -107,11 +107,11 @@ class _Reconstruction:
         self._done += len(pixels)
 
     def features(self) -> FeatureSet:
-        """Features of the reconstructions."""
+        """Collect the features of the reconstructions."""
         return self._stream.result()
 
     def scores(self) -> Scores:
-        """PSNR, SSIM, LPIPS on unclamped floats as the reference has it; spread of latents."""
+        """Compute PSNR, SSIM, LPIPS (on unclamped floats, as the reference), spread of latents."""
         images = describe(self._config.val)
         rank = {"effective_rank": self._spread.effective_rank()}
         protocol = {"effective_rank": f"{images}, latents before quantisation"}
@@ -123,7 +123,7 @@ class _Reconstruction:
         return join(pairs, Scores({"lpips": lpips}, {"lpips": network}))
 
     def picture(self, images: ImageSet) -> UInt8:
-        """The first eight images above their reconstructions."""
+        """Draw the first eight images above their reconstructions."""
         originals = images.centred(np.arange(min(8, len(images))))
         pair = originals, np.asarray(self._kept[:8])
         return reconstruction_grid(*(to_unit_range(part) for part in pair))

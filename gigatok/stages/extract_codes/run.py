@@ -1,4 +1,4 @@
-"""Encode all views of the training images, and the validation images, once (spec 6.3)."""
+"""Encode all views of the training images, and the validation images, once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Encode; leaves `codes.safetensors`.
+    """Encode; leave `codes.safetensors`.
 
     Metrics: how validation images use the codebook, and how well one code predicts the next.
     Codes go into the file as they come, so memory holds one batch; a stage that was interrupted
@@ -92,7 +92,7 @@ class _Reader:
         return [arrays["val"][part]] if name == "val" else [v[part] for v in arrays["train"]]
 
     def read(self, batch: tuple[str, Int64]) -> _Batch:
-        """The views of one batch."""
+        """Read the views of one batch."""
         name, indices = batch
         part = slice(int(indices[0]), int(indices[-1]) + 1)
         if name == "val":

@@ -40,7 +40,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Compute; leaves a `FeatureSet` and `reference.json`. No metrics."""
+    """Compute features; leave a `FeatureSet` and `reference.json`. No metrics."""
     network = build_feature_network(config.network, config.resolution, runtime.device)
     images = load_split(config.val)
     stream = FeatureStream(network, len(images))

@@ -47,7 +47,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Compute; leaves `features.npy` and `teacher.json`. No metrics."""
+    """Compute features; leave `features.npy` and `teacher.json`. No metrics."""
     teacher = build_teacher(config.teacher, runtime.device)
     features_VNPS = _features(teacher, config, load_split(config.train), tracker, runtime)
     if config.components:
@@ -66,7 +66,7 @@ def _features(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Tensor:
-    """Features of all images, and of their mirror images if they are trained on."""
+    """Compute features of all images, and of mirror images if they are trained on."""
     parts = []
     for indices in in_batches(len(images), BATCH):
         if runtime.should_stop():

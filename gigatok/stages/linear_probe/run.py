@@ -1,4 +1,4 @@
-"""Linear probe on the generator's middle layer: what its features know of the class (spec 7)."""
+"""Linear probe on the generator's middle layer: what its features know of the class."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run(
 def _kept(
     generator: Generator, codes_VNT: Tensor, layer: int, tracker: Tracker, runtime: Runtime
 ) -> ReadFeatures:
-    """Features of all views in a file, where ten of ImageNet take 39 GB; each computed once."""
+    """Compute features of all views once, into a file: ten views of ImageNet take 39 GB."""
     views, images, _ = codes_VNT.shape
     shape = (views, images, generator.config.size.width)
     path = runtime.checkpoint_dir / "features.safetensors"
@@ -93,7 +93,7 @@ def _kept(
 def _with_dropout(
     generator: Generator, codes_VNT: Tensor, layer: int, seed: int, runtime: Runtime
 ) -> ReadFeatures:
-    """Features that are computed whenever they are read, with the dropout of training."""
+    """Make a reader that computes features anew each time, with the dropout of training."""
     torch.manual_seed(step_seed(seed, 0, "probe"))
     generator.train()
 
@@ -107,7 +107,7 @@ def _with_dropout(
 def _features(
     generator: Generator, codes_NT: Tensor, layer: int, runtime: Runtime
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Mean over positions of the residual stream after a layer, a part of the images at a time."""
+    """Average the residual stream after a layer over positions, a part of the images at a time."""
     for start in range(0, len(codes_NT), BATCH):
         if runtime.should_stop():
             raise Interrupted("stopped on request; features of finished views are kept")

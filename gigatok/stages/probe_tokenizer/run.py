@@ -1,4 +1,4 @@
-"""Linear probe on the tokenizer: what its own features know of the class (spec 7)."""
+"""Linear probe on the tokenizer: what its own features know of the class."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _features(
     count: int,
     runtime: Runtime,
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Features (V, B, D) of all images, and which part of them they are.
+    """Yield features (V, B, D) of all images, with the part of them that they are.
 
     Raises:
         Interrupted: the stage was asked to stop.

@@ -1,4 +1,4 @@
-"""Find the guidance scale at which a generator scores best, and score it there (spec 7).
+"""Find the guidance scale at which a generator scores best, and score it there.
 
 gFID means little at one scale for all: the best scale depends on the model. So every trial is
 searched alike (`gigatok.scores.guidance_search`), on samples that are used for nothing else. The
@@ -89,7 +89,7 @@ class _Scorer:
         tracker: Tracker,
         runtime: Runtime,
     ) -> _Scorer:
-        """With everything that is the same at all scales."""
+        """Load everything that is the same at all scales."""
         evaluation = config.evaluation
         network = build_feature_network(evaluation.network, evaluation.resolution, runtime.device)
         reference, name = load_reference_of(evaluation, inputs, network)
@@ -103,11 +103,11 @@ class _Scorer:
 
     @property
     def file(self) -> Path:
-        """Where the scored scales are kept."""
+        """File in which the scored scales are kept."""
         return self.runtime.checkpoint_dir / _SCORED_FILE
 
     def scored(self) -> list[ScoredScale]:
-        """The scales scored so far, in order; the same in all processes."""
+        """Read the scales scored so far, in order; the same in all processes."""
         barrier()
         if not self.file.exists():
             return []
@@ -220,7 +220,7 @@ def _schedule(sampling: SamplingConfig) -> str:
 
 
 def _search(tuning: GuidanceConfig) -> str:
-    """How the scale is found, in words."""
+    """Say in words how the scale is found."""
     how = f"hill climb from {tuning.start:g} in steps of {tuning.step:g}"
     if tuning.search == "grid":
         how = f"grid of {tuning.coarse} and {tuning.refine} golden sections"

@@ -31,7 +31,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Train; leaves `model.safetensors`. Metrics: AR loss on both splits, bits per image."""
+    """Train; leave `model.safetensors`. Metrics: AR loss on both splits, bits per image."""
     torch.manual_seed(step_seed(config.seed, 0, "weights"))
     codes = Codes.load(inputs["extract_codes"])
     generator = Generator(
@@ -70,7 +70,7 @@ def _with_views(scores: Scores, views: int) -> Scores:
 def batch(
     codes: Codes, config: TrainGeneratorConfig, step: int, part: slice
 ) -> tuple[Tensor, Tensor]:
-    """Codes (B, T) of random views and their classes (B,): a pure function of (seed, step)."""
+    """Draw codes (B, T) of random views and classes (B,): a pure function of (seed, step)."""
     views, images, _ = codes.train.shape
     size = config.generator.batch_size
     indices = batch_indices(config.seed, step, size, images)[part]
@@ -80,7 +80,7 @@ def batch(
 
 
 def token_loss(generator: nn.Module, codes_BT: Tensor, classes_B: Tensor, device: str) -> Tensor:
-    """Mean cross-entropy over all positions, in float32: nats per token."""
+    """Average the cross-entropy over all positions, in float32: nats per token."""
     codes_BT = codes_BT.to(device)
     logits = generator(codes_BT, classes_B.to(device))
     return F.cross_entropy(logits.float().flatten(0, 1), codes_BT.flatten())
@@ -88,7 +88,7 @@ def token_loss(generator: nn.Module, codes_BT: Tensor, classes_B: Tensor, device
 
 @torch.inference_mode()
 def mean_loss(generator: Generator, codes_NT: Tensor, classes_N: Tensor, device: str) -> float:
-    """Teacher-forced loss over a set, each image weighted alike: nats per token."""
+    """Average the teacher-forced loss over a set, all images weighted alike: nats per token."""
     total = 0.0
     for start in range(0, len(codes_NT), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
@@ -98,7 +98,7 @@ def mean_loss(generator: Generator, codes_NT: Tensor, classes_N: Tensor, device:
 
 
 def generator_scores(generator: Generator, codes: Codes, device: str) -> Scores:
-    """Parameters and AR loss of a generator, in eval mode, on both splits."""
+    """Score a generator in eval mode: its parameters, and its loss on both splits."""
     val_loss = mean_loss(generator, codes.val, codes.val_labels, device)
     seen = min(len(codes.val), codes.train.shape[1])
     train_loss = mean_loss(generator, codes.train[0, :seen], codes.train_labels[:seen], device)

@@ -1,4 +1,4 @@
-"""The adversarial game of a tokenizer and its discriminator (spec 5.1 and 5.2).
+"""The adversarial game of a tokenizer and its discriminator.
 
 Logits have any shape; large means that a patch looks real. B batch, H W image.
 """
@@ -102,7 +102,7 @@ class Adversary(nn.Module):
         other_loss: Tensor,
         last_layer: Tensor,
     ) -> dict[str, Tensor]:
-        """The tokenizer's loss for being told from real, weighted, as `loss` and unweighted.
+        """Compute the tokenizer's loss for being told from real, also weighted, as `loss`.
 
         Args:
             part: the samples of the batch that these are; they are kept for the other's turn.
@@ -123,7 +123,7 @@ class Adversary(nn.Module):
         return {"loss": weight, **terms}
 
     def discriminator_losses(self, step: int, part: slice) -> dict[str, Tensor]:
-        """The discriminator's turn on what it was shown in this step, counted from 1."""
+        """Take the discriminator's turn on what it was shown in this step, counted from 1."""
         real_BCHW, fake_BCHW = self._shown.pop(part.start)
         # Fakes first, as in the reference: each call moves the estimate of a spectral norm.
         fake = self.discriminator(fake_BCHW).float()
@@ -147,7 +147,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def adaptive_weight(other_loss: Tensor, adversarial_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """How much larger the gradient of the other losses is at the last layer, at most 10,000."""
+    """Divide the gradient of the other losses at the last layer by this one; at most 10,000."""
     (other,) = torch.autograd.grad(other_loss, last_layer, retain_graph=True)
     (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
     # Of the whole batch, of which each process has seen its slice.

@@ -42,7 +42,7 @@ class SemanticTarget(Protocol):
         """Side of the square of P cells."""
 
     def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Features of a batch, (B, P, S), on the device of the images."""
+        """Return features of a batch, (B, P, S), on the device of the images."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CachedTarget:
         return self.cache.grid
 
     def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Features read from the cache, (B, P, S) float16."""
+        """Read features from the cache, (B, P, S) float16."""
         found = self.cache.features[flips.astype(int), indices]
         return to_device(found, image_BCHW.device.type)
 
@@ -84,7 +84,7 @@ class OnlineTarget:
         return self.teacher.grid
 
     def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Features computed now, (B, P, S); on a GPU in fp16, as the reference has it (spec 4)."""
+        """Compute features, (B, P, S); on a GPU in fp16, as the reference does."""
         device = image_BCHW.device.type
         mixed = nullcontext() if device == "cpu" else torch.autocast(device, torch.float16)
         with mixed:
@@ -111,7 +111,7 @@ class TokenizerBatches:
         self._pixels = Ahead(self._read)
 
     def get(self, step: int, part: slice) -> tuple[Tensor, Tensor | None]:
-        """Images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S) of one micro-batch."""
+        """Return images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S) of a part."""
         pixels, indices, flips = self._pixels.get(step, part)
         image_BCHW = to_unit_range(to_device(pixels, self._device))
         if self._target is None:
@@ -124,12 +124,12 @@ class TokenizerBatches:
         return training_batch(self._images, side, tokenizer.augment, seed, step, size, part)
 
     def first(self, count: int) -> Tensor:
-        """The centre crops of the first images of the split, not flipped."""
+        """Return the centre crops of the first images of the split, not flipped."""
         indices = np.arange(min(count, len(self._images)))
         return to_unit_range(to_device(self._images.centred(indices), self._device))
 
     def picture(self, tokenizer: Tokenizer) -> np.ndarray:
-        """Eight training images above their reconstructions."""
+        """Draw eight training images above their reconstructions."""
         originals = self.first(8)
         with torch.inference_mode():
             return reconstruction_grid(originals, tokenizer.decode(tokenizer.encode(originals)))
@@ -148,7 +148,7 @@ class Ahead(Generic[T]):
         self._pending: dict[tuple[int, int, int], Future[T]] = {}
 
     def get(self, step: int, part: slice) -> T:
-        """`compute(step, part)`; the same part of step + 1 is begun."""
+        """Return `compute(step, part)`, and begin the same part of step + 1."""
         pending = self._pending.pop((step, part.start, part.stop), None)
         self._pending = {key: value for key, value in self._pending.items() if key[0] >= step}
         value = self._compute(step, part) if pending is None else pending.result()

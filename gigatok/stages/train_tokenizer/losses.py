@@ -25,7 +25,7 @@ def tokenizer_losses(
     teacher_BPS: Tensor | None,
     perceptual: Perceptual | None,
 ) -> dict[str, Tensor]:
-    """All terms, unweighted except the quantizer's, and `loss`, their weighted sum.
+    """Compute all terms, unweighted except the quantizer's, and `loss`, their weighted sum.
 
     Terms whose weight is 0 are neither computed nor returned.
     """
@@ -81,13 +81,13 @@ FEATURE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def summed(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of all parts; `loss` is the sum of theirs."""
+    """Merge the terms of all parts; `loss` is the sum of theirs."""
     terms = {name: value for part in parts for name, value in part.items()}
     return {**terms, "loss": torch.stack([part["loss"] for part in parts]).sum()}
 
 
 def semantic_loss(student_BPS: Tensor, teacher_BPS: Tensor) -> Tensor:
-    """Mean negative cosine per cell, in [-1, 1] (paper section 3.2, spec 4)."""
+    """Average the negative cosine per cell, in [-1, 1] (paper section 3.2)."""
     return -F.cosine_similarity(student_BPS, teacher_BPS.to(student_BPS.dtype), dim=-1).mean()
 
 

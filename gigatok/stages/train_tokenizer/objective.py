@@ -1,4 +1,4 @@
-"""What a tokenizer minimises in a step, and when each part of it sets in (spec 5.1, 5.2)."""
+"""The losses that a tokenizer minimises in a step, and when each part of it sets in."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Objective:
     adversary: Adversary | None
 
     def losses(self, step: int, part: slice) -> dict[str, Tensor]:
-        """All terms of one micro-batch in step `step`, counted from 0, and `loss`, their sum."""
+        """Compute all terms of a micro-batch in a step, counted from 0, and `loss`, their sum."""
         config, number = self.config, step + 1
         image_BCHW, teacher_BPS = self.get_batch(step, part)
         in_shortcut = number < config.shortcut_end
@@ -56,7 +56,7 @@ class Objective:
         return summed(*parts)
 
     def opponent(self) -> Opponent | None:
-        """The discriminator's side of the game."""
+        """Give the discriminator's side of the game."""
         if (adversary := self.adversary) is None:
             return None
         return Opponent(

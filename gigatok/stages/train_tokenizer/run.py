@@ -42,7 +42,7 @@ def run(
     tracker: Tracker,
     runtime: Runtime,
 ) -> Scores:
-    """Train; leaves `model.safetensors` and `model.json`. Metrics: parameter counts."""
+    """Train; leave `model.safetensors` and `model.json`. Metrics: parameter counts."""
     torch.manual_seed(step_seed(config.seed, 0, "weights"))
     target = _semantic_target(config, inputs.get("extract_teacher_features"), runtime.device)
     tokenizer = place(_build(config, target), runtime.device)
@@ -73,7 +73,7 @@ def run(
 def _semantic_target(
     config: TrainTokenizerConfig, cache: Path | None, device: str
 ) -> SemanticTarget | None:
-    """The teacher's features out of the cache where a stage made one, else the teacher."""
+    """Read the teacher's features from a cache where there is one; else build the teacher."""
     if config.tokenizer.semantic_weight == 0:
         return None
     if cache is not None:
@@ -99,7 +99,7 @@ def _perceptual(config: TrainTokenizerConfig, device: str) -> Perceptual | None:
 
 
 def _adversary(config: TokenizerConfig, runtime: Runtime) -> Adversary | None:
-    """The discriminator, its weights drawn after the tokenizer's.
+    """Build the discriminator, its weights drawn after the tokenizer's.
 
     Raises:
         ValueError: it will not take the batch: better said now than when its turn comes.
