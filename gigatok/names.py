@@ -213,7 +213,7 @@ def steadier(names: Sequence[str], measured: Container[str]) -> tuple[str, ...]:
     return tuple(names) if lacking else kids
 
 
-RESULT_COLUMNS: tuple[str, ...] = (
+RESULT_COLUMNS: list[str] = [
     "params_total",
     "rfid",
     "rkid",
@@ -227,11 +227,26 @@ RESULT_COLUMNS: tuple[str, ...] = (
     "gkid_best",
     "best_cfg_scale",
     "probe_accuracy",
-)
-"""What the result table of a sweep shows, in this order."""
+]
+"""Metrics that the result table of a sweep shows, in this order."""
 
-OPTIONAL_COLUMNS = frozenset({"gfid_best", "gkid_best", "best_cfg_scale"})
-"""Those of stages that are off by default: no table misses them."""
+OPTIONAL_COLUMNS = {"gfid_best", "gkid_best", "best_cfg_scale"}
+"""Columns of stages that are off by default: no table misses them."""
+
+
+def register(metric: Metric) -> Metric:
+    """Add a metric, and return it; result tables show it behind the others, where it was measured.
+
+    Raises:
+        ValueError: another metric has the name.
+    """
+    if metric.name in METRICS:
+        raise ValueError(f"there is a metric {metric.name!r} already; choose another name")
+    METRICS[metric.name] = metric
+    RESULT_COLUMNS.append(metric.name)
+    OPTIONAL_COLUMNS.add(metric.name)
+    return metric
+
 
 STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED", "PRUNED")
 """`PRUNED`: only trials need it that a search has given up."""

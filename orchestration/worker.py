@@ -12,7 +12,6 @@ compute. For a stage that is not parallel they exit at once, and rank 0 runs it 
 from __future__ import annotations
 
 import faulthandler
-import importlib
 import multiprocessing
 import os
 import signal
@@ -249,7 +248,6 @@ def _run_stage(
     spec = folder.spec()
     stage = STAGES[spec.stage]
     config = stage.config.model_validate(spec.config)
-    module = importlib.import_module(f"gigatok.stages.{spec.stage}")
     torch.set_num_threads(_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -267,8 +265,7 @@ def _run_stage(
     )
     stages_root = folder.path.parent.parent
     inputs = {name: stages_root / path / "out" for name, path in spec.inputs.items()}
-    scores: Scores = module.run(config, inputs, work.out, tracker, runtime)
-    return scores
+    return stage.run(config, inputs, work.out, tracker, runtime)
 
 
 def _end(

@@ -19,7 +19,6 @@ LIGHT_GIGATOK = (
     "credentials",
     "data_fingerprints",
     "durable",
-    "measures",
     "markdown",
     "masking",
     "models.frozen.layout",

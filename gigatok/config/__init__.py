@@ -8,7 +8,7 @@ the key.
 
 from __future__ import annotations
 
-from gigatok.config.base import RUNTIME, Config, Fraction, TrainingConfig, TransformerSize
+from gigatok.config.base import Config, Fraction, TrainingConfig, TransformerSize
 from gigatok.config.data import DataConfig, SplitConfig
 from gigatok.config.evaluation import (
     EvaluationConfig,
@@ -18,6 +18,15 @@ from gigatok.config.evaluation import (
     TokenizerProbeConfig,
 )
 from gigatok.config.generator import GeneratorArchitecture, GeneratorConfig, SamplingConfig
+from gigatok.config.marks import (
+    COMPUTES,
+    RUNTIME,
+    SAME_COST,
+    SAME_FLOPS,
+    TRAINING_ONLY,
+    Mark,
+    marked,
+)
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
@@ -28,13 +37,18 @@ from gigatok.config.tokenizer import (
     TokenizerConfig,
     finest_level,
 )
-from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, TrialConfig
+from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, AdoptedFile, TrialConfig
 
 __all__ = [
+    "COMPUTES",
     "PATCHGAN_SIDE",
     "RUNTIME",
+    "SAME_COST",
+    "SAME_FLOPS",
     "TEACHER_CACHE_IMAGES",
+    "TRAINING_ONLY",
     "AdoptConfig",
+    "AdoptedFile",
     "AdversarialConfig",
     "CNNConfig",
     "CodesConfig",
@@ -45,6 +59,7 @@ __all__ = [
     "GeneratorArchitecture",
     "GeneratorConfig",
     "GuidanceConfig",
+    "Mark",
     "ProbeConfig",
     "ProbedFeatures",
     "SamplingConfig",
@@ -57,4 +72,5 @@ __all__ = [
     "TransformerSize",
     "TrialConfig",
     "finest_level",
+    "marked",
 ]

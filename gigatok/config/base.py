@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,9 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-RUNTIME: dict[str, Any] = {"identity": False}
-"""Mark (`json_schema_extra`) of a field that is not part of a stage's identity."""
-
+from gigatok.config.identity import identity_text
+from gigatok.config.marks import RUNTIME, SAME_COST, SAME_FLOPS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,12 +28,26 @@ class Config(BaseModel):
     # NaN is not equal to itself, so no config with it would equal its copy from a file.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @cached_property
+    def identity(self) -> str:
+        """Canonical JSON of what differs from the defaults (`gigatok.config.identity`).
+
+        Kept with the config, since ten thousand trials of a plan share a few sections.
+        """
+        return identity_text(self)
+
+    def __copy__(self) -> Self:
+        """Copy without the text that is kept: `model_copy(update=...)` changes what it says."""
+        copied = super().__copy__()
+        copied.__dict__.pop("identity", None)
+        return copied
+
 
 class TransformerSize(Config):
     """Width, depth and heads of a transformer, with a letter such as S or B (paper Table 1)."""
 
     # Run-time: a size given by its numbers is the same model as one given by its letter.
-    name: str = Field("", json_schema_extra=RUNTIME)
+    name: Annotated[str, RUNTIME] = ""
     width: PositiveInt
     layers: PositiveInt
     heads: PositiveInt
@@ -50,42 +64,42 @@ class TrainingConfig(Config):
 
     steps: PositiveInt
     batch_size: PositiveInt
-    lr: PositiveFloat
-    schedule: Literal["constant", "cosine", "wsd"] = "cosine"
-    min_lr: NonNegativeFloat = 0.0
-    warmup_steps: NonNegativeInt = 0
-    wsd_decay_fraction: Fraction = 0.2
+    lr: Annotated[PositiveFloat, SAME_COST]
+    schedule: Annotated[Literal["constant", "cosine", "wsd"], SAME_COST] = "cosine"
+    min_lr: Annotated[NonNegativeFloat, SAME_COST] = 0.0
+    warmup_steps: Annotated[NonNegativeInt, SAME_COST] = 0
+    wsd_decay_fraction: Annotated[Fraction, SAME_COST] = 0.2
     # Decay and betas of the authors' tokenizer trainer (`vq_train.py`); their generator's decay is
     # 0.05.
-    weight_decay: NonNegativeFloat = 1e-4
-    decay_norms_and_biases: bool = True
-    reference_decay_quirk: bool = False
+    weight_decay: Annotated[NonNegativeFloat, SAME_COST] = 1e-4
+    decay_norms_and_biases: Annotated[bool, SAME_COST] = True
+    reference_decay_quirk: Annotated[bool, SAME_COST] = False
     """Exempt from weight decay only parameters with `norm` in their name.
 
     The reference's FSDP trainer does this: its other norms and all biases are decayed.
     """
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
-    grad_clip: NonNegativeFloat = 0.0
+    beta1: Annotated[Fraction, SAME_COST] = 0.9
+    beta2: Annotated[Fraction, SAME_COST] = 0.95
+    grad_clip: Annotated[NonNegativeFloat, SAME_FLOPS] = 0.0
     """Largest global gradient norm; 0 turns clipping off."""
-    ema_decay: Fraction = 0.0
+    ema_decay: Annotated[Fraction, SAME_FLOPS] = 0.0
     """Decay of the average of weights; 0 turns it off."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    reference_schedule_quirk: bool = False
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], SAME_FLOPS] = "fp32"
+    reference_schedule_quirk: Annotated[bool, SAME_COST] = False
     """Apply the schedule after the step, as the reference does.
 
     An optimizer's first step then runs at full lr, and each later one at the rate of two steps
     before; see docs/reference_quirks.md.
     """
-    micro_batch: PositiveInt | None = Field(None, json_schema_extra=RUNTIME)
+    micro_batch: Annotated[PositiveInt | None, RUNTIME, SAME_FLOPS] = None
     """Images per forward pass of a process; gradients accumulate to `batch_size`. None: all.
 
     Not allowed with a tokenizer's entropy loss, which is over the batch that it sees.
     """
-    activation_checkpointing: bool = Field(False, json_schema_extra=RUNTIME)
-    parallel: Literal["ddp", "fsdp"] = Field("ddp", json_schema_extra=RUNTIME)
+    activation_checkpointing: Annotated[bool, RUNTIME] = False
+    parallel: Annotated[Literal["ddp", "fsdp"], RUNTIME, SAME_FLOPS] = "ddp"
     """Parallelism of several processes: replicas, or shards of a model too large for one."""
-    compile: bool = Field(False, json_schema_extra=RUNTIME)
+    compile: Annotated[bool, RUNTIME, SAME_FLOPS] = False
     """Compile with torch.compile, which takes minutes before the first step."""
-    log_every: PositiveInt = Field(10, json_schema_extra=RUNTIME)
-    checkpoint_every: PositiveInt = Field(1000, json_schema_extra=RUNTIME)
+    log_every: Annotated[PositiveInt, RUNTIME, SAME_COST] = 10
+    checkpoint_every: Annotated[PositiveInt, RUNTIME, SAME_FLOPS] = 1000

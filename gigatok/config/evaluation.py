@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from gigatok.config.base import Config
+from gigatok.config.marks import SAME_COST
 
 
 class EvaluationConfig(Config):
@@ -99,10 +100,10 @@ class ProbeConfig(Config):
 
     # 90 epochs, 10 of warm-up and a rate of 0.1 per 256 images are the reference's.
     epochs: PositiveInt = 90
-    lr: PositiveFloat = 0.1
+    lr: Annotated[PositiveFloat, SAME_COST] = 0.1
     """Learning rate per 256 images of batch."""
     batch_size: PositiveInt = 256
-    warmup_epochs: NonNegativeInt = 10
+    warmup_epochs: Annotated[NonNegativeInt, SAME_COST] = 10
     layer: NonNegativeInt = 0
     """Layer that is probed, counted from 1; 0 is the middle one."""
     reference_dropout_quirk: bool = False

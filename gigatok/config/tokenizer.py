@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from gigatok.config.base import Config, TrainingConfig, TransformerSize
+from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
 # and 1.
@@ -57,36 +58,37 @@ def finest_level(num_latent_tokens: int) -> tuple[int, int]:
 class TokenizerArchitecture(Config):
     """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9)."""
 
-    variant: Literal["1d", "2d"] = "1d"
+    variant: Annotated[Literal["1d", "2d"], COMPUTES] = "1d"
     """Kind of tokenizer; `2d`: the baseline, one token per grid cell, without latent tokens."""
-    transformer_layer: Literal["vit", "qformer", "double_attention"] = "vit"
+    transformer_layer: Annotated[Literal["vit", "qformer", "double_attention"], COMPUTES] = "vit"
     """Layers of a 2D tokenizer; a 1D one always has `qformer` layers.
 
     `vit` is the reference's TransformerLayer (published 2D S-B and B-L), `qformer` its
     TransformerDecoderLayer (2D S-S, whose file leaves the key out), `double_attention` its
     QformerLayerVar (in no published file).
     """
-    encoder: TransformerSize
-    decoder: TransformerSize
-    cnn: CNNConfig = CNNConfig()
-    num_latent_tokens: PositiveInt = 256
-    codebook_size: PositiveInt = 16384
-    codebook_dim: PositiveInt = 8
+    encoder: Annotated[TransformerSize, COMPUTES]
+    decoder: Annotated[TransformerSize, COMPUTES]
+    cnn: Annotated[CNNConfig, COMPUTES] = CNNConfig()
+    num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
+    codebook_size: Annotated[PositiveInt, COMPUTES] = 16384
+    codebook_dim: Annotated[PositiveInt, COMPUTES] = 8
     # On in all released models; only the recipe `VQ_BL256_train_new` has it off.
     rotation_trick: bool = True
     commitment_weight: NonNegativeFloat = 0.25
     entropy_weight: NonNegativeFloat = 0.0
-    entropy_temperature: PositiveFloat = 0.01
+    entropy_temperature: Annotated[PositiveFloat, SAME_COST] = 0.01
     # The size of the reference's buffer `codebook_used`.
-    usage_window: PositiveInt = 65536
+    usage_window: Annotated[PositiveInt, TRAINING_ONLY] = 65536
     """Length of the buffer of recent codes from which training usage is computed."""
     # The reference's default `proj_weight`, which no config file of theirs sets.
-    semantic_weight: NonNegativeFloat = 0.5
+    semantic_weight: Annotated[NonNegativeFloat, TRAINING_ONLY] = 0.5
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
-    semantic_layer: PositiveInt = 3
+    semantic_layer: Annotated[PositiveInt, TRAINING_ONLY, SAME_COST] = 3
     """Decoder layer, counted from 1, whose output is regularised."""
-    teacher: Literal[
-        "mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"
+    teacher: Annotated[
+        Literal["mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"],
+        TRAINING_ONLY,
     ] = "dinov2"
     """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
     teacher_components: NonNegativeInt = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isqrt
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, model_validator
 
@@ -17,6 +17,7 @@ from gigatok.config.evaluation import (
     TokenizerProbeConfig,
 )
 from gigatok.config.generator import GeneratorConfig, SamplingConfig
+from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     CodesConfig,
@@ -56,6 +57,13 @@ class AdoptConfig(Config):
             if file is not None and (problem := unreadable(Path(file).expanduser())):
                 raise ValueError(f"{name} {file} {problem}")
         return self
+
+
+class AdoptedFile(Config):
+    """A file of weights: its content is identity, the place where it lies is not."""
+
+    path: Annotated[str, RUNTIME]
+    sha256: str
 
 
 class TrialConfig(Config):

@@ -14,7 +14,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 
-from gigatok.config import TrialConfig
 from gigatok.data.fingerprints import FINGERPRINTS
 from gigatok.files.download import (
     AssetError,
@@ -197,45 +196,6 @@ ASSETS: dict[str, Asset] = {
     ),
 }
 """Name, as `fetch` takes it -> asset."""
-
-_COMPARE_SETS = {
-    "extract_reference_features",
-    "evaluate_reconstruction",
-    "evaluate_generation",
-    "search_guidance",
-}
-READ_IMAGES = {
-    "extract_teacher_features",
-    "extract_reference_features",
-    "train_tokenizer",
-    "evaluate_reconstruction",
-    "extract_codes",
-    "probe_tokenizer",
-}
-
-
-def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...]:
-    """List the assets that some stages of a trial read, for fetching them beforehand.
-
-    The paper's teachers are not among them: transformers finds or fetches them.
-    """
-    wanted = set(stages)
-    tokenizer, evaluation = trial.tokenizer, trial.evaluation
-    # A loss without weight reads no network.
-    perceptual = f"lpips_{tokenizer.perceptual_network}" if tokenizer.perceptual_weight else "none"
-    teacher = tokenizer.teacher if tokenizer.semantic_weight else "none"
-    readers = (
-        (trial.data.name, READ_IMAGES),
-        (
-            teacher,
-            {"extract_teacher_features" if trial.uses_cached_teacher else "train_tokenizer"},
-        ),
-        (perceptual, {"train_tokenizer"}),
-        (evaluation.network, _COMPARE_SETS),
-        (f"lpips_{evaluation.lpips_network}", {"evaluate_reconstruction"}),
-    )
-    names = {name for name, read_by in readers if wanted & read_by}
-    return tuple(sorted(names & ASSETS.keys()))
 
 
 def cache_dir() -> Path:

@@ -8,10 +8,17 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from gigatok.config import AdoptedFile
 from gigatok.data.assets import cache_dir
 from gigatok.files.download import sha256_of
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def adopted_file(file: str) -> AdoptedFile:
+    """Describe a file of weights that a trial names."""
+    path = Path(file).expanduser().resolve()
+    return AdoptedFile(path=str(path), sha256=known_sha256(path))
 
 
 def known_sha256(file: Path) -> str:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gigatok.config import Config
+from gigatok.config import AdoptedFile, Config
 from gigatok.files.download import sha256_of
 from gigatok.files.durable import write_durably
 from gigatok.files.foreign_weights import listed
@@ -26,7 +26,6 @@ from gigatok.published.catalogue import (
     layouts_of,
 )
 from gigatok.published.fitting import LoadReport, misfit
-from gigatok.stages import AdoptedFile
 
 ORIGIN_FILE = "origin.json"
 """File beside the adopted weights that says where they come from."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config import COMPUTES, GeneratorArchitecture, TokenizerArchitecture, marked
 from gigatok.files.foreign_weights import listed
 from gigatok.files.stored_weights import (
     GENERATOR_LAYOUTS,
@@ -27,7 +27,6 @@ from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.fitting import LoadReport, Model, fill, fit, with_head_of
 from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
-from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
 # Of all published models: ImageNet at 256 pixels, 256 tokens, 16384 codes.
 IMAGE_SIZE, NUM_CLASSES, NUM_TOKENS, CODEBOOK_SIZE = 256, 1000, 256, 16384
@@ -212,11 +211,10 @@ def _is_hidden(key: str, values: set[Any]) -> bool:
 
 def computing_fields(architecture: Architecture) -> dict[str, Any]:
     """Return the fields that decide what weights compute, by dotted key."""
-    names = set(GENERATOR_COMPUTES)
+    names = set(marked(type(architecture), COMPUTES))
     if isinstance(architecture, TokenizerArchitecture):
         # 1D tokenizers do not read the kind of layer, 2D ones not the number of latent tokens.
-        unread = "transformer_layer" if architecture.variant == "1d" else "num_latent_tokens"
-        names = {*TOKENIZER_COMPUTES} - {unread}
+        names.remove("transformer_layer" if architecture.variant == "1d" else "num_latent_tokens")
     flat: dict[str, Any] = {}
     for name, value in architecture.model_dump(include=names).items():
         parts = value if isinstance(value, dict) else {"": value}

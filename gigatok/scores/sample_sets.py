@@ -6,7 +6,7 @@ that all see; the first process joins them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,6 @@ from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Features, Moments
 from gigatok.scores.sampling import generate
-from gigatok.stages import generator_of, tokenizer_of
 from gigatok.training.saved import load_generator, load_tokenizer
 from gigatok.training.trainer import step_seed
 
@@ -41,10 +40,9 @@ class Models:
     generator: Generator
 
     @staticmethod
-    def load(inputs: Mapping[str, Path], device: str) -> Models:
-        """Load the models from a stage's inputs."""
-        tokenizer = load_tokenizer(tokenizer_of(inputs), device)
-        return Models(tokenizer, load_generator(generator_of(inputs), device))
+    def load(tokenizer: Path, generator: Path, device: str) -> Models:
+        """Load both models from the folders of the stages that made them."""
+        return Models(load_tokenizer(tokenizer, device), load_generator(generator, device))
 
 
 @dataclass(frozen=True)

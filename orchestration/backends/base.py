@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
 
 from orchestration.policy.profile import CheckOptions, Profile, Request
-from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder, Store
 
 
@@ -26,23 +25,6 @@ class Job:
 
     folder: StageFolder
     handle: Any
-
-
-@dataclass(frozen=True)
-class Ended:
-    """End of a job.
-
-    Attributes:
-        exit_code: of the worker; negative for a signal; None where nobody knows.
-        reason: what the backend knows beyond that, such as `preempted`, `node_lost`,
-            `timed_out` or `out_of_memory`; None: nothing.
-        host: where it ran, if known.
-    """
-
-    # None, never 0, where a node was lost with the process: 0 would mean that the worker is done.
-    exit_code: int | None
-    reason: Kind | None = None
-    host: str | None = None
 
 
 class Infeasible(ValueError):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from orchestration.backends.base import BackendSpec, Capabilities, Ended, Infeasible, Job
+from orchestration.backends.base import BackendSpec, Capabilities, Infeasible, Job
 from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
 

@@ -37,8 +37,12 @@ _MEMORY = ("precision", "activation_checkpointing", "parallel")
 
 def training_of(spec: Spec) -> TrainingConfig | None:
     """Return the settings of a stage that trains; None for others, whose batches are fixed."""
-    config = STAGES[spec.stage].config.model_validate(spec.config)
-    return getattr(config, "tokenizer", None) or getattr(config, "generator", None)
+    stage = STAGES[spec.stage]
+    if not stage.trains:
+        return None
+    config = stage.config.model_validate(spec.config)
+    training: TrainingConfig = getattr(config, str(stage.model))
+    return training
 
 
 def refusal(spec: Spec) -> str | None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from gigatok.config import Config, TrainingConfig, TrialConfig
-from gigatok.costs.stage_costs import stage_disk, stage_flops, stage_memory
+from gigatok.config import SAME_COST, Config, TrialConfig, marked
+from gigatok.stages import STAGES
 from orchestration.costs.calibration import Calibration, Need, Site
 from orchestration.plan.graph import Plan, PlannedStage
 from orchestration.runs.records import Prediction
@@ -159,13 +159,14 @@ class Predictor:
 
 def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> StageNeeds:
     """Compute the needs of a stage of a trial, whatever device it runs on."""
-    disk = stage_disk(stage, trial)
+    costs = STAGES[stage].costs
+    disk = costs.disk(trial)
     return StageNeeds(
-        flops=stage_flops(stage, trial),
+        flops=float(costs.flops(trial)),
         # The family and the FLOPs at standard amounts together identify a configuration.
-        unit_flops=stage_flops(stage, with_amounts(trial, STANDARD)),
-        family=" ".join(FAMILIES[stage](trial)),
-        memory_bytes=stage_memory(stage, trial, world),
+        unit_flops=float(costs.flops(with_amounts(trial, STANDARD))),
+        family=" ".join(costs.family(trial)),
+        memory_bytes=costs.memory(trial, world),
         output_bytes=disk.outputs,
         working_bytes=disk.working,
     )
@@ -211,60 +212,6 @@ def with_amounts(trial: TrialConfig, amounts: Amounts) -> TrialConfig:
     return trial.model_copy(update=sections)
 
 
-Facts = Callable[[TrialConfig], tuple[str, ...]]
-
-
-def _data(trial: TrialConfig) -> str:
-    return f"{trial.data.name}-{trial.data.image_size}"
-
-
-def _variant(trial: TrialConfig) -> str:
-    variant = trial.tokenizer.variant
-    return variant if variant == "1d" else f"2d-{trial.tokenizer.transformer_layer}"
-
-
-FAMILIES: dict[str, Facts] = {
-    "extract_teacher_features": lambda t: (_data(t), t.tokenizer.teacher),
-    "extract_reference_features": lambda t: (_data(t), t.evaluation.network),
-    "train_tokenizer": lambda t: (
-        *(_data(t), _variant(t), *_training(t.tokenizer)),
-        f"discriminator-{t.tokenizer.discriminator}",
-    ),
-    "adopt_tokenizer": lambda t: (_variant(t),),
-    "evaluate_reconstruction": lambda t: (
-        *(_data(t), _variant(t), t.evaluation.network),
-        f"lpips-{t.evaluation.lpips_network}",
-    ),
-    "extract_codes": lambda t: (_data(t), _variant(t)),
-    "train_generator": lambda t: (_data(t), *_training(t.generator)),
-    "adopt_generator": lambda t: (_data(t),),
-    "evaluate_generation": lambda t: (_data(t), _variant(t), t.evaluation.network),
-    "search_guidance": lambda t: (_data(t), _variant(t), t.evaluation.network),
-    "linear_probe": lambda t: (_data(t),),
-    "probe_tokenizer": lambda t: (_data(t), _variant(t), t.tokenizer_probe.features),
-}
-"""Stage -> facts that must agree for the times of two of its kind to be comparable."""
-
-
-def _training(config: TrainingConfig) -> tuple[str, ...]:
-    switches = {
-        "compiled": config.compile,
-        "recomputed": config.activation_checkpointing,
-        "fsdp": config.parallel == "fsdp",
-    }
-    return config.precision, *(name for name, on in switches.items() if on)
-
-
-_FREE = frozenset(
-    {
-        *("lr", "schedule", "min_lr", "warmup_steps", "wsd_decay_fraction", "weight_decay"),
-        *("decay_norms_and_biases", "beta1", "beta2", "reference_schedule_quirk", "log_every"),
-        *("entropy_temperature", "semantic_layer", "temperature", "top_p", "warmup_epochs"),
-    }
-)
-"""Fields that change nothing that a stage costs."""
-
-
 class _Shapes:
     """Numbers of configs that cost the same; ten thousand trials share a few sections."""
 
@@ -297,6 +244,6 @@ _SECTIONS = tuple(name for name in TrialConfig.model_fields if name != "seed")
 
 def _facts(config: Config) -> list[object]:
     """List the values that affect the cost; of a loss's weight, whether it is on."""
-    fields = type(config).model_fields
-    values = {name: getattr(config, name) for name in fields if name not in _FREE}
+    free = marked(type(config), SAME_COST)
+    values = {n: getattr(config, n) for n in type(config).model_fields if n not in free}
     return [value > 0 if name.endswith("_weight") else value for name, value in values.items()]

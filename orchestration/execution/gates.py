@@ -7,6 +7,7 @@ also by a loss that is not finite, keeps its gate shut.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, field_valid
 
 from gigatok.config import TransformerSize, TrialConfig
 from gigatok.names import METRICS
+from gigatok.stages import STAGES, Stage
 from orchestration.execution.progress import Progress, stage_spec
 from orchestration.execution.scheduler import Scheduler
 from orchestration.plan.graph import Plan, PlannedTrial
@@ -24,17 +26,15 @@ from orchestration.runs.stage_records import Done
 from orchestration.runs.state import Store
 
 SIZE_KEYS = ("tokenizer.encoder", "tokenizer.decoder", "generator.size")
-SCORED: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(
-        ("psnr", "ssim", "lpips", "rfid", "rkid"), ("train_tokenizer", "evaluate_reconstruction")
-    ),
-    **dict.fromkeys(("ar_train_loss", "ar_val_loss"), ("train_generator", "train_generator")),
-    **dict.fromkeys(("gfid", "gkid"), ("train_generator", "evaluate_generation")),
-}
-"""Metric -> the training that it judges, and the stage that measures it.
 
-Generators are compared on one tokenizer only: losses over different tokens are not comparable.
-"""
+
+def judged() -> dict[str, tuple[str, str]]:
+    """Map each metric that a gate may ask for to the training it judges, and who measures it."""
+    return {
+        metric: (training, stage.name)
+        for stage in STAGES.values()
+        for metric, training in stage.judges.items()
+    }
 
 
 class Gates(BaseModel):
@@ -55,8 +55,8 @@ class Gates(BaseModel):
     @classmethod
     def _known(cls, better: dict[str, float]) -> dict[str, float]:
         for name in better:
-            if name not in SCORED:
-                raise ValueError(f"no gate for {name!r}; metrics: {', '.join(SCORED)}")
+            if name not in (metrics := judged()):
+                raise ValueError(f"no gate for {name!r}; metrics: {', '.join(metrics)}")
         return better
 
 
@@ -83,7 +83,7 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
         return Ladder()
     guards: dict[str, dict[str, None]] = defaultdict(dict)
     smaller: dict[str, str | None] = {}
-    for kind in ("train_tokenizer", "train_generator"):
+    for kind in (stage for stage in STAGES.values() if stage.trains):
         for group in _siblings(plan, kind):
             for above, below in _pairs(kind, group):
                 # Before the smallest is skipped: a metric that it cannot report must be refused as
@@ -92,7 +92,7 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
                 if below is None:
                     continue
                 theirs = _gate_stages(kind, gates, below)
-                guards[above.stages[kind]].update(dict.fromkeys(theirs.values()))
+                guards[above.stages[kind.name]].update(dict.fromkeys(theirs.values()))
                 for stage, key in theirs.items():
                     # `setdefault`: the smallest model has a gate too, but no sibling to be
                     # compared with.
@@ -101,8 +101,8 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
     return Ladder({key: tuple(found) for key, found in guards.items()}, smaller)
 
 
-def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
-    """Group the trials with this training that differ in sizes only, one per trained model."""
+def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
+    """Trials with this training that differ in sizes only, one of each trained model."""
     sized = set(SIZE_KEYS)
     # Keys that vary with a size in one `zip` group, such as its learning rate, belong to the size.
     for group in plan.sweep.zip:
@@ -110,18 +110,15 @@ def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
             sized |= group.keys()
     found: dict[str, dict[str, PlannedTrial]] = defaultdict(dict)
     for trial in plan.trials:
-        if kind in trial.stages:
+        if kind.name in trial.stages:
             free = {key: v for key, v in trial.trial.axes.items() if key not in sized}
-            # Generators are siblings only on one tokenizer; see `SCORED`.
-            base = "" if kind == "train_tokenizer" else _tokenizer(trial)
-            alike = json.dumps([base, free], sort_keys=True, default=str)
-            # Trials that share the training, such as those of several guidance scales, count once.
-            found[alike].setdefault(trial.stages[kind], trial)
+            alike = json.dumps([_models_before(kind, trial), free], sort_keys=True, default=str)
+            found[alike].setdefault(trial.stages[kind.name], trial)
     return (list(models.values()) for models in found.values())
 
 
 def _pairs(
-    kind: str, trials: list[PlannedTrial]
+    kind: Stage, trials: list[PlannedTrial]
 ) -> Iterable[tuple[PlannedTrial, PlannedTrial | None]]:
     """Pair each trial with its largest smaller sibling: in no part larger, in one smaller."""
     sizes = {t.key: _sizes(kind, t.trial.config) for t in trials}
@@ -137,10 +134,10 @@ def _pairs(
         yield above, next(below, None)
 
 
-def _sizes(kind: str, config: TrialConfig) -> tuple[int, ...]:
-    if kind == "train_generator":
-        return (_weights(config.generator.size),)
-    return _weights(config.tokenizer.encoder), _weights(config.tokenizer.decoder)
+def _sizes(kind: Stage, config: TrialConfig) -> tuple[int, ...]:
+    assert kind.model is not None, "a stage that trains leaves a model"
+    parts = (part for _, part in getattr(config, kind.model))
+    return tuple(_weights(part) for part in parts if isinstance(part, TransformerSize))
 
 
 def _weights(size: TransformerSize) -> int:
@@ -149,13 +146,20 @@ def _weights(size: TransformerSize) -> int:
     return size.layers * size.width**2
 
 
-def _tokenizer(trial: PlannedTrial) -> str:
-    return trial.stages.get("train_tokenizer") or trial.stages["adopt_tokenizer"]
+def _models_before(kind: Stage, trial: PlannedTrial) -> list[str]:
+    """List the keys of the models that a training builds on, such as a generator's tokenizer.
+
+    Only trainings with the same are siblings: losses over different tokens do not compare.
+    """
+    before = itertools.takewhile(lambda item: item[0] != kind.name, trial.stages.items())
+    return [key for name, key in before if STAGES[name].model is not None]
 
 
-def _gate_stages(kind: str, gates: Gates, trial: PlannedTrial) -> dict[str, str]:
+def _gate_stages(kind: Stage, gates: Gates, trial: PlannedTrial) -> dict[str, str]:
     """Map the stages of a trial at which gates stand to their keys."""
-    stages = dict.fromkeys([kind, *(SCORED[m][1] for m in gates.better if SCORED[m][0] == kind)])
+    asked = [judged()[metric] for metric in gates.better]
+    scored = [stage for training, stage in asked if training == kind.name]
+    stages = dict.fromkeys([kind.name, *scored])
     for stage in stages:
         if stage not in trial.stages:
             raise ValueError(
@@ -254,7 +258,7 @@ class Gatekeeper:
         if below is not None and self._progress.states[below] == "COMPLETE":
             other = self._progress.plan.stages[below].readable
             for metric, share in self._gates.better.items():
-                if SCORED[metric][1] == stage.stage:
+                if judged()[metric][1] == stage.stage:
                     value = done.metrics.get(metric)
                     reference = self._done(below).metrics.get(metric)
                     checks.append(worse(metric, share, stage.readable, value, other, reference))
@@ -268,7 +272,7 @@ class Gatekeeper:
     def _slow(self, key: str, done: Done) -> str | None:
         stage, predicted = self._progress.plan.stages[key], self._predicted.get(key)
         least = self._gates.throughput
-        if least is None or predicted is None or not stage.stage.startswith("train_"):
+        if least is None or predicted is None or not STAGES[stage.stage].trains:
             return None
         # Predictions assume a processor of one's own. Time lost to other processes says nothing
         # about the model.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gigatok.data.assets import ASSETS, is_here, required_assets
+from gigatok.data.assets import ASSETS, is_here
 from gigatok.data.supplies import absent
+from gigatok.stages.assets import required_assets
 from orchestration.execution.progress import Progress
 
 
@@ -36,12 +37,9 @@ class Inputs:
 
 def find_inputs(progress: Progress) -> Inputs:
     """Look for what the stages that are left will read; assets are not opened."""
-    assets: dict[str, None] = {}
-    for planned in progress.plan.trials:
-        open_ = [s for s, key in planned.stages.items() if progress.states[key] != "COMPLETE"]
-        if open_:
-            assets |= dict.fromkeys(required_assets(planned.trial.config, open_))
-    here = [name for name in assets if is_here(name)]
     stages = progress.plan.stages.items()
+    left = (stage for key, stage in stages if progress.states[key] != "COMPLETE")
+    assets = required_assets((stage.stage, stage.trial) for stage in left)
+    here = [name for name in assets if is_here(name)]
     missing = absent(stage.config for key, stage in stages if progress.will_run(key))
-    return Inputs(tuple(sorted(here)), tuple(sorted(assets.keys() - set(here))), tuple(missing))
+    return Inputs(tuple(here), tuple(n for n in assets if n not in here), tuple(missing))

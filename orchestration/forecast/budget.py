@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat
 
+from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.costs.amounts import bytes_text, hours_text
 from orchestration.costs.cost import stage_work
@@ -92,8 +93,9 @@ def _memory_line(progress: Progress, key: str, need: int, machine: Machine, coun
 def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
     """Name the largest micro-batch that would fit, if there is any."""
     planned = progress.plan.stages[key]
-    section = {"train_tokenizer": "tokenizer", "train_generator": "generator"}.get(planned.stage)
-    if section is None or machine.memory_bytes is None:
+    stage = STAGES[planned.stage]
+    section: str | None = stage.model
+    if not stage.trains or section is None or machine.memory_bytes is None:
         return "; ask for more"
     training = getattr(planned.trial, section)
     whole = progress.costs[key].work.memory_bytes or 0

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gigatok.config import AdoptedFile
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
+from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
 from orchestration.forecast.cost_table import (
     cost_json,
@@ -170,12 +171,14 @@ def _first(word: str, cells: Sequence[str]) -> list[str]:
 
 
 def adopted_lines(progress: Progress) -> list[str]:
-    """Name the files that stand in for training, with the sha256 by which keys know them."""
+    """Name the files that stand in for training, each once, with the sha256 that keys hold."""
+    stages = progress.plan.stages.values()
+    files = ((stage, getattr(stage.config, "file", None)) for stage in stages)
     lines = [
-        f"adopted, not trained: {stage.readable} {stage.stage.removeprefix('adopt_')} "
-        f"from {stage.config.file.path} (sha256 {stage.config.file.sha256[:12]}…)"
-        for stage in progress.plan.stages.values()
-        if isinstance(stage.config, AdoptTokenizerConfig | AdoptGeneratorConfig)
+        f"adopted, not trained: {stage.readable} {STAGES[stage.stage].model} "
+        f"from {file.path} (sha256 {file.sha256[:12]}…)"
+        for stage, file in files
+        if isinstance(file, AdoptedFile)
     ]
     return lines[:MOST_ROWS]
 

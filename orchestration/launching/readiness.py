@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from gigatok.data.assets import fetch, required_assets
+from gigatok.data.assets import fetch
+from gigatok.stages.assets import required_assets
 from orchestration.backends.base import Backend
 from orchestration.execution.progress import Progress
 from orchestration.plan.graph import Plan
@@ -72,7 +73,5 @@ def prefetch(plan: Plan) -> None:
     Raises:
         ValueError: something cannot be fetched; says how to supply it by hand.
     """
-    trials = ((planned.trial.config, planned.stages) for planned in plan.trials)
-    needed = {name for config, stages in trials for name in required_assets(config, stages)}
-    for name in sorted(needed):
+    for name in required_assets((stage.stage, stage.trial) for stage in plan.stages.values()):
         fetch(name)

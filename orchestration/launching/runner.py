@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from orchestration.backends.base import Backend, Ended, Job, NoAnswer, QueueFull
+from orchestration.backends.base import Backend, Job, NoAnswer, QueueFull
 from orchestration.costs.cost import seconds_for_order
 from orchestration.execution.gates import Gatekeeper
 from orchestration.execution.progress import Progress, stage_spec
 from orchestration.execution.scheduler import ORDERS, Scheduler
 from orchestration.plan.graph import Plan, PlannedStage
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
 from orchestration.runs.holder import break_dead_lease, reopen_damaged
 from orchestration.runs.stage_records import Failure, Kind

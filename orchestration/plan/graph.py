@@ -58,7 +58,7 @@ class Plan:
     repeated: tuple[Mapping[str, object], ...] = ()
 
     def shared(self) -> int:
-        """How many stage runs merging saves."""
+        """Count the stage runs that merging saves."""
         return sum(len(t.stages) for t in self.trials) - len(self.stages)
 
 
@@ -71,7 +71,8 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
     keys = Keys()
     stages: dict[str, PlannedStage] = {}
     trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
-    by_stage = sorted(stages.values(), key=lambda s: _ORDER[s.stage])
+    order = {stage: index for index, stage in enumerate(STAGES)}
+    by_stage = sorted(stages.values(), key=lambda s: order[s.stage])
     key = search_key(sweep)
     if key is None:
         trial_keys = ",".join(sorted(t.key for t in trials))
@@ -88,7 +89,7 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
 
 
 def search_key(sweep: Sweep) -> str | None:
-    """The key of a search's plan, which stays while trials are added; None: it is no search.
+    """Compute the key of a search's plan, which stays while trials are added; None: no search.
 
     So a larger budget goes on with the same search.
     """
@@ -97,9 +98,6 @@ def search_key(sweep: Sweep) -> str | None:
     keys, stages = Keys(), dict[str, PlannedStage]()
     example = [_plan_trial(sweep, trial, keys, stages).key for trial in sweep.expansion.trials]
     return digest(":".join([sweep.name, sweep.scale, *example, sweep.search.identity]))
-
-
-_ORDER = {stage: index for index, stage in enumerate(STAGES)}
 
 
 def _plan_trial(
@@ -117,19 +115,11 @@ def _plan_trial(
         spec = STAGES[stage]
         config = spec.read(trial.config)
         inputs = {name: mine[name] for name in needs}
-        key = keys.stage_key(stage, spec.version, config, inputs, data_fingerprint)
+        key = keys.stage_key(spec, config, inputs, data_fingerprint)
         mine[stage] = key
         if key not in stages:
+            readable = spec.readable(trial.config)
             stages[key] = PlannedStage(
-                stage, key, config, inputs, _readable(stage, trial), trial.config, spec.version
+                stage, key, config, inputs, readable, trial.config, spec.version
             )
     return PlannedTrial(trial, mine, digest(",".join(mine.values())))
-
-
-def _readable(stage: str, trial: Trial) -> str:
-    config = trial.config
-    if stage == "extract_teacher_features":
-        return f"{config.data.name}-{config.tokenizer.teacher}"
-    if stage == "extract_reference_features":
-        return f"{config.data.name}-{config.evaluation.network}"
-    return config.tokenizer.name

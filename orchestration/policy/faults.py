@@ -30,7 +30,7 @@ from orchestration.runs.stage_records import Failure, Kind
 from orchestration.runs.state import StageFolder, Store
 
 if TYPE_CHECKING:
-    from orchestration.backends.base import Ended
+    from orchestration.policy.ended import Ended
     from orchestration.policy.profile import Profile
 
 # An error of the code only repeats, but a NaN may come from kernels that are not deterministic.

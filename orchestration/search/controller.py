@@ -21,7 +21,6 @@ from orchestration.backends.base import (
     Capabilities,
     Dependency,
     DetachedBackend,
-    Ended,
     Job,
     NoAnswer,
     QueueFull,
@@ -39,6 +38,7 @@ from orchestration.launching.launched import (
 )
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request, load_profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search.launch import (

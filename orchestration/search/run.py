@@ -17,6 +17,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from gigatok.config import TrainingConfig
 from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
 from orchestration.launching.runner import Runner
@@ -338,9 +339,9 @@ def curve(reader: SpoolReader, metric: str) -> Iterator[tuple[int, float]]:
 
 
 def training_steps(trial: PlannedTrial, stage: str) -> int:
-    """Return the number of steps of a training stage."""
-    config = trial.trial.config
-    return config.tokenizer.steps if stage == "train_tokenizer" else config.generator.steps
+    """Look up how many steps a training stage of a trial takes."""
+    training: TrainingConfig = getattr(trial.trial.config, str(STAGES[stage].model))
+    return training.steps
 
 
 def results(trial: PlannedTrial, folders: Mapping[str, StageFolder]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from gigatok.costs.training import tokenizer_step_flops
 from gigatok.stages import STAGES
 from orchestration.backends.local import connect
 from orchestration.costs.calibration import Observation, append_observations, observe
-from orchestration.costs.cost import FAMILIES, Amounts, with_amounts
+from orchestration.costs.cost import Amounts, with_amounts
 from orchestration.execution.display import plain_line
 from orchestration.execution.progress import Progress, survey
 from orchestration.forecast.devices import machines
@@ -73,7 +73,8 @@ def chosen(trials: Iterable[Trial]) -> list[Trial]:
     """Choose the smallest and the largest trial of every family, in the order of the sweep."""
     families: dict[tuple[tuple[str, ...], ...], list[Trial]] = {}
     for trial in trials:
-        facts = tuple(FAMILIES[s](trial.config) for s in STAGES if STAGES[s].applies(trial.config))
+        stages = [stage for stage in STAGES.values() if stage.applies(trial.config)]
+        facts = tuple(stage.costs.family(trial.config) for stage in stages)
         families.setdefault(facts, []).append(trial)
     ends = [
         end(members, key=lambda t: _size(t.config))

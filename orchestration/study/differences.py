@@ -11,7 +11,7 @@ from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.launching.history import oldest_first
 from orchestration.launching.launched import LaunchedPlan
-from orchestration.runs.stage_records import Attempt
+from orchestration.runs.stage_records import Attempt, Spec
 from orchestration.runs.state import StageFolder, Store
 from orchestration.yaml.source import did_you_mean, listed
 
@@ -64,7 +64,15 @@ def spec_parts(folder: StageFolder) -> dict[str, Any]:
     if spec is None:
         return {}
     inputs = {name: where.rpartition("-")[2] for name, where in spec.inputs.items()}
-    return key_parts(spec.version, spec.config, inputs)
+    return key_parts(spec.version, _with_new_options(spec), inputs)
+
+
+def _with_new_options(spec: Spec) -> Mapping[str, Any]:
+    """Add options that are newer than a record at their defaults, which keys leave out."""
+    try:
+        return STAGES[spec.stage].config.model_validate(spec.config).model_dump(mode="json")
+    except (KeyError, ValueError):  # of a stage, or a setting, that this code does not know
+        return spec.config
 
 
 def key_parts(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gigatok.config import Config, TransformerSize, TrialConfig
+from gigatok.config import RUNTIME, Config, TransformerSize, TrialConfig
 from orchestration.yaml.source import Node, Place, Problem, did_you_mean, listed, show
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -109,8 +109,7 @@ class Key:
     @property
     def is_runtime(self) -> bool:
         """True if it only changes how a stage runs, so that varying it changes no result."""
-        extra = self.field.json_schema_extra
-        return isinstance(extra, dict) and extra.get("identity") is False
+        return RUNTIME in self.field.metadata
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
@@ -122,10 +121,7 @@ class Key:
     @cached_property
     def schema(self) -> dict[str, Any]:
         """JSON schema of one value that is not a size."""
-        schema = self.adapter.json_schema()
-        # A mark for the identity of a stage, and no word of JSON Schema.
-        schema.pop("identity", None)
-        return schema
+        return self.adapter.json_schema()
 
     @property
     def allowed(self) -> str:

@@ -14,12 +14,15 @@ from operator import attrgetter
 from typing import Any
 
 from gigatok.config import (
+    SAME_COST,
+    SAME_FLOPS,
+    Config,
     GeneratorArchitecture,
     TokenizerArchitecture,
     TransformerSize,
     TrialConfig,
+    marked,
 )
-from gigatok.costs.stage_costs import STAGE_FLOPS, stage_flops
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import TokenizerParts, tokenizer_flops, tokenizer_parameters
 from gigatok.stages import STAGES
@@ -54,20 +57,22 @@ def _architecture(section: str, kind: type[Any]) -> frozenset[str]:
     return _keys(*(f"{section}.{name}" for name in kind.model_fields))
 
 
-_NEVER = (
-    "lr", "min_lr", "schedule", "warmup_steps", "wsd_decay_fraction", "weight_decay",
-    "decay_norms_and_biases", "beta1", "beta2", "grad_clip", "ema_decay", "precision",
-    "reference_schedule_quirk", "micro_batch", "parallel", "compile", "log_every",
-    "checkpoint_every",
-)  # fmt: skip
-"""Settings of training that change no parameter count and no FLOPs."""
-
-
 def _counted(*sections: str) -> frozenset[str]:
     """List the keys of whole sections on which FLOPs can depend."""
-    # Too many keys cost time, a missing one gives wrong values: so all but the known ones.
-    without = {f"{section}.{name}" for section in sections for name in _NEVER}
+    # Too many keys cost time, a missing one gives wrong values: so all but the marked ones.
+    without = {
+        f"{section}.{name}"
+        for section in sections
+        for name in marked(_section(section), SAME_COST, SAME_FLOPS)
+    }
     return _keys(*(f"{section}." for section in sections)) - without
+
+
+def _section(name: str) -> type[Config]:
+    kind = TrialConfig.model_fields[name].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, Config)
+    return kind
 
 
 def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParts[int]:
@@ -93,7 +98,12 @@ def _per_image(part: str) -> Callable[[TrialConfig], Value]:
 
 def _total_flops(trial: TrialConfig) -> float:
     # Only stages that the trial has: adopted weights need no training.
-    return sum(stage_flops(s, trial) for s in STAGE_FLOPS if STAGES[s].applies(trial))
+    stages = (stage for stage in STAGES.values() if stage.applies(trial))
+    return float(sum(stage.costs.flops(trial) for stage in stages))
+
+
+def _flops_of(stage: str) -> Callable[[TrialConfig], Value]:
+    return lambda trial: float(STAGES[stage].costs.flops(trial))
 
 
 @lru_cache(maxsize=1)
@@ -123,10 +133,10 @@ def quantities() -> dict[str, Quantity]:
         "flops.encoder": Quantity(_per_image("encode"), shape, "FLOPs of encoding an image"),
         "flops.decoder": Quantity(_per_image("decoder"), shape, "FLOPs of decoding an image"),
         "flops.train": Quantity(
-            lambda t: stage_flops("train_tokenizer", t), training, "FLOPs of training a tokenizer"
+            _flops_of("train_tokenizer"), training, "FLOPs of training a tokenizer"
         ),
         "flops.generator": Quantity(
-            lambda t: stage_flops("train_generator", t), probe, "FLOPs of training the AR probe"
+            _flops_of("train_generator"), probe, "FLOPs of training the AR probe"
         ),
         "flops.total": Quantity(
             _total_flops,

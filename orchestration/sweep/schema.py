@@ -98,7 +98,7 @@ def _search() -> Schema:
     directed = dict.fromkeys(objective["enum"], direction)
     pruner = {
         "name": {"enum": list(PRUNERS)},
-        "stage": {"enum": [stage for stage in STAGES if stage.startswith("train_")]},
+        "stage": {"enum": [name for name, stage in STAGES.items() if stage.trains]},
         "metric": _text("The curve that is looked at, such as train/loss."),
         "direction": direction,
         "every": count,

@@ -227,7 +227,7 @@ def _check_steps(
     """Check that the pruner looks where the curve has points, and before it ends."""
     if pruner.name == "none":
         return
-    section = "tokenizer" if pruner.stage == "train_tokenizer" else "generator"
+    section = STAGES[pruner.stage].model
     settings = {**scale.trial, **axes.fixed}
     every = settings.get(f"{section}.log_every")
     # By the config's own default, which the file of the scale need not repeat.
@@ -329,7 +329,7 @@ def _pruner(node: Node | None, problems: list[Problem]) -> Pruner:
             text = f"unknown key; a pruner has the keys {listed(PRUNER_KEYS)}"
             text += did_you_mean(name, PRUNER_KEYS)
             problems.append(Problem(item.key_place, f"search.pruner.{name}", text))
-    training = tuple(name for name in STAGES if name.startswith("train_"))
+    training = tuple(name for name, stage in STAGES.items() if stage.trains)
     given = Pruner()
     every = whole(parts.get("every"), "search.pruner.every", 1, 1, problems)
     direction: Any = one_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from gigatok.measures import curves_of, scores_of
 from gigatok.stages import STAGES
 from orchestration.sweep.expansion import Trial
 from orchestration.sweep.search_block import GPU_HOURS, Search
@@ -39,10 +38,10 @@ def check_targets(
 def _objectives(
     search: Search, trial: Trial, stages: Sequence[str], parts: Mapping[str, Node]
 ) -> Iterator[Problem]:
-    measured = [GPU_HOURS, *(name for s in stages for name in scores_of(s, trial.config))]
+    measured = [GPU_HOURS, *(name for s in stages for name in STAGES[s].scores(trial.config))]
     for name in search.objectives:
         if name not in measured:
-            others = [stage for stage in STAGES if name in scores_of(stage, trial.config)]
+            others = [s.name for s in STAGES.values() if name in s.scores(trial.config)]
             text = f"no stage of the trials measures {name}; "
             text += f"{' and '.join(others)} would, add it to `stages`; " if others else ""
             text += f"measured are {listed(measured)}{did_you_mean(name, measured)}"
@@ -60,7 +59,7 @@ def _pruner(
         text = f"the trials have no stage {pruner.stage}; they have {listed(stages)}"
         yield Problem(place, "search.pruner.stage", text)
         return
-    curves = curves_of(pruner.stage, trial.config)
+    curves = STAGES[pruner.stage].curves(trial.config)
     if pruner.metric not in curves:
         text = f"{pruner.stage} logs no curve {pruner.metric}; it logs {listed(curves)}"
         yield Problem(place, "search.pruner.metric", text + did_you_mean(pruner.metric, curves))

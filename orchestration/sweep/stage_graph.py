@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from gigatok.config import TrialConfig
 from gigatok.stages import STAGES
 
-# `STAGES` lists every stage after its inputs; backwards, a stage's need is known in time.
-_BACKWARDS = tuple(reversed(STAGES))
-
 
 def wanted_stages(
     requested: Iterable[str], trial: TrialConfig
@@ -17,9 +14,10 @@ def wanted_stages(
     """List the requested stages of a trial and all they need, in graph order, with inputs."""
     needed = {stage for stage in requested if STAGES[stage].applies(trial)}
     found = []
-    for stage in _BACKWARDS:
-        if stage in needed:
-            inputs = STAGES[stage].inputs(trial)
+    # Backwards: whatever needs a stage is met before it.
+    for name, stage in reversed(STAGES.items()):
+        if name in needed:
+            inputs = stage.inputs_of(trial)
             needed.update(inputs)
-            found.append((stage, inputs))
+            found.append((name, inputs))
     return found[::-1]

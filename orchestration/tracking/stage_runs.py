@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok import names
+from gigatok.stages import STAGES
 from gigatok.text.credentials import hide_passwords
 from gigatok.text.masking import mask_secrets
 from orchestration.costs.accuracy import compare
@@ -287,7 +288,7 @@ class StageRuns:
             names.TAG_KIND: names.KIND_STAGE,
             names.TAG_STAGE: str(entry.stage),
             names.TAG_STAGE_KEY: key,
-            SOURCE_TAG: f"gigatok.stages.{entry.stage}",
+            SOURCE_TAG: STAGES[str(entry.stage)].module,
         }
         name = f"{entry.stage} {readable}"
         return server.create(entry, name, {**tags, **own}, view.started)

@@ -26,7 +26,7 @@ from gigatok.config import GeneratorConfig, TokenizerConfig, TrainingConfig
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.distributed import parallelise
 from gigatok.runtime.tracker import NullTracker
-from gigatok.training.losses import tokenizer_losses
+from gigatok.stages.train_tokenizer.losses import tokenizer_losses
 from gigatok.training.saved import place
 from gigatok.training.trainer import ComputeLosses, Trainer
 from tests.benchmarks.measuring import (

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gigatok.measures import curves_of, scores_of
+from gigatok.stages import STAGES
 from orchestration.runs.state import StageFolder
 from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.spool import MetricPoint, SpoolReader
@@ -94,13 +94,13 @@ def test_stages_measure_what_searches_are_told_they_do(workplace: Path) -> None:
     for stage, (folder,) in stage_folders(workplace).items():
         done = folder.done()
         assert done is not None
-        assert done.metrics.keys() == set(scores_of(stage, trial.config))
+        assert done.metrics.keys() == set(STAGES[stage].scores(trial.config))
         points = [item for line in SpoolReader(folder).lines() for item in line.items]
         curves = {
             p.name for p in points if isinstance(p, MetricPoint) and p.name.startswith("train/")
         }
         if stage.startswith("train_"):
-            assert curves == set(curves_of(stage, trial.config))
+            assert curves == set(STAGES[stage].curves(trial.config))
 
 
 def test_figure_table_and_runs_exist(workplace: Path) -> None:

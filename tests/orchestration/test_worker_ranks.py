@@ -14,7 +14,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from gigatok.config import CNNConfig, ProbeConfig, SplitConfig, TokenizerConfig, TransformerSize
-from gigatok.stages import LinearProbeConfig, TrainTokenizerConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from orchestration.runs.stage_records import Spec
 from orchestration.runs.state import StageFolder, Store
 from orchestration.tracking.spool import MetricPoint, read_spool

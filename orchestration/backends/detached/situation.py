@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestration.backends.base import DetachedBackend, Ended, Job, JobStatus
+from orchestration.backends.base import DetachedBackend, Job, JobStatus
 from orchestration.backends.detached.journal import Journal, Submission, key_of
 from orchestration.execution.progress import Progress
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
 from orchestration.runs.leases import watch_suspects
 from orchestration.runs.stage_records import Failure

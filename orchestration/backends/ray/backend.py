@@ -29,10 +29,11 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from gigatok.startup import for_children
-from orchestration.backends.base import Capabilities, Ended, Infeasible, Job, NoAnswer
+from orchestration.backends.base import Capabilities, Infeasible, Job, NoAnswer
 from orchestration.backends.ray.head import Head, knock, wait_longer
 from orchestration.backends.snapshot import take_snapshot
 from orchestration.backends.sockets import short_folder
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder, Store

@@ -29,7 +29,6 @@ from gigatok.startup import FOR_CHILDREN
 from orchestration.backends.base import (
     Capabilities,
     Dependency,
-    Ended,
     Infeasible,
     Job,
     JobStatus,
@@ -46,6 +45,7 @@ from orchestration.backends.slurm.options import (
 )
 from orchestration.backends.slurm.queue import Queue, ask_about, ask_squeue
 from orchestration.backends.snapshot import take_snapshot
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request, keep_profile
 from orchestration.runs.state import StageFolder, Store
 

@@ -25,11 +25,11 @@ from types import FrameType
 from submitit.core.utils import DelayedSubmission
 
 from orchestration.backends import profile_options
-from orchestration.backends.base import Ended
 from orchestration.backends.detached.holding import hold_queue
 from orchestration.backends.slurm.options import signal_delay
 from orchestration.backends.workers import memory_kills
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs.files import write_atomic
 from orchestration.runs.provenance import JOB_VARIABLES

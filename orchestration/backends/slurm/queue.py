@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from orchestration.backends.base import Ended, Job, JobStatus, NoAnswer
+from orchestration.backends.base import Job, JobStatus, NoAnswer
 from orchestration.backends.slurm.commands import lines_of
+from orchestration.policy.ended import Ended
 from orchestration.runs.stage_records import Kind
 
 FRESH_SECONDS = 5.0

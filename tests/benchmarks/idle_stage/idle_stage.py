@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from gigatok.config import Config
-from gigatok.costs.stage_costs import STAGE_DISK, STAGE_FLOPS, Disk
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
-from gigatok.stages import STAGES, StageSpec
-from orchestration.costs.cost import FAMILIES
+from gigatok.stages import Costs, Disk, Stage, register
 
 NAME = "idle"
 
@@ -32,8 +29,14 @@ def run(
     return Scores()
 
 
-FAMILIES[NAME] = lambda trial: ()
-STAGE_FLOPS[NAME] = lambda trial: 0
-STAGE_DISK[NAME] = lambda trial: Disk(0)
-STAGES[NAME] = StageSpec(1, IdleConfig, lambda trial: IdleConfig(number=0), lambda t: (), NAME)
-sys.modules[f"gigatok.stages.{NAME}"] = sys.modules[__name__]
+register(
+    Stage(
+        name=NAME,
+        version=1,
+        config=IdleConfig,
+        read=lambda trial: IdleConfig(number=0),
+        module=__name__,
+        label=NAME,
+        costs=Costs(lambda trial: 0, lambda trial: Disk(0), lambda trial: ()),
+    )
+)

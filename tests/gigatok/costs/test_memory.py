@@ -27,9 +27,9 @@ from gigatok.models.judges.discriminators import PatchGAN
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
-from gigatok.stages.train_generator import token_loss
-from gigatok.training.adversarial import Adversary
-from gigatok.training.objective import Objective
+from gigatok.stages.train_generator.run import token_loss
+from gigatok.stages.train_tokenizer.adversarial import Adversary
+from gigatok.stages.train_tokenizer.objective import Objective
 from gigatok.training.saved import place
 from gigatok.training.trainer import Trainer
 

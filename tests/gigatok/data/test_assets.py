@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 
 from gigatok.config import TrialConfig
 from gigatok.data import assets, cifar10
-from gigatok.data.assets import ASSETS, fetch, required_assets
+from gigatok.data.assets import ASSETS, fetch
 from gigatok.files.download import AssetError, Url, download
 from gigatok.files.unpickling import load_arrays
+from gigatok.stages.assets import required_assets
 
 ROOT = Path(__file__).parents[3]
 
@@ -348,21 +349,24 @@ def trial(**changes: dict[str, object]) -> TrialConfig:
 
 def test_required_assets_follow_the_config_and_the_stages() -> None:
     every_stage = ("extract_teacher_features", "train_tokenizer", "evaluate_reconstruction")
-    assert required_assets(trial(), every_stage) == (
+    assert required_assets((stage, trial()) for stage in every_stage) == (
         "cifar10",
         "inception",
         "lpips_alex",
         "lpips_vgg",
         "mobilenetv2",
     )
-    assert required_assets(trial(), ["train_generator"]) == ()
-    assert required_assets(trial(), ["train_tokenizer"]) == ("cifar10", "lpips_alex")
+    assert required_assets([("train_generator", trial())]) == ()
+    assert required_assets([("train_tokenizer", trial())]) == (
+        "cifar10",
+        "lpips_alex",
+    )
     bare = trial(
         data={"name": "digits"},
         tokenizer={"semantic_weight": 0.0, "perceptual_weight": 0.0},
         evaluation={"lpips_network": "alex"},
     )
-    assert required_assets(bare, every_stage) == ("inception", "lpips_alex")
+    assert required_assets((stage, bare) for stage in every_stage) == ("inception", "lpips_alex")
 
 
 def test_the_command_line_lists_and_refuses(cache: Path) -> None:

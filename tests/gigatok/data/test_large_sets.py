@@ -24,29 +24,27 @@ from gigatok.config import (
     TrialConfig,
 )
 from gigatok.data import imagenet
-from gigatok.data.assets import required_assets
 from gigatok.data.crops import center_crop, five_crops
 from gigatok.data.splits import load_split, to_unit_range, training_batch
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.generator.generator import Generator
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
-from gigatok.stages import (
-    STAGES,
-    EvaluateGenerationConfig,
-    ExtractCodesConfig,
-    LinearProbeConfig,
-    ReferenceFeaturesConfig,
-    TrainGeneratorConfig,
-    TrainTokenizerConfig,
-    evaluate_generation,
-    extract_codes,
-    extract_reference_features,
-    linear_probe,
-    train_generator,
-    train_tokenizer,
-)
-from gigatok.training.batches import Ahead, OnlineTarget, TokenizerBatches
+from gigatok.stages import STAGES
+from gigatok.stages.assets import required_assets
+from gigatok.stages.evaluate_generation import run as evaluate_generation
+from gigatok.stages.evaluate_generation.spec import EvaluateGenerationConfig
+from gigatok.stages.extract_codes import run as extract_codes
+from gigatok.stages.extract_codes.spec import ExtractCodesConfig
+from gigatok.stages.extract_reference_features import run as extract_reference_features
+from gigatok.stages.extract_reference_features.spec import ReferenceFeaturesConfig
+from gigatok.stages.linear_probe import run as linear_probe
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
+from gigatok.stages.train_generator import run as train_generator
+from gigatok.stages.train_generator.spec import TrainGeneratorConfig
+from gigatok.stages.train_tokenizer import run as train_tokenizer
+from gigatok.stages.train_tokenizer.batches import Ahead, OnlineTarget, TokenizerBatches
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import Codes, load_tokenizer
 from tests.gigatok.process_pair import ProcessPair
 from tests.gigatok.tiny_imagenet import (
@@ -274,15 +272,15 @@ def test_the_teacher_is_cached_where_views_are_countable_and_few(
     given = given.model_copy(
         update={"data": given.data.model_copy(update={"train_images": images})}
     )
-    inputs = STAGES["train_tokenizer"].inputs(given)
+    inputs = STAGES["train_tokenizer"].inputs_of(given)
     assert inputs == (("extract_teacher_features",) if cached else ())
 
 
 def test_who_needs_the_teachers_weights() -> None:
     cached, online = trial(augment="flip", teacher="mobilenetv2"), trial(teacher="mobilenetv2")
-    assert required_assets(cached, ["extract_teacher_features"]) == ("mobilenetv2",)
-    assert required_assets(cached, ["train_tokenizer"]) == ()
-    assert required_assets(online, ["train_tokenizer"]) == ("mobilenetv2",)
+    assert required_assets([("extract_teacher_features", cached)]) == ("mobilenetv2",)
+    assert required_assets([("train_tokenizer", cached)]) == ()
+    assert required_assets([("train_tokenizer", online)]) == ("mobilenetv2",)
 
 
 def test_components_of_an_online_teacher_are_refused() -> None:
@@ -297,8 +295,8 @@ def test_reconstructions_do_not_depend_on_what_samples_are_compared_with() -> No
     )
     spec = STAGES["evaluate_reconstruction"]
     assert spec.read(val) == spec.read(adm)
-    assert "extract_reference_features" in STAGES["evaluate_generation"].inputs(val)
-    assert "extract_reference_features" not in STAGES["evaluate_generation"].inputs(adm)
+    assert "extract_reference_features" in STAGES["evaluate_generation"].inputs_of(val)
+    assert "extract_reference_features" not in STAGES["evaluate_generation"].inputs_of(adm)
 
 
 def test_small_sets_take_random_crops_too() -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gigatok.config import (
     AdoptConfig,
+    AdoptedFile,
     CNNConfig,
     GeneratorArchitecture,
     TokenizerArchitecture,
@@ -25,13 +26,10 @@ from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.catalogue import PUBLISHED, hidden_differences
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import NullTracker
-from gigatok.stages import (
-    AdoptedFile,
-    AdoptGeneratorConfig,
-    AdoptTokenizerConfig,
-    adopt_generator,
-    adopt_tokenizer,
-)
+from gigatok.stages.adopt_generator import run as adopt_generator
+from gigatok.stages.adopt_generator.spec import AdoptGeneratorConfig
+from gigatok.stages.adopt_tokenizer import run as adopt_tokenizer
+from gigatok.stages.adopt_tokenizer.spec import AdoptTokenizerConfig
 from gigatok.training.saved import CODES_FILE, load_generator, load_tokenizer, save_tokenizer
 
 SIZE = TransformerSize(name="S", width=32, layers=2, heads=2)

@@ -24,12 +24,10 @@ from gigatok.config import (
 from gigatok.runtime.context import Interrupted, Ranks, Runtime
 from gigatok.runtime.distributed import parallelise, whole
 from gigatok.runtime.tracker import MemoryTracker
-from gigatok.stages import (
-    TrainGeneratorConfig,
-    TrainTokenizerConfig,
-    train_generator,
-    train_tokenizer,
-)
+from gigatok.stages.train_generator import run as train_generator
+from gigatok.stages.train_generator.spec import TrainGeneratorConfig
+from gigatok.stages.train_tokenizer import run as train_tokenizer
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.checkpoint import load_checkpoint, save_checkpoint
 from gigatok.training.saved import CODES_FILE
 from gigatok.training.trainer import NonFiniteLoss, Trainer

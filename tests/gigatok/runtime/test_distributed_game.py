@@ -18,7 +18,8 @@ from gigatok.models.judges import discriminators
 from gigatok.models.judges.dino import DINOSmall
 from gigatok.runtime.context import Ranks, Runtime
 from gigatok.runtime.tracker import MemoryTracker
-from gigatok.stages import TrainTokenizerConfig, train_tokenizer
+from gigatok.stages.train_tokenizer import run as train_tokenizer
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from tests.gigatok.process_pair import ProcessPair
 from tests.gigatok.runtime.test_distributed import (
     TOKENIZER,

@@ -20,15 +20,9 @@ from gigatok.config import GuidanceConfig, TrialConfig
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
 from gigatok.scores.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
-from gigatok.stages import (
-    STAGES,
-    evaluate_generation,
-    extract_codes,
-    extract_reference_features,
-    search_guidance,
-    train_generator,
-    train_tokenizer,
-)
+from gigatok.stages import STAGES
+from gigatok.stages.evaluate_generation import run as evaluate_generation
+from gigatok.stages.search_guidance import run as search_guidance
 from tests.gigatok.damages import DAMAGES
 from tests.gigatok.process_pair import ProcessPair
 
@@ -149,16 +143,14 @@ TRIAL = TrialConfig.model_validate(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Everything that a search reads."""
     root, done = tmp_path_factory.mktemp("trained"), dict[str, Path]()
-    for stage in (
-        extract_reference_features,
-        train_tokenizer,
-        extract_codes,
-        train_generator,
+    for name in (
+        "extract_reference_features",
+        "train_tokenizer",
+        "extract_codes",
+        "train_generator",
     ):
-        name = stage.__name__.rpartition(".")[2]
-        runtime = Runtime(root / "checkpoints" / name)
-        config: Any = STAGES[name].read(TRIAL)
-        stage.run(config, done, root / name, NullTracker(), runtime)
+        stage, runtime = STAGES[name], Runtime(root / "checkpoints" / name)
+        stage.run(stage.read(TRIAL), done, root / name, NullTracker(), runtime)
         done[name] = root / name
     return done
 

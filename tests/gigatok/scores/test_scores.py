@@ -21,7 +21,7 @@ from gigatok.scores.scoring import (
     describe,
     distribution_scores,
 )
-from gigatok.stages.evaluate_generation import guidance
+from gigatok.stages.evaluate_generation.run import guidance
 
 
 def features(seed: int, count: int = 200, shift: float = 0.0) -> image_metrics.Features:

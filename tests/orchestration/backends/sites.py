@@ -13,7 +13,8 @@ import pytest
 import ray
 
 from orchestration.backends import BACKENDS, connect
-from orchestration.backends.base import Backend, Ended, Job
+from orchestration.backends.base import Backend, Job
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray.ray_cluster import ray_cluster

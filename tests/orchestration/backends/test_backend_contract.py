@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from gigatok.config import ProbeConfig
-from gigatok.stages import LinearProbeConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends import BACKENDS
 from orchestration.backends.base import Backend, Infeasible
 from orchestration.backends.local import LocalBackend

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app as analysis_app
 from orchestration.__main__ import app
-from orchestration.backends.base import Ended
 from orchestration.backends.detached.journal import Journal
 from orchestration.costs import ceilings
 from orchestration.costs.calibration import append_observations, observe
@@ -27,6 +26,7 @@ from orchestration.forecast.budget import record_refusal
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.runs import records
 from orchestration.runs.files import write_atomic
 from orchestration.runs.records import to_json

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from gigatok.costs.stage_costs import stage_disk, stage_flops, stage_memory
 from gigatok.stages import STAGES
 from orchestration.costs.accuracy import accuracy_line, compare
 from orchestration.costs.amounts import bytes_text, flops_text, hours_text, seconds_text
 from orchestration.costs.calibration import Observation, Site, append_observations
-from orchestration.costs.cost import FAMILIES, STANDARD, predict, stage_work, with_amounts
+from orchestration.costs.cost import STANDARD, predict, stage_work, with_amounts
 from orchestration.execution.progress import Progress, stage_spec, survey
 from orchestration.forecast.budget import Budget, newest_refusal, reasons, record_refusal
 from orchestration.forecast.devices import GB, Machine, machines, utilisation
@@ -65,16 +64,13 @@ def test_every_stage_of_every_sweep_has_a_cost(sweep: str, scale: str) -> None:
     plan = plan_of(sweep=sweep, scale=scale)
     for key, cost in predict(plan).items():
         stage = plan.stages[key]
-        assert cost.flops == stage_flops(stage.stage, stage.trial)
-        assert cost.memory_bytes == stage_memory(stage.stage, stage.trial)
-        disk = stage_disk(stage.stage, stage.trial)
+        costs = STAGES[stage.stage].costs
+        assert cost.flops == costs.flops(stage.trial)
+        assert cost.memory_bytes == costs.memory(stage.trial, 1)
+        disk = costs.disk(stage.trial)
         assert cost.disk_bytes == disk.outputs + disk.working
         assert cost.seconds is cost.low is cost.high is cost.record is None
         assert cost.ordering_seconds > 0
-
-
-def test_every_stage_has_a_family() -> None:
-    assert FAMILIES.keys() == STAGES.keys()
 
 
 def test_configs_that_differ_in_what_costs_are_not_taken_for_the_same() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
+from orchestration.backends.base import Capabilities, Job, NoAnswer, QueueFull
 from orchestration.execution.progress import Progress, stage_spec, survey
 from orchestration.launching.report import exit_code
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import make_plan
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Failure, Kind, Tries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +9,18 @@ import pytest
 
 from gigatok.config import TransformerSize
 from gigatok.stages import STAGES
-from orchestration.plan.graph import Plan, make_plan
+from orchestration.plan.graph import make_plan
 from orchestration.plan.identity import canonical
 from orchestration.sweep.definition import expand, load_sweep
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "keys.json"
-SWEEPS = ("decoder_scaling", "tokenizer_scaling")
-SCALES = ("smoke", "micro", "mini", "paper")
-
-
-def plan(name: str = "decoder_scaling", scale: str = "smoke", *overrides: str) -> Plan:
-    sweep = load_sweep(name, scale, overrides)
-    return make_plan(sweep, expand(sweep))
-
-
-def keys_of(planned: Plan) -> dict[str, dict[str, str]]:
-    return {trial.trial.name: dict(trial.stages) for trial in planned.trials}
+from tests.orchestration.plan.pins import current_keys, keys_of, plan, read
 
 
 def test_golden_keys() -> None:
     """Changing a key throws away results: do it knowingly, and say so in the commit.
 
-    After a deliberate change: `python -m tests.orchestration.golden.update` is not offered; write
-    the new keys into golden/keys.json by hand from the difference below.
+    After a deliberate change: `python -m tests.orchestration.plan.pins`.
     """
-    current = {f"{s}@{scale}": keys_of(plan(s, scale)) for s in SWEEPS for scale in SCALES}
-    assert current == json.loads(GOLDEN.read_text())
+    assert current_keys() == read("keys.json")
 
 
 def changed(*overrides: str) -> set[str]:
@@ -82,6 +67,7 @@ def test_an_override_changes_the_stages_that_read_it(override: str, expected: se
 def test_the_letter_of_a_size_is_not_identity() -> None:
     named = TransformerSize(name="S", width=64, layers=2, heads=2)
     assert canonical(named) == canonical(named.model_copy(update={"name": ""}))
+    assert named.identity == named.model_copy(update={"name": ""}).identity
 
 
 def test_sweeps_share_stages() -> None:

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from gigatok.config import SplitConfig
-from gigatok.stages import TrainTokenizerConfig
-from orchestration.backends.base import Ended
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from orchestration.costs import ceilings
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Failure, Kind

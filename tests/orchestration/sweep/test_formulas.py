@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gigatok.costs.stage_costs import stage_flops
+from gigatok.stages import STAGES
 from orchestration.plan.graph import make_plan
 from orchestration.sweep.cells import changed
 from orchestration.sweep.config_keys import trial_keys
@@ -101,7 +101,7 @@ def test_derived_values_are_those_of_the_trial(tmp_path: Path) -> None:
     assert len(trials) == 6
     for trial in trials:
         assert trial.derived["twice"] == 2 * trial.derived["share"]
-        assert trial.derived["train"] == stage_flops("train_tokenizer", trial.config)
+        assert trial.derived["train"] == STAGES["train_tokenizer"].costs.flops(trial.config)
         names = (trial.config.tokenizer.encoder.name, trial.config.tokenizer.decoder.name)
         assert trial.derived["same"] == (names[0] == names[1])
 
@@ -137,7 +137,7 @@ def test_solutions_are_the_nearest_whole_numbers(tmp_path: Path) -> None:
         config = trial.config
         assert config.tokenizer.decoder.layers == layers.value
         assert config.tokenizer.steps == steps.value
-        assert steps.made == stage_flops("train_tokenizer", config)
+        assert steps.made == STAGES["train_tokenizer"].costs.flops(config)
         for solution, of in ((layers, "params.tokenizer"), (steps, "flops.train")):
             gaps = [
                 abs(

@@ -27,7 +27,6 @@ from orchestration.backends.base import (
     Capabilities,
     Checkup,
     Dependency,
-    Ended,
     Finding,
     Infeasible,
     Job,
@@ -36,6 +35,7 @@ from orchestration.backends.base import (
 from orchestration.backends.snapshot import take_snapshot
 from orchestration.backends.workers import rank_environments
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request, keep_profile, load_profile
 from orchestration.runs.files import write_atomic
 from orchestration.runs.state import StageFolder, Store

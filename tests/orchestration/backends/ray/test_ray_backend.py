@@ -17,10 +17,11 @@ import psutil
 import pytest
 import ray
 
-from orchestration.backends.base import Ended, Infeasible, Job
+from orchestration.backends.base import Infeasible, Job
 from orchestration.backends.ray.backend import RayBackend
 from orchestration.backends.ray.head import ClusterGone
 from orchestration.policy import faults
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray.ray_cluster import ray_cluster

@@ -12,13 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from gigatok.config import ProbeConfig
-from gigatok.stages import LinearProbeConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.__main__ import app
-from orchestration.backends.base import Dependency, Ended, Infeasible, Job, NoAnswer, QueueFull
+from orchestration.backends.base import Dependency, Infeasible, Job, NoAnswer, QueueFull
 from orchestration.backends.detached.journal import Journal
 from orchestration.backends.slurm.backend import SlurmBackend
 from orchestration.backends.slurm.queue import ask_sacct, ask_squeue
 from orchestration.commands.doctor import on_node
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search.controller import JournaledBackend

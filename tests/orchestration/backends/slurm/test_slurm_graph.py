@@ -266,7 +266,7 @@ HOOK = """
 import sys
 class Broken:
     def find_spec(self, name, path=None, target=None):
-        if name == "gigatok.stages.train_tokenizer":
+        if name == "gigatok.stages.train_tokenizer.run":
             raise RuntimeError("no luck")
 sys.meta_path.insert(0, Broken())
 """

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backends.base import Dependency, Ended, Job
+from orchestration.backends.base import Dependency, Job
 from orchestration.backends.slurm import queue as slurm_queue
 from orchestration.backends.slurm.options import dependency_text
 from orchestration.backends.slurm.queue import Queue, elements, status_of
+from orchestration.policy.ended import Ended
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt
 from orchestration.runs.state import StageFolder

@@ -1,0 +1,1 @@
+"""Adoption of a generator from a file, in place of training one."""

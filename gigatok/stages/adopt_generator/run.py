@@ -1,0 +1,44 @@
+"""Take a generator from a file in place of training one, and measure it on the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from gigatok.models.generator.generator import Generator
+from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
+from gigatok.published.fitting import fill, fit
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages.adopt_generator.spec import AdoptGeneratorConfig
+from gigatok.stages.train_generator.run import generator_scores
+from gigatok.training.saved import Codes, save_generator
+
+
+def run(
+    config: AdoptGeneratorConfig,
+    inputs: Mapping[str, Path],
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> Scores:
+    """Convert; leave `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
+
+    Raises:
+        ValueError: the file has changed or holds another generator than the trial describes.
+    """
+    stored = read_planned(config.file, config.architecture)
+    check_architecture(config.architecture, config.file)
+    codes = Codes.load(inputs["extract_codes"])
+    tokens = codes.val.shape[1]
+    with torch.device("meta"):
+        generator = Generator(config.architecture, codes.codebook_size, codes.num_classes, tokens)
+    report = fit("the trial's generator", generator, stored)
+    check_fit(report, config.file)
+    fill(generator, stored, report, runtime.device)
+    save_generator(output_dir, generator, codes)
+    scores = generator_scores(generator, codes, runtime.device)
+    facts = origin(config.file, report, config.architecture, output_dir)
+    return Scores(scores.metrics, scores.protocol, facts)

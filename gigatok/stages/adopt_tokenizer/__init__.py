@@ -1,0 +1,1 @@
+"""Adoption of a tokenizer from a file, in place of training one."""

@@ -1,0 +1,13 @@
+"""Cost of adopting a tokenizer: a copy of its weights."""
+
+from __future__ import annotations
+
+from gigatok.stages.base import Costs, Disk
+from gigatok.stages.families import variant_family
+from gigatok.stages.train_tokenizer.cost import disk
+
+COSTS = Costs(
+    flops=lambda t: 0,
+    disk=lambda t: Disk(disk(t).outputs),
+    family=lambda t: (variant_family(t),),
+)

@@ -1,0 +1,65 @@
+"""Take a tokenizer from a file, published or other people's, in place of training one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from gigatok.files.stored_weights import StoredWeights
+from gigatok.models.tokenizer.layout import tokenizer_parameters
+from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
+from gigatok.published.fitting import HEAD, fill, fit, has_head, with_head_of
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages.adopt_tokenizer.spec import AdoptTokenizerConfig
+from gigatok.training.saved import save_tokenizer
+
+
+def run(
+    config: AdoptTokenizerConfig,
+    inputs: Mapping[str, Path],
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> Scores:
+    """Convert; leave `model.safetensors`, `model.json`, `origin.json`. Metrics: as of training.
+
+    Raises:
+        ValueError: the file has changed or holds another tokenizer than the trial describes.
+    """
+    stored = read_planned(config.file, config.architecture)
+    check_architecture(config.architecture, config.file)
+    if has_head(stored) and config.architecture.semantic_weight == 0:
+        raise ValueError(
+            f"{config.file.path} holds a semantic head, so it was trained with semantic "
+            "regularisation; the trial has tokenizer.semantic_weight 0"
+        )
+    tokenizer = _empty(config, stored)
+    report = fit(config.architecture.name, tokenizer, stored)
+    check_fit(report, config.file)
+    fill(tokenizer, stored, report)
+    save_tokenizer(output_dir, tokenizer)
+    count = tokenizer_parameters(tokenizer.config, config.image_size, tokenizer.teacher_dim)
+    head = "with" if report.has_head else "without"
+    return Scores(
+        {
+            "params_total": count.total,
+            "params_encoder": count.encoder,
+            "params_decoder": count.decoder,
+            "params_head": count.head,
+        },
+        {"params_total": f"with codebook, {head} training-only semantic head; adopted"},
+        origin(config.file, report, config.architecture, output_dir),
+    )
+
+
+def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> Tokenizer:
+    """Build the module without memory, with a head of the width that the weights have."""
+    last = [key for key in stored.tensors if HEAD in key and key.endswith("4.weight")]
+    width = stored.tensors[last[0]].shape[0] if last else 0
+    with torch.device("meta"):
+        architecture = with_head_of(config.architecture, stored)
+        return Tokenizer(architecture, config.image_size, teacher_dim=width)

@@ -1,0 +1,18 @@
+"""Data and pretrained networks that stages read, for fetching them before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gigatok.config import TrialConfig
+from gigatok.data.assets import ASSETS
+from gigatok.stages.registry import STAGES
+
+
+def required_assets(stages: Iterable[tuple[str, TrialConfig]]) -> tuple[str, ...]:
+    """Name the assets that some stages read, each given with a trial that has it.
+
+    The teachers of the paper are not among them: transformers finds or fetches them.
+    """
+    names = {name for stage, trial in stages for name in STAGES[stage].assets(trial)}
+    return tuple(sorted(names & ASSETS.keys()))

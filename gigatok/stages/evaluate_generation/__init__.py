@@ -1,0 +1,1 @@
+"""Sampling from the generator, and scores of the samples."""

@@ -1,0 +1,78 @@
+"""Sample images from the generator and score them against real images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gigatok.config import EvaluationConfig, SamplingConfig
+from gigatok.data.pictures import image_grid
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
+from gigatok.runtime.context import Runtime, Scores
+from gigatok.runtime.tracker import Tracker
+from gigatok.scores.feature_sets import FeatureSet
+from gigatok.scores.reference_statistics import load_reference
+from gigatok.scores.sample_sets import Draw, Models, draw_set
+from gigatok.scores.scoring import distribution_scores, inception_scores, join, manifold_scores
+from gigatok.stages.evaluate_generation.spec import EvaluateGenerationConfig
+from gigatok.stages.extract_reference_features.run import ReferenceFeatures
+from gigatok.stages.models import generator_of, tokenizer_of
+
+
+def run(
+    config: EvaluateGenerationConfig,
+    inputs: Mapping[str, Path],
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> Scores:
+    """Sample and score; leaves `samples.npy` and `labels.npy`.
+
+    Metrics: gFID, gsFID, gKID, precision, recall, and the Inception Score where it can be had.
+    """
+    evaluation, sampling = config.evaluation, config.sampling
+    network = build_feature_network(evaluation.network, evaluation.resolution, runtime.device)
+    # Before any sampling, so that a missing file is reported at once.
+    reference, name = load_reference_of(evaluation, inputs, network)
+    models = Models.load(tokenizer_of(inputs), generator_of(inputs), runtime.device)
+    draw = Draw(sampling, config.seed)
+    drawn = draw_set(draw, models, network, output_dir, tracker, runtime)
+    if drawn is None:
+        return Scores()
+    samples, features = drawn
+    tracker.image("samples", image_grid(np.asarray(samples[:64]), columns=8), 0)
+    protocol = f"{network.name}, {len(samples)} samples ({guidance(sampling)}) vs {name}"
+    return join(
+        distribution_scores("g", features, reference, protocol),
+        manifold_scores(features, reference, protocol),
+        inception_scores(features, network),
+    )
+
+
+def guidance(config: SamplingConfig) -> str:
+    """Say in words the sampling settings that a score depends on."""
+    parts = ["no guidance"]
+    if config.cfg_scale > 1:
+        parts = [f"{config.cfg_schedule} guidance {config.cfg_scale:g}"]
+        if config.cfg_schedule == "step":
+            parts[0] += f" from {config.cfg_start:g}"
+    if config.temperature != 1:
+        parts.append(f"temperature {config.temperature:g}")
+    if config.top_k:
+        parts.append(f"top-k {config.top_k}")
+    if config.top_p < 1:
+        parts.append(f"top-p {config.top_p:g}")
+    return ", ".join(parts)
+
+
+def load_reference_of(
+    evaluation: EvaluationConfig, inputs: Mapping[str, Path], network: FeatureNetwork
+) -> tuple[FeatureSet, str]:
+    """Load features of the real images, and say which images they are."""
+    if evaluation.reference == "val":
+        found = ReferenceFeatures.load(inputs["extract_reference_features"])
+        return found.features, found.images
+    statistics = load_reference(evaluation.reference, network)
+    return statistics.features, statistics.name

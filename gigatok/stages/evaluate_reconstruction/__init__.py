@@ -1,0 +1,1 @@
+"""Reconstruction of validation images, and its scores."""

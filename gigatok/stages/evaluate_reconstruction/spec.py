@@ -1,0 +1,63 @@
+"""The stage that scores a tokenizer by its reconstructions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from gigatok.config import Config, EvaluationConfig, SplitConfig, TrialConfig
+from gigatok.stages.adopt_tokenizer.spec import ADOPT_TOKENIZER
+from gigatok.stages.base import Stage, where_had
+from gigatok.stages.evaluate_reconstruction.cost import COSTS
+from gigatok.stages.extract_reference_features.spec import EXTRACT_REFERENCE_FEATURES
+from gigatok.stages.registry import register
+from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
+
+
+class EvaluateReconstructionConfig(Config):
+    """Reads of `evaluate_reconstruction`."""
+
+    val: SplitConfig
+    evaluation: EvaluationConfig
+
+
+@lru_cache(maxsize=1024)
+def _against_val(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """Compare reconstructions with their originals, whatever samples are compared with."""
+    return evaluation.model_copy(update={"reference": "val"})
+
+
+def _read(trial: TrialConfig) -> EvaluateReconstructionConfig:
+    return EvaluateReconstructionConfig(
+        val=trial.split("val", trial.evaluation.num_images),
+        evaluation=_against_val(trial.evaluation),
+    )
+
+
+def _scores(trial: TrialConfig) -> tuple[str, ...]:
+    names = ["rfid", "rkid", "rkid_se", "psnr", "ssim", "ssim_reference", "effective_rank"]
+    if trial.evaluation.network == "inception":  # the only network with spatial features
+        names.append("rsfid")
+    if trial.evaluation.lpips_network != "none":
+        names.append("lpips")
+    return tuple(names)
+
+
+EVALUATE_RECONSTRUCTION = register(
+    Stage(
+        name="evaluate_reconstruction",
+        version=2,
+        config=EvaluateReconstructionConfig,
+        read=_read,
+        module="gigatok.stages.evaluate_reconstruction.run",
+        label="reconstruction",
+        costs=COSTS,
+        inputs=where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER, EXTRACT_REFERENCE_FEATURES),
+        assets=lambda t: (
+            t.data.name,
+            t.evaluation.network,
+            f"lpips_{t.evaluation.lpips_network}",
+        ),
+        scores=_scores,
+        judges=dict.fromkeys(("psnr", "ssim", "lpips", "rfid", "rkid"), TRAIN_TOKENIZER.name),
+    )
+)

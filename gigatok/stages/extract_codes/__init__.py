@@ -1,0 +1,1 @@
+"""Codes of all images, on which generators are trained."""

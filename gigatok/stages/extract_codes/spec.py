@@ -1,0 +1,45 @@
+"""The stage that encodes all images once."""
+
+from __future__ import annotations
+
+from gigatok.config import CodesConfig, Config, SplitConfig, TrialConfig
+from gigatok.stages.adopt_tokenizer.spec import ADOPT_TOKENIZER
+from gigatok.stages.base import Stage, where_had
+from gigatok.stages.extract_codes.cost import COSTS
+from gigatok.stages.registry import register
+from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
+
+
+class ExtractCodesConfig(Config):
+    """Reads of `extract_codes`."""
+
+    train: SplitConfig
+    val: SplitConfig
+    codes: CodesConfig
+
+
+def _read(trial: TrialConfig) -> ExtractCodesConfig:
+    return ExtractCodesConfig(
+        train=trial.split("train"), val=trial.split("val"), codes=trial.codes
+    )
+
+
+def _scores(trial: TrialConfig) -> tuple[str, ...]:
+    entropies = "unigram_entropy", "bigram_entropy", "trigram_entropy"
+    return "codebook_usage", "codebook_perplexity", *entropies
+
+
+EXTRACT_CODES = register(
+    Stage(
+        name="extract_codes",
+        version=3,
+        config=ExtractCodesConfig,
+        read=_read,
+        module="gigatok.stages.extract_codes.run",
+        label="codes",
+        costs=COSTS,
+        inputs=where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER),
+        assets=lambda t: (t.data.name,),
+        scores=_scores,
+    )
+)

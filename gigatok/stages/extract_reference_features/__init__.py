@@ -1,0 +1,1 @@
+"""Features of the validation images, with which others are compared."""

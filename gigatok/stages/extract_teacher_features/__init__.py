@@ -1,0 +1,1 @@
+"""Features of a frozen teacher for all training images."""

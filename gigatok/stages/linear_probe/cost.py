@@ -1,0 +1,44 @@
+"""Cost of a linear probe on the generator."""
+
+from __future__ import annotations
+
+from gigatok.config import TrialConfig
+from gigatok.costs.memory import FLOAT
+from gigatok.models.generator.layout import generator_flops
+from gigatok.models.layers import linear
+from gigatok.stages.base import Costs, Disk
+from gigatok.stages.extract_codes.cost import views
+from gigatok.stages.families import data_family
+
+
+def flops(trial: TrialConfig) -> int:
+    """Count the features, and the training of the classifier."""
+    size, probe, data = trial.generator.size, trial.probe, trial.data
+    tokens = trial.tokenizer.tokens_per_image(data.image_size)
+    layer = probe.layer or size.layers // 2
+    read = generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens, layer)
+    times = probe.epochs if probe.reference_dropout_quirk else views(trial)
+    read_images = times * data.train_images + data.val_images
+    return read_images * read + classifier_flops(trial, size.width)
+
+
+def classifier_flops(trial: TrialConfig, width: int) -> int:
+    """Count a classifier's epochs and its score; its inputs need no gradients."""
+    data = trial.data
+    passes = 2 * trial.probe.epochs * data.train_images + data.val_images
+    return passes * linear(1, width, data.num_classes).flops
+
+
+def features_bytes(trial: TrialConfig, width: int) -> int:
+    """Count float32 features of all views, which live in a file."""
+    return FLOAT * views(trial) * trial.data.train_images * width
+
+
+def disk(trial: TrialConfig) -> Disk:
+    """Count the features while they are needed; with dropout none are kept."""
+    if trial.probe.reference_dropout_quirk:
+        return Disk(0)
+    return Disk(0, features_bytes(trial, trial.generator.size.width))
+
+
+COSTS = Costs(flops, disk, lambda t: (data_family(t),))

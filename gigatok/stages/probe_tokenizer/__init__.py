@@ -1,0 +1,1 @@
+"""Linear probe on the tokenizer's features."""

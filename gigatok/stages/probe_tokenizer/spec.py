@@ -1,0 +1,64 @@
+"""The stage that probes a tokenizer's features."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from gigatok.config import (
+    CodesConfig,
+    Config,
+    ProbeConfig,
+    ProbedFeatures,
+    SplitConfig,
+    TrialConfig,
+)
+from gigatok.stages.adopt_tokenizer.spec import ADOPT_TOKENIZER
+from gigatok.stages.base import Stage, where_had
+from gigatok.stages.probe_tokenizer.cost import COSTS
+from gigatok.stages.registry import register
+from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
+
+
+class ProbeTokenizerConfig(Config):
+    """Reads of `probe_tokenizer`."""
+
+    train: SplitConfig
+    val: SplitConfig
+    codes: CodesConfig
+    features: ProbedFeatures
+    probe: ProbeConfig
+    seed: int
+
+
+@lru_cache(maxsize=1024)
+def _without_layer(probe: ProbeConfig) -> ProbeConfig:
+    """Drop the layer and the dropout, which are the generator's."""
+    return probe.model_copy(update={"layer": 0, "reference_dropout_quirk": False})
+
+
+def _read(trial: TrialConfig) -> ProbeTokenizerConfig:
+    return ProbeTokenizerConfig(
+        train=trial.split("train"),
+        val=trial.split("val"),
+        codes=trial.codes,
+        features=trial.tokenizer_probe.features,
+        probe=_without_layer(trial.probe),
+        seed=trial.seed,
+    )
+
+
+PROBE_TOKENIZER = register(
+    Stage(
+        name="probe_tokenizer",
+        version=2,
+        config=ProbeTokenizerConfig,
+        read=_read,
+        module="gigatok.stages.probe_tokenizer.run",
+        label="tokenizer probe",
+        costs=COSTS,
+        inputs=where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER),
+        applies=lambda t: t.tokenizer_probe.features != "none",
+        assets=lambda t: (t.data.name,),
+        scores=lambda t: ("tokenizer_probe_accuracy",),
+    )
+)

@@ -1,0 +1,25 @@
+"""The stages by name. Importing the module that describes a stage registers it."""
+
+from __future__ import annotations
+
+from gigatok.stages.base import Stage
+
+STAGES: dict[str, Stage] = {}
+"""Every stage; each comes after its inputs, since a stage is registered after them."""
+
+
+def register(stage: Stage) -> Stage:
+    """Add a stage, and return it.
+
+    Raises:
+        ValueError: another stage has the name, or an input is not registered.
+    """
+    if stage.name in STAGES:
+        raise ValueError(f"there is a stage {stage.name!r} already; choose another name")
+    if missing := [name for name in stage.inputs if name not in STAGES]:
+        raise ValueError(
+            f"stage {stage.name!r} reads {', '.join(missing)}, which is not registered: import "
+            f"the module that registers it first; there are {', '.join(STAGES)}"
+        )
+    STAGES[stage.name] = stage
+    return stage

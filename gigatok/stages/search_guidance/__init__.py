@@ -1,0 +1,1 @@
+"""Search for the guidance scale at which a generator scores best."""

@@ -1,0 +1,1 @@
+"""Training of a tokenizer: its batches, its losses, its adversarial game."""

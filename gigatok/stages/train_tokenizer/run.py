@@ -1,0 +1,152 @@
+"""Train a tokenizer on all its losses, a discriminator in turn with it (paper section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from gigatok.config import TokenizerConfig
+from gigatok.data.splits import load_split
+from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
+from gigatok.models.frozen.teachers import build_teacher
+from gigatok.models.judges.discriminators import build_discriminator, virtual_batches
+from gigatok.models.tokenizer.codebook import initialise_from_data, restart_dead_codes
+from gigatok.models.tokenizer.layout import tokenizer_parameters
+from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.runtime.context import Ranks, Runtime, Scores
+from gigatok.runtime.distributed import gather, gathered, parallelise
+from gigatok.runtime.tracker import Tracker
+from gigatok.stages.extract_teacher_features.run import TeacherFeatures
+from gigatok.stages.train_tokenizer.adversarial import Adversary
+from gigatok.stages.train_tokenizer.batches import (
+    CachedTarget,
+    OnlineTarget,
+    SemanticTarget,
+    TokenizerBatches,
+)
+from gigatok.stages.train_tokenizer.cost import CODEBOOK_INIT_IMAGES, RESTARTS_END
+from gigatok.stages.train_tokenizer.losses import Perceptual
+from gigatok.stages.train_tokenizer.objective import Objective
+from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
+from gigatok.training.saved import place, save_tokenizer
+from gigatok.training.trainer import Trainer, micro_batches, step_seed
+
+
+def run(
+    config: TrainTokenizerConfig,
+    inputs: Mapping[str, Path],
+    output_dir: Path,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> Scores:
+    """Train; leave `model.safetensors` and `model.json`. Metrics: parameter counts."""
+    torch.manual_seed(step_seed(config.seed, 0, "weights"))
+    target = _semantic_target(config, inputs.get("extract_teacher_features"), runtime.device)
+    tokenizer = place(_build(config, target), runtime.device)
+    batches = TokenizerBatches(config, load_split(config.train), target, runtime.device)
+    perceptual = _perceptual(config, runtime.device)
+    forward = parallelise(tokenizer, config.tokenizer)
+    adversary = _adversary(config.tokenizer, runtime)
+    objective = Objective(config.tokenizer, tokenizer, forward, batches.get, perceptual, adversary)
+    Trainer(
+        tokenizer,
+        config.tokenizer,
+        config.seed,
+        objective.losses,
+        tracker,
+        runtime,
+        before_first_step=partial(_initialise_codebook, tokenizer, config, batches),
+        after_step=partial(_restart_codes, tokenizer, config, batches, runtime.ranks),
+        extra_metrics=lambda: {"codebook_usage": tokenizer.quantize.usage()},
+        forward=forward,
+        opponent=objective.opponent(),
+    ).run()
+    save_tokenizer(output_dir, tokenizer)
+    gathered(tokenizer)
+    tracker.image("reconstructions", batches.picture(tokenizer), config.tokenizer.steps)
+    return _parameter_scores(config, target)
+
+
+def _semantic_target(
+    config: TrainTokenizerConfig, cache: Path | None, device: str
+) -> SemanticTarget | None:
+    """Read the teacher's features from a cache where there is one; else build the teacher."""
+    if config.tokenizer.semantic_weight == 0:
+        return None
+    if cache is not None:
+        return CachedTarget(TeacherFeatures.load(cache))
+    return OnlineTarget(build_teacher(config.tokenizer.teacher, device))
+
+
+def _build(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Tokenizer:
+    return Tokenizer(
+        config.tokenizer,
+        config.train.image_size,
+        teacher_dim=target.dim if target else 0,
+        teacher_grid=target.grid if target else 0,
+        activation_checkpointing=config.tokenizer.activation_checkpointing,
+    )
+
+
+def _perceptual(config: TrainTokenizerConfig, device: str) -> Perceptual | None:
+    if config.tokenizer.perceptual_weight == 0:
+        return None
+    dropout = REFERENCE_DROPOUT if config.tokenizer.reference_perceptual_quirk else 0.0
+    return LPIPS(config.tokenizer.perceptual_network, dropout).to(device)
+
+
+def _adversary(config: TokenizerConfig, runtime: Runtime) -> Adversary | None:
+    """Build the discriminator, its weights drawn after the tokenizer's.
+
+    Raises:
+        ValueError: it will not take the batch: better said now than when its turn comes.
+    """
+    if config.discriminator == "none":
+        return None
+    if config.discriminator == "dino":
+        for part in micro_batches(config, runtime):
+            virtual_batches(part.stop - part.start)
+    device = runtime.device
+    return Adversary(config, build_discriminator(config.discriminator, device)).to(device)
+
+
+def _initialise_codebook(
+    tokenizer: Tokenizer, config: TrainTokenizerConfig, batches: TokenizerBatches
+) -> None:
+    if config.tokenizer.codebook_init == "data":
+        generator = torch.Generator().manual_seed(step_seed(config.seed, 0, "codebook"))
+        initialise_from_data(tokenizer, batches.first(CODEBOOK_INIT_IMAGES), generator)
+
+
+def _restart_codes(
+    tokenizer: Tokenizer,
+    config: TrainTokenizerConfig,
+    batches: TokenizerBatches,
+    ranks: Ranks,
+    step: int,
+) -> None:
+    every = config.tokenizer.dead_code_restart_every
+    if every == 0 or step % every or step > RESTARTS_END * config.tokenizer.steps:
+        return
+    image_BCHW, _ = batches.get(step, ranks.share(config.tokenizer.batch_size))
+    generator = torch.Generator().manual_seed(step_seed(config.seed, step, "codebook"))
+    with torch.no_grad():
+        z_BTC = gather(tokenizer.encode_latents(image_BCHW))
+        restart_dead_codes(tokenizer.quantize, z_BTC, generator)
+
+
+def _parameter_scores(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Scores:
+    dim = target.dim if target else 0
+    count = tokenizer_parameters(config.tokenizer, config.train.image_size, dim)
+    return Scores(
+        {
+            "params_total": count.total,
+            "params_encoder": count.encoder,
+            "params_decoder": count.decoder,
+            "params_head": count.head,
+        },
+        {"params_total": "with codebook and training-only semantic head, as published"},
+    )

@@ -1,0 +1,30 @@
+"""What all stages that train have in common: their curves, and the files they leave."""
+
+from __future__ import annotations
+
+from gigatok.config import TrainingConfig
+from gigatok.costs.memory import ADAM_MOMENTS, FLOAT
+from gigatok.stages.base import Disk
+
+TRAINER_CURVES = ("loss", "grad_norm", "lr", "images_per_second")
+"""Logged by `gigatok.training.trainer`, whatever it trains."""
+CHECKPOINTS = 3
+"""The two that are kept, and one being written."""
+
+
+def trained_disk(
+    config: TrainingConfig, parameters: int, *, buffers: int = 0, opponent: int = 0
+) -> Disk:
+    """Add up the trained model, and the model, moments and averages in each checkpoint.
+
+    Args:
+        config: how it is trained.
+        parameters: of the model.
+        buffers: values beside them.
+        opponent: parameters of a discriminator, which checkpoints hold with its moments.
+    """
+    copies = 1 + ADAM_MOMENTS + (config.ema_decay > 0)
+    state = copies * parameters + buffers + (1 + ADAM_MOMENTS) * opponent
+    # A checkpoint that would be due with the last step is never written.
+    written = min((config.steps - 1) // config.checkpoint_every, CHECKPOINTS)
+    return Disk(FLOAT * (parameters + buffers), FLOAT * state * written)

@@ -1,0 +1,60 @@
+"""Results survive upgrades: runs directories of earlier versions are reused as a whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gigatok.stages import BUILT_IN
+from orchestration.execution.progress import Progress, survey
+from orchestration.plan.graph import make_plan
+from orchestration.runs.state import Store
+from orchestration.sweep.definition import expand, load_sweep
+from tests.orchestration.plan.make_runs_fixture import FIXTURES, SWEEPS, check
+
+FIXTURE_NAMES = sorted(folder.name for folder in FIXTURES.glob("runs_*"))
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, into which a fixture can be copied."""
+    monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def surveyed(sweep: str, *overrides: str) -> Progress:
+    loaded = load_sweep(f"{sweep}.yaml", None, overrides)
+    return survey(make_plan(loaded, expand(loaded)), Store(Path("runs")))
+
+
+@pytest.mark.parametrize("name", FIXTURE_NAMES)
+def test_every_stage_of_an_earlier_version_is_reused(name: str, earlier: Path) -> None:
+    """A failure means that users lose their results: give the change of a key up.
+
+    A new option belongs behind a default; a changed meaning or default, which is meant to lose
+    them, raises the version of the stages concerned, whose folders are then taken out of here.
+    """
+    shutil.copytree(FIXTURES / name, earlier, dirs_exist_ok=True)
+    kinds = set()
+    for sweep in SWEEPS:
+        progress = surveyed(sweep)
+        lost = [s for key, s in progress.plan.stages.items() if key not in progress.reused]
+        assert not lost, [f"{stage.stage} {stage.readable}" for stage in lost]
+        kinds |= {stage.stage for stage in progress.plan.stages.values()}
+    assert kinds == set(BUILT_IN)
+
+
+def test_what_is_not_there_is_not_reused(earlier: Path) -> None:
+    shutil.copytree(FIXTURES / FIXTURE_NAMES[-1], earlier, dirs_exist_ok=True)
+    progress = surveyed("trained", "tokenizer.lr=1e-3")
+    # Not `reused`: their outputs were not kept, so a stage that needs them makes them run again.
+    there = {s.stage for key, s in progress.plan.stages.items() if progress.folders[key].done()}
+    assert there == {"extract_teacher_features", "extract_reference_features"}
+
+
+@pytest.mark.parametrize("name", FIXTURE_NAMES)
+def test_no_record_names_this_machine(name: str) -> None:
+    check(FIXTURES / name)

@@ -1,0 +1,144 @@
+"""A stage and a metric from outside the repository: planned, run, and in the result table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gigatok.config import Config
+from gigatok.names import METRICS, Metric
+from gigatok.names import register as register_metric
+from gigatok.stages import STAGES, Costs, Disk, Stage, register
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = '''
+"""How bright reconstructions are, beside their originals."""
+
+import numpy as np
+
+from gigatok.config import Config, SplitConfig
+from gigatok.data.splits import load_split
+from gigatok.names import Metric
+from gigatok.names import register as register_metric
+from gigatok.runtime.context import Scores
+from gigatok.stages import STAGES, Costs, Disk, Stage, register, where_had
+
+
+class BrightnessConfig(Config):
+    val: SplitConfig
+
+
+def run(config, inputs, output_dir, tracker, runtime):
+    originals = load_split(config.val)
+    pixels = originals.centred(np.arange(len(originals)))
+    made = np.load(inputs["evaluate_reconstruction"] / "reconstructions.npy")
+    return Scores({"brightness": float(made.mean()) / float(pixels.mean())})
+
+
+register_metric(Metric("brightness", "brightness ratio"))
+register(
+    Stage(
+        name="measure_brightness",
+        version=1,
+        config=BrightnessConfig,
+        read=lambda t: BrightnessConfig(val=t.split("val", t.evaluation.num_images)),
+        module=__name__,
+        label="brightness",
+        costs=Costs(lambda t: 0, lambda t: Disk(0), lambda t: ()),
+        inputs=where_had(STAGES["evaluate_reconstruction"]),
+        scores=lambda t: ("brightness",),
+    )
+)
+'''
+SWEEP = """
+question: Are reconstructions as bright as their originals?
+scale: smoke
+axes: {tokenizer.decoder: [S]}
+set: {tokenizer.encoder: S}
+stages: [measure_brightness]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A working folder, beside one with the module, which every Python process imports."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "brightness.py").write_text(MODULE)
+    (tmp_path / "own" / "sitecustomize.py").write_text("import brightness\n")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "bright.yaml").write_text(SWEEP)
+    return tmp_path / "work"
+
+
+def command(place: Path, *arguments: str) -> str:
+    paths = os.pathsep.join([str(ROOT), str(place.parent / "own")])
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_stage_and_a_metric_of_ones_own(place: Path) -> None:
+    planned = command(place, "orchestration", "plan", "bright.yaml", "--stages")
+    assert "brightness" in planned
+    shown = command(place, "orchestration.launch", "bright.yaml", "--yes")
+    assert "brightness ratio" in shown
+    table = command(place, "analysis", "table", "bright", "--format", "csv")
+    assert "brightness" in table.splitlines()[0]
+    again = json.loads(command(place, "orchestration", "plan", "bright.yaml", "--json"))
+    states = [stage["state"] for stage in again["stages"].values()]
+    assert states == ["COMPLETE"] * 5
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a test registers."""
+    monkeypatch.setattr("gigatok.stages.registry.STAGES", dict(STAGES))
+
+
+def stage(name: str, *inputs: str) -> Stage:
+    return Stage(
+        name=name,
+        version=1,
+        config=Config,
+        read=lambda t: Config(),
+        module=__name__,
+        label=name,
+        costs=Costs(lambda t: 0, lambda t: Disk(0), lambda t: ()),
+        inputs={name: lambda t: True for name in inputs},
+    )
+
+
+@pytest.mark.usefixtures("stages")
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="there is a stage 'linear_probe' already"):
+        register(stage("linear_probe"))
+    with pytest.raises(ValueError, match="there is a metric 'rfid' already"):
+        register_metric(Metric("rfid", "another"))
+    assert METRICS["rfid"].label == "rFID"
+
+
+@pytest.mark.usefixtures("stages")
+def test_inputs_come_first() -> None:
+    with pytest.raises(ValueError, match=r"'second' reads first, which is not registered"):
+        register(stage("second", "first"))
+    register(stage("first", "linear_probe"))
+    register(stage("second", "first"))
+
+
+def test_the_built_in_stages_come_after_their_inputs() -> None:
+    seen: set[str] = set()
+    for name, found in STAGES.items():
+        assert found.inputs.keys() <= seen, name
+        seen.add(name)
