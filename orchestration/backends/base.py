@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
 
+from orchestration.policy.ended import Ended
 from orchestration.policy.profile import CheckOptions, Profile, Request
 from orchestration.runs.state import StageFolder, Store
 

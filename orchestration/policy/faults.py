@@ -22,32 +22,14 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from orchestration.costs import ceilings
+from orchestration.policy.ended import Ended
+from orchestration.policy.profile import Profile
 from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
 from orchestration.runs.stage_records import Failure, Kind
 from orchestration.runs.state import StageFolder, Store
 
-if TYPE_CHECKING:
-    from orchestration.policy.ended import Ended
-    from orchestration.policy.profile import Profile
-
-# An error of the code only repeats, but a NaN may come from kernels that are not deterministic.
-# Halving ends at one sample by itself, and preemption is usual on shared partitions.
-ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
-    "exception": 1,
-    "non_finite": 2,
-    "out_of_memory": 8,
-    "preempted": 20,
-    "node_lost": 5,
-    "timed_out": 3,
-    "killed": 3,
-    "cancelled": 1,
-}
-"""Kind -> attempts without progress after which a stage has failed."""
-IDENTICAL_EXCEPTIONS = 3
-"""Number of stages with the same exception that holds the sweep."""
 EXIT_FAILED = 1
 """Exit code of a worker that raised; without a record, it raised before its attempt began."""
 _NO_MEMORY = re.compile(

@@ -33,7 +33,6 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from gigatok.stages import STAGES
 from orchestration.execution.gates import Gates
-from orchestration.policy.faults import ATTEMPTS_WITHOUT_PROGRESS, IDENTICAL_EXCEPTIONS
 from orchestration.runs.files import write_atomic
 from orchestration.runs.stage_records import Kind
 from orchestration.yaml.source import (
@@ -47,6 +46,21 @@ from orchestration.yaml.source import (
     read_file,
 )
 
+# An error of the code only repeats, but a NaN may come from kernels that are not deterministic.
+# Halving ends at one sample by itself, and preemption is usual on shared partitions.
+ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
+    "exception": 1,
+    "non_finite": 2,
+    "out_of_memory": 8,
+    "preempted": 20,
+    "node_lost": 5,
+    "timed_out": 3,
+    "killed": 3,
+    "cancelled": 1,
+}
+"""Kind -> attempts without progress after which a stage has failed."""
+IDENTICAL_EXCEPTIONS = 3
+"""Number of stages with the same exception that holds the sweep."""
 CheckOptions = Callable[[Mapping[str, Any]], None]
 """Check of what stands below a backend's key in a profile; raises ValueError."""
 OptionChecks = Mapping[str, CheckOptions]

@@ -15,7 +15,7 @@ from orchestration.launching.runner import Runner
 from orchestration.plan.graph import make_plan
 from orchestration.policy import faults
 from orchestration.policy.ended import Ended
-from orchestration.policy.profile import Profile, Request
+from orchestration.policy.profile import ATTEMPTS_WITHOUT_PROGRESS, Profile, Request
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Failure, Kind, Tries
 from orchestration.runs.state import StageFolder, State, Store
@@ -202,7 +202,7 @@ def test_relaunching_tries_what_failed_again(tmp_path: Path) -> None:
 def test_a_stage_that_gets_nowhere_is_given_up_whatever_its_records_say(tmp_path: Path) -> None:
     one = ("tokenizer.decoder=S",)
     progress, backend = run(Store(tmp_path), {"train_tokenizer": die_silently}, *one)
-    assert backend.submitted.count("train_tokenizer") == faults.ATTEMPTS_WITHOUT_PROGRESS["killed"]
+    assert backend.submitted.count("train_tokenizer") == ATTEMPTS_WITHOUT_PROGRESS["killed"]
     (failure,) = progress.failures.values()
     assert failure.kind == "killed"
     assert "signal 9" in failure.message
