@@ -66,6 +66,7 @@ def explain_stages(
         ValueError: there is no such sweep, or nothing in it is called so.
     """
     plan = asked_plan(store, sweep, scale, list(overrides))
+    # As if it were launched now: also a plan that never was has states, of stages that it shares.
     launched = as_launched(plan, LaunchRequest(sweep=sweep))
     chosen = choose(launched, what, stage)
     status = look(store, launched).stages
