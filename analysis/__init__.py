@@ -1,10 +1,13 @@
-"""What was learned: the tracking store as tables, figures and sentences. Reads, never trains.
+"""Results of studies: the tracking store as tables, figures and sentences. Reads, never trains.
 
     import analysis
 
-    runs = analysis.load_runs("decoder_scaling")           # polars: one row per trial
+    runs = analysis.load("decoder_scaling")                # polars: one row per trial
     analysis.units(runs)["psnr"]                           # dB
-    analysis.to_pandas(runs)
+    analysis.table(runs)                                   # a row per setting, seeds merged
+    analysis.save(analysis.figure(runs), "figures")        # the figure of the sweep
+    analysis.save(analysis.figure("cure"), "figures")      # the paper's Figure 7
+    analysis.published(metric="gfid")                      # published numbers, with sources
     for answer in analysis.comparisons(runs):              # paired on shared seeds
         print(answer.sentence, answer.test)
     fit = analysis.fit_power_law(sizes, losses)            # intervals, largest size held out
@@ -31,69 +34,74 @@ if sys.argv[:1] == ["-m"]:  # only while `python -m` looks for the module to run
     prepare(__name__, sys.path[0])
 
 if TYPE_CHECKING:
-    from analysis.complexity import complexity_relations
-    from analysis.confounds import find_confounds
-    from analysis.export import export_figure
-    from analysis.figures import figure_info
-    from analysis.findings import comparisons
-    from analysis.fit_plot import plot_fit
-    from analysis.fits import Fit, fit_metric, fit_power_law
-    from analysis.plots import draw_figure
-    from analysis.rate_distortion import fronts, gaps, plot_rate_distortion
-    from analysis.report import write_report
-    from analysis.runs import load_curves, load_runs, missing, to_pandas, units, write_table
-    from analysis.statistics import paired_test, spearman
-    from analysis.stores import RequestError
-    from analysis.tables import result_table
+    from analysis.api import draw, figure, load, published, save, table
+    from analysis.claims.confounds import find_confounds
+    from analysis.claims.findings import comparisons
+    from analysis.figures.fit_plot import plot_fit
+    from analysis.figures.rate_distortion import plot_rate_distortion
+    from analysis.report.report import write_report
+    from analysis.statistics.complexity import complexity_relations
+    from analysis.statistics.estimates import paired_test, spearman
+    from analysis.statistics.fits import LawFit, fit_metric, fit_power_law
+    from analysis.statistics.rate_distortion import fronts, gaps
+    from analysis.store.requests import RequestError
+    from analysis.store.runs import load_curves, load_runs, missing, to_pandas, units, write_table
+    from analysis.tables.results import result_table
 
 _HOME = {
-    "Fit": "fits",
-    "RequestError": "stores",
-    "comparisons": "findings",
-    "complexity_relations": "complexity",
-    "draw_figure": "plots",
-    "export_figure": "export",
-    "figure_info": "figures",
-    "find_confounds": "confounds",
-    "fit_metric": "fits",
-    "fit_power_law": "fits",
-    "fronts": "rate_distortion",
-    "gaps": "rate_distortion",
-    "load_curves": "runs",
-    "load_runs": "runs",
-    "missing": "runs",
-    "paired_test": "statistics",
-    "plot_fit": "fit_plot",
-    "plot_rate_distortion": "rate_distortion",
-    "result_table": "tables",
-    "spearman": "statistics",
-    "to_pandas": "runs",
-    "units": "runs",
-    "write_report": "report",
-    "write_table": "runs",
+    "comparisons": "claims.findings",
+    "complexity_relations": "statistics.complexity",
+    "draw": "api",
+    "figure": "api",
+    "find_confounds": "claims.confounds",
+    "fit_metric": "statistics.fits",
+    "fit_power_law": "statistics.fits",
+    "fronts": "statistics.rate_distortion",
+    "gaps": "statistics.rate_distortion",
+    "load": "api",
+    "load_curves": "store.runs",
+    "load_runs": "store.runs",
+    "missing": "store.runs",
+    "paired_test": "statistics.estimates",
+    "plot_fit": "figures.fit_plot",
+    "plot_rate_distortion": "figures.rate_distortion",
+    "published": "api",
+    "result_table": "tables.results",
+    "save": "api",
+    "spearman": "statistics.estimates",
+    "table": "api",
+    "to_pandas": "store.runs",
+    "units": "store.runs",
+    "write_report": "report.report",
+    "write_table": "store.runs",
+    "LawFit": "statistics.fits",
+    "RequestError": "store.requests",
 }
 
 __all__ = [
-    "Fit",
+    "LawFit",
     "RequestError",
     "comparisons",
     "complexity_relations",
-    "draw_figure",
-    "export_figure",
-    "figure_info",
+    "draw",
+    "figure",
     "find_confounds",
     "fit_metric",
     "fit_power_law",
     "fronts",
     "gaps",
+    "load",
     "load_curves",
     "load_runs",
     "missing",
     "paired_test",
     "plot_fit",
     "plot_rate_distortion",
+    "published",
     "result_table",
+    "save",
     "spearman",
+    "table",
     "to_pandas",
     "units",
     "write_report",

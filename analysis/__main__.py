@@ -15,32 +15,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis import commands
-from analysis.stores import DEFAULT_URI, RequestError, sweep_name
+from analysis.api import load
+from analysis.commands import Plan, Scale, Sweep, Uri
+from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from analysis.gallery import Runs, Source
-    from analysis.produce import Outcome
+    from analysis.charts.grammar import Source
+    from analysis.figures.registry import StoreTrials
+    from analysis.produce import Written
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="What a sweep showed: read from the tracking store, never from folders or logs.",
+    help="Results of sweeps: read from the tracking store, never from folders or logs.",
 )
 app.add_typer(commands.app)
 
-Sweep = Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")]
-Uri = Annotated[str, typer.Option(help="sqlite:///PATH or the address of a tracking server.")]
-Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
-Plan = Annotated[
-    str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
-]
-
 
 class TableFormat(StrEnum):
-    """How `table` prints."""
+    """Formats in which `table` prints."""
 
     markdown = "markdown"
     csv = "csv"
@@ -49,7 +45,7 @@ class TableFormat(StrEnum):
 
 
 class SourceName(StrEnum):
-    """Where numbers come from."""
+    """Sources of the numbers."""
 
     published = "published"
     runs = "runs"
@@ -57,7 +53,7 @@ class SourceName(StrEnum):
 
 
 class Width(StrEnum):
-    """Which width of a venue."""
+    """Widths of a venue."""
 
     column = "column"
     text = "text"
@@ -86,9 +82,9 @@ def table(
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
-        from analysis.findings import comparisons
-        from analysis.render import TEXT_FORMATS
-        from analysis.tables import result_table
+        from analysis.claims.findings import comparisons
+        from analysis.tables.render import TEXT_FORMATS
+        from analysis.tables.results import result_table
 
         runs = _load(sweep, tracking_uri, scale, plan)
         made = result_table(runs)
@@ -128,16 +124,18 @@ def figures(
 ) -> None:
     """Draw figures; with their data (CSV) and the origin of each point (JSON)."""
     with commands.requests_exit_2():
-        from analysis import gallery, produce
+        from analysis import produce
+        from analysis.figures import gallery
+        from analysis.figures.registry import FIGURES
 
         if list_names:
             return produce.print_figures()
-        wanted = produce.chosen(name, gallery.NAMES, everything=everything, known=gallery.known)
+        wanted = produce.chosen(name, list(FIGURES), everything=everything, known=gallery.known)
         look = produce.look(format, venue, metric, column=width is Width.column)
         if not wanted:
             runs = _load(str(name), tracking_uri, scale, plan)
             return _report(
-                lambda folder: produce.sweep_figure(runs, folder, look), out, check=check
+                lambda folder: produce.write_sweep(runs, folder, look), out, check=check
             )
         sources, store = _sources(source, tracking_uri, scale)
         _report(
@@ -171,6 +169,7 @@ def tables(
         formats = produce.formats_of(format, tuple(produce.SUFFIXES))
         chosen = SourceName.published if name and source is None else source
         sources, store = _sources(chosen, tracking_uri, scale)
+        # Tables of both are not merged: they have no rows in common.
         sources = ["published", "runs"] if "both" in sources else sources
         _report(
             lambda folder: produce.make_tables(names, sources, store, folder, formats),
@@ -181,14 +180,14 @@ def tables(
 
 def _sources(
     wanted: SourceName | None, uri: str, scale: str | None
-) -> tuple[list[Source], Runs | None]:
-    """The sources to draw from; without a wish, published and what the store has."""
-    from analysis.gallery import open_runs
+) -> tuple[list[Source], StoreTrials | None]:
+    """Choose the sources to draw from; without a wish, published and what the store has."""
+    from analysis.figures.gallery import open_trials
 
     if wanted is SourceName.published:
         return ["published"], None
     try:
-        store = open_runs(uri, scale)
+        store = open_trials(uri, scale)
     except RequestError as error:
         if wanted is not None:
             raise
@@ -199,8 +198,8 @@ def _sources(
     return ["both" if wanted is SourceName.both else "runs"], store
 
 
-def _report(make: Callable[[Path], Outcome], out: Path, *, check: bool) -> None:
-    """Write and list, or check; what cannot be made is said, and a failure where nothing can."""
+def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
+    """Write and list, or check; say what cannot be made, and fail where nothing can."""
     from analysis.produce import checked
 
     outcome, differing = checked(make, out) if check else (make(out), [])
@@ -217,11 +216,11 @@ def _report(make: Callable[[Path], Outcome], out: Path, *, check: bool) -> None:
 
 
 def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:
-    """The trials of a sweep, of which at least one has a result."""
-    from analysis.runs import load_runs, measured
+    """Load the trials of a sweep, of which at least one has a result."""
+    from analysis.store.runs import measured
 
     name = sweep_name(sweep)
-    runs = load_runs(name, uri, plan=plan, scale=scale)
+    runs = load(name, uri, plan=plan, scale=scale)
     if measured(runs):
         return runs
     # A launch that was killed early leaves trials without a state.
@@ -239,8 +238,8 @@ def _print_rich(made: object, sentences: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from analysis.render import rich_table
-    from analysis.tables import ResultTable
+    from analysis.tables.render import rich_table
+    from analysis.tables.results import ResultTable
 
     assert isinstance(made, ResultTable)
     console = Console()

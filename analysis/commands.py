@@ -9,12 +9,17 @@ from typing import Annotated
 
 import typer
 
-from analysis.stores import DEFAULT_URI, RequestError, sweep_name
+from analysis.api import load
+from analysis.store.requests import DEFAULT_URI, RequestError
 
 app = typer.Typer()
 
+Sweep = Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")]
 Uri = Annotated[str, typer.Option(help="A database such as sqlite:///PATH, or a server.")]
 Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
+Plan = Annotated[
+    str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
+]
 
 
 @contextmanager
@@ -46,11 +51,10 @@ def export(
     ] = "all",
 ) -> None:
     """Write every trial as one row: settings, results with units, stages and run ids."""
-    from analysis.runs import load_runs, missing, write_table
+    from analysis.store.runs import missing, write_table
 
     with requests_exit_2():
-        name = None if sweep is None else sweep_name(sweep)
-        runs = load_runs(name, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
+        runs = load(sweep, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
         write_table(runs, out)
     typer.echo(f"{out}: {runs.height} trials, {runs.width} columns")
     absent = missing(runs)
@@ -60,20 +64,18 @@ def export(
 
 @app.command()
 def report(
-    sweep: Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")],
+    sweep: Sweep,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports"),
     tracking_uri: Uri = DEFAULT_URI,
     scale: Scale = None,
-    plan: Annotated[
-        str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
-    ] = None,
+    plan: Plan = None,
 ) -> None:
     """Write one self-contained HTML page, and Markdown: question, results, fits, cost, origin."""
-    from analysis.report import write_report
-    from analysis.runs import load_runs, measured
+    from analysis.report.report import write_report
+    from analysis.store.runs import measured
 
     with requests_exit_2():
-        runs = load_runs(sweep_name(sweep), tracking_uri, plan=plan, scale=scale)
+        runs = load(sweep, tracking_uri, plan=plan, scale=scale)
         if not measured(runs):
             raise RequestError(f"no trial of {sweep!r} has a result yet")
         for path in write_report(runs, out, tracking_uri):

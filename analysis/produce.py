@@ -1,8 +1,7 @@
-"""What the commands `figures` and `tables` do: make all or some, write them, or check them."""
+"""The work of the commands `figures` and `tables`: make all or some, write them, or check them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,22 +9,26 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from analysis import gallery, run_figures, search_history, style
-from analysis.gallery import Runs, Source
-from analysis.paper_tables import TABLES, origins
-from analysis.published import absent
-from analysis.render import TEXT_FORMATS
-from analysis.stores import RequestError
-from analysis.style import Venue
-from analysis.tables import ABSENT, ResultTable, result_table
-from analysis.writing import FORMATS, changes, save, write
+from analysis.charts import style
+from analysis.charts.files import FORMATS, changes, write
+from analysis.charts.grammar import Source
+from analysis.charts.records import document, write_json
+from analysis.charts.style import Venue
+from analysis.figures import gallery
+from analysis.figures.registry import FIGURES, StoreTrials
+from analysis.figures.sweeps import sweep_figure
+from analysis.paper.published import absent
+from analysis.store.requests import RequestError
+from analysis.tables.published import TABLES
+from analysis.tables.render import TEXT_FORMATS
+from analysis.tables.results import ABSENT, ResultTable, result_table
 
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 @dataclass(frozen=True)
-class Look:
-    """How figures are written."""
+class Page:
+    """Page that figures are written for, and their formats."""
 
     formats: tuple[str, ...]
     venue: Venue = style.PLAIN
@@ -34,7 +37,7 @@ class Look:
 
 
 @dataclass
-class Outcome:
+class Written:
     """Files that were written, and why others were not."""
 
     paths: list[Path] = field(default_factory=list)
@@ -49,32 +52,40 @@ class Outcome:
 
 
 def make_figures(
-    names: Sequence[str], sources: Sequence[Source], runs: Runs | None, out: Path, look: Look
-) -> Outcome:
+    names: Sequence[str],
+    sources: Sequence[Source],
+    runs: StoreTrials | None,
+    out: Path,
+    look: Page,
+) -> Written:
     """Write figures from each source that they exist in."""
-    outcome = Outcome()
+    outcome = Written()
     for name in names:
+        # A source that never has a figure is skipped in silence; one that lacks its runs is not.
         offered = [source for source in sources if gallery.offers(name, source)]
+        # A single figure that no source has must fail with the reason, not write nothing.
         only_asked = sources[:1] if len(names) == 1 else []
         for source in offered or only_asked:
             outcome.attempt(lambda n=name, s=source: _figure(n, s, runs, out, look))  # type: ignore[misc]
     return outcome
 
 
-def _figure(name: str, source: Source, runs: Runs | None, out: Path, look: Look) -> list[Path]:
-    plate = gallery.plate(name, source, runs, curves=look.curves)
-    return write(plate, out, look.formats, look.venue, width=look.width)
+def _figure(
+    name: str, source: Source, runs: StoreTrials | None, out: Path, look: Page
+) -> list[Path]:
+    data = gallery.named_figure(name, source, runs, curves=look.curves)
+    return write(data, out, look.formats, look.venue, width=look.width)
 
 
 def make_tables(
     names: Sequence[str],
     sources: Sequence[Source],
-    runs: Runs | None,
+    runs: StoreTrials | None,
     out: Path,
     formats: Sequence[str],
-) -> Outcome:
+) -> Written:
     """Write published tables by name, and the result table of every sweep of the store."""
-    outcome = Outcome()
+    outcome = Written()
     if "published" in sources:
         outcome.paths += [p for n in names for p in _published(n, out, formats)]
     if "runs" not in sources:
@@ -88,38 +99,28 @@ def make_tables(
 
 
 def _published(name: str, out: Path, formats: Sequence[str]) -> list[Path]:
-    table = TABLES[name]()
-    found = origins(table)
-    return _write_table(table, name, out, formats, {"table": name, "sources": found})
+    return _write_table(TABLES[name](), name, out, formats)
 
 
-def _of_sweep(sweep: str, runs: Runs, out: Path, formats: Sequence[str]) -> list[Path]:
+def _of_sweep(sweep: str, runs: StoreTrials, out: Path, formats: Sequence[str]) -> list[Path]:
     rows = runs.table.filter(runs.table["sweep"] == sweep)
-    table = result_table(rows)
-    context = ["run_id", "trial", "trial_key", "state", "plan", "git_sha"]
-    name = f"{sweep}-{rows['scale'][0]}"
-    return _write_table(
-        table, name, out, formats, {"table": name, "runs": rows.select(context).to_dicts()}
-    )
+    return _write_table(result_table(rows), f"{sweep}-{rows['scale'][0]}", out, formats)
 
 
-def _write_table(
-    table: ResultTable, name: str, out: Path, formats: Sequence[str], sources: dict[str, object]
-) -> list[Path]:
+def _write_table(table: ResultTable, name: str, out: Path, formats: Sequence[str]) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for form in formats:
         path = out / f"{name}.{SUFFIXES[form]}"
         path.write_text(TEXT_FORMATS[form](table), encoding="utf-8")
         paths.append(path)
-    record = {"title": table.title, "notes": list(table.notes), **sources}
     path = out / f"{name}.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, document(name, table.title, table.notes, table.records, table.origins))
     return [*paths, path]
 
 
-def checked(make: Callable[[Path], Outcome], out: Path) -> tuple[Outcome, list[str]]:
-    """Make everything again elsewhere; what differs from what is in `out`."""
+def checked(make: Callable[[Path], Written], out: Path) -> tuple[Written, list[str]]:
+    """Make everything again elsewhere, and list what differs from what is in `out`."""
     with TemporaryDirectory() as folder:
         outcome = make(Path(folder))
         return outcome, changes(out, Path(folder)) if outcome.paths else []
@@ -132,7 +133,7 @@ def chosen(
     everything: bool,
     known: Callable[[str], str | None],
 ) -> list[str]:
-    """The figures asked for; none where the name must be a sweep's.
+    """Choose the figures asked for; none where the name must be a sweep's.
 
     Raises:
         RequestError: neither a name nor `--all`, or both.
@@ -144,7 +145,7 @@ def chosen(
 
 
 def table_names(name: str | None, *, everything: bool) -> list[str]:
-    """The published tables asked for.
+    """Choose the published tables asked for.
 
     Raises:
         RequestError: no such table, neither a name nor `--all`, or both.
@@ -158,7 +159,7 @@ def table_names(name: str | None, *, everything: bool) -> list[str]:
 
 
 def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Formats from options that may hold several each, by comma; all where none is given.
+    """Read formats from options that may hold several each, by comma; all where none is given.
 
     Raises:
         RequestError: an unknown format.
@@ -172,53 +173,48 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
 
 def look(
     formats: Sequence[str] | None, venue: str, curves: Sequence[str] | None, *, column: bool
-) -> Look:
-    """How to draw, from what was typed.
+) -> Page:
+    """Read how to draw from what was typed.
 
     Raises:
         RequestError: an unknown format or venue.
     """
-    if venue not in style.VENUES:
-        raise RequestError(f"unknown venue {venue!r}; known: {', '.join(style.VENUES)}")
-    page = style.VENUES[venue]
+    page = style.venue(venue)
     kinds = formats_of(formats, FORMATS) if formats else ("pdf", "png")
     logged = tuple(name for one in curves or () for name in one.split(","))
-    return Look(kinds, page, page.column if column else None, logged)
+    return Page(kinds, page, page.column if column else None, logged)
 
 
-def sweep_figure(runs: pl.DataFrame, out: Path, wanted: Look) -> Outcome:
-    """Draw the figure of one sweep from its trials."""
-    from analysis.export import IMAGE_FORMATS, export_figure
-    from analysis.figures import figure_info
-    from analysis.plots import draw_figure
+def write_sweep(runs: pl.DataFrame, out: Path, wanted: Page) -> Written:
+    """Draw the figure of one sweep from its trials.
 
-    if wanted.venue is not style.PLAIN or wanted.width or wanted.curves:
-        raise RequestError("--venue, --width and --metric are for figures by name, not for sweeps")
-    info = figure_info(runs)
-    own = [form for form in wanted.formats if form in IMAGE_FORMATS]
-    others = [form for form in wanted.formats if form not in IMAGE_FORMATS]
-    paths = export_figure(info, runs, out, own)
-    more = save(draw_figure(info), out / info.name, others) if others else []
-    return Outcome([*paths, *more])
+    Raises:
+        RequestError: curves are asked for, which a figure by name has.
+    """
+    if wanted.curves:
+        raise RequestError("--metric is for `figures training-curves`, not for sweeps")
+    data = sweep_figure(runs)
+    return Written(write(data, out, wanted.formats, wanted.venue, width=wanted.width))
 
 
 def print_figures() -> None:
-    """Every figure with its sources; then what could not be found."""
-    numbers = {name: number for number, name in gallery.PAPER_NAMES.items()}
-    lines = []
-    for name in gallery.NAMES:
-        own = run_figures.FIGURES.get(name)
-        searched = "any with a search block" if name == search_history.NAME else ABSENT
-        sweeps = ", ".join(own.sweeps) if own else searched
-        published = "yes" if name in gallery.PUBLISHED else ABSENT
-        lines.append((name, numbers.get(name, ABSENT), published, sweeps))
+    """List every figure with its sources; then what could not be found."""
+    lines = [
+        (
+            figure.name,
+            figure.paper or ABSENT,
+            "yes" if figure.published else ABSENT,
+            ", ".join(figure.sweeps) or ("any that fits" if figure.runs else ABSENT),
+        )
+        for figure in FIGURES.values()
+    ]
     _print(("figure", "in the paper", "published", "runs of"), lines)
     gone = [(row.place, row.what or row.note, row.note if row.what else "") for row in absent()]
     _print(("not to be had", "what", ""), gone)
 
 
 def print_tables() -> None:
-    """Every published table with its title."""
+    """List every published table with its title."""
     _print(("table", "what"), [(name, make().title) for name, make in TABLES.items()])
 
 

@@ -13,8 +13,8 @@ from typing import Annotated
 import psutil
 import typer
 
-from analysis.stores import RequestError, sweep_name
-from dashboards.source import MLFLOW_URL, Source
+from analysis.store.requests import RequestError, sweep_name
+from dashboards.source import MLFLOW_URL, PageSource
 
 app = typer.Typer(
     add_completion=False,
@@ -54,7 +54,7 @@ def watch(
             "there is no password. Leave it out and use `ssh -L` to watch from elsewhere.",
             err=True,
         )
-    source = Source.of(runs_dir, tracking_uri, mlflow_url)
+    source = PageSource.of(runs_dir, tracking_uri, mlflow_url)
     raise typer.Exit(_serve(source, host, port, [*host_names(host), *(allow_host or [])]))
 
 
@@ -71,7 +71,7 @@ def export(
     _need("plotly")
     from dashboards.static import write_page
 
-    source = Source.of(runs_dir, tracking_uri, mlflow_url)
+    source = PageSource.of(runs_dir, tracking_uri, mlflow_url)
     try:
         name = sweep_name(sweep)
         typer.echo(write_page(source, name, scale, out or Path(f"{name}.html")))
@@ -113,10 +113,10 @@ def host_names(host: str) -> list[str]:
     return list(dict.fromkeys([*local, host, *own, *plain]))
 
 
-def _warm(source: Source) -> None:
+def _warm(source: PageSource) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
-    from analysis.scaling import PRESETS, preset, scaling
-    from analysis.study import list_studies, load_study
+    from analysis.figures.scaling import PRESETS, preset, scaling
+    from analysis.studies.study import list_studies, load_study
     from dashboards import compare_view, study_view, trial_view  # noqa: F401
     from dashboards.plotting import chart_figure, states_figure
 
@@ -131,7 +131,7 @@ def _warm(source: Source) -> None:
         typer.echo(f"{error}\nThe page says so too, and looks again.", err=True)
 
 
-def _serve(source: Source, host: str, port: int | None, names: Sequence[str]) -> int:
+def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]) -> int:
     """Run Streamlit in this process; returns its exit code."""
     from streamlit.web.cli import main
 

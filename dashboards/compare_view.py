@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis import exporting
-from analysis.charts import axis
-from analysis.comparing import (
+from analysis.charts.records import csv_bytes
+from analysis.figures.scaling import choices, scaling
+from analysis.store.requests import RequestError
+from analysis.studies.comparing import (
     Studies,
     beside,
     setting_differences,
     shared_metrics,
     together,
 )
-from analysis.scaling import choices, scaling
-from analysis.stores import RequestError
-from analysis.study import Study, Title
+from analysis.studies.study import Study, Title
 from dashboards import reading
-from dashboards.downloads import download
+from dashboards.downloads import download, pdf_of
 from dashboards.plotting import chart_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
+from gigatok.names import quantity
 from gigatok.text.markdown import plain
 
 MOST_TRIALS = 2000
 """Trials of all studies up to which they are compared setting by setting."""
 
 
-def show(source: Source, study: Study, titles: list[Title], at: str) -> None:
+def show(source: PageSource, study: Study, titles: list[Title], at: str) -> None:
     """Draw the view."""
     others = {t.run_id: t for t in titles if t.run_id != study.title.run_id}
     if not others:
@@ -53,7 +53,7 @@ def show(source: Source, study: Study, titles: list[Title], at: str) -> None:
     table = beside(studies)
     st.dataframe(table, hide_index=True)
     st.caption("Values compare only where the protocol is the same.")
-    download("CSV", lambda: exporting.csv_bytes(table), "compare.csv")
+    download("CSV", lambda: csv_bytes(table), "compare.csv")
     st.subheader("Settings that differ")
     st.dataframe(setting_differences(studies), hide_index=True)
 
@@ -66,10 +66,10 @@ def _plot(studies: Studies) -> None:
         return
     columns = st.columns(2)
     across = choices(runs)
-    label = {key: axis(key).label for key in across}
+    label = {key: quantity(key).heading for key in across}
     x = columns[0].selectbox("x", across, key="compare_x", format_func=label.__getitem__)
     y = columns[1].selectbox(
-        "y", results, key="compare_y", format_func=lambda key: axis(key).label, index=1
+        "y", results, key="compare_y", format_func=lambda key: quantity(key).heading, index=1
     )
     try:
         found = scaling(runs, x, y)
@@ -78,4 +78,4 @@ def _plot(studies: Studies) -> None:
         return
     st.plotly_chart(chart_figure(found.chart), key="compare")
     st.caption("  \n".join(map(plain, found.notes)))
-    download("PDF", lambda: exporting.plate_pdf(found.plate()), "compare.pdf")
+    download("PDF", lambda: pdf_of(found.figure()), "compare.pdf")

@@ -6,11 +6,11 @@ import sys
 
 import streamlit as st
 
-from analysis.stores import RequestError
-from analysis.study import Study, Title
+from analysis.store.requests import RequestError
+from analysis.studies.study import Study, Title
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.plotting import state_word
-from dashboards.source import Source, parse
+from dashboards.source import PageSource, parse
 from dashboards.state import VIEWS
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import plain
@@ -40,7 +40,7 @@ def main() -> None:
         _look_again(source)
 
 
-def _page(source: Source) -> None:
+def _page(source: PageSource) -> None:
     at = reading.version(source.uri)
     titles = reading.titles(source.uri, at)
     if not titles:
@@ -73,7 +73,7 @@ def _page(source: Source) -> None:
 
 
 def _choose(titles: list[Title]) -> Title:
-    """The study of the page's address, else the newest."""
+    """Choose the study of the page's address, else the newest."""
     known = {title.run_id: title for title in titles}
     if st.session_state.get("study") not in known:
         st.session_state.pop("study", None)  # Gone from the store; the address may name another.
@@ -92,8 +92,8 @@ def _choose(titles: list[Title]) -> Title:
     return title
 
 
-def _live(source: Source, title: Title, seconds: float | None) -> None:
-    """The study's view, which draws itself again while the study runs."""
+def _live(source: PageSource, title: Title, seconds: float | None) -> None:
+    """Show the study's view, which draws itself again while the study runs."""
 
     def draw() -> None:
         try:
@@ -112,7 +112,7 @@ def _live(source: Source, title: Title, seconds: float | None) -> None:
     st.fragment(draw, run_every=seconds)()
 
 
-def _follow(source: Source, seen: str) -> None:
+def _follow(source: PageSource, seen: str) -> None:
     """Draw the page again when the store has changed since."""
     try:
         changed = reading.version(source.uri) != seen
@@ -123,7 +123,7 @@ def _follow(source: Source, seen: str) -> None:
         st.rerun()
 
 
-def _look_again(source: Source) -> None:
+def _look_again(source: PageSource) -> None:
     def look() -> None:
         try:
             found = bool(reading.titles(source.uri, reading.version(source.uri)))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.charts import Chart, Mark, Series
-from analysis.study import Study, stage_counts
+from analysis.charts.grammar import Bar, Chart, Mark, Series
+from analysis.studies.study import Study, stage_counts
 
 STATE_COLOURS = {
     "COMPLETE": "#2E8B57",
@@ -21,21 +21,25 @@ STATE_COLOURS = {
 MANY = 400
 """Marks above which WebGL draws them, without names beside them."""
 FEW_NAMES = 40
-_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"}
+_SYMBOLS = {
+    **{"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"},
+    **{"P": "cross", "x": "x", "+": "cross", "*": "star"},
+}
 _HOLLOW = ("digitised", "secondary")
 _LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
 _MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 
 def state_word(state: str) -> str:
-    """Such as `upstream failed`."""
+    """Name a state in words, such as `upstream failed`."""
     return state.lower().replace("_", " ")
 
 
 def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
-    """A chart; hovering shows the trial. `run_at` says of which run a point is."""
+    """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
     count = sum(len(series.marks) for series in chart.series)
     figure = go.Figure([_trace(series, chart, count) for series in _drawn(chart)])
+    # `uirevision` keeps zoom and selection while the data of the same axes change.
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -45,17 +49,28 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
         clickmode="event+select",
         uirevision=f"{chart.x.key} {chart.y.key}",
     )
-    ticks = chart.ticks
-    figure.update_xaxes(title=chart.x.label, type="log" if chart.log_x else "linear")
-    scale = "log" if chart.log_y else "linear"
-    figure.update_yaxes(title=chart.y.label, type=scale, automargin=True)
-    if ticks:
-        figure.update_xaxes(tickvals=[x for x, _ in ticks], ticktext=[name for _, name in ticks])
+    # Plotly turns an axis by its range; on a logarithmic one too.
+    turned = {axis.key: "reversed" for axis in (chart.x, chart.y) if chart.turns(axis)}
+    figure.update_xaxes(
+        title=chart.x_label,
+        type="log" if chart.log_x else "linear",
+        autorange=turned.get(chart.x.key, True),
+    )
+    figure.update_yaxes(
+        title=chart.y_label,
+        type="log" if chart.log_y else "linear",
+        autorange=turned.get(chart.y.key, True),
+        automargin=True,
+    )
+    if chart.x.ticks:
+        figure.update_xaxes(
+            tickvals=[x for x, _ in chart.x.ticks], ticktext=[name for _, name in chart.x.ticks]
+        )
     return figure
 
 
 def run_at(chart: Chart, curve: int, point: int) -> str:
-    """Id of the run that a point of a chart's figure leads to; empty for what is no run."""
+    """Find the id of the run that a point of a chart's figure leads to; empty for others."""
     mark = _drawn(chart)[curve].marks[point]
     first = mark.origins[0] if mark.origins else {}
     return str(first.get("run_id", ""))
@@ -66,15 +81,17 @@ def _drawn(chart: Chart) -> list[Series]:
 
 
 def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scattergl:
-    marks = series.marks
+    marks, look = series.marks, series.look
     names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
-    joined = series.joined or series.dashed
-    shown = ["lines"] * joined + ["markers"] * bool(series.marker) + ["text"] * names
-    symbol = _SYMBOLS.get(series.marker, "circle")
-    hollow = [symbol + "-open" * (mark.reading in _HOLLOW) for mark in marks]
-    symbols = hollow if any(mark.reading in _HOLLOW for mark in marks) else symbol
     many = count > MANY
+    shown = ["lines"] * series.joined + ["markers"] * bool(look.marker) + ["text"] * names
+    symbol = _SYMBOLS.get(look.marker, "circle")
+    hollow = [symbol + "-open" * (mark.reading in _HOLLOW) for mark in marks]
+    # One symbol for all is sent once, not once a mark.
+    symbols = hollow if any(mark.reading in _HOLLOW for mark in marks) else symbol
+    # WebGL draws thousands of marks at once, SVG makes an element of each.
     kind = go.Scattergl if len(marks) > MANY else go.Scatter
+    is_run = marks[0].reading == "run"
     hover = _short if many else _hover
     texts = [hover(mark, series, chart) for mark in marks]
     return kind(
@@ -87,23 +104,31 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
         text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
         textposition="middle right",
         hovertext=np.array(texts, dtype=object),
-        hoverinfo=("text+x+y" if many else "text") if series.marker else "skip",
-        marker={"size": 6 if many else 10, "symbol": symbols, "color": series.colour},
-        line={"color": series.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
-        error_y=_bars(marks),
+        hoverinfo=("text+x+y" if many else "text") if look.marker or series.joined else "skip",
+        marker={
+            "size": 6 if many else 10,
+            "symbol": symbols,
+            "color": look.colour,
+            # Runs have a black rim, as on paper; of very many it would hide the colour.
+            "line": {"color": "black", "width": float(is_run and not many)},
+        },
+        line={"color": look.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
+        error_x=_bars([(mark.x, mark.x_bar) for mark in marks]),
+        error_y=_bars([(mark.y, mark.y_bar) for mark in marks]),
     )
 
 
-def _bars(marks: Sequence[Mark]) -> dict[str, object] | None:
-    if all(mark.low is None for mark in marks):
+def _bars(values: Sequence[tuple[float, Bar | None]]) -> dict[str, object] | None:
+    """Describe intervals as Plotly wants them: lengths above and below each value."""
+    if all(bar is None for _, bar in values):
         return None
-    up = [0.0 if m.high is None else m.high - m.y for m in marks]
-    down = [0.0 if m.low is None else m.y - m.low for m in marks]
+    up = [0.0 if bar is None else bar.high - value for value, bar in values]
+    down = [0.0 if bar is None else value - bar.low for value, bar in values]
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
 
 
 def _short(mark: Mark, series: Series, chart: Chart) -> str:
-    """What is said of one mark among very many, beside where it is."""
+    """Name the trial of one mark among very many."""
     return str(mark.origins[0].get("trial", "")) if mark.origins else ""
 
 
@@ -112,10 +137,9 @@ def _hover(mark: Mark, series: Series, chart: Chart) -> str:
     trials = [str(o["trial"]) for o in mark.origins if "trial" in o]
     if trials:
         lines.append(f"trial {', '.join(trials[:4])}" + (" …" if len(trials) > 4 else ""))
-    for label, value in ((chart.x.label, mark.x), (chart.y.label, mark.y)):
-        lines.append(f"{label.strip(' ↓↑')}: {value:.5g}")
-    if mark.low is not None and mark.high is not None:
-        lines.append(f"interval {mark.low:.5g} to {mark.high:.5g}")
+    for axis, value, bar in ((chart.x, mark.x, mark.x_bar), (chart.y, mark.y, mark.y_bar)):
+        interval = f" [{bar.low:.5g} to {bar.high:.5g}]" if bar else ""
+        lines.append(f"{axis.label.strip(' ↓↑')}: {value:.5g}{interval}")
     cited = [f"{o['citation']}, {o['place']}" for o in mark.origins if "citation" in o]
     if cited:
         lines.append(f"{mark.reading}: {cited[-1]}")
@@ -123,7 +147,7 @@ def _hover(mark: Mark, series: Series, chart: Chart) -> str:
 
 
 def states_figure(study: Study) -> go.Figure:
-    """A bar for each stage: how many of it are in which state."""
+    """Draw a bar for each stage: how many of it are in which state."""
     figure = go.Figure()
     counts = stage_counts(study)
     for state, colour in STATE_COLOURS.items():
@@ -159,21 +183,19 @@ def states_figure(study: Study) -> go.Figure:
     return figure
 
 
-def curve_figure(name: str, steps: Sequence[float], values: Sequence[float]) -> go.Figure:
-    """One training curve."""
-    kind = go.Scattergl if len(steps) > 10 * MANY else go.Scatter
-    mode = "lines" if len(steps) > 40 else "lines+markers"
-    line = {"color": "#0072B2", "width": 2}
-    figure = go.Figure(kind(x=list(steps), y=list(values), mode=mode, line=line, name=name))
-    title = {"text": name.replace("_", " "), "font": {"size": 14}, "x": 0.02}
-    margin = {"l": 10, "r": 10, "t": 34, "b": 10}
-    figure.update_layout(template="plotly_white", height=220, margin=margin, title=title)
-    figure.update_xaxes(title={"text": "step", "standoff": 4}, automargin=True)
+def curve_figure(chart: Chart, title: str) -> go.Figure:
+    """Draw one training curve, small."""
+    figure = chart_figure(chart, height=220)
+    heading = {"text": title.replace("_", " "), "font": {"size": 14}, "x": 0.02}
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 34, "b": 10}, title=heading)
+    figure.update_layout(showlegend=False)
+    figure.update_xaxes(title={"standoff": 4}, automargin=True)
+    figure.update_yaxes(title=None)  # it is the title above
     return figure
 
 
 def uses_figure(uses: Sequence[str], codes: Sequence[int]) -> go.Figure:
-    """The histogram of codebook usage."""
+    """Draw the histogram of codebook usage."""
     bars = go.Bar(x=list(uses), y=list(codes), marker_color="#009E73")
     figure = go.Figure(bars)
     figure.update_layout(template="plotly_white", height=260, margin=_MARGIN, bargap=0.08)

@@ -1,4 +1,4 @@
-"""What the page reads, kept until the store changes. Everything that is kept is frozen."""
+"""Reads of the page, kept until the store changes. Everything that is kept is frozen."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis import scaling, study, trial
-from analysis.scaling import Fitting, Scaling
-from analysis.stores import open_store
-from analysis.study import Study, Title
-from analysis.trial import Trial
+from analysis.figures import scaling
+from analysis.figures.scaling import Fitting, Scaling
+from analysis.store.opening import open_store
+from analysis.studies import study, trial
+from analysis.studies.study import Study, Title
+from analysis.studies.trial import LoadedTrial
 from dashboards.plotting import chart_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
 
 SERVER_SECONDS = 10.0
 """A server does not say when it changed: it is asked again after so long."""
@@ -25,24 +26,25 @@ REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 3.0, 15.0
 
 
 def version(uri: str) -> str:
-    """Changes when the store does.
+    """Name the state of the store: it changes when the store does.
 
     Raises:
         RequestError: there is no store, or it does not answer.
     """
+    # A database file tells its state; a server is asked again every few seconds.
     stamp = open_store(uri).stamp()
     return f"{time.time() // SERVER_SECONDS}" if stamp is None else stamp[1]
 
 
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
 def titles(uri: str, at: str) -> list[Title]:
-    """Every study of the store, newest first; `at` is its version."""
+    """List every study of the store, newest first; `at` is its version."""
     return study.list_studies(uri)
 
 
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
 def load(uri: str, _title: Title, run_id: str, at: str) -> Study:
-    """A study; `run_id` is its title's."""
+    """Load a study; `run_id` is its title's."""
     return study.load_study(uri, _title)
 
 
@@ -57,38 +59,38 @@ def chart(
     law: Fitting,
     front: bool,
 ) -> tuple[Scaling, go.Figure]:
-    """A scaling chart of a study, as data and as a figure."""
+    """Make a scaling chart of a study, as data and as a figure."""
     found = scaling.scaling(_study.runs, x, y, published=published, law=law, front=front)
     return found, chart_figure(found.chart)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
-def one_trial(uri: str, _study: Study, trial_run: str, at: str) -> Trial:
-    """A trial and its curves."""
+def one_trial(uri: str, _study: Study, trial_run: str, at: str) -> LoadedTrial:
+    """Load a trial and its curves."""
     return trial.load_trial(uri, _study.runs, trial_run)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
 def pictures_of(
-    source: Source,
+    source: PageSource,
     _rows: Sequence[Mapping[str, object]],
     runs: tuple[str, ...],
     stage: str,
     name: str,
     at: str,
 ) -> list[tuple[str, bytes]]:
-    """Pictures of some trials, `runs` their ids; none that lie outside the runs directory."""
+    """Read pictures of some trials, `runs` their ids; none that lie outside the runs directory."""
     return trial.pictures(source.uri, _rows, (stage, name), source.runs_dir)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
 def log_of(uri: str, stage_run: str, within: Path, at: str) -> str | None:
-    """The end of a failed stage's newest log."""
+    """Read the end of a failed stage's newest log."""
     return study.log_tail(uri, stage_run, within)
 
 
 def refresh_seconds(shown: Study) -> float | None:
-    """How often to look again; None where nothing goes on, nor may begin any moment."""
+    """Choose how often to look again; None where nothing goes on, nor may begin any moment."""
     if shown.title.state not in ("WAITING", "RUNNING") and "RUNNING" not in shown.counts:
         return None
     return REFRESH_SECONDS if shown.runs.height <= FEW_TRIALS else LARGE_REFRESH_SECONDS

@@ -5,17 +5,17 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis import exporting
-from analysis.charts import axis
-from analysis.runs import measured
-from analysis.scaling import PRESETS, Fitting, Scaling, choices, preset
-from analysis.stores import RequestError
-from analysis.study import Study
+from analysis.charts.records import csv_bytes
+from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
+from analysis.store.requests import RequestError
+from analysis.store.runs import measured
+from analysis.studies.study import Study
 from dashboards import reading
-from dashboards.downloads import download
+from dashboards.downloads import download, pdf_of
 from dashboards.plotting import run_at
-from dashboards.source import Source
+from dashboards.source import PageSource
 from dashboards.state import open_trial
+from gigatok.names import quantity
 from gigatok.text.markdown import plain
 
 _OWN = "Own axes"
@@ -30,7 +30,7 @@ _LAWS: dict[str, Fitting] = {
 }
 
 
-def show(source: Source, study: Study, at: str) -> None:
+def show(source: PageSource, study: Study, at: str) -> None:
     """Draw the view."""
     if not measured(study.runs):
         st.info("No trial has a result yet; this view fills as stages complete.")
@@ -61,7 +61,7 @@ def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | Non
         return preset(question, study.runs, beside_paper=published)
     columns = st.columns(2)
     keys = choices(study.runs)
-    names = {key: axis(key).label for key in keys}
+    names = {key: quantity(key).heading for key in keys}
     left = columns[0].selectbox("x", keys, key="x", format_func=names.__getitem__)
     results = measured(study.runs)
     right = columns[1].selectbox(
@@ -70,7 +70,7 @@ def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | Non
     return left, right
 
 
-def _plot(source: Source, study: Study, found: Scaling, figure: go.Figure) -> None:
+def _plot(source: PageSource, study: Study, found: Scaling, figure: go.Figure) -> None:
     key = f"chart {found.chart.x.key} {found.chart.y.key}"
     event = st.plotly_chart(
         figure, key=key, on_select="rerun", selection_mode="points", config=_CONFIG
@@ -97,10 +97,10 @@ def _words(study: Study, found: Scaling) -> None:
     stem = f"{study.title.sweep}-{found.chart.y.key}-over-{found.chart.x.key}"
     many = found.marks.height > MOST_DRAWN
     with st.container(horizontal=True):
-        plate = f"PDF (up to {MOST_DRAWN:,} points)" if many else "PDF"
-        pdf = lambda: exporting.plate_pdf(found.plate())  # noqa: E731
-        download(plate, pdf, f"{stem}.pdf", disabled=many)
-        download("CSV", lambda: exporting.csv_bytes(found.marks), f"{stem}.csv")
+        label = f"PDF (up to {MOST_DRAWN:,} points)" if many else "PDF"
+        pdf = lambda: pdf_of(found.figure())  # noqa: E731
+        download(label, pdf, f"{stem}.pdf", disabled=many)
+        download("CSV", lambda: csv_bytes(found.marks), f"{stem}.csv")
     if not many:
         with st.expander(f"The {found.marks.height:,} points as a table"):
             st.dataframe(found.marks, hide_index=True)

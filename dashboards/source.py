@@ -1,4 +1,4 @@
-"""Which store a page shows, and how its command line says so."""
+"""The store that a page shows, and how its command line says so."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from shlex import quote
 from gigatok.text.credentials import shown, without_login
 
 MLFLOW_URL = "http://127.0.0.1:5000"
-"""Where `mlflow ui` listens unless told otherwise."""
+"""Address at which `mlflow ui` listens unless told otherwise."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A store.
+class PageSource:
+    """Store, and what links to it.
 
     Attributes:
         uri: of the tracking store.
@@ -29,34 +29,34 @@ class Source:
     mlflow_url: str
 
     @classmethod
-    def of(cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None) -> Source:
+    def of(cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None) -> PageSource:
         """Fill in what was not said: the store in the runs directory, and MLflow's usual port."""
         chosen = uri or f"sqlite:///{runs_dir / 'mlflow.db'}"
         is_server = chosen.startswith(("http://", "https://"))
         return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)))
 
     def run_url(self, run_id: str) -> str:
-        """The page of a run in the MLflow UI; without the user's password, if the URL has one."""
+        """Build the address of a run in the MLflow UI, without the user's password."""
         return f"{without_login(self.mlflow_url).rstrip('/')}/#/runs/{run_id}"
 
     @property
     def mlflow_command(self) -> str:
-        """What starts the MLflow UI that links lead to; empty where a server is there already."""
+        """Build the command that starts the MLflow UI; empty where a server is there already."""
         if self.uri.startswith(("http://", "https://")):
             return ""
         return f"mlflow ui --backend-store-uri {quote(shown(self.uri))}"
 
     def arguments(self) -> list[str]:
-        """The command line that `parse` reads."""
+        """Build the command line that `parse` reads."""
         places = [f"--runs-dir={self.runs_dir}", f"--mlflow-url={self.mlflow_url}"]
         return [*places, f"--tracking-uri={self.uri}"]
 
 
-def parse(arguments: Sequence[str]) -> Source:
-    """Read `Source.arguments()`."""
+def parse(arguments: Sequence[str]) -> PageSource:
+    """Read `PageSource.arguments()`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--tracking-uri")
     parser.add_argument("--mlflow-url")
     given = parser.parse_args(arguments)
-    return Source.of(given.runs_dir, given.tracking_uri, given.mlflow_url)
+    return PageSource.of(given.runs_dir, given.tracking_uri, given.mlflow_url)

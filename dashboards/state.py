@@ -1,4 +1,4 @@
-"""What the page's address says: which view, study and trial. A link shows the same again."""
+"""State in the page's address: view, study and trial. A link shows the same again."""
 
 from __future__ import annotations
 

@@ -12,11 +12,12 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
-from analysis import trial
-from analysis.artifacts import Outside
-from analysis.scaling import PRESETS, Fitting, preset, scaling
-from analysis.stores import RequestError
-from analysis.study import (
+from analysis.figures.curves import curve_chart
+from analysis.figures.scaling import PRESETS, Fitting, preset, scaling
+from analysis.store.artifacts import Outside
+from analysis.store.requests import RequestError
+from analysis.studies import trial
+from analysis.studies.study import (
     Study,
     list_studies,
     load_study,
@@ -24,9 +25,9 @@ from analysis.study import (
     seconds_left,
     state_table,
 )
-from analysis.tables import result_table
+from analysis.tables.results import result_table
 from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
 from dashboards.words import duration
 from gigatok.text.credentials import shown
 
@@ -37,12 +38,13 @@ MOST_RESULTS = 500
 MOST_FAILURES = 50
 
 
-def write_page(source: Source, sweep: str, scale: str | None, out: Path) -> Path:
+def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> Path:
     """Write the newest launch of a sweep.
 
     Raises:
         RequestError: the store does not have it.
     """
+    # Newest first, so that the first one that fits is the one that users mean.
     of_sweep = [t for t in list_studies(source.uri) if t.sweep == sweep]
     found = [t for t in of_sweep if scale in (None, t.scale)]
     if not found:
@@ -57,8 +59,8 @@ def write_page(source: Source, sweep: str, scale: str | None, out: Path) -> Path
     return out
 
 
-def page(source: Source, study: Study) -> str:
-    """The HTML."""
+def page(source: PageSource, study: Study) -> str:
+    """Render the HTML."""
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
@@ -101,14 +103,14 @@ def _charts(study: Study) -> list[dict[str, Any]]:
     return made
 
 
-def _log(source: Source, stage_run: str) -> str:
+def _log(source: PageSource, stage_run: str) -> str:
     try:
         return log_tail(source.uri, stage_run, source.runs_dir) or "no log was sent"
     except Outside as outside:
         return str(outside)
 
 
-def _pictures(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _pictures(source: PageSource, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for stage, name in trial.PICTURES:
         try:
@@ -122,14 +124,13 @@ def _pictures(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[dict[st
     return made
 
 
-def _trial(source: Source, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
+def _trial(source: PageSource, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
     found = trial.load_trial(source.uri, study.runs, str(row["run_id"]))
     figures = []
     for stage, keys in trial.panels(found, study.stages).items():
         for key in keys:
-            points = trial.curve(found, stage, key)
-            steps, values = points["step"].to_list(), points["value"].to_list()
-            figures.append(_html(curve_figure(f"{stage}: {key}", steps, values)))
+            chart = curve_chart(found, stage, key)
+            figures.append(_html(curve_figure(chart, f"{stage}: {chart.y.label}")))
     uses = found.code_uses
     counts = uses["uses"].to_list(), uses["codes"].to_list()
     return {

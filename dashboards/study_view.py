@@ -7,11 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from analysis import exporting
-from analysis.artifacts import Outside
-from analysis.runs import measured
-from analysis.study import (
-    Failure,
+from analysis.charts.records import csv_bytes
+from analysis.figures.sweeps import sweep_figure
+from analysis.store.artifacts import Outside
+from analysis.store.runs import measured
+from analysis.studies.study import (
+    StageFailure,
     Study,
     running_now,
     seconds_left,
@@ -20,11 +21,11 @@ from analysis.study import (
     state_pills,
     state_table,
 )
-from analysis.tables import result_table
+from analysis.tables.results import result_table
 from dashboards import reading
-from dashboards.downloads import download
+from dashboards.downloads import download, pdf_of
 from dashboards.plotting import STATE_COLOURS, state_word, states_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
 from dashboards.state import open_trial
 from dashboards.words import duration
 from gigatok.text.markdown import plain
@@ -34,7 +35,7 @@ MOST_RESULTS = 500
 """Trials up to which the table of results, means over seeds, is shown."""
 
 
-def show(source: Source, study: Study, at: str) -> None:
+def show(source: PageSource, study: Study, at: str) -> None:
     """Draw the view."""
     _headline(study)
     if study.counts.get("RUNNING"):
@@ -88,7 +89,7 @@ def _running(study: Study) -> None:
     st.dataframe(running_now(study), hide_index=True, column_config=columns)
 
 
-def _failures(source: Source, study: Study, at: str) -> None:
+def _failures(source: PageSource, study: Study, at: str) -> None:
     if not study.failures:
         return
     st.subheader(f"Failures ({len(study.failures):,})")
@@ -98,7 +99,7 @@ def _failures(source: Source, study: Study, at: str) -> None:
         st.caption(f"… and {len(study.failures) - MOST_FAILURES:,} more, in the table below.")
 
 
-def _failure(source: Source, failure: Failure, at: str) -> None:
+def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
     of = ", ".join(failure.trials[:3]) + (" …" if len(failure.trials) > 3 else "")
     st.error(f"**{plain(failure.stage)}** of {plain(of)}: {plain(failure.reason)}")
     where = f" on {plain(failure.host)}" if failure.host else ""
@@ -134,7 +135,7 @@ def _trials(study: Study) -> None:
         height=min(460, 40 + 35 * max(1, pills.height)),
     )
     states = f"{study.title.sweep}-states.csv"
-    download("States (CSV)", lambda: exporting.csv_bytes(state_table(study)), states)
+    download("States (CSV)", lambda: csv_bytes(state_table(study)), states)
 
 
 def _select(study: Study) -> None:
@@ -154,10 +155,10 @@ def _results(study: Study) -> None:
         st.dataframe(rows, hide_index=True)
         st.caption("  \n".join(map(plain, table.notes)))
     with st.container(horizontal=True):
-        every = lambda: exporting.csv_bytes(study.runs)  # noqa: E731
+        every = lambda: csv_bytes(study.runs)  # noqa: E731
         download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
         if few:
-            figure = lambda: exporting.study_pdf(study.runs)  # noqa: E731
+            figure = lambda: pdf_of(sweep_figure(study.runs))  # noqa: E731
             download("Figure (PDF)", figure, f"{study.title.sweep}.pdf")
 
 

@@ -7,15 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from analysis import exporting, trial
-from analysis.artifacts import Outside
-from analysis.charts import Grid, Plate
-from analysis.study import Study
-from analysis.trial import Trial
+from analysis.charts.grammar import FigureData, Grid
+from analysis.charts.records import csv_bytes
+from analysis.figures.curves import curve_chart, trial_figure
+from analysis.store.artifacts import Outside
+from analysis.studies import trial
+from analysis.studies.study import Study
+from analysis.studies.trial import LoadedTrial
 from dashboards import reading
-from dashboards.downloads import download
+from dashboards.downloads import download, pdf_of
 from dashboards.plotting import curve_figure, uses_figure
-from dashboards.source import Source
+from dashboards.source import PageSource
 from gigatok.text.markdown import plain
 
 MOST_SIZES = 6
@@ -27,7 +29,7 @@ _HEADS = {
 }
 
 
-def show(source: Source, study: Study, at: str) -> None:
+def show(source: PageSource, study: Study, at: str) -> None:
     """Draw the view."""
     names = dict(study.runs.select("run_id", "trial").iter_rows())
     if st.session_state.get("trial") not in names:
@@ -57,13 +59,13 @@ def show(source: Source, study: Study, at: str) -> None:
                 draw()
     with bar:
         panels = trial.panels(found, study.stages)
-        pdf = lambda: exporting.plate_pdf(_plate(source, study, found, at))  # noqa: E731
+        pdf = lambda: pdf_of(_figure(source, study, found, at))  # noqa: E731
         download("PDF", pdf, f"{found.name}.pdf", disabled=not panels)
-        download("Curves (CSV)", lambda: exporting.csv_bytes(found.curves), f"{found.name}.csv")
+        download("Curves (CSV)", lambda: csv_bytes(found.curves), f"{found.name}.csv")
 
 
 def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str]:
-    """The runs that a list offers: all of a few, else the first ones of what is looked for."""
+    """Choose the runs that a list offers: all of a few, else the first of what is looked for."""
     if len(names) <= MOST_OFFERED:
         return list(names)
     said = f"Find one of {len(names):,} trials"
@@ -73,8 +75,8 @@ def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str
     return list(dict.fromkeys([*kept, *found[:MOST_OFFERED]]))
 
 
-def _plate(source: Source, study: Study, found: Trial, at: str) -> Plate:
-    """Curves and pictures as one figure; those that lie elsewhere are left out."""
+def _figure(source: PageSource, study: Study, found: LoadedTrial, at: str) -> FigureData:
+    """Join curves and pictures in one figure; those that lie elsewhere are left out."""
     grids = []
     for stage, name in trial.PICTURES:
         try:
@@ -84,18 +86,18 @@ def _plate(source: Source, study: Study, found: Trial, at: str) -> Plate:
             continue  # The page says so where it shows pictures.
         if pictures:
             grids.append(Grid(name, tuple((head, {}, png) for head, png in pictures)))
-    return exporting.trial_plate(found, trial.panels(found, study.stages), grids)
+    return trial_figure(found, trial.panels(found, study.stages), grids)
 
 
 def _found_pictures(
-    source: Source, study: Study, run_id: str, stage: str, name: str, at: str
+    source: PageSource, study: Study, run_id: str, stage: str, name: str, at: str
 ) -> list[tuple[str, bytes]]:
     rows = trial.across_sizes(study.runs, run_id, MOST_SIZES)
     ids = tuple(str(row["run_id"]) for row in rows)
     return reading.pictures_of(source, rows, ids, stage, name, at)
 
 
-def _pictures(source: Source, study: Study, run_id: str, at: str) -> None:
+def _pictures(source: PageSource, study: Study, run_id: str, at: str) -> None:
     for stage, name in trial.PICTURES:
         st.markdown(f"**{_HEADS[name]}**")
         try:
@@ -118,7 +120,7 @@ def _settings(study: Study, row: Mapping[str, Any]) -> None:
     st.dataframe(trial.settings(row, study.runs), hide_index=True, height=460)
 
 
-def _curves(study: Study, found: Trial) -> None:
+def _curves(study: Study, found: LoadedTrial) -> None:
     panels = trial.panels(found, study.stages)
     if not panels:
         st.caption("No stage of this trial has logged a curve yet.")
@@ -126,12 +128,12 @@ def _curves(study: Study, found: Trial) -> None:
         st.markdown(f"**{plain(stage.replace('_', ' '))}**")
         for start in range(0, len(keys), 3):
             for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
-                points = trial.curve(found, stage, key)
-                figure = curve_figure(key, points["step"].to_list(), points["value"].to_list())
+                chart = curve_chart(found, stage, key)
+                figure = curve_figure(chart, chart.y.label)
                 column.plotly_chart(figure, key=f"{stage} {key}", config={"displayModeBar": False})
 
 
-def _codebook(found: Trial) -> None:
+def _codebook(found: LoadedTrial) -> None:
     uses = found.code_uses
     if uses.is_empty():
         st.caption(
@@ -143,7 +145,7 @@ def _codebook(found: Trial) -> None:
     st.caption("How many codes are used how often on the validation images; 0: never.")
 
 
-def _origin(source: Source, study: Study, found: Trial) -> None:
+def _origin(source: PageSource, study: Study, found: LoadedTrial) -> None:
     row = found.row
     dirty = {True: ", with uncommitted changes", False: "", None: ", state unknown"}
     st.markdown(
@@ -164,7 +166,7 @@ def _origin(source: Source, study: Study, found: Trial) -> None:
     )
 
 
-def _difference(study: Study, found: Trial, names: dict[str, str]) -> None:
+def _difference(study: Study, found: LoadedTrial, names: dict[str, str]) -> None:
     others = {run: name for run, name in names.items() if run != found.row["run_id"]}
     if not others:
         st.caption("This study has no other trial.")

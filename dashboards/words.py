@@ -6,7 +6,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def duration(seconds: float | None) -> str:
-    """Such as `3 min 20 s`; empty for none."""
+    """Print a duration, such as `3 min 20 s`; empty for none."""
     if seconds is None:
         return ""
     whole = round(seconds)

@@ -20,7 +20,7 @@ import torch
 
 from gigatok.data.crops import UInt8, center_crop
 from gigatok.data.splits import to_uint8, to_unit_range
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training import saved
 
 Codes = npt.NDArray[np.int64]

@@ -5,6 +5,7 @@ Standard library only, so that `analysis` and `orchestration` can import it at n
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
@@ -57,15 +58,18 @@ def _name_fault(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Metric:
-    """A final score of a stage.
+    """Quantity that a stage reports, and the only rule for how figures and tables print it.
 
     Attributes:
         name: key in MLflow and in the results table.
-        label: what figures and tables print.
-        unit: physical unit, "" for a pure number.
-        better: which direction is an improvement; None where neither is.
-        digits: decimals that a table prints.
+        label: words of figures and tables.
+        unit: unit of the stored value, "" for a pure number.
+        better: direction of an improvement; None where neither is.
+        digits: decimals of a printed value.
         standard_error: key of the metric's standard error, where it has one.
+        factor: printed value over stored value; a fraction is printed in percent.
+        printed_unit: unit of the printed value, where `factor` makes it another one.
+        log_from: an axis is logarithmic from this ratio of its largest to its smallest value on.
     """
 
     name: str
@@ -74,14 +78,50 @@ class Metric:
     better: Literal["lower", "higher"] | None = None
     digits: int = 3
     standard_error: str | None = None
+    factor: float = 1.0
+    printed_unit: str = ""
+    log_from: float = 10.0
+
+    @property
+    def title(self) -> str:
+        """Label and unit, such as `PSNR (dB)`."""
+        unit = self.printed_unit or self.unit
+        return f"{self.label} ({unit})" if unit else self.label
+
+    @property
+    def heading(self) -> str:
+        """Title with an arrow that points to better values, such as `rFID ↓`."""
+        return self.title + {"lower": " ↓", "higher": " ↑", None: ""}[self.better]
+
+    def text(self, value: float) -> str:
+        """Format a stored value for print, without its unit."""
+        shown, digits = value * self.factor, self.digits
+        if self.unit == PARAMETERS:  # three significant digits tell sizes apart, from 0.1 M to 3 B
+            digits = 2 if abs(shown) < 10 else 1 if abs(shown) < 100 else 0
+        return f"{shown:.{digits}f}"
+
+
+PARAMETERS = "parameters"
+"""Unit of a count of weights."""
+NEVER_LOG = float("inf")
+
+
+def _size(name: str, label: str) -> Metric:
+    """Define a count of weights: printed in millions, on logarithmic axes only."""
+    return Metric(name, label, PARAMETERS, None, 0, factor=1e-6, printed_unit="M", log_from=1.0)
+
+
+def _share(name: str, label: str) -> Metric:
+    """Define a fraction of which more is better: printed in percent."""
+    return Metric(name, label, "", "higher", 1, factor=100.0, printed_unit="%", log_from=NEVER_LOG)
 
 
 _METRICS = (
     # train_tokenizer
-    Metric("params_total", "params", "parameters", None, 0),
-    Metric("params_encoder", "encoder params", "parameters", None, 0),
-    Metric("params_decoder", "decoder params", "parameters", None, 0),
-    Metric("params_head", "training-only params", "parameters", None, 0),
+    _size("params_total", "params"),
+    _size("params_encoder", "encoder params"),
+    _size("params_decoder", "decoder params"),
+    _size("params_head", "training-only params"),
     # evaluate_reconstruction
     Metric("rfid", "rFID", "", "lower", 2),
     Metric("rsfid", "rsFID", "", "lower", 2),
@@ -93,13 +133,13 @@ _METRICS = (
     Metric("lpips", "LPIPS", "", "lower"),
     Metric("effective_rank", "effective rank", "dimensions", None, 2),
     # extract_codes, on the validation codes
-    Metric("codebook_usage", "codebook usage", "", "higher"),
+    _share("codebook_usage", "codebook usage"),
     Metric("codebook_perplexity", "code perplexity", "codes", "higher", 0),
-    Metric("unigram_entropy", "unigram entropy", "nats/token", None),
-    Metric("bigram_entropy", "bigram entropy", "nats/token", None),
-    Metric("trigram_entropy", "trigram entropy", "nats/token", None),
+    Metric("unigram_entropy", "unigram entropy", "nats/token", log_from=NEVER_LOG),
+    Metric("bigram_entropy", "bigram entropy", "nats/token", log_from=NEVER_LOG),
+    Metric("trigram_entropy", "trigram entropy", "nats/token", log_from=NEVER_LOG),
     # train_generator
-    Metric("params_generator", "AR params", "parameters", None, 0),
+    _size("params_generator", "generator params"),
     Metric("ar_val_loss", "AR val loss", "nats/token", "lower"),
     Metric("ar_train_loss", "AR train loss", "nats/token", "lower"),
     Metric("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
@@ -108,20 +148,70 @@ _METRICS = (
     Metric("gsfid", "gsFID", "", "lower", 2),
     Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se"),
     Metric("gkid_se", "gKID s.e.", "x1000", None, 1),
-    Metric("inception_score", "IS", "", "higher", 1),
-    Metric("precision", "precision", "", "higher"),
-    Metric("recall", "recall", "", "higher"),
+    Metric("inception_score", "IS", "", "higher", 2),
+    Metric("precision", "precision", "", "higher", 2),
+    Metric("recall", "recall", "", "higher", 2),
     # search_guidance
     Metric("best_cfg_scale", "best guidance", "", None, 2),
     Metric("gfid_best", "gFID, best guidance", "", "lower", 2),
     Metric("gkid_best", "gKID, best guidance", "x1000", "lower", 1, "gkid_best_se"),
     Metric("gkid_best_se", "gKID s.e., best guidance", "x1000", None, 1),
     # linear_probe
-    Metric("probe_accuracy", "probe acc.", "", "higher"),
+    _share("probe_accuracy", "probe acc."),
     # probe_tokenizer
-    Metric("tokenizer_probe_accuracy", "tokenizer probe acc.", "", "higher"),
+    _share("tokenizer_probe_accuracy", "tokenizer probe acc."),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+
+_AXES = (
+    Metric("step", "training step", digits=0, log_from=NEVER_LOG),
+    Metric("number", "trial, in the order of asking", digits=0, log_from=NEVER_LOG),
+    Metric("importance", "importance", "share", log_from=NEVER_LOG),
+    # Only published: stored in the unit that is printed.
+    Metric("params_transformer", "transformer params", "M", digits=0, log_from=1.0),
+    Metric("perceptual_loss", "perceptual loss", "", "lower"),
+    Metric("decode_share", "time in decoder", "%", digits=1, log_from=NEVER_LOG),
+    # Logged while a guidance search runs
+    Metric("guidance/cfg_scale", "guidance scale", log_from=NEVER_LOG),
+    Metric("guidance/gkid", "gKID while searching", "x1000", "lower", 1),
+    Metric("guidance/gfid", "gFID while searching", "", "lower", 2),
+    # Settings
+    Metric("tokenizer.lr", "tokenizer learning rate", log_from=1.0),
+    Metric("generator.lr", "generator learning rate", log_from=1.0),
+    Metric("tokenizer.steps", "tokenizer training steps", digits=0),
+    Metric("tokenizer.semantic_layer", "aligned decoder layer", digits=0, log_from=NEVER_LOG),
+    Metric("tokenizer.semantic_weight", "semantic weight", log_from=NEVER_LOG),
+    Metric("tokenizer.teacher", "teacher"),
+    Metric("tokenizer.entropy_weight", "entropy weight"),
+    Metric("num_latent_tokens", "latent tokens", digits=0, log_from=1.0),
+)
+QUANTITIES: dict[str, Metric] = METRICS | {metric.name: metric for metric in _AXES}
+"""Everything with a heading of its own: the metrics, and what else an axis or a table shows."""
+
+
+def quantity(key: str) -> Metric:
+    """Look up how a metric, a logged name or a config key is printed; unknown ones as they are."""
+    name = key.removeprefix(TRAIN_PREFIX)  # a curve is printed as the score of the same name
+    return QUANTITIES.get(name) or Metric(name, name.replace("_", " "))
+
+
+STEADIER = {"rfid": "rkid", "gfid": "gkid", "gfid_best": "gkid_best"}
+"""FID to the KID that is shown instead where both were measured: at few images FID is mostly bias
+(Binkowski et al., arXiv 1801.01401), and KID has a standard error of its own."""
+
+
+def steadier(names: Sequence[str], measured: Container[str]) -> tuple[str, ...]:
+    """Show KID instead of FID; of several names either all, so that a plane shows one distance.
+
+    Args:
+        names: metrics to show.
+        measured: metrics that have a value. A FID stays where it was measured and its KID was not.
+    """
+    kids = tuple(STEADIER.get(name, name) for name in names)
+    pairs = zip(names, kids, strict=True)
+    lacking = any(kid not in measured and fid in measured for fid, kid in pairs)
+    return tuple(names) if lacking else kids
+
 
 RESULT_COLUMNS: tuple[str, ...] = (
     "params_total",

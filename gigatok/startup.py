@@ -1,6 +1,6 @@
-"""Make a command independent of the environment that it is started in. Imports nothing heavy.
+"""Start of a command, independent of its environment. Imports nothing heavy.
 
-The packages call `prepare` when `python -m` starts a module of theirs, before anything else is
+The packages call `prepare` when `python -m` starts one of their modules, before anything else is
 imported. A program that imports the packages keeps its own settings.
 """
 
@@ -15,8 +15,10 @@ from itertools import pairwise
 
 PACKAGES = ("analysis", "dashboards", "gigatok", "orchestration")
 FOR_CHILDREN = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
-"""Variables of every Python process that we start: nothing is imported from its working folder,
-and names of files and pipes are UTF-8."""
+"""Environment variables of every Python process that we start.
+
+Nothing is imported from its working folder, and names of files and pipes are UTF-8.
+"""
 
 
 def prepare(package: str, root: str) -> None:
@@ -40,20 +42,20 @@ def prepare(package: str, root: str) -> None:
 
 
 def for_children(code: str, before: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables with which a Python process imports our packages from `code`, and no other's."""
+    """Build the variables with which a Python process imports our packages from `code` only."""
     path = os.pathsep.join(filter(None, [code, before.get("PYTHONPATH", "")]))
     return {"PYTHONPATH": path, **FOR_CHILDREN}
 
 
 def tolerate_output() -> None:
-    """Let printing never fail: characters that the encoding lacks are written as escapes."""
+    """Make printing never fail: characters that the encoding lacks are written as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def hiding(folder: str) -> list[str]:
-    """Names in a folder that `python -m`, typed there, would run in place of our packages."""
+    """List names in a folder that `python -m`, typed there, would run instead of our packages."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if os.path.realpath(folder) == os.path.realpath(root):
         return []
@@ -66,7 +68,7 @@ def _is_module(path: str) -> bool:
 
 
 def _is_started(package: str) -> bool:
-    """Whether `python -m` was asked for this package, not for one that imports it."""
+    """Tell whether `python -m` started this package, not one that imports it."""
     words = pairwise(sys.orig_argv)
     module = next((name for flag, name in words if flag[:1] == "-" and flag[-1:] == "m"), "")
     return module.partition(".")[0] == package
@@ -82,10 +84,10 @@ def _leave_working_folder(root: str) -> None:
 
 
 def _use_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale has another encoding.
+    """Restart in Python's UTF-8 mode if the locale has another encoding.
 
     Names of files and of studies must be the same on every node, whatever its locale, and so must
-    what libraries write without naming an encoding. The mode cannot be switched on later.
+    text that libraries write without naming an encoding. The mode cannot be switched on later.
     """
     if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
@@ -100,6 +102,7 @@ def _name_user() -> None:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["LOGNAME"] = str(os.getuid())
+    # After the name: `expanduser` asks the password file again, as the user has no home.
     try:
         Path.home()
     except RuntimeError:
@@ -107,7 +110,7 @@ def _name_user() -> None:
 
 
 def _temporary_home() -> str:
-    """A folder of this user below the temporary one; where somebody else took it, a new one."""
+    """Return a folder of this user in the temporary one; a new one if another user has it."""
     import tempfile
     from pathlib import Path
 

@@ -22,7 +22,7 @@ def fail(error: Exception) -> NoReturn:
     """Say what is wrong with the request or this machine and exit with 2; with 3 if infeasible."""
     print(error, file=sys.stderr)
     if isinstance(error, OSError):
-        print("Complete stages are kept; launch again when this is mended.", file=sys.stderr)
+        print("Complete stages are kept; launch again when this is fixed.", file=sys.stderr)
     raise typer.Exit(EXIT_REFUSED if isinstance(error, Infeasible) else EXIT_WRONG) from None
 
 

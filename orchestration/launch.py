@@ -49,9 +49,9 @@ def launch(
         bool, typer.Option("--stages", help="Show the cost of every stage, not of every kind.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="On SLURM: stay, and show the sweep until it ends.")
+        bool, typer.Option("--watch", help="On a cluster: stay until the sweep ends.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="On SLURM: submit without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="On a cluster: do not ask.")] = False,
     no_patch: Annotated[
         bool, typer.Option("--no-patch", help="Send no patch of uncommitted changes to MLflow.")
     ] = False,

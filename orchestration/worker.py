@@ -1,11 +1,12 @@
-"""The process on the node: `python -m orchestration.worker STAGE_DIR` runs one stage.
+"""Process on the node: `python -m orchestration.worker STAGE_DIR` runs one stage.
 
-The same for every backend. It takes the stage's lease, beats its heart, spools what the stage
-reports, and leaves DONE, FAILED.json or a checkpoint. Its exit code only repeats that.
+Every backend starts this same command. It takes the stage's lease, writes heartbeats, spools the
+metrics that the stage reports, and leaves DONE, FAILED.json or a checkpoint. Its exit code only
+repeats what those files say.
 
 Started several times with torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
 MASTER_PORT), the processes run the stage together: rank 0 does all of the above, the others only
-compute. Where a stage is not parallel, they leave at once and rank 0 runs it alone.
+compute. For a stage that is not parallel they exit at once, and rank 0 runs it alone.
 """
 
 from __future__ import annotations
@@ -32,16 +33,19 @@ from orchestration.runs import provenance
 from orchestration.runs.holder import LeaseHolder, LeaseLost, acquire, hash_outputs
 from orchestration.runs.leases import HEARTBEAT_SECONDS
 from orchestration.runs.stage_records import Attempt, Done
-from orchestration.runs.state import StageFolder, Work
+from orchestration.runs.state import AttemptFolder, StageFolder
 from orchestration.tracking.spool import SpoolWriter
 
+# 75 is EX_TEMPFAIL of sysexits.h, "try again later"; 130 is a shell's code for SIGINT.
 EXIT_FAILED, EXIT_BUSY, EXIT_INTERRUPTED = faults.EXIT_FAILED, 75, 130
+# The interval of MLflow's own sampler.
 SYSTEM_METRICS_SECONDS = 10.0
 THREADS_VARIABLE = "GIGATOK_THREADS"
 
 
 def main(stage_dir: str) -> int:
     """Run the stage of a folder once; returns the exit code."""
+    # First of all: if the launcher dies during the imports below, its death must be noticed.
     launcher_lives = _watch_launcher()
     stop = threading.Event()
     _stop_on_signals(stop)
@@ -63,7 +67,7 @@ def main(stage_dir: str) -> int:
 
 @contextmanager
 def _together(ranks: Ranks) -> Iterator[Callable[[int], int]]:
-    """Join the other processes; yields what tells them rank 0's number and waits for them."""
+    """Join the other processes; yields a call that sends them a number of rank 0 and waits."""
     if ranks.world == 1:
         yield lambda number: number
         return
@@ -80,16 +84,18 @@ def _lead(
     stop: threading.Event,
     launcher_lives: Callable[[], bool],
 ) -> int:
-    """Run the stage as the one that holds the lease.
+    """Run the stage as the process that holds the lease.
 
-    Tells the others the attempt and the micro-batch, 0 for none.
+    Sends the other processes the attempt's number and the micro-batch; 0 stands for none.
     """
+    # The other processes wait for two announcements, whether there is an attempt or not.
     holder = _claim(folder)
     if holder is None:
         announce(0)
         announce(0)
         cancelled = folder.cancelled_by() is not None
         return EXIT_INTERRUPTED if cancelled else _nothing_to_do(folder)
+    # Before the heart starts: all that any thread prints belongs into the attempt's log.
     redirect_output(folder.log(holder.lease.attempt))
     heart = Heart(holder, stop, launcher_lives)
     heart.start()
@@ -104,11 +110,11 @@ def _lead(
 
 
 def _give_up(holder: LeaseHolder, error: Exception) -> None:
-    """Record an error outside the stage itself, such as a full disk before it or behind it.
+    """Record an error outside the stage itself, such as a full disk before or after its run.
 
     Raises:
-        LeaseLost: the stage is another worker's, which may have cleared this one's folder and so
-            caused the error; nothing is left of this attempt.
+        LeaseLost: another worker holds the stage. It may have removed this attempt's folder and
+            so caused the error; nothing of this attempt is kept.
     """
     try:
         if not isinstance(error, LeaseLost):
@@ -121,16 +127,17 @@ def _give_up(holder: LeaseHolder, error: Exception) -> None:
 
 
 def _claim(folder: StageFolder) -> LeaseHolder | None:
-    """Take the lease; None where the stage is cancelled, complete or run by somebody else."""
+    """Take the lease; None if the stage is cancelled, complete, or run by another worker."""
     if folder.cancelled_by() is not None:
         return None
     try:
         return acquire(folder)
     except Exception as error:
         if _is_anothers(folder):
-            return None  # it slept, and its successor cleared what it had begun
-        # Without an attempt nobody would learn why the stage never starts.
+            return None  # this worker slept, and its successor removed what it had begun
+        # There is no attempt yet; without this record nobody would learn why none ever starts.
         folder.write_failure(faults.from_exception(error, 0))
+        # Another worker may have taken the stage since: its stage must not look failed.
         if _is_anothers(folder):
             folder.clear_failure()
         raise
@@ -143,6 +150,7 @@ def _is_anothers(folder: StageFolder) -> bool:
 
 def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
     """Prepare the attempt's folder, and record that the attempt runs."""
+    # Before `first_step` below is read, which counts the checkpoints that were taken over.
     holder.inherit()
     where = provenance.collect()
     provenance.count_waiting()
@@ -162,12 +170,13 @@ def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
 
 
 def _micro_batch(folder: StageFolder, device: str) -> int | None:
-    """Samples at a time: what is left after memory ran out, here or for the same model before."""
+    """Return the samples per forward pass, if memory ran out here or for an equal model before."""
     known = [n for n in (folder.micro_batch(), ceilings.ceiling(folder, device)) if n is not None]
     return min(known, default=None)
 
 
 def _threads() -> int:
+    # One thread unless the backend says more: several stages share the cores of a machine.
     return int(os.environ.get(THREADS_VARIABLE, "1"))
 
 
@@ -185,8 +194,8 @@ def _follow(
         print(interruption, flush=True)
         return EXIT_INTERRUPTED
     except BaseException as error:
-        # Before this process is gone: rank 0 will only see that somebody is. A successor's
-        # attempt is none of its business.
+        # Written before this process ends: rank 0 will only see a broken connection. But a
+        # successor's attempt may run by now, and this error is not its failure.
         lease = folder.lease()
         if lease is not None and lease.attempt == attempt:
             folder.write_failure(faults.from_exception(error, attempt))
@@ -216,8 +225,8 @@ def _run_attempt(
             holder.fail(faults.cancelled(who, attempt.number))
         return _end(folder, holder, heart, spool, attempt, "interrupted")
     except BaseException as error:
-        # Recorded here for the launcher, and printed into the log by its traceback.
-        # Where another process failed first, rank 0 only lost its connection: that one counts.
+        # The launcher reads the record, people read the log, so the traceback goes to both.
+        # If another process failed first, rank 0 only lost its connection: the first one counts.
         own = faults.from_exception(error, attempt.number)
         failure = folder.failure() or own
         print(own.traceback, file=sys.stderr, flush=True)
@@ -228,12 +237,13 @@ def _run_attempt(
 
 def _run_stage(
     folder: StageFolder,
-    work: Work,
+    work: AttemptFolder,
     ranks: Ranks,
     micro_batch: int | None,
     tracker: Tracker,
     stop: threading.Event,
 ) -> Scores:
+    # In this function, not at the top: a worker that finds nothing to do must not import torch.
     import torch
 
     spec = folder.spec()
@@ -243,8 +253,10 @@ def _run_stage(
     torch.set_num_threads(_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
-        # CPU kernels are deterministic anyway, and the call imports the compiler: a second.
+        # Only here: CPU kernels are deterministic, and the call takes a second to import torch's
+        # compiler. Kernels without a deterministic version warn instead of failing.
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Filling every new tensor with NaN costs time and only helps to find uninitialised reads.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     runtime = Runtime(
         checkpoint_dir=work.checkpoints,
@@ -268,11 +280,13 @@ def _end(
     outcome: Any,
     scores: Scores | None = None,
 ) -> int:
-    """Make all that is left durable, say how it ended, stop the heart, give the lease back.
+    """Make what is left durable, record how the attempt ended, stop the heart, free the lease.
 
-    The heart beats meanwhile: large outputs on a shared file system take longer than a lease.
+    The heart beats until the outputs are flushed and hashed: on a shared file system that can take
+    longer than a lease lasts.
     """
     heart.end_samples()
+    # The spool before the record: whoever reads that the attempt ended finds all its metrics.
     spool.close()
     ends = {"ended": time.time(), "outcome": outcome}
     used = {
@@ -289,12 +303,14 @@ def _end(
     holder.record(attempt)
     heart.stop()
     holder.complete(done)
+    # After completion, because the observation is a convenience: losing it loses no result.
     if (observation := calibration.observe(folder.spec(), attempt)) is not None:
         calibration.append_observations(folder.store, [observation])
     return 0
 
 
-def _done(folder: StageFolder, work: Work, attempt: Attempt, scores: Scores) -> Done:
+def _done(folder: StageFolder, work: AttemptFolder, attempt: Attempt, scores: Scores) -> Done:
+    # Also flushes the outputs, which must happen before DONE is written.
     files = hash_outputs(work.out)
     earlier = [a for a in folder.attempts() if a.number != attempt.number]
     ends = [(a.started, a.ended) for a in [*earlier, attempt]]
@@ -313,12 +329,12 @@ def _done(folder: StageFolder, work: Work, attempt: Attempt, scores: Scores) -> 
 def with_origin(
     before: Mapping[str, Any], progress: Mapping[str, Any], now: float
 ) -> dict[str, Any]:
-    """A stage's progress with where its phase began, so that the time left can be told.
+    """Add to a stage's progress where its phase began, so that the remaining time can be told.
 
-    A phase ends where another unit or total is counted, or where counting begins anew.
+    A phase ends when the unit or the total changes, or when counting starts again.
 
     Args:
-        before: what this returned last; empty at first.
+        before: the previous return value of this function; empty at first.
         progress: `done` of `total` `unit`, and more.
         now: UNIX seconds.
     """
@@ -329,7 +345,7 @@ def with_origin(
 
 
 class Heart:
-    """Keeps the lease alive from a thread of its own, and dies with it."""
+    """Thread that keeps the lease alive, and ends the process when the lease is lost."""
 
     def __init__(
         self,
@@ -348,7 +364,7 @@ class Heart:
         self._thread: threading.Thread | None = None
 
     def report(self, progress: Mapping[str, Any]) -> None:
-        """Take over the stage's progress; written with the next beat."""
+        """Store the stage's progress; the next beat writes it."""
         self._progress = with_origin(self._progress, progress, time.time())
 
     def sample_into(self, spool: SpoolWriter) -> None:
@@ -357,24 +373,26 @@ class Heart:
 
     def start(self) -> None:
         """Begin to beat."""
+        # Daemonic: after an error in the main thread the process must end, not go on beating.
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def end_samples(self) -> None:
-        """Write nothing into the spool any more."""
+        """Stop writing to the spool, which is about to be closed."""
         with self._sampling:
             self._spool = None
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop beating."""
         self._ended.set()
         assert self._thread is not None
+        # Joined: a beat after the release of the lease would find it lost, and end the process.
         self._thread.join()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             if not self._launcher_lives() or self._holder.folder.cancelled_by() is not None:
-                # Nothing goes on behind the user's back.
+                # A launch in the foreground that ends, ends its stages: nothing runs on unseen.
                 self._stop_stage.set()
             try:
                 self._sample()
@@ -383,18 +401,21 @@ class Heart:
                 print(lost, file=sys.stderr, flush=True)
                 _leave_nothing(self._holder)
             except Exception as error:
-                # Such as a file system that is full for a moment: the next beat may succeed.
+                # For example a full file system; the lease outlasts many beats, and the next may
+                # succeed.
                 print(f"heartbeat: {error!r}", file=sys.stderr, flush=True)
 
     def _sample(self) -> None:
         now = time.monotonic()
+        # The lock excludes a sample into a spool that `end_samples` lets the main thread close.
         with self._sampling:
             if self._spool is not None and now - self._sampled >= SYSTEM_METRICS_SECONDS:
                 self._sampled = now
                 self._spool.metrics(provenance.system_metrics(), self._seconds())
 
     def _seconds(self) -> int:
-        """Seconds since the stage was first started: the step of system metrics."""
+        """Count the seconds since the stage was first started: the step of system metrics."""
+        # Since the first attempt, so that the curve of a resumed stage goes on and never restarts.
         first = self._holder.folder.attempts()[0].started
         return int(time.time() - first)
 
@@ -402,8 +423,8 @@ class Heart:
 def _leave_nothing(holder: LeaseHolder) -> NoReturn:
     """End this process at once, and then remove what its attempt made.
 
-    The stage runs on in another thread, and would make a folder anew that is removed before the
-    process has ended. So a fork, in which no other thread runs, waits for that.
+    The stage still runs in another thread. It could make a folder again that was removed before
+    the process has ended. So a forked child, in which no other thread runs, waits for that end.
     """
     worker = os.getpid()
     try:
@@ -412,31 +433,36 @@ def _leave_nothing(holder: LeaseHolder) -> NoReturn:
                 time.sleep(0.01)
             holder.discard()
     finally:
-        # Even where no process can be forked: then the next launch clears the folder.
+        # Even if no process can be forked; then the next launch removes the folder.
         os._exit(EXIT_BUSY)
 
 
 def redirect_output(log: Path) -> None:
-    """Send everything that this process prints, C libraries included, to the attempt's log."""
+    """Send all output of this process, including C libraries', to the attempt's log."""
+    # What is buffered was printed before the attempt and belongs to the old output.
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    # A crash in a C extension then leaves the Python stack in the log.
     faulthandler.enable(file=2)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
+    # The handler only sets a flag: the stage finishes its step, saves a checkpoint and leaves.
+    # SIGUSR2 is what SLURM is asked to send before the time limit.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda *_: stop.set())
 
 
 def _watch_launcher() -> Callable[[], bool]:
-    """Tells whether the launcher still lives; for a forked worker, through a pipe to it."""
+    """Return a call that tells whether the launcher lives; a forked worker asks through a pipe."""
     launcher = multiprocessing.parent_process()
     if launcher is not None:
         return launcher.is_alive
+    # An orphan gets another parent (init or a subreaper), so a changed parent means it died.
     parent = os.getppid()
     return lambda: os.getppid() == parent
 

@@ -1,9 +1,9 @@
-"""Frozen typed configs: what a trial is, and what each of its stages reads. Imports no torch.
+"""Configs, frozen and typed: a trial, and the part that each stage reads. Imports no torch.
 
-`TrialConfig` is what axes, `set` and `--set` address. Stage configs hold exactly what one stage
-reads, because a stage's key is the hash of its config: a field that a stage does not read must
-not be in it. Fields marked `RUNTIME` change how a stage runs but not what it computes; they are
-left out of the key.
+`TrialConfig` holds the keys of axes, `set` and `--set`. Stage configs hold exactly what one stage
+reads, because a stage's key is the hash of its config: a field that a stage does not read must not
+be in it. Fields marked `RUNTIME` change how a stage runs but not its result; they are left out of
+the key.
 """
 
 from __future__ import annotations

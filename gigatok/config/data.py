@@ -1,4 +1,4 @@
-"""Which images a trial and its stages read."""
+"""Images that a trial and its stages read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gigatok.config.base import Config
 
 
 class DataConfig(Config):
-    """Which images: the first `train_images` of the training split, `val_images` of the other."""
+    """Data set of a trial: the first images of the training split and of the validation split."""
 
     name: Literal["digits", "cifar10", "imagenet"]
     image_size: PositiveInt
@@ -20,12 +20,12 @@ class DataConfig(Config):
 
     @property
     def num_classes(self) -> int:
-        """Classes of the data set."""
+        """Number of classes of the data set."""
         return {"digits": 10, "cifar10": 10, "imagenet": 1000}[self.name]
 
 
 class SplitConfig(Config):
-    """The first `images` images of one split."""
+    """First `images` images of one split."""
 
     name: Literal["digits", "cifar10", "imagenet"]
     split: Literal["train", "val"]
@@ -35,6 +35,7 @@ class SplitConfig(Config):
 
 @lru_cache(maxsize=1024)
 def split_config(name: str, split: str, image_size: int, images: int) -> SplitConfig:
-    """One object per value, so that planning recognises what trials share without comparing."""
+    """Build a split config, one object per value, so that equal ones are one object."""
+    # Ten thousand trials share a handful of splits; comparing each by value would cost seconds.
     values = {"name": name, "split": split, "image_size": image_size, "images": images}
     return SplitConfig.model_validate(values)

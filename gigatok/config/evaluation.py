@@ -1,4 +1,4 @@
-"""How images and models are scored."""
+"""Settings of scores: comparison of image sets, guidance search and linear probes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from gigatok.config.base import Config
 
 
 class EvaluationConfig(Config):
-    """How image sets are compared."""
+    """Comparison of image sets."""
 
+    # Four at least: precision and recall look for a third neighbour.
     num_images: Annotated[int, Field(ge=4)]
     """Validation images: reconstructed for rFID, and the reference of rFID and gFID."""
     network: Literal["inception", "pixels"] = "inception"
-    """`pixels`: raw pixels at `resolution` as features; no download, for tests."""
+    """Feature network; `pixels`: raw pixels at `resolution`, without download, for tests."""
     resolution: PositiveInt = 299
     """Side to which images are resized for the network; 299 is the standard."""
     lpips_network: Literal["vgg", "alex", "none"] = "vgg"
-    """`none`: LPIPS is not measured."""
+    """Network of LPIPS; `none`: LPIPS is not measured."""
     reference: Literal["val", "adm_imagenet256"] = "val"
-    """What generated images are compared with: the validation images, or the ADM evaluator's file
-    of statistics, which `$GIGATOK_ADM_IMAGENET256` names (published gFIDs)."""
+    """Reference of generated images: validation images, or the ADM evaluator's statistics.
+
+    Published gFIDs use those statistics; `$GIGATOK_ADM_IMAGENET256` names the file.
+    """
 
     @model_validator(mode="after")
     def _statistics_are_of_one_network(self) -> EvaluationConfig:
@@ -35,43 +38,50 @@ class EvaluationConfig(Config):
 
 
 HILL_CLIMB_SCALES = 8
-"""For predicting costs: scales that a hill climb scores when it starts a unit from its end."""
+"""Number of scales that a hill climb scores from a usual start, for predicting costs."""
 
 
 class GuidanceConfig(Config):
     """Search for the guidance scale at which a generator scores best; off by default.
 
-    The same for all trials of a sweep, the samples' seed too, or their scores do not compare.
+    It must be the same for all trials of a sweep, including the samples' seed, or their scores
+    cannot be compared.
     """
 
     search: Literal["none", "grid", "hill_climb"] = "none"
-    """`grid`: a coarse grid, then golden section around its best. `hill_climb`, published: from
-    `start` in steps of `step`, up and then down, until both neighbours are worse (spec 7)."""
+    """Method of the search.
+
+    `grid`: a coarse grid, then golden section around its best scale. `hill_climb`: from `start` in
+    steps of `step`, up and then down, until both neighbours are worse, as the authors do
+    (`sample_c2i_cfg_search.py`).
+    """
     objective: Literal["gkid", "gfid"] = "gkid"
-    """What is to be lowest. FID of few samples is mostly bias: below 10,000 take `gkid`."""
+    """Score to minimise. FID of few samples is mostly bias: below 10,000 use `gkid`."""
+    # A scale of 1 is no guidance.
     low: Annotated[float, Field(ge=1)] = 1.0
     high: Annotated[float, Field(ge=1)] = 5.0
-    """Largest scale; between `low` and this one, `hill_climb` stays too."""
+    """Largest scale; `hill_climb` also stays between `low` and `high`."""
     coarse: Annotated[int, Field(ge=3)] = 9
     """Scales of the coarse grid, both ends included."""
     refine: NonNegativeInt = 4
-    """Further scales, around the best of the grid."""
+    """Further scales around the best one of the grid."""
     start: Annotated[float, Field(ge=1)] = 2.0
     step: Annotated[float, Field(ge=0.01)] = 0.25
     num_images: Annotated[int, Field(ge=4)] = 1000
-    """Samples drawn at each scale; the best one is then scored with `sampling.num_images`."""
+    """Samples drawn at each scale; the best scale is then scored with `sampling.num_images`."""
     seed: NonNegativeInt = 0
-    """Of the samples that decide; those that are reported never are among them."""
+    """Seed of the samples that decide; reported scores use other samples."""
 
     @property
     def most_scales(self) -> int:
-        """How many scales are scored at most; by a hill climb that is not badly led."""
+        """Most scales that are scored; for a hill climb, from a usual start."""
         if self.search == "hill_climb":
             return HILL_CLIMB_SCALES
         return self.coarse + self.refine
 
     @model_validator(mode="after")
     def _space_is_not_empty(self) -> GuidanceConfig:
+        # Checked even if the search is off: a mistake must not wait until it is switched on.
         if not self.low < self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if self.search == "hill_climb" and not self.low <= self.start <= self.high:
@@ -82,27 +92,35 @@ class GuidanceConfig(Config):
 
 
 class ProbeConfig(Config):
-    """Linear probe on the generator's middle layer (spec: LARS, BN without affine)."""
+    """Linear probe on the generator's middle layer (reference: `autoregressive/lin_probe`).
 
+    A batch norm without affine parameters and a linear layer, trained by LARS.
+    """
+
+    # 90 epochs, 10 of warm-up and a rate of 0.1 per 256 images are the reference's.
     epochs: PositiveInt = 90
     lr: PositiveFloat = 0.1
-    """Per 256 images of batch."""
+    """Learning rate per 256 images of batch."""
     batch_size: PositiveInt = 256
     warmup_epochs: NonNegativeInt = 10
     layer: NonNegativeInt = 0
-    """Counted from 1; 0 is the middle."""
+    """Layer that is probed, counted from 1; 0 is the middle one."""
     reference_dropout_quirk: bool = False
-    """The generator's dropout stays on while its probe is trained, as in the reference: features
-    are computed anew in every epoch."""
+    """Keep the generator's dropout on while its probe is trained, as the reference does.
+
+    Features are then computed again in every epoch.
+    """
 
 
 ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]
 
 
 class TokenizerProbeConfig(Config):
-    """Linear probe on the tokenizer itself, trained as `probe` says (spec 7); off by default."""
+    """Linear probe on the tokenizer, trained with the settings of `probe`; off by default."""
 
     features: ProbedFeatures = "none"
-    """`encoder`: its states after the last norm, the reference's default; `latents`: the same,
-    projected to `z_channels` (`--fix-dim`); `decoder`: the stream after `semantic_layer`.
+    """Features that are probed, as in the reference (`tokenizer/lin_probe`).
+
+    `encoder`: its states after the last norm, the reference's default. `latents`: the same,
+    projected to `z_channels` (`--fix-dim`). `decoder`: the stream after `semantic_layer`.
     """

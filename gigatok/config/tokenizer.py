@@ -1,4 +1,4 @@
-"""A tokenizer: its architecture, its losses, its training, and the codes drawn from it."""
+"""Tokenizer: its architecture, its losses, its training, and the views that it encodes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from gigatok.config.base import Config, TrainingConfig, TransformerSize
 
+# Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
+# and 1.
 PATCHGAN_SIDE = 24
 """Side in pixels of the smallest image of which PatchGAN judges a patch."""
 
 
 class CNNConfig(Config):
-    """The convolutional ends of a tokenizer; defaults are the published 256-pixel model."""
+    """Convolutional ends of a tokenizer; the defaults are the published 256-pixel model."""
 
     channels: PositiveInt = 128
     multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
@@ -23,13 +25,14 @@ class CNNConfig(Config):
     z_channels: PositiveInt = 256
     groups: PositiveInt = 32
     patch_size: PositiveInt = 1
-    """Pixel-unshuffle factor in front of the encoder; 1 in the published models."""
+    """Pixel-unshuffle factor before the encoder; 1 in the published models."""
     adaptive_norm: bool = True
-    """Decoder levels begin with a group norm driven by the decoder's input, as published."""
+    """Begin each decoder level with a group norm driven by the decoder's input, as published."""
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> CNNConfig:
         for channels in (self.channels * multiplier for multiplier in self.multipliers):
+            # Narrow models of tests have fewer channels than groups; then each channel is a group.
             if channels % min(self.groups, channels):
                 raise ValueError(f"{channels} channels do not split into {self.groups} groups")
         return self
@@ -41,18 +44,23 @@ class CNNConfig(Config):
 
 
 def finest_level(num_latent_tokens: int) -> tuple[int, int]:
-    """Rows and columns of the last level of encoder queries; half of all tokens (or the one)."""
+    """Return rows and columns of the last level of encoder queries: half of all tokens.
+
+    Levels double from 1, columns first, as in the reference's `ViTEncoder`
+    (`multi_level_query_init`). A single token is a level of its own.
+    """
+    # Token counts are powers of two, so `bit_length` gives the exact logarithm.
     levels = num_latent_tokens.bit_length() - 1
     return 1 << max(levels - 1, 0) // 2, 1 << levels // 2
 
 
 class TokenizerArchitecture(Config):
-    """What a tokenizer is made of. Defaults are the published recipe (paper Table 9)."""
+    """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9)."""
 
     variant: Literal["1d", "2d"] = "1d"
-    """`2d`: the baseline, one token per grid cell, whatever `num_latent_tokens` says."""
+    """Kind of tokenizer; `2d`: the baseline, one token per grid cell, without latent tokens."""
     transformer_layer: Literal["vit", "qformer", "double_attention"] = "vit"
-    """Layers of a 2d tokenizer; a 1d one is made of `qformer` layers always.
+    """Layers of a 2D tokenizer; a 1D one always has `qformer` layers.
 
     `vit` is the reference's TransformerLayer (published 2D S-B and B-L), `qformer` its
     TransformerDecoderLayer (2D S-S, whose file leaves the key out), `double_attention` its
@@ -64,12 +72,15 @@ class TokenizerArchitecture(Config):
     num_latent_tokens: PositiveInt = 256
     codebook_size: PositiveInt = 16384
     codebook_dim: PositiveInt = 8
+    # On in all released models; only the recipe `VQ_BL256_train_new` has it off.
     rotation_trick: bool = True
     commitment_weight: NonNegativeFloat = 0.25
     entropy_weight: NonNegativeFloat = 0.0
     entropy_temperature: PositiveFloat = 0.01
+    # The size of the reference's buffer `codebook_used`.
     usage_window: PositiveInt = 65536
     """Length of the buffer of recent codes from which training usage is computed."""
+    # The reference's default `proj_weight`, which no config file of theirs sets.
     semantic_weight: NonNegativeFloat = 0.5
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
     semantic_layer: PositiveInt = 3
@@ -77,30 +88,31 @@ class TokenizerArchitecture(Config):
     teacher: Literal[
         "mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"
     ] = "dinov2"
-    """`pixels`: the image's own mean-pooled patches; no semantics and no download, for tests."""
+    """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
     teacher_components: NonNegativeInt = 0
     """Principal components kept of the standardised teacher features; 0 (published): raw."""
     init: Literal["reference", "fan_in"] = "reference"
-    """`fan_in`: unit-scale positions and 1/sqrt(fan-in) weights, for runs of minutes."""
+    """Initialisation; `fan_in`: unit-scale positions, 1/sqrt(fan-in) weights, for short runs."""
     codebook_init: Literal["uniform", "data"] = "uniform"
-    """`data`: rows drawn from whitened encoder outputs before the first step."""
+    """Initial codebook; `data`: rows drawn from whitened encoder outputs before the first step."""
     dead_code_restart_every: NonNegativeInt = 0
-    """Steps between restarts of unused codes; 0 (published) never restarts."""
+    """Steps between restarts of unused codes; 0 (published): no restarts."""
 
     @property
     def name(self) -> str:
-        """The paper's name, encoder-decoder, such as `S-B`; widths where a size has no letter."""
+        """Name as in the paper, encoder-decoder, such as `S-B`; width and layers if unnamed."""
         ends = (self.encoder, self.decoder)
         return "-".join(end.name or f"{end.width}x{end.layers}" for end in ends)
 
     def tokens_per_image(self, image_size: int) -> int:
-        """Codes of one image of that side: latent tokens, or grid cells of a 2d tokenizer."""
+        """Count the codes of an image: latent tokens, or grid cells of a 2D tokenizer."""
         if self.variant == "1d":
             return self.num_latent_tokens
         return (image_size // self.cnn.downsampling) ** 2
 
     @model_validator(mode="after")
     def _consistent(self) -> TokenizerArchitecture:
+        # A power of two has a single bit.
         if self.variant == "1d" and self.num_latent_tokens & (self.num_latent_tokens - 1):
             raise ValueError(
                 f"num_latent_tokens {self.num_latent_tokens} is not a power of two "
@@ -117,40 +129,41 @@ class TokenizerArchitecture(Config):
 
 
 class AdversarialConfig(Config):
-    """The discriminator of a tokenizer, its losses and its turn (spec 5.2)."""
+    """Discriminator of a tokenizer, its losses and its start (reference: `VQLoss`)."""
 
     discriminator: Literal["none", "patchgan", "dino"] = "none"
-    """`patchgan` in all published recipes but one; `dino`: on frozen DINO ViT-S/16 features."""
+    """Discriminator; `patchgan` in all published recipes but one; `dino`: on DINO ViT-S/16."""
     discriminator_start: PositiveInt = 1
-    """Step, counted from 1, in which the adversarial loss and the discriminator's turns begin."""
+    """Step, counted from 1, from which the adversarial loss and the discriminator are active."""
     adversarial_weight: NonNegativeFloat = 0.5
-    """Of the generator's and of the discriminator's loss alike, as in the reference."""
+    """Weight of the generator's and of the discriminator's loss, as in the reference."""
     adversarial_loss: Literal["hinge", "vanilla", "non_saturating"] = "hinge"
     adaptive_adversarial_weight: bool = False
-    """Multiply by the ratio of gradient norms at the last layer (VQGAN). The reference offers it,
-    but its trainer never passes it on: the published models have it off."""
-    lecam_weight: NonNegativeFloat = 0.0
-    """LeCam regularisation of the discriminator; 0 (published) is off, the reference's is 0.001.
+    """Multiply by the ratio of gradient norms at the last layer (VQGAN).
+
+    The reference offers it, but its trainer never passes it on, so the published models lack it.
     """
+    lecam_weight: NonNegativeFloat = 0.0
+    """Weight of LeCam regularisation; 0 (published) is off, the reference's default is 0.001."""
 
 
 class ShortcutConfig(Config):
-    """Auxiliary losses of early training that lead around the bottleneck (spec 5.1)."""
+    """Auxiliary losses of early training that bypass the bottleneck (reference: `VQLoss`)."""
 
     shortcut_end: NonNegativeInt = 0
-    """Step, counted from 1, from which they are off ("aux_loss_end"); 0: never on."""
+    """Step, counted from 1, from which they are off (reference: `aux_loss_end`); 0: never on."""
     shortcut_feature_loss: Literal["mse", "cosine"] = "mse"
-    """Draws the decoder's grid to the encoder's, whose gradient is stopped."""
+    """Loss that draws the decoder's grid to the encoder's, whose gradient is stopped."""
     shortcut_feature_weight: NonNegativeFloat = 1.0
     shortcut_images: bool = False
-    """Also decode the encoder's grid directly and compare that image ("use_direct_rec_loss").
+    """Also decode the encoder's grid directly and compare that image (`use_direct_rec_loss`).
 
-    The discriminator never sees it: in all published recipes it starts later than this ends.
+    The discriminator never sees it: in all published recipes it starts after these losses end.
     """
 
 
 class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, ShortcutConfig):
-    """A tokenizer and how it is trained."""
+    """Tokenizer with its training."""
 
     reconstruction_weight: NonNegativeFloat = 1.0
     perceptual_weight: NonNegativeFloat = 1.0
@@ -158,13 +171,13 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     perceptual_jitter: NonNegativeInt = 0
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
-    """Leave the dropout of 0.5 in front of LPIPS' heads on while training (spec 5.1)."""
+    """Keep the dropout of 0.5 before LPIPS' heads on while training, as the reference does."""
     augment: Literal["none", "flip", "crop_flip"] = "flip"
-    """`crop_flip`: ADM random crops of the original, and mirroring, as published (spec 5.3)."""
+    """Augmentation; `crop_flip`: ADM random crops of the original and mirroring, as published."""
 
     @property
     def needs_whole_batch(self) -> str | None:
-        """What forbids cutting the batch into micro-batches; None: nothing."""
+        """Reason why the batch must not be cut into micro-batches; None: it may."""
         if self.entropy_weight > 0:
             return (
                 "entropy_weight > 0 does not go with micro_batch: the loss is over the batch seen"
@@ -196,5 +209,5 @@ class CodesConfig(Config):
     """Views of each training image that are encoded: crops x flips."""
 
     crops: Literal[1, 5] = 1
-    """1: centre. 5: four corners and centre of the 1.1 times enlarged image (ADM ten-crop)."""
+    """Crops; 1: centre. 5: four corners and centre of the image enlarged 1.1 times (ADM)."""
     flip: bool = True

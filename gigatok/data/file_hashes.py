@@ -1,4 +1,4 @@
-"""Which file it is: sha256 of files that are too large to read in every plan. No torch."""
+"""Hashes (sha256) of files that are too large to read in every plan. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def known_sha256(file: Path) -> str:
-    """The sha256 of a file, computed once while path, size and time of change stay the same."""
+    """Return the sha256 of a file, computed once while path, size and time of change stay."""
     state = file.stat()
     facts = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
     folder = cache_dir() / "sha256"
@@ -26,7 +26,7 @@ def known_sha256(file: Path) -> str:
     ):
         return known
     digest = sha256_of(file)
-    with suppress(OSError):  # a cache that cannot be written costs the next plan some time
+    with suppress(OSError):  # without a cache the next plan only takes longer
         folder.mkdir(parents=True, exist_ok=True)
         part = note.with_name(f".{note.name}.{os.getpid()}")
         part.write_text(digest, encoding="utf-8")

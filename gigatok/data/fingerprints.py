@@ -1,4 +1,4 @@
-"""Content hashes of the data sets, known without fetching or reading them. Standard library only.
+"""Content hashes of the data sets, known without reading them. Uses the standard library only.
 
 Planning puts them into stage keys; loading verifies them.
 """
@@ -14,14 +14,14 @@ FINGERPRINTS = {
     # checked against what is known of the release (gigatok.data.imagenet).
     "imagenet": "ILSVRC2012: 1281167 train, 50000 val, 1000 classes",
 }
-"""sha256 by data set; it does not depend on the container that the data came in."""
+"""Data set -> sha256 of its content, whatever container the data came in."""
 
 
 def data_fingerprint(name: str) -> str:
-    """What identifies a data set's content.
+    """Return the text that identifies a data set's content.
 
     Raises:
-        ValueError: If there is no data set of that name.
+        ValueError: there is no data set of that name.
     """
     if name not in FINGERPRINTS:
         raise ValueError(f"no data set {name!r}; there are {', '.join(sorted(FINGERPRINTS))}")

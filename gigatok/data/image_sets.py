@@ -24,14 +24,14 @@ Int64 = npt.NDArray[np.int64]
 T = TypeVar("T")
 R = TypeVar("R")
 Crop = Callable[[UInt8, int], UInt8]
-"""(an original (H, W, 3), its position in the batch) -> what is wanted of it, of one shape."""
+"""Function of an original (H, W, 3) and its position in the batch; returns one fixed shape."""
 
 DECODERS = min(16, os.cpu_count() or 1)
-"""Threads that decode; what they return does not depend on how many they are."""
+"""Threads that decode; the result does not depend on their number."""
 
 
 class ImageSet(Protocol):
-    """One split of a data set at one image size."""
+    """Protocol of one split of a data set at one image size."""
 
     @property
     def labels(self) -> Int64:
@@ -39,26 +39,26 @@ class ImageSet(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """Classes of the whole data set."""
+        """Number of classes of the whole data set."""
 
     def __len__(self) -> int:
-        """N."""
+        """Return N."""
 
     def centred(self, indices: Int64) -> UInt8:
-        """The centre crops of some images, (B, S, S, 3)."""
+        """Return the centre crops of some images, (B, S, S, 3)."""
 
     def cropped(self, indices: Int64, crop: Crop) -> UInt8:
-        """`crop` of the original of each of some images, stacked: (B, ...)."""
+        """Apply `crop` to the original of each of some images, and stack: (B, ...)."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """A set small enough for memory.
+    """Set that is small enough for memory.
 
     Attributes:
-        originals: as the data set has them, all of one size, (N, H, W, 3).
+        originals: images as the data set has them, all of one size, (N, H, W, 3).
         labels: class of each image, (N,).
-        num_classes: of the whole data set.
+        num_classes: number of classes of the whole data set.
         side: S.
     """
 
@@ -76,17 +76,21 @@ class Images:
         return resize(self.originals, self.side)
 
     def centred(self, indices: Int64) -> UInt8:
-        """The images themselves, (B, S, S, 3)."""
+        """Return some images at the side S, (B, S, S, 3)."""
+        # Square originals: the centre crop is the whole image.
         return self.images[indices]
 
     def cropped(self, indices: Int64, crop: Crop) -> UInt8:
-        """`crop` of the original of each of some images, stacked: (B, ...)."""
+        """Apply `crop` to the original of each of some images, and stack: (B, ...)."""
         originals = enumerate(self.originals[indices])
         return np.stack([crop(original, position) for position, original in originals])
 
 
 def resize(images: UInt8, side: int) -> UInt8:
-    """Square images resized by Pillow's antialiased bicubic filter; as they are if they fit."""
+    """Resize square images (N, H, H, 3) to (N, S, S, 3) by Pillow's antialiased bicubic filter.
+
+    Images that have the side already are returned as they are.
+    """
     if images.shape[1] == images.shape[2] == side:
         return images
     resized = [
@@ -97,17 +101,17 @@ def resize(images: UInt8, side: int) -> UInt8:
 
 
 class EncodedImages:
-    """A set of image files, read and decoded by a pool of threads when a batch asks for them.
+    """Set of image files, which a pool of threads reads and decodes when a batch asks.
+
+    Reading raises `ValueError` that names the image if it is damaged or not an image.
 
     Args:
-        read: the encoded bytes of image i of the source.
-        rows: which images of the source make up the set, in its order, (N,).
+        read: returns the encoded bytes of image i of the source.
+        rows: numbers of the set's images in the source, in the set's order, (N,).
         labels: class of each image of the set, (N,).
-        num_classes: of the whole data set.
+        num_classes: number of classes of the whole data set.
         side: S.
-        describe: image i of the source in words, where a person can look for it.
-
-    Reading raises `ValueError` that names the image where one is no image, or cut short.
+        describe: says in words where a person finds image i of the source.
     """
 
     def __init__(
@@ -128,15 +132,16 @@ class EncodedImages:
         return len(self._rows)
 
     def centred(self, indices: Int64) -> UInt8:
-        """The centre crops of some images, (B, S, S, 3)."""
+        """Return the centre crops of some images, (B, S, S, 3)."""
         return self.cropped(indices, lambda original, _: center_crop(original, self._side))
 
     def cropped(self, indices: Int64, crop: Crop) -> UInt8:
-        """`crop` of the original of each of some images, stacked: (B, ...).
+        """Apply `crop` to the original of each of some images, and stack: (B, ...).
 
         Files are read in the source's order, so that neighbours in it are read together.
         """
         rows = self._rows[indices]
+        # Stable, here and below: the same index twice in a batch keeps its two places.
         order = np.argsort(rows, kind="stable")
 
         def view(position: int) -> UInt8:
@@ -151,14 +156,15 @@ class EncodedImages:
             return crop(original, int(position))
 
         views = list(self._pool.map(view, order))
+        # Back into the order of the batch: the crop of a position belongs to that position.
         return np.stack([views[i] for i in np.argsort(order, kind="stable")])
 
 
 def decode(content: bytes) -> UInt8:
-    """An encoded image of any mode as RGB, (H, W, 3).
+    """Decode an image of any mode to RGB, (H, W, 3).
 
     Raises:
-        ValueError: the content is empty or no image, or has floating-point pixels.
+        ValueError: the content is empty or not an image, or has floating-point pixels.
     """
     if not content:
         raise ValueError("it is empty")
@@ -186,13 +192,15 @@ def check_count(config: SplitConfig, available: int) -> None:
 
 
 def in_batches(count: int, size: int) -> Iterator[Int64]:
-    """The indices 0 to `count` - 1 in order, `size` at a time."""
+    """Yield the indices 0 to `count` - 1 in order, `size` at a time."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
 def read_ahead(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`read` of each item in order; the next is read in a thread while one is used."""
+    """Apply `read` to each item in order; a thread reads the next while one is used."""
+    # One thread, one item ahead: more would hold more batches in memory and gain nothing, since
+    # each `read` uses all decoders.
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         pending: Future[R] | None = None
         for item in items:

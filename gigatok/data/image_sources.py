@@ -1,8 +1,8 @@
-"""The three containers that a large image set comes in: class folders, tar shards, parquet.
+"""Containers that a large image set comes in: class folders, tar shards and parquet.
 
-Each lists its files, indexes them once (which image lies where, and its class) and reads single
-images by that index. An index is arrays: about 60 bytes an image, 80 MB for ImageNet. Hidden files
-are no part of any: macOS leaves `._NAME` beside each NAME, and `.DS_Store` in folders.
+Each lists its files, indexes them once (place and class of each image), and reads single images by
+that index. An index is arrays: about 60 bytes an image, 80 MB for ImageNet. Hidden files are part
+of none: macOS leaves `._NAME` beside each NAME, and `.DS_Store` in folders.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ Int64 = npt.NDArray[np.int64]
 Names = npt.NDArray[np.bytes_]
 Read = Callable[[int], bytes]
 Row = tuple[str, int, tuple[int, int], int]
-"""(name of an image, number of its file, place inside the file, class)."""
+"""Name of an image, number of its file, place inside the file, class."""
 
 SYNSET = re.compile(r"n\d{8}$")
 _WHOLE_NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 _ALIASES = {"train": ("train",), "val": ("val", "validation")}
-"""How the splits are called in file names."""
+"""Names of the splits in file names."""
 _CACHED_GROUPS = 4
-"""Row groups of parquet kept decoded; some 10 to 100 MB each."""
+"""Row groups of parquet that are kept decoded; some 10 to 100 MB each."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where each image of a split lies, in the container's order.
+    """Place of each image of a split, in the container's order.
 
     Attributes:
-        names: of each image, (N,): the file's in class folders, elsewhere without a suffix.
-        files: number of the file it is in, (N,).
-        places: where inside the file, (N, 2): offset and length in a tar, row group and row in
+        names: names of the images, (N,): the file's in class folders, elsewhere without a suffix.
+        files: number of the file that each image is in, (N,).
+        places: place inside the file, (N, 2): offset and length in a tar, row group and row in
             parquet; unused for class folders, whose "file" is the folder of the class.
-        labels: its class, (N,).
+        labels: class of each image, (N,).
     """
 
     names: Names
@@ -56,12 +56,12 @@ class Index:
 
 @dataclass(frozen=True)
 class Container:
-    """One way to store images.
+    """Container: one way to store images.
 
     Attributes:
-        layout: what it looks like, for messages.
-        find: its files (or class folders) of a split under a root, sorted; empty if none.
-        rows: the images of one of those files, given its number.
+        layout: description for messages.
+        find: lists its files (or class folders) of a split under a root, sorted; may be empty.
+        rows: yields the images of one of those files, given its number.
         reader: makes the function that returns the encoded bytes of image i of an index.
     """
 
@@ -72,10 +72,10 @@ class Container:
 
 
 def build_index(container: Container, files: list[Path]) -> Index:
-    """Index all files; only the rows of one are held as Python objects at a time.
+    """Index all files; the rows of only one are held as Python objects at a time.
 
     Raises:
-        ValueError: If a file is not what the container expects, or all are empty.
+        ValueError: a file is not what the container expects, or all are empty.
     """
     parts = [
         _as_index(rows)
@@ -95,6 +95,7 @@ def build_index(container: Container, files: list[Path]) -> Index:
 def _as_index(rows: list[Row]) -> Index:
     names, files, places, labels = zip(*rows, strict=True)
     return Index(
+        # Bytes of one length take a quarter of the memory of NumPy's Unicode.
         np.array([name.encode() for name in names]),
         np.array(files, np.int64),
         np.array(places, np.int64),
@@ -114,7 +115,7 @@ def _find_class_folders(root: Path, split: str) -> list[Path]:
 
 
 def _class_folder_rows(folder: Path, number: int) -> Iterable[Row]:
-    """Folders are sorted, so a class is numbered by its synset's rank, as everywhere."""
+    """Yield the images of one class; its number is the rank of its sorted synset, as elsewhere."""
     return ((path.name, number, (0, 0), number) for path in _entries(folder) if is_image(path))
 
 
@@ -131,7 +132,7 @@ def _read_class_folders(folders: list[Path], index: Index) -> Read:
 
 
 def _find_shards(root: Path, split: str, suffix: str) -> list[Path]:
-    """Files with the split in their name, in the root or its `data`, or all in its folder."""
+    """Find files with the split in their name, in the root or `data`, or all in its folder."""
     for alias in _ALIASES[split]:
         part = f"*{alias}*{suffix}"
         for folder, pattern in ((root, part), (root / "data", part), (root / alias, f"*{suffix}")):
@@ -141,20 +142,22 @@ def _find_shards(root: Path, split: str, suffix: str) -> list[Path]:
 
 
 def _find_tars(root: Path, split: str) -> list[Path]:
-    """Shards; not the release's own archives, which often lie beside what came out of them."""
+    """Find shards, but not the release's own archives, which may lie beside the shards."""
     found = _find_shards(root, split, ".tar")
     return [path for path in found if not path.name.startswith("ILSVRC2012_img_")]
 
 
 def _tar_rows(path: Path, number: int) -> Iterator[Row]:
-    """Samples of one shard: members of one folder and name up to the first dot, image and `.cls`.
+    """List the samples of a shard: an image and its `.cls` share folder and name up to the dot.
 
     Raises:
-        ValueError: If an image has no class, or the shard is compressed: it must be seekable.
+        ValueError: an image has no class, or the shard is compressed and so not seekable.
     """
+    # An image and its class may stand in any order, so both are collected first.
     images: dict[tuple[str, str], tuple[int, int]] = {}
     labels: dict[tuple[str, str], int] = {}
     try:
+        # "r:" refuses compression: the index stores byte offsets for reading single images.
         with tarfile.open(path, "r:") as shard:
             for member in filter(tarfile.TarInfo.isreg, shard):
                 folder, _, file = member.name.rpartition("/")
@@ -189,7 +192,7 @@ def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -
 
 
 def _tar_name(folder: str, name: str) -> str:
-    """The name of a sample, after its class's folder where it does not tell the class itself."""
+    """Name a sample, after its class's folder if the name does not tell the class itself."""
     parent = folder.rpartition("/")[2]
     return f"{parent}/{name}" if SYNSET.match(parent) and not name.startswith(parent) else name
 
@@ -198,6 +201,7 @@ def _read_tars(shards: list[Path], index: Index) -> Read:
     def read(i: int) -> bytes:
         offset, length = index.places[i].tolist()
         with shards[index.files[i]].open("rb") as shard:
+            # `pread` has no file position that threads could move under each other.
             return os.pread(shard.fileno(), length, offset)
 
     return read
@@ -211,10 +215,10 @@ def _find_parquet(root: Path, split: str) -> list[Path]:
 
 
 def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
-    """Rows of one file: `image` with `bytes` and `path`, and `label`; no pixels are read.
+    """Yield the rows of one file: `image` with `bytes` and `path`, and `label`, without pixels.
 
     Raises:
-        ValueError: If the file is no parquet, has other columns, or a row has no class.
+        ValueError: the file is not parquet, has other columns, or a row has no class.
     """
     file = _open_parquet(path)
     leaves = {file.schema.column(i).path for i in range(len(file.schema))}
@@ -224,6 +228,7 @@ def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
             "and label, as Hugging Face's datasets write them: store each image as a struct of "
             "bytes and path"
         )
+    # Without the column of bytes: reading it would load all pixels.
     wanted = ["label", *({"image.path"} & leaves)]
     for group in range(file.num_row_groups):
         columns = file.read_row_group(group, wanted).to_pydict()
@@ -246,7 +251,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def _read_parquet(files: list[Path], index: Index) -> Read:
-    """Parquet is read a row group at a time: prefer the other containers for training."""
+    """Make a reader; parquet is decoded by row groups, so other containers are faster."""
     lock = threading.Lock()
 
     @lru_cache(maxsize=_CACHED_GROUPS)
@@ -256,6 +261,7 @@ def _read_parquet(files: list[Path], index: Index) -> Read:
 
     def read(i: int) -> bytes:
         group, row = index.places[i].tolist()
+        # `lru_cache` lets several threads decode one group at the same time, each 100 MB.
         with lock:
             content: bytes | None = column(int(index.files[i]), group)[row].as_py()
         return content or b""
@@ -264,13 +270,13 @@ def _read_parquet(files: list[Path], index: Index) -> Read:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, hidden files apart, sorted; nothing if there is no such folder."""
+    """List what a folder holds except hidden files, sorted; empty if there is no such folder."""
     inside = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in inside if not _hidden(path.name))
 
 
 def is_image(path: Path) -> bool:
-    """Tell an image by its name; hidden files are none."""
+    """Tell an image by its name; hidden files do not count."""
     return path.suffix.lower() in _IMAGE_SUFFIXES and not _hidden(path.name)
 
 
@@ -298,4 +304,4 @@ CONTAINERS: dict[str, Container] = {
         _read_parquet,
     ),
 }
-"""Every container by what messages call it."""
+"""Name, as messages use it -> container."""

@@ -1,11 +1,13 @@
-"""ImageNet (ILSVRC2012) out of the container that `$GIGATOK_IMAGENET` names.
+"""ImageNet (ILSVRC2012) from the container that `$GIGATOK_IMAGENET` names.
 
-What identifies the data in a stage's key is the name of the release: nobody waits for hashing
-150 GB. So that the name is not a mere claim, every load checks a manifest against the index:
-the number of images, that every class has as many as the release can have, and, where the names
-of images tell their synset, that classes are numbered in the order of synsets and begin and end
-with the release's. The container is not part of the key: images are put in an order of their
-own, by class and original name, then one fixed permutation, so that a prefix holds all classes.
+A stage's key identifies the data by the name of the release, since hashing 150 GB would take too
+long. So that the name is not a mere claim, every load checks a manifest against the index: the
+number of images, that every class has as many as the release can have, and, if the names of images
+tell their synset, that classes are numbered in the order of synsets and begin and end with the
+release's.
+
+The container is not part of the key. Images are put in a canonical order, by class and original
+name, then by one fixed permutation, so that a prefix holds all classes.
 """
 
 from __future__ import annotations
@@ -25,16 +27,17 @@ from gigatok.data.image_sources import Container, Index, build_index
 from gigatok.data.imagenet_folder import VARIABLE, detect, release_folder
 from gigatok.files.durable import write_durably
 
+# Never to be changed: the results of every prefix of the data rest on this permutation.
 _ORDER_SEED = 0
 _INDEX_VERSION = 2
-"""Raised when the same files are indexed differently: an index of before is built again."""
+"""Version of the index; raise it when the same files are indexed in another way."""
 _ORIGINAL_NAME = re.compile(rb"(n\d{8}_\d+|ILSVRC2012_val_\d{8})")
-"""What the release calls an image; containers add suffixes to it."""
+"""Name of an image in the release; containers add suffixes to it."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one split of a release holds: images in all, fewest and most in a class."""
+class SplitFacts:
+    """Facts about one split of a release: images in all, fewest and most in a class."""
 
     images: int
     fewest: int
@@ -43,31 +46,32 @@ class Part:
 
 @dataclass(frozen=True)
 class Release:
-    """What is known of a data set without reading it; synsets are those of its end classes."""
+    """Facts about a data set that are known without reading it; synsets of its end classes."""
 
     classes: int
     first_synset: str
     last_synset: str
-    parts: dict[str, Part]
+    parts: dict[str, SplitFacts]
 
 
+# Counts of the release: 732 to 1300 training images of a class, 50 for validation.
 ILSVRC2012 = Release(
     classes=1000,
     first_synset="n01440764",
     last_synset="n15075141",
-    parts={"train": Part(1_281_167, 732, 1300), "val": Part(50_000, 50, 50)},
+    parts={"train": SplitFacts(1_281_167, 732, 1300), "val": SplitFacts(50_000, 50, 50)},
 )
 
 
 def load_imagenet(config: SplitConfig, release: Release | None = None) -> EncodedImages:
-    """The first `config.images` images of a split, decoded when a batch asks for them.
+    """Load the first `config.images` images of a split, decoded when a batch asks for them.
 
     Args:
-        config: which split, how many, and their side.
-        release: what the data must be; ILSVRC2012 by default.
+        config: split, number of images, and their side.
+        release: facts that the data must agree with; ILSVRC2012 by default.
 
     Raises:
-        ValueError: If the variable is not set, or what it names is not the release.
+        ValueError: the variable is not set, or names something else than the release.
     """
     release = release or ILSVRC2012
     check_count(config, release.parts[config.split].images)
@@ -75,6 +79,7 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
     container, files = detect(root, config.split)
     index = _cached_index(container, files, config.split)
     _check_manifest(index, release, config.split, root)
+    # The permutation of all images, then a prefix: a larger set contains every smaller one.
     order = np.random.default_rng(_ORDER_SEED).permutation(len(index.labels))[: config.images]
     return EncodedImages(
         container.reader(files, index),
@@ -87,9 +92,10 @@ def load_imagenet(config: SplitConfig, release: Release | None = None) -> Encode
 
 
 def _cached_index(container: Container, files: list[Path], split: str) -> Index:
-    """The index in canonical order, built once and kept in the cache until a file changes."""
+    """Return the index in canonical order, built once and cached until a file changes."""
     path = cache_dir() / "imagenet" / f"{split}-{_signature(files)}.npz"
     cache_to_write("imagenet")
+    # Eight processes of one stage would else list a million files each.
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             index = _canonical(build_index(container, files))
@@ -99,9 +105,10 @@ def _cached_index(container: Container, files: list[Path], split: str) -> Index:
 
 
 def _signature(files: list[Path]) -> str:
-    """Changes when a shard does; of class folders, when an image is added or removed."""
+    """Hash what changes with a shard, or with the number of images in a class folder."""
     digest = hashlib.sha256(f"{_INDEX_VERSION}\n".encode())
     for path in files:
+        # A folder's time changes when an image is added or removed in it.
         state = path.stat()
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
@@ -113,7 +120,7 @@ def _save(path: Path, index: Index) -> None:
 
 
 def _canonical(index: Index) -> Index:
-    """By class, then by the name that the release gives an image; else by the container's."""
+    """Sort by class, then by the release's name of an image, or else by the container's."""
     names = np.array([_original(name) for name in index.names.tolist()])
     order = np.lexsort((names, index.labels))
     return Index(*(column[order] for column in vars(index).values()))
@@ -125,7 +132,7 @@ def _original(name: bytes) -> bytes:
 
 
 def _check_manifest(index: Index, release: Release, split: str, root: Path) -> None:
-    """Refuse what cannot be the release (see the module's docstring)."""
+    """Refuse data that cannot be the release (see the module's docstring)."""
     part = release.parts[split]
     problems = []
     if len(index.labels) != part.images:
@@ -134,6 +141,7 @@ def _check_manifest(index: Index, release: Release, split: str, root: Path) -> N
     if outside.any():
         wrong = index.labels[outside][0]
         problems.append(f"class {wrong}, expected 0 to {release.classes - 1}")
+        # Labels from 1 to N are a usual mistake of converted sets; name it instead of its effects.
         if index.labels.min() == 1 and wrong == release.classes:
             problems.append("classes are counted from 1; count them from 0")
     counts = np.bincount(index.labels[~outside], minlength=release.classes)
@@ -151,11 +159,13 @@ def _check_manifest(index: Index, release: Release, split: str, root: Path) -> N
 
 
 def _misnumbered(index: Index, release: Release) -> list[str]:
-    """What names that begin with a synset say against the numbers of the classes."""
+    """Report names beginning with a synset that contradict the numbers of the classes."""
+    # A synset has nine characters, "n" and eight digits.
     synsets = index.names.astype("S9")
     known = np.char.startswith(synsets, b"n") & np.char.isdigit(np.char.lstrip(synsets, b"n"))
     pairs = np.unique(np.rec.fromarrays([synsets[known], index.labels[known]]))
     if len(pairs) == 0:
+        # Plain validation names tell no synset, so there is nothing to check.
         return []
     names = [synset.decode() for synset in pairs["f0"].tolist()]
     labels = pairs["f1"].tolist()

@@ -1,6 +1,6 @@
-"""The folder of ImageNet that the user names: where a split lies in it, and what it lies in.
+"""Folder of ImageNet that the user names: the place of a split in it, and its container.
 
-Imports no torch: a plan asks as well.
+Imports no torch, since planning uses it as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gigatok.data.image_sources import CONTAINERS, Container, is_image
 
 VARIABLE = "GIGATOK_IMAGENET"
 _RELEASE_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", "imagenet", "ILSVRC2012")
-"""Where the splits often lie below the folder that people name; the first is Kaggle's."""
+"""Places below the named folder where the splits often lie; the first is Kaggle's."""
 
 
 def release_folder() -> Path:
@@ -41,8 +41,9 @@ def detect(root: Path, split: str) -> tuple[Container, list[Path]]:
     """Find the container of a split and its files.
 
     Raises:
-        ValueError: If there is none, or more than one.
+        ValueError: there is none, or more than one.
     """
+    # All containers are tried, since a second one in the folder must be reported.
     found = {name: files for name, c in CONTAINERS.items() if (files := c.find(root, split))}
     if not found:
         inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
@@ -51,6 +52,7 @@ def detect(root: Path, split: str) -> tuple[Container, list[Path]]:
             f"no {split} images of imagenet in {root} ({VARIABLE}); found {seen}; "
             f"{_hint(root, split)}allowed: {_allowed(split)}"
         )
+    # Guessing would make results depend on which container was found first.
     if len(found) > 1:
         both = " and ".join(f"{name} ({files[0].name}, ...)" for name, files in found.items())
         raise ValueError(
@@ -62,7 +64,7 @@ def detect(root: Path, split: str) -> tuple[Container, list[Path]]:
 
 
 def _hint(root: Path, split: str) -> str:
-    """The likely mistake behind a folder without images: one level too high, or a flat folder."""
+    """Name the likely mistake behind a folder without images: one level too high, or flat."""
     for below in _RELEASE_FOLDERS:
         if any(c.find(root / below, split) for c in CONTAINERS.values()):
             return f"set {VARIABLE} to {root / below}; "

@@ -10,12 +10,13 @@ from gigatok.data.splits import to_uint8
 
 Pixels = npt.NDArray[np.uint8]
 SMALLEST_SIDE = 64
-"""Images below this side are enlarged by whole factors, so that a browser shows them sharp."""
+"""Side below which images are enlarged by whole factors, so that a browser shows them sharp."""
 
 
 def image_grid(images: Pixels, columns: int) -> Pixels:
-    """Lay (N, H, W, 3) out row by row with a white line between images."""
+    """Lay images (N, H, W, 3) out row by row, with a white line between them."""
     factor = max(1, SMALLEST_SIDE // images.shape[1])
+    # By repetition, not interpolation: the pixels of a small image are to be seen.
     images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     missing = -len(images) % columns
     padded = np.pad(images, ((0, missing), (1, 1), (1, 1), (0, 0)), constant_values=255)
@@ -24,6 +25,6 @@ def image_grid(images: Pixels, columns: int) -> Pixels:
 
 
 def reconstruction_grid(originals: Tensor, reconstructions: Tensor) -> Pixels:
-    """Originals above, reconstructions below, both (N, 3, H, W) in [-1, 1]."""
+    """Show originals above their reconstructions, both (N, 3, H, W) in [-1, 1]."""
     pair = np.concatenate([to_uint8(originals), to_uint8(reconstructions)])
     return image_grid(pair, columns=len(originals))

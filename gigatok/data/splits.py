@@ -1,4 +1,4 @@
-"""Images as arrays, and which of them make up a batch.
+"""Splits of the data sets as arrays, and the images of each training batch.
 
 Shapes: N images, B batch, V views, H = W image side. Images are uint8 RGB in (N, H, W, 3);
 networks take float (B, 3, H, W) in [-1, 1].
@@ -26,23 +26,24 @@ from gigatok.data.image_sets import Images, ImageSet, Int64, check_count
 Augment = Literal["none", "flip", "crop_flip"]
 
 DIGITS_TRAIN = 1437
-"""Of the 1,797 digits; the other 360 are the validation split."""
+"""Number of the 1,797 digits that train; the other 360 are the validation split."""
+# Fixed: neighbouring digits are of one writer, so a prefix in file order would hold few.
 _DIGITS_ORDER_SEED = 0
 
 
 def load_split(config: SplitConfig) -> ImageSet:
-    """The first `config.images` images of one split, fetched if need be.
+    """Load the first `config.images` images of one split, fetched if needed.
 
     Raises:
-        ValueError: If the split has fewer images, scikit-learn is missing for the digits, or
-            the data that the user supplies is not what it should be.
-        AssetError: If the data cannot be had.
+        ValueError: the split has fewer images, scikit-learn is missing for the digits, or the data
+            that the user supplies are not the expected ones.
+        AssetError: the data cannot be obtained.
     """
     return _LOADERS[config.name](config)
 
 
 def _load_cifar10(config: SplitConfig) -> Images:
-    """CIFAR-10: the 50,000 training images, or the 10,000 test images as `val`."""
+    """Load CIFAR-10: the 50,000 training images, or the 10,000 test images as `val`."""
     train = config.split == "train"
     check_count(config, cifar10.TRAIN if train else cifar10.VAL)
     start = 0 if train else cifar10.TRAIN
@@ -51,7 +52,7 @@ def _load_cifar10(config: SplitConfig) -> Images:
 
 
 def _load_digits(config: SplitConfig) -> Images:
-    """scikit-learn's 8x8 digits as RGB, in one fixed random order: 1,437 train, then 360 val."""
+    """Load scikit-learn's 8x8 digits as RGB in one fixed random order: 1,437 train, 360 val."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -68,13 +69,14 @@ def _load_digits(config: SplitConfig) -> Images:
     part = order[:DIGITS_TRAIN] if config.split == "train" else order[DIGITS_TRAIN:]
     check_count(config, len(part))
     chosen = part[: config.images]
+    # Values run from 0 to 16; 16 bits hold the product with 255.
     bytes_NHW = (grey_NHW[chosen].astype(np.uint16) * 255 // 16).astype(np.uint8)
     originals = np.repeat(bytes_NHW[..., None], 3, axis=-1)
     return Images(originals, labels[chosen], 10, config.image_size)
 
 
 def _load_imagenet(config: SplitConfig) -> ImageSet:
-    """ImageNet from the user's copy; imported late because parquet is slow to import."""
+    """Load ImageNet from the user's copy; imported late because parquet is slow to import."""
     from gigatok.data.imagenet import load_imagenet
 
     return load_imagenet(config)
@@ -88,39 +90,43 @@ _LOADERS: dict[str, Callable[[SplitConfig], ImageSet]] = {
 
 
 def to_device(array: npt.NDArray[Any], device: str) -> Tensor:
-    """Copy to a device without waiting for what it is computing."""
+    """Copy an array to a device without waiting for the device's running work."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if device == "cpu":
         return tensor
+    # Only a copy from pinned memory can overlap with computation.
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def to_unit_range(images: UInt8 | Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], channels-last in memory."""
+    """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], channels-last in memory."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
+    # `permute` moves no data, so the memory stays channels-last, which convolutions prefer.
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> UInt8:
-    """Network output (B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3).
+    """Convert network output (B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3).
 
-    `clamp(127.5 x + 128, 0, 255)` and a truncating cast, as the reference does everywhere: it
-    rounds, and inverts `to_unit_range` exactly.
+    It computes `clamp(127.5 x + 128, 0, 255)` with a truncating cast, as the reference does
+    everywhere (for example in `reconstruction_ddp.py`). That rounds, and inverts `to_unit_range`
+    exactly.
     """
     x = (images.detach().float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def batch_indices(seed: int, step: int, batch_size: int, num_images: int) -> Int64:
-    """Which images batch `step` (from 0) holds: a pure function of its arguments, (B,).
+    """Return the indices of the images of batch `step` (from 0), (B,).
 
-    Batches walk through one endless sequence of epochs, each a fresh permutation, so every image
-    is seen once per epoch even where a batch straddles two.
+    It is a pure function of its arguments. Batches walk through one endless sequence of epochs,
+    each a fresh permutation, so every image is seen once per epoch even if a batch straddles two.
     """
     position = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epoch, offset = np.divmod(position, num_images)
     indices = np.empty(batch_size, np.int64)
+    # One or two epochs as a rule, but a batch may be larger than a small set.
     for e in np.unique(epoch):
         here = epoch == e
         indices[here] = _permutation(seed, int(e), num_images)[offset[here]]
@@ -129,17 +135,17 @@ def batch_indices(seed: int, step: int, batch_size: int, num_images: int) -> Int
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, num_images: int) -> Int64:
-    """The order of one epoch; cached because every step of the epoch asks for it."""
+    """Return the order of one epoch, (N,); cached because every step of the epoch needs it."""
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(num_images)
 
 
 def batch_flips(seed: int, step: int, batch_size: int) -> npt.NDArray[np.bool_]:
-    """Which images of batch `step` are mirrored, each with probability 1/2, (B,)."""
+    """Choose the images of batch `step` to mirror, each with probability 1/2, (B,)."""
     return np.random.default_rng((_FLIPS, seed, step)).random(batch_size) < 0.5
 
 
 def batch_crops(seed: int, step: int, batch_size: int) -> npt.NDArray[np.float64]:
-    """What chooses the random crop of each image of batch `step`: (B, 3) in [0, 1)."""
+    """Draw the numbers in [0, 1) that choose the random crops of batch `step`, (B, 3)."""
     return np.random.default_rng((_CROPS, seed, step)).random((batch_size, 3))
 
 
@@ -150,21 +156,22 @@ _ORDER, _FLIPS, _CROPS = 0, 1, 2
 def training_batch(
     images: ImageSet, side: int, augment: Augment, seed: int, step: int, size: int, part: slice
 ) -> tuple[UInt8, Int64, npt.NDArray[np.bool_]]:
-    """One part of batch `step` (from 0) of training: a pure function of its arguments.
+    """Return one part of training batch `step` (from 0): a pure function of its arguments.
 
     Args:
         images: the training set.
         side: S.
-        augment: `crop_flip` takes ADM random crops, else centre crops; both that and `flip`
-            mirror half of them.
-        seed: of the trial.
-        step: which batch.
-        size: of the whole batch.
-        part: which of its samples, as a micro-batch or a process takes.
+        augment: `crop_flip` takes ADM random crops, else centre crops are taken; both that and
+            `flip` mirror half of them.
+        seed: seed of the trial.
+        step: number of the batch.
+        size: size of the whole batch.
+        part: samples of the batch to return, as a micro-batch or a process takes.
 
     Returns:
-        Pixels (B, S, S, 3), the indices of the images (B,), and which are mirrored (B,).
+        Pixels (B, S, S, 3), the indices of the images (B,), and the mirrored ones (B,).
     """
+    # Drawn for the whole batch and then cut: a sample is the same however many processes share it.
     indices = batch_indices(seed, step, size, len(images))[part]
     if augment == "crop_flip":
         draws = batch_crops(seed, step, size)[part]
@@ -181,10 +188,11 @@ def training_batch(
 def crop_views(
     images: ImageSet, indices: Int64, side: int, crops: Literal[1, 5], flip: bool
 ) -> UInt8:
-    """Views of some images for code extraction, (V, B, S, S, 3).
+    """Make the views of some images for code extraction, (V, B, S, S, 3).
 
     One crop is the centre. Five are the corners and the centre of the original at 1.1 times the
-    side. With `flip` those of the mirrored image follow (ten-crop, spec 6.3).
+    side. With `flip`, those of the mirrored image follow, as in the reference's
+    `extract_codes_c2i.py`.
     """
     if crops == 1:
         views = images.centred(indices)[None]

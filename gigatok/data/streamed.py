@@ -1,8 +1,8 @@
-"""A safetensors file whose tensors are filled piece by piece, without holding them in memory.
+"""Safetensors file whose tensors are filled piece by piece, without holding them in memory.
 
 The format is public (https://github.com/huggingface/safetensors): the length of a JSON header in
 eight bytes, little-endian, the header, then the tensors one after the other. Any safetensors
-reader reads the finished file, and maps it into memory instead of loading it.
+reader can read the finished file, or map it into memory.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ _log = logging.getLogger(__name__)
 Arrays = dict[str, npt.NDArray[Any]]
 Shape = tuple[int, ...]
 
+# Names of the types in the safetensors format.
 _DTYPES = {"int16": "I16", "int32": "I32", "int64": "I64", "uint8": "U8", "float32": "F32"}
+# As the format's own writer pads its header, so that mapped tensors are aligned.
 _ALIGNMENT = 8
 
 
 def open_streamed(path: Path, tensors: Mapping[str, tuple[str, Shape]]) -> Arrays:
-    """Arrays by name that live in a file; what is written to them is in the file.
+    """Open arrays by name that live in a file; writing to them writes to the file.
 
-    The file is made, full of zeros, unless it is there already with the same tensors: then the
-    arrays hold what was written before.
+    The file is created, full of zeros, unless it exists with the same tensors: then the arrays
+    hold what was written before.
 
     Args:
-        path: of the file.
+        path: path of the file.
         tensors: dtype and shape of each tensor, in the order of the file.
     """
     header = _header(tensors)
@@ -56,8 +58,9 @@ def open_streamed(path: Path, tensors: Mapping[str, tuple[str, Shape]]) -> Array
         make_folder(path.parent)
         with path.open("wb") as file:
             file.write(header)
+            # A sparse file: no zero is written, and the disk fills as pieces come.
             file.truncate(size)
-        # Its header is never flushed again: `flush` waits for the tensors alone.
+        # The header is flushed here and never again: `flush` waits for the tensors alone.
         sync(path)
         sync(path.parent)
     arrays: Arrays = {}
@@ -69,22 +72,22 @@ def open_streamed(path: Path, tensors: Mapping[str, tuple[str, Shape]]) -> Array
 
 
 def flush(arrays: Arrays) -> None:
-    """Wait until what was written is on disk."""
+    """Wait until everything written is on disk."""
     for array in arrays.values():
         assert isinstance(array, np.memmap)
         array.flush()
 
 
 class Progress:
-    """How many pieces of a streamed file are in it, as a record named `step-<pieces>`.
+    """Count of the pieces that are in a streamed file, as a record named `step-<pieces>`.
 
-    The record holds a hash of the pieces between two saves each, so that a file that lost some of
-    them, whatever the reason, is found out and filled again from the first that is missing.
+    The record holds a hash of the pieces between each two saves. So a file that lost some of them,
+    for whatever reason, is detected and filled again from the first missing piece.
 
     Args:
-        folder: of the record.
-        arrays: what is filled.
-        piece: the parts of the arrays that make up the piece of a number, counted from 0.
+        folder: folder of the record.
+        arrays: the arrays that are filled.
+        piece: returns the parts of the arrays that make up a piece, counted from 0.
     """
 
     def __init__(
@@ -92,10 +95,10 @@ class Progress:
     ) -> None:
         self._folder, self._arrays, self._piece = folder, arrays, piece
         self._segments: list[tuple[int, str]] = []
-        """How many pieces there were at each save, and the hash of those since the last."""
+        """Number of pieces at each save, and the hash of the pieces since the last save."""
 
     def read(self) -> int:
-        """Pieces that are in the file as they were written, up to the first that is not."""
+        """Count the pieces in the file that are as they were written, up to the first damage."""
         self._segments = []
         for end, written in self._recorded():
             if self._hash(self._done(), end) != written:
@@ -110,7 +113,8 @@ class Progress:
         return self._done()
 
     def save(self, pieces: int) -> None:
-        """Wait until all is on disk, then say so; called with ever more pieces."""
+        """Wait until all is on disk, then record it; called with ever more pieces."""
+        # Data before the record: a record must never promise pieces that a power cut took.
         flush(self._arrays)
         if pieces > self._done():
             # Read back while it is still in memory.
@@ -124,7 +128,7 @@ class Progress:
                 remove(path)
 
     def clear(self) -> None:
-        """All is done: the file is about to move."""
+        """Remove the record: all is done, and the file is about to move."""
         for path in steps(self._folder).values():
             remove(path)
 
@@ -139,7 +143,7 @@ class Progress:
         return digest.hexdigest()
 
     def _recorded(self) -> list[tuple[int, str]]:
-        """What the newest record says; nothing where it is damaged."""
+        """Read the newest record; empty if it is damaged."""
         for record in reversed(steps(self._folder).values()):
             try:
                 return [(int(end), str(written)) for end, written in read_checked(record)]
@@ -168,7 +172,7 @@ def _bytes(dtype: str, shape: Shape) -> int:
 
 
 def _holds(path: Path, header: bytes, size: int) -> bool:
-    """Whether a file is there with that header and of that size."""
+    """Tell whether a file exists with that header and size."""
     if not path.is_file() or path.stat().st_size != size:
         return False
     with path.open("rb") as file:

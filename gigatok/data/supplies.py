@@ -1,4 +1,4 @@
-"""Data and networks that the user must supply: are they on this machine? Imports no torch."""
+"""Check for data and networks that the user must supply. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _FILES = {
     "evaluation.reference adm_imagenet256": "GIGATOK_ADM_IMAGENET256",
     "tokenizer.discriminator dino": "GIGATOK_DINO",
 }
-"""Setting -> the variable that must name a file; ImageNet is a folder, and looked into."""
+"""Setting -> variable that must name a file; ImageNet is a folder, and is checked inside."""
 
 
 def absent(configs: Iterable[Config]) -> list[str]:
-    """Say what stages of these configs read, the user must supply, and is not here."""
+    """List what stages of these configs need from the user and is missing here."""
     # Thousands of stages read the same few things; each is looked for once.
     needs = dict.fromkeys(need for config in configs for need in _needs(config))
     problems = (
@@ -26,7 +26,7 @@ def absent(configs: Iterable[Config]) -> list[str]:
 
 
 def _needs(config: Config) -> Iterator[str]:
-    """Settings of `_FILES`, and splits of ImageNet, that a config brings."""
+    """Yield the settings of `_FILES`, and the splits of ImageNet, that a config needs."""
     for part in (getattr(config, name) for name in type(config).model_fields):
         if isinstance(part, SplitConfig) and part.name == "imagenet":
             yield part.split

@@ -1,7 +1,7 @@
-"""Getting files: resumable HTTP, and packages through the user's own pip and npm.
+"""Downloads: resumable HTTP, and packages through the user's own pip and npm.
 
-Packages come through the clients because those know the user's mirror, proxy, certificates and
-credentials. They are downloaded, never installed.
+Packages come through these clients because they know the user's mirror, proxy, certificates and
+credentials. Packages are downloaded, never installed.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from rich.progress import (
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60.0
-"""Of a connection that says nothing, not of a download."""
+"""Seconds without any data after which a connection is closed; no limit on a download."""
 _TOOL_LINES = 6
-"""How many of a failed tool's last lines an error quotes."""
+"""Number of a failed tool's last lines that an error quotes."""
 
 console = Console(stderr=True, highlight=False, markup=False)
 
 
 class AssetError(ValueError):
-    """A file could not be had; the message says how to supply it by hand."""
+    """File that could not be obtained; the message says how to supply it by hand."""
 
 
 @dataclass(frozen=True)
 class PipPackage:
-    """One archive of a Python package, wheel or sdist."""
+    """Archive of a Python package, wheel or sdist."""
 
     name: str
     version: str
@@ -59,8 +59,8 @@ class PipPackage:
     def fetch(self, folder: Path) -> Path:
         """Download into an empty folder.
 
-        pip compares the hash before it looks inside the archive. From an sdist it then still
-        computes metadata, in an isolated environment of its own; there is no option not to.
+        pip compares the hash before it opens the archive. For an sdist it then still computes
+        metadata, in an isolated environment; there is no option against that.
         """
         requirements = folder / "requirements.txt"
         requirements.write_text(
@@ -74,7 +74,7 @@ class PipPackage:
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """The archive of an npm package."""
+    """Archive of an npm package."""
 
     name: str
     version: str
@@ -91,16 +91,17 @@ class NpmPackage:
             raise AssetError("npm is not on PATH (it comes with Node.js)")
         spec = f"{self.name}@{self.version}"
         with announced(str(self)):
+            # Without scripts: a package must not run code on this machine to be packed.
             _run([npm, "pack", spec, "--ignore-scripts", "--pack-destination", str(folder)])
         return folder / self.archive
 
 
 @dataclass(frozen=True)
 class Url:
-    """A file at a fixed address.
+    """File at a fixed address.
 
     Attributes:
-        sha256: of the file; None where what is made of it is checked instead.
+        sha256: hash of the file; None if the file made from it is checked instead.
     """
 
     url: str
@@ -111,11 +112,11 @@ class Url:
 
     @property
     def archive(self) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self.url.rsplit("/", 1)[-1]
 
     def fetch(self, folder: Path) -> Path:
-        """Download beside `folder`, where the next attempt finds a part; then move into it."""
+        """Download beside `folder`, so that a retry finds the part; then move into `folder`."""
         path = folder / self.archive
         download(self.url, folder.parent / f"{self.archive}.part").replace(path)
         return path
@@ -125,7 +126,7 @@ Source = PipPackage | NpmPackage | Url
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
+    """Compute the hexadecimal sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -140,6 +141,8 @@ def download(url: str, part: Path) -> Path:
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            # 206 is "partial content". A server without ranges answers 200 and sends all from the
+            # start.
             resumed = response.status == 206
             size = int(response.headers.get("Content-Length", 0)) + (have if resumed else 0)
             with part.open("ab" if resumed else "wb") as file, _bar(url, file.tell(), size) as bar:
@@ -152,6 +155,7 @@ def download(url: str, part: Path) -> Path:
         raise AssetError(f"{url}: HTTP {error.code} {error.reason}") from error
     except OSError as error:
         raise AssetError(f"{url}: {error}") from error
+    # Without an error of its own: `read` returns nothing when a server ends too early.
     if size and part.stat().st_size < size:
         raise AssetError(
             f"{url}: the connection ended after {part.stat().st_size} of {size} bytes"
@@ -161,7 +165,7 @@ def download(url: str, part: Path) -> Path:
 
 @contextmanager
 def announced(what: str) -> Iterator[None]:
-    """Show that something runs: a spinner with a clock on a terminal, else a line at each end."""
+    """Show that a tool runs: a spinner with a clock on a terminal, else a line at each end."""
     if console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as progress:
@@ -175,7 +179,7 @@ def announced(what: str) -> Iterator[None]:
 
 
 class _Bar:
-    """Progress of one download in bytes."""
+    """Progress bar of one download, in bytes."""
 
     def __init__(self, what: str, done: int, size: int, progress: Progress) -> None:
         self._progress = progress
@@ -188,7 +192,7 @@ class _Bar:
 
 @contextmanager
 def _bar(what: str, done: int, size: int) -> Iterator[_Bar]:
-    """A progress bar on a terminal, else a line at each end."""
+    """Show a progress bar on a terminal, else a line at each end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -206,7 +210,8 @@ def _bar(what: str, done: int, size: int) -> Iterator[_Bar]:
 
 
 def _pip() -> list[str]:
-    """The command of this interpreter's pip, or of the first on PATH."""
+    """Return the command of this interpreter's pip, or of the first one on PATH."""
+    # This interpreter's first: it finds wheels for the same Python and platform.
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     pip = shutil.which("pip")
@@ -216,9 +221,14 @@ def _pip() -> list[str]:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a tool quietly; its last lines go into the error if it fails."""
+    """Run a tool without output; quote its last lines in the error if it fails."""
     result = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL
+        # No input: a tool that asks for a password would wait for ever.
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
     )
     if result.returncode != 0:
         lines = (result.stdout + result.stderr).strip().splitlines()[-_TOOL_LINES:]

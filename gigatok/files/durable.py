@@ -1,4 +1,4 @@
-"""Files that survive a power cut, and records that show it when they did not. No torch."""
+"""Files that survive a power cut, and records that reveal damage. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 Facts = dict[str, Any]
-"""`bytes` and `sha256` of a file, as they are kept in an index."""
+"""Facts about a file, as an index keeps them: `bytes` and `sha256`."""
 
 _STEP = re.compile(r"step-(\d{9,})")
 _IS_DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ELOOP}
-"""Errors that say something about what is stored; others, such as no permission, may pass."""
+"""Errors that mean damage; others, such as a missing permission, may pass."""
 
 
 class Damaged(ValueError):
-    """A file is not as it was written; the message names it and says how."""
+    """Damage: a file is not as it was written; the message names it and the difference."""
 
 
 def sync(path: Path) -> None:
@@ -37,7 +37,7 @@ def sync_tree(folder: Path) -> None:
     """Wait until a folder and all files and folders below it are on the disk."""
     for root, _, names in os.walk(folder, topdown=False):
         for path in (Path(root, name) for name in names):
-            # A link is a name, which the folder keeps; where it leads is not ours.
+            # A link is only a name, which the folder holds; its target is not ours.
             if path.is_file() and not path.is_symlink():
                 sync(path)
         sync(Path(root))
@@ -71,29 +71,29 @@ def remove(path: Path) -> None:
 
 
 def steps(folder: Path) -> dict[int, Path]:
-    """Step -> what is named `step-<n>` in a folder, the oldest first; other names are ignored."""
+    """Map steps to the paths named `step-<n>` in a folder, oldest first; ignore other names."""
     found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step-*"))
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 def step_path(folder: Path, step: int) -> Path:
-    """Path that `steps` finds under this step."""
+    """Return the path that `steps` finds under this step."""
     return folder / f"step-{step:09d}"
 
 
 def facts_of(path: Path) -> Facts:
-    """Size and hash of a file."""
+    """Compute size and hash of a file."""
     with path.open("rb") as file:
-        # sha256 has instructions of its own in today's processors: twice as fast as BLAKE2 there.
+        # Today's processors have instructions for sha256: twice as fast as BLAKE2 there.
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
 
 
 def check_file(path: Path, written: Facts) -> None:
-    """Compare a file with what `facts_of` told when it was written.
+    """Compare a file with the facts from when it was written.
 
     Raises:
-        Damaged: it is missing, cannot be read, or holds something else.
+        Damaged: the file is missing, cannot be read, or has other content.
     """
     try:
         # First the size: it costs nothing, and says more than a hash.
@@ -115,10 +115,10 @@ def write_checked(path: Path, content: Any) -> None:
 
 
 def read_checked(path: Path) -> Any:
-    """Read what `write_checked` wrote.
+    """Read a value that `write_checked` wrote.
 
     Raises:
-        Damaged: the file is missing, cannot be read, or holds something else.
+        Damaged: the file is missing, cannot be read, or has other content.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -132,11 +132,12 @@ def read_checked(path: Path) -> Any:
 
 
 def _digest(content: Any) -> str:
+    # Sorted keys: a JSON object that was read and written again keeps its hash.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(path: Path, error: OSError) -> Exception:
-    """Tell damage from an error of the moment, for which nobody may give up what is stored."""
+    """Tell damage from a passing error, which must not make anybody give up stored data."""
     if error.errno not in _IS_DAMAGE:
         return error
     missing = error.errno == errno.ENOENT

@@ -1,8 +1,8 @@
-"""Weights that were made elsewhere, compared with what a model needs: nothing fits silently.
+"""Comparison of foreign weights with a model's needs: nothing is adopted that does not fit.
 
-A deeper model's weights have all that a shallower one needs, integers and NaN have the right
-shape: each would be taken without a word, and the scores be those of something else. So what has
-no place in the model is refused too, unless it is known to be of training alone.
+A deeper model's weights contain all that a shallower one needs, and integers and NaN have the
+right shape. Each would be loaded without a word and give the scores of another model. So weights
+that the model has no place for are refused too, unless they are known to be for training only.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ TRAINING_ONLY = (
     "lpips.",
     "teacher.",
 )
-"""Beginnings of names that trainers save beside a model, and that the model does not need."""
+"""Prefixes of names that trainers save beside a model, and that the model does not need."""
 _SHOWN = 20
-"""Names listed of each kind."""
+"""Number of names that a message lists of each kind."""
 
 
 @dataclass(frozen=True)
 class Misfits:
-    """Everything that keeps weights from filling a model; shapes are by name.
+    """Misfits between weights and a model, by name, with shapes.
 
     Attributes:
-        missing: what the model needs and the weights lack.
-        unexpected: what the weights hold beside, and is not known to be of training alone.
-        mismatched: expected and found shape of what is there in another shape.
-        unusable: why weights of the right name are none: not finite, or integers.
-        ignored: what they hold beside and is of training alone.
+        missing: the model needs them, the weights lack them.
+        unexpected: the weights have them, the model does not, and training does not explain them.
+        mismatched: expected and found shape.
+        unusable: reason why a weight of the right name cannot be used: not finite, or integers.
+        ignored: extra weights that are for training only.
     """
 
     missing: Mapping[str, Shape]
@@ -48,7 +48,7 @@ class Misfits:
 
     @property
     def fits(self) -> bool:
-        """Whether the model can be filled, and by all of the weights that count."""
+        """True if the weights fill the model, and nothing unexplained is left over."""
         return not (self.missing or self.unexpected or self.mismatched or self.unusable)
 
     def lines(self) -> list[str]:
@@ -72,15 +72,17 @@ def compare(
     """Compare weights with a state dict, which may be on the meta device.
 
     Args:
-        expected: of the model.
-        found: the weights; every value of those that have a place is looked at.
+        expected: state dict of the model.
+        found: the weights; all values of those with a place in the model are checked.
         optional: names that may be missing.
-        ignored: beginnings of names that may be there beside.
+        ignored: prefixes of names that may be there in addition.
     """
     shapes = {key: tuple(value.shape) for key, value in expected.items()}
     have = {key: tuple(value.shape) for key, value in found.items()}
+    # Sorted, so that a message is the same at every call.
     both = sorted(shapes.keys() & have.keys())
     beside = {key: shape for key, shape in have.items() if key not in shapes}
+    # Only weights that the model keeps as floating-point numbers; buffers may be integers.
     flaws = {key: flaw(found[key]) for key in both if expected[key].is_floating_point()}
     return Misfits(
         missing={k: v for k, v in shapes.items() if k not in have and k not in optional},
@@ -92,7 +94,7 @@ def compare(
 
 
 def flaw(weight: Tensor) -> str | None:
-    """Say why a tensor is no weight of a float32 model; None where it is one."""
+    """Say why a tensor cannot be a weight of a float32 model; None if it can."""
     if weight.is_meta:
         return None  # without values
     if not weight.is_floating_point() or weight.layout != torch.strided:
@@ -104,6 +106,6 @@ def flaw(weight: Tensor) -> str | None:
 
 
 def listed(shapes: Mapping[str, object]) -> str:
-    """Names with their shapes in one line, the first of many."""
+    """List names with their shapes in one line, at most the first `_SHOWN`."""
     more = f", ... ({len(shapes)} in all)" if len(shapes) > _SHOWN else ""
     return ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN]) + more

@@ -1,4 +1,8 @@
-"""Weights out of the files that the authors' trainers write, in every layout (spec section 8)."""
+"""Weights in files that the authors' trainers write, in every layout of theirs.
+
+The layouts were read off `vq_train.py`, `vq_train_fsdp.py` and `train_c2i.py` of
+SilentView/GigaTok; see docs/reference_quirks.md, "Files".
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,14 @@ from torch import Tensor
 
 TOKENIZER_LAYOUTS = ("ema", "model", "state_dict", "module")
 GENERATOR_LAYOUTS = ("model", "module", "state_dict", "ema")
-"""Keys under which a file may hold the weights. Of several the first is taken, as the authors'
-loaders do: an average is preferred of tokenizers only (spec 8)."""
+"""Keys under which a file may hold the weights; the first one in the file is taken.
+
+This order is that of the authors' loaders: only for tokenizers is an average preferred.
+"""
 BARE = "bare"
 """Layout of a file that holds nothing but weights."""
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What DDP, torch.compile, FSDP and activation checkpointing put into names."""
+"""Prefixes that DDP, torch.compile, FSDP and activation checkpointing add to names."""
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.ndarray,
@@ -35,7 +41,7 @@ _HARMLESS: list[Any] = [
         for f in (multiarray.scalar, multiarray._reconstruct)
     ),
 ]
-"""What the reader may build beside tensors; `weight_files` has the same by name."""
+"""Types that the reader may build besides tensors; `weight_files` lists the same by name."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,10 @@ class StoredWeights:
     """Weights as a file holds them.
 
     Attributes:
-        tensors: by name, without the prefixes of wrappers; of a file, they may be mapped.
-        layout: the key under which it holds them, or `BARE`.
-        steps: optimizer steps of training, where the file says so.
-        args: the trainer's command line, where the file holds it.
+        tensors: tensors by name, without prefixes of wrappers; they may be mapped from the file.
+        layout: key under which the file holds them, or `BARE`.
+        steps: optimizer steps of training, if the file tells.
+        args: the trainer's command line, if the file holds it.
     """
 
     tensors: Mapping[str, Tensor]
@@ -56,18 +62,19 @@ class StoredWeights:
 
 
 def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str]) -> StoredWeights:
-    """Read a `.pt`, `.pth` or `.safetensors` file, or take what was loaded from one.
+    """Read a `.pt`, `.pth` or `.safetensors` file, or content that was loaded from one.
 
-    Nothing in the file can run code. Optimizer moments are not read where the format allows it.
+    Nothing in the file can run code. Optimizer moments are not read if the format allows it.
 
     Args:
         source: the file, or its content.
         layouts: `TOKENIZER_LAYOUTS` or `GENERATOR_LAYOUTS`.
 
     Raises:
-        ValueError: there is no such file, it is none of these, or holds no weights.
+        ValueError: there is no such file, it has another format, or it holds no weights.
     """
     content = source if isinstance(source, Mapping) else _read(Path(source).expanduser())
+    # An empty entry, as trainers write without an average, is no layout.
     held = (key for key in layouts if isinstance(content.get(key), Mapping) and content[key])
     layout = next(held, BARE)
     weights = content if layout == BARE else content[layout]
@@ -78,6 +85,7 @@ def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str])
             f"there is {', '.join(sorted(map(str, others))[:8]) or 'nothing'}"
         )
     tensors = {_unwrapped(str(name)): tensor for name, tensor in weights.items()}
+    # Two names that differ in a prefix would silently become one weight.
     if len(tensors) < len(weights):
         raise ValueError("some weights are there twice, with and without the prefix of a wrapper")
     args = content.get("args")
@@ -90,7 +98,7 @@ def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str])
 
 
 def _whole(value: Any) -> int | None:
-    """A count that may be a number of Python, NumPy or torch; None where it is no count."""
+    """Convert a count of Python, NumPy or torch to an int; None if it is not a count."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     return int(value) if isinstance(value, numbers.Integral) else None
@@ -115,7 +123,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _unwrapped(name: str) -> str:
-    """The name without what wrappers put in front of it or between its parts."""
+    """Remove what wrappers put before a name or between its parts."""
     for wrapper in _WRAPPERS:
         name = name.replace("." + wrapper, ".")
     while any(name.startswith(wrapper) for wrapper in _WRAPPERS):

@@ -1,4 +1,4 @@
-"""Reading pickles of arrays, and indexes of checkpoints, without letting them run code."""
+"""Readers for pickles of arrays and for indexes of checkpoints that cannot run code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 Admitted = dict[tuple[str, str], tuple[str, str]]
-"""(module, name) in the pickle -> where it is now."""
+"""(module, name) in the pickle -> its present place."""
 
 _ADMITTED: Admitted = {
     ("numpy", "ndarray"): ("numpy", "ndarray"),
@@ -18,7 +18,7 @@ _ADMITTED: Admitted = {
     # Python 2 byte strings written by protocol 2.
     ("_codecs", "encode"): ("_codecs", "encode"),
 }
-"""Every global that a pickle of dicts, lists, bytes and arrays needs, and where it is now."""
+"""Every global that a pickle of dicts, lists, bytes and arrays needs, and its present place."""
 
 
 _CHECKPOINT = {
@@ -44,7 +44,7 @@ _ADMITTED_IN_CHECKPOINTS = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickler that finds what is admitted and nothing else."""
+    """Unpickler that resolves admitted globals and nothing else."""
 
     def __init__(self, file: IO[bytes], admitted: Admitted, purpose: str) -> None:
         super().__init__(file, encoding="bytes")
@@ -63,11 +63,11 @@ class _Unpickler(pickle.Unpickler):
 def load_arrays(path: Path) -> Any:
     """Read a pickle made of dicts, lists, numbers, strings and NumPy arrays.
 
-    Byte strings of Python 2 come back as `bytes`, except that keys of dicts become text.
+    Byte strings of Python 2 are returned as `bytes`, but keys of dicts become text.
 
     Raises:
-        ValueError: If the pickle refers to anything else (nothing of it is executed), or if the
-            file is no pickle.
+        ValueError: the pickle refers to anything else (nothing of it is executed), or the file is
+            not a pickle.
     """
     with path.open("rb") as file:
         try:
@@ -78,10 +78,10 @@ def load_arrays(path: Path) -> Any:
 
 
 def load_checkpoint_metadata(path: Path) -> Any:
-    """Read the index of a checkpoint of torch.distributed.checkpoint that holds tensors only.
+    """Read the index of a torch.distributed.checkpoint that holds tensors only.
 
     Raises:
-        ValueError: it refers to anything else; nothing of it is executed.
+        ValueError: the index refers to anything else; nothing of it is executed.
     """
     with path.open("rb") as file:
         return _Unpickler(file, _ADMITTED_IN_CHECKPOINTS, "checkpoints").load()

@@ -1,8 +1,8 @@
-"""Tell, before anything runs, whether a file of weights can be read safely. Imports no torch.
+"""Check, before anything runs, that a file of weights can be read safely. Imports no torch.
 
-A `.pt` file is a pickle, and a pickle can ask for any function to be called. Those that are read
-ask for tensors and plain values alone; what a file asks for shows in its opcodes, without running
-them. The names and shapes of the weights are compared later, by the stage that has the model.
+A `.pt` file is a pickle, and a pickle can ask for any function to be called. Files of weights ask
+for tensors and plain values only. The opcodes show what a file asks for, without running it. The
+stage that has the model compares names and shapes of the weights later.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ NUMPY_GLOBALS = {
     for core in ("core", "_core")  # its home before and since NumPy 2
     for name in ("scalar", "_reconstruct")
 } | {"numpy.ndarray", "numpy.dtype"}
-"""What numbers and arrays of NumPy ask for, such as a step count or a random state."""
+"""Globals for numbers and arrays of NumPy, such as a step count or a random state."""
 _TRAINERS = {"argparse.Namespace", "_codecs.encode", "collections.OrderedDict"}
 _PLAIN = {"builtins.set", "builtins.bytearray", "builtins.complex", "collections.Counter"}
 _TORCH = {"torch", "torch._utils", "torch._tensor", "torch.serialization", "torch.storage"}
-"""Modules of torch out of which tensors are rebuilt; not `torch.nn`, whose modules are code."""
+"""Modules of torch that rebuild tensors; not `torch.nn`, whose modules are code."""
 _PICKLES = 5
 """Pickles at the start of a file of torch before 1.6: three of format, content, storages."""
 _ADVICE = (
@@ -35,14 +35,15 @@ _ADVICE = (
 
 
 def unreadable(path: Path) -> str | None:
-    """Say why a file of weights cannot be read, and what to do; None where it can."""
+    """Say why a file of weights cannot be read, and what to do; None if it can."""
+    # Size and time of change make the cache's key: a file that was replaced is read again.
     state = path.stat()
     return _unreadable(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
 def _unreadable(path: Path, size: int, changed: int) -> str | None:
-    """Look once while the file is the same: every trial that adopts it asks."""
+    """Check a file once while it stays the same: every trial that adopts it asks."""
     if path.suffix == ".safetensors":
         return _not_safetensors(path)
     try:
@@ -64,7 +65,7 @@ def _not_safetensors(path: Path) -> str | None:
 
 
 def _globals(path: Path) -> Iterator[str]:
-    """Everything importable that a file of torch.save names, as `module.name`."""
+    """Yield everything importable that a file of torch.save names, as `module.name`."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             for _ in range(_PICKLES):
@@ -79,12 +80,13 @@ def _globals(path: Path) -> Iterator[str]:
 
 
 def _named(pickle: IO[bytes]) -> Iterator[str]:
-    """Names in one pickle; reads up to its end."""
+    """Yield the names in one pickle, up to its end."""
     for opcode, argument, _ in pickletools.genops(pickle):
         if opcode.name in ("GLOBAL", "INST"):
             module, _, name = str(argument).rpartition(" ")
             # Protocol 2 calls the built-ins by their home in Python 2.
             yield f"{module.replace('__builtin__', 'builtins')}.{name}"
+        # Its operands lie on the stack, so the name cannot be read off the opcode alone.
         elif opcode.name == "STACK_GLOBAL":
             raise ValueError("its pickle is of protocol 4 or later, torch.save writes 2")
 

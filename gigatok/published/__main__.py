@@ -1,4 +1,4 @@
-"""Check files against the published models: `python -m gigatok.published verify S-B FILE`."""
+"""Check of files against the published models: `python -m gigatok.published verify S-B FILE`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gigatok.published.fitting import LoadReport
 
 
 def report_table(report: LoadReport, norms: tuple[float, float, float] | None) -> Table:
-    """Lay out a load report, one fact a row."""
+    """Build a table of a load report, one fact a row."""
     published, misfits = PUBLISHED[report.name], report.misfits
     flaws = (f"{name} {flaw}" for name, flaw in misfits.unusable.items())
     head = "" if report.has_head or report.name.startswith("GPT") else ", no semantic head"
@@ -39,6 +39,7 @@ def report_table(report: LoadReport, norms: tuple[float, float, float] | None) -
         rows["codebook norms"] = f"{low:.3g} to {high:.3g}, median {middle:.3g}"
     table = Table("", report.name)
     for label, text in rows.items():
+        # As plain text: names in a file may look like Rich's markup.
         table.add_row(label, Text(text))
     return table
 
@@ -48,7 +49,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def main() -> None:
-    """Published models and their checkpoints."""
+    """Check published models and their checkpoints."""
 
 
 @app.command()

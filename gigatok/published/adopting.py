@@ -1,9 +1,9 @@
-"""A file of weights as an already trained model: which file it is, and whether it is the one.
+"""Adoption of a file of weights as a trained model, with all checks that are possible.
 
-What can be checked is: the content is what was planned, every weight has its place, and what
-weights do not show (the number of heads) agrees with a published model of that size, or with the
-description beside a `model.safetensors` of ours. What remains is the user's word that the file
-was trained as the trial says.
+The content must be what was planned, every weight must have its place, and facts that weights do
+not show (the number of heads) must agree with a published model of that size, or with the
+description beside a `model.safetensors` of ours. That the file was trained as the trial says
+remains the user's word.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from gigatok.published.fitting import LoadReport, misfit
 from gigatok.stages import AdoptedFile
 
 ORIGIN_FILE = "origin.json"
-"""Beside the adopted weights: where they come from."""
+"""File beside the adopted weights that says where they come from."""
 LONGEST = 1000
 """Characters of one fact in MLflow."""
 
 
 def read_planned(file: AdoptedFile, architecture: Architecture) -> StoredWeights:
-    """The weights of the file that the stage's key names, for a model of this kind.
+    """Read the weights of the file that the stage's key names, for a model of this kind.
 
     Raises:
-        ValueError: the file is gone, holds no weights, or is another one by now.
+        ValueError: the file is gone, holds no weights, or has changed since.
     """
     path = Path(file.path)
     if not path.is_file():
         raise ValueError(f"{path} is no file any more; put it back, or launch with another")
+    # Hashed again: jobs may wait for days, and a key must never stand for other weights.
     found = sha256_of(path)
     if found != file.sha256:
         raise ValueError(
@@ -53,7 +54,7 @@ def read_planned(file: AdoptedFile, architecture: Architecture) -> StoredWeights
 
 
 def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
-    """Compare with what is known of the file beside its weights.
+    """Compare the trial's architecture with what is known of the file beside its weights.
 
     Raises:
         ValueError: the trial describes another model; all differences are listed.
@@ -66,7 +67,7 @@ def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
 
 
 def check_fit(report: LoadReport, file: AdoptedFile) -> None:
-    """Compare what the file holds with the model that the trial describes.
+    """Compare the content of the file with the model that the trial describes.
 
     Raises:
         ValueError: weights are missing, unexpected, of another shape or not finite.
@@ -79,7 +80,7 @@ def check_fit(report: LoadReport, file: AdoptedFile) -> None:
 
 
 def _described_differences(architecture: Architecture, file: AdoptedFile) -> list[str]:
-    """Differences from the description that our own stages leave beside their weights."""
+    """List differences from the description that our own stages leave beside their weights."""
     path = Path(file.path)
     description = path.with_name("model.json")
     if path.name != "model.safetensors" or not description.is_file():
@@ -91,8 +92,10 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
     except (ValueError, LookupError, TypeError) as error:
         return [f"{description} describes no model ({error!r}); put back what lay beside the file"]
     kind = type(architecture)
+    # A generator's fields in a tokenizer's trial, or the other way round.
     if not stored.keys() <= kind.model_fields.keys():
         return [f"{description} describes another kind of model"]
+    # Fields that the older description lacks take their defaults.
     theirs = computing_fields(kind.model_validate(stored))
     mine = computing_fields(architecture)
     return [
@@ -105,7 +108,7 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
 def origin(
     file: AdoptedFile, report: LoadReport, architecture: Config, output_dir: Path
 ) -> Mapping[str, str]:
-    """Write `origin.json`, all that is known of adopted weights; returns it in short, as text."""
+    """Write `origin.json` with all that is known of adopted weights; returns a short version."""
     whole = {
         "adopted": "not trained here: weights of a file",
         "file": Path(file.path).name,
@@ -115,7 +118,7 @@ def origin(
     }
     # The trainer's command line may hold anything.
     text = json.dumps(whole, indent=1, default=str)
-    write_durably(output_dir / ORIGIN_FILE, lambda path: _write_text(path, text))
+    write_durably(output_dir / ORIGIN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     facts = {
         "file": Path(file.path).name,
         "sha256": file.sha256,
@@ -125,7 +128,3 @@ def origin(
         "semantic_head": "in the file" if report.has_head else "not in the file",
     }
     return {name: fact[:LONGEST] for name, fact in facts.items()}
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The published models by name: build them, load the authors' checkpoints, inspect a file.
+"""Catalogue of the published models: build them, load the authors' checkpoints, inspect files.
 
 Names are the paper's: tokenizers encoder-decoder, with `-2d` for the baseline; generators GPT-B to
 GPT-XXXL, with `-2d` for axial rotary positions.
@@ -23,31 +23,32 @@ from gigatok.files.stored_weights import (
     StoredWeights,
     read_weights,
 )
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.fitting import LoadReport, Model, fill, fit, with_head_of
-from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.stages import GENERATOR_COMPUTES, TOKENIZER_COMPUTES
 
+# Of all published models: ImageNet at 256 pixels, 256 tokens, 16384 codes.
 IMAGE_SIZE, NUM_CLASSES, NUM_TOKENS, CODEBOOK_SIZE = 256, 1000, 256, 16384
 
 HIDDEN = ("heads", "groups", "reference_rope_quirk")
-"""What an architecture has and the shapes of its weights do not show."""
+"""Fields of an architecture that the shapes of its weights do not show."""
 _ALIKE = {"qformer", "double_attention"}
-"""Layers of the 2D tokenizer that have the same weights and compute different things."""
+"""Layers of the 2D tokenizer with the same weights that compute different things."""
 
 Architecture = TokenizerArchitecture | GeneratorArchitecture
 Source = Path | str | Mapping[str, Any]
-"""A file, or what was loaded from one: a checkpoint or a state dict."""
+"""File, or content that was loaded from one: a checkpoint or a state dict."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published model.
+    """Published model.
 
     Attributes:
-        architecture: with the training options that its weights were trained under.
-        parameters: as the authors count, with the training-only semantic head.
+        architecture: its architecture, with the training options of its weights.
+        parameters: number of parameters as the authors count, with the training-only head.
         origin: the authors' config file, or model class.
     """
 
@@ -63,11 +64,13 @@ def _tokenizer(name: str, **options: Any) -> TokenizerArchitecture:
 
 def _generator(letter: str, *, rope: bool) -> GeneratorArchitecture:
     position: Any = "rope_2d" if rope else "learned"
+    # LlamaGen's class (`gpt.py`) multiplies the class token's query and key by 0.
     return GeneratorArchitecture(
         size=GENERATOR_SIZES[letter], position=position, reference_rope_quirk=rope
     )
 
 
+# Counts of the authors' modules, built from their config files; the README rounds them.
 _B_L = 621_637_131
 PUBLISHED: dict[str, Published] = {
     "S-S": Published(_tokenizer("S-S"), 136_073_227, "VQ_SS256"),
@@ -97,11 +100,11 @@ PUBLISHED: dict[str, Published] = {
     "GPT-XL-2d": Published(_generator("XL", rope=True), 774_699_520, "gpt.py"),
     "GPT-XXL-2d": Published(_generator("XXL", rope=True), 1_410_972_672, "gpt.py"),
 }
-"""By the name that `build` and `load` take."""
+"""Name, as `build` and `load` take it -> model."""
 
 
 def build(name: str) -> Model:
-    """A published model with fresh weights, in training mode.
+    """Build a published model with fresh weights, in training mode.
 
     Under `torch.device("meta")` nothing is allocated.
 
@@ -112,10 +115,10 @@ def build(name: str) -> Model:
 
 
 def load(name: str, source: Source, device: str = "cpu") -> Model:
-    """A published model with the weights of a checkpoint, in float32 and eval mode.
+    """Load a published model with the weights of a checkpoint, in float32 and eval mode.
 
-    Where the checkpoint has no semantic head, neither has the model. A warning lists what the
-    checkpoint holds beside of training alone.
+    If the checkpoint has no semantic head, the model has none. A warning lists weights of the
+    checkpoint that are for training only.
 
     Raises:
         ValueError: no model has that name, the file cannot be read, or weights are missing,
@@ -128,10 +131,10 @@ def load(name: str, source: Source, device: str = "cpu") -> Model:
 
 
 def load_with_report(name: str, source: Source, device: str = "cpu") -> tuple[Model, LoadReport]:
-    """What `load` returns, without its warning, and how the weights fitted.
+    """Load as `load` does, without its warning, and report how the weights fitted.
 
     Raises:
-        ValueError: as `load`.
+        ValueError: as for `load`.
     """
     stored = read_weights(source, layouts_of(find(name).architecture))
     model, report = _fit(name, stored)
@@ -139,7 +142,7 @@ def load_with_report(name: str, source: Source, device: str = "cpu") -> tuple[Mo
 
 
 def inspect(name: str, stored: StoredWeights) -> LoadReport:
-    """How weights fit a published model, without filling it.
+    """Report how weights fit a published model, without filling it.
 
     Raises:
         ValueError: no model has that name.
@@ -151,7 +154,7 @@ def find(name: str) -> Published:
     """Look up a published model.
 
     Raises:
-        ValueError: no such model.
+        ValueError: there is no such model.
     """
     if name not in PUBLISHED:
         raise ValueError(f"no published model {name!r}; there are {', '.join(PUBLISHED)}")
@@ -159,7 +162,7 @@ def find(name: str) -> Published:
 
 
 def layouts_of(architecture: Architecture) -> Sequence[str]:
-    """Where a file may hold the weights of a model, in the order of the authors' loaders."""
+    """Return the keys under which a file may hold a model's weights, in the authors' order."""
     is_tokenizer = isinstance(architecture, TokenizerArchitecture)
     return TOKENIZER_LAYOUTS if is_tokenizer else GENERATOR_LAYOUTS
 
@@ -171,23 +174,26 @@ def _construct(architecture: Architecture) -> Model:
 
 
 def _fit(name: str, stored: StoredWeights) -> tuple[Model, LoadReport]:
-    """The model without memory, with a head if the weights have one, and how they fit it."""
+    """Build the model without memory, with a head if the weights have one, and compare them."""
     architecture = find(name).architecture
     if isinstance(architecture, TokenizerArchitecture):
         architecture = with_head_of(architecture, stored)
+    # On the meta device: comparing shapes must not allocate 12 GB.
     with torch.device("meta"):
         model = _construct(architecture)
     return model, fit(name, model, stored)
 
 
 def hidden_differences(architecture: Architecture) -> list[str]:
-    """How an architecture differs from a published one that weights cannot tell from it.
+    """List differences from a published architecture that weights cannot show.
 
-    Such as another number of heads: every weight would fit, and the model compute nonsense.
+    For example another number of heads: every weight would fit, and the model would compute
+    nonsense.
     """
     mine = computing_fields(architecture)
     for name, published in PUBLISHED.items():
         theirs = computing_fields(published.architecture)
+        # The published model of the same shapes: all else is equal, only hidden fields may differ.
         if mine.keys() == theirs.keys() and all(
             mine[key] == value or _is_hidden(key, {mine[key], value})
             for key, value in theirs.items()
@@ -205,20 +211,22 @@ def _is_hidden(key: str, values: set[Any]) -> bool:
 
 
 def computing_fields(architecture: Architecture) -> dict[str, Any]:
-    """The fields that say what weights compute, by dotted key."""
+    """Return the fields that decide what weights compute, by dotted key."""
     names = set(GENERATOR_COMPUTES)
     if isinstance(architecture, TokenizerArchitecture):
+        # 1D tokenizers do not read the kind of layer, 2D ones not the number of latent tokens.
         unread = "transformer_layer" if architecture.variant == "1d" else "num_latent_tokens"
         names = {*TOKENIZER_COMPUTES} - {unread}
     flat: dict[str, Any] = {}
     for name, value in architecture.model_dump(include=names).items():
         parts = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{part}".rstrip("."): one for part, one in parts.items()}
+    # A size's letter is only a name.
     return {key: value for key, value in flat.items() if not key.endswith(".name")}
 
 
 def codebook_norms(tensors: Mapping[str, Tensor]) -> tuple[float, float, float] | None:
-    """Smallest, median and largest length of the rows of a codebook; None without one."""
+    """Return the smallest, median and largest row length of a codebook; None without one."""
     codebook = tensors.get("quantize.embedding.weight")
     if codebook is None:
         return None

@@ -1,4 +1,4 @@
-"""The arguments and the result of a stage that depend on where it runs. Imports no torch."""
+"""Arguments and result of a stage that depend on where it runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which one this process is of those that run a stage together.
+    """Number of this process among the processes that run a stage together.
 
     Attributes:
         rank: 0 to world - 1. Rank 0 holds the lease, writes files and reports.
-        world: how many there are.
-        local_rank: the same as `rank`, counted on this machine: which GPU to take.
+        world: number of processes.
+        local_rank: rank among the processes of this machine; it chooses the GPU.
     """
 
     rank: int = 0
@@ -24,12 +24,13 @@ class Ranks:
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Ranks:
-        """What torchrun says in RANK, WORLD_SIZE and LOCAL_RANK; without them, one process.
+        """Read torchrun's RANK, WORLD_SIZE and LOCAL_RANK; without them, one process.
 
         Raises:
-            ValueError: only one of RANK and WORLD_SIZE is there, or they contradict each other.
+            ValueError: only one of RANK and WORLD_SIZE is set, or they contradict each other.
         """
         rank, world = environment.get("RANK"), environment.get("WORLD_SIZE")
+        # No launcher has set anything: one process of its own.
         if rank is None and world is None:
             return Ranks()
         if rank is None or world is None or not 0 <= int(rank) < int(world):
@@ -37,15 +38,17 @@ class Ranks:
                 f"RANK is {rank} and WORLD_SIZE is {world}: set both, with RANK from 0 to "
                 "WORLD_SIZE - 1 as torchrun does, or neither"
             )
+        # On one machine, the usual case, both ranks are the same.
         return Ranks(int(rank), int(world), int(environment.get("LOCAL_RANK", rank)))
 
     def share(self, batch_size: int) -> slice:
-        """Which samples of a batch this process takes.
+        """Return the samples of a batch that this process takes.
 
         Raises:
             ValueError: the batch does not split evenly.
         """
         size, rest = divmod(batch_size, self.world)
+        # Unequal shares would weigh samples unequally when gradients are averaged over processes.
         if rest:
             raise ValueError(
                 f"a batch of {batch_size} does not split evenly over {self.world} processes; "
@@ -56,25 +59,25 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a stage runs on this machine; never part of what it computes."""
+    """Settings of a stage's run on this machine; they never affect its result."""
 
     checkpoint_dir: Path
     device: str = "cpu"
     ranks: Ranks = Ranks()
     micro_batch: int | None = None
     should_stop: Callable[[], bool] = lambda: False
-    """Becomes true when the stage must save a checkpoint and raise `Interrupted`."""
+    """Returns true when the stage must save a checkpoint and raise `Interrupted`."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Final scalars of a stage by name (`gigatok.names`), and how each was measured."""
+    """Final scores of a stage by name (`gigatok.names`), and how each was measured."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
-    """Of adopted weights: which file they are from and how they fitted; empty otherwise."""
+    """Source of adopted weights: their file, and how they fitted; empty otherwise."""
 
 
 class Interrupted(Exception):
-    """A stage stopped on request after saving its checkpoint; running it again continues."""
+    """Interruption: a stage stopped on request and saved a checkpoint to continue from."""

@@ -1,11 +1,11 @@
-"""Several processes that train one model together: what they agree on and how they share it.
+"""Collectives and parallelism of several processes that train one model together.
 
 They are started with torchrun's environment (`gigatok.runtime.context.Ranks`, MASTER_ADDR,
-MASTER_PORT) and see the same files. Each takes its slice of every batch. Where one process runs
-alone, everything here is the identity and costs nothing.
+MASTER_PORT) and see the same files. Each takes its slice of every batch. In a single process,
+everything here is the identity and costs nothing.
 
-Collectives are called by all ranks in the same order; `Trainer` and the functions below keep to
-that, and so must what a stage hands to the trainer.
+All ranks must call collectives in the same order. `Trainer` and the functions below do, and so
+must everything that a stage passes to the trainer.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ V = TypeVar("V")
 LAYER_LISTS = ("layers", "transformer")
 """Names of the module lists whose elements FSDP gathers and frees one by one."""
 FORWARD_METHODS = ("encode_latents",)
-"""Methods that compute with the parameters and are called during training, beside `forward`."""
+"""Further methods that compute with the parameters and are called during training."""
 
 
 @contextmanager
 def process_group(ranks: Ranks) -> Iterator[None]:
-    """Join the other processes: gloo for tensors on the CPU, nccl for those on a GPU.
+    """Join the other processes: gloo for tensors on the CPU, nccl for tensors on a GPU.
 
     After an exception the group is left as it is: closing it would wait for the others.
     """
@@ -46,6 +46,7 @@ def process_group(ranks: Ranks) -> Iterator[None]:
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(ranks.local_rank)
+        # Both: votes and plain values stay on the CPU, so they need not wait for the GPU.
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world)
     yield
@@ -53,17 +54,17 @@ def process_group(ranks: Ranks) -> Iterator[None]:
 
 
 def world() -> int:
-    """How many processes work together."""
+    """Return the number of processes that work together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return this process's number, from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files and reports."""
+    """Tell whether this process is the one that writes files and reports."""
     return rank() == 0
 
 
@@ -73,7 +74,7 @@ def barrier() -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set in any process. Does not wait for the GPU."""
+    """Tell whether the flag is set in any process. Does not wait for the GPU."""
     if world() == 1:
         return flag
     votes = torch.tensor(int(flag))
@@ -82,7 +83,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def from_main(value: int) -> int:
-    """The main process's value, in every process."""
+    """Return the main process's value in every process."""
     if world() == 1:
         return value
     shared = torch.tensor(value)
@@ -91,7 +92,7 @@ def from_main(value: int) -> int:
 
 
 def gather_values(value: V) -> list[V]:
-    """Plain values of all processes, in the order of their ranks, in every process."""
+    """Gather plain values of all processes, in the order of ranks, in every process."""
     if world() == 1:
         return [value]
     values: list[Any] = [None] * world()
@@ -100,7 +101,7 @@ def gather_values(value: V) -> list[V]:
 
 
 def mean(tensor: Tensor) -> Tensor:
-    """Mean over the processes, without gradient."""
+    """Average a tensor of any shape over the processes, without gradient."""
     if world() == 1:
         return tensor.detach()
     total = tensor.detach().clone()
@@ -109,13 +110,14 @@ def mean(tensor: Tensor) -> Tensor:
 
 
 def batch_mean(tensor: Tensor) -> Tensor:
-    """Mean over the processes of a statistic of each one's slice of the batch.
+    """Average over the processes a statistic of each one's slice of the batch.
 
     Its gradient is that of the local statistic: gradients of parameters are averaged over the
     processes afterwards, which supplies the factor 1 / world and the other slices' terms.
     """
     if world() == 1:
         return tensor
+    # The value of the mean, the gradient of the local term.
     return tensor + (mean(tensor) - tensor.detach())
 
 
@@ -126,14 +128,15 @@ class _JointMean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        # Each process's loss depends on the mean, which depends on each process's tensor.
         return mean(gradient)
 
 
 def joint_mean(tensor: Tensor) -> Tensor:
-    """Mean over the processes, through which the losses of all of them send gradients back.
+    """Average over the processes; the losses of all of them send gradients back through it.
 
-    For statistics from which every process computes something else, such as those of batch norms;
-    where all compute the same of it, `batch_mean` does without a collective in the backward pass.
+    For statistics from which every process computes something else, such as those of batch norms.
+    If all compute the same from it, `batch_mean` needs no collective in the backward pass.
     """
     if world() == 1:
         return tensor
@@ -143,10 +146,11 @@ def joint_mean(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(model: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes: of models not parallelised."""
+    """Replace every gradient by its mean over the processes, for models not parallelised."""
     if world() == 1:
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    # One collective for all parameters: the discriminator's many small ones cost latency each.
     averages = mean(torch.cat([gradient.flatten() for gradient in gradients]))
     parts = torch.split(averages, [gradient.numel() for gradient in gradients])
     for gradient, average in zip(gradients, parts, strict=True):
@@ -155,7 +159,7 @@ def average_gradients(model: nn.Module) -> None:
 
 @torch.no_grad()
 def gather(tensor: Tensor) -> Tensor:
-    """Tensors of all processes, of equal shapes, in the order of their slices of the batch."""
+    """Concatenate tensors of all processes, of equal shapes, in the order of their slices."""
     if world() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world())]
@@ -164,7 +168,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which this process may hold a shard only."""
+    """Return the whole of a tensor of which this process may hold only a shard."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -176,21 +180,21 @@ def assign(parameter: Tensor, value: Tensor) -> None:
         dist.broadcast(value, 0)
     if isinstance(parameter, DTensor):
         mesh, placements = parameter.device_mesh, parameter.placements
+        # Without a source rank: the broadcast above has given every rank the whole value.
         value = distribute_tensor(value, mesh, placements, src_data_rank=None)
     parameter.copy_(value)
 
 
 def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
-    """What to call in training instead of `model`, which keeps its names and is changed in place.
+    """Return the module to call in training instead of `model`, which is changed in place.
 
-    * One process: the model.
-    * `ddp`: every process holds the model; gradients are averaged.
-    * `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
-      layer at a time (FSDP2). Parameters become `DTensor`s: make the optimizer afterwards.
+    * One process: the model. * `ddp`: every process holds the model; gradients are averaged. *
+    `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
+      layer at a time (FSDP2). Parameters become `DTensor`s, so make the optimizer afterwards.
 
-    All ranks start from rank 0's weights. Parameters stay in float32 under both, and mixed
-    precision is autocast's alone, so that `fsdp` computes what `ddp` does. With `compile`,
-    torch.compile speeds up the result.
+    The model keeps its names, and all ranks start from rank 0's weights. Parameters stay in
+    float32 under both, and only autocast lowers the precision, so that `fsdp` computes what `ddp`
+    does. With `compile`, torch.compile speeds up the result.
     """
     forward = model
     if world() > 1 and config.parallel == "fsdp":
@@ -203,8 +207,9 @@ def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
 
 
 def _shard(model: nn.Module) -> None:
-    # Rows of channels-last weights would not be contiguous pieces of memory.
+    # FSDP shards by rows, which in channels-last weights are not contiguous pieces of memory.
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    # DDP broadcasts on its own; `fully_shard` takes each rank's weights as they are.
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor, 0)
@@ -225,9 +230,9 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def without_sync(forward: nn.Module | None) -> AbstractContextManager[object]:
-    """Do not average gradients in this backward pass: a later one of the same step does.
+    """Skip averaging the gradients in this backward pass: a later one of the same step does it.
 
-    For what `parallelise` returned under `ddp`. Otherwise this does nothing: under `fsdp`, whole
+    For the result of `parallelise` under `ddp`. Otherwise it does nothing: under `fsdp`, whole
     gradients would have to be kept.
     """
     inner = getattr(forward, "_orig_mod", forward)
@@ -235,9 +240,9 @@ def without_sync(forward: nn.Module | None) -> AbstractContextManager[object]:
 
 
 def gathered(model: nn.Module) -> None:
-    """End of training: hold all of a sharded model on every rank, as if it had never been sharded.
+    """Gather all of a sharded model on every rank at the end of training, for evaluation.
 
-    For evaluation. Its state dict is that of shards again: save before.
+    Its state dict is still that of shards, so save the model before.
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):

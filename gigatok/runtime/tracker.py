@@ -1,4 +1,4 @@
-"""Where a stage reports curves, pictures and progress; null and in-memory trackers."""
+"""Trackers: receivers of a stage's curves, pictures and progress; null and in-memory ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+# Types only: the orchestration imports this module and needs no NumPy.
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Tracker(Protocol):
-    """What a stage may say while it runs. Every call is cheap and never waits for a server."""
+    """Protocol of a stage's reports while it runs. Every call is cheap and waits for no server."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record one point per key at an optimizer step."""
@@ -23,18 +24,18 @@ class Tracker(Protocol):
         """Record a picture, uint8 of shape (H, W, 3)."""
 
     def progress(self, done: int, total: int, unit: str, **values: float) -> None:
-        """Say how far the stage is; `values` such as loss are for the live display."""
+        """Report how far the stage is; `values` such as loss are for the live display."""
 
     def sync(self) -> None:
         """Make all that was recorded durable.
 
-        Called before a checkpoint is saved: steps before it are never run again, so what they
-        recorded must not be lost with a power cut.
+        Called before a checkpoint is saved: steps before it are never run again, so their records
+        must not be lost in a power cut.
         """
 
 
 class NullTracker:
-    """Discards everything."""
+    """Tracker that discards everything."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Discard."""
@@ -51,7 +52,7 @@ class NullTracker:
 
 @dataclass
 class MemoryTracker:
-    """Keeps everything in lists, for tests and notebooks."""
+    """Tracker that keeps everything in lists, for tests and notebooks."""
 
     points: list[tuple[str, int, float]] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)

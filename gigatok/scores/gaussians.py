@@ -1,7 +1,7 @@
-"""Gaussians fitted to features that come in parts, and the Fréchet distance between two (FID).
+"""Gaussians fitted to features that come in parts, and the Fréchet distance of two (FID).
 
-Shapes: N images, D feature channels. A covariance C is kept as a root R with R'R = C: roots add
-up part by part as exactly as covariances would, need no full rank, and make the distance real.
+Shapes: N images, D feature channels. A covariance C is kept as a root R with R'R = C. Roots can be
+summed part by part as exactly as covariances, need no full rank, and make the distance real.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ Features = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-3
-"""Negative variance, relative to the largest, that float32 statistics may have."""
+"""Largest negative variance, relative to the largest variance, that float32 may cause."""
 _PART = 2048
 """Images whose float64 copy is held at once."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean (D,) and a root R (any number of rows, D) of the covariance, R'R."""
+    """Gaussian: its mean (D,) and a root R (any number of rows, D) of its covariance R'R."""
 
     mean: Matrix
     root: Matrix
 
     @staticmethod
     def of(features: Features) -> Gaussian:
-        """Fitted to features (N, D), with the unbiased covariance; they may be a memory map.
+        """Fit to features (N, D), with the unbiased covariance; they may be a memory map.
 
         Raises:
-            ValueError: If there are fewer than two images.
+            ValueError: there are fewer than two images.
         """
         moments = Moments()
         for part in parts(features):
@@ -44,10 +44,14 @@ class Gaussian:
 
     @staticmethod
     def from_covariance(mean: Matrix, covariance: Matrix) -> Gaussian:
-        """Take known moments, such as those in a file of reference statistics.
+        """Build from known moments, such as those in a file of reference statistics.
+
+        Args:
+            mean: (D,).
+            covariance: (D, D).
 
         Raises:
-            ValueError: the matrix is no covariance: it has negative variances.
+            ValueError: the matrix is not a covariance: it has negative variances.
         """
         variances, axes = np.linalg.eigh(covariance)
         # Rounding makes the variances of a singular covariance slightly negative.
@@ -56,13 +60,13 @@ class Gaussian:
         return Gaussian(mean, np.sqrt(variances.clip(min=0))[:, None] * axes.T)
 
     def save(self, path: Path) -> None:
-        """Write an `.npz`."""
+        """Write an `.npz` file."""
         with path.open("wb") as file:
             np.savez(file, mean=self.mean, root=self.root)
 
     @staticmethod
     def load(path: Path) -> Gaussian:
-        """Read what `save` wrote."""
+        """Read a Gaussian that `save` wrote."""
         with np.load(path) as arrays:
             return Gaussian(arrays["mean"], arrays["root"])
 
@@ -70,28 +74,33 @@ class Gaussian:
 class Moments:
     """Mean and covariance of features that come in parts, in float64.
 
-    Holds at most 2 D rows besides a part: 67 MB for 2048 channels, however many the images.
+    At most 2 D rows are held besides a part: 67 MB for 2048 channels, for any number of images.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._mean: Matrix = np.zeros(0)
         self._rows: list[Matrix] = []
-        """Rows whose outer products sum up to the squared deviations from the mean."""
+        """Rows whose outer products sum to the squared deviations from the mean."""
 
     def add(self, features: npt.NDArray[np.floating]) -> None:
         """Take in one part (B, D)."""
+        # float64: single precision loses the small variances of 50,000 summed images.
         x = features.astype(np.float64)
         mean: Matrix = x.mean(axis=0)
         self._take(len(x), mean, x - mean)
 
     def merge(self, other: Moments) -> None:
-        """Take in all that another has seen."""
+        """Take in everything that another one has seen."""
         for_all = np.concatenate(other._rows)
         self._take(other.count, other._mean, for_all)
 
     def _take(self, count: int, mean: Matrix, rows: Matrix) -> None:
-        """Chan's formula for two sets, on roots: the gap between their means is one more row."""
+        """Add a set by Chan's formula, on roots: the gap between two means is one more row.
+
+        Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
+        sample variances", 1979.
+        """
         total = self.count + count
         if self.count == 0:
             self._mean = np.zeros_like(mean)
@@ -100,17 +109,18 @@ class Moments:
         self._mean = self._mean + count / total * gap
         self.count = total
         if self.held() > 2 * len(mean):
+            # R of a QR decomposition has D rows and the same R'R.
             self._rows = [np.asarray(np.linalg.qr(np.concatenate(self._rows), mode="r"))]
 
     def held(self) -> int:
-        """Rows in memory."""
+        """Return the number of rows in memory."""
         return sum(len(rows) for rows in self._rows)
 
     def gaussian(self) -> Gaussian:
-        """What was taken in so far, with the unbiased covariance.
+        """Return the Gaussian of everything so far, with the unbiased covariance.
 
         Raises:
-            ValueError: If that is fewer than two images.
+            ValueError: there were fewer than two images.
         """
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
@@ -120,13 +130,13 @@ class Moments:
         return Gaussian(self._mean, rows / math.sqrt(self.count - 1))
 
     def save(self, path: Path) -> None:
-        """Write an `.npz`, for merging in another process."""
+        """Write an `.npz` file, for merging in another process."""
         with path.open("wb") as file:
             np.savez(file, count=self.count, mean=self._mean, rows=np.concatenate(self._rows))
 
     @staticmethod
     def load(path: Path) -> Moments:
-        """Read what `save` wrote."""
+        """Read moments that `save` wrote."""
         moments = Moments()
         with np.load(path) as arrays:
             moments._take(int(arrays["count"]), arrays["mean"], arrays["rows"])
@@ -134,18 +144,19 @@ class Moments:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Fréchet distance of two Gaussians (FID; Heusel 2017).
+    """Compute the squared Fréchet distance of two Gaussians (FID; Heusel et al. 2017).
 
-    |mean difference|^2 + tr(C_a) + tr(C_b) - 2 tr sqrt(C_a C_b). With C = R'R, the last trace is
-    the sum of the singular values of R_a R_b', which is real and needs neither a matrix square
-    root nor full rank: fewer images than channels will do.
+    It is |mean difference|² + tr(C_a) + tr(C_b) - 2 tr sqrt(C_a C_b). With C = R'R, the last trace
+    is the sum of the singular values of R_a R_b'. That is real and needs neither a matrix square
+    root nor full rank: fewer images than channels are enough.
     """
+    # The usual `sqrtm` of a singular product may give complex numbers and few right digits.
     cross = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
     traces = np.square(a.root).sum() + np.square(b.root).sum()
     return float(np.square(a.mean - b.mean).sum() + traces - 2 * cross)
 
 
 def parts(features: Features) -> Iterator[Features]:
-    """Consecutive images, a bounded number at a time."""
+    """Yield consecutive images, a bounded number at a time."""
     for start in range(0, len(features), _PART):
         yield features[start : start + _PART]

@@ -1,7 +1,8 @@
-"""Which guidance scale to score next, and which one is best: a pure function of what is scored.
+"""Search for the best guidance scale, as a pure function of the scores so far.
 
-So a search that was killed goes on as if nothing had happened, and all processes of a stage come
-to the same decision. Scores are of samples drawn with the same seeds at every scale. No torch.
+So a search that was killed continues as if nothing had happened, and all processes of a stage come
+to the same decision. Scores are of samples drawn with the same seeds at every scale. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from math import sqrt
 from gigatok.config import Config, GuidanceConfig
 
 _GOLDEN = (3 - sqrt(5)) / 2
-"""Where golden section search puts its probe in the larger part of a bracket."""
+"""Position of golden section search's probe in the larger part of a bracket."""
+# Rounded scales make equal ones equal, and names of files short.
 _DIGITS = 3
 """Decimals of a scale."""
 
 
 class ScoredScale(Config):
-    """What was measured at one scale; KID and its standard error are None without images."""
+    """Scores at one scale; KID and its standard error are None without reference images."""
 
     cfg_scale: float
     gfid: float
@@ -29,17 +31,17 @@ class ScoredScale(Config):
 
 
 def best(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> ScoredScale:
-    """The scale of the lowest objective; of equals the smallest."""
+    """Return the scale with the lowest objective; of equal ones the smallest."""
     return min(scored, key=lambda point: (_objective(config, point), point.cfg_scale))
 
 
 def next_scale(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> float | None:
-    """The scale to score after these, which are in the order of scoring; None: the search ends.
+    """Return the scale to score after these, in their order of scoring; None: the search ends.
 
     * grid: `coarse` scales from `low` to `high`, then `refine` probes by golden section in the
-      bracket that the best one's neighbours are. Every trial scores equally many.
-    * hill_climb: from `start`, `step` above and then below the best so far, until both are
-      worse (the reference's `sample_c2i_cfg_search.py`). Trials score as many as it takes.
+      bracket of the best one's neighbours. Every trial scores equally many.
+    * hill_climb: from `start`, `step` above and then below the best so far, until both are worse
+      (the reference's `sample_c2i_cfg_search.py`). The number of scales differs between trials.
     """
     if config.search == "hill_climb":
         return _climb(config, scored)
@@ -52,15 +54,15 @@ def next_scale(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> float |
 
 
 def at_edge(config: GuidanceConfig, scale: float) -> bool:
-    """Whether a scale is the smallest or largest allowed: a better one may lie beyond.
+    """Tell whether a scale is the smallest or largest allowed: a better one may lie beyond.
 
-    No guidance, 1, is no such edge: nothing lies below it.
+    A scale of 1, no guidance, is not such an edge: nothing lies below it.
     """
     return scale >= config.high or scale <= config.low > 1
 
 
 def to_csv(scored: Sequence[ScoredScale]) -> str:
-    """The curve as a table in the order of scoring."""
+    """Write the curve as CSV in the order of scoring."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(ScoredScale.model_fields), lineterminator="\n")
     writer.writeheader()
@@ -79,6 +81,7 @@ def _climb(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> float | Non
         return config.start
     known = {point.cfg_scale for point in scored}
     top = best(config, scored).cfg_scale
+    # Above first, as the reference does.
     for neighbour in (round(top + config.step, _DIGITS), round(top - config.step, _DIGITS)):
         if config.low <= neighbour <= config.high and neighbour not in known:
             return neighbour
@@ -86,9 +89,10 @@ def _climb(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> float | Non
 
 
 def _golden_section(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> float | None:
-    """The next probe, in the larger part of the bracket around the best; None: too narrow."""
+    """Return the next probe, in the larger part of the best one's bracket; None: too narrow."""
     middle = best(config, scored).cfg_scale
     known = {point.cfg_scale for point in scored}
+    # At an end of the range the bracket has one part only.
     low = max((scale for scale in known if scale < middle), default=middle)
     high = min((scale for scale in known if scale > middle), default=middle)
     above, below = high - middle, middle - low

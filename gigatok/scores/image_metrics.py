@@ -1,4 +1,4 @@
-"""How good images and codes are: known metrics, each stated exactly.
+"""Metrics of images and codes, each stated exactly.
 
 Shapes: N images, D feature channels, K codes. Image sets are uint8 (N, H, W, 3).
 """
@@ -22,17 +22,18 @@ from gigatok.scores.gaussians import Features, Matrix, parts
 SCORE_SPLIT = 5000
 """Images over which one Inception Score is taken, before averaging."""
 KID_SCALE = 1000.0
-"""KID and its standard error are reported times 1000."""
+"""Factor of reported KIDs and their standard errors."""
+# Blocks of the jackknife, if the sets are that large.
 _KID_BLOCKS = 50
 _FLAT_WINDOW, _REFERENCE_RANGE = 7, 2.0
-"""Of the reference's SSIM."""
+"""Window in pixels and data range of the reference's SSIM."""
 
 
 def psnr(images: UInt8, reference: UInt8) -> float:
-    """Mean over images of each image's peak signal-to-noise ratio, in dB.
+    """Compute the mean over images of each image's peak signal-to-noise ratio, in dB.
 
-    On uint8 images over a range of [0, 1], as the reference reports it. Infinite where an image
-    is reproduced exactly.
+    It is computed on uint8 images over a range of [0, 1], as the reference reports it. Infinite if
+    an image is reproduced exactly.
     """
     _check_same_shape(images, reference)
     difference = (images.astype(np.float64) - reference) / 255
@@ -42,11 +43,12 @@ def psnr(images: UInt8, reference: UInt8) -> float:
 
 
 def ssim(images: UInt8, reference: UInt8) -> float:
-    """Mean structural similarity, with the 11-pixel Gaussian window of Wang et al. 2004.
+    """Compute the mean structural similarity, with the 11-pixel Gaussian window of Wang 2004.
 
-    The data range is 1 on [0, 1] images. What the reference reports is `ssim_reference`.
+    The data range is 1, on images in [0, 1]. `ssim_reference` is what the reference reports.
     """
     _check_same_shape(images, reference)
+    # Double precision: variances are differences of nearly equal numbers.
     pair = [torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255 for x in (images, reference)]
     value = structural_similarity_index_measure(pair[0], pair[1], data_range=1.0)
     assert isinstance(value, Tensor)
@@ -54,10 +56,11 @@ def ssim(images: UInt8, reference: UInt8) -> float:
 
 
 def ssim_reference(images: UInt8, reference: UInt8) -> float:
-    """Structural similarity as the reference reports it, higher than `ssim` (spec 7).
+    """Compute the structural similarity as the reference reports it, higher than `ssim`.
 
-    scikit-image's: flat windows of 7 x 7 pixels that lie inside the image, unbiased variances,
-    and a data range of 2 although images are in [0, 1], which weakens what tells images apart.
+    The reference (`reconstruction_ddp.py`) calls scikit-image with flat windows of 7 x 7 pixels
+    inside the image, unbiased variances, and a data range of 2 although images are in [0, 1]. That
+    range weakens the differences between images; see docs/reference_quirks.md.
     """
     _check_same_shape(images, reference)
     x, y = (torch.from_numpy(a).permute(0, 3, 1, 2).double() / 255 for a in (images, reference))
@@ -69,6 +72,7 @@ def ssim_reference(images: UInt8, reference: UInt8) -> float:
     def covariance(a: Tensor, b: Tensor) -> Tensor:
         return unbiased * (mean(a * b) - mean(a) * mean(b))
 
+    # (K1 L)² and (K2 L)² of Wang et al. 2004, which keep the quotient finite.
     luminance, contrast = ((k * _REFERENCE_RANGE) ** 2 for k in (0.01, 0.03))
     numerator = (2 * mean(x) * mean(y) + luminance) * (2 * covariance(x, y) + contrast)
     means = mean(x) ** 2 + mean(y) ** 2 + luminance
@@ -86,23 +90,31 @@ def _check_same_shape(images: UInt8, reference: UInt8) -> None:
 def kid(
     features_a: Features, features_b: Features, *, paired: bool = False
 ) -> tuple[float, float]:
-    """Kernel Inception Distance (Binkowski 2018) and its standard error, both times 1000.
+    """Compute the Kernel Inception Distance (Binkowski 2018) and its standard error, times 1000.
 
-    The unbiased MMD^2 over all pairs with the kernel (x.y / D + 1)^3. Unlike FID its
+    It is the unbiased MMD² over all pairs with the kernel (x.y / D + 1)³. Unlike FID, its
     expectation does not depend on the number of images; it may be negative.
 
-    The standard error is the delete-one-block jackknife: image i is in block i mod G of its
-    set, block g is left out of both sets at once, and the variance is (G - 1) / G times the sum
-    of squared deviations of the G values so obtained.
+    The standard error is the delete-one-block jackknife: image i is in block i mod G of its set,
+    block g is left out of both sets at once, and the variance is (G - 1) / G times the sum of
+    squared deviations of the G values.
 
-    With `paired`, image i of set a reconstructs image i of set b: such pairs are dependent and
-    are left out of the cross term, without which KID of a set with itself would be below 0.
+    Args:
+        features_a: features of one set, (N, D).
+        features_b: features of the other, (M, D).
+        paired: image i of set a reconstructs image i of set b. Such pairs are dependent and are
+            left
+            out of the cross term; otherwise KID of a set with itself would be below 0.
+
+    Raises:
+        ValueError: a set has fewer than three images, or paired sets differ in size.
     """
     if paired and len(features_a) != len(features_b):
         raise ValueError(f"paired sets differ: {len(features_a)} and {len(features_b)} images")
     count = min(len(features_a), len(features_b))
     if count < 3:
         raise ValueError(f"KID needs at least 3 images in each set, got {count}")
+    # From sums over pairs of blocks, each left-out estimate costs no further kernel.
     groups = min(_KID_BLOCKS, count)
     sums_aa = _kernel_sums(features_a, features_a, groups)
     sums_bb = _kernel_sums(features_b, features_b, groups)
@@ -112,9 +124,10 @@ def kid(
     pairs_ab = _pair_sums(features_a, features_b, groups) if paired else np.zeros(groups)
 
     def estimate(kept: npt.NDArray[np.bool_]) -> float:
-        """MMD^2 of the kept blocks."""
+        """Compute MMD² of the kept blocks."""
         pairs = np.ix_(kept, kept)
         m, n = sizes_a[kept].sum(), sizes_b[kept].sum()
+        # Without the diagonal, which makes it unbiased: an image is not compared with itself.
         within_a = (sums_aa[pairs].sum() - diagonal_a[kept].sum()) / (m * (m - 1))
         within_b = (sums_bb[pairs].sum() - diagonal_b[kept].sum()) / (n * (n - 1))
         cross = (sums_ab[pairs].sum() - pairs_ab[kept].sum()) / (m * (n - paired))
@@ -127,18 +140,18 @@ def kid(
 
 
 def _blocks(features: Features, groups: int) -> Iterator[Matrix]:
-    """Each block in float64; image i is in block i mod `groups`, so sorted classes spread."""
+    """Yield the blocks in float64; image i is in block i mod `groups`, which spreads classes."""
     for group in range(groups):
         yield features[group::groups].astype(np.float64)
 
 
 def _sizes(count: int, groups: int) -> Int64:
-    """Images in each block, (G,)."""
+    """Count the images in each block, (G,)."""
     return np.bincount(np.arange(count) % groups, minlength=groups)
 
 
 def _kernel_sums(features_a: Features, features_b: Features, groups: int) -> Matrix:
-    """Sum of the kernel over each pair of blocks, (G, G); holds a block times a part of b."""
+    """Sum the kernel over each pair of blocks, (G, G); holds a block times a part of b."""
     columns = np.empty((groups, len(features_b)))
     for group, block in enumerate(_blocks(features_a, groups)):
         done = 0
@@ -150,22 +163,24 @@ def _kernel_sums(features_a: Features, features_b: Features, groups: int) -> Mat
 
 
 def _pair_sums(features_a: Features, features_b: Features, groups: int) -> Matrix:
-    """Sum over each block of the kernel of an image with its partner, or itself, (G,)."""
+    """Sum over each block the kernel of an image with its partner or itself, (G,)."""
     rows = zip(_blocks(features_a, groups), _blocks(features_b, groups), strict=True)
     return np.array([_kernel((x * y).sum(axis=1), x.shape[1]).sum() for x, y in rows])
 
 
 def _kernel(products: Matrix, channels: int) -> Matrix:
-    """The cubic kernel from inner products."""
+    """Compute the cubic kernel from inner products."""
     base = products / channels + 1
+    # Multiplied out: a power of an array takes several times as long.
     return base * base * base
 
 
 def inception_score(features: Features, classifier: Features) -> float:
-    """Inception Score (Salimans 2016) as the ADM evaluator has it.
+    """Compute the Inception Score (Salimans 2016) as the ADM evaluator does.
 
-    exp of the mean KL divergence of an image's classes from those of all: over each 5,000 images
-    in turn, then averaged. Class probabilities are the softmax without bias.
+    It is exp of the mean KL divergence of an image's class probabilities from those of all images:
+    over each 5,000 images in turn, then averaged. Class probabilities are the softmax without
+    bias.
 
     Args:
         features: pooled features, (N, D).
@@ -183,19 +198,19 @@ def inception_score(features: Features, classifier: Features) -> float:
 
 
 def codebook_usage(counts: Int64) -> float:
-    """Fraction of the K codes that occur, from the (K,) counts of a set of tokens."""
+    """Compute the fraction of the K codes that occur, from the (K,) counts of a set of tokens."""
     return float((_checked(counts) > 0).mean())
 
 
 def unigram_entropy(counts: Int64) -> float:
-    """Entropy of the code frequencies in nats per token: what an order-0 model would need."""
+    """Compute the entropy of the code frequencies in nats per token: a unigram model's loss."""
     frequencies = _checked(counts) / counts.sum()
     seen = frequencies[frequencies > 0]
     return float(-(seen * np.log(seen)).sum())
 
 
 def codebook_perplexity(counts: Int64) -> float:
-    """Exp of the entropy: how many equally frequent codes would be as diverse."""
+    """Compute exp of the entropy: the number of equally frequent codes that is as diverse."""
     return math.exp(unigram_entropy(counts))
 
 

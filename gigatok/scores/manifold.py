@@ -1,7 +1,7 @@
 """Precision and recall of generated images (Kynkäänniemi 2019), as the ADM evaluator has them.
 
-Shapes: N and M images, D channels. A set's manifold is the union of balls around its images,
-each reaching to the image's third neighbour in the set.
+Shapes: N and M images, D channels. A set's manifold is the union of balls around its images, each
+reaching to the image's third neighbour in the set.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import numpy.typing as npt
 
 from gigatok.scores.gaussians import Features, Matrix
 
+# As the ADM evaluator and the paper have it.
 NEIGHBOURS = 3
 _BLOCK = 2048
-"""Images of each set whose mutual distances are held at once: 32 MB of them."""
+"""Images of each set whose mutual distances are held at once, 32 MB."""
 _TOLERANCE = 1e-9
-"""By how much of the larger squared norm a point may be outside a ball: rounding."""
+"""Distance outside a ball, relative to the larger squared norm, that rounding may cause."""
 
 
 def precision_recall(features: Features, reference: Features) -> tuple[float, float]:
-    """Fraction of images in the manifold of the reference, and of the reference in theirs.
+    """Compute the fraction of images in the reference's manifold, and of the reference in theirs.
 
     Args:
-        features: of the images to judge, (N, D).
-        reference: of real images, (M, D).
+        features: features of the images to judge, (N, D).
+        reference: features of real images, (M, D).
 
     Raises:
-        ValueError: If a set is too small to have a third neighbour.
+        ValueError: a set is too small to have a third neighbour.
     """
     count = min(len(features), len(reference))
     if count <= NEIGHBOURS:
@@ -45,11 +46,12 @@ def precision_recall(features: Features, reference: Features) -> tuple[float, fl
 
 
 def _radii(features: Features) -> Matrix:
-    """Squared distance of each image to its third neighbour, with tolerance, (N,)."""
+    """Compute the squared distance of each image to its third neighbour, with tolerance, (N,)."""
     nearest = np.full((len(features), NEIGHBOURS + 1), np.inf)
     largest = 0.0
     for rows, _, distance in _distances(features, features):
         # An image is its own nearest neighbour, so it takes the first place.
+        # Only the nearest so far are kept: all distances of 50,000 images would take 20 GB.
         candidates = np.concatenate([nearest[rows], distance], axis=1)
         nearest[rows] = np.partition(candidates, NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
     for part in _blocks(len(features)):
@@ -60,11 +62,12 @@ def _radii(features: Features) -> Matrix:
 
 
 def _distances(a: Features, b: Features) -> Iterator[tuple[slice, slice, Matrix]]:
-    """Squared distances block by block: the rows of a, of b, and (rows, columns) float64."""
+    """Yield squared distances block by block: rows of a, rows of b, and their distances."""
     for rows in _blocks(len(a)):
         x = a[rows].astype(np.float64)
         for columns in _blocks(len(b)):
             y = b[columns].astype(np.float64)
+            # |x|² - 2 x.y + |y|² needs one matrix product; differences of all pairs would not fit.
             yield rows, columns, _squared(x)[:, None] - 2 * x @ y.T + _squared(y)
 
 

@@ -1,4 +1,7 @@
-"""A linear classifier on fixed features: BatchNorm without affine, LARS, warm-up and cosine."""
+"""Linear classifier on fixed features: BatchNorm without affine, LARS, warm-up and cosine.
+
+The recipe is the reference's `autoregressive/lin_probe`.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from gigatok.runtime.context import Interrupted
 from gigatok.runtime.tracker import Tracker
 from gigatok.training.trainer import step_seed
 
+# LARS as in the reference's probe, without weight decay.
 MOMENTUM, TRUST = 0.9, 0.001
 
 
 ReadFeatures = Callable[[Tensor, Tensor], Tensor]
-"""A view of each of some images, (B,) each -> features (B, D)."""
+"""Function of a view of each of some images, (B,) each, that returns features (B, D)."""
 
 
 def train_probe(
@@ -34,25 +38,26 @@ def train_probe(
     tracker: Tracker,
     should_stop: Callable[[], bool],
 ) -> float:
-    """Train on random views and return the top-1 accuracy on the validation features, 0 to 1.
+    """Train on random views, and return the top-1 accuracy on validation features, 0 to 1.
 
     Args:
-        read: training features, from wherever they are; the device is that of the validation's.
-        views: how many there are of each training image.
-        labels_N: of the training images.
+        read: returns training features; the device is that of the validation features.
+        views: number of views of each training image.
+        labels_N: labels of the training images.
         val_MD: validation features.
-        val_labels_M: on their device.
-        num_classes: of the labels.
-        config: how to train.
-        seed: of the trial.
-        tracker: for the loss of each epoch.
-        should_stop: asked before every epoch.
+        val_labels_M: their labels, on the same device.
+        num_classes: number of classes.
+        config: settings of training.
+        seed: seed of the trial.
+        tracker: receives the loss of each epoch.
+        should_stop: is asked before every epoch.
 
     Raises:
         Interrupted: the stage was asked to stop.
     """
     images, width = len(labels_N), val_MD.shape[1]
     device = val_MD.device
+    # On the CPU, so that the order is the same on every device.
     random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
     head = _head(width, num_classes, random).to(device)
     velocity = [torch.zeros_like(p) for p in head.parameters()]
@@ -68,6 +73,7 @@ def train_probe(
             loss = F.cross_entropy(head(features), labels_N[batch].to(device))
             head.zero_grad()
             torch.autograd.backward(loss)
+            # The rate moves with every step, not with every epoch, as in the reference.
             lars_step(head, velocity, probe_rate(config, epoch + index / len(batches)))
         tracker.metrics({TRAIN_PREFIX + "loss": loss.item()}, epoch + 1)
         tracker.progress(epoch + 1, config.epochs, "epoch", loss=loss.item())
@@ -77,19 +83,20 @@ def train_probe(
 
 
 def describe_training(config: ProbeConfig) -> str:
-    """How a probe is trained, in words."""
+    """Describe the training of a probe in words."""
     return f"LARS {config.epochs} epochs, lr {config.lr:g} per 256, batch {config.batch_size}"
 
 
 def _head(width: int, num_classes: int, random: torch.Generator) -> nn.Sequential:
     linear = nn.Linear(width, num_classes)
+    # Initialised as the head of the reference's probe.
     nn.init.trunc_normal_(linear.weight, std=0.01, generator=random)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), linear)
 
 
 def probe_rate(config: ProbeConfig, epoch: float) -> float:
-    """Linear warm-up from 0, then cosine to 0; scaled by batch size over 256."""
+    """Compute the rate: linear warm-up from 0, then cosine to 0; scaled by batch size over 256."""
     peak = config.lr * config.batch_size / 256
     if epoch < config.warmup_epochs:
         return peak * epoch / config.warmup_epochs
@@ -99,12 +106,13 @@ def probe_rate(config: ProbeConfig, epoch: float) -> float:
 
 @torch.no_grad()
 def lars_step(model: nn.Module, velocity: list[Tensor], rate: float) -> None:
-    """One step of LARS (You et al., 2017): 1-D parameters take plain momentum steps."""
+    """Take one step of LARS (You et al. 2017); 1-D parameters take plain momentum steps."""
     for parameter, v in zip(model.parameters(), velocity, strict=True):
         gradient = parameter.grad
         assert gradient is not None
         if parameter.ndim > 1:
             sizes = parameter.norm(), gradient.norm()
+            # A weight or a gradient of 0 has no ratio; then the step is not scaled.
             scale = torch.where(sizes[0] * sizes[1] > 0, TRUST * sizes[0] / sizes[1], 1.0)
             gradient = gradient * scale
         v.mul_(MOMENTUM).add_(gradient)

@@ -1,8 +1,8 @@
 """Reference statistics in the `.npz` files of the ADM evaluator (guided diffusion).
 
-A file holds `mu`, `sigma` (pooled) and `mu_s`, `sigma_s` (spatial) of all its images, and some
-of those images, uint8 (N, H, W, 3), as `arr_0`. Or it holds `arr_0` alone: then these images are
-all there is. KID, precision and recall need images; they are absent without `arr_0`.
+A file holds `mu`, `sigma` (pooled) and `mu_s`, `sigma_s` (spatial) of all its images, and some of
+those images, uint8 (N, H, W, 3), as `arr_0`. Or it holds `arr_0` alone: then these images are all.
+KID, precision and recall need images; they are absent without `arr_0`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from gigatok.files.download import sha256_of
-from gigatok.models.features import FeatureNetwork
+from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Gaussian
 
 VARIABLES = {"adm_imagenet256": "GIGATOK_ADM_IMAGENET256"}
-"""By the name that `evaluation.reference` takes: the variable that names the user's file.
+"""Name in `evaluation.reference` -> variable that names the user's file.
 
-`adm_imagenet256` is `VIRTUAL_imagenet256_labeled.npz`, against which published gFIDs are.
+`adm_imagenet256` is `VIRTUAL_imagenet256_labeled.npz`, which published gFIDs are computed against.
 """
+# Images held at a time, 50 MB of 256 pixels.
 _CHUNK = 256
 _UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""Raised by NumPy and zipfile for a file that is something else, cut short or damaged."""
+"""Errors of NumPy and zipfile for a file that is something else, cut short or damaged."""
 _ASYMMETRY = 1e-3
 """Largest difference of a covariance from its transpose, relative to its largest value."""
 
@@ -45,11 +46,12 @@ class ReferenceStatistics:
 
 
 def load_reference(name: str, network: FeatureNetwork) -> ReferenceStatistics:
-    """The statistics of a named reference; its images go through the network.
+    """Load the statistics of a named reference; its images go through the network.
 
     Raises:
-        ValueError: If the variable is not set, the file holds something else or cannot be read,
-            or its statistics are of another network.
+        ValueError: the variable is not set, the file holds something else or cannot be read, or
+            its
+            statistics are of another network.
     """
     path = _path(name)
     try:
@@ -72,8 +74,10 @@ def _read(path: Path, network: FeatureNetwork) -> FeatureSet:
             )
         pooled = _gaussian(file, "mu", "sigma")
         spatial = _gaussian(file, "mu_s", "sigma_s")
+    # Before the images: a wrong file is refused at once, and not after minutes of features.
     _check_channels(network, pooled, spatial)
     images = _features(path, network) if "arr_0" in held else None
+    # Statistics of the file win over those of its few images, if it has any.
     if images is not None and pooled is None:
         spatial = images.spatial
     return FeatureSet(None if images is None else images.pool, spatial, pooled)
@@ -94,6 +98,7 @@ def _path(name: str) -> Path:
 
 
 def _opened(path: Path) -> NpzFile:
+    # NumPy refuses pickled arrays by default, so the file cannot run code.
     file = np.load(path)
     if not isinstance(file, NpzFile):
         raise ValueError("it is no .npz file but a single array")
@@ -117,7 +122,7 @@ def _gaussian(file: Mapping[str, Any], mean: str, covariance: str) -> Gaussian |
 
 
 def _features(path: Path, network: FeatureNetwork) -> FeatureSet:
-    """Features of `arr_0`, of which a few images are held at a time: ADM's are 2 GB."""
+    """Compute the features of `arr_0` with a few images in memory at a time: ADM's are 2 GB."""
     with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
         shape = _read_shape(file)
         if shape[0] < 2:
@@ -126,6 +131,7 @@ def _features(path: Path, network: FeatureNetwork) -> FeatureSet:
         size = shape[1] * shape[2] * shape[3]
         for start in range(0, shape[0], _CHUNK):
             count = min(_CHUNK, shape[0] - start)
+            # A copy that can be written: torch warns about arrays over read-only memory.
             pixels = np.frombuffer(bytearray(file.read(count * size)), np.uint8)
             if len(pixels) < count * size:
                 raise ValueError("arr_0 ends early")
@@ -134,7 +140,7 @@ def _features(path: Path, network: FeatureNetwork) -> FeatureSet:
 
 
 def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
-    """Shape of the `.npy` that follows; leaves the file where its data begin."""
+    """Read the shape of the `.npy` that follows; leaves the file where its data begin."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
         version, np.lib.format.read_array_header_2_0
@@ -148,7 +154,7 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
 def _check_channels(
     network: FeatureNetwork, pooled: Gaussian | None, spatial: Gaussian | None
 ) -> None:
-    """Statistics are of one network, which the file does not name: an image tells its channels."""
+    """Check the channels of the statistics against an image's: the file names no network."""
     features = network.apply(torch.zeros(1, 3, 32, 32))
     for gaussian, found, what in zip(
         (pooled, spatial), features, ("pooled", "spatial"), strict=True

@@ -1,7 +1,7 @@
-"""Images drawn from a generator by all processes of a stage together, and their features.
+"""Sample sets: images that all processes of a stage draw from a generator, and their features.
 
 Each process draws whole batches of its own, computes their features, and leaves both in a folder
-that all see; the first joins them.
+that all see; the first process joins them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gigatok.config import SamplingConfig
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64
 from gigatok.data.splits import to_uint8
-from gigatok.models.features import FeatureNetwork
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen.features import FeatureNetwork
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Ranks, Runtime
 from gigatok.runtime.distributed import barrier, is_main
 from gigatok.runtime.tracker import Tracker
@@ -35,24 +35,24 @@ from gigatok.training.trainer import step_seed
 
 @dataclass(frozen=True)
 class Models:
-    """A generator of codes, and the tokenizer that makes images of them."""
+    """Generator of codes, and the tokenizer that decodes them to images."""
 
     tokenizer: Tokenizer
     generator: Generator
 
     @staticmethod
     def load(inputs: Mapping[str, Path], device: str) -> Models:
-        """Those among a stage's inputs."""
+        """Load the models from a stage's inputs."""
         tokenizer = load_tokenizer(tokenizer_of(inputs), device)
         return Models(tokenizer, load_generator(generator_of(inputs), device))
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Which images: a pure function of these and the models.
+    """Settings of a draw: the images are a pure function of these and the models.
 
     Attributes:
-        stream: random numbers of different streams are independent whatever the seeds.
+        stream: kind of random numbers; different streams are independent whatever the seeds.
     """
 
     sampling: SamplingConfig
@@ -68,7 +68,7 @@ def draw_set(
     tracker: Tracker,
     runtime: Runtime,
 ) -> tuple[UInt8, FeatureSet] | None:
-    """Draw `draw.sampling.num_images` images; called by all processes.
+    """Draw `draw.sampling.num_images` images; all processes must call it.
 
     Returns:
         In the first process all images, which it leaves as `samples.npy` beside `labels.npy` in
@@ -78,6 +78,7 @@ def draw_set(
         Interrupted: the stage was asked to stop.
     """
     share = _Share(runtime.checkpoint_dir, draw.sampling, runtime.ranks)
+    # With few images some processes have no batch; they must still come to the barrier.
     if share.count():
         _draw_share(draw, share, models, network, tracker, runtime)
     barrier()
@@ -86,30 +87,32 @@ def draw_set(
 
 @dataclass(frozen=True)
 class _Share:
-    """What one process draws, and where it leaves it."""
+    """Share of one process: its batches, and the files that it leaves."""
 
     folder: Path
     sampling: SamplingConfig
     ranks: Ranks
 
     def batches(self) -> Iterator[slice]:
-        """Its batches; those of all processes together are the whole set."""
+        """Yield its batches; those of all processes together are the whole set."""
+        # Whole batches in turn: a batch's random numbers depend on its place alone, so the images
+        # are the same for any number of processes.
         total, size = self.sampling.num_images, self.sampling.batch_size
         for start in range(self.ranks.rank * size, total, self.ranks.world * size):
             yield slice(start, min(start + size, total))
 
     def count(self) -> int:
-        """Images in its batches."""
+        """Count the images in its batches."""
         return sum(batch.stop - batch.start for batch in self.batches())
 
     def all(self) -> list[_Share]:
-        """The shares of all processes that have one, in order."""
+        """List the shares of all processes that have one, in order."""
         world = self.ranks.world
         shares = [_Share(self.folder, self.sampling, Ranks(rank, world)) for rank in range(world)]
         return [share for share in shares if share.count()]
 
     def path(self, name: str) -> Path:
-        """A file of this process."""
+        """Name a file of this process."""
         return self.folder / f"{name}-{self.ranks.rank:03d}"
 
 
@@ -121,8 +124,9 @@ def _draw_share(
     tracker: Tracker,
     runtime: Runtime,
 ) -> None:
-    """Draw the images of a share and leave them, their labels and features in its files."""
+    """Draw the images of a share, and leave them with labels and features in its files."""
     count, side = share.count(), models.tokenizer.image_size
+    # In files: 50,000 images of 256 pixels are 10 GB.
     samples = _create(share.path("samples"), np.uint8, (count, side, side, 3))
     labels = _create(share.path("labels"), np.int64, (count,))
     stream, done = FeatureStream(network, count), 0
@@ -143,25 +147,27 @@ def _draw_share(
 
 @torch.inference_mode()
 def draw_batch(draw: Draw, models: Models, batch: slice, device: str) -> tuple[UInt8, Int64]:
-    """Images uint8 (B, H, W, 3) and labels (B,), drawn uniformly from all classes.
+    """Draw images uint8 (B, H, W, 3) and labels (B,), uniform over all classes.
 
-    A pure function of the seed and the place of the batch in the whole set.
+    They are a pure function of the seed and the place of the batch in the whole set.
     """
     seed = step_seed(draw.seed, batch.start, draw.stream)
     random = torch.Generator(device).manual_seed(seed)
     shape = (batch.stop - batch.start,)
+    # The null class has the number behind all classes, so it is never drawn.
     classes = torch.randint(models.generator.null_class, shape, generator=random, device=device)
     codes = generate(models.generator, classes, draw.sampling, random)
     return to_uint8(models.tokenizer.decode(codes)), classes.cpu().numpy()
 
 
 def _join_shares(first: _Share, output_dir: Path) -> tuple[UInt8, FeatureSet]:
-    """All samples in their order, as files in `output_dir`, and their features."""
+    """Join all samples in their order, as files in `output_dir`, and their features."""
     output_dir.mkdir(parents=True, exist_ok=True)
     samples = _joined(first, "samples", output_dir / "samples.npy")
     _joined(first, "labels", output_dir / "labels.npy")
     pool: Features = _joined(first, "features", first.folder / "features.npy")
     moments: Moments | None = None
+    # In the order of ranks, so that rounding in the moments is the same at every run.
     for share in first.all():
         if share.path("spatial").is_file():
             moments = moments or Moments()
@@ -171,7 +177,7 @@ def _join_shares(first: _Share, output_dir: Path) -> tuple[UInt8, FeatureSet]:
 
 
 def _joined(first: _Share, name: str, target: Path) -> npt.NDArray[Any]:
-    """The arrays of all shares as one file; the shares' files are removed."""
+    """Join the arrays of all shares in one file; the shares' files are removed."""
     parts = [(share, np.load(share.path(name), mmap_mode="r")) for share in first.all()]
     shape = (first.sampling.num_images, *parts[0][1].shape[1:])
     whole = _create(target, parts[0][1].dtype, shape)
@@ -186,7 +192,7 @@ def _joined(first: _Share, name: str, target: Path) -> npt.NDArray[Any]:
 
 
 def _create(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """An array that lives in a new `.npy` file."""
+    """Create an array that lives in a new `.npy` file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
     return array

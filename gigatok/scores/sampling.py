@@ -1,4 +1,4 @@
-"""Drawing codes from a generator: guidance schedules, filters, and decoding with a KV cache.
+"""Sampling of codes from a generator: guidance schedules, filters, decoding with a KV cache.
 
 B batch, T tokens, V codebook_size.
 """
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SamplingConfig
-from gigatok.models.generator import Generator
+from gigatok.models.generator.generator import Generator
 
 
 def guidance_scale(config: SamplingConfig, position: int, num_tokens: int) -> float:
-    """Scale of classifier-free guidance for one code (spec 6.4).
+    """Compute the scale of classifier-free guidance for one code, as `generate.py` does.
 
-    Code 0 always has the full scale s. Code i has r = i / (T - 1) in (0, 1] and
+    That is the reference's script. Code 0 always has the full scale s. Code i has r = i / (T - 1)
+    in (0, 1] and
 
-    * constant: s
-    * step: s if r >= `cfg_start`, else 1
-    * linear: 1 + (s - 1) r
-    * cosine: 1 + (s - 1) (1 - cos(pi r)) / 2, which leaves 1 and reaches s slowly. Our own: the
+    * constant: s * step: s if r >= `cfg_start`, else 1 * linear: 1 + (s - 1) r * cosine: 1 + (s -
+    1) (1 - cos(pi r)) / 2, which leaves 1 and reaches s slowly. It is our own: the
       reference names a cosine schedule, but its code does not run.
     """
     full = config.cfg_scale
+    # The first code comes with the class token's own pass, outside of the reference's schedule.
     if position == 0 or config.cfg_schedule == "constant":
         return full
     ratio = position / (num_tokens - 1)
@@ -41,6 +41,7 @@ def guidance_scale(config: SamplingConfig, position: int, num_tokens: int) -> fl
 def guide(logits_2BV: Tensor, scale: float) -> Tensor:
     """Extrapolate from logits without a class (second half) to those with it: (B, V)."""
     conditional_BV, unconditional_BV = logits_2BV.chunk(2)
+    # u + s (c - u); a scale above 1 extrapolates.
     return torch.lerp(unconditional_BV, conditional_BV, scale)
 
 
@@ -58,6 +59,7 @@ def filter_top_p(logits_BV: Tensor, top_p: float) -> Tensor:
         return logits_BV
     sorted_BV, order_BV = logits_BV.sort(descending=True)
     probability_BV = sorted_BV.softmax(-1)
+    # The sum before a code decides, so the likeliest code is always kept.
     dropped_sorted_BV = probability_BV.cumsum(-1) - probability_BV > top_p
     dropped_BV = dropped_sorted_BV.scatter(-1, order_BV, dropped_sorted_BV)
     return logits_BV.masked_fill(dropped_BV, -math.inf)
@@ -97,6 +99,7 @@ def generate(
     guided = config.cfg_scale > 1
     copies = 2 if guided else 1
     cache = generator.allocate_cache(copies * len(classes_B))
+    # Both halves in one batch: the weights are read once for the two.
     if guided:
         classes_B = torch.cat([classes_B, torch.full_like(classes_B, generator.null_class)])
     logits = generator.first_logits(classes_B, cache)

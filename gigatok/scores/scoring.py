@@ -1,4 +1,4 @@
-"""Metrics of whole image sets and code sets as `Scores`: every value with its protocol."""
+"""Scores of whole image sets and code sets: every value with its protocol."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gigatok.config import SplitConfig
 from gigatok.data.crops import UInt8
-from gigatok.models.features import FeatureNetwork
-from gigatok.models.inception import CLASSIFIER_VARIABLE, load_classifier
+from gigatok.models.frozen.features import FeatureNetwork
+from gigatok.models.frozen.inception import CLASSIFIER_VARIABLE, load_classifier
 from gigatok.runtime.context import Scores
 from gigatok.scores import image_metrics
 from gigatok.scores.complexity import ngram_entropies
@@ -22,14 +22,14 @@ from gigatok.scores.manifold import precision_recall
 
 Counts = npt.NDArray[np.int64]
 NOT_MEASURED = "not measured: "
-"""Begins the protocol of a metric that is absent, and why."""
+"""Start of the protocol of an absent metric; the reason follows."""
 NGRAM_TOKENS = 2**24
-"""Training tokens that n-gram models count: seconds and 1 GiB, and enough for K^2 cells."""
+"""Training tokens that n-gram models count: seconds and 1 GiB, and enough for K² cells."""
 NO_IMAGES = "the reference has statistics only, no images"
 
 
 def describe(split: SplitConfig) -> str:
-    """A set of images in words, such as `256 val images of cifar10@32`."""
+    """Describe a set of images in words, such as `256 val images of cifar10@32`."""
     return f"{split.images} {split.split} images of {split.name}@{split.image_size}"
 
 
@@ -41,18 +41,19 @@ def distribution_scores(
     *,
     paired: bool = False,
 ) -> Scores:
-    """FID, sFID and KID as `rfid`, `rsfid`, `rkid`, `rkid_se`, or with g.
+    """Compute FID, sFID and KID as `rfid`, `rsfid`, `rkid`, `rkid_se`, or with g.
 
     Args:
         prefix: r for reconstruction, g for generation.
-        features: of the images to score.
-        reference: of real images.
+        features: features of the images to score.
+        reference: features of real images.
         protocol: network and image sets, in words.
-        paired: whether image i reconstructs reference image i.
+        paired: image i reconstructs reference image i.
     """
     fid, sfid, kid, kid_se = (prefix + name for name in ("fid", "sfid", "kid", "kid_se"))
     values = {fid: frechet_distance(features.pooled_gaussian(), reference.pooled_gaussian())}
     protocols = {fid: protocol}
+    # A missing score has a protocol with the reason, but never a value.
     if features.spatial is not None and reference.spatial is not None:
         values[sfid] = frechet_distance(features.spatial, reference.spatial)
         protocols[sfid] = f"{protocol}, first 7 channels of mixed_6"
@@ -70,7 +71,7 @@ def distribution_scores(
 
 
 def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) -> Scores:
-    """Precision and recall of generated images."""
+    """Compute precision and recall of generated images."""
     assert features.pool is not None
     if reference.pool is None:
         reason = NOT_MEASURED + NO_IMAGES
@@ -82,11 +83,13 @@ def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) 
 
 
 def inception_scores(features: FeatureSet, network: FeatureNetwork) -> Scores:
-    """Inception Score, where the user has supplied the network's last layer."""
+    """Compute the Inception Score, if the user has supplied the network's last layer."""
     name = "inception_score"
+    # Other networks have no classes, so the score has no meaning for them.
     if not network.name.startswith("inception"):
         return Scores({}, {name: f"{NOT_MEASURED}{network.name} is no classifier"})
     classifier = load_classifier()
+    # The free weights of the FID network end before the classifier.
     if classifier is None:
         reason = f"{NOT_MEASURED}{CLASSIFIER_VARIABLE} does not name weights with the classifier"
         return Scores({}, {name: reason})
@@ -106,13 +109,14 @@ class ImageScores:
         self._count = 0
 
     def add(self, reconstructions: UInt8, originals: UInt8) -> None:
-        """Take in a batch."""
+        """Take in a batch, both uint8 (B, H, W, 3)."""
         for name, metric in _PAIR_METRICS.items():
+            # Weighted by images: the last batch may be smaller.
             self._totals[name] += len(originals) * metric(reconstructions, originals)
         self._count += len(originals)
 
     def result(self, images: str) -> Scores:
-        """Means over all images; `images` names the set for the protocol."""
+        """Return means over all images; `images` names the set for the protocol."""
         values = {name: total / self._count for name, total in self._totals.items()}
         protocol = dict.fromkeys(values, f"{images}, uint8")
         protocol["ssim_reference"] += ", flat 7x7 windows and a data range of 2"
@@ -127,7 +131,7 @@ _PAIR_METRICS = {
 
 
 def join(*parts: Scores) -> Scores:
-    """Scores of several kinds as one."""
+    """Join scores of several kinds."""
     return Scores(
         {name: value for part in parts for name, value in part.metrics.items()},
         {name: text for part in parts for name, text in part.protocol.items()},
@@ -135,7 +139,7 @@ def join(*parts: Scores) -> Scores:
 
 
 def codebook_scores(codes_NT: Tensor, codebook_size: int, images: str) -> Scores:
-    """How a set of codes uses the codebook; `images` names the set for the protocol."""
+    """Compute the use of the codebook by codes (N, T); `images` names the set for the protocol."""
     counts: Counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
     values = {
         "codebook_usage": image_metrics.codebook_usage(counts),
@@ -146,9 +150,9 @@ def codebook_scores(codes_NT: Tensor, codebook_size: int, images: str) -> Scores
 
 
 def codes_by_uses(codes_NT: Tensor, codebook_size: int) -> list[tuple[int, int]]:
-    """Histogram of how often codes are used: (least uses, how many codes) of each bin.
+    """Count how often codes are used: (least uses, number of codes) of each bin.
 
-    Bins are 0, 1, 2 to 3, 4 to 7 and so on, up to the most used code's; empty ones included.
+    Bins are 0, 1, 2 to 3, 4 to 7 and so on, up to that of the most used code; empty ones included.
     """
     counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
     edges = [0, *(2**power for power in range(int(counts.max()).bit_length()))]
@@ -159,10 +163,11 @@ def codes_by_uses(codes_NT: Tensor, codebook_size: int) -> list[tuple[int, int]]
 def ngram_scores(
     train_NT: Tensor, val_MT: Tensor, codebook_size: int, images: str, val_images: str
 ) -> Scores:
-    """Losses of n-gram models; `images` and `val_images` name the sets for the protocol.
+    """Compute losses of n-gram models; `images` and `val_images` name the sets for the protocol.
 
     Of a large training set only the first images are counted, `NGRAM_TOKENS` tokens.
     """
+    # At least one image, however many tokens it has.
     kept = train_NT[: max(1, NGRAM_TOKENS // train_NT.shape[1])]
     found = ngram_entropies(
         kept.numpy().astype(np.int64), val_MT.numpy().astype(np.int64), codebook_size

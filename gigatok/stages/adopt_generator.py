@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gigatok.models.generator import Generator
+from gigatok.models.generator.generator import Generator
 from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
 from gigatok.published.fitting import fill, fit
 from gigatok.runtime.context import Runtime, Scores

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from gigatok.files.stored_weights import StoredWeights
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.layout import tokenizer_parameters
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
 from gigatok.published.fitting import HEAD, fill, fit, has_head, with_head_of
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
-from gigatok.sizes import tokenizer_parameters
 from gigatok.stages import AdoptTokenizerConfig
 from gigatok.training.saved import save_tokenizer
 

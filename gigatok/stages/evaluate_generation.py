@@ -9,7 +9,7 @@ import numpy as np
 
 from gigatok.config import EvaluationConfig, SamplingConfig
 from gigatok.data.pictures import image_grid
-from gigatok.models.features import FeatureNetwork, build_feature_network
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet

@@ -13,9 +13,9 @@ from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import ImageSet, in_batches, read_ahead
 from gigatok.data.pictures import reconstruction_grid
 from gigatok.data.splits import load_split, to_uint8, to_unit_range
-from gigatok.models.features import FeatureNetwork, build_feature_network
-from gigatok.models.perceptual import LPIPS
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
+from gigatok.models.frozen.perceptual import LPIPS
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.complexity import LatentSpread

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gigatok.data.image_sets import in_batches, read_ahead
 from gigatok.data.splits import load_split
-from gigatok.models.features import build_feature_network
+from gigatok.models.frozen.features import build_feature_network
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream

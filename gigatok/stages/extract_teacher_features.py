@@ -15,8 +15,8 @@ from torch import Tensor
 from gigatok.data.image_sets import ImageSet, in_batches
 from gigatok.data.splits import crop_views, load_split, to_unit_range
 from gigatok.files.durable import write_durably
-from gigatok.models.reduction import reduce_features
-from gigatok.models.teachers import Teacher, build_teacher
+from gigatok.models.frozen.reduction import reduce_features
+from gigatok.models.frozen.teachers import Teacher, build_teacher
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages import TeacherFeaturesConfig

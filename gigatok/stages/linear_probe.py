@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gigatok.data.streamed import Progress, open_streamed
-from gigatok.models.generator import Generator
+from gigatok.models.generator.generator import Generator
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.probe import ReadFeatures, describe_training, train_probe

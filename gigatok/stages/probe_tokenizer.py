@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gigatok.costs.stage_costs import probed_width
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_unit_range
 from gigatok.data.streamed import open_streamed
-from gigatok.flops import probed_width
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.probe import describe_training, train_probe

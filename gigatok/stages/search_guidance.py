@@ -18,7 +18,7 @@ import numpy as np
 from gigatok.config import GuidanceConfig, SamplingConfig
 from gigatok.data.pictures import image_grid
 from gigatok.files.durable import Damaged, read_checked, remove, write_checked, write_durably
-from gigatok.models.features import FeatureNetwork, build_feature_network
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.names import GUIDANCE_PREFIX
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.distributed import barrier

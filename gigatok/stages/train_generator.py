@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.data.splits import batch_indices
-from gigatok.models.generator import Generator
+from gigatok.models.generator.generator import Generator
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.distributed import gathered, parallelise
 from gigatok.runtime.tracker import Tracker

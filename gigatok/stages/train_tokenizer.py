@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 
 from gigatok.config import TokenizerConfig
+from gigatok.costs.stage_costs import CODEBOOK_INIT_IMAGES, RESTARTS_END
 from gigatok.data.splits import load_split
-from gigatok.flops import CODEBOOK_INIT_IMAGES, RESTARTS_END
-from gigatok.models.codebook import initialise_from_data, restart_dead_codes
-from gigatok.models.discriminators import build_discriminator, virtual_batches
-from gigatok.models.perceptual import LPIPS, REFERENCE_DROPOUT
-from gigatok.models.teachers import build_teacher
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
+from gigatok.models.frozen.teachers import build_teacher
+from gigatok.models.judges.discriminators import build_discriminator, virtual_batches
+from gigatok.models.tokenizer.codebook import initialise_from_data, restart_dead_codes
+from gigatok.models.tokenizer.layout import tokenizer_parameters
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Ranks, Runtime, Scores
 from gigatok.runtime.distributed import gather, gathered, parallelise
 from gigatok.runtime.tracker import Tracker
-from gigatok.sizes import tokenizer_parameters
 from gigatok.stages import TrainTokenizerConfig
 from gigatok.stages.extract_teacher_features import TeacherFeatures
 from gigatok.training.adversarial import Adversary

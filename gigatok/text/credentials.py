@@ -1,8 +1,8 @@
-"""Logins inside URLs: taken out before a URL is kept or handed on, hidden where one is shown.
+"""Logins inside URLs: removed before a URL is kept or passed on, hidden when one is shown.
 
-`http://user:password@host` is how a tracking server is given, `postgresql://…` a database. Such a
-URL reaches command lines, records and messages, all of which others can read: the login must not.
-Standard library only.
+A tracking server is given as `http://user:password@host`, a database as `postgresql://…`. Such a
+URL reaches command lines, records and messages, which others can read; the login must not. Uses
+the standard library only.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
 _LOGIN = re.compile(r"(?<=://)[^/?#]*@")
-"""Between scheme and host, as the standard has it; a password may hold an @ of its own."""
+"""Login between scheme and host (RFC 3986); a password may hold an @ of its own."""
 _LOGIN_TO_HIDE = re.compile(r"(?<=://)(?!/)([^/:@]*)(:?).*@", re.S)
-"""The same, but generous: a password whose / or # was not escaped is hidden as well.
+"""Login, matched generously: a password whose / or # was not escaped is hidden as well.
 
-Not where a path follows at once, as in `sqlite:///FILE`.
+No match if a path follows at once, as in `sqlite:///FILE`.
 """
 _LOGIN_IN_TEXT = re.compile(r"(?<=://)(?!/)([^\s/:@\"'<>]{0,99})(:?)[^\s\"'<>]{0,300}@")
-"""A text goes on after a URL: nothing beyond white space or quotes belongs to it."""
+"""Login inside a text, which goes on after the URL: white space and quotes end the match."""
 _SECRET_PARAMETER = re.compile(
     r"(?<=[?&])((?:[a-z_]*passw(?:or)?d|passwd|pwd|token|secret|api_?key)=)[^&#\s'\"<>]*", re.I
 )
 
 
 def shown(uri: str) -> str:
-    """Hide the password of one URL, which is all of the text; the user's name stays."""
+    """Hide the password of a URL that is the whole text; the user's name stays."""
     return _SECRET_PARAMETER.sub(r"\1***", _LOGIN_TO_HIDE.sub(_hidden, uri))
 
 
@@ -43,7 +43,7 @@ def shown_command(words: Iterable[str]) -> str:
 
 
 def without_login(uri: str) -> str:
-    """Remove user name, password and secret parameters from a URL: what may be kept of it."""
+    """Remove user name, password and secret parameters from a URL; the rest may be kept."""
     plain = _SECRET_PARAMETER.sub("", _LOGIN.sub("", uri))
     return re.sub(r"[?&]+(?=#|$)", "", re.sub(r"(?<=[?&])&+", "", plain))
 
@@ -54,7 +54,7 @@ def has_secret(uri: str) -> bool:
 
 
 def login(uri: str) -> tuple[str, str] | None:
-    """Read user name and password out of a URL; None where it has no login."""
+    """Read user name and password out of a URL; None if it has no login."""
     parts = urlsplit(uri)
     if parts.username is None:
         return None
@@ -62,10 +62,10 @@ def login(uri: str) -> tuple[str, str] | None:
 
 
 def mlflow_variables(uri: str) -> dict[str, str]:
-    """Give the login of a URL as the environment variables that MLflow's client reads.
+    """Convert the login of a URL to the environment variables that MLflow's client reads.
 
-    MLflow repeats the URL that it was given in its errors and logs, and processes show their
-    arguments to everybody on the machine; an environment is its owner's alone.
+    MLflow repeats its URL in errors and logs, and everybody on a machine can see the arguments of
+    processes. An environment is readable by its owner alone.
     """
     found = login(uri) if uri.startswith(("http://", "https://")) else None
     if found is None:

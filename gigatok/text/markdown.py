@@ -1,4 +1,4 @@
-"""Text of others inside Markdown. Standard library only.
+"""Text of others inside Markdown. Uses the standard library only.
 
 A question, a name or an error message is text, not markup: an image in it would make every
 reader's browser fetch an address of the author's choice.

@@ -1,7 +1,8 @@
 """Secrets inside text that is recorded or sent away, such as a patch of uncommitted changes.
 
-Nobody can recognise every secret. These rules mask what looks like one, and a patch that is sent
-is announced at launch, so that a user can keep it back with `--no-patch`. Standard library only.
+No rule recognises every secret. These mask what looks like one, and a patch that is sent is
+announced at launch, so that a user can keep it back with `--no-patch`. Uses the standard library
+only.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ _SECRET_NAME = (
     # A word of its own only: `tokenizer` and `num_tokens` are no secrets here.
     r"|(?:[\w.-]{0,24}[_.-])?(?:token|pwd))"
 )
-"""Of bounded length, or a long line of letters would be searched from each of them."""
+"""Name of a secret, of bounded length: a long line would be searched from each of its letters."""
 _QUOTED = re.compile(
     rf"(?i)(\b{_SECRET_NAME}['\"]?\s*\]?\s*(?::\s*\w+\s*)?(?:=>|[:=])\s*[bruf]{{0,2}})"
     r"(\"\"\"|'''|\"|')(?!\2)(.{4,}?)\2"
 )
-"""A text in quotes under a name that says what it is: `api_key = "…"`, `{"token": "…"}`."""
+"""Quoted text under a name that says what it is: `api_key = "…"`, `{"token": "…"}`."""
 _BARE = re.compile(
     rf"(?im)^([^\w\n]{{0,40}}(?:export |set )?({_SECRET_NAME})[ \t]*[:=][ \t]*)"
     r"([^\s'\"()\[\]{},;]{6,})(?=[ \t]*(?:#.*)?$)"
 )
-"""The same without quotes on a line of its own: an `.env` or a YAML file."""
+"""Unquoted value on a line of its own, as in an `.env` or a YAML file."""
 _OPTION = re.compile(rf"(?i)(--{_SECRET_NAME}(?:[ \t]+|=)|\blogin\s+\S+\s+password\s+)([^\s-]\S+)")
-"""An option of a command, or a line of `.netrc`."""
+"""Option of a command, or line of `.netrc`."""
 _NAME_OR_NUMBER = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*|[\d.e+-]+")
 _CANDIDATE = re.compile(r"(?<![\w+/=-])[\w+/-]{28,}={0,2}(?![\w+/=-])")
 _ENTROPY_BITS = 4.3

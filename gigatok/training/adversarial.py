@@ -1,6 +1,6 @@
-"""The adversarial game of a tokenizer and its discriminator (spec 5.1 and 5.2).
+"""Adversarial training of a tokenizer and its discriminator (reference: `VQLoss`).
 
-Logits have any shape; large means that a patch looks real. B batch, H W image.
+Logits have any shape; a large logit means that a patch looks real. B batch, H W image.
 """
 
 from __future__ import annotations
@@ -15,25 +15,30 @@ from torch import Tensor, nn
 from gigatok.config import AdversarialConfig
 from gigatok.runtime.distributed import mean
 
+# Decay and start of the means are those of the reference's LeCam.
 LECAM_DECAY = 0.99
 LECAM_DELAY = 1000
-"""Steps from the discriminator's first turn until the means move slowly; before, they are those
-of the step. The penalty does not wait for it."""
+"""Steps from the discriminator's first turn until the means move slowly.
+
+Before, they are the means of the step. The penalty does not wait for it.
+"""
+# Never used as a mean: the first step replaces it.
 LECAM_INIT = 1000.0
+# As in the released code of VQGAN (Esser et al. 2021).
 MOST_ADAPTIVE = 1e4
 """Largest adaptive weight."""
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Half the mean shortfall from a margin of 1 on either side."""
+    """Compute half the mean shortfall from a margin of 1 on either side (hinge loss)."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def logistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Half the binary cross-entropies of real as 1 and fake as 0.
+    """Compute half the binary cross-entropies of real as 1 and fake as 0.
 
-    The reference calls it vanilla; its non-saturating twin hands logits over as targets and
-    targets as logits. In the right order the two are the same.
+    The reference calls it vanilla. Its non-saturating twin passes logits as targets and targets as
+    logits; in the right order the two are the same.
     """
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
@@ -43,18 +48,18 @@ DISCRIMINATOR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "vanilla": logistic_discriminator_loss,
     "non_saturating": logistic_discriminator_loss,
 }
-"""(real logits, fake logits) -> loss, by the name that `tokenizer.adversarial_loss` takes."""
+"""Function of real and fake logits that returns the loss, by `tokenizer.adversarial_loss`."""
 
 GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "hinge": lambda fake: -fake.mean(),
     "vanilla": lambda fake: -fake.mean(),
     "non_saturating": lambda fake: F.softplus(-fake).mean(),
 }
-"""Fake logits -> loss, by the same name."""
+"""Function of fake logits that returns the loss, by the same name."""
 
 
 class LeCam(nn.Module):
-    """Keeps logits near the running mean of the other side's (Tseng et al. 2021)."""
+    """LeCam regularisation: keeps logits near the other side's mean (Tseng et al. 2021)."""
 
     real_mean: Tensor
     fake_mean: Tensor
@@ -66,10 +71,11 @@ class LeCam(nn.Module):
         self.register_buffer("fake_mean", torch.tensor(LECAM_INIT))
 
     def forward(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
-        """Update the means and return the penalty, zero in the first turn; steps count from 1."""
+        """Update the means and return the penalty, 0 in the first turn; steps count from 1."""
         with torch.no_grad():
             settled = step >= self.first_turn + LECAM_DELAY
             weight = 1 - LECAM_DECAY if settled else 1.0
+            # Means over all processes: each must regularise towards the same values.
             self.real_mean.lerp_(mean(real.mean()), weight)
             self.fake_mean.lerp_(mean(fake.mean()), weight)
         if step <= self.first_turn:
@@ -80,11 +86,11 @@ class LeCam(nn.Module):
 
 
 class Adversary(nn.Module):
-    """A discriminator, the losses on either side of the game, and what it has been shown.
+    """Discriminator with the losses of both sides, and the images that it was shown.
 
     Args:
-        config: losses, weights and the step in which the game begins.
-        discriminator: images in [-1, 1] to logits.
+        config: losses, weights and the step at which the adversarial training begins.
+        discriminator: maps images in [-1, 1] to logits.
     """
 
     def __init__(self, config: AdversarialConfig, discriminator: nn.Module) -> None:
@@ -102,15 +108,16 @@ class Adversary(nn.Module):
         other_loss: Tensor,
         last_layer: Tensor,
     ) -> dict[str, Tensor]:
-        """The tokenizer's loss for being told from real, weighted, as `loss` and unweighted.
+        """Compute the tokenizer's adversarial loss, weighted as `loss` and unweighted.
 
         Args:
-            part: the samples of the batch that these are; they are kept for the other's turn.
+            part: the samples of the batch; they are kept for the discriminator's turn.
             real_BCHW: images.
             fake_BCHW: their reconstructions.
             other_loss: reconstruction and perceptual loss, for the adaptive weight.
             last_layer: weight that made `fake_BCHW`, for the adaptive weight.
         """
+        # Kept by micro-batch: the discriminator's turn comes after all of the tokenizer's.
         self._shown[part.start] = (real_BCHW, fake_BCHW.detach())
         with frozen(self.discriminator):
             logits = self.discriminator(fake_BCHW).float()
@@ -123,7 +130,7 @@ class Adversary(nn.Module):
         return {"loss": weight, **terms}
 
     def discriminator_losses(self, step: int, part: slice) -> dict[str, Tensor]:
-        """The discriminator's turn on what it was shown in this step, counted from 1."""
+        """Compute the discriminator's losses on the images of this step, counted from 1."""
         real_BCHW, fake_BCHW = self._shown.pop(part.start)
         # Fakes first, as in the reference: each call moves the estimate of a spectral norm.
         fake = self.discriminator(fake_BCHW).float()
@@ -138,19 +145,23 @@ class Adversary(nn.Module):
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the parameters of a module, while those of its inputs are wanted."""
+    """Switch off gradients for a module's parameters, but not for its inputs."""
     module.requires_grad_(False)
     try:
         yield
     finally:
+        # The discriminator has no frozen parameters of its own: DINO's are outside of it.
         module.requires_grad_(True)
 
 
 def adaptive_weight(other_loss: Tensor, adversarial_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """How much larger the gradient of the other losses is at the last layer, at most 10,000."""
+    """Compute how much larger the other losses' gradient is at the last layer, at most 10,000.
+
+    The adaptive weight of VQGAN (Esser et al. 2021), with the constants of its released code.
+    """
     (other,) = torch.autograd.grad(other_loss, last_layer, retain_graph=True)
     (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
-    # Of the whole batch, of which each process has seen its slice.
+    # Gradients of the whole batch: each process has seen only its slice.
     ratio = mean(other).norm() / (mean(adversarial).norm() + 1e-4)
     weight: Tensor = ratio.clamp(max=MOST_ADAPTIVE).detach()
     return weight

@@ -1,4 +1,4 @@
-"""Batches of a tokenizer's training: pixels and what the teacher says of them.
+"""Batches of a tokenizer's training: pixels and the teacher's features of them.
 
 B batch, H W image, P teacher cells, S teacher channels.
 """
@@ -19,8 +19,8 @@ from torch import Tensor
 from gigatok.data.image_sets import ImageSet, Int64
 from gigatok.data.pictures import reconstruction_grid
 from gigatok.data.splits import to_device, to_unit_range, training_batch
-from gigatok.models.teachers import Teacher
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.frozen.teachers import Teacher
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.stages import TrainTokenizerConfig
 from gigatok.stages.extract_teacher_features import TeacherFeatures
 
@@ -31,18 +31,18 @@ T = TypeVar("T")
 
 
 class SemanticTarget(Protocol):
-    """Where the teacher's features of a batch come from."""
+    """Protocol of a source of teacher features."""
 
     @property
     def dim(self) -> int:
-        """S."""
+        """S, the number of channels."""
 
     @property
     def grid(self) -> int:
         """Side of the square of P cells."""
 
     def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Features of a batch, (B, P, S), on the device of the images."""
+        """Return the features of images (B, 3, H, W) as (B, P, S), on the device of the images."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CachedTarget:
 
     @property
     def dim(self) -> int:
-        """S."""
+        """S, the number of channels."""
         return self.cache.dim
 
     @property
@@ -62,20 +62,22 @@ class CachedTarget:
         return self.cache.grid
 
     def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Features read from the cache, (B, P, S) float16."""
+        """Read the features from the cache, (B, P, S) float16."""
+        # First axis: 0 for the image, 1 for its mirror image. A mirrored map of features would not
+        # do: the teacher is not symmetric.
         found = self.cache.features[flips.astype(int), indices]
         return to_device(found, image_BCHW.device.type)
 
 
 @dataclass(frozen=True)
 class OnlineTarget:
-    """A teacher that sees each batch: random crops, or a set too large for a cache."""
+    """Teacher that is run on each batch: for random crops, or a set too large for a cache."""
 
     teacher: Teacher
 
     @property
     def dim(self) -> int:
-        """S."""
+        """S, the number of channels."""
         return self.teacher.dim
 
     @property
@@ -84,8 +86,9 @@ class OnlineTarget:
         return self.teacher.grid
 
     def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Features computed now, (B, P, S); on a GPU in fp16, as the reference has it (spec 4)."""
+        """Compute the features now, (B, P, S); on a GPU in fp16, as the reference does."""
         device = image_BCHW.device.type
+        # Whatever the training's precision: the published targets were computed in fp16.
         mixed = nullcontext() if device == "cpu" else torch.autocast(device, torch.float16)
         with mixed:
             return self.teacher.features(image_BCHW)
@@ -94,7 +97,7 @@ class OnlineTarget:
 class TokenizerBatches:
     """Batches of images and teacher features, each a pure function of (seed, step).
 
-    While a batch is used, threads read and decode the next.
+    While a batch is used, threads read and decode the next one.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class TokenizerBatches:
         self._pixels = Ahead(self._read)
 
     def get(self, step: int, part: slice) -> tuple[Tensor, Tensor | None]:
-        """Images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S) of one micro-batch."""
+        """Return images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S), a micro-batch."""
         pixels, indices, flips = self._pixels.get(step, part)
         image_BCHW = to_unit_range(to_device(pixels, self._device))
         if self._target is None:
@@ -124,19 +127,19 @@ class TokenizerBatches:
         return training_batch(self._images, side, tokenizer.augment, seed, step, size, part)
 
     def first(self, count: int) -> Tensor:
-        """The centre crops of the first images of the split, not flipped."""
+        """Return the centre crops of the first images of the split, (B, 3, H, W), not flipped."""
         indices = np.arange(min(count, len(self._images)))
         return to_unit_range(to_device(self._images.centred(indices), self._device))
 
     def picture(self, tokenizer: Tokenizer) -> np.ndarray:
-        """Eight training images above their reconstructions."""
+        """Draw eight training images above their reconstructions."""
         originals = self.first(8)
         with torch.inference_mode():
             return reconstruction_grid(originals, tokenizer.decode(tokenizer.encode(originals)))
 
 
 class Ahead(Generic[T]):
-    """Computes in a thread what the next step will ask for while this one is worked on.
+    """Computation of the next step's value in a thread while this step's is used.
 
     Args:
         compute: a pure function of a step and a part of its batch.
@@ -148,10 +151,12 @@ class Ahead(Generic[T]):
         self._pending: dict[tuple[int, int, int], Future[T]] = {}
 
     def get(self, step: int, part: slice) -> T:
-        """`compute(step, part)`; the same part of step + 1 is begun."""
+        """Return `compute(step, part)`, and begin the same part of the next step."""
         pending = self._pending.pop((step, part.start, part.stop), None)
+        # After a resume or a stop, values of other steps may be left; none is used twice.
         self._pending = {key: value for key, value in self._pending.items() if key[0] >= step}
         value = self._compute(step, part) if pending is None else pending.result()
+        # A guess, which is right unless training stops: micro-batches are the same in every step.
         following = self._pool.submit(self._compute, step + 1, part)
         self._pending[step + 1, part.start, part.stop] = following
         return value

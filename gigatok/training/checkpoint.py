@@ -1,9 +1,9 @@
 """Files that survive a kill at any moment: training checkpoints and self-describing models.
 
-A checkpoint is the folder `step-<n>`, written under another name and renamed when everything in
-it is on disk. Tensors are in the format of torch.distributed.checkpoint, each process writing what
-it holds, so that any number of processes can resume from it; all else is in `state.json`. The
-last file is `index.json`, with size and hash of every other: only what it confirms is loaded.
+A checkpoint is the folder `step-<n>`, written under another name and renamed when everything in it
+is on disk. Tensors are in the format of torch.distributed.checkpoint: each process writes what it
+holds, so any number of processes can resume from it. All else is in `state.json`. The last file is
+`index.json`, with size and hash of every other file; only files that agree with it are loaded.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from gigatok.runtime.distributed import (
     world,
 )
 
+# Two: if the newest is damaged, the one before loses little time.
 KEPT_CHECKPOINTS = 2
 INDEX_FILE = "index.json"
 
@@ -58,23 +59,23 @@ _log = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
-    """A part of the training state: a module, an optimizer's moments, a gradient scaler.
+    """Part of the training state: a module, an optimizer's moments, a gradient scaler.
 
-    `state_dict` must hold the live tensors, not copies, under keys without `/`: loading writes
-    into them first, and then calls `load_state_dict` with all of the state.
+    `state_dict` must return the live tensors, not copies, under keys without `/`. Loading first
+    writes into them, and then calls `load_state_dict` with the whole state.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Tensors and JSON values, in nested mappings."""
+        """Return tensors and JSON values, in nested mappings."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> object:
         """Take over a state with the same keys."""
 
 
 class OptimizerState:
-    """The moments of an optimizer by parameter name, whatever their order or sharding.
+    """Moments of an optimizer by parameter name, whatever their order or sharding.
 
-    Its settings are not part of it: they are those of the config, and of the step.
+    The optimizer's settings are not included: they follow from the config and the step.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -82,7 +83,7 @@ class OptimizerState:
         self._optimizer = optimizer
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Parameter name -> moment -> tensor."""
+        """Map parameter name -> moment -> tensor."""
         state = self._optimizer.state
         return {name: dict(state[p]) for name, p in self._model.named_parameters() if p in state}
 
@@ -90,15 +91,17 @@ class OptimizerState:
         """Copy saved moments into the optimizer's."""
         for name, moments in self.state_dict().items():
             for moment, tensor in moments.items():
+                # In place, into the tensors or shards that the optimizer holds.
                 tensor.copy_(state[name][moment])
 
 
 def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Stateful]) -> None:
     """Save training state as of `step` finished steps; the newest two checkpoints are kept.
 
-    Called by all processes. A step that is saved already is left alone.
+    All processes must call it. A step that is saved already is left alone.
     """
     path = step_path(folder, step)
+    # Asked of the main process: on a network file system others may see the folder later.
     if from_main(path.exists()):
         return
     temporary = path.with_name(f".{path.name}")
@@ -106,6 +109,7 @@ def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Stateful]) -> N
         for leftover in folder.glob(".step-*"):  # of a killed process, or damaged
             remove(leftover)
         make_folder(temporary)
+    # The folder must exist before any process writes into it.
     barrier()
     tensors, rest = _split(parts)
     with _alone_or_together() as no_dist:
@@ -119,16 +123,16 @@ def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Stateful]) -> N
     if is_main():
         temporary.rename(path)
         sync(folder)
-        # Only now: until the new checkpoint's name is on the disk, the old ones may be needed.
+        # Last: until the new checkpoint's name is on the disk, the old ones may be needed.
         _remove_old(folder)
 
 
 def load_checkpoint(folder: Path, parts: Mapping[str, Stateful]) -> int | None:
-    """Load the newest whole checkpoint into `parts` and return its step; None if there is none.
+    """Load the newest intact checkpoint into `parts`; returns its step, or None if there is none.
 
-    Called by all processes, of which there may be more or fewer than when it was saved. A damaged
-    checkpoint is set aside, and the next older one taken: whatever the step, training from there
-    ends in the same bits.
+    All processes must call it; there may be more or fewer than when it was saved. A damaged
+    checkpoint is set aside, and the next older one is used: from any step, training ends in the
+    same bits.
 
     Raises:
         ValueError: the checkpoint lacks something, or has it in another shape.
@@ -136,6 +140,7 @@ def load_checkpoint(folder: Path, parts: Mapping[str, Stateful]) -> int | None:
     damage: list[str] = []
     while (step := from_main(max(steps(folder), default=-1))) >= 0:
         path = step_path(folder, step)
+        # All must agree on damage that one has found, or they would load different steps.
         found = [problem for problem in gather_values(_damage(path)) if problem is not None]
         if not found:
             break
@@ -153,7 +158,7 @@ def _load(path: Path, parts: Mapping[str, Stateful]) -> None:
     tensors, _ = _split(parts)
     try:
         with _alone_or_together() as no_dist:
-            load(tensors, storage_reader=_Reader(path), no_dist=no_dist)
+            load(tensors, storage_reader=_SafeReader(path), no_dist=no_dist)
     except CheckpointException as error:
         causes = "; ".join(str(cause) for cause, _ in error.failures.values())
         raise ValueError(f"{path} does not fit what is trained here: {causes}") from error
@@ -164,7 +169,7 @@ def _load(path: Path, parts: Mapping[str, Stateful]) -> None:
 
 def _seal(folder: Path) -> None:
     """Flush all files of a checkpoint, then write their sizes and hashes as its last file."""
-    # Each process reads back what it wrote itself, while that is still in its memory.
+    # Each process reads back its own files, which are still in its page cache.
     mine = [path for path in folder.iterdir() if _writer(path) == rank()]
     for path in mine:
         sync(path)
@@ -175,15 +180,16 @@ def _seal(folder: Path) -> None:
 
 
 def _writer(path: Path) -> int:
-    """The process that wrote a file of a checkpoint: torch calls those of tensors `__<rank>_…`."""
+    """Return the process that wrote a file: torch names files of tensors `__<rank>_…`."""
     match = re.match(r"__(\d+)_", path.name)
     return int(match[1]) if match else 0
 
 
 def _damage(path: Path) -> str | None:
-    """Describe what is wrong with this process's share of a checkpoint's files; None: nothing."""
+    """Describe the damage in this process's share of a checkpoint's files; None: no damage."""
     try:
         index: dict[str, Facts] = read_checked(path / INDEX_FILE)
+        # Shared out: hashing a large checkpoint takes minutes in one process.
         for name in sorted(index)[rank() :: world()]:
             check_file(path / name, index[name])
     except Damaged as damaged:
@@ -202,18 +208,19 @@ def _set_aside(path: Path) -> None:
 
 
 def _account(damage: Sequence[str], step: int) -> str:
-    """Say what is damaged, and how training goes on from `step`; -1: from no checkpoint."""
+    """Say what is damaged, and that training continues from `step`; -1: without a checkpoint."""
     goes_on = f"training goes on from step {step}, an older checkpoint"
     if step < 0:
         goes_on = "no whole checkpoint is left, so training starts anew from step 0"
     return f"{'; '.join(damage)}; {goes_on}. This costs time alone: the result is the same."
 
 
-class _Reader(FileSystemReader):
-    """Reads a checkpoint without letting its index run code."""
+class _SafeReader(FileSystemReader):
+    """Reader of checkpoints that does not let their index run code."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The index: which file holds which piece of which tensor."""
+        """Read the index: the file that holds each piece of each tensor."""
+        # torch's own reader unpickles it without restrictions.
         metadata: Metadata = load_checkpoint_metadata(Path(self.path) / ".metadata")
         assert metadata.storage_meta is not None
         metadata.storage_meta.load_id = self.load_id
@@ -223,21 +230,24 @@ class _Reader(FileSystemReader):
 def save_model(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
     """Write `model.safetensors` and `model.json`, which says how to build the module.
 
-    Called by all processes; the main one writes.
+    All processes must call it; the main one writes.
     """
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
+        # On every rank, since gathering shards is a collective; only the main one keeps the
+        # result.
         value = whole(tensor.detach())
         if is_main():
             tensors[name] = value.contiguous().cpu()
     if is_main():
         text = json.dumps(description, indent=1)
+        # The description first: weights without it could not be loaded.
         write_durably(folder / "model.json", lambda file: file.write_text(text, encoding="utf-8"))
         write_durably(folder / "model.safetensors", lambda file: save_file(tensors, file))
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """How to build the model that was saved in a folder."""
+    """Read how to build the model that was saved in a folder."""
     description: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
     return description
 
@@ -248,7 +258,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 
 def _split(parts: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and other values of all parts, by their paths."""
+    """Split the state of all parts into tensors and other values, both by path."""
     leaves = [leaf for name, part in parts.items() for leaf in _leaves(name, part.state_dict())]
     tensors = {path: value for path, value in leaves if isinstance(value, Tensor)}
     rest = {path: value for path, value in leaves if not isinstance(value, Tensor)}
@@ -279,7 +289,7 @@ def _join(name: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _alone_or_together() -> Iterator[bool]:
-    """Yields `no_dist`, of whose being true torch warns although it was asked for."""
+    """Yield `no_dist`, and silence torch's warning that it is set."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         yield world() == 1

@@ -1,4 +1,4 @@
-"""The tokenizer's training loss; its adversarial terms are in `gigatok.training.adversarial`.
+"""Training losses of the tokenizer, without the adversarial ones (`adversarial`).
 
 B batch, N grid cells, S teacher channels, P teacher cells.
 """
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer import TokenizerOutput
+from gigatok.models.tokenizer.tokenizer import TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""(images, images) in [-1, 1] -> distance per image, (B,)."""
+"""Function of two batches of images in [-1, 1] that returns a distance per image, (B,)."""
 
 
 def tokenizer_losses(
@@ -25,13 +25,21 @@ def tokenizer_losses(
     teacher_BPS: Tensor | None,
     perceptual: Perceptual | None,
 ) -> dict[str, Tensor]:
-    """All terms, unweighted except the quantizer's, and `loss`, their weighted sum.
+    """Compute all terms, unweighted except the quantizer's, and `loss`, their weighted sum.
 
-    Terms whose weight is 0 are neither computed nor returned.
+    Terms of weight 0 are neither computed nor returned. Formula: the reference's `VQLoss`.
+
+    Args:
+        config: weights.
+        output: the tokenizer's output in training mode.
+        image_BCHW: images in [-1, 1].
+        teacher_BPS: teacher features; None without semantic regularisation.
+        perceptual: LPIPS; None if it has no weight.
     """
     assert output.losses is not None, "losses exist in training mode only"
     reconstruction = F.mse_loss(output.reconstruction_BCHW, image_BCHW)
     terms = {"reconstruction_loss": reconstruction}
+    # The quantizer weighs its own terms: commitment and entropy belong to its definition.
     loss = config.reconstruction_weight * reconstruction + output.losses.total
     if perceptual is not None:
         pair = jitter(image_BCHW, output.reconstruction_BCHW, config.perceptual_jitter)
@@ -54,11 +62,12 @@ def shortcut_losses(
     image_BCHW: Tensor,
     perceptual: Perceptual | None,
 ) -> dict[str, Tensor]:
-    """Auxiliary terms of early training, unweighted, and `loss`, their weighted sum.
+    """Compute the auxiliary terms of early training, unweighted, and `loss`, their weighted sum.
 
-    The decoder's grid is drawn to the encoder's; and where the encoder's grid was decoded
-    directly, that image is compared as the reconstruction is.
+    The decoder's grid is drawn to the encoder's. If the encoder's grid was decoded directly, that
+    image is compared with the original as the reconstruction is.
     """
+    # Detached: the encoder is not to move towards what the decoder makes of its codes.
     grids = (output.rec_spatial_BCHW, output.spatial_BCHW.detach())
     feature = FEATURE_LOSSES[config.shortcut_feature_loss](*grids)
     terms = {"shortcut_feature_loss": feature}
@@ -66,6 +75,7 @@ def shortcut_losses(
     if output.shortcut_BCHW is not None:
         terms["shortcut_reconstruction_loss"] = F.mse_loss(output.shortcut_BCHW, image_BCHW)
         loss = loss + config.reconstruction_weight * terms["shortcut_reconstruction_loss"]
+        # Drawn again: the padding of this image need not be that of the other.
         if perceptual is not None:
             pair = jitter(image_BCHW, output.shortcut_BCHW, config.perceptual_jitter)
             terms["shortcut_perceptual_loss"] = perceptual(*pair).mean()
@@ -77,25 +87,25 @@ FEATURE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": F.mse_loss,
     "cosine": lambda x_BCHW, y_BCHW: 1 - F.cosine_similarity(x_BCHW, y_BCHW, dim=1).mean(),
 }
-"""Distance of two grids, by the name that `tokenizer.shortcut_feature_loss` takes."""
+"""Distance of two grids (B, C, H, W), by `tokenizer.shortcut_feature_loss`."""
 
 
 def summed(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of all parts; `loss` is the sum of theirs."""
+    """Join the terms of all parts; `loss` is the sum of their losses."""
     terms = {name: value for part in parts for name, value in part.items()}
     return {**terms, "loss": torch.stack([part["loss"] for part in parts]).sum()}
 
 
 def semantic_loss(student_BPS: Tensor, teacher_BPS: Tensor) -> Tensor:
-    """Mean negative cosine per cell, in [-1, 1] (paper section 3.2, spec 4)."""
+    """Compute the mean negative cosine per cell, in [-1, 1] (paper section 3.2)."""
     return -F.cosine_similarity(student_BPS, teacher_BPS.to(student_BPS.dtype), dim=-1).mean()
 
 
 def jitter(image_BCHW: Tensor, other_BCHW: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """Pad both at the top and left by the same random 0 to `largest` pixels.
+    """Pad both images (B, 3, H, W) at the top and left by the same random 0 to `largest` pixels.
 
-    A network whose first convolution has a stride sees each pixel at one phase only, and training
-    against it imprints a texture with that period; moving the phase breaks it.
+    A network whose first convolution has a stride sees each pixel at one phase only, so training
+    against it imprints a texture with that period. Moving the phase breaks it.
     """
     if largest == 0:
         return image_BCHW, other_BCHW

@@ -1,4 +1,4 @@
-"""What a tokenizer minimises in a step, and when each part of it sets in (spec 5.1, 5.2)."""
+"""Objective of a tokenizer in each step, with the start of each of its losses."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer import Tokenizer, TokenizerOutput
+from gigatok.models.tokenizer.tokenizer import Tokenizer, TokenizerOutput
 from gigatok.training.adversarial import Adversary
 from gigatok.training.losses import Perceptual, shortcut_losses, summed, tokenizer_losses
 from gigatok.training.trainer import Opponent
 
 GetBatch = Callable[[int, slice], tuple[Tensor, Tensor | None]]
-"""(step from 0, samples of the batch) -> images (B, 3, H, W) and teacher features (B, P, S)."""
+"""Function of a step from 0 and the samples of the batch.
+
+Returns images (B, 3, H, W) and teacher features (B, P, S).
+"""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of a tokenizer's training as functions of the step.
+    """Losses of a tokenizer's training as functions of the step.
 
     Attributes:
         config: weights and starts.
         tokenizer: the model that is trained.
-        forward: what to call in its place.
-        get_batch: images and teacher features.
-        perceptual: None where it has no weight.
-        adversary: None without a discriminator.
+        forward: module to call instead of it (`parallelise`).
+        get_batch: returns images and teacher features.
+        perceptual: LPIPS; None if it has no weight.
+        adversary: the discriminator's side; None without a discriminator.
     """
 
     config: TokenizerConfig
@@ -38,7 +41,8 @@ class Objective:
     adversary: Adversary | None
 
     def losses(self, step: int, part: slice) -> dict[str, Tensor]:
-        """All terms of one micro-batch in step `step`, counted from 0, and `loss`, their sum."""
+        """Compute all terms of one micro-batch in step `step`, counted from 0, and `loss`."""
+        # The config counts steps from 1, as the reference's `global_step` does.
         config, number = self.config, step + 1
         image_BCHW, teacher_BPS = self.get_batch(step, part)
         in_shortcut = number < config.shortcut_end
@@ -51,7 +55,7 @@ class Objective:
         return summed(*parts)
 
     def opponent(self) -> Opponent | None:
-        """The discriminator's side of the game."""
+        """Return the discriminator's side of the training; None without a discriminator."""
         if (adversary := self.adversary) is None:
             return None
         return Opponent(
@@ -69,6 +73,7 @@ class Objective:
         output: TokenizerOutput,
         terms: dict[str, Tensor],
     ) -> dict[str, Tensor]:
+        # Without semantic and quantizer losses, as in VQGAN: they do not reach the last layer.
         other = self.config.reconstruction_weight * terms["reconstruction_loss"]
         if "perceptual_loss" in terms:
             other = other + self.config.perceptual_weight * terms["perceptual_loss"]

@@ -1,4 +1,4 @@
-"""Models and codes as stages leave them for later stages."""
+"""Models and codes as stages save them for later stages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
 
 CODES_FILE = "codes.safetensors"
 _SMALL_CODEBOOK = 2**15
-"""Codes of smaller codebooks are stored as int16."""
+"""Largest codebook whose codes are stored as int16."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Codes:
 
     @staticmethod
     def load(folder: Path) -> Codes:
-        """Map `codes.safetensors`."""
+        """Map `codes.safetensors` of a folder into memory."""
+        # Mapped, not read: the codes of ImageNet's ten views are 6.5 GB.
         tensors = load_file(folder / CODES_FILE)
         codebook_size, num_classes = tensors.pop("sizes").tolist()
         return Codes(**tensors, codebook_size=codebook_size, num_classes=num_classes)
@@ -50,8 +51,9 @@ class Codes:
 def code_tensors(
     *, views: int, train: int, val: int, tokens: int, codebook_size: int
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of each tensor of `codes.safetensors`, for filling it piece by piece."""
+    """Describe dtype and shape of each tensor of `codes.safetensors`, for filling it in pieces."""
     dtype = "int16" if codebook_size <= _SMALL_CODEBOOK else "int32"
+    # The names are the fields of `Codes`.
     return {
         "train_labels": ("int64", (train,)),
         "val_labels": ("int64", (val,)),
@@ -62,13 +64,14 @@ def code_tensors(
 
 
 def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
-    """Move to a device, convolutions in the memory layout that is fastest everywhere."""
+    """Move a tokenizer to a device, its convolutions in the memory layout that is fastest."""
     moved: Tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     """Write weights and a description from which `load_tokenizer` builds the module."""
+    # Without training and losses: a model is described by what its weights compute.
     fields = TokenizerArchitecture.model_fields
     architecture = {
         name: value
@@ -85,7 +88,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def load_tokenizer(folder: Path, device: str) -> Tokenizer:
-    """The trained tokenizer of a folder, in eval mode."""
+    """Load the trained tokenizer of a folder, in eval mode."""
     description = read_description(folder)
     architecture = TokenizerArchitecture.model_validate(description.pop("architecture"))
     tokenizer = Tokenizer(architecture, **description)
@@ -107,9 +110,10 @@ def save_generator(folder: Path, generator: Generator, codes: Codes) -> None:
 
 
 def load_generator(folder: Path, device: str) -> Generator:
-    """The trained generator of a folder, in eval mode."""
+    """Load the trained generator of a folder, in eval mode."""
     description = read_description(folder)
     architecture = GeneratorArchitecture.model_validate(description.pop("architecture"))
     generator = Generator(architecture, **description)
     load_weights(folder, generator)
+    # Codes are drawn without dropout.
     return generator.eval().to(device)

@@ -1,7 +1,8 @@
-"""The training loop of tokenizers and generators: resumable, bit-identical on CPU.
+"""Training loop of tokenizers and generators: resumable, bit-identical on CPU.
 
-Everything random in a step, batch and dropout included, is a function of (seed, step). So
-a checkpoint is a step number, weights and optimizer moments; no iterator, no generator state.
+Everything random in a step, batch and dropout included, is a function of (seed, step). So a
+checkpoint holds a step number, weights and optimizer moments, but no iterator and no generator
+state.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from gigatok.training.averages import Averages
 from gigatok.training.checkpoint import OptimizerState, Stateful, load_checkpoint, save_checkpoint
 
 Losses = Mapping[str, Tensor]
-"""Scalars by name; `loss` is the one that is minimised."""
+"""Scalars by name; `loss` is minimised."""
 ComputeLosses = Callable[[int, slice], Losses]
-"""(step, samples of the batch) -> losses; the batch is a pure function of (seed, step)."""
+"""Function of a step and the samples of its batch; a pure function of (seed, step)."""
 
 
 class NonFiniteLoss(RuntimeError):
-    """Loss or gradient became NaN or infinite; the message names the step."""
+    """Divergence: loss or gradient became NaN or infinite; the message names the step."""
 
 
 @dataclass(frozen=True)
 class Opponent:
-    """A second model that is trained in turn with the first, such as a discriminator.
+    """Second model that is trained in turn with the first, such as a discriminator.
 
-    Under the same settings, with an optimizer of its own; it is no part of what is kept.
+    It has the same settings and an optimizer of its own, and is not saved at the end.
 
     Attributes:
         name: prefix of its metrics.
-        model: replicated in every process.
+        model: the model, replicated in every process.
         compute_losses: forward pass of one micro-batch, after the first model's step.
         start: step, counted from 1, of its first turn.
     """
@@ -54,14 +55,14 @@ class Opponent:
 
 
 class Turn:
-    """One model's part of a step: gradients of all micro-batches, clipping, its optimizer.
+    """Part of a step for one model: gradients of all micro-batches, clipping, its optimizer.
 
     Args:
-        model: whose parameters move.
+        model: model whose parameters move.
         config: settings.
         runtime: device and share of the batch.
         compute_losses: forward pass of one micro-batch.
-        forward: what `parallelise` made of the model; None: the turn averages gradients itself.
+        forward: result of `parallelise` for the model; None: the turn averages gradients itself.
         first_step: step, counted from 1, of the first turn.
     """
 
@@ -82,14 +83,16 @@ class Turn:
         self._compute_losses, self._forward = compute_losses, forward
 
     def take(self, step: int) -> dict[str, Tensor]:
-        """Do the part of step `step`, counted from 0: losses and norm of the gradient."""
+        """Run step `step`, counted from 0; returns the losses and the norm of the gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._config, step + 1, self.first_step)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._accumulate(step)
         if self._forward is None:
             average_gradients(self._model)
+        # Before clipping: the limit is for gradients without fp16's scale.
         self.scaler.unscale_(self.optimizer)
+        # Infinity measures the norm without clipping.
         limit = self._config.grad_clip or math.inf
         norm = whole(nn.utils.clip_grad_norm_(self._model.parameters(), limit))
         self.scaler.step(self.optimizer)
@@ -97,12 +100,14 @@ class Turn:
         return {**losses, "grad_norm": norm}
 
     def _accumulate(self, step: int) -> dict[str, Tensor]:
-        """Backward over this process's micro-batches; returns the losses averaged over them."""
+        """Run backward over this process's micro-batches; returns their mean losses."""
         totals: dict[str, Tensor] = {}
         share = self._config.batch_size // self._runtime.ranks.world
         parts = list(micro_batches(self._config, self._runtime))
         for part in parts:
+            # By share: the last micro-batch may be smaller, and the sum must be the batch's mean.
             weight = (part.stop - part.start) / share
+            # Under DDP, gradients are averaged in the last backward pass only.
             with nullcontext() if part is parts[-1] else without_sync(self._forward):
                 with autocast(self._config, self._runtime):
                     losses = self._compute_losses(step, part)
@@ -112,7 +117,7 @@ class Turn:
         return totals
 
     def state(self) -> dict[str, Stateful]:
-        """What a checkpoint holds of it, by name."""
+        """Return the parts of a checkpoint, by name."""
         return {
             "model": self._model,
             "optimizer": OptimizerState(self._model, self.optimizer),
@@ -122,15 +127,15 @@ class Turn:
 
 @dataclass
 class Trainer:
-    """Model, optimizer and schedule of one training stage.
+    """Training of one stage: model, optimizer and schedule.
 
     Attributes:
         compute_losses: forward pass of one micro-batch.
-        before_first_step: runs once, when training does not resume.
+        before_first_step: runs once, unless training resumes.
         after_step: runs after each optimizer step with the number of finished steps.
-        extra_metrics: values to log beside the losses.
-        forward: what `parallelise` made of the model, for `compute_losses` to call.
-        opponent: takes its turn after the model in every step.
+        extra_metrics: values to log in addition to the losses.
+        forward: result of `parallelise` for the model, which `compute_losses` calls.
+        opponent: second model, which takes its turn after the first in every step.
     """
 
     model: nn.Module
@@ -174,17 +179,20 @@ class Trainer:
             NonFiniteLoss: the loss is NaN or infinite.
         """
         start = self._resume()
-        meter = Meter(self.config, start, self.tracker)
+        meter = StepReporter(self.config, start, self.tracker)
         self.model.train()
         if self.opponent is not None:
             self.opponent.model.train()
         losses: dict[str, Tensor] = {}
         for step in range(start + 1, self.config.steps + 1):
+            # All ranks stop in the same step: a rank that went on would wait in a collective for
+            # ever.
             if any_rank(self.runtime.should_stop()):
                 self._checkpoint(step - 1, losses)
                 raise Interrupted(f"stopped on request after step {step - 1}")
             losses = self._step(step - 1)
             self.after_step(step)
+            # The last step is always logged, and needs no checkpoint: the model itself is saved.
             last = step == self.config.steps
             if step % self.config.log_every == 0 or last:
                 values = self._finite(losses, step)
@@ -193,15 +201,16 @@ class Trainer:
             if step % self.config.checkpoint_every == 0 and not last:
                 self._checkpoint(step, losses)
         if self.ema is not None:
-            self.ema.apply()  # the averages are what is kept and evaluated
+            self.ema.apply()  # the averages are saved and evaluated
         self.model.eval()
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The model's optimizer."""
+        """Optimizer of the model."""
         return self._turn.optimizer
 
     def _step(self, step: int) -> dict[str, Tensor]:
+        # Each step has a seed of its own, so that resuming needs no state of the random generator.
         torch.manual_seed(step_seed(self.seed, step, "step", self.runtime.ranks.rank))
         losses = self._turn.take(step)
         if self.ema is not None:
@@ -220,12 +229,12 @@ class Trainer:
         if step is None:
             self.before_first_step()
             if self.ema is not None:
-                self.ema.restart()  # that may have replaced the codebook
+                self.ema.restart()  # the first step's setup may have replaced the codebook
             return 0
         return step
 
     def _state(self) -> dict[str, Stateful]:
-        """Everything that a checkpoint holds, by name."""
+        """Collect everything that a checkpoint holds, by name."""
         parts = self._turn.state()
         if self.ema is not None:
             parts["ema"] = self.ema
@@ -234,7 +243,9 @@ class Trainer:
         return parts
 
     def _finite(self, losses: Losses, step: int) -> dict[str, float]:
-        """Losses of the whole batch and gradient norm as numbers: the only wait for the device.
+        """Convert losses and gradient norm to numbers: the only wait for the device.
+
+        The values are means over the whole batch.
 
         Raises:
             NonFiniteLoss: one of them is not finite; with fp16 the scaler skips such gradients.
@@ -254,15 +265,16 @@ class Trainer:
         return values
 
     def _checkpoint(self, step: int, losses: Losses) -> None:
-        """Save, unless the last step diverged: nothing would be gained by resuming from it."""
+        """Save, unless the last step diverged: resuming from it would gain nothing."""
         if losses:
             self._finite(losses, step)
+        # Metrics before weights: steps before a checkpoint are never run again to log them.
         self.tracker.sync()
         save_checkpoint(self.runtime.checkpoint_dir, step, self._state())
 
 
-class Meter:
-    """Sends losses and speed to the tracker."""
+class StepReporter:
+    """Reporter of losses and speed to the tracker."""
 
     def __init__(self, config: TrainingConfig, step: int, tracker: Tracker) -> None:
         self.config = config
@@ -283,9 +295,11 @@ class Meter:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; with `decay_norms_and_biases` off, 1-D parameters are not decayed (spec 6.2).
+    """Make AdamW with the parameters that are decayed and those that are not.
 
-    With `reference_decay_quirk`, those whose names hold `norm` are not (spec 5.3).
+    Without `decay_norms_and_biases`, 1-D parameters are not decayed, as in the reference's
+    `train_c2i.py`. With `reference_decay_quirk`, parameters with `norm` in their name are not, as
+    in its FSDP trainer (`vq_train_fsdp.py`).
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     parameters = [p for _, p in named]
@@ -307,7 +321,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     betas = (config.beta1, config.beta2)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-8, fused=True)
     for parameter in parameters:
-        # As the first step would: a checkpoint is loaded into them before that.
+        # Made here, as the first step would: a checkpoint is loaded into them before that step.
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
@@ -317,10 +331,11 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 
 
 def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> float:
-    """Learning rate of optimizer step `step`, counted from 1 (spec 5.3).
+    """Compute the learning rate of optimizer step `step`, counted from 1.
 
-    With `reference_schedule_quirk` the reference's order is kept. It counts steps from 0 and sets
-    the rate after each, so an optimizer's first step runs at full rate, and step k at that of k-2.
+    Warm-up, cosine and WSD are those of the reference's `vq_train.py` (`cosine_v2`, `wsd`). With
+    `reference_schedule_quirk` its order is kept too: it counts steps from 0 and sets the rate
+    after each, so an optimizer's first step runs at full rate, and step k at the rate of k-2.
     """
     if config.reference_schedule_quirk:
         if step == first_step:
@@ -328,6 +343,7 @@ def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> flo
         step -= 2
     if step < config.warmup_steps:
         ramp = step / config.warmup_steps
+        # From a hundredth of the rate to all of it, as in the reference.
         return config.lr * (ramp + (1 - ramp) / 100)
     if config.schedule == "cosine":
         span = max(config.steps - config.warmup_steps, 1)
@@ -346,14 +362,15 @@ _STREAMS = {name: number for number, name in enumerate(get_args(Stream))}
 
 
 def step_seed(seed: int, step: int, stream: Stream, rank: int = 0) -> int:
-    """The seed of one kind of random numbers in one step; other streams are independent.
+    """Derive the seed of one kind of random numbers in one step; streams are independent.
 
-    Dropout and the like draw from a stream of their own on every rank, so that the masks of the
-    slices of a batch are independent. With such layers, training on another number of processes
-    is another draw; without, it computes the same up to rounding. Rank 0's stream is that of a
-    single process. Torch's CPU generator reads the low 32 bits, which neighbouring arguments
-    change as well.
+    Every rank draws dropout and the like from a stream of its own, so the masks of the slices of a
+    batch are independent. With such layers, training on another number of processes is another
+    draw; without them it computes the same up to rounding. Rank 0's stream is that of a single
+    process.
     """
+    # Odd constants, as mixers such as SplitMix64 have. Torch's CPU generator reads the low 32
+    # bits, so these must change with each argument.
     words = (seed * 0x9E3779B97F4A7C15, step * 0xBF58476D1CE4E5B9, _STREAMS[stream] * 0x94D049BB)
     return (sum(words) + rank * 0xD6E8FEB86659FD93) % 2**63
 
@@ -367,7 +384,7 @@ def micro_batches(config: TrainingConfig, runtime: Runtime) -> Iterator[slice]:
 
 
 def autocast(config: TrainingConfig, runtime: Runtime) -> AbstractContextManager[object]:
-    """Mixed precision where the config asks for it."""
+    """Return a context of the config's mixed precision; without effect for fp32."""
     if config.precision == "fp32":
         return nullcontext()
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float16

@@ -1,11 +1,11 @@
-"""Where stages run: a dict from the value of `--backend` to the module that does it."""
+"""Registry of backends: a dict from the value of `--backend` to the module that describes it."""
 
 from __future__ import annotations
 
 import importlib
 
-from orchestration.backends.base import Backend
-from orchestration.policy.profile import Profile
+from orchestration.backends.base import Backend, BackendSpec, DetachedBackend, is_detached
+from orchestration.policy.profile import CheckOptions, Profile
 from orchestration.runs.state import Store
 
 BACKENDS: dict[str, str] = {
@@ -13,15 +13,50 @@ BACKENDS: dict[str, str] = {
     "ray": "orchestration.backends.ray",
     "slurm": "orchestration.backends.slurm",
 }
+"""Attached and detached ones. The module's `BACKEND` is a `BackendSpec`; it is imported lazily."""
+
+UNNAMED = "slurm"
+"""Backend of jobs that were queued by versions which did not write down where: the only one."""
+
+
+def find_backend(name: str) -> BackendSpec:
+    """Look a backend up.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"--backend {name}: not one of {', '.join(BACKENDS)}")
+    # By its name, so that planning imports neither Ray nor submitit.
+    spec: BackendSpec = importlib.import_module(BACKENDS[name]).BACKEND
+    return spec
 
 
 def connect(name: str, jobs: int | None, profile: Profile, store: Store) -> Backend:
-    """The backend of a name, with at most `jobs` stages at a time.
+    """Connect to the backend of a name, with at most `jobs` stages at a time.
 
     Raises:
         ValueError: unknown name, or `jobs` does not suit the backend.
     """
-    if name not in BACKENDS:
-        raise ValueError(f"--backend {name}: not one of {', '.join(BACKENDS)}")
-    backend: Backend = importlib.import_module(BACKENDS[name]).connect(jobs, profile, store)
+    return find_backend(name).connect(jobs, profile, store)
+
+
+def connect_detached(
+    name: str, store: Store, profile: Profile | None = None, jobs: int | None = None
+) -> DetachedBackend:
+    """Connect to a scheduler that has jobs of this runs directory.
+
+    Raises:
+        ValueError: unknown name, or the backend has no jobs that outlive their launcher.
+    """
+    backend = connect(name, jobs, profile or Profile(), store)
+    if not is_detached(backend):
+        raise ValueError(f"--backend {name}: its jobs end with their launcher")
     return backend
+
+
+def profile_options() -> dict[str, CheckOptions]:
+    """Collect the keys of profiles that belong to backends, with what checks their values."""
+    # Every registered backend counts, not the chosen one: a profile serves them all.
+    checks = {name: find_backend(name).check_options for name in BACKENDS}
+    return {name: check for name, check in checks.items() if check is not None}

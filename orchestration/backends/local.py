@@ -1,4 +1,4 @@
-"""This machine: one process per slot."""
+"""Backend for this machine: one process per slot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from orchestration.backends.base import Capabilities, Ended, Infeasible, Job
+from orchestration.backends.base import BackendSpec, Capabilities, Ended, Infeasible, Job
 from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
@@ -44,7 +44,7 @@ def make_slots(jobs: int | None, at_most: int | None = None) -> list[Slot]:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of `CUDA_VISIBLE_DEVICES`, or all that nvidia-smi lists.
+    """List the GPUs of `CUDA_VISIBLE_DEVICES`, or all that nvidia-smi lists.
 
     Asking torch would create a CUDA context in the launcher.
     """
@@ -63,7 +63,7 @@ def visible_gpus() -> list[str]:
 
 @dataclass(frozen=True)
 class Processes:
-    """A stage's workers, rank 0 first, and the share of the machine that they take."""
+    """Workers of a stage, rank 0 first, and the share of the machine that they take."""
 
     workers: tuple[BaseProcess, ...]
     slot: Slot
@@ -84,7 +84,7 @@ class LocalBackend:
         start_server()
 
     def free_slots(self) -> int:
-        """How many jobs may be submitted now."""
+        """Count the jobs that may be submitted now."""
         return len(self._free)
 
     def check(self, request: Request) -> None:
@@ -115,7 +115,7 @@ class LocalBackend:
         return Job(folder, leader)
 
     def poll(self, job: Job) -> Ended | None:
-        """None while any of its processes lives."""
+        """Return the end of a job; None while any of its processes lives."""
         running = self._running[job.handle]
         if any(worker.is_alive() for worker in running.workers):
             return None
@@ -124,13 +124,13 @@ class LocalBackend:
         return Ended(running.workers[0].exitcode, host=socket.gethostname())
 
     def cancel(self, job: Job) -> None:
-        """SIGTERM: the worker saves a checkpoint and stops."""
+        """Send SIGTERM: the worker saves a checkpoint and stops."""
         if job.handle in self._running:
             for worker in self._running[job.handle].workers:
                 worker.terminate()
 
     def logs(self, job: Job) -> list[Path]:
-        """None: everything is in the attempts' own logs."""
+        """List nothing: everything is in the attempts' own logs."""
         return []
 
     def close(self) -> None:
@@ -141,9 +141,12 @@ class LocalBackend:
 
 
 def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
-    """The backend for this machine, with at most `jobs` stages at a time.
+    """Make the backend for this machine, with at most `jobs` stages at a time.
 
     Raises:
         ValueError: `jobs` is not positive, or more than this machine can run.
     """
     return LocalBackend(jobs, profile.max_parallel)
+
+
+BACKEND = BackendSpec(connect)

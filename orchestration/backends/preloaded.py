@@ -1,4 +1,4 @@
-"""What the server has in memory that forks workers: modules, and what is the same for them all.
+"""Preparation of the server that forks workers: it imports once what they all need.
 
 Nothing here is used by name; nobody else imports this.
 """

@@ -1,4 +1,4 @@
-"""Where sockets of this machine can lie: the kernel allows their paths about a hundred bytes."""
+"""Folders for sockets of this machine: the kernel allows their paths about a hundred bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OTHERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def short_folder(below: int) -> str:
-    """The temporary folder; another one where its path is too long for sockets in it.
+    """Return the temporary folder; another one where its path is too long for sockets in it.
 
     Args:
         below: bytes that a socket's path has below that folder.

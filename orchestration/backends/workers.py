@@ -32,7 +32,7 @@ _BELOW = len("/pymp-01234567/listener-01234567")
 
 @dataclass(frozen=True)
 class Slot:
-    """A share of the machine: CPU threads, and a GPU where there are GPUs.
+    """Share of the machine: CPU threads, and a GPU where there are GPUs.
 
     With more jobs than GPUs, jobs share them.
     """
@@ -132,7 +132,7 @@ def rank_environments(
 
 
 def free_port(address: str = "") -> int:
-    """A port that nobody listens on at an address of this machine."""
+    """Find a port that nobody listens on at an address of this machine."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])

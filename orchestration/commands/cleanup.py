@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends import BACKENDS
+from orchestration.backends.detached.journal import Journal
 from orchestration.launching.history import launched_keys
 from orchestration.runs.files import remove
 from orchestration.runs.holder import leftovers_of_complete
@@ -32,7 +33,7 @@ Kind = Literal["checkpoints", "code", "stage"]
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that could go; `results`: with it goes what was computed."""
+    """Folder that could go; `results`: with it goes what was computed."""
 
     kind: Kind
     path: Path
@@ -105,7 +106,8 @@ def _old_code(store: Store) -> Iterator[Leftover]:
     scripts = [
         file.read_text(encoding="utf-8", errors="replace")
         for name in names
-        for file in (store.slurm_files / name).glob("*.sh")
+        for backend in BACKENDS
+        for file in (store.job_files(backend) / name).glob("*.sh")
         if file.is_file()
     ]
     for folder in folders[:-1]:

@@ -1,1 +1,1 @@
-"""What stages will need and what they took; budgets, forecasts, and the simulator."""
+"""Costs of stages: predicted needs, measured times and memory, and micro-batches that fit."""

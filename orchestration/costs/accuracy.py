@@ -1,4 +1,4 @@
-"""Predicted against actual: what a launch expected of its stages, and what they took."""
+"""Accuracy of predictions: what a launch expected of its stages, against what they took."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from orchestration.costs.amounts import bytes_text, seconds_text
 from orchestration.costs.calibration import observe
 from orchestration.runs.state import StageFolder
 
+# Each needs several small files, and `status` is to answer at once on a network file system.
 MOST_COMPARED = 300
 """Complete stages whose records `status` reads."""
 BUSY = 0.05
-"""Share of time waited for others from which it is said."""
+"""Share of time spent waiting for a busy processor from which it is mentioned."""
 CLOSE = 0.25
 """Relative error of a time up to which a prediction is called close."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One stage that ran in one go.
+class PredictionCheck:
+    """Prediction and measurement of one stage that ran in one go.
 
     Attributes:
         actual: seconds from the worker's start to its end.
-        waited: of them, for a processor that others had; None: not counted.
-        predicted: seconds; None: it was launched uncalibrated.
-        predicted_memory: bytes; None: not known at launch.
-        actual_memory: the same; None: not measured.
-        record: what the predicted time rested on.
+        waited: seconds of these without a free processor; None: not counted.
+        predicted: predicted seconds; None: the stage was launched uncalibrated.
+        predicted_memory: predicted bytes; None: not known at launch.
+        actual_memory: measured bytes; None: not measured.
+        record: the measurement that the prediction rests on.
     """
 
     stage: str
@@ -49,13 +50,14 @@ class Comparison:
 
     @property
     def ratio(self) -> float | None:
-        """Predicted over actual seconds, what it waited for others left out."""
+        """Predicted over actual seconds, without the time that it waited for a processor."""
         own = self.actual - (self.waited or 0.0)
         return None if self.predicted is None else self.predicted / max(own, 1e-3)
 
 
-def compare(folder: StageFolder) -> Comparison | None:
-    """A complete stage; None where it says nothing: resumed, adopted results, older code."""
+def compare(folder: StageFolder) -> PredictionCheck | None:
+    """Compare a complete stage; None if it was resumed, adopted, or run by older code."""
+    # Stages of earlier code have no prediction in their spec.
     attempts, spec = folder.attempts(), folder.known_spec()
     if not attempts or spec is None or spec.prediction is None:
         return None
@@ -63,13 +65,14 @@ def compare(folder: StageFolder) -> Comparison | None:
     if found is None:
         return None
     expected = spec.prediction
-    return Comparison(
+    return PredictionCheck(
         stage=spec.stage,
         key=spec.key,
         readable=spec.readable,
         predicted=expected.seconds,
         low=expected.low,
         high=expected.high,
+        # Observations leave the waiting out; the user's clock did not.
         actual=found.seconds + (found.waited_seconds or 0.0),
         waited=found.waited_seconds,
         predicted_memory=expected.memory_bytes,
@@ -78,14 +81,14 @@ def compare(folder: StageFolder) -> Comparison | None:
     )
 
 
-def compare_all(folders: Iterable[StageFolder]) -> list[Comparison]:
-    """Of the first complete stages, those that ran in one go."""
+def compare_all(folders: Iterable[StageFolder]) -> list[PredictionCheck]:
+    """Compare the first complete stages, as far as each ran in one go."""
     found = (compare(folder) for folder in itertools.islice(folders, MOST_COMPARED))
     return [one for one in found if one is not None]
 
 
-def accuracy_line(found: Sequence[Comparison]) -> str:
-    """How good the predictions were, in a sentence."""
+def accuracy_line(found: Sequence[PredictionCheck]) -> str:
+    """Summarise in a sentence how good the predictions were."""
     ratios = [one.ratio for one in found if one.ratio is not None]
     if not ratios:
         return f"{len(found)} stages ran uncalibrated: no time was predicted"
@@ -99,8 +102,8 @@ def accuracy_line(found: Sequence[Comparison]) -> str:
     return text
 
 
-def accuracy_table(found: Sequence[Comparison]) -> Table:
-    """One row per kind of stage, with the worst of its stages."""
+def accuracy_table(found: Sequence[PredictionCheck]) -> Table:
+    """Build a table with one row per kind of stage, and the worst of its stages."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     for head in ("runs", "predicted", "actual", "ratio", "worst", "memory", "actual"):
@@ -111,7 +114,9 @@ def accuracy_table(found: Sequence[Comparison]) -> Table:
         if not mine:
             continue
         predicted = sum(one.predicted or 0.0 for one in timed)
+        # Against the same stages as `predicted`, so that the quotient compares like with like.
         actual = sum(one.actual - (one.waited or 0.0) for one in timed or mine)
+        # Twice too long and twice too short are equally bad.
         worst = max((one.ratio or 1.0 for one in timed), key=lambda r: max(r, 1 / r), default=None)
         table.add_row(
             STAGES[stage].label,
@@ -128,6 +133,6 @@ def accuracy_table(found: Sequence[Comparison]) -> Table:
     return table
 
 
-def accuracy_json(one: Comparison) -> dict[str, Any]:
-    """A comparison as data; what is not known is null."""
+def accuracy_json(one: PredictionCheck) -> dict[str, Any]:
+    """Convert a comparison to data; an unknown value is null."""
     return {**asdict(one), "ratio": one.ratio}

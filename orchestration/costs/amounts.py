@@ -1,4 +1,4 @@
-"""Amounts as people read them: FLOPs, bytes, seconds; a missing one is an en dash."""
+"""Amounts as people read them: FLOPs, bytes and seconds; a missing one is an en dash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MISSING = "–"
 
 
 def flops_text(flops: float) -> str:
-    """Such as `1.3 PFLOP`."""
+    """Format FLOPs, such as `1.3 PFLOP`."""
     for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if flops >= size:
             return f"{_short(flops / size)} {unit}FLOP"
@@ -14,7 +14,7 @@ def flops_text(flops: float) -> str:
 
 
 def bytes_text(count: float | None) -> str:
-    """Such as `1.3 GiB`."""
+    """Format bytes, such as `1.3 GiB`."""
     if count is None:
         return MISSING
     for unit, power in (("TiB", 40), ("GiB", 30)):
@@ -24,9 +24,10 @@ def bytes_text(count: float | None) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Two digits are enough for what is predicted: such as `4.2 s`, `6 min` or `31 h`."""
+    """Format seconds with the two digits that a prediction has: `4.2 s`, `6 min` or `31 h`."""
     if seconds is None:
         return MISSING
+    # A unit begins where its number is worth reading: 99 s, 100 s as 2 min, and days from three.
     for unit, size in (("d", 86400 * 3), ("h", 5400), ("min", 100)):
         if seconds >= size:
             return f"{_short(seconds / {'d': 86400, 'h': 3600, 'min': 60}[unit])} {unit}"
@@ -34,7 +35,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def hours_text(hours: float | None) -> str:
-    """Such as `0.25` or `10,880`."""
+    """Format hours, such as `0.25` or `10,880`."""
     if hours is None:
         return MISSING
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"

@@ -1,11 +1,12 @@
-"""What stages took, and from it what others will take: `<runs>/calibration.jsonl`.
+"""Calibration: measured times of stages, and predictions from them (`calibration.jsonl`).
 
-One line per whole run of a stage: of `calibrate`'s small ones and of every stage that finished.
-Lines are appended under a lock, so that workers of all backends can write to the one file, and
-lie beside the stages because they are about the devices and threads that this study runs on.
+The file has one line per whole run of a stage: of the small ones of `calibrate`, and of every
+stage that finished. Lines are appended under a lock, so workers of all backends can write to the
+one file. It lies in the runs directory because it is about the devices and threads that this study
+uses.
 
-Seconds are a fixed part, such as imports, data and a matrix's square root, and FLOPs over a rate.
-Both are fitted to the records of the nearest configuration on the same device and threads.
+Seconds are a fixed part (imports, data, a matrix's square root) plus FLOPs over a rate. Both are
+fitted to the records of the nearest configuration on the same device and threads.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from orchestration.runs.stage_records import Attempt, Spec
 from orchestration.runs.state import Store
 
 NEWEST = 60
-"""Records of a stage on a device that are fitted: older ones say less about today."""
+"""Records of a stage on a device that are fitted; older ones say less about today."""
 PRIOR_SD, PRIOR_WEIGHT = 0.15, 4
-"""What is taken for the spread of log(actual / predicted) before there are residuals, and as how
-many of them that counts."""
+"""Assumed spread of log(actual / predicted), and the number of residuals that it counts as."""
 SAME = 0.02
-"""Relative difference of the FLOPs of a unit of work below which configurations are the same."""
+"""Relative difference in FLOPs per unit of work below which configurations are the same."""
 OTHER_FAMILY = 3.0
-"""How far apart families are, in the measure log(FLOPs / FLOPs)."""
+"""Distance between two families, in the measure log(FLOPs / FLOPs)."""
 DISTANCE_SD = 0.2
 """Spread of a prediction's log per unit of that distance."""
+# Two standard deviations: about 95 % of predictions, if their logs are normal.
 RANGE_SDS = 2.0
 
 
 class Observation(Record):
-    """One whole run of a stage.
+    """Record of one whole run of a stage.
 
-    `seconds` are from the worker's start to its end, less `waited_seconds`, in which it wanted to
-    compute and others had the processor: what it takes on a machine that is its own.
-    `family` is what must agree for times to be comparable, such as variant and precision;
-    `unit_flops` tells sizes apart; `memory_bytes` is what the closed form says of its tensors.
+    `seconds` run from the worker's start to its end, without `waited_seconds`, in which it found
+    no free processor: the time on a machine of its own. `family` must agree for times to be
+    comparable; it names variant, precision and the like. `unit_flops` tells sizes apart.
+    `memory_bytes` is the closed form's value for the tensors.
     """
 
     stage: str
@@ -57,19 +58,19 @@ class Observation(Record):
     memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
     calibrated: bool = False
-    """Whether `calibrate` made it, not a study."""
+    """True if `calibrate` made it, and not a study."""
     finished: UnixTime
 
     @property
     def name(self) -> str:
-        """How predictions call it."""
+        """Name of the record in predictions."""
         source = "calibrate" if self.calibrated else self.key
         return f"{self.readable} {self.stage} ({source})"
 
 
 @dataclass(frozen=True)
 class Site:
-    """On what a stage runs: only records of the same are comparable."""
+    """Device and threads of a stage: only records of the same site are comparable."""
 
     device: str
     threads: int
@@ -78,7 +79,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Need:
-    """What of a stage's cost time depends on; see `Observation`."""
+    """Part of a stage's cost that time depends on; see `Observation`."""
 
     stage: str
     family: str
@@ -87,44 +88,48 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds with a range, and the record that it rests on."""
+class TimeEstimate:
+    """Predicted seconds with a range, and the record that they rest on."""
 
     seconds: float
     low: float
     high: float
     record: str
     peak_memory: int | None
-    """Bytes beyond what the closed form says of tensors: the process, its libraries, waste; of a
-    stage without closed form, the whole. None: not measured."""
+    """Bytes beyond the tensors of the closed form: the process, its libraries, waste.
+
+    For a stage without closed form, all bytes. None: not measured.
+    """
 
 
 @dataclass(frozen=True)
-class Fit:
-    """seconds = fixed + flops / rate."""
+class TimeFit:
+    """Linear model: seconds = fixed + flops / rate."""
 
     fixed: float
     seconds_per_flop: float
 
     def seconds(self, flops: float) -> float:
-        """Of a stage that computes so much."""
+        """Predict the seconds of a stage with so many FLOPs."""
         return self.fixed + flops * self.seconds_per_flop
 
 
-def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> Fit:
-    """Least squares of relative errors; neither part is negative.
+def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> TimeFit:
+    """Fit by least squares of relative errors; neither part is negative.
 
     Args:
         observations: at least one.
-        usual_fixed: the fixed part where all have the same FLOPs, at most half of the time.
+        usual_fixed: the fixed part if all have the same FLOPs, at most half of the time.
     """
+    # A millisecond at least: the weights below divide by the square.
     points = [(o.flops, max(o.seconds, 1e-3)) for o in observations]
     most = max(flops for flops, _ in points)
+    # One amount of work cannot tell the fixed part from the rate.
     if most - min(flops for flops, _ in points) <= SAME * most:
         mean = sum(seconds for _, seconds in points) / len(points)
         fixed = mean if most == 0 else min(usual_fixed, mean / 2)
-        return Fit(fixed, (mean - fixed) / most if most else 0.0)
-    # Weights 1/s²; sums of 1, x and y.
+        return TimeFit(fixed, (mean - fixed) / most if most else 0.0)
+    # Normal equations with weights 1/s², which make errors relative: sums of 1, x and y.
     w = sum(1 / s**2 for _, s in points)
     x = sum(f / s**2 for f, s in points)
     xx = sum(f * f / s**2 for f, s in points)
@@ -132,54 +137,60 @@ def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> Fit:
     xy = sum(f / s for f, s in points)
     determinant = w * xx - x * x
     slope, fixed = (w * xy - x * y) / determinant, (xx * y - x * xy) / determinant
+    # More work never takes less time: noise of small runs. Then all time counts as fixed.
     if slope <= 0:
-        return Fit(y / w, 0.0)
-    return Fit(fixed, slope) if fixed >= 0 else Fit(0.0, xy / xx)
+        return TimeFit(y / w, 0.0)
+    # No time before zero: the line goes through the origin.
+    return TimeFit(fixed, slope) if fixed >= 0 else TimeFit(0.0, xy / xx)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """All records of a runs directory."""
+    """Records of a runs directory, and predictions from them."""
 
     observations: tuple[Observation, ...] = ()
     _groups: dict[tuple[str, Site], _Group] = field(default_factory=dict, compare=False)
 
-    def estimate(self, need: Need, site: Site) -> Estimate | None:
-        """What a stage will take; None where no record is comparable: "uncalibrated"."""
+    def estimate(self, need: Need, site: Site) -> TimeEstimate | None:
+        """Predict the seconds of a stage; None if no record is comparable ("uncalibrated")."""
         at = (need.stage, site)
+        # Ten thousand stages ask the same few groups, whose spread is costly.
         if at not in self._groups:
             mine = [o for o in self.observations if o.stage == need.stage and _site(o) == site]
             self._groups[at] = _Group(tuple(mine[-NEWEST:]))
         return self._groups[at].estimate(need) if self._groups[at].observations else None
 
     def newest_site(self, stage: str) -> Site:
-        """Where a kind of stage was measured last; nowhere in particular if it never was."""
+        """Return the site where a kind of stage was measured last; an empty one if never."""
         mine = [o for o in self.observations if o.stage == stage]
         return _site(max(mine, key=lambda o: o.finished)) if mine else Site("", 1)
 
     def sites(self) -> set[Site]:
-        """Where anything was measured."""
+        """Return all sites where anything was measured."""
         return {_site(o) for o in self.observations}
 
 
 @dataclass(frozen=True)
 class _Group:
-    """The records of one kind of stage on one site, oldest first."""
+    """Records of one kind of stage on one site, oldest first."""
 
     observations: tuple[Observation, ...]
 
-    def estimate(self, need: Need) -> Estimate:
+    def estimate(self, need: Need) -> TimeEstimate:
         nearest = _nearest(need, self.observations)
         apart = _distance(need, nearest[0])
         seconds = fit(nearest, self.usual_fixed).seconds(need.flops)
+        # Independent errors: the scatter of runs, and the step from another configuration.
         sd = math.hypot(self.spread, DISTANCE_SD * apart)
         factor = math.exp(RANGE_SDS * sd)
         newest = nearest[-1]
-        return Estimate(seconds, seconds / factor, seconds * factor, newest.name, _beyond(nearest))
+        return TimeEstimate(
+            seconds, seconds / factor, seconds * factor, newest.name, _beyond(nearest)
+        )
 
     @cached_property
     def usual_fixed(self) -> float:
-        """The fixed part of configurations that were measured at several amounts of work."""
+        """Fixed part of configurations that were measured at several amounts of work."""
         fits = [
             fit(alike)
             for alike in alike_groups(self.observations)
@@ -190,12 +201,13 @@ class _Group:
     @cached_property
     def spread(self) -> float:
         """Standard deviation of log(actual / predicted), each record predicted by the others."""
+        # The prior is a few residuals of the usual size, which soon weigh little.
         squares = PRIOR_WEIGHT * PRIOR_SD**2
         count = PRIOR_WEIGHT
         for index, one in enumerate(self.observations):
             others = self.observations[:index] + self.observations[index + 1 :]
             nearest = _nearest(_need(one), others) if others else []
-            # Its own configuration at one amount of work alone says nothing about another.
+            # At a single amount of work its own configuration says nothing about another amount.
             if len({o.flops for o in nearest}) < 2 and all(o.flops != one.flops for o in nearest):
                 continue
             predicted = fit(nearest).seconds(one.flops)
@@ -205,7 +217,7 @@ class _Group:
 
 
 def alike_groups(observations: Iterable[Observation]) -> Iterator[list[Observation]]:
-    """Records of one configuration each."""
+    """Yield the records of one configuration after the other."""
     left = list(observations)
     while left:
         mine = [o for o in left if o.stage == left[0].stage]
@@ -227,19 +239,20 @@ def _distance(need: Need, o: Observation) -> float:
     if larger == 0:
         apart = 0.0
     else:
+        # In logs: half and twice the FLOPs are equally far.
         apart = math.log(larger / max(min(need.unit_flops, o.unit_flops), 1e-9 * larger))
     return apart + (OTHER_FAMILY if need.family != o.family else 0.0)
 
 
 def _nearest(need: Need, observations: Sequence[Observation]) -> list[Observation]:
-    """All records of the configuration that is nearest, oldest first."""
+    """Return all records of the nearest configuration, oldest first."""
     distances = [_distance(need, o) for o in observations]
     limit = min(distances) + SAME
     return [o for o, apart in zip(observations, distances, strict=True) if apart <= limit]
 
 
 def _beyond(nearest: Sequence[Observation]) -> int | None:
-    """Largest peak memory beyond the tensors of the closed form; None where not measured."""
+    """Return the largest peak memory beyond the tensors of the closed form; None: not measured."""
     beyond = [
         o.peak_memory_bytes - (o.memory_bytes or 0)
         for o in nearest
@@ -249,21 +262,22 @@ def _beyond(nearest: Sequence[Observation]) -> int | None:
 
 
 def load_calibration(store: Store) -> Calibration:
-    """Load the records of a runs directory; none where nothing was measured."""
-    # Records of before a worker counted its waiting from its attempt on may be below zero.
+    """Load the records of a runs directory; none if nothing was measured."""
+    # Older workers also counted the waiting before their attempt, which could exceed it.
     found = (o for o in read_lines(store.calibration, Observation) if o.seconds > 0)
     return Calibration(tuple(found))
 
 
 def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observation | None:
-    """Read off what a stage took; None where nothing can be: interrupted, resumed, not predicted.
+    """Read the measured time off a run; None if it was interrupted, resumed or not predicted.
 
     Args:
-        spec: of the stage.
-        attempt: the one that completed it.
-        calibrated: whether it was run for this.
+        spec: spec of the stage.
+        attempt: the attempt that completed it.
+        calibrated: true if it was run by `calibrate`.
     """
     prediction, ended = spec.prediction, attempt.ended
+    # A resumed run has done only a part of the FLOPs.
     whole = attempt.outcome == "complete" and attempt.first_step == 0
     if not whole or prediction is None or ended is None or attempt.threads is None:
         return None
@@ -290,5 +304,5 @@ def observe(spec: Spec, attempt: Attempt, *, calibrated: bool = False) -> Observ
 
 
 def append_observations(store: Store, observations: Iterable[Observation]) -> None:
-    """Add what stages took to the records of a runs directory."""
+    """Append measured times to the records of a runs directory."""
     append_lines(store.calibration, observations)

@@ -1,7 +1,7 @@
-"""Micro-batches that fit into memory, learnt the hard way: `<runs>/micro_batches.json`.
+"""Ceilings: micro-batches that fit into memory, learnt from failures (`micro_batches.json`).
 
-Where a batch did not fit, half of it is remembered for that model on that device, so that later
-stages of the same model do not find it out again.
+If a batch did not fit, half of it is stored for that model on that device, so that later stages of
+the same model need not fail first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestration.runs.stage_records import Spec
 from orchestration.runs.state import StageFolder, Store
 
 Ceilings = dict[str, dict[str, PositiveInt]]
-"""Device -> model -> samples at a time that a process may try."""
+"""Device -> model -> most samples per forward pass that a process may try."""
 
 
 class CeilingsFile(RootModel[Ceilings]):
@@ -36,21 +36,22 @@ _MEMORY = ("precision", "activation_checkpointing", "parallel")
 
 
 def training_of(spec: Spec) -> TrainingConfig | None:
-    """The settings of a stage that trains; None for others, whose batches are fixed."""
+    """Return the settings of a stage that trains; None for others, whose batches are fixed."""
     config = STAGES[spec.stage].config.model_validate(spec.config)
     return getattr(config, "tokenizer", None) or getattr(config, "generator", None)
 
 
 def refusal(spec: Spec) -> str | None:
-    """Why a stage cannot run with a smaller micro-batch; None where it can."""
+    """Say why a stage cannot run with a smaller micro-batch; None if it can."""
     training = training_of(spec)
     if training is None:
         return f"{spec.stage} has no micro-batch that could be made smaller"
+    # The entropy loss is over the batch that it sees, so a smaller one is another loss.
     return training.needs_whole_batch if isinstance(training, TokenizerConfig) else None
 
 
 def ceiling(folder: StageFolder, device: str) -> int | None:
-    """Samples at a time to try at most for a stage on a device; None: nothing is known."""
+    """Return the most samples per forward pass to try on a device; None: nothing is known."""
     spec = folder.spec()
     if refusal(spec) is not None:
         return None
@@ -58,11 +59,13 @@ def ceiling(folder: StageFolder, device: str) -> int | None:
 
 
 def learn(folder: StageFolder, device: str, size: int) -> None:
-    """Remember that more than `size` samples at a time did not fit."""
+    """Store that more than `size` samples per forward pass did not fit."""
     store, model = folder.store, _model(folder.spec())
+    # Read and written under a lock: stages that run out of memory often do so together.
     with locked(store.root / ".micro_batches.lock"):
         known = _read(store)
         models = known.setdefault(device, {})
+        # Never raised: a larger batch has failed, even if it fitted in a later stage by luck.
         models[model] = min(size, models.get(model, size))
         write_atomic(store.micro_batches, json.dumps(known, indent=1, sort_keys=True))
 
@@ -73,9 +76,9 @@ def _read(store: Store) -> Ceilings:
 
 
 def _model(spec: Spec) -> str:
-    """What the memory of a sample depends on: architecture, image side, precision.
+    """Name what the memory of a sample depends on: architecture, image side and precision.
 
-    Losses are left out: where they matter, half is learnt once more.
+    Losses are left out: if they matter, another half is learnt later.
     """
     training = training_of(spec)
     assert training is not None

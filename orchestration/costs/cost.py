@@ -1,6 +1,6 @@
-"""What every stage of a plan will need: FLOPs, memory, disk, and time where it was measured.
+"""Cost of every stage of a plan: FLOPs, memory, disk, and time if it was measured.
 
-FLOPs, memory of tensors and disk are closed forms of the trial's own config; seconds rest on
+FLOPs, memory of tensors and disk are closed forms of the trial's own config. Seconds rest on
 records (`orchestration.costs.calibration`) of the same device and threads. Imports no torch.
 """
 
@@ -11,31 +11,31 @@ from dataclasses import dataclass
 from functools import cache
 
 from gigatok.config import Config, TrainingConfig, TrialConfig
-from gigatok.flops import stage_flops
-from gigatok.memory import stage_disk, stage_memory
+from gigatok.costs.stage_costs import stage_disk, stage_flops, stage_memory
 from orchestration.costs.calibration import Calibration, Need, Site
 from orchestration.plan.graph import Plan, PlannedStage
 from orchestration.runs.records import Prediction
 
 NOMINAL_FLOPS_PER_SECOND = 4e10
-"""Of one core, as measured at scale micro; where nothing is calibrated only the order counts."""
+"""FLOP/s of one core, as measured at scale micro; uncalibrated, only the order counts."""
+# About what imports and data take in a small stage.
 NOMINAL_FIXED_SECONDS = 3.0
 
 Sites = Callable[[str], Site]
-"""Stage name -> on what it will run."""
+"""Function from a stage's name to the site on which it will run."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a stage needs whatever it runs on.
+class StageNeeds:
+    """Needs of a stage on any device.
 
     Attributes:
-        flops: in all.
-        unit_flops: at standard amounts of images and steps: tells sizes apart.
-        family: what must agree for times to be comparable.
-        memory_bytes: of tensors at their peak, per device; None: no closed form.
-        output_bytes: what stays on disk.
-        working_bytes: what goes when it is done.
+        flops: FLOPs of the whole stage.
+        unit_flops: FLOPs at standard amounts of images and steps: tells sizes apart.
+        family: facts that must agree for times to be comparable.
+        memory_bytes: tensors at their peak, per device; None: no closed form.
+        output_bytes: files that stay on disk.
+        working_bytes: files that are removed at the end.
     """
 
     flops: float
@@ -48,18 +48,18 @@ class Work:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage is predicted to need.
+    """Predicted cost of a stage.
 
     Attributes:
-        flops: in all.
-        memory_bytes: peak per device: tensors in closed form, and what a process takes beside
-            them where that was measured; None: not known.
+        flops: FLOPs of the whole stage.
+        memory_bytes: peak per device: tensors in closed form, plus the rest of the process if that
+            was measured; None: not known.
         disk_bytes: most at once, checkpoints included.
         seconds: from the worker's start to its end; None: uncalibrated.
-        low: of about 95 % of such predictions.
-        high: the same.
-        record: what the time rests on; None: uncalibrated.
-        work: what this was computed from.
+        low: lower end of the range of about 95 % of such predictions.
+        high: upper end of that range.
+        record: the measurement that the time rests on; None: uncalibrated.
+        work: the needs that this was computed from.
     """
 
     flops: float
@@ -69,10 +69,10 @@ class Cost:
     low: float | None
     high: float | None
     record: str | None
-    work: Work
+    work: StageNeeds
 
     def prediction(self) -> Prediction:
-        """For the record."""
+        """Convert the cost to the record that is kept with the stage."""
         return Prediction(
             family=self.work.family,
             unit_flops=self.work.unit_flops,
@@ -88,38 +88,38 @@ class Cost:
 
     @property
     def ordering_seconds(self) -> float:
-        """The predicted time, or one of nominal rates: good for ordering only."""
+        """Predicted seconds, or seconds at nominal rates, which serve for ordering only."""
         if self.seconds is not None:
             return self.seconds
         return NOMINAL_FIXED_SECONDS + self.flops / NOMINAL_FLOPS_PER_SECOND
 
 
 def nominal_sites(stage: str) -> Site:
-    """No device in particular: everything is uncalibrated."""
+    """Return a site without a device, on which everything is uncalibrated."""
     return Site("", 1)
 
 
 def predict(
     plan: Plan, calibration: Calibration | None = None, sites: Sites = nominal_sites
 ) -> dict[str, Cost]:
-    """The cost of every stage by key, in the plan's order.
+    """Predict the cost of every stage by key, in the plan's order.
 
     Args:
         plan: the graph; equal configs are computed once.
         calibration: the records of the runs directory.
-        sites: on what each kind of stage will run.
+        sites: function from a kind of stage to the site on which it will run.
     """
     predictor = Predictor(calibration or Calibration(), sites)
     return {key: predictor.cost(stage) for key, stage in plan.stages.items()}
 
 
 def seconds_for_order(costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Seconds of every stage by which `orchestration.execution.scheduler` puts them in order."""
+    """Map every stage to the seconds by which the scheduler orders stages."""
     return {key: cost.ordering_seconds for key, cost in costs.items()}
 
 
 class Predictor:
-    """Costs of stages; remembers those that differ in nothing that costs."""
+    """Predictor of stage costs; it remembers stages that differ in nothing that costs."""
 
     def __init__(self, calibration: Calibration, sites: Sites) -> None:
         self._calibration = calibration
@@ -128,7 +128,8 @@ class Predictor:
         self._costs: dict[tuple[str, tuple[int, ...]], Cost] = {}
 
     def cost(self, planned: PlannedStage) -> Cost:
-        """Of one stage of a plan."""
+        """Predict the cost of one stage of a plan."""
+        # Ten thousand trials have a few dozen different costs.
         at = (planned.stage, self._shapes.of(planned.trial))
         if at not in self._costs:
             self._costs[at] = self._cost(planned.stage, planned.trial)
@@ -139,6 +140,7 @@ class Predictor:
         work = stage_work(stage, trial, site.processes)
         need = Need(stage, work.family, work.unit_flops, work.flops)
         found = self._calibration.estimate(need, site)
+        # Libraries and waste differ by device, so they are measured there.
         beyond = None if found is None else found.peak_memory
         memory = work.memory_bytes
         if beyond is not None:
@@ -155,11 +157,12 @@ class Predictor:
         )
 
 
-def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> Work:
-    """What a stage of a trial needs, whatever it runs on."""
+def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> StageNeeds:
+    """Compute the needs of a stage of a trial, whatever device it runs on."""
     disk = stage_disk(stage, trial)
-    return Work(
+    return StageNeeds(
         flops=stage_flops(stage, trial),
+        # The family and the FLOPs at standard amounts together identify a configuration.
         unit_flops=stage_flops(stage, with_amounts(trial, STANDARD)),
         family=" ".join(FAMILIES[stage](trial)),
         memory_bytes=stage_memory(stage, trial, world),
@@ -170,22 +173,23 @@ def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> Work:
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much of everything a trial does: what cost grows with when nothing else changes."""
+    """Amounts of images and steps: cost grows with them if nothing else changes."""
 
     steps: int
     train_images: int
     val_images: int
     images: int
-    """That are reconstructed, drawn and compared."""
+    """Images that are reconstructed, drawn and compared."""
 
 
+# Any fixed numbers do: they only make the FLOPs of two trials comparable.
 STANDARD = Amounts(steps=100, train_images=1000, val_images=100, images=100)
 
 
 def with_amounts(trial: TrialConfig, amounts: Amounts) -> TrialConfig:
-    """The same models with other amounts; what begins or ends in training keeps its share.
+    """Change the amounts of a trial; what begins or ends in training keeps its share.
 
-    Not validated: a trial that is valid is so with fewer images and steps.
+    The result is not validated: a valid trial stays valid with fewer images and steps.
     """
     tokenizer = trial.tokenizer
     share = amounts.steps / tokenizer.steps
@@ -193,6 +197,7 @@ def with_amounts(trial: TrialConfig, amounts: Amounts) -> TrialConfig:
         "data": {"train_images": amounts.train_images, "val_images": amounts.val_images},
         "tokenizer": {
             "steps": amounts.steps,
+            # Steps count from 1, and a start of 1 means from the beginning, whatever the length.
             "discriminator_start": 1 + round(share * (tokenizer.discriminator_start - 1)),
             "shortcut_end": round(share * tokenizer.shortcut_end),
         },
@@ -238,7 +243,7 @@ FAMILIES: dict[str, Facts] = {
     "linear_probe": lambda t: (_data(t),),
     "probe_tokenizer": lambda t: (_data(t), _variant(t), t.tokenizer_probe.features),
 }
-"""Stage -> what must agree for the times of two of its kind to be comparable."""
+"""Stage -> facts that must agree for the times of two of its kind to be comparable."""
 
 
 def _training(config: TrainingConfig) -> tuple[str, ...]:
@@ -257,15 +262,17 @@ _FREE = frozenset(
         *("entropy_temperature", "semantic_layer", "temperature", "top_p", "warmup_epochs"),
     }
 )
-"""Fields on which nothing depends that a stage costs."""
+"""Fields that change nothing that a stage costs."""
 
 
 class _Shapes:
-    """Numbers for configs that cost the same; ten thousand trials share a few sections."""
+    """Numbers of configs that cost the same; ten thousand trials share a few sections."""
 
     def __init__(self) -> None:
+        # By id: most trials share their sections, and hashing all fields of each is slow.
         self._sections: dict[int, tuple[Config, int]] = {}
         self._numbers: dict[tuple[object, ...], int] = {}
+        # The trial is kept as well, for the same reason as the section below.
         self._trials: dict[int, tuple[TrialConfig, tuple[int, ...]]] = {}
 
     def of(self, trial: TrialConfig) -> tuple[int, ...]:
@@ -289,7 +296,7 @@ _SECTIONS = tuple(name for name in TrialConfig.model_fields if name != "seed")
 
 
 def _facts(config: Config) -> list[object]:
-    """The values that matter; of a weight, whether there is one."""
+    """List the values that affect the cost; of a loss's weight, whether it is on."""
     fields = type(config).model_fields
     values = {name: getattr(config, name) for name in fields if name not in _FREE}
     return [value > 0 if name.endswith("_weight") else value for name, value in values.items()]

@@ -1,8 +1,8 @@
 """Gates between model sizes: a larger model starts when its smaller sibling has done well.
 
-Siblings are trials equal but for the sizes. A gate stands at every training stage and at what
-scores it; the training of the next larger sibling waits there. A stage that fails keeps its gate
-shut, a loss that is not finite included.
+Siblings are trials that differ only in their sizes. A gate stands at every training stage and at
+the stage that scores it; the training of the next larger sibling waits there. A stage that fails,
+also by a loss that is not finite, keeps its gate shut.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ SCORED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("ar_train_loss", "ar_val_loss"), ("train_generator", "train_generator")),
     **dict.fromkeys(("gfid", "gkid"), ("train_generator", "evaluate_generation")),
 }
-"""Metric -> the training that it judges, and the stage that measures it. Generators are compared
-on one tokenizer only: losses over different tokens mean nothing to each other."""
+"""Metric -> the training that it judges, and the stage that measures it.
+
+Generators are compared on one tokenizer only: losses over different tokens are not comparable.
+"""
 
 
 class Gates(BaseModel):
-    """What a model must do before its larger sibling starts.
+    """Conditions that a model must meet before its larger sibling starts.
 
     better: {lpips: 0.05}   # at most 5 % worse than its own smaller sibling
-    throughput: 0.5         # at least half as fast as predicted, where that is calibrated
+    throughput: 0.5         # at least half as fast as predicted, if that is calibrated
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     better: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """Metric -> by which share of the smaller sibling's value a larger model may be worse."""
+    """Metric -> share of the smaller sibling's value by which a larger model may be worse."""
     throughput: float | None = Field(None, gt=0, le=1)
-    """Share of the predicted speed of training."""
+    """Smallest share of the predicted training speed."""
 
     @field_validator("better")
     @classmethod
@@ -60,7 +62,7 @@ class Gates(BaseModel):
 
 @dataclass(frozen=True)
 class Ladder:
-    """The gates of a plan.
+    """Gates of a plan.
 
     Attributes:
         guards: training stage -> stages of its smaller sibling whose gates it waits for.
@@ -72,10 +74,10 @@ class Ladder:
 
 
 def ladder(plan: Plan, gates: Gates | None) -> Ladder:
-    """Who waits for whom.
+    """Find for every training the gates of its smaller sibling.
 
     Raises:
-        ValueError: a metric is asked for whose stage a trial does not have.
+        ValueError: a gate asks for a metric whose stage a trial lacks.
     """
     if gates is None:
         return Ladder()
@@ -84,20 +86,25 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
     for kind in ("train_tokenizer", "train_generator"):
         for group in _siblings(plan, kind):
             for above, below in _pairs(kind, group):
+                # Before the smallest is skipped: a metric that it cannot report must be refused as
+                # well.
                 mine = _gate_stages(kind, gates, above)
                 if below is None:
                     continue
                 theirs = _gate_stages(kind, gates, below)
                 guards[above.stages[kind]].update(dict.fromkeys(theirs.values()))
                 for stage, key in theirs.items():
+                    # `setdefault`: the smallest model has a gate too, but no sibling to be
+                    # compared with.
                     smaller.setdefault(key, None)
                     smaller[mine[stage]] = key
     return Ladder({key: tuple(found) for key, found in guards.items()}, smaller)
 
 
 def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
-    """Trials with this training that differ in sizes only, one of each trained model."""
+    """Group the trials with this training that differ in sizes only, one per trained model."""
     sized = set(SIZE_KEYS)
+    # Keys that vary with a size in one `zip` group, such as its learning rate, belong to the size.
     for group in plan.sweep.zip:
         if not sized.isdisjoint(group):
             sized |= group.keys()
@@ -105,8 +112,10 @@ def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
     for trial in plan.trials:
         if kind in trial.stages:
             free = {key: v for key, v in trial.trial.axes.items() if key not in sized}
+            # Generators are siblings only on one tokenizer; see `SCORED`.
             base = "" if kind == "train_tokenizer" else _tokenizer(trial)
             alike = json.dumps([base, free], sort_keys=True, default=str)
+            # Trials that share the training, such as those of several guidance scales, count once.
             found[alike].setdefault(trial.stages[kind], trial)
     return (list(models.values()) for models in found.values())
 
@@ -114,7 +123,7 @@ def _siblings(plan: Plan, kind: str) -> Iterable[list[PlannedTrial]]:
 def _pairs(
     kind: str, trials: list[PlannedTrial]
 ) -> Iterable[tuple[PlannedTrial, PlannedTrial | None]]:
-    """Each with the largest that is smaller: in no part larger, in one smaller."""
+    """Pair each trial with its largest smaller sibling: in no part larger, in one smaller."""
     sizes = {t.key: _sizes(kind, t.trial.config) for t in trials}
     order = sorted(trials, key=lambda t: sum(sizes[t.key]))
     for index, above in enumerate(order):
@@ -135,7 +144,8 @@ def _sizes(kind: str, config: TrialConfig) -> tuple[int, ...]:
 
 
 def _weights(size: TransformerSize) -> int:
-    """Proportional to the parameters of a transformer."""
+    """Return a number proportional to the parameters of a transformer: 12 L d² without biases."""
+    # Relative size is enough, and a size without a name has no other measure.
     return size.layers * size.width**2
 
 
@@ -144,7 +154,7 @@ def _tokenizer(trial: PlannedTrial) -> str:
 
 
 def _gate_stages(kind: str, gates: Gates, trial: PlannedTrial) -> dict[str, str]:
-    """Stages of a trial at which gates stand, with their keys."""
+    """Map the stages of a trial at which gates stand to their keys."""
     stages = dict.fromkeys([kind, *(SCORED[m][1] for m in gates.better if SCORED[m][0] == kind)])
     for stage in stages:
         if stage not in trial.stages:
@@ -156,7 +166,7 @@ def _gate_stages(kind: str, gates: Gates, trial: PlannedTrial) -> dict[str, str]
 
 
 class Gatekeeper:
-    """Opens and shuts the gates of one plan by what its stages have left."""
+    """Keeper of one plan's gates: opens and shuts them by the results of the stages."""
 
     def __init__(
         self,
@@ -165,13 +175,13 @@ class Gatekeeper:
         gates: Gates | None,
         predicted: Mapping[str, float | None],
     ) -> None:
-        """Prepare.
+        """Prepare the gates of a plan.
 
         Args:
-            progress: of the plan; what is held is noted in it.
-            store: the runs directory; what is held is noted there, too.
-            gates: None: there are none.
-            predicted: seconds of each stage; None: uncalibrated.
+            progress: progress of the plan; held stages are noted in it.
+            store: the runs directory; held stages are noted there too.
+            gates: the conditions; None: there are no gates.
+            predicted: stage key -> predicted seconds; None: uncalibrated.
         """
         self._progress = progress
         self._store = store
@@ -181,13 +191,16 @@ class Gatekeeper:
         self._judged: set[str] = set()
 
     def guards(self) -> dict[str, list[str]]:
-        """What each stage waits for, without those that are left alone: nobody would open them."""
+        """Map each stage to the gates that it waits for, without those of stages left alone.
+
+        This launch does not run the stages that are left alone, so nobody would open their gates.
+        """
         left = {key for key in self._progress.left if self._progress.states[key] == "WAITING"}
         guards = self._ladder.guards.items()
         return {key: [g for g in mine if g not in left] for key, mine in guards}
 
     def look(self, scheduler: Scheduler) -> None:
-        """Judge what is over already."""
+        """Judge the stages that are over already."""
         for key in self._ladder.smaller:
             if self._progress.states[key] == "COMPLETE":
                 self.judge(key, scheduler)
@@ -195,18 +208,19 @@ class Gatekeeper:
                 self.shut([key], scheduler)
 
     def judge(self, key: str, scheduler: Scheduler) -> list[str]:
-        """Open the gate at a complete stage, or hold what is above it; returns what is held.
+        """Open the gate at a complete stage, or hold the stages behind it; returns the held ones.
 
-        A stage that was complete before its smaller sibling, such as one of another sweep, is
-        judged when that is.
+        A stage that was complete before its smaller sibling, for example by another sweep, is
+        judged when the sibling is complete.
         """
         waited = (k for k, below in self._ladder.smaller.items() if below == key)
         held = []
         for one in (key, *waited):
+            # Judged once: an open gate must not be counted as opened twice by the scheduler.
             if one in self._judged or not self._can_judge(one):
                 continue
             self._judged.add(one)
-            why = self._verdict(one)
+            why = self._reason_to_hold(one)
             if why is None:
                 scheduler.open(one)
             else:
@@ -214,7 +228,7 @@ class Gatekeeper:
         return held
 
     def _can_judge(self, key: str) -> bool:
-        """Whether a stage with a gate is complete, and its smaller sibling is or never will be."""
+        """Tell whether a stage with a gate is complete, and its sibling is or never will be."""
         states, below = self._progress.states, self._ladder.smaller.get(key)
         if key not in self._ladder.smaller or states[key] != "COMPLETE":
             return False
@@ -222,7 +236,7 @@ class Gatekeeper:
         return not comes or below in self._progress.left
 
     def shut(self, keys: Iterable[str], scheduler: Scheduler) -> list[str]:
-        """Hold what is above stages that have failed; returns what is held."""
+        """Hold the stages behind failed ones; returns the held ones."""
         held = []
         for key in keys:
             stage = self._progress.plan.stages[key]
@@ -232,8 +246,8 @@ class Gatekeeper:
             held += self._hold(scheduler.shut([key]), why)
         return held
 
-    def _verdict(self, key: str) -> str | None:
-        """Why the gate at a complete stage stays shut; None: it opens."""
+    def _reason_to_hold(self, key: str) -> str | None:
+        """Say why the gate at a complete stage stays shut; None: it opens."""
         stage, done = self._progress.plan.stages[key], self._done(key)
         checks = [self._slow(key, done)]
         below = self._ladder.smaller[key]
@@ -256,9 +270,11 @@ class Gatekeeper:
         least = self._gates.throughput
         if least is None or predicted is None or not stage.stage.startswith("train_"):
             return None
-        # Predictions are for a processor of one's own; what others took says nothing of a model.
+        # Predictions assume a processor of one's own. Time lost to other processes says nothing
+        # about the model.
         attempts = self._progress.folders[key].attempts()
         waited = sum(attempt.waited_seconds or 0.0 for attempt in attempts)
+        # A stage of a moment may take 0 seconds on the clock.
         took = max(done.seconds - waited, 1e-9)
         share = predicted / took
         if share >= least:
@@ -270,6 +286,7 @@ class Gatekeeper:
 
     def _hold(self, keys: list[str], why: str) -> list[str]:
         plan, folders = self._progress.plan, self._progress.folders
+        # The folder may not exist yet: a held stage has never been started.
         made = self._store.create_all(stage_spec(plan.stages[key], self._progress) for key in keys)
         folders.update(made)
         for key in keys:
@@ -286,15 +303,15 @@ def worse(
     other: str,
     reference: float | None,
 ) -> str | None:
-    """Why a model is too much worse than its smaller sibling; None: it is not.
+    """Say why a model is too much worse than its smaller sibling; None: it is not.
 
     Args:
-        metric: of `gigatok.names`.
-        share: of the reference by which it may be worse.
-        name: of the model.
-        value: its metric; None: it has none.
+        metric: name of the metric, as in `gigatok.names`.
+        share: share of the reference by which the value may be worse.
+        name: name of the model.
+        value: the model's value; None: it has none.
         other: name of the smaller sibling.
-        reference: the sibling's.
+        reference: the sibling's value; None: it has none.
     """
     for owner, number in ((name, value), (other, reference)):
         if number is None or not math.isfinite(number):
@@ -305,6 +322,7 @@ def worse(
     if loss <= share * abs(reference):
         return None
     return (
+        # The reference may be 0, as a loss can be.
         f"{metric} of {name} is {value:.4g}, {loss / max(abs(reference), 1e-12):.1%} worse than "
         f"{reference:.4g} of the smaller {other}; {share:.1%} is allowed"
     )

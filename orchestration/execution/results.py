@@ -18,7 +18,6 @@ from orchestration.runs.stage_records import Done
 MOST_TRIALS = 40
 EDGES = 4
 """Characters of a table's first column that are not its text."""
-ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
 def trial_metrics(progress: Progress) -> dict[str, dict[str, float]]:
@@ -69,7 +68,7 @@ def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> Ren
         width: characters of a line.
     """
     shown = [METRICS[name] for name in RESULT_COLUMNS if any(name in m for m in metrics.values())]
-    heads = [heading(metric) for metric in shown]
+    heads = [metric.heading for metric in shown]
     kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
     columns = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}
     left = width - max(map(len, heads), default=0) - EDGES
@@ -105,19 +104,11 @@ def _table(heads: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
     return table
 
 
-def heading(metric: Metric) -> str:
-    """Write label, unit, and an arrow that points to better."""
-    unit = f" ({metric.unit})" if metric.unit and metric.unit != "parameters" else ""
-    return f"{metric.label}{unit}{ARROWS[metric.better]}"
-
-
 def format_metric(metric: Metric, values: Mapping[str, float]) -> str:
     """Write a value with its standard error, in the metric's own precision."""
     value = values.get(metric.name)
     if value is None:
         return "–"
-    if metric.unit == "parameters":
-        return f"{value / 1e6:.2f} M"
-    text = f"{value:.{metric.digits}f}"
+    text = metric.text(value)
     error = values.get(metric.standard_error or "")
-    return text if error is None else f"{text} ± {error:.{metric.digits}f}"
+    return text if error is None else f"{text} ± {metric.text(error)}"

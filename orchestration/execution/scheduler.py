@@ -1,9 +1,9 @@
-"""What runs next: which stage is ready, in which order, and what a failure or a gate holds back.
+"""Scheduler: which stage is ready, in which order, and what a failure or a gate holds back.
 
-Knows keys and numbers only: no clock, no files, no backend. The runner
+It knows keys and numbers only: no clock, no files, no backend. The runner
 (`orchestration.launching.runner`), the submission to a cluster
-(`orchestration.cluster.submission`) and the simulator (`orchestration.forecast.simulator`)
-decide by this code alike.
+(`orchestration.backends.detached.submission`) and the simulator
+(`orchestration.forecast.simulator`) all decide by this code.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from orchestration.runs.state import State
 
 Rank = tuple[float, float]
-"""Where a stage stands in the order: the smallest first."""
+"""Place of a stage in the order; the smallest starts first."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Which stage reads which.
+    """Graph of stages by what they read.
 
     Attributes:
-        inputs: stage key -> keys of what it reads; each stage comes after its inputs.
-        needed_by: the other way round.
+        inputs: stage key -> keys of the stages that it reads; each stage comes after its inputs.
+        needed_by: stage key -> keys of the stages that read it.
     """
 
     inputs: Mapping[str, Collection[str]]
@@ -36,24 +36,26 @@ class Graph:
         for key, inputs in self.inputs.items():
             for parent in inputs:
                 needed_by[parent].append(key)
+        # The dataclass is frozen because many readers share one graph; this field is derived once.
         object.__setattr__(self, "needed_by", needed_by)
 
     def below(self, key: str) -> list[str]:
-        """Every stage that cannot run without this one."""
+        """List every stage that cannot run without this one."""
         return _reach(self.needed_by[key], self.needed_by.__getitem__)
 
 
 def pass_failure_downstream(
     inputs: Mapping[str, Collection[str]], states: Mapping[str, State]
 ) -> list[str]:
-    """Waiting stages below a failed one.
+    """List the waiting stages that a failed stage blocks.
 
     Args:
         inputs: stage key -> keys of its inputs, each stage after its inputs.
-        states: by stage key.
+        states: stage key -> state.
     """
     bad = {key for key, state in states.items() if state in ("FAILED", "UPSTREAM_FAILED")}
     found = []
+    # One pass is enough: every stage comes after its inputs.
     for key, needs in inputs.items():
         if states[key] == "WAITING" and not bad.isdisjoint(needs):
             bad.add(key)
@@ -67,10 +69,11 @@ def pass_failure_downstream(
 def cheapest_first(
     graph: Graph, trials: Iterable[Collection[str]], seconds: Mapping[str, float]
 ) -> dict[str, Rank]:
-    """The cheapest trial first; what trials share counts for the cheapest of them.
+    """Rank the stages so that the cheapest trial goes first.
 
-    So small models answer, and show mistakes, before large ones are paid for. Within a trial the
-    longest chain goes first.
+    A stage that several trials share counts for the cheapest of them. So small models give
+    results, and show mistakes, before large ones are paid for. Within a trial the longest chain
+    goes first.
     """
     chains = remaining_seconds(graph, seconds)
     costs = dict.fromkeys(graph.inputs, float("inf"))
@@ -84,7 +87,10 @@ def cheapest_first(
 def longest_first(
     graph: Graph, trials: Iterable[Collection[str]], seconds: Mapping[str, float]
 ) -> dict[str, Rank]:
-    """The longest chain first, so that the whole ends soonest (Graham's list scheduling, 1969)."""
+    """Rank the stages by the longest chain first, to end soonest.
+
+    This is list scheduling (Graham, "Bounds on multiprocessing timing anomalies", 1969).
+    """
     return {key: (-left, 0.0) for key, left in remaining_seconds(graph, seconds).items()}
 
 
@@ -93,8 +99,9 @@ ORDERS: dict[str, Order] = {"cheapest": cheapest_first, "longest": longest_first
 
 
 def remaining_seconds(graph: Graph, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Time of the longest chain that starts with each stage."""
+    """Compute for each stage the seconds of the longest chain that starts with it."""
     longest = dict.fromkeys(graph.inputs, 0.0)
+    # Backwards: a stage's chain is known before its inputs take it over.
     for key in reversed(list(graph.inputs)):
         longest[key] += seconds[key]
         for parent in graph.inputs[key]:
@@ -106,7 +113,7 @@ def remaining_seconds(graph: Graph, seconds: Mapping[str, float]) -> dict[str, f
 
 
 class Scheduler:
-    """Hands out the stages of one plan, each when it is its turn."""
+    """Scheduler of one plan: hands out each stage when its inputs and gates allow."""
 
     def __init__(
         self,
@@ -117,14 +124,14 @@ class Scheduler:
         skipped: Collection[str] = (),
         gates: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        """Prepare.
+        """Prepare the queue of ready stages.
 
         Args:
-            graph: of the plan.
-            ranks: the order among stages that are ready, by one of `ORDERS`.
+            graph: the graph of the plan.
+            ranks: the order among ready stages, by one of `ORDERS`.
             complete: stages that need not run; their gates are still to be opened or shut.
-            skipped: stages that are not to be run now, complete or not.
-            gates: stage -> other stages whose gates must `open` before it starts.
+            skipped: stages that must not run now, complete or not.
+            gates: stage -> stages whose gates must `open` before it starts.
         """
         self._graph = graph
         self._ranks = ranks
@@ -139,58 +146,61 @@ class Scheduler:
             for guard in guards:
                 self._behind_gate[guard].append(key)
                 self._unopened[key].add(guard)
+            # One counter for inputs and gates together: a stage is ready when it reaches 0.
             self._missing[key] = sum(i not in done for i in inputs) + len(guards)
             self._queue(key)
 
     def take(self) -> str | None:
-        """The next stage to start; None: nothing is ready. Whoever takes it says how it ends."""
+        """Take the next stage to start; None: none is ready. The caller must report its end."""
         key = self.peek()
         if key is not None:
             heapq.heappop(self._ready)
         return key
 
     def peek(self) -> str | None:
-        """What `take` would give."""
+        """Return the stage that `take` would give, and leave it in the queue."""
+        # Stages that ended while they were queued are dropped only when they come to the top.
         while self._ready and self._ready[0][1] in self._over:
             heapq.heappop(self._ready)
         return self._ready[0][1] if self._ready else None
 
     def complete(self, key: str) -> None:
-        """A stage is done: what waited for it alone becomes ready."""
+        """Note that a stage is complete: stages that waited for it alone become ready."""
         self._over.add(key)
         for child in self._graph.needed_by[key]:
             self._one_less(child)
 
     def again(self, key: str) -> None:
-        """A stage ended without a result and is to be started once more."""
+        """Queue a stage again that ended without a result."""
         self._queue(key)
 
     def fail(self, key: str) -> list[str]:
-        """A stage is given up; returns what is given up with it, because it needs its outputs."""
+        """Mark a stage failed; returns the stages below, which fail with it."""
         self._over.add(key)
         below = [k for k in self._graph.below(key) if k not in self._over]
         self._over.update(below)
         return below
 
     def open(self, guard: str) -> None:
-        """The gate at a complete stage lets what is above it pass."""
+        """Open the gate at a complete stage for the stages behind it."""
         for key in self._behind_gate.get(guard, ()):
             self._unopened[key].discard(guard)
             self._one_less(key)
 
     def at_gates(self) -> set[str]:
-        """Stages that cannot start before gates open: those at them, and all behind these."""
+        """List the stages that cannot start before gates open: at gates, or behind such stages."""
         starts = [key for key, guards in self._unopened.items() if guards]
         return set(_reach(starts, self._follow))
 
     def shut(self, guards: Iterable[str]) -> list[str]:
-        """Gates stay closed for good; returns what is held: what is above them, and below that."""
+        """Keep gates shut for good; returns the held stages: those behind, and all below."""
         above = [key for guard in guards for key in self._behind_gate.get(guard, ())]
         held = [key for key in _reach(above, self._follow) if key not in self._over]
         self._over.update(held)
         return held
 
     def _follow(self, key: str) -> list[str]:
+        # A stage that never runs also never opens the gate that stands at it.
         return [*self._graph.needed_by[key], *self._behind_gate.get(key, ())]
 
     def _one_less(self, key: str) -> None:
@@ -198,13 +208,16 @@ class Scheduler:
         self._queue(key)
 
     def _queue(self, key: str) -> None:
+        # Checked here too: a stage may have been held or failed since its last input completed.
         if self._missing[key] == 0 and key not in self._over:
             heapq.heappush(self._ready, (self._ranks[key], key))
 
 
 def _reach(starts: Iterable[str], follow: Callable[[str], Sequence[str]]) -> list[str]:
-    """Starts and everything behind them, each once."""
+    """Collect the starting stages and everything that follows from them, each once."""
+    # A dict and not a set: the order of its keys is the same in every run.
     found = dict.fromkeys(starts)
+    # A stack and not recursion: chains of a large plan exceed Python's recursion limit.
     pending = list(found)
     while pending:
         for key in follow(pending.pop()):

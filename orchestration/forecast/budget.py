@@ -1,4 +1,4 @@
-"""Refuses a launch that cannot fit, with the arithmetic: memory, GPU hours, disk."""
+"""Budget check: refuses a launch that exceeds memory, GPU hours or disk, with the arithmetic."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ HALF = {"bf16", "fp16"}
 
 
 class Budget(Record):
-    """What a launch may spend at most; None: any amount."""
+    """Most that a launch may spend; None: no limit."""
 
     max_gpu_hours: NonNegativeFloat | None = None
-    """Core hours where stages use no GPU."""
+    """GPU hours; core hours if stages use no GPU."""
     max_disk: NonNegativeFloat | None = None
     """GiB in the runs directory."""
 
 
 class Refusal(Record):
-    """A launch that was refused."""
+    """Launch that was refused."""
 
     plan: str
     scale: str
@@ -43,7 +43,7 @@ class Refusal(Record):
 
 
 def reasons(progress: Progress, machine: Machines, budget: Budget, runs_dir: Path) -> list[str]:
-    """Why the rest of a plan cannot be launched; empty if it can."""
+    """Say why the rest of a plan cannot be launched; empty if it can."""
     total = add_up(progress, machine, to_run(progress))
     return [
         *_memory(progress, machine),
@@ -53,7 +53,7 @@ def reasons(progress: Progress, machine: Machines, budget: Budget, runs_dir: Pat
 
 
 def _memory(progress: Progress, machine: Machines) -> Iterator[str]:
-    """One line per kind of stage: the one that needs most."""
+    """Yield one line per kind of stage, about the stage that needs most."""
     worst: dict[str, tuple[int, str]] = {}
     count: Counter[str] = Counter()
     for key in to_run(progress):
@@ -67,10 +67,11 @@ def _memory(progress: Progress, machine: Machines) -> Iterator[str]:
 
 
 def _least_memory(progress: Progress, key: str) -> int | None:
-    """Bytes that a stage needs at least; the closed form counts 16-bit values as 32."""
+    """Return the least bytes that a stage needs; the closed form counts 16-bit values as 32."""
     cost = progress.costs[key]
     if cost.memory_bytes is None or HALF.isdisjoint(cost.work.family.split()):
         return cost.memory_bytes
+    # A refusal must be certain, so half of the tensors is assumed to be 16-bit.
     return cost.memory_bytes - (cost.work.memory_bytes or 0) // 2
 
 
@@ -89,19 +90,21 @@ def _memory_line(progress: Progress, key: str, need: int, machine: Machine, coun
 
 
 def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
-    """The largest micro-batch that would fit, where there is any."""
+    """Name the largest micro-batch that would fit, if there is any."""
     planned = progress.plan.stages[key]
     section = {"train_tokenizer": "tokenizer", "train_generator": "generator"}.get(planned.stage)
     if section is None or machine.memory_bytes is None:
         return "; ask for more"
     training = getattr(planned.trial, section)
     whole = progress.costs[key].work.memory_bytes or 0
+    # A loss over the whole batch excludes a smaller micro-batch.
     if getattr(training, "needs_whole_batch", None) is None:
         size = training.batch_size // machine.processes // 2
         while size:
             update = {section: training.model_copy(update={"micro_batch": size})}
             trial = planned.trial.model_copy(update=update)
             tensors = stage_work(planned.stage, trial, machine.processes).memory_bytes or 0
+            # The part of the process that is not tensors stays as it is.
             if need - whole + tensors <= machine.memory_bytes:
                 return f"; {section}.micro_batch={size} would fit ({bytes_text(tensors)})"
             size //= 2
@@ -113,6 +116,7 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
     if most is None or total.stages == 0:
         return
     unit = hours_unit(progress, machine)
+    # An unknown time is refused too: otherwise a limit would be a promise that nobody can keep.
     if total.hours is None:
         sweep = progress.plan.sweep
         devices = {machine(progress.plan.stages[k].stage).device for k in to_run(progress)}
@@ -140,8 +144,10 @@ def _disk(
     progress: Progress, machine: Machines, budget: Budget, total: Sum, runs_dir: Path
 ) -> Iterator[str]:
     kinds = {progress.plan.stages[key].stage for key in to_run(progress)}
+    # An unlimited number of slots counts as all stages at a time.
     slots = [machine(stage).slots for stage in kinds]
     at_once = None if None in slots else max((s for s in slots if s is not None), default=None)
+    # Working files count once per stage that runs at a time; outputs of all stages stay.
     need = disk_needed(total, at_once)
     sum_text = (
         f"{bytes_text(total.output_bytes)} of outputs + {bytes_text(need - total.output_bytes)} "
@@ -149,6 +155,7 @@ def _disk(
     )
     if budget.max_disk is not None and need > budget.max_disk * GB:
         yield f"--max-disk {budget.max_disk:g} GiB: {sum_text}"
+    # The directory may not exist yet; the nearest folder above it is on the same disk.
     free = shutil.disk_usage(_existing(runs_dir)).free
     if need > free:
         yield f"disk: {sum_text}; {runs_dir} has {bytes_text(free)} free"
@@ -160,7 +167,7 @@ def _existing(path: Path) -> Path:
 
 
 def by_kind(progress: Progress, machine: Machines) -> dict[str, Sum]:
-    """What a launch would run, by kind of stage."""
+    """Add up the stages that a launch would run, by kind of stage."""
     keys: dict[str, list[str]] = {}
     for key in to_run(progress):
         keys.setdefault(progress.plan.stages[key].stage, []).append(key)
@@ -168,19 +175,19 @@ def by_kind(progress: Progress, machine: Machines) -> dict[str, Sum]:
 
 
 def hours_unit(progress: Progress, machine: Machines) -> str:
-    """What hours of this plan are of."""
+    """Name the unit of this plan's hours."""
     kinds = {stage.stage for stage in progress.plan.stages.values()}
     return "GPU hours" if any(machine(stage).gpus for stage in kinds) else "core hours"
 
 
 def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
-    """Remember a refused launch, for `status`."""
+    """Record a refused launch, for `status`."""
     refusal = Refusal(plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time())
     append_lines(_refusals(store, plan.sweep.name), [refusal])
 
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:
-    """The last refused launch of a sweep after a time; None if there is none."""
+    """Read the last refused launch of a sweep after a time; None if there is none."""
     newest = read_lines(_refusals(store, sweep), Refusal)[-1:]
     return next((refusal for refusal in newest if refusal.time > since), None)
 

@@ -1,4 +1,4 @@
-"""What `plan` shows of costs: one row per kind of stage with totals, or one per stage."""
+"""Tables of costs that `plan` shows: a row per kind of stage with totals, or a row per stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_RECORDS = 3
 
 
 def kinds_table(progress: Progress, machine: Machines) -> Table:
-    """Per kind of stage: how many will run, and what they need together."""
+    """Build a table of the stages to run and their needs, by kind of stage."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     hours = hours_unit(progress, machine).split()[0] + " h"
@@ -30,6 +30,7 @@ def kinds_table(progress: Progress, machine: Machines) -> Table:
         table.add_column(head, justify="right")
     totals = Counter(stage.stage for stage in progress.plan.stages.values())
     parts = by_kind(progress, machine)
+    # In the order of `STAGES`, as in every other table.
     for stage in (stage for stage in STAGES if stage in totals):
         part = parts.get(stage)
         label = STAGES[stage].label
@@ -57,7 +58,7 @@ def _cells(part: Sum, each: str) -> tuple[str, ...]:
 
 
 def _each(progress: Progress, stage: str) -> str:
-    """Seconds of the shortest and of the longest."""
+    """Format the seconds of the shortest and of the longest stage."""
     mine = (key for key, s in progress.plan.stages.items() if s.stage == stage)
     seconds = [progress.costs[key].seconds for key in mine if progress.will_run(key)]
     known = [s for s in seconds if s is not None]
@@ -66,12 +67,13 @@ def _each(progress: Progress, stage: str) -> str:
     shortest, longest = seconds_text(min(known)), seconds_text(max(known))
     if shortest == longest:
         return shortest
+    # The unit is written once if both have the same.
     low, unit = shortest.split()
     return f"{low}–{longest}" if longest.endswith(unit) else f"{shortest}–{longest}"
 
 
 def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
-    """What it comes to, with its range, and what the times rest on."""
+    """Yield the total time with its range, and the records that the times rest on."""
     todo = to_run(progress)
     if not todo:
         return
@@ -90,8 +92,11 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
         text = f"{hours_text(total.hours)} {unit} ({spread})"
         seconds = makespan(progress, machine)
         if seconds is not None:
+            # The range of the makespan is scaled from that of the sum: both rest on the same
+            # records.
             share = seconds / total.seconds if total.seconds else 0.0
             ends = f"{_scaled(total.low, share)} to {_scaled(total.high, share)}"
+            # "At least": queues, failures and the order of stages can only add to it.
             text += f", at least {seconds_text(seconds)} ({ends}) from now"
         yield text
     yield from _record_lines([progress.costs[key] for key in todo])
@@ -110,7 +115,7 @@ def _record_lines(costs: list[Cost]) -> Iterator[str]:
 
 
 def stages_table(progress: Progress, machine: Machines) -> Table:
-    """One row per stage: what it needs, or that it is reused and from which folder."""
+    """Build a table with one row per stage: its needs, or the folder that it is reused from."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", no_wrap=True)
     table.add_column("of", no_wrap=True)
@@ -119,6 +124,7 @@ def stages_table(progress: Progress, machine: Machines) -> Table:
     table.add_column("rests on")
     for key, stage in progress.plan.stages.items():
         cost, name = progress.costs[key], STAGES[stage.stage].label
+        # A stage that will not run is either complete already or left alone by this launch.
         if not progress.will_run(key):
             why = f"reused: {progress.folders[key].name}" if key in progress.reused else "left"
             table.add_row(name, stage.readable, *[""] * 5, why, style="dim")
@@ -140,10 +146,12 @@ def stages_table(progress: Progress, machine: Machines) -> Table:
 
 
 def cost_json(progress: Progress, machine: Machines, key: str) -> dict[str, Any]:
-    """The cost of a stage as data; what is not known is null."""
+    """Convert the cost of a stage to data; an unknown value is null."""
     cost, place = progress.costs[key], machine(progress.plan.stages[key].stage)
     hours = None if cost.seconds is None else cost.seconds * place.units / 3600
     return {
+        # The intermediate values are no part of the interface; the last two lines give the useful
+        # ones.
         **{name: value for name, value in asdict(cost).items() if name != "work"},
         "hours": hours,
         "hours_unit": "gpu" if place.gpus else "core",
@@ -156,7 +164,7 @@ def cost_json(progress: Progress, machine: Machines, key: str) -> dict[str, Any]
 
 
 def totals_json(progress: Progress, machine: Machines) -> dict[str, Any]:
-    """Totals of what a launch would run."""
+    """Convert the totals of a launch to data."""
     total = add_up(progress, machine, to_run(progress))
     return {
         **asdict(total),

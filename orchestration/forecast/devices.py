@@ -1,4 +1,4 @@
-"""On what the stages of a plan will run: device, threads, memory, how many at a time."""
+"""Devices that the stages of a plan will run on: model, threads, memory, and number at a time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ GB = 2**30
 
 @dataclass(frozen=True)
 class DataSheet:
-    """What a GPU's maker says. FLOP/s are dense: of 16-bit tensor cores, and of fp32."""
+    """Data sheet of a GPU; FLOP/s are dense: of 16-bit tensor cores, and of fp32."""
 
     half_flops: float
     single_flops: float
     memory_bytes: int
 
 
+# From NVIDIA's data sheets of the SXM models. A longer name stands before its beginning.
 DATA_SHEETS: dict[str, DataSheet] = {
     "H200": DataSheet(989e12, 67e12, 141 * GB),
     "H100": DataSheet(989e12, 67e12, 80 * GB),
@@ -32,20 +33,20 @@ DATA_SHEETS: dict[str, DataSheet] = {
     "A100": DataSheet(312e12, 19.5e12, 40 * GB),
     "V100": DataSheet(125e12, 15.7e12, 32 * GB),
 }
-"""By what a device's name contains; the first that fits."""
+"""Part of a device's name -> its data sheet; the first that fits counts."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What one stage gets.
+    """Resources that one stage gets.
 
     Attributes:
-        device: model name of its GPU or CPU; "" where nobody said.
-        threads: of each of its processes.
-        processes: that share the stage.
-        gpus: in all, 0 on CPUs.
-        memory_bytes: that one process may use; None: not known.
-        slots: stages at a time; None: as many as there are.
+        device: model name of its GPU or CPU; "" if unknown.
+        threads: threads of each of its processes.
+        processes: processes that share the stage.
+        gpus: GPUs of all processes; 0 on CPUs.
+        memory_bytes: bytes that one process may use; None: not known.
+        slots: stages that run at a time; None: any number.
     """
 
     device: str
@@ -57,7 +58,7 @@ class Machine:
 
     @property
     def site(self) -> Site:
-        """What records are compared by."""
+        """Site by which records are compared."""
         return Site(self.device, self.threads, self.processes)
 
     @property
@@ -67,16 +68,19 @@ class Machine:
 
 
 Machines = Callable[[str], Machine]
-"""Stage name -> on what it will run."""
+"""Function from a stage's name to the resources that it gets."""
 
 
 def data_sheet(device: str) -> DataSheet | None:
-    """Of a device by its name; None of CPUs and of what is not in the table."""
+    """Find the data sheet of a device by its name; None for CPUs and unknown GPUs."""
     return next((sheet for name, sheet in DATA_SHEETS.items() if name in device), None)
 
 
 def utilisation(flops_per_second: float, device: str, family: str) -> float | None:
-    """Share of the device's peak, of fp32 unless the family names 16 bits; None: not known."""
+    """Compute the share of the device's peak; None: not known.
+
+    The peak is that of fp32, unless the family names a 16-bit precision.
+    """
     sheet = data_sheet(device)
     if sheet is None:
         return None
@@ -85,15 +89,16 @@ def utilisation(flops_per_second: float, device: str, family: str) -> float | No
 
 
 def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
-    """What each kind of stage gets of a backend.
+    """Return the resources that each kind of stage gets from a backend.
 
     Args:
-        backend: its name.
+        backend: name of the backend.
         jobs: stages at a time, as the user asked; None: as the profile says.
         profile: what stages ask for, and on which device.
     """
     if backend == "local":
         return _local(jobs, profile)
+    # Without an address Ray starts here; the devices of another cluster are unknown.
     here = device_name() if backend == "ray" and profile.ray_address is None else ""
 
     def machine(stage: str) -> Machine:
@@ -114,6 +119,7 @@ def _local(jobs: int | None, profile: Profile) -> Machines:
     slots, device = make_slots(jobs, profile.max_parallel), device_name()
     slot, sheet = slots[0], data_sheet(device)
     gpu = sheet.memory_bytes if sheet is not None else None
+    # Without GPU, stages share the machine's memory; the limit is what one alone could use.
     memory = gpu if slot.gpu else int(psutil.virtual_memory().total)
 
     def machine(stage: str) -> Machine:
@@ -125,8 +131,9 @@ def _local(jobs: int | None, profile: Profile) -> Machines:
 
 
 def _asked_memory(request: Request) -> int | None:
-    """Of the GPU where one is asked for, else what is asked of the node for a process."""
+    """Return the memory of the GPU, if one is asked for, else what is asked of the node."""
     if request.gpus:
         sheet = data_sheet(request.device or "")
+        # A fraction of a GPU gets that fraction of its memory.
         return None if sheet is None else int(sheet.memory_bytes * min(request.gpus, 1))
     return None if request.memory_gb is None else int(request.memory_gb * GB)

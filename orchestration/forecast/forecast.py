@@ -1,6 +1,6 @@
-"""What a running study has spent, what remains, and when it will be done.
+"""Forecast of a running study: time spent, time that remains, and the end.
 
-The end is a simulation of what remains, by the scheduler that runs it.
+The end comes from a simulation of the remaining stages, by the scheduler that runs them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from orchestration.runs.state import StageFolder, State
 
 HOUR = 3600.0
 METER_SECONDS = 5.0
-"""How often the forecast of a launch is made anew."""
+"""Seconds between two forecasts of a launch."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """A stage as far as its time is concerned.
+class StageTime:
+    """Stage, as far as its time is concerned.
 
     Attributes:
-        state: as `status` shows it.
-        resting: held by a gate, or not to be run now.
+        state: state as `status` shows it.
+        resting: true if it is held by a gate, or not to be run now.
         predicted: seconds from start to end; None: uncalibrated.
         spent: seconds that it has run, this attempt included.
-        left: seconds that it has left by its own speed; None: not known.
-        kind: what stages that are uncalibrated are compared with, once one of it is complete.
-        weight: in proportion to the time that stages of a kind take.
-        counted: whether its time was spent on this study.
+        left: seconds that remain at its own speed; None: not known.
+        kind: kind of stage; an uncalibrated stage is compared with complete ones of its kind.
+        weight: proportional to the time that stages of a kind take.
+        counted: true if its time was spent on this study.
     """
 
     state: State
@@ -48,11 +48,12 @@ class Part:
     counted: bool = True
 
     def remaining(self) -> float | None:
-        """Seconds until its end; 0 if nothing of it will run; None: nobody knows."""
+        """Return the seconds until its end; 0 if none of it will run; None: not known."""
         if self.resting or self.state not in ("WAITING", "RUNNING"):
             return 0.0
         if self.state == "WAITING":
             return self.predicted
+        # Its own speed is the best evidence, once it has reported progress.
         if self.left is not None:
             return self.left
         return None if self.predicted is None else max(0.0, self.predicted - self.spent)
@@ -60,31 +61,32 @@ class Part:
 
 def look_at(
     folder: StageFolder, state: State, predicted: float | None, *, resting: bool = False
-) -> Part:
-    """A stage in a state, as its folder tells; time of attempts that were killed is not known."""
+) -> StageTime:
+    """Read the time of a stage in a state off its folder; killed attempts are not counted."""
     if state == "COMPLETE":
         done = folder.done()
-        return Part(state, resting, predicted, done.seconds if done else 0.0)
+        return StageTime(state, resting, predicted, done.seconds if done else 0.0)
     lease = folder.lease() if state == "RUNNING" else None
     left = None if lease is None else seconds_left(lease.progress)
-    return Part(state, resting, predicted, _attempts_seconds(folder), left)
+    return StageTime(state, resting, predicted, _attempts_seconds(folder), left)
 
 
 def _attempts_seconds(folder: StageFolder) -> float:
     ended = ((a.started, a.ended) for a in folder.attempts())
     lease = folder.lease()
+    # A killed attempt has no end; only one that still runs counts until now.
     now = time.time() if lease is not None and lease.is_alive() else None
     return sum((end or now or start) - start for start, end in ended)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of a study.
+    """Forecast of a study.
 
     Attributes:
         spent: seconds that stages have run, all together.
         left: seconds that the others will run, as far as known.
-        unknown: how many of them are uncalibrated.
+        unknown: number of uncalibrated stages among them.
         end: seconds until all is done; None: some are uncalibrated.
     """
 
@@ -95,14 +97,14 @@ class Forecast:
 
 
 def forecast(
-    graph: Graph, trials: Collection[Collection[str]], parts: Mapping[str, Part], slots: int
+    graph: Graph, trials: Collection[Collection[str]], parts: Mapping[str, StageTime], slots: int
 ) -> Forecast:
-    """Look ahead.
+    """Forecast the end of a study.
 
     Args:
-        graph: of the plan.
-        trials: the stages of each.
-        parts: of every stage.
+        graph: graph of the plan.
+        trials: stage keys of each trial.
+        parts: stage key -> its times.
         slots: stages that run at the same time.
     """
     parts = _by_their_like(parts)
@@ -114,9 +116,10 @@ def forecast(
     return Forecast(spent, sum(known.values()), unknown, end)
 
 
-def _by_their_like(parts: Mapping[str, Part]) -> dict[str, Part]:
-    """Parts without a prediction get one from the complete ones of their kind."""
+def _by_their_like(parts: Mapping[str, StageTime]) -> dict[str, StageTime]:
+    """Predict stages without a prediction from the complete stages of their kind."""
     spent: dict[str, float] = defaultdict(float)
+    # By weight, as a large model takes longer than a small one of the same kind.
     weight: dict[str, float] = defaultdict(float)
     for part in parts.values():
         if part.state == "COMPLETE" and part.spent:
@@ -133,16 +136,18 @@ def _by_their_like(parts: Mapping[str, Part]) -> dict[str, Part]:
 def _end(
     graph: Graph,
     trials: Collection[Collection[str]],
-    parts: Mapping[str, Part],
+    parts: Mapping[str, StageTime],
     seconds: Mapping[str, float],
     slots: int,
 ) -> float:
     ranks = longest_first(graph, trials, seconds)
+    # Running stages hold their slots already, so they start first whatever their rank.
     ranks |= {key: (-math.inf, 0.0) for key, part in parts.items() if part.state == "RUNNING"}
     scheduler = Scheduler(
         graph,
         ranks,
         complete=[key for key, part in parts.items() if part.state == "COMPLETE"],
+        # Failed and held stages free no slots and end nothing: the rest is planned without them.
         skipped=[k for k, p in parts.items() if p.resting or "FAILED" in p.state],
     )
     works = {key: Work(value) for key, value in seconds.items()}
@@ -150,17 +155,17 @@ def _end(
 
 
 class Meter:
-    """The forecast of a launch, made anew every few seconds."""
+    """Forecast of a launch, renewed every few seconds."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._trials = [trial.stages.values() for trial in progress.plan.trials]
-        self._known: dict[str, Part] = {}
+        self._known: dict[str, StageTime] = {}
         self._made = -math.inf
         self._line = ""
 
     def line(self) -> str:
-        """In a sentence; what was complete before this launch is not counted as spent."""
+        """Describe the forecast in a sentence; stages complete before this launch cost nothing."""
         if time.monotonic() - self._made > METER_SECONDS:
             parts = {key: self._part(key) for key in self._progress.states}
             found = forecast(
@@ -169,9 +174,10 @@ class Meter:
             self._line, self._made = forecast_line(found), time.monotonic()
         return self._line
 
-    def _part(self, key: str) -> Part:
+    def _part(self, key: str) -> StageTime:
         state, cost = self._progress.states[key], self._progress.costs.get(key)
         known = self._known.get(key)
+        # Folders are read again only after a change: a thousand stages make a thousand files.
         if known is None or known.state != state or state == "RUNNING":
             known = self._look(key, state, None if cost is None else cost.seconds)
             if cost is not None:
@@ -181,15 +187,15 @@ class Meter:
         resting = key in self._progress.held_stages or key in self._progress.left
         return replace(known, resting=resting)
 
-    def _look(self, key: str, state: State, predicted: float | None) -> Part:
+    def _look(self, key: str, state: State, predicted: float | None) -> StageTime:
         if state == "WAITING":
-            return Part(state, False, predicted, 0.0)
+            return StageTime(state, False, predicted, 0.0)
         found = look_at(self._progress.folders[key], state, predicted)
         return replace(found, counted=key not in self._progress.reused)
 
 
 def forecast_line(found: Forecast, now: float | None = None) -> str:
-    """A forecast in a sentence."""
+    """Describe a forecast in a sentence."""
     text = f"spent {_hours(found.spent)} of stages"
     if found.left or found.unknown:
         text += f", {_hours(found.left)} remain"
@@ -197,6 +203,7 @@ def forecast_line(found: Forecast, now: float | None = None) -> str:
         return f"{text} and {found.unknown} stages whose time nobody knows yet"
     if found.end:
         end = datetime.fromtimestamp((now or time.time()) + found.end)
+        # Further away than half a day, the hour alone would be ambiguous.
         day = f"{end:%H:%M}" if found.end < 12 * HOUR else f"{end:%a %d %b %H:%M}"
         text += f"; done in {timedelta(seconds=round(found.end))}, at {day}"
     return text

@@ -1,9 +1,9 @@
-"""A plan on a cluster, on paper: how long, how idle, and what failures cost, before anyone pays.
+"""Simulator of a plan on a cluster: duration, idle time, and the cost of failures.
 
-Discrete events on the decisions of `orchestration.execution.scheduler`, which the real runner
-makes too. A device fails or is preempted at exponentially distributed times; a failed stage goes
-on from its last checkpoint, a preempted one saves one first. Checkpoints that are written at the
-same time share the bandwidth of the file system. What failed or was preempted is replaced at once.
+It runs discrete events on the decisions of `orchestration.execution.scheduler`, as the real runner
+does. A device fails or is preempted at exponentially distributed times. A failed stage resumes
+from its last checkpoint; a preempted one saves a checkpoint first. Checkpoints that are written at
+the same time share the bandwidth of the file system. A lost device is replaced at once.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Literal
 from orchestration.execution.scheduler import Scheduler
 
 Blow = Literal["node_lost", "preempted"]
-"""What happens to a device; kinds of failure of `orchestration.policy.faults`."""
+"""Loss of a device; the kinds of failure are those of `orchestration.policy.faults`."""
 _ROUNDING = 1e-9
-"""A last segment that is longer than an interval by less than this share of it is one."""
+"""Share of an interval by which a last segment may exceed it and still count as one."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage takes.
+    """Load of one stage.
 
     Attributes:
-        seconds: without failures and checkpoints.
-        devices: at the same time.
-        checkpoint_bytes: of one checkpoint; None: it saves none and starts again from zero.
+        seconds: duration without failures and checkpoints.
+        devices: devices used at the same time.
+        checkpoint_bytes: size of a checkpoint; None: it saves none and starts again from zero.
     """
 
     seconds: float
@@ -41,16 +41,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where it runs; times in seconds, rates per device and second of use.
+    """Cluster to simulate; times in seconds, rates per device and second of use.
 
     Attributes:
-        devices: how many there are.
+        devices: number of devices.
         failure_rate: one over the mean time between failures of a device.
-        preemption_rate: how often somebody else wants a device.
-        queue_limit: stages that may be queued or running at the same time; None: any number.
-        bandwidth: of the file system, bytes per second, for all together; None: never the limit.
-        checkpoint_seconds: what a checkpoint takes beside the writing.
-        restart_seconds: before a stage that is tried again computes anything.
+        preemption_rate: rate at which others take a device away.
+        queue_limit: most stages queued or running at the same time; None: any number.
+        bandwidth: bytes per second of the file system, for all together; None: never the limit.
+        checkpoint_seconds: duration of a checkpoint in addition to the writing.
+        restart_seconds: time before a stage that is tried again computes anything.
     """
 
     devices: int
@@ -64,7 +64,7 @@ class Cluster:
 
 @dataclass
 class Outcome:
-    """What became of a plan; sums are in device-seconds, and all together devices x makespan.
+    """Result of a simulation; sums are in device-seconds and add up to devices x makespan.
 
     Attributes:
         makespan: seconds from the first start to the last end.
@@ -73,9 +73,9 @@ class Outcome:
         lost: computed again after failures, restarts, and everything of stages that failed.
         idle: devices without a stage.
         blows: failures and preemptions of devices.
-        complete: stages that are done.
-        failed: stages that were given up after too many attempts without progress.
-        ends: when each complete stage was done.
+        complete: number of complete stages.
+        failed: number of stages that failed after too many attempts without progress.
+        ends: stage key -> seconds at which it was complete.
     """
 
     makespan: float = 0.0
@@ -96,15 +96,18 @@ class Outcome:
 
 @dataclass
 class _Run:
-    """One attempt that is under way.
+    """Attempt that is under way.
 
     Attributes:
         saved: seconds of work in the newest checkpoint.
-        since: when the present phase began, or will begin.
+        since: time at which the present phase began, or will begin.
+        strike: time at which its device is lost.
+        blow: kind of that loss.
         length: seconds of work until the next checkpoint or the end.
-        last: whether it is the end.
+        last: true if the end comes before the next checkpoint.
         segment: seconds of work that the checkpoint being written adds; None while computing.
-        leaving: preempted: the checkpoint that is being written is the last.
+        leaving: true if it is preempted, and writes its last checkpoint.
+        over: true if events that were foreseen for it are void.
     """
 
     key: str
@@ -121,9 +124,10 @@ class _Run:
 
 
 class _Channel:
-    """A file system whose bandwidth is shared evenly by all who write.
+    """File system whose bandwidth is shared evenly by all writers (processor sharing).
 
-    Served bytes per writer grow alike for all, so that who is done first is the top of a heap.
+    The served bytes per writer grow alike for all, so the writer that ends first is the top of a
+    heap, and a writer that comes or goes changes no other entry.
     """
 
     def __init__(self, bandwidth: float) -> None:
@@ -136,21 +140,23 @@ class _Channel:
 
     def add(self, now: float, run: _Run, size: float) -> None:
         self._advance(now)
+        # Ids of objects are used again, serial numbers are not.
         self._serial += 1
         self._tickets[id(run)] = self._serial
         heapq.heappush(self._heap, (self._served + size, self._serial, run))
 
     def remove(self, now: float, run: _Run) -> None:
-        """Somebody who writes is no more."""
+        """Remove a writer before its end."""
         self._advance(now)
+        # The heap entry is dropped when it comes to the top.
         self._gone.add(self._tickets.pop(id(run)))
 
     def holds(self, run: _Run) -> bool:
-        """Whether somebody is writing bytes."""
+        """Tell whether an attempt is writing bytes."""
         return id(run) in self._tickets
 
     def next_end(self) -> float:
-        """When the next writer is done, if nobody comes or goes before."""
+        """Return the time at which the next writer ends, if none comes or goes before."""
         self._drop_gone()
         if not self._heap:
             return math.inf
@@ -158,10 +164,11 @@ class _Channel:
         return self._now + left * len(self._tickets) / self._bandwidth
 
     def take(self, now: float) -> _Run:
-        """The writer that is done now."""
+        """Remove and return the writer that ends now."""
         self._drop_gone()
         target, _, run = heapq.heappop(self._heap)
         del self._tickets[id(run)]
+        # Set to the target, and not summed up: rounding would leave it short of its end.
         self._served, self._now = target, now
         return run
 
@@ -176,7 +183,7 @@ class _Channel:
 
 
 class Simulation:
-    """One plan, once."""
+    """Simulation of one plan, run once."""
 
     def __init__(
         self,
@@ -188,15 +195,15 @@ class Simulation:
         attempts: Mapping[Blow, int] | None = None,
         seed: int = 0,
     ) -> None:
-        """Prepare.
+        """Prepare a simulation.
 
         Args:
-            scheduler: of the plan, as the real runner would have it; used up.
-            works: what each stage takes.
-            cluster: where it runs.
+            scheduler: scheduler of the plan, as the real runner would have it; it is used up.
+            works: stage key -> its load.
+            cluster: the cluster.
             interval: seconds of work between checkpoints.
-            attempts: in a row without progress before a stage has failed; None: any number.
-            seed: of the failures.
+            attempts: attempts in a row without progress until a stage has failed; None: no limit.
+            seed: seed of the failures.
 
         Raises:
             ValueError: a stage needs more devices than there are.
@@ -213,6 +220,7 @@ class Simulation:
         self._rate = cluster.failure_rate + cluster.preemption_rate
         self._channel = None if cluster.bandwidth is None else _Channel(cluster.bandwidth)
         self._events: list[tuple[float, int, Callable[[_Run], None] | None, _Run | None]] = []
+        # Breaks ties of time in the order of creation, so that a seed gives one result.
         self._serial = 0
         self._now = 0.0
         self._free = cluster.devices
@@ -222,10 +230,11 @@ class Simulation:
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
-        """To the end: until nothing runs and nothing is ready."""
+        """Run to the end: until nothing runs and nothing is ready."""
         self._start_ready()
         while self._events:
             time, _, handle, run = heapq.heappop(self._events)
+            # The event was foreseen for an attempt that has ended otherwise since.
             if run is not None and run.over:
                 continue
             if handle is None:
@@ -251,6 +260,7 @@ class Simulation:
 
     def _start_ready(self) -> None:
         limit = self._cluster.queue_limit or math.inf
+        # Peek first: if the next stage does not fit, no later one may overtake it.
         while self._running < limit and (key := self._scheduler.peek()) is not None:
             if self._works[key].devices > self._free:
                 return
@@ -262,22 +272,26 @@ class Simulation:
         self._free -= work.devices
         self._running += 1
         run = _Run(key, work, self._saved.get(key, 0.0))
+        # A stage is struck when any of its devices is: the minimum of exponential times has the
+        # sum of their rates.
         rate = self._rate * work.devices
         if rate:
             run.strike = self._now + self._random.expovariate(rate)
-            kept = self._random.random() * self._rate < self._cluster.preemption_rate
-            run.blow = "preempted" if kept else "node_lost"
+            preempts = self._random.random() * self._rate < self._cluster.preemption_rate
+            run.blow = "preempted" if preempts else "node_lost"
             self._at(run.strike, self._struck, run)
         restart = self._cluster.restart_seconds if key in self._tries else 0.0
         self._outcome.lost += restart * work.devices
         self._compute(run, self._now + restart)
 
     def _compute(self, run: _Run, begin: float) -> None:
-        """The next segment; what nobody disturbs before the next blow is gone through at once."""
+        """Compute the next segment; skip at once all segments that end before the next blow."""
         left = run.work.seconds - run.saved
         interval = math.inf if run.work.checkpoint_bytes is None else self._interval
+        # Writers that share a channel depend on each other, so then no segment can be skipped.
         if self._channel is None and math.isfinite(interval):
             pause = self._cluster.checkpoint_seconds
+            # The last segment is never skipped: its end completes the stage.
             whole = math.ceil(left / interval - _ROUNDING) - 1
             if math.isfinite(run.strike):
                 whole = min(whole, int((run.strike - begin) / (interval + pause)))
@@ -312,7 +326,7 @@ class Simulation:
             self._at(self._now + self._cluster.checkpoint_seconds, self._written, run)
 
     def _channel_event(self, time: float) -> None:
-        """Somebody is done writing, unless somebody came or went since that was foreseen."""
+        """Let the next writer end, unless writers came or went since that was foreseen."""
         assert self._channel is not None
         end = self._channel.next_end()
         if end > time:
@@ -333,12 +347,13 @@ class Simulation:
             self._compute(run, self._now)
 
     def _struck(self, run: _Run) -> None:
-        """A device is lost or taken away."""
+        """Handle the loss of a device."""
+        # The last checkpoint is under way already; another loss changes nothing.
         if run.leaving:
             return
         self._outcome.blows[run.blow] += 1
         saves = run.blow == "preempted" and run.work.checkpoint_bytes is not None
-        if run.since > self._now:  # It was still starting.
+        if run.since > self._now:  # Still starting: the rest of the restart is not spent.
             self._outcome.lost -= (run.since - self._now) * run.work.devices
             self._end(run)
         elif saves and run.segment is not None:
@@ -346,6 +361,7 @@ class Simulation:
         elif saves:
             self._supersede(run)
         else:
+            # Work since the last checkpoint is lost, also work whose checkpoint is half written.
             unsaved = self._now - run.since + (run.segment or 0.0)
             self._outcome.lost += unsaved * run.work.devices
             if run.segment is not None and self._channel is not None:
@@ -353,7 +369,7 @@ class Simulation:
             self._end(run)
 
     def _supersede(self, run: _Run) -> None:
-        """Save before leaving; the end of the segment that was foreseen is void."""
+        """Save a checkpoint before leaving; the foreseen end of the segment is void."""
         run.over = True
         last = _Run(run.key, run.work, run.saved, blow=run.blow, leaving=True)
         self._write(last, self._now - run.since)
@@ -366,10 +382,11 @@ class Simulation:
                 self._at(after, None, None)
 
     def _end(self, run: _Run) -> None:
-        """An attempt is over without a result."""
+        """End an attempt without a result."""
         run.over = True
         before = self._saved.get(run.key, 0.0)
         self._saved[run.key] = run.saved
+        # As the real runner counts (`Tries`): progress resets the count.
         tries = 1 if run.saved > before else self._tries.get(run.key, 0) + 1
         self._tries[run.key] = tries
         if self._attempts is not None and tries >= self._attempts[run.blow]:
@@ -390,12 +407,20 @@ class Simulation:
 
 
 def young_interval(checkpoint_seconds: float, mtbf_seconds: float) -> float:
-    """Work between checkpoints that loses least, to first order: √(2 C M) (Young 1974)."""
+    """Compute the interval that loses least, to first order: √(2 C M), in seconds.
+
+    C is the time of a checkpoint and M the mean time between failures (Young, "A first order
+    approximation to the optimum checkpoint interval", 1974).
+    """
     return math.sqrt(2 * checkpoint_seconds * mtbf_seconds)
 
 
 def daly_interval(checkpoint_seconds: float, mtbf_seconds: float) -> float:
-    """The same to higher order (Daly 2006, equation 37)."""
+    """Compute the interval that loses least, to higher order, in seconds.
+
+    Source: Daly, "A higher order estimate of the optimum checkpoint interval for restart dumps",
+    2006, equation 37.
+    """
     share = checkpoint_seconds / (2 * mtbf_seconds)
     if share >= 1:
         return mtbf_seconds
@@ -406,23 +431,23 @@ def daly_interval(checkpoint_seconds: float, mtbf_seconds: float) -> float:
 def daly_seconds(
     work: float, interval: float, checkpoint: float, restart: float, mtbf: float
 ) -> float:
-    """Expected time of one stage on one device (Daly 2006, equation 20); all in seconds."""
+    """Compute the expected seconds of one stage on one device (Daly 2006, equation 20)."""
     cycles = work / interval
     return mtbf * math.exp(restart / mtbf) * math.expm1((interval + checkpoint) / mtbf) * cycles
 
 
 OCTAVES, STEPS = 3, 2
-"""How far from the first guess, and in how many steps per doubling, an interval is sought."""
+"""Octaves around the first guess, and steps per doubling, in which an interval is sought."""
 
 
 def best_interval(
     cost: Callable[[float], float], guess: float
 ) -> tuple[float, dict[float, float]]:
-    """The interval with the least cost, among multiples of a guess, and the cost of each.
+    """Find the interval with the least cost among multiples of a guess, and the cost of each.
 
     Args:
-        cost: of an interval; with the same random failures for all, or the noise decides.
-        guess: such as Young's.
+        cost: cost of an interval; with the same random failures for all, or noise would decide.
+        guess: a first guess, such as Young's.
     """
     exponents = range(-OCTAVES * STEPS, OCTAVES * STEPS + 1)
     costs = {

@@ -1,4 +1,4 @@
-"""What a plan as a whole will need: sums over the stages that a launch would run."""
+"""Totals of a plan: sums over the stages that a launch would run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Sum:
-    """Stages together.
+    """Sum over stages.
 
     Attributes:
-        stages: how many.
-        uncalibrated: how many of them have no time.
-        flops: in all.
-        memory_bytes: the most that one needs; None: not known of any.
-        output_bytes: what stays on disk.
-        working_bytes: the most that one needs beside that while it runs.
-        seconds: one after another; None if any is uncalibrated, like those below.
-        low: of about 95 % of such predictions, as if all erred in the same direction.
-        high: the same.
-        hours: of GPUs; of cores where stages use none.
-        low_hours: at `low`.
-        high_hours: at `high`.
+        stages: number of stages.
+        uncalibrated: number of stages without a time.
+        flops: FLOPs of all.
+        memory_bytes: the most that one stage needs; None: not known of any.
+        output_bytes: files that stay on disk.
+        working_bytes: most bytes that one running stage needs in addition to its outputs.
+        seconds: one after another; None if any is uncalibrated, like all values below.
+        low: lower end for about 95 % of predictions, as if all erred in the same direction.
+        high: upper end, likewise.
+        hours: GPU hours; core hours if stages use no GPU.
+        low_hours: hours at `low`.
+        high_hours: hours at `high`.
     """
 
     stages: int
@@ -47,14 +47,14 @@ class Sum:
 
 
 def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
-    """Stages of a plan together.
+    """Add up stages of a plan.
 
     Args:
         progress: the plan and its costs.
-        machine: on what stages run.
-        keys: which stages.
+        machine: function from a stage's name to its resources.
+        keys: keys of the stages.
     """
-    # Thousands of stages share few costs, so each is looked at once.
+    # Thousands of stages share few cost objects, so equal ones are counted first.
     alike = Counter((progress.plan.stages[key].stage, id(progress.costs[key])) for key in keys)
     known = {id(cost): cost for cost in progress.costs.values()} if alike else {}
     costs = [known[number] for _, number in alike]
@@ -85,15 +85,16 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
 
 def _sum(values: list[float | None], weights: list[float]) -> float | None:
     known = [value for value in values if value is not None]
+    # One unknown time makes the sum unknown; leaving it out would promise too little.
     if len(known) < len(values):
         return None
     return sum(v * w for v, w in zip(known, weights, strict=True))
 
 
 def makespan(progress: Progress, machine: Machines) -> float | None:
-    """Seconds until all is done: no shorter than the longest chain, nor than all over the slots.
+    """Bound the seconds until all is done by the longest chain, and by all stages over the slots.
 
-    None if any stage that will run is uncalibrated, or if nobody said how many run at a time.
+    None if any stage that will run is uncalibrated, or if the number of slots is unknown.
     """
     todo = to_run(progress)
     slots = [machine(stage).slots for stage in {progress.plan.stages[k].stage for k in todo}]
@@ -103,15 +104,17 @@ def makespan(progress: Progress, machine: Machines) -> float | None:
         return None
     seconds = dict.fromkeys(progress.plan.stages, 0.0)
     seconds |= {key: progress.costs[key].seconds or 0.0 for key in todo}
+    # Stages that will not run take 0 seconds and so cost the chain nothing.
     chain = max(remaining_seconds(progress.graph, seconds).values())
+    # Kinds may differ in slots; the fewest give the later, safer end.
     return max(chain, total / min(known))
 
 
 def to_run(progress: Progress) -> list[str]:
-    """Keys of the stages that a launch would run."""
+    """List the keys of the stages that a launch would run."""
     return [key for key in progress.plan.stages if progress.will_run(key)]
 
 
 def disk_needed(total: Sum, slots: int | None) -> int:
-    """Bytes at most at once: all outputs, and the largest working files of what runs at a time."""
+    """Compute the most bytes at once: all outputs, and the working files of running stages."""
     return total.output_bytes + min(slots or total.stages, total.stages) * total.working_bytes

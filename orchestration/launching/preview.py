@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gigatok.frozen_flops import teacher_cost
-from gigatok.sizes import generator_parameters, tokenizer_parameters
+from gigatok.models.generator.layout import generator_parameters
+from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.stages import STAGES, AdoptGeneratorConfig, AdoptTokenizerConfig
 from orchestration.execution.progress import Progress
 from orchestration.forecast.cost_table import (
@@ -187,8 +187,7 @@ SHOWN_PARAMETERS = ("encoder", "decoder", "tokenizer", "head", "generator")
 def parameters_json(planned: PlannedTrial) -> dict[str, int]:
     """Count parameters by part; `tokenizer` is without its training-only head."""
     config = planned.trial.config
-    dim = config.tokenizer.teacher_components or teacher_cost(config.tokenizer.teacher).dim
-    tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size, dim)
+    tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size)
     generator = generator_parameters(
         config.generator,
         config.tokenizer.codebook_size,

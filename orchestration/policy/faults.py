@@ -1,18 +1,16 @@
-"""What went wrong, as a kind, and what follows from it; the same on every backend.
+"""Faults: kinds of failure, and the policy for each; the same on every backend.
 
-| kind | what it is | what follows |
-|---|---|---|
-| exception | the stage raised | fails at once; three identical ones hold the sweep |
-| non_finite | a loss or gradient was not finite | once more from the last checkpoint, then fails |
-| out_of_memory | the device's or the host's memory ran out | half the micro-batch, same identity |
-| preempted | the scheduler or the user stopped it | goes on from its checkpoint |
-| node_lost | its machine went away | goes on elsewhere |
-| timed_out | its time was up | goes on from its checkpoint |
-| killed | it ended without a result or an explanation | goes on from its checkpoint |
-| cancelled | the user cancelled it | fails, until it is resumed |
+| kind | cause | policy | |---|---|---| | exception | the stage raised an error | fails at once;
+three identical ones hold the sweep | | non_finite | a loss or gradient was not finite | one retry
+from the last checkpoint, then fails | | out_of_memory | memory of the device or the host ran out |
+retry with half the micro-batch | | preempted | the scheduler or the user stopped it | resumes from
+its checkpoint | | node_lost | its machine was lost | resumes on another | | timed_out | its time
+limit was reached | resumes from its checkpoint | | killed | it ended without a result or an
+explanation | resumes from its checkpoint | | cancelled | the user cancelled it | fails, until it
+is resumed |
 
-What is limited is the number of attempts in a row that bring no newer checkpoint. A host on which
-workers were lost twice within a day is named by `bad_hosts`.
+The limit is on attempts in a row that make no newer checkpoint. `bad_hosts` lists hosts on which
+workers were lost twice within a day.
 """
 
 from __future__ import annotations
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from orchestration.backends.base import Ended
     from orchestration.policy.profile import Profile
 
+# An error of the code only repeats, but a NaN may come from kernels that are not deterministic.
+# Halving ends at one sample by itself, and preemption is usual on shared partitions.
 ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
     "exception": 1,
     "non_finite": 2,
@@ -45,11 +45,11 @@ ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
     "killed": 3,
     "cancelled": 1,
 }
-"""How often in a row a stage may end like this without getting further before it has failed."""
+"""Kind -> attempts without progress after which a stage has failed."""
 IDENTICAL_EXCEPTIONS = 3
-"""So many stages that fail with the same exception hold the sweep."""
+"""Number of stages with the same exception that holds the sweep."""
 EXIT_FAILED = 1
-"""Of a worker that raised; if it left no failure, it did so before its attempt began."""
+"""Exit code of a worker that raised; without a record, it raised before its attempt began."""
 _NO_MEMORY = re.compile(
     r"can't allocate memory"  # torch's allocator of host memory
     r"|Cannot allocate memory|std::bad_alloc"  # fork and mmap, C++
@@ -58,9 +58,9 @@ _NO_MEMORY = re.compile(
     r"|could not create a (primitive|memory object)(?! descriptor)"
     r"|CUDA error: out of memory|STATUS_ALLOC_FAILED"  # the driver, cuBLAS and cuDNN
 )
-"""Messages of libraries that ran out of memory and raise an error of no type of its own."""
+"""Messages of libraries that ran out of memory but raise no error type of their own."""
 LOSSES_OF_A_BAD_HOST, HOST_MEMORY_SECONDS = 2, 24 * 3600.0
-"""A host that lost so many workers within that time is avoided."""
+"""Losses of workers within this time after which a host is avoided."""
 
 
 class LostHost(Record):
@@ -73,20 +73,21 @@ class LostHost(Record):
 
 
 def after_end(folder: StageFolder, ended: Ended, profile: Profile) -> Failure | None:
-    """What follows from an attempt that did not complete its stage.
+    """Decide what follows from an attempt that did not complete its stage.
 
     Counts the attempt in the folder, and prepares the next one (a smaller micro-batch).
 
     Args:
-        folder: the stage; nobody runs it any more.
-        ended: what the backend says.
-        profile: how often what is tried again.
+        folder: the stage; no process runs it any more.
+        ended: the end, as the backend reports it.
+        profile: the number of attempts for each kind.
 
     Returns:
         None: try again. A failure: give up; it is written into the folder.
     """
     kind = kind_of(folder, ended)
     _note_host(folder, ended, kind)
+    # Written before the decision: a launcher that is killed here does not lose the count.
     tries = folder.tries().record(kind, folder.checkpoint_step())
     folder.write_tries(tries)
     count = tries.counts[kind]
@@ -105,7 +106,8 @@ def after_end(folder: StageFolder, ended: Ended, profile: Profile) -> Failure | 
 
 
 def kind_of(folder: StageFolder, ended: Ended) -> Kind:
-    """The kind of an end without completion: the user's word, the worker's, the backend's."""
+    """Find the kind of an end without completion, by the user, the worker, then the backend."""
+    # A cancelled stage looks preempted to its worker and lost to its backend.
     if folder.cancelled_by() is not None:
         return "cancelled"
     failure = folder.failure()
@@ -114,13 +116,14 @@ def kind_of(folder: StageFolder, ended: Ended) -> Kind:
     if ended.reason is not None:
         return ended.reason
     attempts = folder.attempts()
+    # It saved and left on a signal; with exit code 1 it failed while it left.
     if attempts and attempts[-1].outcome == "interrupted" and ended.exit_code != EXIT_FAILED:
         return "preempted"
     return "killed"
 
 
 def bad_hosts(store: Store) -> list[str]:
-    """Hosts on which workers were lost repeatedly of late: better avoided."""
+    """List hosts on which workers were lost repeatedly of late."""
     since = time.time() - HOST_MEMORY_SECONDS
     losses = Counter(
         loss.host for loss in read_lines(store.lost_hosts, LostHost) if loss.time >= since
@@ -129,15 +132,15 @@ def bad_hosts(store: Store) -> list[str]:
 
 
 def hold(failures: Iterable[Failure], limit: int) -> str | None:
-    """Why a sweep should start nothing new: stages that fail alike would go on to do so.
+    """Say why a sweep should start nothing new: stages that fail alike will go on failing.
 
     Args:
-        failures: of this launch.
-        limit: so many identical exceptions hold.
+        failures: failures of this launch.
+        limit: number of identical exceptions that hold.
 
     Returns:
-        What to tell the user; None: go on. Exceptions are identical when they are of one type
-        and come from one place in the code, whatever shapes and paths their messages name.
+        A message for the user; None: go on. Exceptions are identical if they have one type and
+        come from one place in the code, whatever shapes and paths their messages name.
     """
     alike: dict[str, list[Failure]] = defaultdict(list)
     for failure in failures:
@@ -148,24 +151,24 @@ def hold(failures: Iterable[Failure], limit: int) -> str | None:
         return None
     return (
         f"held: {len(worst)} stages failed with the same exception: {worst[-1].message}\n"
-        "Nothing new was started. Mend the cause, then `python -m orchestration resume SWEEP "
+        "Nothing new was started. Fix the cause, then `python -m orchestration resume SWEEP "
         "--failed`; or raise `hold_after` in the profile if these failures are unrelated."
     )
 
 
 def hold_on_disk(folders: Iterable[StageFolder], limit: int, since: float) -> str | None:
-    """`hold` by the failures that the stage folders of a plan tell, of attempts after `since`."""
+    """Apply `hold` to the failures in the stage folders, of attempts after `since`."""
     failures = (failure for folder in folders if (failure := folder.failure()) is not None)
     return hold((failure for failure in failures if failure.time >= since), limit)
 
 
 def cancelled(who: str, attempt: int) -> Failure:
-    """The failure of a stage that a user did not want any more."""
+    """Make the failure of a stage that a user cancelled."""
     return _failure("cancelled", f"cancelled by {who}", attempt)
 
 
 def user() -> str:
-    """Who runs this process, for the record of a cancellation."""
+    """Name the user who runs this process, for the record of a cancellation."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # The user of a container may have no name.
@@ -174,7 +177,7 @@ def user() -> str:
 
 
 def from_exception(error: BaseException, attempt: int) -> Failure:
-    """The failure that an exception in a stage means."""
+    """Make the failure for an exception in a stage."""
     name = type(error).__name__
     return Failure(
         kind=_kind_of_exception(error),
@@ -186,6 +189,7 @@ def from_exception(error: BaseException, attempt: int) -> Failure:
 
 
 def _kind_of_exception(error: BaseException) -> Kind:
+    # By name: this module must not import torch to know its classes.
     names = {base.__name__ for base in type(error).__mro__}
     if "NonFiniteLoss" in names:
         return "non_finite"
@@ -194,12 +198,12 @@ def _kind_of_exception(error: BaseException) -> Kind:
     if isinstance(error, (RuntimeError, OSError)) and _NO_MEMORY.search(str(error)):
         return "out_of_memory"
     if "DistError" in names or (isinstance(error, RuntimeError) and "/gloo/" in str(error)):
-        return "killed"  # another process of the stage is gone
+        return "killed"  # the peer's end is the cause, this error its effect
     return "exception"
 
 
 def _shrink(folder: StageFolder, profile: Profile) -> str | None:
-    """Halve the micro-batch of the next attempt; or why that is not possible."""
+    """Halve the micro-batch of the next attempt, or say why that is impossible."""
     spec = folder.spec()
     if (refusal := ceilings.refusal(spec)) is not None:
         return refusal
@@ -208,18 +212,20 @@ def _shrink(folder: StageFolder, profile: Profile) -> str | None:
     share = training.batch_size // profile.request(spec.stage).processes
     attempts = folder.attempts()
     used = attempts[-1].micro_batch if attempts else None
+    # The size that failed, if known; the one learnt before; else the whole share of a process.
     size = min(share, used or folder.micro_batch() or training.micro_batch or share)
     if size < 2:
         return "the micro-batch is a single sample already"
     folder.write_micro_batch(size // 2)
     if attempts and folder.failure() is not None:
-        # The process itself ran into it, not a limit on the host's memory that a request sets.
+        # Only if the process itself ran out: a limit that a job's request sets says nothing about
+        # the device, so other stages must not learn from it.
         ceilings.learn(folder, attempts[-1].provenance["device"], size // 2)
     return None
 
 
 def _note_host(folder: StageFolder, ended: Ended, kind: Kind) -> None:
-    """Remember a host that lost a worker; one that could not start is no fault of the host."""
+    """Record a host that lost a worker, but not one on which a worker failed to start."""
     attempts = folder.attempts()
     host = ended.host or (attempts[-1].host if attempts else None)
     vanished = ended.exit_code is None or ended.exit_code < 0
@@ -230,14 +236,15 @@ def _note_host(folder: StageFolder, ended: Ended, kind: Kind) -> None:
 
 
 def _signature(failure: Failure) -> str:
-    """Type and place of an exception; its whole message where no place is known."""
+    """Return type and place of an exception; the whole message if no place is known."""
+    # The last frame: the first ones are the same for every stage.
     places = re.findall(r'File "(.+)", line (\d+), in', failure.traceback or "")
     kind = failure.message.partition(":")[0]
     return f"{kind} at {places[-1]}" if places else failure.message
 
 
 def _explained(folder: StageFolder, failure: Failure, obstacle: str | None, count: int) -> Failure:
-    """A failure with what was tried, and what the user can do."""
+    """Add to a failure what was tried, and what the user can do."""
     added = ""
     if failure.kind == "out_of_memory":
         tried = obstacle or f"{count} times in a row, with ever smaller micro-batches"
@@ -250,12 +257,13 @@ def _explained(folder: StageFolder, failure: Failure, obstacle: str | None, coun
 
 
 def _from_end(folder: StageFolder, ended: Ended, kind: Kind, count: int) -> Failure:
-    """The failure of a worker that ended without completing or saying why."""
+    """Make the failure of a worker that ended without completing or saying why."""
     attempts = folder.attempts()
     number = attempts[-1].number if attempts else 0
     if kind == "cancelled":
         return cancelled(folder.cancelled_by() or "somebody", number)
     how = "lost" if ended.exit_code is None else f"exit code {ended.exit_code}"
+    # `subprocess` reports death by a signal as its negative number.
     if ended.exit_code is not None and ended.exit_code < 0:
         how = f"signal {-ended.exit_code}"
     if ended.reason is not None:

@@ -1,4 +1,4 @@
-"""What the stages of a sweep ask of a machine or cluster: a YAML file given as `--profile FILE`.
+"""Resources that the stages of a sweep ask for: a YAML file given as `--profile FILE`.
 
     default: {cpus: 4, memory_gb: 16, time_minutes: 120, slurm: {partition: main}}
     stages:
@@ -11,7 +11,8 @@ A profile is never part of a stage's identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -31,6 +34,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from gigatok.stages import STAGES
 from orchestration.execution.gates import Gates
 from orchestration.policy.faults import ATTEMPTS_WITHOUT_PROGRESS, IDENTICAL_EXCEPTIONS
+from orchestration.runs.files import write_atomic
 from orchestration.runs.stage_records import Kind
 from orchestration.yaml.source import (
     Node,
@@ -41,14 +45,22 @@ from orchestration.yaml.source import (
     display,
     listed,
     read_file,
-    show,
 )
+
+CheckOptions = Callable[[Mapping[str, Any]], None]
+"""Check of what stands below a backend's key in a profile; raises ValueError."""
+OptionChecks = Mapping[str, CheckOptions]
+"""Backend whose name is a key in profiles -> the check of what stands below it."""
 
 
 class Request(BaseModel):
-    """What one stage asks for. Amounts are per process, time and nodes for the whole stage."""
+    """Resources of one stage. Amounts are per process, time and nodes for the whole stage.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A backend may have options of its own, below a key of its name; see `options`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, dict[str, Any]]
 
     processes: PositiveInt = 1
     """Over all nodes; each gets torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, …)."""
@@ -61,17 +73,37 @@ class Request(BaseModel):
     time_minutes: PositiveInt = 60
     device: str | None = None
     """Model name of the GPU or CPU that it gets, as `calibrate` says it; for predictions only."""
-    slurm: dict[str, Any] = Field(default_factory=dict)
-    """Passed on to sbatch as text: partition, qos, account, constraint, gres, exclude, …. True: an
-    option without a value; False and None: not given."""
 
-    @field_validator("slurm")
+    def options(self, backend: str) -> Mapping[str, Any]:
+        """Return what the profile says below the key of a backend."""
+        assert self.__pydantic_extra__ is not None  # extra keys are allowed
+        return self.__pydantic_extra__.get(backend, {})
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _text(cls, slurm: dict[str, Any]) -> dict[str, Any]:
-        for name, value in slurm.items():
-            if not (value is None or isinstance(value, str | bool)):
-                raise ValueError(f"{name} {show(value)}: must be text, or true for a bare option")
-        return slurm
+    def _check_options(
+        cls, given: Any, handler: ModelWrapValidatorHandler[Request], info: ValidationInfo
+    ) -> Request:
+        """Refuse keys of no backend and wrong options, together with whatever else is wrong."""
+        checks: OptionChecks | None = info.context
+        if checks is None or not isinstance(given, dict):
+            return handler(given)  # made by a program, or no mapping at all
+        extra = given.keys() - cls.model_fields.keys()
+        problems = [
+            InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key])
+            for key in given
+            if key in extra - checks.keys()
+        ]
+        for key in extra & checks.keys():
+            problems += _wrong_options(key, given[key], checks[key])
+        known = {key: value for key, value in given.items() if key in checks or key not in extra}
+        try:
+            request = handler(known)
+        except ValidationError as error:
+            problems += _details((), error)
+        if problems:
+            raise ValidationError.from_exception_data("Request", problems)
+        return request
 
     @model_validator(mode="after")
     def _check(self) -> Request:
@@ -83,13 +115,13 @@ class Request(BaseModel):
 
 
 class Profile(BaseModel):
-    """A cluster, as a sweep uses it."""
+    """Cluster, as a sweep uses it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     default: Request = Request()
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Stage name -> what differs from `default`; `slurm` is merged key by key."""
+    """Stage name -> what differs from `default`; options of a backend are merged key by key."""
     ray_address: str | None = None
     """Of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS; without
     it, Ray starts on this machine."""
@@ -112,7 +144,7 @@ class Profile(BaseModel):
 
     @property
     def ready_order(self) -> Literal["cheapest", "longest"]:
-        """The order, whether the profile names it or leaves it open."""
+        """Return the order, whether the profile names it or leaves it open."""
         return self.order or ("cheapest" if self.gates else "longest")
 
     @field_validator("stages")
@@ -124,47 +156,71 @@ class Profile(BaseModel):
         return stages
 
     @model_validator(mode="after")
-    def _check(self) -> Profile:
-        assert self._requests  # every stage's request is valid
+    def _check(self, info: ValidationInfo) -> Profile:
+        for stage, changes in self.stages.items():
+            self._merge(stage, changes, info.context)
         return self
 
     def request(self, stage: str) -> Request:
-        """What a stage asks for."""
+        """Return what a stage asks for."""
         return self._requests[stage]
 
     def attempts(self, kind: Kind) -> int:
-        """Attempts without progress after which a stage that ends like this has failed."""
+        """Limit the attempts without progress of stages that end like this."""
         return self.policies.get(kind, ATTEMPTS_WITHOUT_PROGRESS[kind])
 
     @cached_property
     def _requests(self) -> Mapping[str, Request]:
         return {stage: self._merge(stage, self.stages.get(stage, {})) for stage in STAGES}
 
-    def _merge(self, stage: str, changes: dict[str, Any]) -> Request:
-        default, slurm = self.default.model_dump(), changes.get("slurm")
-        if slurm is None or isinstance(slurm, dict):
-            slurm = {**default["slurm"], **(slurm or {})}
+    def _merge(
+        self, stage: str, changes: dict[str, Any], checks: OptionChecks | None = None
+    ) -> Request:
+        merged = {**self.default.model_dump(), **changes}
+        for backend in merged.keys() - Request.model_fields.keys():
+            changed = changes.get(backend)
+            # What is neither a mapping nor absent is left for the validation to refuse.
+            if changed is None or isinstance(changed, dict):
+                merged[backend] = {**self.default.options(backend), **(changed or {})}
         try:
-            return Request.model_validate({**default, **changes, "slurm": slurm})
+            return Request.model_validate(merged, context=checks)
         except ValidationError as error:
-            raise _below(("stages", stage), error) from None
+            problems = _details(("stages", stage), error)
+            raise ValidationError.from_exception_data(error.title, problems) from None
 
 
-def _below(where: tuple[str, ...], error: ValidationError) -> ValidationError:
-    """The same errors, of a part of the profile."""
-    details = [
+def _wrong_options(backend: str, given: Any, check: CheckOptions) -> list[InitErrorDetails]:
+    """List what a backend says against its options; that they are no mapping, pydantic says."""
+    try:
+        if isinstance(given, dict):
+            check(given)
+    except ValueError as error:
+        problem = PydanticCustomError("value_error", "{said}", {"said": str(error)})
+        return [InitErrorDetails(type=problem, loc=(backend,), input=given)]
+    return []
+
+
+def _details(where: tuple[str, ...], error: ValidationError) -> list[InitErrorDetails]:
+    """Restate the errors of a part of the profile as errors of the whole."""
+    return [
         InitErrorDetails(
-            type=PydanticCustomError(e["type"], "{said}", {"said": e["msg"]}),
+            # A type of pydantic's own would want the context from which it makes its message.
+            type="extra_forbidden"
+            if e["type"] == "extra_forbidden"
+            else PydanticCustomError(e["type"], "{said}", {"said": e["msg"]}),
             loc=(*where, *e["loc"]),
             input=e["input"],
         )
         for e in error.errors()
     ]
-    return ValidationError.from_exception_data(error.title, details)
 
 
-def load_profile(file: Path | None) -> Profile:
-    """The profile of a file; without a file, one process and one core per stage.
+def load_profile(file: Path | None, checks: OptionChecks) -> Profile:
+    """Read the profile of a file; without a file, one process and one core per stage.
+
+    Args:
+        file: YAML, or the JSON that `keep_profile` writes.
+        checks: of the backends that have a key of their own; see `backends.profile_options`.
 
     Raises:
         ValueError: cannot be read, or says something that is not allowed.
@@ -179,22 +235,34 @@ def load_profile(file: Path | None) -> Profile:
     except SweepError as error:
         raise ValueError(f"--profile {error}") from None
     try:
-        return Profile.model_validate(_values(root))
+        return Profile.model_validate(_values(root, checks), context=checks)
     except ValidationError as error:
-        lines = (f"  {_place(root, e['loc'])}: {_described(e)}" for e in error.errors())
+        lines = (f"  {_place(root, e['loc'])}: {_described(e, checks)}" for e in error.errors())
         raise ValueError("\n".join([f"--profile {file}:", *lines])) from error
 
 
-def _values(node: Node) -> Any:
-    """Values of a profile as data; those below `slurm` as text."""
+def keep_profile(profile: Profile, folder: Path) -> Path:
+    """Write a copy for jobs, because the user may change the original meanwhile."""
+    text = profile.model_dump_json()
+    file = folder / f"profile-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        write_atomic(file, text)
+    return file
+
+
+def _values(node: Node, backends: Container[str]) -> Any:
+    """Convert a profile into data; options of backends stay text."""
     if not isinstance(node.value, dict):
         return node.plain()
-    items = node.value.items()
-    return {key: _options(item) if key == "slurm" else _values(item) for key, item in items}
+    return {
+        key: _options(item) if key in backends else _values(item, backends)
+        for key, item in node.value.items()
+    }
 
 
 def _options(node: Node) -> Any:
-    """Options of sbatch as they were written: `010` and `1:30:00` are no numbers to it."""
+    """Convert options as they were written: `010` and `1:30:00` are no numbers to a scheduler."""
     if not isinstance(node.value, dict):
         return node.plain()
     return {name: _option(item) for name, item in node.value.items()}
@@ -206,7 +274,7 @@ def _option(node: Node) -> Any:
 
 
 def _place(node: Node, path: Sequence[int | str]) -> Place:
-    """Where the innermost part of a path that is written in a profile is."""
+    """Find the innermost part of a path that is written in a profile."""
     place = node.place
     for key in path:
         value = node.value
@@ -220,8 +288,8 @@ def _place(node: Node, path: Sequence[int | str]) -> Place:
     return place
 
 
-def _described(problem: ErrorDetails) -> str:
-    """What is wrong in a profile: the key, what was given, what is allowed."""
+def _described(problem: ErrorDetails, checks: OptionChecks) -> str:
+    """Say what is wrong in a profile: the key, what was given, what is allowed."""
     *parents, key = map(str, problem["loc"] or ("profile",))
     where = ".".join([*parents, key])
     if problem["type"] == "extra_forbidden":
@@ -230,7 +298,8 @@ def _described(problem: ErrorDetails) -> str:
             "stages": Request,
             "gates": Gates,
         }
-        known = sections.get(parents[0] if parents else "", Profile).model_fields
+        section = sections.get(parents[0] if parents else "", Profile)
+        known = [*section.model_fields, *(checks if section is Request else ())]
         return f"{where}: no such key; keys: {listed(known)}{did_you_mean(key, known)}"
     given = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}"
     return f"{where}{given}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""Files that several processes read and write: replaced as a whole, or under a lock."""
+"""Files that several processes share: replaced as a whole, or changed under a lock."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LOCK_POLL_SECONDS = 0.02
 
 
 def write_atomic(path: Path, text: str, durable: bool = True, private: bool = False) -> None:
-    """Replace a file so that readers see the old or the new content, never a part.
+    """Replace a file so that readers see the old or the new content, never a part of it.
 
-    A folder or link that lies in its place is set aside.
+    A folder or a link in the file's place is renamed out of the way.
 
     Args:
         path: the file.
@@ -34,23 +34,26 @@ def write_atomic(path: Path, text: str, durable: bool = True, private: bool = Fa
     except IsADirectoryError:
         set_aside(path)
         temporary.replace(path)
+    # The rename is durable only once the folder that holds the name has been flushed.
     if durable:
         sync(path.parent)
 
 
 def create_atomic(path: Path, text: str) -> None:
-    """Create a file with its whole content, durably; never replaces one.
+    """Create a file with its whole content, durably, and never replace an existing one.
 
     Raises:
-        FileExistsError: there is something of that name.
+        FileExistsError: something of that name exists already.
     """
     temporary = _written_beside(path, text, durable=True)
     try:
+        # Unlike a rename, a hard link fails if the name exists, even between two machines on one
+        # shared file system. So exactly one of several writers succeeds.
         os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError:
-        # A file system without hard links; then the lock that callers hold has to do.
+        # File system without hard links: here only the lock that callers hold excludes a race.
         if os.path.lexists(path):
             raise FileExistsError(path) from None
         temporary.replace(path)
@@ -60,14 +63,14 @@ def create_atomic(path: Path, text: str) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename what cannot be used, so that nothing is lost and its place is free."""
+    """Rename a file or folder that cannot be used: its place is free, and nothing is lost."""
     aside = path.with_name(f".{path.name}.aside-{uuid.uuid4().hex[:8]}")
     path.rename(aside)
     return aside
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link (never what it leads to) or a folder; nothing where there is none."""
+    """Remove a file, a folder, or a link but not its target; do nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -76,12 +79,13 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, break_after: float | None = None) -> Iterator[None]:
-    """Hold an exclusive lock on a file; it falls with the process.
+    """Hold an exclusive lock on a file; the kernel drops it when the process ends.
 
     Args:
         path: the lock file.
-        break_after: seconds after which a lock is broken whose holder does nothing, such as a
-            stopped process: what it guards must hold without it. None: wait for ever.
+        break_after: seconds after which the lock is broken if its holder has not released it, for
+            example a stopped process. The guarded code must then stay correct without the lock.
+            None: wait for ever.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path, break_after):
@@ -89,12 +93,13 @@ def locked(path: Path, break_after: float | None = None) -> Iterator[None]:
 
 
 def _lock(path: Path, break_after: float | None) -> TextIO:
-    """Open and lock a file; the lock lasts until it is closed."""
+    """Open and lock a file; the lock lasts until the file is closed."""
     started = time.monotonic()
     while True:
         file = path.open("a", encoding="utf-8")
         if _try_lock(file, wait=break_after is None):
-            # Whoever broke the lock put another file in its place: that one counts.
+            # A waiter that breaks the lock puts a new file in its place. A lock on the old file
+            # then excludes nobody, so only a lock on the file that has the name now counts.
             if _is_same(file, path):
                 return file
         elif break_after is not None and time.monotonic() - started > break_after:
@@ -121,7 +126,8 @@ def _is_same(file: TextIO, path: Path) -> bool:
 
 
 def _replace_lock(file: TextIO, path: Path) -> None:
-    """Put a new lock file in place of one that is held; of several who try, one is enough."""
+    """Put a new lock file in place of one that is held too long."""
+    # Another waiter may have replaced it already; replacing that one again would drop its lock.
     if _is_same(file, path):
         fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
         fresh.touch()
@@ -129,7 +135,7 @@ def _replace_lock(file: TextIO, path: Path) -> None:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Drop a last line that a killed process did not finish: the next would be joined to it."""
+    """Drop an unfinished last line, which a killed process left: the next append would join it."""
     with path.open("rb+") as lines:
         content = lines.read()
         end = content.rfind(b"\n") + 1
@@ -138,7 +144,7 @@ def cut_torn_line(path: Path) -> None:
 
 
 def read_if_there(path: Path) -> bytes | None:
-    """The content of a file; None where there is none."""
+    """Read the content of a file; None if there is no such file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -146,6 +152,8 @@ def read_if_there(path: Path) -> bytes | None:
 
 
 def _written_beside(path: Path, text: str, durable: bool, private: bool = False) -> Path:
+    # Pid and random part: writers on machines that share the folder never meet in one name. The
+    # leading dot hides a half-written file from every glob for records.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     # Records are UTF-8 whatever the locale; a lone surrogate, as in the name of a file that is no
     # text, must not stop a record from being written.

@@ -1,15 +1,15 @@
-"""The right to run a stage: taken by one worker at a time, and needed to publish anything.
+"""Right to run a stage: held by one worker at a time, and needed to publish anything.
 
-A worker may sleep at any moment and wake long after another has taken its stage over (a paused
-machine, a file system that stalled, SIGSTOP). So it works in a folder of its own, and all that it
-does outside is guarded twice: it looks whether it still holds the lease, and it writes in a way
-that cannot undo what a successor has done since that look:
+A worker may sleep at any moment and wake long after another worker has taken over its stage (a
+paused machine, a stalled file system, SIGSTOP). So each attempt works in a folder of its own, and
+everything that it does outside that folder is guarded twice: the worker checks that it still holds
+the lease, and it writes in a way that cannot undo what a successor has done since that check:
 
-    lease.json    is linked into place, which fails where there is one
+    lease.json    is linked into place, which fails if there is one
     heartbeats    go into the attempt's own folder
-    out/          is renamed into place, which fails where there are outputs
-    DONE          is linked into place, which fails where there is one
-    FAILED.json   is looked at again after it was written
+    out/          is renamed into place, which fails if there are outputs
+    DONE          is linked into place, which fails if there is one
+    FAILED.json   is checked again after it was written
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from orchestration.runs.files import (
 from orchestration.runs.leases import Beat, Lease
 from orchestration.runs.records import to_json
 from orchestration.runs.stage_records import Attempt, Done, Failure
-from orchestration.runs.state import StageFolder, Work
+from orchestration.runs.state import AttemptFolder, StageFolder
 
 
 class LeaseLost(RuntimeError):
-    """Another worker took the stage over; this one must stop and leave nothing."""
+    """Loss of the lease: another worker took the stage over, so this one must stop."""
 
 
 class LeaseHolder:
-    """The right to run a stage, held by one worker at a time."""
+    """Holder of a stage's lease, with everything that only a holder may do."""
 
     def __init__(self, folder: StageFolder, lease: Lease) -> None:
         self.folder = folder
@@ -52,8 +52,8 @@ class LeaseHolder:
         self._beats = 0
 
     @property
-    def work(self) -> Work:
-        """The folder of this attempt."""
+    def work(self) -> AttemptFolder:
+        """Folder of this attempt."""
         return self.folder.work(self.lease.attempt)
 
     def renew(self, progress: Mapping[str, Any]) -> None:
@@ -66,20 +66,23 @@ class LeaseHolder:
         self._beats += 1
         beat = Beat(beat=self._beats, heartbeat=time.time(), progress=dict(progress))
         try:
+            # Not flushed to disk: after a power cut no worker lives whose heartbeat could matter.
             write_atomic(self.work.heartbeat, to_json(beat), durable=False)
         except FileNotFoundError as error:
             raise LeaseLost(f"{self.work.path} was cleared by a successor") from error
 
     def inherit(self) -> None:
-        """Take over the checkpoints of earlier attempts, and free their folders.
+        """Take over the checkpoints of earlier attempts, and remove their folders.
 
-        Files of a checkpoint never change once it has its name, so they are linked; everything
-        else is copied, because whoever made it may wake and go on writing. Checkpoints go first:
-        they claim no more than is in the other files.
+        A checkpoint's files never change once it has its final name, so they are hard-linked. All
+        other files are copied, because their writer may wake and go on writing. Checkpoints are
+        taken first: they claim no more progress than the other files hold.
         """
         earlier = [work for work in self.folder.works() if work.path != self.work.path]
         source = next((work for work in earlier if work.checkpoints.is_dir()), None)
         if source is not None:
+            # Filled under a hidden name and renamed when it is whole: a worker that is killed
+            # meanwhile leaves no half-filled `checkpoints/` that a later attempt would go on from.
             part = self.work.path / ".checkpoints"
             for file in _checkpoints_first(source.checkpoints):
                 target = part / file.relative_to(source.checkpoints)
@@ -97,7 +100,7 @@ class LeaseHolder:
         """Create or replace the record of this attempt.
 
         Raises:
-            LeaseLost: another worker holds the lease.
+            LeaseLost: another worker holds the lease, or has completed the stage.
         """
         with self._locked():
             self._check()
@@ -107,24 +110,27 @@ class LeaseHolder:
         """Record why this attempt failed.
 
         Raises:
-            LeaseLost: another worker holds the lease.
+            LeaseLost: another worker holds the lease, or has completed the stage.
         """
         with self._locked():
             self._check()
             self.folder.write_failure(failure)
+            # The lock may have been broken while this worker slept, and a successor may have
+            # completed the stage between the check and the write. A complete stage has no failure.
             if self.folder.is_complete():
                 self.folder.clear_failure()
 
     def complete(self, done: Done) -> None:
-        """Make the outputs of this attempt those of the stage, and mark it complete.
+        """Publish the outputs of this attempt as those of the stage, and mark the stage complete.
 
-        `hash_outputs` has made them durable before. The lease goes with it.
+        `hash_outputs` must have flushed them to disk before. The lease is removed too.
 
         Raises:
             LeaseLost: another worker holds the lease, or has completed the stage.
         """
         with self._locked():
             self._check()
+            # Outputs before DONE: whoever sees DONE must find all outputs that it lists.
             self._publish_outputs()
             self.folder.clear_failure()
             try:
@@ -139,19 +145,22 @@ class LeaseHolder:
         """Give the lease back without completing; checkpoints stay for the next attempt.
 
         Raises:
-            LeaseLost: another worker holds the lease.
+            LeaseLost: another worker holds the lease, or has completed the stage.
         """
+        # Before the lease goes: afterwards the attempt's folder may belong to a successor.
         shutil.rmtree(self.work.out, ignore_errors=True)
         with self._locked():
             self._check()
             self.drop_lease()
 
     def discard(self) -> None:
-        """Remove what this attempt made, after its lease was lost."""
+        """Remove everything that this attempt wrote, after its lease was lost."""
         shutil.rmtree(self.work.path, ignore_errors=True)
 
     def _publish_outputs(self) -> None:
         try:
+            # A rename onto a folder that is not empty fails, so a successor's outputs stay
+            # untouched.
             self.work.out.rename(self.folder.out)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -164,16 +173,19 @@ class LeaseHolder:
         sync(self.folder.path)
 
     def drop_lease(self) -> None:
-        """Remove the lease, unless it is another worker's."""
+        """Remove the lease, unless another worker holds it."""
         current = self.folder.lease()
         if current is None or current.token == self.lease.token:
             (self.folder.path / "lease.json").unlink(missing_ok=True)
 
     def _locked(self) -> AbstractContextManager[None]:
+        # Broken after the time that a dead lease lasts: a stopped holder must not block the stage
+        # for longer, and every guarded write stays safe without the lock.
         return locked(self.folder.path / ".lock", break_after=leases.LEASE_SECONDS)
 
     def _check(self) -> None:
         current = self.folder.lease()
+        # By the random token: a successor may run on the same host under the same process id.
         if current is None or current.token != self.lease.token:
             who = "nobody" if current is None else f"attempt {current.attempt} on {current.host}"
             raise LeaseLost(f"{self.folder.path.name}: the lease was lost; {who} holds it now")
@@ -183,18 +195,21 @@ class LeaseHolder:
 
 
 def acquire(folder: StageFolder) -> LeaseHolder | None:
-    """Take the lease of a stage; None when the stage is complete or somebody runs it.
+    """Take the lease of a stage; None if the stage is complete or another worker runs it.
 
-    Waits up to `LEASE_SECONDS` where a worker that cannot be seen from here may be dead.
+    Waits up to `LEASE_SECONDS` if the holder cannot be seen from here and may be dead.
 
     Raises:
         ValueError: `out/` is a link, through which nothing can be published.
     """
     if folder.is_complete():
         return None
+    # Outside the lock: the wait for silence may take a minute, and others need the lock meanwhile.
     leases.watch_suspects([folder])
     with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
         names = (folder.path / "lease.json", folder.done_file)
+        # Listed before the states are read: a record that appears afterwards is a successor's, and
+        # must not be removed with the dead ones.
         spent = [path for path in names if os.path.lexists(path)]
         held = folder.lease()
         if folder.is_complete() or (held is not None and held.is_alive()):
@@ -206,7 +221,7 @@ def acquire(folder: StageFolder) -> LeaseHolder | None:
 
 
 def _take(folder: StageFolder) -> LeaseHolder | None:
-    """Put a lease where there is none; of several workers who try, one succeeds."""
+    """Create the lease; exactly one of several workers that try succeeds."""
     holder = LeaseHolder(folder, Lease.mine(_new_work(folder)))
     try:
         create_atomic(folder.path / "lease.json", to_json(holder.lease))
@@ -214,7 +229,7 @@ def _take(folder: StageFolder) -> LeaseHolder | None:
         holder.discard()
         return None
     if folder.is_complete():
-        # This worker slept since it looked, and a successor has completed the stage.
+        # This worker slept since its last check, and a successor has completed the stage.
         holder.discard()
         holder.drop_lease()
         return None
@@ -223,9 +238,9 @@ def _take(folder: StageFolder) -> LeaseHolder | None:
 
 
 def break_dead_lease(folder: StageFolder) -> None:
-    """Remove a lease that this process has seen silent for too long.
+    """Remove a lease whose heartbeat this process has seen unchanged for too long.
 
-    The worker that is started next need not wait until it has seen that for itself.
+    The worker that is started next then need not watch it for a whole `LEASE_SECONDS` again.
     """
     with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
         held = folder.lease()
@@ -234,15 +249,18 @@ def break_dead_lease(folder: StageFolder) -> None:
 
 
 def reopen_damaged(folder: StageFolder) -> None:
-    """Let a complete stage whose outputs are gone run again; one that is whole stays complete."""
+    """Reopen a complete stage whose outputs are damaged; an intact one stays complete."""
     with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+        # Checked under the lock, with hashes: another launch may have repaired it since.
         if folder.is_complete() and folder.damage(thorough=True) is not None:
             folder.done_file.unlink()
+            # Flushed: a DONE that came back after a power cut would vouch for outputs that are
+            # gone.
             sync(folder.path)
 
 
 def leftovers_of_complete(folder: StageFolder) -> list[Path]:
-    """List what a killed or late worker left beside DONE: attempts' folders and a dead lease."""
+    """List what a killed or late worker left beside DONE: folders of attempts and a dead lease."""
     found = [work.path for work in folder.works()]
     file = folder.path / "lease.json"
     if file.exists():
@@ -253,19 +271,20 @@ def leftovers_of_complete(folder: StageFolder) -> list[Path]:
 
 
 def tidy(folder: StageFolder) -> None:
-    """Remove what nobody needs beside DONE."""
+    """Remove the leftovers of workers from the folder of a complete stage."""
     for path in leftovers_of_complete(folder):
         remove(path)
 
 
 def hash_outputs(out: Path) -> dict[str, tuple[int, str]]:
-    """Flush outputs to disk and hash them: path below `out` -> size and sha256.
+    """Flush outputs to disk and hash them: path below `out` -> (bytes, sha256).
 
-    What DONE lists must outlive a power cut, or it would be believed and be missing: files, the
-    names in their folders, and the folders themselves.
+    What DONE lists must outlive a power cut, or it would be trusted although it is missing. So the
+    files, the names in their folders and the folders themselves are flushed.
     """
     sync_tree(out)
     found = {}
+    # Sorted, so that equal outputs give equal DONE files whatever order the file system lists.
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -274,13 +293,15 @@ def hash_outputs(out: Path) -> dict[str, tuple[int, str]]:
 
 
 def _new_work(folder: StageFolder) -> int:
-    """Make the folder of the next attempt and return its number, which nobody else has."""
+    """Make the folder of the next attempt; returns its number, which no other attempt has."""
+    # Records and folders both count: a folder may be cleaned, and a record may never be written.
     records = (file.stem for file in (folder.path / "attempts").glob("*.json"))
     numbers = [int(name) for name in records if name.isdecimal()]
     numbers += [int(work.path.name) for work in folder.works()]
     number = max(numbers, default=0) + 1
     while True:
         try:
+            # `mkdir` fails if the folder exists, so two workers never get the same number.
             folder.work(number).out.mkdir(parents=True)
             # Checkpoints of this attempt are durable only if the way to them is.
             sync(folder.work(number).path)
@@ -291,7 +312,7 @@ def _new_work(folder: StageFolder) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file; what is no file is set aside, since nobody knows what it holds."""
+    """Remove a file; set anything else aside, since its content is unknown."""
     if path.is_dir():
         set_aside(path)
     else:
@@ -309,12 +330,13 @@ def _refuse_linked_outputs(folder: StageFolder) -> None:
 
 def _checkpoints_first(folder: Path) -> Iterator[Path]:
     files = [path for path in folder.rglob("*") if path.is_file()]
-    # Hidden folders are checkpoints that were not finished, or are damaged.
+    # Hidden folders are unfinished or damaged checkpoints.
     kept = [path for path in files if not path.relative_to(folder).parts[0].startswith(".")]
     yield from sorted(kept, key=lambda path: not _is_of_checkpoint(path, folder))
 
 
 def _is_of_checkpoint(file: Path, folder: Path) -> bool:
+    # `gigatok.training.checkpoint` gives a folder this name once all of its files are written.
     return file.relative_to(folder).parts[0].startswith("step-")
 
 

@@ -1,9 +1,9 @@
-"""Who runs a stage, and how anybody tells whether that worker still lives.
+"""Leases: which worker runs a stage, and how others tell whether that worker still lives.
 
-A process is looked up only where its number means the same as here: on the same boot of the same
-machine, in the same PID namespace. Containers may share a host name, and machines may disagree
-about the time. So of every other worker only one thing counts: how long *this* process has seen
-its heartbeat unchanged, on its own clock.
+A process is looked up only if its number means the same as here: on the same boot of the same
+machine, in the same PID namespace. Containers may share a host name, and the clocks of machines
+may differ. So for every other worker only one thing counts: how long *this* process has seen its
+heartbeat unchanged, on its own clock.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from pydantic import AfterValidator, Field
 
 from orchestration.runs.records import Record, UnixTime
 
+# A minute outlasts the usual stalls of a shared file system; tests set it shorter.
 LEASE_SECONDS = float(os.environ.get("GIGATOK_LEASE_SECONDS", "60"))
-"""A lease whose heartbeat was seen unchanged for so long may be taken over."""
+"""Seconds of an unchanged heartbeat after which another worker may take over the lease."""
+# A hundredth of a lease: many beats in a row must fail before anybody takes over.
 HEARTBEAT_SECONDS = 0.5
 
 ProcessNumber = Annotated[int, Field(gt=0, lt=2**31)]
-"""What the system can be asked for; beyond it psutil raises errors of several kinds."""
+"""Process id that the system accepts; beyond it psutil raises errors of several kinds."""
 
 
+# The live display divides by these to tell the time that is left.
 _COUNTS = ("done", "total", "first_done", "first_time")
 
 
@@ -38,6 +41,7 @@ def _countable(progress: dict[str, Any]) -> dict[str, Any]:
     counts = [progress.get(name) for name in _COUNTS]
     values = [value for name, value in progress.items() if name != "unit"]
     finite = all(isinstance(n, int | float) and math.isfinite(n) for n in counts)
+    # Checked on reading: a damaged heartbeat must not make `status` or a launcher fail later.
     shown = isinstance(progress.get("unit"), str) and all(
         isinstance(v, int | float) for v in values
     )
@@ -47,37 +51,38 @@ def _countable(progress: dict[str, Any]) -> dict[str, Any]:
 
 
 Reported = Annotated[dict[str, Any], AfterValidator(_countable)]
-"""How far a stage is; empty, or complete enough to tell the time that is left."""
+"""Progress of a stage: empty, or complete enough to compute the time that is left."""
 
 Sight = Literal["alive", "gone", "unknown"]
-"""What can be seen of a worker's process from here."""
+"""Visible state of a worker's process, seen from this machine."""
 
 _seen: dict[str, tuple[int, float]] = {}
-"""Token -> the newest heartbeat, and the monotonic time at which this process first saw it."""
+"""Token -> newest heartbeat, and the monotonic time at which this process first saw it."""
 
 
 class Beat(Record):
-    """A heartbeat: its number, the holder's clock, and how far the stage is."""
+    """Heartbeat: its number, the holder's clock, and the progress of the stage."""
 
     beat: int
     heartbeat: UnixTime
-    """UNIX seconds on the holder's clock: for people, never to judge by."""
+    """UNIX seconds on the holder's clock: shown to people, never used to judge."""
     progress: Reported = Field(default_factory=dict)
     """`done`, `total`, `unit`, `started` and the values for the live display."""
 
 
 class Lease(Record):
-    """Who runs a stage, and how far it is.
+    """Lease of a stage: its holder, and how far the stage is.
 
-    `lease.json` holds it as it was taken; `StageFolder.lease` adds the newest heartbeat, which
-    the holder writes into its attempt's own folder.
+    `lease.json` holds it as it was taken. `StageFolder.lease` adds the newest heartbeat, which the
+    holder writes into the folder of its attempt.
     """
 
     token: str
     host: str
     machine: str
-    """Within it a process number means one process; see `this_machine`."""
+    """Scope within which `pid` names exactly one process; see `this_machine`."""
     pid: ProcessNumber
+    # Process ids are reused: only together with its start does one name this process.
     pid_started: float
     attempt: int
     heartbeat: UnixTime
@@ -100,13 +105,15 @@ class Lease(Record):
         )
 
     def is_alive(self) -> bool:
-        """Tell whether the holder may still be running; notes the heartbeat as seen."""
+        """Tell whether the holder may still be running, and note its heartbeat as seen."""
+        # First, whatever `sight` says: the clock of silence must start when the lease is first
+        # seen.
         silent = self.silent_seconds()
         sight = self.sight()
         return sight == "alive" or (sight == "unknown" and silent < LEASE_SECONDS)
 
     def silent_seconds(self) -> float:
-        """Seconds for which this process has seen the heartbeat unchanged; 0 at first sight."""
+        """Count the seconds in which this process saw the heartbeat unchanged; 0 at first."""
         now = time.monotonic()
         beat, since = _seen.get(self.token, (-1, now))
         if beat != self.beat:
@@ -124,6 +131,7 @@ class Lease(Record):
             return "unknown"
         found = _process(self.pid)
         if found is None:
+            # Being unlisted is no proof of death: `/proc` may hide the processes of other users.
             return "unknown" if _is_hidden(self.pid) else "gone"
         state, started = found
         if started != self.pid_started or state == psutil.STATUS_ZOMBIE:
@@ -132,12 +140,13 @@ class Lease(Record):
         return "unknown" if stopped else "alive"
 
     def is_suspect(self) -> bool:
-        """Tell whether the clocks make death worth a closer look; they are never proof of it."""
+        """Tell whether the clocks call for a closer look; they never prove the holder's death."""
+        # Two clocks that may disagree; a wrong suspicion only costs a wait.
         return self.sight() == "unknown" and abs(time.time() - self.heartbeat) > LEASE_SECONDS
 
 
 class HasLease(Protocol):
-    """A stage folder, as far as its lease goes."""
+    """Protocol of a stage folder, as far as its lease goes."""
 
     def lease(self) -> Lease | None:
         """Read the lease with its newest heartbeat."""
@@ -146,14 +155,15 @@ class HasLease(Protocol):
 def watch_suspects(folders: Iterable[HasLease]) -> None:
     """Watch leases that look abandoned until each has beaten or been silent for too long.
 
-    Takes up to `LEASE_SECONDS`, and no time where nothing is suspect. For processes that decide
+    Takes up to `LEASE_SECONDS`, and no time if none is suspect. Meant for processes that decide
     once and end; one that polls leases anyway knows how long it has seen them.
     """
-    watched = [folder for folder in folders if _is_suspect(folder.lease())]
+    watched = [f for f in folders if (lease := f.lease()) is not None and lease.is_suspect()]
     first = {id(folder): _mark(folder.lease()) for folder in watched}
     while watched:
         watched = [
             folder
+            # Any change ends the watch: the lease is gone, has a new holder, or has beaten.
             for folder in watched
             if (lease := folder.lease()) is not None
             and _mark(lease) == first[id(folder)]
@@ -161,10 +171,6 @@ def watch_suspects(folders: Iterable[HasLease]) -> None:
         ]
         if watched:
             time.sleep(HEARTBEAT_SECONDS)
-
-
-def _is_suspect(lease: Lease | None) -> bool:
-    return lease is not None and lease.is_suspect()
 
 
 def _mark(lease: Lease | None) -> tuple[str, int] | None:
@@ -175,8 +181,8 @@ def _mark(lease: Lease | None) -> tuple[str, int] | None:
 def this_machine() -> str:
     """Name the scope in which a process number means one process.
 
-    On Linux the boot and the PID namespace, which no two machines or containers share even if
-    their host names are equal; elsewhere the network card's address beside the host name.
+    On Linux these are the boot and the PID namespace, which no two machines or containers share
+    even if their host names are equal. Elsewhere: the network card's address and the host name.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
@@ -186,10 +192,10 @@ def this_machine() -> str:
 
 
 def _process(pid: int) -> tuple[str, float] | None:
-    """Status and start of a process; None where there is none to be seen.
+    """Read the status and the start of a process; None if it cannot be seen.
 
-    The start is read in clock ticks since boot where there are any: what psutil computes from
-    them changes whenever somebody sets the wall clock.
+    On Linux the start is in clock ticks since boot: the time that psutil computes from them
+    changes whenever somebody sets the wall clock.
     """
     try:
         status = psutil.Process(pid).status()
@@ -199,7 +205,8 @@ def _process(pid: int) -> tuple[str, float] | None:
             return status, psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return None
-    # The name may hold spaces and parentheses; field 22 of the line is counted behind it.
+    # proc(5): field 22 is the start. Field 2, the name, may hold spaces and parentheses, so
+    # fields are counted from its last closing parenthesis; what follows begins with field 3.
     return status, float(stat.rpartition(")")[2].split()[19])
 
 

@@ -1,9 +1,9 @@
-"""Logins of tracking servers and databases: kept apart from the records, for their owner alone.
+"""Logins of tracking servers and databases, kept apart from the records for their owner alone.
 
-Jobs on a cluster and later commands go on with a launch, so they need the password that was in
-the URL of the launch. Records do not hold it: they are readable to everybody who may read the
-runs directory. `<runs>/logins/<user id>.json`, with mode 0600, does: URL without login -> URL as
-it was given. Nothing sends, copies or shows this file.
+Jobs on a cluster and later commands continue a launch, so they need the password that was in the
+URL of the launch. Records do not hold it, because everybody who may read the runs directory can
+read them. `<runs>/logins/<user id>.json`, with mode 0600, does: URL without login -> URL as it was
+given. Nothing sends, copies or shows this file.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from orchestration.runs.state import Store
 
 
 class Logins(Record):
-    """The logins of one user of a runs directory."""
+    """Logins of one user of a runs directory."""
 
     urls: dict[str, str] = Field(default_factory=dict)
     """URL without login -> URL as it was given."""
 
 
 def keep_login(store: Store, url: str | None) -> str | None:
-    """Put the login of a URL where only its owner reads it; returns what a record may hold."""
+    """Store the login of a URL for its owner alone; returns the URL that a record may hold."""
     if url is None or not has_secret(url):
         return url
     plain, file = without_login(url), _file(store)
     known = read_record(file, Logins) or Logins()
     if known.urls.get(plain) != url:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Two launches at once may lose one of two new logins; the later command then asks for it.
         changed = Logins(urls={**known.urls, plain: url})
         write_atomic(file, changed.model_dump_json(indent=1), private=True)
     return plain
 
 
 def with_login(store: Store, url: str) -> str:
-    """Give a recorded URL the login back that this user gave it; as it is where there is none.
+    """Give a recorded URL its login back; a URL without a stored login is returned unchanged.
 
-    MLflow's own variables win over what was kept: a password may have been changed since.
+    MLflow's own variables win over the stored login: the password may have been changed since.
     """
     is_server = url.startswith(("http://", "https://"))
     if has_secret(url) or (is_server and not _VARIABLES.isdisjoint(os.environ)):
@@ -51,6 +52,7 @@ def with_login(store: Store, url: str) -> str:
     return url if known is None else known.urls.get(url, url)
 
 
+# Asked of the function that sets them, so that the two lists cannot drift apart.
 _VARIABLES = {*mlflow_variables("http://name:password@host"), "MLFLOW_TRACKING_TOKEN"}
 
 

@@ -1,4 +1,7 @@
-"""Where a stage ran and from which code: recorded, never hashed. Imports no torch."""
+"""Provenance of a stage: the machine and the code that ran it. Recorded, never hashed.
+
+Imports no torch: the launcher and the commands use it too.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,9 @@ from gigatok.text.masking import mask_secrets
 PATCH_LIMIT = 200_000
 """Characters of a patch that are kept."""
 RECORD = "provenance.json"
-"""In a snapshot of the code: the git state of what was copied."""
+"""File in a snapshot of the code that holds the git state of the copied code."""
 _ROOT = Path(__file__).resolve().parents[2]
+# Versions that can change a number or a file format; other packages only fill the record.
 _PACKAGES = (
     "torch",
     "numpy",
@@ -41,8 +45,10 @@ _PACKAGES = (
     "submitit",
     "optuna",
 )
-_JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "RAY_JOB_ID")
+JOB_VARIABLES = "GIGATOK_JOB_VARIABLES"
+"""Environment variable of a worker: names of those that say which job it is, by commas."""
 _MIB = 2.0**20
+# Git reads its repository from these variables before it looks at the folder.
 _GIT_PLACES = {
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -53,7 +59,7 @@ _GIT_PLACES = {
 
 
 def collect() -> dict[str, Any]:
-    """Collect what is worth knowing about this process, as JSON data. What is unknown is None."""
+    """Collect facts about this process as JSON data; an unknown fact is None."""
     psutil.cpu_percent()  # The first call only sets the start of the next one's interval.
     return {
         **imported_state(),
@@ -68,26 +74,32 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": package_versions(),
         "command": shown_command([sys.executable, *sys.argv]),
-        "job": {key: os.environ[key] for key in _JOB_VARIABLES if key in os.environ},
+        "job": {key: os.environ[key] for key in _job_variables() if key in os.environ},
     }
+
+
+def _job_variables() -> list[str]:
+    """List the variables by which a worker's backend, or Ray, says which job it is."""
+    return ["RAY_JOB_ID", *os.environ.get(JOB_VARIABLES, "").split(",")]
 
 
 @cache
 def imported_state() -> dict[str, Any]:
-    """Git state of the code that this process, or the one it was forked from, has imported.
+    """Read the git state of the code that this process, or the one it was forked from, imported.
 
-    Asked once, as early as possible: a process runs what it imported, whatever became of the
-    files since. It takes no argument on purpose: `f()` and `f(default)` are two keys of a cache.
+    Read once, as early as possible: a process runs the code that it imported, even if the files
+    have changed since. It takes no argument on purpose: for a cache, `f()` and `f(default)` are
+    two different keys.
     """
     return git_state()
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any]:
-    """Commit, whether the tree differs from it, and how; all None where `root` is no repository.
+    """Read commit, changes against it and their patch; all None if `root` is no repository.
 
-    Files that git does not track are listed in `git_status` but are not part of the patch, in
-    which anything that looks like a secret is masked.
-    A snapshot of the code (`orchestration.cluster.snapshot`) has the state of what was copied.
+    Files that git does not track are listed in `git_status` but are not part of the patch.
+    Anything in the patch that looks like a secret is masked. A snapshot of the code
+    (`orchestration.backends.snapshot`) holds the state of the code that was copied.
     """
     record = root / RECORD
     if record.is_file():
@@ -109,7 +121,7 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
 
 
 def code_version(state: Mapping[str, Any]) -> str:
-    """A git state in short: commit, with a + where the tree differed from it."""
+    """Shorten a git state: nine digits of the commit, with a + if the tree differed from it."""
     sha = state.get("git_sha")
     if sha is None:
         return "unknown code"
@@ -117,7 +129,7 @@ def code_version(state: Mapping[str, Any]) -> str:
 
 
 def system_metrics() -> dict[str, float]:
-    """Load of the machine and this process, named as the MLflow UI's system tab expects.
+    """Measure the load of machine and process, named as the system tab of MLflow's UI expects.
 
     Memory is in MiB. GPU values appear once torch has initialised CUDA in this process.
     """
@@ -133,13 +145,14 @@ def system_metrics() -> dict[str, float]:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process held at once: of its GPU if it used one, else of the machine.
+    """Return the most bytes that this process held at once: of its GPU, or else of the machine.
 
-    Of a GPU, what torch's allocator had reserved; the driver's context comes on top.
+    For a GPU it is what torch's allocator had reserved; the driver's context comes on top.
     """
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is not None and cuda.is_initialized():
         return int(cuda.max_memory_reserved())
+    # `ru_maxrss` is in KiB on Linux and in bytes on macOS (getrusage(2)).
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -151,35 +164,37 @@ _waited_before: dict[str, float] = {}
 def count_waiting() -> None:
     """Start the count of `waited_seconds`.
 
-    A process is older than its attempt: it imports torch, or waits for the lease. What it waited
-    then is no part of the attempt, and made its time negative.
+    A process is older than its attempt: it imports torch and waits for the lease. Time waited then
+    is no part of the attempt; counted in, it made run times negative.
     """
     _waited_before.clear()
     _waited_before.update(_waited_by_thread())
 
 
 def waited_seconds() -> float | None:
-    """Seconds since `count_waiting` without a processor for a thread that wanted to compute.
+    """Count the seconds since `count_waiting` in which a ready thread found no free processor.
 
-    Of the thread that waited most. None where the system does not count.
+    Returns the value of the thread that waited most; None if the system does not count.
     """
+    # The maximum, not the sum: threads that wait at the same time delay the stage once.
     waited = _waited_by_thread().items()
     return max((all_ - _waited_before.get(thread, 0.0) for thread, all_ in waited), default=None)
 
 
 def _waited_by_thread() -> dict[str, float]:
-    """Seconds in the run queue of each thread, as Linux counts them; empty elsewhere."""
+    """Read the seconds that each thread spent in the run queue (Linux); empty elsewhere."""
     found = {}
     for folder in Path("/proc/self/task").glob("*"):
         with suppress(OSError):  # a thread that has just ended, or a kernel that does not count
             found[folder.name] = (
+                # Second field of schedstat: nanoseconds spent waiting on a run queue.
                 int((folder / "schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
             )
     return found
 
 
 def cpu_name() -> str | None:
-    """Model name of the CPU."""
+    """Read the model name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -189,14 +204,16 @@ def cpu_name() -> str | None:
 
 
 def gpu_names() -> list[str]:
-    """Model names of the machine's NVIDIA GPUs, by the driver's own listing."""
+    """List the model names of the machine's NVIDIA GPUs, by the driver's own listing."""
+    # Without nvidia-smi or CUDA: starting either takes seconds and some of the GPU's memory.
     files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 
 def device_name() -> str:
-    """The device that this process computes on: a GPU's model name; without GPU, the CPU's."""
+    """Name the device that this process computes on: the GPU's model, or else the CPU's."""
+    # An empty list of visible devices is how backends start a stage on the CPU of a GPU machine.
     names = [] if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else gpu_names()
     return names[0] if names else cpu_name() or "CPU"
 
@@ -239,25 +256,26 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _masked(patch: str) -> str:
-    """Mask secrets before the patch is cut, which could leave half of one that no rule knows."""
+    """Mask secrets before the patch is cut: a cut could leave half a secret that no rule knows."""
     looked_at = 2 * PATCH_LIMIT  # the rest is cut off in any case, and may be very long
     return mask_secrets(patch[:looked_at]) + patch[looked_at:]
 
 
 def _limited(text: str) -> str:
     if len(text) <= PATCH_LIMIT:
+        # Says how much is missing: a patch that ends early would apply and give other code.
         return text
     return text[:PATCH_LIMIT] + f"\n... {len(text) - PATCH_LIMIT} characters left out\n"
 
 
 @cache
 def package_versions() -> dict[str, str | None]:
-    """Of the packages that matter to a result; looked up once, which takes longer than a fork."""
+    """Return the versions of the packages that affect results; read once, as it is slow."""
     return {name: package_version(name) for name in _PACKAGES}
 
 
 def package_version(package: str) -> str | None:
-    """Version of an installed package; None where it is not installed."""
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

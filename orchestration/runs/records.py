@@ -1,4 +1,4 @@
-"""The JSON records in a runs directory: their base, and the one way to read and to append them."""
+"""JSON records in a runs directory: their base class, and how to read and append them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from orchestration.runs.files import cut_torn_line, locked, set_aside
 R = TypeVar("R", bound=BaseModel)
 
 UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]
-"""UNIX seconds before the year 10000: beyond it a damaged record cannot be shown as a date."""
+"""UNIX seconds before the year 10000; a larger number from a damaged file is no date."""
 
 _log = logging.getLogger(__name__)
 _reported: set[Path] = set()
-"""Files that this process has named as unreadable; each is named once."""
+"""Files that this process has reported as unreadable; each is reported once."""
 
 
 class Record(BaseModel):
     """Base of the JSON files of a runs directory: immutable, refuses unknown keys."""
 
+    # Unknown keys are refused, so that an older version never drops what a newer one wrote.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Prediction(Record):
-    """What a stage was predicted to need when it was launched; see `costs.cost.Cost`."""
+    """Predicted needs of a stage at launch: FLOPs, bytes and seconds; see `costs.cost.Cost`."""
 
     family: str
     unit_flops: float
@@ -44,7 +45,7 @@ class Prediction(Record):
 
 
 class UnreadableRecord(ValueError):
-    """A record that is there and cannot be read; the message names the file and the reason."""
+    """Record that exists but cannot be read; the message names the file and the reason."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} cannot be read: {reason}")
@@ -52,10 +53,10 @@ class UnreadableRecord(ValueError):
 
 
 def parse_record(path: Path, kind: type[R]) -> R | None:
-    """Read a record that the caller cannot do without; None where there is no such file.
+    """Read a record that the caller cannot do without; None if there is no such file.
 
     Raises:
-        UnreadableRecord: the file is empty, damaged, of another version, or no file.
+        UnreadableRecord: the file is empty, damaged, of another version, or not a file.
     """
     return parse_with(path, kind.model_validate_json)
 
@@ -83,9 +84,9 @@ def parse_with(path: Path, parse: Callable[[bytes], R]) -> R | None:
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:
-    """Read a record whose loss nothing depends on; None where it is missing or unreadable.
+    """Read a record that can be missed; None if it is missing or unreadable.
 
-    An unreadable file is named once on stderr, so that nobody takes it for missing.
+    An unreadable file is reported once on stderr, so that nobody takes it for missing.
     """
     try:
         return parse_record(path, kind)
@@ -95,10 +96,10 @@ def read_record(path: Path, kind: type[R]) -> R | None:
 
 
 def read_lines(path: Path, kind: type[R]) -> list[R]:
-    """Read a file of one record per line, oldest first; what cannot be read is left out.
+    """Read a file of one record per line, oldest first, and leave out lines that are damaged.
 
-    A last line without its newline is one that a killed process did not finish; it is ignored.
-    Of other lines that are no records, the first is named on stderr with its number.
+    A last line without a newline was left by a killed process and is ignored. Of the other damaged
+    lines, the first is reported on stderr with its number.
     """
     try:
         content = path.read_bytes()
@@ -107,6 +108,7 @@ def read_lines(path: Path, kind: type[R]) -> list[R]:
     except OSError as error:
         report_unreadable(path, UnreadableRecord(path, error.strerror or repr(error)))
         return []
+    # Without the text after the last newline: its writer may be at work on that line right now.
     finished = content.rpartition(b"\n")[0]
     damaged: list[str] = []
     found = list(_parsed(finished.split(b"\n"), kind, damaged)) if finished else []
@@ -117,7 +119,7 @@ def read_lines(path: Path, kind: type[R]) -> list[R]:
 
 
 def _parsed(lines: Iterable[bytes], kind: type[R], damaged: list[str]) -> Iterator[R]:
-    """Parse lines; adds number and reason of each that is no record to `damaged`."""
+    """Parse lines; add the number and the reason of each damaged one to `damaged`."""
     for number, line in enumerate(lines, start=1):
         try:
             yield kind.model_validate_json(line)
@@ -126,9 +128,9 @@ def _parsed(lines: Iterable[bytes], kind: type[R], damaged: list[str]) -> Iterat
 
 
 def append_lines(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a file of one per line; several processes may do so at the same time.
+    """Append records to a file of one record per line; several processes may do so at once.
 
-    What is no file in its place is set aside, and a line that a killed process did not finish is
+    Anything but a file in its place is set aside. A line that a killed process left unfinished is
     dropped: the next one would be joined to it.
     """
     text = "".join(json.dumps(record.model_dump(mode="json")) + "\n" for record in records)
@@ -138,12 +140,14 @@ def append_lines(path: Path, records: Iterable[Record]) -> None:
         if path.is_dir():
             set_aside(path)
         with path.open("a", encoding="utf-8") as file:
+            # Under the lock no writer is at work, so a line without an end can only be a dead
+            # one's.
             cut_torn_line(path)
             file.write(text)
 
 
 def report_unreadable(path: Path, reason: object) -> None:
-    """Name a file on stderr that is left out because it cannot be read; once per process."""
+    """Report on stderr, once per process, that a file is left out because it cannot be read."""
     if path not in _reported:
         _reported.add(path)
         _log.warning("%s; it is left out", reason)
@@ -155,11 +159,12 @@ def _reason(error: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return "it is empty or no JSON"
     where = ".".join(str(part) for part in first["loc"])
+    # The likely cause differs from damage: the user should update, not delete the file.
     if first["type"] == "extra_forbidden":
         return f"'{where}' is unknown here: a newer version of this program may have written it"
     return f"'{where}': {first['msg']}" if where else str(first["msg"])
 
 
 def to_json(record: Record) -> str:
-    """Write a record as JSON; NaN and infinity as Python names them."""
+    """Write a record as JSON; NaN and infinity are written as Python names them."""
     return json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=True)

@@ -1,4 +1,4 @@
-"""What the files of a stage folder say: what to run, how it went, and how it ended."""
+"""Records in a stage folder: what to run, how each attempt went, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from orchestration.runs.records import Prediction, Record, UnixTime
 
+# Stored in files: rename none, and remove none while results of an older version are read.
 Kind = Literal[
     "exception",
     "non_finite",
@@ -18,17 +19,18 @@ Kind = Literal[
     "killed",
     "cancelled",
 ]
-"""How an attempt can go wrong; `orchestration.policy.faults` says what follows."""
+"""Kinds of failure; `orchestration.policy.faults` holds the policy of each."""
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""A time span that can be summed and shown; a damaged record may claim any number."""
+"""Time span in seconds that can be summed; a damaged record may hold any number."""
 
+# A NUL byte makes every system call raise ValueError, far from the record that caused it.
 FileName = Annotated[str, Field(pattern="^[^\\x00]+$")]
-"""A path that a file system can be asked for."""
+"""Path that can be passed to a file system."""
 
 
 class Spec(Record):
-    """What a worker needs to run a stage."""
+    """Specification that a worker reads to run a stage."""
 
     stage: str
     version: int
@@ -38,28 +40,28 @@ class Spec(Record):
     inputs: dict[str, FileName]
     """Stage name -> folder, relative to the root that holds all stage folders."""
     prediction: Prediction | None = None
-    """What the launch that made the folder expected it to need; None: it did not say."""
+    """Expected needs, by the launch that made the folder; None: it made no prediction."""
 
 
 class Done(Record):
-    """A complete stage: its scores, how they were measured and the files that it leaves."""
+    """Complete stage: its scores, how they were measured, and its files."""
 
     metrics: dict[str, float]
     protocol: dict[str, str]
     origin: dict[str, str] = Field(default_factory=dict)
-    """Of a stage that adopted weights: where they are from."""
+    """Source of the weights, if the stage adopted published ones; empty otherwise."""
     artifacts: dict[FileName, int]
     """Path below `out/` -> size in bytes."""
     hashes: dict[str, str] = Field(default_factory=dict)
     """Path below `out/` -> sha256."""
     finished: UnixTime
     seconds: Seconds
-    """Run time summed over all attempts but those that were killed."""
+    """Run time in seconds, summed over all attempts except killed ones."""
     attempt: int
 
 
 class Failure(Record):
-    """Why an attempt failed."""
+    """Failure of an attempt: its kind, message and traceback."""
 
     kind: Kind
     message: str
@@ -69,7 +71,7 @@ class Failure(Record):
 
 
 class Attempt(Record):
-    """One run of a stage's worker; `ended` and `outcome` stay None when it was killed."""
+    """Attempt to run a stage; `ended` and `outcome` stay None if the worker was killed."""
 
     number: int
     host: str
@@ -77,28 +79,30 @@ class Attempt(Record):
     started: UnixTime
     ended: UnixTime | None = None
     outcome: Literal["complete", "failed", "interrupted"] | None = None
+    # Defaults from here on: records of earlier code lack these fields and must stay readable.
     first_step: int = 0
     micro_batch: int | None = None
-    """Samples at a time, where memory had run out before; None: as configured."""
+    """Samples per forward pass, if memory had run out before; None: as configured."""
     threads: int | None = None
-    """Of each process; None: recorded by earlier code."""
+    """Threads of each process; None: recorded by earlier code."""
     processes: int = 1
     waited_seconds: Seconds | None = None
-    """Of rank 0, for a processor that others had; None until it ends, or where nobody counts."""
+    """Seconds that rank 0 waited for a busy processor; None until it ends, or if not counted."""
     peak_memory_bytes: int | None = None
-    """Of rank 0: of its GPU, without GPU of the process; None until it ends."""
+    """Bytes, of rank 0: of its GPU, or of the process if it has none; None until it ends."""
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 
 class Tries(Record):
-    """Attempts in a row that brought no newer checkpoint, by how they ended."""
+    """Attempts in a row that made no newer checkpoint, by kind of failure."""
 
     step: int = -1
-    """The newest checkpoint's step, as of the last of them."""
+    """Step of the newest checkpoint, as of the last of these attempts."""
     counts: dict[Kind, int] = Field(default_factory=dict)
 
     def record(self, kind: Kind, step: int) -> Tries:
-        """Count one more end, with the newest checkpoint at `step`."""
+        """Count one more failure, with the newest checkpoint at `step`."""
+        # Progress forgives: only failures in a row at the same checkpoint add up to the limit.
         before = {} if step > self.step else self.counts
         counts = {**before, kind: before.get(kind, 0) + 1}
         return Tries(step=max(step, self.step), counts=counts)

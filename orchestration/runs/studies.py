@@ -15,36 +15,36 @@ from orchestration.runs.state import Store
 
 
 def study_folder(store: Store, name: str) -> Path:
-    """Folder of a study's launches."""
+    """Return the folder of a study's launches."""
     # A name that is none, such as `..`, would read and write outside `sweeps/`.
     assert is_study_name(name), f"{name!r} is checked where it was given"
     return store.sweeps / name
 
 
 def launched_names(store: Store) -> list[str]:
-    """Names of the studies that were launched here, sorted; stray files and folders are none."""
+    """List the studies that were launched here, sorted by name; stray files are left out."""
     folders = (path.parent.name for path in store.sweeps.glob("*/*.json") if path.is_file())
     return sorted(name for name in set(folders) if is_study_name(name))
 
 
 def origin_of(store: Store, file: Path) -> str:
-    """Say where a study's file lies, seen from the runs directory: both may move together."""
+    """Give the path of a study's file relative to the runs directory: both may move together."""
     return os.path.relpath(file.resolve(), store.root.resolve())
 
 
 def refuse_namesake(store: Store, file: Path, origin: str | None) -> None:
     """Refuse a file whose name stands for another file in this runs directory.
 
-    A file that was moved leaves nothing behind, and a copy that says the same is the same study:
-    both are accepted.
+    A file that was moved leaves nothing behind, and a copy with the same content is the same
+    study: both are accepted.
 
     Args:
         store: the runs directory.
-        file: what the user gave.
-        origin: of the launches of that name, as `origin_of` says it; None: not known.
+        file: the study's file, as the user gave it.
+        origin: path that the launches of that name recorded (`origin_of`); None: unknown.
 
     Raises:
-        ValueError: the other file is still there and says something else.
+        ValueError: the other file still exists and has other content.
     """
     if origin is None:
         return

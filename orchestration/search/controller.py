@@ -1,4 +1,4 @@
-"""The job that asks and tells on a cluster: a search goes on when nobody is logged in.
+"""Job that drives a search on a cluster: it asks Optuna and tells it when nobody is logged in.
 
 It holds nothing that is not on disk. Before it does anything it queues its successor, to start
 when this job is over, however that comes: killed, out of time, or lost with its node. The
@@ -7,23 +7,29 @@ successor finds the trials in the study, their stages in the journal and in thei
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from orchestration.backends.base import Capabilities, Ended, Job, NoAnswer, QueueFull
-from orchestration.backends.slurm import SlurmBackend
-from orchestration.backends.slurm_queue import ask_squeue
-from orchestration.backends.slurm_scheduler import cancel_jobs, start_after, submit_controller
-from orchestration.cluster.detached import print_ways_on
-from orchestration.cluster.journal import CONTROLLER, Journal, Submission, key_of
-from orchestration.cluster.situation import settle_intents
+from orchestration.backends import connect_detached, profile_options
+from orchestration.backends.base import (
+    Capabilities,
+    Dependency,
+    DetachedBackend,
+    Ended,
+    Job,
+    NoAnswer,
+    QueueFull,
+)
+from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
+from orchestration.backends.detached.launching import print_ways_on
+from orchestration.backends.detached.situation import settle_intents
+from orchestration.backends.detached.submission import job_options
 from orchestration.launching.history import find_plan
 from orchestration.launching.launched import (
     LaunchedPlan,
@@ -52,9 +58,9 @@ LOOK_SECONDS, QUEUE_SECONDS = 2.0, 60.0
 
 
 class JournaledBackend:
-    """SLURM for one search: what was queued by a controller that was killed is found again."""
+    """Scheduler for one search: what a controller that was killed had queued is found again."""
 
-    def __init__(self, backend: SlurmBackend, journal: Journal, sweep: str, plan: str) -> None:
+    def __init__(self, backend: DetachedBackend, journal: Journal, sweep: str, plan: str) -> None:
         self._backend = backend
         self._journal = journal
         self._sweep, self._plan = sweep, plan
@@ -71,14 +77,14 @@ class JournaledBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of SLURM."""
+        """Say what the scheduler offers."""
         return self._backend.capabilities
 
     def warm_up(self) -> None:
-        """Nothing to do."""
+        """Do nothing: there is nothing to start."""
 
     def free_slots(self) -> int:
-        """Any number."""
+        """Return any number: the scheduler keeps the queue."""
         return self._backend.free_slots()
 
     def check(self, request: Request) -> None:
@@ -93,6 +99,7 @@ class JournaledBackend:
             NoAnswer: whether it is queued is not known; the next call finds out.
             ValueError: the scheduler refuses.
         """
+        # Under the journal's lock, like a launch: both could queue the same stage.
         with self._journal.held():
             self._settle()
             known = self._journal.jobs().get(key_of(folder.name))
@@ -101,7 +108,9 @@ class JournaledBackend:
             kind = folder.spec().stage
             intent = self._journal.intend(kind, self._sweep, self._plan, [folder])
             try:
-                (job,) = self._backend.submit_array([folder], request, name=intent.name)
+                (job,) = self._backend.submit_array(
+                    [folder], request, name=intent.name, after=Dependency()
+                )
             except NoAnswer:
                 self._unsettled = True
                 raise
@@ -112,47 +121,49 @@ class JournaledBackend:
         return job
 
     def poll(self, job: Job) -> Ended | None:
-        """None while the job may still run or start."""
+        """Return the end of a job; None while it may still run or start."""
         return self._backend.poll(job)
 
     def cancel(self, job: Job) -> None:
-        """The worker saves a checkpoint."""
+        """Stop a job; its worker saves a checkpoint."""
         self._backend.cancel(job)
 
     def logs(self, job: Job) -> list[Path]:
-        """What the supervisor printed."""
+        """List what the scheduler wrote about a job."""
         return self._backend.logs(job)
 
     def close(self) -> None:
-        """Nothing: jobs go on."""
+        """Do nothing: jobs go on."""
 
 
 def control(
     name: str,
     runs_dir: Annotated[Path, typer.Option()],
     profile: Annotated[Path, typer.Option()],
+    backend: Annotated[str, typer.Option()],
     jobs: Annotated[int | None, typer.Option()] = None,
     first: Annotated[bool, typer.Option("--first")] = False,
 ) -> None:
     """Ask and tell until the search is over, or this job is."""
     store = Store(runs_dir)
-    journal = Journal(store)
+    journal = Journal(store, backend)
     mine = [entry for entry in journal.controllers() if entry.name == name]
     if not mine:
         print("another controller has taken over")
         return
     launched = find_plan(store, mine[0].sweep, mine[0].plan)
     plan = restored(launched, store)
-    loaded = load_profile(profile)
-    slurm = SlurmBackend(jobs, loaded, store)
+    loaded = load_profile(profile, profile_options())
+    scheduler = connect_detached(backend, store, loaded, jobs)
     with held(store, launched.key):
-        successor = _successor(launched, journal, store, slurm, loaded, jobs)
+        successor = _successor(launched, journal, store, scheduler, loaded)
+        # From here on the successor is the one that a launch finds.
         journal.forget(mine[0])
         try:
-            _search(plan, launched, store, slurm, loaded, first)
+            _search(plan, launched, store, scheduler, loaded, first)
         finally:
             if successor is not None:
-                cancel_jobs([str(successor.job)])
+                scheduler.cancel_jobs([str(successor.job)])
                 journal.forget(successor)
 
 
@@ -160,14 +171,13 @@ def _successor(
     launched: LaunchedPlan,
     journal: Journal,
     store: Store,
-    slurm: SlurmBackend,
+    backend: DetachedBackend,
     profile: Profile,
-    jobs: int | None,
 ) -> Submission | None:
-    """The controller that goes on where this one is killed; None: there is no room for it now."""
+    """Queue the controller that goes on where this one is killed; None: there is no room."""
     try:
-        found = queue_controller(launched, journal, store, slurm, profile, jobs, first=False)
-        start_after(str(found.job), [os.environ["SLURM_JOB_ID"]])
+        found = queue_controller(launched, journal, store, backend, profile, first=False)
+        backend.start_after(str(found.job), [str(backend.own_job())])
     except (QueueFull, NoAnswer) as busy:
         print(f"no successor: {busy}; if this job is killed, launch again", flush=True)
         return None
@@ -178,14 +188,15 @@ def _search(
     plan: Plan,
     launched: LaunchedPlan,
     store: Store,
-    slurm: SlurmBackend,
+    scheduler: DetachedBackend,
     profile: Profile,
     first: bool,
 ) -> None:
     """Run until nothing is left to ask for, and send all of it to MLflow."""
     uri = launched.request.store_uri(store)
     searching = Searching.open(plan, store, launched.request, profile, uri)
-    backend = JournaledBackend(slurm, Journal(store), launched.sweep, launched.key)
+    journal = Journal(store, scheduler.name)
+    backend = JournaledBackend(scheduler, journal, launched.sweep, launched.key)
     runner = Runner(searching.progress, store, backend, profile, searching.searcher, as_user=first)
     searching.tracking.prepare(SHIP_SECONDS)
 
@@ -202,9 +213,8 @@ def queue_controller(
     launched: LaunchedPlan,
     journal: Journal,
     store: Store,
-    backend: SlurmBackend,
+    backend: DetachedBackend,
     profile: Profile,
-    jobs: int | None,
     *,
     first: bool,
 ) -> Submission:
@@ -216,13 +226,12 @@ def queue_controller(
         ValueError: the scheduler refuses.
     """
     intent = journal.intend(CONTROLLER, launched.sweep, launched.key)
-    command: list[Any] = [sys.executable, "-m", "orchestration.search.controller", intent.name]
-    command += ["--runs-dir", store.root.absolute(), "--profile", backend.profile_file()]
-    command += ["--jobs", jobs] if jobs is not None else []
+    command = [sys.executable, "-m", "orchestration.search.controller", intent.name]
+    command += job_options(store, backend, profile)
     command += ["--first"] if first else []
     delay = 0 if first else SUCCESSOR_SECONDS
     try:
-        job = submit_controller(backend, profile, [*map(str, command)], intent.name, delay)
+        job = backend.submit_controller(command, intent.name, delay)
     except NoAnswer:
         raise  # it may be queued: the journal keeps the intent
     except (QueueFull, ValueError):
@@ -231,15 +240,15 @@ def queue_controller(
     return journal.acknowledge(intent, job)
 
 
-def queued_controller(journal: Journal, plan: str) -> str | None:
-    """The job that asks and tells for a plan, or will; None: there is none.
+def queued_controller(backend: DetachedBackend, journal: Journal, plan: str) -> str | None:
+    """Find the job that drives the search of a plan, or will; None: there is none.
 
     Raises:
-        ValueError: the queue cannot be read.
+        NoAnswer: the queue cannot be read.
     """
-    listed = ask_squeue()
+    listed = backend.listed()
     if listed is None:
-        raise ValueError("squeue does not answer, so nothing was submitted; try again later")
+        raise NoAnswer("the scheduler does not answer; nothing was submitted, try again later")
     for controller in journal.controllers(plan):
         status = listed.get(str(controller.job))
         if status is not None and status.ended is None:
@@ -254,7 +263,7 @@ def launch(
     plan: Plan,
     store: Store,
     request: LaunchRequest,
-    backend: SlurmBackend,
+    backend: DetachedBackend,
     profile: Profile,
     uri: str,
     console: Console,
@@ -262,25 +271,28 @@ def launch(
     stay: bool,
     as_json: bool,
 ) -> int:
-    """Queue the job that asks and tells, unless there is one; returns the exit code.
+    """Queue the job that drives the search, unless there is one; returns the exit code.
 
     Raises:
         ValueError: the scheduler refuses, or the study cannot be opened.
     """
     searcher = open_searcher(plan, store, request, profile)
-    journal = Journal(store)
+    journal = Journal(store, backend.name)
     with journal.held():
-        job = None if searcher.is_over else queued_controller(journal, searcher.plan.key)
+        job = None if searcher.is_over else queued_controller(backend, journal, searcher.plan.key)
         if job is not None:
-            console.print(f"job {job} asks and tells already")
+            console.print(f"job {job} drives the search already")
         elif not searcher.is_over:
             record_launch(searcher.plan, store, request)
             launched = find_plan(store, plan.sweep.name, plan.key)
-            jobs = backend.parallelism
-            queued = queue_controller(launched, journal, store, backend, profile, jobs, first=True)
-            console.print(f"job {queued.job} asks and tells; nobody needs to stay")
+            queued = queue_controller(launched, journal, store, backend, profile, first=True)
+            console.print(f"job {queued.job} drives the search; you can log out")
     if stay:
-        searcher = follow(plan, store, request, profile, searcher, console)
+
+        def is_queued() -> bool:
+            return queued_controller(backend, journal, searcher.plan.key) is not None
+
+        searcher = follow(plan, store, request, profile, searcher, is_queued, console)
     if stay or searcher.is_over:
         print_found(searcher, uri, console, as_json=as_json)
         return exit_code(searcher)
@@ -294,6 +306,7 @@ def follow(
     request: LaunchRequest,
     profile: Profile,
     searcher: Searcher,
+    is_queued: Callable[[], bool],
     console: Console,
 ) -> Searcher:
     """Say which trials end, until the search is over or nothing of it is queued any more."""
@@ -308,7 +321,7 @@ def follow(
                 said.add(line)
         if time.monotonic() - asked > QUEUE_SECONDS:
             asked = time.monotonic()
-            if queued_controller(Journal(store), searcher.plan.key) is None:
+            if not is_queued():
                 break
     return searcher
 

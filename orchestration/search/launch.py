@@ -1,7 +1,7 @@
 """Launch of a search: its trials are asked for one after the other, and told.
 
-On this machine and on Ray the launcher asks and tells; on SLURM a job does, and the launcher
-leaves, or stays and watches.
+The launcher asks and tells; on a detached backend a job does, and the launcher leaves, or stays
+and watches.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def run_search(
 
 
 def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool) -> None:
-    """Print what was found, and where everything is."""
+    """Say what was found, and where everything is."""
     if as_json:
         print(json.dumps(search_json(searcher), allow_nan=False))
         return

@@ -26,7 +26,7 @@ from orchestration.runs.state import StageFolder, Store
 from orchestration.search import asking
 from orchestration.sweep.definition import Expansion, Trial
 from orchestration.sweep.search_block import GPU_HOURS, Search
-from orchestration.tracking.spool import Point, SpoolReader
+from orchestration.tracking.spool import MetricPoint, SpoolReader
 
 _log = logging.getLogger(__name__)
 
@@ -333,7 +333,7 @@ def curve(reader: SpoolReader, metric: str) -> Iterator[tuple[int, float]]:
     """Read what is new of a curve."""
     for line in reader.lines():
         for item in line.items:
-            if isinstance(item, Point) and item.name == metric:
+            if isinstance(item, MetricPoint) and item.name == metric:
                 yield item.step, item.value
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gigatok.config import TrialConfig
-from gigatok.flops import tokenizer_step_flops
+from gigatok.costs.training import tokenizer_step_flops
 from gigatok.stages import STAGES
 from orchestration.backends.local import connect
 from orchestration.costs.calibration import Observation, append_observations, observe

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends import connect_detached
+from orchestration.backends.detached.journal import Journal
 from orchestration.launching.history import newest_launches
 from orchestration.launching.launched import LaunchedPlan
 from orchestration.policy import faults
@@ -141,11 +142,7 @@ def wait_for(running: Iterable[StageFolder], seconds: float) -> list[StageFolder
 
 
 def _leave_queue(store: Store, waiting: Folders) -> None:
-    if not (store.root / "journal").is_dir():
-        return
-    jobs = Journal(store).jobs()
-    handles = [str(jobs[key].handle) for key in waiting if key in jobs]
-    if handles:
-        from orchestration.backends.slurm_scheduler import cancel_jobs
-
-        cancel_jobs(handles)
+    for backend, journal in Journal(store).by_backend().items():
+        handles = [str(job.handle) for key, job in journal.jobs().items() if key in waiting]
+        if handles:
+            connect_detached(backend, store).cancel_jobs(handles)

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 
 from gigatok import names
-from orchestration.backends import connect
-from orchestration.backends.base import Backend, Infeasible
+from orchestration.backends import connect, profile_options
+from orchestration.backends.base import Backend, Infeasible, is_detached
 from orchestration.execution.inputs import find_inputs
 from orchestration.execution.progress import Progress, refuse_other_versions, survey
 from orchestration.execution.results import trial_metrics
@@ -185,12 +185,13 @@ class PreparedLaunch:
         record_launch(self.plan, store, self.request)
         tracking.tell(expectation(progress.costs))
         driver: Driver = Runner(progress, store, self.backend, self.profile)
-        if self.backend.capabilities.detached:
-            # submitit takes a tenth of a second to import.
-            from orchestration.cluster import detached
+        if is_detached(self.backend):
+            from orchestration.backends.detached import launching  # nobody else needs it
 
-            stay = detached.Manner(stay=terminal.watch, ask=terminal.ask, as_json=terminal.as_json)
-            driver = detached.launch(
+            stay = launching.Manner(
+                stay=terminal.watch, ask=terminal.ask, as_json=terminal.as_json
+            )
+            driver = launching.launch(
                 progress, store, self.backend, self.profile, tracking, terminal.console, stay
             )
         if not progress.finished or not tracking.is_current():
@@ -199,11 +200,9 @@ class PreparedLaunch:
 
     def _search(self, terminal: Terminal) -> LaunchResult:
         plan, store, request, uri = self.plan, self.store, self.request, self.uri
-        if self.backend.capabilities.detached:
-            from orchestration.backends.slurm import SlurmBackend
+        if is_detached(self.backend):
             from orchestration.search.controller import launch as launch_search
 
-            assert isinstance(self.backend, SlurmBackend), "the one backend that is detached"
             parts = (plan, store, request, self.backend, self.profile, uri, terminal.console)
             code = launch_search(*parts, stay=terminal.watch, as_json=terminal.as_json)
             return LaunchResult(code, uri)
@@ -303,7 +302,7 @@ def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> Launch
 
 
 def _profile(request: LaunchRequest) -> Profile:
-    profile = load_profile(Path(request.profile) if request.profile else None)
+    profile = load_profile(Path(request.profile) if request.profile else None, profile_options())
     if request.ray_address is not None:
         profile = profile.model_copy(update={"ray_address": request.ray_address})
     return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.launching.launched import LaunchedPlan
 from orchestration.runs.state import StageFolder, Store
 from orchestration.study.status import stage_states

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from orchestration.cluster.queued import Queued, queued_stages
+from orchestration.backends.detached.queued import Queued, queued_stages
 from orchestration.costs.accuracy import (
-    Comparison,
+    PredictionCheck,
     accuracy_json,
     compare_all,
 )
@@ -261,7 +261,7 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 # Showing
 
 
-def comparisons(found: SweepStatus) -> list[Comparison]:
+def comparisons(found: SweepStatus) -> list[PredictionCheck]:
     """Compare predicted with actual costs of complete stages."""
     return compare_all(s.folder for s in found.stages.values() if s.state == "COMPLETE")
 

@@ -21,6 +21,7 @@ from typing import Any, TypedDict, Unpack
 from rich.console import Console
 
 from gigatok.names import study_name
+from orchestration.backends import profile_options
 from orchestration.forecast.cost_table import cost_json
 from orchestration.forecast.simulator import Cluster
 from orchestration.launching.history import newest_launch, other_scales
@@ -331,7 +332,7 @@ class Study:
             make_plan(sweep, expand(sweep)),
             self.store,
             cluster,
-            load_profile(None if profile is None else Path(profile)),
+            load_profile(None if profile is None else Path(profile), profile_options()),
             checkpoint_minutes=checkpoint_minutes,
             teraflops=teraflops,
             seed=seed,

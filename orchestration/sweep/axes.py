@@ -1,4 +1,4 @@
-"""What a sweep varies: axes, `zip`, `exclude`, `include`, `set`, seeds, and `--set` over them."""
+"""Axes of a sweep: `axes`, `zip`, `exclude`, `include`, `set`, seeds, and `--set` over them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NO_EXPANSION = Expansion((), ())
 
 @dataclass(frozen=True)
 class Overrides:
-    """What `--set` gave: checked settings, the seed if given, and everything as written."""
+    """Values of `--set`: checked settings, the seed if given, and everything as written."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
@@ -64,15 +64,15 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Axes:
-    """The checked axes of a sweep, `--set` applied.
+    """Checked axes of a sweep, with `--set` applied.
 
     Attributes:
         axes: key -> its choices.
-        groups: zip groups, key -> choices of equal number.
-        included: cells to add; without axes they are all there are.
+        groups: zip groups, each key -> choices of equal number.
+        included: cells to add; without axes they are all cells.
         rules: cells to drop.
         formulas: `derive`, `where` and `solve`.
-        fixed: `set` and those of `--set` that replace no axis.
+        fixed: `set`, and values of `--set` that replace no axis.
     """
 
     axes: Choices
@@ -86,17 +86,17 @@ class Axes:
 
     @property
     def written_axes(self) -> Mapping[str, tuple[Any, ...]]:
-        """The axes as the file and `--set` write them."""
+        """Axes as the file and `--set` write them."""
         return _written(self.axes)
 
     @property
     def written_zip(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """The zip groups as the file and `--set` write them."""
+        """Zip groups as the file and `--set` write them."""
         return tuple(_written(group) for group in self.groups)
 
     @property
     def written_include(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """The entries of `include` as the file and `--set` write them."""
+        """Entries of `include` as the file and `--set` write them."""
         return tuple(_written(entry.choices) for entry in self.included)
 
     @property
@@ -107,14 +107,19 @@ class Axes:
         return tuple(dict.fromkeys((*self.axes, *grouped, *added)))
 
     def _place(self) -> Place:
-        """Where the first axis is, for problems of all axes together."""
+        """Find the place of the first axis, for problems of all axes together."""
         grids = (self.axes, *self.groups, *(entry.choices for entry in self.included))
         choices = [row for grid in grids for row in grid.values()]
         return choices[0][0].place if choices else Place("seeds")
 
     def blocks(self, seeds: Sequence[int]) -> tuple[Block, ...]:
-        """The product of axes and zip groups, if any, then those of `include`; seeds last."""
+        """Build the product of axes and zip groups, if any, then each entry of `include`.
+
+        The seeds are the last dimension of each block.
+        """
+        # Seeds vary fastest, so the trials of one setting stand side by side in the plan.
         seed_rows = [{SEED: Setting(s, s, Place("seeds"), "seeds", RANK_AXIS)} for s in seeds]
+        # A sweep of `include` alone has no product; without any of the three it is one trial.
         axes = [_columns(self.axes)] if self.axes or self.groups or not self.included else []
         grids = [[*columns, *map(_rows, self.groups)] for columns in axes]
         grids += [_columns(entry.choices) for entry in self.included]
@@ -125,12 +130,15 @@ class Axes:
     def expand(
         self, seeds: Sequence[int], scale: Scale | None, problems: list[Problem]
     ) -> Expansion:
-        """All trials; problems of combinations are added to those found so far."""
+        """Expand to all trials; problems of combinations are added to those found so far."""
         if scale is None or not seeds:
             return NO_EXPANSION
         report_lacking(self.included, self.varied, self.fixed, scale, problems)
+        # After a problem, axes that were left out make other values look wrong or missing. Then
+        # only problems that hold in any case are reported.
         sound = not problems
         blocks = self.blocks(seeds)
+        # Counted before any cell is built: an axis with a typing error is refused at once.
         cells = count(blocks)
         if cells > MAX_TRIALS:
             text = f"{cells:,} trials; at most {MAX_TRIALS:,}; shorten an axis or split the sweep"
@@ -140,6 +148,7 @@ class Axes:
         found: list[Problem] = []
         expansion = expand_cells(blocks, self.rules, scale, self.fixed, self.formulas, found)
         problems += [problem for problem in found if sound or "missing" not in problem.text]
+        # Only after a sound run is it certain that rules, and not problems, removed every cell.
         if sound and not expansion.trials and not problems:
             part = "where" if expansion.dropped else "exclude"
             place = self.formulas.where[0].node.place if part == "where" else self.rules[0].place
@@ -157,10 +166,11 @@ def _written(choices: Choices) -> dict[str, tuple[Any, ...]]:
 
 
 def _rows(group: Choices) -> list[dict[str, Setting]]:
-    """One dict per row of a zip group; rows that `--set` made equal are one."""
+    """Make one dict per row of a zip group; rows that `--set` made equal are merged."""
     rows: list[dict[str, Setting]] = []
     seen: list[list[Any]] = []
     for settings in zip(*group.values(), strict=True):
+        # Only `--set` can make rows equal: the file's own rows were checked to differ.
         values = [setting.value for setting in settings]
         if values not in seen:
             seen.append(values)
@@ -172,17 +182,16 @@ def _check_rules(
     rules: Sequence[Rule], dimensions: Sequence[Dimension], problems: list[Problem]
 ) -> None:
     for rule in rules:
+        # A rule that matches nothing is most likely a typing error, which would run unwanted
+        # cells.
         if not all(rule.rows(dimension) for dimension in dimensions):
             given = ", ".join(
-                f"{key}: {' or '.join(_show_value(value) for value in values)}"
+                # A size is shown by its letter, as the file names it.
+                f"{key}: {' or '.join(show(getattr(v, 'name', None) or v) for v in values)}"
                 for key, values in rule.values.items()
             )
             text = f"{given} matches no combination of the axes; remove it or correct its values"
             problems.append(Problem(rule.place, "exclude", text))
-
-
-def _show_value(value: Any) -> str:
-    return show(getattr(value, "name", None) or value)
 
 
 def read_overrides(
@@ -204,6 +213,7 @@ def read_overrides(
         if node is None:
             continue
         found.written[key] = node.plain()
+        # The seed is a dimension and no key of the config; `read_seeds` expects a list.
         if key == SEED:
             seed = Node((node,), place, place)
         elif setting := checker.setting(key, node, key, RANK_OVERRIDE):
@@ -213,6 +223,7 @@ def read_overrides(
 
 def _override_value(text: str, place: Place, problems: list[Problem]) -> Node | None:
     try:
+        # `--set key=` is null, as an empty value is in YAML.
         return parse(text, place, problems) or Node(None, place, place)
     except SweepError as error:
         problems.extend(error.problems)
@@ -220,6 +231,7 @@ def _override_value(text: str, place: Place, problems: list[Problem]) -> Node | 
 
 
 def _checker(scale: Scale | None, problems: list[Problem]) -> Checker:
+    # Without a scale the names of sizes are unknown; all other values are checked all the same.
     if scale is None:
         return Checker(problems, "", None, None)
     return Checker(problems, scale.name, scale.sizes, scale.generator_sizes)
@@ -231,21 +243,25 @@ def read_axes(
     overrides: Mapping[str, Setting],
     problems: list[Problem],
 ) -> Axes:
-    """Check `axes`, `zip`, `exclude`, `include` and `set`, and lay `--set` over them."""
+    """Check `axes`, `zip`, `exclude`, `include` and `set`, and apply `--set` to them."""
     checker = _checker(scale, problems)
     taken: dict[str, Node] = {}
+    # `set` first: `taken` lets a key that is given twice be reported at its later place.
     fixed_nodes = entries(parts.get("set"), "set", problems, "; write `key: value`")
     fixed = _fixed(fixed_nodes, checker, taken)
     axes = _choices(parts.get("axes"), "axes", checker, taken)
     groups = _groups(parts.get("zip"), checker, taken)
+    # An axis shrinks to the one value; a zip group keeps its rows, for its other keys.
     axes = {key: _overridden(key, row, overrides) for key, row in axes.items()}
     groups = tuple(
         {key: _overridden(key, row, overrides, repeat=True) for key, row in group.items()}
         for group in groups
     )
     varied = {*axes, *(key for group in groups for key in group)}
+    # A value of `--set` for a key that nothing varies is like one of `set`.
     fixed |= {key: setting for key, setting in overrides.items() if key not in varied}
     declared = [key for key in taken if key not in fixed_nodes and key in trial_keys()]
+    # `exclude` may name only what varies: a rule on a fixed key drops all cells or none.
     rules, written = read_exclude(parts.get("exclude"), checker, declared)
     solved = entries(parts.get("solve"), "solve", [])
     included = read_include(parts.get("include"), checker, solved)
@@ -276,7 +292,7 @@ def _fixed(
 
 
 def _choices(node: Node | None, where: str, checker: Checker, taken: dict[str, Node]) -> Choices:
-    """The axes of one mapping; those with a problem are left out."""
+    """Read the axes of one mapping; axes with a problem are left out."""
     example = "; write `tokenizer.decoder: [S, B]`"
     choices: Choices = {}
     for key, values in entries(node, where, checker.problems, example).items():
@@ -292,17 +308,20 @@ def _choices(node: Node | None, where: str, checker: Checker, taken: dict[str, N
 
 
 def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, ...]:
-    """The choices of an axis; empty after reporting a problem."""
+    """Read the choices of an axis; empty after a problem was reported."""
     problems = checker.problems
     known = trial_keys().get(key)
     if known is None:
+        # An unknown key: the checker reports it with the nearest known ones.
         checker.setting(key, node, where, RANK_AXIS)
         return ()
     if known.is_runtime:
         report_runtime(node, where, problems)
         return ()
     if not isinstance(node.value, tuple):
-        text = f"got {show(node.plain())}; must be a list of values, such as [{_bare(node)}]"
+        given = show(node.plain())
+        example = given.strip("'")
+        text = f"got {given}; must be a list of values, such as [{example}]"
         problems.append(Problem(node.place, where, text))
         return ()
     if not node.value:
@@ -311,11 +330,8 @@ def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, 
     settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
     found = tuple(setting for setting in settings if setting is not None)
     report_repeats(found, where, problems)
+    # None rather than the sound part: a shorter axis would give wrong counts in later messages.
     return found if len(problems) == before else ()
-
-
-def _bare(node: Node) -> str:
-    return show(node.plain()).strip("'")
 
 
 def _groups(node: Node | None, checker: Checker, taken: dict[str, Node]) -> tuple[Choices, ...]:
@@ -347,13 +363,13 @@ def _zip_columns(node: Node, where: str, checker: Checker, taken: dict[str, Node
         taken.setdefault(key, column)
         group[key] = _column(key, column, f"{where}.{key}", checker)
     if len(problems) > before or len({len(row) for row in group.values()}) > 1:
-        return {}  # columns of sizes are empty where the scale, and so what S means, is unknown
+        return {}  # without a scale, sizes have no meaning, so columns of sizes are empty
     _report_repeated_rows(group, where, node.place, problems)
     return group if len(problems) == before else {}
 
 
 def _column(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, ...]:
-    """Like an axis, but a value may repeat: only whole rows must differ."""
+    """Read a column of a zip group; unlike in an axis, a value may repeat."""
     if not isinstance(node.value, tuple) or not node.value or key not in trial_keys():
         return _axis(key, node, where, checker)
     if trial_keys()[key].is_runtime:
@@ -366,7 +382,9 @@ def _report_repeated_rows(
     group: Choices, where: str, place: Place, problems: list[Problem]
 ) -> None:
     rows = [
-        tuple(repr(setting.value) for setting in row) for row in zip(*group.values(), strict=True)
+        # By `repr`: 1, 1.0 and true are equal in Python, but are three values.
+        tuple(repr(setting.value) for setting in row)
+        for row in zip(*group.values(), strict=True)
     ]
     repeats = [index for index, row in enumerate(rows) if row in rows[:index]]
     for index in repeats:
@@ -377,7 +395,7 @@ def _report_repeated_rows(
 def read_seeds(
     node: Node | None, override: Node | None, problems: list[Problem]
 ) -> tuple[int, ...]:
-    """The seeds, `[0]` by default; empty after reporting a problem."""
+    """Read the seeds, `[0]` by default; empty after a problem was reported."""
     if override is None and node is None:
         return (0,)
     given = override or node
@@ -399,7 +417,7 @@ def read_seeds(
 
 
 def read_stages(node: Node | None, problems: list[Problem]) -> tuple[str, ...]:
-    """The requested stages in graph order; `all` or nothing means every one."""
+    """Read the requested stages in graph order; `all` or a missing list means every stage."""
     if node is None or node.value == "all":
         return tuple(STAGES)
     if not isinstance(node.value, tuple) or not node.value:
@@ -413,4 +431,5 @@ def read_stages(node: Node | None, problems: list[Problem]) -> tuple[str, ...]:
             problems.append(Problem(item.place, "stages", text))
         elif name in names[:index]:
             problems.append(Problem(item.place, "stages", f"got {show(name)} twice; keep one"))
+    # In graph order, however the file orders them: reports and plans then list stages alike.
     return tuple(stage for stage in STAGES if stage in names)

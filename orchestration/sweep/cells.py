@@ -1,7 +1,7 @@
-"""What the formulas of a sweep say about each cell: dropped or kept, solved and derived values.
+"""Evaluation of a sweep's formulas in each cell: `where` drops, `solve` and `derive` add values.
 
-Each value is computed once per combination of the axes that it depends on, on a draft of the
-trial that is not validated: a cell that `where` drops may be one that could not run.
+Each value is computed once per combination of the axes that it depends on. It is computed on a
+draft of the trial that is not validated: a cell that `where` drops may be one that could not run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from orchestration.sweep.formulas import Formula, Formulas, Solve
 from orchestration.yaml.source import Problem, show
 
 Cell = tuple[int, ...]
-"""One row number per dimension."""
+"""Row number in each dimension."""
+# Not None: `null` is a value that an expression may have.
 _FAILED = object()
 
 
@@ -52,7 +53,7 @@ class Solution(Solved):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What the formulas say of a cell; `dropped_by` is the expression that dropped it."""
 
     dropped_by: str | None = None
@@ -61,14 +62,15 @@ class Verdict:
 
 
 class Cells:
-    """Judges cells.
+    """Apply `where`, `solve` and `derive` to each grid cell.
 
     Args:
-        formulas: of the sweep.
-        touching: config keys -> the dimensions that give them, those of recipes included.
-        draft: the trial of a cell without `solve`, not validated; None where a value is missing.
-        where: a cell in words, for messages.
-        problems: receives formulas that have no value and targets that cannot be met.
+        formulas: the formulas of the sweep.
+        touching: maps config keys to the dimensions that give them, also through recipes.
+        draft: returns the trial of a cell without `solve`, not validated; None if a value is
+            missing.
+        where: describes a cell in words, for messages.
+        problems: receives formulas without a value, and targets that cannot be met.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Cells:
         self._problems = problems
         self._touching = touching
         self._solved: dict[str, frozenset[int]] = {}
+        # In the order of `solve`, in which each entry reads only what earlier entries set.
         for solve in formulas.solve:
             self._solved[solve.sets] = self.depends(solve.reads)
+        # Conditions that no solution can change come first: a dropped cell needs no search.
         early = [f for f in formulas.where if not f.reads & self._solved.keys()]
         late = [f for f in formulas.where if f not in early]
         self._early = [(f.text, self._judged(f)) for f in early]
@@ -94,15 +98,16 @@ class Cells:
         self._derived = [(name, self._value(f)) for name, f in formulas.derive.items()]
 
     def depends(self, keys: Iterable[str]) -> frozenset[int]:
-        """The dimensions on which the values of keys depend, through `solve` as well."""
+        """Return the dimensions on which the values of keys depend, also through `solve`."""
         found = self._touching(keys)
         return found.union(*(dims for key, dims in self._solved.items() if key in keys))
 
-    def judge(self, cell: Cell) -> Verdict | None:
-        """The verdict on a cell; None after reporting why there is none."""
+    def judge(self, cell: Cell) -> Judgement | None:
+        """Evaluate the formulas in a cell; None after a problem was reported."""
         for text, holds in self._early:
+            # A condition may also be `_FAILED`, which is neither kept nor dropped.
             if (kept := holds(cell)) is not True:
-                return Verdict(text) if kept is False else None
+                return Judgement(text) if kept is False else None
         solved: list[Solution] = []
         for solve in self._solves:
             solution = solve(cell)
@@ -111,15 +116,16 @@ class Cells:
             solved.append(solution)
         for text, holds in self._late:
             if (kept := holds(cell)) is not True:
-                return Verdict(text) if kept is False else None
+                return Judgement(text) if kept is False else None
         derived = {name: value(cell) for name, value in self._derived}
-        return None if _FAILED in derived.values() else Verdict(None, tuple(solved), derived)
+        return None if _FAILED in derived.values() else Judgement(None, tuple(solved), derived)
 
     def _once(self, dims: frozenset[int], compute: Callable[[Cell], Any]) -> Callable[[Cell], Any]:
-        """`compute`, remembered by the rows of the dimensions that matter."""
+        """Wrap `compute` so that it runs once per rows of the dimensions that matter."""
         known: dict[Any, Any] = {}
         pick = picker(dims)
 
+        # The cache also holds `_FAILED`: each problem is reported once, not once per cell.
         def value(cell: Cell) -> Any:
             rows = pick(cell)
             if rows not in known:
@@ -129,7 +135,7 @@ class Cells:
         return value
 
     def _trial(self, cell: Cell, solves: int) -> TrialConfig | None:
-        """The draft of a cell with the first `solves` entries of `solve` in it."""
+        """Return the draft of a cell with the first `solves` entries of `solve` applied."""
         trial = self._draft(cell)
         for solve in self._solves[:solves]:
             solution = solve(cell)
@@ -154,7 +160,7 @@ class Cells:
         return self._once(dims, compute)
 
     def _judged(self, formula: Formula) -> Callable[[Cell], Any]:
-        """Like `_value`, which must be true or false."""
+        """Wrap `_value` for a condition, whose value must be true or false."""
         inner, dims = self._value(formula), self.depends(formula.reads)
 
         def compute(cell: Cell) -> Any:
@@ -171,6 +177,7 @@ class Cells:
         dims = self._solved[solve.sets]
 
         def compute(cell: Cell) -> Any:
+            # An entry may read only the entries before it, so its own place in the list counts.
             index = next(i for i, s in enumerate(self._solves) if s is remembered)
             trial = self._trial(cell, index)
             if trial is None:
@@ -186,13 +193,14 @@ class Cells:
 
 
 def picker(dims: Iterable[int]) -> Callable[[Cell], Any]:
-    """Reduces a cell to the rows of some dimensions."""
+    """Return a function that reduces a cell to its rows in some dimensions."""
+    # `itemgetter` takes no empty list; without dimensions there is one value for all cells.
     order = sorted(dims)
     return itemgetter(*order) if order else lambda cell: ()
 
 
 def changed(config: Any, key: str, value: Any) -> Any:
-    """A copy of a config in which a dotted key has another value; not validated."""
+    """Copy a config with another value for a dotted key; the copy is not validated."""
     head, _, rest = key.partition(".")
     return config.model_copy(
         update={head: changed(getattr(config, head), rest, value) if rest else value}
@@ -200,7 +208,7 @@ def changed(config: Any, key: str, value: Any) -> Any:
 
 
 def construct(kind: type[Config], values: Mapping[str, Any]) -> Config | None:
-    """A config that is not validated; None where a value is missing."""
+    """Build a config without validation; None if a required value is missing."""
     given: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         nested: Any = field.annotation
@@ -217,22 +225,24 @@ def construct(kind: type[Config], values: Mapping[str, Any]) -> Config | None:
 
 
 def _lacks(kind: type[Config], given: Mapping[str, Any]) -> bool:
-    """Whether a nested config, which is never null, could not be constructed."""
+    """Tell whether a nested config, which is never null, could not be constructed."""
     fields = kind.model_fields
     nested = [n for n, v in given.items() if v is None and isinstance(fields[n].annotation, type)]
     return any(issubclass(fields[n].annotation, Config) for n in nested)  # type: ignore[arg-type]
 
 
 def solve_for(solve: Solve, trial: TrialConfig, about: str) -> Solution | Problem:
-    """The whole number that comes nearest to the target, or why none comes near enough."""
+    """Find the whole number whose result comes nearest to the target, or say why none is near."""
     search = _Search(solve, trial)
     try:
         low, high = search.bracket()
     except ExpressionError as error:
         return search.problem(error, about)
+    # One number only, and equal results at both ends: the key has no effect at all.
     if low == high and search.is_constant:
         constant = ExpressionError(f"is the same for every {solve.key}: nothing to solve", 0)
         return solve.make.problem(constant, about)
+    # The target lies between two whole numbers; either may be nearer.
     best = min((low, high), key=lambda x: abs(_deviation(*search.sides(x))))
     made, target = search.sides(best)
     if abs(_deviation(made, target)) > solve.within:
@@ -254,18 +264,20 @@ def solve_for(solve: Solve, trial: TrialConfig, about: str) -> Solution | Proble
 def _deviation(made: float, target: float) -> float:
     if made == target:
         return 0.0
+    # A target of 0 has no relative deviation; only an exact hit counts.
     return made / target - 1 if target else float("inf")
 
 
 class _Search:
     """Bisection, sped up by interpolation, on `make - equal` over whole numbers.
 
-    A width is searched in whole heads of the width that the size's heads have.
+    A width is searched in whole heads, each as wide as the heads of the given size.
     """
 
     def __init__(self, solve: Solve, trial: TrialConfig) -> None:
         self.solve = solve
         self.trial = trial
+        # Each evaluation may count the FLOPs of all stages, so none is repeated.
         self.known: dict[int, tuple[float, float]] = {}
         self.size: TransformerSize | None = None
         self.unit = 1
@@ -274,28 +286,31 @@ class _Search:
             self.size = getattr(getattr(trial, section), name)
             if solve.key.endswith(".width"):
                 self.unit = self.size.width // self.size.heads
+        # In heads: the lower bound is rounded up and the upper one down, to stay within `between`.
         low, high = solve.between
         self.ends = -(-low // self.unit), max(high // self.unit, -(-low // self.unit))
 
     def value(self, x: int) -> int:
-        """Of the key."""
+        """Convert the solver's unit (heads or layers) into the value of the solved key."""
         return x * self.unit
 
     def config_value(self, x: int) -> Any:
-        """Of the config key: of a size the whole of it, without a letter."""
+        """Convert the solver's unit into the value of the config key: for a size, a whole size."""
         if self.size is None:
             return x
         part = {"layers": x}
         if self.solve.key.endswith(".width"):
             part = {"width": x * self.unit, "heads": x}
+        # Without its letter: S names the size of the scale, and this one has other numbers.
         return self.size.model_copy(update={"name": "", **part})
 
     def sides(self, x: int) -> tuple[float, float]:
-        """What `make` and `equal` come to."""
+        """Compute the values of `make` and `equal`."""
         if x not in self.known:
             trial = changed(self.trial, self.solve.sets, self.config_value(x))
             sides = []
             for formula in (self.solve.make, self.solve.equal):
+                # Kept for `problem`, which must point into the side that raised.
                 self.at = formula
                 value = formula.value(trial)
                 if isinstance(value, bool) or not isinstance(value, int | float):
@@ -305,33 +320,36 @@ class _Search:
         return self.known[x]
 
     def problem(self, error: ExpressionError, about: str) -> Problem:
-        """An error of the side that was computed last."""
+        """Describe an error in the side that was computed last."""
         return self.at.problem(error, about)
 
     @property
     def is_constant(self) -> bool:
-        """Whether both ends come to the same."""
+        """True if both ends of the search give the same values."""
         first, last = self.ends
         return first < last and self.known[first] == self.known[last]
 
     def gap(self, x: int) -> float:
-        """How far above its target `make` is."""
+        """Compute by how much `make` exceeds its target."""
         made, target = self.sides(x)
         return made - target
 
     def bracket(self) -> tuple[int, int]:
-        """Neighbours between which the gap changes sign; twice the nearer end where it never does.
+        """Find neighbours between which the gap changes sign; twice the nearer end if none does.
 
         Raises:
             ExpressionError: one of the sides has no value.
         """
         low, high = self.ends
+        # No change of sign: for a monotonic formula the nearest number is one of the ends.
         if (self.gap(low) > 0) == (self.gap(high) > 0):
             nearer = min((low, high), key=lambda x: abs(self.gap(x)))
             return nearer, nearer
         turn = 0
         while high - low > 1:
             middle = (low + high) // 2
+            # Two steps of interpolation, then one of bisection: a width enters squared, and on a
+            # curve interpolation alone can creep along one end.
             if turn % 3 < 2:
                 share = self.gap(low) / (self.gap(low) - self.gap(high))
                 middle = min(max(low + int(share * (high - low)), low + 1), high - 1)

@@ -1,6 +1,6 @@
-"""The dotted keys of a trial, what each may hold in plain words, and the check of one value.
+"""Dotted keys of a trial: what each may hold in plain words, and the check of one value.
 
-All of it comes from the types in `gigatok.config`; nothing is listed twice.
+Everything here is derived from the types in `gigatok.config`; nothing is listed twice.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from orchestration.yaml.source import Node, Place, Problem, did_you_mean, listed
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 NEAREST = 6
-"""How many keys the message about an unknown one lists."""
+"""Number of keys that the message about an unknown key lists."""
 SIZE_FIELDS = ("width", "layers", "heads")
 GENERATOR_SIZE = "generator.size"
 TOKENIZER_SIZES = ("tokenizer.encoder", "tokenizer.decoder")
 TOKENIZER_VARIANT = "tokenizer.variant"
 SUFFIX_2D = "-2d"
-"""Behind a tokenizer's name: the baseline of those sizes."""
+"""Suffix of a tokenizer's name for the 2D baseline of the same sizes."""
 SECTIONS: dict[str, type[Config]] = {
     name: field.annotation
     for name, field in TrialConfig.model_fields.items()
@@ -37,14 +37,14 @@ SECTIONS: dict[str, type[Config]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One key's checked value.
+    """Checked value of one key.
 
     Attributes:
-        value: what the config takes; a `TransformerSize` for a size.
-        written: what the file or `--set` says.
-        place: where it says so.
+        value: the value as the config takes it; a `TransformerSize` for a size.
+        written: the value as the file or `--set` writes it.
+        place: where it is written.
         where: the key as written there, such as `axes.tokenizer.encoder`.
-        rank: who wins and who is blamed; a higher rank overrides a lower one.
+        rank: precedence; a higher rank overrides a lower one, and is blamed before it.
     """
 
     value: Any
@@ -55,13 +55,14 @@ class Setting:
 
 
 MAX_WHOLE = 2**63 - 1
-"""The largest whole number that tables, databases and Parquet hold; larger ones became null."""
+"""Largest whole number that tables, databases and Parquet hold; larger ones became null."""
 
+# The order is the precedence: a scale gives way to all others, and `--set` to none.
 RANK_SCALE, RANK_RECIPE, RANK_SET, RANK_AXIS, RANK_OVERRIDE = range(5)
 
 
 def words(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema of one value allows, in words: `a whole number of at least 1`."""
+    """Describe what the JSON schema of one value allows: `a whole number of at least 1`."""
     if "anyOf" in schema:
         return " or ".join(words(option) for option in schema["anyOf"])
     if "const" in schema:
@@ -78,6 +79,7 @@ def words(schema: Mapping[str, Any]) -> str:
 
 def _bounds(schema: Mapping[str, Any]) -> str:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    # For whole numbers "above 0" reads better as "of at least 1".
     if schema["type"] == "integer" and above is not None:
         low, above = above + 1, None
     high = schema.get("maximum")
@@ -89,30 +91,31 @@ def _bounds(schema: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Key:
-    """One leaf of the trial's configuration, such as `tokenizer.cnn.channels`."""
+    """Leaf of the trial's configuration, such as `tokenizer.cnn.channels`."""
 
     name: str
     field: FieldInfo
 
     @property
     def is_size(self) -> bool:
-        """Whether it holds a transformer size: a name of the scale, or width, layers, heads."""
+        """True if it holds a transformer size: a name of the scale, or width, layers and heads."""
         return self.field.annotation is TransformerSize
 
     @property
     def is_list(self) -> bool:
-        """Whether one value is itself a list."""
+        """True if one value is itself a list."""
         return not self.is_size and self.schema.get("type") == "array"
 
     @property
     def is_runtime(self) -> bool:
-        """Whether it changes only how a stage runs, so that varying it varies nothing."""
+        """True if it only changes how a stage runs, so that varying it changes no result."""
         extra = self.field.json_schema_extra
         return isinstance(extra, dict) and extra.get("identity") is False
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
         """Strict check of one value: no text for numbers, no booleans for numbers, no NaN."""
+        # With the field, whose bounds the bare annotation lacks.
         kind: Any = Annotated[self.field.annotation, self.field]
         return TypeAdapter(kind, config=_STRICT)
 
@@ -120,21 +123,23 @@ class Key:
     def schema(self) -> dict[str, Any]:
         """JSON schema of one value that is not a size."""
         schema = self.adapter.json_schema()
+        # A mark for the identity of a stage, and no word of JSON Schema.
         schema.pop("identity", None)
         return schema
 
     @property
     def allowed(self) -> str:
-        """What may be given, in words."""
+        """Description of the allowed values in words."""
         return "a size" if self.is_size else words(self.schema)
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a plain value of a leaf that is not a size; None if nothing is."""
+        """Say what is wrong with a plain value of a leaf that is not a size; None: nothing."""
         try:
             checked = self.adapter.validate_python(_integral(value))
         except ValidationError:
             text = f"got {show(value)}; must be {self.allowed}"
             return text + did_you_mean(value, map(str, self.schema.get("enum", ())))
+        # A list is checked item by item.
         parts = checked if isinstance(checked, tuple) else (checked,)
         if any(isinstance(part, int) and abs(part) > MAX_WHOLE for part in parts):
             return f"got {show(value)}; must be {self.allowed} and at most {MAX_WHOLE}"
@@ -142,9 +147,10 @@ class Key:
 
 
 def _integral(value: Any) -> Any:
-    """Lists as tuples, and floats without a fraction as integers: `1e6` steps is a number."""
+    """Convert lists to tuples, and floats without a fraction to integers, such as `1e6`."""
     if isinstance(value, list):
         return tuple(map(_integral, value))
+    # Only finite numbers: `is_integer` is no question to ask of NaN.
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value)
     return value
@@ -164,20 +170,21 @@ def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
 
 @lru_cache(maxsize=1)
 def trial_keys() -> dict[str, Key]:
-    """Every leaf that axes, `zip`, `set` and `--set` may name, without `seed`."""
+    """Map the name of every leaf that axes, `zip`, `set` and `--set` may name, without `seed`."""
+    # The seed is varied by `seeds`; as an axis it would mix with the settings.
     return {name: key for name, key in _walk(TrialConfig, "").items() if name != "seed"}
 
 
 @lru_cache(maxsize=1)
 def size_keys() -> dict[str, Key]:
-    """The parts of a transformer size."""
+    """Map the parts of a transformer size to their keys."""
     fields = TransformerSize.model_fields
     return {name: Key(name, fields[name]) for name in SIZE_FIELDS}
 
 
 @lru_cache(maxsize=1)
 def groups() -> dict[str, list[str]]:
-    """Each inner node of the key tree, such as `tokenizer.cnn`, and the leaves below it."""
+    """Map each inner node of the key tree, such as `tokenizer.cnn`, to the leaves below it."""
     found: dict[str, list[str]] = {}
     for name in trial_keys():
         parts = name.split(".")
@@ -187,7 +194,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def unknown_key(name: str, seed_hint: str) -> str:
-    """Why `name` is not a key of the trial, and what to write instead."""
+    """Say why `name` is not a key of the trial, and what to write instead."""
     if name == "seed":
         return seed_hint
     if name in groups():
@@ -200,6 +207,7 @@ def unknown_key(name: str, seed_hint: str) -> str:
             hint if trial_keys()[parent].is_size else ""
         )
     siblings = groups().get(parent, ())
+    # Even far ones (`cutoff=0`): a wrong word helps less than a list of the right ones.
     nearest = difflib.get_close_matches(name, siblings, n=NEAREST, cutoff=0)
     known = f"keys of {parent}, nearest first: {listed(nearest)}" if siblings else _sections()
     more = ", ..." if len(siblings) > NEAREST else ""
@@ -211,10 +219,11 @@ def _sections() -> str:
 
 
 def _near_key(name: str) -> str:
-    """The nearest key by its whole name, or by its last part when the section was left out."""
+    """Suggest the nearest key by its whole name, or by its last part if the section is missing."""
     whole = did_you_mean(name, trial_keys())
     last = name.rpartition(".")[2]
     same_end = [key for key in trial_keys() if key.rpartition(".")[2] == last]
+    # `lr` is far from `tokenizer.lr` by letters, but surely means such a key.
     return f"; did you mean '{same_end[0]}'?" if same_end and "." not in name else whole
 
 
@@ -222,13 +231,13 @@ Sizes = Mapping[str, TransformerSize]
 
 
 class Checker:
-    """Checks values against their keys; knows the size names of one scale.
+    """Checker of values against their keys; it knows the size names of one scale.
 
     Args:
         problems: receives everything that is wrong.
         scale: name of the scale, for messages.
-        sizes: tokenizer sizes by name; None when the scale could not be read.
-        generator_sizes: generator sizes by name.
+        sizes: tokenizer sizes by name; None if the scale could not be read.
+        generator_sizes: generator sizes by name; None if the scale could not be read.
     """
 
     def __init__(
@@ -244,7 +253,7 @@ class Checker:
         self.generator_sizes = generator_sizes
 
     def setting(self, name: str, node: Node, where: str, rank: int) -> Setting | None:
-        """The checked value of key `name`; None after reporting a problem."""
+        """Check the value of key `name`; None after a problem was reported."""
         key = trial_keys().get(name)
         if key is None:
             hint = "is not set as a key; give the sweep `seeds: [0, 1]` instead"
@@ -265,6 +274,7 @@ class Checker:
         if isinstance(node.value, dict):
             return read_size("", node, where, self.problems)
         sizes = self.generator_sizes if name == GENERATOR_SIZE else self.sizes
+        # The unreadable scale has been reported; each of its sizes would only repeat that.
         if sizes is None:
             return None
         if isinstance(node.value, str) and node.value in sizes:
@@ -279,7 +289,7 @@ class Checker:
 def read_size(
     name: str, node: Node, where: str, problems: list[Problem]
 ) -> TransformerSize | None:
-    """A size from its mapping {width, layers, heads}; None after reporting problems."""
+    """Read a size from its mapping {width, layers, heads}; None after problems were reported."""
     before = len(problems)
     parts = node.value
     if not isinstance(parts, dict):
@@ -290,6 +300,7 @@ def read_size(
         if key not in size_keys():
             text = f"unknown key; a size has {listed(SIZE_FIELDS)}{did_you_mean(key, SIZE_FIELDS)}"
             problems.append(Problem(item.key_place, f"{where}.{key}", text))
+        # Each part is checked on its own, so that all mistakes of a size are reported at once.
         elif wrong := size_keys()[key].problem(item.plain()):
             problems.append(Problem(item.place, f"{where}.{key}", wrong))
     for key in SIZE_FIELDS:

@@ -1,4 +1,4 @@
-"""A sweep: one YAML file, one question. Reads and checks it, and expands it into trials.
+"""Definition of a sweep: reads one YAML file, checks it, and expands it into trials.
 
 The grammar is in `sweeps/README.md`. All problems of a sweep and its scale are reported at once.
 """
@@ -48,31 +48,32 @@ SWEEP_KEYS = (
     "search",
     "at",
 )
+# Not the question: another question is another sweep.
 AT_KEYS = tuple(key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "at"))
-"""What `at` may replace for one scale."""
+"""Parts that `at` may replace for one scale."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One question, checked: every trial of it is valid.
+    """Sweep after its check: one question, of which every trial is valid.
 
     Attributes:
-        name: of the file without `.yaml`; see `gigatok.names.study_name`.
+        name: name of the file without `.yaml`; see `gigatok.names.study_name`.
         path: the file.
-        source: its text.
-        question: what the sweep asks.
-        paper: table or figure of the paper that it answers to, or "".
+        source: text of the file.
+        question: the question that the sweep answers.
+        paper: the paper's table or figure that it reproduces, or "".
         scale: name of the scale in use.
         scale_description: one line from the scale's file.
         axes: key -> values as written, `--set` applied.
         zip: groups of keys that vary together, each key -> values as written.
         exclude: dropped combinations, key -> values as written.
-        include: added ones, key -> values as written.
+        include: added combinations, key -> values as written.
         set: fixed overrides of the scale, as written.
-        overrides: what `--set` gave, as written.
-        seeds: of every trial.
+        overrides: values of `--set`, as written.
+        seeds: seeds of every setting.
         stages: requested stages in graph order; their inputs are not listed.
-        search: what asks for its trials one by one; None: they are all combinations of the axes.
+        search: the search that asks for trials one by one; None: the trials are all combinations.
         expansion: the trials, of a search one example; use `expand`.
     """
 
@@ -96,25 +97,27 @@ class Sweep:
 
     @property
     def argument(self) -> str:
-        """How commands name the file: shipped sweeps by their name, others by their path."""
+        """Name of the file in commands: a shipped sweep's bare name, else the path."""
+        # By folder, not by name: a user's file may have the name of a shipped sweep.
         shipped = self.path.resolve().parent == SWEEPS_DIR
         return self.name if shipped else str(self.path)
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """The keys of axes, zip, `include` and the search, in this order, without `seed`."""
+        """Keys of axes, zip, `include` and the search, in this order, without `seed`."""
         searched = () if self.search is None else (*self.search.space, *self.search.transfer)
         grids = (self.axes, *self.zip, *self.include)
         return tuple(dict.fromkeys((*(key for grid in grids for key in grid), *searched)))
 
 
 def find_sweep(path: str | Path) -> Path:
-    """The file of a sweep given by path or by bare name, such as `decoder_scaling`.
+    """Find the file of a sweep given by path or by bare name, such as `decoder_scaling`.
 
     Raises:
-        SweepError: no such file, or a directory; suggests the nearest sweep.
+        SweepError: there is no such file, or it is a directory; suggests the nearest sweep.
     """
     path = Path(path)
+    # A bare name means a file here before a shipped sweep; a path means only itself.
     candidates = (path, SWEEPS_DIR / path.name, SWEEPS_DIR / f"{path.name}.yaml")
     for candidate in candidates if path.parent == Path() else (path,):
         if candidate.is_file():
@@ -141,24 +144,27 @@ def load_sweep(
         path: a file, or the bare name of one in `sweeps/`.
         scale: name of a scale, instead of the sweep's own.
         overrides: `key=value` of `--set`; replaces an axis of the same key by the one value.
-        scales_dir: where scales are; by default `scales/` beside the sweep, else the shipped one.
+        scales_dir: folder of scales; by default `scales/` beside the sweep, else the shipped one.
 
     Raises:
         SweepError: with every problem of the sweep, its scale and the overrides.
     """
     file = find_sweep(path)
     problems: list[Problem] = []
+    # The name becomes a folder and an MLflow experiment, so it must be fit for both.
     _check_name(file, problems)
     root = read_file(file, "sweep", SWEEP_KEYS, problems)
     parts = entries(root, "", problems)
     report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
     scales_dir = scales_dir or _scales_beside(file)
+    # No early return from here on: a scale that is None only leaves unchecked what needs sizes.
     loaded = _scale(parts, root, scale, scales_dir, problems)
     parts = _parts_at(parts, loaded, scales_dir, problems)
     given = read_overrides(overrides, loaded, problems)
     seeds = read_seeds(parts.get("seeds"), given.seed, problems)
     axes = read_axes(parts, loaded, given.settings, problems)
     question = text_of(parts.get("question"), "question", problems)
+    # A question that is no text was reported already, and is empty as well.
     if not question and not any(problem.key == "question" for problem in problems):
         text = "missing; say in one line what the sweep asks"
         problems.append(Problem(root.place, "question", text))
@@ -169,8 +175,10 @@ def load_sweep(
         expansion = axes.expand(seeds, loaded, problems)
     else:
         expansion = search.example(problems)
+        # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
             check_targets(search, stages, parts["search"], problems)
+    # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
@@ -228,17 +236,17 @@ def _sweep(
 
 
 def expand(sweep: Sweep) -> Expansion:
-    """The trials of a sweep and the cells that `exclude` dropped."""
+    """Return the trials of a sweep, and the cells that `exclude` or `where` removed."""
     return sweep.expansion
 
 
 def _parts_at(
     parts: Mapping[str, Node], scale: Scale | None, directory: Path, problems: list[Problem]
 ) -> Mapping[str, Node]:
-    """The parts of a sweep at its scale: what `at` gives for it replaces the part of that name.
+    """Return the parts of a sweep at its scale: parts below `at` replace those of the same name.
 
-    What is meant for other scales is checked as far as it can be without their sizes, so that a
-    mistake below `paper` shows on the laptop and not on the cluster.
+    Parts for other scales are checked as far as possible without their sizes, so that a mistake
+    below `paper` shows on the laptop and not on the cluster.
     """
     here = parts
     for name, node in entries(parts.get("at"), "at", problems).items():
@@ -252,6 +260,7 @@ def _parts_at(
             here = replaced
         else:
             _check_without_sizes(replaced, problems)
+    # Replaced parts are used at other scales, so they are checked as well.
     if here is not parts:
         _check_without_sizes(parts, problems)
     return here
@@ -265,6 +274,7 @@ def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> 
 
 
 def _scales_beside(file: Path) -> Path:
+    # A user's own scales win, so that a study can be kept in one folder.
     beside = file.parent / "scales"
     return beside if beside.is_dir() else SWEEPS_DIR / "scales"
 
@@ -288,7 +298,7 @@ def _scale(
 
 
 def _in_file_order(problems: list[Problem], sweep_file: str) -> list[Problem]:
-    """The sweep's own problems first, each file from top to bottom."""
+    """Sort the sweep's own problems first, and each file from top to bottom."""
     return sorted(
         problems, key=lambda p: (p.place.file != sweep_file, p.place.file, p.place.line or 0)
     )

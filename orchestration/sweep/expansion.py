@@ -1,6 +1,6 @@
-"""Every combination of a sweep's axes as a checked, named trial.
+"""Expansion of a sweep: every combination of its axes as a checked, named trial.
 
-Sections of a trial are validated once per distinct combination of the axes that touch them, so
+Sections of a trial are validated once per distinct combination of the axes that affect them, so
 ten thousand trials cost a fraction of a second.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gigatok.config import Config, TrialConfig
-from orchestration.sweep.cells import Cell, Cells, Solved, Verdict, construct, picker
+from orchestration.sweep.cells import Cell, Cells, Judgement, Solved, construct, picker
 from orchestration.sweep.config_keys import (
     SECTIONS,
     SUFFIX_2D,
@@ -39,13 +39,13 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Trial:
-    """One assignment of the axes, with a seed.
+    """Trial: one assignment of the axes, with a seed.
 
     Attributes:
         name: readable and unique within the sweep, such as `S-B semantic_weight=0.5 seed=1`.
         config: the whole checked configuration.
         axes: key -> value as written, of every axis and of `seed`.
-        solved: what `solve` found.
+        solved: solutions of `solve`.
         derived: name -> value of every entry of `derive`.
     """
 
@@ -58,7 +58,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Dropped:
-    """The axes of a cell that `where` dropped, and the expression that did."""
+    """Axes of a cell that `where` dropped, and the expression that dropped it."""
 
     axes: Mapping[str, Any]
     by: str
@@ -66,10 +66,10 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Expansion:
-    """The trials of a sweep, and the axes of the cells that are none.
+    """Trials of a sweep, plus the grid cells that became no trial.
 
-    `excluded` are those that `exclude` took out, `dropped` those that `where` did, and `repeated`
-    those of `include` that were there already.
+    `excluded` cells were removed by `exclude`, `dropped` cells by `where`, and `repeated` cells of
+    `include` existed already.
     """
 
     trials: tuple[Trial, ...]
@@ -80,29 +80,29 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Dimension:
-    """Keys that vary together: an axis has one key, a `zip` group several, each row a choice."""
+    """Dimension of the grid: an axis has one key, a `zip` group several; each row is a choice."""
 
     rows: tuple[Mapping[str, Setting], ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys, the same in every row."""
+        """Keys of the dimension, the same in every row."""
         return tuple(self.rows[0])
 
     def varies(self, key: str) -> bool:
-        """Whether a key takes more than one value."""
+        """Tell whether a key takes more than one value."""
         return any(row[key].value != self.rows[0][key].value for row in self.rows)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One entry of `exclude`: drops the cells where every key has one of its values."""
+    """Entry of `exclude`: drops the cells in which every key has one of its values."""
 
     values: Mapping[str, tuple[Any, ...]]
     place: Place
 
     def rows(self, dimension: Dimension) -> frozenset[int]:
-        """The rows of a dimension that agree with the rule; all, where it says nothing."""
+        """Find the rows of a dimension that agree with the rule; all if it names no key of it."""
         keys = [key for key in dimension.keys if key in self.values]
         return frozenset(
             index
@@ -123,13 +123,13 @@ def expand_cells(
     formulas: Formulas,
     problems: list[Problem],
 ) -> Expansion:
-    """Build every trial; what is wrong with a combination goes to `problems`.
+    """Build every trial; problems of combinations go to `problems`.
 
     Args:
-        blocks: the product of the axes, and behind it those of `include`.
-        rules: cells to drop; of `include` those that have these values, wherever they are from.
-        scale: where all other values come from.
-        fixed: `set` and those of `--set` that no axis varies.
+        blocks: the product of the axes, followed by the entries of `include`.
+        rules: cells to drop; in `include`, cells with these values, whatever gives the values.
+        scale: source of all other values.
+        fixed: `set`, and values of `--set` that no axis varies.
         formulas: `derive`, `where` and `solve`.
         problems: receives each problem once, however many trials have it.
     """
@@ -148,7 +148,7 @@ def expand_cells(
 
 @dataclass(frozen=True)
 class _Found:
-    """What the blocks so far gave; `keys` are those of all blocks."""
+    """Results of the blocks so far; `keys` are the keys of all blocks."""
 
     trials: list[Trial]
     excluded: list[Mapping[str, Any]]
@@ -159,7 +159,8 @@ class _Found:
     keys: tuple[str, ...]
 
     def has(self, draft: TrialConfig | None) -> bool:
-        """Whether there was an equal cell before, kept or not."""
+        """Tell whether an equal cell came before, whether it was kept or not."""
+        # Drafts and not axes are compared: an entry of `include` names other keys than the axes.
         if draft is None or draft in self.drafts:
             return draft is not None
         self.drafts.add(draft)
@@ -169,10 +170,11 @@ class _Found:
 def _expand_block(
     build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found, is_alone: bool
 ) -> None:
-    verdict: Verdict | None = Verdict()
+    judgement: Judgement | None = Judgement()
     excludes = build.excludes(rules)
     for cell in itertools.product(*(range(len(d.rows)) for d in build.dimensions)):
         axes = build.axes(cell, found.keys)
+        # Only `include` can repeat a cell; a single block is spared the cost.
         if not is_alone and found.has(build.draft(cell)):
             found.repeated.append(axes)
             continue
@@ -180,20 +182,20 @@ def _expand_block(
             found.excluded.append(axes)
             continue
         if build.cells is not None:
-            verdict = build.cells.judge(cell)
-        if verdict is not None and verdict.dropped_by is not None:
-            found.dropped.append(Dropped(axes, verdict.dropped_by))
-        elif (config := build.trial(cell, verdict)) is not None and verdict is not None:
+            judgement = build.cells.judge(cell)
+        if judgement is not None and judgement.dropped_by is not None:
+            found.dropped.append(Dropped(axes, judgement.dropped_by))
+        elif (config := build.trial(cell, judgement)) is not None and judgement is not None:
             title = name(cell, config)
             if title in found.names:  # sizes that differ before `solve` made them equal
                 title += "".join(f" {key}={show(value)}" for key, value in axes.items())
             found.names.add(title)
-            derived = verdict.derived or {}
-            found.trials.append(Trial(title, config, axes, verdict.solved, derived))
+            derived = judgement.derived or {}
+            found.trials.append(Trial(title, config, axes, judgement.solved, derived))
 
 
 class _Builder:
-    """Assembles trial configs from sections that are validated once per distinct content."""
+    """Builder of trial configs from sections, each validated once per distinct content."""
 
     def __init__(
         self,
@@ -207,12 +209,14 @@ class _Builder:
         self.scale = scale
         self.fixed = fixed
         self.problems = problems
+        # Problems that were found before this block are not reported again.
         self.reported: set[Problem] = set(problems)
         self.cache: dict[tuple[str, Any], Config | None] = {}
         self.drafts: dict[tuple[str, Any], Config | None] = {}
         self.cells: Cells | None = None
         if formulas:
             self.cells = Cells(formulas, self._touching, self.draft, self._words, problems)
+        # Drafts ignore `solve`, so they depend on fewer dimensions, and are shared by more cells.
         self.pick_draft = {s: picker(self._touching(_keys_of(s))) for s in SECTIONS}
         depends = self.cells.depends if self.cells else self._touching
         self.pick = {section: picker(depends(_keys_of(section))) for section in SECTIONS}
@@ -223,10 +227,11 @@ class _Builder:
         self.given: dict[tuple[str, Any], Any] = {}
 
     def axes(self, cell: Cell, keys: Sequence[str]) -> Mapping[str, Any]:
-        """The values of the keys in a cell as written, those that its block does not vary too."""
+        """Return keys of a cell with their values as written, also keys that the block fixes."""
         axes: dict[str, Any] = {}
         for rows, index in zip(self.written, cell, strict=True):
             axes.update(rows[index])
+        # The usual case, a sweep without `include`: its one block varies every key.
         if len(axes) == len(keys):
             return axes
         return {key: axes[key] if key in axes else self._given(key, cell) for key in keys}
@@ -241,8 +246,9 @@ class _Builder:
         return self.given[known]
 
     def excludes(self, rules: Iterable[Rule]) -> Callable[[Cell], bool]:
-        """Whether a rule drops a cell; a key that no dimension gives has the trial's value."""
+        """Return a test for cells that a rule drops; a fixed key counts with the trial's value."""
         own = {key for dimension in self.dimensions for key in dimension.keys}
+        # Sets of row numbers: each cell is then tested without comparing a value.
         drops = [
             (
                 tuple(rule.rows(dimension) for dimension in self.dimensions),
@@ -262,8 +268,9 @@ class _Builder:
         )
 
     def _touching(self, keys: Iterable[str]) -> frozenset[int]:
-        """The dimensions that give any of the keys, or decide which recipe does."""
+        """Return the dimensions that give any of the keys, or decide which recipe gives them."""
         wanted = set(keys)
+        # A recipe is chosen by both sizes and the variant, so these decide every tokenizer key.
         if self.scale.recipes and any(key.startswith("tokenizer.") for key in wanted):
             wanted |= {*TOKENIZER_SIZES, TOKENIZER_VARIANT}
         return frozenset(
@@ -280,7 +287,7 @@ class _Builder:
         return f" (at {text})" if text else ""
 
     def draft(self, cell: Cell) -> TrialConfig | None:
-        """The trial without `solve`, not validated; None where a value is missing."""
+        """Return the trial without `solve`, not validated; None if a value is missing."""
         sections: dict[str, Any] = {}
         for section, kind in SECTIONS.items():
             key = (section, self.pick_draft[section](cell))
@@ -293,10 +300,10 @@ class _Builder:
         seed = self.dimensions[-1].rows[cell[-1]][SEED].value
         return TrialConfig.model_construct(**sections, seed=seed)
 
-    def trial(self, cell: Cell, verdict: Verdict | None) -> TrialConfig | None:
-        """The config of a cell, or None after reporting why there is none."""
+    def trial(self, cell: Cell, judgement: Judgement | None) -> TrialConfig | None:
+        """Return the config of a cell; None after a problem was reported."""
         sections: dict[str, Any] = {}
-        solutions = () if verdict is None else verdict.solved
+        solutions = () if judgement is None else judgement.solved
         for section in SECTIONS:
             key = (section, self.pick[section](cell))
             if key not in self.cache:
@@ -306,9 +313,11 @@ class _Builder:
         if None in sections.values():
             return None
         seed = self.dimensions[-1].rows[cell[-1]][SEED].value
+        # Pydantic takes valid sections as they are, so only the checks across sections run here.
         try:
             return TrialConfig(**sections, seed=seed)
         except ValidationError as error:
+            # Rare and slow: all settings of the cell, to find the one to blame.
             settings: dict[str, Setting] = {}
             solved = {solution.setting.where: solution.setting for solution in solutions}
             for section in SECTIONS:
@@ -319,7 +328,7 @@ class _Builder:
     def _settings(
         self, section: str, cell: Cell, solved: Mapping[str, Setting]
     ) -> dict[str, Setting]:
-        """Everything given for a section: scale < recipe < `set` < axes < `solve` < `--set`."""
+        """Collect the settings of a section: scale < recipe < `set` < axes < `solve` < `--set`."""
         prefix = f"{section}."
         varied = {
             key: setting
@@ -329,13 +338,14 @@ class _Builder:
         }
         below = {k: v for k, v in self.scale.trial.items() if k.startswith(prefix)}
         fixed = {k: v for k, v in self.fixed.items() if k.startswith(prefix)}
+        # The recipe depends on sizes that an axis may give, but ranks below the axes.
         sizes = {**below, **fixed, **varied}
         recipe = self._recipe(sizes) if section == "tokenizer" else {}
         found = {k: v for k, v in solved.items() if k.startswith(prefix)}
         return {**below, **recipe, **fixed, **varied, **found}
 
     def _recipe(self, settings: Mapping[str, Setting]) -> Mapping[str, Setting]:
-        """The recipe of the tokenizer's name; a 2d one's own settings go over those."""
+        """Return the recipe of the tokenizer's name; settings of its 2D form override it."""
         sizes = [settings[key].value.name for key in TOKENIZER_SIZES if key in settings]
         name = "-".join(sizes)
         recipe = self.scale.recipes.get(name, {})
@@ -367,7 +377,7 @@ def _keys_of(section: str) -> frozenset[str]:
 
 
 def _nested(settings: Mapping[str, Setting], skip: int) -> dict[str, Any]:
-    """Dotted keys as nested dicts, without the first `skip` characters of each key."""
+    """Convert dotted keys to nested dicts, without the first `skip` characters of each key."""
     root: dict[str, Any] = {}
     for key, setting in settings.items():
         inner = root
@@ -381,9 +391,10 @@ def _nested(settings: Mapping[str, Setting], skip: int) -> dict[str, Any]:
 def _explain(
     error: ValidationError, settings: Mapping[str, Setting], prefix: str, scale: Scale
 ) -> Iterator[Problem]:
-    """Each error at the line of the value to blame; values alone were checked before."""
+    """Yield each error at the line of the value to blame; single values were checked before."""
     for one in error.errors(include_url=False):
         where = ".".join(part for part in (prefix, *map(str, one["loc"])) if part)
+        # No value to blame: the key is given neither by the scale nor by the sweep.
         if one["type"] == "missing":
             yield missing_key(scale, where)
             continue
@@ -396,8 +407,9 @@ def _explain(
 
 
 def _blame(text: str, settings: Mapping[str, Setting], where: str) -> Setting | None:
-    """Of the keys a message names, the one that was set last: an axis before the scale."""
+    """Find, among the keys that a message names, the one set last: an axis before the scale."""
     named: list[Setting] = []
+    # The validators in `gigatok.config` name the keys that do not fit together.
     for word in re.findall(r"[a-z][\w.]*\w", text):
         full = f"{where}.{word}" if where else word
         if full in settings:
@@ -409,5 +421,5 @@ def _blame(text: str, settings: Mapping[str, Setting], where: str) -> Setting | 
 
 
 def count(blocks: Sequence[Block]) -> int:
-    """How many cells there are before `exclude` and `where`."""
+    """Count the cells before `exclude` and `where`."""
     return sum(math.prod(len(dimension.rows) for dimension in block) for block in blocks)

@@ -1,9 +1,9 @@
-"""A small language for what matters: `params.decoder / params.encoder < 4`.
+"""Language of small expressions, such as `params.decoder / params.encoder < 4`.
 
-Numbers, text, `true`, `false`, `null`, lists, names with dots, `+ - * / **`, comparisons in
-chains, `in`, `and`, `or`, `not`, and the functions of `FUNCTIONS`. Precedence is Python's. An
-expression is read once into closures; there is no `eval`, and its length, nesting and numbers are
-bounded, so that none can hang.
+It has numbers, text, `true`, `false`, `null`, lists, names with dots, `+ - * / **`, comparisons in
+chains, `in`, `and`, `or`, `not`, and the functions of `FUNCTIONS`, with Python's precedence. An
+expression is read once into closures. There is no `eval`, and its length, nesting and numbers are
+bounded, so no expression can hang.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from typing import Any
 from orchestration.yaml.source import did_you_mean, listed, show
 
 Value = Any
-"""A number, text, a truth value, None, or a tuple of those."""
+"""Number, text, truth value, None, or a tuple of those."""
 Lookup = Callable[[str], Value]
-"""The value of a name."""
+"""Function from a name to its value."""
 
+# Far more than a formula needs; every token costs time in each cell.
 MAX_LENGTH = 2000
 MAX_TOKENS = 300
+# The parser recurses, up to five frames per level; Python's limit is 1000.
 MAX_DEPTH = 40
 MAX_BITS = 1023
-"""Of a whole number: what a float still holds."""
+"""Bits of the largest whole number: a float still holds it."""
 
 _TOKEN = re.compile(
     r"\s*(?:"
@@ -36,6 +38,7 @@ _TOKEN = re.compile(
     r"|(?P<symbol>\*\*|<=|>=|==|!=|[-+*/<>()\[\],])"
     r"|(?P<end>$))"
 )
+# Signs of other languages, each with the spelling here.
 _INSTEAD = {
     "=": "write == to compare",
     "&": "write `and`",
@@ -48,6 +51,7 @@ _INSTEAD = {
 }
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _WORDS = ("and", "or", "not", "in")
+# Python's precedence: the larger number binds more tightly.
 _BINDING = {
     "or": 1,
     "and": 2,
@@ -56,11 +60,12 @@ _BINDING = {
     **dict.fromkeys("*/", 6),
     "**": 8,
 }
+# `not` binds between `and` and comparisons, a sign between `*` and `**`: -2 ** 2 is -4.
 _NOT, _COMPARE, _SIGN = 3, 4, 7
 
 
 class ExpressionError(ValueError):
-    """What is wrong with an expression, and at which character of it, counted from 0."""
+    """Error in an expression, with the position of its character, counted from 0."""
 
     def __init__(self, text: str, position: int) -> None:
         super().__init__(text)
@@ -69,8 +74,8 @@ class ExpressionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A name compared with a text, to be checked against what the name can be."""
+class TextComparison:
+    """Name compared with a text, to be checked against the values that the name can have."""
 
     name: str
     text: str
@@ -79,38 +84,38 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression, read and ready.
+    """Expression, parsed and ready to evaluate.
 
     Attributes:
-        names: name -> where it first stands.
-        comparisons: of names with texts, by `==`, `!=` or `in`.
+        names: name -> position of its first use.
+        comparisons: comparisons of names with texts, by `==`, `!=` or `in`.
     """
 
     text: str
     names: dict[str, int]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[TextComparison, ...]
     run: Callable[[Lookup], Value]
 
     def value(self, lookup: Lookup) -> Value:
-        """What it comes to.
+        """Evaluate the expression.
 
         Raises:
-            ExpressionError: kinds that do not go together, division by zero, no finite number.
+            ExpressionError: operands of wrong kinds, a division by zero, or a number too large.
         """
         return self.run(lookup)
 
 
 def read_expression(text: str) -> Expression:
-    """Read an expression.
+    """Parse an expression.
 
     Raises:
-        ExpressionError: it is not one.
+        ExpressionError: the text is not a valid expression.
     """
     return _Parser(text).read()
 
 
 def pointed(text: str, position: int) -> str:
-    """The expression with a caret below a character, as lines to append to a message."""
+    """Show the expression with a caret below a character, as lines to append to a message."""
     start = max(position - 60, 0)
     line = text[start : start + 100].replace("\n", " ")
     return f"\n      {line}\n      {' ' * (position - start)}^"
@@ -124,8 +129,8 @@ class _Token:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A piece that was read: how to compute it, and, if it is just that, its name or text."""
+class _Piece:
+    """Parsed piece: how to compute it, and its name or texts if it is nothing more."""
 
     run: Callable[[Lookup], Value]
     position: int
@@ -140,6 +145,7 @@ def _tokens(text: str) -> list[_Token]:
     at = 0
     while not tokens or tokens[-1].kind != "end":
         match = _TOKEN.match(text, at)
+        # The pattern skips leading spaces; point at the character behind them.
         if match is None:
             at += len(text[at:]) - len(text[at:].lstrip())
             hint = _INSTEAD.get(text[at], "")
@@ -153,7 +159,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Precedence climbing: each operator takes what binds more tightly to its right."""
+    """Parser by precedence climbing: an operator takes all that binds tighter on its right."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -161,7 +167,7 @@ class _Parser:
         self.index = 0
         self.depth = 0
         self.names: dict[str, int] = {}
-        self.comparisons: list[Comparison] = []
+        self.comparisons: list[TextComparison] = []
 
     def read(self) -> Expression:
         part = self._part(0)
@@ -187,12 +193,13 @@ class _Parser:
             text = f"got {what}; must be {symbol!r}, for the {opened.text!r} opened before"
             raise ExpressionError(text, token.position)
 
-    def _part(self, binding: int) -> _Part:
-        """Everything that binds more tightly than `binding`."""
+    def _part(self, binding: int) -> _Piece:
+        """Parse everything that binds more tightly than `binding`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ExpressionError(f"nested more than {MAX_DEPTH} levels deep", self._next.position)
         part = self._prefix()
+        # Strictly more: operators of equal rank then group to the left, as 8 / 4 / 2.
         while (power := _BINDING.get(self._operator(), 0)) > binding:
             part = self._comparison(part) if power == _COMPARE else self._infix(part, power)
         self.depth -= 1
@@ -202,16 +209,17 @@ class _Parser:
         token = self._next
         return token.text if token.kind in ("symbol", "name") else ""
 
-    def _prefix(self) -> _Part:
+    def _prefix(self) -> _Piece:
         token = self._take()
         if token.kind == "number":
             number = _number(token)
-            return _Part(lambda _: number, token.position)
+            return _Piece(lambda _: number, token.position)
         if token.kind == "text":
             text = token.text[1:-1]
-            return _Part(lambda _: text, token.position, texts=((text, token.position),))
+            return _Piece(lambda _: text, token.position, texts=((text, token.position),))
         if token.text == "not":
             return _negated(self._part(_NOT), token)
+        # An operator's word cannot be a name, or `a and and b` would ask for the value of `and`.
         if token.kind == "name" and token.text not in _WORDS:
             return self._word(token)
         if token.text == "(":
@@ -225,17 +233,18 @@ class _Parser:
         what = f"unexpected {show(token.text)}" if token.text else "ends too early"
         raise ExpressionError(f"{what}; a value or a name belongs here", token.position)
 
-    def _word(self, token: _Token) -> _Part:
+    def _word(self, token: _Token) -> _Piece:
         name = token.text
         if name in _CONSTANTS:
             constant = _CONSTANTS[name]
-            return _Part(lambda _: constant, token.position)
+            return _Piece(lambda _: constant, token.position)
         if self._next.text == "(" and self._next.kind == "symbol":
             return self._call(token)
+        # The first use: a message about an unknown name points there.
         self.names.setdefault(name, token.position)
-        return _Part(lambda lookup: lookup(name), token.position, name)
+        return _Piece(lambda lookup: lookup(name), token.position, name)
 
-    def _call(self, token: _Token) -> _Part:
+    def _call(self, token: _Token) -> _Piece:
         function = FUNCTIONS.get(token.text)
         if function is None:
             text = f"unknown function; functions: {listed(FUNCTIONS)}"
@@ -252,17 +261,17 @@ class _Parser:
             numbers = [_as_number(part.run(lookup), token.text, part.position) for part in parts]
             return _computed(function.compute, numbers, what, where)
 
-        return _Part(run, where)
+        return _Piece(run, where)
 
-    def _list(self, token: _Token) -> _Part:
+    def _list(self, token: _Token) -> _Piece:
         parts = self._items("]", token)
         texts = tuple(text for part in parts for text in part.texts)
-        return _Part(
+        return _Piece(
             lambda lookup: tuple(part.run(lookup) for part in parts), token.position, texts=texts
         )
 
-    def _items(self, closing: str, opened: _Token) -> list[_Part]:
-        parts: list[_Part] = []
+    def _items(self, closing: str, opened: _Token) -> list[_Piece]:
+        parts: list[_Piece] = []
         while self._next.text != closing:
             parts.append(self._part(0))
             if self._next.text != ",":
@@ -271,7 +280,7 @@ class _Parser:
         self._expect(closing, opened)
         return parts
 
-    def _infix(self, left: _Part, power: int) -> _Part:
+    def _infix(self, left: _Piece, power: int) -> _Piece:
         token = self._take()
         # `**` takes a sign and another power to its right: 2 ** -1, 2 ** 3 ** 2.
         right = self._part(_SIGN - 1 if token.text == "**" else power)
@@ -284,14 +293,15 @@ class _Parser:
             b = _as_number(right.run(lookup), name, right.position)
             return _computed(compute, (a, b), f"{show(a)} {name} {show(b)}", where)
 
-        return _Part(run, left.position)
+        return _Piece(run, left.position)
 
-    def _comparison(self, first: _Part) -> _Part:
-        """`a < b <= c`: each neighbouring pair must hold."""
+    def _comparison(self, first: _Piece) -> _Piece:
+        """Parse `a < b <= c`: each neighbouring pair must hold."""
         parts, tests = [first], []
         while _BINDING.get(self._operator()) == _COMPARE:
             token = self._take()
             name = token.text
+            # `not` after a value can only begin `not in`.
             if name == "not":
                 name = "not in"
                 if self._take().text != "in":
@@ -302,6 +312,7 @@ class _Parser:
                 self._note(parts[-2], parts[-1])
 
         def run(lookup: Lookup) -> bool:
+            # Each side is computed once, and none after the first pair that fails.
             left = parts[0].run(lookup)
             for (name, where), part in zip(tests, parts[1:], strict=True):
                 right = part.run(lookup)
@@ -310,35 +321,38 @@ class _Parser:
                 left = right
             return True
 
-        return _Part(run, first.position)
+        return _Piece(run, first.position)
 
-    def _note(self, left: _Part, right: _Part) -> None:
+    def _note(self, left: _Piece, right: _Piece) -> None:
+        # The name may stand on either side: `'S' == size`.
         for one, other in ((left, right), (right, left)):
             if one.name is not None:
-                self.comparisons += [Comparison(one.name, *text) for text in other.texts]
+                self.comparisons += [TextComparison(one.name, *text) for text in other.texts]
 
 
 def _number(token: _Token) -> int | float:
     text = token.text.replace("_", "")
+    # Digits alone stay an `int`: exact up to `MAX_BITS`, and accepted where a count is.
     value = int(text) if text.isdigit() else float(text)
     return _finite(value, token.text, token.position)
 
 
-def _negated(part: _Part, token: _Token) -> _Part:
-    return _Part(
+def _negated(part: _Piece, token: _Token) -> _Piece:
+    return _Piece(
         lambda lookup: not _as_truth(part.run(lookup), "not", part.position), token.position
     )
 
 
-def _signed(part: _Part, token: _Token) -> _Part:
+def _signed(part: _Piece, token: _Token) -> _Piece:
     sign = -1 if token.text == "-" else 1
-    return _Part(
+    return _Piece(
         lambda lookup: sign * _as_number(part.run(lookup), token.text, part.position),
         token.position,
     )
 
 
-def _joined(left: _Part, right: _Part, token: _Token) -> _Part:
+def _joined(left: _Piece, right: _Piece, token: _Token) -> _Piece:
+    # The word that decides by its first operand: `or` by true, `and` by false.
     word, decided = token.text, token.text == "or"
 
     def run(lookup: Lookup) -> bool:
@@ -346,10 +360,11 @@ def _joined(left: _Part, right: _Part, token: _Token) -> _Part:
             return decided
         return _as_truth(right.run(lookup), word, right.position)
 
-    return _Part(run, left.position)
+    return _Piece(run, left.position)
 
 
 def _as_number(value: Value, what: str, position: int) -> int | float:
+    # A bool is an `int` in Python; `true + 1` is a mistake here.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ExpressionError(f"{what} takes numbers, got {show(value)}", position)
     return value
@@ -380,6 +395,7 @@ def _computed(
 
 
 def _finite(value: int | float, what: str, position: int) -> int | float:
+    # An `int` has no infinity, so its size is bounded by bits.
     large = value.bit_length() > MAX_BITS if isinstance(value, int) else not math.isfinite(value)
     if large:
         raise ExpressionError(f"{what} is too large", position)
@@ -387,19 +403,17 @@ def _finite(value: int | float, what: str, position: int) -> int | float:
 
 
 def _power(base: int | float, exponent: int | float) -> int | float:
-    """`base ** exponent` without ever computing a number of more than `2 * MAX_BITS` bits."""
+    """Compute `base ** exponent`, but no number of more than `2 * MAX_BITS` bits."""
     if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0:
+        # Checked before the power is taken: `9 ** 9 ** 9` alone would fill the memory.
         if abs(base) > 1 and exponent * (abs(base).bit_length() - 1) > MAX_BITS:
             raise OverflowError
         return int(base**exponent)
     result = float(base) ** exponent
+    # A negative base to a fraction is complex in Python.
     if isinstance(result, complex):
         raise ValueError
     return float(result)
-
-
-def _round(value: int | float) -> int:
-    return round(value)
 
 
 @dataclass(frozen=True)
@@ -415,7 +429,7 @@ FUNCTIONS: dict[str, _Function] = {
     "log": _Function(math.log, (1, 1)),
     "log2": _Function(math.log2, (1, 1)),
     "sqrt": _Function(math.sqrt, (1, 1)),
-    "round": _Function(_round, (1, 1)),
+    "round": _Function(round, (1, 1)),
     "floor": _Function(math.floor, (1, 1)),
     "ceil": _Function(math.ceil, (1, 1)),
 }
@@ -447,6 +461,7 @@ def _compare(name: str, left: Value, right: Value, position: int) -> bool:
 
 
 def _equal(left: Value, right: Value, position: int) -> bool:
+    # `null` may be compared with anything, since an optional key may hold either.
     if None not in (left, right) and _kind(left) != _kind(right):
         text = f"compares {_kind(left)} with {_kind(right)}: {show(left)} and {show(right)}"
         raise ExpressionError(text, position)

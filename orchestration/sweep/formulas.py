@@ -1,6 +1,6 @@
-"""`derive`, `where` and `solve` of a sweep: expressions over config keys and computed quantities.
+"""Formulas of a sweep (`derive`, `where`, `solve`): expressions over keys and quantities.
 
-Here they are read and checked; `orchestration.sweep.cells` evaluates them.
+They are read and checked here; `orchestration.sweep.cells` evaluates them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ from orchestration.yaml.source import (
 
 SOLVE_KEYS = ("make", "equal", "within", "between")
 WITHIN = 0.05
-"""Relative deviation from its target that a solution may have, unless the sweep says."""
+"""Relative deviation from its target that a solution may have, unless the sweep gives another."""
+# Bounds of the search if the sweep gives none: far beyond any model or schedule.
 LARGEST = 10**9
 BETWEEN = {"layers": (1, 512), "width": (1, 65536)}
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A checked expression of the sweep.
+    """Checked expression of the sweep.
 
     Attributes:
-        where: its key, such as `derive.ratio`.
-        names: what each name in it means; a derived one by its formula.
-        reads: the config keys that its value depends on.
+        where: key of the formula, such as `derive.ratio`.
+        names: name in the expression -> its quantity, or the formula of a derived name.
+        reads: config keys that the value depends on.
     """
 
     expression: Expression
@@ -55,36 +56,38 @@ class Formula:
 
     @property
     def text(self) -> str:
-        """As written."""
+        """Text of the expression as written."""
         return self.expression.text
 
     def value(self, trial: Any) -> Value:
-        """Its value for a trial.
+        """Evaluate the formula for a trial.
 
         Raises:
-            ExpressionError: it has none.
+            ExpressionError: the formula has no value for this trial.
         """
         names = self.names
 
         def lookup(name: str) -> Value:
             known = names[name]
+            # A derived name is computed again here; `Cells` caches by the keys that a formula
+            # reads.
             return known.value(trial) if isinstance(known, Formula) else known.of(trial)
 
         return self.expression.value(lookup)
 
     def problem(self, error: ExpressionError, about: str = "") -> Problem:
-        """An error of evaluation, at its place."""
+        """Describe an error of evaluation, at the place of the formula."""
         return _problem(self.node, self.where, self.text, error, about)
 
 
 @dataclass(frozen=True)
 class Solve:
-    """One entry of `solve`: the key takes the whole number at which `make` comes to `equal`.
+    """Entry of `solve`: its key takes the whole number at which `make` comes to `equal`.
 
     Attributes:
         key: a whole-number key, or width or layers of a size.
-        sets: the config key that changes: the size, where `key` is a part of one.
-        make: grows or falls with the key.
+        sets: the config key that changes: the size, if `key` is a part of one.
+        make: must grow or fall with the key.
         within: largest relative deviation from the target.
         between: bounds of the search.
     """
@@ -99,19 +102,20 @@ class Solve:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Keys on which the solution depends."""
+        """Config keys on which the solution depends."""
+        # A part of a size is solved; the size's other parts still come from the trial.
         own = {self.sets} if self.sets != self.key else set()
         return (self.make.reads | self.equal.reads) - {self.sets} | own
 
 
 @dataclass(frozen=True)
 class Formulas:
-    """All of a sweep.
+    """Formulas of a sweep.
 
     Attributes:
         derive: name -> formula.
-        where: what a cell must fulfil.
-        solve: in an order in which each reads only what those before it set.
+        where: conditions that a cell must meet.
+        solve: ordered, so that each entry reads only what entries before it set.
     """
 
     derive: Mapping[str, Formula] = field(default_factory=dict)
@@ -122,7 +126,7 @@ class Formulas:
         return bool(self.derive or self.where or self.solve)
 
     def without(self, keys: Iterable[str]) -> Formulas:
-        """Without the entries of `solve` whose key `--set` gives."""
+        """Drop the entries of `solve` whose key `--set` gives."""
         gone = set(keys)
         kept = tuple(s for s in self.solve if s.sets not in gone and s.key not in gone)
         return replace(self, solve=kept)
@@ -134,10 +138,11 @@ def read_formulas(
     """Check `derive`, `where` and `solve`.
 
     Args:
-        parts: of the sweep.
+        parts: the parts of the sweep.
         taken: keys that `axes`, `zip` and `set` give already.
         problems: receives what is wrong.
     """
+    # First: `where` and `solve` may use derived names.
     derive = _derived(parts.get("derive"), problems)
     example = " of expressions; write `- params.decoder > params.encoder`"
     nodes = items(parts.get("where"), "where", problems, example)
@@ -152,13 +157,14 @@ def read_formulas(
 
 
 def _derived(node: Node | None, problems: list[Problem]) -> dict[str, Formula]:
-    """Each name with its formula; one may use others, in whatever order they stand."""
+    """Read each derived name with its formula; formulas may use each other in any order."""
     nodes = entries(node, "derive", problems, "; write `ratio: params.decoder / params.encoder`")
     expressions: dict[str, Expression] = {}
     for name, item in nodes.items():
         if not name.isidentifier() or name in ("and", "or", "not", "in", "true", "false", "null"):
             text = "is no name; must be letters, digits and _, such as decoder_share"
             problems.append(Problem(item.key_place, f"derive.{name}", text))
+        # A derived name must not hide a key or a quantity from the other formulas.
         elif quantity(name) is not None:
             text = "is a name already; take another"
             problems.append(Problem(item.key_place, f"derive.{name}", text))
@@ -167,6 +173,7 @@ def _derived(node: Node | None, problems: list[Problem]) -> dict[str, Formula]:
     graph = {name: set(e.names) & expressions.keys() for name, e in expressions.items()}
     try:
         order = list(TopologicalSorter(graph).static_order())
+    # The cycle is reported against the arrows, as "reads"; the second argument lists it.
     except CycleError as error:
         circle = error.args[1]
         text = f"depends on itself: {' -> '.join(reversed(circle))}"
@@ -179,6 +186,7 @@ def _derived(node: Node | None, problems: list[Problem]) -> dict[str, Formula]:
         )
         if formula is not None:
             found[name] = formula
+    # Back in the file's order, in which reports show the values.
     return {name: found[name] for name in nodes if name in found}
 
 
@@ -195,6 +203,7 @@ def _read(node: Node, where: str, problems: list[Problem]) -> Expression | None:
         text = f"got {show(plain)}; must be an expression, such as params.decoder / 1e6"
         problems.append(Problem(node.place, where, text))
         return None
+    # `solve: {equal: 1e15}` is a number for YAML, and an expression here.
     text = plain if isinstance(plain, str) else show(plain)
     try:
         return read_expression(text)
@@ -208,9 +217,11 @@ def _problem(
 ) -> Problem:
     column = node.place.column
     if column is not None and node.text_column is not None:
+        # The caret in the message and the column both point at the wrong word itself.
         column = node.text_column + error.position
         place = Place(node.place.file, node.place.line, column)
         at = f"column {column}: "
+    # A block of several lines has no single column for a position in its text.
     else:
         place, at = node.place, f"character {error.position + 1}: "
     return Problem(place, where, at + error.text + about + pointed(text, error.position))
@@ -224,19 +235,21 @@ def _checked(
     problems: list[Problem],
     declared: Iterable[str] = (),
 ) -> Formula | None:
-    """The formula with its names known; None after reporting those that are not."""
+    """Resolve the names of an expression; None after unknown names were reported."""
     names: dict[str, Quantity | Formula] = {}
     before = len(problems)
     for name, position in expression.names.items():
         known = derived.get(name) or quantity(name)
         if known is not None:
             names[name] = known
+        # A declared name without a formula has a problem of its own, which was reported.
         elif name not in declared:
             error = ExpressionError(unknown_name(name, derived), position)
             problems.append(_problem(node, where, expression.text, error))
     for comparison in expression.comparisons:
         key = trial_keys().get(comparison.name)
         allowed = [] if key is None or key.is_size else _choices(key)
+        # A misspelt choice compares as false for ever, and would silently drop cells.
         if allowed and comparison.text not in allowed:
             text = f"{comparison.name} is never {show(comparison.text)}; it is one of "
             text += listed(map(show, allowed)) + did_you_mean(comparison.text, allowed)
@@ -278,10 +291,12 @@ def _solve(
     between = _between(parts.get("between"), key, where, problems)
     if len(problems) > before or None in sides:
         return None
+    # A size is one config key, so solving for its layers sets the whole size.
     sets = key.rpartition(".")[0] if is_size_part(key) else key
     make, equal = sides
     assert make is not None
     assert equal is not None
+    # Without the solved key in either side, no number is better than another.
     if sets not in make.reads | equal.reads:
         error = ExpressionError(f"does not depend on {key}, so that nothing can be solved", 0)
         problems.append(make.problem(error))
@@ -302,13 +317,14 @@ def _check_key(
 
 
 def solvable_keys() -> list[str]:
-    """Keys that `solve` may name: parts of sizes, and whole numbers that are not run-time."""
+    """List the keys that `solve` may name: parts of sizes, and whole numbers except run-time."""
     sizes = [name for name, key in trial_keys().items() if key.is_size]
     whole = [
         name
         for name, key in trial_keys().items()
         if not key.is_size and not key.is_runtime and key.schema.get("type") == "integer"
     ]
+    # Heads are left out: they follow from the width.
     return [*(f"{name}.{part}" for name in sizes for part in ("width", "layers")), *whole]
 
 
@@ -328,6 +344,7 @@ def _between(node: Node | None, key: str, where: str, problems: list[Problem]) -
     default = (max(default[0], low), min(default[1], high))
     value = default if node is None else node.plain()
     whole = isinstance(value, list | tuple) and len(value) == 2
+    # `1e3` is a float for YAML, and a whole number here.
     whole = whole and all(isinstance(v, int | float) and v == int(v) for v in value)
     if not whole or not default[0] <= value[0] < value[1] <= default[1]:
         assert node is not None
@@ -339,16 +356,18 @@ def _between(node: Node | None, key: str, where: str, problems: list[Problem]) -
 
 
 def _allowed(key: str) -> tuple[int, int]:
-    """The smallest and largest value that the config allows."""
+    """Return the smallest and the largest value that the config allows."""
     known = size_keys()[key.rpartition(".")[2]] if is_size_part(key) else trial_keys().get(key)
     if known is None or known.is_size:
         return 1, LARGEST
     above = known.schema.get("exclusiveMinimum")
+    # JSON Schema gives "above 0" and "at least 1" by different words.
     low = known.schema.get("minimum", 1 if above is None else above + 1)
     return int(low), int(known.schema.get("maximum", LARGEST))
 
 
 def _in_order(solves: list[Solve], problems: list[Problem]) -> tuple[Solve, ...]:
+    # Two parts of one size would overwrite each other's solution.
     by_key: dict[str, Solve] = {}
     for solve in solves:
         if solve.sets in by_key:

@@ -1,4 +1,4 @@
-"""What trials are called: `S-B` for the tokenizer, `key=value` of what varies, the seed last."""
+"""Names of trials: `S-B` for the tokenizer, `key=value` of varying keys, and the seed last."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from orchestration.sweep.config_keys import TOKENIZER_SIZES, Setting
 from orchestration.sweep.quantities import size_label
 
 Rows = Sequence[Mapping[str, Setting]]
-"""The choices of one dimension."""
+"""Choices of one dimension."""
 Name = Callable[[Cell, TrialConfig], str]
 
 
 def varying_keys(blocks: Iterable[Sequence[Rows]]) -> list[str]:
-    """Keys that take more than one value, in the order of the dimensions."""
+    """List the keys that take more than one value, in the order of the dimensions."""
     seen: dict[str, list[Any]] = {}
     alike: dict[str, bool] = {}
     first: list[frozenset[str]] = []
@@ -29,6 +29,7 @@ def varying_keys(blocks: Iterable[Sequence[Rows]]) -> list[str]:
                 values = [row[key].value for row in rows]
                 seen.setdefault(key, values[:1])
                 alike[key] = alike.get(key, True) and all(v == seen[key][0] for v in values)
+    # A key that only some blocks name varies, even if these give it a single value.
     everywhere = frozenset.intersection(*first)
     return [key for key in seen if not alike[key] or key not in everywhere]
 
@@ -39,24 +40,26 @@ def namer(
     base: Mapping[str, Setting],
     solved: Mapping[str, str],
 ) -> Name:
-    """Names the cells of a block.
+    """Return a function that names the cells of a block.
 
     Args:
-        block: its dimensions, the seeds last.
+        block: the dimensions of the block, the seeds last.
         varying: keys that vary in the sweep.
         base: settings that no dimension gives.
-        solved: config key -> what the sweep solves for, such as `tokenizer.decoder.layers`.
+        solved: config key -> key that the sweep solves for, such as `tokenizer.decoder.layers`.
     """
     shown = [(d, key) for d, rows in enumerate(block) for key in rows[0] if key in varying]
     pair = any(key in TOKENIZER_SIZES for key in (*varying, *solved))
     rest = [(d, key) for d, key in shown if key not in TOKENIZER_SIZES]
     found = [key for key in solved if key not in TOKENIZER_SIZES]
     short = _short_keys([*(key for key in varying if key not in TOKENIZER_SIZES), *found])
+    # All labels in advance: naming a cell is then one lookup per dimension.
     parts = [(d, [f"{short[k]}={label}" for label in _labels(k, block[d])]) for d, k in rest]
     last = len(block) - 1
     before = [part for part in parts if part[0] != last]
     after = [part for part in parts if part[0] == last]
     ends = [_end(key, block, base, key in solved) for key in TOKENIZER_SIZES]
+    # A sweep that varies nothing still needs a name for its only trial.
     has_pair = pair or not (varying or solved)
 
     def name(cell: Cell, trial: TrialConfig) -> str:
@@ -75,24 +78,26 @@ def _end(key: str, block: Sequence[Rows], base: Mapping[str, Setting], is_solved
     for index, rows in enumerate(block):
         if key in rows[0]:
             labels = [_label(row[key].value) for row in rows]
+            # Bound now, by the default argument: a closure would see the loop's last index.
             return lambda cell, trial, d=index: labels[cell[d]]  # type: ignore[misc]
     fixed = _label(base[key].value) if key in base else "?"
     return lambda cell, trial: fixed
 
 
 def _short_keys(keys: list[str]) -> dict[str, str]:
-    """The last part of each key, or all of it where two keys end alike."""
+    """Shorten each key to its last part, or keep it whole if two keys end alike."""
     ends = [key.rpartition(".")[2] for key in keys]
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 
 
 def _labels(key: str, rows: Rows) -> list[str]:
-    """What the values of a key are called; files by their names where those differ."""
+    """Label the values of a key; files get their names if these differ."""
     whole = [_label(row[key].value) for row in rows]
     if not key.startswith("adopt."):
         return whole
     values = [row[key].value for row in rows]
     names = ["trained" if value is None else Path(value).name for value in values]
+    # Two checkpoints may have one name in different folders; then whole paths tell them apart.
     return names if len(set(names)) == len(set(whole)) else whole
 
 
@@ -103,4 +108,5 @@ def _label(value: Any) -> str:
         return ",".join(map(str, value))
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
+    # Written `1e6` or 1000000.0, a value gets one label.
     return str(value).removesuffix(".0")

@@ -1,7 +1,7 @@
-"""What an expression of a sweep may name: config keys, and what follows from them.
+"""Names that an expression of a sweep may use: config keys, and quantities computed from them.
 
-Every name says which keys it reads, so that its value is computed once per combination of those,
-and what is solved for knows what it depends on.
+Every name lists the keys that it reads. So its value is computed once per combination of these,
+and an entry of `solve` knows what it depends on.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.flops import STAGE_FLOPS, stage_flops, tokenizer_flops
-from gigatok.frozen_flops import teacher_cost
-from gigatok.sizes import TokenizerParameters, generator_parameters, tokenizer_parameters
+from gigatok.costs.stage_costs import STAGE_FLOPS, stage_flops
+from gigatok.models.generator.layout import generator_parameters
+from gigatok.models.tokenizer.layout import TokenizerParts, tokenizer_flops, tokenizer_parameters
 from gigatok.stages import STAGES
 from orchestration.sweep.config_keys import SIZE_FIELDS, trial_keys
 from orchestration.sweep.expressions import Value
@@ -32,12 +32,12 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Quantity:
-    """A name that an expression may use.
+    """Name that an expression may use.
 
     Attributes:
-        of: its value for a trial.
-        reads: the config keys that it depends on.
-        text: what it is, in words.
+        of: computes its value for a trial.
+        reads: config keys that it depends on.
+        text: description in words.
     """
 
     of: Callable[[TrialConfig], Value]
@@ -50,7 +50,7 @@ def _keys(*beginnings: str) -> frozenset[str]:
 
 
 def _architecture(section: str, kind: type[Any]) -> frozenset[str]:
-    """Keys of what a model is made of, without how it is trained."""
+    """List the keys of a model's architecture, without the keys of its training."""
     return _keys(*(f"{section}.{name}" for name in kind.model_fields))
 
 
@@ -60,19 +60,18 @@ _NEVER = (
     "reference_schedule_quirk", "micro_batch", "parallel", "compile", "log_every",
     "checkpoint_every",
 )  # fmt: skip
-"""Settings of training that change no count."""
+"""Settings of training that change no parameter count and no FLOPs."""
 
 
 def _counted(*sections: str) -> frozenset[str]:
-    """Keys of whole sections on which FLOPs can depend."""
+    """List the keys of whole sections on which FLOPs can depend."""
+    # Too many keys cost time, a missing one gives wrong values: so all but the known ones.
     without = {f"{section}.{name}" for section in sections for name in _NEVER}
     return _keys(*(f"{section}." for section in sections)) - without
 
 
-def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParameters:
-    config = trial.tokenizer
-    dim = config.teacher_components or teacher_cost(config.teacher).dim
-    return tokenizer_parameters(config, trial.data.image_size, dim)
+def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParts[int]:
+    return tokenizer_parameters(trial.tokenizer, trial.data.image_size)
 
 
 def _tokens(trial: TrialConfig) -> int:
@@ -84,7 +83,7 @@ def _generator_parameters(trial: TrialConfig) -> int:
     return generator_parameters(trial.generator, codes, classes, _tokens(trial))
 
 
-def _parameters_by(get: Callable[[TokenizerParameters], int]) -> Callable[[TrialConfig], Value]:
+def _parameters_by(get: Callable[[TokenizerParts[int]], int]) -> Callable[[TrialConfig], Value]:
     return lambda trial: get(_tokenizer_parameters(trial))
 
 
@@ -93,12 +92,14 @@ def _per_image(part: str) -> Callable[[TrialConfig], Value]:
 
 
 def _total_flops(trial: TrialConfig) -> float:
+    # Only stages that the trial has: adopted weights need no training.
     return sum(stage_flops(s, trial) for s in STAGE_FLOPS if STAGES[s].applies(trial))
 
 
 @lru_cache(maxsize=1)
 def quantities() -> dict[str, Quantity]:
-    """All computed names."""
+    """Map every computed name to its quantity."""
+    # The smallest set of keys that decides each value: it decides how often it is computed.
     shape = _architecture("tokenizer", TokenizerArchitecture) | {"data.image_size"}
     generator = _architecture("generator", GeneratorArchitecture) | {"data.name"} | _keys(
         "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
@@ -106,7 +107,7 @@ def quantities() -> dict[str, Quantity]:
     )  # fmt: skip
     training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
     probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")
-    parts: dict[str, tuple[str, Callable[[TokenizerParameters], int]]] = {
+    parts: dict[str, tuple[str, Callable[[TokenizerParts[int]], int]]] = {
         "params.encoder": ("parameters of the encoder", lambda p: p.encoder),
         "params.decoder": ("parameters of the decoder", lambda p: p.decoder),
         "params.codebook": ("parameters of the codebook", lambda p: p.codebook),
@@ -120,7 +121,7 @@ def quantities() -> dict[str, Quantity]:
     return found | {
         "params.generator": Quantity(_generator_parameters, generator, "AR probe's parameters"),
         "flops.encoder": Quantity(_per_image("encode"), shape, "FLOPs of encoding an image"),
-        "flops.decoder": Quantity(_per_image("decode"), shape, "FLOPs of decoding an image"),
+        "flops.decoder": Quantity(_per_image("decoder"), shape, "FLOPs of decoding an image"),
         "flops.train": Quantity(
             lambda t: stage_flops("train_tokenizer", t), training, "FLOPs of training a tokenizer"
         ),
@@ -140,9 +141,10 @@ def quantities() -> dict[str, Quantity]:
 
 
 def quantity(name: str) -> Quantity | None:
-    """What a name means, computed or a config key; None for what is neither."""
+    """Find the meaning of a name, computed or a config key; None if it is neither."""
     key = trial_keys().get(name)
     parent, _, part = name.rpartition(".")
+    # A size compares as its letter, as it is written in an axis.
     if key is not None and key.is_size:
         get = attrgetter(name)
         return Quantity(lambda trial: size_label(get(trial)), frozenset([name]), "a size")
@@ -156,18 +158,18 @@ def quantity(name: str) -> Quantity | None:
 
 
 def is_size_part(name: str) -> bool:
-    """Whether a name is a part of a size, such as `tokenizer.decoder.layers`."""
+    """Tell whether a name is a part of a size, such as `tokenizer.decoder.layers`."""
     parent, _, part = name.rpartition(".")
     return part in SIZE_FIELDS and parent in trial_keys() and trial_keys()[parent].is_size
 
 
 def size_label(size: TransformerSize) -> str:
-    """The letter of a size, or its numbers where it has none."""
+    """Label a size by its letter, or by its numbers if it has none."""
     return size.name or f"{size.width}x{size.layers}x{size.heads}"
 
 
 def known_names(derived: Iterable[str] = ()) -> list[str]:
-    """Every name that an expression may use."""
+    """List every name that an expression may use."""
     sizes = [
         f"{name}.{part}"
         for name, key in trial_keys().items()
@@ -178,10 +180,11 @@ def known_names(derived: Iterable[str] = ()) -> list[str]:
 
 
 def unknown_name(name: str, derived: Iterable[str]) -> str:
-    """Why a name is none, and which are near it."""
+    """Say that a name is unknown, and which known names are near it."""
     known = known_names(derived)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     ends = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
     hint = did_you_mean(name, known) or (f"; did you mean '{ends[0]}'?" if ends else "")
+    # With fewer than two near names the computed ones are the better hint.
     names = listed([*derived, *quantities()] if len(near) < 2 else near)
     return f"unknown name {name!r}; a name is a config key, or such as {names}{hint}"

@@ -1,4 +1,4 @@
-"""Scale files: what S, B, L mean in a regime, which data, how long, how many images."""
+"""Scale files: the meaning of S, B and L, the data, the steps and the number of images."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ SCALE_KEYS = ("description", "sizes", "generator_sizes", "trial", "recipes")
 
 @dataclass(frozen=True)
 class Scale:
-    """A regime.
+    """Scale: sizes and settings that all trials share.
 
     Attributes:
-        name: file stem.
-        place: where its `trial` is, for what is missing there.
-        description: one line on what it is for.
+        name: name of the file without `.yaml`.
+        place: place of its `trial`, for keys that are missing there.
+        description: one line on its purpose.
         sizes: tokenizer encoder and decoder sizes by name.
         generator_sizes: generator sizes by name.
         trial: dotted key -> value.
-        recipes: tokenizer name such as `S-B` -> dotted key -> value, where training depends on it;
-            `S-B-2d` goes over `S-B` where the variant is 2d.
+        recipes: tokenizer name such as `S-B` -> dotted key -> value, for settings that depend on
+            the tokenizer; `S-B-2d` overrides `S-B` for the 2D variant.
         written: the file as plain data.
     """
 
@@ -63,8 +63,9 @@ class Scale:
 
 
 def scale_file(name: str, place: Place, directory: Path) -> Path | Problem:
-    """The file of a scale, or the problem that there is none, with the scales that exist."""
+    """Return the file of a scale, or a problem that lists the scales that exist."""
     names = sorted(path.stem for path in directory.glob("*.yaml"))
+    # Compared with the listing: a name such as `../x` can then lead nowhere.
     if name in names:
         return directory / f"{name}.yaml"
     given = f"got {show(name)}" if name else "missing"
@@ -73,7 +74,7 @@ def scale_file(name: str, place: Place, directory: Path) -> Path | Problem:
 
 
 def read_scale(path: Path, problems: list[Problem]) -> Scale | None:
-    """Read a scale; None after reporting that the file as a whole is unusable."""
+    """Read a scale; None after a problem that makes the whole file unusable."""
     try:
         root = read_file(path, "scale", SCALE_KEYS, problems)
     except SweepError as error:
@@ -86,6 +87,7 @@ def scale_of(name: str, root: Node, problems: list[Problem]) -> Scale:
     """Check the content of a scale's file."""
     parts = entries(root, "", problems)
     report_unknown(parts, SCALE_KEYS, "a scale", problems)
+    # Before `trial` and `recipes`, whose values may name these sizes.
     sizes = _sizes(parts.get("sizes"), "sizes", problems)
     generator_sizes = _sizes(parts.get("generator_sizes"), "generator_sizes", problems)
     checker = Checker(problems, name, sizes, generator_sizes)
@@ -107,13 +109,14 @@ def report_unknown(
     """Report every key that `what` does not have."""
     for key, node in parts.items():
         if key not in known:
+            # A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
             hint = f"; {key} belongs below `set:` or `axes:`, dotted" if key in SECTIONS else ""
             text = f"unknown key; {what} has the keys {listed(known)}{did_you_mean(key, known)}"
             problems.append(Problem(node.key_place, key, text + hint))
 
 
 def text_of(node: Node | None, key: str, problems: list[Problem]) -> str:
-    """A text value; empty where it is missing or, after reporting it, not text."""
+    """Read a text value; empty if it is missing or, after a report, not text."""
     if node is None or node.value is None:
         return ""
     if isinstance(node.value, str):
@@ -131,10 +134,11 @@ def _sizes(node: Node | None, key: str, problems: list[Problem]) -> dict[str, Tr
 
 
 def _flatten(node: Node, prefix: str, problems: list[Problem]) -> dict[str, Node]:
-    """Nested mappings below `prefix` as dotted keys; leaves are not looked into."""
+    """Flatten the nested mappings below `prefix` to dotted keys."""
     flat: dict[str, Node] = {}
     for key, item in entries(node, prefix, problems).items():
         name = f"{prefix}.{key}" if prefix else key
+        # A size stays whole, although it may be a mapping: it is a leaf of the key tree.
         flat |= _flatten(item, name, problems) if name in groups() else {name: item}
     return flat
 
@@ -151,7 +155,8 @@ def _trial(node: Node | None, checker: Checker) -> dict[str, Setting]:
 
 
 def _recipes(node: Node | None, checker: Checker) -> dict[str, dict[str, Setting]]:
-    """Tokenizer settings by tokenizer name, keys relative to `tokenizer`."""
+    """Read tokenizer settings by tokenizer name, with keys relative to `tokenizer`."""
+    # Every pair, not only the published ones: a sweep may combine sizes freely.
     pairs = [f"{a}-{b}" for a, b in itertools.product(checker.sizes or (), repeat=2)]
     names = {*pairs, *(pair + SUFFIX_2D for pair in pairs)}
     recipes: dict[str, dict[str, Setting]] = {}
@@ -172,7 +177,7 @@ def _recipes(node: Node | None, checker: Checker) -> dict[str, dict[str, Setting
 
 
 def missing_key(scale: Scale, name: str) -> Problem:
-    """A key that neither the scale nor the sweep gives."""
+    """Report a key that neither the scale nor the sweep gives."""
     key = trial_keys().get(name)
     allowed = f"; must be {key.allowed}" if key else ""
     text = f"missing{allowed}; give it here or in the sweep"

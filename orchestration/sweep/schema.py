@@ -2,8 +2,8 @@
 
 `python -m orchestration.sweep.schema` writes them.
 
-They complete and check keys and single values; what concerns several values at once, only
-`load_sweep` checks.
+They complete and check keys and single values; conditions over several values are only checked by
+`load_sweep`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SEED: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_WHOLE}
+# YAML reads an expression such as `3` or `true` as a number or a boolean.
 _EXPRESSION: Schema = {"type": ["string", "number", "boolean"]}
 _SIZE: Schema = {"$ref": "#/$defs/size"}
 
 
 def sweep_schema() -> Schema:
-    """Schema of `sweeps/*.yaml`."""
+    """Build the schema of `sweeps/*.yaml`."""
+    # Run-time keys are left out of axes and cells: varying them varies no result.
     axis = _keys(lambda ref: {"type": "array", "items": ref, "minItems": 1}, runtime=False)
     cell = _keys(lambda ref: {"anyOf": [ref, {"type": "array", "items": ref}]}, runtime=False)
     seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
@@ -64,6 +66,7 @@ def sweep_schema() -> Schema:
         "stages": {"anyOf": [{"const": "all"}, stages]},
         "search": _search(),
     }
+    # As references: `at` repeats every part, and would double the file.
     refs: Schema = {name: {"$ref": f"#/$defs/{name}"} for name in parts}
     at = _mapping(refs, "What replaces the parts of the same names at this scale.")
     properties: Schema = {
@@ -78,12 +81,13 @@ def sweep_schema() -> Schema:
 
 
 def _search() -> Schema:
-    """Schema of the `search` block."""
+    """Build the schema of the `search` block."""
     number = {"type": "number"}
     count = {"type": "integer", "minimum": 1}
     range_ = _mapping(
         {"low": number, "high": number, "log": {"type": "boolean"}, "step": number},
         "Numbers from low to high.",
+        # An empty range is no range, so null is not allowed here as in other mappings.
     ) | {"type": "object", "required": ["low", "high"]}
     space = _keys(
         lambda ref: {"anyOf": [{"type": "array", "items": ref, "minItems": 2}, range_]},
@@ -112,6 +116,7 @@ def _search() -> Schema:
             ]
         },
         "budget": _mapping({"trials": count, "hours": number}, "When no trial is begun any more."),
+        # Narrower than other seeds: Optuna's samplers take 32 bits.
         "seed": {**_SEED, "maximum": HIGHEST},
         "at_once": count,
         "storage": _text("Optuna's URL; by default a file in the runs directory."),
@@ -121,9 +126,10 @@ def _search() -> Schema:
 
 
 def _solve_entry() -> Schema:
-    """What a key is solved by."""
+    """Build the schema of one entry of `solve`."""
     whole = {"type": "integer"}
     between = {"type": "array", "items": whole, "minItems": 2, "maxItems": 2}
+    # Bounds as in `formulas`, which checks them again for files edited without a schema.
     within = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
     parts = {"make": _EXPRESSION, "equal": _EXPRESSION, "within": within, "between": between}
     entry = {**_mapping(parts, "`make` an expression `equal` a target."), "type": "object"}
@@ -132,7 +138,7 @@ def _solve_entry() -> Schema:
 
 
 def scale_schema() -> Schema:
-    """Schema of `sweeps/scales/*.yaml`."""
+    """Build the schema of `sweeps/scales/*.yaml`."""
     sizes = {"type": "object", "additionalProperties": _SIZE}
     trial = _mapping({name: _section(f"{name}.") for name in SECTIONS}, "What every trial shares.")
     recipes = {"type": "object", "additionalProperties": _section("tokenizer.")}
@@ -155,6 +161,7 @@ def _document(title: str, properties: Schema, required: list[str], definitions: 
 
 
 def _mapping(properties: Schema, description: str) -> Schema:
+    # Null as well: a part whose lines are all commented out is null in YAML.
     return {
         "description": description,
         "type": ["object", "null"],
@@ -172,19 +179,20 @@ def _text(description: str) -> Schema:
 
 
 def _definitions() -> Schema:
-    """One definition per key of a trial, and that of a size."""
+    """Define every key of a trial, and the size."""
     size = _mapping({name: size_keys()[name].schema for name in SIZE_FIELDS}, "A transformer.")
     size |= {"type": "object", "required": list(SIZE_FIELDS)}
     return {"size": size, **{name: _value(key) for name, key in trial_keys().items()}}
 
 
 def _value(key: Key) -> Schema:
+    # Any text: the names of sizes differ between scales, which a schema cannot follow.
     named: Schema = {"type": "string", "description": "A size of the scale, such as S."}
     return {"anyOf": [named, _SIZE]} if key.is_size else key.schema
 
 
 def _keys(wrap: Callable[[Schema], Schema], *, runtime: bool = True) -> Schema:
-    """Dotted keys with their schema wrapped; without those that may not vary, on request."""
+    """Map dotted keys to their wrapped schemas; on request without keys that may not vary."""
     return {
         name: wrap({"$ref": f"#/$defs/{name}"})
         for name, key in trial_keys().items()
@@ -193,7 +201,7 @@ def _keys(wrap: Callable[[Schema], Schema], *, runtime: bool = True) -> Schema:
 
 
 def _section(prefix: str) -> Schema:
-    """The nested mapping of all keys that begin with `prefix`."""
+    """Build the nested mapping of all keys that begin with `prefix`."""
     properties: Schema = {}
     for name in trial_keys():
         if name.startswith(prefix):
@@ -204,7 +212,7 @@ def _section(prefix: str) -> Schema:
 
 
 def schema_files() -> dict[str, str]:
-    """File name in `sweeps/` -> content."""
+    """Map file names in `sweeps/` to their contents."""
     schemas = {"sweep.schema.json": sweep_schema(), "scale.schema.json": scale_schema()}
     return {name: json.dumps(schema, indent=1) + "\n" for name, schema in schemas.items()}
 

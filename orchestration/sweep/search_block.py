@@ -1,6 +1,6 @@
-"""The `search` block of a sweep: what is searched, how, for what, and for how long.
+"""The `search` block of a sweep: its space, sampler, pruner, objectives and budget.
 
-Only read and checked here, without Optuna; `orchestration.search.asking` asks and tells.
+It is only read and checked here, without Optuna; `orchestration.search.asking` runs the search.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestration.sweep.axes import Axes
 from orchestration.sweep.config_keys import RANK_AXIS, Checker, Setting, trial_keys
 from orchestration.sweep.expansion import Expansion, Trial, count
 from orchestration.sweep.scales import Scale, report_unknown, text_of
-from orchestration.sweep.search_space import Choices, Dimension, Range, read_space
+from orchestration.sweep.search_space import Choices, Range, SearchedKey, read_space
 from orchestration.yaml.source import (
     Node,
     Place,
@@ -48,27 +48,29 @@ SAMPLERS = ("tpe", "cmaes", "grid", "random", "nsga2")
 PRUNERS = ("none", "asha", "hyperband", "median")
 DIRECTIONS = ("minimize", "maximize")
 GPU_HOURS = "gpu_hours"
-"""An objective that is no score of a stage: hours times devices that the trial's stages took. A
-stage that ran without a GPU counts as if it had one."""
+"""Objective that no stage measures: hours times devices of the trial's stages.
+
+A stage that ran without a GPU counts as if it had one.
+"""
 WORDS = {"lower": "minimize", "higher": "maximize"}
 TRANSFER_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Around the best learning rate, so many times of it are tried where it is transferred to."""
+"""Factors of the best learning rate that are tried where it is transferred to."""
 
 Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True)
 class Pruner:
-    """When a trial is not worth going on with.
+    """Rule for ending trials that are not worth continuing.
 
     Attributes:
-        name: of `PRUNERS`.
-        stage: the training stage whose curve is looked at.
+        name: one of `PRUNERS`.
+        stage: the training stage whose curve is watched.
         metric: name of the curve, such as `train/loss`.
-        direction: which way is better.
+        direction: the better direction.
         every: steps between two looks.
         min_steps: steps before the first look.
-        factor: of `asha` and `hyperband`: one in so many trials goes on from rung to rung.
+        factor: for `asha` and `hyperband`: one in so many trials is promoted from rung to rung.
     """
 
     name: str = "none"
@@ -82,25 +84,25 @@ class Pruner:
 
 @dataclass(frozen=True)
 class Search:
-    """A checked `search` block.
+    """Checked `search` block.
 
     Attributes:
-        space: key -> what it may be.
-        sampler: of `SAMPLERS`.
-        pruner: when to stop a trial.
-        objectives: metric or `gpu_hours` -> which way is better.
-        trials: how many are asked for.
-        hours: of devices, after which no further trial is begun; None: any.
-        seed: of the sampler. The trials' own seed is the sweep's.
-        at_once: trials that are under way at the same time. With one, the sequence of suggestions
-            is the same on every backend.
+        space: key -> its range or list of values.
+        sampler: one of `SAMPLERS`.
+        pruner: rule for stopping a trial early.
+        objectives: metric or `gpu_hours` -> the better direction.
+        trials: number of trials to ask for.
+        hours: device hours after which no further trial starts; None: no limit.
+        seed: seed of the sampler; the seed of the trials is the sweep's.
+        at_once: trials that run at the same time. With one, the sequence of suggestions is the
+            same on every backend.
         storage: Optuna's URL; None: a journal file in the runs directory.
         transfer: keys and values under which the best learning rate is checked; empty: it is not.
         written: parts of the sweep at its scale as plain data; with the scale, they decide which
             trial a suggestion means.
     """
 
-    space: Mapping[str, Dimension]
+    space: Mapping[str, SearchedKey]
     sampler: str
     pruner: Pruner
     objectives: Mapping[str, Direction]
@@ -110,6 +112,7 @@ class Search:
     at_once: int
     storage: str | None
     transfer: Mapping[str, Setting]
+    # Kept whole: a suggestion becomes a trial by the same expansion as a grid cell.
     axes: Axes = field(repr=False)
     scale: Scale = field(repr=False)
     seeds: tuple[int, ...] = field(repr=False)
@@ -117,12 +120,13 @@ class Search:
 
     @property
     def identity(self) -> str:
-        """What makes it another search: everything but budget, storage and `at_once`."""
+        """Text that differs between different searches: all but budget, storage and `at_once`."""
         parts = self.as_json()
+        # A larger budget goes on with the same search, so it is no part of its identity.
         return json.dumps({key: parts[key] for key in sorted(parts) if key != "budget"})
 
     def as_json(self) -> dict[str, Any]:
-        """The block as data, with defaults filled in."""
+        """Return the block as data, with defaults filled in."""
         return {
             "space": {key: d.domain.as_json() for key, d in self.space.items()},
             "sampler": self.sampler,
@@ -134,10 +138,10 @@ class Search:
         }
 
     def trial(self, name: str, suggestion: Mapping[str, Any]) -> Trial:
-        """The trial that a suggestion means.
+        """Build the trial of a suggestion.
 
         Raises:
-            ValueError: these values do not go together; says why.
+            ValueError: the values do not fit together, or the sweep drops them; says which.
         """
         problems: list[Problem] = []
         chosen = {k: self.space[k].setting(k, value) for k, value in suggestion.items()}
@@ -146,24 +150,27 @@ class Search:
             raise ValueError("; ".join(f"{p.key}: {p.text}" for p in problems))
         if not trials:
             raise ValueError("this combination is excluded by the sweep")
+        # One cell, as the check of the block made sure, so one trial.
         (trial,) = trials
-        parts = [f"{_short(key)}={_label(s.written)}" for key, s in chosen.items()]
+        parts = [f"{key.rpartition('.')[2]}={_label(s.written)}" for key, s in chosen.items()]
         written = {key: setting.written for key, setting in chosen.items()}
         return Trial(" ".join([name, *parts]), trial.config, {**trial.axes, **written})
 
     def example(self, problems: list[Problem]) -> Expansion:
-        """One possible trial, which stands for all of them in the plan."""
+        """Expand one possible trial, which stands for all of them in the plan."""
         first = {key: d.setting(key, d.first()) for key, d in self.space.items()}
         return self._expand(first, problems)
 
     def examples(self) -> Expansion:
-        """Trials that together have every value of every list, as far as they go together."""
+        """Expand trials that together use every value of every list, if they can combine."""
         first = {key: d.first() for key, d in self.space.items()}
         lists = {k: d.domain for k, d in self.space.items() if isinstance(d.domain, Choices)}
         suggestions = [first]
         suggestions += [{**first, k: v} for k, d in lists.items() for v in d.labels[1:]]
         trials: list[Trial] = []
         for number, suggestion in enumerate(suggestions):
+            # One list varies at a time, from the first values of the others; a combination that
+            # the sweep excludes is skipped.
             with suppress(ValueError):
                 trials.append(self.trial(f"{number:03d}", suggestion))
         return Expansion(tuple(trials), ())
@@ -174,11 +181,11 @@ class Search:
         return axes.expand(self.seeds, self.scale, problems)
 
     def learning_rate(self) -> str:
-        """The key of `transfer`'s learning rate: the first that is searched over a log range."""
+        """Return the key of `transfer`'s learning rate: the first searched over a log range."""
         return _rates(self.space)[0]
 
     def transferred(self, best: float) -> Search:
-        """The search that checks the best learning rate under the keys of `transfer`."""
+        """Build the search that checks the best learning rate under the keys of `transfer`."""
         key = self.learning_rate()
         place = self.space[key].place
         rates = tuple(factor * best for factor in TRANSFER_FACTORS)
@@ -187,7 +194,8 @@ class Search:
         fixed = {**self.axes.fixed, **self.transfer}
         return replace(
             self,
-            space={key: Dimension(Choices(rates, settings), place)},
+            space={key: SearchedKey(Choices(rates, settings), place)},
+            # A grid without pruning: all of the few rates must end, to be compared at their end.
             sampler="grid",
             pruner=Pruner(),
             trials=len(rates),
@@ -196,12 +204,8 @@ class Search:
         )
 
 
-def _rates(space: Mapping[str, Dimension]) -> list[str]:
+def _rates(space: Mapping[str, SearchedKey]) -> list[str]:
     return [k for k, d in space.items() if isinstance(d.domain, Range) and d.domain.log]
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2]
 
 
 def _label(written: Any) -> str:
@@ -220,13 +224,15 @@ def _check_steps(
     parts: Mapping[str, Node],
     problems: list[Problem],
 ) -> None:
-    """A pruner must look where the curve has points, and before it ends."""
+    """Check that the pruner looks where the curve has points, and before it ends."""
     if pruner.name == "none":
         return
     section = "tokenizer" if pruner.stage == "train_tokenizer" else "generator"
     settings = {**scale.trial, **axes.fixed}
     every = settings.get(f"{section}.log_every")
+    # By the config's own default, which the file of the scale need not repeat.
     default = trial_keys()[f"{section}.log_every"].field.default
+    # Only logged steps have a point of the curve.
     logged = int(default if every is None else every.value)
     block = parts["pruner"]
     if pruner.every % logged:
@@ -246,14 +252,14 @@ def read_search(
     overrides: Mapping[str, Setting],
     problems: list[Problem],
 ) -> Search | None:
-    """The search block of a sweep; None where there is none, or after reporting a problem.
+    """Read the search block of a sweep; None if there is none, or after a problem was reported.
 
     Args:
         sweep: parts of the sweep at its scale; `search` is the block.
         axes: all else that the sweep varies and fixes: together one cell.
-        seeds: of the trials: one.
-        scale: where all other values come from; None where it could not be read.
-        overrides: `--set`, which takes keys out of the space.
+        seeds: seeds of the trials: one.
+        scale: source of all other values; None if it could not be read.
+        overrides: values of `--set`, which remove keys from the space.
         problems: receives everything that is wrong.
     """
     node = sweep.get("search")
@@ -278,6 +284,7 @@ def read_search(
     storage = _storage(parts.get("storage"), problems)
     transfer = _transfer(parts.get("transfer"), space, objectives, checker)
     _check_together(sampler, pruner, space, objectives, parts, problems)
+    # Several cells would need several searches, one for each.
     cells = count(axes.blocks(seeds)) if seeds else 1
     if axes.included:
         text = "a search lists no cells; remove it, or put its keys into `space` or `set`"
@@ -286,6 +293,7 @@ def read_search(
     if cells > 1:
         text = f"the axes, zip and seeds beside it make {cells} combinations; a search has one: "
         problems.append(Problem(node.key_place, "search", text + "put keys into `space` or `set`"))
+    # Only on a sound block: these checks read values that a problem may have replaced.
     if len(problems) > before or scale is None:
         return None
     _check_steps(pruner, axes, scale, parts, problems)
@@ -305,7 +313,7 @@ def _storage(node: Node | None, problems: list[Problem]) -> str | None:
 
 
 def _pruner(node: Node | None, problems: list[Problem]) -> Pruner:
-    """A pruner's name alone, or a mapping."""
+    """Read a pruner: its name alone, or a mapping."""
     if node is None or node.value is None:
         return Pruner()
     if not isinstance(node.value, dict):
@@ -339,7 +347,7 @@ def _pruner(node: Node | None, problems: list[Problem]) -> Pruner:
 
 
 def _objectives(node: Node | None, block: Node, problems: list[Problem]) -> dict[str, Direction]:
-    """Name -> direction; a list of names takes the direction in which each is better."""
+    """Read name -> direction; in a list, each name takes the direction in which it is better."""
     known = [*METRICS, GPU_HOURS]
     if node is None or node.value is None:
         text = "missing; write `[ar_val_loss]`, or `{rfid: minimize, gpu_hours: minimize}`"
@@ -373,6 +381,7 @@ def _direction(name: str, node: Node | None, place: Place, problems: list[Proble
     if node is None and not usual:
         text = f"{name} is better neither lower nor higher; say which: `{{{name}: minimize}}`"
         problems.append(Problem(place, "search.objectives", text))
+    # Parameter counts, for instance, are better in neither direction.
     given: Any = one_of(node, f"search.objectives.{name}", DIRECTIONS, usual, problems)
     return given or "minimize"
 
@@ -394,7 +403,7 @@ def _budget(node: Node | None, block: Node, problems: list[Problem]) -> tuple[in
 
 def _transfer(
     node: Node | None,
-    space: Mapping[str, Dimension],
+    space: Mapping[str, SearchedKey],
     objectives: Mapping[str, Direction],
     checker: Checker,
 ) -> dict[str, Setting]:
@@ -418,12 +427,12 @@ def _transfer(
 def _check_together(
     sampler: str,
     pruner: Pruner,
-    space: Mapping[str, Dimension],
+    space: Mapping[str, SearchedKey],
     objectives: Mapping[str, Direction],
     parts: Mapping[str, Node],
     problems: list[Problem],
 ) -> None:
-    """What a sampler or pruner cannot do with this space and these objectives."""
+    """Report what a sampler or pruner cannot do with this space and these objectives."""
 
     def report(name: str, text: str) -> None:
         problems.append(Problem(parts[name].place, f"search.{name}", text))
@@ -435,6 +444,7 @@ def _check_together(
             report("sampler", "cmaes takes one objective; use nsga2 or tpe for several")
         if named:
             report("sampler", f"cmaes takes ranges only, not the values of {listed(named)}")
+        # CMA-ES adapts a covariance, and Optuna's refuses a single dimension.
         elif len(space) == 1:
             report("sampler", "cmaes needs two keys at least; use tpe for one")
     if sampler == "nsga2" and objectives and not several:
@@ -447,5 +457,6 @@ def _check_together(
         ]
         if endless:
             report("sampler", f"grid needs a step, or a list of values, for {listed(endless)}")
+    # Optuna reports no intermediate values for several objectives.
     if pruner.name != "none" and several:
         report("pruner", "trials can be pruned for one objective only; write `none`")

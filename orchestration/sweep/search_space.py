@@ -1,4 +1,4 @@
-"""The space of a search: key -> a range of numbers or a list of values."""
+"""Space of a search: key -> a range of numbers or a list of values."""
 
 from __future__ import annotations
 
@@ -40,25 +40,28 @@ class Range:
         return f"{kind}{self.low:g} to {self.high:g}{', log' if self.log else ''}{step}"
 
     def as_json(self) -> Any:
-        """As written."""
+        """Return the range as it was written."""
         return asdict(self)
 
     def values(self) -> tuple[float, ...] | None:
-        """All of them, in order; None where they are not countable."""
+        """List all values in order; None if they cannot be counted."""
+        # Whole numbers have a step of one, except on a log range, which is sampled as a continuum.
         step = 1 if self.whole and self.step is None and not self.log else self.step
         if step is None:
             return None
         return tuple(self.low + i * step for i in range(self.steps(step) + 1))
 
     def steps(self, step: float) -> int:
-        """How many steps fit between the ends."""
+        """Count the steps that fit between the ends."""
+        # The tolerance keeps the upper end: (0.3 - 0.1) / 0.1 is 1.9999999999999998.
         return math.floor((self.high - self.low) / step + 1e-9)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A few values, in the file's order; each is known to Optuna by its label."""
+    """List of values in the file's order; Optuna knows each by its label."""
 
+    # Optuna stores only these kinds; other values are labelled by their JSON.
     labels: tuple[str | float | int | bool | None, ...]
     settings: tuple[Setting, ...]
 
@@ -66,35 +69,37 @@ class Choices:
         return f"one of {listed(map(str, self.labels))}"
 
     def as_json(self) -> Any:
-        """As written."""
+        """Return the values as they were written."""
         return list(self.labels)
 
 
 @dataclass(frozen=True)
-class Dimension:
-    """A key that is searched."""
+class SearchedKey:
+    """Searched key with its domain."""
 
     domain: Range | Choices
     place: Place
 
     def setting(self, key: str, value: Any) -> Setting:
-        """What a suggested value means to the trial."""
+        """Convert a suggested value into a setting of the trial."""
         where = f"search.space.{key}"
         if isinstance(self.domain, Choices):
             return self.domain.settings[_position(self.domain.labels, value)]
+        # Optuna returns every number of a range as a float.
         value = int(value) if self.domain.whole else float(value)
         return Setting(value, value, self.place, where, RANK_AXIS)
 
     def first(self) -> Any:
-        """One suggestion that is possible."""
+        """Return one suggestion that is possible."""
         return self.domain.low if isinstance(self.domain, Range) else self.domain.labels[0]
 
 
 def _position(labels: tuple[Any, ...], value: Any) -> int:
-    """Of a label; 1, 1.0 and true are three labels."""
+    """Find the position of a label; 1, 1.0 and true are three different labels."""
     for index, label in enumerate(labels):
         if type(label) is type(value) and label == value:
             return index
+    # A label that came back through JSON may have changed its type: 1.0 for 1.
     return labels.index(value)
 
 
@@ -107,11 +112,11 @@ def read_space(
     axes: Axes,
     checker: Checker,
     overrides: Mapping[str, Setting],
-) -> dict[str, Dimension]:
-    """The checked space; keys with a problem, and those that `--set` fixes, are left out."""
+) -> dict[str, SearchedKey]:
+    """Read the checked space, without keys that have a problem or that `--set` fixes."""
     problems = checker.problems
     example = "; write `generator.lr: {low: 1e-4, high: 1e-2, log: true}`"
-    space: dict[str, Dimension] = {}
+    space: dict[str, SearchedKey] = {}
     nodes = entries(node, "search.space", problems, example)
     taken = {*axes.axes, *(key for group in axes.groups for key in group), *axes.written_set}
     for key, item in nodes.items():
@@ -132,7 +137,7 @@ def read_space(
     return space
 
 
-def _dimension(key: str, node: Node, where: str, checker: Checker) -> Dimension | None:
+def _dimension(key: str, node: Node, where: str, checker: Checker) -> SearchedKey | None:
     known, problems = trial_keys().get(key), checker.problems
     if known is None:
         checker.setting(key, node, where, RANK_AXIS)
@@ -150,22 +155,23 @@ def _dimension(key: str, node: Node, where: str, checker: Checker) -> Dimension 
     return None
 
 
-def _choices(key: str, node: Node, where: str, checker: Checker) -> Dimension | None:
+def _choices(key: str, node: Node, where: str, checker: Checker) -> SearchedKey | None:
     assert isinstance(node.value, tuple)
     settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
     found = tuple(setting for setting in settings if setting is not None)
     plain = [setting.written for setting in found]
     labels = [v if isinstance(v, str | int | float | None) else json.dumps(v) for v in plain]
+    # By `repr`, since 1 and true are equal in Python.
     if len({repr(label) for label in labels}) < len(labels):
         checker.problems.append(Problem(node.place, where, "a value is given twice; keep one"))
     if len(node.value) < 2:
         text = f"got {show(node.plain())}; give two values at least, or put the key into `set`"
         checker.problems.append(Problem(node.place, where, text))
     complete = len(found) == len(node.value) >= 2
-    return Dimension(Choices(tuple(labels), found), node.place) if complete else None
+    return SearchedKey(Choices(tuple(labels), found), node.place) if complete else None
 
 
-def _range(key: Key, node: Node, where: str, checker: Checker) -> Dimension | None:
+def _range(key: Key, node: Node, where: str, checker: Checker) -> SearchedKey | None:
     problems, before = checker.problems, len(checker.problems)
     parts = entries(node, where, problems)
     for name, item in parts.items():
@@ -173,6 +179,7 @@ def _range(key: Key, node: Node, where: str, checker: Checker) -> Dimension | No
             text = f"unknown key; a range has the keys {listed(RANGE_KEYS)}"
             text += did_you_mean(name, RANGE_KEYS)
             problems.append(Problem(item.key_place, f"{where}.{name}", text))
+    # An optional number is "number or null": either of its options may be the one.
     kinds = {option.get("type") for option in key.schema.get("anyOf", [key.schema])}
     if not kinds & {"integer", "number"}:
         text = f"must be {key.allowed}; give a list of values"
@@ -191,7 +198,7 @@ def _range(key: Key, node: Node, where: str, checker: Checker) -> Dimension | No
     if wrong:
         problems.append(Problem(node.place, where, wrong))
         return None
-    return Dimension(domain, node.place)
+    return SearchedKey(domain, node.place)
 
 
 def _end(key: Key, node: Node | None, block: Node, where: str, checker: Checker) -> float | None:
@@ -199,6 +206,7 @@ def _end(key: Key, node: Node | None, block: Node, where: str, checker: Checker)
         checker.problems.append(Problem(block.place, where, f"missing; must be {key.allowed}"))
         return None
     setting = checker.setting(key.name, node, where, RANK_AXIS)
+    # A whole-number key may get a bool past no check, but a choice such as `null` is no end.
     if setting is not None and not isinstance(setting.value, int | float):
         text = f"got {show(setting.written)}; must be a number"
         checker.problems.append(Problem(node.place, where, text))
@@ -209,6 +217,7 @@ def _end(key: Key, node: Node | None, block: Node, where: str, checker: Checker)
 def _wrong_range(domain: Range) -> str | None:
     if domain.low >= domain.high:
         return f"low {domain.low:g} is not below high {domain.high:g}"
+    # Each would surprise in Optuna only when the first trial is asked for, hours later.
     if domain.log and domain.low <= 0:
         return f"low {domain.low:g} has no logarithm; give a low above 0, or log: false"
     if domain.log and domain.step is not None:

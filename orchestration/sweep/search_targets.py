@@ -1,4 +1,4 @@
-"""Refuses a search whose objective, or whose pruner's curve, no stage of its trials measures."""
+"""Check that the stages of a search's trials measure its objectives and its pruner's curve."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from orchestration.yaml.source import Node, Problem, did_you_mean, listed
 def check_targets(
     search: Search, stages: Sequence[str], block: Node, problems: list[Problem]
 ) -> None:
-    """Look for what is searched for in every kind of trial that the search can make.
+    """Check every kind of trial that the search can make for what is searched for.
 
     Args:
         search: the checked block.
-        stages: that the sweep asks for.
+        stages: stages that the sweep asks for.
         block: the block as it was written.
-        problems: receives what nothing measures, once each.
+        problems: receives each target that nothing measures, once.
     """
     parts = block.value if isinstance(block.value, dict) else {}
     found: dict[str, Problem] = {}
+    # A value may remove a stage, so one example would not show every kind of trial.
     for trial in search.examples().trials:
         mine = tuple(stage for stage, _ in wanted_stages(stages, trial.config))
         for problem in _objectives(search, trial, mine, parts):
+            # By the text before the advice, which differs between trials with different stages.
             found.setdefault(problem.text.partition(";")[0], problem)
         for problem in _pruner(search, trial, mine, parts):
             found.setdefault(problem.text.partition(";")[0], problem)

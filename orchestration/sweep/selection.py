@@ -1,4 +1,4 @@
-"""Cells that a sweep takes out of the product of its axes, `exclude`, or adds to it, `include`."""
+"""Cells that a sweep removes from the product of its axes (`exclude`) or adds (`include`)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Choices = dict[str, tuple[Setting, ...]]
 
 @dataclass(frozen=True)
 class Included:
-    """One entry of `include`: a cell of its own, or several where a key has several values.
+    """Entry of `include`: one cell, or several if a key has several values.
 
     Attributes:
-        where: such as `include[0]`.
-        choices: key -> its values; all other keys are those of the scale and `set`.
+        where: key of the entry, such as `include[0]`.
+        choices: key -> its values; all other keys come from the scale and `set`.
     """
 
     where: str
@@ -37,7 +37,7 @@ class Included:
     place: Place
 
     def overridden(self, overrides: Mapping[str, Setting]) -> Included:
-        """With the one value of `--set` for the keys that it gives."""
+        """Replace the values of the keys that `--set` gives by its one value."""
         choices = {k: (overrides[k],) if k in overrides else v for k, v in self.choices.items()}
         return replace(self, choices=choices)
 
@@ -63,6 +63,7 @@ def read_include(
             checker.problems.append(Problem(item.place, where, text))
         choices = {k: _included(k, v, f"{where}.{k}", checker, solved) for k, v in parts.items()}
         entry = Included(where, {k: row for k, row in choices.items() if row}, item.place)
+        # The same entry twice, in whatever order of keys and values, is a mistake of copying.
         twin = next((other for other in found if _values(other) == _values(entry)), None)
         if len(checker.problems) == before and twin is not None and entry.choices:
             text = f"is {twin.where} of line {twin.place.line} again; keep one"
@@ -81,7 +82,7 @@ def _values(entry: Included) -> dict[str, list[str]]:
 def _included(
     key: str, node: Node, where: str, checker: Checker, solved: Mapping[str, Node]
 ) -> tuple[Setting, ...]:
-    """The values of a key of an entry, a list or one; empty after reporting a problem."""
+    """Read the values of a key of an entry, one or a list; empty after a problem was reported."""
     known = trial_keys().get(key)
     if known is not None and known.is_runtime:
         report_runtime(node, where, checker.problems)
@@ -90,6 +91,7 @@ def _included(
         text = f"is solved for at line {solved[key].key_place.line}; keep one"
         checker.problems.append(Problem(node.key_place, where, text))
         return ()
+    # An unknown key is passed on as a single value: the checker reports it once.
     is_grid = isinstance(node.value, tuple) and known is not None and not _is_one(key, node)
     nodes = node.value if is_grid and isinstance(node.value, tuple) else (node,)
     if not nodes:
@@ -102,7 +104,7 @@ def _included(
 
 
 def _is_one(key: str, node: Node) -> bool:
-    """Whether a list is one value of a key that holds lists, and not a list of them."""
+    """Tell whether a list is one value of a key that holds lists, and not several values."""
     lists = isinstance(node.value, tuple) and any(isinstance(i.value, tuple) for i in node.value)
     return trial_keys()[key].is_list and not lists
 
@@ -114,16 +116,17 @@ def report_lacking(
     scale: Scale,
     problems: list[Problem],
 ) -> None:
-    """Axes that have no value in an entry of `include`, since neither `set` nor the scale has one.
+    """Report axes without a value in an entry of `include`, in `set` and in the scale.
 
     Args:
         included: the entries.
         varied: keys of axes and zip groups.
         given: keys of `set` and `--set`.
-        scale: of the sweep.
+        scale: the scale of the sweep.
         problems: receives what is wrong.
     """
     known = {*given, *scale.trial}
+    # A key with a default needs no value in an entry.
     open_ = [k for k in varied if k not in known and trial_keys()[k].field.is_required()]
     for entry in included:
         for key in open_:
@@ -134,15 +137,16 @@ def report_lacking(
 
 
 def report_runtime(node: Node, where: str, problems: list[Problem]) -> None:
-    """A key that cannot vary."""
+    """Report that a key cannot vary."""
     text = "changes how a stage runs, not what it computes, so it cannot vary; use `set`"
     problems.append(Problem(node.key_place, where, text))
 
 
 def report_repeats(settings: Sequence[Setting], where: str, problems: list[Problem]) -> None:
-    """Values that stand in a list twice."""
+    """Report values that stand in a list twice."""
     seen: dict[str, Setting] = {}
     for setting in settings:
+        # By `repr`, since 1 and true are equal in Python.
         if repr(setting.value) in seen:
             text = f"got {show(setting.written)} twice; values must differ"
             problems.append(Problem(setting.place, where, text))
@@ -152,7 +156,7 @@ def report_repeats(settings: Sequence[Setting], where: str, problems: list[Probl
 def read_exclude(
     node: Node | None, checker: Checker, declared: Sequence[str]
 ) -> tuple[tuple[Rule, ...], tuple[Mapping[str, Any], ...]]:
-    """Check `exclude`, over the declared axes; also as written."""
+    """Check `exclude` over the declared axes; returns its rules, and the entries as written."""
     example = " of mappings; write `- {tokenizer.decoder: L, generator.size: S}`"
     rules: list[Rule] = []
     written: list[Mapping[str, Any]] = []
@@ -162,6 +166,7 @@ def read_exclude(
         parts = entries(item, where, checker.problems)
         values = {k: _rule_values(k, v, where, checker, declared) for k, v in parts.items()}
         if not parts and len(checker.problems) == before:
+            # An empty rule agrees with every cell.
             text = "is empty and would drop everything; name an axis and a value"
             checker.problems.append(Problem(item.place, where, text))
         if len(checker.problems) == before:
@@ -174,6 +179,7 @@ def _rule_values(
     key: str, node: Node, where: str, checker: Checker, declared: Sequence[str]
 ) -> tuple[Any, ...]:
     where = f"{where}.{key}"
+    # The seed is no key of the config, so no checker knows it; any value may be named.
     if key == SEED:
         seeds = node.value if isinstance(node.value, tuple) else (node,)
         return tuple(seed.plain() for seed in seeds)
@@ -182,6 +188,7 @@ def _rule_values(
         text = f"is not an axis of this sweep; axes: {listed(names)}{did_you_mean(key, names)}"
         checker.problems.append(Problem(node.key_place, where, text))
         return ()
+    # For a key that holds lists, a list is one value and not several.
     one = trial_keys()[key].is_list or not isinstance(node.value, tuple)
     nodes = (node,) if one else items(node, where, checker.problems)
     settings = [checker.setting(key, item, where, RANK_AXIS) for item in nodes]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gigatok.config import TrialConfig
 from gigatok.stages import STAGES
 
+# `STAGES` lists every stage after its inputs; backwards, a stage's need is known in time.
 _BACKWARDS = tuple(reversed(STAGES))
 
 

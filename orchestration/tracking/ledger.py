@@ -1,11 +1,11 @@
-"""What was sent to which tracking server: small JSON files below `<runs>/tracking/`.
+"""Ledgers: what was sent to which tracking server, as small JSON files in `<runs>/tracking/`.
 
-A ledger says which MLflow run stands for a stage, trial or sweep, and up to which byte of the
-spool everything was sent. It is written after the server has accepted a batch, so a launcher
-killed in between sends that batch again, which the server ignores point by point.
+A ledger holds the MLflow run of a stage, trial or sweep, and the byte of the spool up to which all
+was sent. It is written after the server has accepted a batch. A launcher that is killed in between
+sends that batch again, and the server ignores each point that it has.
 
-The ledgers of a database in the runs directory are named by its place there, so they stay valid
-however the directory is spelled, and when it is moved or copied.
+The ledgers of a database in the runs directory are named by its place there. So they stay valid if
+the directory is spelled in another way, moved or copied.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ from orchestration.runs.records import (
 
 OPEN_STATUSES = frozenset({"RUNNING", "SCHEDULED"})
 MOST_NAMED = 3
-"""Skipped lines of a stage that are named; the others are counted."""
+"""Skipped lines of a stage that are named; further ones are only counted."""
 
 
 class Busy(RuntimeError):
-    """Another launcher is sending the same thing right now."""
+    """Lock that another launcher holds: it is sending the same thing right now."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A checked tracking URI.
+    """Checked tracking URI.
 
     Attributes:
-        uri: what MLflow is given, without login; a sqlite path is absolute, with links followed.
+        uri: URI for MLflow, without login; a sqlite path is absolute, with links followed.
         shown: the same, for messages.
         database: the sqlite file; None for a server.
-        name: folder of its ledgers, readable and unique; not of a database in the runs directory.
-        former_name: how earlier versions called that folder.
-        login: user name and password, as variables of the environment.
+        name: folder of its ledgers, readable and unique; unused for a database in the runs
+            directory.
+        former_name: name of that folder in earlier versions.
+        login: user name and password, as environment variables.
     """
 
     uri: str
@@ -75,11 +76,13 @@ def parse_uri(uri: str) -> Destination:
     """
     if uri.startswith("sqlite:"):
         file = uri.removeprefix("sqlite:///")
+        # A database in memory ends with the process, and options behind "?" are not passed on.
         if file == uri or not file or ":memory:" in file or "?" in file or file.endswith("/"):
             raise ValueError(
                 f"tracking URI {uri!r} does not name a database file; write "
                 "sqlite:///runs/mlflow.db (relative) or sqlite:////data/mlflow.db (absolute)"
             )
+        # Earlier versions did not follow links.
         path, spelled = Path(file).resolve(), Path(file).absolute()
         name, former = (f"{way.stem}-{digest(str(way))[:8]}" for way in (path, spelled))
         return Destination(f"sqlite:///{path}", f"sqlite:///{path}", path, name, former)
@@ -92,7 +95,7 @@ def parse_uri(uri: str) -> Destination:
 
 
 def _is_whole(plain: str) -> bool:
-    """Tell whether a URL without login is one: an odd character in a password cuts it in two."""
+    """Tell whether a URL without login is complete: an odd character in a password cuts it."""
     try:
         urlsplit(plain).port  # noqa: B018  (raises where it is no number)
     except ValueError:
@@ -122,18 +125,18 @@ class Skipped(Record):
 
     count: int = 0
     first: tuple[str, ...] = ()
-    """The first of them in words: file, line, reason."""
+    """Descriptions of the first ones: file, line, reason."""
 
     def and_more(self, problems: Iterable[str]) -> Skipped:
-        """Count more of them."""
+        """Count further ones."""
         found = list(problems)
-        # A bad name comes with every step: it is named once.
+        # A bad name comes again with every step, but is named once.
         first = tuple(dict.fromkeys((*self.first, *found)))[:MOST_NAMED]
         return Skipped(count=self.count + len(found), first=first)
 
 
 class Entry(BaseModel):
-    """What was sent for one MLflow run."""
+    """Record of what was sent for one MLflow run."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -143,28 +146,28 @@ class Entry(BaseModel):
     experiment: str | None = None
     stage: str | None = None
     born: float | None = None
-    """Start of the stage's first attempt; another value means that the folder was made anew."""
+    """Start of the stage's first attempt; another value means that the folder was made again."""
     positions: dict[str, int] = Field(default_factory=dict)
     """Spool file -> bytes sent."""
     sent: str | None = None
     """Signature of the state whose tags, scores and status were sent last."""
     status: str | None = None
-    """MLflow status sent last."""
+    """MLflow status that was sent last."""
     skipped: Skipped = Field(default_factory=Skipped)
 
 
 class Owner(BaseModel):
-    """The process that keeps a sweep's runs up to date."""
+    """Process that keeps a sweep's runs up to date."""
 
     host: str
     machine: str = ""
-    """Within it a process number means one process; empty: recorded by earlier code."""
+    """Scope within which `pid` names one process; empty: recorded by earlier code."""
     pid: ProcessNumber
     pid_started: float
 
     @classmethod
     def me(cls) -> Owner:
-        """This process."""
+        """Describe this process."""
         started = psutil.Process().create_time()
         return cls(
             host=socket.gethostname(),
@@ -174,11 +177,11 @@ class Owner(BaseModel):
         )
 
     def is_here(self) -> bool:
-        """Whether the process runs on this machine, in this container."""
+        """Tell whether the process runs on this machine, in this container."""
         return self.machine == this_machine() and not self.is_dead()
 
     def is_dead(self) -> bool:
-        """Whether the process is known to be gone; absence elsewhere is not death."""
+        """Tell whether the process is known to be gone; being unseen from here is no proof."""
         if self.machine != this_machine():
             return False
         try:
@@ -186,28 +189,30 @@ class Owner(BaseModel):
             zombie = process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+        # A second of tolerance: psutil computes the time from clock ticks, which rounds.
         return zombie or abs(process.create_time() - self.pid_started) >= 1.0
 
 
 class PlanEntry(BaseModel):
-    """What was sent for a sweep and its trials."""
+    """Record of what was sent for a sweep and its trials."""
 
     sweep: Entry = Field(default_factory=Entry)
     trials: dict[str, Entry] = Field(default_factory=dict)
     owner: Owner | None = None
     complete: bool = False
-    """Everything of the plan was sent, and every stage of it is complete."""
+    """True if everything of the plan was sent, and every stage of it is complete."""
 
     def entries(self) -> list[Entry]:
-        """The sweep's and all trials'."""
+        """List the entries of the sweep and of all trials."""
         return [self.sweep, *self.trials.values()]
 
 
 class Ledgers:
-    """All ledgers of one destination."""
+    """Ledgers of one destination."""
 
     def __init__(self, tracking: Path, destination: Destination) -> None:
         database = destination.database
+        # The resolved path: `destination.database` has its links followed too.
         within = tracking.parent.resolve()
         self._is_own = database is not None and database.is_relative_to(within)
         names = [destination.name, destination.former_name]
@@ -215,17 +220,18 @@ class Ledgers:
             names.insert(0, quote(str(database.relative_to(within)), safe=""))
         self._root = tracking / names[0]
         self._database = database
+        # Only once: a ledger under the present name is newer than any former one.
         if not self._root.exists():
             _take_over(self._root, [tracking / name for name in names[1:]])
         self.incomplete = self._is_own and not self._root.exists()
-        """Whether runs of this store may be in the database without a ledger that says so."""
+        """True if the database may hold runs of this store that no ledger knows."""
 
     def stage(self, key: str) -> Entry | None:
-        """The ledger of a stage."""
+        """Read the ledger of a stage."""
         return self._load(self._file("stages", key), Entry)
 
     def plan(self, key: str) -> PlanEntry | None:
-        """The ledger of a plan."""
+        """Read the ledger of a plan."""
         return self._load(self._file("plans", key), PlanEntry)
 
     def save_stage(self, key: str, entry: Entry) -> None:
@@ -237,7 +243,8 @@ class Ledgers:
         _save(self._file("plans", key), entry)
 
     def save_skipped(self, key: str, skipped: Skipped) -> None:
-        """Note for `all_skipped` what of a stage could not be sent."""
+        """Record for `all_skipped` what of a stage could not be sent."""
+        # A file of its own: `status` reads few of these instead of every ledger.
         file = self._file("skipped", key)
         if skipped.count:
             _save(file, skipped)
@@ -245,17 +252,17 @@ class Ledgers:
             file.unlink(missing_ok=True)
 
     def all_skipped(self) -> dict[str, Skipped]:
-        """Stage key -> what of it could not be sent; one look at a folder that is mostly empty."""
+        """Map stage keys to what could not be sent, from a folder that is mostly empty."""
         files = (self._root / "skipped").glob("*.json")
         found = {file.stem: read_record(file, Skipped) for file in files}
         return {key: skipped for key, skipped in found.items() if skipped is not None}
 
     def stage_keys(self) -> list[str]:
-        """Keys of all stages that have a ledger."""
+        """List the keys of all stages that have a ledger."""
         return sorted(path.stem for path in (self._root / "stages").glob("*.json"))
 
     def plan_keys(self) -> list[str]:
-        """Keys of all plans that have a ledger."""
+        """List the keys of all plans that have a ledger."""
         return sorted(path.stem for path in (self._root / "plans").glob("*.json"))
 
     @contextmanager
@@ -269,9 +276,9 @@ class Ledgers:
             yield
 
     def runs_exist(self, runs: Iterable[str | None]) -> bool:
-        """Whether a sqlite destination still has these runs; looked up without MLflow.
+        """Tell whether a sqlite destination still has these runs, without importing MLflow.
 
-        True for a server, which would have to be asked.
+        Returns True for a server, which would have to be asked.
         """
         wanted = set(runs)
         if None in wanted:
@@ -285,7 +292,7 @@ class Ledgers:
                 )
                 return wanted <= {row[0] for row in found}
         except sqlite3.Error:
-            # No such file, or not laid out as expected: then MLflow itself has to look.
+            # No such file, or another schema: then MLflow itself has to check.
             return False
 
     def _file(self, kind: str, key: str) -> Path:
@@ -295,7 +302,7 @@ class Ledgers:
         try:
             return parse_record(path, kind)
         except UnreadableRecord as error:
-            # What it said is found in the database, or is sent again, which changes nothing.
+            # Its content is found in the database, or sent again, which changes nothing.
             report_unreadable(path, error)
             self.incomplete = self._is_own
             return None
@@ -303,10 +310,10 @@ class Ledgers:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file without waiting for it; it falls with the process.
+    """Hold a lock file without waiting for it; the lock ends with the process.
 
     Raises:
-        Busy: somebody else holds it.
+        Busy: another process or thread holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -318,12 +325,12 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def _open_existing(database: Path) -> sqlite3.Connection:
-    # Writable, as sqlite rolls back what a killed process left only then; nothing is written.
+    # Writable, since only then sqlite rolls back what a killed process left; nothing is written.
     return sqlite3.connect(f"file:{quote(str(database))}?mode=rw", uri=True, timeout=2.0)
 
 
 def _take_over(folder: Path, former: Iterable[Path]) -> None:
-    """Give the ledgers that an earlier version named otherwise their name of today."""
+    """Rename the ledgers of an earlier version to their present name."""
     for earlier in former:
         if earlier.is_dir():
             with suppress(OSError):  # Such as a runs directory that is only read.

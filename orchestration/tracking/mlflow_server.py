@@ -1,9 +1,9 @@
-"""The connection to MLflow: the only module that imports it. Used by one thread.
+"""Connection to MLflow: the only module that imports it. Used by one thread.
 
-Only the plain client API: no active run, no autologging. Every call may be repeated: the server
-ignores a point that it has (same run, name, value, time and step), tags and files replace
-themselves, params are logged where they are missing, and a run is found again by its token.
-MLflow stores an infinite value as the largest finite float of its sign.
+It uses only the plain client API: no active run, no autologging. Every call may be repeated. The
+server ignores a point that it has (same run, name, value, time and step), tags and files replace
+themselves, params are logged if they are missing, and a run is found again by its token. MLflow
+stores an infinite value as the largest finite float of its sign.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from gigatok.names import TAG_RETIRED, TAG_TOKEN
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry
-from orchestration.tracking.spool import Point
+from orchestration.tracking.spool import MetricPoint
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run, RunTag
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 BATCH_POINTS, BATCH_TAGS, BATCH_PARAMS = 900, 100, 100
-"""MLflow takes at most 1000 things in one request, and 100 tags or params."""
+"""Sizes of one request; MLflow takes at most 1000 items, and 100 tags or params."""
 VALUE_LENGTH = 5000
-"""MLflow refuses tags beyond 8000 bytes; a character may take several."""
+"""Characters of a tag; MLflow refuses tags beyond 8000 bytes, and a character may take several."""
 PARENT_TAG, NOTE_TAG, USER_TAG = "mlflow.parentRunId", "mlflow.note.content", "mlflow.user"
 COMMIT_TAG, SOURCE_TAG = "mlflow.source.git.commit", "mlflow.source.name"
 
@@ -43,14 +43,14 @@ _SETTINGS = {
 
 
 class Server:
-    """A tracking server or sqlite file, and one experiment of it."""
+    """Tracking server or sqlite file, and one of its experiments."""
 
     def __init__(self, destination: Destination, experiment: str) -> None:
         """Import MLflow and connect.
 
         Args:
-            destination: where to; a new sqlite file gets its schema.
-            experiment: name of the experiment for new runs; created where it is missing.
+            destination: the server or file; a new sqlite file gets its schema.
+            experiment: name of the experiment for new runs; created if it is missing.
         """
         self._database = destination.database
         self._client = _connect(destination)
@@ -61,7 +61,7 @@ class Server:
         self.experiment = self._find_experiment(destination, experiment)
 
     def is_reachable(self) -> bool:
-        """Whether the server answers; any reason why not will come up again where it matters."""
+        """Tell whether the server answers; the reason for a failure comes up in later calls."""
         try:
             self._client.get_experiment(self.experiment)
         except Exception:
@@ -69,7 +69,7 @@ class Server:
         return True
 
     def was_replaced(self) -> bool:
-        """Whether the sqlite file is another one than at the start, or gone."""
+        """Tell whether the sqlite file was replaced or removed since the start."""
         return sqlite_file.identity(self._database) != self._file
 
     def _find_experiment(self, destination: Destination, name: str) -> str:
@@ -83,7 +83,7 @@ class Server:
                 return str(self._client.create_experiment(name, artifact_location=place))
             except MlflowException:
                 found = self._client.get_experiment_by_name(name)
-                if found is None:  # Not because another launcher was faster.
+                if found is None:  # So it failed for another reason than a faster launcher.
                     raise
         if found.lifecycle_stage != "active":
             # Deleted in the UI. Its name stays taken, and launching it again wants it back.
@@ -93,17 +93,18 @@ class Server:
     # Runs
 
     def current(self, entry: Entry) -> Entry:
-        """The entry of a run that exists, or may; else a new one, to be saved before `create`."""
+        """Return the entry if its run may exist; else a new one, to be saved before `create`."""
         if entry.run_id is not None and self._exists(entry.run_id):
             return entry
         if entry.run_id is None and entry.experiment is not None:
             return entry
+        # The new token is not searched for: this process has just drawn it.
         fresh = Entry(stage=entry.stage, born=entry.born, experiment=self.experiment)
         self._unused.add(fresh.token)
         return fresh
 
     def create(self, entry: Entry, name: str, tags: Mapping[str, str], started: float) -> Entry:
-        """Make the run of an entry that has none, unless its token shows that there is one."""
+        """Create the run of an entry that has none, unless its token finds one."""
         if entry.run_id is not None:
             return entry
         run_id = None if entry.token in self._unused else self._find_by_token(entry)
@@ -120,18 +121,18 @@ class Server:
         return entry.model_copy(update={"run_id": run_id, "status": "RUNNING"})
 
     def find(self, entry: Entry, tags: Mapping[str, str], started: float | None = None) -> Entry:
-        """Fill an entry without a run with the run that has these tags, where there is one.
+        """Fill an entry without a run with the run that has these tags, if there is one.
 
-        For ledgers that were lost. Nothing counts as sent: what the run has already is ignored.
+        It serves ledgers that were lost. Nothing counts as sent: MLflow ignores what the run has.
 
         Args:
-            entry: of the run.
-            tags: that identify it.
+            entry: entry of the run.
+            tags: tags that identify the run.
             started: UNIX seconds at which the run began; None: at any time.
         """
         if entry.run_id is not None or not self._has_others():
             return entry
-        # A name with a quote cannot be asked for; it is compared below.
+        # MLflow's query language cannot quote a quote; such a tag is only compared below.
         asked = {key: value for key, value in tags.items() if "'" not in value}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in asked.items())
         if started is not None:
@@ -143,7 +144,7 @@ class Server:
         return entry
 
     def _has_others(self) -> bool:
-        """Whether there were runs when this was asked first; spares a fresh store the search."""
+        """Tell whether the store had runs at first; spares a fresh store the search."""
         if self._others is None:
             self._others = bool(self._client.search_runs(self._experiments(), max_results=1))
         return self._others
@@ -152,9 +153,9 @@ class Server:
         return [found.experiment_id for found in self._client.search_experiments()]
 
     def retire(self, entry: Entry) -> None:
-        """Move a run whose stage was deleted and made anew to MLflow's deleted runs.
+        """Move a run to MLflow's deleted runs, whose stage was deleted and made again.
 
-        Otherwise every point of the stage would be there twice. MLflow can restore it.
+        Otherwise every point of the stage would be there twice. MLflow can restore the run.
         """
         if entry.run_id is not None and self._exists(entry.run_id):
             self._client.set_tag(entry.run_id, TAG_RETIRED, "its stage was deleted and ran again")
@@ -175,7 +176,7 @@ class Server:
             self.end(entry, status, ended)
 
     def _exists(self, run_id: str) -> bool:
-        """Whether the server still has a run; asked once."""
+        """Tell whether the server still has a run; asked once."""
         from mlflow.exceptions import MlflowException
 
         if run_id in self._found:
@@ -198,12 +199,16 @@ class Server:
     # Contents of runs
 
     def log(
-        self, run_id: str, points: Iterable[Point] = (), tags: Mapping[str, str] | None = None
+        self,
+        run_id: str,
+        points: Iterable[MetricPoint] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Send points, and set or replace tags, in as few requests as MLflow allows.
 
         Returns:
-            What MLflow refuses, in words, such as a name that it does not allow; the rest is sent.
+            Descriptions of what MLflow refuses, such as a name that it does not allow; the rest is
+            sent.
         """
         from mlflow.entities import Metric, RunTag
 
@@ -219,7 +224,7 @@ class Server:
     def _log_batch(
         self, run_id: str, metrics: Sequence[Metric], tags: Sequence[RunTag]
     ) -> list[str]:
-        """Send one batch; where MLflow refuses it, halves of it, down to what is refused."""
+        """Send one batch; if MLflow refuses it, send its halves, down to the refused items."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -230,7 +235,7 @@ class Server:
             if len(metrics) + len(tags) == 1:
                 name = metrics[0].key if metrics else tags[0].key
                 return [f"{name!r} is refused: {_first_line(error)}"]
-            # Rounded apart, so that one metric and one tag do not stay together for ever.
+            # Rounded in opposite ways: one metric and one tag would else stay together for ever.
             cut, tag_cut = (len(metrics) + 1) // 2, len(tags) // 2
             return [
                 *self._log_batch(run_id, metrics[:cut], tags[:tag_cut]),
@@ -239,13 +244,13 @@ class Server:
         return []
 
     def _is_refusal(self, error: MlflowException, run_id: str) -> bool:
-        """Whether the contents are refused, for good; a deleted run is refused in the same way."""
+        """Tell whether the contents are refused for good; a deleted run gives the same error."""
         if error.error_code != "INVALID_PARAMETER_VALUE":
             return False
         return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Send the params that a run does not have; MLflow never changes one."""
+        """Send the params that a run lacks; MLflow never changes one."""
         from mlflow.entities import Param
 
         have = self._client.get_run(run_id).data.params
@@ -254,7 +259,7 @@ class Server:
             self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
 
     def upload(self, run_id: str, path: str, content: bytes) -> list[str]:
-        """Create or replace an artifact; returns why its name is refused, where it is."""
+        """Create or replace an artifact; returns a message if its name is refused."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -267,7 +272,7 @@ class Server:
 
 
 def milliseconds(seconds: float) -> int:
-    """UNIX seconds as MLflow counts."""
+    """Convert UNIX seconds to MLflow's milliseconds."""
     return int(seconds * 1000)
 
 
@@ -287,11 +292,12 @@ def _first_line(error: Exception) -> str:
 
 def _connect(destination: Destination) -> MlflowClient:
     for name, value in _SETTINGS.items():
+        # `setdefault`: the user's own environment wins.
         os.environ.setdefault(name, value)
     os.environ.update(destination.login)
     from mlflow.tracking import MlflowClient
 
-    # It prints every database error with its traceback over the display, and raises it too.
+    # MLflow prints every database error with its traceback, over the display, and raises it too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri, database = destination.uri, destination.database
     if database is None:

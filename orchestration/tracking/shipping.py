@@ -1,9 +1,9 @@
-"""Keeps MLflow up to date with a plan while it runs; the launcher is the only writer.
+"""Shipping: one thread of the launcher keeps MLflow up to date with a plan while it runs.
 
-Workers only write to their stage's spool. One thread of the launcher imports MLflow, owns the
-connection and sends what is new every two seconds; the run loop only leaves notes for it. A
-server that is down, at launch or later, stops nothing: everything waits in the spools, is tried
-again with growing pauses, and is sent by the next launch at the latest.
+Workers only write to their stage's spool. The thread imports MLflow, owns the connection, and
+sends what is new every two seconds; the run loop only leaves notes for it. A server that is down,
+at launch or later, stops nothing: everything waits in the spools, is tried again with growing
+pauses, and is sent by the next launch at the latest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestration.runs.records import UnreadableRecord, report_unreadable
 from orchestration.runs.state import Store
 from orchestration.tracking.ledger import Busy, Entry, Ledgers, Skipped, parse_uri
 from orchestration.tracking.mlflow_server import Server
-from orchestration.tracking.spool import Picture, SpoolReader
+from orchestration.tracking.spool import LoggedPicture, SpoolReader
 from orchestration.tracking.sqlite_file import DamagedDatabase, damage
 from orchestration.tracking.stage_runs import StageRuns, view_stage
 from orchestration.tracking.sweep_runs import Findings, SweepRuns
@@ -32,14 +32,15 @@ from orchestration.tracking.sweep_runs import Findings, SweepRuns
 SHIP_SECONDS = 2.0
 """Pause between two rounds of sending."""
 BUSY_SECONDS = 0.2
-"""Pause when another launcher is sending the same thing."""
+"""Pause while another launcher is sending the same thing."""
+# Pauses double from the first to the last; a launcher that leaves must not wait that long.
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, LEAVING_RETRY_SECONDS = 1.0, 15.0, 1.0
 
 _log = logging.getLogger(__name__)
 
 
 def default_uri(store: Store) -> str:
-    """A sqlite file in the runs directory."""
+    """Return the URI of a sqlite file in the runs directory."""
     return f"sqlite:///{store.root / 'mlflow.db'}"
 
 
@@ -54,38 +55,38 @@ def uri_to_record(store: Store, uri: str | None) -> str | None:
 
 
 def all_skipped(store: Store, uri: str | None) -> dict[str, Skipped]:
-    """Stage key -> what of it could not be sent to a destination; None: to the default one."""
+    """Map stage keys to what could not be sent to a destination; None: the default one."""
     return Ledgers(store.tracking, parse_uri(uri or default_uri(store))).all_skipped()
 
 
 @dataclass(frozen=True)
 class Unsent:
-    """What waits on disk for the server; false when nothing does."""
+    """Points and pictures that wait on disk for the server; false if nothing waits."""
 
     settled: bool
     points: int
     pictures: int
     stages: int
-    """How many stages of the plan have something that was not sent."""
+    """Number of stages of the plan that have something unsent."""
     runs_dir: Path
     error: str
     cure: str
-    """What to do, as it ends the sentence."""
+    """Advice, as the end of the sentence."""
 
     def __bool__(self) -> bool:
         return not self.settled
 
     def __str__(self) -> str:
         what = f"{self.points} points and {self.pictures} pictures of {self.stages} stages wait"
-        if self.stages == 0:  # As far as the ledgers know, which a lost database is not in.
+        if self.stages == 0:  # The ledgers do not know that the database was lost.
             what = "everything is kept"
         return f"not sent to MLflow ({self.error}): {what} in {self.runs_dir}; {self.cure}"
 
 
 class Tracking:
-    """Sends one plan to one tracking URI.
+    """Tracking of one plan at one tracking URI.
 
-    All methods are for the launcher's thread; none but `prepare` and `finish` waits.
+    All methods are for the launcher's thread; only `prepare` and `finish` wait.
     """
 
     def __init__(
@@ -103,10 +104,10 @@ class Tracking:
         Args:
             uri: `sqlite:///FILE` or `http(s)://HOST[:PORT]`.
             store: the runs directory.
-            plan: what is launched.
+            plan: the launched plan.
             command: the launcher's command line, for the record.
             send_patch: whether uncommitted changes of the code are sent.
-            launched: when the plan was launched, UNIX seconds; None: now, by this process.
+            launched: UNIX seconds of the launch; None: now, by this process.
 
         Raises:
             ValueError: MLflow cannot keep runs at this URI.
@@ -119,6 +120,8 @@ class Tracking:
         self._sweep = SweepRuns(plan, self._ledgers, self._stages, command, launched)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
+        # Guards `_pending` only: all else is written by one thread and read as a whole by the
+        # other.
         self._lock = threading.Lock()
         self._pending: set[str] = set()
         self._tried, self._ready, self._leaving = (threading.Event() for _ in range(3))
@@ -127,14 +130,14 @@ class Tracking:
         self._settled = False
         self._damaged = False
         self._unreadable: dict[str, str] = {}
-        """Stage key -> why its folder cannot be read."""
+        """Stage key -> reason why its folder cannot be read."""
         self.error: str | None = None
-        """Why the last round of sending failed; None when it did not."""
+        """Reason why the last round of sending failed; None if it succeeded."""
         self.behind = 0
         """Points and pictures that could not be sent, as of the last round."""
 
     def is_current(self) -> bool:
-        """Whether the whole plan is complete and was sent; looked up without MLflow.
+        """Tell whether the whole plan is complete and was sent, without importing MLflow.
 
         A sqlite file is asked for the runs themselves. A server is trusted to have kept them.
         """
@@ -149,14 +152,14 @@ class Tracking:
         return self._ledgers.runs_exist(runs)
 
     def has_owner(self) -> bool:
-        """Whether a launch of the plan runs on this machine, which keeps its runs up to date."""
+        """Tell whether a launch of the plan runs on this machine and keeps its runs up to date."""
         known = self._ledgers.plan(self._plan.key)
         return known is not None and known.owner is not None and known.owner.is_here()
 
     def tag_sweep(self, tags: Mapping[str, str]) -> str | None:
         """Set tags on the plan's sweep run, if there is one; returns why that failed, or None.
 
-        For a launch that sends nothing else.
+        It is for a launch that sends nothing else.
         """
         known = self._ledgers.plan(self._plan.key)
         if known is None or known.sweep.run_id is None:
@@ -164,7 +167,7 @@ class Tracking:
         try:
             Server(self._destination, self._plan.sweep.name).log(known.sweep.run_id, tags=tags)
         except Exception as error:
-            # Whatever it is: the refusal stands and is on disk; what MLflow lacks is said.
+            # Any error: the tags are also on disk, and the message says what MLflow lacks.
             return f"{self._destination.shown}: {_describe(error)}"
         return None
 
@@ -172,9 +175,10 @@ class Tracking:
         """Make database and runs before any worker starts, and begin to send.
 
         Returns:
-            Whether MLflow answered. If not, `error` says why; the launch may go on, because
+            True if MLflow answered. If not, `error` says why; the launch may go on, because
             everything is kept on disk and sending is tried again.
         """
+        # Daemonic: a server that hangs must not keep the launcher from ending.
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
         self._thread.start()
         self._tried.wait(timeout)
@@ -192,17 +196,17 @@ class Tracking:
         self._plan = plan
 
     def tell(self, findings: Findings) -> None:
-        """Send what is known of the sweep as a whole; replaces what was told before."""
+        """Send the findings about the sweep as a whole; they replace earlier ones."""
         self._sweep.findings = findings
 
     def note(self) -> str:
-        """One line for the display; empty while everything is sent."""
+        """Return a line for the display; empty while everything is sent."""
         if self.error is None:
             return ""
         return f"MLflow is behind by {self.behind} points, they are kept on disk: {self.error}"
 
     def finish(self, timeout: float = 60.0, *, queued: bool = False) -> Unsent:
-        """Send what is left, close all runs that no process keeps going, and stop.
+        """Send what is left, close all runs that no process continues, and stop.
 
         A stage that another launcher or a cluster still runs stays RUNNING, and so do its trials.
 
@@ -211,7 +215,7 @@ class Tracking:
             queued: jobs wait in a cluster's queue: their trials are scheduled, not killed.
 
         Returns:
-            What could not be sent; a later launch sends it.
+            Everything that could not be sent; a later launch sends it.
         """
         assert self._thread is not None, "prepare() comes first"
         self._queued = queued
@@ -251,13 +255,14 @@ class Tracking:
 
     def _attempt(self, pause: float) -> float:
         """Send once; returns the seconds until the next time."""
+        # Read once: a round must not begin as one kind and end as the other.
         leaving = self._leaving.is_set()
         try:
             self._round(leaving)
         except Busy:
             return BUSY_SECONDS
         except Exception as error:
-            # Whatever it is, it must not stop the stages; it is shown, and tried again afresh.
+            # Any error: it must not stop the stages. It is shown, and a new connection is tried.
             self._fail(error)
             return min(LAST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, 2 * pause))
         self.error = next(iter(self._unreadable.values()), None)
@@ -282,12 +287,13 @@ class Tracking:
 
     def _round(self, leaving: bool) -> None:
         if self._server is not None and self._server.was_replaced():
-            # Somebody deleted the database: what was sent is on disk, and is sent to a new one.
+            # Somebody deleted the database: all that was in it is on disk, and goes to a new one.
             self._server = None
         if self._server is None:
             self._server = self._connect()
             self._ready.set()
             self.notify(self._plan.stages)
+        # A last look at every stage: the notes of some may have come after their last round.
         if leaving:
             self.notify(self._plan.stages)
         self._sweep.grow(self._server, self._plan)
@@ -296,6 +302,7 @@ class Tracking:
         if leaving:
             self._close_unreadable(self._server)
         self._sweep.update(self._server, leaving=leaving, queued=self._queued)
+        # While the launch goes on, another launcher that is busy is simply asked again.
         if problem is not None and (leaving or not isinstance(problem, Busy)):
             raise problem
 
@@ -313,7 +320,7 @@ class Tracking:
         return taken
 
     def _ship(self, server: Server, keys: list[str]) -> Exception | None:
-        """Send these stages; returns the first problem that others need not wait for.
+        """Send these stages; returns the first problem that the other stages need not wait for.
 
         Raises:
             Exception: the server does not answer at all.
@@ -323,14 +330,17 @@ class Tracking:
             try:
                 self._ship_stage(server, key, self._plan.stages[key].stage)
             except Exception as problem:
+                # The stage stays noted, whatever happens to the others.
                 self.notify([key])
                 if not isinstance(problem, Busy) and not server.is_reachable():
                     raise
+                # A busy launcher is the least of several problems: any other is reported before
+                # it.
                 first = first if first and not isinstance(first, Busy) else problem
         return first
 
     def _ship_stage(self, server: Server, key: str, stage: str) -> None:
-        """Send a stage; one whose folder cannot be read is named and left out."""
+        """Send a stage; one whose folder cannot be read is reported and left out."""
         try:
             self._stages.ship(server, key, stage, self._sweep.birth_tags())
             self._unreadable.pop(key, None)
@@ -341,12 +351,12 @@ class Tracking:
             report_unreadable(folder.path, self._unreadable[key])
 
     def _close_unreadable(self, server: Server) -> None:
-        """Leave no run open of a stage that says nothing of its end, as nobody will close it."""
+        """Close the runs of stages whose folder cannot be read, as no later round would."""
         for key in self._unreadable:
             self._stages.close(server, key)
 
     def _close_abandoned_stages(self, server: Server) -> None:
-        """Bring runs of other plans' stages up to date that nothing runs any more."""
+        """Update runs of other plans' stages that no process runs any more."""
         for key in self._ledgers.stage_keys():
             entry = self._ledgers.stage(key)
             if key in self._plan.stages or not (entry and entry.status == "RUNNING"):
@@ -364,7 +374,7 @@ class Tracking:
     # What the folders and ledgers say
 
     def _current_entry(self, key: str, look: StageRuns) -> Entry | None:
-        """A stage's ledger entry, if everything of the stage was sent."""
+        """Return a stage's ledger entry if everything of the stage was sent."""
         entry = self._ledgers.stage(key)
         folder = look.folder(key, self._plan.stages[key].stage)
         try:
@@ -376,7 +386,7 @@ class Tracking:
         return None if SpoolReader(view.folder).has_more(entry.positions) else entry
 
     def _count_unsent(self) -> tuple[int, int, int]:
-        """Points, pictures, and stages with anything that was not sent."""
+        """Count points, pictures, and stages with anything unsent."""
         points = pictures = stages = 0
         look = StageRuns(self._store, self._ledgers)
         for key, stage in self._plan.stages.items():
@@ -385,10 +395,10 @@ class Tracking:
                     continue
                 items = look.unsent(key, stage.stage)
             except Exception as error:
-                # Counting says how bad it is; it must not make anything worse.
+                # Counting only informs; it must not make anything worse.
                 _log.debug("the unsent points of %s are unknown", key, exc_info=error)
                 items = []
-            waiting = sum(isinstance(item, Picture) for item in items)
+            waiting = sum(isinstance(item, LoggedPicture) for item in items)
             points += len(items) - waiting
             pictures += waiting
             stages += 1
@@ -396,7 +406,7 @@ class Tracking:
 
 
 def _describe(error: BaseException) -> str:
-    """The root cause in one line, without credentials."""
+    """Describe the root cause in one line, without credentials."""
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__ or error
     text = hide_passwords(str(error)).partition("\n")[0][:200]

@@ -1,9 +1,9 @@
-"""What a stage reports, kept on local disk first: one JSON line per event, one file per attempt.
+"""Spool: metrics and pictures of a stage, first kept on disk as one JSON line per event.
 
-The writer is the `Tracker` that a worker hands to its stage. The reader yields every point once:
-an attempt that resumes from a checkpoint logs the steps after it again, and the first record of a
-(metric, step) is the one that counts. A line that cannot be read costs that line: it is skipped,
-and the reader says which it is.
+Each attempt has a file of its own. The writer is the `Tracker` that a worker passes to its stage.
+The reader yields every point once: an attempt that resumes from a checkpoint logs the steps after
+it again, and the first record of a (metric, step) counts. A line that cannot be read costs that
+line only: it is skipped, and the reader reports it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One value of a curve; `time` is UNIX milliseconds and never changes once written."""
+class MetricPoint:
+    """Point of a curve; `time` is UNIX milliseconds and never changes once written."""
 
     name: str
     step: int
@@ -41,15 +41,15 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG below the spool folder."""
+class LoggedPicture:
+    """Picture: a PNG file in the spool folder."""
 
     name: str
     step: int
     file: Path
 
     def content(self) -> bytes | None:
-        """Read the file; None where it is gone, and named once."""
+        """Read the file; None if it is gone, which is reported once."""
         try:
             return self.file.read_bytes()
         except OSError as error:
@@ -59,16 +59,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a spool: what is new in it, and what keeps any of it from being read."""
+    """Line of a spool: its new points and pictures, and the reason if some cannot be read."""
 
-    items: tuple[Point | Picture, ...]
+    items: tuple[MetricPoint | LoggedPicture, ...]
     problem: str = ""
-    """Names the file, the line and the reason; empty where all of it was read."""
+    """File, line and reason; empty if all of it was read."""
 
 
 class _Event(BaseModel):
-    """A line as it is written; numbers must fit where MLflow keeps them, in 64 bits."""
+    """Line as it is written; numbers must fit MLflow's 64 bits."""
 
+    # Short keys: every step of every stage writes a line, which repeats them.
     model_config = ConfigDict(strict=True)
 
     t: int = Field(ge=0, lt=2**63)
@@ -80,7 +81,7 @@ class _Event(BaseModel):
 
 
 class SpoolWriter:
-    """A `gigatok.runtime.tracker.Tracker` that appends to a stage's spool."""
+    """Tracker (`gigatok.runtime.tracker.Tracker`) that appends to a stage's spool."""
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class SpoolWriter:
         from PIL import Image as PillowImage
 
         file = self._folder / f"{name}-{step:08d}.png"
+        # Renamed when whole, and before its line: a line never names a file that is cut short.
         temporary = file.with_suffix(".tmp")
         PillowImage.fromarray(image).save(temporary, format="png")
         durable.sync(temporary)
@@ -112,7 +114,7 @@ class SpoolWriter:
         self._write({"s": step, "image": name, "file": file.name})
 
     def progress(self, done: int, total: int, unit: str, **values: float) -> None:
-        """Hand the progress to the heartbeat."""
+        """Pass the progress to the heartbeat."""
         self._on_progress({"done": done, "total": total, "unit": unit, **values})
 
     def sync(self) -> None:
@@ -122,7 +124,7 @@ class SpoolWriter:
         durable.sync(self._folder)
 
     def close(self) -> None:
-        """Make everything durable, and write no more."""
+        """Make everything durable, and close the file."""
         self.sync()
         self._file.close()
 
@@ -131,7 +133,7 @@ class SpoolWriter:
 
 
 class SpoolReader:
-    """Reads a stage's spool piece by piece while it grows; knows what it has already given."""
+    """Reader of a stage's spool while it grows; it knows what it has already yielded."""
 
     def __init__(self, folder: StageFolder) -> None:
         self._folder = folder
@@ -140,14 +142,14 @@ class SpoolReader:
         """Spool file -> lines read."""
         self.positions: dict[str, int] = {}
         """Spool file -> bytes read."""
-        self.newest: dict[str, Picture] = {}
-        """The last picture of each name so far."""
+        self.newest: dict[str, LoggedPicture] = {}
+        """Last picture of each name so far."""
 
     def lines(self, stop: Mapping[str, int] | None = None) -> Iterator[Line]:
         """Read the unread lines; a line counts as read once it is yielded.
 
         Args:
-            stop: read each file up to this byte only; None: to its last complete line.
+            stop: spool file -> byte up to which it is read; None: to its last complete line.
         """
         for name, file in _open_files(self._folder):
             for text in self._unread(name, file, None if stop is None else stop.get(name, 0)):
@@ -157,12 +159,14 @@ class SpoolReader:
                 yield Line(new, f"{where}: {problem}" if problem else "")
 
     def skip_to(self, positions: Mapping[str, int]) -> None:
-        """Take everything before these positions as read."""
+        """Mark everything before these positions as read."""
+        # Read and not only skipped: `_seen` must hold these points, or a resumed attempt would
+        # send them a second time.
         for _ in self.lines(stop=positions):
             pass
 
     def has_more(self, positions: Mapping[str, int]) -> bool:
-        """Whether there are complete lines behind these positions."""
+        """Tell whether there are complete lines behind these positions."""
         return any(
             _lines_behind(file, positions.get(name, 0)) for name, file in _open_files(self._folder)
         )
@@ -173,43 +177,44 @@ class SpoolReader:
         while end is None or position < end:
             line = file.readline()
             position += len(line)
-            # A line without its end is one that a killed worker was writing, or is writing.
+            # A line without its end is still being written, or was when its worker was killed.
             if not line.endswith(b"\n") or (end is not None and position > end):
                 return
             self.positions[name] = position
             self._counts[name] = self._counts.get(name, 0) + 1
             yield line
 
-    def _is_new(self, item: Point | Picture) -> bool:
+    def _is_new(self, item: MetricPoint | LoggedPicture) -> bool:
         if (item.name, item.step) in self._seen:
             return False
         self._seen.add((item.name, item.step))
-        if isinstance(item, Picture):
+        if isinstance(item, LoggedPicture):
             self.newest[item.name] = item
         return True
 
 
-def read_spool(folder: StageFolder) -> Iterator[Point | Picture]:
-    """Every point and picture of a stage once, in the order in which they were first recorded."""
+def read_spool(folder: StageFolder) -> Iterator[MetricPoint | LoggedPicture]:
+    """Yield every point and picture of a stage once, in the order of their first record."""
     for line in SpoolReader(folder).lines():
         yield from line.items
 
 
 def make_durable(folder: StageFolder, positions: Mapping[str, int]) -> dict[str, int]:
-    """Sync a spool as far as it is written.
+    """Flush a spool to disk as far as it is written.
 
-    Done by the reader, so that training never waits for a disk. On a file system of several
-    hosts, what the reader sees has left the writer's memory already.
+    The reader does this, so that training never waits for a disk. On a file system shared by
+    hosts, anything that the reader sees has left the writer's memory already.
 
     Args:
-        folder: of the stage.
+        folder: the stage's folder.
         positions: spool file -> bytes that are durable already.
 
     Returns:
-        Spool file -> bytes that no power cut takes back.
+        Spool file -> bytes that survive a power cut.
     """
     ends = {}
     for name, file in _open_files(folder):
+        # The size is taken before the flush: what is written meanwhile is not promised.
         ends[name] = os.fstat(file.fileno()).st_size
         if ends[name] > positions.get(name, 0):
             os.fsync(file.fileno())
@@ -220,7 +225,7 @@ def make_durable(folder: StageFolder, positions: Mapping[str, int]) -> dict[str,
 
 
 def _open_files(folder: StageFolder) -> Iterator[tuple[str, BinaryIO]]:
-    """Open the spool's files in the order of attempts; what cannot be opened is named once."""
+    """Open the spool's files in the order of attempts; report a file that cannot be opened."""
     for path in sorted(folder.spool.glob("*.jsonl")):
         try:
             file = path.open("rb")
@@ -238,8 +243,8 @@ def _lines_behind(file: BinaryIO, position: int) -> bool:
     return file.readline().endswith(b"\n")
 
 
-def _parse(text: bytes, spool: Path) -> tuple[list[Point | Picture], str]:
-    """Read one line: what can be used of it, and what cannot; empty where all can."""
+def _parse(text: bytes, spool: Path) -> tuple[list[MetricPoint | LoggedPicture], str]:
+    """Read one line: its usable items, and the reason if some are not; else an empty text."""
     try:
         event = _Event.model_validate_json(text)
     except ValidationError as error:
@@ -247,27 +252,28 @@ def _parse(text: bytes, spool: Path) -> tuple[list[Point | Picture], str]:
         if found["type"] == "json_invalid":
             return [], "no JSON"
         return [], f"'{'.'.join(map(str, found['loc']))}': {found['msg']}"
-    items: list[Point | Picture] = []
+    items: list[MetricPoint | LoggedPicture] = []
     bad = []
     for name, value in event.m.items():
         number = _number(value)
         if number is None:
             bad.append(name)
         else:
-            items.append(Point(name, event.s, number, event.t))
+            items.append(MetricPoint(name, event.s, number, event.t))
     if event.image is not None:
         # The name of a file beside this one, never a path to elsewhere.
         if event.file != Path(event.file).name or not event.file:
             return items, f"'{event.file}' is no file of the spool"
-        items.append(Picture(event.image, event.s, spool / event.file))
+        items.append(LoggedPicture(event.image, event.s, spool / event.file))
     return items, f"no number that MLflow can keep: {', '.join(bad)}" if bad else ""
 
 
 def _number(value: object) -> float | None:
-    """Convert a value to what MLflow keeps, a double; None where it is none.
+    """Convert a value to the double that MLflow keeps; None if it is not a number.
 
     NaN is kept as such, and MLflow keeps an infinite value as the largest double.
     """
+    # A bool is an `int` in Python, but `true` in a spool is damage.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

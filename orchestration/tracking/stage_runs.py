@@ -1,4 +1,4 @@
-"""Stages as MLflow runs: curves, pictures, scores, attempts, sent from the stage folder."""
+"""Stages as MLflow runs: curves, pictures, scores and attempts, sent from the stage folder."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from orchestration.tracking.mlflow_server import (
     Server,
     milliseconds,
 )
-from orchestration.tracking.spool import Picture, Point, SpoolReader, make_durable
+from orchestration.tracking.spool import LoggedPicture, MetricPoint, SpoolReader, make_durable
 
 LOG_TAIL = 64 * 1024
-"""Bytes of the log of an attempt that did not complete which are sent."""
+"""Bytes that are sent of the log of an attempt that did not complete."""
 
 PROGRESS_SECONDS = 5.0
-"""At most so often is the progress of a running stage sent."""
+"""Least seconds between two reports of a running stage's progress."""
 
 UNCALIBRATED = "uncalibrated"
-"""What a predicted time rests on where there is none."""
+"""Record that a predicted time rests on if there is none."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,18 +45,18 @@ _STATUSES: Mapping[State, str] = {
     "FAILED": "FAILED",
     "WAITING": "KILLED",
 }
-"""MLflow status of a stage that was started; one that waits again was interrupted or killed."""
+"""State of a started stage -> MLflow status; one that waits again was stopped or killed."""
 
 
 @dataclass(frozen=True)
 class StageView:
-    """What a stage's folder says; the state is read first, so the rest is never older."""
+    """View of a stage's folder; the state is read first, so the rest is never older."""
 
     folder: StageFolder
     state: State
     attempts: tuple[Attempt, ...]
     signature: str
-    """Changes with every change of state, attempts or scores, but not while curves grow."""
+    """Text that changes with state, attempts and scores, but not while curves grow."""
 
     @property
     def started(self) -> float:
@@ -65,12 +65,13 @@ class StageView:
 
     @property
     def status(self) -> str:
-        """The MLflow status."""
+        """MLflow status of the stage."""
         return _STATUSES[self.state]
 
     def ended(self) -> float:
-        """UNIX seconds of the end; of a killed stage, the last sign of life."""
+        """Return the UNIX seconds of the end; for a killed stage, the last sign of life."""
         folder, last = self.folder, self.attempts[-1]
+        # From the surest to the weakest sign of an end.
         done, failure, lease = folder.done(), folder.failure(), folder.lease()
         if done is not None:
             return done.finished
@@ -80,29 +81,30 @@ class StageView:
             return lease.heartbeat
         return last.started if failure is None else failure.time
 
-    def scores(self) -> list[Point]:
-        """The final scalars, each time the same; none before the stage is complete."""
+    def scores(self) -> list[MetricPoint]:
+        """Return the final scores, the same at each call; none before the stage is complete."""
         done = self.folder.done()
         if done is None:
             return []
+        # The time of DONE and not of sending: an equal point is ignored by the server.
         at = milliseconds(done.finished)
-        return [Point(name, 0, value, at) for name, value in done.metrics.items()]
+        return [MetricPoint(name, 0, value, at) for name, value in done.metrics.items()]
 
     def protocol_tags(self) -> dict[str, str]:
-        """How the scores were measured."""
+        """Make the tags that say how the scores were measured."""
         done = self.folder.done()
         protocol = {} if done is None else done.protocol
         return {names.PREFIX_PROTOCOL + metric: text for metric, text in protocol.items()}
 
     def origin_tags(self, stage: str = "") -> dict[str, str]:
-        """Where adopted weights are from; none of a stage that computed what it leaves."""
+        """Make the tags with the source of adopted weights; none if the stage trained its own."""
         done = self.folder.done()
         prefix = names.PREFIX_ORIGIN + (f"{stage}." if stage else "")
         return {} if done is None else {prefix + name: t for name, t in done.origin.items()}
 
 
 def cost_tags(folder: StageFolder) -> dict[str, str]:
-    """What a stage was predicted to need, and what it took; what is not known has no tag."""
+    """Make the tags of predicted and measured cost; an unknown value has no tag."""
     spec, found = folder.known_spec(), compare(folder)
     expected = None if spec is None else spec.prediction
     facts: dict[str, object] = {}
@@ -122,11 +124,12 @@ def cost_tags(folder: StageFolder) -> dict[str, str]:
 
 
 def view_stage(folder: StageFolder) -> StageView | None:
-    """The view of a stage; None when it was never started."""
+    """Read the view of a stage; None if it was never started."""
     state = folder.state()
     attempts = tuple(folder.attempts())
     if not attempts:
         return None
+    # Sizes tell apart two results of a stage that was damaged and run again.
     marks = (file for file in (folder.done_file, folder.path / "FAILED.json") if file.exists())
     sizes = [file.stat().st_size for file in marks]
     last = f"{len(attempts)}:{attempts[-1].outcome}"
@@ -134,24 +137,24 @@ def view_stage(folder: StageFolder) -> StageView | None:
 
 
 @dataclass
-class _Batch:
-    """What is read of a spool and not sent yet, and how far it goes."""
+class _SpoolBatch:
+    """Part of a spool that was read but not sent yet, with its end."""
 
-    items: list[Point | Picture] = field(default_factory=list)
+    items: list[MetricPoint | LoggedPicture] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SentStage:
-    """A stage that the server knows: its run, and what the run says of it."""
+    """Stage that the server knows: its run, and the view that was sent."""
 
     run_id: str
     view: StageView
 
 
 class StageRuns:
-    """Sends stages. One MLflow run per stage key, made when the stage is first seen started."""
+    """Sender of stages; each stage key has one run, made when it is first seen started."""
 
     def __init__(self, store: Store, ledgers: Ledgers, *, send_patch: bool = True) -> None:
         self._send_patch = send_patch
@@ -161,22 +164,23 @@ class StageRuns:
         self._listed: set[str] = set()
         self._readers: dict[str, SpoolReader] = {}
         self._progressed: dict[str, tuple[float, str]] = {}
-        """Key -> when its progress was last sent, and what."""
+        """Key -> time and text of its last progress report."""
         self.sent: dict[str, SentStage] = {}
 
     def folder(self, key: str, stage: str) -> StageFolder | None:
-        """Where a stage lives; None while nobody has made its folder."""
+        """Find a stage's folder; None if no folder was made yet."""
+        # One listing per kind of stage and round, not one per missing folder.
         if key not in self._folders and stage not in self._listed:
             self._folders |= self._store.index(stage)
             self._listed.add(stage)
         return self._folders.get(key)
 
     def look_again(self) -> None:
-        """List the stage folders anew when one is not found."""
+        """Forget the listing of stage folders, so that new ones are found."""
         self._listed.clear()
 
-    def unsent(self, key: str, stage: str) -> list[Point | Picture]:
-        """What waits in a stage's spool."""
+    def unsent(self, key: str, stage: str) -> list[MetricPoint | LoggedPicture]:
+        """Return the points and pictures that wait in a stage's spool."""
         folder, entry = self.folder(key, stage), self._ledgers.stage(key)
         if folder is None:
             return []
@@ -187,10 +191,10 @@ class StageRuns:
         """Send everything new of a stage.
 
         Args:
-            server: where to.
-            key: of the stage.
-            stage: its name.
-            tags: of the run when this call makes it: the sweep that first built the stage.
+            server: the destination.
+            key: key of the stage.
+            stage: name of the stage.
+            tags: tags for a run that this call creates: the sweep that first built the stage.
 
         Raises:
             Busy: another launcher is sending this stage.
@@ -202,6 +206,7 @@ class StageRuns:
             return
         with self._ledgers.hold(key):
             entry = self._open(server, key, stage, view, tags)
+            # Curves before facts: a stage is never shown as finished before its last point.
             entry = self._ship_spool(server, key, view, entry)
             if entry.sent != view.signature:
                 refused = self._ship_facts(server, view, entry)
@@ -211,10 +216,11 @@ class StageRuns:
                 self._ledgers.save_stage(key, entry)
         if view.state == "RUNNING":
             self._ship_progress(server, key, view, str(entry.run_id))
+        # Trials copy their scores from here, so only what the server has may be noted.
         self.sent[key] = SentStage(str(entry.run_id), view)
 
     def close(self, server: Server, key: str) -> None:
-        """End the open run of a stage whose folder is gone, or says nothing that can be read."""
+        """End the open run of a stage whose folder is gone or cannot be read."""
         entry = self._ledgers.stage(key)
         if entry is None or entry.status not in OPEN_STATUSES:
             return
@@ -228,21 +234,23 @@ class StageRuns:
             return
         text = json.dumps({**lease.progress, "time": lease.heartbeat})
         at, known = self._progressed.get(key, (float("-inf"), ""))
+        # A tag is replaced on every change; MLflow's database would grow with each heartbeat.
         if text != known and now - at >= PROGRESS_SECONDS:
             server.log(run_id, tags={names.TAG_PROGRESS: text})
             self._progressed[key] = (now, text)
 
-    def newest_pictures(self, key: str) -> list[Picture]:
-        """The last picture of each name that was sent of a stage."""
+    def newest_pictures(self, key: str) -> list[LoggedPicture]:
+        """Return the last picture of each name that was sent of a stage."""
         entry = self._ledgers.stage(key)
         assert entry is not None, f"stage {key} was not sent"
         reader = self._reader(key, self.sent[key].view.folder, entry)
         return list(reader.newest.values())
 
     def _reader(self, key: str, folder: StageFolder, entry: Entry) -> SpoolReader:
-        """A reader that has read exactly what was sent, by this launcher or another."""
+        """Return a reader that has read exactly what was sent, by this launcher or another."""
         reader = self._readers.get(key)
         sent = entry.positions
+        # Read further than was sent: sending failed, so the spool is read again from the start.
         if reader is None or any(at > sent.get(f, 0) for f, at in reader.positions.items()):
             reader = self._readers[key] = SpoolReader(folder)
         reader.skip_to(sent)
@@ -251,8 +259,9 @@ class StageRuns:
     def _open(
         self, server: Server, key: str, stage: str, view: StageView, tags: Mapping[str, str]
     ) -> Entry:
-        """The stage's entry with a run that exists; a new run gets everything from the start."""
+        """Return the stage's entry with an existing run; a new run gets all from the start."""
         known = self._ledgers.stage(key) or Entry(stage=stage, born=view.started)
+        # The folder was removed and made again, so its curves are other curves.
         if known.born != view.started:
             server.retire(known)
             known = Entry(stage=stage, born=view.started)
@@ -261,6 +270,7 @@ class StageRuns:
             of_stage = {names.TAG_KIND: names.KIND_STAGE, names.TAG_STAGE_KEY: key}
             entry = server.find(entry, of_stage, view.started)
         if entry.run_id is None:
+            # Saved before the run is created: its token finds the run again after a kill.
             self._ledgers.save_stage(key, entry)
             entry = self._create(server, entry, view, tags)
         if entry != known:
@@ -285,29 +295,29 @@ class StageRuns:
     def _ship_spool(self, server: Server, key: str, view: StageView, entry: Entry) -> Entry:
         if not SpoolReader(view.folder).has_more(entry.positions):
             return entry
-        # Only what no power cut takes back: a step that is run again has another time, so its
+        # Only durable lines: a step that is run again after a power cut gets another time, so its
         # points would be sent a second time.
         durable = make_durable(view.folder, entry.positions)
         reader = self._reader(key, view.folder, entry)
-        batch = _Batch()
+        batch = _SpoolBatch()
         for line in reader.lines(stop=durable):
             if batch.items and len(batch.items) + len(line.items) > BATCH_POINTS:
                 entry = self._send(server, key, view, entry, batch)
-                batch = _Batch()
+                batch = _SpoolBatch()
             batch.items += line.items
             batch.problems += [line.problem] if line.problem else []
             batch.positions = dict(reader.positions)
         return self._send(server, key, view, entry, batch) if batch.positions else entry
 
     def _send(
-        self, server: Server, key: str, view: StageView, entry: Entry, batch: _Batch
+        self, server: Server, key: str, view: StageView, entry: Entry, batch: _SpoolBatch
     ) -> Entry:
-        """Send one batch, then note that it was sent."""
+        """Send one batch, then record that it was sent."""
         run_id = str(entry.run_id)
-        points = [item for item in batch.items if isinstance(item, Point)]
+        points = [item for item in batch.items if isinstance(item, MetricPoint)]
         refused = server.log(run_id, points)
         for item in batch.items:
-            if isinstance(item, Picture):
+            if isinstance(item, LoggedPicture):
                 refused += _upload_picture(server, run_id, item)
         said = [f"{view.folder.spool}: {one}" for one in refused]
         entry = self._skip(key, entry, [*batch.problems, *said])
@@ -316,10 +326,10 @@ class StageRuns:
         return entry
 
     def _skip(self, key: str, entry: Entry, problems: Sequence[str]) -> Entry:
-        """Name and count what cannot be sent.
+        """Report and count what cannot be sent.
 
-        The count is noted before the ledger, which a killed launcher leaves as it was: the next
-        one counts from there, and comes to the same.
+        The count is recorded before the ledger. A launcher that is killed in between leaves the
+        ledger as it was, so the next one counts from there and gets the same number.
         """
         if not problems:
             return entry
@@ -330,7 +340,7 @@ class StageRuns:
         return entry.model_copy(update={"skipped": skipped})
 
     def _ship_facts(self, server: Server, view: StageView, entry: Entry) -> list[str]:
-        """Send what is not in the spool; returns what of it MLflow refuses."""
+        """Send everything outside the spool; returns what MLflow refuses."""
         run_id, failure = str(entry.run_id), view.folder.failure()
         tags = {names.TAG_STATE: view.state, **_attempt_tags(view.attempts)}
         if failure is not None:
@@ -339,13 +349,14 @@ class StageRuns:
         refused = server.log(run_id, view.scores(), tags)
         if entry.sent is None and (spec := view.folder.known_spec()) is not None:
             server.upload(run_id, "spec.json", to_json(spec).encode())
+        # While it runs, its log and the end of its attempts are still to come.
         if view.state != "RUNNING":
             _upload_attempts(server, run_id, view, send_patch=self._send_patch)
         server.end(entry, view.status, view.ended())
         return refused
 
 
-def _upload_picture(server: Server, run_id: str, picture: Picture) -> list[str]:
+def _upload_picture(server: Server, run_id: str, picture: LoggedPicture) -> list[str]:
     """Send a picture; returns why it cannot be sent, if so."""
     content = picture.content()
     if content is None:
@@ -379,7 +390,7 @@ def _attempt_tags(attempts: tuple[Attempt, ...]) -> dict[str, str]:
 
 
 def git_tags(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of what `provenance.git_state` found; none where there was no repository."""
+    """Make the tags of a git state (`provenance.git_state`); none without a repository."""
     sha, dirty = facts.get("git_sha"), facts.get("git_dirty")
     tags = {} if sha is None else {names.TAG_GIT_SHA: str(sha), COMMIT_TAG: str(sha)}
     return tags if dirty is None else {**tags, names.TAG_GIT_DIRTY: str(bool(dirty)).lower()}

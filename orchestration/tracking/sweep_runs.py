@@ -1,4 +1,4 @@
-"""A sweep and its trials as MLflow runs: one row per trial, linked to its stages by tags."""
+"""Sweep and trials as MLflow runs: one row per trial, linked to its stages by tags."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 
 
 def trial_params(config: TrialConfig) -> dict[str, str]:
-    """A trial's identity as flat params: text as it is, everything else as JSON.
+    """Convert a trial's identity to flat params: text as it is, everything else as JSON.
 
-    A size that has a letter gives it under its own key, `tokenizer.encoder`, above its parts.
+    A size with a letter also gives the letter under its own key, `tokenizer.encoder`.
     """
     return {**dict(_flatten(config, "")), names.PARAM_TOKENIZER: config.tokenizer.name}
 
@@ -41,10 +41,11 @@ def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def joint_state(states: list[State]) -> State:
-    """The state of a trial, from those of its stages."""
+    """Derive the state of a trial from the states of its stages."""
     if all(state == "COMPLETE" for state in states):
         return "COMPLETE"
     joint: State
+    # Running before failed: the other stages of the trial still go on.
     for joint in ("RUNNING", "FAILED"):
         if joint in states:
             return joint
@@ -52,7 +53,7 @@ def joint_state(states: list[State]) -> State:
 
 
 def stage_graph(plan: Plan) -> dict[str, list[str]]:
-    """Stage name -> names of the stages that it reads in any trial, in the order they run."""
+    """Map stage names to the stages that they read in any trial, in the order they run."""
     graph: dict[str, list[str]] = {}
     for stage in plan.stages.values():
         known = graph.setdefault(stage.stage, [])
@@ -61,12 +62,12 @@ def stage_graph(plan: Plan) -> dict[str, list[str]]:
 
 
 def held_tags(held: str, before: str | None) -> dict[str, str]:
-    """The tag that says why a gate holds something; emptied when none does any more."""
+    """Make the tag that says why a gate holds a run; empty it when no gate does any more."""
     return {names.TAG_HELD: held} if held or "held: " in (before or "") else {}
 
 
 def units_table() -> str:
-    """What the names of scores mean and their units, which MLflow has no place for; Markdown."""
+    """Write a Markdown table of scores and units, which MLflow has no field for."""
     rows = [
         f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
         for metric in names.METRICS.values()
@@ -75,17 +76,17 @@ def units_table() -> str:
 
 
 def _note(question: str, paper: str) -> str:
-    """Write what MLflow's page shows of a sweep: it renders Markdown, and would fetch images."""
+    """Write the description of a sweep for MLflow, which renders Markdown and fetches images."""
     return "\n\n".join([*map(markdown.plain, (question, paper)), units_table()]).strip()
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a search has found so far.
+    """Findings of a search so far.
 
     Attributes:
-        tags: of the sweep's run.
-        files: path -> content, of the sweep's run.
+        tags: tags of the sweep's run.
+        files: path -> content, for the sweep's run.
         trials: trial key -> tags of the trial's run.
         ended: keys of trials that are over although not all of their stages are complete.
     """
@@ -97,10 +98,10 @@ class Findings:
 
 
 def expectation(costs: Mapping[str, Cost]) -> Findings:
-    """What the sweep's run is told of what the stages of its plan will take together.
+    """Make the tag with the predicted time of all stages; none if one is uncalibrated.
 
     Args:
-        costs: of all stages, the complete ones too; key -> cost.
+        costs: stage key -> cost, for all stages, complete ones included.
     """
     known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     if len(known) < len(costs):
@@ -109,7 +110,7 @@ def expectation(costs: Mapping[str, Cost]) -> Findings:
 
 
 class SweepRuns:
-    """Keeps the runs of one plan up to date with its stages."""
+    """Sender of one plan's runs: keeps sweep and trials up to date with their stages."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class SweepRuns:
         self._sent_trial_tags: dict[str, Mapping[str, str]] = {}
 
     def birth_tags(self) -> dict[str, str]:
-        """Tags that trials and stages get when their run is made."""
+        """Make the tags that trials and stages get when their run is created."""
         return {PARENT_TAG: self._sweep_run, **self._sweep_tags()}
 
     def open(self, server: Server) -> None:
@@ -144,6 +145,7 @@ class SweepRuns:
         """
         with self._held(self._plan.key) as ledger:
             ledger.owner = Owner.me()
+            # First: a plan that grows again is not complete, even if the launcher is killed here.
             ledger.complete = False
             ledger.sweep = self._find(server, ledger.sweep, self._of_sweep())
             for ident, trial in self._trials():
@@ -161,21 +163,21 @@ class SweepRuns:
                 ledger.trials[ident] = self._open_trial(server, entry, trial)
 
     def _find(self, server: Server, known: Entry, tags: Mapping[str, str]) -> Entry:
-        """An entry of a run that exists, or is to be made."""
+        """Return an entry whose run exists or is still to be created."""
         entry = server.current(known)
         return server.find(entry, tags) if self._ledgers.incomplete else entry
 
     def _of_sweep(self) -> dict[str, str]:
-        """Tags that identify the run of the plan."""
+        """Make the tags that identify the run of the plan."""
         return {names.TAG_KIND: names.KIND_SWEEP, names.TAG_PLAN: self._plan.key}
 
     def _of_trial(self, trial: PlannedTrial) -> dict[str, str]:
-        """Tags that identify the run of a trial of the plan."""
+        """Make the tags that identify the run of a trial of the plan."""
         kind = {names.TAG_KIND: names.KIND_TRIAL, names.TAG_TRIAL: trial.trial.name}
         return {**kind, names.TAG_PLAN: self._plan.key}
 
     def grow(self, server: Server, plan: Plan) -> None:
-        """Make the runs of trials that were added to the plan.
+        """Create the runs of trials that were added to the plan.
 
         Raises:
             Busy: another launcher of the same plan is sending.
@@ -208,6 +210,7 @@ class SweepRuns:
             **self.birth_tags(),
         }
         entry = server.create(entry, planned.trial.name, tags, self._launched)
+        # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
         derived = {
@@ -221,9 +224,10 @@ class SweepRuns:
         tags = {
             names.TAG_LAUNCHED: repr(self._launched),
             names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
+            # Empties the tag of an earlier launch that was refused.
             names.TAG_REFUSED: "",
         }
-        if not self._is_launch:  # Nobody remembers the code and the host of an earlier one.
+        if not self._is_launch:  # Code and host of an earlier launch are unknown here.
             return tags
         command = {} if self._command is None else {names.TAG_LAUNCH_COMMAND: self._command}
         code = git_tags(provenance.imported_state())
@@ -235,7 +239,10 @@ class SweepRuns:
         return {**tags, names.TAG_PLAN: self._plan.key}
 
     def _trials(self) -> Iterator[tuple[str, PlannedTrial]]:
-        """Each trial under a name that is stable between launches, unique where keys are equal."""
+        """Yield each trial with a name that is stable between launches and unique.
+
+        Two trials may have equal keys; then the later ones get a number.
+        """
         count: dict[str, int] = {}
         for trial in self._plan.trials:
             number = count[trial.key] = count.get(trial.key, 0) + 1
@@ -245,13 +252,14 @@ class SweepRuns:
         """Bring the runs up to date with what was sent of their stages.
 
         Args:
-            server: where to.
-            leaving: the launcher goes away; what no process runs is not left open.
-            queued: jobs wait in a cluster's queue: what they will start is scheduled, not killed.
+            server: the destination.
+            leaving: the launcher ends; runs that no process continues are not left open.
+            queued: jobs wait in a cluster's queue: their runs are scheduled, not killed.
 
         Raises:
             Busy: another launcher of the same plan is doing this.
         """
+        # MLflow has no state for "interrupted"; a run that may go on later is killed for now.
         idle = ("SCHEDULED" if queued else "KILLED") if leaving else None
         with self._held(self._plan.key) as ledger:
             states = [
@@ -260,6 +268,7 @@ class SweepRuns:
             ]
             state = joint_state(states)
             self._send_findings(server, ledger)
+            # A failed trial does not end the sweep while others wait.
             if state == "FAILED" and "WAITING" in states:
                 state = "WAITING"
             if state != "COMPLETE" and not leaving:
@@ -272,7 +281,7 @@ class SweepRuns:
                 ledger.owner = None
 
     def _send_findings(self, server: Server, ledger: PlanEntry) -> None:
-        """What has changed of them since they were last sent."""
+        """Send the findings that have changed since they were last sent."""
         now, before = self.findings, self._sent_findings
         run_id = str(ledger.sweep.run_id)
         if now.tags != before.tags:
@@ -282,7 +291,7 @@ class SweepRuns:
                 server.upload(run_id, path, content)
         for ident, trial in self._trials():
             tags = now.trials.get(trial.key, {})
-            # Findings may be newer than the plan: what its trials were sent is noted one by one.
+            # Findings may know trials that the plan does not have yet; these are sent when it has.
             if tags != self._sent_trial_tags.get(ident, {}):
                 server.log(str(ledger.trials[ident].run_id), tags=tags)
                 self._sent_trial_tags[ident] = tags
@@ -299,7 +308,7 @@ class SweepRuns:
             entry.sent, entry.status = signature, status
 
     def _why_held(self, trial: PlannedTrial) -> str:
-        """Why a gate holds a trial; empty: none does."""
+        """Say why a gate holds a trial; empty if none does."""
         for stage, key in trial.stages.items():
             folder = None if key in self._stages.sent else self._stages.folder(key, stage)
             if folder is not None and (why := folder.held()) is not None:
@@ -310,6 +319,7 @@ class SweepRuns:
         self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None
     ) -> State:
         known = self._stages.sent
+        # Only what the server has of the stages may be shown on the trial.
         sent = {stage: known[key] for stage, key in trial.stages.items() if key in known}
         waiting: list[State] = ["WAITING"] * (len(trial.stages) - len(sent))
         state = joint_state([part.view.state for part in sent.values()] + waiting)
@@ -318,6 +328,7 @@ class SweepRuns:
             told = self.findings.trials.get(trial.key, {})
             state = "PRUNED" if told.get(names.PREFIX_SEARCH + "state") == "PRUNED" else state
         status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
+        # The run's id as well: a stage whose folder was made again has another run.
         parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
         held = self._why_held(trial) if state != "COMPLETE" else ""
         signature = f"{state} {parts} {held}".rstrip()
@@ -343,6 +354,7 @@ class SweepRuns:
         tags = {names.PREFIX_STAGE_RUN + stage: part.run_id for stage, part in sent.items()}
         for stage, part in sent.items():
             tags |= part.view.protocol_tags() | part.view.origin_tags(stage)
+        # Stages of one trial may come from launches of different commits.
         shas = {view.attempts[-1].provenance.get("git_sha") for view in views}
         known = sorted(str(sha) for sha in shas if sha is not None)
         if known:
@@ -356,10 +368,10 @@ class SweepRuns:
     def _copy_pictures(
         self, server: Server, run_id: str, stage: str, key: str, part: SentStage
     ) -> None:
-        """The newest pictures of a complete stage onto its trial.
+        """Copy the newest pictures of a complete stage to its trial.
 
-        They are uploaded again: the MLflow UI shows the pictures of a run and knows no link to
-        those of another. Only the last of each name, so that a trial costs a few files.
+        They are uploaded again, because the MLflow UI shows only a run's own pictures. Only the
+        last of each name is copied, so that a trial costs few files.
         """
         copy = (run_id, part.run_id, part.view.signature)
         if copy in self._copied:
@@ -385,7 +397,7 @@ class SweepRuns:
 
     @contextmanager
     def _held(self, key: str) -> Iterator[PlanEntry]:
-        """The ledger of a plan; saved when something in it has changed, also after an error."""
+        """Hold the ledger of a plan; it is saved if it has changed, also after an error."""
         with self._ledgers.hold(key):
             ledger = self._ledgers.plan(key) or PlanEntry()
             before = ledger.model_dump_json()
@@ -397,6 +409,6 @@ class SweepRuns:
 
 
 def _status(state: State, idle: str) -> str:
-    """The MLflow status of a trial or sweep; `idle` is that of one of which nothing runs."""
+    """Return the MLflow status of a trial or sweep; `idle` is for one of which nothing runs."""
     statuses = {"COMPLETE": "FINISHED", "RUNNING": "RUNNING", "FAILED": "FAILED"}
     return statuses.get(state, idle)

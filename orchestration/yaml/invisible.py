@@ -1,6 +1,6 @@
-"""Characters that look like spaces, or like nothing, and that YAML takes for text.
+"""Characters that look like a space, or like nothing, but that YAML takes for text.
 
-They come with text that was copied from a web page or a PDF, and nobody sees what they do.
+They come with text that was copied from a web page or a PDF, and an editor does not show them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Blank:
-    """Character that only looks like a space: where it is in a text, and what to say of it."""
+    """Character that only looks like a space: its position in a text, and a message about it."""
 
     start: int
     said: str
@@ -34,14 +34,14 @@ class Blank:
 def misleading_blank(text: str) -> Blank | None:
     """Find a blank that changes the meaning of unquoted text; None: there is none.
 
-    Inside a sentence, as before a French question mark, it is text like any other.
+    Inside a sentence, for example before a French question mark, it is ordinary text.
     """
     found = _MISLEADING.search(text)
     return None if found is None else any_blank(text, found.start())
 
 
 def any_blank(text: str, start: int = 0) -> Blank | None:
-    """Find the first such character from a position on; None: there is none."""
+    """Find the first character of this kind at or after a position; None: there is none."""
     found = _BLANK.search(text, start)
     if found is None:
         return None
@@ -51,9 +51,9 @@ def any_blank(text: str, start: int = 0) -> Blank | None:
 
 
 def unprintable(text: str) -> str | None:
-    r"""Find a character that no file can hold, or that commands a terminal; None: there is none.
+    r"""Find a character that no file can hold, or that controls a terminal; None: there is none.
 
-    YAML lets nobody type them, but makes them of escapes such as "\e" and "\ud800".
+    YAML does not allow them in a file, but produces them from escapes such as "\e" and "\ud800".
     """
     found = _UNPRINTABLE.search(text)
     if found is None:

@@ -1,7 +1,7 @@
-"""The one reader of YAML: every value knows its file, line and column, and so does every problem.
+"""Reader of every YAML file of a user: each value, and so each problem, knows file and line.
 
-PyYAML scans and composes; scalars are read here by the YAML 1.2 core schema, because PyYAML's
-YAML 1.1 makes text of `1e-4` and booleans of `on` and `no`.
+PyYAML scans and composes. Scalars are read here by the YAML 1.2 core schema, because PyYAML's YAML
+1.1 makes text of `1e-4` and booleans of `on` and `no`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import yaml
 from orchestration.yaml.invisible import any_blank, misleading_blank, unprintable
 
 MAX_NODES = 200_000
-"""Values in one file after aliases are written out; stops a file of nested aliases."""
+"""Most values in one file with aliases written out; stops a file of nested aliases."""
+# Far deeper than any key; the recursive build below must not reach Python's limit.
 MAX_DEPTH = 30
+# Longer digits stay text: no key takes such a number, and `int` is slow on it or raises.
 MAX_DIGITS = 100
 SHOWN_PROBLEMS = 50
 
@@ -27,19 +29,21 @@ _INT = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
 _BASED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NON_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# Complete list of YAML 1.2: `on`, `off`, `yes`, `no` are text there.
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
 _SPELLED = {True: "true", False: "false", None: "null"}
+# Own tag for unquoted scalars: by its tag, `"1"` in quotes is told from a bare 1.
 _PLAIN = "plain"
 _TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", _PLAIN)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where something was written: a file with a line from 1, or `--set` without one."""
+    """Place of a value: a file with a line counted from 1, or `--set` without a line."""
 
     file: str
     line: int | None = None
@@ -51,7 +55,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, at which key, and what is allowed instead."""
+    """Problem with one value: its place, its key, and what is allowed instead."""
 
     place: Place
     key: str
@@ -62,9 +66,10 @@ class Problem:
 
 
 class SweepError(ValueError):
-    """A sweep or scale that cannot be used; `problems` holds everything that is wrong with it."""
+    """Error about an unusable sweep or scale; `problems` holds all that is wrong with it."""
 
     def __init__(self, title: str, problems: Iterable[Problem]) -> None:
+        # A value that is read twice, at its scale and for other scales, is reported once.
         self.problems = tuple(dict.fromkeys(problems))
         count = len(self.problems)
         lines = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
@@ -79,10 +84,10 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its place; `key_place` is that of its key inside a mapping.
+    """Value with its place; `key_place` is the place of its key inside a mapping.
 
-    `text_column` is where the text of a one-line scalar begins, behind its quote if it has one.
-    `text` is a scalar as it was written, where its value may be another spelling: `007`, `1e3`.
+    `text_column` is the column of the text of a one-line scalar, behind a quote if it has one.
+    `text` is a scalar as it was written, which its value may not show: `007`, `1e3`.
     """
 
     value: Scalar | tuple[Node, ...] | dict[str, Node]
@@ -92,7 +97,7 @@ class Node:
     text: str | None = None
 
     def plain(self) -> Any:
-        """The value as ordinary Python: dicts, lists and scalars."""
+        """Convert the value to ordinary Python: dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, tuple):
@@ -101,7 +106,7 @@ class Node:
 
 
 def scalar(text: str) -> Scalar:
-    """An unquoted scalar by the YAML 1.2 core schema; `1_000_000` is also a number.
+    """Read an unquoted scalar by the YAML 1.2 core schema; `1_000_000` is also a number.
 
     `on`, `off`, `yes` and `no` are text: only `true` and `false` are booleans.
     """
@@ -116,18 +121,20 @@ def scalar(text: str) -> Scalar:
     if _FLOAT.fullmatch(text):
         return float(text)
     if _NON_FINITE.fullmatch(text):
+        # Python's `float` spells them without the dot.
         return float(text.lower().replace(".", ""))
     return text
 
 
 def show(value: Any) -> str:
-    """A value as one would write it in YAML, cut when long."""
+    """Write a value as one would write it in YAML, shortened if it is long."""
     if isinstance(value, str):
         text = f"'{value}'"
     elif isinstance(value, list | tuple):
         text = f"[{', '.join(map(show, value[:8]))}{', ...' if len(value) > 8 else ''}]"
     elif isinstance(value, dict):
         text = f"{{{', '.join(f'{key}: {show(item)}' for key, item in value.items())}}}"
+    # Before numbers: a bool is an `int`, and would be shown as Python's True.
     elif value is None or isinstance(value, bool):
         text = _SPELLED[value]
     else:
@@ -136,27 +143,28 @@ def show(value: Any) -> str:
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known word, or nothing."""
+    """Suggest the nearest known word, as `; did you mean 'x'?`; empty if none is near."""
     near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def listed(words: Iterable[str]) -> str:
-    """The words with commas, or `(none)`."""
+    """Join the words with commas; `(none)` if there are none."""
     return ", ".join(words) or "(none)"
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes only; marks unquoted scalars instead of resolving them by YAML 1.1."""
+    """Loader that only composes, and marks unquoted scalars instead of resolving them."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        # `implicit[0]` is true for an unquoted scalar without a tag.
         if kind is yaml.ScalarNode and implicit[0]:
             return _PLAIN
         return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
 
 class _Construction:
-    """Turns one composed document into nodes and collects what is wrong with it."""
+    """Construction of nodes from one composed document; collects the problems."""
 
     def __init__(self, place: Place, problems: list[Problem]) -> None:
         self.origin = place
@@ -170,14 +178,16 @@ class _Construction:
 
     def build(self, node: yaml.Node, key_place: Place | None = None, depth: int = 0) -> Node:
         place = self.place(node)
+        # An alias is the same object as its anchor, but counts and is built again at each use: a
+        # few lines of nested aliases stand for billions of values ("billion laughs").
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
             what = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_NODES:,} values"
-            raise _refusal(
-                self.origin.file, Problem(place, "", f"more than {what}, aliases counted")
-            )
+            problem = Problem(place, "", f"more than {what}, aliases counted")
+            raise SweepError(self.origin.file, [problem])
         if node.tag not in _TAGS:
             text = f"tag {node.tag} is not supported; quote text, leave numbers bare"
+            # Reading goes on: all problems of a file are to be reported at once.
             self.problems.append(Problem(place, "", text))
         self._check_characters(node)
         column = _text_column(node, place)
@@ -192,13 +202,14 @@ class _Construction:
         return scalar(node.value) if node.tag == _PLAIN else node.value
 
     def _check_characters(self, node: yaml.Node) -> None:
-        """Name what cannot be seen in a scalar, or harms where it is written or shown."""
+        """Report characters of a scalar that cannot be seen, or that harm a terminal or a file."""
         if not isinstance(node, yaml.ScalarNode):
             return
         if (fault := unprintable(node.value)) is not None:
             self.problems.append(Problem(self.place(node), "", fault))
         text, start = str(node.start_mark.buffer), node.start_mark.pointer
         blank = misleading_blank(text[start : node.end_mark.pointer])
+        # Only in unquoted text: within quotes a blank is what the user asked for.
         if node.style is None and blank is not None:
             self.problems.append(
                 _blank_problem(text, start + blank.start, blank.said, self.origin)
@@ -209,7 +220,9 @@ class _Construction:
         for key_node, value_node in node.value:
             place = self.place(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
+                # A key must be one word: every key of a sweep is a dotted name.
                 self.problems.append(Problem(place, "", "a key must be a word, not a list"))
+            # PyYAML would silently keep the last of two equal keys.
             elif key_node.value in items:
                 first = items[key_node.value].key_place
                 text = f"duplicate key; first given at line {first.line}; keep one"
@@ -224,16 +237,14 @@ def _text_column(node: yaml.Node, place: Place) -> int | None:
     one_line = node.start_mark.line == node.end_mark.line
     if not isinstance(node, yaml.ScalarNode) or place.column is None or not one_line:
         return None
+    # A bool counts as 1: the text begins one column behind the quote.
     return place.column + (node.style in ("'", '"'))
-
-
-def _refusal(file: str, problem: Problem) -> SweepError:
-    return SweepError(file, [problem])
 
 
 def _syntax_problem(error: yaml.YAMLError, origin: Place) -> Problem:
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    # `--set` has no lines, so a line of its text would mislead.
     line = None if mark is None or origin.line is None else mark.line + 1
     if "'\\t'" in reason:
         reason += "; indent with spaces, not tabs"
@@ -243,13 +254,14 @@ def _syntax_problem(error: yaml.YAMLError, origin: Place) -> Problem:
 
 
 def _blanks_behind(error: yaml.YAMLError, origin: Place) -> list[Problem]:
-    """Name a character that only looks like a space, in the lines that an error is about."""
+    """Find a character that only looks like a space, in the lines that a syntax error concerns."""
     end: yaml.Mark | None = getattr(error, "problem_mark", None)
     begin: yaml.Mark | None = getattr(error, "context_mark", None) or end
     if end is None or begin is None or end.buffer is None:
         return []
     text = str(end.buffer)
     start = text.rfind("\n", 0, begin.pointer) + 1
+    # PyYAML reports where it gave up, which may be a line below the character.
     lines = text[start : max(end.pointer, text.find("\n", end.pointer))]
     blank = any_blank(lines)
     return [] if blank is None else [_blank_problem(text, start + blank.start, blank.said, origin)]
@@ -262,7 +274,7 @@ def _blank_problem(text: str, index: int, said: str, origin: Place) -> Problem:
 
 
 def parse(text: str, origin: Place, problems: list[Problem]) -> Node | None:
-    """The nodes of a document; None for an empty one. Duplicate keys go to `problems`.
+    """Parse a document into nodes; None if it is empty. Duplicate keys go to `problems`.
 
     Raises:
         SweepError: the text is not YAML, or too deep or too large once aliases are written out.
@@ -272,24 +284,25 @@ def parse(text: str, origin: Place, problems: list[Problem]) -> Node | None:
     except yaml.YAMLError as error:
         found = [*_blanks_behind(error, origin), _syntax_problem(error, origin)]
         raise SweepError(origin.file, found) from None
+    # PyYAML composes recursively, and meets the limit before `MAX_DEPTH` can be counted.
     except RecursionError:
-        raise _refusal(
-            origin.file, Problem(origin, "", f"nested too deeply; at most {MAX_DEPTH} levels")
-        ) from None
+        problem = Problem(origin, "", f"nested too deeply; at most {MAX_DEPTH} levels")
+        raise SweepError(origin.file, [problem]) from None
     return None if root is None else _Construction(origin, problems).build(root)
 
 
 def _decode(data: bytes, file: str) -> str:
     try:
+        # Editors on Windows begin a file with a byte order mark; "utf-8-sig" drops it.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = Place(file, data.count(b"\n", 0, error.start) + 1)
         text = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise _refusal(file, Problem(place, "", text)) from None
+        raise SweepError(file, [Problem(place, "", text)]) from None
 
 
 def display(path: Path) -> str:
-    """The path as messages show it: relative to the working directory where it lies below it."""
+    """Show a path as messages do: relative to the working directory if it lies below it."""
     resolved = path.resolve()
     return (
         str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(path)
@@ -297,13 +310,13 @@ def display(path: Path) -> str:
 
 
 def read_file(path: Path, what: str, keys: Sequence[str], problems: list[Problem]) -> Node:
-    """The mapping at the top of a YAML file.
+    """Read the mapping at the top of a YAML file.
 
     Args:
         path: the file.
         what: `sweep` or `scale`, for messages.
         keys: keys that such a file may have, for messages.
-        problems: receives what can be survived, such as duplicate keys.
+        problems: receives problems that do not stop the reading, such as duplicate keys.
 
     Raises:
         SweepError: the file cannot be read, is not YAML, or is not a mapping.
@@ -313,19 +326,19 @@ def read_file(path: Path, what: str, keys: Sequence[str], problems: list[Problem
         data = path.read_bytes()
     except OSError as error:
         reason = f"cannot be read: {error.strerror}; name a {what} file"
-        raise _refusal(file, Problem(Place(file), "", reason)) from None
+        raise SweepError(file, [Problem(Place(file), "", reason)]) from None
     root = parse(_decode(data, file), Place(file, 1), problems)
     if root is None or not isinstance(root.value, dict):
         given = "the file is empty" if root is None else f"got {show(root.plain())}"
         text = f"{given}; a {what} is a mapping with the keys {listed(keys)}"
-        raise _refusal(file, Problem(root.place if root else Place(file, 1), "", text))
+        raise SweepError(file, [Problem(root.place if root else Place(file, 1), "", text)])
     return root
 
 
 def entries(
     node: Node | None, key: str, problems: list[Problem], example: str = ""
 ) -> Mapping[str, Node]:
-    """The items of a mapping; a missing or null one is empty, anything else a problem."""
+    """Return the items of a mapping: none if it is missing or null; else a problem is reported."""
     if node is None or node.value is None:
         return {}
     if isinstance(node.value, dict):
@@ -338,7 +351,7 @@ def entries(
 def items(
     node: Node | None, key: str, problems: list[Problem], example: str = ""
 ) -> Sequence[Node]:
-    """The items of a list; a missing or null one is empty, anything else a problem."""
+    """Return the items of a list: none if it is missing or null; else a problem is reported."""
     if node is None or node.value is None:
         return ()
     if isinstance(node.value, tuple):

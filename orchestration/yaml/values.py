@@ -1,4 +1,4 @@
-"""Single values of a sweep's blocks that are no keys of the trial: words, numbers, flags."""
+"""Readers of single values in a sweep's blocks, such as a word, a number or a flag."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestration.yaml.source import Node, Problem, did_you_mean, listed, show
 def one_of(
     node: Node | None, key: str, allowed: tuple[str, ...], default: str, problems: list[Problem]
 ) -> str:
-    """One of a few words; the default where it is missing or, after reporting it, another."""
+    """Read one of a few words; the default if it is missing or, after a report, another word."""
     if node is None or node.value is None:
         return default
     value = node.plain()
@@ -22,7 +22,7 @@ def one_of(
 
 
 HIGHEST = 2**32 - 1
-"""The largest seed of NumPy's `RandomState`, which Optuna's samplers use; no count needs more."""
+"""Largest seed of NumPy's `RandomState`, which Optuna's samplers use; enough for any count."""
 
 
 def whole(
@@ -33,10 +33,11 @@ def whole(
     problems: list[Problem],
     high: int = HIGHEST,
 ) -> int:
-    """Read a whole number from `low` to `high`; the default where missing or out of range."""
+    """Read a whole number from `low` to `high`; the default if it is missing or out of range."""
     if node is None or node.value is None:
         return default
     value = node.plain()
+    # A bool is an `int` in Python, but `true` is no count; `1e3` is a float, but a whole number.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value % 1 or not low <= value <= high:
         text = f"got {show(value)}; must be a whole number of at least {low} and at most {high}"
@@ -46,10 +47,11 @@ def whole(
 
 
 def positive(node: Node | None, key: str, problems: list[Problem]) -> float | None:
-    """A number above 0; None where there is none."""
+    """Read a number above 0; None if it is missing or, after a report, anything else."""
     if node is None or node.value is None:
         return None
     value = node.plain()
+    # NaN fails this comparison as well.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         problems.append(Problem(node.place, key, f"got {show(value)}; must be a number above 0"))
         return None
@@ -57,7 +59,7 @@ def positive(node: Node | None, key: str, problems: list[Problem]) -> float | No
 
 
 def flag(node: Node | None, key: str, problems: list[Problem]) -> bool:
-    """True or false, by default false."""
+    """Read true or false; false if it is missing."""
     if node is None or node.value is None:
         return False
     if not isinstance(node.value, bool):

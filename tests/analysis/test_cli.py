@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.__main__ import app
-from analysis.gallery import open_runs
+from analysis.figures.gallery import open_trials
 from gigatok.names import KIND_TRIAL, TAG_KIND, TAG_STATE
 from gigatok.text.credentials import shown
 from tests.analysis.conftest import Store
@@ -25,7 +25,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_table_prints_markdown_and_findings(uri: str) -> None:
     code, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri)
     assert code == 0
-    assert "| S-B | 0 | 1 | 0.95 M | — | 18.65 |" in out
+    assert "| S-B | 0 | 1 | 0.95 | — | 18.65 |" in out
     assert "* AR val loss, S-L → S-L +reg:" in out
     assert "\x1b" not in out
 
@@ -33,7 +33,7 @@ def test_table_prints_markdown_and_findings(uri: str) -> None:
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
-        ("csv", "tokenizer,tokenizer.semantic_weight,trials,params_total,"),
+        ("csv", "chart,series,label,mark,seed,x_key,"),
         ("latex", r"\begin{tabular}{lrr"),
         ("rich", "17.91 ± 0.01"),
     ],
@@ -74,7 +74,7 @@ def test_a_trial_without_a_state_is_counted(database: Path, tmp_path: Path) -> N
 def test_a_sweep_may_be_named_by_its_file(uri: str) -> None:
     code, out, _ = run("table", "sweeps/tokenizer_scaling.yaml", "--tracking-uri", uri)
     assert code == 0
-    assert "| S-L | 0 of 1 | 1.74 M |" in out
+    assert "| S-L | 0 of 1 | 1.74 |" in out
 
 
 def test_figures_lists_what_it_wrote(uri: str, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_older_launches_at_the_newest_scale_are_there(empty_store: Store) -> Non
     for sweep, scale, when in (("a", "micro", 1.0), ("a", "smoke", 2.0), ("b", "micro", 3.0)):
         parent = store.sweep(sweep, f"{sweep}{when}", when, scale=scale)
         store.trial(sweep, parent, "S-S", {"psnr": when})
-    assert open_runs(store.uri, None).table["sweep"].to_list() == ["a", "b"]
+    assert open_trials(store.uri, None).table["sweep"].to_list() == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_sweeps_figure_in_every_format_and_its_check(uri: str, tmp_path: Path)
     code, out, _ = run(*arguments, "--format", "png,svg")
     assert code == 0
     suffixes = [line.rpartition(".")[2] for line in out.splitlines()]
-    assert suffixes == ["png", "csv", "json", "svg"]
+    assert suffixes == ["png", "svg", "csv", "json"]
     assert run(*arguments, "--format", "png", "--check")[0] == 0
 
 

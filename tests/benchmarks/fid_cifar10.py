@@ -24,7 +24,7 @@ from gigatok.config import SplitConfig
 from gigatok.data.image_sets import ImageSet
 from gigatok.data.splits import load_split
 from gigatok.files.durable import write_durably
-from gigatok.models.features import FeatureNetwork, build_feature_network
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.scores.gaussians import Moments, frechet_distance
 from gigatok.scores.image_metrics import kid
 

@@ -23,9 +23,9 @@ from gigatok.config import (
     TokenizerArchitecture,
     TransformerSize,
 )
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
-from gigatok.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 
 T = TypeVar("T")
 

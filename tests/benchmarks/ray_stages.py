@@ -24,7 +24,7 @@ sys.path[:0] = [IDLE, str(FOLDER.parents[1])]
 import ray  # noqa: E402
 from idle_stage import NAME, IdleConfig  # noqa: E402
 
-from orchestration.backends.ray import RayBackend  # noqa: E402
+from orchestration.backends.ray.backend import RayBackend  # noqa: E402
 from orchestration.execution.progress import survey  # noqa: E402
 from orchestration.launching.runner import Runner  # noqa: E402
 from orchestration.plan.graph import Plan, PlannedStage, make_plan  # noqa: E402

@@ -164,7 +164,7 @@ def _trial_tags(number: int, sweep: str, stage_runs: dict[str, str]) -> dict[str
 _MEASURE = """
 import resource, sys, time
 from analysis import load_runs
-import analysis.databases, analysis.runs, polars, mlflow
+import analysis.store.databases, analysis.store.runs, polars, mlflow
 uri, how = sys.argv[1:]
 started, worked = time.perf_counter(), time.process_time()
 if how == "mlflow":

@@ -146,7 +146,7 @@ def test_files_are_made_when_asked_for(browser, live):
     with page_of(browser) as page:
         page.goto(f"{live}/?view=Scaling")
         see(page, "Hover over a point")
-        for button, start in (("PDF", b"%PDF"), ("CSV", b"series,label")):
+        for button, start in (("PDF", b"%PDF"), ("CSV", b"chart,series")):
             with page.expect_download(timeout=120_000) as download:
                 page.get_by_role("button", name=button, exact=True).click()
             with open(download.value.path(), "rb") as file:

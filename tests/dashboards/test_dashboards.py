@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dashboards import __main__ as command
-from dashboards.source import Source, parse
+from dashboards.source import PageSource, parse
 from dashboards.words import duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,23 +28,23 @@ def test_durations(seconds, words):
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///elsewhere/m.db", "http://host:5000"])
 def test_the_page_is_told_what_the_command_was(uri):
-    source = Source.of(Path("some/runs"), uri)
+    source = PageSource.of(Path("some/runs"), uri)
     assert parse(source.arguments()) == source
 
 
 def test_links_lead_to_the_server_that_holds_the_runs():
-    server = Source.of(Path("runs"), "http://host:5000/")
+    server = PageSource.of(Path("runs"), "http://host:5000/")
     assert server.run_url("abc") == "http://host:5000/#/runs/abc"
     assert server.mlflow_command == ""
-    local = Source.of(Path("runs"), None)
+    local = PageSource.of(Path("runs"), None)
     assert local.run_url("abc") == "http://127.0.0.1:5000/#/runs/abc"
     assert local.mlflow_command == "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 
 def test_links_and_commands_carry_no_password():
-    server = Source.of(Path("runs"), "https://me:geheim@host:5000")
+    server = PageSource.of(Path("runs"), "https://me:geheim@host:5000")
     assert server.run_url("abc") == "https://host:5000/#/runs/abc"
-    database = Source.of(Path("runs"), "postgresql://me:geheim@host/db")
+    database = PageSource.of(Path("runs"), "postgresql://me:geheim@host/db")
     assert database.mlflow_command == "mlflow ui --backend-store-uri 'postgresql://me:***@host/db'"
 
 

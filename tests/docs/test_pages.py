@@ -16,7 +16,7 @@ _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)|<img src=\"([^\"]+)\"")
 _PLANNED = re.compile(r"<!-- planned paths -->.*?<!-- end of planned paths -->", re.S)
 _VARIABLE = re.compile(r"\bGIGATOK_[A-Z0-9_]+\b")
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
-INTERNAL = {"GIGATOK_THREADS"}
+INTERNAL = {"GIGATOK_THREADS", "GIGATOK_JOB_VARIABLES"}
 """Variables that only our own processes set for each other."""
 ids = [str(page.relative_to(ROOT)) for page in PAGES]
 

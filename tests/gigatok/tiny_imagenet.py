@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gigatok.config import SplitConfig
-from gigatok.data.imagenet import Part, Release
+from gigatok.data.imagenet import Release, SplitFacts
 
 SYNSETS = [f"n0000000{i}" for i in range(1, 5)]
 PER_CLASS = [3, 4, 5, 4]
-TINY = Release(4, SYNSETS[0], SYNSETS[-1], {"train": Part(16, 3, 5), "val": Part(4, 1, 1)})
+TINY = Release(
+    4, SYNSETS[0], SYNSETS[-1], {"train": SplitFacts(16, 3, 5), "val": SplitFacts(4, 1, 1)}
+)
 Sample = tuple[str, bytes, int]
 """(name, encoded image, class)."""
 

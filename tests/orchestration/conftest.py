@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestration.runs.state import Store
-from tests.orchestration.backends.slurm_cluster import Cluster, slurm_cluster
+from tests.orchestration.backends.slurm.slurm_cluster import Cluster, slurm_cluster
 from tests.orchestration.tracking.tracking_helpers import plan_of
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from gigatok import names
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.stage_records import Done
 from orchestration.runs.state import StageFolder

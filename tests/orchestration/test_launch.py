@@ -20,7 +20,7 @@ import pytest
 from gigatok.measures import curves_of, scores_of
 from orchestration.runs.state import StageFolder
 from orchestration.sweep.definition import expand, load_sweep
-from orchestration.tracking.spool import Point, SpoolReader
+from orchestration.tracking.spool import MetricPoint, SpoolReader
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +96,9 @@ def test_stages_measure_what_searches_are_told_they_do(workplace: Path) -> None:
         assert done is not None
         assert done.metrics.keys() == set(scores_of(stage, trial.config))
         points = [item for line in SpoolReader(folder).lines() for item in line.items]
-        curves = {p.name for p in points if isinstance(p, Point) and p.name.startswith("train/")}
+        curves = {
+            p.name for p in points if isinstance(p, MetricPoint) and p.name.startswith("train/")
+        }
         if stage.startswith("train_"):
             assert curves == set(curves_of(stage, trial.config))
 

@@ -17,7 +17,7 @@ from gigatok.config import CNNConfig, ProbeConfig, SplitConfig, TokenizerConfig,
 from gigatok.stages import LinearProbeConfig, TrainTokenizerConfig
 from orchestration.runs.stage_records import Spec
 from orchestration.runs.state import StageFolder, Store
-from orchestration.tracking.spool import Point, read_spool
+from orchestration.tracking.spool import MetricPoint, read_spool
 from tests.gigatok.process_pair import environment, free_port
 
 pytestmark = pytest.mark.heavy
@@ -87,7 +87,7 @@ def wait_for_step(
 
 
 def losses(folder: StageFolder) -> dict[int, float]:
-    points = [item for item in read_spool(folder) if isinstance(item, Point)]
+    points = [item for item in read_spool(folder) if isinstance(item, MetricPoint)]
     return {point.step: point.value for point in points if point.name == "train/loss"}
 
 

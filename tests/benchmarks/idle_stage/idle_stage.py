@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gigatok.config import Config
-from gigatok.flops import STAGE_FLOPS
-from gigatok.memory import STAGE_DISK, Disk
+from gigatok.costs.stage_costs import STAGE_DISK, STAGE_FLOPS, Disk
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages import STAGES, StageSpec

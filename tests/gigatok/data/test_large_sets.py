@@ -27,8 +27,8 @@ from gigatok.data import imagenet
 from gigatok.data.assets import required_assets
 from gigatok.data.crops import center_crop, five_crops
 from gigatok.data.splits import load_split, to_unit_range, training_batch
-from gigatok.models.generator import Generator
-from gigatok.models.teachers import build_teacher
+from gigatok.models.frozen.teachers import build_teacher
+from gigatok.models.generator.generator import Generator
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
 from gigatok.stages import (

@@ -20,8 +20,8 @@ from gigatok.config import (
     TransformerSize,
 )
 from gigatok.files.download import sha256_of
-from gigatok.models.generator import Generator
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.catalogue import PUBLISHED, hidden_differences
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import NullTracker

@@ -20,17 +20,17 @@ from gigatok.config import SplitConfig
 from gigatok.data.assets import fetch
 from gigatok.data.splits import Images, load_split, to_unit_range
 from gigatok.files.unpickling import load_arrays
-from gigatok.models.backbones import fold_batch_norms
-from gigatok.models.features import FeatureNetwork, build_feature_network
-from gigatok.models.inception import (
+from gigatok.models.frozen.backbones import fold_batch_norms
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
+from gigatok.models.frozen.inception import (
     Inception,
     load_inception,
     load_weights,
     resize_like_tensorflow,
 )
-from gigatok.models.perceptual import LPIPS
-from gigatok.models.reduction import fit_reduction, reduce_features
-from gigatok.models.teachers import build_teacher
+from gigatok.models.frozen.perceptual import LPIPS
+from gigatok.models.frozen.reduction import fit_reduction, reduce_features
+from gigatok.models.frozen.teachers import build_teacher
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import frechet_distance
 from gigatok.scores.image_metrics import kid

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from gigatok.config import GeneratorArchitecture, TransformerSize
 from gigatok.files.stored_weights import read_weights
 from gigatok.files.weight_files import unreadable
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.layout import generator_parameters
+from gigatok.models.tokenizer.layout import tokenizer_parameters
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.__main__ import app
 from gigatok.published.catalogue import (
     PUBLISHED,
@@ -31,7 +33,6 @@ from gigatok.published.catalogue import (
     load,
     load_with_report,
 )
-from gigatok.sizes import generator_parameters, tokenizer_parameters
 
 pytestmark = pytest.mark.heavy
 

@@ -16,16 +16,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TokenizerArchitecture
-from gigatok.models.generator import Generator
-from gigatok.models.quantizer import VectorQuantizer
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.layout import generator_parameters
+from gigatok.models.tokenizer.layout import tokenizer_parameters
+from gigatok.models.tokenizer.quantizer import VectorQuantizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.scores.sampling import generate
-from gigatok.sizes import (
-    GENERATOR_SIZES,
-    TOKENIZER_SIZES,
-    generator_parameters,
-    tokenizer_parameters,
-)
 
 pytestmark = pytest.mark.heavy
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from gigatok.config import SplitConfig, TokenizerConfig
-from gigatok.models import discriminators
-from gigatok.models.dino import DINOSmall
+from gigatok.models.judges import discriminators
+from gigatok.models.judges.dino import DINOSmall
 from gigatok.runtime.context import Ranks, Runtime
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.stages import TrainTokenizerConfig, train_tokenizer

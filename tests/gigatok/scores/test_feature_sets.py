@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gigatok.files.download import sha256_of
-from gigatok.models.features import FeatureNetwork, build_feature_network
-from gigatok.models.inception import CLASSES, FEATURES, Inception, load_classifier
+from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
+from gigatok.models.frozen.inception import CLASSES, FEATURES, Inception, load_classifier
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Gaussian, frechet_distance
 from gigatok.scores.image_metrics import inception_score

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
-from gigatok.models.generator import Generator
+from gigatok.models.generator.generator import Generator
 from gigatok.scores.sampling import (
     draw,
     filter_top_k,

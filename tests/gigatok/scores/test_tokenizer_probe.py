@@ -19,7 +19,7 @@ from gigatok.config import (
 )
 from gigatok.data.splits import load_split, to_unit_range
 from gigatok.data.streamed import open_streamed
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
 from gigatok.stages import ProbeTokenizerConfig, probe_tokenizer

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from gigatok.config import TokenizerConfig, TransformerSize
-from gigatok.models.perceptual import LPIPS
-from gigatok.models.tokenizer import TokenizerOutput
+from gigatok.models.frozen.perceptual import LPIPS
+from gigatok.models.tokenizer.tokenizer import TokenizerOutput
 from gigatok.training.losses import shortcut_losses, summed
 
 SIZE = TransformerSize(width=16, layers=3, heads=1)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gigatok.config import TrainingConfig, TransformerSize
-from gigatok.models.qformer import QFormerDecoder
+from gigatok.config import CNNConfig, TokenizerArchitecture, TrainingConfig, TransformerSize
+from gigatok.models.tokenizer.qformer import QFormerDecoder
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.training.trainer import NonFiniteLoss, Trainer, learning_rate, make_optimizer
@@ -187,9 +187,16 @@ def test_reference_quirk_runs_two_steps_behind_and_the_first_at_full_rate() -> N
 
 
 def test_the_reference_spares_what_has_norm_in_its_name() -> None:
-    """Of a Q-Former its `norm1` to `norm3`, but neither `ln_post` nor a bias (spec 5.3)."""
+    """Of a Q-Former its `norm1` to `norm3`, but neither `ln_post` nor a bias."""
     size = TransformerSize(width=8, layers=1, heads=1)
-    model = QFormerDecoder(size, 8, grid_size=2, num_latent_tokens=2)
+    architecture = TokenizerArchitecture(
+        encoder=size,
+        decoder=size,
+        cnn=CNNConfig(z_channels=8),
+        num_latent_tokens=2,
+        semantic_weight=0,
+    )
+    model = QFormerDecoder(architecture, 2)
     config = CONFIG.model_copy(update={"reference_decay_quirk": True, "weight_decay": 0.1})
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, spared = make_optimizer(model, config).param_groups

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from analysis.__main__ import app as analysis_app
 from orchestration.__main__ import app
 from orchestration.backends.base import Ended
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.costs import ceilings
 from orchestration.costs.calibration import append_observations, observe
 from orchestration.execution.progress import stage_spec, survey
@@ -148,7 +148,7 @@ def _furnished(place: Path, plan: Plan, store: Store) -> Iterator[tuple[Path, Pl
     found = observe(trained.spec(), attempt)
     assert found is not None
     append_observations(store, [found])
-    Journal(store).intend("train_tokenizer", "study", plan.key, [trained])
+    Journal(store, "slurm").intend("train_tokenizer", "study", plan.key, [trained])
     before = Path.cwd()
     os.chdir(place)
     try:

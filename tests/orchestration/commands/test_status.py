@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleDimensions
 from typer.testing import CliRunner
 
 from orchestration.__main__ import app
-from orchestration.cluster.journal import Journal
+from orchestration.backends.detached.journal import Journal
 from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
 from orchestration.launching.history import newest_launch
@@ -206,7 +206,7 @@ def test_gc_frees_leftovers_and_keeps_results(store: Store, plan: Plan, tmp_path
         snapshot.mkdir(parents=True)
         (snapshot / "code.py").write_text("x")
         os.utime(snapshot, (age, age))
-    job = Journal(store).intend("train_tokenizer", "study", plan.key, [going])
+    job = Journal(store, "slurm").intend("train_tokenizer", "study", plan.key, [going])
     script = store.root / "slurm" / job.name / "submission.sh"
     script.parent.mkdir(parents=True)
     script.write_text("export PYTHONPATH=/runs/snapshots/aaaa")

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from gigatok.flops import stage_flops
-from gigatok.memory import stage_disk, stage_memory
+from gigatok.costs.stage_costs import stage_disk, stage_flops, stage_memory
 from gigatok.stages import STAGES
 from orchestration.costs.accuracy import accuracy_line, compare
 from orchestration.costs.amounts import bytes_text, flops_text, hours_text, seconds_text

@@ -111,7 +111,8 @@ def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None
     assert max(map(len, text.splitlines())) <= 80
     assert "18.12" in text
     assert "5.2 ± 0.5" in text
-    assert "1.50 M" in text
+    assert "params (M)" in text
+    assert "1.50" in text
     assert "–" in text
 
 

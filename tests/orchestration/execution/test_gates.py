@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from orchestration.backends import profile_options
 from orchestration.execution.display import held_lines
 from orchestration.execution.gates import Gatekeeper, Gates, ladder, stage_spec, worse
 from orchestration.execution.progress import Progress, survey
@@ -134,7 +135,7 @@ def test_wrong_gates_are_refused(tmp_path: Path, text: str, message: str) -> Non
     file = tmp_path / "profile.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
-        load_profile(file)
+        load_profile(file, profile_options())
     with pytest.raises(ValidationError):
         Gates(better={"lpips": -1.0})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.execution.scheduler import Graph
-from orchestration.forecast.forecast import Forecast, Part, forecast, forecast_line
+from orchestration.forecast.forecast import Forecast, StageTime, forecast, forecast_line
 
 GRAPH = Graph({"data": (), "a": ("data",), "b": ("data",), "a2": ("a",)})
 TRIALS = [["data", "a", "a2"], ["data", "b"]]
@@ -13,10 +13,10 @@ TRIALS = [["data", "a", "a2"], ["data", "b"]]
 
 def test_the_end_is_that_of_what_remains_on_the_slots_there_are() -> None:
     parts = {
-        "data": Part("COMPLETE", False, 10.0, 12.0),
-        "a": Part("RUNNING", False, 100.0, 40.0, left=50.0),
-        "b": Part("WAITING", False, 70.0, 0.0),
-        "a2": Part("WAITING", False, 30.0, 0.0),
+        "data": StageTime("COMPLETE", False, 10.0, 12.0),
+        "a": StageTime("RUNNING", False, 100.0, 40.0, left=50.0),
+        "b": StageTime("WAITING", False, 70.0, 0.0),
+        "a2": StageTime("WAITING", False, 30.0, 0.0),
     }
     assert forecast(GRAPH, TRIALS, parts, 1) == Forecast(52.0, 150.0, 0, pytest.approx(150.0))
     assert forecast(GRAPH, TRIALS, parts, 2) == Forecast(52.0, 150.0, 0, pytest.approx(80.0))
@@ -24,23 +24,23 @@ def test_the_end_is_that_of_what_remains_on_the_slots_there_are() -> None:
 
 def test_what_failed_or_is_held_does_not_remain() -> None:
     parts = {
-        "data": Part("COMPLETE", False, 10.0, 10.0),
-        "a": Part("FAILED", False, 100.0, 40.0),
-        "a2": Part("UPSTREAM_FAILED", False, 30.0, 0.0),
-        "b": Part("WAITING", True, 70.0, 0.0),
+        "data": StageTime("COMPLETE", False, 10.0, 10.0),
+        "a": StageTime("FAILED", False, 100.0, 40.0),
+        "a2": StageTime("UPSTREAM_FAILED", False, 30.0, 0.0),
+        "b": StageTime("WAITING", True, 70.0, 0.0),
     }
     assert forecast(GRAPH, TRIALS, parts, 1) == Forecast(50.0, 0.0, 0, 0.0)
 
 
 def test_a_running_stage_without_a_speed_goes_by_its_prediction() -> None:
-    assert Part("RUNNING", False, 100.0, 30.0).remaining() == 70.0
-    assert Part("RUNNING", False, 100.0, 130.0).remaining() == 0.0
-    assert Part("RUNNING", False, None, 30.0).remaining() is None
+    assert StageTime("RUNNING", False, 100.0, 30.0).remaining() == 70.0
+    assert StageTime("RUNNING", False, 100.0, 130.0).remaining() == 0.0
+    assert StageTime("RUNNING", False, None, 30.0).remaining() is None
 
 
 def test_an_unknown_time_is_said_and_gives_no_end() -> None:
     parts = {
-        key: Part("WAITING", False, None if key == "b" else 60.0, 0.0) for key in GRAPH.inputs
+        key: StageTime("WAITING", False, None if key == "b" else 60.0, 0.0) for key in GRAPH.inputs
     }
     found = forecast(GRAPH, TRIALS, parts, 1)
     assert found == Forecast(0.0, 180.0, 1, None)
@@ -49,10 +49,10 @@ def test_an_unknown_time_is_said_and_gives_no_end() -> None:
 
 def test_what_is_uncalibrated_goes_by_complete_stages_of_its_kind() -> None:
     parts = {
-        "data": Part("COMPLETE", False, None, 3.0, kind="data"),
-        "a": Part("COMPLETE", False, None, 20.0, kind="train", weight=2.0),
-        "b": Part("WAITING", False, None, 0.0, kind="train", weight=5.0),
-        "a2": Part("WAITING", False, 7.0, 0.0, kind="train", weight=5.0),
+        "data": StageTime("COMPLETE", False, None, 3.0, kind="data"),
+        "a": StageTime("COMPLETE", False, None, 20.0, kind="train", weight=2.0),
+        "b": StageTime("WAITING", False, None, 0.0, kind="train", weight=5.0),
+        "a2": StageTime("WAITING", False, 7.0, 0.0, kind="train", weight=5.0),
     }
     assert forecast(GRAPH, TRIALS, parts, 1) == Forecast(23.0, 57.0, 0, pytest.approx(57.0))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cluster.journal import CONTROLLER
-from tests.orchestration.backends.slurm_cluster import Cluster, run, wait_until
+from orchestration.backends.detached.journal import CONTROLLER
+from tests.orchestration.backends.slurm.slurm_cluster import Cluster, run, wait_until
 from tests.orchestration.search.search_helpers import HEAD, ONE_THREAD, PRUNED_BLOCK, Json, story
 
 pytestmark = pytest.mark.cluster

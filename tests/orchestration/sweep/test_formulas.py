@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gigatok.flops import stage_flops
+from gigatok.costs.stage_costs import stage_flops
 from orchestration.plan.graph import make_plan
 from orchestration.sweep.cells import changed
 from orchestration.sweep.config_keys import trial_keys

@@ -12,8 +12,8 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from rich.console import ConsoleDimensions
 from typer.testing import CliRunner
 
-from analysis import artifacts
-from analysis.runs import load_runs
+from analysis.store import artifacts
+from analysis.store.runs import load_runs
 from gigatok import names
 from orchestration.__main__ import app
 from orchestration.commands.status import render
@@ -24,7 +24,7 @@ from orchestration.study.status import look, status_json
 from orchestration.tracking.ledger import Ledgers, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.shipping import Tracking, default_uri, uri_to_record
-from orchestration.tracking.spool import Point, SpoolReader, SpoolWriter, read_spool
+from orchestration.tracking.spool import MetricPoint, SpoolReader, SpoolWriter, read_spool
 from tests.orchestration.tracking.tracking_helpers import (
     Reader,
     Run,
@@ -82,7 +82,7 @@ def spoiled(store, plan):
 
 def test_a_bad_line_costs_that_line(spoiled):
     lines = list(SpoolReader(spoiled).lines())
-    steps = [item.step for line in lines for item in line.items if isinstance(item, Point)]
+    steps = [item.step for line in lines for item in line.items if isinstance(item, MetricPoint)]
     assert steps == list(range(len(BAD_LINES) + 1))
     problems = [line.problem for line in lines if line.problem]
     assert len(problems) == len(BAD_LINES)

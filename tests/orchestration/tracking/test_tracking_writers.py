@@ -19,7 +19,7 @@ from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.state import StageFolder, Store
 from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking
-from orchestration.tracking.spool import Point, read_spool
+from orchestration.tracking.spool import MetricPoint, read_spool
 from tests.orchestration.tracking.tracking_helpers import MlflowServer, Run
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def spooled(folders: list[StageFolder]) -> Points:
         (folder.spec().key, item.name, item.step, item.value, item.time)
         for folder in folders
         for item in read_spool(folder)
-        if isinstance(item, Point)
+        if isinstance(item, MetricPoint)
     )
 
 

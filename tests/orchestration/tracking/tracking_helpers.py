@@ -22,7 +22,7 @@ from orchestration.runs.stage_records import Attempt, Done, Failure, Spec
 from orchestration.runs.state import StageFolder, Store
 from orchestration.sweep.definition import expand, load_sweep
 from orchestration.tracking.shipping import Tracking, default_uri
-from orchestration.tracking.spool import Point, SpoolWriter, read_spool
+from orchestration.tracking.spool import MetricPoint, SpoolWriter, read_spool
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVER_ENVIRONMENT = {
@@ -179,7 +179,7 @@ class Reader:
 def assert_sent_exactly(reader: Reader, folder: StageFolder) -> None:
     """Every point of the spool is with the server, once."""
     run = reader.one(names.KIND_STAGE, TAG_STAGE_KEY=folder.spec().key)
-    points = [item for item in read_spool(folder) if isinstance(item, Point)]
+    points = [item for item in read_spool(folder) if isinstance(item, MetricPoint)]
     done = folder.done()
     expected = Counter((p.name, p.step, p.value, p.time) for p in points)
     scores = set() if done is None else set(done.metrics)

@@ -1,0 +1,422 @@
+"""Drawing with Matplotlib: each function takes an Axes or a Figure and returns it.
+
+What is drawn is decided in `grammar.py`; where words and charts go, in `layout.py`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
+from matplotlib.transforms import ScaledTranslation
+
+from analysis.charts import layout, style
+from analysis.charts.grammar import (
+    DERIVED,
+    Chart,
+    ChartAxis,
+    FigureData,
+    Grid,
+    Mark,
+    Series,
+    letter,
+)
+from analysis.charts.labels import Box, place_labels
+from analysis.charts.style import Venue
+from gigatok.names import PARAMETERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.transforms import Transform
+
+_HOLLOW = ("digitised", "secondary")
+_RIM = "#000000"
+_BOXES_PER_SEGMENT = 30
+_DECADES = 300
+"""Span of a logarithmic axis above which only powers of ten are marked."""
+_MANY = 30
+"""Marks of a line above which it is a curve: only some of its marks are drawn."""
+_MARKS_OF_CURVE = 8
+_SIZES = 6
+"""Model sizes up to which each can have a tick of its own."""
+_MIN_TICK_GAP = 0.13
+"""Fraction of the axis between two such ticks, below which one of them is left out."""
+_DODGE = 5.0
+"""Points of print between marks whose intervals would cover each other."""
+
+
+def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = None) -> Figure:
+    """Draw a figure at a venue's text width, or at `width` inches."""
+    inches = width or venue.text
+    with style.applied(venue):
+        figure = Figure(figsize=(inches, 1), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        # The height follows from what is to be placed: words, legend, rows of charts, pictures.
+        words = layout.write_words(figure, data, venue)
+        handles = legend_handles(data.charts)
+        across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
+        strip = -(-len(handles) // across) * venue.size * 1.5 / 72
+        plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids])
+        figure.set_figheight(sum(plan.heights) + strip + words)
+        grid = figure.add_gridspec(
+            len(plan.heights) + 1, plan.columns, height_ratios=[max(strip, 1e-3), *plan.heights]
+        )
+        draw_legend(figure.add_subplot(grid[0, :]), handles, across)
+        places = [figure.add_subplot(grid[cell]) for cell in plan.cells]
+        draw_into(data, places)
+        _settle(figure, canvas, data, places, venue)
+    return figure
+
+
+def _settle(
+    figure: Figure,
+    canvas: FigureCanvasAgg,
+    data: FigureData,
+    places: Sequence[Axes],
+    venue: Venue,
+) -> None:
+    """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
+    for axes in places:
+        layout.fit_words(axes, renderer)
+    # Matplotlib spaces lines by the font's height, which differs between our two families.
+    for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
+        assert isinstance(text, Text)
+        text.set_linespacing(venue.spacing)
+    figure.draw_without_rendering()  # tick texts depend on the size of the axes
+    figure.set_layout_engine(None)  # its place is final: saving lays out no more
+    for axes, chart in zip(places, data.charts, strict=False):
+        name_marks(axes, chart, renderer, venue.size * 0.85)
+
+
+def draw_into(data: FigureData, places: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw the charts, then the grids of pictures, into given axes, one each."""
+    for index, (axes, chart) in enumerate(zip(places, data.charts, strict=False)):
+        draw_chart(axes, chart)
+        if len(data.charts) > 1:
+            axes.set_title(f"{letter(index)} {chart.title}")
+    for axes, grid in zip(places[len(data.charts) :], data.grids, strict=True):
+        draw_grid(axes, grid)
+    return places
+
+
+def draw_chart(axes: Axes, chart: Chart) -> Axes:
+    """Draw one chart but for the names of its marks, which need the final layout."""
+    if chart.log_x:
+        axes.set_xscale("log")
+    if chart.log_y:
+        axes.set_yscale("log")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    if not chart.log_x:
+        whole = all(mark.x.is_integer() for mark in chart.marks)  # no half training steps
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+    for series, shifts in zip(chart.series, sideways(chart), strict=True):
+        draw_series(axes, series, shifts)
+    _scale_to(axes, chart)
+    axes.set_title(chart.title)
+    axes.set_xlabel(chart.x_label)
+    axes.set_ylabel(chart.y_label)
+    if chart.turns(chart.x):
+        axes.invert_xaxis()
+    if chart.turns(chart.y):
+        axes.invert_yaxis()
+    for remark in chart.remarks:
+        axes.annotate(
+            remark.text,
+            (remark.x, remark.y),
+            color=remark.colour,
+            weight="bold",
+            va="center",
+            size="small",
+        )
+    _mark_ticks(axes.xaxis, chart.x, log=chart.log_x)
+    _mark_ticks(axes.yaxis, chart.y, log=chart.log_y)
+    if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
+        _tick_sizes(axes, chart)
+    return axes
+
+
+def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axes:
+    """Draw the line, the intervals, the seeds and the marks; digitised ones are hollow.
+
+    Args:
+        axes: where to.
+        series: what.
+        shifts: points of print by which each mark moves sideways; none moves by default.
+    """
+    xs, ys = [m.x for m in series.marks], [m.y for m in series.marks]
+    colour = series.look.colour
+    if series.joined and len(xs) > 1:
+        # Fronts and fits are dashed: they are derived from marks and join no sizes.
+        line = "--" if series.dashed else "-"
+        axes.plot(xs, ys, line, color=colour, linewidth=1.2, zorder=2)
+    if series.arrows:
+        for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
+            style_of = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkB": 3}
+            axes.annotate("", (x1, y1), (x0, y0), arrowprops=style_of, zorder=2)
+    if not series.look.marker:
+        return axes
+    # Every mark of a long curve would hide the line; a few still tell the shapes apart.
+    step = len(xs) // _MARKS_OF_CURVE if series.joined and len(xs) > _MANY else 1
+    for mark, shift in list(zip(series.marks, shifts or [0.0] * len(xs), strict=True))[::step]:
+        _draw_mark(axes, mark, series, _shifted(axes, shift))
+    return axes
+
+
+def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None:
+    colour, marker = series.look
+    if len(mark.seeds) > 1:
+        seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
+        xs, ys = zip(*mark.seeds, strict=True)
+        axes.plot(
+            xs,
+            ys,
+            marker,
+            markersize=3.0,
+            markeredgewidth=0.7,
+            zorder=3.1,
+            transform=where,
+            **seeds,
+        )
+    for bar, draw_bar, at in (
+        (mark.x_bar, axes.hlines, mark.y),
+        (mark.y_bar, axes.vlines, mark.x),
+    ):
+        if bar is not None:
+            draw_bar(at, bar.low, bar.high, color=colour, linewidth=1.0, transform=where)
+    axes.plot(
+        [mark.x],
+        [mark.y],
+        marker,
+        markersize=4.5,
+        **_face(colour, mark.reading, marker),
+        zorder=3,
+        transform=where,
+    )
+
+
+def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
+    """Fill and rim of a mark: hollow where read off a picture, black-rimmed where of a run."""
+    is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
+    return {
+        "color": colour,
+        "markerfacecolor": "white" if reading in _HOLLOW else colour,
+        "markeredgecolor": _RIM if reading == "run" and not is_cross else colour,
+        "markeredgewidth": 0.7 if reading == "run" and not is_cross else 1.0,
+    }
+
+
+def sideways(chart: Chart) -> list[list[float]]:
+    """Choose by how many points each mark moves, so that intervals at one x stay apart."""
+    by_place: dict[float, list[Mark]] = {}
+    for mark in chart.marks:
+        if mark.y_bar is not None:
+            by_place.setdefault(mark.x, []).append(mark)
+    return [[_shift(mark, by_place.get(mark.x, [])) for mark in s.marks] for s in chart.series]
+
+
+def _shift(mark: Mark, others: Sequence[Mark]) -> float:
+    """Place a mark among those of its x whose intervals meet its own."""
+    bar = mark.y_bar
+    if bar is None:
+        return 0.0
+    near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
+    place = next(i for i, other in enumerate(near) if other is mark)
+    return float(place - (len(near) - 1) / 2) * _DODGE
+
+
+def _shifted(axes: Axes, points: float) -> Transform:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
+
+def _scale_to(axes: Axes, chart: Chart) -> None:
+    """Set limits from the data: artists that moved sideways do not count for matplotlib's own."""
+    # All in data units; the dodge is in points of print and must not widen the axes.
+    corners = [(m.x, m.y) for m in chart.marks]
+    corners += [seed for m in chart.marks for seed in m.seeds]
+    for mark in chart.marks:
+        corners += [(end, mark.y) for b in [mark.x_bar] if b for end in (b.low, b.high)]
+        corners += [(mark.x, end) for b in [mark.y_bar] if b for end in (b.low, b.high)]
+    # Seeds and ends of intervals lie outside the means and must be inside the frame.
+    axes.update_datalim(corners)
+    axes.margins(0.12, 0.14)
+    axes.autoscale_view()
+
+
+def _shape(grid: Grid) -> float:
+    """Width over height of all pictures beside each other."""
+    return float(sum(picture.shape[1] / picture.shape[0] for picture in _pictures(grid)))
+
+
+def _pictures(grid: Grid) -> list[np.ndarray]:
+    return [imread(io.BytesIO(png), format="png") for *_, png in grid.columns]
+
+
+def draw_grid(axes: Axes, grid: Grid) -> Axes:
+    """Pictures of each size beside each other, heads below."""
+    pictures = _pictures(grid)
+    height = max(picture.shape[0] for picture in pictures)
+    gap = max(2, height // 40)
+    left = 0
+    ticks = []
+    for picture in pictures:
+        tall, wide = picture.shape[:2]
+        shown = (left, left + wide * height / tall, height, 0)
+        axes.imshow(picture, extent=shown, interpolation="nearest")
+        ticks.append((shown[0] + shown[1]) / 2)
+        left = int(shown[1]) + gap
+    axes.set_xlim(0, left - gap)
+    axes.set_ylim(height, 0)
+    axes.set_aspect("equal")
+    axes.grid(False)
+    axes.set_title(grid.title)
+    axes.set_xticks(ticks, [head for head, *_ in grid.columns])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return axes
+
+
+def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) -> Axes:
+    """Write the labels of marks where they cover neither marks nor lines."""
+    scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
+    boxes: list[Box] = []
+    for text in axes.texts:
+        if text.get_text():
+            frame = text.get_window_extent(renderer)
+            boxes.append(Box(frame.x0, frame.y0, frame.x1, frame.y1))
+    labels = []
+    for series in chart.series:
+        places = axes.transData.transform([(m.x, m.y) for m in series.marks])
+        if series.look.marker:
+            boxes += [box for mark in series.marks for box in _taken(axes, mark, scale)]
+        if series.joined:
+            boxes += _along(places)
+        # The highest first below: its label finds the most room.
+        labels += [
+            (mark.label, (float(x), float(y)))
+            for mark, (x, y) in zip(series.marks, places, strict=True)
+            if mark.label
+        ]
+    place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size=size)
+    return axes
+
+
+def _along(places: np.ndarray) -> list[Box]:
+    """Small pixel boxes along a line."""
+    steps = np.linspace(0, 1, _BOXES_PER_SEGMENT)[:, None]
+    found = []
+    for start, end in pairwise(places):
+        found += [Box(x - 1, y - 1, x + 1, y + 1) for x, y in start + steps * (end - start)]
+    return found
+
+
+def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
+    """Pixel boxes of a mark, its intervals and its seeds."""
+
+    def box(low: tuple[float, float], high: tuple[float, float], radius: float) -> Box:
+        ends = axes.transData.transform([low, high])
+        (x0, y0), (x1, y1) = ends.min(0), ends.max(0)  # an axis may run backwards
+        r = radius * scale
+        return Box(x0 - r, y0 - r, x1 + r, y1 + r)
+
+    at = (mark.x, mark.y)
+    yield box(at, at, 3.0)
+    if mark.x_bar is not None:
+        yield box((mark.x_bar.low, mark.y), (mark.x_bar.high, mark.y), 1.5)
+    if mark.y_bar is not None:
+        yield box((mark.x, mark.y_bar.low), (mark.x, mark.y_bar.high), 1.5)
+    yield from (box(seed, seed, 2.0) for seed in mark.seeds)
+
+
+def _mark_ticks(one: XAxis | YAxis, axis: ChartAxis, *, log: bool) -> None:
+    """Write the figure's own ticks, or plain numbers on a logarithmic axis."""
+    if axis.ticks:
+        one.set_ticks([at for at, _ in axis.ticks], labels=[text for _, text in axis.ticks])
+        one.set_minor_locator(NullLocator())
+    elif log:
+        # An axis that runs backwards has its interval backwards, too.
+        low, high = sorted(one.get_view_interval())
+        steps = (1.0,) if high > _DECADES * low else (1.0, 2.0, 5.0)
+        one.set_major_locator(LogLocator(subs=steps, numticks=12))
+        one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        one.set_minor_formatter(NullFormatter())
+
+
+def _tick_sizes(axes: Axes, chart: Chart) -> None:
+    """Mark the model sizes themselves, where they are few; of close ones the first."""
+    sizes = sorted({mark.x for mark in chart.marks if mark.reading not in DERIVED})
+    if len(sizes) > _SIZES:
+        return
+    # A logarithmic axis around one value would show ticks of unrelated decades.
+    if len(sizes) == 1:
+        axes.set_xlim(sizes[0] * 0.9, sizes[0] * 1.1)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    kept: list[tuple[float, float]] = []
+    for size in sizes:
+        place = float(to_axes.transform((size, 1.0))[0])
+        if not kept or abs(place - kept[-1][1]) >= _MIN_TICK_GAP:
+            kept.append((size, place))
+    metric = chart.x.metric
+    texts = [metric.text(size / metric.factor) for size, _ in kept]
+    axes.set_xticks([size for size, _ in kept], texts)
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
+    """Make a handle for each series by name; none where there is one series only."""
+    # Series of one name share a handle: looks agree over all charts of a figure.
+    shown: dict[str, Series] = {}
+    for series in (series for chart in charts for series in chart.series):
+        shown.setdefault(series.name, series)
+    return [_handle(series) for series in shown.values()] if len(shown) > 1 else []
+
+
+def _handle(series: Series) -> Line2D:
+    # The first mark stands for all: readings mix within a series only where a copy is cited.
+    reading = series.marks[0].reading if series.marks else "printed"
+    return Line2D(
+        [],
+        [],
+        marker=series.look.marker,
+        markersize=4.5,
+        linestyle=("--" if series.dashed else "-") if series.joined else "",
+        label=series.name,
+        **_face(series.look.colour, reading, series.look.marker),
+    )
+
+
+def draw_legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:
+    """Draw the legend of all charts, in a strip of its own."""
+    axes.set_axis_off()
+    if handles:
+        axes.legend(
+            handles=handles,
+            loc="center left",
+            ncols=min(columns, len(handles)),
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+        )
+    return axes

@@ -1,0 +1,118 @@
+"""Placing the names of points so that they cover neither points nor each other.
+
+Greedy and deterministic: each label takes the candidate place with the least overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.text import Text
+
+_ANGLES = (0, 180, 90, 270, 45, 135, 315, 225)
+_DISTANCES = (6.0, 11.0, 17.0, 24.0)
+"""Points between a mark and the nearest edge of its label, in order of preference."""
+_LEADER_FROM = 11.0
+_RANK_COST = 0.001
+"""Overlap, as a fraction of the label, that one place further down the list is worth."""
+_TEXT = "#222222"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def overlap(self, other: Box) -> float:
+        """Area shared with another box."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        return max(width, 0.0) * max(height, 0.0)
+
+    @property
+    def area(self) -> float:
+        """Width times height."""
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+
+Label = tuple[str, tuple[float, float]]
+"""Text, and the pixel coordinates of the mark it names."""
+
+
+def place_labels(
+    axes: Axes,
+    renderer: RendererBase,
+    labels: Sequence[Label],
+    marks: Sequence[Box],
+    *,
+    size: float = 8.0,
+) -> list[Text]:
+    """Name the marks of an axes whose position is final.
+
+    Args:
+        axes: where; its limits and its place on the page must not change afterwards.
+        renderer: measures the texts.
+        labels: what to write and beside which mark.
+        marks: pixel boxes to keep free: markers, error bars, lines.
+        size: of the letters, in points.
+    """
+    # A label placed in data coordinates must not move the limits it was placed by.
+    axes.autoscale(False)
+    frame = axes.get_window_extent(renderer)
+    inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
+    to_data = axes.transData.inverted()
+    # Labels join the marks as they are placed: the next one avoids them as well.
+    taken = list(marks)
+    made = []
+    for text, (x, y) in labels:
+        label = axes.text(0, 0, text, fontsize=size, color=_TEXT, zorder=4, va="bottom")
+        extent = label.get_window_extent(renderer)
+        options = list(_candidates(x, y, extent.width, extent.height, scale))
+        # Ties go to the earlier place, so that equal data give equal pictures.
+        costs = [_cost(box, taken, inside, rank) for rank, (_, box) in enumerate(options)]
+        distance, box = options[costs.index(min(costs))]
+        left, bottom = to_data.transform((box.x0, box.y0))
+        label.set_position((left, bottom))
+        # So far away the eye needs a line to find the mark.
+        if distance >= _LEADER_FROM:
+            _draw_leader(axes, (x, y), box)
+        taken.append(box)
+        made.append(label)
+    return made
+
+
+def _draw_leader(axes: Axes, start: tuple[float, float], box: Box) -> None:
+    """Draw a thin line from a mark to the nearest point of its label."""
+    end = (min(max(start[0], box.x0), box.x1), min(max(start[1], box.y0), box.y1))
+    (x0, y0), (x1, y1) = axes.transData.inverted().transform([start, end])
+    axes.plot([x0, x1], [y0, y1], color="#777777", linewidth=0.5, zorder=1.5)
+
+
+def _candidates(
+    x: float, y: float, width: float, height: float, scale: float
+) -> Iterator[tuple[float, Box]]:
+    """Boxes around a point, nearest first, each with its distance in points."""
+    for distance in _DISTANCES:
+        for angle in _ANGLES:
+            dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            centre_x = x + dx * (distance * scale + width / 2)
+            centre_y = y + dy * (distance * scale + height / 2)
+            left, bottom = centre_x - width / 2, centre_y - height / 2
+            yield distance, Box(left, bottom, left + width, bottom + height)
+
+
+def _cost(box: Box, taken: Sequence[Box], inside: Box, rank: int) -> float:
+    covered = sum(box.overlap(other) for other in taken)
+    outside = box.area - box.overlap(inside)
+    return covered + 2 * outside + _RANK_COST * rank * box.area

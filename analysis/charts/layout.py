@@ -1,0 +1,147 @@
+"""Places of the charts, pictures and words of a figure on its page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.charts.grammar import FigureData
+from analysis.charts.style import Venue
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.figure import Figure
+
+_GREY = "#444444"
+_TITLE_SCALE, _CAPTION_SCALE = 1.1, 0.72
+_BOLD = 1.12
+"""Width of bold letters over that of others."""
+_CHARACTER = 0.53
+"""Mean width of a character, in font sizes."""
+_HANDLE = 5
+"""Width of a line and its spaces in a legend, in font sizes."""
+_BIG = 3
+"""Columns at which a big chart takes four cells; also the most there are."""
+_NARROWEST = 2.1
+"""Inches of a chart with its labels."""
+
+Cell = tuple[slice, slice]
+"""Rows and columns of the page's grid, below the strip of the legend."""
+
+
+@dataclass(frozen=True)
+class PagePlan:
+    """Places of the charts, then of the grids of pictures.
+
+    Attributes:
+        heights: inches of each row.
+    """
+
+    cells: tuple[Cell, ...]
+    heights: tuple[float, ...]
+    columns: int
+
+
+def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
+    """Choose the places of everything on a page.
+
+    Args:
+        data: the figure.
+        inches: width of the page.
+        shapes: of each grid of pictures, width over height.
+    """
+    cells, rows, columns = _cells(data, inches)
+    heights = _heights(data, inches, rows, columns)
+    for shape in shapes:
+        cells.append((slice(rows + 1, rows + 2), slice(0, columns)))
+        heights.append(inches / shape + 0.5)  # half an inch for title and heads
+        rows += 1
+    return PagePlan(tuple(cells), tuple(heights), columns)
+
+
+def _heights(data: FigureData, inches: float, rows: int, columns: int) -> list[float]:
+    """Choose the height of each row of charts, in inches."""
+    across = inches / columns
+    # Charts a little wider than tall, but never too low for their ticks.
+    row = min(2.2, max(1.6 if across < _NARROWEST else 1.75, 0.86 * across))
+    heights = [row] * rows
+    if data.charts and data.charts[0].big and columns < _BIG:
+        heights[0] *= 1.5
+    return heights
+
+
+def write_words(figure: Figure, data: FigureData, venue: Venue) -> float:
+    """Write title and caption; return the inches that they take."""
+    inches = figure.get_figwidth()
+    large, small = venue.size * _TITLE_SCALE, venue.size * _CAPTION_SCALE
+    title = _wrapped([data.title], inches, large * _BOLD)
+    caption = _wrapped(_caption(data), inches, small)
+    figure.suptitle("\n".join(title), x=0.01, ha="left", size=large, weight="bold")
+    figure.supxlabel("\n".join(caption), x=0.01, ha="left", size=small, color=_GREY)
+    return 1.25 * (len(title) * large + len(caption) * small) / 72 + 0.15
+
+
+def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
+    """Break a title that is wider than its axes, and a label of y that is taller, at its unit."""
+    label = axes.yaxis.label
+    height = axes.get_window_extent(renderer).height
+    if label.get_window_extent(renderer).height > height:
+        axes.set_ylabel(label.get_text().replace(" (", "\n(", 1))
+    text = axes.get_title(loc="left")
+    if not text:
+        return axes
+    title = axes.set_title(text, loc="left")
+    share = axes.get_window_extent(renderer).width / title.get_window_extent(renderer).width
+    if share < 1:
+        axes.set_title("\n".join(textwrap.wrap(text, int(len(text) * share))), loc="left")
+    return axes
+
+
+def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
+    """Place each chart in the first free cells; count rows and columns."""
+    count = len(data.charts)
+    columns = max(1, min(count, _BIG, int(inches / _NARROWEST))) if count else 1
+    is_narrow = columns == 1 and count > _BIG  # one below the other would be longer than a page
+    # Two or four charts make whole rows of two.
+    if is_narrow or count in (2, 4):
+        columns = 2 if is_narrow else min(columns, 2)
+    cells: list[Cell] = []
+    taken: set[tuple[int, int]] = set()
+    large = (2, 2) if columns == _BIG else (1, 2) if is_narrow else (1, 1)
+    for tall, wide in [large if chart.big else (1, 1) for chart in data.charts]:
+        row, column = next(
+            (r, c)
+            for r in range(count + 2)
+            for c in range(columns - wide + 1)
+            if not {(r + i, c + j) for i in range(tall) for j in range(wide)} & taken
+        )
+        taken |= {(row + i, column + j) for i in range(tall) for j in range(wide)}
+        cells.append((slice(row + 1, row + tall + 1), slice(column, column + wide)))
+    rows = max((cell[0].stop - 1 for cell in cells), default=0)
+    return cells, rows, columns
+
+
+def legend_columns(labels: Sequence[str], inches: float, size: float) -> int:
+    """Count how many handles fit beside each other."""
+    longest = max(map(len, labels), default=0)
+    each = (longest * _CHARACTER + _HANDLE) * size / 72
+    return max(1, int(inches / each))
+
+
+def _caption(data: FigureData) -> list[str]:
+    """Collect the notes, and how the numbers were obtained."""
+    readings = {
+        "digitised": "Hollow marks and values of figures: read off the authors' figures by pixel.",
+        "secondary": "Hollow, secondary: from a copy or a note, not from the work itself.",
+    }
+    how = [text for reading, text in readings.items() if reading in data.readings]
+    absent = [f"Not shown: {'; '.join(data.missing)}."] if data.missing else []
+    return [*data.notes, *how, *absent]
+
+
+def _wrapped(texts: Sequence[str], inches: float, size: float) -> list[str]:
+    width = int(inches * 72 / (size * _CHARACTER))
+    return [line for text in texts for line in textwrap.wrap(text, width)]

@@ -1,0 +1,166 @@
+"""Looks of figures: one for the same setting everywhere, venues, rc parameters.
+
+Published numbers and runs of one setting look the same but for the rim of the marks. Colours are
+Okabe and Ito's, which people with any common colour blindness tell apart; the marker and the label
+say the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from analysis.store.requests import RequestError
+
+TEXT_WIDTH = 6.9
+"""Inches; the text width of a two-column page."""
+DPI = 200
+"""Dots per inch of a PNG."""
+
+
+@dataclass(frozen=True)
+class Venue:
+    """The page of a conference or journal: widths in inches, size in points.
+
+    Attributes:
+        column: width of one column; that of the text where there is one only.
+        text: width of the whole text.
+        size: of the letters in figures, a little below the text's own.
+        spacing: of lines, in heights of the font; STIX is tall.
+    """
+
+    column: float
+    text: float
+    size: float = 8.0
+    family: str = "STIXGeneral"
+    spacing: float = 0.95
+
+
+PLAIN = Venue(3.4, TEXT_WIDTH, 8.5, "DejaVu Sans", 1.2)
+"""Without a venue. STIX, elsewhere, is the Times that comes with matplotlib."""
+VENUES = {
+    "plain": PLAIN,
+    "neurips": Venue(5.5, 5.5),
+    "iclr": Venue(5.5, 5.5),
+    "tmlr": Venue(6.5, 6.5),
+    "jmlr": Venue(6.0, 6.0),
+    "icml": Venue(3.25, 6.75),
+    "aaai": Venue(3.3, 6.975),
+    "cvpr": Venue(3.25, 6.875),
+    "iccv": Venue(3.25, 6.875),
+    "eccv": Venue(4.8, 4.8, 7.5),
+    "ieee": Venue(3.5, 7.16),
+}
+"""Widths of the style files; a figure at either needs no scaling in LaTeX."""
+
+_BLUE, _ORANGE, _GREEN, _VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+_PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
+
+
+class Look(NamedTuple):
+    """Colour and marker of a series."""
+
+    colour: str
+    marker: str
+
+
+WITHOUT, WITH = Look(_VERMILION, "o"), Look(_BLUE, "s")
+"""Without and with what a study adds, such as semantic regularisation."""
+CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK)
+"""For series without a look of their own."""
+BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK = CYCLE
+OTHER = _GREY
+"""Peers, and what stands beside the question."""
+FRONT = Look(_GREY, "")
+
+_SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
+"""Settings that are off at 0: what matters for the look is whether they are on."""
+_OF_VARIANT = {"1d": Look(_BLUE, "s"), "2d": Look(_ORANGE, "D")}
+_OF_TOKENIZER = {
+    "S-S": _BLUE,
+    "S-B": _ORANGE,
+    "S-L": _VERMILION,
+    "B-L": _PURPLE,
+    "B-B": _SKY,
+    "L-L": _GREEN,
+    "XL-XXL": _BLACK,
+}
+_OF_DECODER = {"S": _BLUE, "B": _ORANGE, "L": _VERMILION, "XL": _GREEN, "XXL": _BLACK}
+
+
+def of_setting(key: str, value: object) -> Look | None:
+    """Look up how a setting is drawn wherever it tells series apart; None: it has no own look."""
+    if key in _SWITCHES:
+        return WITH if value else WITHOUT
+    return _OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
+
+
+def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
+    """Look up how the trials of one tokenizer are drawn: colour by size, marker by regularisation.
+
+    Unlisted pairs take the colour of their decoder, as `B` alone does; unnamed sizes are grey.
+    """
+    decoder = tokenizer.rpartition("-")[2]
+    colour = _OF_TOKENIZER.get(tokenizer, _OF_DECODER.get(decoder, _GREY))
+    return Look(colour, (WITH if regularised else WITHOUT).marker)
+
+
+def venue(name: str) -> Venue:
+    """Look up a venue.
+
+    Raises:
+        RequestError: an unknown one.
+    """
+    if name not in VENUES:
+        raise RequestError(f"unknown venue {name!r}; known: {', '.join(VENUES)}")
+    return VENUES[name]
+
+
+@contextmanager
+def applied(page: Venue | None = None) -> Iterator[None]:
+    """Draw and save on matplotlib's defaults with our parameters, none of the user's.
+
+    A matplotlibrc that asks for LaTeX or other colours is meant for the user's own figures; ours
+    must come out the same on every machine.
+    """
+    import matplotlib.style
+
+    # Later ones win: the venue's sizes replace the common ones.
+    parameters: Any = _COMMON | (_of_venue(page) if page else {})
+    with matplotlib.style.context(parameters, after_reset=True):
+        yield
+
+
+def _of_venue(venue: Venue) -> dict[str, object]:
+    sizes = ("font.size", "axes.titlesize", "axes.labelsize")
+    small = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+    return {
+        "font.family": venue.family,
+        "mathtext.fontset": "stix" if venue.family.startswith("STIX") else "dejavusans",
+        **dict.fromkeys(sizes, venue.size),
+        **dict.fromkeys(small, venue.size - 1),
+        "svg.hashsalt": "gigatok",
+    }
+
+
+_COMMON: dict[str, object] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.0,
+    "pdf.fonttype": 42,
+}

@@ -1,0 +1,1 @@
+"""Sentences that claim no more than the trials show."""

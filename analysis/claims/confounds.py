@@ -1,0 +1,155 @@
+"""Differences between the settings of a table besides the question, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import polars as pl
+
+from analysis.statistics.groups import Group, groups, show
+from analysis.store.runs import measured, params_of
+from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
+
+FID_NEEDS_IMAGES = 10_000
+"""Below, the bias of FID is larger than most differences (Binkowski et al., arXiv 1801.01401)."""
+
+
+def find_confounds(runs: pl.DataFrame) -> list[str]:
+    """List everything that could explain a difference besides the axes of the sweep."""
+    found = groups(runs)
+    return [sentence for check in _CHECKS for sentence in check(runs, found)]
+
+
+def _mixed_protocols(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    for name in measured(runs):
+        ways: dict[str, list[str]] = {}
+        for group in found:
+            for protocol in group.protocols(name):
+                ways.setdefault(protocol or "protocol not recorded", []).append(group.label)
+        if len(ways) > 1:
+            listing = "; ".join(f"{_listed(who)}: {way}" for way, who in ways.items())
+            yield f"{METRICS[name].label} was measured in {len(ways)} ways: {listing}."
+
+
+def _training_lengths(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    """Images seen, which is what steps and batch size have in common."""
+    for part, what in (("tokenizer", "Tokenizers"), ("generator", "AR probes")):
+        # Steps alone say nothing where batch sizes differ.
+        steps, batch = f"{part}.steps", f"{part}.batch_size"
+        if steps in _axes(runs) or not {steps, batch} <= set(runs.columns):
+            continue
+        lengths: dict[int, list[str]] = {}
+        for group in found:
+            for row in group.rows:
+                if row[steps] is not None and row[batch] is not None:
+                    lengths.setdefault(row[steps] * row[batch], []).append(group.label)
+        if len(lengths) > 1:
+            listing = "; ".join(f"{_listed(who)}: {n:,}" for n, who in sorted(lengths.items()))
+            yield f"{what} were trained on different numbers of images ({listing})."
+
+
+def _teachers(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    column = "tokenizer.teacher"
+    if column not in runs.columns or column in _axes(runs):
+        return
+    teachers: dict[str, list[str]] = {}
+    for group in found:
+        if group.regularised:
+            for row in group.rows:
+                teachers.setdefault(show(row[column]), []).append(group.label)
+    if len(teachers) > 1:
+        listing = "; ".join(f"{name}: {_listed(who)}" for name, who in teachers.items())
+        yield f"Semantic regularisation used different teachers ({listing})."
+
+
+def _training_only_head(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    heads = []
+    for group in found:
+        head, total = group.values("params_head"), group.values("params_total")
+        # The head serves the regularisation loss in training and is gone at inference.
+        shares = [head[s] / total[s] for s in head.keys() & total.keys() if head[s] > 0]
+        if shares:
+            heads.append((group.label, max(shares)))
+    if heads:
+        most = max(share for _, share in heads)
+        counted = "all settings" if len(heads) == len(found) else _listed(n for n, _ in heads)
+        yield (
+            f"The parameter counts of {counted} include a head that only training uses, up to "
+            f"{most:.0%} of them: over total parameters these points lie too far to the right."
+        )
+
+
+def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    """Params that vary without being an axis, unless another check names them."""
+    axes = _axes(runs)
+    for column in params_of(runs):
+        # An axis such as a size without a letter is logged as several params.
+        is_part_of_axis = any(column.startswith(f"{axis}.") for axis in axes)
+        if column in axes or column in _CHECKED or is_part_of_axis:
+            continue
+        values: dict[str, list[str]] = {}
+        for group in found:
+            for row in group.rows:
+                values.setdefault(show(row[column]), []).append(group.label)
+        if len(values) > 1:
+            listing = "; ".join(f"{value}: {_listed(who)}" for value, who in values.items())
+            yield f"{column} differs, though it is no axis ({listing})."
+
+
+_CHECKED = {
+    PARAM_SEED,
+    PARAM_TOKENIZER,
+    "tokenizer.teacher",
+    *(f"{part}.{key}" for part in ("tokenizer", "generator") for key in ("steps", "batch_size")),
+}
+
+
+def _seeds(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    counts: dict[int, list[str]] = {}
+    for group in found:
+        complete = sum(row["state"] == "COMPLETE" for row in group.rows)
+        counts.setdefault(complete, []).append(group.label)
+    if len(counts) > 1:
+        listing = "; ".join(f"{n}: {_listed(who)}" for n, who in sorted(counts.items()))
+        yield f"Settings have different numbers of complete seeds ({listing})."
+    elif max(counts) < 2:
+        yield "No setting has a second seed: no difference can be told from chance."
+
+
+def _code(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
+    if len(versions) > 1:
+        yield f"Stages ran from {len(versions)} versions of the code: {_listed(versions)}."
+    if runs["git_dirty"].any():
+        yield "Some stages ran from code with uncommitted changes."
+
+
+def _few_images(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    for score, column in (("rfid", "evaluation.num_images"), ("gfid", "sampling.num_images")):
+        if score in measured(runs) and column in runs.columns:
+            images = runs[column].min()
+            if isinstance(images, int) and images < FID_NEEDS_IMAGES:
+                yield (
+                    f"{METRICS[score].label} is from {images:,} images; its bias at so few is "
+                    "larger than most differences. Read the kernel distance (KID) with its error."
+                )
+
+
+_CHECKS: tuple[Callable[[pl.DataFrame, Sequence[Group]], Iterable[str]], ...] = (
+    _mixed_protocols,
+    _training_lengths,
+    _teachers,
+    _training_only_head,
+    _other_settings,
+    _seeds,
+    _code,
+    _few_images,
+)
+
+
+def _axes(runs: pl.DataFrame) -> set[str]:
+    return {axis for row in runs["axes"].to_list() for axis in row or ()}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

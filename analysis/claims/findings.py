@@ -1,0 +1,199 @@
+"""The paper's questions of a sweep, answered in sentences that claim no more than the data.
+
+Do reconstruction, codes, generation and the AR probe's representation change with size, and what
+does semantic regularisation do to the last three. Differences are taken seed by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import polars as pl
+
+from analysis.statistics.estimates import PairedDifference, PairedTest, paired, paired_test
+from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, groups
+from gigatok.names import METRICS, Metric
+
+RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
+AR_LOSS = "ar_val_loss"
+GENERATOR = (AR_LOSS, "gfid", "gkid", "probe_accuracy")
+_MAX_LISTED = 4
+"""Differences of single seeds that a sentence lists."""
+
+
+@dataclass(frozen=True)
+class SettingComparison:
+    """Change of setting and what a metric did.
+
+    Attributes:
+        metric: key of the metric.
+        first: label of the setting compared against.
+        second: label of the changed setting.
+        difference: second minus first on shared seeds; None where there is none to take.
+        seed_spread: largest range over seeds inside one setting; None with one seed each.
+        sentence: the answer, complete in itself.
+    """
+
+    metric: str
+    first: str
+    second: str
+    difference: PairedDifference | None
+    seed_spread: float | None
+    sentence: str
+
+    @property
+    def test(self) -> PairedTest | None:
+        """Effect size and sign-flip test of the difference."""
+        return None if self.difference is None else paired_test(self.difference)
+
+
+def comparisons(runs: pl.DataFrame) -> list[SettingComparison]:
+    """Make every comparison that the trials allow, in the order of the questions."""
+    found = groups(runs)
+    result = [
+        compare(metric, ladder)
+        for ladder in _ladders(found)
+        for metric in (*RECONSTRUCTION, *GENERATOR)
+        if _measured(metric, (ladder[0], ladder[-1]))
+    ]
+    result += [
+        compare(metric, pair)
+        for pair in _regularised_pairs(found)
+        for metric in GENERATOR
+        if _measured(metric, pair)
+    ]
+    return result
+
+
+def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
+    """Compare the first and last of some settings; those between must not hide a detour."""
+    first, last = ladder[0], ladder[-1]
+    score = METRICS[metric]
+    head = f"{score.label}, {first.label} → {last.label}{_unsaid(first, last)}: "
+    # Scores of two protocols differ by more than any setting changes.
+    protocols = {p for group in (first, last) for p in group.protocols(metric)}
+    if len(protocols) > 1:
+        text = f"{head}not compared, measured in two ways ({' | '.join(sorted(protocols))})."
+        return SettingComparison(metric, first.label, last.label, None, None, text)
+    difference = paired(first.values(metric), last.values(metric))
+    spread = _seed_spread(metric, (first, last))
+    if difference is None:
+        text = f"{head}not compared, no seed has both."
+    else:
+        text = head + _verdict(score, difference, spread)
+        text += _detour(score, ladder) + _rate_caution(metric, first, last)
+    return SettingComparison(metric, first.label, last.label, difference, spread, text)
+
+
+def _unsaid(first: Group, last: Group) -> str:
+    """Name semantic regularisation where all settings have it and so no label says so."""
+    unnamed = SEMANTIC_WEIGHT not in first.identity and first.regularised and last.regularised
+    return " (all with semantic regularisation)" if unnamed else ""
+
+
+def _verdict(score: Metric, difference: PairedDifference, spread: float | None) -> str:
+    shown = _changes(score, difference)
+    if difference.n == 1:
+        return f"{shown}. Whether that is more than chance cannot be told from one seed."
+    assert spread is not None, "two shared seeds are two values of each setting"
+    beside = f"{shown}; seeds of one setting differ by up to {score.text(spread)}"
+    beside += _unit(score)
+    if not any(difference.differences):
+        return f"{beside}. No difference."
+    if not difference.same_sign:
+        return f"{beside}. The sign changes with the seed: no effect is shown."
+    seeds = "both seeds" if difference.n == 2 else f"all {difference.n} seeds"
+    direction = f"{_direction(score, difference.mean)} on {seeds}"
+    # The same sign on all seeds is not enough where seeds alone move as far.
+    if min(map(abs, difference.differences)) <= spread:
+        return f"{beside}. {direction}, but not each time by more than seeds alone differ."
+    few = "; two seeds indicate, they do not prove" if difference.n == 2 else ""
+    return f"{beside}. {direction}, each time by more than seeds alone differ{few}."
+
+
+def _changes(score: Metric, difference: PairedDifference) -> str:
+    """Print the difference of each seed; of many seeds, their mean and extremes."""
+    values = difference.differences
+    if difference.n > _MAX_LISTED:
+        ends = f"{_signed(score, min(values))} to {_signed(score, max(values))}"
+        return f"{_signed(score, difference.mean)}{_unit(score)} ({ends} on {difference.n} seeds)"
+    plural = "seed" if difference.n == 1 else "seeds"
+    listing = " and ".join(_signed(score, value) for value in values)
+    return f"{listing}{_unit(score)} on {plural} {', '.join(map(str, difference.seeds))}"
+
+
+def _unit(score: Metric) -> str:
+    # KID stands as it is logged, times 1000; its heading says so.
+    unit = score.printed_unit or score.unit
+    return f" {unit}" if unit not in ("", "x1000") else ""
+
+
+def _direction(score: Metric, change: float) -> str:
+    moved = "Higher" if change > 0 else "Lower"
+    if score.better is None:
+        return moved
+    judged = "better" if (change > 0) == (score.better == "higher") else "worse"
+    return f"{moved} ({judged})"
+
+
+def _detour(score: Metric, ladder: Sequence[Group]) -> str:
+    """Name the setting between the ends that lies outside them: the ladder is not monotone."""
+    means = [(g, g.estimate(score.name, "half_range")) for g in ladder]
+    known = [(group, e) for group, e in means if e is not None]
+    # Ends that differ as expected may hide a middle that does not.
+    steps = [second.mean - first.mean for (_, first), (_, second) in pairwise(known)]
+    if len(steps) < 2 or all(s >= 0 for s in steps) or all(s <= 0 for s in steps):
+        return ""
+    listing = ", ".join(f"{g.label} {score.text(e.mean)} ({_seeds(e.n)})" for g, e in known)
+    return f" Not monotone: {listing}."
+
+
+def _rate_caution(metric: str, first: Group, last: Group) -> str:
+    """Say what reconstruction did meanwhile: a lower AR loss may only mean fewer bits kept."""
+    if metric != AR_LOSS:
+        return ""
+    psnr = paired(first.values("psnr"), last.values("psnr"))
+    if psnr is None:
+        return " PSNR is missing, so the loss cannot be set against the reconstruction."
+    changes = _changes(METRICS["psnr"], psnr)
+    return f" PSNR moved by {changes} meanwhile: compare at matched reconstruction."
+
+
+def _signed(score: Metric, value: float) -> str:
+    return f"{value * score.factor:+.{score.digits}f}".replace("-", "−")
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
+
+
+def _seed_spread(metric: str, found: Iterable[Group]) -> float | None:
+    values = [list(group.values(metric).values()) for group in found]
+    ranges = [max(v) - min(v) for v in values if len(v) > 1]
+    return max(ranges, default=None)
+
+
+def _measured(metric: str, found: Sequence[Group]) -> bool:
+    return all(group.values(metric) for group in found)
+
+
+def _ladders(found: Sequence[Group]) -> list[list[Group]]:
+    """Collect settings that differ in the tokenizer alone, smallest first; two or more."""
+    series: dict[object, list[Group]] = {}
+    for group in found:
+        if group.size is not None:
+            series.setdefault(group.setting, []).append(group)
+    ladders = [sorted(g, key=lambda group: group.size or 0.0) for g in series.values()]
+    return [ladder for ladder in ladders if len(ladder) > 1]
+
+
+def _regularised_pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
+    """Pair settings that differ in the semantic weight alone, without and with it."""
+
+    def rest(group: Group) -> dict[str, object]:
+        return {k: v for k, v in group.identity.items() if k != SEMANTIC_WEIGHT}
+
+    plain = [group for group in found if not group.regularised]
+    return [(p, r) for p in plain for r in found if r.regularised and rest(r) == rest(p)]

@@ -1,0 +1,136 @@
+"""Curves that stages logged: over training steps, over the scales of a search, of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from analysis.charts import style
+from analysis.charts.grammar import Bar, Chart, FigureData, Grid, Mark, Origin, Series, axis
+from analysis.charts.style import Look
+from analysis.statistics.groups import Group
+from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_curves
+from analysis.studies.trial import LoadedTrial, curve
+from gigatok.names import GUIDANCE_PREFIX, PARAM_SEED, quantity
+
+STEP = "step"
+"""Key of an x axis of training steps."""
+SCALE = GUIDANCE_PREFIX + "cfg_scale"
+CHOSEN = "chosen scale"
+_SEARCH = "search_guidance"
+_STAR = Look("#222222", "*")
+_LINE = Look(style.BLUE, "")
+_GENERATOR = "generator:"
+"""Prefix of the names of curves that the generator's training logged."""
+
+
+def training_series(found: Sequence[Group], metric: str, uri: str) -> list[Series]:
+    """Make a curve over training steps for every trial, from the stage run that logged it."""
+    # Both trainings log `train/loss`; the prefix tells which one is meant.
+    stage = "train_generator" if metric.startswith(_GENERATOR) else "train_tokenizer"
+    name = metric.removeprefix(_GENERATOR)
+    scale = quantity(name).factor
+    made = []
+    for group, row in _trials(found):
+        logged = _logged(row, stage, name, uri)
+        origin = _origin(row, stage, name)
+        marks = tuple(Mark(float(s), v * scale, (origin,), "run") for s, v in logged.iter_rows())
+        if marks:
+            made.append(Series(_label(group, row), marks, _look(group)))
+    return made
+
+
+def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
+    """Make a curve over the guidance scale for every trial, and a star where its search ended.
+
+    Args:
+        found: trials by setting.
+        y: what was logged at each scale, such as `guidance/gkid`; bars are its standard error.
+        uri: of the store.
+    """
+    curves, stars = [], []
+    for group, row in _trials(found):
+        marks = _searched(row, y, uri)
+        if marks:
+            curves.append(Series(_label(group, row), marks, _look(group)))
+            # A search that stopped early has curves but no chosen scale.
+            best = row.get("best_cfg_scale")
+            stars += [Mark(m.x, m.y, m.origins, "run", f"{m.x:g}") for m in marks if m.x == best]
+    return [*curves, *([Series(CHOSEN, tuple(stars), _STAR, joined=False)] if stars else [])]
+
+
+def bars_of_search(charts: Sequence[Chart]) -> str:
+    """Say what the bars of guidance curves are, in words for a caption."""
+    if all(mark.y_bar is None for chart in charts for mark in chart.marks):
+        return "none, no score of the search has an error"
+    return "standard error of KID at each scale, one search a curve (FID has no bars)"
+
+
+def trial_figure(
+    trial: LoadedTrial, panels: Mapping[str, Sequence[str]], grids: Sequence[Grid]
+) -> FigureData:
+    """Collect curves and pictures of a trial.
+
+    Args:
+        trial: the trial.
+        panels: stage -> names of the curves to show.
+        grids: its pictures, beside those of other sizes.
+    """
+    charts = [curve_chart(trial, stage, key) for stage, keys in panels.items() for key in keys]
+    title = f"{trial.row['sweep']}: {trial.name}"
+    return FigureData("trial", title, "runs", tuple(charts), (), tuple(grids))
+
+
+def curve_chart(trial: LoadedTrial, stage: str, key: str) -> Chart:
+    """Draw one curve that a stage logged, over its steps."""
+    scale = quantity(key).factor
+    points = curve(trial, stage, key).iter_rows()
+    marks = tuple(Mark(float(step), value * scale, (), "run") for step, value in points)
+    series = Series(trial.name, marks, _LINE)
+    return Chart(stage.replace("_", " "), axis("step"), axis(key), (series,))
+
+
+def _trials(found: Sequence[Group]) -> Iterable[tuple[Group, Mapping[str, Any]]]:
+    return ((group, row) for group in found for row in group.rows)
+
+
+def _label(group: Group, row: Mapping[str, Any]) -> str:
+    return group.label + (f" seed={row[PARAM_SEED]}" if len(group.rows) > 1 else "")
+
+
+def _look(group: Group) -> Look:
+    return style.of_tokenizer(group.tokenizer, regularised=group.regularised)
+
+
+def _searched(row: Mapping[str, Any], y: str, uri: str) -> tuple[Mark, ...]:
+    """Read a search from the smallest scale to the largest; nothing where there was none."""
+    # Scales are logged in the order of scoring, which is not that of their size.
+    scales, values, errors = (
+        dict(_logged(row, _SEARCH, name, uri).iter_rows()) for name in (SCALE, y, f"{y}_se")
+    )
+    origin = _origin(row, _SEARCH, y)
+    marks = []
+    for step in sorted(scales.keys() & values.keys(), key=scales.__getitem__):
+        value, error = values[step], errors.get(step)
+        bar = None if error is None else Bar(value - error, value + error, "standard_error")
+        marks.append(Mark(scales[step], value, (origin,), "run", y_bar=bar))
+    return tuple(marks)
+
+
+def _logged(row: Mapping[str, Any], stage: str, name: str, uri: str) -> pl.DataFrame:
+    """Read a curve of a trial: `step`, `value`; empty where the stage has not run."""
+    run_id = row.get(STAGE_RUN + stage)
+    if not run_id:
+        return pl.DataFrame(schema={"step": pl.Int64(), "value": pl.Float64()})
+    return load_curves([run_id], name, uri).select("step", "value")
+
+
+def _origin(row: Mapping[str, Any], stage: str, metric: str) -> Origin:
+    return {
+        "id": row.get(STAGE_RUN + stage),
+        **{name: row[name] for name in ("trial", "git_sha")},
+        "stage_key": row.get(STAGE_KEY + stage),
+        "metric": metric,
+    }

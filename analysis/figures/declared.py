@@ -1,0 +1,138 @@
+"""The named figures of runs, each one declaration. Registered when this module is imported."""
+
+from __future__ import annotations
+
+from analysis.figures.curves import SCALE, STEP
+from analysis.figures.runs import Panel, RunFigure, declare
+
+_SIZE = "params_total"
+_BY_SIZE = ("tokenizer_scaling", "decoder_scaling")
+"""Sweeps over the size of the tokenizer."""
+_QUALITY = (("rfid", "Reconstruction"), ("gfid", "Generation"))
+_CODES = ("ar_val_loss", "Code complexity")
+_ACCURACY = ("probe_accuracy", "AR representation")
+
+
+def _over(x: str, *charts: tuple[str, str]) -> tuple[Panel, ...]:
+    return tuple(Panel(x, y, title) for y, title in charts)
+
+
+_FIGURES = (
+    RunFigure(
+        "dilemma",
+        "Does a larger tokenizer reconstruct better and generate worse?",
+        _BY_SIZE,
+        _over(_SIZE, *_QUALITY, _CODES),
+    ),
+    RunFigure(
+        "cure",
+        "Does semantic regularisation let a larger tokenizer do both better?",
+        _BY_SIZE,
+        (
+            Panel("rfid", "gfid", "Both"),
+            *_over(_SIZE, *_QUALITY, _CODES, _ACCURACY, ("lpips|psnr", "Distortion")),
+        ),
+    ),
+    RunFigure(
+        "entropy",
+        "What does entropy loss do to codebook usage over training?",
+        ("entropy_loss",),
+        (
+            Panel(STEP, "train/codebook_usage", "Codebook usage"),
+            Panel(STEP, "train/perceptual_loss", "Perceptual loss"),
+            Panel("tokenizer.entropy_weight", "codebook_usage", "Usage at the end"),
+        ),
+    ),
+    RunFigure(
+        "1d-2d",
+        "1D or 2D latent tokens?",
+        ("tokenizer_1d_vs_2d",),
+        _over(_SIZE, *_QUALITY, _ACCURACY),
+    ),
+    RunFigure(
+        "encoder-decoder",
+        "Parameters in the encoder or in the decoder?",
+        ("decoder_scaling", "tokenizer_scaling"),
+        _over(_SIZE, *_QUALITY, _ACCURACY),
+        front=True,
+    ),
+    RunFigure(
+        "semantic-ablations",
+        "Which layer to align, with which teacher, how strongly?",
+        ("semantic_layer", "semantic_teacher", "semantic_weight"),
+        tuple(
+            Panel(f"tokenizer.{key}", metric, title)
+            for key, title in (
+                ("semantic_layer", "Layer"),
+                ("teacher", "Teacher"),
+                ("semantic_weight", "Weight"),
+            )
+            for metric in ("rfid", "gfid", "probe_accuracy")
+        ),
+        own_x=("tokenizer.semantic_layer", "tokenizer.teacher", "tokenizer.semantic_weight"),
+    ),
+    RunFigure(
+        "generators",
+        "What does a larger generator buy?",
+        ("generator_scaling",),
+        _over("params_generator", ("gfid", "Generation"), _CODES, _ACCURACY),
+    ),
+    RunFigure(
+        "probe-accuracy",
+        "What did the generator learn?",
+        _BY_SIZE,
+        _over(_SIZE, _ACCURACY),
+    ),
+    RunFigure(
+        "latent-complexity",
+        "How complex are the codes of larger tokenizers?",
+        _BY_SIZE,
+        _over(
+            _SIZE,
+            _CODES,
+            ("ar_bits_per_image", "Bits of an image"),
+            ("unigram_entropy", "Codes alone"),
+            ("bigram_entropy", "Codes in pairs"),
+            ("codebook_usage", "Codebook usage"),
+            ("effective_rank", "Rank of the codes"),
+        ),
+    ),
+    RunFigure(
+        "training-duration",
+        "What does longer tokenizer training buy? (the question of paper Figure 12)",
+        ("training_duration",),
+        _over("tokenizer.steps", *_QUALITY, _CODES, _ACCURACY),
+        paper="figure12",
+    ),
+    RunFigure(
+        "training-curves",
+        "Training of the tokenizers",
+        _BY_SIZE,
+        _over(
+            STEP,
+            ("train/loss", "Loss"),
+            ("train/reconstruction_loss", "Reconstruction loss"),
+            ("train/codebook_usage", "Codebook usage"),
+        ),
+    ),
+    RunFigure(
+        "guidance-search",
+        "Which guidance scale is best? (of samples that are used for nothing else)",
+        ("decoder_scaling", "tokenizer_scaling", "tokenizer_1d_vs_2d", "generator_scaling"),
+        _over(SCALE, ("guidance/gkid", "KID"), ("guidance/gfid", "FID")),
+        needs="best_cfg_scale",
+        options=" --set guidance.search=grid",
+    ),
+    RunFigure(
+        "image-grids",
+        "Reconstructions (pairs: original, reconstruction) and samples, by size",
+        _BY_SIZE,
+        pictures=(
+            ("evaluate_reconstruction", "reconstructions"),
+            ("evaluate_generation", "samples"),
+        ),
+    ),
+)
+
+for _figure in _FIGURES:
+    declare(_figure)

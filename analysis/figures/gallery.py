@@ -1,0 +1,75 @@
+"""Every figure by name: of the published numbers, of runs, or both on the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.charts.grammar import FigureData, Source, together
+
+# Importing these modules fills the registry with the figures of this package.
+from analysis.figures import declared, paper, peers, search_history  # noqa: F401
+from analysis.figures.registry import FIGURES, NamedFigure, RunsRequest, StoreTrials
+from analysis.store.requests import RequestError
+from analysis.store.runs import load_runs
+
+
+def open_trials(uri: str, scale: str | None) -> StoreTrials:
+    """Read all sweeps of a store: at one scale, that of the newest launch by default.
+
+    Raises:
+        RequestError: no store, nothing in it, or nothing at this scale.
+    """
+    # Scales are never mixed in a figure: numbers of two scales differ by their size alone.
+    newest = scale or load_runs(None, uri).sort("launched")["scale"][-1]
+    return StoreTrials(load_runs(None, uri, scale=newest), uri)
+
+
+def known(name: str) -> str | None:
+    """Find the name of a figure, from that or from its number in the paper; None for others."""
+    if name in FIGURES:
+        return name
+    plain = name.lower().replace(" ", "").replace("-", "").replace("_", "")
+    return next((figure.name for figure in FIGURES.values() if figure.paper == plain), None)
+
+
+def offers(name: str, source: Source) -> bool:
+    """Tell whether a figure exists in a source at all; a store may still lack its runs."""
+    found = FIGURES[name]
+    return (found.published if source == "published" else found.runs) is not None
+
+
+def named_figure(
+    name: str, source: Source, trials: StoreTrials | None = None, *, curves: Sequence[str] = ()
+) -> FigureData:
+    """Make a figure from a source.
+
+    Args:
+        name: a key of the registry.
+        source: published numbers, runs, or both on the same axes.
+        trials: of a store, where runs are asked for.
+        curves: logged names to draw over steps, instead of the figure's own charts.
+
+    Raises:
+        RequestError: the source has nothing for it; the message says what would.
+    """
+    found = FIGURES[name]
+    if source == "published":
+        return _published(found)
+    if found.runs is None:
+        raise RequestError(f"{name}: drawn from published numbers only")
+    if trials is None:
+        raise RequestError(f"{name}: there is no tracking store; launch a sweep first")
+    # A figure without published numbers is drawn from runs alone, without complaint.
+    both = source == "both" and found.published is not None
+    made = found.runs(RunsRequest(trials, tuple(curves), beside_paper=both))
+    if both:
+        made = together(_published(found), made)
+    # The bare name is that of the published numbers: figures of several sources share a folder.
+    return replace(made, name=f"{name}-{source}")
+
+
+def _published(figure: NamedFigure) -> FigureData:
+    if figure.published is None:
+        raise RequestError(f"{figure.name}: no numbers are published; see --source runs")
+    return figure.published()

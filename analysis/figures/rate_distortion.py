@@ -1,0 +1,72 @@
+"""The rate-distortion planes of a sweep, with the front of each family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.charts import style
+from analysis.charts.grammar import Bar, Chart, FigureData, Mark, Series, axis, with_distinct_looks
+from analysis.figures.fronts import pareto_front
+from analysis.statistics.estimates import SeedEstimate
+from analysis.statistics.rate_distortion import RATE, Front, RatePoint
+from analysis.store.runs import origin
+from gigatok.names import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plane_chart(found: Sequence[Front], metric: str) -> Chart:
+    """Draw the settings of each family and its front, a dashed line."""
+    series = []
+    for front in filter(lambda one: one.points, found):
+        look = style.of_setting(*front.setting) if front.setting else None
+        own = style.WITH if front.points[0].group.regularised else style.WITHOUT
+        marks = tuple(_mark(point, metric) for point in front.points)
+        name = front.family if front.setting else "all settings"
+        name += "" if len(marks) > 1 else " (one setting)"
+        series.append(Series(name, marks, look or own, joined=False))
+    label = METRICS[metric].label
+    (chart,) = with_distinct_looks([Chart(label, axis(RATE), axis(metric), tuple(series))])
+    better = METRICS[metric].better
+    # A front of its own for each family: a common one would hide the smaller one's shape.
+    lines = [
+        pareto_front([one], None, better, f"front of {one.name}", one.look._replace(marker=""))
+        for one in chart.series
+    ]
+    return Chart(chart.title, chart.x, chart.y, (*chart.series, *lines), better_up=True)
+
+
+def planes_figure(name: str, planes: Mapping[str, Sequence[Front]]) -> FigureData | None:
+    """Make the planes that have at least two settings; None without any.
+
+    Args:
+        name: file stem.
+        planes: the fronts of each distortion.
+    """
+    drawn = {m: f for m, f in planes.items() if sum(len(front.points) for front in f) > 1}
+    charts = tuple(plane_chart(found, metric) for metric, found in drawn.items())
+    title = "Rate and distortion; dashed lines join what no other setting of the family beats"
+    return FigureData(name, title, "runs", charts) if charts else None
+
+
+def plot_rate_distortion(axes: Axes, found: Sequence[Front], metric: str = "psnr") -> Axes:
+    """Draw one plane into given axes, with a legend."""
+    from analysis.charts.drawing import draw_chart, legend_handles
+
+    chart = plane_chart(found, metric)
+    draw_chart(axes, chart)
+    axes.legend(handles=legend_handles([chart]), frameon=False, fontsize=7)
+    return axes
+
+
+def _mark(point: RatePoint, metric: str) -> Mark:
+    origins = tuple(origin(row, [RATE, metric]) for row in point.group.rows)
+    bars = _bar(point.rate), _bar(point.distortion)
+    at = (point.rate.mean, point.distortion.mean)
+    return Mark(*at, origins, "run", point.group.tokenizer, *bars, seeds=point.seeds)
+
+
+def _bar(found: SeedEstimate) -> Bar | None:
+    return None if found.interval == "none" else Bar(found.low, found.high, found.interval)

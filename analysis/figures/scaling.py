@@ -1,0 +1,259 @@
+"""Any result against any other or against a setting, with published numbers, fronts and fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from analysis.charts.grammar import (
+    DIFFERENT,
+    Chart,
+    FigureData,
+    Mark,
+    Series,
+    Source,
+    axis,
+    with_distinct_looks,
+)
+from analysis.charts.records import chart_records, table_of
+from analysis.charts.style import WITH, WITHOUT, Look, of_setting, of_tokenizer
+from analysis.figures.fronts import pareto_front
+from analysis.figures.published_marks import mark
+from analysis.figures.runs import mark_notes
+from analysis.figures.settings import bars_of, settings_chart
+from analysis.paper.published import PAPER, Fact, facts, short
+from analysis.statistics.fits import MIN_SIZES, Law, fit_power_law
+from analysis.statistics.groups import groups
+from analysis.store.requests import RequestError
+from analysis.store.runs import PROTOCOL, measured, params_of
+from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quantity, steadier
+
+MOST_GROUPED = 2000
+"""Trials above which each is a point of its own: means over seeds take seconds then."""
+_CURVE_POINTS = 60
+_PROBE = "AR Probe"
+"""Begins the generator's name of the paper's numbers that are made as trials are."""
+_PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
+"""Places in the paper that have them for tokenizers of several sizes."""
+_CONFOUNDS = (1, 2, 5, 6, 9, 12)
+"""Numbers of the notes on them."""
+Fitting = Law | Literal["none"]
+
+PRESETS: dict[str, tuple[str, str]] = {
+    "Reconstruction or generation": ("rfid", "gfid"),
+    "Latent complexity": ("params_total", "ar_val_loss"),
+    "Rate and distortion (Pareto)": ("ar_bits_per_image", "psnr"),
+    "Size and reconstruction": ("params_total", "rfid"),
+    "Size and generation": ("params_total", "gfid"),
+}
+"""Question -> x and y; KID takes the place of FID where it was measured."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A chart with what belongs below it.
+
+    Attributes:
+        sentences: each fit in words, or why there is none.
+        notes: intervals and protocols of the marks, and what is not shown.
+        marks: the chart as a table: one row per mark.
+    """
+
+    chart: Chart
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+    marks: pl.DataFrame
+
+    def figure(self, source: Source = "runs") -> FigureData:
+        """Make a figure of the chart alone, its notes below."""
+        notes = (*self.sentences, *self.notes)
+        return FigureData("scaling", self.chart.title, source, (self.chart,), notes)
+
+
+def choices(runs: pl.DataFrame) -> list[str]:
+    """List what may be an axis: results that some trial has, then numeric settings that vary."""
+    numeric = [c for c in params_of(runs) if runs[c].dtype.is_numeric() and c != PARAM_SEED]
+    return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
+
+
+def preset(name: str, runs: pl.DataFrame, *, beside_paper: bool = False) -> tuple[str, str] | None:
+    """Find the axes of a preset; None where its results were not measured.
+
+    Beside the paper's numbers FID stays FID, where it was measured.
+    """
+    have = measured(runs)
+    x, y = steadier(PRESETS[name], have)
+    if beside_paper:
+        x, y = (f if f in have else STEADIER.get(f, f) for f in PRESETS[name])
+    return (x, y) if x in have and y in have else None
+
+
+def scaling(
+    runs: pl.DataFrame,
+    x: str,
+    y: str,
+    *,
+    published: bool = False,
+    law: Fitting = "none",
+    front: bool = False,
+) -> Scaling:
+    """Draw y over x.
+
+    Args:
+        runs: trials of one study or several.
+        x: a metric or a numeric param.
+        y: a metric.
+        published: the paper's numbers as well, where it has both.
+        law: fitted to each series over its values of x.
+        front: the settings that no other beats in both.
+
+    Raises:
+        RequestError: no trial has both.
+    """
+    own, notes = _own(runs, x, y)
+    if not own:
+        labels = quantity(x).title, quantity(y).title
+        raise RequestError(f"no trial has both {labels[0]} and {labels[1]}")
+    mixed = _mixed(runs, x, y)
+    notes += mixed
+    paper = published_series(x, y) if published else []
+    if published:
+        none = f"The paper has no {quantity(y).title} with its {quantity(x).title}."
+        notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
+    title = f"{quantity(y).title} over {quantity(x).title}"
+    is_plane = x in METRICS and METRICS[x].better is not None
+    (chart,) = with_distinct_looks([Chart(title, axis(x), axis(y), tuple(own), is_plane)])
+    # No line may run through numbers that were measured in different ways.
+    fits, sentences = ([], []) if mixed else _fits(chart.series, runs, x, y, law)
+    best = [_front(own, x, y)] if front and not mixed else []
+    chart = replace(chart, series=(*chart.series, *best, *fits, *paper))
+    marks = table_of(chart_records(chart))
+    return Scaling(chart, tuple(sentences), tuple(notes), marks)
+
+
+def published_series(x: str, y: str) -> list[Series]:
+    """Collect the paper's AR probes that have both: a series for each place and setting."""
+    rows: dict[tuple[object, ...], dict[str, Fact]] = {}
+    for fact in facts():
+        # Only the AR probe is trained as trials are; full systems are no comparison.
+        probed = fact.generator == "" or fact.generator.startswith(_PROBE)
+        if fact.work == PAPER and fact.place in _PLACES and fact.metric in (x, y) and probed:
+            key = (fact.place, fact.tokenizer, fact.variant, fact.semantic, fact.setting)
+            rows.setdefault(key, {}).setdefault(fact.metric, fact)
+    named: dict[str, list[Mark]] = {}
+    looks: dict[str, Look] = {}
+    for (place, _, variant, semantic, _), row in rows.items():
+        found = _published_mark(row, x, y)
+        if found is not None:
+            words = ["paper", str(place), str(variant).upper()] + (["+reg"] if semantic else [])
+            name = " ".join(filter(None, words))
+            named.setdefault(name, []).append(found)
+            is_2d = of_setting("tokenizer.variant", variant) if variant == "2d" else None
+            looks[name] = is_2d or (WITH if semantic else WITHOUT)
+    return [Series(n, tuple(marks), looks[n], joined=False) for n, marks in named.items()]
+
+
+def _front(own: Sequence[Series], x: str, y: str) -> Series:
+    better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
+    return pareto_front(own, better_x, better_y)
+
+
+def _mixed(runs: pl.DataFrame, x: str, y: str) -> list[str]:
+    """Say why nothing may run through all marks: an axis was measured in several ways."""
+    both = runs.filter(pl.col(x).is_not_null() & pl.col(y).is_not_null())
+    ways = {key: both[PROTOCOL + key].n_unique() for key in (x, y) if key in METRICS}
+    return [
+        f"{METRICS[key].label} was measured in {count} ways: no fit and no front mix them."
+        for key, count in ways.items()
+        if count > 1
+    ]
+
+
+def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
+    """Make the series of trials, and say what to know about them."""
+    if runs.height > MOST_GROUPED:
+        note = f"Each point is one of {runs.height:,} trials; seeds are not averaged."
+        return _single(runs, x, y), [note]
+    made: list[Series] = []
+    notes: list[str] = []
+    # Plans may repeat a setting; the name then says which study a mark is from.
+    several = runs["plan"].n_unique() > 1
+    for (sweep, *_), part in runs.partition_by(
+        "sweep", "scale", "plan", as_dict=True, maintain_order=True
+    ).items():
+        found = groups(part)
+        chart = settings_chart(found, "", x, y)
+        if chart is None:
+            continue
+        head = f"{sweep} {part['scale'][0]}: " if several else ""
+        made += [replace(series, name=head + series.name) for series in chart.series]
+        shown = [key for key in (x, y) if key in METRICS]
+        notes += mark_notes(found, part, shown, [chart], bars_of([chart]))
+    return made, list(dict.fromkeys(notes))
+
+
+def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
+    """Make every trial a mark; a series for each tokenizer."""
+    finite = runs.select(
+        "run_id",
+        "trial",
+        PARAM_TOKENIZER,
+        x=pl.col(x) * quantity(x).factor,
+        y=pl.col(y) * quantity(y).factor,
+    ).filter(pl.col("x").is_finite() & pl.col("y").is_finite())
+    made: list[Series] = []
+    for (name,), part in finite.partition_by(
+        PARAM_TOKENIZER, as_dict=True, maintain_order=True
+    ).items():
+        marks = tuple(
+            Mark(across, up, ({"id": run, "run_id": run, "trial": trial},), "run")
+            for run, trial, _, across, up in part.iter_rows()
+        )
+        look = of_tokenizer(str(name), regularised=False)
+        made.append(Series(str(name), marks, look, joined=False))
+    return made
+
+
+def _fits(
+    own: Sequence[Series], runs: pl.DataFrame, x: str, y: str, law: Fitting
+) -> tuple[list[Series], list[str]]:
+    """LawFit a law to each series that has enough sizes: curves, and all of it in words."""
+    if law == "none":
+        return [], []
+    shown = runs.select("run_id", *(pl.col(key) * quantity(key).factor for key in (x, y)))
+    values = {row[0]: (row[1], row[2]) for row in shown.iter_rows()}
+    made, said = [], []
+    for series in own:
+        # The law is fitted to the trials, not to their means: seeds carry the noise.
+        ids = [o["id"] for mark in series.marks for o in mark.origins]
+        pairs = [values[i] for i in ids if None not in values[i]]
+        try:
+            fit = fit_power_law([a for a, _ in pairs], [b for _, b in pairs], law=law)
+        except RequestError as error:
+            said.append(f"{series.name}: no fit, {error}.")
+            continue
+        along = np.geomspace(fit.sizes[0], fit.sizes[-1], _CURVE_POINTS)
+        curve = zip(along, fit.predict(along), strict=True)
+        marks = [Mark(float(a), float(b), (), "fit") for a, b in curve]
+        made.append(
+            Series(
+                f"fit of {series.name}", tuple(marks), series.look._replace(marker=""), dashed=True
+            )
+        )
+        said.append(f"{series.name}: {fit.sentence}")
+    few = f"A fit needs {MIN_SIZES[law]} different values of {quantity(x).title}."
+    return made, [*said, "x and y are in the units of the axes." if made else few]
+
+
+def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
+    first, second = row.get(x), row.get(y)
+    if second is None:
+        return None
+    across = first or (second.params_m if x == "params_total" else None)
+    if across is None:
+        return None
+    return mark(across, second, " ".join(filter(None, (second.tokenizer, second.setting))))

@@ -1,0 +1,65 @@
+"""The figure of a sweep: its results over its axes, whatever they are."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analysis.charts.grammar import FigureData
+from analysis.figures.registry import RunsRequest, StoreTrials
+from analysis.figures.runs import Panel, RunFigure, assembled
+from analysis.statistics.groups import groups
+from analysis.store.requests import RequestError
+from analysis.store.runs import measured
+from gigatok.names import METRICS, PARAM_TOKENIZER
+
+
+def _scaling(size: str) -> tuple[Panel, ...]:
+    return (
+        Panel(size, "lpips|psnr", "Reconstruction"),
+        Panel(size, "ar_val_loss", "Latent complexity"),
+        Panel("ar_bits_per_image", "psnr", "Rate–distortion"),
+        Panel("rfid", "gfid", "Reconstruction and generation"),
+    )
+
+
+SWEEPS: dict[str, tuple[Panel, ...]] = {
+    "decoder_scaling": _scaling("params_decoder"),  # paper Figures 3 and 5, Table 2
+    "tokenizer_scaling": _scaling("params_total"),  # paper Figures 3 and 7
+}
+"""Charts of the sweeps that choose their own; any other one is drawn over its axes."""
+
+_CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
+"""Charts of any other sweep."""
+
+
+def sweep_figure(runs: pl.DataFrame) -> FigureData:
+    """Decide the whole figure of a sweep.
+
+    Args:
+        runs: trials of one sweep.
+
+    Raises:
+        RequestError: no chart has a single point.
+    """
+    sweep = str(runs["sweep"][0])
+    panels = SWEEPS.get(sweep) or _over_axes(runs)
+    scale = "+".join(dict.fromkeys(s for s in runs["scale"] if s)) or "unnamed"
+    wanted = RunFigure(f"{sweep}-{scale}", runs["question"][0] or sweep, (sweep,), panels)
+    # No curve and no picture is among the charts, so that the store itself is not asked.
+    made = assembled(wanted, RunsRequest(StoreTrials(runs, uri="")))
+    if not made.charts:
+        labels = ", ".join(METRICS[name].label for name in measured(runs)) or "nothing"
+        raise RequestError(
+            f"nothing to draw for {sweep!r}: {'; '.join(made.missing)}. Measured: {labels}"
+        )
+    return made
+
+
+def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
+    """Draw over the first axis that varies; over the size of the tokenizer where none does."""
+    identity = list(groups(runs)[0].identity)
+    # The tokenizer comes first in every identity; what else varies is the sweep's question.
+    key = next((c for c in identity if c != PARAM_TOKENIZER), PARAM_TOKENIZER)
+    if key == PARAM_TOKENIZER and "params_total" in measured(runs):
+        key = "params_total"
+    return tuple(Panel(key, options) for options in _CHOSEN)

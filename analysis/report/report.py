@@ -1,0 +1,369 @@
+"""A sweep as one page: what was asked, what ran, what the data show and do not, what it cost.
+
+The page is a list of sections of texts, tables and pictures; two templates print it. Nothing is
+written here that the tables and tests do not say.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+from jinja2 import Environment, PackageLoader
+
+from analysis.charts.files import write
+from analysis.claims.confounds import find_confounds
+from analysis.claims.findings import SettingComparison, comparisons
+from analysis.figures.rate_distortion import planes_figure
+from analysis.figures.sweeps import sweep_figure
+from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
+from analysis.statistics.fits import FORMULAS, fit_metric
+from analysis.statistics.groups import Group, groups
+from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
+from analysis.store.requests import RequestError
+from analysis.store.runs import (
+    ACTUAL_SECONDS,
+    PREDICTED_SECONDS,
+    STAGE_RUN,
+    STAGE_SECONDS,
+    missing,
+)
+from analysis.tables.results import result_table, sweep_and_scale
+from gigatok.names import METRICS, PARAM_SEED
+from gigatok.text.credentials import shown
+from gigatok.text.markdown import inert
+
+FITTED = ("psnr", "lpips", "rkid", "ar_val_loss", "gkid")
+"""Metrics fitted over the size of the tokenizer."""
+SIZE = "params_total"
+_MAX_ROWS = 60
+"""Rows of a table of trials; the CSV beside the figure has them all."""
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """Sentences; several become a list."""
+
+    sentences: tuple[str, ...]
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Cells as text; numeric columns are aligned to the right."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class PictureBlock:
+    """A PNG beside the Markdown, inside the HTML."""
+
+    file: Path
+    caption: str
+    kind: ClassVar[str] = "picture"
+
+    @cached_property
+    def base64(self) -> str:
+        """Encode the file for a data URI."""
+        return base64.b64encode(self.file.read_bytes()).decode()
+
+
+Block = TextBlock | TableBlock | PictureBlock
+
+
+@dataclass(frozen=True)
+class Section:
+    """A headline and what stands below it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Path]:
+    """Write `<sweep>-<scale>.html`, which needs no other file, `.md` and its pictures.
+
+    Args:
+        runs: what `load_runs` returned, with at least one result.
+        folder: where to; made if needed.
+        tracking_uri: for the page to say where the runs are.
+
+    Returns:
+        The HTML, the Markdown, then the files of the figure.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = sweep_figure(runs)
+    files = write(figure, folder, ("pdf", "png"))
+    planes = planes_figure(f"{figure.name}-rate-distortion", _in_the_plane(runs)[0])
+    plane = write(planes, folder, ("png",))[0] if planes else None
+    sections = _sections(runs, folder / f"{figure.name}.png", plane, tracking_uri)
+    title = runs["question"][0] or sweep_and_scale(runs)
+    environment = Environment(
+        loader=PackageLoader("analysis.report"), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"cell": _markdown_cell, "inert": inert}
+    written = []
+    for suffix, escape in (("html", True), ("md", False)):
+        # The same sections for both; Markdown makes its own texts inert by a filter.
+        environment.autoescape = escape
+        template = environment.get_template(f"report.{suffix}.j2")
+        text = template.render(title=title, subtitle=_subtitle(runs), sections=sections)
+        path = folder / f"{figure.name}.{suffix}"
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return [*written, *files, *([plane] if plane else [])]
+
+
+def _sections(
+    runs: pl.DataFrame, figure: Path, plane: Path | None, tracking_uri: str
+) -> list[Section]:
+    found = groups(runs)
+    pictures = [PictureBlock(figure, "The sweep's figure; its data are in the CSV beside it.")]
+    if plane is not None:
+        caption = "Rate and distortion; dashed lines are the front of each family."
+        pictures.append(PictureBlock(plane, caption))
+    made = result_table(runs)
+    result = TableBlock(made.head, made.rows, made.numeric)
+    answers = comparisons(runs)
+    relations = complexity_relations(runs)
+    return [
+        Section("Plan", (TextBlock(_plan(runs, found)),)),
+        Section("What ran", tuple(_what_ran(runs))),
+        Section("Figures", tuple(pictures)),
+        Section("Results", (result, TextBlock(made.notes))),
+        Section("What the data show", tuple(_shown(answers))),
+        Section("Scaling fits", tuple(_fits(found))),
+        Section("Rate and distortion", (TextBlock(_planes(runs)),)),
+        Section("Complexity of the latents", tuple(_complexity(relations))),
+        Section("What else differs", (TextBlock(_or_none(find_confounds(runs))),)),
+        Section("Cost", tuple(_cost(runs))),
+        Section("Predicted cost", tuple(_predicted(runs))),
+        Section("Provenance", tuple(_provenance(runs, tracking_uri))),
+    ]
+
+
+def _subtitle(runs: pl.DataFrame) -> str:
+    plans = ", ".join(dict.fromkeys(plan for plan in runs["plan"] if plan))
+    return f"{sweep_and_scale(runs)}, plan {plans}"
+
+
+def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> tuple[str, ...]:
+    axes = list(dict.fromkeys(axis for row in runs["axes"].to_list() for axis in row or ()))
+    seeds = sorted({seed for seed in runs[PARAM_SEED] if seed is not None})
+    return (
+        f"Varied: {', '.join(axes) or 'nothing'}.",
+        f"{len(found)} settings ({', '.join(group.label for group in found)}).",
+        f"Seeds: {', '.join(map(str, seeds))}; {runs.height} trials.",
+    )
+
+
+def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
+    counts = runs["state"].fill_null("state unknown").value_counts(sort=True).rows()
+    states = ", ".join(f"{n} {state}" for state, n in counts)
+    yield TextBlock((f"Trials: {states}.",))
+    errors = [f"{r['trial']}: {r['error']}" for r in runs.iter_rows(named=True) if r["error"]]
+    if errors:
+        yield TextBlock(("Failed stages:", *errors))
+    absent = missing(runs)
+    if absent.is_empty():
+        yield TextBlock(("No result is missing: what one trial has, all have.",))
+        return
+    by_trial = absent.group_by("trial", "found", maintain_order=True).agg("metric")
+    rows = [
+        (trial or "", ", ".join(METRICS[m].label for m in metrics), found)
+        for trial, found, metrics in by_trial.rows()
+    ]
+    yield _cut(("trial", "missing", "found"), rows, (False, False, False))
+
+
+def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
+    if not answers:
+        yield TextBlock(("No two settings can be compared: none differ in the tokenizer alone.",))
+        return
+    yield TextBlock(tuple(answer.sentence for answer in answers))
+    rows = []
+    for answer in answers:
+        test = answer.test
+        if test is not None:
+            metric, e = METRICS[answer.metric], test.estimate
+            digits = metric.digits + 1
+            mean, low, high = (v * metric.factor for v in (e.mean, e.low, e.high))
+            has_interval = e.interval == "student_t"
+            rows.append(
+                (
+                    metric.title,
+                    f"{answer.first} → {answer.second}",
+                    str(e.n),
+                    f"{mean:+.{digits}f}",
+                    f"[{low:+.{digits}f}, {high:+.{digits}f}]" if has_interval else "—",
+                    "—" if test.effect is None else f"{test.effect:+.2f}",
+                    f"{test.p:.3f}",
+                    f"{test.smallest_p:.3f}",
+                )
+            )
+    head = ("metric", "change", "seeds", "mean", "95 % interval", "effect size", "p", "least p")
+    yield TableBlock(head, tuple(rows), (False, False, *(True,) * 6))
+    yield TextBlock(
+        (
+            "Differences are taken seed by seed. Effect size: mean over standard deviation, "
+            "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
+            "show at best. No correction for the number of comparisons.",
+        )
+    )
+
+
+def _fits(found: Sequence[Group]) -> Iterable[Block]:
+    """Fit each metric over size, per family of settings that differ in the tokenizer alone."""
+    # A law over sizes must not mix settings that differ in anything else.
+    families: dict[object, list[Group]] = {}
+    for group in found:
+        families.setdefault(group.setting, []).append(group)
+    sentences, refused = [], []
+    for members in families.values():
+        name = members[0].label_without(None).removeprefix(members[0].tokenizer).strip()
+        for metric in FITTED:
+            if not any(group.values(metric) for group in members):
+                continue
+            head = f"{METRICS[metric].label} over parameters{f' ({name})' if name else ''}"
+            try:
+                sentences.append(f"{head}, {fit_metric(members, SIZE, metric).sentence}")
+            except RequestError as error:
+                refused.append(f"{head}: not fitted, {error}.")
+    if sentences:
+        yield TextBlock((f"{FORMULAS['power']}, x in parameters.", *sentences))
+    yield TextBlock(tuple(refused) or ("No fit was refused.",))
+
+
+def _planes(runs: pl.DataFrame) -> tuple[str, ...]:
+    planes, refused = _in_the_plane(runs)
+    found = [gap.sentence for metric, parts in planes.items() for gap in gaps(parts, metric)]
+    none = "No two families span the same rates: no gap can be taken."
+    return (*found, *refused) or (none,)
+
+
+def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]]:
+    """Find the fronts of each distortion, and say why one has none."""
+    planes, refused = {}, []
+    for metric in DISTORTIONS:
+        try:
+            planes[metric] = fronts(runs, metric)
+        except RequestError as error:
+            refused.append(f"{error}.")
+    return planes, refused
+
+
+def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
+    if not relations:
+        yield TextBlock(("No setting has both a measure of complexity and a generation score.",))
+        return
+    rows = []
+    for relation in relations:
+        c = relation.correlation
+        bounded = c is not None and c.low is not None and c.high is not None
+        interval = f"[{c.low:+.2f}, {c.high:+.2f}]" if c and bounded else "—"
+        labels = (METRICS[relation.measure].label, METRICS[relation.target].label)
+        rho, p = (f"{c.rho:+.2f}", f"{c.p:.3f}") if c else ("—", "—")
+        rows.append((*labels, rho, interval, str(len(relation.settings)), p, relation.reason))
+    head = ("measure", "score", "Spearman", "95 % interval", "settings", "p", "")
+    yield TableBlock(head, tuple(rows), (False, False, True, True, True, True, False))
+    used = dict.fromkeys(relation.measure for relation in relations)
+    yield TextBlock(tuple(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
+
+
+def _cost(runs: pl.DataFrame) -> Iterable[Block]:
+    """Sum the time of every stage run once, however many trials share it."""
+    rows, total = [], 0.0
+    for column in (c for c in runs.columns if c.startswith(STAGE_SECONDS)):
+        stage = column.removeprefix(STAGE_SECONDS)
+        # Trials that share a stage would count its time several times.
+        once = runs.unique(STAGE_RUN + stage).filter(pl.col(column).is_not_null())
+        seconds = float(once[column].sum())
+        total += seconds
+        cells = (str(once.height), _duration(seconds), _duration(seconds / max(once.height, 1)))
+        rows.append((stage, *cells))
+    yield TableBlock(("stage", "runs", "time", "each"), tuple(rows), (False, True, True, True))
+    yield TextBlock(
+        (
+            f"{_duration(total)} in all, each shared stage counted once, from the start of its "
+            "first attempt to its end.",
+        )
+    )
+
+
+def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
+    """Compare predicted with actual time of the stages that ran in one go, each once."""
+    rows, pairs = [], []
+    for column in (c for c in runs.columns if c.startswith(PREDICTED_SECONDS)):
+        stage = column.removeprefix(PREDICTED_SECONDS)
+        if ACTUAL_SECONDS + stage not in runs.columns:
+            continue
+        once = runs.unique(STAGE_RUN + stage, maintain_order=True).filter(
+            pl.col(column).is_not_null() & pl.col(ACTUAL_SECONDS + stage).is_not_null()
+        )
+        predicted, actual = once[column].to_list(), once[ACTUAL_SECONDS + stage].to_list()
+        if not once.height:
+            continue
+        # A stage of a millisecond would divide by nearly zero.
+        ratios = [p / max(a, 1e-3) for p, a in zip(predicted, actual, strict=True)]
+        pairs += ratios
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        times = _duration(sum(predicted)), _duration(sum(actual))
+        rows.append((stage, str(once.height), *times, spread))
+    if not rows:
+        yield TextBlock(("No stage was launched with a prediction and ran in one go.",))
+        return
+    head = ("stage", "runs", "predicted", "actual", "predicted / actual")
+    yield TableBlock(head, tuple(rows), (False, True, True, True, True))
+    # A quarter: close enough to plan when a night of runs ends.
+    close = sum(abs(ratio - 1) <= 0.25 for ratio in pairs)
+    yield TextBlock((f"{close} of {len(pairs)} times were predicted within 25 %.",))
+
+
+def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
+    sweep_runs = ", ".join(dict.fromkeys(runs["sweep_run_id"]))
+    # A trial's stages may come from several commits, joined by commas.
+    versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
+    dirty = " with uncommitted changes" if runs["git_dirty"].any() else ""
+    yield TextBlock(
+        (
+            f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
+            f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
+        )
+    )
+    rows = [
+        (r["trial"] or "", r["run_id"], r["trial_key"] or "") for r in runs.iter_rows(named=True)
+    ]
+    yield _cut(("trial", "MLflow run", "trial key"), rows, (False, False, False))
+
+
+def _cut(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], numeric: tuple[bool, ...]
+) -> TableBlock:
+    """Cut a long table of trials, and say how many more there are."""
+    left = len(rows) - _MAX_ROWS
+    shown = list(rows[:_MAX_ROWS])
+    if left > 0:
+        shown.append((f"… and {left} more", *("",) * (len(head) - 1)))
+    return TableBlock(head, tuple(shown), numeric)
+
+
+def _or_none(sentences: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sentences) or ("Nothing that the table shows.",)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _markdown_cell(text: str) -> str:
+    return inert(text).replace("|", r"\|")

@@ -1,0 +1,1 @@
+"""Numbers over trials: groups of seeds, estimates, tests, fits, fronts."""

@@ -1,0 +1,237 @@
+"""Statistics over seeds as frozen results: estimates, paired tests, rank correlations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from statistics import NormalDist, fmean, stdev
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+Floats = npt.NDArray[np.float64]
+Seed = int | str
+"""Key that pairs the trials of two settings: see `groups.seed_of`."""
+
+Interval = Literal["none", "half_range", "student_t", "standard_error"]
+INTERVALS: dict[Interval, str] = {
+    "none": "one seed, no interval",
+    "half_range": "half the range over seeds (too few for a confidence interval)",
+    "student_t": "95 % confidence interval over seeds (Student t)",
+    "standard_error": "standard error of the metric itself, one seed",
+}
+"""Kinds of intervals, in words for captions and footnotes."""
+
+MIN_SEEDS_FOR_T = 3
+"""With two seeds the t interval is 9 times the range: it would say nothing but 'two seeds'."""
+
+
+@dataclass(frozen=True)
+class SeedEstimate:
+    """A mean over `n` seeds and what its interval is; `low == high == mean` where it has none."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    interval: Interval
+
+    @property
+    def half_width(self) -> float:
+        """Halve the length of the interval."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Second minus first on the seeds that both have, in seed order."""
+
+    seeds: tuple[Seed, ...]
+    differences: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """Count the shared seeds."""
+        return len(self.seeds)
+
+    @property
+    def mean(self) -> float:
+        """Average the differences."""
+        return fmean(self.differences)
+
+    @property
+    def spread(self) -> float:
+        """Measure the range of the differences."""
+        return max(self.differences) - min(self.differences)
+
+    @property
+    def rises(self) -> int:
+        """Count the seeds on which the second is the larger."""
+        return sum(difference > 0 for difference in self.differences)
+
+    @property
+    def falls(self) -> int:
+        """Count the seeds on which the second is the smaller."""
+        return sum(difference < 0 for difference in self.differences)
+
+    @property
+    def same_sign(self) -> bool:
+        """Tell whether every seed moves the same way."""
+        return self.n in (self.rises, self.falls)
+
+
+def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
+    """Estimate mean and interval from one value per seed.
+
+    Args:
+        values: finite, at least one.
+        interval: kind wanted. A single value has none whatever is asked, and fewer than
+            `MIN_SEEDS_FOR_T` have half their range: the result says which.
+    """
+    mean = fmean(values)
+    if len(values) == 1:
+        return SeedEstimate(mean, mean, mean, 1, "none")
+    if interval == "student_t" and len(values) >= MIN_SEEDS_FOR_T:
+        # Half width of the interval for a mean of n values: t * s / sqrt(n).
+        half = student_t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+        return SeedEstimate(mean, mean - half, mean + half, len(values), interval)
+    half = (max(values) - min(values)) / 2
+    return SeedEstimate(mean, mean - half, mean + half, len(values), "half_range")
+
+
+def with_standard_error(value: float, standard_error: float) -> SeedEstimate:
+    """Estimate from a single seed whose metric knows its own sampling error."""
+    low, high = value - standard_error, value + standard_error
+    return SeedEstimate(value, low, high, 1, "standard_error")
+
+
+def _by_number(seed: Seed) -> tuple[float, str]:
+    return (float("inf"), seed) if isinstance(seed, str) else (seed, "")
+
+
+def paired(first: Mapping[Seed, float], second: Mapping[Seed, float]) -> PairedDifference | None:
+    """Compare two settings seed by seed; None where they share no seed."""
+    seeds = tuple(sorted(first.keys() & second.keys(), key=_by_number))
+    if not seeds:
+        return None
+    return PairedDifference(seeds, tuple(second[seed] - first[seed] for seed in seeds))
+
+
+def student_t_975(freedom: int) -> float:
+    """Look up the 97.5 % quantile of Student's t."""
+    return float(stdtrit(freedom, 0.975))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Test of the differences of shared seeds.
+
+    Attributes:
+        difference: second minus first, seed by seed.
+        estimate: their mean, with a Student t interval from three seeds on.
+        effect: mean over standard deviation of the differences, with Hedges' correction for few
+            pairs (Lakens, Frontiers in Psychology 4:863, 2013); None below three
+            seeds or without spread.
+        p: two-sided sign-flip test (Fisher, The Design of Experiments, 1935): the share of all
+            ways to swap the two settings of a seed whose mean differs at least as much.
+        smallest_p: what p could be at best with so many seeds; 5 % needs six.
+    """
+
+    difference: PairedDifference
+    estimate: SeedEstimate
+    effect: float | None
+    p: float
+    smallest_p: float
+
+
+def paired_test(difference: PairedDifference) -> PairedTest:
+    """Test the differences of shared seeds; with up to 16 seeds the test is exact."""
+    values, n = difference.differences, difference.n
+    spread = stdev(values) if n > 1 else 0.0
+    # The correction is 0 for two pairs: their spread says nothing about the size of an effect.
+    correction = 1 - 3 / (4 * (n - 1) - 1) if n > 2 else 0.0
+    effect = correction * difference.mean / spread if correction > 0 and spread > 0 else None
+    interval = estimate(values, "student_t")
+    return PairedTest(difference, interval, effect, sign_flip_p(values), 2 ** (1 - n))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Compute the sign-flip test's two-sided p; of more than 16 values from 2^16 random flips."""
+    values = np.asarray(differences, float)
+    if len(values) <= _EXACT_FLIPS:
+        bits = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+    else:
+        bits = np.random.default_rng(0).integers(0, 2, (2**_EXACT_FLIPS, len(values)))
+        bits[0] = 0
+    means = np.abs((1 - 2 * bits) @ values)
+    # Sums of the same numbers in another order differ in the last bits.
+    return float((means >= means[0] * (1 - 1e-12)).mean())
+
+
+_EXACT_FLIPS = 16
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation of n pairs.
+
+    Attributes:
+        low: lower end of the 95 % interval; None below four pairs, which have none.
+        p: two-sided permutation test.
+    """
+
+    rho: float
+    low: float | None
+    high: float | None
+    n: int
+    p: float
+
+
+def spearman(xs: Sequence[float], ys: Sequence[float]) -> Correlation | None:
+    """Correlate ranks; None where fewer than three pairs or one side is constant.
+
+    The interval is that of Bonett and Wright (Psychometrika 65(1), 2000) on Fisher's scale. At a
+    perfect correlation, where that scale is infinite, it starts half-way to the next smaller
+    value that n pairs can have.
+    """
+    n = len(xs)
+    if n < 3 or len(set(xs)) == 1 or len(set(ys)) == 1:
+        return None
+    x, y = _standard_ranks(xs), _standard_ranks(ys)
+    rho = round(float(x @ y), 12)
+    p = _permutation_p(x, y)
+    if n < 4:
+        return Correlation(rho, None, None, n, p)
+    # Next smaller value to a perfect correlation: one swap of neighbouring ranks.
+    largest = 1 - 6 / (n * (n**2 - 1))
+    z = math.atanh(max(-largest, min(largest, rho)))
+    half = NormalDist().inv_cdf(0.975) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    low, high = math.tanh(z - half), math.tanh(z + half)
+    return Correlation(rho, -1.0 if rho == -1 else low, 1.0 if rho == 1 else high, n, p)
+
+
+def _standard_ranks(values: Sequence[float]) -> Floats:
+    """Compute ranks, equal values sharing theirs, centred and of length 1."""
+    array = np.asarray(values, float)
+    ranks = (array[:, None] > array).sum(1) + ((array[:, None] == array).sum(1) + 1) / 2
+    centred = ranks - ranks.mean()
+    found: Floats = centred / np.linalg.norm(centred)
+    return found
+
+
+def _permutation_p(x: Floats, y: Floats) -> float:
+    if len(x) <= _EXACT_PERMUTATIONS:
+        orders = np.array(list(permutations(range(len(x)))))
+    else:
+        rng = np.random.default_rng(0)
+        orders = rng.permuted(np.tile(np.arange(len(x)), (_DRAWN_PERMUTATIONS, 1)), axis=1)
+        orders[0] = np.arange(len(x))
+    found = np.abs(y[orders] @ x)
+    return float((found >= found[0] - 1e-12).mean())
+
+
+_EXACT_PERMUTATIONS, _DRAWN_PERMUTATIONS = 8, 5_000

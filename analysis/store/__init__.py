@@ -1,0 +1,1 @@
+"""Reading the tracking store: databases and servers as one table of trials."""

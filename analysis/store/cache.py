@@ -1,0 +1,67 @@
+"""Tables that were read before, kept until the tracking store changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+
+from analysis.store.interface import Stamp
+from gigatok import names
+
+ROWS_WORTH_KEEPING = 2000
+"""Fewer are read again faster than anyone notices."""
+_FORMAT = 1
+"""Raised when the table's columns or their meaning change."""
+
+
+def cache_folder() -> Path:
+    """`$GIGATOK_CACHE/analysis`, by default below `~/.cache/gigatok`."""
+    root = os.environ.get("GIGATOK_CACHE") or Path.home() / ".cache" / "gigatok"
+    return Path(root) / "analysis"
+
+
+def remembered(
+    stamp: Stamp | None, request: tuple[str | None, ...], read: Callable[[], pl.DataFrame]
+) -> pl.DataFrame:
+    """Return what was read when the store was last in this state, else read it now.
+
+    Args:
+        stamp: of the store; None: never keep anything.
+        request: what is read of it.
+        read: reads it. It may see a newer state than the stamp, never an older one.
+    """
+    if stamp is None:
+        return read()
+    store, state = stamp
+    request_hash = _hash(store, *request, _FORMAT, list(names.METRICS))
+    file = cache_folder() / f"{request_hash}-{_hash(state)}.arrow"
+    if file.is_file():
+        try:
+            return pl.read_ipc(file)
+        except (OSError, pl.exceptions.PolarsError):
+            pass  # Damaged: what it held is read again, and replaces it.
+    table = read()
+    if table.height >= ROWS_WORTH_KEEPING:
+        with suppress(OSError):  # a cache that cannot be written costs the next reader some time
+            _keep(table, file, request_hash)
+    return table
+
+
+def _keep(table: pl.DataFrame, file: Path, request_hash: str) -> None:
+    """Replace what was kept of the same request."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place when complete: another process may read at the same moment.
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    table.write_ipc(temporary)
+    for old in file.parent.glob(f"{request_hash}-*.arrow"):
+        old.unlink(missing_ok=True)
+    temporary.replace(file)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,324 @@
+"""MLflow's own tables by a few set-based queries; the client needs minutes for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import adbc_driver_sqlite
+import polars as pl
+from adbc_driver_manager import AdbcConnection, AdbcStatement
+from adbc_driver_manager import Error as AdbcError
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    TableClause,
+    and_,
+    column,
+    create_engine,
+    func,
+    select,
+    table,
+)
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from analysis.store.interface import PARENT_TAG, Launch, Stamp
+from analysis.store.records import (
+    CURVE_SCHEMA,
+    METRIC_SCHEMA,
+    RUN_SCHEMA,
+    TEXT_SCHEMA,
+    Records,
+    numbered,
+    restored,
+)
+from analysis.store.requests import RequestError
+from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
+
+DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
+"""The databases that MLflow keeps runs in."""
+BATCH_ROWS = 65_536
+"""Rows that the sqlite driver hands over at once."""
+IDS_PER_QUERY = 2_000
+BUSY_MILLISECONDS = 10_000
+"""Time that a locked sqlite file is waited for."""
+SCAN_FROM = 0.25
+"""Share of all runs from which on tables are read whole: each look-up costs about two rows."""
+SAMPLE = "1"
+"""Run ids below this, a sixteenth as they are random, are counted to know the share."""
+
+DAMAGE = ("not a database", "malformed", "no such table")
+"""Words of sqlite that say that the file itself is wrong."""
+
+_ACTIVE = "active"
+_RUNS = table(
+    "runs",
+    *map(column, ("run_uuid", "start_time", "end_time", "lifecycle_stage", "experiment_id")),
+    column("artifact_uri"),
+)
+_EXPERIMENTS = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
+_TAGS, _PARAMS = (
+    table(name, column("run_uuid"), column("key"), column("value")) for name in ("tags", "params")
+)
+_METRICS, _CURVES = (
+    table(name, *map(column, ("run_uuid", "key", "value", "is_nan", "step", "timestamp")))
+    for name in ("latest_metrics", "metrics")
+)
+
+
+class Database:
+    """Any database of MLflow's, through SQLAlchemy."""
+
+    def __init__(self, uri: str) -> None:
+        self._engine: Engine = create_engine(uri)
+
+    def sweeps(self) -> list[str]:
+        """List the names of the experiments."""
+        names = select(_EXPERIMENTS.c.name).where(
+            _EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _EXPERIMENTS.c.name != "Default"
+        )
+        return self._read(names, {"name": pl.String()})["name"].to_list()
+
+    def launches(self, sweep: str | None) -> list[Launch]:
+        """Read the sweep runs of one experiment or of all."""
+        axes = select(_TAGS.c.run_uuid).where(_TAGS.c.key == TAG_AXES)  # few: sweep runs only
+        chosen = _of_kind(KIND_SWEEP).where(_RUNS.c.run_uuid.in_(axes))
+        if sweep is not None:
+            chosen = chosen.where(_EXPERIMENTS.c.name == sweep)
+        names = chosen.with_only_columns(_RUNS.c.run_uuid, _EXPERIMENTS.c.name, _RUNS.c.start_time)
+        schema = {"run_id": pl.String(), "sweep": pl.String(), "started": pl.Int64()}
+        tags: dict[str, dict[str, str]] = {}
+        for run, key, value in self._keyed(_TAGS, chosen).iter_rows():
+            tags.setdefault(run, {})[key] = value
+        return [
+            Launch(run, name, started or 0, tags.get(run, {}))
+            for run, name, started in self._read(names, schema).iter_rows()
+        ]
+
+    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+        """Read the trial runs below some sweep runs, and the stage runs that those link to."""
+        # Both ways give the same rows; they differ only in how many look-ups or rows they cost.
+        ids = [launch.run_id for launch in launches]
+        if self._are_large_part(ids):
+            return _chosen(self._records(None), ids)
+        parent = _TAGS.alias("parent")
+        is_below = and_(parent.c.key == PARENT_TAG, parent.c.value.in_(ids))
+        below = and_(parent.c.run_uuid == _RUNS.c.run_uuid, is_below)
+        trials = self._records(_of_kind(KIND_TRIAL).join(parent, below))
+        return trials, self.stages(trials.linked())
+
+    def stages(self, run_ids: pl.Series) -> Records:
+        """Read runs of any experiment by id: their times and tags."""
+        times, tags = [_empty(RUN_SCHEMA)], [_empty(TEXT_SCHEMA)]
+        # Databases limit the length of a query and the number of its values.
+        for ids in _chunks(run_ids.to_list()):
+            chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
+            times.append(self._times(chosen))
+            tags.append(self._keyed(_TAGS, chosen))
+        runs = pl.concat(times)
+        return _only_tags(runs, numbered(pl.concat(tags), runs))
+
+    def _records(self, chosen: Select[Any] | None) -> Records:
+        """Read all that is stored of some runs; None: of all."""
+        times = self._times(chosen)
+        reads = (
+            partial(self._keyed, _TAGS, chosen),
+            partial(self._keyed, _PARAMS, chosen),
+            partial(self._metrics, chosen),
+        )
+        # Most of the time is the database's own: the three tables arrive side by side.
+        with ThreadPoolExecutor() as threads:
+            return Records(times, *threads.map(lambda read: numbered(read(), times), reads))
+
+    def _are_large_part(self, launches: Sequence[str]) -> bool:
+        """Tell whether reading tables whole is faster than looking up the runs of launches."""
+        # Run ids are random hex, so those below SAMPLE are a fair sixteenth of all.
+        below = select(func.count()).where(
+            _TAGS.c.key == PARENT_TAG, _TAGS.c.value.in_(launches), _TAGS.c.run_uuid < SAMPLE
+        )
+        # Both counts are over the same sample, so that their ratio needs no correction.
+        everything = select(func.count()).select_from(_RUNS).where(_RUNS.c.run_uuid < SAMPLE)
+        schema = {"runs": pl.Int64()}
+        part, total = (self._read(query, schema).item() for query in (below, everything))
+        return bool(part >= SCAN_FROM * total)
+
+    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
+        """Read every logged point of one metric."""
+        c = _CURVES.c
+        parts = [_empty(CURVE_SCHEMA)]
+        for ids in _chunks(run_ids):
+            points = select(c.run_uuid, c.step, c.timestamp, c.value, c.is_nan).where(
+                c.run_uuid.in_(ids), c.key == metric
+            )
+            found = self._read(points, {**CURVE_SCHEMA, "is_nan": pl.Boolean()})
+            # NaN and infinity have no place in SQL: MLflow stores them encoded.
+            restore = restored(pl.col("value"), pl.col("is_nan"))
+            parts.append(found.select("run_id", "step", "time", value=restore))
+        return pl.concat(parts)
+
+    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
+        """Read every logged point of every metric."""
+        c = _CURVES.c
+        points = select(c.run_uuid, c.step, c.timestamp, c.value, c.key, c.is_nan)
+        schema = {**CURVE_SCHEMA, "key": pl.String(), "is_nan": pl.Boolean()}
+        found = self._read(points.where(c.run_uuid.in_(list(run_ids))), schema)
+        value = restored(pl.col("value"), pl.col("is_nan"))
+        return found.select("run_id", "step", "time", "key", value=value)
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """Read it from the run's row."""
+        where = select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
+        found = self._read(where, {"uri": pl.String()})["uri"]
+        return found[0] if len(found) else None
+
+    def stamp(self) -> Stamp | None:
+        """Return None: a database server does not say when it changed."""
+        return None
+
+    def _times(self, chosen: Select[Any] | None) -> pl.DataFrame:
+        c = _RUNS.c
+        times = select(c.run_uuid, c.start_time, c.end_time).where(c.lifecycle_stage == _ACTIVE)
+        return self._read(_of_runs(times, c.run_uuid, chosen), RUN_SCHEMA)
+
+    def _keyed(self, source: TableClause, chosen: Select[Any] | None) -> pl.DataFrame:
+        c = source.c
+        rows = select(c.run_uuid, c.key, c.value).where(c.value.is_not(None))
+        return self._read(_of_runs(rows, c.run_uuid, chosen), TEXT_SCHEMA)
+
+    def _metrics(self, chosen: Select[Any] | None) -> pl.DataFrame:
+        c = _METRICS.c
+        rows = _of_runs(select(c.run_uuid, c.key, c.value, c.is_nan), c.run_uuid, chosen)
+        found = self._read(rows, {**METRIC_SCHEMA, "is_nan": pl.Boolean()})
+        value = restored(pl.col("value"), pl.col("is_nan"))
+        return found.select("run_id", "key", value=value)
+
+    def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        try:
+            with self._engine.connect() as connection:
+                found = pl.read_database(query, connection, infer_schema_length=None)
+        except SQLAlchemyError as error:
+            where = self._engine.url.render_as_string(hide_password=True)
+            raise _unreadable(where, error.__cause__ or error) from error
+        return _typed(found, schema)
+
+
+class SqliteFile(Database):
+    """A sqlite file, opened read-only through the Arrow driver: no row passes through Python."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"sqlite:///{path}")
+        self._path = path
+
+    def stamp(self) -> Stamp | None:
+        """Combine the file's change counter with size and time of it and of its log."""
+        with self._path.open("rb") as file:
+            counter = file.read(28)[24:].hex()
+        # With a write-ahead log a change need not touch the file itself until a checkpoint.
+        log = self._path.with_name(self._path.name + "-wal")
+        facts = [p.stat() for p in (self._path, log) if p.exists()]
+        times = [(fact.st_ino, fact.st_size, fact.st_mtime_ns) for fact in facts]
+        return str(self._path.resolve()), f"{counter} {times}"
+
+    def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        # The Arrow driver takes a text, not the bound parameters of SQLAlchemy.
+        compiled = query.compile(self._engine, compile_kwargs={"literal_binds": True})
+        with self._statement() as statement:
+            statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
+            statement.set_sql_query(str(compiled))
+            stream, _ = statement.execute_query()
+            return _typed(pl.DataFrame(stream), schema)
+
+    @contextmanager
+    def _statement(self) -> Iterator[AdbcStatement]:
+        """Open a statement of the driver's interface: its DB-API would import pandas."""
+        # Nothing is written but what a killed launch left to roll back: sqlite does not read a
+        # database with such a journal read-only. A file that cannot be written is only read.
+        address = f"file:{quote(str(self._path.resolve()))}?mode=rw"
+        try:
+            with (
+                adbc_driver_sqlite.connect(address) as database,
+                AdbcConnection(database) as connection,
+                AdbcStatement(connection) as statement,
+            ):
+                # The launcher holds the file for moments while it writes.
+                statement.set_sql_query(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+                statement.execute_update()
+                yield statement
+        except AdbcError as error:
+            raise _unreadable(self._path, error) from error
+
+
+def _unreadable(where: object, error: BaseException) -> RequestError:
+    """Say which database fails and why, without the query, and how to get on."""
+    reason = str(error).partition("\n")[0].rpartition("query: ")[2]
+    message = f"{where} cannot be read as an MLflow database: {reason}"
+    if any(words in reason for words in DAMAGE):
+        message += (
+            "; nothing is lost: `python -m orchestration sync --rebuild --runs-dir DIR` sets the "
+            "file aside and makes it again from the runs directory"
+        )
+    return RequestError(message)
+
+
+def _chosen(everything: Records, launches: Sequence[str]) -> tuple[Records, Records]:
+    """Select the trials below some sweep runs and the stages that they link to."""
+    key, value = pl.col("key"), pl.col("value")
+    trials = everything.tags.filter((key == TAG_KIND) & (value == KIND_TRIAL)).select("run")
+    below = everything.tags.filter((key == PARENT_TAG) & value.is_in(launches)).select("run")
+    found = everything.of(trials.join(below, "run", "semi")["run"])
+    # Stages shared by several trials are linked several times and kept once.
+    linked = found.linked().to_frame("run_id")
+    rows = everything.runs.with_row_index("run").join(linked, "run_id", "semi")["run"]
+    stages = _only_tags(everything.runs, everything.tags).of(rows)
+    return found, stages
+
+
+def _only_tags(runs: pl.DataFrame, tags: pl.DataFrame) -> Records:
+    number, text = pl.UInt32(), pl.String()
+    params = pl.DataFrame(schema={"run": number, "key": text, "value": text})
+    return Records(runs, tags, params, params.cast({"value": pl.Float64}))
+
+
+def _of_kind(kind: str) -> Select[Any]:
+    """Query the ids of the active runs of one kind in active experiments."""
+    return (
+        select(_RUNS.c.run_uuid)
+        .join(_EXPERIMENTS, _EXPERIMENTS.c.experiment_id == _RUNS.c.experiment_id)
+        .join(
+            _TAGS,
+            and_(
+                _TAGS.c.run_uuid == _RUNS.c.run_uuid,
+                _TAGS.c.key == TAG_KIND,
+                _TAGS.c.value == kind,
+            ),
+        )
+        .where(_EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _RUNS.c.lifecycle_stage == _ACTIVE)
+    )
+
+
+def _of_runs(
+    rows: Select[Any], run: ColumnElement[str], chosen: Select[Any] | None
+) -> Select[Any]:
+    """Restrict a query to the rows of some runs; None: of all."""
+    return rows if chosen is None else rows.where(run.in_(chosen))
+
+
+def _typed(found: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Give columns their names and types; an empty result comes with neither."""
+    named = found.rename(dict(zip(found.columns, schema, strict=True)))
+    return named.select(pl.col(name).cast(kind) for name, kind in schema.items())
+
+
+def _empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    return pl.DataFrame(schema=schema)
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        yield ids[start : start + IDS_PER_QUERY]

@@ -1,0 +1,479 @@
+"""The tracking store as one table: a row per trial, typed columns.
+
+Columns: `CONTEXT`; the trial's params under their own (dotted) names; every metric of
+`gigatok.names` and its `protocol.<metric>`; `metric.<name>` for others that were logged; and
+`stage_run.<stage>`, `stage_key.<stage>`, `stage_seconds.<stage>`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from analysis.store.cache import remembered
+from analysis.store.interface import PARENT_TAG, Launch, TrackingStore
+from analysis.store.opening import open_store, unknown_sweep
+from analysis.store.records import Records
+from analysis.store.requests import DEFAULT_URI, RequestError
+from gigatok.names import (
+    METRICS,
+    PARAM_SEED,
+    PARAM_TOKENIZER,
+    PREFIX_PROTOCOL,
+    PREFIX_STAGE_KEY,
+    PREFIX_STAGE_RUN,
+    TAG_ACTUAL_SECONDS,
+    TAG_AXES,
+    TAG_ERROR,
+    TAG_GIT_DIRTY,
+    TAG_GIT_SHA,
+    TAG_LAUNCHED,
+    TAG_PLAN,
+    TAG_PREDICTED_SECONDS,
+    TAG_QUESTION,
+    TAG_SCALE,
+    TAG_STATE,
+    TAG_TRIAL,
+    TAG_TRIAL_KEY,
+)
+
+if TYPE_CHECKING:
+    import pandas
+
+ALL_PLANS = "all"
+PROTOCOL, STAGE_RUN, STAGE_KEY = "protocol.", "stage_run.", "stage_key."
+STAGE_SECONDS, OTHER_METRIC = "stage_seconds.", "metric."
+PREDICTED_SECONDS, ACTUAL_SECONDS = "predicted_seconds.", "actual_seconds."
+"""Prefixes of columns; `actual_seconds` are of the worker, where a stage ran in one go."""
+
+_COSTS = {PREDICTED_SECONDS: "predicted", ACTUAL_SECONDS: "actual"}
+_STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
+
+_TRIAL_TAGS = {
+    "trial": TAG_TRIAL,
+    "trial_key": TAG_TRIAL_KEY,
+    "state": TAG_STATE,
+    "git_sha": TAG_GIT_SHA,
+}
+_SWEEP_TAGS = {"plan": TAG_PLAN, "scale": TAG_SCALE, "question": TAG_QUESTION}
+CONTEXT: dict[str, pl.DataType] = {
+    "run_id": pl.String(),
+    **{name: pl.String() for name in _TRIAL_TAGS},
+    "git_dirty": pl.Boolean(),
+    "error": pl.String(),
+    "sweep": pl.String(),
+    "sweep_run_id": pl.String(),
+    **{name: pl.String() for name in _SWEEP_TAGS},
+    "axes": pl.List(pl.String()),
+    "launched": pl.Float64(),
+}
+"""Columns that say where a row comes from; the rest are params and results.
+
+`git_dirty`: whether any stage ran from uncommitted code; null where no stage says. `error`: the
+failed stage and why.
+"""
+
+_TEXT_PREFIXES = {
+    PREFIX_PROTOCOL: PROTOCOL,
+    PREFIX_STAGE_RUN: STAGE_RUN,
+    PREFIX_STAGE_KEY: STAGE_KEY,
+}
+_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *_STAGE_FACTS, OTHER_METRIC)
+
+
+def load_runs(
+    sweep: str | None,
+    tracking_uri: str = DEFAULT_URI,
+    *,
+    plan: str | None = None,
+    scale: str | None = None,
+) -> pl.DataFrame:
+    """Read the trials of a sweep: one row each, failed ones included.
+
+    Args:
+        sweep: name of the sweep, which is the name of its experiment; None for all sweeps.
+        tracking_uri: a database such as `sqlite:///PATH` (read directly) or a server (read
+            through MLflow).
+        plan: a plan key or its beginning, `"all"`, or None for the newest launch of each sweep.
+        scale: only launches at this scale.
+
+    Returns:
+        A table sorted by sweep, scale, size of encoder and decoder, axes and seed. A metric that
+        was not logged is null; a logged NaN is NaN. With `plan="all"` a trial that several plans
+        share appears once. `units` says in what each column is measured.
+
+    Raises:
+        RequestError: no such store, sweep, plan or scale, or no trial in it.
+    """
+    store = open_store(tracking_uri)
+    return remembered(
+        store.stamp(),
+        (sweep, plan, scale),
+        lambda: _read(store, sweep, tracking_uri, plan, scale),
+    )
+
+
+def units(runs: pl.DataFrame) -> dict[str, str]:
+    """Map every numeric column that has a unit to it, such as `dB` or `nats/token`."""
+    found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
+    found |= {name: "s" for name in runs.columns if name.startswith(_STAGE_FACTS)}
+    return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
+
+
+def write_table(runs: pl.DataFrame, path: Path) -> None:
+    """Write the table: Parquet with the unit of each column as its field metadata, or CSV.
+
+    Raises:
+        RequestError: the suffix is neither.
+    """
+    import pyarrow  # a quarter of a second, which only an export needs
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        axes = pl.col("axes").list.join(" ")
+        runs.with_columns(axes).write_csv(path)
+    elif path.suffix == ".parquet":
+        table, unit = runs.to_arrow(), units(runs)
+        fields = [
+            f.with_metadata({"unit": unit[f.name]}) if f.name in unit else f for f in table.schema
+        ]
+        parquet.write_table(table.cast(pyarrow.schema(fields)), path)
+    else:
+        raise RequestError(f"--out {path}: give a file that ends in .parquet or .csv")
+
+
+def to_pandas(runs: pl.DataFrame) -> pandas.DataFrame:
+    """Convert the table for pandas; `attrs["units"]` holds the units, a missing number is NaN."""
+    frame = runs.to_pandas()
+    frame.attrs["units"] = units(runs)
+    return frame
+
+
+def load_curves(
+    run_ids: Sequence[str], metric: str, tracking_uri: str = DEFAULT_URI
+) -> pl.DataFrame:
+    """Read one curve per run: columns `run_id`, `step`, `value`, sorted by run and step.
+
+    A resumed stage may log a step twice; the point written last is kept.
+    """
+    # Time decides between points of one step, not the order in which the store returns them.
+    points = open_store(tracking_uri).curves(run_ids, metric)
+    last = points.sort("time").unique(["run_id", "step"], keep="last", maintain_order=True)
+    return last.select("run_id", "step", "value").sort("run_id", "step")
+
+
+def missing(runs: pl.DataFrame) -> pl.DataFrame:
+    """List the results that are absent: columns `trial`, `seed`, `state`, `metric`, `found`.
+
+    A metric counts as missing where some other trial has it; `found` is `null` or `NaN`.
+    """
+    rows = [
+        (row["trial"], row.get(PARAM_SEED), row["state"], name, found)
+        for name in measured(runs)
+        for row in runs.iter_rows(named=True)
+        if (found := _absence(row[name])) is not None
+    ]
+    schema = ["trial", "seed", "state", "metric", "found"]
+    types = [pl.String(), runs.schema[PARAM_SEED], pl.String(), pl.String(), pl.String()]
+    return pl.DataFrame(rows, dict(zip(schema, types, strict=True)), orient="row")
+
+
+def measured(runs: pl.DataFrame) -> list[str]:
+    """List the metrics of which a trial has a number, in the order of `names.METRICS`."""
+    return [name for name in METRICS if runs[name].is_finite().any()]
+
+
+def params_of(runs: pl.DataFrame) -> list[str]:
+    """List the columns that are params of the trials."""
+    return list(_params_among(tuple(runs.columns)))
+
+
+@cache
+def _params_among(columns: tuple[str, ...]) -> tuple[str, ...]:
+    not_params = {*CONTEXT, *METRICS}
+    return tuple(c for c in columns if c not in not_params and not c.startswith(_PREFIXES))
+
+
+def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the params of a trial."""
+    return {name: row[name] for name in _params_among(tuple(row))}
+
+
+_PROVENANCE = ("run_id", "trial", "trial_key", "state", "sweep", "sweep_run_id", "scale", "plan")
+
+
+def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    """Collect the provenance of a trial's numbers: MLflow run, stages, config, code.
+
+    Args:
+        row: of the trial.
+        metrics: names of the numbers that are shown; their values and protocols are in it.
+    """
+    named = [metric for metric in metrics if metric in METRICS]
+    return {
+        "id": row["run_id"],
+        **{name: row[name] for name in _PROVENANCE},
+        **{name: row[name] for name in ("git_sha", "git_dirty")},
+        "seed": row[PARAM_SEED],
+        "stage_runs": _below(STAGE_RUN, row),
+        "stage_keys": _below(STAGE_KEY, row),
+        "config": config_of(row),
+        "values": {name: row[name] for name in named},
+        "protocols": {name: row[PROTOCOL + name] for name in named},
+    }
+
+
+def _below(prefix: str, row: Mapping[str, Any]) -> dict[str, str]:
+    return {k.removeprefix(prefix): v for k, v in row.items() if v and k.startswith(prefix)}
+
+
+def _absence(value: float | None) -> str | None:
+    if value is None:
+        return "null"
+    return "NaN" if math.isnan(value) else None
+
+
+def _read(
+    store: TrackingStore, sweep: str | None, uri: str, plan: str | None, scale: str | None
+) -> pl.DataFrame:
+    launches = store.launches(sweep)
+    if not launches:
+        raise unknown_sweep(store, sweep or "SWEEP", uri)
+    by_sweep: dict[str, list[Launch]] = {}
+    for launch in launches:
+        by_sweep.setdefault(launch.sweep, []).append(launch)
+    if len(by_sweep) > 1 and scale is not None:
+        # A sweep that was never launched at the scale is left out, unless none was: then the error
+        # below names the scales that there are.
+        at_scale = {
+            n: [r for r in f if r.tags.get(TAG_SCALE) == scale] for n, f in by_sweep.items()
+        }
+        by_sweep = {name: found for name, found in at_scale.items() if found} or by_sweep
+    chosen = [r for n, found in sorted(by_sweep.items()) for r in _choose(found, n, plan, scale)]
+    trials, stages = store.trials(chosen)
+    if trials.runs.is_empty():
+        raise RequestError(f"sweep {sweep!r} has no trial yet (launched, nothing recorded)")
+    return _table(chosen, trials, stages)
+
+
+def _choose(
+    launches: Sequence[Launch], sweep: str, plan: str | None, scale: str | None
+) -> list[Launch]:
+    newest_first = sorted(launches, key=_launched, reverse=True)
+    at_scale = [r for r in newest_first if scale is None or r.tags.get(TAG_SCALE) == scale]
+    if not at_scale:
+        scales = sorted({run.tags.get(TAG_SCALE, "?") for run in launches})
+        raise RequestError(
+            f"sweep {sweep!r} was not launched at scale {scale!r}; it was at {', '.join(scales)}"
+        )
+    if plan == ALL_PLANS:
+        return at_scale
+    if plan is None:
+        return at_scale[:1]
+    matches = [run for run in at_scale if run.tags.get(TAG_PLAN, "").startswith(plan)]
+    # A beginning of a key may fit several plans; relaunches of one plan are the same plan.
+    if len({run.tags[TAG_PLAN] for run in matches}) != 1:
+        plans = ", ".join(run.tags.get(TAG_PLAN, "?") for run in at_scale)
+        problem = "matches several plans" if matches else "is not a plan"
+        raise RequestError(f"{plan!r} {problem} of sweep {sweep!r}; its plans: {plans}")
+    return matches[:1]
+
+
+def _launched(run: Launch) -> tuple[float, str]:
+    return float(run.tags.get(TAG_LAUNCHED, run.started / 1000)), run.run_id
+
+
+def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
+    height = trials.runs.height
+    tags = _wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
+    found = trials.runs.select("run_id").hstack(tags)
+    found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
+    params, metrics = _wide(trials.params, height), _wide(trials.metrics, height)
+    found = _once(found, params, trials.metrics)
+    # Rows were dropped as repeated: params and metrics must follow them.
+    if found.height < height:
+        params, metrics = params[found["run"]], metrics[found["run"]]
+    found = found.hstack(_of_stages(found, stages))
+    table = found.select(_context_columns(found)).hstack(
+        [
+            *_params(params),
+            *_metrics(metrics),
+            *_texts(found),
+            *found.select(pl.col(f"^({'|'.join(map(re.escape, _STAGE_FACTS))}).*$")).get_columns(),
+        ]
+    )
+    return _ordered(table)
+
+
+def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
+    """Make a row per run and a column per key: a pivot, at a fraction of its cost."""
+    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
+    columns = [
+        _spread(part["run"], part["value"], height).alias(str(key))
+        for (key,), part in parts.items()
+    ]
+    return pl.DataFrame([pl.Series("run", range(height), pl.UInt32), *columns])
+
+
+def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
+    """Make a column with these values in these rows and nulls elsewhere."""
+    # -1 marks a row without a value: gather turns the null that replaces it into a null.
+    source = np.full(height, -1, np.int64)
+    source[rows.to_numpy()] = np.arange(len(values))
+    places = pl.Series(source)
+    return values.gather(places.set(places < 0, None))
+
+
+def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
+    rows = [
+        {
+            "sweep_run_id": launch.run_id,
+            "sweep": launch.sweep,
+            **{name: launch.tags.get(tag) for name, tag in _SWEEP_TAGS.items()},
+            "axes": json.loads(launch.tags.get(TAG_AXES, "[]")),
+            "launched": _launched(launch)[0],
+        }
+        for launch in launches
+    ]
+    columns = ("sweep_run_id", "sweep", *_SWEEP_TAGS, "axes", "launched")
+    return pl.DataFrame(rows, {name: CONTEXT[name] for name in columns})
+
+
+def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
+    """Keep each trial of a sweep once, with the most results, else of the newest launch.
+
+    Plans of one sweep share trials. Trials of different sweeps are different answers.
+    """
+    key = _optional(found, TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
+    found = found.with_columns(_key=key)
+    if found.select("sweep", "_key").is_unique().all():
+        return found.drop("_key")
+    results = metrics.group_by("run").len("_results")
+    settings = params.select("run", _settings=pl.struct(pl.exclude("run")))
+    marked = found.join(results, "run", "left").join(settings, "run", "left")
+    marked = marked.with_columns(pl.col("_results").fill_null(0))
+    # A relaunch may have begun the trial anew: the one with more results is the better answer.
+    best_first = marked.sort("_results", "launched", "run_id", descending=True)
+    # Settings are part of it: plans launched with other networks may share a key.
+    kept = best_first.unique(["sweep", "_key", "_settings"], keep="first", maintain_order=True)
+    return kept.drop("_key", "_results", "_settings").sort("run")
+
+
+def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
+    """Join what the stage runs of each trial add to it, along its links."""
+    tags = _wide(stages.tags, stages.runs.height)
+    reason = _optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
+    facts = stages.runs.hstack(tags).select(
+        part="run_id",
+        seconds=(pl.col("ended") - pl.col("started")) / 1000,
+        predicted=_optional(tags, TAG_PREDICTED_SECONDS).cast(pl.Float64),
+        actual=_optional(tags, TAG_ACTUAL_SECONDS).cast(pl.Float64),
+        dirty=_optional(tags, TAG_GIT_DIRTY) == "true",
+        error=pl.when(_optional(tags, TAG_STATE) == "FAILED").then(
+            reason.str.split("\n").list.first()
+        ),
+    )
+    # Stage runs are joined one stage at a time: a trial has at most one run of each.
+    dirty, errors, seconds, costs = [], [], [], []  # a column a stage
+    for link in sorted(c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)):
+        stage = link.removeprefix(PREFIX_STAGE_RUN)
+        ids = found.select(part=pl.col(link).cast(pl.String))
+        part = ids.join(facts, "part", "left", maintain_order="left")
+        dirty.append(part["dirty"].alias(stage))
+        errors.append((f"{stage}: " + part["error"]).alias(stage))
+        seconds.append(part["seconds"].alias(STAGE_SECONDS + stage))
+        # A store without predictions has no such columns.
+        found_costs = (part[column].alias(name + stage) for name, column in _COSTS.items())
+        costs += [column for column in found_costs if column.is_not_null().any()]
+    none = pl.Series("", [None] * found.height)
+    is_dirty = pl.DataFrame([none.cast(pl.Boolean), *dirty]).select(
+        git_dirty=pl.max_horizontal(pl.all())
+    )
+    said = pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)
+    failed = pl.DataFrame([none.cast(pl.String), *errors]).select(
+        error=pl.when(said != "").then(said)
+    )
+    return is_dirty.hstack(failed).hstack([*seconds, *costs])
+
+
+def _optional(table: pl.DataFrame, column: str) -> pl.Expr:
+    """Select a column, or nulls where no run has the tag."""
+    return pl.col(column) if column in table.columns else pl.lit(None, pl.String)
+
+
+def _context_columns(found: pl.DataFrame) -> list[pl.Expr]:
+    own = {name: _optional(found, tag).alias(name) for name, tag in _TRIAL_TAGS.items()}
+    return [own.get(name, pl.col(name)).cast(kind) for name, kind in CONTEXT.items()]
+
+
+def _ordered(table: pl.DataFrame) -> pl.DataFrame:
+    """Sort by the settings: trials of one launch start at the same moment."""
+    axes = [axis for row in table["axes"].unique(maintain_order=True).to_list() for axis in row]
+    keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, PARAM_SEED, "trial", "run_id"]
+    sizes = {key: [f"{key}.width", f"{key}.layers"] for key in keys}
+    columns = [c for key in keys for c in (*sizes[key], key) if c in table.columns]
+    # `None` sorts last, so that trials that never started stand below the others.
+    return table.sort("sweep", "scale", *dict.fromkeys(columns), nulls_last=True)
+
+
+def _params(wide: pl.DataFrame) -> list[pl.Series]:
+    first = (PARAM_TOKENIZER, PARAM_SEED)
+    names = [*first, *sorted(set(wide.columns) - {"run", *first})]
+    absent = pl.Series(values=[None] * wide.height, dtype=pl.String())
+    return [_typed(wide[n] if n in wide.columns else absent.alias(n)) for n in names]
+
+
+def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
+    """List every known metric, then what else was logged."""
+    absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
+    known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
+    others = sorted(set(wide.columns) - {"run", *METRICS})
+    return [*known, *(wide[name].alias(OTHER_METRIC + name) for name in others)]
+
+
+def _texts(found: pl.DataFrame) -> list[pl.Series]:
+    """List protocols of every known metric, and the stages that some trial has."""
+    tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
+    tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
+    texts = [_optional(found, tag).alias(_column(tag)) for tag in tags]
+    return found.select("run", *texts).drop("run").get_columns()
+
+
+def _column(tag: str) -> str:
+    prefix = next(prefix for prefix in _TEXT_PREFIXES if tag.startswith(prefix))
+    return _TEXT_PREFIXES[prefix] + tag.removeprefix(prefix)
+
+
+_INTEGER = re.compile(r"[+-]?\d+")
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_BOOLEANS = {"true": True, "false": False}
+
+
+def _typed(texts: pl.Series) -> pl.Series:
+    """Type a whole column of JSON scalars: int, else float, else bool, else text as it is."""
+    # A column that is null everywhere says nothing about its type: it stays text.
+    present = [text for text in texts.unique() if text not in (None, "null")]
+    parsed: Mapping[str, Any] = {}
+    kind: pl.DataType = pl.String()
+    if present and all(_INTEGER.fullmatch(text) for text in present):
+        parsed = {text: int(text) for text in present}
+        if all(-(2**63) <= number < 2**63 for number in parsed.values()):
+            kind = pl.Int64()
+        else:  # a null would be no value, and a float would make different seeds equal
+            parsed = {text: text for text in present}
+    elif present and all(_FLOAT.fullmatch(text) for text in present):
+        kind, parsed = pl.Float64(), {text: float(text) for text in present}
+    elif present and all(text in _BOOLEANS for text in present):
+        kind, parsed = pl.Boolean(), _BOOLEANS
+    else:
+        parsed = {text: text for text in present}
+    return texts.replace_strict(parsed, default=None, return_dtype=kind)

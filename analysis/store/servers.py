@@ -1,0 +1,170 @@
+"""Reading a tracking server, page by page, through the MLflow client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analysis.store.interface import PARENT_TAG, Launch, Stamp
+from analysis.store.records import (
+    CURVE_SCHEMA,
+    METRIC_SCHEMA,
+    RUN_SCHEMA,
+    TEXT_SCHEMA,
+    Records,
+    numbered,
+    restored,
+)
+from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
+from gigatok.text.credentials import mlflow_variables, without_login
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 1000
+"""Runs per request; the client's own default, small enough for slow servers."""
+RUNS_PER_FILTER = 200
+"""Run ids in one filter of a request."""
+
+
+def connect(uri: str) -> MlflowClient:
+    """Open MLflow's client; the login goes by the environment, not inside the URL.
+
+    The client repeats the URL in its errors.
+    """
+    from mlflow import MlflowClient  # takes seconds; databases never pay
+
+    os.environ.update(mlflow_variables(uri))
+    plain = without_login(uri) if uri.startswith(("http://", "https://")) else uri
+    return MlflowClient(tracking_uri=plain)
+
+
+class ClientStore:
+    """Paged searches through `MlflowClient`: for tracking servers."""
+
+    def __init__(self, uri: str) -> None:
+        self._client: MlflowClient = connect(uri)
+
+    def sweeps(self) -> list[str]:
+        """List the names of the experiments."""
+        return [name for name in self._experiments().values() if name != "Default"]
+
+    def launches(self, sweep: str | None) -> list[Launch]:
+        """Search the sweep runs of one experiment or of all."""
+        names = self._experiments()
+        wanted = [key for key, name in names.items() if sweep in (None, name)]
+        runs = self._search(wanted, f"tags.`{TAG_KIND}` = '{KIND_SWEEP}'")
+        return [
+            Launch(
+                run.info.run_id,
+                names[run.info.experiment_id],
+                run.info.start_time or 0,
+                dict(run.data.tags),
+            )
+            for run in runs
+        ]
+
+    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+        """Search the trial runs below some sweep runs, and the stage runs that those link to.
+
+        One search a launch, as MLflow filters lack OR.
+        """
+        ids = {name: key for key, name in self._experiments().items()}
+        kind = f"tags.`{TAG_KIND}` = '{KIND_TRIAL}'"
+        trials = _records(
+            run
+            for launch in launches
+            for run in self._search(
+                [ids[launch.sweep]], f"{kind} AND tags.`{PARENT_TAG}` = '{launch.run_id}'"
+            )
+        )
+        return trials, self.stages(trials.linked())
+
+    def stages(self, run_ids: pl.Series) -> Records:
+        """Search runs of any experiment by id: their times and tags."""
+        everywhere = list(self._experiments())
+        ids = run_ids.to_list()
+        # A filter with thousands of ids is refused by the server as too long a URL.
+        chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
+        return _records(
+            run
+            for chunk in chunks
+            for run in self._search(
+                everywhere, f"attributes.run_id IN ({', '.join(map(repr, chunk))})"
+            )
+        )
+
+    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
+        """Read every logged point of one metric."""
+        rows = [
+            (run, m.step, m.timestamp, m.value)
+            for run in run_ids
+            for m in self._client.get_metric_history(run, metric)
+        ]
+        points = pl.DataFrame(rows, CURVE_SCHEMA, orient="row")
+        return points.with_columns(value=restored(pl.col("value"), False))
+
+    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
+        """Read every logged point of every metric, one request for each."""
+        parts = [
+            self.curves([run], key).with_columns(key=pl.lit(key))
+            for run in run_ids
+            for key in self._client.get_run(run).data.metrics
+        ]
+        empty = pl.DataFrame(schema={**CURVE_SCHEMA, "key": pl.String()})
+        return pl.concat([empty, *parts])
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """Read it from the run."""
+        return str(self._client.get_run(run_id).info.artifact_uri)
+
+    def stamp(self) -> Stamp | None:
+        """Return None: a server does not say when it changed."""
+        return None
+
+    def _experiments(self) -> dict[str, str]:
+        return {e.experiment_id: e.name for e in _pages(self._client.search_experiments)}
+
+    def _search(self, experiments: Sequence[str], text: str) -> Iterator[Run]:
+        if not experiments:
+            return
+        search = self._client.search_runs
+        yield from _pages(search, experiment_ids=experiments, filter_string=text)
+
+
+def _pages(search: Any, **arguments: object) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(max_results=PAGE, page_token=token, **arguments)
+        yield from page
+        # An empty page may still have a token; only its absence ends the list.
+        token = page.token
+        if not token:
+            return
+
+
+def _records(runs: Iterator[Run]) -> Records:
+    found = list(runs)
+
+    times = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in found]
+    table = pl.DataFrame(times, RUN_SCHEMA, orient="row")
+
+    def keyed(part: str, schema: Any) -> pl.DataFrame:
+        rows = [
+            (run.info.run_id, key, value)
+            for run in found
+            for key, value in getattr(run.data, part).items()
+        ]
+        return numbered(pl.DataFrame(rows, schema, orient="row"), table)
+
+    metrics = keyed("metrics", METRIC_SCHEMA)
+    return Records(
+        table,
+        keyed("tags", TEXT_SCHEMA),
+        keyed("params", TEXT_SCHEMA),
+        metrics.with_columns(value=restored(pl.col("value"), False)),
+    )

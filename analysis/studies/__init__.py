@@ -1,0 +1,1 @@
+"""Studies while they run and after: stages, trials, comparisons."""

@@ -1,0 +1,473 @@
+"""A study at one moment: its stages and their states, what failed and why, when it will end.
+
+Read from the tracking store, which the launcher keeps up to date while a sweep runs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from analysis.store import artifacts
+from analysis.store.interface import Launch
+from analysis.store.opening import open_store
+from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_runs
+from gigatok.names import (
+    STATES,
+    TAG_ACTUAL_SECONDS,
+    TAG_ATTEMPTS,
+    TAG_ERROR,
+    TAG_GRAPH,
+    TAG_HOST,
+    TAG_LAUNCH_COMMAND,
+    TAG_LAUNCHED,
+    TAG_PLAN,
+    TAG_PREDICTED_SECONDS,
+    TAG_PROGRESS,
+    TAG_QUESTION,
+    TAG_SCALE,
+    TAG_STATE,
+)
+
+SILENT_SECONDS = 120.0
+"""A running stage that was not heard of for so long is said to be silent."""
+LOG_LINES = 15
+_BELOW_FAILED = ("FAILED", "UPSTREAM_FAILED")
+
+
+@dataclass(frozen=True)
+class Title:
+    """Launch of a sweep, as the store lists them."""
+
+    sweep: str
+    scale: str
+    plan: str
+    launched: float
+    """UNIX seconds of the newest launch of this plan."""
+    state: str
+    question: str
+    run_id: str
+    graph: Mapping[str, tuple[str, ...]]
+    """Stage -> the stages it reads, in the order they run; empty where it was not recorded."""
+    command: str
+    predicted: float | None = None
+    """Seconds of all its stages together, as its launch expected; None: not of each."""
+
+    @property
+    def name(self) -> str:
+        """Name the study, such as `decoder_scaling micro, 2026-11-25 20:02 UTC`."""
+        when = datetime.fromtimestamp(self.launched, UTC)
+        return f"{self.sweep} {self.scale}, {when:%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True)
+class StageFailure:
+    """Failed stage.
+
+    Attributes:
+        trials: names of the trials that share it.
+        stage_run: id of its MLflow run, which has the log.
+    """
+
+    stage: str
+    trials: tuple[str, ...]
+    reason: str
+    host: str
+    attempts: int
+    stage_run: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study at one moment.
+
+    Attributes:
+        runs: one row per trial, as `load_runs` returns it.
+        stages: names in the order they run.
+        cells: a row per trial and stage: `trial`, `run_id`, `stage`, `key`, `stage_run`, `state`,
+            `reason`, `host`, `attempts`, `seconds`, `predicted` and `actual` (of the worker, where
+            a prediction was made and it ran in one go), `done`, `total`, `unit`, `left` (seconds)
+            and `heard` (UNIX seconds of the last sign of life).
+        now: UNIX seconds.
+    """
+
+    title: Title
+    runs: pl.DataFrame
+    stages: tuple[str, ...]
+    cells: pl.DataFrame
+    failures: tuple[StageFailure, ...]
+    now: float
+
+    @property
+    def work(self) -> pl.DataFrame:
+        """Select the cells of distinct stages: a stage that trials share is one."""
+        return self.cells.unique("key", keep="first", maintain_order=True)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Count the distinct stages in each state."""
+        found = Counter(self.work["state"].to_list())
+        return {state: found[state] for state in STATES if found[state]}
+
+    @property
+    def progress(self) -> float:
+        """Measure the share of distinct stages that is over or, of running ones, done."""
+        over = pl.col("state").is_in(["COMPLETE", "PRUNED"])
+        parts = pl.when(over).then(1.0).otherwise(_part())
+        return float(self.work.select(parts.fill_null(0.0).mean()).item())
+
+    @property
+    def spent(self) -> float:
+        """Sum the seconds of all distinct stages, pauses between attempts included."""
+        return float(self.work["seconds"].sum())
+
+    @property
+    def silent(self) -> float | None:
+        """Count the seconds since any running stage was heard of, where suspicious; else None."""
+        heard = self.work.filter(pl.col("state") == "RUNNING")["heard"].max()
+        if heard is None or self.now - float(str(heard)) < SILENT_SECONDS:
+            return None
+        return self.now - float(str(heard))
+
+
+def list_studies(uri: str) -> list[Title]:
+    """List every launch in a store, the newest first.
+
+    Raises:
+        RequestError: no such store, or it does not answer.
+    """
+    launches = open_store(uri).launches(None)
+    return sorted(map(_title, launches), key=lambda title: -title.launched)
+
+
+def load_study(uri: str, title: Title, now: float | None = None) -> Study:
+    """Read a study.
+
+    Raises:
+        RequestError: it is not in the store any more, or has no trial yet.
+    """
+    runs = load_runs(title.sweep, uri, plan=title.plan, scale=title.scale or None)
+    at = time.time() if now is None else now
+    stages = _ordered_stages(runs, title.graph)
+    cells = _cells(runs, stages, _facts(uri, runs, stages, at))
+    cells = _pruned(_upstream(cells, title.graph), runs)
+    return Study(title, runs, stages, cells, _failures(cells), at)
+
+
+def seconds_left(study: Study) -> tuple[float | None, str]:
+    """Estimate when a study will have ended, and say what that rests on.
+
+    A running stage goes on at its speed so far; one that waits takes as long as the mean of those
+    of its kind that are complete. As many run side by side as do now.
+
+    Returns:
+        Seconds, None where nothing can be said; and a sentence.
+    """
+    work = study.work
+    open_ = work.filter(pl.col("state").is_in(["WAITING", "RUNNING"]))
+    running = work.filter(pl.col("state") == "RUNNING").height
+    if open_.is_empty():
+        return 0.0, "nothing is left to run"
+    if not running:
+        return None, "nothing is running"
+    done = work.filter(pl.col("state") == "COMPLETE").group_by("stage")
+    usual = done.agg(usual=pl.col("seconds").mean())
+    joined = open_.join(usual, "stage", "left")
+    # What is left of a running stage is its usual time less what it has taken, never below 0.
+    rest = pl.col("usual") - pl.when(pl.col("state") == "RUNNING").then("seconds").otherwise(0.0)
+    expected = joined.with_columns(pl.col("left").fill_null(rest.clip(lower_bound=0.0)))
+    unknown = expected.filter(pl.col("left").is_null())["stage"].unique(maintain_order=True)
+    if len(unknown):
+        return None, f"no {', '.join(unknown)} has been timed yet"
+    total, longest = expected.select(pl.col("left").sum(), longest=pl.col("left").max()).row(0)
+    # No schedule ends before its longest stage.
+    left = max(float(total) / running, float(longest))
+    return left, f"at the present speed, {running} at a time; waiting ones as those before"
+
+
+def log_tail(uri: str, stage_run: str, within: Path | None, lines: int = LOG_LINES) -> str | None:
+    """Read the last lines of the newest log of a stage that did not complete; None without one.
+
+    Raises:
+        artifacts.Outside: the log lies on this machine, but not within that folder.
+    """
+    files = artifacts.listing(uri, stage_run, "logs", within)
+    content = artifacts.read(uri, stage_run, files[-1], within) if files else None
+    if content is None:
+        return None
+    return "\n".join(content.decode(errors="replace").splitlines()[-lines:])
+
+
+def state_table(study: Study) -> pl.DataFrame:
+    """Make a row per trial: name, state, a column per stage with its state, why it is not done."""
+    wide = study.cells.pivot("stage", index="run_id", values="state")
+    joint = study.runs.select("run_id", "trial", "state")
+    reasons = (
+        study.cells.filter(pl.col("reason").is_not_null())
+        .group_by("run_id", maintain_order=True)
+        .agg(why=(pl.col("stage") + ": " + pl.col("reason")).str.join("; "))
+    )
+    found = joint.join(wide, "run_id", "left", maintain_order="left")
+    return found.join(reasons, "run_id", "left", maintain_order="left")
+
+
+def state_pills(study: Study) -> pl.DataFrame:
+    """`state_table` with each stage's state in words, as a list of one: a pill in a data grid."""
+    found = state_table(study)
+    states = [c for c in found.columns if c in study.stages or c == "state"]
+    words = [pl.col(c).str.to_lowercase().str.replace("_", " ").alias(c) for c in states]
+    lists = [pl.concat_list(c).alias(c) for c in states]
+    return found.with_columns(words).with_columns(lists)
+
+
+def stage_counts(study: Study) -> pl.DataFrame:
+    """Count the distinct stages of each name in each state: `stage`, `state`, `count`."""
+    found = study.work.group_by("stage", "state").len("count")
+    order = {stage: i for i, stage in enumerate(study.stages)}
+    rank = pl.col("stage").replace_strict(order, return_dtype=pl.Int64())
+    return found.sort(rank, "state")
+
+
+def spent_against_predicted(study: Study) -> str:
+    """Say what the study has taken so far and what its launch expected."""
+    timed = _timed(study.work)
+    if timed.is_empty():
+        return "no stage was launched with a prediction and ran in one go yet"
+    predicted, actual = timed.select(pl.col("predicted").sum(), pl.col("actual").sum()).row(0)
+    return (
+        f"what ran in one go ({timed.height:,} of {study.work.height:,} stages) took "
+        f"{actual / predicted:.2f} times the predicted time"
+    )
+
+
+def _timed(work: pl.DataFrame) -> pl.DataFrame:
+    """Select the stages of which both times are known."""
+    return work.filter((pl.col("predicted") > 0) & pl.col("actual").is_not_null())
+
+
+def stage_times(study: Study) -> pl.DataFrame:
+    """Sum the seconds of each kind of stage, in the order they run.
+
+    Returns:
+        `stage`, `complete`, `mean`, `total`; then of those that were predicted and ran in one go:
+        `predicted`, `actual`, both summed, and `ratio`, actual over predicted.
+    """
+    done = study.work.filter(pl.col("state") == "COMPLETE").group_by("stage")
+    found = done.agg(
+        complete=pl.len(), mean=pl.col("seconds").mean(), total=pl.col("seconds").sum()
+    )
+    both = _timed(study.work).group_by("stage").agg(pl.col("predicted", "actual").sum())
+    both = both.with_columns(ratio=pl.col("actual") / pl.col("predicted"))
+    found = found.join(both, "stage", "left")
+    order = pl.DataFrame({"stage": study.stages}, schema={"stage": pl.String()})
+    return order.join(found, "stage", "left", maintain_order="left")
+
+
+def running_now(study: Study) -> pl.DataFrame:
+    """List the running stages: what, where, how far, seconds left and since it was heard of."""
+    running = study.work.filter(pl.col("state") == "RUNNING")
+    return running.select(
+        "trial",
+        "stage",
+        "host",
+        "attempts",
+        part=_part(),
+        at=pl.format("{} {} of {}", "unit", "done", "total"),
+        left="left",
+        heard=study.now - pl.col("heard"),
+    )
+
+
+def _part() -> pl.Expr:
+    return pl.col("done") / pl.col("total")
+
+
+def _title(launch: Launch) -> Title:
+    tags = launch.tags
+    graph = json.loads(tags.get(TAG_GRAPH, "{}"))
+    return Title(
+        launch.sweep,
+        tags.get(TAG_SCALE, ""),
+        tags.get(TAG_PLAN, ""),
+        float(tags.get(TAG_LAUNCHED, launch.started / 1000)),
+        tags.get(TAG_STATE, "WAITING"),
+        tags.get(TAG_QUESTION, ""),
+        launch.run_id,
+        {stage: tuple(inputs) for stage, inputs in graph.items()},
+        tags.get(TAG_LAUNCH_COMMAND, ""),
+        float(tags[TAG_PREDICTED_SECONDS]) if TAG_PREDICTED_SECONDS in tags else None,
+    )
+
+
+def _ordered_stages(runs: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """List the stages of the trials, in the order they run as far as that was recorded."""
+    found = [c.removeprefix(STAGE_KEY) for c in runs.columns if c.startswith(STAGE_KEY)]
+    known = [stage for stage in graph if stage in found]
+    return (*known, *(stage for stage in found if stage not in known))
+
+
+_FACTS = {
+    "stage_run": pl.String(),
+    "state": pl.String(),
+    "error": pl.String(),
+    "host": pl.String(),
+    "attempts": pl.Int64(),
+    "seconds": pl.Float64(),
+    "predicted": pl.Float64(),
+    "actual": pl.Float64(),
+    "done": pl.Int64(),
+    "total": pl.Int64(),
+    "unit": pl.String(),
+    "left": pl.Float64(),
+    "heard": pl.Float64(),
+}
+
+
+def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) -> pl.DataFrame:
+    """Read what the stage runs say: columns `_FACTS`."""
+    links = [c for stage in stages if (c := STAGE_RUN + stage) in runs.columns]
+    ids = [runs[c].cast(pl.String).drop_nulls() for c in links]
+    if not ids:
+        return pl.DataFrame(schema=_FACTS)
+    records = open_store(uri).stages(pl.concat([i.rename("id") for i in ids]).unique().sort())
+    wanted = {
+        "state": TAG_STATE,
+        "error": TAG_ERROR,
+        "host": TAG_HOST,
+        "attempts": TAG_ATTEMPTS,
+        "progress": TAG_PROGRESS,
+        "predicted": TAG_PREDICTED_SECONDS,
+        "actual": TAG_ACTUAL_SECONDS,
+    }
+    tags = records.tags.filter(pl.col("key").is_in(list(wanted.values())))
+    wide = tags.pivot("key", index="run", values="value")
+    absent = [pl.lit(None, pl.String).alias(t) for t in wanted.values() if t not in wide.columns]
+    wide = wide.with_columns(absent).rename({tag: name for name, tag in wanted.items()})
+    # A stage that runs has taken the time until now.
+    ended = pl.col("ended").fill_null(round(now * 1000))
+    timed = records.runs.with_columns(seconds=(ended - pl.col("started")) / 1000)
+    joined = timed.with_row_index("run").join(wide, "run", "left", maintain_order="left")
+    joined = joined.rename({"run_id": "stage_run"})
+    progress = joined.select("stage_run", "state", "progress").rows()
+    shown = [_progress(text if state == "RUNNING" else None) for _, state, text in progress]
+    columns = ("done", "total", "unit", "left", "heard")
+    parts = pl.DataFrame(shown, {name: _FACTS[name] for name in columns}, orient="row")
+    return joined.hstack(parts).select(pl.col(n).cast(kind) for n, kind in _FACTS.items())
+
+
+def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | tuple[None, ...]:
+    """Read done, total, unit, seconds left and last sign of life from a progress tag."""
+    if text is None:
+        return (None,) * 5
+    said = json.loads(text)
+    done, total, at = said["done"], said["total"], said["time"]
+    # Speed since this attempt began: steps restored from a checkpoint took no time in it.
+    ahead, taken = done - said["first_done"], at - said["first_time"]
+    left = (total - done) * taken / ahead if ahead > 0 and taken > 0 else None
+    return done, total, said["unit"], left, at
+
+
+def _cells(runs: pl.DataFrame, stages: tuple[str, ...], facts: pl.DataFrame) -> pl.DataFrame:
+    """Make a row per trial and stage that it has."""
+    parts = []
+    absent = pl.lit(None, pl.String)
+    for stage in stages:
+        link = STAGE_RUN + stage
+        parts.append(
+            runs.select(
+                "run_id",
+                "trial",
+                stage=pl.lit(stage),
+                key=pl.col(STAGE_KEY + stage).cast(pl.String),
+                stage_run=pl.col(link).cast(pl.String) if link in runs.columns else absent,
+            )
+        )
+    if not parts:
+        names = ("run_id", "trial", "stage", "key")
+        empty = pl.DataFrame(schema={**dict.fromkeys(names, pl.String()), **_FACTS})
+        return empty.rename({"error": "reason"})
+    cells = pl.concat(parts).drop_nulls("key").join(facts, "stage_run", "left")
+    reason = pl.when(pl.col("state") == "FAILED").then(pl.col("error").fill_null("no reason"))
+    return cells.with_columns(
+        pl.col("state").fill_null("WAITING"),
+        reason=reason.str.strip_chars().str.split("\n").list.first(),
+    )
+
+
+def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.DataFrame:
+    """Give waiting stages below a failed one their state, and all waiting ones a reason."""
+    if not graph or cells.is_empty():
+        return cells
+    # In the order of the graph, so that a failure passes down through several stages.
+    wide = cells.pivot("stage", index="run_id", values="state")
+    for stage in (stage for stage in graph if stage in wide.columns):
+        inputs = [pl.col(i) for i in graph[stage] if i in wide.columns]
+        waits = pl.col(stage) == "WAITING"
+        if not inputs:
+            wide = wide.with_columns(pl.lit(None, pl.String).alias("why " + stage))
+            continue
+        bad = pl.any_horizontal(i.is_in(_BELOW_FAILED).fill_null(False) for i in inputs)
+        late = [
+            pl.when(i.is_in(["WAITING", "RUNNING"])).then(pl.lit(i.meta.output_name()))
+            for i in inputs
+        ]
+        broken = [
+            pl.when(i.is_in(_BELOW_FAILED)).then(pl.lit(i.meta.output_name())) for i in inputs
+        ]
+        why_bad = pl.format("{} failed", pl.concat_str(broken, separator=", ", ignore_nulls=True))
+        why_late = pl.concat_str(late, separator=", ", ignore_nulls=True)
+        waits_for = pl.when(why_late != "").then(pl.format("waits for {}", why_late))
+        wide = wide.with_columns(
+            pl.when(waits & bad).then(why_bad).when(waits).then(waits_for).alias("why " + stage),
+            pl.when(waits & bad).then(pl.lit("UPSTREAM_FAILED")).otherwise(stage).alias(stage),
+        )
+    known = [stage for stage in graph if stage in wide.columns]
+    states = wide.unpivot(known, index="run_id", variable_name="stage", value_name="then")
+    whys = wide.unpivot(
+        ["why " + s for s in known], index="run_id", variable_name="stage", value_name="why"
+    ).with_columns(pl.col("stage").str.strip_prefix("why "))
+    found = cells.join(states, ["run_id", "stage"], "left", maintain_order="left")
+    found = found.join(whys, ["run_id", "stage"], "left", maintain_order="left")
+    return found.with_columns(
+        state=pl.col("then").fill_null(pl.col("state")),
+        reason=pl.col("reason").fill_null(pl.col("why")),
+    ).drop("then", "why")
+
+
+def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Give waiting stages that only pruned trials of a search need their state."""
+    # A stage that a trial shares with one still wanted is still wanted.
+    given_up = pl.col("run_id").is_in(runs.filter(pl.col("state") == "PRUNED")["run_id"].implode())
+    pruned = (pl.col("state") == "WAITING") & given_up.all().over("key")
+    return cells.with_columns(
+        state=pl.when(pruned).then(pl.lit("PRUNED")).otherwise("state"),
+        reason=pl.when(pruned)
+        .then(pl.lit("the search has given this trial up"))
+        .otherwise("reason"),
+    )
+
+
+def _failures(cells: pl.DataFrame) -> tuple[StageFailure, ...]:
+    # Trials that share a failed stage share one failure.
+    failed = cells.filter(pl.col("state") == "FAILED")
+    grouped = failed.group_by("key", maintain_order=True).agg(
+        pl.col("stage", "reason", "host", "attempts", "stage_run").first(), pl.col("trial")
+    )
+    return tuple(
+        StageFailure(
+            row["stage"],
+            tuple(row["trial"]),
+            row["reason"],
+            row["host"] or "",
+            row["attempts"] or 1,
+            row["stage_run"],
+        )
+        for row in grouped.iter_rows(named=True)
+    )

@@ -1,0 +1,173 @@
+"""A trial: its curves, pictures, settings and origin, and how it differs from another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.statistics.groups import identity_columns
+from analysis.store.artifacts import logged_picture
+from analysis.store.opening import open_store
+from analysis.store.requests import RequestError
+from analysis.store.runs import STAGE_KEY, STAGE_RUN, config_of, params_of
+from gigatok.names import CODE_USES, METRICS, PARAM_SEED, PARAM_TOKENIZER, SYSTEM_PREFIX
+
+PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generation", "samples"))
+"""Stage and name of the pictures that a trial has."""
+
+
+@dataclass(frozen=True)
+class LoadedTrial:
+    """A trial, as a row of `load_runs` and the points that its stages logged.
+
+    Attributes:
+        curves: `stage`, `key`, `step`, `value`, sorted; each step once, as it was logged last.
+    """
+
+    row: Mapping[str, Any]
+    curves: pl.DataFrame
+
+    @property
+    def name(self) -> str:
+        """Name the trial, such as `S-B`."""
+        return str(self.row["trial"])
+
+    @property
+    def code_uses(self) -> pl.DataFrame:
+        """Select the histogram of codebook usage: `uses`, how many `codes`; may be empty."""
+        found = self.curves.filter(pl.col("key") == CODE_USES)
+        return found.select(uses=_uses(), codes=pl.col("value").cast(pl.Int64))
+
+
+def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> LoadedTrial:
+    """Read a trial.
+
+    Raises:
+        RequestError: it is not among the runs.
+    """
+    row = row_of(runs, run_id)
+    links = {v: k.removeprefix(STAGE_RUN) for k, v in row.items() if k.startswith(STAGE_RUN) and v}
+    points = open_store(uri).all_curves(list(links))
+    # A resumed stage logs some steps again; the last writing counts.
+    last = points.sort("time").unique(["run_id", "key", "step"], keep="last")
+    stage = pl.col("run_id").replace_strict(links, return_dtype=pl.String())
+    curves = last.select(stage.alias("stage"), "key", "step", "value")
+    return LoadedTrial(row, curves.sort("stage", "key", "step"))
+
+
+def row_of(runs: pl.DataFrame, run_id: str) -> dict[str, Any]:
+    """Find the row of a trial.
+
+    Raises:
+        RequestError: it is not among the runs.
+    """
+    rows = runs.filter(pl.col("run_id") == run_id)
+    if rows.is_empty():
+        raise RequestError(f"no trial {run_id} in this study; choose one from the list")
+    return rows.row(0, named=True)
+
+
+def curve(trial: LoadedTrial, stage: str, key: str) -> pl.DataFrame:
+    """Select one curve: `step`, `value`."""
+    wanted = (pl.col("stage") == stage) & (pl.col("key") == key)
+    return trial.curves.filter(wanted).select("step", "value")
+
+
+def panels(trial: LoadedTrial, stages: Sequence[str]) -> dict[str, list[str]]:
+    """List the curves of each stage that have more than one point, in the order stages run."""
+    several = trial.curves.group_by("stage", "key").len().filter(pl.col("len") > 1)
+    shown = several.filter(~pl.col("key").str.starts_with(SYSTEM_PREFIX))
+    found: dict[str, list[str]] = {}
+    for stage, key, _ in shown.sort("stage", "key").iter_rows():
+        if key != CODE_USES:
+            found.setdefault(stage, []).append(key)
+    return {stage: found[stage] for stage in stages if stage in found}
+
+
+def pictures(
+    uri: str, rows: Sequence[Mapping[str, Any]], name: tuple[str, str], within: Path | None
+) -> list[tuple[str, bytes]]:
+    """Read the picture of each of some trials that logged it: name of the trial, PNG.
+
+    Raises:
+        artifacts.Outside: a picture lies on this machine, but not within that folder.
+    """
+    found = [(row["trial"], logged_picture(uri, row["run_id"], *name, within)) for row in rows]
+    return [(trial, png) for trial, png in found if png is not None]
+
+
+def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping[str, Any]]:
+    """Select the trial and those that differ from it in the tokenizer alone, one of each."""
+    own = runs.filter(pl.col("run_id") == run_id)
+    shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
+    same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
+    # The trial itself comes first, so that it stands for its tokenizer.
+    ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
+    kept = ordered.head(most)
+    return kept.sort("params_total", nulls_last=True).to_dicts()
+
+
+def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
+    """List the configuration: `setting`, `value`, and whether it `varies` within the study."""
+    names = params_of(runs)
+    varied = [runs[name].n_unique() > 1 for name in names]
+    values = [_text(row[name]) for name in names]
+    found = pl.DataFrame({"setting": names, "value": values, "varies": varied})
+    return found.sort("varies", descending=True, maintain_order=True)
+
+
+def results(row: Mapping[str, Any]) -> pl.DataFrame:
+    """List the results: `result` with its unit, `value`, `protocol`."""
+    rows = [
+        (METRICS[name].title, METRICS[name].text(row[name]), row.get(f"protocol.{name}"))
+        for name in METRICS
+        if row.get(name) is not None
+    ]
+    kinds = {"result": pl.String(), "value": pl.String(), "protocol": pl.String()}
+    return pl.DataFrame(rows, kinds, orient="row")
+
+
+def provenance(row: Mapping[str, Any], cells: pl.DataFrame) -> pl.DataFrame:
+    """List where it comes from: a row per stage with key, host, attempts, time and MLflow run."""
+    own = cells.filter(pl.col("run_id") == row["run_id"])
+    return own.select("stage", "state", "host", "attempts", "seconds", "key", "stage_run")
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame:
+    """List what differs between two trials: settings, then results, then shared or own stages."""
+    settings_ = [
+        ("setting", name, _text(one.get(name)), _text(other.get(name)))
+        for name in sorted(config_of(one).keys() | config_of(other).keys())
+        if one.get(name) != other.get(name)
+    ]
+    scores = [
+        ("result", METRICS[n].title, _measured(n, one.get(n)), _measured(n, other.get(n)))
+        for n in METRICS
+        if one.get(n) != other.get(n)
+    ]
+    keys = sorted({k for row in (one, other) for k in row if k.startswith(STAGE_KEY)})
+    stages = [
+        ("stage key", key.removeprefix(STAGE_KEY), _text(one.get(key)), _text(other.get(key)))
+        for key in keys
+        if one.get(key) != other.get(key)
+    ]
+    columns = dict.fromkeys(("kind", "name", "this", "other"), pl.String())
+    return pl.DataFrame([*settings_, *scores, *stages], columns, orient="row")
+
+
+def _uses() -> pl.Expr:
+    """Name the bins in words: 0, 1, 2-3, 4-7, ..."""
+    n = pl.col("step")
+    return pl.when(n < 2).then(n.cast(pl.String)).otherwise(pl.format("{}-{}", n, 2 * n - 1))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _measured(name: str, value: float | None) -> str:
+    return "not measured" if value is None else METRICS[name].text(value)

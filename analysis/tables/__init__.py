@@ -1,0 +1,1 @@
+"""Tables of trials and of published numbers, and their text formats."""

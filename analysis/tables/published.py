@@ -1,0 +1,288 @@
+"""The tables of the published numbers: the paper's own, its figures as numbers, its peers.
+
+The CSV of a table is its numbers, one a row, with the ids of their facts; the other formats are
+laid out as the paper lays them out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from analysis.charts.grammar import axis
+from analysis.charts.records import Record, coordinate
+from analysis.paper.published import (
+    PAPER,
+    Fact,
+    absent,
+    facts,
+    leaderboard,
+    notes,
+    origin,
+    select,
+    short,
+)
+from analysis.tables.results import ABSENT, ResultTable
+from gigatok.names import QUANTITIES, quantity
+
+_RECONSTRUCTION = ("rfid", "lpips", "psnr", "ssim")
+_GENERATION = ("gfid", "inception_score", "precision", "recall", "probe_accuracy")
+_QUALITY = ("rfid", "lpips", "gfid", "probe_accuracy")
+_MARKS = {"printed": "", "digitised": "†", "secondary": "‡"}
+_MEANING = {
+    "digitised": "† Read off the authors' figures by pixel, not printed.",
+    "secondary": "‡ From a copy or a note, not from the work itself.",
+}
+_HEADS = {
+    "params_m": "params (M)",
+    "generator_params_m": "generator (M)",
+    "num_tokens": "tokens",
+    "semantic": "regularised",
+    "entropy": "entropy loss",
+}
+_CONFIG = (
+    *("params_total", "epochs", "batch_size", "lr_warmup", "entropy_weight", "lr", "min_lr"),
+    *("codebook_size", "codebook_dim", "num_latent_tokens", "semantic_layer"),
+)
+_SHAPE = ("blocks", "heads", "dim")
+
+
+def paper_table(
+    title: str,
+    found: Sequence[Fact],
+    rows: Sequence[str],
+    metrics: Sequence[str],
+    *remarks: str,
+) -> ResultTable:
+    """Lay out facts: a row for each value of `rows`, a column for each metric.
+
+    A fact without generator belongs to every row of its tokenizer. A setting that is not in
+    `rows` is written behind the number.
+    """
+    cells: dict[tuple[Any, ...], dict[str, str]] = {}
+    for fact in sorted(found, key=lambda fact: bool(fact.generator), reverse=True):
+        for key in _rows_of(fact, rows, cells):
+            cell = cells.setdefault(key, {})
+            assert fact.metric not in cell, f"two values of {fact.metric} in {key}: {title}"
+            cell[fact.metric] = _cell(fact, aside="setting" not in rows)
+    # The order of the file is the paper's; the first fact of a row decides its place.
+    order = {_key(fact, rows): i for i, fact in reversed(list(enumerate(found)))}
+    keys = sorted(cells, key=order.__getitem__)
+    readings = [
+        text for reading, text in _MEANING.items() if any(f.reading == reading for f in found)
+    ]
+    return ResultTable(
+        title=title,
+        head=(*(_HEADS.get(row, row) for row in rows), *map(_head, metrics)),
+        rows=tuple(
+            (*map(_text, key), *(cells[key].get(m, ABSENT) for m in metrics)) for key in keys
+        ),
+        numeric=(*(type(value) in (int, float) for value in keys[0]), *([True] * len(metrics))),
+        notes=(*remarks, *readings, "Sources: " + "; ".join(_sources(found)) + "."),
+        records=tuple(map(_record, found)),
+        origins=tuple(map(origin, found)),
+    )
+
+
+def _rows_of(
+    fact: Fact, rows: Sequence[str], known: dict[tuple[Any, ...], Any]
+) -> list[tuple[Any, ...]]:
+    key = _key(fact, rows)
+    if fact.generator or "generator" not in rows:
+        return [key]
+    own = [i for i, row in enumerate(rows) if not row.startswith("generator")]
+    # rFID belongs to the tokenizer: it stands in the row of each of its generators.
+    same = [other for other in known if all(other[i] == key[i] for i in own)]
+    return same or [key]
+
+
+def _key(fact: Fact, rows: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(getattr(fact, row) for row in rows)
+
+
+def _text(value: Any) -> str:
+    if value in (None, ""):
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(fact: Fact, *, aside: bool) -> str:
+    """Print a value as it was published: at least the metric's decimals, and all that it has."""
+    metric = quantity(fact.metric)
+    digits = metric.digits if fact.metric in QUANTITIES else 0
+    exact = repr(fact.printed).removesuffix(".0")
+    padded = f"{fact.printed:.{digits}f}"
+    text = padded if float(padded) == fact.printed else exact
+    words = f" ({fact.setting})" if aside and fact.setting else ""
+    return text + _MARKS[fact.reading] + words
+
+
+def _head(metric: str) -> str:
+    return _HEADS.get(metric) or quantity(metric).heading
+
+
+def _sources(found: Sequence[Fact]) -> list[str]:
+    return list(dict.fromkeys(fact.citation for fact in found))
+
+
+def _record(fact: Fact) -> Record:
+    words = (fact.tokenizer, fact.variant, fact.generator, fact.setting)
+    return {
+        "chart": fact.place,
+        "series": fact.work,
+        "label": " ".join(filter(None, words)),
+        "mark": "single",
+        **coordinate("y", axis(fact.metric), fact.printed, None, ()),
+        "n": 1,
+        "reading": fact.reading,
+        "sources": fact.id,
+    }
+
+
+def _numbered(number: int) -> ResultTable:
+    """Lay out one of Tables 1 to 10 of the paper."""
+    title, rows, metrics, confounds = _PAPER[number]
+    place = f"Table {number}"
+    found = select(place)
+    return paper_table(f"Paper {place}: {title}", found, rows, metrics, *short(*confounds))
+
+
+_PAPER: dict[int, tuple[str, Sequence[str], Sequence[str], Sequence[int]]] = {
+    1: ("transformer parts", ("variant", "tokenizer"), ("params_transformer", *_SHAPE), ()),
+    2: (
+        "encoder against decoder, AR probe",
+        ("tokenizer", "params_m", "setting", "generator"),
+        _QUALITY,
+        (2, 12),
+    ),
+    3: (
+        "systems on ImageNet at 256 px (rows of others; GigaTok's are in Table 10)",
+        ("tokenizer", "quantizer", "num_tokens", "params_m", "generator", "generator_params_m"),
+        ("rfid", "gfid", "probe_accuracy"),
+        (5, 12),
+    ),
+    4: (
+        "decoding's share of the time of generation (%)",
+        ("decoder", "generator", "generator_params_m"),
+        ("decode_share",),
+        (),
+    ),
+    5: ("aligned decoder layer", ("tokenizer", "setting", "generator"), _QUALITY, (3, 12)),
+    6: ("teacher", ("tokenizer", "setting", "generator"), _QUALITY, (2, 12)),
+    7: ("semantic weight", ("tokenizer", "setting", "generator"), _QUALITY, (3, 10, 12)),
+    8: ("generators", ("generator", "generator_params_m"), _SHAPE, ()),
+    9: ("training configuration of tokenizers", ("tokenizer",), _CONFIG, (1, 6)),
+    10: (
+        "full results",
+        ("tokenizer", "params_m", "generator", "generator_params_m"),
+        (*_RECONSTRUCTION, *_GENERATION),
+        (1, 5, 6, 7, 12),
+    ),
+}
+
+
+def _figure(number: int) -> ResultTable:
+    """Tabulate the numbers behind a figure of the paper."""
+    rows, metrics, confounds = _FIGURES[number]
+    found = select(f"Figure {number}")
+    if "step" in rows:
+        found.sort(key=lambda fact: (bool(fact.entropy), fact.step or math.inf))
+    title = f"Paper Figure {number}: its numbers"
+    return paper_table(title, found, rows, metrics, *short(*confounds))
+
+
+_LINES = ("tokenizer", "variant", "params_m", "semantic")
+_FIGURES: dict[int, tuple[Sequence[str], Sequence[str], Sequence[int]]] = {
+    3: (_LINES, ("rfid", "ar_val_loss", "gfid"), (6, 12)),
+    5: (("tokenizer", "entropy", "setting", "step"), ("perceptual_loss", "codebook_usage"), (12,)),
+    6: (("tokenizer", "generator", "setting"), ("r2_gfid", "r2_probe_accuracy"), (5, 12)),
+    7: (_LINES, ("rfid", "lpips", "ar_val_loss", "gfid", "probe_accuracy"), (1, 2, 6, 9, 12)),
+    9: (_LINES, ("rfid", "gfid", "probe_accuracy"), (1, 4, 6, 8, 12)),
+}
+
+
+def _readme() -> ResultTable:
+    found = select("README")
+    rows = ("tokenizer", "params_m", "generator", "generator_params_m", "setting")
+    title = "README of the authors' repository: what the paper's tables do not have"
+    return paper_table(title, found, rows, ("lpips", "gfid", "probe_accuracy"), *short(5, 12))
+
+
+def _text_numbers() -> ResultTable:
+    found = select("Sections 3.1, 4.2, B")
+    return _long("Numbers in the paper's text", found)
+
+
+def _released() -> ResultTable:
+    return _long("What the released recipes build, counted", select("Released recipes"))
+
+
+def _peers() -> ResultTable:
+    return _long("What peers report", [fact for fact in facts() if fact.work != PAPER])
+
+
+def _long(title: str, found: Sequence[Fact]) -> ResultTable:
+    """List one number a row."""
+    said = ("work", "place", "tokenizer", "variant", "generator", "setting", "metric")
+    head = (*said, "value", "unit")
+    rows = tuple(
+        (*(_text(getattr(f, name)) for name in said), _cell(f, aside=False), _text(f.unit))
+        for f in found
+    )
+    readings = {f.reading for f in found}
+    meant = tuple(text for reading, text in _MEANING.items() if reading in readings)
+    numeric = tuple(name == "value" for name in head)
+    ending = ("Sources: " + "; ".join(_sources(found)) + ".",)
+    return ResultTable(
+        title,
+        head,
+        rows,
+        numeric,
+        (*meant, *ending),
+        tuple(map(_record, found)),
+        tuple(map(origin, found)),
+    )
+
+
+def _leaderboard() -> ResultTable:
+    rows = leaderboard()
+    title = "A public leaderboard's rows of the paper: its values, not the paper's"
+    return _listed(title, [row.model_dump() for row in rows], *short(11))
+
+
+def _absent() -> ResultTable:
+    title = "What could not be found; nothing stands in for it"
+    return _listed(title, [row.model_dump() for row in absent()])
+
+
+def _confounds() -> ResultTable:
+    rows = [{"number": note.id, "confound": note.text} for note in notes().values()]
+    return _listed("What confounds the published numbers", rows)
+
+
+def _listed(title: str, rows: Sequence[dict[str, Any]], *remarks: str) -> ResultTable:
+    head = tuple(rows[0])
+    cells = tuple(tuple(map(_text, row.values())) for row in rows)
+    numeric = tuple(name in ("number", "value", "rank") for name in head)
+    return ResultTable(title, head, cells, numeric, remarks)
+
+
+def _maker(make: Callable[[int], ResultTable], number: int) -> Callable[[], ResultTable]:
+    return lambda: make(number)
+
+
+TABLES: dict[str, Callable[[], ResultTable]] = {
+    **{f"table{n}": _maker(_numbered, n) for n in _PAPER},
+    **{f"figure{n}": _maker(_figure, n) for n in _FIGURES},
+    "readme": _readme,
+    "text": _text_numbers,
+    "released": _released,
+    "peers": _peers,
+    "leaderboard": _leaderboard,
+    "absent": _absent,
+    "confounds": _confounds,
+}
+"""Tables by name."""

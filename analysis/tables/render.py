@@ -1,0 +1,118 @@
+"""A result table as text: Markdown, CSV, LaTeX, or a rich table for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+
+from analysis.charts.records import table_of
+from analysis.tables.results import ResultTable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def markdown(table: ResultTable) -> str:
+    """Print a GitHub table with its title above and its notes below."""
+    dashes = ["---:" if numeric else "---" for numeric in table.numeric]
+    lines = [table.head, dashes, *table.rows]
+    body = "\n".join("| " + " | ".join(_escape_pipe(c) for c in line) + " |" for line in lines)
+    notes = "\n".join(f"* {note}" for note in table.notes)
+    return f"**{table.title}**\n\n{body}\n\n{notes}\n"
+
+
+def csv(table: ResultTable) -> str:
+    """Print the numbers, unrounded, with intervals, units and protocols; of words the cells."""
+    if table.records:
+        return table_of(table.records).write_csv()
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    return pl.DataFrame(rows).write_csv()
+
+
+def latex(table: ResultTable) -> str:
+    r"""Print a booktabs `table`; it needs `\usepackage{booktabs}`."""
+    align = "".join("r" if numeric else "l" for numeric in table.numeric)
+    lines = [_latex_line(table.head), r"\midrule", *map(_latex_line, table.rows)]
+    notes = " ".join(table.notes)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(table.title)}}}",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\par\smallskip\footnotesize {_latex(notes)}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def rich_table(table: ResultTable, width: int) -> Table:
+    """Make a table for `rich.print`; the notes are for the caller to print below.
+
+    Where the settings as rows do not fit into `width` characters, they become columns.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    lines: Sequence[tuple[str, ...]] = (table.head, *table.rows)
+    numeric: Sequence[bool] = table.numeric
+    if _natural_width(lines) > width:
+        # Turned over: settings become columns, which need less width than metrics do.
+        lines = list(zip(*lines, strict=True))
+        numeric = [False, *(True for _ in table.rows)]
+    made = Table(title=escape(table.title), box=SIMPLE_HEAD, title_justify="left", padding=(0, 1))
+    for head, is_number in zip(lines[0], numeric, strict=True):
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        made.add_column(escape(head), justify=justify, overflow="fold")
+    for line in lines[1:]:
+        made.add_row(*(escape(cell) for cell in line))
+    return made
+
+
+def _natural_width(lines: Sequence[tuple[str, ...]]) -> int:
+    """Count the characters of a table of unbroken cells; two of padding to each column."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return sum(widths) + 2 * len(widths) + 2
+
+
+TEXT_FORMATS: dict[str, Callable[[ResultTable], str]] = {
+    "markdown": markdown,
+    "csv": csv,
+    "latex": latex,
+}
+
+
+def _escape_pipe(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{c: rf"\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "→": r"$\to$",
+    "−": "$-$",
+    "—": "---",
+}
+_LATEX_CHARACTER = re.compile("|".join(re.escape(c) for c in _LATEX))
+
+
+def _latex(text: str) -> str:
+    return _LATEX_CHARACTER.sub(lambda match: _LATEX[match[0]], text)
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(_latex(cell) for cell in cells) + r" \\"

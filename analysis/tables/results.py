@@ -1,0 +1,236 @@
+"""The result table of a sweep: a row per setting, seeds merged, footnotes that hide nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from analysis.charts.grammar import Bar, Origin, axis
+from analysis.charts.records import Record, coordinate, ids
+from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
+from analysis.statistics.groups import Group, choose_interval, groups, seed_of, short, show
+from analysis.store.runs import measured, origin
+from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RESULT_COLUMNS, Metric
+
+ABSENT = "—"
+MARKS = "abcdefghijklmnopqrstuvwxyz"
+_COMPLETE = "COMPLETE"
+_UNRECORDED = "protocol not recorded"
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A finished table.
+
+    Attributes:
+        title: the sweep, its scale and its question.
+        head: column heads.
+        rows: cell texts, one tuple per setting.
+        numeric: whether a column holds numbers and so is aligned to the right.
+        notes: what every reader of the table must know, protocols included.
+        records: the numbers behind the cells, in the schema of every figure and table; none of a
+            table of words.
+        origins: where the numbers are from.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    notes: tuple[str, ...]
+    records: tuple[Record, ...] = ()
+    origins: tuple[Origin, ...] = ()
+
+
+def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) -> ResultTable:
+    """Make the result table of what `load_runs` returned.
+
+    Args:
+        runs: one row per trial.
+        columns: metrics wanted; one that no trial has is dropped and named in the notes.
+    """
+    found = groups(runs)
+    kind = choose_interval(found)
+    have = set(measured(runs))
+    shown = [METRICS[name] for name in columns if name in have]
+    shown_names = [metric.name for metric in shown]
+    marks = {metric.name: protocol_marks(found, metric.name) for metric in shown}
+    identity = list(found[0].identity)
+    rows = tuple(
+        (
+            *(show(group.identity[column]) for column in identity),
+            _seeds(group),
+            *(_cell(group, metric, kind, marks[metric.name]) for metric in shown),
+        )
+        for group in found
+    )
+    return ResultTable(
+        title=_title(runs),
+        head=(*(short(c) for c in identity), "seeds", *(metric.heading for metric in shown)),
+        rows=rows,
+        numeric=(*(_is_number(runs, c) for c in identity), True, *(True for _ in shown)),
+        notes=(
+            *_interval_notes(found, shown, kind),
+            *protocol_notes(found, marks),
+            *_absence_notes(runs, columns, have),
+        ),
+        records=tuple(r for g in found for m in shown if (r := _record(g, m, kind))),
+        origins=tuple(origin(row, shown_names) for group in found for row in group.rows),
+    )
+
+
+def sweep_and_scale(runs: pl.DataFrame) -> str:
+    """Name a sweep with its scale, such as `decoder_scaling at scale micro`."""
+    scales = ", ".join(dict.fromkeys(scale for scale in runs["scale"] if scale))
+    return f"{runs['sweep'][0]} at scale {scales}" if scales else str(runs["sweep"][0])
+
+
+def _title(runs: pl.DataFrame) -> str:
+    question = runs["question"][0]
+    return f"{sweep_and_scale(runs)}: {question}" if question else sweep_and_scale(runs)
+
+
+def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
+    """Map protocol to mark: empty marks where all values were measured alike, else a, b, c."""
+    protocols = list(dict.fromkeys(p for group in found for p in group.protocols(metric)))
+    if len(protocols) < 2:
+        return dict.fromkeys(protocols, "")
+    return dict(zip(protocols, MARKS, strict=False))
+
+
+def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
+    """Say how each metric was measured; metrics measured alike share a line.
+
+    A metric with several protocols has a line of its own that says which mark means which.
+    """
+    alike: dict[str, list[str]] = {}
+    # Metrics of one protocol share a line; the others need to say which mark means which.
+    several = []
+    for metric in map(METRICS.__getitem__, metrics):
+        marks = protocol_marks(found, metric.name)
+        if len(marks) > 1:
+            listing = "; ".join(f"[{mark}] {text or _UNRECORDED}" for text, mark in marks.items())
+            several.append(
+                f"{metric.label} was measured in {len(marks)} ways, "
+                f"compare only equal marks: {listing}."
+            )
+        elif marks and metric.unit != PARAMETERS:
+            (protocol,) = marks
+            alike.setdefault(protocol or _UNRECORDED, []).append(metric.label)
+    lines = [_sentence(f"{', '.join(labels)}: {protocol}") for protocol, labels in alike.items()]
+    return [*several, *lines]
+
+
+def _is_number(runs: pl.DataFrame, column: str) -> bool:
+    return runs[column].dtype.is_numeric()
+
+
+def _seeds(group: Group) -> str:
+    complete = sum(row["state"] == _COMPLETE for row in group.rows)
+    total = len(group.rows)
+    return str(total) if complete == total else f"{complete} of {total}"
+
+
+def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]) -> str:
+    protocols = group.protocols(metric.name)
+    if len(protocols) > 1:
+        return "mixed [" + ",".join(marks[p] for p in protocols) + "]"
+    found = group.estimate(metric.name, kind)
+    if found is None:
+        # A NaN was measured; it must not read as absent.
+        logged = [row[metric.name] for row in group.rows if row[metric.name] is not None]
+        return _not_finite(logged[0]) if logged else ABSENT
+    mark = marks[protocols[0]]
+    short_of = f" (n={found.n})" if found.n < len(group.rows) else ""
+    return _number(metric, found) + short_of + (f" [{mark}]" if mark else "")
+
+
+def _number(metric: Metric, found: SeedEstimate) -> str:
+    mean = metric.text(found.mean)
+    # Seeds of one setting have the same size: a spread of 0 is no finding.
+    is_constant_count = metric.unit == PARAMETERS and found.half_width == 0
+    if found.interval == "none" or is_constant_count:
+        return mean
+    unit = " s.e." if found.interval == "standard_error" else ""
+    return f"{mean} ± {_half_width(metric, found.half_width)}{unit}"
+
+
+def _half_width(metric: Metric, half: float) -> str:
+    """Print a small interval, which is not an absent one, as a bound instead of as zero."""
+    text = metric.text(half)
+    is_rounded_away = half > 0 and float(text) == 0
+    return f"<{10**-metric.digits:.{metric.digits}f}" if is_rounded_away else text
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip(".") + "."
+
+
+def _interval_notes(found: Sequence[Group], shown: Sequence[Metric], kind: Interval) -> list[str]:
+    estimates = [group.estimate(metric.name, kind) for group in found for metric in shown]
+    kinds = {e.interval for e in estimates if e is not None}
+    over_seeds: tuple[Interval, ...] = ("student_t", "half_range")
+    used = [INTERVALS[k] for k in over_seeds if k in kinds]
+    notes = [f"±: {'; with two seeds '.join(used)}."] if used else []
+    if "standard_error" in kinds:
+        notes.append("± s.e.: one seed; only the metric's own sampling error, not that of seeds.")
+    if "none" in kinds:
+        notes.append("No ±: one seed, so nothing is known about the spread.")
+    return notes
+
+
+def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -> list[str]:
+    missed = [name for name in columns if name not in have | OPTIONAL_COLUMNS]
+    nowhere = [METRICS[name].label for name in missed]
+    notes = [f"Measured in no trial: {', '.join(nowhere)}."] if nowhere else []
+    return [*notes, *incomplete(runs, [name for name in columns if name in have])]
+
+
+def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Say of each trial that is not complete, or lacks a number of some metrics."""
+    notes = []
+    for row in runs.iter_rows(named=True):
+        absent = [n for n in metrics if row[n] is None]
+        strange = [n for n in metrics if row[n] is not None and not math.isfinite(row[n])]
+        problems = [f"no {', '.join(METRICS[n].label for n in absent)}"] if absent else []
+        problems += [f"{METRICS[n].label} is {_not_finite(row[n])}" for n in strange]
+        if problems or row["state"] != _COMPLETE:
+            notes.append(_sentence(f"{_trial(row)}: {'; '.join([_state(row), *problems])}"))
+    return notes
+
+
+def _trial(row: Mapping[str, Any]) -> str:
+    name = row["trial"] or row["run_id"]
+    return name if "seed=" in name else f"{name} (seed {row[PARAM_SEED]})"
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    state = row["state"] or "state unknown"
+    return f"{state} ({row['error'].rstrip('.')})" if row["error"] else str(state)
+
+
+def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:
+    found = group.estimate(metric.name, kind)
+    if found is None:
+        return None
+    used = group.values(metric.name)
+    origins = [origin(row, [metric.name]) for row in group.rows if seed_of(row) in used]
+    scale = metric.factor
+    has_interval = found.interval != "none"
+    bar = Bar(found.low * scale, found.high * scale, found.interval) if has_interval else None
+    return {
+        "series": group.label,
+        "mark": "mean" if found.n > 1 else "single",
+        **coordinate("y", axis(metric.name), found.mean * scale, bar, origins),
+        "n": found.n,
+        "reading": "run",
+        "sources": ids(origins),
+    }

@@ -1,0 +1,1 @@
+"""Networks that are never trained: teachers, LPIPS, and features of metrics."""

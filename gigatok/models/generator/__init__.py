@@ -1,0 +1,1 @@
+"""The autoregressive generator of codes."""

@@ -1,0 +1,260 @@
+"""The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (LlamaGen).
+
+The sequence is [class, t_0, ..., t_(T-2)] and predicts t_0 ... t_(T-1). Positions are learned and
+absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`).
+Parameters are named as in the published checkpoints.
+
+B batch, T tokens, D width, V codebook_size, H heads, d head width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gigatok.config import GeneratorArchitecture
+from gigatok.models.generator.layout import ffn_width
+from gigatok.models.generator.rope import Rotation, axial_rotation, grid_side, rotate
+from gigatok.models.recompute import run_layer
+
+NORM_EPS = 1e-5
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of a layer, allocated for the whole sequence."""
+
+    keys_BHTd: Tensor
+    values_BHTd: Tensor
+
+    def append(self, k_BH1d: Tensor, v_BH1d: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """Store one position and return all positions up to it."""
+        self.keys_BHTd[:, :, position] = k_BH1d[:, :, 0]
+        self.values_BHTd[:, :, position] = v_BH1d[:, :, 0]
+        filled = position + 1
+        return self.keys_BHTd[:, :, :filled], self.values_BHTd[:, :, :filled]
+
+
+class CausalAttention(nn.Module):
+    """Causal self-attention; `wqkv` stacks the rows of q, k and v."""
+
+    def __init__(self, config: GeneratorArchitecture) -> None:
+        super().__init__()
+        d = config.size.width
+        self.heads = config.size.heads
+        self.dropout = config.dropout
+        self.wqkv = nn.Linear(d, 3 * d, bias=False)
+        self.wo = nn.Linear(d, d, bias=False)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        position: int = 0,
+    ) -> Tensor:
+        """Attend to the past; with a cache, x is the one token at `position`.
+
+        A rotation is of the positions in x; keys are cached rotated.
+        """
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.wqkv(x_BTD).chunk(3, dim=-1)
+        )
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if cache is not None:
+            k, v = cache.append(k, v, position)
+        x_BHTd = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
+        out_BTD = self.wo(x_BHTd.transpose(1, 2).flatten(2))
+        return F.dropout(out_BTD, self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """MLP with a gate (SwiGLU)."""
+
+    def __init__(self, config: GeneratorArchitecture) -> None:
+        super().__init__()
+        d = config.size.width
+        hidden = ffn_width(d, config.ffn_multiple_of)
+        self.dropout = config.dropout
+        self.w1 = nn.Linear(d, hidden, bias=False)
+        self.w3 = nn.Linear(d, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, d, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Apply to each token: (B, T, D) -> (B, T, D)."""
+        out_BTD = self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD))
+        return F.dropout(out_BTD, self.dropout, self.training)
+
+
+class GeneratorBlock(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: GeneratorArchitecture) -> None:
+        super().__init__()
+        self.attention = CausalAttention(config)
+        self.feed_forward = FeedForward(config)
+        self.attention_norm = nn.RMSNorm(config.size.width, NORM_EPS)
+        self.ffn_norm = nn.RMSNorm(config.size.width, NORM_EPS)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        position: int = 0,
+    ) -> Tensor:
+        """Update the stream, (B, T, D)."""
+        x = x_BTD + self.attention(self.attention_norm(x_BTD), rotation, cache, position)
+        out: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        return out
+
+
+class ClassEmbedding(nn.Module):
+    """Table with a row per class, and a last one for "no class"."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, classes_B: Tensor) -> Tensor:
+        """Look up: (B,) -> (B, D)."""
+        out: Tensor = self.embedding_table(classes_B)
+        return out
+
+
+class Generator(nn.Module):
+    """Model that predicts the codes of an image one after the other, given its class.
+
+    Args:
+        config: architecture.
+        codebook_size: size of the vocabulary.
+        num_classes: classes; `null_class` is the next index.
+        num_tokens: codes per image.
+        activation_checkpointing: recompute blocks in the backward pass.
+
+    Raises:
+        ValueError: rotary positions, and the codes are no square grid or the heads too narrow.
+    """
+
+    positional_embedding: nn.Parameter | None
+
+    def __init__(
+        self,
+        config: GeneratorArchitecture,
+        codebook_size: int,
+        num_classes: int,
+        num_tokens: int,
+        *,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        d = config.size.width
+        self.config = config
+        self.num_tokens = num_tokens
+        self.null_class = num_classes
+        self.activation_checkpointing = activation_checkpointing
+        self.cls_embedding = ClassEmbedding(num_classes, d)
+        self.tok_embeddings = nn.Embedding(codebook_size, d)
+        self.positional_embedding = None
+        if config.position == "learned":
+            # One row more than inputs: the published tables have it, nothing reads it.
+            self.positional_embedding = nn.Parameter(torch.randn(num_tokens + 1, d) * d**-0.5)
+        else:
+            self.grid_side = grid_side(num_tokens, d // config.size.heads)
+        self.layers = nn.ModuleList(GeneratorBlock(config) for _ in range(config.size.layers))
+        self.norm = nn.RMSNorm(d, NORM_EPS)
+        self.output = nn.Linear(d, codebook_size, bias=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        # As in LlamaGen: the first predictions are uniform.
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, codes_BT: Tensor, classes_B: Tensor) -> Tensor:
+        """Compute teacher-forced logits (B, T, V): position t predicts `codes_BT[:, t]`.
+
+        The last code is predicted but never read. In training, classes are dropped at random.
+        """
+        x_BTD = self._embed(codes_BT, self._drop_classes(classes_B))
+        rotation = self._rotation(0, x_BTD.shape[1], x_BTD.device)
+        for layer in self.layers:
+            x_BTD = run_layer(layer, x_BTD, rotation, recompute=self.activation_checkpointing)
+        logits: Tensor = self.output(self.norm(x_BTD))
+        return logits
+
+    def features(self, codes_BT: Tensor, layer: int, classes_B: Tensor | None = None) -> Tensor:
+        """Compute the residual stream (B, T, D) after `layer`, counted from 1.
+
+        Position 0 is the class, by default the null class as linear probing wants it; the last
+        code is not read.
+
+        Raises:
+            ValueError: no such layer.
+        """
+        if not 1 <= layer <= len(self.layers):
+            raise ValueError(f"layer {layer} is not one of 1 to {len(self.layers)}")
+        if classes_B is None:
+            classes_B = torch.full_like(codes_BT[:, 0], self.null_class)
+        x_BTD = self._embed(codes_BT, classes_B)
+        rotation = self._rotation(0, x_BTD.shape[1], x_BTD.device)
+        for block in self.layers[:layer]:
+            x_BTD = block(x_BTD, rotation)
+        return x_BTD
+
+    def allocate_cache(self, batch_size: int) -> list[LayerCache]:
+        """Allocate caches for a batch of sequences, in the type of the embeddings."""
+        weight, size = self.tok_embeddings.weight, self.config.size
+        shape = (batch_size, size.heads, self.num_tokens, size.width // size.heads)
+        return [LayerCache(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.layers]
+
+    def first_logits(self, classes_B: Tensor, cache: list[LayerCache]) -> Tensor:
+        """Compute logits (B, V) of code 0, and fill position 0 of the cache; drops no class."""
+        return self._cached(self.cls_embedding(classes_B), cache, position=0)
+
+    def next_logits(self, codes_B: Tensor, position: int, cache: list[LayerCache]) -> Tensor:
+        """Compute logits (B, V) of code `position`, at least 1, given the code before it."""
+        return self._cached(self.tok_embeddings(codes_B), cache, position)
+
+    def _cached(self, x_BD: Tensor, cache: list[LayerCache], position: int) -> Tensor:
+        if self.positional_embedding is not None:
+            x_BD = x_BD + self.positional_embedding[position]
+        rotation = self._rotation(position, position + 1, x_BD.device)
+        x_B1D = x_BD.unsqueeze(1)
+        for layer, layer_cache in zip(self.layers, cache, strict=True):
+            x_B1D = layer(x_B1D, rotation, layer_cache, position)
+        logits: Tensor = self.output(self.norm(x_B1D)).squeeze(1)
+        return logits
+
+    def _embed(self, codes_BT: Tensor, classes_B: Tensor) -> Tensor:
+        prefix_B1D = self.cls_embedding(classes_B).unsqueeze(1)
+        x_BTD = torch.cat([prefix_B1D, self.tok_embeddings(codes_BT[:, :-1])], dim=1)
+        if self.positional_embedding is not None:
+            x_BTD = x_BTD + self.positional_embedding[: x_BTD.shape[1]]
+        return F.dropout(x_BTD, self.config.dropout, self.training)
+
+    def _drop_classes(self, classes_B: Tensor) -> Tensor:
+        if not self.training or self.config.class_dropout == 0:
+            return classes_B
+        uniform_B = torch.rand(classes_B.shape, device=classes_B.device)
+        dropped_B = uniform_B < self.config.class_dropout
+        return classes_B.masked_fill(dropped_B, self.null_class)
+
+    def _rotation(self, start: int, end: int, device: torch.device) -> Rotation | None:
+        """Rotate the input positions from `start` to before `end`; position 0 is the class.
+
+        Computed afresh, which is cheap: a table kept here would have to survive construction on
+        the meta device, casts of the model and sharding.
+        """
+        if self.positional_embedding is not None:
+            return None
+        head_width = self.config.size.width // self.config.size.heads
+        positions_T = torch.arange(start - 1, end - 1, device=device)
+        class_scale = 0.0 if self.config.reference_rope_quirk else 1.0
+        return axial_rotation(positions_T, self.grid_side, head_width, class_scale)

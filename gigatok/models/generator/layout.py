@@ -1,0 +1,112 @@
+"""Layout of `gigatok.models.generator.generator.Generator`, and FLOPs of drawing from it.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from gigatok.config import GeneratorArchitecture
+from gigatok.models.layers import (
+    Layer,
+    Layers,
+    attention,
+    flops,
+    linear,
+    parameters,
+    rms_norm,
+    table,
+    together,
+    values,
+)
+
+
+def ffn_width(width: int, multiple_of: int) -> int:
+    """Round 8/3 of the width, the inside of a SwiGLU, up to a multiple."""
+    return -(-(8 * width // 3) // multiple_of) * multiple_of
+
+
+def generator_layout(
+    config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
+) -> Layers:
+    """Describe a generator and its loss: embedding, blocks, logits."""
+    d = config.size.width
+    row, logits = num_tokens * d, num_tokens * codebook_size
+    # Positions of all inputs and one more row, as published; rotations have no parameters.
+    positions = num_tokens + 1 if config.position == "learned" else 0
+    embedding = together(
+        table(codebook_size + num_classes + 1 + positions, d),
+        values(row),
+        values(row if config.dropout else 0),  # the mask
+        scratch=row,
+    )
+    output = together(
+        rms_norm(num_tokens, d),
+        # Log-probabilities are kept; the gradients of them and of the logits come together.
+        linear(num_tokens, d, codebook_size, bias=False),
+        scratch=2 * logits,
+    )
+    return embedding, *[_block(config, num_tokens)] * config.size.layers, output
+
+
+def _block(config: GeneratorArchitecture, tokens: int) -> Layer:
+    d = config.size.width
+    hidden = ffn_width(d, config.ffn_multiple_of)
+    row, last = tokens * d, linear(tokens, hidden, d, bias=False)
+    mask = values(row if config.dropout else 0)
+    layers = [
+        rms_norm(tokens, d),
+        attention(tokens, tokens, d, config.size.heads, bias=False),
+        values(2 * row if config.position == "rope_2d" else 0),  # q and k before they are turned
+        mask,
+        rms_norm(tokens, d),
+        linear(tokens, d, hidden, bias=False),  # gate
+        linear(tokens, d, hidden, bias=False),  # up
+        values(2 * tokens * hidden),  # SiLU of the gate, its product with the other
+        last,  # kept is the stream that it is added to
+        mask,
+    ]
+    # Without dropout the last tensor that is kept is the last product's input, so this product
+    # is not done again.
+    again = flops(layers) - (0 if config.dropout else last.flops)
+    return together(
+        *layers,
+        scratch=row + 2 * tokens * hidden,  # gradients of the stream, of the product, of the gate
+        stream=row,
+        again=again,
+    )
+
+
+def generator_parameters(
+    config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
+) -> int:
+    """Count the parameters of a generator."""
+    return parameters(generator_layout(config, codebook_size, num_classes, num_tokens))
+
+
+def generator_flops(
+    config: GeneratorArchitecture, codebook_size: int, num_tokens: int, layers: int | None = None
+) -> int:
+    """Count the FLOPs of all tokens of an image, up to the block `layers` if it is given."""
+    embedding, *blocks, output = generator_layout(config, codebook_size, 0, num_tokens)
+    return flops([embedding, *blocks, output] if layers is None else [embedding, *blocks[:layers]])
+
+
+def sampling_flops(
+    config: GeneratorArchitecture, codebook_size: int, num_tokens: int, *, guided: bool
+) -> int:
+    """Count the FLOPs of drawing an image with a KV cache; guidance runs a copy without class."""
+    ends = [
+        sampled_token_flops(config, codebook_size, position, guided=guided)
+        for position in (0, num_tokens - 1)
+    ]
+    return sum(ends) * num_tokens // 2  # linear in the position
+
+
+def sampled_token_flops(
+    config: GeneratorArchitecture, codebook_size: int, position: int, *, guided: bool
+) -> int:
+    """Count the FLOPs of drawing the code at a position, counted from 0."""
+    one = generator_flops(config, codebook_size, 1)
+    # In each layer the one query meets the keys and values of earlier tokens, 2 products each.
+    cached = config.size.layers * 4 * position * config.size.width
+    return (2 if guided else 1) * (one + cached)

@@ -1,0 +1,1 @@
+"""Discriminators of the adversarial loss, and what they see of an image."""

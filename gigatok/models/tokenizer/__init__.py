@@ -1,0 +1,1 @@
+"""The tokenizer: CNN ends, transformers between grid and tokens, quantizer."""

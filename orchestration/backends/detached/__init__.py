@@ -1,0 +1,1 @@
+"""Sweeps whose jobs outlive the launcher, on any `DetachedBackend`."""

@@ -1,1 +1,0 @@
-"""Sweeps whose jobs outlive the launcher: job arrays, journal, snapshot, controller."""

@@ -1,0 +1,111 @@
+"""A scheduler from outside the repository takes a sweep from launch to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration.backends.detached.journal import Journal
+from orchestration.runs.state import StageFolder, Store
+from tests.orchestration.backends.sites import install_plugin
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[4]
+SECONDS = 900.0
+SWEEP = """
+question: Does it run?
+scale: smoke
+set: {tokenizer.semantic_weight: 0, tokenizer.encoder: S, tokenizer.decoder: S}
+axes: {tokenizer.lr: [2.0e-4, 3.0e-4]}
+stages: [extract_codes]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user works, whose Python knows one more backend."""
+    plugin = tmp_path / "plugin"
+    plugin.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    install_plugin(plugin, monkeypatch)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(SWEEP)
+    return folder
+
+
+def command(place: Path, module: str, *words: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def launch(place: Path, *words: str, expect: int = 0) -> str:
+    options = ["--backend", "workstation", "--yes", "--jobs", "2", *words]
+    return command(place, "orchestration.launch", "study.yaml", *options, expect=expect)
+
+
+def folders(place: Path) -> list[StageFolder]:
+    return [StageFolder(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
+
+
+def wait_for_completion(place: Path, count: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while [folder.state() for folder in folders(place)] != ["COMPLETE"] * count:
+        assert time.monotonic() < deadline, [f.failure() for f in folders(place)]
+        time.sleep(0.5)
+
+
+def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None:
+    said = launch(place, "--set", "tokenizer.steps=400")
+    assert "looks after the sweep when they are over" in said
+    shown = json.loads(command(place, "orchestration", "status", "study", "--json"))
+    handles = {str(job.handle) for job in Journal(Store(place / "runs")).jobs().values()}
+    assert len(handles) == 4
+    codes = [stage for stage in shown["stages"].values() if stage["stage"] == "extract_codes"]
+    assert {stage["job"] for stage in codes} < handles
+    assert "4 stages cancelled" in command(place, "orchestration", "cancel", "study")
+    assert {folder.state() for folder in folders(place)} <= {"FAILED", "WAITING"}
+    command(place, "orchestration", "resume", "study", "--yes")
+    assert "sh is here" in command(place, "orchestration", "doctor", "--backend", "workstation")
+    wait_for_completion(place, 4)
+    assert "4 complete" in command(place, "orchestration", "status", "study")
+    assert "0 stages cancelled" in command(place, "orchestration", "cancel", "study")
+
+
+def test_what_is_killed_with_nobody_logged_in_completes_all_the_same(place: Path) -> None:
+    launch(place)
+    tokenizers = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+    deadline = time.monotonic() + SECONDS
+    while (lease := tokenizers[0].lease()) is None or not lease.progress.get("done", 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(lease.pid, 9)
+    wait_for_completion(place, 4)
+    assert [a.outcome for a in tokenizers[0].attempts()] == [None, "complete"]
+
+
+def test_a_profile_has_the_options_that_the_backend_takes(place: Path) -> None:
+    asked = ("--dry-run", "--profile", "profile.yaml")
+    profile = place / "profile.yaml"
+    profile.write_text("default: {workstation: {nice: 5}}\n")
+    launch(place, *asked)
+    profile.write_text("default: {workstation: {nicely: 5}, workstaton: {nice: 5}}\n")
+    said = launch(place, *asked, expect=2)
+    assert "default.workstation: nicely: the only option is nice" in said
+    assert "default.workstaton: no such key" in said
+    assert "did you mean 'workstation'?" in said
