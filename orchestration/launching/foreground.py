@@ -58,6 +58,7 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
             runner.run(observe)
         finally:
             display.close()
+            # Whoever pressed Ctrl-C wants the prompt back; what is not sent waits on disk.
             patience = INTERRUPTED_FINISH_SECONDS if progress.interrupted else FINISH_SECONDS
             unsent = tracking.finish(patience, queued=runner.goes_on)
     if unsent:
@@ -73,6 +74,7 @@ class on_interrupt:
         self._count = 0
 
     def __enter__(self) -> None:
+        # SIGHUP: the terminal is closed, or the connection to it is lost.
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
 

@@ -197,6 +197,7 @@ def record_launch(
     # A flipped bit in a config would run another stage under the same key: hence the hash.
     digest = hashlib.sha256(body.encode()).hexdigest()
     text = f'{{"format":{FORMAT},"sha256":"{digest}","plan":{body}}}'
+    # Whole and atomically, however many trials a search has: a kill leaves the record before.
     folder = study_folder(store, plan.sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{plan.key}.json", text)

@@ -28,6 +28,7 @@ from orchestration.runs.state import StageFolder
 from orchestration.yaml.source import show
 
 MOST_ROWS = 20
+"""Trials, cells and files that are named one by one: `--json` has them all."""
 MOST_CHECKED = 500
 """Reused stages whose code is looked up: each costs reading a record."""
 

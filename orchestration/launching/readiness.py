@@ -25,6 +25,8 @@ def check_writable(runs_dir: Path) -> None:
     advice = "name a folder that you can write to and that has space"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
+        # Writing is the only test that holds: root passes every check of permissions, and a full
+        # disk or a quota shows with the first byte.
         with tempfile.TemporaryFile(dir=runs_dir) as probe:
             probe.write(b" ")
         free = shutil.disk_usage(runs_dir).free

@@ -116,6 +116,7 @@ def measure(plan: Plan, store: Store, jobs: int | None, console: Console) -> Cal
     """Run a small plan as a study's own is run, in a runs directory of its own."""
     profile = Profile()
     machine = machines("local", jobs, profile)
+    # Below the runs directory: writing takes as long there as it will for the study.
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".calibrate-") as folder:
         scratch = Store(Path(folder))
         backend = connect(jobs, profile, scratch)

@@ -118,6 +118,7 @@ def cancel_stages(
         inputs: key -> keys of what the stage needs.
     """
     who = faults.user()
+    # All markers before any signal: a stage that is just being started finds its own.
     for folder in folders.values():
         folder.cancel(who)
     running = [folder for folder in folders.values() if folder.state() == "RUNNING"]

@@ -65,8 +65,7 @@ def explain_stages(
     Raises:
         ValueError: there is no such sweep, or nothing in it is called so.
     """
-    plan = asked_plan(store, sweep, scale, list(overrides))
-    launched = as_launched(plan, LaunchRequest(sweep=sweep))
+    plan, launched = asked_plan(store, sweep, scale, list(overrides))
     chosen = choose(launched, what, stage)
     status = look(store, launched).stages
     now = code_version(imported_state())
@@ -101,13 +100,18 @@ def _judge(mine: StageStatus, status: Mapping[str, StageStatus]) -> tuple[Fate, 
     return "will run", because + ([mine.why] if mine.why else [])
 
 
-def asked_plan(store: Store, sweep: str, scale: str | None, overrides: list[str]) -> Plan:
+def asked_plan(
+    store: Store, sweep: str, scale: str | None, overrides: list[str]
+) -> tuple[Plan, LaunchedPlan]:
     """Find the plan as launched last; plan the YAML where never launched or asked otherwise."""
     newest = next(all_launches(store, study_name(sweep)), None)
     if newest is not None and scale is None and not overrides:
-        return restored(newest_launch(store, sweep), store)
+        launched = newest_launch(store, sweep)
+        return restored(launched, store), launched
     loaded = load_sweep(sweep, scale, overrides)
-    return make_plan(loaded, expand(loaded))
+    plan = make_plan(loaded, expand(loaded))
+    # As if it were launched now: a plan that never was has states too, of stages that it shares.
+    return plan, as_launched(plan, LaunchRequest(sweep=sweep))
 
 
 def choose(

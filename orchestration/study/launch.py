@@ -144,6 +144,7 @@ class PreparedLaunch:
             Infeasible: more than the machine, the cluster or the budget has.
             ValueError: something is missing or cannot be fetched.
         """
+        # The cheapest checks first, and nothing is fetched for what is refused anyway.
         check_writable(self.store.root)
         for key in self.progress.reused:
             tidy(self.progress.folders[key])
@@ -180,6 +181,7 @@ class PreparedLaunch:
 
     def _run(self, terminal: Terminal) -> LaunchResult:
         progress, store, tracking = self.progress, self.store, self.tracking
+        # Recorded before anything runs: `status`, `cancel` and a controller know it from here on.
         record_launch(self.plan, store, self.request)
         tracking.tell(expectation(progress.costs))
         driver: Driver = Runner(progress, store, self.backend, self.profile)
@@ -264,6 +266,7 @@ def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> P
     machine = machines(request.backend, request.jobs, profile)
     progress = survey(plan, store, lambda stage: machine(stage).site)
     leave(progress)
+    # Behind `leave`: a stage of an older version that is left alone does no harm.
     refuse_other_versions(progress)
     budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
     refused = budget_reasons(progress, machine, budget, store.root)

@@ -78,6 +78,7 @@ def refuse_search(plan: Plan, what: str) -> None:
 def leave_failed(progress: Progress) -> None:
     """Give up what has failed, unless somebody only cancelled it."""
     for key, folder in progress.folders.items():
+        # Who cancelled a stage stopped it for a while; who resumes wants it again.
         failure = folder.failure() if progress.states[key] == "WAITING" else None
         if failure is not None and failure.kind != "cancelled" and folder.state() == "FAILED":
             progress.fail(key, failure)

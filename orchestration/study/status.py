@@ -161,6 +161,7 @@ def outlook(
 def stage_states(launched: LaunchedPlan, folders: Folders) -> dict[str, State]:
     """Read the state of every stage; failures are passed downstream."""
     states: dict[str, State] = {key: folders[key].state() for key in launched.stages}
+    # A stage that completed before its trial was pruned stays complete.
     states |= {key: "PRUNED" for key in why_pruned(launched) if states[key] == "WAITING"}
     inputs = {key: stage.inputs.values() for key, stage in launched.stages.items()}
     return states | dict.fromkeys(pass_failure_downstream(inputs, states), "UPSTREAM_FAILED")

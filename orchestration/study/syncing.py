@@ -64,6 +64,7 @@ def set_databases_aside(
         ValueError: one is a server, or another process uses it right now.
     """
     launches = list(launches_of(store, sweeps))
+    # Each once: sweeps share a database, which must be set aside before any of them is sent.
     destinations = {_destination(store, one, tracking_uri) for one in launches}
     return [path for destination in destinations for path in set_aside(destination)]
 
