@@ -51,10 +51,9 @@ for row in study.table():
 
 # %%
 store = f"sqlite:///{study.store.root / 'mlflow.db'}"
-runs = analysis.load_runs("decoder_scaling", store)
+runs = analysis.load("decoder_scaling", store)
 print(runs.select("trial", "psnr", "rfid", "ar_val_loss"))
-info = analysis.figure_info(runs)
-analysis.draw_figure(info).savefig(f"{info.name}.png")
+print(*analysis.save(analysis.figure(runs), "figures"), sep="\n")
 
 # %% [markdown]
 # ## Use a tokenizer

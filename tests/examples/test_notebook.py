@@ -21,7 +21,7 @@ def test_the_notebook_runs_from_plan_to_reconstruction(tmp_path: Path) -> None:
     )
     assert "3 trials, 20 stages" in first.stdout
     assert "20 stages run, 0 reused, 0 failed" in first.stdout
-    assert (tmp_path / "decoder_scaling-smoke.png").stat().st_size > 0
+    assert (tmp_path / "figures" / "decoder_scaling-smoke.png").stat().st_size > 0
     assert (tmp_path / "reconstruction.png").stat().st_size > 0
     again = subprocess.run(
         command, cwd=tmp_path, env=code, check=True, capture_output=True, text=True, timeout=900
