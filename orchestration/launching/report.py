@@ -114,11 +114,12 @@ def draw(plan: Plan, uri: str, figure: Path) -> bool:
 def drawn_plan(figure: Path) -> str | None:
     """Read the key of the plan that a figure on disk shows; None: a file of it is missing."""
     try:
-        origin = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
-        plans = origin["plans"]
-        only = plans[0] if len(plans) == 1 else None
+        record = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
+        # Every run that the figure shows names its plan; runs of two plans are no launch's figure.
+        plans = {run["plan"] for run in record["sources"].values()}
+        only = plans.pop() if len(plans) == 1 else None
         whole = all(figure.with_suffix(suffix).stat().st_size > 0 for suffix in FIGURE_SUFFIXES)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # no figure, or files of the same name that are none of ours
     return only if whole else None
 

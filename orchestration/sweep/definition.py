@@ -217,7 +217,7 @@ def _sweep(
     return Sweep(
         name=study_name(file.name),
         path=file,
-        source=file.read_text(encoding="utf-8-sig"),
+        source=file.read_text(encoding="utf-8").removeprefix("\ufeff"),
         question=question,
         paper=paper,
         scale=scale.name,

@@ -34,8 +34,6 @@ OTHER_PROGRAMS = {"ruff", "mypy", "createuser", "createdb"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
 SCALES = {path.stem for path in (ROOT / "sweeps" / "scales").glob("*.yaml")}
-PENDING = {"fast"}
-"""Marks that are being introduced."""
 SHELL = blocks("bash")
 FENCES = {"```", "```bash", "```python", "```yaml", "```text"}
 SECONDS = 600
@@ -116,7 +114,7 @@ def check_install(words: list[str]) -> None:
 
 def check_marks(words: list[str]) -> None:
     if "-m" in words:
-        known = {line.partition(":")[0] for line in marks()} | PENDING
+        known = {line.partition(":")[0] for line in marks()}
         expression = words[words.index("-m") + 1]
         assert set(re.findall(r"\w+", expression)) - {"not", "and", "or"} <= known
 

@@ -30,7 +30,6 @@ def test_named_paths_exist(page: Path) -> None:
     assert missing_paths(_PLANNED.sub("", page.read_text(encoding="utf-8"))) == []
 
 
-@pytest.mark.xfail(reason="the rooms are being moved to", strict=False)
 def test_planned_paths_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert missing_paths("\n".join(_PLANNED.findall(text))) == []

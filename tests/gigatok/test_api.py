@@ -12,7 +12,7 @@ from PIL import Image
 
 import gigatok
 from gigatok.data.splits import to_unit_range
-from gigatok.models.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.saved import save_tokenizer
 from orchestration.sweep.definition import expand, load_sweep
 
@@ -65,6 +65,7 @@ def test_what_is_no_image_and_what_are_no_codes_is_said(folder: Path, tmp_path: 
         gigatok.load_tokenizer(tmp_path)
 
 
+@pytest.mark.heavy
 def test_packages_are_imported_without_torch() -> None:
     code = (
         "import sys, gigatok, orchestration; assert not {'torch', 'pydantic'} & set(sys.modules);"

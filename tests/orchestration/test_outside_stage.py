@@ -15,6 +15,7 @@ from gigatok.names import METRICS, Metric
 from gigatok.names import register as register_metric
 from gigatok.stages import STAGES, Costs, Disk, Stage, register
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = '''
 """How bright reconstructions are, beside their originals."""
@@ -95,7 +96,7 @@ def test_a_stage_and_a_metric_of_ones_own(place: Path) -> None:
     shown = command(place, "orchestration.launch", "bright.yaml", "--yes")
     assert "brightness ratio" in shown
     table = command(place, "analysis", "table", "bright", "--format", "csv")
-    assert "brightness" in table.splitlines()[0]
+    assert any(",brightness," in row for row in table.splitlines())
     again = json.loads(command(place, "orchestration", "plan", "bright.yaml", "--json"))
     states = [stage["state"] for stage in again["stages"].values()]
     assert states == ["COMPLETE"] * 5

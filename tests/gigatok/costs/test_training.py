@@ -16,8 +16,8 @@ from gigatok.models.frozen.layout import lpips_layer
 from gigatok.models.generator.generator import Generator
 from gigatok.models.judges.dino import DINOSmall
 from gigatok.models.judges.discriminators import DINODiscriminator, PatchGAN
-from gigatok.training.adversarial import Adversary
-from gigatok.training.losses import tokenizer_losses
+from gigatok.stages.train_tokenizer.adversarial import Adversary
+from gigatok.stages.train_tokenizer.losses import tokenizer_losses
 from tests.gigatok.counted_flops import (
     BATCH,
     GENERATORS,
@@ -123,7 +123,8 @@ def test_training_steps_of_generators(name: str, recompute: bool) -> None:
     assert BATCH * predicted == found
 
 
+@pytest.mark.heavy
 def test_costs_import_no_torch() -> None:
-    modules = "gigatok.costs.training, gigatok.costs.memory, gigatok.costs.stage_costs"
+    modules = "gigatok.costs.training, gigatok.costs.memory, gigatok.stages"
     program = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -65,7 +65,7 @@ def test_every_stage_of_every_sweep_has_a_cost(sweep: str, scale: str) -> None:
     for key, cost in predict(plan).items():
         stage = plan.stages[key]
         costs = STAGES[stage.stage].costs
-        assert cost.flops == costs.flops(stage.trial)
+        assert cost.flops == float(costs.flops(stage.trial))
         assert cost.memory_bytes == costs.memory(stage.trial, 1)
         disk = costs.disk(stage.trial)
         assert cost.disk_bytes == disk.outputs + disk.working

@@ -56,7 +56,7 @@ def test_no_repository_is_none(tmp_path, repository, monkeypatch):
 @pytest.mark.heavy
 def test_collect_is_json_and_imports_nothing_heavy():
     code = (
-        "import json, sys; from orchestration import provenance; "
+        "import json, sys; from orchestration.runs import provenance; "
         "print(json.dumps(provenance.collect())); "
         "assert not {'torch', 'mlflow'} & set(sys.modules)"
     )

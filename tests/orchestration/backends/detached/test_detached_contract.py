@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gigatok.config import ProbeConfig
-from gigatok.stages import LinearProbeConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends.base import Dependency, DetachedBackend, JobStatus, is_detached
 from orchestration.backends.detached.situation import are_over
 from orchestration.policy.profile import Request

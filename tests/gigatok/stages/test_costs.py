@@ -10,19 +10,14 @@ import torch
 from torch.utils import module_tracker
 
 from gigatok.config import TokenizerProbeConfig, TrialConfig
-from gigatok.costs.stage_costs import probed_width, stage_disk, stage_flops
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.stages import STAGES
+from gigatok.stages.probe_tokenizer.cost import probed_width
 from tests.gigatok.counted_flops import NARROW, counted
 
 TOLERANCE = 0.02
-
-
-def test_an_unknown_stage_is_refused() -> None:
-    with pytest.raises(ValueError, match="no stage 'train'; there are extract_teacher"):
-        stage_flops("train", None)  # type: ignore[arg-type]
 
 
 TRIAL = TrialConfig.model_validate(
@@ -80,7 +75,7 @@ def test_what_the_tokenizers_probe_reads(
     images = 2 * data.train_images + data.val_images  # mirrored ones too
     head = 2 * width * data.num_classes * data.val_images
     assert found > 0
-    assert stage_flops("probe_tokenizer", trial) == images * found + head
+    assert STAGES["probe_tokenizer"].costs.flops(trial) == images * found + head
     assert probed_width(trial.tokenizer, features) == width
 
 
@@ -94,12 +89,12 @@ def test_whole_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for stage, spec in STAGES.items():
         if not spec.applies(TRIAL):
             continue
-        run = importlib.import_module(f"gigatok.stages.{stage}").run
-        inputs = {name: tmp_path / name for name in spec.inputs(TRIAL)}
+        run = importlib.import_module(f"gigatok.stages.{stage}.run").run
+        inputs = {name: tmp_path / name for name in spec.inputs_of(TRIAL)}
         config, out = spec.read(TRIAL), tmp_path / stage
         runtime = Runtime(tmp_path / "work" / stage)
         found = counted(lambda: run(config, inputs, out, NullTracker(), runtime))  # noqa: B023
-        predicted, disk = stage_flops(stage, TRIAL), stage_disk(stage, TRIAL)
+        predicted, disk = spec.costs.flops(TRIAL), spec.costs.disk(TRIAL)
         assert predicted == pytest.approx(found, rel=TOLERANCE), stage
         written = sum(f.stat().st_size for f in out.glob("*") if f.is_file())
         # Headers and descriptions come on top.

@@ -13,7 +13,9 @@ from orchestration.launching.report import FIGURE_SUFFIXES, drawn_plan
 def figure(tmp_path: Path) -> Path:
     for suffix in FIGURE_SUFFIXES:
         (tmp_path / f"study-smoke{suffix}").write_text("content", encoding="utf-8")
-    (tmp_path / "study-smoke.json").write_text('{"plans": ["abc"]}', encoding="utf-8")
+    (tmp_path / "study-smoke.json").write_text(
+        '{"sources": {"1": {"plan": "abc"}}}', encoding="utf-8"
+    )
     return tmp_path / "study-smoke.png"
 
 
@@ -29,7 +31,13 @@ def test_a_figure_of_which_a_file_is_missing_or_empty_is_none(figure: Path, suff
     assert drawn_plan(figure) is None
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"plans": 3}', '{"plans": ["a", "b"]}', "\0"])
+OTHERS = [
+    *("[]", "{}", "3", "\0", '{"sources": 3}', '{"sources": {}}'),
+    '{"sources": {"1": {"plan": "a"}, "2": {"plan": "b"}}}',
+]
+
+
+@pytest.mark.parametrize("text", OTHERS)
 def test_another_file_of_that_name_is_no_figure(figure: Path, text: str) -> None:
     figure.with_suffix(".json").write_text(text, encoding="utf-8")
     assert drawn_plan(figure) is None
