@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from gigatok.config.base import Config
+from gigatok.config.data_sets import DATA_SETS, find_data_set
+
+
+def _known(name: str) -> str:
+    return find_data_set(name).name
+
+
+def _list_names(schema: dict[str, Any]) -> None:
+    """Add the names to the JSON schema, which messages and editors read."""
+    schema["enum"] = list(DATA_SETS)  # as the registry is then: plug-ins add to it
+
+
+DataSetName = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_list_names)]
 
 
 class DataConfig(Config):
     """Data set of a trial: the first images of the training split and of the validation split."""
 
-    name: Literal["digits", "cifar10", "imagenet"]
+    name: DataSetName
     image_size: PositiveInt
     train_images: PositiveInt
     val_images: PositiveInt
@@ -21,13 +34,13 @@ class DataConfig(Config):
     @property
     def num_classes(self) -> int:
         """Number of classes of the data set."""
-        return {"digits": 10, "cifar10": 10, "imagenet": 1000}[self.name]
+        return find_data_set(self.name).num_classes
 
 
 class SplitConfig(Config):
     """First `images` images of one split."""
 
-    name: Literal["digits", "cifar10", "imagenet"]
+    name: DataSetName
     split: Literal["train", "val"]
     image_size: PositiveInt
     images: PositiveInt

@@ -1,1 +1,1 @@
-"""Images and everything that they come from: data sets, splits, crops, fingerprints."""
+"""Images and everything that they come from: data sets, splits, crops, downloads."""

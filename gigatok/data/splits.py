@@ -6,9 +6,8 @@ networks take float (B, 3, H, W) in [-1, 1].
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -17,18 +16,11 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SplitConfig
-from gigatok.data import cifar10
-from gigatok.data.assets import fetch
+from gigatok.config.data_sets import find_data_set
 from gigatok.data.crops import UInt8, five_crops, random_crop, ten_crops
-from gigatok.data.fingerprints import data_fingerprint
-from gigatok.data.image_sets import Images, ImageSet, Int64, check_count
+from gigatok.data.image_sets import ImageSet, Int64
 
 Augment = Literal["none", "flip", "crop_flip"]
-
-DIGITS_TRAIN = 1437
-"""Number of the 1,797 digits that train; the other 360 are the validation split."""
-# Fixed: neighbouring digits are of one writer, so a prefix in file order would hold few.
-_DIGITS_ORDER_SEED = 0
 
 
 def load_split(config: SplitConfig) -> ImageSet:
@@ -39,54 +31,9 @@ def load_split(config: SplitConfig) -> ImageSet:
             that the user supplies are not the expected ones.
         AssetError: the data cannot be obtained.
     """
-    return _LOADERS[config.name](config)
-
-
-def _load_cifar10(config: SplitConfig) -> Images:
-    """Load CIFAR-10: the 50,000 training images, or the 10,000 test images as `val`."""
-    train = config.split == "train"
-    check_count(config, cifar10.TRAIN if train else cifar10.VAL)
-    start = 0 if train else cifar10.TRAIN
-    images, labels = cifar10.read_records(fetch("cifar10"), start, config.images)
-    return Images(images, labels.astype(np.int64), cifar10.NUM_CLASSES, config.image_size)
-
-
-def _load_digits(config: SplitConfig) -> Images:
-    """Load scikit-learn's 8x8 digits as RGB in one fixed random order: 1,437 train, 360 val."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ValueError(
-            "data.name digits needs scikit-learn: pip install 'gigatok-scaling[digits]'"
-        ) from error
-    digits = load_digits()
-    grey_NHW = digits.images.astype(np.uint8)
-    labels = digits.target.astype(np.int64)
-    content = hashlib.sha256(grey_NHW.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
-    if content != data_fingerprint("digits"):
-        raise ValueError(f"scikit-learn's digits have changed: sha256 {content}")
-    order = np.random.RandomState(_DIGITS_ORDER_SEED).permutation(len(labels))
-    part = order[:DIGITS_TRAIN] if config.split == "train" else order[DIGITS_TRAIN:]
-    check_count(config, len(part))
-    chosen = part[: config.images]
-    # Values run from 0 to 16; 16 bits hold the product with 255.
-    bytes_NHW = (grey_NHW[chosen].astype(np.uint16) * 255 // 16).astype(np.uint8)
-    originals = np.repeat(bytes_NHW[..., None], 3, axis=-1)
-    return Images(originals, labels[chosen], 10, config.image_size)
-
-
-def _load_imagenet(config: SplitConfig) -> ImageSet:
-    """Load ImageNet from the user's copy; imported late because parquet is slow to import."""
-    from gigatok.data.imagenet import load_imagenet
-
-    return load_imagenet(config)
-
-
-_LOADERS: dict[str, Callable[[SplitConfig], ImageSet]] = {
-    "cifar10": _load_cifar10,
-    "digits": _load_digits,
-    "imagenet": _load_imagenet,
-}
+    # Imported here: parquet and scikit-learn are slow to import, and most runs need neither.
+    images: ImageSet = import_module(find_data_set(config.name).module).load(config)
+    return images
 
 
 def to_device(array: npt.NDArray[Any], device: str) -> Tensor:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from gigatok.config import Config, EvaluationConfig, SplitConfig, TokenizerConfig
+from gigatok.config.data_sets import find_data_set
 
 _FILES = {
     "evaluation.reference adm_imagenet256": "GIGATOK_ADM_IMAGENET256",
     "tokenizer.discriminator dino": "GIGATOK_DINO",
 }
-"""Setting -> variable that must name a file; ImageNet is a folder, and is checked inside."""
+"""Setting -> variable that must name a file."""
 
 
 def absent(configs: Iterable[Config]) -> list[str]:
@@ -20,31 +22,30 @@ def absent(configs: Iterable[Config]) -> list[str]:
     # Thousands of stages read the same few things; each is looked for once.
     needs = dict.fromkeys(need for config in configs for need in _needs(config))
     problems = (
-        _no_file(need, _FILES[need]) if need in _FILES else _no_imagenet(need) for need in needs
+        _no_file(what, _FILES[what]) if what in _FILES else _no_data(what, split)
+        for what, split in needs
     )
     return list(dict.fromkeys(problem for problem in problems if problem is not None))
 
 
-def _needs(config: Config) -> Iterator[str]:
-    """Yield the settings of `_FILES`, and the splits of ImageNet, that a config needs."""
+def _needs(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the settings of `_FILES` that a config has, and the data sets with the split read."""
     for part in (getattr(config, name) for name in type(config).model_fields):
-        if isinstance(part, SplitConfig) and part.name == "imagenet":
-            yield part.split
+        if isinstance(part, SplitConfig):
+            yield part.name, part.split
         elif isinstance(part, EvaluationConfig) and part.reference != "val":
-            yield f"evaluation.reference {part.reference}"
+            yield f"evaluation.reference {part.reference}", ""
         elif isinstance(part, TokenizerConfig) and part.discriminator == "dino":
-            yield "tokenizer.discriminator dino"
+            yield "tokenizer.discriminator dino", ""
 
 
-def _no_imagenet(split: str) -> str | None:
-    # Here, since parquet takes a while to import and few plans need it.
-    from gigatok.data.imagenet_folder import detect, release_folder
-
-    try:
-        detect(release_folder(), split)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return None
+def _no_data(name: str, split: str) -> str | None:
+    supply = find_data_set(name).supply
+    if supply is None:
+        return None
+    # Imported here: looking at a container takes libraries that few plans need.
+    problem: str | None = import_module(supply).missing(split)
+    return problem
 
 
 def _no_file(setting: str, variable: str) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gigatok.config import Config, TrialConfig
-from gigatok.data.fingerprints import data_fingerprint
 from gigatok.stages import STAGES
 from orchestration.plan.identity import Keys, digest
 from orchestration.sweep.definition import Expansion, Sweep, Trial
@@ -115,7 +114,7 @@ def _plan_trial(
         spec = STAGES[stage]
         config = spec.read(trial.config)
         inputs = {name: mine[name] for name in needs}
-        key = keys.stage_key(spec, config, inputs, data_fingerprint)
+        key = keys.stage_key(spec, config, inputs)
         mine[stage] = key
         if key not in stages:
             readable = spec.readable(trial.config)

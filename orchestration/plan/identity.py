@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from gigatok.config import Config, SplitConfig
+from gigatok.config.data_sets import find_data_set
 from gigatok.config.identity import identity_fields, identity_text
 from gigatok.stages import Stage
 
@@ -41,20 +42,13 @@ class Keys:
     def __init__(self) -> None:
         self._keys: dict[tuple[Any, ...], str] = {}
 
-    def stage_key(
-        self,
-        stage: Stage,
-        config: Config,
-        inputs: Mapping[str, str],
-        fingerprint: Callable[[str], str],
-    ) -> str:
+    def stage_key(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
         """Compute the key of a stage.
 
         Args:
             stage: with its name and version.
             config: what it reads of a trial.
             inputs: stage -> key of each stage whose outputs it reads.
-            fingerprint: data set -> hash of its content.
         """
         # Sections of a trial keep their text, so equal stages are found without writing any.
         parts = [
@@ -64,15 +58,13 @@ class Keys:
         known = (stage.name, *parts, *inputs.values())
         found = self._keys.get(known)
         if found is None:
-            found = self._keys[known] = _stage_key(stage, config, inputs, fingerprint)
+            found = self._keys[known] = _stage_key(stage, config, inputs)
         return found
 
 
-def _stage_key(
-    stage: Stage, config: Config, inputs: Mapping[str, str], fingerprint: Callable[[str], str]
-) -> str:
+def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
     splits = (part for part in _parts_of(type(config))(config) if isinstance(part, SplitConfig))
-    data = {str(split.name): fingerprint(split.name) for split in splits}
+    data = {split.name: find_data_set(split.name).fingerprint for split in splits}
     # As json.dumps with sorted keys would write it, ten times as fast.
     head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gigatok.data.fingerprints import FINGERPRINTS
+from gigatok.config.data_sets import DATA_SETS
 from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.launching.history import oldest_first
@@ -83,7 +83,8 @@ def key_parts(
     parts = {"version": version, **dict(_flat("", dict(config))), **read}
     for name, value in config.items():
         if isinstance(value, dict) and {"name", "split"} <= value.keys():
-            parts[f"data {name}"] = FINGERPRINTS.get(str(value["name"]), MISSING)
+            known = DATA_SETS.get(str(value["name"]))  # a record may name one of a later version
+            parts[f"data {name}"] = known.fingerprint if known else MISSING
     return parts
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gigatok.config import TrialConfig
-from gigatok.data import assets, cifar10
+from gigatok.data import assets, cifar10_records
 from gigatok.data.assets import ASSETS, fetch
 from gigatok.files.download import AssetError, Url, download
 from gigatok.files.unpickling import load_arrays
@@ -270,7 +270,7 @@ def write_npm(folder: Path) -> Path:
 @pytest.mark.parametrize("write", [write_binary, write_pickled, write_tar, write_npm])
 def test_every_container_of_cifar10_gives_the_same_records(write, tmp_path: Path) -> None:
     target = tmp_path / "records"
-    cifar10.write_records(write(tmp_path / "source"), target)
+    cifar10_records.write_records(write(tmp_path / "source"), target)
     expected = b"".join(
         bytes([label]) + row.tobytes()
         for labels, pixels in batches().values()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gigatok.config import SplitConfig
+from gigatok.config.data_sets import find_data_set
 from gigatok.data.crops import random_crop
-from gigatok.data.fingerprints import data_fingerprint
 from gigatok.data.image_sets import Images, read_ahead, resize
 from gigatok.data.splits import (
     batch_crops,
@@ -60,9 +60,9 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_fingerprints_are_constants_of_known_sets() -> None:
-    assert len(data_fingerprint("digits")) == len(data_fingerprint("cifar10")) == 64
+    assert all(len(find_data_set(name).fingerprint) == 64 for name in ("digits", "cifar10"))
     with pytest.raises(ValueError, match="no data set 'cifar'; there are cifar10, digits"):
-        data_fingerprint("cifar")
+        find_data_set("cifar")
 
 
 def test_every_byte_survives_the_round_trip() -> None:

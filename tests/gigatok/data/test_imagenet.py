@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gigatok.config.data_sets import find_data_set
 from gigatok.data import imagenet
 from gigatok.data.crops import center_crop, random_crop
-from gigatok.data.fingerprints import data_fingerprint
 from gigatok.data.image_sets import decode
-from gigatok.data.imagenet import load_imagenet
+from gigatok.data.imagenet import load
 from gigatok.data.splits import load_split, training_batch
 from tests.gigatok.tiny_imagenet import (
     TINY,
@@ -54,7 +54,7 @@ def source(
 def test_the_fingerprint_names_the_counts_that_are_checked() -> None:
     train, val = PUBLISHED.parts["train"], PUBLISHED.parts["val"]
     expected = f"{train.images} train, {val.images} val, {PUBLISHED.classes} classes"
-    assert data_fingerprint("imagenet") == f"ILSVRC2012: {expected}"
+    assert find_data_set("imagenet").fingerprint == f"ILSVRC2012: {expected}"
     assert train.fewest * 1000 < train.images < train.most * 1000
     assert val.fewest * 1000 == val.images == val.most * 1000
 
@@ -103,14 +103,14 @@ def test_the_index_is_read_once_and_again_when_the_source_changes(
     root = tmp_path / "source"
     write_tars(root, "train", train_samples())
     monkeypatch.setenv("GIGATOK_IMAGENET", str(root))
-    load_imagenet(split_of("train", 16))
+    load(split_of("train", 16))
     (cached,) = (tmp_path / "cache" / "imagenet").glob("*.npz")
     written = cached.stat().st_mtime_ns
-    load_imagenet(split_of("train", 5))
+    load(split_of("train", 5))
     assert cached.stat().st_mtime_ns == written
     write_tars(root, "train", train_samples()[:-1])
     with pytest.raises(ValueError, match="15 images, expected 16"):
-        load_imagenet(split_of("train", 5))
+        load(split_of("train", 5))
 
 
 def test_without_the_variable_the_message_says_what_it_takes(

@@ -1,0 +1,84 @@
+"""Data sets by name, with the facts that planning needs. Uses the standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Data set that a trial can name.
+
+    Attributes:
+        name: value of `data.name`.
+        num_classes: number of classes.
+        fingerprint: text that identifies the content, whatever container it came in. Planning
+            puts it into stage keys without reading the data; loading has to verify it.
+        module: module with `load(config: SplitConfig) -> ImageSet`, imported when a stage reads.
+        supply: module without torch whose `missing(split) -> str | None` says what the user has
+            to supply and is not here; None: the data are fetched or made.
+    """
+
+    name: str
+    num_classes: int
+    fingerprint: str
+    module: str
+    supply: str | None = None
+
+
+DATA_SETS: dict[str, DataSet] = {}
+"""Every data set that `data.name` may say."""
+
+
+def register(data_set: DataSet) -> DataSet:
+    """Add a data set, and return it.
+
+    Raises:
+        ValueError: another data set has the name.
+    """
+    if data_set.name in DATA_SETS:
+        raise ValueError(f"there is a data set {data_set.name!r} already; choose another name")
+    DATA_SETS[data_set.name] = data_set
+    return data_set
+
+
+def find_data_set(name: str) -> DataSet:
+    """Look up a data set.
+
+    Raises:
+        ValueError: there is no data set of that name.
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f"no data set {name!r}; there are {', '.join(sorted(DATA_SETS))}")
+    return DATA_SETS[name]
+
+
+register(
+    DataSet(
+        "digits",
+        num_classes=10,
+        # The 1,797 8x8 images as uint8, then their labels as uint8, in scikit-learn's order.
+        fingerprint="87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826",
+        module="gigatok.data.digits",
+    )
+)
+register(
+    DataSet(
+        "cifar10",
+        num_classes=10,
+        # The 60,000 records of the canonical binary files, data_batch_1 to 5 then test_batch.
+        fingerprint="013ba16d14ecc4829da62bf2af648ca30f600491ecb3e7f329c827db0dd17522",
+        module="gigatok.data.cifar10",
+    )
+)
+register(
+    DataSet(
+        "imagenet",
+        num_classes=1000,
+        # A release and its counts, not a hash: nobody waits for hashing 150 GB. What is loaded
+        # is checked against what is known of the release (gigatok.data.imagenet).
+        fingerprint="ILSVRC2012: 1281167 train, 50000 val, 1000 classes",
+        module="gigatok.data.imagenet",
+        supply="gigatok.data.imagenet_folder",
+    )
+)
