@@ -1,4 +1,4 @@
-"""A stage and a metric from outside the repository: planned, run, and in the result table."""
+"""A stage, a metric, a data set and a backend from outside the repository, in one sweep."""
 
 from __future__ import annotations
 
@@ -56,11 +56,54 @@ register(
     )
 )
 '''
+STRIPES = '''
+"""Striped images in ten classes, which need no file."""
+
+import numpy as np
+
+from gigatok.config.data_sets import DataSet, register
+from gigatok.data.image_sets import Images, check_count
+
+register(DataSet("stripes", 10, fingerprint="ten kinds of stripes, made by rule 1", module=__name__))
+
+
+def load(config):
+    check_count(config, 1000)
+    labels = np.arange(config.images) % 10
+    rows = np.arange(config.image_size)[None, :] * (labels[:, None] + 1) % 16 * 16
+    pixels = np.broadcast_to(
+        rows[:, :, None, None], (config.images, config.image_size, config.image_size, 3)
+    )
+    return Images(pixels.astype(np.uint8), labels, 10, config.image_size)
+'''
+BACKEND = '''
+"""A backend that says what it submits, and lets this machine run it."""
+
+from orchestration.backends import BACKENDS, local
+from orchestration.backends.base import BackendSpec
+
+BACKENDS["talkative"] = __name__
+
+
+def connect(jobs, profile, store):
+    backend = local.connect(jobs, profile, store)
+    submit = backend.submit
+
+    def say_and_submit(folder, request):
+        print("talkative submits", folder.name, flush=True)
+        return submit(folder, request)
+
+    backend.submit = say_and_submit
+    return backend
+
+
+BACKEND = BackendSpec(connect)
+'''
 SWEEP = """
 question: Are reconstructions as bright as their originals?
 scale: smoke
 axes: {tokenizer.decoder: [S]}
-set: {tokenizer.encoder: S}
+set: {tokenizer.encoder: S, data.name: stripes}
 stages: [measure_brightness]
 """
 
@@ -69,8 +112,10 @@ stages: [measure_brightness]
 def place(tmp_path: Path) -> Path:
     """A working folder, beside one with the module, which every Python process imports."""
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "brightness.py").write_text(MODULE)
-    (tmp_path / "own" / "sitecustomize.py").write_text("import brightness\n")
+    own = {"brightness": MODULE, "stripes": STRIPES, "talkative": BACKEND}
+    for name, text in own.items():
+        (tmp_path / "own" / f"{name}.py").write_text(text)
+    (tmp_path / "own" / "sitecustomize.py").write_text(f"import {', '.join(own)}\n")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "bright.yaml").write_text(SWEEP)
     return tmp_path / "work"
@@ -90,10 +135,11 @@ def command(place: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_stage_and_a_metric_of_ones_own(place: Path) -> None:
+def test_what_is_registered_serves_like_the_built_ins(place: Path) -> None:
     planned = command(place, "orchestration", "plan", "bright.yaml", "--stages")
     assert "brightness" in planned
-    shown = command(place, "orchestration.launch", "bright.yaml", "--yes")
+    shown = command(place, "orchestration.launch", "bright.yaml", "--backend", "talkative")
+    assert shown.count("talkative submits") == 5
     assert "brightness ratio" in shown
     table = command(place, "analysis", "table", "bright", "--format", "csv")
     assert any(",brightness," in row for row in table.splitlines())
