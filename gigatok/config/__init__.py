@@ -24,7 +24,7 @@ from gigatok.config.marks import (
     SAME_COST,
     SAME_FLOPS,
     TRAINING_ONLY,
-    Mark,
+    FieldMark,
     marked,
 )
 from gigatok.config.tokenizer import (
@@ -55,11 +55,11 @@ __all__ = [
     "Config",
     "DataConfig",
     "EvaluationConfig",
+    "FieldMark",
     "Fraction",
     "GeneratorArchitecture",
     "GeneratorConfig",
     "GuidanceConfig",
-    "Mark",
     "ProbeConfig",
     "ProbedFeatures",
     "SamplingConfig",

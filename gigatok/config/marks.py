@@ -12,7 +12,7 @@ from functools import cache
 from pydantic import BaseModel
 
 
-class Mark(Enum):
+class FieldMark(Enum):
     """A fact about a field."""
 
     RUNTIME = auto()
@@ -27,17 +27,17 @@ class Mark(Enum):
     """Shapes what the weights hold for training alone, such as the semantic head."""
 
 
-RUNTIME, SAME_COST, SAME_FLOPS = Mark.RUNTIME, Mark.SAME_COST, Mark.SAME_FLOPS
-COMPUTES, TRAINING_ONLY = Mark.COMPUTES, Mark.TRAINING_ONLY
+RUNTIME, SAME_COST, SAME_FLOPS = FieldMark.RUNTIME, FieldMark.SAME_COST, FieldMark.SAME_FLOPS
+COMPUTES, TRAINING_ONLY = FieldMark.COMPUTES, FieldMark.TRAINING_ONLY
 
 
 @cache
-def marked(kind: type[BaseModel], *marks: Mark) -> tuple[str, ...]:
+def marked(kind: type[BaseModel], *marks: FieldMark) -> tuple[str, ...]:
     """List the fields of a config type that have one of these marks, in their order."""
     wanted = set(marks)
     fields = kind.model_fields.items()
     return tuple(name for name, field in fields if wanted.intersection(_marks(field.metadata)))
 
 
-def _marks(metadata: list[object]) -> list[Mark]:
-    return [item for item in metadata if isinstance(item, Mark)]
+def _marks(metadata: list[object]) -> list[FieldMark]:
+    return [item for item in metadata if isinstance(item, FieldMark)]

@@ -78,7 +78,7 @@ def flush(arrays: Arrays) -> None:
         array.flush()
 
 
-class Progress:
+class StreamProgress:
     """Count of the pieces that are in a streamed file, as a record named `step-<pieces>`.
 
     The record holds a hash of the pieces between each two saves. So a file that lost some of them,

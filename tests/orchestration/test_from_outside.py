@@ -64,7 +64,8 @@ import numpy as np
 from gigatok.config.data_sets import DataSet, register
 from gigatok.data.image_sets import Images, check_count
 
-register(DataSet("stripes", 10, fingerprint="ten kinds of stripes, made by rule 1", module=__name__))
+RULE = "ten kinds of stripes, made by rule 1"
+register(DataSet("stripes", 10, fingerprint=RULE, module=__name__))
 
 
 def load(config):

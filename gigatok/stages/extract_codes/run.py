@@ -13,7 +13,7 @@ import torch
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import ImageSet, Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_unit_range
-from gigatok.data.streamed import Arrays, Progress, flush, open_streamed
+from gigatok.data.streamed import Arrays, StreamProgress, flush, open_streamed
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.names import CODE_USES
 from gigatok.runtime.context import Interrupted, Runtime, Scores
@@ -120,7 +120,7 @@ def _encode_all(
     Raises:
         Interrupted: the stage was asked to stop; what is done stays.
     """
-    progress = Progress(runtime.checkpoint_dir, arrays, lambda n: reader.places(n, arrays))
+    progress = StreamProgress(runtime.checkpoint_dir, arrays, lambda n: reader.places(n, arrays))
     done, total = progress.read(), len(reader.starts)
     for batch in read_ahead(reader.read, reader.starts[done:]):
         if runtime.should_stop():

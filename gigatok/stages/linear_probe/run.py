@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.data.streamed import Progress, open_streamed
+from gigatok.data.streamed import StreamProgress, open_streamed
 from gigatok.models.generator.generator import Generator
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
@@ -79,7 +79,7 @@ def _kept(
         view, start = number // batches, number % batches * BATCH
         return [arrays["train"][view, start : start + BATCH]]
 
-    progress = Progress(runtime.checkpoint_dir, arrays, piece)
+    progress = StreamProgress(runtime.checkpoint_dir, arrays, piece)
     for view in range(progress.read() // batches, views):
         for part, features in _features(generator, codes_VNT[view], layer, runtime):
             arrays["train"][view, part] = features.cpu().numpy()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gigatok.data.file_hashes import known_sha256
-from gigatok.data.streamed import Arrays, Progress, open_streamed
+from gigatok.data.streamed import Arrays, StreamProgress, open_streamed
 from gigatok.files.durable import (
     Damaged,
     make_folder,
@@ -136,10 +136,10 @@ def test_an_empty_note_is_no_hash_of_a_file(
 TENSORS = {"labels": ("int64", (6,)), "codes": ("int16", (2, 6, 2048))}
 
 
-def streamed(folder: Path) -> tuple[Arrays, Progress]:
+def streamed(folder: Path) -> tuple[Arrays, StreamProgress]:
     """A file of six pieces, each two stretches of it."""
     arrays = open_streamed(folder / "codes.safetensors", TENSORS)
-    return arrays, Progress(folder, arrays, lambda n: [view[n] for view in arrays["codes"]])
+    return arrays, StreamProgress(folder, arrays, lambda n: [view[n] for view in arrays["codes"]])
 
 
 def fill(arrays: Arrays, pieces: slice) -> None:
