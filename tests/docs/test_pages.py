@@ -13,7 +13,6 @@ from tests.docs.blocks import PAGES, ROOT, generated
 ROOMS = "gigatok|orchestration|analysis|dashboards|sweeps|docs|examples|tests|\\.ci"
 _PATH = re.compile(rf"`((?:{ROOMS})/[\w./*-]*)`")
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)|<img src=\"([^\"]+)\"")
-_PLANNED = re.compile(r"<!-- planned paths -->.*?<!-- end of planned paths -->", re.S)
 _VARIABLE = re.compile(r"\bGIGATOK_[A-Z0-9_]+\b")
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 INTERNAL = {"GIGATOK_THREADS", "GIGATOK_JOB_VARIABLES"}
@@ -27,12 +26,7 @@ def missing_paths(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_named_paths_exist(page: Path) -> None:
-    assert missing_paths(_PLANNED.sub("", page.read_text(encoding="utf-8"))) == []
-
-
-def test_planned_paths_exist() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert missing_paths("\n".join(_PLANNED.findall(text))) == []
+    assert missing_paths(page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
