@@ -25,6 +25,7 @@ FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
 
 def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
     """Print what ran, the result table, and where figure and runs are."""
+    # `allow_nan=False`: JSON has no NaN, and `launch_json` turns them into null.
     if as_json:
         print(json.dumps(launch_json(progress), allow_nan=False))
         return
@@ -44,6 +45,8 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print("Interrupted. The same command continues:")
         console.print(f"  {same_command()}", soft_wrap=True)
     elif progress.count("COMPLETE"):
+        # A figure of this plan whose stages were all reused shows the same values: drawing it
+        # takes seconds.
         changed = bool(progress.ran or progress.done_elsewhere)
         print_paths(progress.plan, uri, console, redraw=changed)
 
@@ -96,6 +99,8 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:
     """Let `analysis` draw the figure; tells whether it did. It says itself why not."""
+    # A process of its own: the launcher imports neither matplotlib nor pandas, and a failure to
+    # draw does not fail the launch.
     command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
     # Everybody on the machine sees the arguments of a process; its environment, only the user.
     where = ["--tracking-uri", without_login(uri)]
@@ -117,6 +122,7 @@ def drawn_plan(figure: Path) -> str | None:
         origin = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
         plans = origin["plans"]
         only = plans[0] if len(plans) == 1 else None
+        # A run that was killed while it drew leaves some of the files, or empty ones.
         whole = all(figure.with_suffix(suffix).stat().st_size > 0 for suffix in FIGURE_SUFFIXES)
     except (OSError, ValueError, LookupError, TypeError):
         return None  # no figure, or files of the same name that are none of ours
@@ -125,6 +131,8 @@ def drawn_plan(figure: Path) -> str | None:
 
 def exit_code(progress: Progress) -> int:
     """Map the end of a launch to its exit code."""
+    # The order matters: somebody's cancellation is an interrupt, not a failure, but one stage that
+    # failed by itself makes the launch a failure.
     kinds = {failure.kind for failure in progress.failures.values()}
     if progress.interrupted or kinds == {"cancelled"}:
         return EXIT_INTERRUPTED
