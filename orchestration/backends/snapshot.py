@@ -51,7 +51,7 @@ def take_snapshot(store: Store, source: Path = SOURCE) -> Path:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Relative paths of all code and data files."""
+    """List the relative paths of all code and data files."""
     for part in PARTS:
         for folder, below, names in os.walk(source / part):
             below[:] = [name for name in below if name != "__pycache__" and name[0] != "."]

@@ -114,7 +114,7 @@ def _without_main() -> Iterator[None]:
 def rank_environments(
     processes: int, nodes: int = 1, node: int = 0, meeting: tuple[str, int] | None = None
 ) -> list[dict[str, str]]:
-    """Torchrun's variables for each process of a stage on one node; none for a single one.
+    """List torchrun's variables for each process of a stage on one node; none for a single one.
 
     Args:
         processes: over all nodes.
@@ -159,7 +159,7 @@ def _work(stage_dir: str, slot: Slot, environment: dict[str, str], output: Path 
 
 
 def memory_kills() -> int:
-    """Processes that the kernel killed in this process's control group for want of memory.
+    """Count the processes of this control group that the kernel killed for want of memory.
 
     0 where there is no such group or it does not count.
     """

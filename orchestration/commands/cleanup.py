@@ -122,7 +122,7 @@ def _old_code(store: Store) -> Iterator[Leftover]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of a file, or of all files in a folder; what a link leads to does not count."""
+    """Add up the bytes of a file or folder; what a link leads to does not count."""
     if folder.is_symlink() or folder.is_file():
         return os.lstat(folder).st_size
     # Sizes as the files state them, not the blocks that they take on disk.
@@ -131,7 +131,7 @@ def size_of(folder: Path) -> int:
 
 
 def size_text(size: float) -> str:
-    """Bytes in words."""
+    """Write bytes in the largest unit that fits."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -183,7 +183,7 @@ def stages_of(trials: Trials) -> list[str]:
 
 
 def running_table(progress: Progress) -> Table:
-    """Progress of each running stage, and of the whole plan."""
+    """Show the progress of each running stage, and of the whole plan."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(4):
         table.add_column()
@@ -219,7 +219,7 @@ def live_progress(progress: Progress, key: str) -> Mapping[str, Any]:
 
 
 def seconds_left(running: Mapping[str, Any], now: float | None = None) -> float | None:
-    """Remaining time at the speed since this phase of this attempt began; None if unknown."""
+    """Estimate the remaining time at the speed of this phase of this attempt; None: unknown."""
     # From the first report of this phase of this attempt: a resumed stage begins in the middle,
     # and steps of an earlier attempt say nothing about the speed now.
     if not running or running["done"] <= running["first_done"]:

@@ -102,7 +102,7 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
 
 
 def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
-    """Trials with this training that differ in sizes only, one of each trained model."""
+    """Group trials with this training that differ in sizes only, one of each trained model."""
     sized = set(SIZE_KEYS)
     # Keys that vary with a size in one `zip` group, such as its learning rate, belong to the size.
     for group in plan.sweep.zip:

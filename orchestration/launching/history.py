@@ -88,7 +88,7 @@ def known_plan(store: Store, sweep: str, plan_key: str) -> Plan | None:
 
 
 def other_scales(store: Store, launched: LaunchedPlan) -> list[str]:
-    """Scales at which the sweep of a launch was launched as well, the newest first."""
+    """List the other scales at which the sweep was launched, the newest first."""
     scales = (one.scale for one in all_launches(store, launched.sweep))
     return [scale for scale in dict.fromkeys(scales) if scale != launched.scale]
 

@@ -197,7 +197,15 @@ def record_launch(
     launched: float | None = None,
     pruned: Mapping[str, str] | None = None,
 ) -> None:
-    """Remember a plan as the newest of its sweep; launched now, unless a search has gone on."""
+    """Remember a plan as the newest of its sweep.
+
+    Args:
+        plan: all that is needed to run it is recorded.
+        store: the runs directory.
+        request: as the user made it; its passwords are kept apart.
+        launched: UNIX seconds; None: now. A search that goes on keeps its first time.
+        pruned: trials that a search has given up -> why.
+    """
     record = as_launched(plan, request.without_logins(store), launched, pruned)
     body = record.model_dump_json()
     # A flipped bit in a config would run another stage under the same key: hence the hash.

@@ -43,7 +43,7 @@ class Guide(Protocol):
     """Decides while a plan runs what else is run, and what is not worth going on with."""
 
     def steer(self, runner: Runner) -> bool:
-        """Called every tick: grow the plan, give stages up; whether more may come."""
+        """Grow the plan and give stages up, in every tick; returns whether more may come."""
 
 
 class Runner:

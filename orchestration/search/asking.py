@@ -255,6 +255,14 @@ def report(
 
     What the pruner notes about the trial is stored first and the value last: where the value is
     missing after a kill, all of it is done again, with the same result.
+
+    Args:
+        search: whose pruner decides.
+        study: changed.
+        number: of the trial.
+        step: of the stage that the pruner looks at; larger than all that were reported.
+        value: of the pruner's metric at this step.
+        most_steps: of that stage.
     """
     trials = study.get_trials(deepcopy=False)
     trial = trials[number]
@@ -286,7 +294,16 @@ def decide(
     most_steps: int,
     study_name: str,
 ) -> tuple[bool, dict[str, Any]]:
-    """Decide if a trial ends at the last step of its curve; returns the pruner's notes as well."""
+    """Decide if a trial ends at the last step of its curve; returns the pruner's notes as well.
+
+    Args:
+        search: whose pruner decides.
+        trials: of the study, by number; not changed.
+        number: of the trial.
+        curve: step -> value, in the direction of the study.
+        most_steps: of the stage that the pruner looks at.
+        study_name: from which Hyperband draws the trial's bracket.
+    """
     others = list(trials)
     # Without what the pruner noted before: notes are made again from the curve, so that a kill
     # between two writes changes nothing.

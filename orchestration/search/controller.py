@@ -287,6 +287,17 @@ def launch(
 ) -> int:
     """Queue the job that drives the search, unless there is one; returns the exit code.
 
+    Args:
+        plan: of the sweep, with the example of its trials.
+        store: the runs directory.
+        request: as it is recorded.
+        backend: the scheduler.
+        profile: what stages and controllers ask for.
+        uri: where MLflow keeps the runs.
+        console: for what is said.
+        stay: follow the search until it is over.
+        as_json: print what was found as JSON.
+
     Raises:
         ValueError: the scheduler refuses, or the study cannot be opened.
     """

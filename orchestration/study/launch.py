@@ -88,7 +88,7 @@ class LaunchResult:
 
     @property
     def results(self) -> dict[str, dict[str, float]]:
-        """Final scores: trial -> name -> value; what does not exist is absent."""
+        """Collect final scores, trial -> name -> value; what does not exist is absent."""
         return {} if self.progress is None else trial_metrics(self.progress)
 
     def __repr__(self) -> str:

@@ -190,7 +190,14 @@ def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
 def stage_status(
     planned: LaunchedStage, folder: StageFolder, state: State, queued: Queued | None = None
 ) -> StageStatus:
-    """Look at one stage that is in a state."""
+    """Look at one stage that is in a state.
+
+    Args:
+        planned: the stage.
+        folder: where it is or will be.
+        state: of all stages together, since failures are passed downstream.
+        queued: its job; None: it was handed to no scheduler.
+    """
     attempts = count_attempts(folder)
     job = None if queued is None else queued.job
     # No record is read: most stages of a large sweep are complete, and status must answer at once.

@@ -91,7 +91,15 @@ class Journal:
         folders: Iterable[StageFolder] = (),
         width: int | None = None,
     ) -> Submission:
-        """Record what is about to be submitted, under a new name."""
+        """Record what is about to be submitted, under a new name.
+
+        Args:
+            kind: of the stages, or `CONTROLLER`.
+            sweep: name of the sweep.
+            plan: key of the plan.
+            folders: of the stages, in the order of the array's indices.
+            width: elements at the same time at most; None: any number.
+        """
         assert self._backend is not None
         submission = Submission(
             # Random and not counted: two launchers on two hosts share no counter, and a scheduler

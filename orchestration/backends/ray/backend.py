@@ -319,7 +319,7 @@ class RayBackend:
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        """Variables for the workers: the code as it is now, and the user's settings."""
+        """Collect the workers' variables: the code as it is now, and the user's settings."""
         # Ray's workers have the environment of the cluster, not of the user who launches.
         settings = {name: text for name, text in os.environ.items() if name.startswith("GIGATOK_")}
         return {**settings, **for_children(str(take_snapshot(self._store)))}
@@ -380,7 +380,7 @@ def _described(amounts: dict[str, float]) -> str:
 
 
 def _places(request: Request) -> tuple[PlacementGroup | None, list[dict[str, Any]]]:
-    """Options of the supervisors that put each on a node of its own; one alone goes anywhere."""
+    """Make options that put each supervisor on a node of its own; one alone goes anywhere."""
     if request.nodes == 1:
         return None, [{}]
     # STRICT_SPREAD: two supervisors of a stage on one node would count their local ranks from 0

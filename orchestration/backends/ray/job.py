@@ -86,7 +86,7 @@ def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kin
 
 
 def meeting_point() -> tuple[str, int]:
-    """Address of this node, and a free port there."""
+    """Find the address of this node, and a free port there."""
     return ray.util.get_node_ip_address(), free_port()
 
 
