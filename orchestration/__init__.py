@@ -1,4 +1,4 @@
-"""When and where: sweeps, plans, backends and runs. `Study` is all of it in Python.
+"""Sweeps, plans, backends and runs. `Study` is all of it in Python.
 
 from orchestration import Study
 

@@ -77,7 +77,7 @@ def launch(
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line of `orchestration.launch`."""
     typer.run(answering(launch))
 
 

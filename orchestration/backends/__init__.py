@@ -15,6 +15,8 @@ BACKENDS: dict[str, str] = {
 }
 """Attached and detached ones. The module's `BACKEND` is a `BackendSpec`; it is imported lazily."""
 
+# Journal entries on disk may be older than the field `backend`; without a default they could not
+# be read, and their jobs would be queued a second time.
 UNNAMED = "slurm"
 """Backend of jobs that were queued by versions which did not write down where: the only one."""
 
@@ -49,6 +51,8 @@ def connect_detached(
     Raises:
         ValueError: unknown name, or the backend has no jobs that outlive their launcher.
     """
+    # `status` and `cancel` come without a profile: they ask about jobs, and what jobs request
+    # plays no part in that.
     backend = connect(name, jobs, profile or Profile(), store)
     if not is_detached(backend):
         raise ValueError(f"--backend {name}: its jobs end with their launcher")

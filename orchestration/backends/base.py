@@ -135,6 +135,8 @@ class JobStatus:
 
     state: str
     ended: Ended | None = None
+    # Three cases, because `status` prints them differently: a job that waits for other jobs is
+    # explained by the names of their stages, which the scheduler does not know.
     reason: str | None = ""
 
 
@@ -291,6 +293,8 @@ class Checkup:
     look: Sequence[str] | None
 
 
+# An empty iterator as the default, so that `doctor` need not tell backends with checks from those
+# without.
 def find_nothing(checkup: Checkup) -> Iterator[Finding]:
     """Examine a backend that has nothing of its own to look at."""
     return iter(())
@@ -310,6 +314,8 @@ class BackendSpec:
     """
 
     connect: Callable[[int | None, Profile, Store], Backend]
+    # Repeated from `Capabilities`, because `doctor` asks without connecting, which would import
+    # Ray or submitit.
     detached: bool = False
     check_options: CheckOptions | None = None
     examine: Callable[[Checkup], Iterator[Finding]] = find_nothing

@@ -30,6 +30,8 @@ def make_slots(jobs: int | None, at_most: int | None = None) -> list[Slot]:
     Raises:
         ValueError: `jobs` is not positive, or more than this machine can run.
     """
+    # The affinity, not the count of the machine: in a container or a job only some of its cores
+    # are ours.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
     gpus = visible_gpus()
@@ -40,6 +42,8 @@ def make_slots(jobs: int | None, at_most: int | None = None) -> list[Slot]:
         raise ValueError(f"--jobs {jobs}: {allowed}; leave it out for what suits the machine")
     usual = len(gpus) or min(cores, 4)
     count = jobs or min(usual, at_most or usual)
+    # Torch would otherwise start one thread per core in every worker, and they would fight for
+    # cores.
     threads = max(1, cores // count)
     return [Slot(threads, gpus[index % len(gpus)] if gpus else "") for index in range(count)]
 
@@ -50,6 +54,8 @@ def visible_gpus() -> list[str]:
     Asking torch would create a CUDA context in the launcher.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # Empty is a choice as well: the user wants no GPU, and nvidia-smi would list them all the
+    # same.
     if chosen is not None:
         return [name for name in chosen.split(",") if name.strip()]
     tool = shutil.which("nvidia-smi")
@@ -58,6 +64,7 @@ def visible_gpus() -> list[str]:
     listing = subprocess.run(
         [tool, "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False
     )
+    # With MIG, indented lines name the parts of a GPU; only whole GPUs are counted.
     count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
     return [str(index) for index in range(count)]
 
@@ -108,6 +115,8 @@ class LocalBackend:
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
         """Fork the stage's workers from the server."""
+        # Taken off the list only once the workers run: a slot would be lost if the fork server
+        # failed.
         slot = self._free[-1]
         workers = start_workers(folder, slot, rank_environments(request.processes))
         leader = workers[0].pid
@@ -120,6 +129,8 @@ class LocalBackend:
         running = self._running[job.handle]
         if any(worker.is_alive() for worker in running.workers):
             return None
+        # The slot is free only when every process has ended: a second stage on a GPU that a late
+        # rank still holds would run out of memory.
         del self._running[job.handle]
         self._free.append(running.slot)
         return Ended(running.workers[0].exitcode, host=socket.gethostname())

@@ -37,6 +37,8 @@ def take_snapshot(store: Store, source: Path = SOURCE) -> Path:
         OSError: it cannot be written.
     """
     snapshots = store.root.resolve() / "snapshots"
+    # A controller runs from a snapshot and submits more stages: they run the same code, not a copy
+    # of the copy under another hash.
     if source.resolve().parent == snapshots:
         return source.resolve()
     state = json.dumps(provenance.git_state(source), indent=1)
@@ -49,7 +51,7 @@ def take_snapshot(store: Store, source: Path = SOURCE) -> Path:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Relative paths of all code and data files."""
+    """List the relative paths of all code and data files."""
     for part in PARTS:
         for folder, below, names in os.walk(source / part):
             below[:] = [name for name in below if name != "__pycache__" and name[0] != "."]

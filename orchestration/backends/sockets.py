@@ -34,6 +34,8 @@ def short_folder(below: int) -> str:
 @contextmanager
 def temporary_files_in(folder: str) -> Iterator[None]:
     """Have `tempfile` of this process use another folder for a while."""
+    # Not by TMPDIR: the workers inherit the environment, and the user's choice of a folder for
+    # large files must stay.
     before = tempfile.tempdir
     tempfile.tempdir = folder
     try:

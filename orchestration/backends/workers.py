@@ -49,6 +49,8 @@ def start_server() -> None:
         ValueError: sockets can lie nowhere.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOAD)
+    # The server inherits ignored signals. A Ctrl-C goes to the whole process group of the
+    # terminal, and without the server no stage could be started again.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
@@ -112,7 +114,7 @@ def _without_main() -> Iterator[None]:
 def rank_environments(
     processes: int, nodes: int = 1, node: int = 0, meeting: tuple[str, int] | None = None
 ) -> list[dict[str, str]]:
-    """Torchrun's variables for each process of a stage on one node; none for a single one.
+    """List torchrun's variables for each process of a stage on one node; none for a single one.
 
     Args:
         processes: over all nodes.
@@ -124,6 +126,8 @@ def rank_environments(
         return [{}]
     here = processes // nodes
     address, port = meeting or ("127.0.0.1", free_port("127.0.0.1"))
+    # Ranks count on from node to node, as torchrun does: node 0 has 0 … here-1, node 1 the next
+    # ones.
     common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
     return [
         {**common, "RANK": str(node * here + local), "LOCAL_RANK": str(local)}
@@ -133,6 +137,8 @@ def rank_environments(
 
 def free_port(address: str = "") -> int:
     """Find a port that nobody listens on at an address of this machine."""
+    # Port 0 has the kernel choose among the free ports. Somebody else may take the port before the
+    # worker listens there.
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
@@ -144,6 +150,8 @@ def _work(stage_dir: str, slot: Slot, environment: dict[str, str], output: Path 
     tolerate_output()
     os.environ.update(environment)
     os.environ[THREADS_VARIABLE] = str(slot.threads)
+    # Set before the worker touches CUDA: the variable is read once, when the first context is
+    # made.
     os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     # A group of its own: Ctrl-C in the terminal reaches the launcher only, which then asks.
     os.setpgid(0, 0)
@@ -151,13 +159,15 @@ def _work(stage_dir: str, slot: Slot, environment: dict[str, str], output: Path 
 
 
 def memory_kills() -> int:
-    """Processes that the kernel killed in this process's control group for want of memory.
+    """Count the processes of this control group that the kernel killed for want of memory.
 
     0 where there is no such group or it does not count.
     """
     for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         _number, _controllers, path = line.split(":", 2)
         for file in (
+            # cgroup v2 first, then v1: the kernel says nothing to the process itself, which just
+            # gets SIGKILL.
             Path(f"/sys/fs/cgroup{path}/memory.events"),
             Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"),
         ):

@@ -31,15 +31,18 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Run a few steps of every kind of stage here, so that plans can say what time they take."""
+    # With `--json`, stdout carries JSON alone; whatever is said on the way goes to stderr.
     console = Console(stderr=as_json, markup=False, highlight=False)
     study = Study(sweep, scale, runs=runs_dir, overrides=set_ or ())
     run = study.calibrate(jobs, console=console)
+    # Before anything is shown: a calibration is recorded whole or not at all.
     _check(run, console)
     if as_json:
         print(json.dumps([o.model_dump(mode="json") for o in run.observations]))
         return
     console.print(throughput_table(run.observations))
     waited = sum(o.waited_seconds or 0.0 for o in run.observations)
+    # 1e-3: stages of no measurable time would divide by 0.
     share = waited / max(waited + sum(o.seconds for o in run.observations), 1e-3)
     if share > BUSY:
         console.print(
@@ -62,7 +65,7 @@ def _check(run: CalibrationRun, console: Console) -> None:
 
 
 def throughput_table(found: Sequence[Observation]) -> Table:
-    """Per stage and configuration: rate, fixed seconds, utilisation, peak memory."""
+    """Make a row per stage and configuration: rate, fixed seconds, utilisation, peak memory."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("of")
@@ -72,6 +75,7 @@ def throughput_table(found: Sequence[Observation]) -> Table:
         fitted = fit(alike)
         rate = 1 / fitted.seconds_per_flop if fitted.seconds_per_flop else None
         share = None if rate is None else utilisation(rate, alike[0].device, alike[0].family)
+        # None and not 0: the peak is not measured on every device.
         peaks = [o.peak_memory_bytes for o in alike if o.peak_memory_bytes is not None]
         table.add_row(
             STAGES[alike[0].stage].label,

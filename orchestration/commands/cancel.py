@@ -33,13 +33,17 @@ def cancel(
     found = study.cancel(trial, orphaned=orphaned)
     console = Console(markup=False, highlight=False)
     _print(found, console)
+    # Without `--scale` the newest launch was meant; the user may have thought of another one.
     if scale is None and (others := study.other_scales()):
         console.print(f"this was scale {launched.scale}; --scale {others[0]} names another launch")
+    # Workers on other nodes see the marker with their next heartbeat, and save a checkpoint then.
     if still := found.wait(wait):
         for folder in still:
             lease = folder.lease()
             where = "" if lease is None else f" on {lease.host}"
             console.print(f"{folder.path.parent.name} {folder.name}: still running{where}")
+        # Not an error of the request: the marker stays, and the stages stop when their workers see
+        # it.
         raise typer.Exit(EXIT_FAILED)
     if found.cancelled:
         go_on = steering("resume", launched.sweep, study.store)

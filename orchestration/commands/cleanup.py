@@ -49,13 +49,16 @@ def gc(
     """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
     store = Store(runs_dir)
     console = Console(markup=False, highlight=False)
+    # A list before anything is deleted: sizes and verdicts belong to one look.
     lying = [left for left in leftovers(store) if not _is_behind_link(left.path, store)]
+    # The largest first: the table is cut, and those matter.
     found = sorted(lying, key=lambda left: -left.size)
     doomed = [] if dry_run else [left for left in found if yes or not left.results]
     if found:
         console.print(leftovers_table(found, store, doomed))
     for left in doomed:
         remove(left.path)
+    # Results are never deleted by default: computing them again can take days.
     kept = [left for left in found if left not in doomed]
     console.print(f"{len(doomed)} folders deleted, {size_text(sum(d.size for d in doomed))} freed")
     if kept:
@@ -70,6 +73,7 @@ def leftovers(store: Store) -> Iterator[Leftover]:
     for folder in store.stage_folders():
         path = folder.path
         state = folder.state()
+        # A worker of any launch may still import from a snapshot that no queued job names.
         busy |= state == "RUNNING"
         if state == "RUNNING":
             continue
@@ -95,6 +99,7 @@ def _planned(store: Store) -> set[str] | None:
 def _is_behind_link(path: Path, store: Store) -> bool:
     """Tell whether a link leads to a path: what lies there may be of another runs directory."""
     root = store.root.resolve()
+    # The parent: deleting a link itself is harmless, deleting behind one is not.
     return path.parent.resolve() != root / path.parent.relative_to(store.root)
 
 
@@ -110,21 +115,23 @@ def _old_code(store: Store) -> Iterator[Leftover]:
         for file in (store.job_files(backend) / name).glob("*.sh")
         if file.is_file()
     ]
+    # The newest stays: a launch that has taken it may not have queued anything yet.
     for folder in folders[:-1]:
         if not any(folder.name in script for script in scripts):
             yield Leftover("code", folder, size_of(folder))
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of a file, or of all files in a folder; what a link leads to does not count."""
+    """Add up the bytes of a file or folder; what a link leads to does not count."""
     if folder.is_symlink() or folder.is_file():
         return os.lstat(folder).st_size
+    # Sizes as the files state them, not the blocks that they take on disk.
     walk = ((parent, name) for parent, _, names in os.walk(folder) for name in names)
     return sum(os.lstat(os.path.join(parent, name)).st_size for parent, name in walk)
 
 
 def size_text(size: float) -> str:
-    """Bytes in words."""
+    """Write bytes in the largest unit that fits."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -40,6 +40,7 @@ from orchestration.tracking.shipping import default_uri
 ANSWER_SECONDS = 10.0
 CLOCK_SECONDS = 5.0
 """A file system whose clock differs by more makes the ages of files and records misleading."""
+# As /proc/mounts calls them; compared by their beginnings, such as `nfs` for `nfs4`.
 NETWORK_FILE_SYSTEMS = (
     "nfs",
     "lustre",
@@ -81,6 +82,7 @@ def doctor(
     except ValueError as error:
         fail(error)
     profile = profile.model_copy(update={"ray_address": ray_address or profile.ray_address})
+    # Functions and not findings: none is asked before its turn, and the slow ones come last.
     groups: list[Callable[[], Iterator[Finding]]] = [
         code,
         lambda: files(store, backend),
@@ -96,6 +98,7 @@ def doctor(
         level = Text(finding.level, style=STYLES[finding.level])
         table.add_row(level, Text(finding.name), Text(finding.text))
     Console(markup=False, highlight=False).print(table)
+    # What another backend misses is said, but does not fail the check of this one.
     if any(f.level == "missing" and f.needed_by in ("", backend) for f in findings):
         raise typer.Exit(EXIT_REFUSED)
 
@@ -117,6 +120,7 @@ def code() -> Iterator[Finding]:
 def files(store: Store, backend: str) -> Iterator[Finding]:
     """Look at the runs directory: writable, seen by all nodes, on the clock of this host."""
     try:
+        # `check_writable` makes the folder: a doctor leaves nothing behind.
         existed = store.root.exists()
         check_writable(store.root)
     except ValueError as error:
@@ -139,6 +143,7 @@ def files(store: Store, backend: str) -> Iterator[Finding]:
 def clock(folder: Path) -> Finding:
     """Compare the dates of files with the clock of this host."""
     with tempfile.NamedTemporaryFile(dir=folder) as probe:
+        # The date comes from the file server, whose clock may differ from that of this host.
         difference = abs(os.stat(probe.name).st_mtime - time.time())
     if difference > CLOCK_SECONDS:
         text = f"{difference:.0f} s from this host's; synchronise them, or times will mislead you"
@@ -174,6 +179,7 @@ def file_system(path: Path) -> str:
     listed = mounts.read_text(encoding="utf-8", errors="replace") if mounts.exists() else ""
     for line in listed.splitlines():
         _, point, name, *_ = line.split()
+        # `>=`: of two mounts at one point, the later hides the earlier.
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, name
     return kind
@@ -188,6 +194,7 @@ def mlflow(destination: Destination, *, detached: bool) -> Iterator[Finding]:
     """
     if destination.database is not None:
         try:
+            # No database yet is no damage: the first launch makes it.
             if not sqlite_file.is_missing(destination.database):
                 sqlite_file.check(destination.database)
         except sqlite_file.DamagedDatabase as error:
@@ -232,6 +239,8 @@ def backends(
         with _token(store.root) as token:
             # The URL without its login: arguments of jobs are everybody's to read.
             place = destination.uri
+            # The same interpreter: nodes see the environment over the shared file system, as
+            # workers must.
             look = [sys.executable, "-m", "orchestration.commands.doctor", token, place]
             yield from spec.examine(Checkup(store, profile, look))
 
@@ -261,6 +270,7 @@ def on_node(token: Path, uri: str) -> Iterator[Finding]:
         text = f"{token.parent} is not seen there; name a --runs-dir that all nodes see"
         yield Finding("runs directory", "missing", text)
     destination = parse_uri(uri)
+    # A database file was judged on this host already.
     if destination.database is None:
         yield from mlflow(destination, detached=True)
     yield from gpus()

@@ -76,6 +76,7 @@ def diff(
         return
     console = Console(markup=False, highlight=False)
     table = _compared(found, a, b)
+    # Equal runs have no rows, and an empty table would print a bare heading.
     if table.row_count:
         console.print(table)
     same = [stage for stage, rows in found.items() if not rows]
@@ -90,5 +91,6 @@ def _compared(found: dict[str, Rows], a: str, b: str) -> Table:
     for stage, rows in found.items():
         for name, (mine, other) in rows.items():
             table.add_row(stage, name, str(mine), str(other))
+            # The stage's name stands in its first row only.
             stage = ""
     return table

@@ -34,6 +34,8 @@ def logs(
     launched = study.launched()
     readers = study.log_readers(trial, stage, all_attempts=all_attempts)
     printer = Printer()
+    # One stage after the other first, then interleaved while following: a heading tells whose text
+    # it is.
     for reader in readers.values():
         printer.print_new([reader])
         if reader.silent:
@@ -62,4 +64,5 @@ class Printer:
                     print(f"== {reader.name} {file}")
                     self._newest = file
                 sys.stdout.write(text)
+        # Piped output is buffered otherwise, and `logs -f | grep` would wait.
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from orchestration.commands.options import RunsDir, Scale
 from orchestration.commands.starting import start
 from orchestration.study.study import Study
 
+# None everywhere below: as launched. A default here would override the record.
 Backend = Annotated[str | None, typer.Option(help="Default: as launched.")]
 Jobs = Annotated[int | None, typer.Option(help="Stages at a time; default: as launched.")]
 ProfileFile = Annotated[Path | None, typer.Option("--profile", help="Default: as launched.")]

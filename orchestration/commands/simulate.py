@@ -60,6 +60,8 @@ def simulate(
     """Simulate a sweep on a cluster: makespan, idle share, lost work, best checkpoint interval."""
     cluster = Cluster(
         devices,
+        # The simulator counts in seconds and bytes: rates per second, bandwidth in bytes per
+        # second.
         failure_rate=0.0 if mtbf_hours is None else 1 / (mtbf_hours * HOUR),
         preemption_rate=preemptions_per_hour / HOUR,
         queue_limit=queue_limit,
@@ -91,6 +93,7 @@ def basis_line(found: PaperRun) -> str:
     text = f"{plan.sweep.name} at scale {plan.sweep.scale}: {known} of {len(costs)} stages by "
     text += "measured times"
     if known < len(costs):
+        # The order of stages is still right then; the times are not to be trusted.
         text += ", the others uncalibrated at the nominal rate of one core; give --teraflops"
     return text
 
@@ -110,6 +113,7 @@ def _orders_table(found: PaperRun) -> Table:
     for head in (*heads, "failures", "preempted", "gave up"):
         table.add_column(head, justify="left" if head == "order" else "right")
     for order, outcome in found.outcomes.items():
+        # Shares of all device time. 1e-9: a plan without anything to run takes none.
         whole = max(outcome.busy + outcome.idle, 1e-9)
         parts = (outcome.useful, outcome.writing, outcome.lost, outcome.idle)
         half = half_done(found.scenario, outcome)

@@ -32,15 +32,20 @@ def start(
         yes: queue such jobs without asking.
         as_json: print JSON instead of tables.
     """
+    # With `--json`, stdout carries JSON alone.
     console = Console(stderr=as_json, markup=False, highlight=False)
     if not as_json:
         prepared.print(console, stages=stages)
     if dry_run:
         _show_inputs(prepared, console, as_json=as_json)
         return
+    # After the plan was shown: downloads may take minutes, and a refusal reads better below the
+    # costs.
     prepared.make_ready()
+    # Behind all refusals, and before anything is sent.
     if (notice := prepared.notice()) is not None:
         console.print(notice, style="yellow")
+    # Nobody answers a question where a program reads the output.
     terminal = Terminal(console, watch=watch, ask=not (yes or as_json), as_json=as_json)
     result = prepared.run(terminal)
     _print_result(result, console, as_json=as_json)

@@ -68,6 +68,7 @@ def status(
         return
     console = Console(markup=False, highlight=False)
     if not watch:
+        # Not cropped, so that commands to copy stay whole in a narrow terminal.
         console.print(render(found, console.size), crop=False)
         return
     try:
@@ -79,6 +80,8 @@ def status(
 
 def exit_code(found: SweepStatus) -> int:
     """Map the state of a sweep to the exit code that `launch` would have returned."""
+    # As `launching.report.exit_code` orders it: scripts may wait with `status -w` for what
+    # `launch` would have said.
     failures = [stage.folder.failure() for stage in found.stages.values()]
     kinds = {failure.kind for failure in failures if failure is not None}
     if kinds == {"cancelled"}:
@@ -89,7 +92,9 @@ def exit_code(found: SweepStatus) -> int:
 
 
 def _watch(found: SweepStatus, console: Console) -> SweepStatus:
+    # At the scale that was found: a launch at another scale meanwhile must not switch the picture.
     study = Study(found.launched.sweep, found.launched.scale, runs=found.store.root)
+    # No refresh in the background: the screen changes only when folders were read again.
     with Live(render(found, console.size, fit=True), console=console, auto_refresh=False) as live:
         while not found.finished:
             time.sleep(WATCH_SECONDS)
@@ -111,6 +116,8 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     """
     launched, states = found.launched, found.states
     busy = [s for s in found.stages.values() if s.state in ("RUNNING", "FAILED") or s.why]
+    # From the end of `SYMBOLS` to its start, so that failures come before what runs, and that
+    # before what waits.
     busy.sort(key=lambda s: list(SYMBOLS).index(s.state), reverse=True)
     rows = (
         _rows(found, len(busy), size.height)
@@ -135,6 +142,7 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     held = sum(stage.held for stage in found.stages.values())
     if held:
         go_on = steering("resume", launched.sweep, found.store, "--ignore-gates")
+        # Named with the command, because a held sweep looks finished: nothing runs or waits.
         text += f" ({held} held by gates; `{go_on}` lets them pass)"
     parts.append(Text())
     if found.unforeseen is not None:
@@ -168,8 +176,10 @@ class Rows:
 
 def _rows(found: SweepStatus, busy: int, height: int) -> Rows:
     """Choose what fits on a screen: half of it for the trials, the rest as needed."""
+    # At most so many lines of heads: one per stage, where the labels do not fit side by side.
     heads = len(stages_of(found.launched.trials)) + 1
     left = height - heads - OTHER_LINES - 2 * bool(found.orphans) - 2 * bool(found.other_scales)
+    # 3 at least, even if the screen is too small: an empty table says nothing.
     trials = min(len(found.launched.trials), max(3, left // 2))
     stages = min(busy, MOST_STAGES, max(3, (left - trials) * 2 // 3))
     return Rows(trials, stages, max(1, left - trials - stages))
@@ -202,6 +212,7 @@ def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int
         )
     if len(stages) > most:
         table.add_row(f"… {len(stages) - most} more", style="dim")
+    # A line that wraps would break the count of rows that fit.
     for column in table.columns:
         column.no_wrap = True
     return table
@@ -211,6 +222,7 @@ def reasons_table(
     stages: list[StageStatus], trials: Mapping[str, str], most: int, *, one_line: bool = False
 ) -> Table:
     """List why stages failed or wait, each reason once."""
+    # A dict keeps the order: the reason of the most urgent stage comes first.
     alike: dict[str, list[StageStatus]] = {}
     for stage in stages:
         if stage.why is not None:

@@ -25,11 +25,13 @@ def sync(
 ) -> None:
     """Send what MLflow lacks of the sweeps that were launched; runs nothing."""
     store = Store(runs_dir)
+    # All databases are set aside before the first is filled: sweeps may share one.
     if rebuild:
         for path in set_databases_aside(store, sweeps or (), tracking_uri):
             print(f"set aside {path}")
     whole = True
     for sent in send_all(store, sweeps or (), tracking_uri):
         print(sent)
+        # All are tried: one server that does not answer says nothing about the next.
         whole &= sent.whole
     raise typer.Exit(0 if whole else EXIT_FAILED)

@@ -21,6 +21,7 @@ from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
 from orchestration.runs.state import State
 
+# In a log file, a line per tick would bury the failures.
 PLAIN_SECONDS = 30.0
 """How often a running stage says something where there is no terminal."""
 MOST_ROWS = 20
@@ -34,6 +35,7 @@ SYMBOLS: dict[State, tuple[str, str]] = {
     "UPSTREAM_FAILED": ("–", "red"),
     "PRUNED": ("⊘", "dim"),
 }
+# Lower numbers are shown first: the user acts on failures, and complete trials need no attention.
 URGENCY: dict[State, int] = {
     "FAILED": 0,
     "UPSTREAM_FAILED": 1,
@@ -74,6 +76,8 @@ class Display:
             if state == before and (state != "RUNNING" or now - when < PLAIN_SECONDS):
                 continue
             self._said[key] = (state, now)
+            # The table is laid out anew only when a state has changed: it has a cell per stage of
+            # the plan, and `_render` is called four times a second.
             if state != before:
                 self._table = None
             if self._live is None and key not in self._progress.reused:
@@ -94,6 +98,8 @@ class Display:
     def _render(self) -> RenderableType:
         if self._table is None:
             running = self._progress.count("RUNNING")
+            # Rich cuts what is taller than the screen at its end, which is where the progress bars
+            # are.
             most = max(3, min(MOST_ROWS, self._console.height - running - OTHER_LINES))
             states, reused = self._progress.states, self._progress.reused
             trials = {t.trial.name: t.stages for t in self._progress.plan.trials}
@@ -110,6 +116,7 @@ class Display:
 
 def held_lines(progress: Progress) -> list[str]:
     """Say why gates hold stages, each reason once, with how many it holds."""
+    # One failed model can hold hundreds of stages for the same reason.
     reasons = Counter(progress.held_stages.values())
     return [f"{why} ({count} stages)" for why, count in reasons.items()]
 
@@ -145,6 +152,7 @@ def states_table(
     """
     used = stages_of(trials)
     shown = _most_urgent(trials, states, most_rows)
+    # 2: Rich's padding between columns.
     names = max((len(name) for name in shown), default=0)
     table = Table(box=None, pad_edge=False)
     if names + sum(2 + len(STAGES[stage].label) for stage in used) <= width:
@@ -175,7 +183,7 @@ def stages_of(trials: Trials) -> list[str]:
 
 
 def running_table(progress: Progress) -> Table:
-    """Progress of each running stage, and of the whole plan."""
+    """Show the progress of each running stage, and of the whole plan."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(4):
         table.add_column()
@@ -196,6 +204,7 @@ def _running_row(progress: Progress, key: str) -> tuple[RenderableType, ...]:
     who = f"{stage.readable} {STAGES[stage.stage].label}"
     if key in progress.elsewhere:
         who += " (another launch)"
+    # Before the first report the worker imports torch and loads data; a bar at 0 would look stuck.
     bar: RenderableType = Text("starting", style="dim")
     if running:
         bar = ProgressBar(total=running["total"], completed=running["done"], width=24)
@@ -210,7 +219,9 @@ def live_progress(progress: Progress, key: str) -> Mapping[str, Any]:
 
 
 def seconds_left(running: Mapping[str, Any], now: float | None = None) -> float | None:
-    """Remaining time at the speed since this phase of this attempt began; None if unknown."""
+    """Estimate the remaining time at the speed of this phase of this attempt; None: unknown."""
+    # From the first report of this phase of this attempt: a resumed stage begins in the middle,
+    # and steps of an earlier attempt say nothing about the speed now.
     if not running or running["done"] <= running["first_done"]:
         return None
     elapsed = (now or time.time()) - running["first_time"]
@@ -253,5 +264,6 @@ def _most_urgent(trials: Trials, states: Mapping[str, State], most: int) -> list
     def urgency(name: str) -> int:
         return min(URGENCY[states[key]] for key in trials[name].values())
 
+    # Chosen by urgency, but shown in the plan's order, so that rows do not jump about.
     chosen = set(sorted(trials, key=urgency)[:most])
     return [name for name in trials if name in chosen]

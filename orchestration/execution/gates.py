@@ -102,7 +102,7 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
 
 
 def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
-    """Trials with this training that differ in sizes only, one of each trained model."""
+    """Group trials with this training that differ in sizes only, one of each trained model."""
     sized = set(SIZE_KEYS)
     # Keys that vary with a size in one `zip` group, such as its learning rate, belong to the size.
     for group in plan.sweep.zip:
@@ -111,8 +111,10 @@ def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
     found: dict[str, dict[str, PlannedTrial]] = defaultdict(dict)
     for trial in plan.trials:
         if kind.name in trial.stages:
+            # As text: values of axes may be lists or mappings, which cannot be keys of a dict.
             free = {key: v for key, v in trial.trial.axes.items() if key not in sized}
             alike = json.dumps([_models_before(kind, trial), free], sort_keys=True, default=str)
+            # By the key of the training: trials that differ only in later stages share one model.
             found[alike].setdefault(trial.stages[kind.name], trial)
     return (list(models.values()) for models in found.values())
 
@@ -127,6 +129,8 @@ def _pairs(
         mine = sizes[above.key]
         below = (
             t
+            # From the largest down. Sizes form a partial order: S-B is neither smaller nor larger
+            # than B-S, and no gate stands between them.
             for t in reversed(order[:index])
             if sizes[t.key] != mine
             and all(a <= b for a, b in zip(sizes[t.key], mine, strict=True))
@@ -151,6 +155,7 @@ def _models_before(kind: Stage, trial: PlannedTrial) -> list[str]:
 
     Only trainings with the same are siblings: losses over different tokens do not compare.
     """
+    # A trial's stages are in the order of the graph, so that those before the training come first.
     before = itertools.takewhile(lambda item: item[0] != kind.name, trial.stages.items())
     return [key for name, key in before if STAGES[name].model is not None]
 
@@ -236,6 +241,8 @@ class Gatekeeper:
         states, below = self._progress.states, self._ladder.smaller.get(key)
         if key not in self._ladder.smaller or states[key] != "COMPLETE":
             return False
+        # A sibling that is left alone will not complete in this launch: waiting for it would hold
+        # the larger model forever.
         comes = below is not None and states[below] in ("WAITING", "RUNNING")
         return not comes or below in self._progress.left
 
@@ -253,6 +260,7 @@ class Gatekeeper:
     def _reason_to_hold(self, key: str) -> str | None:
         """Say why the gate at a complete stage stays shut; None: it opens."""
         stage, done = self._progress.plan.stages[key], self._done(key)
+        # All checks are cheap; the first reason is the one that is shown.
         checks = [self._slow(key, done)]
         below = self._ladder.smaller[key]
         if below is not None and self._progress.states[below] == "COMPLETE":

@@ -38,6 +38,8 @@ class Inputs:
 def find_inputs(progress: Progress) -> Inputs:
     """Look for what the stages that are left will read; assets are not opened."""
     stages = progress.plan.stages.items()
+    # Assets of stages left alone count as well: `prefetch` fetches those of the whole plan. What
+    # the user must supply is asked for only where this launch will run the stage.
     left = (stage for key, stage in stages if progress.states[key] != "COMPLETE")
     assets = required_assets((stage.stage, stage.trial) for stage in left)
     here = [name for name in assets if is_here(name)]

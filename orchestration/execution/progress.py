@@ -54,6 +54,8 @@ class Progress:
     slots: int = 1
     started: float = field(default_factory=time.time)
     damaged: Mapping[str, str] = field(default_factory=dict)
+    # Private, so that `set` alone changes it and the counts stay right: counting 10,000 stages in
+    # every tick would be slow.
     _states: dict[str, State] = field(init=False)
     _counts: Counter[State] = field(init=False)
 
@@ -86,8 +88,12 @@ class Progress:
         new = {key: stage for key, stage in plan.stages.items() if key not in self.folders}
         folders = store.folders((s.stage, key, s.readable) for key, s in new.items())
         calibration = load_calibration(store)
+        # The costs that are known win: records that came in meanwhile would otherwise change the
+        # order midway.
         self.costs = {**predict(plan, calibration, calibration.newest_site), **self.costs}
         self.plan = plan
+        # `cached_property` keeps its value there: the graph of the larger plan is built at the
+        # next use.
         self.__dict__.pop("graph", None)
         self.folders |= folders
         self.reused |= {key for key, folder in folders.items() if folder.is_complete()}
@@ -109,12 +115,16 @@ class Progress:
             named: stages that a user asked for by name; their outputs are hashed as well.
         """
         for key in sorted(self.reused):
+            # `is_complete` only looks whether the file exists, which is quick; reading comes
+            # second, for complete stages only.
             if self.folders[key].done() is None:
                 self._distrust(key, "its DONE cannot be read")
         for key in named:
             if self._states[key] == "COMPLETE":
                 self._distrust(key, self.folders[key].damage(thorough=True))
         # Backwards: a stage that runs again needs its own inputs as well.
+        # The plan lists each stage after its inputs, so that its reverse meets every reader before
+        # what it reads.
         for key, stage in reversed(list(self.plan.stages.items())):
             if self._states[key] == "WAITING" and key not in self.left:
                 for parent in stage.inputs.values():
@@ -124,6 +134,7 @@ class Progress:
     def _distrust(self, key: str, damage: str | None) -> None:
         if damage is not None:
             self.damaged = {**self.damaged, key: damage}
+            # Both sets are about outputs that exist: a stage that runs again belongs to neither.
             self.reused -= {key}
             self.ran.discard(key)
             self.set(key, "WAITING")
@@ -138,6 +149,7 @@ class Progress:
         """Give up a stage and what is behind it; returns the latter."""
         self.failures[key] = failure
         self.set(key, "FAILED")
+        # Only those that wait: a stage below may be complete from before, or run elsewhere.
         below = [other for other in self.graph.below(key) if self._states[other] == "WAITING"]
         for other in below:
             self.set(other, "UPSTREAM_FAILED")
@@ -154,6 +166,7 @@ class Progress:
     @property
     def finished(self) -> bool:
         """Tell whether nothing is left to run."""
+        # A stage may be in both: the set counts it once.
         resting = {*self.left, *self.held_stages}
         waiting = self.count("WAITING") - sum(self._states[k] == "WAITING" for k in resting)
         return not (waiting or self.count("RUNNING"))
@@ -168,6 +181,8 @@ def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
         sites: on what each kind of stage will run; None: where it was measured last.
     """
     folders = store.folders((s.stage, key, s.readable) for key, s in plan.stages.items())
+    # A look at each folder, without reading the records: a plan of 10,000 trials must be surveyed
+    # in seconds.
     complete = frozenset(key for key, folder in folders.items() if folder.is_complete())
     calibration = load_calibration(store)
     costs = predict(plan, calibration, sites or calibration.newest_site)

@@ -49,10 +49,13 @@ def launch_json(progress: Progress) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
+    # JSON has no NaN and no infinity; other programs refuse files that hold them.
     return value if value is not None and math.isfinite(value) else None
 
 
 def _merge(trial: PlannedTrial, done: Mapping[str, Done | None]) -> dict[str, float]:
+    # Stages come in the order of the graph: where two report a metric of one name, the later one
+    # wins.
     merged: dict[str, float] = {}
     for key in trial.stages.values():
         record = done[key]
@@ -71,6 +74,7 @@ def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> Ren
     heads = [metric.heading for metric in shown]
     kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
     columns = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}
+    # Every table repeats the column of metric names, so that each block has the same width left.
     left = width - max(map(len, heads), default=0) - EDGES
     tables: list[RenderableType] = [
         _table(heads, {trial: columns[trial] for trial in block}) for block in _fit(columns, left)

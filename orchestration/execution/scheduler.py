@@ -177,6 +177,7 @@ class Scheduler:
     def fail(self, key: str) -> list[str]:
         """Mark a stage failed; returns the stages below, which fail with it."""
         self._over.add(key)
+        # Those that are over keep their own fate: complete, failed for another reason, or held.
         below = [k for k in self._graph.below(key) if k not in self._over]
         self._over.update(below)
         return below
@@ -184,6 +185,8 @@ class Scheduler:
     def open(self, guard: str) -> None:
         """Open the gate at a complete stage for the stages behind it."""
         for key in self._behind_gate.get(guard, ()):
+            # The set is kept next to the counter only for `at_gates`, which must tell gates from
+            # inputs.
             self._unopened[key].discard(guard)
             self._one_less(key)
 

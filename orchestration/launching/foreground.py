@@ -41,6 +41,8 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
     """Run with a live display; Ctrl-C lets running stages save a checkpoint first."""
     progress = runner.progress
     console.print("preparing the tracking store …", style="dim")
+    # Around the preparation as well: a Ctrl-C while a slow tracking server is waited for must stop
+    # in order.
     with on_interrupt(runner, console):
         if not tracking.prepare():
             console.print(f"MLflow: {tracking.error}; everything is kept on disk", style="yellow")
@@ -48,7 +50,10 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
         meter = Meter(progress)
 
         def observe(keys: Iterable[str]) -> None:
+            # An iterator would be empty after the first reader.
             keys = list(keys)
+            # Tracking first: its note and the forecast of this tick are what the display then
+            # shows.
             tracking.notify(keys)
             display.note = tracking.note()
             display.forecast = meter.line()
@@ -57,6 +62,7 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
         try:
             runner.run(observe)
         finally:
+            # Before anything is printed: a live table would overwrite it.
             display.close()
             # Whoever pressed Ctrl-C wants the prompt back; what is not sent waits on disk.
             patience = INTERRUPTED_FINISH_SECONDS if progress.interrupted else FINISH_SECONDS
@@ -84,6 +90,8 @@ class on_interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
+        # Nothing but a flag is set here: a handler runs between any two instructions of the
+        # runner. Every signal counts, so that a closed terminal after a Ctrl-C kills the workers.
         self._runner.interrupt()
         if self._count == 1:
             self._console.print(self._runner.stopping, style="yellow")

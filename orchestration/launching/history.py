@@ -28,6 +28,8 @@ def newest_launch(store: Store, sweep: str, scale: str | None = None) -> Launche
             or what was launched under this name is another file.
     """
     name = study_name(sweep)
+    # Without a scale the iterator reads the newest record only, which is all that `status` needs:
+    # records of large plans take megabytes.
     launches = list(all_launches(store, name)) if scale else all_launches(store, name)
     newest = next((one for one in launches if scale in (None, one.scale)), None)
     if newest is None and (found := list(dict.fromkeys(one.scale for one in launches))):
@@ -35,6 +37,7 @@ def newest_launch(store: Store, sweep: str, scale: str | None = None) -> Launche
         raise ValueError(f"{name}: never launched at scale {scale!r} into {store.root}; {scales}")
     if newest is None:
         raise ValueError(_never_launched(store, sweep, name))
+    # A bare name means whatever was launched under it; a file that exists must be the same file.
     if Path(sweep).is_file():
         refuse_namesake(store, Path(sweep), newest.request.origin)
     return newest
@@ -85,7 +88,7 @@ def known_plan(store: Store, sweep: str, plan_key: str) -> Plan | None:
 
 
 def other_scales(store: Store, launched: LaunchedPlan) -> list[str]:
-    """Scales at which the sweep of a launch was launched as well, the newest first."""
+    """List the other scales at which the sweep was launched, the newest first."""
     scales = (one.scale for one in all_launches(store, launched.sweep))
     return [scale for scale in dict.fromkeys(scales) if scale != launched.scale]
 
@@ -114,6 +117,7 @@ def oldest_first(store: Store) -> list[LaunchedPlan]:
 def newest_launches(store: Store) -> Iterator[LaunchedPlan]:
     """Read the newest launch of every sweep."""
     for sweep in launched_names(store):
+        # The newest that can be read: a damaged record does not hide the launches before it.
         yield from islice(all_launches(store, sweep), 1)
 
 
@@ -124,6 +128,8 @@ def launched_keys(store: Store) -> set[str]:
         UnreadableRecord: one of the plans cannot be read, so that any stage may be of it.
     """
     files = (file for sweep in launched_names(store) for file in _files(store, sweep))
+    # No record is skipped here: `gc` deletes stages that no plan names, and a plan that cannot be
+    # read may name any of them.
     return {key for plan in map(parse_launch, files) if plan is not None for key in plan.stages}
 
 

@@ -37,6 +37,8 @@ FORMAT = 2
 """Raised when a record of this version could not be read by the code before, or the reverse."""
 TRIAL = "trial"
 """Kind of a trial's config; that of a stage's is the stage."""
+# The head is read without parsing: a record of another format need not be valid JSON for this
+# code. Bytes, because the hash is of bytes.
 _HEAD = re.compile(rb'\{"format":(\d+),"sha256":"([0-9a-f]{64})","plan":')
 
 
@@ -163,9 +165,13 @@ class LaunchedPlan(Record):
     stages: dict[str, LaunchedStage]
     pruned: dict[str, str] = Field(default_factory=dict)
     is_search: bool
+    # JSON text within JSON: written and hashed together with the rest, and parsed only by
+    # `values`.
     values_json: str
 
     @model_validator(mode="after")
+    # Here and not at the first use: every command looks stages up by kind, and would fail with a
+    # KeyError.
     def _names_known_stages(self) -> Self:
         kinds = {stage.stage for stage in self.stages.values()}
         if unknown := sorted(kinds - STAGES.keys()):
@@ -191,7 +197,15 @@ def record_launch(
     launched: float | None = None,
     pruned: Mapping[str, str] | None = None,
 ) -> None:
-    """Remember a plan as the newest of its sweep; launched now, unless a search has gone on."""
+    """Remember a plan as the newest of its sweep.
+
+    Args:
+        plan: all that is needed to run it is recorded.
+        store: the runs directory.
+        request: as the user made it; its passwords are kept apart.
+        launched: UNIX seconds; None: now. A search that goes on keeps its first time.
+        pruned: trials that a search has given up -> why.
+    """
     record = as_launched(plan, request.without_logins(store), launched, pruned)
     body = record.model_dump_json()
     # A flipped bit in a config would run another stage under the same key: hence the hash.
@@ -215,6 +229,8 @@ def as_launched(
         scale=plan.sweep.scale,
         question=plan.sweep.question,
         key=plan.key,
+        # The newest launch is found by the time of its file; this one is for people, and for the
+        # policies: failures from before it do not count.
         launched=launched or time.time(),
         request=request,
         trials={trial.trial.name: dict(trial.stages) for trial in plan.trials},
@@ -258,6 +274,7 @@ def _assignment(planned: PlannedTrial, sections: SectionWriter) -> Assignment:
     )
 
 
+# Taken by name from both classes: a field that is added to both is recorded without a change here.
 _FACTS = tuple(LaunchedSweep.model_fields.keys() & {field.name for field in fields(Sweep)})
 """Fields of a sweep that its record takes over as they are."""
 
@@ -289,11 +306,13 @@ def parse_launch(path: Path) -> LaunchedPlan | None:
 
 def _parse(content: bytes) -> LaunchedPlan:
     head = _HEAD.match(content)
+    # The format before the hash: an older version may have hashed something else.
     if head is None or int(head[1]) != FORMAT:
         raise ValueError(
             "it is damaged, or another version of this program wrote it; launch the sweep again "
             "to write it: complete stages are reused"
         )
+    # Without the last brace, which closes the head.
     body = content[head.end() : -1]
     if hashlib.sha256(body).hexdigest().encode() != head[2]:
         raise ValueError("its content has changed since it was written; launch the sweep again")
@@ -317,6 +336,8 @@ def restored(launched: LaunchedPlan, store: Store) -> Plan:
             _planned_trial(name, configs[name], launched.trials[name], one)
             for name, one in values.assignments.items()
         )
+        # Everything that depends on this code happens within `try`: pydantic's ValidationError is
+        # a ValueError, and the user is told to launch again instead of seeing a traceback.
         sweep = _sweep(launched, values, store, trials)
         stages = _planned_stages(launched, values, configs, sections)
     except ValueError as error:
@@ -342,6 +363,7 @@ def _planned_stages(
     sections: SectionReader,
 ) -> dict[str, PlannedStage]:
     # Costs look at the whole config of the first trial that has a stage.
+    # As in `make_plan`: the order of trials decides, and it is kept in the record.
     first: dict[str, TrialConfig] = {}
     for name, stages in launched.trials.items():
         for key in stages.values():
@@ -367,8 +389,11 @@ def _sweep(
     expansion = Expansion(tuple(planned.trial for planned in trials), ())
     if values.search is not None:
         parts, scale = values.search.parts, values.search.scale
+        # From the record and not from the YAML, which may have been edited: suggestions must keep
+        # their meaning.
         search = read_recorded(parts, launched.scale, scale, request.overrides)
         expansion = search.example([])
+    # Relative to the runs directory, so that it can be moved together with the sweeps.
     origin = request.sweep if request.origin is None else store.root.resolve() / request.origin
     return Sweep(
         name=launched.sweep,

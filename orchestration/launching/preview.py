@@ -55,6 +55,8 @@ def print_plan(
         console.print(line, markup=False)
     for line in adopted_lines(progress):
         console.print(line)
+    # Shown as well as what runs: a cell that `where` dropped by mistake is otherwise noticed in
+    # the figure.
     for line in absent_lines(plan):
         console.print(line, style="dim", markup=False, highlight=False)
     console.print(summary(progress))
@@ -83,6 +85,8 @@ def damaged_lines(progress: Progress) -> list[str]:
 
 def search_lines(progress: Progress) -> list[str]:
     """Describe space, sampler, pruner, objectives and budget of a search."""
+    # A search has one trial in its plan, the example: trials are known only once they were asked
+    # for.
     search = progress.plan.sweep.search
     if search is None:
         return []
@@ -120,6 +124,7 @@ def trials_table(progress: Progress) -> Table:
                 (config.generator, config.adopt.generator),
             )
         )
+        # A stage that trials share counts for each of them; `summary` counts it once.
         todo = sum(progress.will_run(key) for key in planned.stages.values())
         sizes = parameters_json(planned)
         table.add_row(
@@ -218,6 +223,7 @@ def summary(progress: Progress) -> str:
     if waiting:
         parts = (f"{n} {STAGES[stage].label}" for stage, n in waiting.items())
         text += " (" + ", ".join(parts) + ")"
+    # Given up: `resume` leaves what failed, `retry` all that was not named.
     others = len(plan.stages) - len(progress.reused) - waiting.total()
     return text + (f", {others} left as they are" if others else "")
 
@@ -228,6 +234,7 @@ def reused_lines(progress: Progress) -> list[str]:
         return []
     lines = []
     for planned in progress.plan.trials:
+        # Trials of which nothing is complete need no line.
         found = [s for s, key in planned.stages.items() if key in progress.reused]
         if found and len(found) < len(planned.stages):
             labels = ", ".join(STAGES[stage].label for stage in found)
@@ -243,6 +250,7 @@ def other_code_line(progress: Progress) -> str | None:
     Keys hash what is computed, not the code: results stay valid across commits that do not change
     it, and a commit that does must raise the stage's version. So reuse is said, never refused.
     """
+    # Of the imported code, not of the files as they are now: those may have been edited since.
     now = code_version(imported_state())
     reused = sorted(progress.reused)[:MOST_CHECKED]
     versions = Counter(_computed_by(progress.folders[key]) for key in reused)

@@ -13,6 +13,8 @@ from orchestration.execution.progress import Progress
 from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
 
+# Room for records and logs only; the outputs of stages are forecast and checked against the
+# budget.
 SMALLEST_FREE_BYTES = 64 * 2**20
 
 
@@ -52,6 +54,7 @@ def make_ready(plan: Plan, progress: Progress, backend: Backend, profile: Profil
         backend.warm_up()
         check_requests(progress, backend, profile)
     except BaseException:
+        # Nobody else would: `Runner.run` closes a backend, and a refused launch never gets there.
         backend.close()
         raise
 
@@ -65,6 +68,7 @@ def check_requests(progress: Progress, backend: Backend, profile: Profile) -> No
     """
     states = progress.states.items()
     stages = {progress.plan.stages[key].stage for key, state in states if state == "WAITING"}
+    # Each distinct request once: to SLURM every check is a question to the scheduler.
     for request in {repr(request): request for request in map(profile.request, stages)}.values():
         backend.check(request)
 
@@ -75,5 +79,7 @@ def prefetch(plan: Plan) -> None:
     Raises:
         ValueError: something cannot be fetched; says how to supply it by hand.
     """
+    # In the launcher: nodes of a cluster often have no way to the internet, and workers would
+    # fetch the same file at the same time.
     for name in required_assets((stage.stage, stage.trial) for stage in plan.stages.values()):
         fetch(name)

@@ -25,6 +25,7 @@ FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
 
 def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
     """Print what ran, the result table, and where figure and runs are."""
+    # `allow_nan=False`: JSON has no NaN, and `launch_json` turns them into null.
     if as_json:
         print(json.dumps(launch_json(progress), allow_nan=False))
         return
@@ -44,6 +45,8 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print("Interrupted. The same command continues:")
         console.print(f"  {same_command()}", soft_wrap=True)
     elif progress.count("COMPLETE"):
+        # A figure of this plan whose stages were all reused shows the same values: drawing it
+        # takes seconds.
         changed = bool(progress.ran or progress.done_elsewhere)
         print_paths(progress.plan, uri, console, redraw=changed)
 
@@ -96,6 +99,8 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:
     """Let `analysis` draw the figure; tells whether it did. It says itself why not."""
+    # A process of its own: the launcher imports neither matplotlib nor pandas, and a failure to
+    # draw does not fail the launch.
     command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
     # Everybody on the machine sees the arguments of a process; its environment, only the user.
     where = ["--tracking-uri", without_login(uri)]
@@ -126,6 +131,8 @@ def drawn_plan(figure: Path) -> str | None:
 
 def exit_code(progress: Progress) -> int:
     """Map the end of a launch to its exit code."""
+    # The order matters: somebody's cancellation is an interrupt, not a failure, but one stage that
+    # failed by itself makes the launch a failure.
     kinds = {failure.kind for failure in progress.failures.values()}
     if progress.interrupted or kinds == {"cancelled"}:
         return EXIT_INTERRUPTED

@@ -43,7 +43,7 @@ class Guide(Protocol):
     """Decides while a plan runs what else is run, and what is not worth going on with."""
 
     def steer(self, runner: Runner) -> bool:
-        """Called every tick: grow the plan, give stages up; whether more may come."""
+        """Grow the plan and give stages up, in every tick; returns whether more may come."""
 
 
 class Runner:
@@ -75,6 +75,7 @@ class Runner:
         self.progress = progress
         self._guide = guide
         self._as_user = as_user
+        # A search may have nothing to run at this moment and still ask for the next trial.
         self._more = guide is not None
         self.backend = backend
         self._profile = profile
@@ -94,6 +95,7 @@ class Runner:
         """Go on with a plan that has all stages of this one and more."""
         new = self.progress.grow(plan, self._store)
         self._plan = plan
+        # New stages may have folders of an earlier launch, with its failures in them.
         for key in new:
             self._decide_stage_anew(key)
         self._scheduler = self._schedule()
@@ -114,6 +116,8 @@ class Runner:
         progress, states = self.progress, self.progress.states
         costs = progress.costs
         predicted = {key: cost.seconds for key, cost in costs.items()}
+        # A search compares trials of any size, in an order that it chooses itself: gates would
+        # stand in its way.
         gates = self._profile.gates if self._guide is None else None
         self._gatekeeper = Gatekeeper(progress, self._store, gates, predicted)
         trials = [trial.stages.values() for trial in self._plan.trials]
@@ -131,10 +135,12 @@ class Runner:
 
     def interrupt(self) -> None:
         """Stop: running stages save a checkpoint first. A second call kills them."""
+        # Called from a signal handler: everything else happens in `run`, between two ticks.
         self._interrupts += 1
 
     def stop(self) -> None:
         """Stop; however often it is called, running stages save a checkpoint."""
+        # Never two: that would kill workers that are saving a checkpoint.
         self._interrupts = max(1, self._interrupts)
 
     def run(self, observe: Observe) -> Progress:
@@ -151,6 +157,7 @@ class Runner:
                 self._collect()
                 if self._interrupts:
                     self._stop()
+                # Held sweeps start nothing new, but what runs goes on to its end.
                 elif self.progress.held is None:
                     self._follow_guide()
                     self._submit_ready()
@@ -158,11 +165,15 @@ class Runner:
                 self._changed.clear()
                 time.sleep(TICK_SECONDS)
         except BaseException:
+            # Detached jobs do not need this process; attached ones would be killed by `close`
+            # without a checkpoint.
             if not self.backend.capabilities.detached:
                 self._stop_within(GRACE_SECONDS)
             raise
         finally:
             self.backend.close()
+        # Also where the loop was never entered: a plan that is complete already is shown and sent,
+        # too.
         observe(self._plan.stages)
         return self.progress
 
@@ -184,6 +195,7 @@ class Runner:
     def _stopped(self) -> bool:
         """Tell whether nothing runs after an interrupt, or after failures that hold the sweep."""
         self.progress.interrupted = self._interrupts > 0 and not self._jobs
+        # Only once nothing of ours runs: jobs that were asked to stop are still waited for.
         held = self.progress.held is not None and not self._jobs
         return self.progress.interrupted or held
 
@@ -225,8 +237,10 @@ class Runner:
         if state == "COMPLETE":
             self.progress.ran.add(key)
             self._complete(key)
+        # Our worker left the stage because another launcher's worker holds its lease.
         elif state == "RUNNING":
             self._watch(key)
+        # The user or the search stopped it: its attempt does not count against the policies.
         elif self._is_stopped(key) and folder.failure() is None:
             self._set_waiting(key)
         else:
@@ -307,6 +321,7 @@ class Runner:
         folder = self.progress.folders[key]
         if not (self._as_user and self.progress.will_run(key)):
             return
+        # Not while it runs: the failure of a running stage is the business of whoever runs it.
         if folder.state() != "RUNNING":
             folder.clear_failure()
             folder.clear_tries()
@@ -316,6 +331,7 @@ class Runner:
     def _submit_ready(self) -> None:
         if time.monotonic() < self._busy_until:
             return
+        # The slots first: a stage that was taken from the scheduler must be started or given back.
         while self.backend.free_slots() and (key := self._scheduler.take()) is not None:
             if self.progress.states[key] != "WAITING":  # it may run already
                 continue
@@ -328,6 +344,8 @@ class Runner:
                 return
 
     def _submit(self, stage: PlannedStage) -> None:
+        # Looked at again right before the start: minutes may have passed since the survey, and
+        # another launcher may have run the stage.
         folder = self._store.create(stage_spec(stage, self.progress))
         self.progress.folders[stage.key] = folder
         if stage.key in self.progress.damaged:
@@ -343,6 +361,7 @@ class Runner:
             folder.write_failure(failure)
             self._fail(stage.key, failure)
         else:
+            # A worker that finds the lease of a dead one would wait for it to expire.
             break_dead_lease(folder)
             request = self._profile.request(stage.stage)
             self._jobs[stage.key] = self.backend.submit(folder, request)

@@ -87,7 +87,7 @@ class SectionReader:
 
 @cache
 def _section_types(kind: type[Config]) -> dict[str, type[Config]]:
-    """Types of the fields that are configs themselves."""
+    """Map the fields that are configs themselves to their types."""
     annotations = {name: field.annotation for name, field in kind.model_fields.items()}
     return {
         name: annotation

@@ -15,7 +15,7 @@ from orchestration.sweep.stage_graph import wanted_stages
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One node of the graph.
+    """Node of the graph.
 
     Attributes:
         key: identity; equal keys are the same stage.
@@ -37,7 +37,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial and the key of each of its stages; `key` identifies the trial by its stages."""
+    """Trial and the key of each of its stages; `key` identifies the trial by its stages."""
 
     trial: Trial
     stages: Mapping[str, str]
@@ -46,7 +46,7 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """The graph of a sweep. `stages` is ordered: each comes after its inputs."""
+    """Graph of a sweep. `stages` is ordered: each comes after its inputs."""
 
     sweep: Sweep
     trials: tuple[PlannedTrial, ...]
@@ -70,10 +70,14 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
     keys = Keys()
     stages: dict[str, PlannedStage] = {}
     trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
+    # By kind, in the order of the registry, which puts every kind after those that it reads. So
+    # each stage comes after its inputs: schedulers and surveys rely on that.
     order = {stage: index for index, stage in enumerate(STAGES)}
     by_stage = sorted(stages.values(), key=lambda s: order[s.stage])
     key = search_key(sweep)
     if key is None:
+        # Sorted: listing the values of an axis in another order is the same plan, and is found as
+        # launched.
         trial_keys = ",".join(sorted(t.key for t in trials))
         key = digest(sweep.name + ":" + sweep.scale + ":" + trial_keys)
     return Plan(
@@ -95,6 +99,8 @@ def search_key(sweep: Sweep) -> str | None:
     if sweep.search is None:
         return None
     keys, stages = Keys(), dict[str, PlannedStage]()
+    # By an example and not by the trials so far, which grow: space, sampler and seed are in
+    # `search.identity`, the fixed rest of the config in the key of the example.
     example = [_plan_trial(sweep, trial, keys, stages).key for trial in sweep.expansion.trials]
     return digest(":".join([sweep.name, sweep.scale, *example, sweep.search.identity]))
 
@@ -116,9 +122,12 @@ def _plan_trial(
         inputs = {name: mine[name] for name in needs}
         key = keys.stage_key(spec, config, inputs)
         mine[stage] = key
+        # The first trial with a key stands for all: `readable` and the config for the costs come
+        # from it.
         if key not in stages:
             readable = spec.readable(trial.config)
             stages[key] = PlannedStage(
                 stage, key, config, inputs, readable, trial.config, spec.version
             )
+    # In the order of the graph, so that the same stages give the same key.
     return PlannedTrial(trial, mine, digest(",".join(mine.values())))

@@ -28,6 +28,7 @@ def canonical(value: Any) -> Any:
     validation, so numbers that compare equal come out equal.
     """
     if isinstance(value, Config):
+        # Without the fields marked `RUNTIME`, which do not change what a stage computes.
         names = (field.name for field in identity_fields(type(value)))
         return {name: canonical(getattr(value, name)) for name in names}
     if isinstance(value, tuple | list):
@@ -55,6 +56,7 @@ class Keys:
             part.identity if isinstance(part, Config) else part
             for part in _parts_of(type(config))(config)
         ]
+        # Without the fingerprints: the data do not change while a plan is made.
         known = (stage.name, *parts, *inputs.values())
         found = self._keys.get(known)
         if found is None:

@@ -36,6 +36,7 @@ from orchestration.search.cmaes_sampler import CmaesSampler
 from orchestration.sweep.search_block import Pruner, Search
 from orchestration.sweep.search_space import Choices, Range
 
+# Optuna reports every trial by itself, over the live display.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 warnings.filterwarnings("ignore", message="PedAnova")  # lower is made better for it
@@ -66,6 +67,7 @@ def open_study(search: Search, name: str, journal: Path) -> Study:
             storage=storage,
             study_name=name,
             directions=list(search.objectives.values()),
+            # Never asked: `suggest` draws from a copy. Optuna would make a sampler of its own.
             sampler=optuna.samplers.RandomSampler(0),
             load_if_exists=True,
         )
@@ -121,15 +123,19 @@ def _journal(file: Path) -> JournalStorage:
 def ask(search: Search, study: Study) -> FrozenTrial:
     """Draw the next trial and store it, running, in one write."""
     trials = study.get_trials(deepcopy=False)
+    # Private API, because the public `Study.ask` stores the trial first and its parameters one by
+    # one: a kill in between would leave a trial without parameters.
     drawn = suggest(search, trials, study.study_name)
     study._storage.create_new_trial(study._study_id, template_trial=drawn)
     return study.get_trials(deepcopy=False)[len(trials)]
 
 
 def suggest(search: Search, trials: Sequence[FrozenTrial], study_name: str) -> FrozenTrial:
-    """The trial that follows some others: a pure function of them and of the search's seed."""
+    """Draw the trial that follows some others: a pure function of them and of the seed."""
     number = len(trials)
     copy = _copy(search, trials, study_name)
+    # A seed of its own for each number: a sampler with one seed would draw the same point every
+    # time, since it is made anew.
     copy.sampler = make_sampler(search, draw_seed(search.seed, number))
     drawn = copy.ask(distributions(search))
     frozen = copy.get_trials(deepcopy=False)[number]
@@ -143,15 +149,18 @@ def suggest(search: Search, trials: Sequence[FrozenTrial], study_name: str) -> F
 
 
 def draw_seed(seed: int, number: int) -> int:
-    """The seed of one draw."""
+    """Compute the seed of the draw of one trial."""
+    # Hashed: by a sum, trial 1 of seed 1 would be trial 0 of seed 2. NumPy takes seeds of 4 bytes.
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big")
 
 
 def make_sampler(search: Search, seed: int) -> BaseSampler:
-    """A fresh sampler; a grid is shuffled by the search's seed, the same for all its trials."""
+    """Make a sampler; a grid is shuffled by the search's seed, the same for all its trials."""
     samplers: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
         "cmaes": lambda: CmaesSampler(distributions(search), seed),
+        # A grid remembers in the trials' attributes which points were visited, and only the order
+        # depends on the seed.
         "grid": lambda: optuna.samplers.GridSampler(_grid(search), seed=search.seed),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
@@ -160,7 +169,7 @@ def make_sampler(search: Search, seed: int) -> BaseSampler:
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """The space as Optuna takes it."""
+    """Convert the space into Optuna's distributions."""
     return {key: _distribution(dimension.domain) for key, dimension in search.space.items()}
 
 
@@ -185,7 +194,7 @@ def _grid(search: Search) -> dict[str, Sequence[Any]]:
 
 
 def grid_size(search: Search) -> int | None:
-    """After how many trials there is nothing left; None: never."""
+    """Count the points of a grid, after which nothing is left; None: no grid."""
     if search.sampler != "grid":
         return None
     size = 1
@@ -195,7 +204,9 @@ def grid_size(search: Search) -> int | None:
 
 
 def _copy(search: Search, trials: Sequence[FrozenTrial], study_name: str) -> Study:
-    """The study in memory, trial by trial; what is done to it reaches no storage."""
+    """Copy a study into memory, trial by trial; changes of the copy reach no storage."""
+    # Numbers in the copy equal those of the study, because trials are added in their order and
+    # none is left out.
     storage = InMemoryStorage()
     copy = optuna.create_study(
         storage=storage,
@@ -213,7 +224,7 @@ def _copy(search: Search, trials: Sequence[FrozenTrial], study_name: str) -> Stu
 
 
 def make_pruner(pruner: Pruner, most_steps: int) -> BasePruner:
-    """A fresh pruner.
+    """Make a pruner without history.
 
     Args:
         pruner: which, and when.
@@ -225,6 +236,8 @@ def make_pruner(pruner: Pruner, most_steps: int) -> BasePruner:
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(
             min_resource=first, reduction_factor=pruner.factor
         ),
+        # Hyperband hashes the study's name into a trial's bracket, hence `_copy` takes the name
+        # over.
         "hyperband": lambda: optuna.pruners.HyperbandPruner(
             min_resource=first,
             max_resource=max(first, most_steps),
@@ -242,9 +255,19 @@ def report(
 
     What the pruner notes about the trial is stored first and the value last: where the value is
     missing after a kill, all of it is done again, with the same result.
+
+    Args:
+        search: whose pruner decides.
+        study: changed.
+        number: of the trial.
+        step: of the stage that the pruner looks at; larger than all that were reported.
+        value: of the pruner's metric at this step.
+        most_steps: of that stage.
     """
     trials = study.get_trials(deepcopy=False)
     trial = trials[number]
+    # Optuna prunes in the direction of the study. The curve may improve the other way, as a loss
+    # under an accuracy: then its sign is changed.
     sign = 1 if search.pruner.direction == next(iter(search.objectives.values())) else -1
     curve = {**trial.intermediate_values, step: sign * value}
     pruned, notes = decide(search, trials, number, curve, most_steps, study.study_name)
@@ -255,7 +278,7 @@ def report(
 
 
 def decided_before(search: Search, study: Study, number: int, most_steps: int) -> bool:
-    """Whether the last value that was recorded ended the trial: asked again after a kill."""
+    """Tell, after a kill, if the last value that was recorded ended the trial."""
     trials = study.get_trials(deepcopy=False)
     curve = trials[number].intermediate_values
     if not curve:
@@ -271,13 +294,26 @@ def decide(
     most_steps: int,
     study_name: str,
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether a trial is pruned at the last step of its curve, and what the pruner noted of it."""
+    """Decide if a trial ends at the last step of its curve; returns the pruner's notes as well.
+
+    Args:
+        search: whose pruner decides.
+        trials: of the study, by number; not changed.
+        number: of the trial.
+        curve: step -> value, in the direction of the study.
+        most_steps: of the stage that the pruner looks at.
+        study_name: from which Hyperband draws the trial's bracket.
+    """
     others = list(trials)
+    # Without what the pruner noted before: notes are made again from the curve, so that a kill
+    # between two writes changes nothing.
     others[number] = _bare(trials[number])
     copy = _copy(search, others, study_name)
     pruner = make_pruner(search.pruner, most_steps)
     pruned = False
     identifier = copy.get_trials(deepcopy=False)[number]._trial_id
+    # Replayed from the beginning: ASHA decides by the rungs that a trial has passed, which it
+    # writes down as it goes.
     for step in sorted(curve):
         copy._storage.set_trial_intermediate_value(identifier, step, curve[step])
         pruned = pruner.prune(copy, copy.get_trials(deepcopy=False)[number])
@@ -285,7 +321,7 @@ def decide(
 
 
 def _bare(trial: FrozenTrial) -> FrozenTrial:
-    """A trial with nothing but its parameters."""
+    """Reduce a trial to its parameters."""
     return optuna.trial.create_trial(
         state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
     )
@@ -296,6 +332,7 @@ def _bare(trial: FrozenTrial) -> FrozenTrial:
 
 def tell(study: Study, number: int, state: TrialState, values: Sequence[float] | None) -> None:
     """End a trial."""
+    # A successor may tell again what a killed controller had told already.
     study.tell(number, values, state, skip_if_finished=True)
 
 
@@ -307,7 +344,7 @@ def explain(study: Study, number: int, attributes: Mapping[str, Any]) -> None:
 
 
 def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
-    """Indices of the points that no other is as good as in everything and better in something.
+    """Find the points that no other point dominates: as good in all, better in one objective.
 
     Equal points are all on the front.
     """
@@ -321,7 +358,7 @@ def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -
 
 
 def best_trials(study: Study, search: Search) -> list[FrozenTrial]:
-    """The best trial, or the Pareto front of several objectives; empty while none is complete."""
+    """Find the best trial, or the Pareto front of several; empty while none is complete."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     directions = list(search.objectives.values())
     front = pareto_front([t.values for t in trials], directions)
@@ -329,9 +366,10 @@ def best_trials(study: Study, search: Search) -> list[FrozenTrial]:
 
 
 def importances(study: Study, search: Search) -> dict[str, dict[str, float]]:
-    """Objective -> key -> its share of the spread of good trials (PED-ANOVA); empty: too few."""
+    """Attribute the spread of good trials to keys (PED-ANOVA), by objective; empty: too few."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     varied = any(len({repr(t.params[key]) for t in trials}) > 1 for key in search.space)
+    # PED-ANOVA compares the best tenth of the trials with all: of fewer, a tenth says nothing.
     if len(trials) < 4 or not varied:
         return {}
     found = {}

@@ -22,7 +22,7 @@ WIDTH = 1 / 6
 
 
 class CmaesSampler(BaseSampler):
-    """A draw of CMA-ES (Hansen, arXiv 1604.00772): a pure function of the study and the seed.
+    """Sampler by CMA-ES (Hansen, arXiv 1604.00772): a pure function of the study and the seed.
 
     Complete trials make generations in the order of their numbers, so a trial that was drawn while
     others ran belongs to the generation its number puts it in. Failed and pruned ones say nothing.
@@ -36,13 +36,14 @@ class CmaesSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All of it."""
+        """Return the whole space: all keys are drawn together."""
         return self._space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw from the distribution after the last whole generation."""
+        # Scaled to the unit cube, logarithms included, so that one step size fits all keys.
         cube = _SearchSpaceTransform(search_space, transform_0_1=True)
         middle = np.full(len(cube.bounds), 0.5)
         strategy = CMA(mean=middle, sigma=WIDTH, bounds=cube.bounds, seed=self._seed)
@@ -50,6 +51,7 @@ class CmaesSampler(BaseSampler):
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         told = [(cube.transform(t.params), sign * float(t.values[0])) for t in done]
         size = strategy.population_size
+        # Only whole generations: CMA-ES cannot be told a part of one.
         for start in range(0, len(told) - size + 1, size):
             strategy.tell(told[start : start + size])
         return dict(cube.untransform(strategy.ask()))
@@ -61,5 +63,5 @@ class CmaesSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Never asked: all keys are drawn together."""
+        """Fail: `infer_relative_search_space` leaves no key over."""
         raise AssertionError(f"{param_name} is not in the space of the search")

@@ -52,6 +52,7 @@ from orchestration.search.run import Searcher
 
 SUCCESSOR_SECONDS = 60
 """Before that, a successor starts only if the job before it is over."""
+# Shorter than for a sweep's controller: this one also sends while the search runs.
 SHIP_SECONDS = 60.0
 LOOK_SECONDS, QUEUE_SECONDS = 2.0, 60.0
 """How often somebody who follows a search looks at the study and at the queue."""
@@ -102,6 +103,8 @@ class JournaledBackend:
         # Under the journal's lock, like a launch: both could queue the same stage.
         with self._journal.held():
             self._settle()
+            # A predecessor that was killed may have queued this stage: its job is adopted, whoever
+            # queued it.
             known = self._journal.jobs().get(key_of(folder.name))
             if known is not None and self._backend.poll(known) is None:
                 return known
@@ -155,7 +158,11 @@ def control(
     plan = restored(launched, store)
     loaded = load_profile(profile, profile_options())
     scheduler = connect_detached(backend, store, loaded, jobs)
+    # Before the successor is queued: while another controller drives the search, this one must
+    # leave nothing behind.
     with held(store, launched.key):
+        # Before any trial is asked for: from here on a kill at any moment has somebody who goes
+        # on.
         successor = _successor(launched, journal, store, scheduler, loaded)
         # From here on the successor is the one that a launch finds.
         journal.forget(mine[0])
@@ -176,6 +183,7 @@ def _successor(
 ) -> Submission | None:
     """Queue the controller that goes on where this one is killed; None: there is no room."""
     try:
+        # After any end of this job, good or bad: at a regular end the successor is cancelled.
         found = queue_controller(launched, journal, store, backend, profile, first=False)
         backend.start_after(str(found.job), [str(backend.own_job())])
     except (QueueFull, NoAnswer) as busy:
@@ -197,6 +205,8 @@ def _search(
     searching = Searching.open(plan, store, launched.request, profile, uri)
     journal = Journal(store, scheduler.name)
     backend = JournaledBackend(scheduler, journal, launched.sweep, launched.key)
+    # Only the first controller acts for the user: a successor must not forget failures that its
+    # predecessor counted.
     runner = Runner(searching.progress, store, backend, profile, searching.searcher, as_user=first)
     searching.tracking.prepare(SHIP_SECONDS)
 
@@ -225,6 +235,8 @@ def queue_controller(
         NoAnswer: whether it is queued is not known.
         ValueError: the scheduler refuses.
     """
+    # Without folders: a search's stages are not known in advance, and its controller looks after
+    # all of them.
     intent = journal.intend(CONTROLLER, launched.sweep, launched.key)
     command = [sys.executable, "-m", "orchestration.search.controller", intent.name]
     command += job_options(store, backend, profile)
@@ -250,6 +262,8 @@ def queued_controller(backend: DetachedBackend, journal: Journal, plan: str) -> 
     if listed is None:
         raise NoAnswer("the scheduler does not answer; nothing was submitted, try again later")
     for controller in journal.controllers(plan):
+        # Only what the scheduler lists: an entry of the journal may be about a job that ended long
+        # ago.
         status = listed.get(str(controller.job))
         if status is not None and status.ended is None:
             return controller.job
@@ -273,12 +287,25 @@ def launch(
 ) -> int:
     """Queue the job that drives the search, unless there is one; returns the exit code.
 
+    Args:
+        plan: of the sweep, with the example of its trials.
+        store: the runs directory.
+        request: as it is recorded.
+        backend: the scheduler.
+        profile: what stages and controllers ask for.
+        uri: where MLflow keeps the runs.
+        console: for what is said.
+        stay: follow the search until it is over.
+        as_json: print what was found as JSON.
+
     Raises:
         ValueError: the scheduler refuses, or the study cannot be opened.
     """
     searcher = open_searcher(plan, store, request, profile)
     journal = Journal(store, backend.name)
     with journal.held():
+        # Looked up and queued under one lock: two launches at the same time would queue two
+        # controllers.
         job = None if searcher.is_over else queued_controller(backend, journal, searcher.plan.key)
         if job is not None:
             console.print(f"job {job} drives the search already")
@@ -314,6 +341,7 @@ def follow(
     asked = time.monotonic()
     while not searcher.is_over:
         time.sleep(LOOK_SECONDS)
+        # Opened anew in every look: the study is written by another process.
         searcher = open_searcher(plan, store, request, profile)
         for line in searcher.told():
             if line not in said:

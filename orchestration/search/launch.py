@@ -53,10 +53,14 @@ class Searching:
         """
         searcher = open_searcher(plan, store, request, profile)
         progress = survey(searcher.plan, store)
+        # Complete stages stay reused, although only trials that are over need them.
         progress.left = searcher.left() - progress.reused
         tracking = Tracking(uri, store, searcher.plan, send_patch=request.send_patch)
+        # Once for the whole search: growing the plan is not a new launch.
         launched = time.time()
 
+        # The record first: MLflow is sent what the record names, and `sync` must find it there
+        # after a kill.
         def changed(searcher: Searcher) -> None:
             record_launch(searcher.plan, store, request, launched, searcher.pruned())
             tracking.grow(searcher.plan)
@@ -90,6 +94,7 @@ def held(store: Store, plan: str) -> Iterator[None]:
         ValueError: another one does.
     """
     store.root.mkdir(parents=True, exist_ok=True)
+    # flock and not a file that exists: the kernel releases it however the process ends.
     with (store.root / f".search-{plan}.lock").open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,6 +132,8 @@ def run_search(
     with held(store, plan.key):
         searching = Searching.open(plan, store, request, profile, uri)
         searcher, progress = searching.searcher, searching.progress
+        # Within the lock: two processes that ask one study would both tell trials that the other
+        # drives.
         run(Runner(progress, store, backend, profile, searcher), searching.tracking, console)
     code = EXIT_FAILED if progress.held is not None else exit_code(searcher)
     return SearchRun(searcher, progress, EXIT_INTERRUPTED if progress.interrupted else code)

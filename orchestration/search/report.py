@@ -21,6 +21,7 @@ Json = dict[str, Any]
 def findings(searcher: Searcher) -> Findings:
     """Collect what MLflow is told: the best trial for the sweep's run, states for the trials'."""
     content = search_json(searcher)
+    # The search itself; a second study is the check of the transfer.
     first = content["studies"][0]
     tags = {
         "study": searcher.study_name,
@@ -36,6 +37,7 @@ def findings(searcher: Searcher) -> Findings:
     for one, number, planned in searcher.planned():
         trial = one.study.get_trials(deepcopy=False)[number]
         trials[planned.key] = _prefixed(_trial_tags(trial, one))
+        # Their runs end here: stages that were never started would keep them RUNNING in MLflow.
         if trial.state in (TrialState.PRUNED, TrialState.FAIL):
             ended.add(planned.key)
     files = {"search.json": json.dumps(content, indent=1).encode()}
@@ -105,6 +107,8 @@ def drift(searcher: Searcher) -> Json | None:
     best_there = asking.best_trials(there.study, there.search)
     rate = float(best_here.params[key])
     complete = [t for t in there.study.get_trials(deepcopy=False) if t.values is not None]
+    # Equal floats: the transfer tries multiples of this rate, 1 among them, and stores them as
+    # they are.
     same = [t for t in complete if t.params[key] == rate]
     if not best_there or not same:
         return None

@@ -64,6 +64,7 @@ class Round:
     def exhausted(self) -> bool:
         """Tell whether the budget allows no further trial."""
         most = asking.grid_size(self.search)
+        # After the last point of a grid, Optuna's sampler draws points a second time.
         limit = self.search.trials if most is None else min(most, self.search.trials)
         hours = self.search.hours
         return self.asked >= limit or (hours is not None and self.spent >= hours)
@@ -105,6 +106,8 @@ class Searcher:
         self.rounds: list[Round] = []
         self._warned = False
         """Whether it was said that a curve never came: what is so of one trial is so of all."""
+        # The order matters: the transfer needs the best trial of the search, and the plan the
+        # trials of both.
         self._open("", search)
         self._open_transfer()
         self._plan_trials()
@@ -138,10 +141,13 @@ class Searcher:
         try:
             name = found.name(trial.number)
             # A trial that was recorded keeps its config, whatever this code makes of its params.
+            # With the blank: `100 ` is no prefix of `1000 `.
             recorded = (t.trial for t in self.plan.trials if t.trial.name.startswith(f"{name} "))
             known = next(recorded, None)
             found.trials[trial.number] = known or found.search.trial(name, trial.params)
         except ValueError as error:
+            # The space may hold points that make no model, such as a width that heads do not
+            # divide: such a trial fails at once, and the sampler learns of it.
             if not trial.state.is_finished():
                 self._end(found, trial.number, TrialState.FAIL, {asking.REASON: str(error)})
             return
@@ -153,9 +159,13 @@ class Searcher:
         """Add the trials that are not planned yet; those that are keep their keys."""
         trials = [t for one in self.rounds for _, t in sorted(one.trials.items())]
         planned = {trial.trial.name: trial for trial in self.plan.trials}
+        # Planned alone: to plan a thousand trials again for each new one would take longer than a
+        # small trial.
         new = tuple(trial for trial in trials if trial.name not in planned)
         added = make_plan(self.sweep, Expansion(new, ()))
         planned |= {trial.trial.name: trial for trial in added.trials}
+        # The recorded stage wins over the same key planned anew; sorted, because each stage must
+        # come after its inputs.
         stages = {**added.stages, **self.plan.stages}
         order = list(STAGES)
         self.plan = replace(
@@ -167,6 +177,7 @@ class Searcher:
     def planned(self) -> Iterator[tuple[Round, int, PlannedTrial]]:
         """List all trials of the plan with their round and number."""
         numbers = ((one, n) for one in self.rounds for n in sorted(one.trials))
+        # `_plan_trials` puts the trials into this very order; `strict` holds it to that.
         for (one, number), trial in zip(numbers, self.plan.trials, strict=True):
             yield one, number, trial
 
@@ -176,6 +187,7 @@ class Searcher:
         over: set[str] = set()
         for one, number, trial in self.planned():
             (needed if number in one.open else over).update(trial.stages.values())
+        # Trials share stages: one that an open trial needs goes on.
         return frozenset(over - needed)
 
     def pruned(self) -> dict[str, str]:
@@ -205,6 +217,7 @@ class Searcher:
 
     def steer(self, runner: Runner) -> bool:
         """Look at all open trials, ask for more; tells whether any is open."""
+        # A list, because the plan changes while trials end.
         for one, number, trial in list(self.planned()):
             if number in one.open and self._look(runner, one, number, trial):
                 runner.give_up(self._unfinished(runner.progress))
@@ -217,6 +230,7 @@ class Searcher:
 
     def _ask(self, runner: Runner) -> None:
         """Ask for as many trials as are to be under way at once."""
+        # Before asking: the last trial of the search may just have ended.
         self._open_transfer()
         current = self.rounds[-1]
         before = current.asked
@@ -224,6 +238,7 @@ class Searcher:
             self._take_up(current, asking.ask(current.search, current.study))
         if current.asked > before:
             self._plan_trials()
+            # Then taken up: a new trial may need stages that were given up with an earlier one.
             runner.grow(self.plan)
             open_ = [t for one, n, t in self.planned() if n in one.open]
             runner.take_up({key for trial in open_ for key in trial.stages.values()})
@@ -232,6 +247,8 @@ class Searcher:
     def _look(self, runner: Runner, one: Round, number: int, trial: PlannedTrial) -> bool:
         """Tell whether a trial has ended; its curve is read before anything that came after it."""
         progress = runner.progress
+        # Pruning before completion: both may be true when a look comes late, and the decision must
+        # not depend on when it came.
         step = self._pruned_at(one, number, trial, progress.folders)
         if step is not None:
             metric = one.search.pruner.metric
@@ -254,6 +271,8 @@ class Searcher:
         found = results(trial, progress.folders) | {GPU_HOURS: hours[GPU_HOURS]}
         objectives = one.search.objectives
         values = [found.get(name, math.nan) for name in objectives]
+        # A failed trial, not a very bad value: the sampler would take a made-up number for a
+        # measurement.
         bad = [name for name in objectives if not math.isfinite(found.get(name, math.nan))]
         if bad:
             reason = f"no finite {', '.join(bad)}; there are {', '.join(sorted(found))}"
@@ -269,8 +288,10 @@ class Searcher:
     def _hours(self, one: Round, trial: PlannedTrial, progress: Progress) -> dict[str, Any]:
         """Measure what a trial cost, and what of it no other trial was charged for."""
         trials = one.study.get_trials(deepcopy=False)
+        # In the trials' attributes and not in memory: what is charged survives the controller.
         paid = {key for other in trials for key in other.user_attrs.get(CHARGED, ())}
         own = {stage: key for stage, key in trial.stages.items() if key not in paid}
+        # Stages that were complete before the search cost it nothing.
         begun = min(t.datetime_start.timestamp() for t in trials if t.datetime_start is not None)
         folders, profile = progress.folders, self._profile
         return {
@@ -290,10 +311,14 @@ class Searcher:
         most = training_steps(trial, pruner.stage)
         if number not in one.readers:
             one.readers[number] = SpoolReader(folders[key])
+            # Only at the first look: within one process, `report` has said so itself.
             if asking.decided_before(one.search, one.study, number, most):
                 return one.study.get_trials(deepcopy=False)[number].last_step
+        # A reader begins at the start of the curve; what the study has already is skipped.
         known = one.study.get_trials(deepcopy=False)[number].last_step or 0
         for step, value in curve(one.readers[number], pruner.metric):
+            # The last step is left out: a trial that got there is complete, and pruning would save
+            # nothing.
             looked_at = step % pruner.every == 0 and pruner.min_steps <= step < most
             if looked_at and step > known:
                 if asking.report(one.search, one.study, number, step, value, most):
@@ -309,6 +334,8 @@ class Searcher:
         notes: Mapping[str, Any],
         values: list[float] | None = None,
     ) -> bool:
+        # Notes before the state: Optuna refuses attributes of finished trials, and a kill in
+        # between leaves an open trial, which is looked at again.
         asking.explain(one.study, number, notes)
         asking.tell(one.study, number, state, values)
         one.open.discard(number)
@@ -370,6 +397,7 @@ def device_hours(
     total = 0.0
     for stage, key in stages.items():
         request = profile.request(stage)
+        # A stage without GPU counts as one device: the budget then is in hours of a process.
         devices = max(1.0, request.gpus * request.processes)
         attempts = [a for a in folders[key].attempts() if a.started >= since]
         took = [a.ended - a.started for a in attempts if a.ended is not None]

@@ -32,6 +32,7 @@ from orchestration.runs.provenance import device_name
 from orchestration.runs.state import StageFolder, Store
 from orchestration.sweep.definition import Expansion, Sweep, Trial, expand
 
+# Two amounts give two equations for the fixed seconds and the rate of each kind.
 LESS = Amounts(steps=6, train_images=512, val_images=64, images=16)
 MORE = Amounts(steps=48, train_images=3072, val_images=128, images=48)
 """Of each at most as much as the trial itself has."""
@@ -74,6 +75,7 @@ def chosen(trials: Iterable[Trial]) -> list[Trial]:
     families: dict[tuple[tuple[str, ...], ...], list[Trial]] = {}
     for trial in trials:
         stages = [stage for stage in STAGES.values() if stage.applies(trial.config)]
+        # One family has one rate: trials in it differ in size only.
         facts = tuple(stage.costs.family(trial.config) for stage in stages)
         families.setdefault(facts, []).append(trial)
     ends = [
@@ -81,11 +83,14 @@ def chosen(trials: Iterable[Trial]) -> list[Trial]:
         for members in families.values()
         for end in (min, max)
     ]
+    # By name, because the smallest of a family may be its largest, too.
     return list({trial.name: trial for trial in ends}.values())
 
 
 def _size(trial: TrialConfig) -> int:
     step = tokenizer_step_flops(trial.tokenizer, trial.data.image_size)
+    # An order by size is enough: FLOPs of the tokenizer, and a number that grows with the
+    # generator.
     return step.tokenizer + trial.generator.size.layers * trial.generator.size.width**2
 
 
@@ -129,6 +134,7 @@ def measure(plan: Plan, store: Store, jobs: int | None, console: Console) -> Cal
             runner.run(_Reporter(progress, console).observe)
         failures = progress.failures.items()
         reasons = [f"{plan.stages[key].stage}: {failure.message}" for key, failure in failures]
+        # All or nothing: a fit to one of the two amounts would be wrong without saying so.
         whole = not (progress.interrupted or reasons)
         found = [_observed(one) for one in progress.folders.values()] if whole else []
         return CalibrationRun(found, reasons, progress.interrupted)

@@ -66,8 +66,11 @@ def cancel_launch(
         ValueError: no such trial.
     """
     folders = chosen(store, launched, trial, orphaned)
+    # Complete and failed stages get no marker: it says who stopped a stage, and nobody stopped
+    # those.
     remaining = {key: folder for key, folder in folders.items() if may_go_on(folder)}
     inputs = {key: set(launched.stages[key].inputs.values()) for key in remaining if not orphaned}
+    # Stages of other sweeps that share these are stopped with them: there is one folder for all.
     running = cancel_stages(store, remaining, inputs)
     shared = {
         other.sweep: len(remaining.keys() & other.stages.keys())
@@ -101,6 +104,7 @@ def chosen(store: Store, launched: LaunchedPlan, trial: str | None, orphaned: bo
         return folders
     if trial not in launched.trials:
         raise ValueError(f"no trial {trial!r}; trials: {', '.join(launched.trials)}")
+    # Shared stages go on: the user gave up one trial, not those that need the same tokenizer.
     others = {
         key for name, stages in launched.trials.items() if name != trial for key in stages.values()
     }
@@ -121,10 +125,12 @@ def cancel_stages(
     # All markers before any signal: a stage that is just being started finds its own.
     for folder in folders.values():
         folder.cancel(who)
+    # After the markers: whatever started in between counts as running, and sees its marker.
     running = [folder for folder in folders.values() if folder.state() == "RUNNING"]
     waiting = {key: folder for key, folder in folders.items() if folder not in running}
     _leave_queue(store, waiting)
     for key, folder in waiting.items():
+        # Only the first of each chain fails: the others follow from the graph, as UPSTREAM_FAILED.
         first = folders.keys().isdisjoint(inputs.get(key, ()))
         if first and folder.state() == "WAITING":
             folder.write_failure(faults.cancelled(who, 0))

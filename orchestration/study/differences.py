@@ -33,6 +33,7 @@ def compare_runs(store: Store, a: str, b: str, sweep: str | None = None) -> dict
 
 def compare(ours: Mapping[str, StageFolder], theirs: Mapping[str, StageFolder]) -> dict[str, Rows]:
     """Compare stages of one name; two stages of different kinds are one row each."""
+    # A user who names one folder each wants those two compared, even across kinds.
     if len(ours) == len(theirs) == 1 and set(ours) != set(theirs):
         (one,), (two,) = ours, theirs
         return {f"{one} / {two}": differences(facts(ours[one]), facts(theirs[two]))}
@@ -40,6 +41,7 @@ def compare(ours: Mapping[str, StageFolder], theirs: Mapping[str, StageFolder]) 
     for stage in STAGES:
         if stage in ours and stage in theirs:
             mine, other = ours[stage], theirs[stage]
+            # Trials share stages: a shared one is the same, and its records need not be read.
             same = mine.path == other.path
             found[stage] = {} if same else differences(facts(mine), facts(other))
         elif stage in ours or stage in theirs:
@@ -63,6 +65,7 @@ def spec_parts(folder: StageFolder) -> dict[str, Any]:
     spec = folder.known_spec()
     if spec is None:
         return {}
+    # A spec names folders of inputs, whose names end in the key.
     inputs = {name: where.rpartition("-")[2] for name, where in spec.inputs.items()}
     return key_parts(spec.version, _with_new_options(spec), inputs)
 
@@ -111,9 +114,11 @@ def find_stages(store: Store, name: str, sweep: str | None) -> dict[str, StageFo
     Raises:
         ValueError: nothing, or more than one thing, is called so.
     """
+    # A folder first: it is exact, and may even lie in another runs directory.
     path = Path(name)
     if (path / "spec.json").is_file():
         return {path.parent.name: StageFolder(path)}
+    # The start of a key counts only if a single key begins so: otherwise it may be a trial's name.
     by_key = [
         (stage, folder)
         for stage in STAGES
@@ -123,6 +128,7 @@ def find_stages(store: Store, name: str, sweep: str | None) -> dict[str, StageFo
     if len(by_key) == 1:
         return dict(by_key)
     trials: dict[str, tuple[LaunchedPlan, Mapping[str, str]]] = {}
+    # The newest launch wins where sweeps share a trial's name, since it comes last.
     for plan in oldest_first(store):
         if sweep is None or study_name(sweep) == plan.sweep:
             trials |= {trial: (plan, stages) for trial, stages in plan.trials.items()}
@@ -145,6 +151,8 @@ def last_attempt(folder: StageFolder) -> Attempt | None:
 
 
 def _flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+    # An empty mapping is a value, too: without a row, its difference to a filled one would not
+    # show.
     if isinstance(value, dict) and value:
         for name, part in value.items():
             yield from _flat(f"{prefix}.{name}" if prefix else name, part)

@@ -69,6 +69,7 @@ def explain_stages(
     chosen = choose(launched, what, stage)
     status = look(store, launched).stages
     now = code_version(imported_state())
+    # Read once: each of the stages asks who launched it first.
     births = list(oldest_first(store))
     found = []
     for trial, one in chosen:
@@ -104,8 +105,10 @@ def asked_plan(
     store: Store, sweep: str, scale: str | None, overrides: list[str]
 ) -> tuple[Plan, LaunchedPlan]:
     """Find the plan as launched last; plan the YAML where never launched or asked otherwise."""
+    # With a scale or overrides the user asks what a launch would do now, so the YAML is planned.
     newest = next(all_launches(store, study_name(sweep)), None)
     if newest is not None and scale is None and not overrides:
+        # Read again, with the check that a file of this name is the one that was launched.
         launched = newest_launch(store, sweep)
         return restored(launched, store), launched
     loaded = load_sweep(sweep, scale, overrides)
@@ -129,6 +132,7 @@ def choose(
             if (what is None or what in by) and stage in (None, name):
                 stages.setdefault(key, (trial, launched.stages[key]))
     if stages:
+        # Causes come before effects: in the order of the graph, not of trials.
         order = list(STAGES)
         return sorted(stages.values(), key=lambda pair: order.index(pair[1].stage))
     names = [*launched.trials, *dict.fromkeys(s.stage for s in launched.stages.values())]
@@ -145,6 +149,7 @@ def _made(
     done, attempt = folder.done(), last_attempt(folder)
     if done is None:
         return [f"{folder.done_file} cannot be read; the next launch runs the stage again"]
+    # The key is the last part of a folder's name; the readable part before it may hold hyphens.
     key = folder.name.rpartition("-")[2]
     made = datetime.fromtimestamp(done.finished).isoformat(" ", "minutes")
     where = f" on {attempt.host}" if attempt else ""
@@ -162,11 +167,14 @@ def _made(
 def nearest_lines(store: Store, stage: PlannedStage) -> list[str]:
     """Say what sets a stage that must run apart from the most similar complete one."""
     config = stage.config.model_dump(mode="json")
+    # From the plan, while the others come from their records: both go through JSON, so that tuples
+    # and lists compare equal.
     mine = key_parts(STAGES[stage.stage].version, config, stage.inputs)
     others = [other for other in store.index(stage.stage).values() if other.is_complete()]
     parts = [(other, differences(mine, spec_parts(other))) for other in others]
     if not parts:
         return [f"no {stage.stage} is complete in {store.root}"]
+    # By the count of differing settings: a change of one setting is the usual question.
     nearest, rows = min(parts, key=lambda pair: len(pair[1]))
     shown = ", ".join(f"{name} {a} instead of {b}" for name, (a, b) in list(rows.items())[:4])
     more = f", {len(rows) - 4} more" if len(rows) > 4 else ""

@@ -39,6 +39,7 @@ from orchestration.sweep.definition import Sweep, expand, load_sweep
 from orchestration.tracking.shipping import Tracking, uri_to_record
 from orchestration.tracking.sweep_runs import expectation
 
+# Optuna takes half a second to import, and most launches are no searches.
 if TYPE_CHECKING:
     from orchestration.search.launch import SearchRun
 
@@ -65,6 +66,7 @@ class Terminal:
     console: Console = field(default_factory=quiet_console)
     watch: bool = False
     ask: bool = False
+    # Progress then goes to stderr: another program parses stdout.
     as_json: bool = False
 
 
@@ -86,7 +88,7 @@ class LaunchResult:
 
     @property
     def results(self) -> dict[str, dict[str, float]]:
-        """Final scores: trial -> name -> value; what does not exist is absent."""
+        """Collect final scores, trial -> name -> value; what does not exist is absent."""
         return {} if self.progress is None else trial_metrics(self.progress)
 
     def __repr__(self) -> str:
@@ -146,6 +148,7 @@ class PreparedLaunch:
         """
         # The cheapest checks first, and nothing is fetched for what is refused anyway.
         check_writable(self.store.root)
+        # A worker that was killed right behind DONE could not remove its attempt's folder.
         for key in self.progress.reused:
             tidy(self.progress.folders[key])
         if self.refused:
@@ -155,11 +158,14 @@ class PreparedLaunch:
             raise ValueError(f"not on this machine: {'; '.join(absent)}")
         search = self.plan.sweep.search
         if search is not None or not self.progress.finished:
+            # The examples of a search reach every choice, so that whatever any of its trials may
+            # read is fetched.
             plan = make_plan(self.plan.sweep, search.examples()) if search else self.plan
             make_ready(plan, self.progress, self.backend, self.profile)
 
     def _refuse(self) -> None:
         """Say why nothing starts, and remember it for `status` and MLflow."""
+        # On disk first: MLflow may not answer, and `status` reads the record.
         record_refusal(self.plan, self.store, self.refused)
         lines = [f"refused: {reason}" for reason in self.refused]
         problem = self.tracking.tag_sweep({names.TAG_REFUSED: " | ".join(self.refused)})
@@ -194,6 +200,8 @@ class PreparedLaunch:
             driver = launching.launch(
                 progress, store, self.backend, self.profile, tracking, terminal.console, stay
             )
+        # A plan that is complete and already in MLflow needs no run at all: a relaunch answers at
+        # once.
         if not progress.finished or not tracking.is_current():
             run(driver, tracking, terminal.console)
         return LaunchResult(exit_code(progress), self.uri, progress)
@@ -247,6 +255,7 @@ def prepare(
         ValueError: the request is wrong.
     """
     with _no_collector():
+        # None where it names the runs directory's own database, which moves along with the folder.
         own = {"tracking_uri": uri_to_record(store, request.tracking_uri)}
         request = request.model_copy(update=own)
         if launched is None:
@@ -254,6 +263,7 @@ def prepare(
             request = _from_one_file(request, store, loaded)
             plan = make_plan(loaded, expand(loaded))
         else:
+            # The record and not the YAML, which may have been edited since.
             plan = _as_launched(launched, store)
         return _priced(request, store, plan, leave)
 
@@ -262,9 +272,11 @@ def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> P
     uri = request.store_uri(store)
     tracking = Tracking(uri, store, plan, send_patch=request.send_patch)
     profile = _profile(request)
+    # Connecting is cheap, nothing is started or asked: `plan` does it as well, to check `--jobs`.
     backend = connect(request.backend, request.jobs, profile, store)
     machine = machines(request.backend, request.jobs, profile)
     progress = survey(plan, store, lambda stage: machine(stage).site)
+    # Before the budget is checked: what is left alone costs nothing.
     leave(progress)
     # Behind `leave`: a stage of an older version that is left alone does no harm.
     refuse_other_versions(progress)
@@ -278,10 +290,13 @@ def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> P
 @contextmanager
 def _no_collector() -> Iterator[None]:
     """Keep the garbage collector from a fifth of the time: all that planning makes lives on."""
+    # Planning makes many objects and no garbage: each pass of the collector would look at all of
+    # them for nothing.
     gc.disable()
     try:
         yield
     finally:
+        # Frozen objects are left out of later passes, too.
         gc.freeze()
         gc.enable()
 
@@ -304,5 +319,6 @@ def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> Launch
 def _profile(request: LaunchRequest) -> Profile:
     profile = load_profile(Path(request.profile) if request.profile else None, profile_options())
     if request.ray_address is not None:
+        # The command line wins over the profile; both over RAY_ADDRESS.
         profile = profile.model_copy(update={"ray_address": request.ray_address})
     return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile

@@ -31,6 +31,7 @@ def stage_keys(
         ValueError: no such trial or stage.
     """
     if trial is None:
+        # UPSTREAM_FAILED stages are left out: they printed nothing.
         states = {key: folders[key].state() for key in launched.stages}
         return [key for key, state in states.items() if state in ("RUNNING", "FAILED")]
     if trial not in launched.trials:
@@ -54,6 +55,7 @@ class LogReader:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._file: Path | None = None
         files = folder.logs()
+        # Attempts that begin later are new in either case.
         self._done = set() if all_attempts else set(files[:-1])
 
     def new(self) -> Iterator[tuple[Path, str]]:

@@ -54,6 +54,7 @@ def prepare_retry(
 
     def leave(progress: Progress) -> None:
         refuse_search(progress.plan, "retry is")
+        # Stages named by the user are hashed: who retries a complete stage doubts its files.
         progress.distrust_damaged(keys & progress.folders.keys())
         leave_all_but(progress, with_inputs(progress.plan, keys))
 
@@ -86,6 +87,7 @@ def leave_failed(progress: Progress) -> None:
 
 def leave_all_but(progress: Progress, wanted: set[str]) -> None:
     """Run only these stages; the others stay as they are."""
+    # Without the reused ones, which are complete and need no decision.
     progress.left = frozenset(progress.folders.keys() - wanted - progress.reused)
 
 
@@ -94,6 +96,7 @@ def begun(progress: Progress) -> set[str]:
     found: set[str] = set()
     for key, stage in progress.plan.stages.items():
         open_inputs = {i for i in stage.inputs.values() if progress.states[i] != "COMPLETE"}
+        # The plan lists inputs first, so that `found` holds all of them by now.
         follows = bool(open_inputs) and open_inputs <= found
         if progress.states[key] == "WAITING" and (follows or _has_begun(progress.folders[key])):
             found.add(key)

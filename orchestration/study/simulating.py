@@ -56,6 +56,7 @@ class Scenario:
         plan, graph = self.progress.plan, self.progress.graph
         seconds = {key: work.seconds for key, work in self.works.items()}
         trials = [trial.stages.values() for trial in plan.trials]
+        # The scheduler of real launches with a simulated clock: what is found here holds there.
         ranks = ORDERS[order](graph, trials, seconds)
         scheduler = Scheduler(graph, ranks, complete=self.progress.reused)
         simulation = Simulation(
@@ -162,13 +163,16 @@ def choose_interval(scenario: Scenario, order: str, minutes: float | None) -> In
     cluster = scenario.cluster
     saving = [w for w in scenario.works.values() if w.checkpoint_bytes is not None]
     weight = sum(work.seconds for work in saving)
+    # Without failures a checkpoint is never read: none is best.
     if not cluster.failure_rate or not weight:
         return Intervals(math.inf if minutes is None else minutes * 60)
     pause = cluster.checkpoint_seconds
     if cluster.bandwidth is not None:
         total = sum(work.seconds * (work.checkpoint_bytes or 0.0) for work in saving)
+        # A mean over the work: long stages write most checkpoints.
         pause += total / weight / cluster.bandwidth
     devices = sum(work.seconds * work.devices for work in saving) / weight
+    # A stage fails when any of its devices does, so that rates add up.
     mtbf = 1 / (cluster.failure_rate * devices)
     young, daly = young_interval(pause, mtbf), daly_interval(pause, mtbf)
     if minutes is not None:
@@ -184,6 +188,7 @@ def choose_interval(scenario: Scenario, order: str, minutes: float | None) -> In
 
 def half_done(scenario: Scenario, outcome: Outcome) -> float | None:
     """Measure seconds until half of the trials have all results; None: they never have."""
+    # Complete before the start: at second 0.
     ends = outcome.ends | dict.fromkeys(scenario.progress.reused, 0.0)
     trials = scenario.progress.plan.trials
     done = [max(ends.get(key, math.inf) for key in trial.stages.values()) for trial in trials]

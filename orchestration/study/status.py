@@ -114,8 +114,10 @@ class SweepStatus:
 
 def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
     """Look at the stage folders and the queue of a launched plan."""
+    # Only names and states are read from the record; its values are parsed for the forecast alone.
     folders = launched.folders(store)
     states = stage_states(launched, folders)
+    # Running stages as well: status names the job of each.
     waiting = [key for key, state in states.items() if state in ("WAITING", "RUNNING")]
     queued = queued_stages(store, waiting)
     pruned = why_pruned(launched)
@@ -126,6 +128,7 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
     for key in (key for key, state in states.items() if state == "PRUNED"):
         stages[key] = replace(stages[key], why=pruned[key])
     refusal = newest_refusal(store, launched.sweep, launched.launched)
+    # The states are worth showing even where costs cannot be predicted.
     outlooked, unforeseen = None, None
     try:
         outlooked = outlook(store, launched, stages)
@@ -154,6 +157,7 @@ def outlook(
         parts[key] = replace(part, kind=kind, weight=weight)
     graph = Graph({key: tuple(stage.inputs.values()) for key, stage in plan.stages.items()})
     running = sum(stage.state == "RUNNING" for stage in stages.values())
+    # Without `--jobs`, what runs now is the best guess of how many run at a time.
     slots = launched.request.jobs or max(1, running)
     return forecast(graph, [trial.stages.values() for trial in plan.trials], parts, slots)
 
@@ -186,11 +190,21 @@ def why_pruned(launched: LaunchedPlan) -> dict[str, str]:
 def stage_status(
     planned: LaunchedStage, folder: StageFolder, state: State, queued: Queued | None = None
 ) -> StageStatus:
-    """Look at one stage that is in a state."""
+    """Look at one stage that is in a state.
+
+    Args:
+        planned: the stage.
+        folder: where it is or will be.
+        state: of all stages together, since failures are passed downstream.
+        queued: its job; None: it was handed to no scheduler.
+    """
     attempts = count_attempts(folder)
     job = None if queued is None else queued.job
+    # No record is read: most stages of a large sweep are complete, and status must answer at once.
     if state == "COMPLETE":
         return StageStatus(planned, folder, state, attempts)
+    # The order of these cases is the order of causes: who cancelled a stage matters more than how
+    # it then ended.
     host, running, why = None, {}, None
     if state == "RUNNING" and (lease := folder.lease()) is not None:
         host, running, why = lease.host, lease.progress, _silent(lease)
@@ -214,6 +228,7 @@ def _silent(lease: Lease) -> str | None:
     """Say that a worker that cannot be seen from here gave no sign of life; None: it did."""
     if not lease.is_suspect():
         return None
+    # The clock of the other host may be ahead: only the size of the difference says something.
     minutes = abs(time.time() - lease.heartbeat) / 60
     return (
         f"no sign of life for {minutes:.0f} min, as clocks go; a launch takes it over after "
@@ -234,6 +249,7 @@ def count_attempts(folder: StageFolder) -> int:
     """Count how often a stage was started, by the names of its records: reading all is slow."""
     try:
         names = os.listdir(folder.path / "attempts")
+    # The folder of a stage that was never started does not exist.
     except (FileNotFoundError, NotADirectoryError):
         return 0
     return sum(name.endswith(".json") and not name.startswith(".") for name in names)
@@ -246,8 +262,10 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
     """
     planned: dict[str, LaunchedStage] = {}
     for earlier in all_launches(store, launched.sweep):
+        # Launches at other scales are sweeps of their own; status names them apart.
         if earlier.scale == launched.scale:
             planned |= {key: s for key, s in earlier.stages.items() if key not in launched.stages}
+    # A stage that the newest launch of any sweep still names is nobody's orphan.
     for other in newest_launches(store) if planned else ():
         planned = {key: stage for key, stage in planned.items() if key not in other.stages}
     folders = store.folders((s.stage, key, s.readable) for key, s in planned.items())

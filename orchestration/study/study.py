@@ -90,6 +90,7 @@ class Study:
             runs: the runs directory.
             overrides: `key=value` texts, or key -> value.
         """
+        # Neither file nor runs directory is touched: a study may be named before either exists.
         self.sweep, self.scale = str(sweep), scale
         self.store = Store(Path(runs))
         if isinstance(overrides, Mapping):  # JSON is YAML, which overrides are
@@ -108,6 +109,8 @@ class Study:
         Raises:
             ValueError: with every problem of the sweep, its scale and the options.
         """
+        # Through pydantic, so that a wrong option is refused with its name and not deep inside the
+        # launch.
         asked = {"sweep": self.sweep, "scale": self.scale, "overrides": self.overrides}
         return prepare(LaunchRequest.model_validate(asked | _given(options)), self.store)
 
@@ -131,6 +134,8 @@ class Study:
     ) -> PreparedLaunch:
         """Plan to continue the newest launch as it was launched; see `resume`."""
         launched = self.launched()
+        # Gates that were ignored at launch count again: the user let models pass that day, not for
+        # ever.
         request = _changed(launched, {"ignore_gates": False, **_given(options)})
         return prepare_resume(self.store, launched, request, failed=failed, preempted=preempted)
 
@@ -258,6 +263,7 @@ class Study:
         for name, stages in launched.trials.items():
             done = [folders[key].done() for key in stages.values()]
             scores = {k: v for one in done if one is not None for k, v in one.metrics.items()}
+            # Scores stand behind the axes, as in the tables that people read.
             rows.append({"trial": name, **values.assignments[name].axes, **scores})
         return rows
 
@@ -347,12 +353,14 @@ def _given(options: LaunchOptions) -> dict[str, Any]:
     """Turn options into fields of a request; None is not given."""
     given = {name: value for name, value in options.items() if value is not None}
     if "profile" in given:
+        # Absolute, because the request is recorded, and `resume` may run in another folder.
         given["profile"] = str(Path(str(given["profile"])).absolute())
     return given
 
 
 def _changed(launched: LaunchedPlan, changes: Mapping[str, Any]) -> LaunchRequest:
     """Ask for the same as at launch, but for what the user wants otherwise now."""
+    # Validated anew: `model_copy` would take any value.
     return LaunchRequest.model_validate(launched.request.model_dump() | dict(changes))
 
 

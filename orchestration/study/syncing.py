@@ -51,6 +51,7 @@ def send_all(
     Raises:
         ValueError: a sweep was never launched here.
     """
+    # A list, so that a wrong name is refused before anything is sent.
     for launched in list(launches_of(store, sweeps)):
         yield send(store, launched, tracking_uri)
 
@@ -99,6 +100,7 @@ def set_aside(destination: Destination) -> list[Path]:
             f"{destination.shown} is a server, which looks after its database itself; "
             "`sync` without --rebuild sends what it lacks"
         )
+    # Nothing was ever written there.
     if not destination.database.parent.is_dir():
         return []
     try:
@@ -117,6 +119,7 @@ def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> Sent
     uri = _uri(store, launched, tracking_uri)
     patch = launched.request.send_patch
     tracking = Tracking(uri, store, plan, launched=launched.launched, send_patch=patch)
+    # Two processes must not send the same spool at once.
     if tracking.has_owner():
         return Sent(name, "a launch of it runs here, and sends it", whole=True)
     tracking.tell(findings)

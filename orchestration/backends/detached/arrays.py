@@ -66,11 +66,15 @@ def form_arrays(parents: Parents, largest: int) -> list[Array]:
     for keys in by_jobs.values():
         arrays_of_jobs = {place.job for place in parents[keys[0]] if place.index >= 0}
         # A stage has few kinds of inputs, so that all subsets of them can be tried.
+        # All elements of these keys wait for the same jobs, so that the first key speaks for the
+        # rest.
         ways: list[list[Array]] = [
             list(_form(keys, parents, frozenset(aligned), largest))
             for count in range(len(arrays_of_jobs) + 1)
             for aligned in combinations(sorted(arrays_of_jobs), count)
         ]
+        # `sorted` is stable and the empty subset comes first: with equal counts, no alignment
+        # wins, which leaves elements the order of preference.
         arrays += sorted(ways, key=len)[0]
     return arrays
 
@@ -89,6 +93,8 @@ def _form(
             layers, rest = _layers(members, parents, aligned, largest)
             yield from (Array(layer, _dependency(fixed, aligned)) for layer in layers)
         for key in rest:
+            # By exact parents: an element waits for every job that its array waits for, so that a
+            # mixed array would start its elements later than necessary.
             others[parents[key]].append(key)
     for places, members in others.items():
         for start in range(0, len(members), largest):
@@ -109,6 +115,8 @@ def _layers(
             rest.append(key)
             continue
         (index,) = indices
+        # Several children of one element go into layers of their own: an array has each index
+        # once.
         if filled[index] == len(layers):
             layers.append({})
         layers[filled[index]][index] = key
@@ -116,6 +124,8 @@ def _layers(
     whole = []
     for layer in layers:
         # Elements are numbered without gaps: up to the first index that nobody has.
+        # `aftercorr` pairs equal indices. An array from 0 to n without gaps is also what a
+        # submission without explicit indices gives.
         length = next(i for i in range(largest + 1) if i == largest or i not in layer)
         # A job on its own has no index that could correspond.
         length = length if length > 1 else 0
@@ -154,6 +164,8 @@ class Lane:
 
     def after(self, array: Array) -> Dependency:
         """Let an array in this lane also wait for those before it."""
+        # `over` and not `complete`: the lane limits how many run, and a failed stage must not
+        # cancel those that only wait for its place.
         return replace(array.after, over=tuple(self.last))
 
 
@@ -194,12 +206,14 @@ class Lanes:
         column = self._columns[stage]
         if column.width is None:
             return [Lane(None) for _ in range(arrays)]
+        # More lanes than the width would give some of them a width of 0.
         count = min(column.width, arrays)
         width, wider = divmod(column.width, max(1, count))
         return [Lane(width + (i < wider), list(column.last)) for i in range(count)]
 
     def close(self, stage: str, lanes: Sequence[Lane]) -> None:
         """Queue what shares the column of this stage behind its arrays."""
+        # Without a cap nothing shares a column, and a dependency would only delay.
         if lanes and lanes[0].width is not None:
             self._columns[stage].last = sorted({job for lane in lanes for job in lane.last})
 
@@ -228,10 +242,13 @@ def shares(cap: int, counts: Mapping[str, int], work: Mapping[str, float]) -> di
         counts: kind of stage -> how many.
         work: kind of stage -> their cost.
     """
+    # Nobody at 0: an array without a share would never start.
     widths = dict.fromkeys(counts, 1)
     for _ in range(cap - len(counts)):
         open_ = [stage for stage in counts if widths[stage] < counts[stage]]
         if not open_:
             break
+        # One place at a time to whoever has the most work per place; so the slowest kind, which a
+        # pipeline waits for, becomes faster first.
         widths[max(open_, key=lambda stage: work[stage] / widths[stage])] += 1
     return widths

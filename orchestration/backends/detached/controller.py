@@ -71,6 +71,7 @@ def control(
 
 def _when_answered(submit: Callable[[], bool]) -> bool:
     """Try until the scheduler answers, or this job's time is up."""
+    # Without a deadline of its own: the scheduler's time limit ends this job.
     while True:
         try:
             return submit()

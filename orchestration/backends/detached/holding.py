@@ -23,6 +23,8 @@ def hold_queue(folder: StageFolder, profile: Profile) -> str | None:
         Why; None: it was not necessary.
     """
     # A stage may be part of several plans, queued by several launches.
+    # Without a backend, because the job knows its own scheduler only, and the stage may also be in
+    # a plan that was queued elsewhere.
     journal = Journal(folder.store)
     name = f"{folder.path.parent.name}/{folder.name}"
     said = None
@@ -37,6 +39,7 @@ def hold_queue(folder: StageFolder, profile: Profile) -> str | None:
 
 def _why(controller: Submission, store: Store, profile: Profile) -> str | None:
     launches = all_launches(store, controller.sweep)
+    # Failures from before the launch do not count: the user has seen them and launched again.
     since = next((one.launched for one in launches if one.key == controller.plan), 0.0)
     stages = (StageFolder(store.stages / folder) for folder in controller.folders)
     return faults.hold_on_disk(stages, profile.hold_after, since)

@@ -52,8 +52,11 @@ class Submission(Record):
 
     def handles(self) -> dict[str, str]:
         """Map the folders to the scheduler's handles of their jobs."""
+        # The folders of a controller are those that it looks after, not those that it runs.
         if self.job is None or self.kind == CONTROLLER:
             return {}
+        # As `DetachedBackend.submit_array` promises: one stage alone is a plain job, without an
+        # index.
         if len(self.folders) == 1:
             return {self.folders[0]: self.job}
         return {folder: f"{self.job}_{index}" for index, folder in enumerate(self.folders)}
@@ -88,9 +91,19 @@ class Journal:
         folders: Iterable[StageFolder] = (),
         width: int | None = None,
     ) -> Submission:
-        """Record what is about to be submitted, under a new name."""
+        """Record what is about to be submitted, under a new name.
+
+        Args:
+            kind: of the stages, or `CONTROLLER`.
+            sweep: name of the sweep.
+            plan: key of the plan.
+            folders: of the stages, in the order of the array's indices.
+            width: elements at the same time at most; None: any number.
+        """
         assert self._backend is not None
         submission = Submission(
+            # Random and not counted: two launchers on two hosts share no counter, and a scheduler
+            # may remember old names for days.
             name=f"{_plain(sweep)}-{kind}-{uuid.uuid4().hex[:10]}",
             kind=kind,
             sweep=sweep,
@@ -119,6 +132,8 @@ class Journal:
 
         A job that this leaves out may be queued a second time; the lease lets one of the two run.
         """
+        # A record that cannot be read is left out, not an error: one torn file must not keep every
+        # launch of this runs directory from starting.
         found = (read_record(file, Submission) for file in self.files())
         known = [submission for submission in found if submission is not None]
         mine = [one for one in known if self._backend in (None, one.backend)]
@@ -158,6 +173,9 @@ class Journal:
         for submission in submissions:
             mine = [f for f in submission.handles() if newest[f] == submission.name]
             stages = (StageFolder(self._store.stages / folder) for folder in mine)
+            # Intents and controllers have no handles and stay: they are forgotten by whoever
+            # settles or replaces them. An array whose stages all have a newer job has no stage of
+            # its own left, and `all` of nothing is true.
             if submission.handles() and all(stage.is_complete() for stage in stages):
                 self.forget(submission)
 
@@ -176,4 +194,6 @@ def key_of(folder: str) -> str:
 
 def _plain(name: str) -> str:
     """Reduce a name to the letters that job names and lists of them may have."""
+    # A comma would split the name in `squeue --name`. 24 characters leave room for kind and random
+    # part in what squeue shows.
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:24]

@@ -68,6 +68,8 @@ def _queued(handle: str, answer: Answer | None) -> Queued:
 def _ask(backend: str, store: Store) -> Answer | None:
     cache = store.root / "journal" / f".{backend}-queue"
     kept = read_record(cache, KeptAnswer)
+    # Not negative: the clock of the host that wrote it may be ahead, and such an answer would stay
+    # fresh for as long.
     if kept is not None and 0 <= time.time() - kept.time < FRESH_SECONDS:
         return kept.jobs
     statuses = connect_detached(backend, store).listed()

@@ -56,6 +56,8 @@ def look(progress: Progress, journal: Journal, backend: DetachedBackend) -> Situ
         ValueError: the queue cannot be read.
     """
     situation = Situation()
+    # The order of the looks matters: the journal first, then the scheduler, then the folders. A
+    # stage that ends in between is then found complete; the other way round it would look lost.
     jobs = journal.jobs()
     open_ = open_stages(progress)
     known = backend.statuses([jobs[key] for key in open_ if key in jobs])
@@ -68,6 +70,7 @@ def look(progress: Progress, journal: Journal, backend: DetachedBackend) -> Situ
         if state == "COMPLETE":
             progress.done_elsewhere.add(key)
             progress.set(key, "COMPLETE")
+        # The journal may name a folder that was removed: the stage starts anew.
         elif key not in jobs or not folder.path.exists():
             if state == "RUNNING":
                 situation.foreign.add(key)
@@ -75,6 +78,8 @@ def look(progress: Progress, journal: Journal, backend: DetachedBackend) -> Situ
             status = known.get(jobs[key].handle)
             # Without an answer about it: too young to be listed, or over for long.
             young = time.time() - born[key] < YOUNG_SECONDS
+            # The lease counts more than the scheduler's word: a worker whose heart beats must not
+            # be started a second time.
             if state == "RUNNING" or (young if status is None else status.ended is None):
                 situation.live[key] = jobs[key]
                 if status is not None and status.ended is None:
@@ -114,6 +119,8 @@ def are_over(backend: DetachedBackend, handles: Iterable[str]) -> bool:
     """
     listed = backend.listed()
     wanted = set(handles)
+    # A handle of an element also ends with its whole array: `squeue` lists elements, while the
+    # journal knows arrays.
     return listed is not None and not any(
         status.ended is None and not wanted.isdisjoint({handle, handle.partition("_")[0]})
         for handle, status in listed.items()
@@ -159,6 +166,8 @@ def _is_whole(submission: Submission, job: str, backend: DetachedBackend) -> boo
 
 def _find(submission: Submission, backend: DetachedBackend) -> str | None:
     """Look for an interrupted submission until it could not be in the making any more."""
+    # An interrupted sbatch may still be under way to the scheduler when its launcher is dead
+    # already.
     while True:
         grown = time.time() - submission.time > SETTLE_SECONDS
         job = backend.find(submission.name)
@@ -200,6 +209,8 @@ def judge(progress: Progress, situation: Situation, profile: Profile, since: flo
         who = folder.cancelled_by()
         status = situation.over.get(key)
         if failure is None and who is not None:
+            # On disk as well as in `progress`: the next controller and `status` know it from there
+            # only.
             failure = faults.cancelled(who, 0)
             folder.write_failure(failure)
         elif failure is None and status is not None:

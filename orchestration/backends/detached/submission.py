@@ -161,14 +161,19 @@ class Submitter:
             work[stage.stage] += self._progress.costs[stage.key].ordering_seconds
         cap = self._backend.parallelism
         live = self._live_widths()
+        # Jobs of an earlier launch count towards the cap, although their widths were shared out
+        # without these.
         left = None if cap is None else cap - sum(live.values())
         if left is None or left >= 1:
             return Lanes(left, counts, work)
+        # They use all of it: queue behind them, with the whole cap once they are over.
         return Lanes(cap, counts, work, behind=sorted(live))
 
     def _live_widths(self) -> dict[str, int]:
         """Count for each job how many of its stages may run at the same time."""
         elements = Counter(place.job for place in self._places.values())
+        # The elements that are left may be fewer than the array's width, and then only so many can
+        # run.
         widths = {s.job: s.width for s in self._journal.submissions() if s.job in elements}
         return {job: min(widths.get(job) or count, count) for job, count in elements.items()}
 
@@ -183,6 +188,8 @@ class Submitter:
         parents = {stage.key: self._parents(stage) for stage in stages}
         ready = {key: places for key, places in parents.items() if places is not None}
         arrays = form_arrays(ready, largest)
+        # Lanes of a kind are opened before its first array and closed after its last: all its
+        # arrays share one column, and the next kind waits for all of them.
         opened = lanes.open(kind, len(arrays))
         queued: set[str] = set()
         for number, array in enumerate(arrays):
@@ -197,6 +204,8 @@ class Submitter:
         """Find the stages that it waits for in the queue; None where one is not there."""
         states = self._progress.states
         waits = [key for key in stage.inputs.values() if states[key] != "COMPLETE"]
+        # A stage that another launch runs, or for which there was no room, has no job to depend
+        # on.
         if any(key not in self._places for key in waits):
             return None
         return frozenset(self._places[key] for key in waits)
@@ -284,12 +293,17 @@ def submit_remaining(
 
     What was submitted before that stays, and is looked after.
     """
+    # Everything below happens under the journal's lock: two launches, or a launch and a
+    # controller, that look at the same moment would both find a stage unqueued.
     journal = Journal(store, backend.name)
     with journal.held():
         for found in settle_intents(journal, backend):
             say(found)
+        # Not in the controller: a failure that the policies decided on stands until a user wants
+        # it again.
         if launched is None:
             end_given_up(progress, journal, backend)
+        # Before `look`, which takes a folder with DONE for complete.
         for key in progress.damaged:
             reopen_damaged(progress.folders[key])
         situation = look(progress, journal, backend)
@@ -388,6 +402,8 @@ def arm(
         backend.cancel_jobs([controller.job])
         journal.forget(controller)
         return None
+    # Only now that the new one is in place: a kill before this leaves two controllers, which take
+    # turns under the journal's lock, and never none.
     for earlier in journal.controllers(controller.plan):
         if earlier.name != controller.name:
             # Where this is a controller itself, it goes on to its end.

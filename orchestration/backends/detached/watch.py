@@ -89,7 +89,9 @@ class Watcher:
             for key, state in before.items()
         }
         inputs = progress.graph.inputs
+        # No folder says so: a stage that never starts has nobody to write into it.
         now |= dict.fromkeys(pass_failure_downstream(inputs, now), "UPSTREAM_FAILED")
+        # Built anew in every look: a retry removes FAILED.json, and the failure must go with it.
         progress.failures.clear()
         for key, state in now.items():
             failure = progress.folders[key].failure() if state == "FAILED" else None

@@ -106,6 +106,8 @@ class RayBackend:
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self._head: Head | None = None
         self._running: set[Tasks] = set()
+        # None and not 0: the monotonic clock may be younger than `LOOK_SECONDS` on a machine that
+        # just booted.
         self._looked: float | None = None
         self._slots = 0
 
@@ -137,6 +139,8 @@ class RayBackend:
         """
         self._connect()
         nodes = [node for node in ray.nodes() if node["Alive"]]
+        # Compared with single nodes and not with the cluster's total: a supervisor needs all of it
+        # in one place.
         asked = _amounts(request)
         able = [
             node
@@ -232,11 +236,14 @@ class RayBackend:
         self._there()
         ended = [future for future in tasks.futures if future.done()]
         if len(ended) < len(tasks.futures):
+            # The second Ctrl-C closes the backend, and the runner polls once more.
             if not ray.is_initialized():
                 return Ended(None)  # closed before it ended; the worker will see that
             self._end_rest(tasks, [_ended(future) for future in ended])
             return None
         ends = [_ended(future) for future in tasks.futures]
+        # A lost node and a lost cluster look alike in the futures; only the head tells them apart,
+        # and the policies count a lost node against that node.
         there = self._there(at_once=not tasks.lost)
         tasks.lost = any(end.reason == "node_lost" for end in ends)
         if tasks.lost and not there and not self._is_gone():
@@ -244,6 +251,8 @@ class RayBackend:
         self._running.discard(tasks)
         if tasks.group is not None and there:
             remove_placement_group(tasks.group)
+        # The most telling end: one with a reason, else a failure, else success. A rank that was
+        # told to stop because its partner died would hide the cause.
         return min(ends, key=lambda end: (end.reason is None, end.exit_code == 0))
 
     def cancel(self, job: Job) -> None:
@@ -264,6 +273,8 @@ class RayBackend:
             for tasks in self._running:
                 while tasks.cancels < 2:
                     tasks.cancel()
+            # Before `ray.shutdown`, which kills Ray's processes, and with them supervisors that
+            # still have to kill their workers.
             wait([future for tasks in self._running for future in tasks.futures], CLOSE_SECONDS)
         servers = [] if self._own_folder is None else _servers(self._own_folder.name)
         if self._connected:
@@ -275,6 +286,7 @@ class RayBackend:
             for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+            # Ray on this machine is used for one launch: nobody looks into its session later.
             self._own_folder.cleanup()
             self._own_folder = None
 
@@ -296,6 +308,7 @@ class RayBackend:
         if all(end.exit_code == 0 for end in ends):
             return
         now = time.monotonic()
+        # Asked to stop at once, killed `REST_SECONDS` later, since `cancels` is then 1.
         tasks.torn_since = tasks.torn_since or now
         patience = REST_SECONDS * tasks.cancels
         if tasks.cancels < 2 and now - tasks.torn_since >= patience:
@@ -306,7 +319,8 @@ class RayBackend:
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        """Variables for the workers: the code as it is now, and the user's settings."""
+        """Collect the workers' variables: the code as it is now, and the user's settings."""
+        # Ray's workers have the environment of the cluster, not of the user who launches.
         settings = {name: text for name, text in os.environ.items() if name.startswith("GIGATOK_")}
         return {**settings, **for_children(str(take_snapshot(self._store)))}
 
@@ -341,6 +355,7 @@ def _from_snapshot() -> Callable[..., Any]:
 
 def _amounts(request: Request) -> dict[str, float]:
     """Add up what a request takes of each node, by Ray's names; memory in bytes."""
+    # Requests speak of processes; Ray places one supervisor per node, which forks them all.
     per_node = request.processes // request.nodes
     amounts = {
         "CPU": per_node * request.cpus,
@@ -365,9 +380,11 @@ def _described(amounts: dict[str, float]) -> str:
 
 
 def _places(request: Request) -> tuple[PlacementGroup | None, list[dict[str, Any]]]:
-    """Options of the supervisors that put each on a node of its own; one alone goes anywhere."""
+    """Make options that put each supervisor on a node of its own; one alone goes anywhere."""
     if request.nodes == 1:
         return None, [{}]
+    # STRICT_SPREAD: two supervisors of a stage on one node would count their local ranks from 0
+    # both, and share GPUs.
     group = placement_group([_amounts(request)] * request.nodes, strategy="STRICT_SPREAD")
     strategies = [
         PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
@@ -381,6 +398,8 @@ def _ended(future: Future[SupervisorEnd]) -> Ended:
     error = future.exception()
     if error is None:
         return Ended(*future.result())
+    # In this order: `OutOfMemoryError` and `TaskCancelledError` are errors of Ray as well, and the
+    # last line takes whatever is left.
     if isinstance(error, TaskCancelledError):
         return Ended(EXIT_INTERRUPTED, "preempted")  # before it started
     if isinstance(error, OutOfMemoryError):

@@ -41,6 +41,7 @@ class Head:
         self._address = ray.get_runtime_context().gcs_address
         self._own = own
         self.told = False
+        # A monotonic clock: a clock that is set must not look like a silent head.
         self._heard = time.monotonic()
         self._asked = self._heard
 
@@ -59,6 +60,8 @@ class Head:
             if self._is_there():
                 self._heard = now
         silent = self._asked - self._heard
+        # Silence counts up to the last question, not up to now: a launch that was stopped for a
+        # while has asked nobody.
         if silent >= PATIENCE_SECONDS[self._own] and not self.told:
             self.told = True
             raise ClusterGone(self._farewell(silent))

@@ -67,6 +67,8 @@ def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kin
         Exit code of the first process here, why it ended if the host knows, and the host.
     """
     cancels: list[int] = []
+    # Appending to a list is all that a handler may safely do here; `_wait` looks at it in every
+    # tick.
     before = signal.signal(signal.SIGINT, lambda *_: cancels.append(1))
     try:
         kills = memory_kills()
@@ -74,6 +76,8 @@ def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kin
         _wait(workers, cancels)
         _remove_if_empty(Path(part["output"]))
         codes = [worker.exitcode for worker in workers]
+        # The kernel names no victim: a SIGKILL and a count that grew meanwhile are the best
+        # evidence there is.
         short = -signal.SIGKILL in codes and memory_kills() > kills
         assert codes[0] is not None
         return codes[0], "out_of_memory" if short else None, socket.gethostname()
@@ -82,13 +86,15 @@ def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kin
 
 
 def meeting_point() -> tuple[str, int]:
-    """Address of this node, and a free port there."""
+    """Find the address of this node, and a free port there."""
     return ray.util.get_node_ip_address(), free_port()
 
 
 def _start(part: NodePart, meeting: tuple[str, int] | None) -> tuple[BaseProcess, ...]:
     # Or Ray's command would be taken for the stage's.
     sys.argv = ["-m", "orchestration.worker", part["stage_dir"]]
+    # Ray hides the other GPUs from the supervisor only; the workers come from a server that was
+    # started before, maybe for other GPUs.
     slot = Slot(part["threads"], ",".join(map(str, ray.get_gpu_ids())))
     environments = rank_environments(part["processes"], part["nodes"], part["node"], meeting)
     output = Path(part["output"])

@@ -108,6 +108,7 @@ class SlurmBackend:
                 f"gpus {request.gpus:g}: SLURM gives whole devices; ask for 1, "
                 "or for a share as the cluster names it, such as slurm: {gres: 'shard:1'}"
             )
+        # The same options as at submission, so that a refusal comes before anything is queued.
         options = words(sbatch_options(request, self._store))
         if shutil.which("sbatch") is None:
             raise ValueError("--backend slurm: there is no sbatch here; log in to the cluster")
@@ -134,6 +135,8 @@ class SlurmBackend:
         parallelism: int | None = None,
     ) -> list[Job]:
         """Queue stages as one job array; handles are `ARRAY_INDEX`, or `JOB` for one alone."""
+        # A folder for each submission: `discard` deletes it, and `gc` finds the snapshot that its
+        # scripts name.
         executor = self._executor(name)
         executor.update_parameters(
             slurm_job_name=name,
@@ -141,12 +144,17 @@ class SlurmBackend:
             slurm_array_parallelism=parallelism or self.parallelism or len(folders),
             slurm_signal_delay_s=signal_delay(self._profile, request),
             slurm_setup=self._setup(),
+            # Since SLURM 22.05 srun does not inherit `--cpus-per-task` of the job.
+            # `--kill-on-bad-exit=0`: rank 0 must live to decide what follows when another process
+            # has died.
             slurm_srun_args=[f"--cpus-per-task={request.cpus}", "--kill-on-bad-exit=0"],
             slurm_wckey="",  # submitit's default names itself, which accounting may not know
             slurm_additional_parameters=self._additional(request, after),
         )
         profile = str(keep_profile(self._profile, self._root))
         calls = [StageJob(str(folder.path.resolve()), profile) for folder in folders]
+        # A job that submits would hand its own SLURM_* variables on, and sbatch takes some of them
+        # for options.
         with outside_of_jobs():
             try:
                 submitted = executor.submit_array(calls)
@@ -191,6 +199,8 @@ class SlurmBackend:
             **sbatch_options(controller_request(self._profile), self._store),
             "job_name": name,
             "output": folder / "%j.log",
+            # The delay is the fallback: a launcher that is killed before `start_after` leaves a
+            # controller that starts by the clock.
             "begin": f"now+{delay}seconds",
             "parsable": True,
         }
@@ -232,6 +242,8 @@ class SlurmBackend:
         if ids := listing.split():
             return ids[-1]
         columns = ["-X", "-n", "-P", "-o", "JobID", "--starttime=now-7days"]
+        # By default sacct looks at today only, and an interrupted launch may be repeated days
+        # later.
         ended = lines_of(["sacct", *columns, f"--name={name}"]) or []
         return ended[-1].partition("_")[0] if ended else None
 
@@ -264,6 +276,7 @@ class SlurmBackend:
         elements: dict[str, list[str]] = {}
         for handle in handles:
             job, _, index = handle.partition("_")
+            # An id of a whole array has the index "", which stands for all of its elements below.
             elements.setdefault(job, []).append(index)
         # One name for all elements of an array: each name is a request of its own to SLURM.
         names = [f"{job}_[{','.join(i)}]" if all(i) else job for job, i in elements.items()]

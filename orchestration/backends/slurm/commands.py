@@ -31,6 +31,8 @@ def ask(*command: str) -> str:
         ).stdout
     except subprocess.CalledProcessError as error:
         raise refusal(error.stderr.strip(), " ".join(command[:2])) from error
+    # Silence is not refusal: the request may have reached the scheduler, hence another kind of
+    # error.
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"{command[0]}: {error}") from error
     except OSError as error:

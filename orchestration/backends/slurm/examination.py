@@ -82,6 +82,7 @@ def _node(checkup: Checkup, look: Sequence[str]) -> Iterator[Finding]:
         text = " ".join(said.stderr.split()[-40:]) or f"exit code {said.returncode}"
         yield Finding("a node", "missing", f"srun {' '.join(words(options))}: {text}", "slurm")
         return
+    # Between them stands whatever modules and libraries print.
     first, *_, last = said.stdout.splitlines()
     node, _, scontrol = first.partition(" ")
     found = [Finding(**finding) for finding in json.loads(last)]

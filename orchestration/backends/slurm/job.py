@@ -117,6 +117,8 @@ class Supervisor:
         self._allocation = Allocation.from_environment()
         self._signalled: float | None = None
         self._first_signal = 0
+        # After submitit's own handlers, and instead of them: those would pickle the call and
+        # requeue by themselves, past the policies.
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self._note)
 
@@ -130,6 +132,8 @@ class Supervisor:
             code = self._run_worker()
             if self._folder.is_complete():
                 return
+            # The lease of a worker that died with its node is alive for a while; to give the place
+            # back would only lose it.
             if code == EXIT_BUSY and self._signalled is None:
                 time.sleep(BUSY_SECONDS)
                 continue
@@ -145,6 +149,8 @@ class Supervisor:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signalled is None:
             self._signalled = time.monotonic()
+            # SIGUSR2 comes before the time limit or a preemption, SIGTERM at the end: the second
+            # says less.
             self._first_signal = number
 
     def _gives_up(self, code: int, stopped: Kind | None) -> bool:
@@ -207,6 +213,8 @@ class Supervisor:
     def _meeting_point(self) -> tuple[str, str]:
         """Learn rank 0's address and port; it takes a free one, because nodes may be shared."""
         allocation = self._allocation
+        # With the count of restarts: a requeued job keeps its id, and would read the address of
+        # its last run.
         name = f"{allocation.job_id}-{allocation.restarts}.meeting"
         file = Path(os.environ["SUBMITIT_FOLDER"]) / name
         if allocation.rank == 0:
@@ -229,6 +237,7 @@ class Supervisor:
         """Ask SLURM about this job; where it does not answer, go by the first signal."""
         shown = _ask("scontrol", "show", "job", "--oneliner", self._allocation.job_id) or ""
         fields = dict(re.findall(r"(\w+)=(\S+)", shown))
+        # Asked first: SLURM warns of a preemption with the same SIGUSR2 as of a time limit.
         if fields.get("PreemptTime", "None") not in ("None", "N/A"):
             return "preempted"
         if self._first_signal == signal.SIGUSR2:

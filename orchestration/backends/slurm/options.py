@@ -29,8 +29,12 @@ def sbatch_options(request: Request, store: Store) -> dict[str, Any]:
         "requeue": True,
     }
     if request.gpus:
+        # Per node and not per task: every rank must see all GPUs of its node, and takes the one of
+        # its LOCAL_RANK.
         options["gpus_per_node"] = math.ceil(request.gpus) * per_node
     if request.memory_gb is not None:
+        # `--mem` is per node, in MiB as SLURM counts; rounded up, since a whole number is asked
+        # for.
         options["mem"] = f"{math.ceil(request.memory_gb * per_node * 1024)}M"
     # The user's own come last: they overrule the translation.
     given = request.options("slurm")
@@ -48,6 +52,7 @@ def _bad_nodes(store: Store) -> list[str]:
         return []
     nodes = set(lines_of(["sinfo", "-h", "-N", "-o", "%N"]) or [])
     known = nodes.intersection(bad)
+    # All nodes bad: a job that excludes every node is refused, so that excluding none is better.
     return sorted(known) if known < nodes else []
 
 

@@ -119,6 +119,7 @@ class Queue:
     """Jobs of this user, as of a few seconds ago."""
 
     def __init__(self) -> None:
+        # So that the first question is asked.
         self._asked = -FRESH_SECONDS
         self._known: dict[str, JobStatus] = {}
         self._listed: dict[str, JobStatus] = {}
@@ -138,6 +139,7 @@ class Queue:
         status = self.statuses([job]).get(job.handle)
         if status is not None:
             return explained(job, status).ended
+        # Not by the clock: SLURM never told of such an element again.
         if job.handle in self._absent and withdrawn([job], self._listed):
             return status_of("CANCELLED").ended
         since = self._absent.get(job.handle)
@@ -153,11 +155,15 @@ class Queue:
         listed = ask_squeue()
         if listed is None:
             return  # nothing is known now, which is no absence
+        # Everything that was ever asked about, in one command: a question per job would be a load
+        # on slurmdbd.
         missing = self._wanted - listed.keys()
         self._listed = listed
         self._known = {**ask_sacct(missing), **listed}
         self._looked_up = set(self._wanted)
         gone = self._wanted - self._known.keys()
+        # The first moment of an absence is kept; a job that reappears is dropped from here and
+        # counts anew.
         self._absent = {handle: self._absent.get(handle, self._asked) for handle in gone}
 
 
@@ -216,6 +222,7 @@ def elements(name: str) -> list[str]:
 def _split(line: str) -> list[str]:
     fields = []
     for width in _COLUMNS.values():
+        # By width, because names of nodes and reasons may contain any separator.
         fields.append(line[:width].strip())
         line = line[width:]
     return fields
