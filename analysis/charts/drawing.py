@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _HOLLOW = ("digitised", "secondary")
 _RIM = "#000000"
 _BOXES_PER_SEGMENT = 30
+# As a ratio of the largest to the smallest value: more than two and a half decades.
 _DECADES = 300
 """Span of a logarithmic axis above which only powers of ten are marked."""
 _MANY = 30
@@ -66,16 +67,22 @@ def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = 
     """Draw a figure at a venue's text width, or at `width` inches."""
     inches = width or venue.text
     with style.applied(venue):
+        # `Figure` and Agg instead of pyplot: pyplot keeps every figure alive and picks a backend
+        # that may need a display. The height of 1 is replaced once it is known.
         figure = Figure(figsize=(inches, 1), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         # The height follows from what is to be placed: words, legend, rows of charts, pictures.
         words = layout.write_words(figure, data, venue)
         handles = legend_handles(data.charts)
         across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
+        # Rows of the legend, rounded up, at one and a half lines of print each; 72 points are an
+        # inch.
         strip = -(-len(handles) // across) * venue.size * 1.5 / 72
         plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids])
         figure.set_figheight(sum(plan.heights) + strip + words)
         grid = figure.add_gridspec(
+            # Without a legend its row stays, all but empty: the cells of `layout` count from row
+            # 1.
             len(plan.heights) + 1, plan.columns, height_ratios=[max(strip, 1e-3), *plan.heights]
         )
         draw_legend(figure.add_subplot(grid[0, :]), handles, across)
@@ -94,6 +101,7 @@ def _settle(
 ) -> None:
     """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    # Constrained layout gives sizes only while it draws: words can be measured afterwards.
     figure.draw_without_rendering()
     for axes in places:
         layout.fit_words(axes, renderer)
@@ -125,6 +133,7 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
     if chart.log_y:
         axes.set_yscale("log")
     else:
+        # Small charts: Matplotlib's own choice of up to nine ticks would touch.
         axes.yaxis.set_major_locator(MaxNLocator(5))
     if not chart.log_x:
         whole = all(mark.x.is_integer() for mark in chart.marks)  # no half training steps
@@ -150,6 +159,7 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
         )
     _mark_ticks(axes.xaxis, chart.x, log=chart.log_x)
     _mark_ticks(axes.yaxis, chart.y, log=chart.log_y)
+    # Last, as the ticks of sizes are chosen by their distance on the final axis.
     if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
         _tick_sizes(axes, chart)
     return axes
@@ -171,6 +181,7 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
         axes.plot(xs, ys, line, color=colour, linewidth=1.2, zorder=2)
     if series.arrows:
         for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
+            # An arrow ends 3 points before the centre of the next mark, at its rim.
             style_of = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkB": 3}
             axes.annotate("", (x1, y1), (x0, y0), arrowprops=style_of, zorder=2)
     if not series.look.marker:
@@ -185,6 +196,7 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
 def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None:
     colour, marker = series.look
     if len(mark.seeds) > 1:
+        # Above intervals and below the labels (zorder): a seed must not vanish behind its mean.
         seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
         xs, ys = zip(*mark.seeds, strict=True)
         axes.plot(
@@ -239,7 +251,9 @@ def _shift(mark: Mark, others: Sequence[Mark]) -> float:
     bar = mark.y_bar
     if bar is None:
         return 0.0
+    # Marks whose intervals do not meet stay at their true x.
     near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
+    # By identity: two marks may have equal numbers, and both need a place.
     place = next(i for i, other in enumerate(near) if other is mark)
     return float(place - (len(near) - 1) / 2) * _DODGE
 
@@ -247,6 +261,7 @@ def _shift(mark: Mark, others: Sequence[Mark]) -> float:
 def _shifted(axes: Axes, points: float) -> Transform:
     figure = axes.get_figure(root=True)
     assert figure is not None
+    # In points of print, not in data: a logarithmic axis would stretch the shift by the value.
     return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
 
 
@@ -260,6 +275,7 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
         corners += [(mark.x, end) for b in [mark.y_bar] if b for end in (b.low, b.high)]
     # Seeds and ends of intervals lie outside the means and must be inside the frame.
     axes.update_datalim(corners)
+    # Room for the labels beside the outermost marks, which Matplotlib's 5 % does not leave.
     axes.margins(0.12, 0.14)
     axes.autoscale_view()
 
@@ -282,10 +298,13 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
     ticks = []
     for picture in pictures:
         tall, wide = picture.shape[:2]
+        # All pictures get the height of the tallest, so that sizes can be compared at a glance.
         shown = (left, left + wide * height / tall, height, 0)
+        # "nearest": smoothing would hide the artefacts that the pictures are shown for.
         axes.imshow(picture, extent=shown, interpolation="nearest")
         ticks.append((shown[0] + shown[1]) / 2)
         left = int(shown[1]) + gap
+    # Each `imshow` sets the limits to its own picture only.
     axes.set_xlim(0, left - gap)
     axes.set_ylim(height, 0)
     axes.set_aspect("equal")
@@ -328,6 +347,8 @@ def _along(places: np.ndarray) -> list[Box]:
     steps = np.linspace(0, 1, _BOXES_PER_SEGMENT)[:, None]
     found = []
     for start, end in pairwise(places):
+        # One box around a whole segment would forbid the empty triangle on either side of a
+        # slanted line.
         found += [Box(x - 1, y - 1, x + 1, y + 1) for x, y in start + steps * (end - start)]
     return found
 
@@ -379,6 +400,7 @@ def _tick_sizes(axes: Axes, chart: Chart) -> None:
         if not kept or abs(place - kept[-1][1]) >= _MIN_TICK_GAP:
             kept.append((size, place))
     metric = chart.x.metric
+    # `text` takes a stored value, and the marks are in printed units already (millions).
     texts = [metric.text(size / metric.factor) for size, _ in kept]
     axes.set_xticks([size for size, _ in kept], texts)
     axes.xaxis.set_minor_locator(NullLocator())

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
     from matplotlib.text import Text
 
+# Degrees, counter-clockwise from the right, in order of preference: a name beside its mark reads
+# best, then above and below, then the corners.
 _ANGLES = (0, 180, 90, 270, 45, 135, 315, 225)
 _DISTANCES = (6.0, 11.0, 17.0, 24.0)
 """Points between a mark and the nearest edge of its label, in order of preference."""
@@ -105,6 +107,8 @@ def _candidates(
     """Boxes around a point, nearest first, each with its distance in points."""
     for distance in _DISTANCES:
         for angle in _ANGLES:
+            # Half the label's own size is added, so that its edge, not its centre, has the
+            # distance.
             dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             centre_x = x + dx * (distance * scale + width / 2)
             centre_y = y + dy * (distance * scale + height / 2)
@@ -113,6 +117,8 @@ def _candidates(
 
 
 def _cost(box: Box, taken: Sequence[Box], inside: Box, rank: int) -> float:
+    # Areas in square pixels, so that covering half a mark costs less than covering it all.
     covered = sum(box.overlap(other) for other in taken)
     outside = box.area - box.overlap(inside)
+    # Leaving the frame counts twice: a name on the neighbouring chart would be read as its own.
     return covered + 2 * outside + _RANK_COST * rank * box.area
