@@ -38,6 +38,7 @@ def remembered(
     if stamp is None:
         return read()
     store, state = stamp
+    # Registered metrics are columns: a plug-in that adds one must not be given a table without it.
     request_hash = _hash(store, *request, _FORMAT, list(names.METRICS))
     file = cache_folder() / f"{request_hash}-{_hash(state)}.arrow"
     if file.is_file():
@@ -45,6 +46,8 @@ def remembered(
             return pl.read_ipc(file)
         except (OSError, pl.exceptions.PolarsError):
             pass  # Damaged: what it held is read again, and replaces it.
+    # The stamp was taken before: a write in between makes the kept table newer than its name says,
+    # and the next stamp differs anyway.
     table = read()
     if table.height >= ROWS_WORTH_KEEPING:
         with suppress(OSError):  # a cache that cannot be written costs the next reader some time
@@ -58,6 +61,7 @@ def _keep(table: pl.DataFrame, file: Path, request_hash: str) -> None:
     # Renamed into place when complete: another process may read at the same moment.
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     table.write_ipc(temporary)
+    # Older states of the store never come back, so that one file a request is enough.
     for old in file.parent.glob(f"{request_hash}-*.arrow"):
         old.unlink(missing_ok=True)
     temporary.replace(file)
