@@ -37,4 +37,6 @@ def pareto_front(
 
 
 def _bare(mark: Mark) -> Mark:
+    # Without label and intervals, which the mark itself has at the same place. `front` keeps it
+    # out of the data files, where it would be a second measurement.
     return replace(mark, reading="front", label="", x_bar=None, y_bar=None, seeds=())

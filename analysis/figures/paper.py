@@ -43,6 +43,8 @@ def dilemma() -> FigureData:
         ("gfid", "gFID gets worse"),
         ("ar_val_loss", "Codes more complex"),
     )
+    # Places of remarks are in the units of the axes, here millions of parameters and rFID, where
+    # nothing else is drawn.
     unstated = (Remark(235, 1.5, "training length\nnot stated", WITHOUT.colour),)
     charts = [
         _by_size(
@@ -78,6 +80,7 @@ def cure() -> FigureData:
         ("with semantic regularisation (200 epochs unless marked)", True, WITH),
     )
 
+    # The other rows of S-B stand at 232 M, the size that Table 9 gives for it.
     def lines(metric: str) -> list[Series]:
         made = [
             sized(name, select("Figure 7", metric=metric, semantic=on), look)
@@ -92,6 +95,7 @@ def cure() -> FigureData:
         "A larger tokenizer reconstructs better but generates worse, "
         "unless semantic regularisation keeps its codes simple (paper Figure 7)",
         "published",
+        # The plane first, as it is the big one and takes the first four cells.
         (_trade([*planes, *other_s_b_plane("rfid", "gfid")]), *charts),
         (*short(1, 2, 6, 9, 12), _ERRORS),
     )
@@ -105,6 +109,7 @@ def _plane(place: str, name: str, semantic: bool, look: Look) -> Series:
             one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
             *_length(tokenizer, semantic=semantic),
         )
+        # In the order of size, which the arrows follow.
         for tokenizer in SIZES
     ]
     return Series(name, tuple(marks), look, arrows=True)
@@ -115,6 +120,7 @@ def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
     label = f"{tokenizer} {one('Table 9', 'params_total', tokenizer=tokenizer).value:.0f} M"
     if not semantic:
         return (label,)
+    # Of the regularised checkpoints alone: the schedule without is not stated (confound 1).
     epochs = one("Table 9", "epochs", tokenizer=tokenizer, variant="1d")
     return f"{label}, {epochs.value:.0f} ep.", epochs
 
@@ -126,6 +132,7 @@ def _of_variant(variant: str) -> Look:
 
 
 def _trade(lines: Sequence[Series]) -> Chart:
+    # Places in rFID and gFID, on the side of the plane where each curve runs.
     words = (
         Remark(
             1.6, 11.1, "dilemma: larger ones\nreconstruct better,\ngenerate worse", WITHOUT.colour
@@ -155,6 +162,7 @@ def one_d_two_d() -> FigureData:
         ("gfid", "Generation"),
         ("probe_accuracy", "AR representation"),
     )
+    # Round numbers instead of `size_ticks`: 1D and 2D tokenizers of one name differ in size.
     ticks = tuple((size, f"{size:g}") for size in (100.0, 200.0, 400.0, 600.0))
 
     def lines(metric: str) -> list[Series]:
@@ -216,6 +224,8 @@ def probe_agreement() -> FigureData:
     for metric in ("gfid", "probe_accuracy"):
         small = one("Table 2", metric, tokenizer="B-L")
         large = one("README", metric, tokenizer="B-L", setting="larger-AR table")
+        # R² is what the paper prints of this figure; of its three points only B-L is known as
+        # numbers.
         squared = one("Figure 6", f"r2_{metric}")
         point = mark(small, large, "B-L", squared)
         words = f"R² {squared.value:.2f} over 3 tokenizers"
@@ -264,6 +274,8 @@ def encoder_decoder() -> FigureData:
             )
             for name, wanted, look in looks
         ]
+        # At the size of this figure's axis: encoder and decoder as in Table 1, without quantizer
+        # and head.
         others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
         return [*made, pareto_front(made, None, METRICS[metric].better), *others]
 
@@ -298,6 +310,7 @@ def _parts(tokenizer: str) -> list[Fact]:
     """Transformer parameters of encoder and decoder."""
     return [
         one("Table 1", "params_transformer", tokenizer=part, variant="1d")
+        # Table 1 lists sizes, S to XXL, which are the same for encoders and decoders.
         for part in tokenizer.split("-")
     ]
 
@@ -314,8 +327,10 @@ def semantic_ablations() -> FigureData:
     for place, key, words in studies:
         for metric in ("rfid", "gfid", "probe_accuracy"):
             found = select(place, metric=metric)
+            # A setting is written as `key=value`.
             names = [fact.setting.partition("=")[2] for fact in found]
             is_number = key != "teacher"
+            # Names of teachers have no place of their own and stand in the order of the table.
             places = [float(name) if is_number else float(i) for i, name in enumerate(names)]
             marks = tuple(mark(x, fact) for x, fact in zip(places, found, strict=True))
             look = of_tokenizer(found[0].tokenizer, regularised=True)
@@ -336,6 +351,7 @@ def semantic_ablations() -> FigureData:
 @published("generators")
 def generators() -> FigureData:
     """Table 10 and the README: larger generators on the same tokenizers."""
+    # Millions of parameters as published, training head included (Table 9).
     tokenizers = (("B-L", 622.0), ("XL-XXL", 2896.0))
 
     def series(metric: str) -> tuple[Series, ...]:
@@ -395,6 +411,7 @@ def probe_accuracy() -> FigureData:
     found = [
         fact
         for fact in select("Table 10", metric="probe_accuracy", generator="LlamaGen-B (1d) 300ep")
+        # "B-L (DINO disc)" is B-L with another discriminator: its size would have two marks.
         if "DINO" not in fact.tokenizer
     ]
     full = sized("LlamaGen-B, 300 epochs, with", found, Look(GREEN, "s"))

@@ -42,6 +42,8 @@ def search_history(request: RunsRequest) -> FigureData:
             f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
         )
     found = json.loads(content)
+    # The search itself is first; a second study holds the rates that were tried where the best one
+    # is to be used.
     study, moved = found["studies"][0], found["transfer"]
     charts = []
     for name, direction in study["objectives"].items():
@@ -55,6 +57,7 @@ def search_history(request: RunsRequest) -> FigureData:
         raise RequestError(f"{NAME}: no trial of the search {launch.sweep} is complete yet")
     counts = [f"{len(study['trials'])} trials of the sampler {study['sampler']}"]
     for state, (word, _) in _ENDS.items():
+        # Counted in the caption, as several of them at one edge cover each other.
         ended = sum(trial["state"] == state for trial in study["trials"])
         counts += [f"{ended} {word}"] if ended else []
     note = f"{launch.sweep}: {', '.join(counts)}. "
@@ -81,10 +84,12 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     values = [scale * float(t["values"][name]) for t in valued]
     down = direction == "minimize"
     # The best that was known when each trial ended, as the sampler saw it.
+    # Quadratic in the number of trials, which is nothing for the hundreds of a search.
     so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
     span = max(values) - min(values)
     worst = max(values) if down else min(values)
     # Beyond the worst value by a margin: such a trial is no better than any other.
+    # A single value has no range, and a value of 0 no size: some distance must remain.
     edge = worst + (1 if down else -1) * _MARGIN * (span or abs(worst) or 1.0)
     series = [
         Series("complete", _marks(valued, values, run_id), Look(BLUE, "o"), joined=False),
@@ -137,6 +142,8 @@ def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run
                 "run",
                 "best" if t["params"][key] == rate else "",
             )
+            # By rate: the sampler asks for rates in an order of its own, and the line joins
+            # neighbours.
             for t in sorted(valued, key=lambda t: float(t["params"][key]))
         )
         series.append(Series(words, marks, look))
@@ -162,6 +169,7 @@ def _drift(moved: Mapping[str, Any]) -> str:
 def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Chart]:
     """Draw the share of each of several keys, the largest first; nothing of too few trials."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
+    # One key has all of the importance.
     if len(ranked) < 2:
         return []
     marks = [
