@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from analysis.store.runs import load_curves, load_runs, missing, to_pandas, units, write_table
     from analysis.tables.results import result_table
 
+# Two lists of the same names on purpose: `__getattr__` imports by this one; type checkers and
+# editors read the imports above, and `__all__`, of which a test asks for every name.
 _HOME = {
     "comparisons": "claims.findings",
     "complexity_relations": "statistics.complexity",
@@ -112,5 +114,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    # Not cached in the module: `import_module` finds it in `sys.modules` the second time.
     home = import_module(f"analysis.{_HOME[name]}")
     return getattr(home, name)

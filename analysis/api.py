@@ -50,6 +50,7 @@ def load(
     """
     from analysis.store.runs import load_runs
 
+    # A YAML file is taken for its name only: the sweep is read from the store, not from the file.
     name = None if sweep is None else sweep_name(sweep)
     return load_runs(name, store, plan=plan, scale=scale)
 
@@ -79,6 +80,7 @@ def figure(
     from analysis.figures.registry import FIGURES
     from analysis.figures.sweeps import sweep_figure
 
+    # Trials name their own sweep; `source` and `scale` belong to named figures.
     if not isinstance(what, str):
         return sweep_figure(what)
     name = gallery.known(what)
@@ -87,6 +89,7 @@ def figure(
             f"no figure {what!r}; there are {', '.join(FIGURES)}. For the figure of a "
             "sweep give its trials: figure(load(SWEEP))"
         )
+    # Published figures need no store, so that none is opened or missed.
     trials = None if source == "published" else gallery.open_trials(store, scale)
     return gallery.named_figure(name, source, trials, curves=curves)
 
@@ -162,6 +165,7 @@ def published(**wanted: Any) -> pl.DataFrame:
 
     from analysis.paper.published import facts
 
+    # All rows decide the types: the first ones have many columns empty.
     rows = [fact.model_dump() | {"citation": fact.citation} for fact in facts()]
     found = pl.DataFrame(rows, infer_schema_length=None)
     return found.filter(*(pl.col(name) == value for name, value in wanted.items()))
