@@ -169,8 +169,8 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
     """Draw the line, the intervals, the seeds and the marks; digitised ones are hollow.
 
     Args:
-        axes: where to.
-        series: what.
+        axes: the axes to draw into.
+        series: the marks, and how they look.
         shifts: points of print by which each mark moves sideways; none moves by default.
     """
     xs, ys = [m.x for m in series.marks], [m.y for m in series.marks]
@@ -227,7 +227,7 @@ def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None
 
 
 def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
-    """Fill and rim of a mark: hollow where read off a picture, black-rimmed where of a run."""
+    """Choose fill and rim of a mark: hollow if read off a picture, black-rimmed if from a run."""
     is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
     return {
         "color": colour,
@@ -281,7 +281,7 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
 
 
 def _shape(grid: Grid) -> float:
-    """Width over height of all pictures beside each other."""
+    """Measure width over height of all pictures of a grid, placed side by side."""
     return float(sum(picture.shape[1] / picture.shape[0] for picture in _pictures(grid)))
 
 
@@ -290,7 +290,7 @@ def _pictures(grid: Grid) -> list[np.ndarray]:
 
 
 def draw_grid(axes: Axes, grid: Grid) -> Axes:
-    """Pictures of each size beside each other, heads below."""
+    """Draw the pictures of a grid side by side, with their heads below."""
     pictures = _pictures(grid)
     height = max(picture.shape[0] for picture in pictures)
     gap = max(2, height // 40)
@@ -343,7 +343,7 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
 
 
 def _along(places: np.ndarray) -> list[Box]:
-    """Small pixel boxes along a line."""
+    """List small pixel boxes along a line, for labels to keep free."""
     steps = np.linspace(0, 1, _BOXES_PER_SEGMENT)[:, None]
     found = []
     for start, end in pairwise(places):
@@ -354,7 +354,7 @@ def _along(places: np.ndarray) -> list[Box]:
 
 
 def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
-    """Pixel boxes of a mark, its intervals and its seeds."""
+    """List the pixel boxes of a mark, its intervals and its seeds."""
 
     def box(low: tuple[float, float], high: tuple[float, float], radius: float) -> Box:
         ends = axes.transData.transform([low, high])

@@ -36,7 +36,7 @@ class Box:
     y1: float
 
     def overlap(self, other: Box) -> float:
-        """Area shared with another box."""
+        """Compute the area shared with another box, in square pixels."""
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return max(width, 0.0) * max(height, 0.0)
@@ -62,11 +62,11 @@ def place_labels(
     """Name the marks of an axes whose position is final.
 
     Args:
-        axes: where; its limits and its place on the page must not change afterwards.
+        axes: its limits and its place on the page must not change afterwards.
         renderer: measures the texts.
-        labels: what to write and beside which mark.
+        labels: each text, and the mark that it names.
         marks: pixel boxes to keep free: markers, error bars, lines.
-        size: of the letters, in points.
+        size: font size in points.
     """
     # A label placed in data coordinates must not move the limits it was placed by.
     axes.autoscale(False)
@@ -104,7 +104,7 @@ def _draw_leader(axes: Axes, start: tuple[float, float], box: Box) -> None:
 def _candidates(
     x: float, y: float, width: float, height: float, scale: float
 ) -> Iterator[tuple[float, Box]]:
-    """Boxes around a point, nearest first, each with its distance in points."""
+    """List the boxes around a point, nearest first, each with its distance in points."""
     for distance in _DISTANCES:
         for angle in _ANGLES:
             # Half the label's own size is added, so that its edge, not its centre, has the

@@ -53,7 +53,7 @@ def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
     Args:
         data: the figure.
         inches: width of the page.
-        shapes: of each grid of pictures, width over height.
+        shapes: width over height of each grid of pictures.
     """
     cells, rows, columns = _cells(data, inches)
     heights = _heights(data, inches, rows, columns)

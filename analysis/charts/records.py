@@ -126,9 +126,9 @@ def document(
         name: file stem.
         title: printed above.
         notes: printed below.
-        rows: as in the CSV.
-        origins: of all rows; each source is written once, by its id.
-        more: what only figures have.
+        rows: the rows of the CSV.
+        origins: origins of all rows; each source is written once, by its id.
+        more: further fields, which only figures have.
     """
     facts: dict[str, Mapping[str, Any]] = {}
     for origin in origins:
