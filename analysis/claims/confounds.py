@@ -35,7 +35,7 @@ def _mixed_protocols(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str
 
 
 def _training_lengths(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
-    """Images seen, which is what steps and batch size have in common."""
+    """Compare training lengths in images: steps times batch size."""
     for part, what in (("tokenizer", "Tokenizers"), ("generator", "AR probes")):
         # Steps alone say nothing where batch sizes differ.
         steps, batch = f"{part}.steps", f"{part}.batch_size"
@@ -85,7 +85,7 @@ def _training_only_head(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[
 
 
 def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
-    """Params that vary without being an axis, unless another check names them."""
+    """List params that vary without being an axis, unless another check names them."""
     axes = _axes(runs)
     for column in params_of(runs):
         # An axis such as a size without a letter is logged as several params.
