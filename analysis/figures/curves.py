@@ -50,8 +50,8 @@ def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
 
     Args:
         found: trials by setting.
-        y: what was logged at each scale, such as `guidance/gkid`; bars are its standard error.
-        uri: of the store.
+        y: name logged at each scale, such as `guidance/gkid`; bars are its standard error.
+        uri: tracking store that has the curves.
     """
     curves, stars = [], []
     for group, row in _trials(found):

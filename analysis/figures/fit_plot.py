@@ -22,11 +22,11 @@ def plot_fit(
     """Draw what was fitted, and how well the largest size was predicted from the others.
 
     Args:
-        axes: where to.
-        fit: of `fit_power_law(sizes, values)`; the curve ends at the sizes that were measured.
+        axes: the axes to draw into.
+        fit: what `fit_power_law(sizes, values)` returned; the curve ends at the measured sizes.
         sizes: one per observation.
         values: the observations.
-        label: of the curve in the legend; by default its formula and exponent.
+        label: name of the curve in the legend; by default its formula and exponent.
     """
     b = fit.parameters["b"]
     text = label or f"{FORMULAS[fit.law]}, b = {b.value:.3g} [{b.low:.3g}, {b.high:.3g}]"

@@ -37,7 +37,7 @@ def _by_size(metric: str, title: str, lines: Sequence[Series], ticks: Ticks, **m
 
 @published("dilemma", "figure3")
 def dilemma() -> FigureData:
-    """Figure 3: tokenizers without semantic regularisation, over their size."""
+    """Make Figure 3: tokenizers without semantic regularisation, over their size."""
     panels = (
         ("rfid", "rFID improves"),
         ("gfid", "gFID gets worse"),
@@ -67,7 +67,7 @@ def dilemma() -> FigureData:
 
 @published("cure", "figure7")
 def cure() -> FigureData:
-    """Figure 7: the dilemma without, and its cure with semantic regularisation."""
+    """Make Figure 7: the dilemma without, and its cure with semantic regularisation."""
     panels = (
         ("rfid", "Reconstruction"),
         ("gfid", "Generation"),
@@ -116,7 +116,7 @@ def _plane(place: str, name: str, semantic: bool, look: Look) -> Series:
 
 
 def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
-    """Label of a size with its training length where that is known, and the fact of it."""
+    """Label a size with its training length where that is known, and return the fact of it."""
     label = f"{tokenizer} {one('Table 9', 'params_total', tokenizer=tokenizer).value:.0f} M"
     if not semantic:
         return (label,)
@@ -152,7 +152,7 @@ def _trade(lines: Sequence[Series]) -> Chart:
 
 @published("1d-2d", "figure9")
 def one_d_two_d() -> FigureData:
-    """Figure 9: 1D against 2D tokenizers, all regularised."""
+    """Make Figure 9: 1D against 2D tokenizers, all regularised."""
     looks = (
         ("1D (200 epochs unless marked)", "1d"),
         ("2D (epochs not stated)", "2d"),
@@ -185,7 +185,7 @@ def one_d_two_d() -> FigureData:
 
 @published("entropy", "figure5")
 def entropy() -> FigureData:
-    """Figure 5: XL-XXL with and without entropy loss, over training."""
+    """Make Figure 5: XL-XXL with and without entropy loss, over training."""
 
     def lines(metric: str) -> tuple[Series, ...]:
         # Means over the last iterations are facts of Figure 5 as well, and belong to no step.
@@ -219,7 +219,7 @@ def entropy() -> FigureData:
 
 @published("probe-agreement", "figure6")
 def probe_agreement() -> FigureData:
-    """Figure 6: does the small AR probe rank tokenizers as a full-size generator does?"""
+    """Make Figure 6: the small AR probe against a full-size generator, on the same tokenizer."""
     charts = []
     for metric in ("gfid", "probe_accuracy"):
         small = one("Table 2", metric, tokenizer="B-L")
@@ -256,7 +256,7 @@ def probe_agreement() -> FigureData:
 
 @published("encoder-decoder")
 def encoder_decoder() -> FigureData:
-    """Table 2: where to put the parameters, in the encoder or in the decoder."""
+    """Draw Table 2: parameters in the encoder against parameters in the decoder."""
     rows = tuple(dict.fromkeys((f.tokenizer, f.setting) for f in select("Table 2")))
     looks = (("100 epochs", "epochs=100", Look(ORANGE, "s")), ("200 epochs", "", WITH))
 
@@ -307,7 +307,7 @@ def _asymmetric(tokenizer: str, setting: str, metric: str) -> Mark:
 
 
 def _parts(tokenizer: str) -> list[Fact]:
-    """Transformer parameters of encoder and decoder."""
+    """Look up the transformer parameters of encoder and decoder."""
     return [
         one("Table 1", "params_transformer", tokenizer=part, variant="1d")
         # Table 1 lists sizes, S to XXL, which are the same for encoders and decoders.
@@ -317,7 +317,7 @@ def _parts(tokenizer: str) -> list[Fact]:
 
 @published("semantic-ablations")
 def semantic_ablations() -> FigureData:
-    """Tables 5, 6 and 7: which layer is aligned, with which teacher, how strongly."""
+    """Draw Tables 5, 6 and 7: aligned layer, teacher and weight of the regularisation."""
     studies = (
         ("Table 5", "semantic_layer", "Layer"),
         ("Table 6", "teacher", "Teacher"),
@@ -350,7 +350,7 @@ def semantic_ablations() -> FigureData:
 
 @published("generators")
 def generators() -> FigureData:
-    """Table 10 and the README: larger generators on the same tokenizers."""
+    """Draw Table 10 and the README: larger generators on the same tokenizers."""
     # Millions of parameters as published, training head included (Table 9).
     tokenizers = (("B-L", 622.0), ("XL-XXL", 2896.0))
 
@@ -399,7 +399,7 @@ def _over_generators(tokenizer: str, metric: str) -> list[Fact]:
 
 @published("probe-accuracy")
 def probe_accuracy() -> FigureData:
-    """Linear probes of the generator: AR probe (Figure 7) and full training (Table 10)."""
+    """Draw linear probes of the generator: AR probe (Figure 7) and full training (Table 10)."""
     lines = [
         sized(
             f"AR probe, 50 epochs, {words} regularisation",
@@ -430,7 +430,7 @@ def probe_accuracy() -> FigureData:
 
 @published("decode-share")
 def decode_share() -> FigureData:
-    """Table 4: how much of sampling is decoding."""
+    """Draw Table 4: the share of decoding in the time of sampling."""
     series = []
     for decoder in ("B", "L", "XXL"):
         found = select("Table 4", decoder=decoder)

@@ -229,7 +229,7 @@ def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
 def _fits(
     own: Sequence[Series], runs: pl.DataFrame, x: str, y: str, law: Fitting
 ) -> tuple[list[Series], list[str]]:
-    """LawFit a law to each series that has enough sizes: curves, and all of it in words."""
+    """Fit a law to each series that has enough sizes; return the curves, and sentences on them."""
     if law == "none":
         return [], []
     # In printed units, as the curve joins marks that are in them.

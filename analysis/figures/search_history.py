@@ -1,6 +1,6 @@
 """The figure of a search: what each trial reached, the best so far, and which keys mattered.
 
-Of a search with `transfer` also the objective over the learning rate, here and there.
+A search with `transfer` also gets the objective over the learning rate, in both places.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     """Draw the value of each trial and the best so far; None while no trial has a value.
 
     Args:
-        trials: of `search.json`, in the order they were asked for.
-        name: of the objective.
+        trials: trials of `search.json`, in the order in which the sampler proposed them.
+        name: key of the objective.
         direction: `minimize` or `maximize`.
-        run_id: of the sweep's MLflow run.
+        run_id: id of the sweep's MLflow run.
     """
     valued = [t for t in trials if t["values"] is not None]
     if not valued:
@@ -120,12 +120,12 @@ def _origin(trial: Mapping[str, Any], run_id: str) -> Origin:
 
 
 def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run_id: str) -> Chart:
-    """Draw the objective over the learning rate where it was searched, and where it was taken.
+    """Draw the objective over the learning rate, in the search and at the target of its transfer.
 
     Args:
-        studies: of `search.json`: the search, and the rates tried there.
-        moved: its `transfer`.
-        run_id: of the sweep's MLflow run.
+        studies: `studies` of `search.json`: the search, then the rates tried at the target.
+        moved: `transfer` of `search.json`.
+        run_id: id of the sweep's MLflow run.
     """
     key, name = moved["key"], moved["objective"]
     names = ("searched here", f"there: {_there(moved)}")

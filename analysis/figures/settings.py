@@ -120,7 +120,7 @@ def _look(group: Group, x: str) -> Look:
 
 
 def _names(found: Sequence[Group], x: str) -> dict[str, int]:
-    """Places of the values of a config key that are not numbers; empty where they are."""
+    """Map the values of a config key to places on an axis of names; empty if they are numbers."""
     if x in METRICS:
         return {}
     values = dict.fromkeys(group.rows[0].get(x) for group in found)
