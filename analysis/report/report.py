@@ -93,11 +93,14 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
 
     Args:
         runs: what `load_runs` returned, with at least one result.
-        folder: where to; made if needed.
-        tracking_uri: for the page to say where the runs are.
+        folder: the folder to write to; created if needed.
+        tracking_uri: store of the runs, which the page names as their origin.
 
     Returns:
         The HTML, the Markdown, then the files of the figure.
+
+    Raises:
+        RequestError: no chart of the sweep has a single point.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figure = sweep_figure(runs)
