@@ -318,7 +318,7 @@ class _Fitted:
         return self.law == "saturating" and not low * 1.001 < self.best[1] < high * 0.999
 
     def intervals(self, best: Floats) -> list[Bounded]:
-        """Bootstrap-t intervals; a of the power law in its logarithm, which is symmetric."""
+        """Compute bootstrap-t intervals; that of a power law's a in log a, which is symmetric."""
         t = _ratio(self.replicas - best, self.replica_errors)
         found = []
         for i, value in enumerate(best):
@@ -336,7 +336,7 @@ class _Fitted:
 
 
 def _bounds(value: float, error: float, t: Floats) -> tuple[float, float]:
-    """Symmetric bootstrap-t: the quantile of |t|, which few points estimate best."""
+    """Compute the symmetric bootstrap-t interval: the quantile of |t| times the standard error."""
     # Hall, Journal of the Royal Statistical Society B 50(1), 1988: the error of its coverage is of
     # a smaller order in the number of observations than that of the two-tailed interval.
     width = float(np.quantile(np.abs(t), CONFIDENCE)) * float(error)
@@ -344,7 +344,7 @@ def _bounds(value: float, error: float, t: Floats) -> tuple[float, float]:
 
 
 def _ratio(difference: Floats, error: Floats) -> Floats:
-    """Divide; a replicate without residuals knows its error as little as an infinitely bad one."""
+    """Divide differences by standard errors; an error of 0 gives 0 for no difference, else inf."""
     # Infinite t make infinite bounds: the data then do not bound the parameter, and that is said.
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = np.where(
@@ -370,7 +370,7 @@ def _bootstrap(
 
 
 def _errors(x: Floats, y: Floats, p: Floats, law: Law) -> tuple[Floats, Floats]:
-    """Standard errors (S, P) by the delta method, and residual standard deviations (S,)."""
+    """Compute standard errors (S, P) by the delta method, and residual deviations (S,)."""
     functions = _LAWS[law]
     left = functions.space(y) - functions.space(functions.curve(x, p))
     # Unbiased: the parameters use up as many observations.
@@ -384,7 +384,7 @@ def _errors(x: Floats, y: Floats, p: Floats, law: Law) -> tuple[Floats, Floats]:
 
 
 def _inverse_information(jacobian: Floats) -> Floats:
-    """(J^T J)^-1 for every data set, its columns scaled first: they differ by many decades."""
+    """Invert J^T J for every data set, with its columns scaled: they differ by many decades."""
     size = np.sqrt((jacobian**2).sum(1, keepdims=True))
     size = np.where(size > 0, size, 1.0)
     scaled = jacobian / size
@@ -398,7 +398,7 @@ def _inverse_information(jacobian: Floats) -> Floats:
 def _hold_out(
     x: Floats, y: Floats, law: Law, replicates: int, rng: np.random.Generator
 ) -> HeldOut:
-    """Predict the mean at the largest size; its interval holds the seeds' noise as well."""
+    """Predict the mean at the largest size from the others; the interval includes seed noise."""
     size = float(x.max())
     at = x == size
     fitted = _bootstrap(x[~at], y[~at], law, replicates, rng)
@@ -422,7 +422,7 @@ def _hold_out(
 def _prediction_error(
     fitted: _Fitted, target: Floats, p: Floats, sigma: Floats, seeds: int
 ) -> Floats:
-    """Standard error (S,) of a prediction minus the mean of so many new seeds."""
+    """Compute the standard error (S,) of a prediction minus the mean of so many new seeds."""
     functions = _LAWS[fitted.law]
     covariance = _inverse_information(functions.jacobian(fitted.x, p))
     slope = functions.jacobian(target, p)[:, 0]
