@@ -26,10 +26,10 @@ def read(uri: str, run_id: str, path: str, within: Path | None = None) -> bytes 
     """Read a file of a run; None where it logged none.
 
     Args:
-        uri: of the tracking store.
+        uri: the tracking store.
         run_id: the run.
-        path: of the file below the run's own folder, with `/`.
-        within: where a store keeps its files on this machine, none outside this folder is read.
+        path: path of the file below the run's own folder, with `/`.
+        within: folder outside which no file of this machine is read; by default the run's own.
 
     Raises:
         Outside: the file lies elsewhere.

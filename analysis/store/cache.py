@@ -20,7 +20,7 @@ _FORMAT = 1
 
 
 def cache_folder() -> Path:
-    """`$GIGATOK_CACHE/analysis`, by default below `~/.cache/gigatok`."""
+    """Find the folder of the cache: `$GIGATOK_CACHE/analysis`, or below `~/.cache/gigatok`."""
     root = os.environ.get("GIGATOK_CACHE") or Path.home() / ".cache" / "gigatok"
     return Path(root) / "analysis"
 
@@ -28,12 +28,12 @@ def cache_folder() -> Path:
 def remembered(
     stamp: Stamp | None, request: tuple[str | None, ...], read: Callable[[], pl.DataFrame]
 ) -> pl.DataFrame:
-    """Return what was read when the store was last in this state, else read it now.
+    """Return the table that was read when the store was in this state, else read it now.
 
     Args:
-        stamp: of the store; None: never keep anything.
-        request: what is read of it.
-        read: reads it. It may see a newer state than the stamp, never an older one.
+        stamp: state of the store; None: never keep anything.
+        request: arguments of the read, which tell requests apart.
+        read: reads the store. It may see a newer state than the stamp, never an older one.
     """
     if stamp is None:
         return read()

@@ -178,7 +178,7 @@ class Database:
         return found.select("run_id", "step", "time", "key", value=value)
 
     def artifact_root(self, run_id: str) -> str | None:
-        """Read it from the run's row."""
+        """Read the URI of a run's files from its row; None where there is no such run."""
         where = select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
         found = self._read(where, {"uri": pl.String()})["uri"]
         return found[0] if len(found) else None

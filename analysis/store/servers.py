@@ -120,7 +120,7 @@ class ClientStore:
         return pl.concat([empty, *parts])
 
     def artifact_root(self, run_id: str) -> str | None:
-        """Read it from the run."""
+        """Read the URI of a run's files from the run."""
         return str(self._client.get_run(run_id).info.artifact_uri)
 
     def stamp(self) -> Stamp | None:
