@@ -228,7 +228,7 @@ def state_table(study: Study) -> pl.DataFrame:
 
 
 def state_pills(study: Study) -> pl.DataFrame:
-    """`state_table` with each stage's state in words, as a list of one: a pill in a data grid."""
+    """Turn `state_table` into lists of one word each, which a data grid shows as pills."""
     found = state_table(study)
     states = [c for c in found.columns if c in study.stages or c == "state"]
     words = [pl.col(c).str.to_lowercase().str.replace("_", " ").alias(c) for c in states]
