@@ -68,10 +68,10 @@ def figure(
     Args:
         what: a named figure (or its number in the paper, such as `"figure7"`), or the trials of
             one sweep, which give the figure of that sweep.
-        source: of a named figure: published numbers, runs of the store, or both on the same axes.
-        store: where the runs are.
-        scale: of the runs; by default that of the newest launch.
-        curves: of `"training-curves"`: logged names; `generator:NAME` for those of generators.
+        source: numbers of a named figure: published, runs of the store, or both on the same axes.
+        store: a database such as `sqlite:///PATH`, or a tracking server.
+        scale: scale of the runs; by default that of the newest launch.
+        curves: logged names to draw in `"training-curves"`; `generator:NAME` for generators.
 
     Raises:
         RequestError: no such figure, or the source has no data for it.
@@ -98,9 +98,9 @@ def draw(data: FigureData, *, venue: str = "plain", column: bool = False) -> Fig
     """Draw a figure with Matplotlib.
 
     Args:
-        data: of `figure`.
-        venue: whose text width and font it has, such as `neurips`.
-        column: whether it is one column wide instead.
+        data: a figure as `figure` returns it.
+        venue: conference whose text width and font to use, such as `neurips`.
+        column: draw it one column wide instead.
 
     Raises:
         RequestError: an unknown venue.
@@ -122,11 +122,14 @@ def save(
     """Write a figure in some formats, its numbers (CSV) and where each is from (JSON).
 
     Args:
-        data: of `figure`.
-        folder: where to; made if needed.
-        formats: of `pdf`, `png` and `svg`.
+        data: a figure as `figure` returns it.
+        folder: the folder to write to; created if needed.
+        formats: some of `pdf`, `png` and `svg`.
         venue: see `draw`.
         column: see `draw`.
+
+    Raises:
+        RequestError: an unknown venue.
     """
     from analysis.charts import files, style
 
