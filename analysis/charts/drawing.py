@@ -80,9 +80,8 @@ def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = 
         strip = -(-len(handles) // across) * venue.size * 1.5 / 72
         plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids])
         figure.set_figheight(sum(plan.heights) + strip + words)
+        # Without a legend its row stays, all but empty: the cells of `layout` count from row 1.
         grid = figure.add_gridspec(
-            # Without a legend its row stays, all but empty: the cells of `layout` count from row
-            # 1.
             len(plan.heights) + 1, plan.columns, height_ratios=[max(strip, 1e-3), *plan.heights]
         )
         draw_legend(figure.add_subplot(grid[0, :]), handles, across)
