@@ -128,7 +128,7 @@ def _warm(source: PageSource) -> None:
     from dashboards.plotting import chart_figure, states_figure
 
     try:
-        # None of an empty store.
+        # An empty store has no study: only the imports are done then.
         for title in list_studies(source.uri)[:1]:
             study = load_study(source.uri, title)
             states_figure(study)
