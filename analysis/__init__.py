@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from analysis.store.runs import load_curves, load_runs, missing, to_pandas, units, write_table
     from analysis.tables.results import result_table
 
-# Two lists of the same names on purpose: `__getattr__` imports by this one; type checkers and
-# editors read the imports above, and `__all__`, of which a test asks for every name.
+# Type checkers and editors read the imports above; at run time `__getattr__` imports by this dict.
+# A test asks for every name of `__all__`, so that a forgotten one fails.
 _HOME = {
     "comparisons": "claims.findings",
     "complexity_relations": "statistics.complexity",

@@ -107,6 +107,7 @@ def draw(data: FigureData, *, venue: str = "plain", column: bool = False) -> Fig
     """
     from analysis.charts import drawing, style
 
+    # Without a column width the figure takes the width of the text.
     page = style.venue(venue)
     return drawing.draw(data, page, width=page.column if column else None)
 

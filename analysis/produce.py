@@ -90,6 +90,7 @@ def make_tables(
         outcome.paths += [p for n in names for p in _published(n, out, formats)]
     if "runs" not in sources:
         return outcome
+    # A store that was not asked for is no reason: the check of the sources comes first.
     if runs is None:
         outcome.skipped.append("tables of runs: there is no tracking store; launch a sweep first")
         return outcome
@@ -141,7 +142,7 @@ def chosen(
     Raises:
         RequestError: neither a name nor `--all`, or both.
     """
-    # Both or neither.
+    # Both were given, or neither.
     if everything == (name is not None):
         raise RequestError("give the name of a figure or sweep, or --all; --list has the names")
     found = known(name) if name else None
@@ -169,6 +170,7 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
     Raises:
         RequestError: an unknown format.
     """
+    # Typer gives a list of options; each may be a list by comma, as in `--format pdf,png`.
     names = [name.strip() for one in given or () for name in one.split(",") if name.strip()]
     wrong = [name for name in names if name not in allowed]
     if wrong:

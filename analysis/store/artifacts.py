@@ -75,7 +75,7 @@ def _local(uri: str, run_id: str) -> Path | None:
     root = urlsplit(open_store(uri).artifact_root(run_id) or "none:")
     if root.scheme not in ("", "file"):
         return None
-    # MLflow stores a URI: blanks and umlauts of a folder are percent-encoded in it.
+    # MLflow stores a URI: blanks and accents of a folder are percent-encoded in it.
     folder = Path(unquote(root.path))
     return _beside_database(uri, folder) or folder
 
