@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from analysis.store.runs import load_curves, load_runs, missing, to_pandas, units, write_table
     from analysis.tables.results import result_table
 
+# Type checkers and editors read the imports above; at run time `__getattr__` imports by this dict.
+# A test asks for every name of `__all__`, so that a forgotten one fails.
 _HOME = {
     "comparisons": "claims.findings",
     "complexity_relations": "statistics.complexity",
@@ -112,5 +114,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    # Not cached in the module: `import_module` finds it in `sys.modules` the second time.
     home = import_module(f"analysis.{_HOME[name]}")
     return getattr(home, name)

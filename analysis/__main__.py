@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from analysis.figures.registry import StoreTrials
     from analysis.produce import Written
 
+# Typer's own tracebacks may print local variables, such as a tracking URI with its password.
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -87,6 +88,8 @@ def table(
         from analysis.tables.results import result_table
 
         runs = _load(sweep, tracking_uri, scale, plan)
+        # Made before anything is printed: a request that fails leaves no half of a table on the
+        # screen.
         made = result_table(runs)
         sentences = [comparison.sentence for comparison in comparisons(runs)]
         default = TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown
@@ -94,7 +97,9 @@ def table(
         if chosen is TableFormat.rich:
             _print_rich(made, sentences)
             return
+        # The formats end with a newline of their own.
         typer.echo(TEXT_FORMATS[chosen](made), nl=False)
+        # CSV and LaTeX are read by programs, for which sentences would be rows.
         if chosen is TableFormat.markdown and sentences:
             typer.echo("\n" + "\n".join(f"* {sentence}" for sentence in sentences))
 
@@ -130,6 +135,7 @@ def figures(
 
         if list_names:
             return produce.print_figures()
+        # A name that is no figure's may be a sweep's: the store decides, with an error of its own.
         wanted = produce.chosen(name, list(FIGURES), everything=everything, known=gallery.known)
         look = produce.look(format, venue, metric, column=width is Width.column)
         if not wanted:
@@ -167,6 +173,7 @@ def tables(
             return produce.print_tables()
         names = produce.table_names(name, everything=everything)
         formats = produce.formats_of(format, tuple(produce.SUFFIXES))
+        # Names are those of published tables; tables of runs are made for all sweeps at once.
         chosen = SourceName.published if name and source is None else source
         sources, store = _sources(chosen, tracking_uri, scale)
         # Tables of both are not merged: they have no rows in common.
@@ -186,6 +193,7 @@ def _sources(
 
     if wanted is SourceName.published:
         return ["published"], None
+    # Without a wish a missing store is no error: the published figures can still be drawn.
     try:
         store = open_trials(uri, scale)
     except RequestError as error:
@@ -204,6 +212,7 @@ def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
 
     outcome, differing = checked(make, out) if check else (make(out), [])
     if not outcome.paths:
+        # Nothing written and no reason would end with exit code 0 and no word.
         assert outcome.skipped, "what was asked for is written, or there is a reason"
         raise RequestError("; ".join(outcome.skipped))
     for line in differing if check else map(str, outcome.paths):
@@ -211,6 +220,7 @@ def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
     for reason in outcome.skipped:
         typer.echo(f"not made: {reason}", err=True)
     if check:
+        # To stderr, so that stdout holds the differences alone.
         typer.echo(f"{len(differing)} changes in {len(outcome.paths)} files", err=True)
         raise typer.Exit(1 if differing else 0)
 
@@ -243,6 +253,7 @@ def _print_rich(made: object, sentences: list[str]) -> None:
 
     assert isinstance(made, ResultTable)
     console = Console()
+    # Titles and notes hold user text: square brackets in it are no markup.
     console.print(rich_table(made, console.width))
     for note in made.notes:
         console.print(f"[dim]{escape(note)}[/dim]")

@@ -50,6 +50,7 @@ def load(
     """
     from analysis.store.runs import load_runs
 
+    # A YAML file is taken for its name only: the sweep is read from the store, not from the file.
     name = None if sweep is None else sweep_name(sweep)
     return load_runs(name, store, plan=plan, scale=scale)
 
@@ -67,10 +68,10 @@ def figure(
     Args:
         what: a named figure (or its number in the paper, such as `"figure7"`), or the trials of
             one sweep, which give the figure of that sweep.
-        source: of a named figure: published numbers, runs of the store, or both on the same axes.
-        store: where the runs are.
-        scale: of the runs; by default that of the newest launch.
-        curves: of `"training-curves"`: logged names; `generator:NAME` for those of generators.
+        source: numbers of a named figure: published, runs of the store, or both on the same axes.
+        store: a database such as `sqlite:///PATH`, or a tracking server.
+        scale: scale of the runs; by default that of the newest launch.
+        curves: logged names to draw in `"training-curves"`; `generator:NAME` for generators.
 
     Raises:
         RequestError: no such figure, or the source has no data for it.
@@ -79,6 +80,7 @@ def figure(
     from analysis.figures.registry import FIGURES
     from analysis.figures.sweeps import sweep_figure
 
+    # Trials name their own sweep; `source` and `scale` belong to named figures.
     if not isinstance(what, str):
         return sweep_figure(what)
     name = gallery.known(what)
@@ -87,6 +89,7 @@ def figure(
             f"no figure {what!r}; there are {', '.join(FIGURES)}. For the figure of a "
             "sweep give its trials: figure(load(SWEEP))"
         )
+    # Published figures need no store, so that none is opened or missed.
     trials = None if source == "published" else gallery.open_trials(store, scale)
     return gallery.named_figure(name, source, trials, curves=curves)
 
@@ -95,15 +98,16 @@ def draw(data: FigureData, *, venue: str = "plain", column: bool = False) -> Fig
     """Draw a figure with Matplotlib.
 
     Args:
-        data: of `figure`.
-        venue: whose text width and font it has, such as `neurips`.
-        column: whether it is one column wide instead.
+        data: a figure as `figure` returns it.
+        venue: conference whose text width and font to use, such as `neurips`.
+        column: draw it one column wide instead.
 
     Raises:
         RequestError: an unknown venue.
     """
     from analysis.charts import drawing, style
 
+    # Without a column width the figure takes the width of the text.
     page = style.venue(venue)
     return drawing.draw(data, page, width=page.column if column else None)
 
@@ -119,11 +123,14 @@ def save(
     """Write a figure in some formats, its numbers (CSV) and where each is from (JSON).
 
     Args:
-        data: of `figure`.
-        folder: where to; made if needed.
-        formats: of `pdf`, `png` and `svg`.
+        data: a figure as `figure` returns it.
+        folder: the folder to write to; created if needed.
+        formats: some of `pdf`, `png` and `svg`.
         venue: see `draw`.
         column: see `draw`.
+
+    Raises:
+        RequestError: an unknown venue.
     """
     from analysis.charts import files, style
 
@@ -162,6 +169,7 @@ def published(**wanted: Any) -> pl.DataFrame:
 
     from analysis.paper.published import facts
 
+    # All rows decide the types: the first ones have many columns empty.
     rows = [fact.model_dump() | {"citation": fact.citation} for fact in facts()]
     found = pl.DataFrame(rows, infer_schema_length=None)
     return found.filter(*(pl.col(name) == value for name, value in wanted.items()))

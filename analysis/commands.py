@@ -31,6 +31,7 @@ def requests_exit_2() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     except OSError as error:
+        # A full disk or a closed pipe has no file to name, and no other folder would help.
         if error.filename is None:
             raise
         reason = f"{error.filename}: {error.strerror}; write elsewhere with --out FOLDER"
@@ -46,6 +47,8 @@ def export(
     out: Annotated[Path, typer.Option(help="A .parquet or .csv file.")] = Path("runs.parquet"),
     tracking_uri: Uri = DEFAULT_URI,
     scale: Scale = None,
+    # Unlike in other commands all plans by default: an export is for programs that select
+    # themselves.
     plan: Annotated[
         str, typer.Option(help="A plan key; 'all'; or 'newest' of each sweep.")
     ] = "all",
@@ -58,6 +61,7 @@ def export(
         write_table(runs, out)
     typer.echo(f"{out}: {runs.height} trials, {runs.width} columns")
     absent = missing(runs)
+    # A state may be null (a launch killed early): null is not COMPLETE and counts as unfinished.
     unfinished = runs.height - int((runs["state"] == "COMPLETE").sum())
     typer.echo(f"{unfinished} trials not complete, {absent.height} results missing")
 

@@ -90,6 +90,7 @@ def make_tables(
         outcome.paths += [p for n in names for p in _published(n, out, formats)]
     if "runs" not in sources:
         return outcome
+    # A store that was not asked for is no reason: the check of the sources comes first.
     if runs is None:
         outcome.skipped.append("tables of runs: there is no tracking store; launch a sweep first")
         return outcome
@@ -104,6 +105,7 @@ def _published(name: str, out: Path, formats: Sequence[str]) -> list[Path]:
 
 def _of_sweep(sweep: str, runs: StoreTrials, out: Path, formats: Sequence[str]) -> list[Path]:
     rows = runs.table.filter(runs.table["sweep"] == sweep)
+    # A store's trials are all at one scale here (`gallery.open_trials`).
     return _write_table(result_table(rows), f"{sweep}-{rows['scale'][0]}", out, formats)
 
 
@@ -112,6 +114,7 @@ def _write_table(table: ResultTable, name: str, out: Path, formats: Sequence[str
     paths = []
     for form in formats:
         path = out / f"{name}.{SUFFIXES[form]}"
+        # UTF-8 by name: arrows and ± are in every table, and a locale may lack them.
         path.write_text(TEXT_FORMATS[form](table), encoding="utf-8")
         paths.append(path)
     path = out / f"{name}.json"
@@ -121,6 +124,7 @@ def _write_table(table: ResultTable, name: str, out: Path, formats: Sequence[str
 
 def checked(make: Callable[[Path], Written], out: Path) -> tuple[Written, list[str]]:
     """Make everything again elsewhere, and list what differs from what is in `out`."""
+    # Through the same code as writing, so that a check cannot pass on other grounds.
     with TemporaryDirectory() as folder:
         outcome = make(Path(folder))
         return outcome, changes(out, Path(folder)) if outcome.paths else []
@@ -138,6 +142,7 @@ def chosen(
     Raises:
         RequestError: neither a name nor `--all`, or both.
     """
+    # Both were given, or neither.
     if everything == (name is not None):
         raise RequestError("give the name of a figure or sweep, or --all; --list has the names")
     found = known(name) if name else None
@@ -150,6 +155,7 @@ def table_names(name: str | None, *, everything: bool) -> list[str]:
     Raises:
         RequestError: no such table, neither a name nor `--all`, or both.
     """
+    # "Table 10" as people write it is the name table10.
     plain = name.lower().replace(" ", "") if name else None
     own = {known: known for known in TABLES}
     wanted = chosen(plain, list(TABLES), everything=everything, known=own.get)
@@ -164,10 +170,12 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
     Raises:
         RequestError: an unknown format.
     """
+    # Typer gives a list of options; each may be a list by comma, as in `--format pdf,png`.
     names = [name.strip() for one in given or () for name in one.split(",") if name.strip()]
     wrong = [name for name in names if name not in allowed]
     if wrong:
         raise RequestError(f"unknown format {', '.join(wrong)}; allowed: {', '.join(allowed)}")
+    # Each format once, however often it is given.
     return tuple(dict.fromkeys(names)) or tuple(allowed)
 
 
@@ -209,6 +217,7 @@ def print_figures() -> None:
         for figure in FIGURES.values()
     ]
     _print(("figure", "in the paper", "published", "runs of"), lines)
+    # Some rows have a note only: the figure holds no numbers at all.
     gone = [(row.place, row.what or row.note, row.note if row.what else "") for row in absent()]
     _print(("not to be had", "what", ""), gone)
 

@@ -45,8 +45,10 @@ def watch(
     ] = None,
 ) -> None:
     """Serve the live page until Ctrl-C."""
+    # Typer calls this before a subcommand, too.
     if context.invoked_subcommand is not None:
         return
+    # Asked before anything is imported: both are an extra, and a traceback names no remedy.
     _need("streamlit", "plotly")
     if not _is_loopback(host):
         typer.echo(
@@ -93,7 +95,9 @@ def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
+        # All of 127.0.0.0/8 and ::1, in any spelling.
         return ipaddress.ip_address(host).is_loopback
+    # A name: it may resolve to any address, so that the warning is given.
     except ValueError:
         return False
 
@@ -107,6 +111,7 @@ def host_names(host: str) -> list[str]:
     local = ["localhost", "127.0.0.1", "::1"]
     if _is_loopback(host):
         return list(dict.fromkeys([*local, host]))
+    # Listening on 0.0.0.0 means on every address of this machine; browsers use any of them.
     own = [socket.gethostname(), socket.getfqdn()]
     addresses = [a.address for found in psutil.net_if_addrs().values() for a in found]
     plain = [address.partition("%")[0] for address in addresses]  # fe80::1%eth0 has a scope
@@ -115,12 +120,15 @@ def host_names(host: str) -> list[str]:
 
 def _warm(source: PageSource) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
+    # Streamlit runs the page in this process, so that what is imported here is imported for the
+    # page.
     from analysis.figures.scaling import PRESETS, preset, scaling
     from analysis.studies.study import list_studies, load_study
     from dashboards import compare_view, study_view, trial_view  # noqa: F401
     from dashboards.plotting import chart_figure, states_figure
 
     try:
+        # An empty store has no study: only the imports are done then.
         for title in list_studies(source.uri)[:1]:
             study = load_study(source.uri, title)
             states_figure(study)
@@ -137,15 +145,19 @@ def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]
 
     options = {
         "server.address": host,
+        # Otherwise it opens a browser, which a host behind `ssh -L` does not have.
         "server.headless": "true",
         # Both are the defaults, which a user's own configuration must not turn off.
         "server.enableCORS": "true",
         "server.enableXsrfProtection": "true",
+        # The code does not change while it runs; Streamlit would watch the files of all imported
+        # modules.
         "server.fileWatcherType": "none",
         "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
         "browser.serverAddress": host,
         "client.toolbarMode": "minimal",
+        # A traceback on the page would show paths and addresses to everyone who can read it.
         "client.showErrorDetails": "none",
         "theme.base": "light",
         "theme.primaryColor": "#0072B2",
@@ -153,9 +165,11 @@ def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]
     if port is not None:
         options["server.port"] = str(port)
     _warm(source)
+    # Streamlit runs a file, not a module.
     page = Path(__file__).with_name("page.py")
     flags = [f"--{name}={value}" for name, value in options.items()]
     flags += [f"--server.allowedHosts={name}" for name in names]
+    # The page gets what stands behind `--` as its own `sys.argv`, at every run.
     sys.argv = ["streamlit", "run", str(page), *flags, "--", *source.arguments()]
     code = main(args=sys.argv[1:], standalone_mode=False)
     return int(code or 0)

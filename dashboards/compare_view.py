@@ -28,6 +28,7 @@ MOST_TRIALS = 2000
 
 def show(source: PageSource, study: Study, titles: list[Title], at: str) -> None:
     """Draw the view."""
+    # By run id: two launches within one minute have the same name.
     others = {t.run_id: t for t in titles if t.run_id != study.title.run_id}
     if not others:
         st.info("The store holds one study only; launch another sweep or scale to compare.")
@@ -45,6 +46,7 @@ def show(source: PageSource, study: Study, titles: list[Title], at: str) -> None
     if len(studies) < 2:
         st.info("Choose another study.")
         return
+    # Means over seeds are taken for all settings of all studies, at every choice in the lists.
     if sum(runs.height for runs in studies.values()) > MOST_TRIALS:
         st.info(f"Together they have more than {MOST_TRIALS:,} trials; choose smaller studies.")
         return
@@ -65,6 +67,7 @@ def _plot(studies: Studies) -> None:
         st.info("These studies have no two results in common yet.")
         return
     columns = st.columns(2)
+    # x may be any result or setting of one study; y must have been measured in all of them.
     across = choices(runs)
     label = {key: quantity(key).heading for key in across}
     x = columns[0].selectbox("x", across, key="compare_x", format_func=label.__getitem__)

@@ -21,4 +21,6 @@ def pdf_of(data: FigureData) -> bytes:
 def download(label: str, make: Callable[[], bytes], file: str, *, disabled: bool = False) -> None:
     """Show a button for a file; its suffix says what `make` makes."""
     kind = _TYPES[file.rpartition(".")[2]]
+    # A function instead of bytes is called at the press only. "ignore": a download need not run
+    # the whole page again.
     st.download_button(label, make, file, kind, on_click="ignore", disabled=disabled)

@@ -30,6 +30,7 @@ def main() -> None:
     """Choose a study and a view, and draw it; say in words what is missing."""
     st.set_page_config("Scaling studies", layout="wide", initial_sidebar_state="collapsed")
     st.html(_STYLE)
+    # At every run of the script; nothing is kept between two but caches and the session's state.
     source = parse(sys.argv[1:])
     try:
         _page(source)
@@ -41,6 +42,7 @@ def main() -> None:
 
 
 def _page(source: PageSource) -> None:
+    # Read once and handed to every view: all parts of a page show the same state of the store.
     at = reading.version(source.uri)
     titles = reading.titles(source.uri, at)
     if not titles:
@@ -60,6 +62,7 @@ def _page(source: PageSource) -> None:
         label_visibility="collapsed",
     )
     if view == "Study":
+        # A fragment: Streamlit runs only this part again, not the whole page.
         _live(source, title, reading.refresh_seconds(study))
         return
     if view == "Scaling":
@@ -68,6 +71,8 @@ def _page(source: PageSource) -> None:
         trial_view.show(source, study, at)
     else:
         compare_view.show(source, study, titles, at)
+    # These views are not redrawn by the clock: they look for changes, and only then does the page
+    # run again.
     if (seconds := reading.refresh_seconds(study)) is not None:
         st.fragment(_follow, run_every=seconds)(source, at)
 
@@ -103,6 +108,7 @@ def _live(source: PageSource, title: Title, seconds: float | None) -> None:
 
     def look() -> None:
         at = reading.version(source.uri)
+        # The title has the state of the launch, which changes while the page is open.
         now = {t.run_id: t for t in reading.titles(source.uri, at)}.get(title.run_id, title)
         study: Study = reading.load(source.uri, now, now.run_id, at)
         if seconds is not None and reading.refresh_seconds(study) is None:
@@ -126,6 +132,7 @@ def _follow(source: PageSource, seen: str) -> None:
 def _look_again(source: PageSource) -> None:
     def look() -> None:
         try:
+            # A failing store fails quietly here: the page above says already what is wrong.
             found = bool(reading.titles(source.uri, reading.version(source.uri)))
         except RequestError:
             return
@@ -135,4 +142,5 @@ def _look_again(source: PageSource) -> None:
     st.fragment(look, run_every=reading.REFRESH_SECONDS)()
 
 
+# No `__main__` guard: Streamlit runs the file as a script of its own, at every interaction.
 main()

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from analysis.charts.grammar import Bar, Chart, Mark, Series
 from analysis.studies.study import Study, stage_counts
 
+# In the order in which the bars stack: what is done from the left, what failed to the right.
 STATE_COLOURS = {
     "COMPLETE": "#2E8B57",
     "RUNNING": "#0072B2",
@@ -71,6 +72,7 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
 
 def run_at(chart: Chart, curve: int, point: int) -> str:
     """Find the id of the run that a point of a chart's figure leads to; empty for others."""
+    # Plotly counts the traces that it was given: series without marks have none.
     mark = _drawn(chart)[curve].marks[point]
     first = mark.origins[0] if mark.origins else {}
     return str(first.get("run_id", ""))
@@ -84,6 +86,7 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
     marks, look = series.marks, series.look
     names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
     many = count > MANY
+    # A mode such as "lines+markers+text"; a list times False is empty.
     shown = ["lines"] * series.joined + ["markers"] * bool(look.marker) + ["text"] * names
     symbol = _SYMBOLS.get(look.marker, "circle")
     hollow = [symbol + "-open" * (mark.reading in _HOLLOW) for mark in marks]
@@ -91,6 +94,7 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
     symbols = hollow if any(mark.reading in _HOLLOW for mark in marks) else symbol
     # WebGL draws thousands of marks at once, SVG makes an element of each.
     kind = go.Scattergl if len(marks) > MANY else go.Scatter
+    # All marks of a series are runs, or none is.
     is_run = marks[0].reading == "run"
     hover = _short if many else _hover
     texts = [hover(mark, series, chart) for mark in marks]
@@ -122,6 +126,7 @@ def _bars(values: Sequence[tuple[float, Bar | None]]) -> dict[str, object] | Non
     """Describe intervals as Plotly wants them: lengths above and below each value."""
     if all(bar is None for _, bar in values):
         return None
+    # A mark without an interval gets one of length 0, as Plotly wants one for every mark.
     up = [0.0 if bar is None else bar.high - value for value, bar in values]
     down = [0.0 if bar is None else value - bar.low for value, bar in values]
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
@@ -167,6 +172,7 @@ def states_figure(study: Study) -> go.Figure:
                     hovertemplate="%{y}: %{x} " + state_word(state) + "<extra></extra>",
                 )
             )
+    # Reversed below: Plotly counts categories from the bottom, and stages read from the top.
     order = [stage.replace("_", " ") for stage in study.stages]
     figure.update_layout(
         template="plotly_white",
@@ -178,6 +184,7 @@ def states_figure(study: Study) -> go.Figure:
     )
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], automargin=True)
     longest = max(study.work["stage"].value_counts()["count"].to_list(), default=1)
+    # Counts: Plotly would write halves on the axis of a small study.
     whole = {"dtick": 1} if longest <= 10 else {"tickformat": ",d"}
     figure.update_xaxes(title="distinct stages", rangemode="tozero", **whole)
     return figure

@@ -20,8 +20,11 @@ from dashboards.source import PageSource
 
 SERVER_SECONDS = 10.0
 """A server does not say when it changed: it is asked again after so long."""
+# Entries per function. The store's version is part of every key, so that old ones are never asked
+# for again and must be dropped by number.
 KEEP = 8
 FEW_TRIALS = 1000
+# Seconds. A large study takes longer to read and to draw, and is looked at less often.
 REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 3.0, 15.0
 
 
@@ -36,6 +39,9 @@ def version(uri: str) -> str:
     return f"{time.time() // SERVER_SECONDS}" if stamp is None else stamp[1]
 
 
+# `cache_resource` and not `cache_data`: the latter pickles every value and copies it at each read,
+# which is slow for tables of many trials. All sessions share one object, which is why it must be
+# frozen. Arguments that begin with an underscore are no part of the key.
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
 def titles(uri: str, at: str) -> list[Title]:
     """List every study of the store, newest first; `at` is its version."""
@@ -91,6 +97,8 @@ def log_of(uri: str, stage_run: str, within: Path, at: str) -> str | None:
 
 def refresh_seconds(shown: Study) -> float | None:
     """Choose how often to look again; None where nothing goes on, nor may begin any moment."""
+    # Both are asked: a launch may have been killed while its stages go on, and one that waits has
+    # no running stage yet.
     if shown.title.state not in ("WAITING", "RUNNING") and "RUNNING" not in shown.counts:
         return None
     return REFRESH_SECONDS if shown.runs.height <= FEW_TRIALS else LARGE_REFRESH_SECONDS

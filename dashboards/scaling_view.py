@@ -71,12 +71,14 @@ def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | Non
 
 
 def _plot(source: PageSource, study: Study, found: Scaling, figure: go.Figure) -> None:
+    # A key for each pair of axes: a point selected on one chart is another on the next.
     key = f"chart {found.chart.x.key} {found.chart.y.key}"
     event = st.plotly_chart(
         figure, key=key, on_select="rerun", selection_mode="points", config=_CONFIG
     )
     points = event["selection"]["points"]
     at = (points[0]["curve_number"], points[0]["point_index"]) if points else None
+    # Fits, fronts and the paper's marks lead to no run.
     run_id = "" if at is None else run_at(found.chart, *at)
     if not run_id:
         st.caption("Hover over a point to see its trial; click it for the way to its run.")
@@ -85,6 +87,7 @@ def _plot(source: PageSource, study: Study, found: Scaling, figure: go.Figure) -
     columns = st.columns([2, 1, 1], vertical_alignment="center")
     columns[0].markdown(f"**{plain(rows.get(run_id, run_id))}**")
     columns[1].link_button("Open in MLflow", source.run_url(run_id), width="stretch")
+    # In a callback, as the view's own widget is drawn already.
     columns[2].button("Open the trial", on_click=open_trial, args=(run_id,), width="stretch")
     if source.mlflow_command:
         st.caption(f"The MLflow link needs {plain(source.mlflow_command)}.")
@@ -93,6 +96,7 @@ def _plot(source: PageSource, study: Study, found: Scaling, figure: go.Figure) -
 def _words(study: Study, found: Scaling) -> None:
     for sentence in found.sentences:
         st.markdown(f"* {plain(sentence)}")
+    # Two blanks before a line break keep it in Markdown.
     st.caption("  \n".join(map(plain, found.notes)))
     stem = f"{study.title.sweep}-{found.chart.y.key}-over-{found.chart.x.key}"
     many = found.marks.height > MOST_DRAWN

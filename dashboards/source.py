@@ -33,6 +33,7 @@ class PageSource:
         """Fill in what was not said: the store in the runs directory, and MLflow's usual port."""
         chosen = uri or f"sqlite:///{runs_dir / 'mlflow.db'}"
         is_server = chosen.startswith(("http://", "https://"))
+        # A tracking server has MLflow's UI at the same address.
         return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)))
 
     def run_url(self, run_id: str) -> str:
@@ -49,6 +50,7 @@ class PageSource:
     def arguments(self) -> list[str]:
         """Build the command line that `parse` reads."""
         places = [f"--runs-dir={self.runs_dir}", f"--mlflow-url={self.mlflow_url}"]
+        # With `=`: a value that begins with a dash would be read as an option of its own.
         return [*places, f"--tracking-uri={self.uri}"]
 
 

@@ -61,8 +61,10 @@ def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> 
 
 def page(source: PageSource, study: Study) -> str:
     """Render the HTML."""
+    # Each trial brings its curves and pictures: the file must stay one that a browser opens.
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
+    # Names and errors of others are text in the page, never HTML.
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
     environment.filters["shell"] = quote
     environment.globals.update(duration=duration, word=state_word, run_url=source.run_url)
@@ -70,6 +72,7 @@ def page(source: PageSource, study: Study) -> str:
         study=study,
         left=left,
         basis=basis,
+        # Some megabytes, once for all charts; a link instead would need the network.
         plotlyjs=get_plotlyjs(),
         stages=_html(states_figure(study)),
         states=state_table(study).head(MOST_ROWS).to_dicts(),
@@ -93,6 +96,7 @@ def _charts(study: Study) -> list[dict[str, Any]]:
         axes = preset(question, study.runs)
         if axes is None:
             continue
+        # A scaling law over sizes; in a plane of two scores a front says more.
         law: Fitting = "power" if axes[0] == "params_total" else "none"
         try:
             found = scaling(study.runs, *axes, published=True, law=law, front=law == "none")

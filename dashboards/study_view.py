@@ -53,6 +53,7 @@ def _headline(study: Study) -> None:
     counts = study.counts
     failed = counts.get("FAILED", 0)
     left, basis = seconds_left(study)
+    # Distinct stages, not cells: work that trials share is done once.
     total = sum(counts.values())
     columns = st.columns(5)
     columns[0].metric("Trials", f"{study.runs.height:,}")
@@ -66,6 +67,7 @@ def _headline(study: Study) -> None:
         help="All stages together, each counted once; predicted when the study was launched",
     )
     parts = [f"{n:,} {state_word(state)}" for state, n in counts.items()]
+    # A sum of fractions may end a bit above 1, which Streamlit refuses.
     st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
     if left is None or left > 0:
         st.caption(f"Time left: {duration(left) or 'unknown'}; {plain(basis)}.")
@@ -107,6 +109,7 @@ def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
         try:
             tail = reading.log_of(source.uri, failure.stage_run, source.runs_dir, at)
         except Outside as outside:
+            # Said in the place of the log: the rest of the page is not affected.
             tail = str(outside)
         st.code(tail or "no log was sent", language=None)
         st.link_button("Open in MLflow", source.run_url(failure.stage_run))
@@ -115,6 +118,8 @@ def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
 def _trials(study: Study) -> None:
     st.subheader("Trials")
     st.caption("Select a row to open the trial.")
+    # Streamlit colours the options of a multi-select column: a state in a list of its own becomes
+    # a coloured pill.
     pills = state_pills(study)
     words = [state_word(state) for state in STATE_COLOURS]
     colours = list(STATE_COLOURS.values())
@@ -132,6 +137,7 @@ def _trials(study: Study) -> None:
         on_select=lambda: _select(study),
         selection_mode="single-row",
         key="trials",
+        # Pixels: Streamlit's rows are 35 high; 40 are for the head.
         height=min(460, 40 + 35 * max(1, pills.height)),
     )
     states = f"{study.title.sweep}-states.csv"

@@ -40,6 +40,7 @@ def show(source: PageSource, study: Study, at: str) -> None:
     )
     found = reading.one_trial(source.uri, study, run_id, at)
     row = found.row
+    # Filled at the end as well: the buttons stand above what they depend on.
     bar = st.container(horizontal=True)
     bar.link_button("Open in MLflow", source.run_url(run_id))
     parts: dict[str, Callable[[], None]] = {
@@ -52,6 +53,7 @@ def show(source: PageSource, study: Study, at: str) -> None:
         "Diff": lambda: _difference(study, found, names),
     }
     # A part is made when it is looked at: that of thousands of trials takes time in the browser.
+    # "rerun": otherwise the browser turns the tabs by itself and `open` is always None.
     tabs = st.tabs(list(parts), key="part", on_change="rerun")
     for tab, draw in zip(tabs, parts.values(), strict=True):
         if tab.open:
@@ -71,6 +73,8 @@ def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str
     said = f"Find one of {len(names):,} trials"
     wanted = st.text_input(said, key=key, placeholder=f"Part of a name; {MOST_OFFERED} are listed")
     found = [run for run, name in names.items() if wanted.lower() in name.lower()]
+    # The chosen one stays on the list: a select box whose value is missing turns to its first
+    # option.
     kept = [chosen] if chosen is not None and chosen in names else []
     return list(dict.fromkeys([*kept, *found[:MOST_OFFERED]]))
 
@@ -108,6 +112,8 @@ def _pictures(source: PageSource, study: Study, run_id: str, at: str) -> None:
         if not found:
             st.caption(f"None yet: {stage} of these trials has not completed.")
             continue
+        # Two rows of three, as `MOST_SIZES` is six: a column that is filled twice stacks its
+        # pictures.
         for column, (head, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
             column.image(png, caption=plain(head), width="stretch", alt=f"{name} of {head}")
 
@@ -130,6 +136,7 @@ def _curves(study: Study, found: LoadedTrial) -> None:
             for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
                 chart = curve_chart(found, stage, key)
                 figure = curve_figure(chart, chart.y.label)
+                # Two stages may log curves of one name; Streamlit refuses equal keys.
                 column.plotly_chart(figure, key=f"{stage} {key}", config={"displayModeBar": False})
 
 

@@ -9,6 +9,7 @@ def duration(seconds: float | None) -> str:
     """Print a duration, such as `3 min 20 s`; empty for none."""
     if seconds is None:
         return ""
+    # Rounded first, or 59.6 s would be printed as 60 s and not as 1 min.
     whole = round(seconds)
     for large, big, small, little in (
         (_DAY, "d", _HOUR, "h"),

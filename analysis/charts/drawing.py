@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _HOLLOW = ("digitised", "secondary")
 _RIM = "#000000"
 _BOXES_PER_SEGMENT = 30
+# As a ratio of the largest to the smallest value: more than two and a half decades.
 _DECADES = 300
 """Span of a logarithmic axis above which only powers of ten are marked."""
 _MANY = 30
@@ -66,15 +67,20 @@ def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = 
     """Draw a figure at a venue's text width, or at `width` inches."""
     inches = width or venue.text
     with style.applied(venue):
+        # `Figure` and Agg instead of pyplot: pyplot keeps every figure alive and picks a backend
+        # that may need a display. The height of 1 is replaced once it is known.
         figure = Figure(figsize=(inches, 1), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         # The height follows from what is to be placed: words, legend, rows of charts, pictures.
         words = layout.write_words(figure, data, venue)
         handles = legend_handles(data.charts)
         across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
+        # Rows of the legend, rounded up, at one and a half lines of print each; 72 points are an
+        # inch.
         strip = -(-len(handles) // across) * venue.size * 1.5 / 72
         plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids])
         figure.set_figheight(sum(plan.heights) + strip + words)
+        # Without a legend its row stays, all but empty: the cells of `layout` count from row 1.
         grid = figure.add_gridspec(
             len(plan.heights) + 1, plan.columns, height_ratios=[max(strip, 1e-3), *plan.heights]
         )
@@ -94,6 +100,7 @@ def _settle(
 ) -> None:
     """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    # Constrained layout gives sizes only while it draws: words can be measured afterwards.
     figure.draw_without_rendering()
     for axes in places:
         layout.fit_words(axes, renderer)
@@ -125,6 +132,7 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
     if chart.log_y:
         axes.set_yscale("log")
     else:
+        # Small charts: Matplotlib's own choice of up to nine ticks would touch.
         axes.yaxis.set_major_locator(MaxNLocator(5))
     if not chart.log_x:
         whole = all(mark.x.is_integer() for mark in chart.marks)  # no half training steps
@@ -150,6 +158,7 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
         )
     _mark_ticks(axes.xaxis, chart.x, log=chart.log_x)
     _mark_ticks(axes.yaxis, chart.y, log=chart.log_y)
+    # Last, as the ticks of sizes are chosen by their distance on the final axis.
     if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
         _tick_sizes(axes, chart)
     return axes
@@ -159,8 +168,8 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
     """Draw the line, the intervals, the seeds and the marks; digitised ones are hollow.
 
     Args:
-        axes: where to.
-        series: what.
+        axes: the axes to draw into.
+        series: the marks, and how they look.
         shifts: points of print by which each mark moves sideways; none moves by default.
     """
     xs, ys = [m.x for m in series.marks], [m.y for m in series.marks]
@@ -171,6 +180,7 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
         axes.plot(xs, ys, line, color=colour, linewidth=1.2, zorder=2)
     if series.arrows:
         for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
+            # An arrow ends 3 points before the centre of the next mark, at its rim.
             style_of = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkB": 3}
             axes.annotate("", (x1, y1), (x0, y0), arrowprops=style_of, zorder=2)
     if not series.look.marker:
@@ -185,6 +195,7 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
 def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None:
     colour, marker = series.look
     if len(mark.seeds) > 1:
+        # Above intervals and below the labels (zorder): a seed must not vanish behind its mean.
         seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
         xs, ys = zip(*mark.seeds, strict=True)
         axes.plot(
@@ -215,7 +226,7 @@ def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None
 
 
 def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
-    """Fill and rim of a mark: hollow where read off a picture, black-rimmed where of a run."""
+    """Choose fill and rim of a mark: hollow if read off a picture, black-rimmed if from a run."""
     is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
     return {
         "color": colour,
@@ -239,7 +250,9 @@ def _shift(mark: Mark, others: Sequence[Mark]) -> float:
     bar = mark.y_bar
     if bar is None:
         return 0.0
+    # Marks whose intervals do not meet stay at their true x.
     near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
+    # By identity: two marks may have equal numbers, and both need a place.
     place = next(i for i, other in enumerate(near) if other is mark)
     return float(place - (len(near) - 1) / 2) * _DODGE
 
@@ -247,6 +260,7 @@ def _shift(mark: Mark, others: Sequence[Mark]) -> float:
 def _shifted(axes: Axes, points: float) -> Transform:
     figure = axes.get_figure(root=True)
     assert figure is not None
+    # In points of print, not in data: a logarithmic axis would stretch the shift by the value.
     return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
 
 
@@ -260,12 +274,13 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
         corners += [(mark.x, end) for b in [mark.y_bar] if b for end in (b.low, b.high)]
     # Seeds and ends of intervals lie outside the means and must be inside the frame.
     axes.update_datalim(corners)
+    # Room for the labels beside the outermost marks, which Matplotlib's 5 % does not leave.
     axes.margins(0.12, 0.14)
     axes.autoscale_view()
 
 
 def _shape(grid: Grid) -> float:
-    """Width over height of all pictures beside each other."""
+    """Measure width over height of all pictures of a grid, placed side by side."""
     return float(sum(picture.shape[1] / picture.shape[0] for picture in _pictures(grid)))
 
 
@@ -274,7 +289,7 @@ def _pictures(grid: Grid) -> list[np.ndarray]:
 
 
 def draw_grid(axes: Axes, grid: Grid) -> Axes:
-    """Pictures of each size beside each other, heads below."""
+    """Draw the pictures of a grid side by side, with their heads below."""
     pictures = _pictures(grid)
     height = max(picture.shape[0] for picture in pictures)
     gap = max(2, height // 40)
@@ -282,10 +297,13 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
     ticks = []
     for picture in pictures:
         tall, wide = picture.shape[:2]
+        # All pictures get the height of the tallest, so that sizes can be compared at a glance.
         shown = (left, left + wide * height / tall, height, 0)
+        # "nearest": smoothing would hide the artefacts that the pictures are shown for.
         axes.imshow(picture, extent=shown, interpolation="nearest")
         ticks.append((shown[0] + shown[1]) / 2)
         left = int(shown[1]) + gap
+    # Each `imshow` sets the limits to its own picture only.
     axes.set_xlim(0, left - gap)
     axes.set_ylim(height, 0)
     axes.set_aspect("equal")
@@ -324,16 +342,18 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
 
 
 def _along(places: np.ndarray) -> list[Box]:
-    """Small pixel boxes along a line."""
+    """List small pixel boxes along a line, for labels to keep free."""
     steps = np.linspace(0, 1, _BOXES_PER_SEGMENT)[:, None]
     found = []
     for start, end in pairwise(places):
+        # One box around a whole segment would forbid the empty triangle on either side of a
+        # slanted line.
         found += [Box(x - 1, y - 1, x + 1, y + 1) for x, y in start + steps * (end - start)]
     return found
 
 
 def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
-    """Pixel boxes of a mark, its intervals and its seeds."""
+    """List the pixel boxes of a mark, its intervals and its seeds."""
 
     def box(low: tuple[float, float], high: tuple[float, float], radius: float) -> Box:
         ends = axes.transData.transform([low, high])
@@ -379,6 +399,7 @@ def _tick_sizes(axes: Axes, chart: Chart) -> None:
         if not kept or abs(place - kept[-1][1]) >= _MIN_TICK_GAP:
             kept.append((size, place))
     metric = chart.x.metric
+    # `text` takes a stored value, and the marks are in printed units already (millions).
     texts = [metric.text(size / metric.factor) for size, _ in kept]
     axes.set_xticks([size for size, _ in kept], texts)
     axes.xaxis.set_minor_locator(NullLocator())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from analysis.charts.style import Venue
 
 FORMATS = ("pdf", "png", "svg")
+# Times and versions that Matplotlib writes into files by default, which would make equal figures
+# unequal files and `--check` useless.
 _METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
@@ -37,6 +39,7 @@ def write(
     """Write `<name>.csv`, `.json` and a picture in each format; equal data give equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / data.name
+    # Pictures first: a figure that cannot be drawn leaves no data files.
     paths = save(draw(data, venue, width=width), base, formats, venue)
     return [*paths, *write_data(base, table_of(records(data)).write_csv(), provenance(data))]
 
@@ -74,6 +77,8 @@ def changes(old: Path, new: Path) -> list[str]:
         kept = old / made.name
         if not kept.exists():
             found.append(f"{kept}: missing")
+        # Bytes, as files are reproducible; only files made again are compared, others are the
+        # user's.
         elif kept.read_bytes() != made.read_bytes():
             is_picture = made.suffix.removeprefix(".") in FORMATS
             found += [f"{kept}: drawn differently"] if is_picture else _lines(kept, made)
@@ -86,6 +91,7 @@ _SHOWN = 6
 def _lines(kept: Path, made: Path) -> list[str]:
     """List the first lines of a text file that differ: `-` on disk, `+` made again."""
     before, after = (path.read_text(encoding="utf-8").splitlines() for path in (kept, made))
+    # The first two lines of a diff are the names of the files.
     steps = list(unified_diff(before, after, n=0, lineterm=""))[2:]
     found = [f"{kept}: {line}" for line in steps if not line.startswith("@@")]
     more = len(found) - _SHOWN

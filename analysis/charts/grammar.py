@@ -144,6 +144,7 @@ class Chart:
         return self._label(self.y)
 
     def _label(self, axis: ChartAxis) -> str:
+        # Where axes run backwards, "lower is better" beside an arrow that points up would mislead.
         plain = not self.better_up or axis.metric.better is None
         return axis.label if plain else f"{axis.label.rstrip(' ↓↑')}, better →"
 
@@ -212,6 +213,7 @@ def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     A setting keeps the look of its own (`style.py`); only further settings that share it, such as
     a second weight of the regularisation, take the next colour that is free.
     """
+    # By name, not by chart: a series has one look in all charts and one handle in the legend.
     looks: dict[str, Look] = {}
     # In the order of the charts, so that the first series of a look keeps it.
     for name, look in ((s.name, s.look) for chart in charts for s in chart.series):
@@ -224,6 +226,8 @@ def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
 
 
 def _free(look: Look, taken: Iterable[Look]) -> Look:
+    # Colours that no series has come first; then colour and marker pairs. With more series than
+    # those the look repeats, and only the legend's words tell them apart.
     used = set(taken)
     if look not in used or not look.marker:  # without marker: a line that stands for its series
         return look

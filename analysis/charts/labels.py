@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
     from matplotlib.text import Text
 
+# Degrees, counter-clockwise from the right, in order of preference: a name beside its mark reads
+# best, then above and below, then the corners.
 _ANGLES = (0, 180, 90, 270, 45, 135, 315, 225)
 _DISTANCES = (6.0, 11.0, 17.0, 24.0)
 """Points between a mark and the nearest edge of its label, in order of preference."""
@@ -34,7 +36,7 @@ class Box:
     y1: float
 
     def overlap(self, other: Box) -> float:
-        """Area shared with another box."""
+        """Compute the area shared with another box, in square pixels."""
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return max(width, 0.0) * max(height, 0.0)
@@ -60,11 +62,11 @@ def place_labels(
     """Name the marks of an axes whose position is final.
 
     Args:
-        axes: where; its limits and its place on the page must not change afterwards.
+        axes: its limits and its place on the page must not change afterwards.
         renderer: measures the texts.
-        labels: what to write and beside which mark.
+        labels: each text, and the mark that it names.
         marks: pixel boxes to keep free: markers, error bars, lines.
-        size: of the letters, in points.
+        size: font size in points.
     """
     # A label placed in data coordinates must not move the limits it was placed by.
     axes.autoscale(False)
@@ -102,9 +104,11 @@ def _draw_leader(axes: Axes, start: tuple[float, float], box: Box) -> None:
 def _candidates(
     x: float, y: float, width: float, height: float, scale: float
 ) -> Iterator[tuple[float, Box]]:
-    """Boxes around a point, nearest first, each with its distance in points."""
+    """List the boxes around a point, nearest first, each with its distance in points."""
     for distance in _DISTANCES:
         for angle in _ANGLES:
+            # Half the label's own size is added, so that its edge, not its centre, has the
+            # distance.
             dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             centre_x = x + dx * (distance * scale + width / 2)
             centre_y = y + dy * (distance * scale + height / 2)
@@ -113,6 +117,8 @@ def _candidates(
 
 
 def _cost(box: Box, taken: Sequence[Box], inside: Box, rank: int) -> float:
+    # Areas in square pixels, so that covering half a mark costs less than covering it all.
     covered = sum(box.overlap(other) for other in taken)
     outside = box.area - box.overlap(inside)
+    # Leaving the frame counts twice: a name on the neighbouring chart would be read as its own.
     return covered + 2 * outside + _RANK_COST * rank * box.area

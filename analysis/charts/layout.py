@@ -19,6 +19,8 @@ _GREY = "#444444"
 _TITLE_SCALE, _CAPTION_SCALE = 1.1, 0.72
 _BOLD = 1.12
 """Width of bold letters over that of others."""
+# Words are broken before anything is drawn, when no renderer can measure them yet: widths are
+# estimates. `fit_words` measures later, where it must.
 _CHARACTER = 0.53
 """Mean width of a character, in font sizes."""
 _HANDLE = 5
@@ -51,7 +53,7 @@ def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
     Args:
         data: the figure.
         inches: width of the page.
-        shapes: of each grid of pictures, width over height.
+        shapes: width over height of each grid of pictures.
     """
     cells, rows, columns = _cells(data, inches)
     heights = _heights(data, inches, rows, columns)
@@ -81,6 +83,7 @@ def write_words(figure: Figure, data: FigureData, venue: Venue) -> float:
     caption = _wrapped(_caption(data), inches, small)
     figure.suptitle("\n".join(title), x=0.01, ha="left", size=large, weight="bold")
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", size=small, color=_GREY)
+    # Inches: a line of print takes 1.25 font sizes; .15 are for the gaps around the words.
     return 1.25 * (len(title) * large + len(caption) * small) / 72 + 0.15
 
 
@@ -89,6 +92,7 @@ def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
     label = axes.yaxis.label
     height = axes.get_window_extent(renderer).height
     if label.get_window_extent(renderer).height > height:
+        # A label such as "AR val loss (nats/token)" breaks before its unit and nowhere else.
         axes.set_ylabel(label.get_text().replace(" (", "\n(", 1))
     text = axes.get_title(loc="left")
     if not text:
@@ -112,6 +116,7 @@ def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
     taken: set[tuple[int, int]] = set()
     large = (2, 2) if columns == _BIG else (1, 2) if is_narrow else (1, 1)
     for tall, wide in [large if chart.big else (1, 1) for chart in data.charts]:
+        # First fit, row by row from the top left: later charts fill the gaps beside a big one.
         row, column = next(
             (r, c)
             for r in range(count + 2)

@@ -88,6 +88,7 @@ def coordinate(
 ) -> Record:
     """Describe one number: its key, value, interval, unit and protocol, as columns of `SCHEMA`."""
     # Seeds of a mark are measured alike; a set of two is a defect that the file shows.
+    # A dict is a set that keeps the order, so that equal data give equal files.
     protocols = dict.fromkeys(o.get("protocols", {}).get(axis.key) for o in origins)
     return {
         f"{name}_key": axis.key,
@@ -107,6 +108,7 @@ def ids(origins: Iterable[Origin]) -> str:
 
 def table_of(rows: Sequence[Record]) -> pl.DataFrame:
     """Make a table of records: columns `SCHEMA`, null where a record lacks one."""
+    # With the schema given, a column of nulls keeps its type and no rows still have a head.
     return pl.DataFrame([{name: row.get(name) for name in SCHEMA} for row in rows], SCHEMA)
 
 
@@ -124,9 +126,9 @@ def document(
         name: file stem.
         title: printed above.
         notes: printed below.
-        rows: as in the CSV.
-        origins: of all rows; each source is written once, by its id.
-        more: what only figures have.
+        rows: the rows of the CSV.
+        origins: origins of all rows; each source is written once, by its id.
+        more: further fields, which only figures have.
     """
     facts: dict[str, Mapping[str, Any]] = {}
     for origin in origins:
@@ -189,6 +191,7 @@ def with_ending(base: Path, ending: str) -> Path:
 
 def csv_bytes(table: pl.DataFrame) -> bytes:
     """Write any table as the bytes of a CSV; lists as their items with a space between."""
+    # CSV has no lists, and polars refuses to write them.
     lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
     texts = [pl.col(name).cast(pl.List(pl.String)).list.join(" ") for name in lists]
     return table.with_columns(texts).write_csv().encode()

@@ -55,6 +55,7 @@ VENUES = {
 }
 """Widths of the style files; a figure at either needs no scaling in LaTeX."""
 
+# Okabe and Ito, Color Universal Design (2008); purple, sky and black below are theirs as well.
 _BLUE, _ORANGE, _GREEN, _VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 _PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
 
@@ -78,6 +79,8 @@ FRONT = Look(_GREY, "")
 _SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
 """Settings that are off at 0: what matters for the look is whether they are on."""
 _OF_VARIANT = {"1d": Look(_BLUE, "s"), "2d": Look(_ORANGE, "D")}
+# A pair has the colour of its decoder, but for B-L, B-B and L-L: their decoders are those of other
+# pairs, which may stand in the same figure.
 _OF_TOKENIZER = {
     "S-S": _BLUE,
     "S-B": _ORANGE,
@@ -102,6 +105,7 @@ def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
 
     Unlisted pairs take the colour of their decoder, as `B` alone does; unnamed sizes are grey.
     """
+    # Text without a dash is its own last part: `B` alone is a decoder.
     decoder = tokenizer.rpartition("-")[2]
     colour = _OF_TOKENIZER.get(tokenizer, _OF_DECODER.get(decoder, _GREY))
     return Look(colour, (WITH if regularised else WITHOUT).marker)
@@ -141,6 +145,7 @@ def _of_venue(venue: Venue) -> dict[str, object]:
         "mathtext.fontset": "stix" if venue.family.startswith("STIX") else "dejavusans",
         **dict.fromkeys(sizes, venue.size),
         **dict.fromkeys(small, venue.size - 1),
+        # Matplotlib names clip paths at random otherwise, and equal figures would differ.
         "svg.hashsalt": "gigatok",
     }
 
@@ -162,5 +167,6 @@ _COMMON: dict[str, object] = {
     "axes.axisbelow": True,
     "axes.linewidth": 0.8,
     "lines.linewidth": 1.0,
+    # TrueType: many conferences refuse the Type 3 fonts that are Matplotlib's default.
     "pdf.fonttype": 42,
 }

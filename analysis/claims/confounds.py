@@ -10,6 +10,7 @@ from analysis.statistics.groups import Group, groups, show
 from analysis.store.runs import measured, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
+# FID is biased upwards by a term that falls with the number of images; KID has no such bias.
 FID_NEEDS_IMAGES = 10_000
 """Below, the bias of FID is larger than most differences (Binkowski et al., arXiv 1801.01401)."""
 
@@ -26,13 +27,15 @@ def _mixed_protocols(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str
         for group in found:
             for protocol in group.protocols(name):
                 ways.setdefault(protocol or "protocol not recorded", []).append(group.label)
+        # An unrecorded protocol is another one: it may be the same, which nobody can tell any
+        # more.
         if len(ways) > 1:
             listing = "; ".join(f"{_listed(who)}: {way}" for way, who in ways.items())
             yield f"{METRICS[name].label} was measured in {len(ways)} ways: {listing}."
 
 
 def _training_lengths(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
-    """Images seen, which is what steps and batch size have in common."""
+    """Compare training lengths in images: steps times batch size."""
     for part, what in (("tokenizer", "Tokenizers"), ("generator", "AR probes")):
         # Steps alone say nothing where batch sizes differ.
         steps, batch = f"{part}.steps", f"{part}.batch_size"
@@ -67,6 +70,8 @@ def _training_only_head(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[
     for group in found:
         head, total = group.values("params_head"), group.values("params_total")
         # The head serves the regularisation loss in training and is gone at inference.
+        # Published sizes include the head as well (GigaTok, Table 9), which is why it is not taken
+        # off.
         shares = [head[s] / total[s] for s in head.keys() & total.keys() if head[s] > 0]
         if shares:
             heads.append((group.label, max(shares)))
@@ -80,7 +85,7 @@ def _training_only_head(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[
 
 
 def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
-    """Params that vary without being an axis, unless another check names them."""
+    """List params that vary without being an axis, unless another check names them."""
     axes = _axes(runs)
     for column in params_of(runs):
         # An axis such as a size without a letter is logged as several params.
@@ -96,6 +101,7 @@ def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]
             yield f"{column} differs, though it is no axis ({listing})."
 
 
+# Columns that a check above names in better words, and those that differ by intention.
 _CHECKED = {
     PARAM_SEED,
     PARAM_TOKENIZER,
@@ -107,6 +113,8 @@ _CHECKED = {
 def _seeds(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     counts: dict[int, list[str]] = {}
     for group in found:
+        # Complete ones: a seed that failed late has some of the numbers and shows as missing
+        # elsewhere.
         complete = sum(row["state"] == "COMPLETE" for row in group.rows)
         counts.setdefault(complete, []).append(group.label)
     if len(counts) > 1:
@@ -117,6 +125,7 @@ def _seeds(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
 
 
 def _code(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
+    # A trial's stages may come from several commits, which its tag joins with commas.
     versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
     if len(versions) > 1:
         yield f"Stages ran from {len(versions)} versions of the code: {_listed(versions)}."

@@ -56,6 +56,7 @@ def comparisons(runs: pl.DataFrame) -> list[SettingComparison]:
         compare(metric, ladder)
         for ladder in _ladders(found)
         for metric in (*RECONSTRUCTION, *GENERATOR)
+        # The ends decide: those between are only looked at for a detour.
         if _measured(metric, (ladder[0], ladder[-1]))
     ]
     result += [
@@ -78,6 +79,7 @@ def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
         text = f"{head}not compared, measured in two ways ({' | '.join(sorted(protocols))})."
         return SettingComparison(metric, first.label, last.label, None, None, text)
     difference = paired(first.values(metric), last.values(metric))
+    # The yardstick is the larger of the two ranges, so that one lucky setting cannot set it.
     spread = _seed_spread(metric, (first, last))
     if difference is None:
         text = f"{head}not compared, no seed has both."
@@ -104,6 +106,7 @@ def _verdict(score: Metric, difference: PairedDifference, spread: float | None) 
         return f"{beside}. No difference."
     if not difference.same_sign:
         return f"{beside}. The sign changes with the seed: no effect is shown."
+    # No p here: with fewer than six seeds no sign-flip test can go below 5 % (`paired_test`).
     seeds = "both seeds" if difference.n == 2 else f"all {difference.n} seeds"
     direction = f"{_direction(score, difference.mean)} on {seeds}"
     # The same sign on all seeds is not enough where seeds alone move as far.
@@ -142,6 +145,7 @@ def _detour(score: Metric, ladder: Sequence[Group]) -> str:
     """Name the setting between the ends that lies outside them: the ladder is not monotone."""
     means = [(g, g.estimate(score.name, "half_range")) for g in ladder]
     known = [(group, e) for group, e in means if e is not None]
+    # Means and not paired differences: the settings between may lack some of the shared seeds.
     # Ends that differ as expected may hide a middle that does not.
     steps = [second.mean - first.mean for (_, first), (_, second) in pairwise(known)]
     if len(steps) < 2 or all(s >= 0 for s in steps) or all(s <= 0 for s in steps):
@@ -162,6 +166,7 @@ def _rate_caution(metric: str, first: Group, last: Group) -> str:
 
 
 def _signed(score: Metric, value: float) -> str:
+    # The minus sign is the mathematical one, as wide as the plus; a hyphen could break the line.
     return f"{value * score.factor:+.{score.digits}f}".replace("-", "−")
 
 
@@ -185,6 +190,7 @@ def _ladders(found: Sequence[Group]) -> list[list[Group]]:
     for group in found:
         if group.size is not None:
             series.setdefault(group.setting, []).append(group)
+    # By parameters, which the names of sizes do not order: S-L is larger than B-B.
     ladders = [sorted(g, key=lambda group: group.size or 0.0) for g in series.values()]
     return [ladder for ladder in ladders if len(ladder) > 1]
 

@@ -31,8 +31,11 @@ def training_series(found: Sequence[Group], metric: str, uri: str) -> list[Serie
     # Both trainings log `train/loss`; the prefix tells which one is meant.
     stage = "train_generator" if metric.startswith(_GENERATOR) else "train_tokenizer"
     name = metric.removeprefix(_GENERATOR)
+    # Curves hold stored values; a curve of a score is printed in the score's unit.
     scale = quantity(name).factor
     made = []
+    # No mean over seeds: trials log at steps of their own, and a mean would smooth what is asked
+    # for.
     for group, row in _trials(found):
         logged = _logged(row, stage, name, uri)
         origin = _origin(row, stage, name)
@@ -47,8 +50,8 @@ def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
 
     Args:
         found: trials by setting.
-        y: what was logged at each scale, such as `guidance/gkid`; bars are its standard error.
-        uri: of the store.
+        y: name logged at each scale, such as `guidance/gkid`; bars are its standard error.
+        uri: tracking store that has the curves.
     """
     curves, stars = [], []
     for group, row in _trials(found):
@@ -107,11 +110,14 @@ def _look(group: Group) -> Look:
 def _searched(row: Mapping[str, Any], y: str, uri: str) -> tuple[Mark, ...]:
     """Read a search from the smallest scale to the largest; nothing where there was none."""
     # Scales are logged in the order of scoring, which is not that of their size.
+    # Three logged names share their steps: step n of each belongs to the n-th scale that was
+    # scored.
     scales, values, errors = (
         dict(_logged(row, _SEARCH, name, uri).iter_rows()) for name in (SCALE, y, f"{y}_se")
     )
     origin = _origin(row, _SEARCH, y)
     marks = []
+    # A search that was killed may have logged a scale without its score.
     for step in sorted(scales.keys() & values.keys(), key=scales.__getitem__):
         value, error = values[step], errors.get(step)
         bar = None if error is None else Bar(value - error, value + error, "standard_error")
@@ -122,6 +128,7 @@ def _searched(row: Mapping[str, Any], y: str, uri: str) -> tuple[Mark, ...]:
 def _logged(row: Mapping[str, Any], stage: str, name: str, uri: str) -> pl.DataFrame:
     """Read a curve of a trial: `step`, `value`; empty where the stage has not run."""
     run_id = row.get(STAGE_RUN + stage)
+    # The link to a stage run is null while the stage has not begun.
     if not run_id:
         return pl.DataFrame(schema={"step": pl.Int64(), "value": pl.Float64()})
     return load_curves([run_id], name, uri).select("step", "value")

@@ -29,6 +29,7 @@ _FIGURES = (
         "Does semantic regularisation let a larger tokenizer do both better?",
         _BY_SIZE,
         (
+            # Dilemma and cure are two directions in this plane.
             Panel("rfid", "gfid", "Both"),
             *_over(_SIZE, *_QUALITY, _CODES, _ACCURACY, ("lpips|psnr", "Distortion")),
         ),
@@ -52,6 +53,7 @@ _FIGURES = (
     RunFigure(
         "encoder-decoder",
         "Parameters in the encoder or in the decoder?",
+        # Decoder scaling first: it varies one side alone, which is the question.
         ("decoder_scaling", "tokenizer_scaling"),
         _over(_SIZE, *_QUALITY, _ACCURACY),
         front=True,
@@ -69,6 +71,7 @@ _FIGURES = (
             )
             for metric in ("rfid", "gfid", "probe_accuracy")
         ),
+        # Three sweeps in one figure: each has results over its own key only.
         own_x=("tokenizer.semantic_layer", "tokenizer.teacher", "tokenizer.semantic_weight"),
     ),
     RunFigure(
@@ -102,6 +105,7 @@ _FIGURES = (
         "What does longer tokenizer training buy? (the question of paper Figure 12)",
         ("training_duration",),
         _over("tokenizer.steps", *_QUALITY, _CODES, _ACCURACY),
+        # The values of Figure 12 were not published: there are only runs for it (`absent.csv`).
         paper="figure12",
     ),
     RunFigure(
@@ -120,6 +124,7 @@ _FIGURES = (
         "Which guidance scale is best? (of samples that are used for nothing else)",
         ("decoder_scaling", "tokenizer_scaling", "tokenizer_1d_vs_2d", "generator_scaling"),
         _over(SCALE, ("guidance/gkid", "KID"), ("guidance/gfid", "FID")),
+        # The search is a stage that is off by default, so that most sweeps have nothing to show.
         needs="best_cfg_scale",
         options=" --set guidance.search=grid",
     ),

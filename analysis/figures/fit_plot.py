@@ -22,15 +22,16 @@ def plot_fit(
     """Draw what was fitted, and how well the largest size was predicted from the others.
 
     Args:
-        axes: where to.
-        fit: of `fit_power_law(sizes, values)`; the curve ends at the sizes that were measured.
+        axes: the axes to draw into.
+        fit: what `fit_power_law(sizes, values)` returned; the curve ends at the measured sizes.
         sizes: one per observation.
         values: the observations.
-        label: of the curve in the legend; by default its formula and exponent.
+        label: name of the curve in the legend; by default its formula and exponent.
     """
     b = fit.parameters["b"]
     text = label or f"{FORMULAS[fit.law]}, b = {b.value:.3g} [{b.low:.3g}, {b.high:.3g}]"
     axes.plot(sizes, values, "o", color=_CURVE, markerfacecolor="white", markersize=4, zorder=3)
+    # Evenly spaced on the logarithmic axis, and no further than was measured.
     along = np.geomspace(fit.sizes[0], fit.sizes[-1], _POINTS)
     axes.plot(along, fit.predict(along), color=_CURVE, label=text)
     held = fit.held_out
@@ -39,6 +40,8 @@ def plot_fit(
         axes.errorbar(
             held.size,
             predicted.value,
+            # Matplotlib takes lengths below and above, not ends; the interval of a power law is
+            # symmetric in logarithms only.
             yerr=[[predicted.value - predicted.low], [predicted.high - predicted.value]],
             color=_HELD_OUT,
             marker="D",
@@ -48,6 +51,7 @@ def plot_fit(
             label=f"predicted from smaller sizes, off by {held.relative_error:+.1%}",
         )
     axes.set_xscale("log")
+    # A power law is a straight line on two logarithmic axes; a saturating one may reach below 0.
     if fit.law == "power":
         axes.set_yscale("log")
     axes.legend(frameon=False, fontsize=7)

@@ -22,11 +22,11 @@ def pareto_front(
     """Join the marks of all series that no other beats, by x, as a dashed line.
 
     Args:
-        lines: what is compared; all measured in one way.
+        lines: the series to compare; all measured in one way.
         better_x: `higher`, or anything else for less is better: sizes and rates are costs.
         better_y: likewise.
-        name: of the line in the legend.
-        look: its colour.
+        name: name of the front in the legend.
+        look: colour of the front.
     """
     # `undominated` compares costs: what should be high is turned around.
     side, up = (-1 if better == "higher" else 1 for better in (better_x, better_y))
@@ -37,4 +37,6 @@ def pareto_front(
 
 
 def _bare(mark: Mark) -> Mark:
+    # Without label and intervals, which the mark itself has at the same place. `front` keeps it
+    # out of the data files, where it would be a second measurement.
     return replace(mark, reading="front", label="", x_bar=None, y_bar=None, seeds=())

@@ -29,6 +29,7 @@ def known(name: str) -> str | None:
     """Find the name of a figure, from that or from its number in the paper; None for others."""
     if name in FIGURES:
         return name
+    # "Figure 7", "figure-7" and "figure7" are one.
     plain = name.lower().replace(" ", "").replace("-", "").replace("_", "")
     return next((figure.name for figure in FIGURES.values() if figure.paper == plain), None)
 

@@ -37,12 +37,14 @@ def _by_size(metric: str, title: str, lines: Sequence[Series], ticks: Ticks, **m
 
 @published("dilemma", "figure3")
 def dilemma() -> FigureData:
-    """Figure 3: tokenizers without semantic regularisation, over their size."""
+    """Make Figure 3: tokenizers without semantic regularisation, over their size."""
     panels = (
         ("rfid", "rFID improves"),
         ("gfid", "gFID gets worse"),
         ("ar_val_loss", "Codes more complex"),
     )
+    # Places of remarks are in the units of the axes, here millions of parameters and rFID, where
+    # nothing else is drawn.
     unstated = (Remark(235, 1.5, "training length\nnot stated", WITHOUT.colour),)
     charts = [
         _by_size(
@@ -65,7 +67,7 @@ def dilemma() -> FigureData:
 
 @published("cure", "figure7")
 def cure() -> FigureData:
-    """Figure 7: the dilemma without, and its cure with semantic regularisation."""
+    """Make Figure 7: the dilemma without, and its cure with semantic regularisation."""
     panels = (
         ("rfid", "Reconstruction"),
         ("gfid", "Generation"),
@@ -78,6 +80,7 @@ def cure() -> FigureData:
         ("with semantic regularisation (200 epochs unless marked)", True, WITH),
     )
 
+    # The other rows of S-B stand at 232 M, the size that Table 9 gives for it.
     def lines(metric: str) -> list[Series]:
         made = [
             sized(name, select("Figure 7", metric=metric, semantic=on), look)
@@ -92,6 +95,7 @@ def cure() -> FigureData:
         "A larger tokenizer reconstructs better but generates worse, "
         "unless semantic regularisation keeps its codes simple (paper Figure 7)",
         "published",
+        # The plane first, as it is the big one and takes the first four cells.
         (_trade([*planes, *other_s_b_plane("rfid", "gfid")]), *charts),
         (*short(1, 2, 6, 9, 12), _ERRORS),
     )
@@ -105,16 +109,18 @@ def _plane(place: str, name: str, semantic: bool, look: Look) -> Series:
             one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
             *_length(tokenizer, semantic=semantic),
         )
+        # In the order of size, which the arrows follow.
         for tokenizer in SIZES
     ]
     return Series(name, tuple(marks), look, arrows=True)
 
 
 def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
-    """Label of a size with its training length where that is known, and the fact of it."""
+    """Label a size with its training length where that is known, and return the fact of it."""
     label = f"{tokenizer} {one('Table 9', 'params_total', tokenizer=tokenizer).value:.0f} M"
     if not semantic:
         return (label,)
+    # Of the regularised checkpoints alone: the schedule without is not stated (confound 1).
     epochs = one("Table 9", "epochs", tokenizer=tokenizer, variant="1d")
     return f"{label}, {epochs.value:.0f} ep.", epochs
 
@@ -126,6 +132,7 @@ def _of_variant(variant: str) -> Look:
 
 
 def _trade(lines: Sequence[Series]) -> Chart:
+    # Places in rFID and gFID, on the side of the plane where each curve runs.
     words = (
         Remark(
             1.6, 11.1, "dilemma: larger ones\nreconstruct better,\ngenerate worse", WITHOUT.colour
@@ -145,7 +152,7 @@ def _trade(lines: Sequence[Series]) -> Chart:
 
 @published("1d-2d", "figure9")
 def one_d_two_d() -> FigureData:
-    """Figure 9: 1D against 2D tokenizers, all regularised."""
+    """Make Figure 9: 1D against 2D tokenizers, all regularised."""
     looks = (
         ("1D (200 epochs unless marked)", "1d"),
         ("2D (epochs not stated)", "2d"),
@@ -155,6 +162,7 @@ def one_d_two_d() -> FigureData:
         ("gfid", "Generation"),
         ("probe_accuracy", "AR representation"),
     )
+    # Round numbers instead of `size_ticks`: 1D and 2D tokenizers of one name differ in size.
     ticks = tuple((size, f"{size:g}") for size in (100.0, 200.0, 400.0, 600.0))
 
     def lines(metric: str) -> list[Series]:
@@ -177,7 +185,7 @@ def one_d_two_d() -> FigureData:
 
 @published("entropy", "figure5")
 def entropy() -> FigureData:
-    """Figure 5: XL-XXL with and without entropy loss, over training."""
+    """Make Figure 5: XL-XXL with and without entropy loss, over training."""
 
     def lines(metric: str) -> tuple[Series, ...]:
         # Means over the last iterations are facts of Figure 5 as well, and belong to no step.
@@ -211,11 +219,13 @@ def entropy() -> FigureData:
 
 @published("probe-agreement", "figure6")
 def probe_agreement() -> FigureData:
-    """Figure 6: does the small AR probe rank tokenizers as a full-size generator does?"""
+    """Make Figure 6: the small AR probe against a full-size generator, on the same tokenizer."""
     charts = []
     for metric in ("gfid", "probe_accuracy"):
         small = one("Table 2", metric, tokenizer="B-L")
         large = one("README", metric, tokenizer="B-L", setting="larger-AR table")
+        # R² is what the paper prints of this figure; of its three points only B-L is known as
+        # numbers.
         squared = one("Figure 6", f"r2_{metric}")
         point = mark(small, large, "B-L", squared)
         words = f"R² {squared.value:.2f} over 3 tokenizers"
@@ -246,7 +256,7 @@ def probe_agreement() -> FigureData:
 
 @published("encoder-decoder")
 def encoder_decoder() -> FigureData:
-    """Table 2: where to put the parameters, in the encoder or in the decoder."""
+    """Draw Table 2: parameters in the encoder against parameters in the decoder."""
     rows = tuple(dict.fromkeys((f.tokenizer, f.setting) for f in select("Table 2")))
     looks = (("100 epochs", "epochs=100", Look(ORANGE, "s")), ("200 epochs", "", WITH))
 
@@ -264,6 +274,8 @@ def encoder_decoder() -> FigureData:
             )
             for name, wanted, look in looks
         ]
+        # At the size of this figure's axis: encoder and decoder as in Table 1, without quantizer
+        # and head.
         others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
         return [*made, pareto_front(made, None, METRICS[metric].better), *others]
 
@@ -295,16 +307,17 @@ def _asymmetric(tokenizer: str, setting: str, metric: str) -> Mark:
 
 
 def _parts(tokenizer: str) -> list[Fact]:
-    """Transformer parameters of encoder and decoder."""
+    """Look up the transformer parameters of encoder and decoder."""
     return [
         one("Table 1", "params_transformer", tokenizer=part, variant="1d")
+        # Table 1 lists sizes, S to XXL, which are the same for encoders and decoders.
         for part in tokenizer.split("-")
     ]
 
 
 @published("semantic-ablations")
 def semantic_ablations() -> FigureData:
-    """Tables 5, 6 and 7: which layer is aligned, with which teacher, how strongly."""
+    """Draw Tables 5, 6 and 7: aligned layer, teacher and weight of the regularisation."""
     studies = (
         ("Table 5", "semantic_layer", "Layer"),
         ("Table 6", "teacher", "Teacher"),
@@ -314,8 +327,10 @@ def semantic_ablations() -> FigureData:
     for place, key, words in studies:
         for metric in ("rfid", "gfid", "probe_accuracy"):
             found = select(place, metric=metric)
+            # A setting is written as `key=value`.
             names = [fact.setting.partition("=")[2] for fact in found]
             is_number = key != "teacher"
+            # Names of teachers have no place of their own and stand in the order of the table.
             places = [float(name) if is_number else float(i) for i, name in enumerate(names)]
             marks = tuple(mark(x, fact) for x, fact in zip(places, found, strict=True))
             look = of_tokenizer(found[0].tokenizer, regularised=True)
@@ -335,7 +350,8 @@ def semantic_ablations() -> FigureData:
 
 @published("generators")
 def generators() -> FigureData:
-    """Table 10 and the README: larger generators on the same tokenizers."""
+    """Draw Table 10 and the README: larger generators on the same tokenizers."""
+    # Millions of parameters as published, training head included (Table 9).
     tokenizers = (("B-L", 622.0), ("XL-XXL", 2896.0))
 
     def series(metric: str) -> tuple[Series, ...]:
@@ -383,7 +399,7 @@ def _over_generators(tokenizer: str, metric: str) -> list[Fact]:
 
 @published("probe-accuracy")
 def probe_accuracy() -> FigureData:
-    """Linear probes of the generator: AR probe (Figure 7) and full training (Table 10)."""
+    """Draw linear probes of the generator: AR probe (Figure 7) and full training (Table 10)."""
     lines = [
         sized(
             f"AR probe, 50 epochs, {words} regularisation",
@@ -395,6 +411,7 @@ def probe_accuracy() -> FigureData:
     found = [
         fact
         for fact in select("Table 10", metric="probe_accuracy", generator="LlamaGen-B (1d) 300ep")
+        # "B-L (DINO disc)" is B-L with another discriminator: its size would have two marks.
         if "DINO" not in fact.tokenizer
     ]
     full = sized("LlamaGen-B, 300 epochs, with", found, Look(GREEN, "s"))
@@ -413,7 +430,7 @@ def probe_accuracy() -> FigureData:
 
 @published("decode-share")
 def decode_share() -> FigureData:
-    """Table 4: how much of sampling is decoding."""
+    """Draw Table 4: the share of decoding in the time of sampling."""
     series = []
     for decoder in ("B", "L", "XXL"):
         found = select("Table 4", decoder=decoder)

@@ -27,6 +27,7 @@ def systems() -> FigureData:
     """Show Tables 3 and 10: generation against size of the generator, and reconstruction."""
     kinds = {"KL": ("continuous (KL)", Look(OTHER, "^")), "": ("discrete", Look(ORANGE, "o"))}
     rows = _pairs(select("Table 3", metric="gfid"))
+    # Table 10 has LlamaGen's tokenizer as well, which is no GigaTok.
     own = _pairs([f for f in select("Table 10", metric="gfid") if f.tokenizer != "LlamaGen-Tok"])
 
     def series(over: str) -> tuple[Series, ...]:
@@ -68,6 +69,8 @@ def _pairs(found: Sequence[Fact]) -> list[tuple[Fact, Fact]]:
     """Pair each gFID with the rFID of its tokenizer in the same table."""
     made = []
     for fact in found:
+        # An rFID belongs to a tokenizer at its number of tokens, whatever generator is trained on
+        # it.
         same: dict[str, Any] = {"tokenizer": fact.tokenizer, "num_tokens": fact.num_tokens}
         made.append((fact, *select(fact.place, metric="rfid", **same)))
     assert all(len(pair) == 2 for pair in made), "one rFID a tokenizer"
@@ -85,6 +88,7 @@ def _scatter(
     marks = []
     for gfid, rfid in rows:
         across = rfid if over == "rfid" else gfid.generator_params_m or 0
+        # One label a tokenizer: at the smallest generator, LlamaGen-B (111 M).
         named = labels and over == "rfid" and gfid.generator_params_m == 111
         marks.append(mark(across, gfid, gfid.tokenizer.replace(" disc)", ")") * named))
     return Series(name, tuple(marks), look, joined=False)
@@ -116,6 +120,7 @@ def _line(name: str, found: Sequence[Fact], look: Look) -> Series:
 
 
 def _others_generators() -> Chart:
+    # From LlamaGen's own README: the paper quotes some of these rows only.
     kept: dict[str, Any] = {"metric": "gfid", "place": "README", "work": "llamagen"}
     series = [
         _line(f"LlamaGen, {n} tokens", select(**kept, num_tokens=n), Look(OTHER, marker))
@@ -138,6 +143,7 @@ def _token_counts() -> Chart:
             if fact.tokenizer.endswith(" VAE") == bool(name)
         ]
         marks = tuple(
+            # Names say size and tokens, as in TiTok-L-32.
             mark(float(f.tokenizer.split()[0].rpartition("-")[2]), f, f.tokenizer.split("-")[1])
             for f in found
         )
@@ -170,6 +176,7 @@ def _remeasured() -> Chart:
     marks = []
     for tokenizer, size in (("B-L (DINO disc)", 622.0), ("XL-XXL", 2896.0)):
         here: dict[str, Any] = {"metric": "rfid", "setting": "data=ImageNet", "params_m": size}
+        # By size: AToken names the checkpoints otherwise.
         (theirs,) = select(work="atoken", **here)
         (ours,) = select("Table 10", metric="rfid", tokenizer=tokenizer)
         marks.append(mark(ours, theirs, tokenizer))

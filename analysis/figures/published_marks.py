@@ -29,6 +29,7 @@ _SAME_S_S = {
     "Table 7": (0.5, "Table 5", "semantic_layer=3"),
 }
 """Place of an ablation's default on its axis; table and setting that have the same run."""
+# Third of the table, after CLIP and SigLIP; places count from 0.
 _DINOV2 = 2.0
 """Place of the paper's own teacher among the three of Table 6."""
 
@@ -39,6 +40,7 @@ def mark(x: Fact | float, y: Fact, label: str = "", *more: Fact) -> Mark:
     used = (*([x] if isinstance(x, Fact) else []), y, *more)
     # A mark is as reliable as the least reliable number in it.
     worst: Reading = next((f.reading for f in used if f.reading != "printed"), "printed")
+    # All facts are origins, those as well that only a label or a size is from.
     return Mark(across, y.printed, tuple(map(origin, used)), worst, label)
 
 
@@ -80,9 +82,12 @@ def with_length(line: Series, words: str = "{} ep.") -> Series:
 
 
 def _epochs(shown: Mark) -> Fact | None:
+    # The first origin is the number itself or, over another number, that of x: both have the
+    # tokenizer.
     (fact,) = (fact for fact in facts() if fact.id == shown.origins[0]["id"])
     if fact.variant != "1d" or not fact.semantic:
         return None
+    # "B-L (DINO disc)" is listed as B-L in Table 9.
     return one("Table 9", "epochs", tokenizer=fact.tokenizer.partition(" ")[0])
 
 
@@ -102,6 +107,7 @@ def other_s_b(here: str, metric: str, x: float) -> list[Series]:
 def other_s_b_plane(x: str, y: str) -> list[Series]:
     """Mark the same rows beside Figure 7, two metrics against each other."""
     made = []
+    # Names and markers are those of the small charts, so that the legend has each row once.
     for series, place in zip(other_s_b("Figure 7", y, 0.0), ("Table 2", "Table 6"), strict=True):
         across, up = (one(place, metric, **_S_B[place][1]) for metric in (x, y))
         made.append(replace(series, marks=(mark(across, up),)))

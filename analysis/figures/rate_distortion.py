@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def plane_chart(found: Sequence[Front], metric: str) -> Chart:
     """Draw the settings of each family and its front, a dashed line."""
     series = []
+    # A family without a point would be a name in the legend and nothing else.
     for front in filter(lambda one: one.points, found):
         look = style.of_setting(*front.setting) if front.setting else None
         own = style.WITH if front.points[0].group.regularised else style.WITHOUT
@@ -48,6 +49,7 @@ def planes_figure(name: str, planes: Mapping[str, Sequence[Front]]) -> FigureDat
     drawn = {m: f for m, f in planes.items() if sum(len(front.points) for front in f) > 1}
     charts = tuple(plane_chart(found, metric) for metric, found in drawn.items())
     title = "Rate and distortion; dashed lines join what no other setting of the family beats"
+    # No figure instead of an empty one: reports leave the picture out.
     return FigureData(name, title, "runs", charts) if charts else None
 
 

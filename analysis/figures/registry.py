@@ -74,7 +74,9 @@ def published(name: str, paper: str = "") -> Callable[[PublishedMaker], Publishe
         known = _entry(name)
         if known.published is not None:
             raise ValueError(f"two figures {name!r} of published numbers: choose another name")
+        # Either module may be imported first: what the other one said is kept.
         FIGURES[name] = replace(known, published=make, paper=paper or known.paper)
+        # The function itself is returned, so that it can be called and tested under its own name.
         return make
 
     return register

@@ -89,6 +89,7 @@ def declare(figure: RunFigure) -> RunFigure:
     def make(request: RunsRequest) -> FigureData:
         return run_figure(figure, request)
 
+    # The same door as for figures that are functions.
     of_runs(figure.name, figure.paper, figure.sweeps)(make)
     return figure
 
@@ -101,6 +102,7 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
     """
     if request.curves:
         panels = tuple(Panel(STEP, name, name) for name in request.curves)
+        # The sweeps stay: the curves are those of the trials that the figure would show.
         wanted = replace(wanted, title="Training curves", panels=panels)
     made = assembled(wanted, request)
     if not made.charts and not made.grids:
@@ -128,6 +130,7 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
 def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: int) -> FigureData:
     """Make what one sweep adds to a figure, behind so many charts of other sweeps."""
     have, found, uri = measured(table), groups(table), request.trials.uri
+    # Most figures have no `own_x`: every panel is then drawn for the sweep that was found.
     own_x = dict(zip(wanted.sweeps, wanted.own_x, strict=False)).get(table["sweep"][0])
     panels = [_resolved(p, have, request) for p in wanted.panels if own_x in (None, p.x)]
     charts, missing = [], []
@@ -139,6 +142,7 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: 
         charts.append(chart)
         # Curves have no coordinates that could be missing.
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
+        # The letter that the chart will have in the joined figure.
         head = f"{letter(before + len(charts) - 1)} " if len(panels) > 1 else ""
         missing += [head + ", ".join(absent)] if absent else []
     keys = [key for panel in panels for key in panel[:2]] + [wanted.needs]
@@ -146,6 +150,7 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: 
     is_search = any(panel.x == SCALE for panel in panels)
     bars = bars_of_search(charts) if is_search else bars_of(charts)
     notes = [*mark_notes(found, table, shown, charts, bars), *_warnings(table, shown)]
+    # Read last: each picture is a file of its own, which a server has to send.
     grids = [g for spec in wanted.pictures if (g := _grid(found, spec, uri))]
     return FigureData(
         wanted.name, "", "runs", tuple(charts), tuple(notes), tuple(grids), tuple(missing)
@@ -207,6 +212,7 @@ def _grid(found: Sequence[Group], spec: tuple[str, str], uri: str) -> Grid | Non
     columns = []
     for group in found:
         logged = ((row, logged_picture(uri, row["run_id"], stage, name)) for row in group.rows)
+        # A generator, so that no picture is read after the first one that is there.
         first = next(((row, png) for row, png in logged if png is not None), None)
         if first is not None:
             columns.append((group.label, origin(first[0], []), first[1]))
@@ -227,6 +233,7 @@ def mark_notes(
     if counts:
         numbers = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
         sentences.append(f"Seeds per setting: {numbers}.")
+    # A single series has no legend, so that its name must be said here.
     names = {series.name for chart in charts for series in chart.series}
     if len(names) == 1 and len(counts) and (name := names.pop()).startswith("with"):
         sentences.append(f"All {name}.")

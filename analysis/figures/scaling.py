@@ -34,6 +34,8 @@ from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quanti
 
 MOST_GROUPED = 2000
 """Trials above which each is a point of its own: means over seeds take seconds then."""
+# Points a fitted curve has: smooth at the width of a page, and small where it is sent to a
+# browser.
 _CURVE_POINTS = 60
 _PROBE = "AR Probe"
 """Begins the generator's name of the paper's numbers that are made as trials are."""
@@ -88,6 +90,7 @@ def preset(name: str, runs: pl.DataFrame, *, beside_paper: bool = False) -> tupl
     have = measured(runs)
     x, y = steadier(PRESETS[name], have)
     if beside_paper:
+        # The paper has no KID, so that a plane of KID would stay without its numbers.
         x, y = (f if f in have else STEADIER.get(f, f) for f in PRESETS[name])
     return (x, y) if x in have and y in have else None
 
@@ -114,6 +117,7 @@ def scaling(
     Raises:
         RequestError: no trial has both.
     """
+    # Trials first: without any there is nothing to compare the paper with.
     own, notes = _own(runs, x, y)
     if not own:
         labels = quantity(x).title, quantity(y).title
@@ -125,6 +129,7 @@ def scaling(
         none = f"The paper has no {quantity(y).title} with its {quantity(x).title}."
         notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
     title = f"{quantity(y).title} over {quantity(x).title}"
+    # Where x has a better direction as well, up and right are better (`Chart.better_up`).
     is_plane = x in METRICS and METRICS[x].better is not None
     (chart,) = with_distinct_looks([Chart(title, axis(x), axis(y), tuple(own), is_plane)])
     # No line may run through numbers that were measured in different ways.
@@ -142,6 +147,8 @@ def published_series(x: str, y: str) -> list[Series]:
         # Only the AR probe is trained as trials are; full systems are no comparison.
         probed = fact.generator == "" or fact.generator.startswith(_PROBE)
         if fact.work == PAPER and fact.place in _PLACES and fact.metric in (x, y) and probed:
+            # Both numbers of a mark are of one row of the paper; rows of two places are never
+            # paired.
             key = (fact.place, fact.tokenizer, fact.variant, fact.semantic, fact.setting)
             rows.setdefault(key, {}).setdefault(fact.metric, fact)
     named: dict[str, list[Mark]] = {}
@@ -164,6 +171,7 @@ def _front(own: Sequence[Series], x: str, y: str) -> Series:
 
 def _mixed(runs: pl.DataFrame, x: str, y: str) -> list[str]:
     """Say why nothing may run through all marks: an axis was measured in several ways."""
+    # Protocols of trials that lack a coordinate are not drawn and mix with nothing.
     both = runs.filter(pl.col(x).is_not_null() & pl.col(y).is_not_null())
     ways = {key: both[PROTOCOL + key].n_unique() for key in (x, y) if key in METRICS}
     return [
@@ -221,15 +229,18 @@ def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
 def _fits(
     own: Sequence[Series], runs: pl.DataFrame, x: str, y: str, law: Fitting
 ) -> tuple[list[Series], list[str]]:
-    """LawFit a law to each series that has enough sizes: curves, and all of it in words."""
+    """Fit a law to each series that has enough sizes; return the curves, and sentences on them."""
     if law == "none":
         return [], []
+    # In printed units, as the curve joins marks that are in them.
     shown = runs.select("run_id", *(pl.col(key) * quantity(key).factor for key in (x, y)))
     values = {row[0]: (row[1], row[2]) for row in shown.iter_rows()}
     made, said = [], []
     for series in own:
         # The law is fitted to the trials, not to their means: seeds carry the noise.
         ids = [o["id"] for mark in series.marks for o in mark.origins]
+        # Marks of the paper are not in `own`: a law over runs and paper would fit the difference
+        # of both.
         pairs = [values[i] for i in ids if None not in values[i]]
         try:
             fit = fit_power_law([a for a, _ in pairs], [b for _, b in pairs], law=law)
@@ -253,6 +264,7 @@ def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
     first, second = row.get(x), row.get(y)
     if second is None:
         return None
+    # The paper states a size in the row of a score, not as a number of its own.
     across = first or (second.params_m if x == "params_total" else None)
     if across is None:
         return None

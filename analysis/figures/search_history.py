@@ -1,6 +1,6 @@
 """The figure of a search: what each trial reached, the best so far, and which keys mattered.
 
-Of a search with `transfer` also the objective over the learning rate, here and there.
+A search with `transfer` also gets the objective over the learning rate, in both places.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def search_history(request: RunsRequest) -> FigureData:
             f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
         )
     found = json.loads(content)
+    # The search itself is first; a second study holds the rates that were tried where the best one
+    # is to be used.
     study, moved = found["studies"][0], found["transfer"]
     charts = []
     for name, direction in study["objectives"].items():
@@ -55,6 +57,7 @@ def search_history(request: RunsRequest) -> FigureData:
         raise RequestError(f"{NAME}: no trial of the search {launch.sweep} is complete yet")
     counts = [f"{len(study['trials'])} trials of the sampler {study['sampler']}"]
     for state, (word, _) in _ENDS.items():
+        # Counted in the caption, as several of them at one edge cover each other.
         ended = sum(trial["state"] == state for trial in study["trials"])
         counts += [f"{ended} {word}"] if ended else []
     note = f"{launch.sweep}: {', '.join(counts)}. "
@@ -69,10 +72,10 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     """Draw the value of each trial and the best so far; None while no trial has a value.
 
     Args:
-        trials: of `search.json`, in the order they were asked for.
-        name: of the objective.
+        trials: trials of `search.json`, in the order in which the sampler proposed them.
+        name: key of the objective.
         direction: `minimize` or `maximize`.
-        run_id: of the sweep's MLflow run.
+        run_id: id of the sweep's MLflow run.
     """
     valued = [t for t in trials if t["values"] is not None]
     if not valued:
@@ -81,10 +84,12 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     values = [scale * float(t["values"][name]) for t in valued]
     down = direction == "minimize"
     # The best that was known when each trial ended, as the sampler saw it.
+    # Quadratic in the number of trials, which is nothing for the hundreds of a search.
     so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
     span = max(values) - min(values)
     worst = max(values) if down else min(values)
     # Beyond the worst value by a margin: such a trial is no better than any other.
+    # A single value has no range, and a value of 0 no size: some distance must remain.
     edge = worst + (1 if down else -1) * _MARGIN * (span or abs(worst) or 1.0)
     series = [
         Series("complete", _marks(valued, values, run_id), Look(BLUE, "o"), joined=False),
@@ -115,12 +120,12 @@ def _origin(trial: Mapping[str, Any], run_id: str) -> Origin:
 
 
 def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run_id: str) -> Chart:
-    """Draw the objective over the learning rate where it was searched, and where it was taken.
+    """Draw the objective over the learning rate, in the search and at the target of its transfer.
 
     Args:
-        studies: of `search.json`: the search, and the rates tried there.
-        moved: its `transfer`.
-        run_id: of the sweep's MLflow run.
+        studies: `studies` of `search.json`: the search, then the rates tried at the target.
+        moved: `transfer` of `search.json`.
+        run_id: id of the sweep's MLflow run.
     """
     key, name = moved["key"], moved["objective"]
     names = ("searched here", f"there: {_there(moved)}")
@@ -137,6 +142,8 @@ def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run
                 "run",
                 "best" if t["params"][key] == rate else "",
             )
+            # By rate: the sampler asks for rates in an order of its own, and the line joins
+            # neighbours.
             for t in sorted(valued, key=lambda t: float(t["params"][key]))
         )
         series.append(Series(words, marks, look))
@@ -162,6 +169,7 @@ def _drift(moved: Mapping[str, Any]) -> str:
 def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Chart]:
     """Draw the share of each of several keys, the largest first; nothing of too few trials."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
+    # One key has all of the importance.
     if len(ranked) < 2:
         return []
     marks = [

@@ -24,6 +24,7 @@ from analysis.store.runs import origin
 from analysis.tables.results import protocol_marks
 from gigatok.names import METRICS, PARAMETERS, TRAIN_PREFIX, quantity
 
+# Two points are always joined by a straight line, whatever is true between them.
 MIN_SIZES_FOR_LINE = 3
 """Fewer sizes, or sizes of one seed each, would draw a trend out of chance."""
 UNNAMED = "runs"
@@ -62,6 +63,7 @@ def settings_series(found: Sequence[Group], x: str, y: str) -> tuple[list[Series
         if mark is not None:
             name = _series_name(group, x) + _ways_of(group, ways)
             members.setdefault(name, []).append((group, mark))
+    # The way of measuring is part of the name, so that no line joins two protocols.
     series = [_series(name, pairs, x, is_named=bool(names)) for name, pairs in members.items()]
     return series, tuple((float(i), name) for name, i in names.items())
 
@@ -92,18 +94,23 @@ def _series(name: str, pairs: Sequence[tuple[Group, Mark]], x: str, *, is_named:
     enough = len({size for size, _ in sized}) >= MIN_SIZES_FOR_LINE
     # Names have no order that a line could follow.
     joined = enough and not is_named and any(len(mark.seeds) > 1 for mark in marks)
+    # Arrows only where x does not say the order itself: over sizes a line runs to the right
+    # anyway.
     is_plane = x in METRICS and quantity(x).unit != PARAMETERS
     return Series(name, marks, _look(pairs[0][0], x), joined, arrows=joined and is_plane)
 
 
 def _size(group: Group, mark: Mark, x: str) -> float:
     """Rank a mark along its series: the axis itself where that is a size or a setting."""
+    # A group without a known size has no rank: its place on x is the best there is.
     if x not in METRICS or METRICS[x].unit == PARAMETERS or group.size is None:
         return mark.x
     return group.size
 
 
 def _look(group: Group, x: str) -> Look:
+    # Over a setting each tokenizer is a series of its own, with its own colour; over its size all
+    # are one.
     if x not in METRICS or x == "params_generator":
         return style.of_tokenizer(group.tokenizer, regularised=group.regularised)
     for key, value in group.setting:
@@ -113,10 +120,11 @@ def _look(group: Group, x: str) -> Look:
 
 
 def _names(found: Sequence[Group], x: str) -> dict[str, int]:
-    """Places of the values of a config key that are not numbers; empty where they are."""
+    """Map the values of a config key to places on an axis of names; empty if they are numbers."""
     if x in METRICS:
         return {}
     values = dict.fromkeys(group.rows[0].get(x) for group in found)
+    # `bool` is a kind of `int` in Python, but yes and no are names on an axis.
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return {}
     return {show(value): i for i, value in enumerate(values)}
@@ -124,6 +132,7 @@ def _names(found: Sequence[Group], x: str) -> dict[str, int]:
 
 def _series_name(group: Group, x: str) -> str:
     over_generators = x == "params_generator"
+    # The size of the generator is what the axis shows, in parameters.
     beside = ("generator.size",) if over_generators else (x,)
     words = [_word(group, k, v) for k, v in group.setting if not k.startswith(beside)]
     named = [] if x in METRICS and not over_generators else [group.tokenizer]
@@ -176,6 +185,8 @@ def _mark(
         tuple(origin(row, [x, y]) for row in rows),
         "run",
         group.tokenizer if x in METRICS and x != "params_generator" else "",
+        # Seeds of a setting build networks of one size: an interval of width 0 is noise in the
+        # picture.
         None if x in METRICS and METRICS[x].unit == PARAMETERS else _bar(across, scale_x),
         _bar(up, scale_y),
         tuple(seeds),
@@ -185,6 +196,7 @@ def _mark(
 def _place(group: Group, key: str, names: Mapping[str, int]) -> SeedEstimate | None:
     """Put a config key's value on its axis: a number, or the place of a name."""
     value = group.rows[0].get(key)
+    # On an axis of names null is one of them ("none"); on one of numbers it has no place.
     if value is None and not names:
         return None
     place = float(names[show(value)]) if names else float(value or 0)

@@ -28,6 +28,7 @@ SWEEPS: dict[str, tuple[Panel, ...]] = {
 }
 """Charts of the sweeps that choose their own; any other one is drawn over its axes."""
 
+# One of each kind: reconstruction, codes, complexity, generation, representation.
 _CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
 """Charts of any other sweep."""
 
@@ -43,6 +44,7 @@ def sweep_figure(runs: pl.DataFrame) -> FigureData:
     """
     sweep = str(runs["sweep"][0])
     panels = SWEEPS.get(sweep) or _over_axes(runs)
+    # The scale is part of the file's name, so that figures of two scales can share a folder.
     scale = "+".join(dict.fromkeys(s for s in runs["scale"] if s)) or "unnamed"
     wanted = RunFigure(f"{sweep}-{scale}", runs["question"][0] or sweep, (sweep,), panels)
     # No curve and no picture is among the charts, so that the store itself is not asked.

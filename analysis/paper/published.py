@@ -24,6 +24,7 @@ PAPER = "gigatok"
 class _Row(BaseModel):
     """A row of a packaged file: unknown columns are refused, an empty cell is None or ""."""
 
+    # Frozen, as the readers below are cached and hand the same rows to everybody.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -74,10 +75,13 @@ class Fact(_Row):
     @model_validator(mode="before")
     @classmethod
     def _blank_numbers_are_null(cls, row: dict[str, Any]) -> dict[str, Any]:
+        # CSV knows no null. An empty text stays a text: only numbers and yes-or-no become null.
         return {k: None if v == "" and k in _NULLABLE else v for k, v in row.items()}
 
     @model_validator(mode="after")
     def _a_reading_has_an_error(self) -> Fact:
+        # A printed number is exact as printed; one read off a picture is worthless without its
+        # error.
         if (self.error is not None) != (self.reading == "digitised"):
             raise ValueError("`error` belongs to digitised values, and to all of them")
         return self
@@ -87,6 +91,7 @@ class Fact(_Row):
         """Value in the unit in which figures and tables print its metric."""
         # Shares of codes were published as fractions, accuracies in percent.
         factor = quantity(self.metric).factor if self.unit == "fraction" else 1.0
+        # .57 x 100 is 56.99999999999999 in binary; six decimals are more than any source prints.
         return round(self.value * factor, 6)
 
     @property
@@ -95,6 +100,7 @@ class Fact(_Row):
         return f"{sources()[self.source].citation}: {self.place}"
 
 
+# Read off the annotations, so that a new column cannot be forgotten here.
 _NULLABLE = {name for name, field in Fact.model_fields.items() if "None" in str(field.annotation)}
 
 
@@ -148,6 +154,7 @@ def read_rows(kind: type[R], name: str, lines: Iterable[str]) -> list[R]:
         ValueError: a row does not fit the schema; the message names file and line.
     """
     found = []
+    # Line 1 is the head. No cell holds a line break, so that rows and lines count alike.
     for number, row in enumerate(csv.DictReader(lines), start=2):
         try:
             found.append(kind.model_validate(row))
@@ -163,6 +170,7 @@ def facts() -> tuple[Fact, ...]:
     Raises:
         ValueError: the file breaks its schema, repeats an id, or cites an unknown source.
     """
+    # All rows are validated at the first reading: the file is edited by hand.
     found = _packaged(Fact, "facts.csv")
     ids = [fact.id for fact in found]
     repeated = sorted({i for i in ids if ids.count(i) > 1})
@@ -209,6 +217,7 @@ def one(place: str, metric: str, **wanted: Any) -> Fact:
     Raises:
         RequestError: none does, or several do.
     """
+    # Never the first of several: a figure would silently show another setting's number.
     found = select(place, metric=metric, **wanted)
     if len(found) != 1:
         raise RequestError(f"{len(found)} published values of {metric} in {place} with {wanted}")
@@ -219,6 +228,8 @@ def origin(fact: Fact) -> dict[str, Any]:
     """Collect the provenance of a published number: its row, citation and address."""
     source = sources()[fact.source]
     kept = fact.model_dump(include=_TRACED)
+    # What identifies the number and its source is enough for the JSON beside a figure; sizes and
+    # shapes are in the row.
     return kept | {"citation": source.citation, "url": source.url, "file": fact.detail}
 
 

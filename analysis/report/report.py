@@ -93,14 +93,18 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
 
     Args:
         runs: what `load_runs` returned, with at least one result.
-        folder: where to; made if needed.
-        tracking_uri: for the page to say where the runs are.
+        folder: the folder to write to; created if needed.
+        tracking_uri: store of the runs, which the page names as their origin.
 
     Returns:
         The HTML, the Markdown, then the files of the figure.
+
+    Raises:
+        RequestError: no chart of the sweep has a single point.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figure = sweep_figure(runs)
+    # Drawn first: a sweep without a single point is refused before any page is written.
     files = write(figure, folder, ("pdf", "png"))
     planes = planes_figure(f"{figure.name}-rate-distortion", _in_the_plane(runs)[0])
     plane = write(planes, folder, ("png",))[0] if planes else None
@@ -109,6 +113,7 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     environment = Environment(
         loader=PackageLoader("analysis.report"), trim_blocks=True, lstrip_blocks=True
     )
+    # Names and errors come from users and logs: neither page may run them as HTML or markup.
     environment.filters |= {"cell": _markdown_cell, "inert": inert}
     written = []
     for suffix, escape in (("html", True), ("md", False)):
@@ -157,6 +162,7 @@ def _subtitle(runs: pl.DataFrame) -> str:
 
 def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> tuple[str, ...]:
     axes = list(dict.fromkeys(axis for row in runs["axes"].to_list() for axis in row or ()))
+    # Trials of which no seed was recorded count, but have none to list.
     seeds = sorted({seed for seed in runs[PARAM_SEED] if seed is not None})
     return (
         f"Varied: {', '.join(axes) or 'nothing'}.",
@@ -194,8 +200,10 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
         test = answer.test
         if test is not None:
             metric, e = METRICS[answer.metric], test.estimate
+            # One digit more than a score has: differences are smaller than scores.
             digits = metric.digits + 1
             mean, low, high = (v * metric.factor for v in (e.mean, e.low, e.high))
+            # Half a range of two seeds is no confidence interval and must not stand in its column.
             has_interval = e.interval == "student_t"
             rows.append(
                 (
@@ -223,11 +231,13 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
 def _fits(found: Sequence[Group]) -> Iterable[Block]:
     """Fit each metric over size, per family of settings that differ in the tokenizer alone."""
     # A law over sizes must not mix settings that differ in anything else.
+    # Groups of one tokenizer have different settings, those of one setting different sizes.
     families: dict[object, list[Group]] = {}
     for group in found:
         families.setdefault(group.setting, []).append(group)
     sentences, refused = [], []
     for members in families.values():
+        # The tokenizer is what varies within a family; what is left of the label names the family.
         name = members[0].label_without(None).removeprefix(members[0].tokenizer).strip()
         for metric in FITTED:
             if not any(group.values(metric) for group in members):
@@ -284,6 +294,8 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
     for column in (c for c in runs.columns if c.startswith(STAGE_SECONDS)):
         stage = column.removeprefix(STAGE_SECONDS)
         # Trials that share a stage would count its time several times.
+        # By stage run: `unique` keeps one row of all trials that lack the stage, which the filter
+        # drops.
         once = runs.unique(STAGE_RUN + stage).filter(pl.col(column).is_not_null())
         seconds = float(once[column].sum())
         total += seconds
@@ -312,6 +324,7 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         if not once.height:
             continue
         # A stage of a millisecond would divide by nearly zero.
+        # Ratios stage by stage: sums would let errors of opposite signs cancel.
         ratios = [p / max(a, 1e-3) for p, a in zip(predicted, actual, strict=True)]
         pairs += ratios
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
@@ -366,4 +379,5 @@ def _duration(seconds: float) -> str:
 
 
 def _markdown_cell(text: str) -> str:
+    # A bar would end the cell, in a code span too.
     return inert(text).replace("|", r"\|")

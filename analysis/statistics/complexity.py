@@ -85,8 +85,11 @@ def complexity_relations(runs: pl.DataFrame, targets: Sequence[str] = TARGETS) -
 
 
 def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:
+    # Both numbers from the same seed, so that each pair is of networks that belong together.
     both = [g for g in groups(runs) if g.values(measure).keys() & g.values(target).keys()]
     labels = tuple(group.label for group in both)
+    # Ranks across two protocols would order the protocols. Of the measure, see below, it weakens
+    # the finding but does not forbid it.
     ways = {p for group in both for p in group.protocols(target)}
     if len(ways) > 1:
         reason = f"{METRICS[target].label} was measured in {len(ways)} ways"
@@ -100,6 +103,7 @@ def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:
     found = spearman([x for x, _ in pairs], [y for _, y in pairs])
     if found is None:
         few = len(pairs) < 3
+        # `spearman` refuses for one of two reasons only.
         reason = f"{len(pairs)} settings are too few" if few else "one of them never changes"
         return Relation(measure, target, labels, None, reason)
     ways = {p for group in both for p in group.protocols(measure)}

@@ -92,7 +92,9 @@ def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
         interval: kind wanted. A single value has none whatever is asked, and fewer than
             `MIN_SEEDS_FOR_T` have half their range: the result says which.
     """
+    # `fmean` rounds the exact sum once, so the order of the seeds cannot change a printed mean.
     mean = fmean(values)
+    # Equal ends mean "no interval": figures draw no bar and tables print no ±.
     if len(values) == 1:
         return SeedEstimate(mean, mean, mean, 1, "none")
     if interval == "student_t" and len(values) >= MIN_SEEDS_FOR_T:
@@ -105,11 +107,15 @@ def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
 
 def with_standard_error(value: float, standard_error: float) -> SeedEstimate:
     """Estimate from a single seed whose metric knows its own sampling error."""
+    # One standard error each way (about 68 %), not a 95 % interval, which is why it is a kind of
+    # its own: it is the sampling error of one trained model and knows nothing of retraining it.
     low, high = value - standard_error, value + standard_error
     return SeedEstimate(value, low, high, 1, "standard_error")
 
 
 def _by_number(seed: Seed) -> tuple[float, str]:
+    # A trial without a recorded seed has its run id instead. Text and numbers do not compare in
+    # Python, so run ids get a first part that sorts behind every number.
     return (float("inf"), seed) if isinstance(seed, str) else (seed, "")
 
 
@@ -123,6 +129,7 @@ def paired(first: Mapping[Seed, float], second: Mapping[Seed, float]) -> PairedD
 
 def student_t_975(freedom: int) -> float:
     """Look up the 97.5 % quantile of Student's t."""
+    # The function behind `scipy.stats.t.ppf`; `scipy.stats` itself is slow to import.
     return float(stdtrit(freedom, 0.975))
 
 
@@ -153,9 +160,12 @@ def paired_test(difference: PairedDifference) -> PairedTest:
     values, n = difference.differences, difference.n
     spread = stdev(values) if n > 1 else 0.0
     # The correction is 0 for two pairs: their spread says nothing about the size of an effect.
+    # Hedges (1981): J = 1 - 3 / (4 df - 1), with df = n - 1 for n pairs.
     correction = 1 - 3 / (4 * (n - 1) - 1) if n > 2 else 0.0
     effect = correction * difference.mean / spread if correction > 0 and spread > 0 else None
     interval = estimate(values, "student_t")
+    # Two of the 2^n sign patterns are always as extreme as the data: the data, and all signs
+    # turned.
     return PairedTest(difference, interval, effect, sign_flip_p(values), 2 ** (1 - n))
 
 
@@ -163,15 +173,20 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     """Compute the sign-flip test's two-sided p; of more than 16 values from 2^16 random flips."""
     values = np.asarray(differences, float)
     if len(values) <= _EXACT_FLIPS:
+        # Every sign pattern once; the bits of row 0 are all 0, which is the data as observed.
         bits = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
     else:
         bits = np.random.default_rng(0).integers(0, 2, (2**_EXACT_FLIPS, len(values)))
+        # The data count among the draws, so p is never 0 (Phipson and Smyth, Statistical
+        # Applications in Genetics and Molecular Biology 9(1), 2010). The fixed generator gives
+        # equal data equal p.
         bits[0] = 0
     means = np.abs((1 - 2 * bits) @ values)
     # Sums of the same numbers in another order differ in the last bits.
     return float((means >= means[0] * (1 - 1e-12)).mean())
 
 
+# 65,536 sign patterns: 8 MB of signs for 16 seeds, and a p that is good to .004 beyond.
 _EXACT_FLIPS = 16
 
 
@@ -202,15 +217,19 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> Correlation | None:
     if n < 3 or len(set(xs)) == 1 or len(set(ys)) == 1:
         return None
     x, y = _standard_ranks(xs), _standard_ranks(ys)
+    # Rounding error must not keep a perfect order from being exactly 1, which is tested for below.
     rho = round(float(x @ y), 12)
     p = _permutation_p(x, y)
     if n < 4:
         return Correlation(rho, None, None, n, p)
-    # Next smaller value to a perfect correlation: one swap of neighbouring ranks.
+    # rho = 1 - 6 sum(d^2) / (n (n^2 - 1)). Swapping two neighbours has sum(d^2) = 2; half of the
+    # step from a perfect order to that one is a sum of 1.
     largest = 1 - 6 / (n * (n**2 - 1))
     z = math.atanh(max(-largest, min(largest, rho)))
+    # Bonett and Wright's variance of Fisher's z of ranks; it needs n > 3.
     half = NormalDist().inv_cdf(0.975) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     low, high = math.tanh(z - half), math.tanh(z + half)
+    # An interval must hold its own estimate, which at ±1 was moved inwards to have a finite z.
     return Correlation(rho, -1.0 if rho == -1 else low, 1.0 if rho == 1 else high, n, p)
 
 
@@ -218,6 +237,8 @@ def _standard_ranks(values: Sequence[float]) -> Floats:
     """Compute ranks, equal values sharing theirs, centred and of length 1."""
     array = np.asarray(values, float)
     ranks = (array[:, None] > array).sum(1) + ((array[:, None] == array).sum(1) + 1) / 2
+    # The dot product of two such vectors is Pearson's r of the ranks. That is Spearman's rho with
+    # ties as well, where the formula in sum(d^2) is not.
     centred = ranks - ranks.mean()
     found: Floats = centred / np.linalg.norm(centred)
     return found
@@ -225,13 +246,16 @@ def _standard_ranks(values: Sequence[float]) -> Floats:
 
 def _permutation_p(x: Floats, y: Floats) -> float:
     if len(x) <= _EXACT_PERMUTATIONS:
+        # The first permutation that `itertools` yields is the identity: row 0 is the data.
         orders = np.array(list(permutations(range(len(x)))))
     else:
         rng = np.random.default_rng(0)
         orders = rng.permuted(np.tile(np.arange(len(x)), (_DRAWN_PERMUTATIONS, 1)), axis=1)
         orders[0] = np.arange(len(x))
     found = np.abs(y[orders] @ x)
+    # Equal correlations differ in the last bits when they are summed in another order.
     return float((found >= found[0] - 1e-12).mean())
 
 
+# 8! = 40,320 orders are quick to list, 9! are nine times as many.
 _EXACT_PERMUTATIONS, _DRAWN_PERMUTATIONS = 8, 5_000

@@ -31,6 +31,8 @@ EXPONENTS = (0.01, 4.0)
 """Bounds of a saturating law's b: below, it is a straight line in log x; above, a step."""
 REPLICATES = 1000
 CONFIDENCE = 0.95
+# The grid over log b spans 6.0 (from .01 to 4). Each round searches the two steps around the best
+# of 121 values, 60 times finer, so that three rounds leave b known to 1.4e-5, relatively.
 _GRID = 121
 _REFINEMENTS = 3
 
@@ -49,7 +51,7 @@ class HeldOut:
     """The largest size, predicted from the smaller ones.
 
     Attributes:
-        size: which.
+        size: that was left out of the fit.
         predicted: with the interval for the mean of as many seeds as were measured there.
         observed: that mean.
         relative_error: (predicted - observed) / |observed|.
@@ -68,7 +70,7 @@ class LawFit:
     """A fitted law.
 
     Attributes:
-        law: which.
+        law: `power` or `saturating`.
         parameters: a, b and for the saturating law c, with intervals.
         status: `bound hit` where the exponent ran into `EXPONENTS`: then it is not measured.
         sizes: the distinct sizes, ascending.
@@ -89,6 +91,7 @@ class LawFit:
 
     def predict(self, sizes: Sequence[float] | Floats) -> Floats:
         """Evaluate the curve at some sizes."""
+        # The dict keeps the order a, b, c, which is that of the columns that `curve` takes.
         values = np.array([p.value for p in self.parameters.values()])
         found: Floats = _LAWS[self.law].curve(np.asarray(sizes, float), values[None])[0]
         return found
@@ -103,6 +106,8 @@ class LawFit:
         text = f"{FORMULAS[self.law]}: {', '.join(parts)} (95 % bootstrap interval; "
         text += f"{len(self.sizes)} sizes, {self.observations} values)."
         b = self.parameters["b"]
+        # A saturating b is positive by its bounds, so its interval cannot show that there is no
+        # trend.
         if self.law == "power" and b.low <= 0 <= b.high:
             text += " b may be 0: no trend is shown."
         if self.status == "bound hit":
@@ -127,15 +132,15 @@ def fit_power_law(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> LawFit:
-    """LawFit a law to observations; equal sizes are seeds of one point.
+    """Fit a law to observations; equal sizes are seeds of one point.
 
     Args:
         sizes: positive, one per observation.
         values: finite; positive for the power law.
         law: `power` or `saturating`.
         hold_out: also predict the largest size from the others.
-        replicates: of the bootstrap.
-        seed: of its random numbers.
+        replicates: number of bootstrap samples.
+        seed: for the random numbers of the bootstrap.
 
     Raises:
         RequestError: fewer than `MIN_SIZES` sizes, or values that the law cannot have.
@@ -150,17 +155,20 @@ def fit_power_law(
     held = None
     if hold_out and len(found) > MIN_SIZES[law]:
         held = _hold_out(x, y, law, replicates, rng)
+    # The power law has no c.
     parameters = dict(zip("abc", fitted.intervals(fitted.best), strict=False))
     status: Status = "bound hit" if fitted.at_bound else "converged"
     return LawFit(law, parameters, status, found, len(x), fitted.sigma, held)
 
 
 def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power") -> LawFit:
-    """LawFit a metric over a size, all seeds of all settings.
+    """Fit a metric over a size, all seeds of all settings.
 
     Raises:
         RequestError: too few sizes, or values measured under several protocols.
     """
+    # Another protocol is another quantity: a trend through two would be one of how it was
+    # measured.
     protocols = {p for group in found for p in group.protocols(metric)}
     if len(protocols) > 1:
         raise RequestError(
@@ -216,12 +224,15 @@ def _power_curve(x: Floats, p: Floats) -> Floats:
 def _power_solve(x: Floats, y: Floats) -> Floats:
     log_x, log_y = np.log(x), np.log(y)
     centred = log_x - log_x.mean()
+    # Ordinary least squares in closed form, for all S data sets at once. In logarithms, so that a
+    # loss of 10 and one of .1 count alike by their relative error.
     slope = log_y @ centred / (centred @ centred)
     return np.stack([np.exp(log_y.mean(1) - slope * log_x.mean()), slope], 1)
 
 
 def _power_jacobian(x: Floats, p: Floats) -> Floats:
     """Derive log y by a and b."""
+    # log y = log a + b log x: the derivatives are 1 / a and log x.
     ones = np.ones((len(p), len(x)))
     return np.stack([ones / p[:, :1], ones * np.log(x)], 2)
 
@@ -241,17 +252,22 @@ def _saturating_solve(x: Floats, y: Floats) -> Floats:
     low = np.full(len(y), np.log(EXPONENTS[0]))
     high = np.full(len(y), np.log(EXPONENTS[1]))
     b = np.zeros(len(y))
+    # Variable projection (Golub and Pereyra, SIAM Journal on Numerical Analysis 10(2), 1973): for
+    # a given b the curve is linear in a and c, so that only b is searched. A gradient search in
+    # all three needs a start and may fail; the bootstrap would have to notice that 1000 times.
     for _ in range(_REFINEMENTS):
         grid = np.exp(low[:, None] + np.linspace(0, 1, _GRID) * (high - low)[:, None])
         best = _squared_error(x / scale, y, grid).argmin(1)
         rows = np.arange(len(y))
         b = grid[rows, best]
+        # The minimum lies between the neighbours of the best value of the grid.
         low = np.log(grid[rows, np.maximum(best - 1, 0)])
         high = np.log(grid[rows, np.minimum(best + 1, _GRID - 1)])
     basis = (x / scale) ** -b[:, None]
     centred = basis - basis.mean(1, keepdims=True)
     a = (centred * y).sum(1) / (centred**2).sum(1)
     c = y.mean(1) - a * basis.mean(1)
+    # Back from sizes relative to their mean: a (x / s)^-b = (a s^b) x^-b.
     return np.stack([a * scale**b, b, c], 1)
 
 
@@ -259,11 +275,14 @@ def _squared_error(x: Floats, y: Floats, b: Floats) -> Floats:
     """Compute what the best a and c leave, up to a constant per data set: (S, G) for (S, G) b."""
     basis = np.exp(-b[..., None] * np.log(x))
     centred = basis - basis.mean(-1, keepdims=True)
+    # A regression on one variable leaves sum(y^2) - cov^2 / var (centred); the first term is the
+    # same for every b and is left out.
     error: Floats = -((centred @ y[:, :, None])[..., 0] ** 2) / (centred**2).sum(-1)
     return error
 
 
 def _saturating_jacobian(x: Floats, p: Floats) -> Floats:
+    # y = c + a x^-b: the derivatives by a, b and c are x^-b, -a x^-b log x and 1.
     power = x ** -p[:, 1:2]
     slope = -p[:, :1] * power * np.log(x)
     return np.stack([power, slope, np.ones_like(power)], 2)
@@ -295,14 +314,16 @@ class _Fitted:
     @property
     def at_bound(self) -> bool:
         low, high = EXPONENTS
+        # The ends of the grid are the bounds only up to the rounding of exp(log(bound)).
         return self.law == "saturating" and not low * 1.001 < self.best[1] < high * 0.999
 
     def intervals(self, best: Floats) -> list[Bounded]:
-        """Bootstrap-t intervals; a of the power law in its logarithm, which is symmetric."""
+        """Compute bootstrap-t intervals; that of a power law's a in log a, which is symmetric."""
         t = _ratio(self.replicas - best, self.replica_errors)
         found = []
         for i, value in enumerate(best):
             if i == 0 and self.law == "power":
+                # The delta method gives the standard error of log a as that of a over a.
                 logs = np.log(self.replicas[:, 0] / value)
                 t_i = _ratio(logs, self.replica_errors[:, 0] / self.replicas[:, 0])
                 low, high = _bounds(0.0, self.error[0] / value, t_i)
@@ -315,13 +336,16 @@ class _Fitted:
 
 
 def _bounds(value: float, error: float, t: Floats) -> tuple[float, float]:
-    """Symmetric bootstrap-t: the quantile of |t|, which few points estimate best."""
+    """Compute the symmetric bootstrap-t interval: the quantile of |t| times the standard error."""
+    # Hall, Journal of the Royal Statistical Society B 50(1), 1988: the error of its coverage is of
+    # a smaller order in the number of observations than that of the two-tailed interval.
     width = float(np.quantile(np.abs(t), CONFIDENCE)) * float(error)
     return value - width, value + width
 
 
 def _ratio(difference: Floats, error: Floats) -> Floats:
-    """Divide; a replicate without residuals knows its error as little as an infinitely bad one."""
+    """Divide differences by standard errors; an error of 0 gives 0 for no difference, else inf."""
+    # Infinite t make infinite bounds: the data then do not bound the parameter, and that is said.
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = np.where(
             error > 0, difference / error, np.where(difference == 0, 0.0, np.inf)
@@ -334,32 +358,38 @@ def _bootstrap(
 ) -> _Fitted:
     best = _LAWS[law].solve(x, y[None])
     error, sigma = _errors(x, y[None], best, law)
+    # Resampling observations, the usual bootstrap, fails with so few sizes.
     # Parametric: of 3 points drawn with replacement, 7 in 9 samples have fewer than 3 sizes.
     noise = rng.normal(size=(replicates, len(x))) * sigma[0]
     centre = _LAWS[law].space(_LAWS[law].curve(x, best))
     drawn = _LAWS[law].back(centre + noise)
     replicas = _LAWS[law].solve(x, drawn)
+    # Bootstrap-t needs the standard error of every replicate, not only that of the data.
     errors, sigmas = _errors(x, drawn, replicas, law)
     return _Fitted(law, best[0], error[0], replicas, errors, float(sigma[0]), sigmas, x)
 
 
 def _errors(x: Floats, y: Floats, p: Floats, law: Law) -> tuple[Floats, Floats]:
-    """Standard errors (S, P) by the delta method, and residual standard deviations (S,)."""
+    """Compute standard errors (S, P) by the delta method, and residual deviations (S,)."""
     functions = _LAWS[law]
     left = functions.space(y) - functions.space(functions.curve(x, p))
     # Unbiased: the parameters use up as many observations.
+    # At least 1: `MIN_SIZES` asks for one size more than there are parameters.
     freedom = len(x) - p.shape[1]
     sigma = np.sqrt((left**2).sum(1) / freedom)
     covariance = _inverse_information(functions.jacobian(x, p))
+    # "spp->sp" takes the diagonals. Rounding can leave a variance of almost 0 negative.
     variance = np.maximum(np.einsum("spp->sp", covariance), 0)
     return np.sqrt(variance) * sigma[:, None], sigma
 
 
 def _inverse_information(jacobian: Floats) -> Floats:
-    """(J^T J)^-1 for every data set, its columns scaled first: they differ by many decades."""
+    """Invert J^T J for every data set, with its columns scaled: they differ by many decades."""
     size = np.sqrt((jacobian**2).sum(1, keepdims=True))
     size = np.where(size > 0, size, 1.0)
     scaled = jacobian / size
+    # A pseudo-inverse: near b = 0 the column x^-b is almost constant, as the column of c is, and a
+    # plain inverse would raise for the whole batch because of one replicate.
     inverse = np.linalg.pinv(scaled.transpose(0, 2, 1) @ scaled, rcond=1e-13, hermitian=True)
     found: Floats = inverse / (size.transpose(0, 2, 1) @ size)
     return found
@@ -368,7 +398,7 @@ def _inverse_information(jacobian: Floats) -> Floats:
 def _hold_out(
     x: Floats, y: Floats, law: Law, replicates: int, rng: np.random.Generator
 ) -> HeldOut:
-    """Predict the mean at the largest size; its interval holds the seeds' noise as well."""
+    """Predict the mean at the largest size from the others; the interval includes seed noise."""
     size = float(x.max())
     at = x == size
     fitted = _bootstrap(x[~at], y[~at], law, replicates, rng)
@@ -376,12 +406,14 @@ def _hold_out(
     centre = functions.space(functions.curve(target, fitted.best[None]))[0, 0]
     guesses = functions.space(functions.curve(target, fitted.replicas))[:, 0]
     seeds = int(at.sum())
+    # What was observed is a mean of as many seeds, with noise of its own that no fit can know.
     noise = rng.normal(size=len(guesses)) * fitted.sigma / np.sqrt(seeds)
     own = _prediction_error(fitted, target, fitted.best[None], np.array([fitted.sigma]), seeds)
     each = _prediction_error(fitted, target, fitted.replicas, fitted.replica_sigmas, seeds)
     t = _ratio(guesses - centre - noise, each)
     bounds = _bounds(float(centre), float(own[0]), t)
     value, low, high = (float(functions.back(np.array([v]))[0]) for v in (centre, *bounds))
+    # The mean in the space of the residuals: for a power law the geometric mean of the seeds.
     observed = float(functions.back(np.array([functions.space(y[at]).mean()]))[0])
     error = (value - observed) / abs(observed) if observed else float("nan")
     return HeldOut(size, Bounded(value, low, high), observed, error, low <= observed <= high)
@@ -390,10 +422,12 @@ def _hold_out(
 def _prediction_error(
     fitted: _Fitted, target: Floats, p: Floats, sigma: Floats, seeds: int
 ) -> Floats:
-    """Standard error (S,) of a prediction minus the mean of so many new seeds."""
+    """Compute the standard error (S,) of a prediction minus the mean of so many new seeds."""
     functions = _LAWS[fitted.law]
     covariance = _inverse_information(functions.jacobian(fitted.x, p))
     slope = functions.jacobian(target, p)[:, 0]
+    # Textbook prediction variance: sigma^2 (g' (J'J)^-1 g + 1 / m), with g the gradient at the
+    # target and m new seeds there.
     variance = np.einsum("sp,spq,sq->s", slope, covariance, slope)
     found: Floats = sigma * np.sqrt(np.maximum(variance, 0) + 1 / seeds)
     return found

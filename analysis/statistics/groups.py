@@ -75,8 +75,11 @@ class Group:
         """Name the group, less what an axis of the figure already shows."""
         words = [self.tokenizer]
         for key, value in self.identity.items():
+            # The tokenizer stands first already.
             if key in (PARAM_TOKENIZER, column):
                 continue
+            # With one weight above 0 the paper's "+reg" says all; with several the number must be
+            # there.
             if key == SEMANTIC_WEIGHT and not self.several_weights:
                 words += ["+reg"] if value else []
             else:
@@ -101,12 +104,15 @@ class Group:
     @property
     def size(self) -> float | None:
         """Count the tokenizer's parameters; None where no trial got that far."""
+        # All seeds of a setting build the same network.
         sizes = self.values("params_total").values()
         return next(iter(sizes), None)
 
     def values(self, metric: str) -> dict[Seed, float]:
         """Map seed to value, of the seeds that have a finite one."""
         found = ((seed_of(row), row[metric]) for row in self.rows)
+        # A diverged trial logs NaN: a mean over it would be NaN, so it counts as missing, and
+        # tables say so.
         return {seed: v for seed, v in found if v is not None and math.isfinite(v)}
 
     def with_all(self, *metrics: str) -> Group:
@@ -118,6 +124,8 @@ class Group:
     def protocols(self, metric: str) -> tuple[str, ...]:
         """List how the metric was measured, each way once, over the trials that have a value."""
         rows = (row for row in self.rows if row[metric] is not None)
+        # Values without a recorded protocol share "", which is a protocol of its own: they mix
+        # with no other.
         return tuple(dict.fromkeys(row[PROTOCOL + metric] or "" for row in rows))
 
     def estimate(self, metric: str, interval: Interval) -> SeedEstimate | None:
@@ -140,6 +148,7 @@ def groups(runs: pl.DataFrame) -> list[Group]:
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in runs.iter_rows(named=True):
         found.setdefault(tuple(row[c] for c in columns), []).append(row)
+    # Null and 0 are both "off".
     weights = {w for w in _column(runs, SEMANTIC_WEIGHT) if w}
     return [
         Group(dict(zip(columns, values, strict=True)), tuple(rows), len(weights) > 1)
@@ -159,6 +168,7 @@ def identity_columns(runs: pl.DataFrame) -> list[str]:
         if axis not in _NAMED_BY_TOKENIZER:
             chosen += [c for c in _columns_of_axis(runs, axis) if _varies(runs, c)][:1]
     candidates = [c for c in params_of(runs) if c != PARAM_SEED and _varies(runs, c)]
+    # Axes first: where two columns determine each other, the one that the sweep varies must stay.
     for column in [*candidates, "scale"]:
         if column not in chosen and not _determined(runs, column, chosen):
             chosen.append(column)
@@ -177,6 +187,8 @@ def choose_interval(found: Sequence[Group]) -> Interval:
 
 def _columns_of_axis(runs: pl.DataFrame, axis: str) -> list[str]:
     """List the columns of an axis, best first: a size without a letter is several params."""
+    # A size given as numbers has no letter to log; its width tells most sizes apart and comes
+    # first.
     parts = [f"{axis}.width", f"{axis}.layers", f"{axis}.heads"]
     return [c for c in (axis, *parts) if c in runs.columns and c != PARAM_SEED]
 

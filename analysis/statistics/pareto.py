@@ -13,6 +13,9 @@ def undominated(costs: Sequence[tuple[float, float]]) -> list[bool]:
         costs: finite, less is better in both.
     """
     kept = [False] * len(costs)
+    # Sorted by the first cost, a pair is undominated when its second is below all before it: one
+    # pass instead of comparing all pairs. An equal pair follows its twin directly and stays with
+    # it.
     last = (math.inf, math.inf)
     for i in sorted(range(len(costs)), key=costs.__getitem__):
         if costs[i][1] < last[1] or costs[i] == last:

@@ -22,6 +22,7 @@ from gigatok.names import METRICS
 
 RATE = "ar_bits_per_image"
 DISTORTIONS = ("psnr", "lpips")
+# Enough for the 2.5 % and 97.5 % percentiles: 50 replicates lie beyond each.
 REPLICATES = 2000
 Pairs = npt.NDArray[np.float64]
 """Rate and distortion of each seed, (seeds, 2)."""
@@ -91,6 +92,7 @@ class Gap:
 
 def family_column(runs: pl.DataFrame) -> str | None:
     """Choose what tells families apart: variant, else semantic weight, else another axis."""
+    # Every group has the same identity columns, the tokenizer always first.
     identity = list(groups(runs)[0].identity)
     preferred = [c for c in ("tokenizer.variant", SEMANTIC_WEIGHT) if c in identity]
     return next(iter([*preferred, *identity[1:]]), None)
@@ -111,6 +113,8 @@ def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) 
     column = family or family_column(runs)
     members: dict[str, list[Group]] = {}
     settings: dict[str, tuple[str, Any] | None] = {}
+    # A point in the plane is a pair: seeds that have only one of the two would move one mean
+    # alone.
     both = [group.with_all(RATE, metric) for group in found]
     both = [group for group in both if group.rows]
     ways = {p for group in both for p in group.protocols(metric)}
@@ -132,6 +136,7 @@ def gaps(found: Sequence[Front], metric: str = "psnr", *, seed: int = 0) -> list
     """Measure the gap between the first family and each other whose rates overlap with it."""
     made = []
     for other in found[1:]:
+        # Seeds of a point differ in number between settings, so that each is an array of its own.
         first, second = ([np.array(p.seeds) for p in f.points] for f in (found[0], other))
         gap = _gap(first, second, metric)
         if gap is not None:
@@ -154,6 +159,7 @@ def _front(
     kind: Interval,
 ) -> Front:
     pairs = [_pairs(group, metric) for group in members]
+    # The front is one of means: of single seeds it would pick the luckiest ones.
     best = _on_front(np.array([np.mean(p, 0) for p in pairs]), metric)
     points = []
     for group, seeds, on_front in zip(members, pairs, best, strict=True):
@@ -166,6 +172,7 @@ def _front(
 
 def _on_front(means: Pairs, metric: str) -> list[bool]:
     """Find each (rate, distortion) that no other beats: a rate as low and a distortion as good."""
+    # `undominated` takes costs, so PSNR is turned around and LPIPS is not.
     sign = -1.0 if METRICS[metric].better == "higher" else 1.0
     return undominated([(rate, sign * loss) for rate, loss in means.tolist()])
 
@@ -202,9 +209,11 @@ def _gap_interval(
     The spread is that of the setting's own seeds, with the correction for their small number;
     drawing two or three seeds with replacement would show too little of it.
     """
+    # One seed has no spread to draw from; an interval that took it as exact would be too short.
     if min(len(pairs) for pairs in (*first, *second)) < 2:
         return None, None
     found = []
+    # The front is found anew in every replicate: which settings are on it is uncertain as well.
     for _ in range(REPLICATES):
         parts = [[_drawn(pairs, rng) for pairs in part] for part in (first, second)]
         gap = _gap(parts[0], parts[1], metric)
@@ -219,6 +228,8 @@ def _drawn(pairs: Pairs, rng: np.random.Generator) -> Pairs:
     n = len(pairs)
     centred = pairs - pairs.mean(0)
     # Student t with n - 1 degrees of freedom: the spread itself is only estimated.
+    # A random combination of the deviations has their covariance: rate and distortion of one seed
+    # stay correlated. Dividing by n (n - 1) makes it the covariance of the mean.
     noise = rng.normal(size=n) @ centred / np.sqrt(n * (n - 1))
     heavier = np.sqrt((n - 1) / rng.chisquare(n - 1))
     found: Pairs = (pairs.mean(0) + noise * heavier)[None]

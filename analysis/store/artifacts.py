@@ -26,14 +26,16 @@ def read(uri: str, run_id: str, path: str, within: Path | None = None) -> bytes 
     """Read a file of a run; None where it logged none.
 
     Args:
-        uri: of the tracking store.
+        uri: the tracking store.
         run_id: the run.
-        path: of the file below the run's own folder, with `/`.
-        within: where a store keeps its files on this machine, none outside this folder is read.
+        path: path of the file below the run's own folder, with `/`.
+        within: folder outside which no file of this machine is read; by default the run's own.
 
     Raises:
         Outside: the file lies elsewhere.
     """
+    # A server's files come through its API, which has checks of its own; `within` guards this
+    # machine's files, as whoever can write to the store chooses the path in a run's row.
     folder = _local(uri, run_id)
     if folder is None:
         return _fetch(uri, run_id, path)
@@ -69,9 +71,11 @@ def listing(uri: str, run_id: str, folder: str, within: Path | None = None) -> S
 
 def _local(uri: str, run_id: str) -> Path | None:
     """Find the folder of a run on this machine; None where the server has it."""
+    # A run that the store does not have is left to the client, which names it in its error.
     root = urlsplit(open_store(uri).artifact_root(run_id) or "none:")
     if root.scheme not in ("", "file"):
         return None
+    # MLflow stores a URI: blanks and accents of a folder are percent-encoded in it.
     folder = Path(unquote(root.path))
     return _beside_database(uri, folder) or folder
 
@@ -96,6 +100,7 @@ def _inside(path: Path, folder: Path) -> Path:
     Raises:
         Outside: that is not in the folder.
     """
+    # Links are followed first: a link inside the folder may lead out of it.
     real = path.resolve()
     if not real.is_relative_to(folder.resolve()):
         raise Outside(f"{path.name} lies outside {folder} and is not shown")
@@ -105,6 +110,8 @@ def _inside(path: Path, folder: Path) -> Path:
 def _fetch(uri: str, run_id: str, path: str) -> bytes | None:
     client = _client(uri)
     folder = path.rpartition("/")[0]
+    # Asked beforehand: a file that was never logged is no error, and a server that fails still is
+    # one.
     if path not in {item.path for item in client.list_artifacts(run_id, folder)}:
         return None
     with TemporaryDirectory() as place:

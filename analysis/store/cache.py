@@ -20,7 +20,7 @@ _FORMAT = 1
 
 
 def cache_folder() -> Path:
-    """`$GIGATOK_CACHE/analysis`, by default below `~/.cache/gigatok`."""
+    """Find the folder of the cache: `$GIGATOK_CACHE/analysis`, or below `~/.cache/gigatok`."""
     root = os.environ.get("GIGATOK_CACHE") or Path.home() / ".cache" / "gigatok"
     return Path(root) / "analysis"
 
@@ -28,16 +28,17 @@ def cache_folder() -> Path:
 def remembered(
     stamp: Stamp | None, request: tuple[str | None, ...], read: Callable[[], pl.DataFrame]
 ) -> pl.DataFrame:
-    """Return what was read when the store was last in this state, else read it now.
+    """Return the table that was read when the store was in this state, else read it now.
 
     Args:
-        stamp: of the store; None: never keep anything.
-        request: what is read of it.
-        read: reads it. It may see a newer state than the stamp, never an older one.
+        stamp: state of the store; None: never keep anything.
+        request: arguments of the read, which tell requests apart.
+        read: reads the store. It may see a newer state than the stamp, never an older one.
     """
     if stamp is None:
         return read()
     store, state = stamp
+    # Registered metrics are columns: a plug-in that adds one must not be given a table without it.
     request_hash = _hash(store, *request, _FORMAT, list(names.METRICS))
     file = cache_folder() / f"{request_hash}-{_hash(state)}.arrow"
     if file.is_file():
@@ -45,6 +46,8 @@ def remembered(
             return pl.read_ipc(file)
         except (OSError, pl.exceptions.PolarsError):
             pass  # Damaged: what it held is read again, and replaces it.
+    # The stamp was taken before: a write in between makes the kept table newer than its name says,
+    # and the next stamp differs anyway.
     table = read()
     if table.height >= ROWS_WORTH_KEEPING:
         with suppress(OSError):  # a cache that cannot be written costs the next reader some time
@@ -58,6 +61,7 @@ def _keep(table: pl.DataFrame, file: Path, request_hash: str) -> None:
     # Renamed into place when complete: another process may read at the same moment.
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     table.write_ipc(temporary)
+    # Older states of the store never come back, so that one file a request is enough.
     for old in file.parent.glob(f"{request_hash}-*.arrow"):
         old.unlink(missing_ok=True)
     temporary.replace(file)

@@ -45,6 +45,7 @@ DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
 """The databases that MLflow keeps runs in."""
 BATCH_ROWS = 65_536
 """Rows that the sqlite driver hands over at once."""
+# SQL Server takes 2,100 parameters in a query, the fewest of `DIALECTS`.
 IDS_PER_QUERY = 2_000
 BUSY_MILLISECONDS = 10_000
 """Time that a locked sqlite file is waited for."""
@@ -57,6 +58,7 @@ DAMAGE = ("not a database", "malformed", "no such table")
 """Words of sqlite that say that the file itself is wrong."""
 
 _ACTIVE = "active"
+# Only the columns that are read: those that MLflow's migrations add do not matter.
 _RUNS = table(
     "runs",
     *map(column, ("run_uuid", "start_time", "end_time", "lifecycle_stage", "experiment_id")),
@@ -80,6 +82,8 @@ class Database:
 
     def sweeps(self) -> list[str]:
         """List the names of the experiments."""
+        # MLflow marks what is deleted in its UI, and makes an experiment "Default" in every new
+        # store.
         names = select(_EXPERIMENTS.c.name).where(
             _EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _EXPERIMENTS.c.name != "Default"
         )
@@ -109,6 +113,7 @@ class Database:
             return _chosen(self._records(None), ids)
         parent = _TAGS.alias("parent")
         is_below = and_(parent.c.key == PARENT_TAG, parent.c.value.in_(ids))
+        # Tags are rows, so that a second condition on tags needs a second join of the same table.
         below = and_(parent.c.run_uuid == _RUNS.c.run_uuid, is_below)
         trials = self._records(_of_kind(KIND_TRIAL).join(parent, below))
         return trials, self.stages(trials.linked())
@@ -121,6 +126,7 @@ class Database:
             chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
             times.append(self._times(chosen))
             tags.append(self._keyed(_TAGS, chosen))
+        # Stage runs that were deleted in MLflow's UI are missing here; their trials stay.
         runs = pl.concat(times)
         return _only_tags(runs, numbered(pl.concat(tags), runs))
 
@@ -172,7 +178,7 @@ class Database:
         return found.select("run_id", "step", "time", "key", value=value)
 
     def artifact_root(self, run_id: str) -> str | None:
-        """Read it from the run's row."""
+        """Read the URI of a run's files from its row; None where there is no such run."""
         where = select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
         found = self._read(where, {"uri": pl.String()})["uri"]
         return found[0] if len(found) else None
@@ -188,6 +194,7 @@ class Database:
 
     def _keyed(self, source: TableClause, chosen: Select[Any] | None) -> pl.DataFrame:
         c = source.c
+        # MLflow's schema allows a tag without value; it says no more than no tag.
         rows = select(c.run_uuid, c.key, c.value).where(c.value.is_not(None))
         return self._read(_of_runs(rows, c.run_uuid, chosen), TEXT_SCHEMA)
 
@@ -201,8 +208,10 @@ class Database:
     def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         try:
             with self._engine.connect() as connection:
+                # All rows are looked at: a column that begins with nulls would get the wrong type.
                 found = pl.read_database(query, connection, infer_schema_length=None)
         except SQLAlchemyError as error:
+            # The URL holds the login, which must not reach a message.
             where = self._engine.url.render_as_string(hide_password=True)
             raise _unreadable(where, error.__cause__ or error) from error
         return _typed(found, schema)
@@ -218,10 +227,13 @@ class SqliteFile(Database):
     def stamp(self) -> Stamp | None:
         """Combine the file's change counter with size and time of it and of its log."""
         with self._path.open("rb") as file:
+            # Bytes 24 to 27 of the header: sqlite raises them with every change (SQLite's file
+            # format, "File change counter").
             counter = file.read(28)[24:].hex()
         # With a write-ahead log a change need not touch the file itself until a checkpoint.
         log = self._path.with_name(self._path.name + "-wal")
         facts = [p.stat() for p in (self._path, log) if p.exists()]
+        # The inode tells a file that was put in the place of another with the same counter.
         times = [(fact.st_ino, fact.st_size, fact.st_mtime_ns) for fact in facts]
         return str(self._path.resolve()), f"{counter} {times}"
 
@@ -256,6 +268,7 @@ class SqliteFile(Database):
 
 def _unreadable(where: object, error: BaseException) -> RequestError:
     """Say which database fails and why, without the query, and how to get on."""
+    # What sqlite says stands behind "query: " in the first line of the driver's error.
     reason = str(error).partition("\n")[0].rpartition("query: ")[2]
     message = f"{where} cannot be read as an MLflow database: {reason}"
     if any(words in reason for words in DAMAGE):
@@ -311,6 +324,7 @@ def _of_runs(
 
 def _typed(found: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Give columns their names and types; an empty result comes with neither."""
+    # By position: every query selects its columns in the order of its schema.
     named = found.rename(dict(zip(found.columns, schema, strict=True)))
     return named.select(pl.col(name).cast(kind) for name, kind in schema.items())
 

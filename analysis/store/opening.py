@@ -23,6 +23,7 @@ def open_store(uri: str) -> TrackingStore:
     from analysis.store.databases import DIALECTS, Database, SqliteFile
     from analysis.store.servers import ClientStore
 
+    # SQLAlchemy names the driver behind a plus, as in postgresql+psycopg2.
     scheme = uri.partition(":")[0].partition("+")[0]
     if uri.startswith("sqlite:///"):
         return SqliteFile(_existing(uri))

@@ -43,6 +43,7 @@ class Records:
 
     def of(self, rows: pl.Series) -> Records:
         """Select the runs in some rows of `runs`, in that order."""
+        # Old row to new row. Values of runs that are not selected get no row and are dropped.
         places = np.full(self.runs.height, -1, np.int64)
         places[rows.to_numpy()] = np.arange(len(rows))
         place = pl.Series(places).set(pl.Series(places < 0), None).cast(pl.UInt32)

@@ -269,6 +269,7 @@ def _choose(
     launches: Sequence[Launch], sweep: str, plan: str | None, scale: str | None
 ) -> list[Launch]:
     newest_first = sorted(launches, key=_launched, reverse=True)
+    # A relaunch keeps its sweep run and renews the tag of its time: newest means launched last.
     at_scale = [r for r in newest_first if scale is None or r.tags.get(TAG_SCALE) == scale]
     if not at_scale:
         scales = sorted({run.tags.get(TAG_SCALE, "?") for run in launches})
@@ -289,11 +290,13 @@ def _choose(
 
 
 def _launched(run: Launch) -> tuple[float, str]:
+    # The id breaks ties, so that two launches within one second always come in the same order.
     return float(run.tags.get(TAG_LAUNCHED, run.started / 1000)), run.run_id
 
 
 def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
     height = trials.runs.height
+    # Every trial was found by this tag, so that the column is always there.
     tags = _wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
     found = trials.runs.select("run_id").hstack(tags)
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
@@ -365,6 +368,7 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
     best_first = marked.sort("_results", "launched", "run_id", descending=True)
     # Settings are part of it: plans launched with other networks may share a key.
     kept = best_first.unique(["sweep", "_key", "_settings"], keep="first", maintain_order=True)
+    # By row again: the columns of params and metrics are gathered by it.
     return kept.drop("_key", "_results", "_settings").sort("run")
 
 
@@ -396,8 +400,11 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
         costs += [column for column in found_costs if column.is_not_null().any()]
     none = pl.Series("", [None] * found.height)
     is_dirty = pl.DataFrame([none.cast(pl.Boolean), *dirty]).select(
+        # Nulls are skipped: clean and unknown together are clean, where `any_horizontal` gives
+        # null.
         git_dirty=pl.max_horizontal(pl.all())
     )
+    # Nulls alone concatenate to "", which must not read as a failure.
     said = pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)
     failed = pl.DataFrame([none.cast(pl.String), *errors]).select(
         error=pl.when(said != "").then(said)
@@ -434,6 +441,7 @@ def _params(wide: pl.DataFrame) -> list[pl.Series]:
 
 def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
     """List every known metric, then what else was logged."""
+    # A column for every known metric, measured or not: readers need not ask whether it is there.
     absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
     known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
     others = sorted(set(wide.columns) - {"run", *METRICS})

@@ -88,7 +88,7 @@ class ClientStore:
         """Search runs of any experiment by id: their times and tags."""
         everywhere = list(self._experiments())
         ids = run_ids.to_list()
-        # A filter with thousands of ids is refused by the server as too long a URL.
+        # The server puts all ids of a filter into one query of its database, which limits them.
         chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
         return _records(
             run
@@ -105,6 +105,7 @@ class ClientStore:
             for run in run_ids
             for m in self._client.get_metric_history(run, metric)
         ]
+        # The server decodes NaN itself, but hands infinity out as it is stored, the largest float.
         points = pl.DataFrame(rows, CURVE_SCHEMA, orient="row")
         return points.with_columns(value=restored(pl.col("value"), False))
 
@@ -119,7 +120,7 @@ class ClientStore:
         return pl.concat([empty, *parts])
 
     def artifact_root(self, run_id: str) -> str | None:
-        """Read it from the run."""
+        """Read the URI of a run's files from the run."""
         return str(self._client.get_run(run_id).info.artifact_uri)
 
     def stamp(self) -> Stamp | None:
@@ -127,6 +128,7 @@ class ClientStore:
         return None
 
     def _experiments(self) -> dict[str, str]:
+        # Both searches return active experiments and runs only, by the client's default.
         return {e.experiment_id: e.name for e in _pages(self._client.search_experiments)}
 
     def _search(self, experiments: Sequence[str], text: str) -> Iterator[Run]:

@@ -22,6 +22,7 @@ def shared_metrics(studies: Studies) -> list[str]:
 
 def together(studies: Studies) -> pl.DataFrame:
     """Join the trials of all studies; a setting that one lacks is null there."""
+    # "relaxed": a setting may be whole numbers in one study and fractions in another.
     return pl.concat(studies.values(), how="diagonal_relaxed")
 
 
@@ -34,11 +35,14 @@ def beside(studies: Studies) -> pl.DataFrame:
     for study, runs in studies.items():
         found = groups(runs)
         kind = choose_interval(found)
+        # Sizes have no better direction, so that none of them is the best.
         for name in [n for n in RESULT_COLUMNS if n in measured(runs) and METRICS[n].better]:
             have = [(g, e) for g in found if (e := g.estimate(name, kind)) is not None]
             if have:
                 # `min` finds the best of either direction.
                 sign = -1.0 if METRICS[name].better == "higher" else 1.0
+                # The best mean over seeds, not the best seed, which would favour settings with
+                # many of them.
                 best, estimate = min(have, key=lambda pair: sign * pair[1].mean)
                 protocol = " | ".join(best.protocols(name))
                 metric = METRICS[name]
@@ -54,6 +58,7 @@ def beside(studies: Studies) -> pl.DataFrame:
     }
     order = [METRICS[name].title for name in RESULT_COLUMNS]
     table = pl.DataFrame(rows, columns, orient="row")
+    # An Enum sorts by its place in the list: as in every result table, not by the alphabet.
     return table.sort(pl.col("metric").cast(pl.Enum(order)), maintain_order=True)
 
 
@@ -62,6 +67,7 @@ def setting_differences(studies: Studies) -> pl.DataFrame:
     names = dict.fromkeys(name for runs in studies.values() for name in params_of(runs))
     rows = []
     for name in names:
+        # Seeds are repetitions, and the tokenizer's name only repeats its sizes, which are listed.
         if name in (PARAM_SEED, PARAM_TOKENIZER):
             continue
         values = [_values(runs, name) for runs in studies.values()]

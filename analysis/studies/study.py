@@ -36,6 +36,7 @@ from gigatok.names import (
     TAG_STATE,
 )
 
+# A launcher sends the progress of a running stage at most every 5 s: by then 24 are missing.
 SILENT_SECONDS = 120.0
 """A running stage that was not heard of for so long is said to be silent."""
 LOG_LINES = 15
@@ -113,12 +114,14 @@ class Study:
     @property
     def counts(self) -> dict[str, int]:
         """Count the distinct stages in each state."""
+        # In the order of `STATES`, so that a headline does not change its order as stages end.
         found = Counter(self.work["state"].to_list())
         return {state: found[state] for state in STATES if found[state]}
 
     @property
     def progress(self) -> float:
         """Measure the share of distinct stages that is over or, of running ones, done."""
+        # Pruned stages will not run: without them a finished search would never reach 100 %.
         over = pl.col("state").is_in(["COMPLETE", "PRUNED"])
         parts = pl.when(over).then(1.0).otherwise(_part())
         return float(self.work.select(parts.fill_null(0.0).mean()).item())
@@ -153,10 +156,12 @@ def load_study(uri: str, title: Title, now: float | None = None) -> Study:
     Raises:
         RequestError: it is not in the store any more, or has no trial yet.
     """
+    # By plan: a later launch of the sweep must not take the place of the one that is looked at.
     runs = load_runs(title.sweep, uri, plan=title.plan, scale=title.scale or None)
     at = time.time() if now is None else now
     stages = _ordered_stages(runs, title.graph)
     cells = _cells(runs, stages, _facts(uri, runs, stages, at))
+    # `_pruned` last: its reason replaces the "waits for" of `_upstream`.
     cells = _pruned(_upstream(cells, title.graph), runs)
     return Study(title, runs, stages, cells, _failures(cells), at)
 
@@ -175,6 +180,7 @@ def seconds_left(study: Study) -> tuple[float | None, str]:
     running = work.filter(pl.col("state") == "RUNNING").height
     if open_.is_empty():
         return 0.0, "nothing is left to run"
+    # How many run side by side is only known while some run.
     if not running:
         return None, "nothing is running"
     done = work.filter(pl.col("state") == "COMPLETE").group_by("stage")
@@ -183,11 +189,13 @@ def seconds_left(study: Study) -> tuple[float | None, str]:
     # What is left of a running stage is its usual time less what it has taken, never below 0.
     rest = pl.col("usual") - pl.when(pl.col("state") == "RUNNING").then("seconds").otherwise(0.0)
     expected = joined.with_columns(pl.col("left").fill_null(rest.clip(lower_bound=0.0)))
+    # No guess from other kinds of stages: training and scoring differ by orders of magnitude.
     unknown = expected.filter(pl.col("left").is_null())["stage"].unique(maintain_order=True)
     if len(unknown):
         return None, f"no {', '.join(unknown)} has been timed yet"
     total, longest = expected.select(pl.col("left").sum(), longest=pl.col("left").max()).row(0)
-    # No schedule ends before its longest stage.
+    # The two lower bounds of any schedule on identical machines: the work shared evenly, and the
+    # longest stage (Graham, SIAM Journal on Applied Mathematics 17(2), 1969). It may take longer.
     left = max(float(total) / running, float(longest))
     return left, f"at the present speed, {running} at a time; waiting ones as those before"
 
@@ -198,6 +206,7 @@ def log_tail(uri: str, stage_run: str, within: Path | None, lines: int = LOG_LIN
     Raises:
         artifacts.Outside: the log lies on this machine, but not within that folder.
     """
+    # Logs are named by attempt and listed in order: the last one is of the newest attempt.
     files = artifacts.listing(uri, stage_run, "logs", within)
     content = artifacts.read(uri, stage_run, files[-1], within) if files else None
     if content is None:
@@ -219,7 +228,7 @@ def state_table(study: Study) -> pl.DataFrame:
 
 
 def state_pills(study: Study) -> pl.DataFrame:
-    """`state_table` with each stage's state in words, as a list of one: a pill in a data grid."""
+    """Turn `state_table` into lists of one word each, which a data grid shows as pills."""
     found = state_table(study)
     states = [c for c in found.columns if c in study.stages or c == "state"]
     words = [pl.col(c).str.to_lowercase().str.replace("_", " ").alias(c) for c in states]
@@ -263,6 +272,7 @@ def stage_times(study: Study) -> pl.DataFrame:
     found = done.agg(
         complete=pl.len(), mean=pl.col("seconds").mean(), total=pl.col("seconds").sum()
     )
+    # The ratio of the sums, not the mean of ratios: short stages would decide that.
     both = _timed(study.work).group_by("stage").agg(pl.col("predicted", "actual").sum())
     both = both.with_columns(ratio=pl.col("actual") / pl.col("predicted"))
     found = found.join(both, "stage", "left")
@@ -309,6 +319,7 @@ def _title(launch: Launch) -> Title:
 def _ordered_stages(runs: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """List the stages of the trials, in the order they run as far as that was recorded."""
     found = [c.removeprefix(STAGE_KEY) for c in runs.columns if c.startswith(STAGE_KEY)]
+    # The graph has all stages of the sweep; those that are off have no key in any trial.
     known = [stage for stage in graph if stage in found]
     return (*known, *(stage for stage in found if stage not in known))
 
@@ -348,6 +359,7 @@ def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) ->
     }
     tags = records.tags.filter(pl.col("key").is_in(list(wanted.values())))
     wide = tags.pivot("key", index="run", values="value")
+    # The pivot makes no column for a tag that no run has, such as the error of a clean study.
     absent = [pl.lit(None, pl.String).alias(t) for t in wanted.values() if t not in wide.columns]
     wide = wide.with_columns(absent).rename({tag: name for name, tag in wanted.items()})
     # A stage that runs has taken the time until now.
@@ -356,6 +368,7 @@ def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) ->
     joined = timed.with_row_index("run").join(wide, "run", "left", maintain_order="left")
     joined = joined.rename({"run_id": "stage_run"})
     progress = joined.select("stage_run", "state", "progress").rows()
+    # A stage that ended keeps its last progress tag, which says nothing any more.
     shown = [_progress(text if state == "RUNNING" else None) for _, state, text in progress]
     columns = ("done", "total", "unit", "left", "heard")
     parts = pl.DataFrame(shown, {name: _FACTS[name] for name in columns}, orient="row")
@@ -369,6 +382,7 @@ def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | t
     said = json.loads(text)
     done, total, at = said["done"], said["total"], said["time"]
     # Speed since this attempt began: steps restored from a checkpoint took no time in it.
+    # Up to the last sign of life, not up to now: a silent stage must not look ever slower.
     ahead, taken = done - said["first_done"], at - said["first_time"]
     left = (total - done) * taken / ahead if ahead > 0 and taken > 0 else None
     return done, total, said["unit"], left, at
@@ -393,6 +407,7 @@ def _cells(runs: pl.DataFrame, stages: tuple[str, ...], facts: pl.DataFrame) -> 
         names = ("run_id", "trial", "stage", "key")
         empty = pl.DataFrame(schema={**dict.fromkeys(names, pl.String()), **_FACTS})
         return empty.rename({"error": "reason"})
+    # No key: the trial has no such stage. A key without a stage run: it has not begun.
     cells = pl.concat(parts).drop_nulls("key").join(facts, "stage_run", "left")
     reason = pl.when(pl.col("state") == "FAILED").then(pl.col("error").fill_null("no reason"))
     return cells.with_columns(
@@ -404,6 +419,7 @@ def _cells(runs: pl.DataFrame, stages: tuple[str, ...], facts: pl.DataFrame) -> 
 def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.DataFrame:
     """Give waiting stages below a failed one their state, and all waiting ones a reason."""
     if not graph or cells.is_empty():
+        # Graphs are recorded by launches; a store without them shows plain waiting.
         return cells
     # In the order of the graph, so that a failure passes down through several stages.
     wide = cells.pivot("stage", index="run_id", values="state")
@@ -413,6 +429,7 @@ def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.D
         if not inputs:
             wide = wide.with_columns(pl.lit(None, pl.String).alias("why " + stage))
             continue
+        # Null: this trial does not have that stage, as with an adopted tokenizer.
         bad = pl.any_horizontal(i.is_in(_BELOW_FAILED).fill_null(False) for i in inputs)
         late = [
             pl.when(i.is_in(["WAITING", "RUNNING"])).then(pl.lit(i.meta.output_name()))
@@ -456,6 +473,7 @@ def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
 
 def _failures(cells: pl.DataFrame) -> tuple[StageFailure, ...]:
     # Trials that share a failed stage share one failure.
+    # UPSTREAM_FAILED is no failure of its own; the stage that caused it is listed.
     failed = cells.filter(pl.col("state") == "FAILED")
     grouped = failed.group_by("key", maintain_order=True).agg(
         pl.col("stage", "reason", "host", "attempts", "stage_run").first(), pl.col("trial")

@@ -50,6 +50,7 @@ def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> LoadedTrial:
         RequestError: it is not among the runs.
     """
     row = row_of(runs, run_id)
+    # Curves hang on stage runs, which trials share; the links lead from the trial to them.
     links = {v: k.removeprefix(STAGE_RUN) for k, v in row.items() if k.startswith(STAGE_RUN) and v}
     points = open_store(uri).all_curves(list(links))
     # A resumed stage logs some steps again; the last writing counts.
@@ -79,6 +80,7 @@ def curve(trial: LoadedTrial, stage: str, key: str) -> pl.DataFrame:
 
 def panels(trial: LoadedTrial, stages: Sequence[str]) -> dict[str, list[str]]:
     """List the curves of each stage that have more than one point, in the order stages run."""
+    # A final score is a curve of one point, and stands among the results.
     several = trial.curves.group_by("stage", "key").len().filter(pl.col("len") > 1)
     shown = several.filter(~pl.col("key").str.starts_with(SYSTEM_PREFIX))
     found: dict[str, list[str]] = {}
@@ -104,6 +106,7 @@ def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping
     """Select the trial and those that differ from it in the tokenizer alone, one of each."""
     own = runs.filter(pl.col("run_id") == run_id)
     shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
+    # `nulls_equal`: a setting that neither trial has is one in which they agree.
     same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
     # The trial itself comes first, so that it stands for its tokenizer.
     ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
@@ -162,6 +165,7 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame
 def _uses() -> pl.Expr:
     """Name the bins in words: 0, 1, 2-3, 4-7, ..."""
     n = pl.col("step")
+    # Steps are 0, 1 and then powers of two, as `gigatok.names.CODE_USES` defines the histogram.
     return pl.when(n < 2).then(n.cast(pl.String)).otherwise(pl.format("{}-{}", n, 2 * n - 1))
 
 

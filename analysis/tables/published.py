@@ -41,6 +41,7 @@ _HEADS = {
     "semantic": "regularised",
     "entropy": "entropy loss",
 }
+# In the order in which the facts of Table 9 are listed.
 _CONFIG = (
     *("params_total", "epochs", "batch_size", "lr_warmup", "entropy_weight", "lr", "min_lr"),
     *("codebook_size", "codebook_dim", "num_latent_tokens", "semantic_layer"),
@@ -61,12 +62,16 @@ def paper_table(
     `rows` is written behind the number.
     """
     cells: dict[tuple[Any, ...], dict[str, str]] = {}
+    # Facts with a generator first: they make the rows that facts of the tokenizer alone then join.
     for fact in sorted(found, key=lambda fact: bool(fact.generator), reverse=True):
         for key in _rows_of(fact, rows, cells):
             cell = cells.setdefault(key, {})
+            # Two values in one cell: `rows` lacks the column that tells them apart, and one would
+            # vanish.
             assert fact.metric not in cell, f"two values of {fact.metric} in {key}: {title}"
             cell[fact.metric] = _cell(fact, aside="setting" not in rows)
     # The order of the file is the paper's; the first fact of a row decides its place.
+    # Reversed, because of equal keys in a dict the last one wins.
     order = {_key(fact, rows): i for i, fact in reversed(list(enumerate(found)))}
     keys = sorted(cells, key=order.__getitem__)
     readings = [
@@ -78,6 +83,7 @@ def paper_table(
         rows=tuple(
             (*map(_text, key), *(cells[key].get(m, ABSENT) for m in metrics)) for key in keys
         ),
+        # `type`, not `isinstance`: yes and no are bool, which is a subclass of int.
         numeric=(*(type(value) in (int, float) for value in keys[0]), *([True] * len(metrics))),
         notes=(*remarks, *readings, "Sources: " + "; ".join(_sources(found)) + "."),
         records=tuple(map(_record, found)),
@@ -91,9 +97,11 @@ def _rows_of(
     key = _key(fact, rows)
     if fact.generator or "generator" not in rows:
         return [key]
+    # Columns of the generator are left out of the comparison: the tokenizer's facts have none.
     own = [i for i, row in enumerate(rows) if not row.startswith("generator")]
     # rFID belongs to the tokenizer: it stands in the row of each of its generators.
     same = [other for other in known if all(other[i] == key[i] for i in own)]
+    # A tokenizer without any generator in the table keeps a row of its own.
     return same or [key]
 
 
@@ -102,6 +110,7 @@ def _key(fact: Fact, rows: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _text(value: Any) -> str:
+    # `in` compares by equality: 0 and False are neither and are printed.
     if value in (None, ""):
         return ABSENT
     if isinstance(value, bool):
@@ -113,6 +122,7 @@ def _cell(fact: Fact, *, aside: bool) -> str:
     """Print a value as it was published: at least the metric's decimals, and all that it has."""
     metric = quantity(fact.metric)
     digits = metric.digits if fact.metric in QUANTITIES else 0
+    # Padding with zeros is harmless, rounding is not: the table must print what was published.
     exact = repr(fact.printed).removesuffix(".0")
     padded = f"{fact.printed:.{digits}f}"
     text = padded if float(padded) == fact.printed else exact
@@ -189,6 +199,7 @@ def _figure(number: int) -> ResultTable:
     rows, metrics, confounds = _FIGURES[number]
     found = select(f"Figure {number}")
     if "step" in rows:
+        # Facts without a step are means over the last iterations and stand below their curve.
         found.sort(key=lambda fact: (bool(fact.entropy), fact.step or math.inf))
     title = f"Paper Figure {number}: its numbers"
     return paper_table(title, found, rows, metrics, *short(*confounds))
@@ -271,6 +282,7 @@ def _listed(title: str, rows: Sequence[dict[str, Any]], *remarks: str) -> Result
 
 
 def _maker(make: Callable[[int], ResultTable], number: int) -> Callable[[], ResultTable]:
+    # A function of its own binds the number; a lambda in the comprehension would see the last one.
     return lambda: make(number)
 
 

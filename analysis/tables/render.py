@@ -26,6 +26,7 @@ def markdown(table: ResultTable) -> str:
 
 def csv(table: ResultTable) -> str:
     """Print the numbers, unrounded, with intervals, units and protocols; of words the cells."""
+    # Tables of words, such as the list of confounds, have no numbers behind their cells.
     if table.records:
         return table_of(table.records).write_csv()
     rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
@@ -69,9 +70,11 @@ def rich_table(table: ResultTable, width: int) -> Table:
         # Turned over: settings become columns, which need less width than metrics do.
         lines = list(zip(*lines, strict=True))
         numeric = [False, *(True for _ in table.rows)]
+    # Escaped, as rich takes [b] for markup, and that is how tables mark a protocol.
     made = Table(title=escape(table.title), box=SIMPLE_HEAD, title_justify="left", padding=(0, 1))
     for head, is_number in zip(lines[0], numeric, strict=True):
         justify: Literal["left", "right"] = "right" if is_number else "left"
+        # Folded, not cut off: a number without its last digits would read as another number.
         made.add_column(escape(head), justify=justify, overflow="fold")
     for line in lines[1:]:
         made.add_row(*(escape(cell) for cell in line))
@@ -95,6 +98,8 @@ def _escape_pipe(text: str) -> str:
     return text.replace("|", r"\|")
 
 
+# In one pass over the text: replaced one after the other, a backslash made by one rule would be
+# escaped by the next.
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{c: rf"\{c}" for c in "&%$#_{}"},

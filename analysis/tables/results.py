@@ -60,6 +60,7 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
     shown_names = [metric.name for metric in shown]
     marks = {metric.name: protocol_marks(found, metric.name) for metric in shown}
     identity = list(found[0].identity)
+    # Settings, then seeds, then metrics; `head` and `numeric` below follow the same order.
     rows = tuple(
         (
             *(show(group.identity[column]) for column in identity),
@@ -78,6 +79,7 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
             *protocol_notes(found, marks),
             *_absence_notes(runs, columns, have),
         ),
+        # From the same estimates as the cells, but not rounded.
         records=tuple(r for g in found for m in shown if (r := _record(g, m, kind))),
         origins=tuple(origin(row, shown_names) for group in found for row in group.rows),
     )
@@ -99,6 +101,7 @@ def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
     protocols = list(dict.fromkeys(p for group in found for p in group.protocols(metric)))
     if len(protocols) < 2:
         return dict.fromkeys(protocols, "")
+    # In the order of the table, so that the first row has mark a.
     return dict(zip(protocols, MARKS, strict=False))
 
 
@@ -118,6 +121,7 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
                 f"{metric.label} was measured in {len(marks)} ways, "
                 f"compare only equal marks: {listing}."
             )
+        # A count of parameters is exact: it has no protocol to note.
         elif marks and metric.unit != PARAMETERS:
             (protocol,) = marks
             alike.setdefault(protocol or _UNRECORDED, []).append(metric.label)
@@ -130,6 +134,8 @@ def _is_number(runs: pl.DataFrame, column: str) -> bool:
 
 
 def _seeds(group: Group) -> str:
+    # "2 of 3" and not 2: a setting that lost a seed must not look like one that was never given
+    # it.
     complete = sum(row["state"] == _COMPLETE for row in group.rows)
     total = len(group.rows)
     return str(total) if complete == total else f"{complete} of {total}"
@@ -137,6 +143,7 @@ def _seeds(group: Group) -> str:
 
 def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]) -> str:
     protocols = group.protocols(metric.name)
+    # No mean: the seeds of this setting were not measured alike.
     if len(protocols) > 1:
         return "mixed [" + ",".join(marks[p] for p in protocols) + "]"
     found = group.estimate(metric.name, kind)
@@ -145,6 +152,7 @@ def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]
         logged = [row[metric.name] for row in group.rows if row[metric.name] is not None]
         return _not_finite(logged[0]) if logged else ABSENT
     mark = marks[protocols[0]]
+    # Only where it differs from the column of seeds: the mean is then over fewer of them.
     short_of = f" (n={found.n})" if found.n < len(group.rows) else ""
     return _number(metric, found) + short_of + (f" [{mark}]" if mark else "")
 
@@ -188,6 +196,7 @@ def _interval_notes(found: Sequence[Group], shown: Sequence[Metric], kind: Inter
 
 
 def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -> list[str]:
+    # Stages that are off by default are not missed, or every table would name them.
     missed = [name for name in columns if name not in have | OPTIONAL_COLUMNS]
     nowhere = [METRICS[name].label for name in missed]
     notes = [f"Measured in no trial: {', '.join(nowhere)}."] if nowhere else []
