@@ -14,7 +14,7 @@ from analysis.studies.comparing import (
     shared_metrics,
     together,
 )
-from analysis.studies.study import Study, Title
+from analysis.studies.study import Title, WatchedStudy
 from dashboards import reading
 from dashboards.downloads import download, pdf_of
 from dashboards.plotting import chart_figure
@@ -26,7 +26,7 @@ MOST_TRIALS = 2000
 """Trials of all studies up to which they are compared setting by setting."""
 
 
-def show(source: PageSource, study: Study, titles: list[Title], at: str) -> None:
+def show(source: PageSource, study: WatchedStudy, titles: list[Title], at: str) -> None:
     """Draw the view."""
     # By run id: two launches within one minute have the same name.
     others = {t.run_id: t for t in titles if t.run_id != study.title.run_id}

@@ -7,7 +7,7 @@ import sys
 import streamlit as st
 
 from analysis.store.requests import RequestError
-from analysis.studies.study import Study, Title
+from analysis.studies.study import Title, WatchedStudy
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.plotting import state_word
 from dashboards.source import PageSource, parse
@@ -110,7 +110,7 @@ def _live(source: PageSource, title: Title, seconds: float | None) -> None:
         at = reading.version(source.uri)
         # The title has the state of the launch, which changes while the page is open.
         now = {t.run_id: t for t in reading.titles(source.uri, at)}.get(title.run_id, title)
-        study: Study = reading.load(source.uri, now, now.run_id, at)
+        study: WatchedStudy = reading.load(source.uri, now, now.run_id, at)
         if seconds is not None and reading.refresh_seconds(study) is None:
             st.rerun()  # It has ended: its name in the list says so, and nothing needs redrawing.
         study_view.show(source, study, at)

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.charts.grammar import Bar, Chart, Mark, Series
-from analysis.studies.study import Study, stage_counts
+from analysis.studies.study import WatchedStudy, stage_counts
 
 # In the order in which the bars stack: what is done from the left, what failed to the right.
 STATE_COLOURS = {
@@ -151,7 +151,7 @@ def _hover(mark: Mark, series: Series, chart: Chart) -> str:
     return "<br>".join(filter(None, lines))
 
 
-def states_figure(study: Study) -> go.Figure:
+def states_figure(study: WatchedStudy) -> go.Figure:
     """Draw a bar for each stage: how many of it are in which state."""
     figure = go.Figure()
     counts = stage_counts(study)

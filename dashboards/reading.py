@@ -13,7 +13,7 @@ from analysis.figures import scaling
 from analysis.figures.scaling import Fitting, Scaling
 from analysis.store.opening import open_store
 from analysis.studies import study, trial
-from analysis.studies.study import Study, Title
+from analysis.studies.study import Title, WatchedStudy
 from analysis.studies.trial import LoadedTrial
 from dashboards.plotting import chart_figure
 from dashboards.source import PageSource
@@ -49,14 +49,14 @@ def titles(uri: str, at: str) -> list[Title]:
 
 
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
-def load(uri: str, _title: Title, run_id: str, at: str) -> Study:
+def load(uri: str, _title: Title, run_id: str, at: str) -> WatchedStudy:
     """Load a study; `run_id` is its title's."""
     return study.load_study(uri, _title)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
 def chart(
-    _study: Study,
+    _study: WatchedStudy,
     run_id: str,
     at: str,
     x: str,
@@ -71,7 +71,7 @@ def chart(
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
-def one_trial(uri: str, _study: Study, trial_run: str, at: str) -> LoadedTrial:
+def one_trial(uri: str, _study: WatchedStudy, trial_run: str, at: str) -> LoadedTrial:
     """Load a trial and its curves."""
     return trial.load_trial(uri, _study.runs, trial_run)
 
@@ -95,7 +95,7 @@ def log_of(uri: str, stage_run: str, within: Path, at: str) -> str | None:
     return study.log_tail(uri, stage_run, within)
 
 
-def refresh_seconds(shown: Study) -> float | None:
+def refresh_seconds(shown: WatchedStudy) -> float | None:
     """Choose how often to look again; None where nothing goes on, nor may begin any moment."""
     # Both are asked: a launch may have been killed while its stages go on, and one that waits has
     # no running stage yet.

@@ -9,7 +9,7 @@ from analysis.charts.records import csv_bytes
 from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
-from analysis.studies.study import Study
+from analysis.studies.study import WatchedStudy
 from dashboards import reading
 from dashboards.downloads import download, pdf_of
 from dashboards.plotting import run_at
@@ -30,7 +30,7 @@ _LAWS: dict[str, Fitting] = {
 }
 
 
-def show(source: PageSource, study: Study, at: str) -> None:
+def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     """Draw the view."""
     if not measured(study.runs):
         st.info("No trial has a result yet; this view fills as stages complete.")
@@ -56,7 +56,7 @@ def show(source: PageSource, study: Study, at: str) -> None:
     _words(study, found)
 
 
-def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | None:
+def _axes(study: WatchedStudy, question: str, published: bool) -> tuple[str, str] | None:
     if question != _OWN:
         return preset(question, study.runs, beside_paper=published)
     columns = st.columns(2)
@@ -70,7 +70,7 @@ def _axes(study: Study, question: str, published: bool) -> tuple[str, str] | Non
     return left, right
 
 
-def _plot(source: PageSource, study: Study, found: Scaling, figure: go.Figure) -> None:
+def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: go.Figure) -> None:
     # A key for each pair of axes: a point selected on one chart is another on the next.
     key = f"chart {found.chart.x.key} {found.chart.y.key}"
     event = st.plotly_chart(
@@ -93,7 +93,7 @@ def _plot(source: PageSource, study: Study, found: Scaling, figure: go.Figure) -
         st.caption(f"The MLflow link needs {plain(source.mlflow_command)}.")
 
 
-def _words(study: Study, found: Scaling) -> None:
+def _words(study: WatchedStudy, found: Scaling) -> None:
     for sentence in found.sentences:
         st.markdown(f"* {plain(sentence)}")
     # Two blanks before a line break keep it in Markdown.

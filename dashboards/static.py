@@ -18,7 +18,7 @@ from analysis.store.artifacts import Outside
 from analysis.store.requests import RequestError
 from analysis.studies import trial
 from analysis.studies.study import (
-    Study,
+    WatchedStudy,
     list_studies,
     load_study,
     log_tail,
@@ -59,7 +59,7 @@ def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> 
     return out
 
 
-def page(source: PageSource, study: Study) -> str:
+def page(source: PageSource, study: WatchedStudy) -> str:
     """Render the HTML."""
     # Each trial brings its curves and pictures: the file must stay one that a browser opens.
     rows = study.runs.head(MOST_TRIALS).to_dicts()
@@ -90,7 +90,7 @@ def _html(figure: go.Figure) -> str:
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
 
 
-def _charts(study: Study) -> list[dict[str, Any]]:
+def _charts(study: WatchedStudy) -> list[dict[str, Any]]:
     made = []
     for question in PRESETS:
         axes = preset(question, study.runs)
@@ -128,7 +128,7 @@ def _pictures(source: PageSource, rows: Sequence[Mapping[str, Any]]) -> list[dic
     return made
 
 
-def _trial(source: PageSource, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
+def _trial(source: PageSource, study: WatchedStudy, row: Mapping[str, Any]) -> dict[str, Any]:
     found = trial.load_trial(source.uri, study.runs, str(row["run_id"]))
     figures = []
     for stage, keys in trial.panels(found, study.stages).items():

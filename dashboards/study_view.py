@@ -13,7 +13,7 @@ from analysis.store.artifacts import Outside
 from analysis.store.runs import measured
 from analysis.studies.study import (
     StageFailure,
-    Study,
+    WatchedStudy,
     running_now,
     seconds_left,
     spent_against_predicted,
@@ -35,7 +35,7 @@ MOST_RESULTS = 500
 """Trials up to which the table of results, means over seeds, is shown."""
 
 
-def show(source: PageSource, study: Study, at: str) -> None:
+def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     """Draw the view."""
     _headline(study)
     if study.counts.get("RUNNING"):
@@ -49,7 +49,7 @@ def show(source: PageSource, study: Study, at: str) -> None:
         st.dataframe(stage_times(study), hide_index=True, column_config=_times())
 
 
-def _headline(study: Study) -> None:
+def _headline(study: WatchedStudy) -> None:
     counts = study.counts
     failed = counts.get("FAILED", 0)
     left, basis = seconds_left(study)
@@ -81,7 +81,7 @@ def _headline(study: Study) -> None:
         )
 
 
-def _running(study: Study) -> None:
+def _running(study: WatchedStudy) -> None:
     st.subheader("Running now")
     columns = {
         "part": st.column_config.ProgressColumn("progress", format="percent"),
@@ -91,7 +91,7 @@ def _running(study: Study) -> None:
     st.dataframe(running_now(study), hide_index=True, column_config=columns)
 
 
-def _failures(source: PageSource, study: Study, at: str) -> None:
+def _failures(source: PageSource, study: WatchedStudy, at: str) -> None:
     if not study.failures:
         return
     st.subheader(f"Failures ({len(study.failures):,})")
@@ -115,7 +115,7 @@ def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
         st.link_button("Open in MLflow", source.run_url(failure.stage_run))
 
 
-def _trials(study: Study) -> None:
+def _trials(study: WatchedStudy) -> None:
     st.subheader("Trials")
     st.caption("Select a row to open the trial.")
     # Streamlit colours the options of a multi-select column: a state in a list of its own becomes
@@ -144,13 +144,13 @@ def _trials(study: Study) -> None:
     download("States (CSV)", lambda: csv_bytes(state_table(study)), states)
 
 
-def _select(study: Study) -> None:
+def _select(study: WatchedStudy) -> None:
     rows = st.session_state["trials"]["selection"]["rows"]
     if rows:
         open_trial(str(study.runs["run_id"][rows[0]]))
 
 
-def _results(study: Study) -> None:
+def _results(study: WatchedStudy) -> None:
     if not measured(study.runs):
         return
     st.subheader("Results")

@@ -12,7 +12,7 @@ from analysis.charts.records import csv_bytes
 from analysis.figures.curves import curve_chart, trial_figure
 from analysis.store.artifacts import Outside
 from analysis.studies import trial
-from analysis.studies.study import Study
+from analysis.studies.study import WatchedStudy
 from analysis.studies.trial import LoadedTrial
 from dashboards import reading
 from dashboards.downloads import download, pdf_of
@@ -29,7 +29,7 @@ _HEADS = {
 }
 
 
-def show(source: PageSource, study: Study, at: str) -> None:
+def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     """Draw the view."""
     names = dict(study.runs.select("run_id", "trial").iter_rows())
     if st.session_state.get("trial") not in names:
@@ -79,7 +79,7 @@ def _offered(names: Mapping[str, str], chosen: str | None, key: str) -> list[str
     return list(dict.fromkeys([*kept, *found[:MOST_OFFERED]]))
 
 
-def _figure(source: PageSource, study: Study, found: LoadedTrial, at: str) -> FigureData:
+def _figure(source: PageSource, study: WatchedStudy, found: LoadedTrial, at: str) -> FigureData:
     """Join curves and pictures in one figure; those that lie elsewhere are left out."""
     grids = []
     for stage, name in trial.PICTURES:
@@ -94,14 +94,14 @@ def _figure(source: PageSource, study: Study, found: LoadedTrial, at: str) -> Fi
 
 
 def _found_pictures(
-    source: PageSource, study: Study, run_id: str, stage: str, name: str, at: str
+    source: PageSource, study: WatchedStudy, run_id: str, stage: str, name: str, at: str
 ) -> list[tuple[str, bytes]]:
     rows = trial.across_sizes(study.runs, run_id, MOST_SIZES)
     ids = tuple(str(row["run_id"]) for row in rows)
     return reading.pictures_of(source, rows, ids, stage, name, at)
 
 
-def _pictures(source: PageSource, study: Study, run_id: str, at: str) -> None:
+def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> None:
     for stage, name in trial.PICTURES:
         st.markdown(f"**{_HEADS[name]}**")
         try:
@@ -122,11 +122,11 @@ def _results(row: Mapping[str, Any]) -> None:
     st.dataframe(trial.results(row), hide_index=True, column_config=_wide("protocol"))
 
 
-def _settings(study: Study, row: Mapping[str, Any]) -> None:
+def _settings(study: WatchedStudy, row: Mapping[str, Any]) -> None:
     st.dataframe(trial.settings(row, study.runs), hide_index=True, height=460)
 
 
-def _curves(study: Study, found: LoadedTrial) -> None:
+def _curves(study: WatchedStudy, found: LoadedTrial) -> None:
     panels = trial.panels(found, study.stages)
     if not panels:
         st.caption("No stage of this trial has logged a curve yet.")
@@ -152,7 +152,7 @@ def _codebook(found: LoadedTrial) -> None:
     st.caption("How many codes are used how often on the validation images; 0: never.")
 
 
-def _origin(source: PageSource, study: Study, found: LoadedTrial) -> None:
+def _origin(source: PageSource, study: WatchedStudy, found: LoadedTrial) -> None:
     row = found.row
     dirty = {True: ", with uncommitted changes", False: "", None: ", state unknown"}
     st.markdown(
@@ -173,7 +173,7 @@ def _origin(source: PageSource, study: Study, found: LoadedTrial) -> None:
     )
 
 
-def _difference(study: Study, found: LoadedTrial, names: dict[str, str]) -> None:
+def _difference(study: WatchedStudy, found: LoadedTrial, names: dict[str, str]) -> None:
     others = {run: name for run, name in names.items() if run != found.row["run_id"]}
     if not others:
         st.caption("This study has no other trial.")

@@ -86,7 +86,7 @@ class StageFailure:
 
 
 @dataclass(frozen=True)
-class Study:
+class WatchedStudy:
     """A study at one moment.
 
     Attributes:
@@ -150,7 +150,7 @@ def list_studies(uri: str) -> list[Title]:
     return sorted(map(_title, launches), key=lambda title: -title.launched)
 
 
-def load_study(uri: str, title: Title, now: float | None = None) -> Study:
+def load_study(uri: str, title: Title, now: float | None = None) -> WatchedStudy:
     """Read a study.
 
     Raises:
@@ -163,10 +163,10 @@ def load_study(uri: str, title: Title, now: float | None = None) -> Study:
     cells = _cells(runs, stages, _facts(uri, runs, stages, at))
     # `_pruned` last: its reason replaces the "waits for" of `_upstream`.
     cells = _pruned(_upstream(cells, title.graph), runs)
-    return Study(title, runs, stages, cells, _failures(cells), at)
+    return WatchedStudy(title, runs, stages, cells, _failures(cells), at)
 
 
-def seconds_left(study: Study) -> tuple[float | None, str]:
+def seconds_left(study: WatchedStudy) -> tuple[float | None, str]:
     """Estimate when a study will have ended, and say what that rests on.
 
     A running stage goes on at its speed so far; one that waits takes as long as the mean of those
@@ -214,7 +214,7 @@ def log_tail(uri: str, stage_run: str, within: Path | None, lines: int = LOG_LIN
     return "\n".join(content.decode(errors="replace").splitlines()[-lines:])
 
 
-def state_table(study: Study) -> pl.DataFrame:
+def state_table(study: WatchedStudy) -> pl.DataFrame:
     """Make a row per trial: name, state, a column per stage with its state, why it is not done."""
     wide = study.cells.pivot("stage", index="run_id", values="state")
     joint = study.runs.select("run_id", "trial", "state")
@@ -227,7 +227,7 @@ def state_table(study: Study) -> pl.DataFrame:
     return found.join(reasons, "run_id", "left", maintain_order="left")
 
 
-def state_pills(study: Study) -> pl.DataFrame:
+def state_pills(study: WatchedStudy) -> pl.DataFrame:
     """Turn `state_table` into lists of one word each, which a data grid shows as pills."""
     found = state_table(study)
     states = [c for c in found.columns if c in study.stages or c == "state"]
@@ -236,7 +236,7 @@ def state_pills(study: Study) -> pl.DataFrame:
     return found.with_columns(words).with_columns(lists)
 
 
-def stage_counts(study: Study) -> pl.DataFrame:
+def stage_counts(study: WatchedStudy) -> pl.DataFrame:
     """Count the distinct stages of each name in each state: `stage`, `state`, `count`."""
     found = study.work.group_by("stage", "state").len("count")
     order = {stage: i for i, stage in enumerate(study.stages)}
@@ -244,7 +244,7 @@ def stage_counts(study: Study) -> pl.DataFrame:
     return found.sort(rank, "state")
 
 
-def spent_against_predicted(study: Study) -> str:
+def spent_against_predicted(study: WatchedStudy) -> str:
     """Say what the study has taken so far and what its launch expected."""
     timed = _timed(study.work)
     if timed.is_empty():
@@ -261,7 +261,7 @@ def _timed(work: pl.DataFrame) -> pl.DataFrame:
     return work.filter((pl.col("predicted") > 0) & pl.col("actual").is_not_null())
 
 
-def stage_times(study: Study) -> pl.DataFrame:
+def stage_times(study: WatchedStudy) -> pl.DataFrame:
     """Sum the seconds of each kind of stage, in the order they run.
 
     Returns:
@@ -280,7 +280,7 @@ def stage_times(study: Study) -> pl.DataFrame:
     return order.join(found, "stage", "left", maintain_order="left")
 
 
-def running_now(study: Study) -> pl.DataFrame:
+def running_now(study: WatchedStudy) -> pl.DataFrame:
     """List the running stages: what, where, how far, seconds left and since it was heard of."""
     running = study.work.filter(pl.col("state") == "RUNNING")
     return running.select(

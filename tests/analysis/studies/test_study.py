@@ -37,7 +37,7 @@ def client(uri) -> MlflowClient:
 
 
 @pytest.fixture
-def shown(uri, client, tmp_path) -> study.Study:
+def shown(uri, client, tmp_path) -> study.WatchedStudy:
     """Trial A: training runs, half done. Trial B: training failed. They share the teacher."""
     place = (tmp_path / "artifacts").as_uri()
     experiment = client.create_experiment("sizes", artifact_location=place)
@@ -80,7 +80,7 @@ def shown(uri, client, tmp_path) -> study.Study:
     return study.load_study(uri, title, NOW)
 
 
-def states(shown: study.Study, name: str) -> list[tuple[str, str | None]]:
+def states(shown: study.WatchedStudy, name: str) -> list[tuple[str, str | None]]:
     cells = shown.cells.filter(pl.col("trial") == name)
     return list(zip(cells["state"], cells["reason"], strict=True))
 
