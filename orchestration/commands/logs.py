@@ -46,6 +46,8 @@ def logs(
         while follow and may_print(launched, launched.folders(study.store), readers):
             time.sleep(FOLLOW_SECONDS)
             printer.print_new(readers.values())
+        # A stage may have printed its last lines between that look and its end.
+        printer.print_new(readers.values())
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
