@@ -37,6 +37,7 @@ def load_tokenizer(folder: str | Path, device: str = "cpu") -> Tokenizer:
         ValueError: there is no tokenizer.
     """
     places = (Path(folder), Path(folder) / "out")
+    # A stage's folder holds its results in `out`.
     found = next((place for place in places if (place / "model.json").is_file()), None)
     if found is None:
         raise ValueError(

@@ -35,6 +35,7 @@ def probed_width(config: TokenizerArchitecture, features: ProbedFeatures) -> int
         "none": 0,
         "encoder": config.encoder.width,
         "latents": config.cnn.z_channels,
+        # The residual stream, before the decoder projects it.
         "decoder": config.decoder.width,
     }
     return widths[features]
