@@ -37,6 +37,7 @@ def load_tokenizer(folder: str | Path, device: str = "cpu") -> Tokenizer:
         ValueError: there is no tokenizer.
     """
     places = (Path(folder), Path(folder) / "out")
+    # A stage's folder holds its results in `out`.
     found = next((place for place in places if (place / "model.json").is_file()), None)
     if found is None:
         raise ValueError(
@@ -66,6 +67,7 @@ def encode(tokenizer: Tokenizer, images: npt.ArrayLike) -> Codes:
             f"got {array.dtype} of shape {array.shape}; images are uint8 (H, W, 3) or (B, H, W, 3)"
         )
     batch = array if array.ndim == 4 else array[None]
+    # (B, H, W, 3) -> (B, S, S, 3), the crop of every evaluation.
     views = np.stack([center_crop(image, tokenizer.image_size) for image in batch])
     codes_BT = tokenizer.encode(to_unit_range(views).to(_device(tokenizer)))
     found: Codes = codes_BT.cpu().numpy()
@@ -93,6 +95,7 @@ def decode(tokenizer: Tokenizer, codes: npt.ArrayLike) -> UInt8:
         )
     if array.size and not 0 <= array.min() <= array.max() < size:
         raise ValueError(f"got codes {array.min()} to {array.max()}; allowed are 0 to {size - 1}")
+    # (T,) or (B, T) -> (B, T).
     codes_BT = torch.from_numpy(np.atleast_2d(array).astype(np.int64)).to(_device(tokenizer))
     images = to_uint8(tokenizer.decode(codes_BT))
     return images if array.ndim == 2 else images[0]

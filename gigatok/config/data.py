@@ -27,9 +27,13 @@ class DataConfig(Config):
     """Data set of a trial: the first images of the training split and of the validation split."""
 
     name: DataSetName
+    """Data set by name."""
     image_size: PositiveInt
+    """Side of the square images, in pixels."""
     train_images: PositiveInt
+    """Number of training images: the first of the split."""
     val_images: PositiveInt
+    """Number of validation images: the first of the split."""
 
     @property
     def num_classes(self) -> int:
@@ -41,9 +45,13 @@ class SplitConfig(Config):
     """First `images` images of one split."""
 
     name: DataSetName
+    """Data set by name."""
     split: Literal["train", "val"]
+    """Split of the data set."""
     image_size: PositiveInt
+    """Side of the square images, in pixels."""
     images: PositiveInt
+    """Number of images: the first of the split."""
 
 
 @lru_cache(maxsize=1024)

@@ -60,6 +60,7 @@ class GuidanceConfig(Config):
     """Score to minimise. FID of few samples is mostly bias: below 10,000 use `gkid`."""
     # A scale of 1 is no guidance.
     low: Annotated[float, Field(ge=1)] = 1.0
+    """Smallest scale that is tried."""
     high: Annotated[float, Field(ge=1)] = 5.0
     """Largest scale; `hill_climb` also stays between `low` and `high`."""
     coarse: Annotated[int, Field(ge=3)] = 9
@@ -67,7 +68,9 @@ class GuidanceConfig(Config):
     refine: NonNegativeInt = 4
     """Further scales around the best one of the grid."""
     start: Annotated[float, Field(ge=1)] = 2.0
+    """First scale of `hill_climb`."""
     step: Annotated[float, Field(ge=0.01)] = 0.25
+    """Distance between neighbouring scales of `hill_climb`."""
     num_images: Annotated[int, Field(ge=4)] = 1000
     """Samples drawn at each scale; the best scale is then scored with `sampling.num_images`."""
     seed: NonNegativeInt = 0
@@ -100,10 +103,13 @@ class ProbeConfig(Config):
 
     # 90 epochs, 10 of warm-up and a rate of 0.1 per 256 images are the reference's.
     epochs: PositiveInt = 90
+    """Passes over the training images."""
     lr: Annotated[PositiveFloat, SAME_COST] = 0.1
     """Learning rate per 256 images of batch."""
     batch_size: PositiveInt = 256
+    """Images per step of the probe."""
     warmup_epochs: Annotated[NonNegativeInt, SAME_COST] = 10
+    """Epochs over which the learning rate rises."""
     layer: NonNegativeInt = 0
     """Layer that is probed, counted from 1; 0 is the middle one."""
     reference_dropout_quirk: bool = False

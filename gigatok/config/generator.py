@@ -14,12 +14,15 @@ class GeneratorArchitecture(Config):
     """Architecture of the autoregressive probe (LlamaGen), published with learned positions."""
 
     size: Annotated[TransformerSize, COMPUTES]
+    """Width, layers and heads of the transformer; published sizes by letter, such as `B`."""
     dropout: Fraction = 0.1
     """Dropout of residual branches, feed-forward outputs and input tokens alike."""
     # The share of labels that training replaces by the null class, which guidance needs.
     class_dropout: Fraction = 0.1
+    """Fraction of class labels that training replaces by the null class."""
     # LlamaGen's rule: 8/3 of the width, rounded up to a multiple of this.
     ffn_multiple_of: Annotated[PositiveInt, COMPUTES] = 256
+    """Number to a multiple of which the inside of the MLPs is rounded up."""
     position: Annotated[Literal["learned", "rope_2d"], COMPUTES] = "learned"
     """Positions; `rope_2d`: rotations by row and column, for codes of a 2D tokenizer."""
     reference_rope_quirk: Annotated[bool, COMPUTES] = False
@@ -37,14 +40,19 @@ class SamplingConfig(Config):
     """Sampling of images from a generator."""
 
     cfg_scale: Annotated[float, Field(ge=1)] = 1.5
+    """Scale of classifier-free guidance; 1 is no guidance."""
     cfg_schedule: Literal["constant", "step", "linear", "cosine"] = "constant"
+    """Course of the guidance scale over the tokens of an image."""
     # 0.18 is the default of the authors' `generate.py`.
     cfg_start: Fraction = 0.18
     """Fraction of the tokens that is drawn without guidance; read by the step schedule only."""
     temperature: Annotated[PositiveFloat, SAME_COST] = 1.0
+    """Divisor of the logits before sampling."""
     top_k: NonNegativeInt = 0
     """Number of likeliest codes to draw from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
+    """Probability mass of the likeliest codes to draw from; 1 turns the limit off."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""
     batch_size: PositiveInt = 64
+    """Images that are drawn at once."""

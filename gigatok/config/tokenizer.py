@@ -19,12 +19,19 @@ class CNNConfig(Config):
     """Convolutional ends of a tokenizer; the defaults are the published 256-pixel model."""
 
     channels: PositiveInt = 128
+    """Channels at full resolution; deeper levels have multiples of them."""
+    # Five levels halve the side four times: 256 pixels become a grid of 16 x 16.
     multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
+    """Channels of each level in multiples of `channels`; all but the last halve the side."""
     resblocks: PositiveInt = 2
     """Residual blocks per encoder level; the decoder has one more."""
     mid_blocks: NonNegativeInt = 2
+    """Residual blocks at the lowest resolution, without change of channels."""
     z_channels: PositiveInt = 256
+    """Channels of the grid between CNN and transformer."""
+    # As in VQGAN.
     groups: PositiveInt = 32
+    """Largest number of groups of a group norm."""
     patch_size: PositiveInt = 1
     """Pixel-unshuffle factor before the encoder; 1 in the published models."""
     adaptive_norm: bool = True
@@ -68,16 +75,29 @@ class TokenizerArchitecture(Config):
     QformerLayerVar (in no published file).
     """
     encoder: Annotated[TransformerSize, COMPUTES]
+    """Size of the transformer from grid to tokens."""
     decoder: Annotated[TransformerSize, COMPUTES]
+    """Size of the transformer from tokens to grid."""
     cnn: Annotated[CNNConfig, COMPUTES] = CNNConfig()
+    """Convolutional encoder and decoder."""
     num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
+    """Tokens per image of a 1D tokenizer; a power of two."""
+    # 16384 codes of 8 channels in all published configs.
     codebook_size: Annotated[PositiveInt, COMPUTES] = 16384
+    """Number of codes."""
     codebook_dim: Annotated[PositiveInt, COMPUTES] = 8
+    """Channels of a code."""
     # On in all released models; only the recipe `VQ_BL256_train_new` has it off.
     rotation_trick: bool = True
+    """Pass gradients through the quantizer by rotation (Fifty et al., 2024)."""
+    # The beta of VQ-VAE (van den Oord et al. 2017).
     commitment_weight: NonNegativeFloat = 0.25
+    """Weight of the loss that draws latents to their codes."""
+    # 0.005 in the published configs that have this loss, such as `VQ_XLXXL256`.
     entropy_weight: NonNegativeFloat = 0.0
+    """Weight of the entropy loss; 0 turns it off."""
     entropy_temperature: Annotated[PositiveFloat, SAME_COST] = 0.01
+    """Temperature of the softmax over codes in the entropy loss."""
     # The size of the reference's buffer `codebook_used`.
     usage_window: Annotated[PositiveInt, TRAINING_ONLY] = 65536
     """Length of the buffer of recent codes from which training usage is computed."""
@@ -140,6 +160,7 @@ class AdversarialConfig(Config):
     adversarial_weight: NonNegativeFloat = 0.5
     """Weight of the generator's and of the discriminator's loss, as in the reference."""
     adversarial_loss: Literal["hinge", "vanilla", "non_saturating"] = "hinge"
+    """Loss of generator and discriminator."""
     adaptive_adversarial_weight: bool = False
     """Multiply by the ratio of gradient norms at the last layer (VQGAN).
 
@@ -157,6 +178,7 @@ class ShortcutConfig(Config):
     shortcut_feature_loss: Literal["mse", "cosine"] = "mse"
     """Loss that draws the decoder's grid to the encoder's, whose gradient is stopped."""
     shortcut_feature_weight: NonNegativeFloat = 1.0
+    """Weight of the loss between the two grids."""
     shortcut_images: bool = False
     """Also decode the encoder's grid directly and compare that image (`use_direct_rec_loss`).
 
@@ -168,8 +190,11 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     """Tokenizer with its training."""
 
     reconstruction_weight: NonNegativeFloat = 1.0
+    """Weight of the mean squared error of pixels in [-1, 1]."""
     perceptual_weight: NonNegativeFloat = 1.0
+    """Weight of LPIPS; 0 turns it off."""
     perceptual_network: Literal["vgg", "alex"] = "vgg"
+    """Network of LPIPS; the authors train with `vgg`."""
     perceptual_jitter: NonNegativeInt = 0
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
@@ -213,3 +238,4 @@ class CodesConfig(Config):
     crops: Literal[1, 5] = 1
     """Crops; 1: centre. 5: four corners and centre of the image enlarged 1.1 times (ADM)."""
     flip: bool = True
+    """Also encode the mirror image of each crop."""

@@ -63,23 +63,36 @@ class AdoptedFile(Config):
     """A file of weights: its content is identity, the place where it lies is not."""
 
     path: Annotated[str, RUNTIME]
+    """Path of the file."""
     sha256: str
+    """Hash of its content, hexadecimal."""
 
 
 class TrialConfig(Config):
     """Trial: everything that axes, `set` and `--set` can address."""
 
     data: DataConfig
+    """Data set."""
     tokenizer: TokenizerConfig
+    """Tokenizer and its training."""
     codes: CodesConfig = CodesConfig()
+    """Views of training images that are encoded for the generator."""
     generator: GeneratorConfig
+    """Generator and its training."""
     sampling: SamplingConfig
+    """Sampling of images that are scored."""
     evaluation: EvaluationConfig
+    """Comparison of image sets."""
     guidance: GuidanceConfig = GuidanceConfig()
+    """Search for the best guidance scale."""
     probe: ProbeConfig = ProbeConfig()
+    """Linear probe on the generator's features."""
     tokenizer_probe: TokenizerProbeConfig = TokenizerProbeConfig()
+    """Linear probe on the tokenizer's features."""
     adopt: AdoptConfig = AdoptConfig()
+    """Files of weights that replace training."""
     seed: NonNegativeInt = 0
+    """Seed of weights, batches and samples."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:

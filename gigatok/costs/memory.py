@@ -52,8 +52,10 @@ def tokenizer_training_memory(
     always += FLOAT * (1 + ADAM_MOMENTS + 1) * judge.parameters
     own = training_memory(config, (*layers, judge.watched), world, always)
     # In the judge's own turn it sees image and reconstruction; the tokenizer's gradients stay.
+    # 6: two images of 3 colours.
     shown = Layer(kept=2 * judge.watched.kept + 6 * image_size**2, scratch=judge.scratch)
     turn = backward_peak([shown], -(-config.batch_size // world), accumulates=False)
+    # Weights, moments and averages, and the tokenizer's gradients (1).
     resting = (_copies(config) + 1) * parameters(layers)
     return max(own, FLOAT * (resting + turn) + always)
 

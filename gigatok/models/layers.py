@@ -76,6 +76,7 @@ def table(rows: int, width: int) -> Layer:
 def linear(tokens: int, inputs: int, outputs: int, *, bias: bool = True) -> Layer:
     """Multiply a matrix with every token."""
     weights = inputs * outputs
+    # Two FLOPs per weight and token: a multiplication and an addition.
     return Layer(weights + bias * outputs, 2 * tokens * weights, tokens * outputs)
 
 

@@ -89,6 +89,7 @@ def _slide(
 ) -> Map:
     """Count the places of a window on a padded map."""
     height, width = (
+        # Rounded down, as in torch: a window that sticks out is left out.
         (side + 2 * pad - window) // stride + 1
         for side, window, pad in zip(x[1:], kernel, padding, strict=True)
     )
@@ -120,6 +121,7 @@ class ViT(NamedTuple):
     def layout(self) -> Layers:
         """Describe its layers: embedding of patches, blocks, final norm."""
         embedding = conv(self.patches, 3, self.width, self.patch**2)
+        # The class token has two rows: itself, and its position.
         positions = table(self.tokens + self.class_token, self.width)
         block = vit_layer(self.tokens, self.width, self.heads, self.hidden)
         norm = layer_norm(self.tokens, self.width)

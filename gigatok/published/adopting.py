@@ -96,6 +96,7 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
         return [f"{description} describes another kind of model"]
     # Fields that the older description lacks take their defaults.
     theirs = computing_fields(kind.model_validate(stored))
+    # Only what decides the outputs: other settings of training are in the weights already.
     mine = computing_fields(architecture)
     return [
         f"{key} is {mine.get(key)}, {description} says {theirs.get(key)}"

@@ -75,6 +75,7 @@ PUBLISHED: dict[str, Published] = {
     "S-S": Published(_tokenizer("S-S"), 136_073_227, "VQ_SS256"),
     "S-B": Published(_tokenizer("S-B"), 232_399_627, "VQ_SB256"),
     "B-L": Published(_tokenizer("B-L"), _B_L, "VQ_BL256"),
+    # The three B-L differ in their discriminator and losses, not in shapes.
     "B-L-dino": Published(_tokenizer("B-L"), _B_L, "VQ_BL256_dino_disc"),
     "B-L-entropy": Published(
         _tokenizer("B-L", entropy_weight=0.005, rotation_trick=False),
@@ -82,6 +83,7 @@ PUBLISHED: dict[str, Published] = {
         "VQ_BL256_train_new",
     ),
     "XL-XXL": Published(_tokenizer("XL-XXL", entropy_weight=0.005), 2_893_970_443, "VQ_XLXXL256"),
+    # Its config file leaves the kind of layer out; the authors' default is the Q-Former's.
     "S-S-2d": Published(
         _tokenizer("S-S", variant="2d", transformer_layer="qformer"), 135_548_427, "VQ_SS256_2d"
     ),
@@ -94,6 +96,7 @@ PUBLISHED: dict[str, Published] = {
     "GPT-XL": Published(_generator("XL", rope=False), 775_028_480, "gpt_1d.py"),
     "GPT-XXL": Published(_generator("XXL", rope=False), 1_411_367_424, "gpt_1d.py"),
     "GPT-XXXL": Published(_generator("XXXL", rope=False), 3_893_685_760, "gpt_1d.py"),
+    # Rotations instead of a table: 257 * 768 parameters less than GPT-B.
     "GPT-B-2d": Published(_generator("B", rope=True), 110_888_448, "gpt.py"),
     "GPT-L-2d": Published(_generator("L", rope=True), 342_910_976, "gpt.py"),
     "GPT-XL-2d": Published(_generator("XL", rope=True), 774_699_520, "gpt.py"),
@@ -206,6 +209,7 @@ def hidden_differences(architecture: Architecture) -> list[str]:
 
 
 def _is_hidden(key: str, values: set[Any]) -> bool:
+    # `encoder.heads` -> `heads`.
     return key.rpartition(".")[2] in HIDDEN or (key == "transformer_layer" and values <= _ALIKE)
 
 
@@ -217,6 +221,7 @@ def computing_fields(architecture: Architecture) -> dict[str, Any]:
         names.remove("transformer_layer" if architecture.variant == "1d" else "num_latent_tokens")
     flat: dict[str, Any] = {}
     for name, value in architecture.model_dump(include=names).items():
+        # Sizes and the CNN are sections of one level, everything else is a value.
         parts = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{part}".rstrip("."): one for part, one in parts.items()}
     # A size's letter is only a name.
@@ -228,5 +233,6 @@ def codebook_norms(tensors: Mapping[str, Tensor]) -> tuple[float, float, float] 
     codebook = tensors.get("quantize.embedding.weight")
     if codebook is None:
         return None
+    # Rows are normalised when they are read, so their stored length drifts freely.
     lengths = codebook.float().norm(dim=-1)
     return lengths.min().item(), lengths.median().item(), lengths.max().item()

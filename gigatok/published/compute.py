@@ -33,5 +33,6 @@ def published_utilisation(tokenizer: TokenizerArchitecture | None = None) -> flo
     per_image = generator_training_flops(GeneratorArchitecture(size=size), 16384, 256)
     if tokenizer is not None:
         per_image += tokenizer_flops(tokenizer, 256).encode
+    # Hours -> seconds -> FLOPs at peak.
     available = PUBLISHED_GENERATOR_HOURS * 3600 * V100_PEAK
     return PUBLISHED_GENERATOR_IMAGES * per_image / available

@@ -66,6 +66,7 @@ def with_head_of(
     """Return the architecture, without a semantic head if the weights have none."""
     if has_head(stored):
         return architecture
+    # Weight 0 builds no head.
     return architecture.model_copy(update={"semantic_weight": 0.0})
 
 
@@ -105,6 +106,7 @@ def fill(
         if key in expected
     }
     if USAGE_WINDOW in expected:
+        # A window that a file leaves out is empty: no code has been seen yet.
         state.setdefault(USAGE_WINDOW, torch.full(expected[USAGE_WINDOW].shape, UNFILLED))
     # Assigned: the model may be on the meta device, where there is nothing to copy into.
     model.load_state_dict(state, assign=True)

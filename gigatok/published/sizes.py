@@ -14,6 +14,7 @@ def _table(rows: dict[str, tuple[int, int, int]]) -> dict[str, TransformerSize]:
 
 TOKENIZER_SIZES = _table(
     {
+        # Width, layers, heads; all heads are 64 wide.
         "T": (256, 4, 4),
         "S": (512, 6, 8),
         "B": (768, 12, 12),

@@ -72,6 +72,7 @@ def _grams(codes_NT: Int64, codebook_size: int, order: int) -> Int64:
     width = codes_NT.shape[1] - order + 1
     grams = np.zeros((len(codes_NT), width), np.int64)
     for offset in range(order):
+        # Digits of a number in base K, the first code the most significant.
         grams = grams * codebook_size + codes_NT[:, offset : offset + width]
     return grams
 
@@ -96,6 +97,7 @@ class LatentSpread:
         """Take in a batch of latents, (M, C)."""
         self._count += len(latents_MC)
         self._sum = self._sum + latents_MC.sum(0)
+        # (C, C), so memory does not grow with the images.
         self._outer = self._outer + latents_MC.T @ latents_MC
 
     def effective_rank(self) -> float:
@@ -110,6 +112,7 @@ class LatentSpread:
         variances = np.linalg.eigvalsh(covariance)
         # In a direction without variance the subtraction leaves rounding, which is no rank.
         kept = variances[variances > 1e-12 * np.trace(np.asarray(self._outer)) / self._count]
+        # The latents' singular values up to a common factor, which the sum divides out.
         singular = np.sqrt(kept)
         if not len(singular):
             return 0.0

@@ -53,6 +53,7 @@ class Gaussian:
         Raises:
             ValueError: the matrix is not a covariance: it has negative variances.
         """
+        # C = A diag(v) A', so diag(sqrt v) A' is a root.
         variances, axes = np.linalg.eigh(covariance)
         # Rounding makes the variances of a singular covariance slightly negative.
         if variances[0] < -_ROUNDING * abs(variances[-1]):

@@ -36,7 +36,9 @@ def psnr(images: UInt8, reference: UInt8) -> float:
     an image is reproduced exactly.
     """
     _check_same_shape(images, reference)
+    # Cast first: differences of uint8 would wrap around.
     difference = (images.astype(np.float64) - reference) / 255
+    # (N,): decibels of each image are averaged, not the errors of all.
     squared_error = np.square(difference).mean(axis=(1, 2, 3))
     with np.errstate(divide="ignore"):
         return float((-10 * np.log10(squared_error)).mean())
@@ -103,8 +105,7 @@ def kid(
         features_a: features of one set, (N, D).
         features_b: features of the other, (M, D).
         paired: image i of set a reconstructs image i of set b. Such pairs are dependent and are
-            left
-            out of the cross term; otherwise KID of a set with itself would be below 0.
+            left out of the cross term; otherwise KID of a set with itself would be below 0.
 
     Raises:
         ValueError: a set has fewer than three images, or paired sets differ in size.
@@ -152,6 +153,7 @@ def _sizes(count: int, groups: int) -> Int64:
 
 def _kernel_sums(features_a: Features, features_b: Features, groups: int) -> Matrix:
     """Sum the kernel over each pair of blocks, (G, G); holds a block times a part of b."""
+    # (G, M): blocks of a against single images of b.
     columns = np.empty((groups, len(features_b)))
     for group, block in enumerate(_blocks(features_a, groups)):
         done = 0
@@ -190,6 +192,7 @@ def inception_score(features: Features, classifier: Features) -> float:
     scores = []
     for start in range(0, len(features), SCORE_SPLIT):
         logits = features[start : start + SCORE_SPLIT].astype(np.float64) @ weights
+        # In logarithms, where improbable classes stay finite.
         log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         p = np.exp(log_p)
         divergence = (p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1)

@@ -20,9 +20,11 @@ def guidance_scale(config: SamplingConfig, position: int, num_tokens: int) -> fl
     That is the reference's script. Code 0 always has the full scale s. Code i has r = i / (T - 1)
     in (0, 1] and
 
-    * constant: s * step: s if r >= `cfg_start`, else 1 * linear: 1 + (s - 1) r * cosine: 1 + (s -
-    1) (1 - cos(pi r)) / 2, which leaves 1 and reaches s slowly. It is our own: the
-      reference names a cosine schedule, but its code does not run.
+    * constant: s
+    * step: s if r >= `cfg_start`, else 1
+    * linear: 1 + (s - 1) r
+    * cosine: 1 + (s - 1) (1 - cos(pi r)) / 2, which leaves 1 and reaches s slowly. It is our own:
+      the reference names a cosine schedule, but its code does not run.
     """
     full = config.cfg_scale
     # The first code comes with the class token's own pass, outside of the reference's schedule.
@@ -67,6 +69,7 @@ def filter_top_p(logits_BV: Tensor, top_p: float) -> Tensor:
 
 def draw(logits_BV: Tensor, config: SamplingConfig, rng: torch.Generator) -> Tensor:
     """Sample one code per row: temperature, then top-k, then top-p. Returns (B,)."""
+    # float32: in half precision neighbouring probabilities fall together.
     logits_BV = filter_top_k(logits_BV.float() / config.temperature, config.top_k)
     probabilities_BV = filter_top_p(logits_BV, config.top_p).softmax(-1)
     return torch.multinomial(probabilities_BV, 1, generator=rng).squeeze(1)
@@ -110,4 +113,5 @@ def generate(
         codes.append(logits.argmax(-1) if greedy else draw(logits, config, rng))
         if len(codes) == num_tokens:
             return torch.stack(codes, dim=1)
+        # Both halves go on with the same code.
         logits = generator.next_logits(codes[-1].repeat(copies), len(codes), cache)

@@ -28,6 +28,7 @@ BUILT_IN = (
 """Folders here, in the order in which tables show stages. A stage's spec imports those of its
 inputs, so the registry is in an order in which stages can run, whatever this one is."""
 
+# Importing registers a stage; no spec imports torch.
 for _name in BUILT_IN:
     import_module(f"{__name__}.{_name}.spec")
 

@@ -14,5 +14,6 @@ def required_assets(stages: Iterable[tuple[str, TrialConfig]]) -> tuple[str, ...
 
     The teachers of the paper are not among them: transformers finds or fetches them.
     """
+    # A set: many stages read the same data set.
     names = {name for stage, trial in stages for name in STAGES[stage].assets(trial)}
     return tuple(sorted(names & ASSETS.keys()))

@@ -60,7 +60,7 @@ def _tokenizer_name(trial: TrialConfig) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of job in the graph of a trial.
+    """Kind of job in the graph of a trial.
 
     Attributes:
         name: in sweeps, folders and records.

@@ -7,11 +7,13 @@ from gigatok.config import TrainingConfig, TrialConfig
 
 def data_family(trial: TrialConfig) -> str:
     """Name data set and resolution."""
+    # Reading and decoding images takes time, but no FLOPs.
     return f"{trial.data.name}-{trial.data.image_size}"
 
 
 def variant_family(trial: TrialConfig) -> str:
     """Name the kind of tokenizer."""
+    # Kinds of layers reach different speeds at the same FLOPs.
     variant = trial.tokenizer.variant
     return variant if variant == "1d" else f"2d-{trial.tokenizer.transformer_layer}"
 
@@ -23,4 +25,5 @@ def training_family(config: TrainingConfig) -> tuple[str, ...]:
         "recomputed": config.activation_checkpointing,
         "fsdp": config.parallel == "fsdp",
     }
+    # Switches that are off leave no word.
     return config.precision, *(name for name, on in switches.items() if on)

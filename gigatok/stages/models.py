@@ -19,5 +19,6 @@ def generator_of(inputs: Mapping[str, Path]) -> Path:
 
 
 def _model_of(inputs: Mapping[str, Path], model: str) -> Path:
+    # Exactly one: a trial trains a model or adopts it, never both.
     (folder,) = (folder for name, folder in inputs.items() if STAGES[name].model == model)
     return folder

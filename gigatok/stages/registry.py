@@ -16,6 +16,7 @@ def register(stage: Stage) -> Stage:
     """
     if stage.name in STAGES:
         raise ValueError(f"there is a stage {stage.name!r} already; choose another name")
+    # Inputs come first, so the registry is in an order in which stages can run.
     if missing := [name for name in stage.inputs if name not in STAGES]:
         raise ValueError(
             f"stage {stage.name!r} reads {', '.join(missing)}, which is not registered: import "

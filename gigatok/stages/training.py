@@ -1,4 +1,4 @@
-"""What all stages that train have in common: their curves, and the files they leave."""
+"""Parts common to all stages that train: their curves, and the files they leave."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ def trained_disk(
         buffers: values beside them.
         opponent: parameters of a discriminator, which checkpoints hold with its moments.
     """
+    # Weights (1), Adam's moments (2), average of weights (1 where there is one).
     copies = 1 + ADAM_MOMENTS + (config.ema_decay > 0)
+    # Discriminators have no averages.
     state = copies * parameters + buffers + (1 + ADAM_MOMENTS) * opponent
     # A checkpoint that would be due with the last step is never written.
     written = min((config.steps - 1) // config.checkpoint_every, CHECKPOINTS)
+    # What stays, then what goes with the checkpoints.
     return Disk(FLOAT * (parameters + buffers), FLOAT * state * written)

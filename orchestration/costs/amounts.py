@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MISSING = "–"
+MISSING = "–"  # never 0, which would be a claim
 
 
 def flops_text(flops: float) -> str:
@@ -42,4 +42,5 @@ def hours_text(hours: float | None) -> str:
 
 
 def _short(value: float) -> str:
+    # Two digits at least: as exact as a prediction is.
     return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"

@@ -76,6 +76,7 @@ def learn(folder: StageFolder, device: str, size: int) -> None:
 
 def _read(store: Store) -> Ceilings:
     known = read_record(store.micro_batches, CeilingsFile)
+    # There is no file before the first failure.
     return {} if known is None else known.root
 
 

@@ -101,6 +101,7 @@ def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
     whole = progress.costs[key].work.memory_bytes or 0
     # A loss over the whole batch excludes a smaller micro-batch.
     if getattr(training, "needs_whole_batch", None) is None:
+        # Halved, as a worker does after it ran out of memory: the advice is what it would try.
         size = training.batch_size // machine.processes // 2
         while size:
             update = {section: training.model_copy(update={"micro_batch": size})}
@@ -190,6 +191,7 @@ def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:
     """Read the last refused launch of a sweep after a time; None if there is none."""
+    # Lines are appended, so the last is the newest.
     newest = read_lines(_refusals(store, sweep), Refusal)[-1:]
     return next((refusal for refusal in newest if refusal.time > since), None)
 

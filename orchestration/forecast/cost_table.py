@@ -18,13 +18,14 @@ from orchestration.forecast.budget import by_kind, hours_unit
 from orchestration.forecast.devices import Machines
 from orchestration.forecast.totals import Sum, add_up, makespan, to_run
 
-MOST_RECORDS = 3
+MOST_RECORDS = 3  # names in one line; the others are counted
 
 
 def kinds_table(progress: Progress, machine: Machines) -> Table:
     """Build a table of the stages to run and their needs, by kind of stage."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
+    # `GPU h` or `core h`.
     hours = hours_unit(progress, machine).split()[0] + " h"
     for head in ("to run", "FLOPs", "memory", "time each", "all", hours, "disk"):
         table.add_column(head, justify="right")
@@ -48,6 +49,7 @@ def kinds_table(progress: Progress, machine: Machines) -> Table:
 
 def _cells(part: Sum, each: str) -> tuple[str, ...]:
     return (
+        # The head of the column says FLOPs already.
         flops_text(part.flops).removesuffix("FLOP"),
         bytes_text(part.memory_bytes),
         each,

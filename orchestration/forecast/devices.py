@@ -13,7 +13,7 @@ from orchestration.costs.calibration import Site
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.provenance import device_name
 
-GB = 2**30
+GB = 2**30  # bytes; a profile's `memory_gb` has this unit
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def utilisation(flops_per_second: float, device: str, family: str) -> float | No
     sheet = data_sheet(device)
     if sheet is None:
         return None
+    # A family's words include the precision of training.
     half = not {"bf16", "fp16"}.isdisjoint(family.split())
     return flops_per_second / (sheet.half_flops if half else sheet.single_flops)
 
@@ -124,6 +125,7 @@ def _local(jobs: int | None, profile: Profile) -> Machines:
 
     def machine(stage: str) -> Machine:
         processes = profile.request(stage).processes
+        # A local slot has one GPU or none.
         gpus = float(bool(slot.gpu))
         return Machine(device, slot.threads, processes, gpus, memory, len(slots))
 

@@ -59,6 +59,7 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
     known = {id(cost): cost for cost in progress.costs.values()} if alike else {}
     costs = [known[number] for _, number in alike]
     counts: list[float] = list(alike.values())
+    # Hours per second of one stage, times the number of such stages.
     units = [n * machine(stage).units / HOUR for (stage, _), n in alike.items()]
     memory = [cost.memory_bytes for cost in costs if cost.memory_bytes is not None]
     seconds = [cost.seconds for cost in costs]
@@ -73,6 +74,7 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
         output_bytes=sum(
             c.work.output_bytes * n for c, n in zip(costs, alike.values(), strict=True)
         ),
+        # The most of one stage: working files go when it is done.
         working_bytes=max((cost.work.working_bytes for cost in costs), default=0),
         seconds=_sum(seconds, counts),
         low=_sum(low, counts),

@@ -59,6 +59,7 @@ ATTEMPTS_WITHOUT_PROGRESS: dict[Kind, int] = {
     "cancelled": 1,
 }
 """Kind -> attempts without progress after which a stage has failed."""
+# By then the code is wrong, and stages that still wait would only repeat it.
 IDENTICAL_EXCEPTIONS = 3
 """Number of stages with the same exception that holds the sweep."""
 CheckOptions = Callable[[Mapping[str, Any]], None]
@@ -102,6 +103,7 @@ class Request(BaseModel):
         checks: OptionChecks | None = info.context
         if checks is None or not isinstance(given, dict):
             return handler(given)  # made by a program, or no mapping at all
+        # A key that is no field may be the name of a backend, with options of its own.
         extra = given.keys() - cls.model_fields.keys()
         problems = [
             InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key])
@@ -110,6 +112,7 @@ class Request(BaseModel):
         ]
         for key in extra & checks.keys():
             problems += _wrong_options(key, given[key], checks[key])
+        # Without the wrong keys, so that the values of the others are checked in the same run.
         known = {key: value for key, value in given.items() if key in checks or key not in extra}
         try:
             request = handler(known)

@@ -54,7 +54,7 @@ class Solution(Solved):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the formulas say of a cell; `dropped_by` is the expression that dropped it."""
+    """Values of the formulas in a cell; `dropped_by` is the expression that dropped it."""
 
     dropped_by: str | None = None
     solved: tuple[Solution, ...] = ()

@@ -30,6 +30,7 @@ MAX_DEPTH = 40
 MAX_BITS = 1023
 """Bits of the largest whole number: a float still holds it."""
 
+# Longer signs come first: `**` before `*`, `<=` before `<`.
 _TOKEN = re.compile(
     r"\s*(?:"
     r"(?P<number>(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -116,6 +117,7 @@ def read_expression(text: str) -> Expression:
 
 def pointed(text: str, position: int) -> str:
     """Show the expression with a caret below a character, as lines to append to a message."""
+    # An expression may be longer than a terminal's line, so a window of 100 characters is shown.
     start = max(position - 60, 0)
     line = text[start : start + 100].replace("\n", " ")
     return f"\n      {line}\n      {' ' * (position - start)}^"
@@ -202,6 +204,7 @@ class _Parser:
         # Strictly more: operators of equal rank then group to the left, as 8 / 4 / 2.
         while (power := _BINDING.get(self._operator(), 0)) > binding:
             part = self._comparison(part) if power == _COMPARE else self._infix(part, power)
+        # Not in a `finally`: after an error the parser is not used again.
         self.depth -= 1
         return part
 
@@ -212,9 +215,11 @@ class _Parser:
     def _prefix(self) -> _Piece:
         token = self._take()
         if token.kind == "number":
+            # Read once: the closure runs in every cell.
             number = _number(token)
             return _Piece(lambda _: number, token.position)
         if token.kind == "text":
+            # Without the quotes; there are no escapes.
             text = token.text[1:-1]
             return _Piece(lambda _: text, token.position, texts=((text, token.position),))
         if token.text == "not":
@@ -273,6 +278,7 @@ class _Parser:
     def _items(self, closing: str, opened: _Token) -> list[_Piece]:
         parts: list[_Piece] = []
         while self._next.text != closing:
+            # Inside brackets any operator may stand.
             parts.append(self._part(0))
             if self._next.text != ",":
                 break

@@ -170,6 +170,7 @@ def _derived(node: Node | None, problems: list[Problem]) -> dict[str, Formula]:
             problems.append(Problem(item.key_place, f"derive.{name}", text))
         elif (read := _read(item, f"derive.{name}", problems)) is not None:
             expressions[name] = read
+    # Derived names only: config keys and quantities depend on no formula.
     graph = {name: set(e.names) & expressions.keys() for name, e in expressions.items()}
     try:
         order = list(TopologicalSorter(graph).static_order())
@@ -294,6 +295,7 @@ def _solve(
     # A size is one config key, so solving for its layers sets the whole size.
     sets = key.rpartition(".")[0] if is_size_part(key) else key
     make, equal = sides
+    # For mypy: a missing side has returned above.
     assert make is not None
     assert equal is not None
     # Without the solved key in either side, no number is better than another.
@@ -341,6 +343,7 @@ def _within(node: Node | None, where: str, problems: list[Problem]) -> float:
 def _between(node: Node | None, key: str, where: str, problems: list[Problem]) -> tuple[int, int]:
     default = BETWEEN.get(key.rpartition(".")[2], (1, LARGEST))
     low, high = _allowed(key)
+    # Never beyond what the config itself allows.
     default = (max(default[0], low), min(default[1], high))
     value = default if node is None else node.plain()
     whole = isinstance(value, list | tuple) and len(value) == 2
@@ -375,11 +378,14 @@ def _in_order(solves: list[Solve], problems: list[Problem]) -> tuple[Solve, ...]
             problems.append(Problem(solve.place, f"solve.{solve.key}", text))
         by_key[solve.sets] = solve
     graph = {
-        key: {k for k in solve.reads & by_key.keys() if k != key} for key, solve in by_key.items()
+        # An entry may read its own size, whose other parts it keeps.
+        key: {k for k in solve.reads & by_key.keys() if k != key}
+        for key, solve in by_key.items()
     }
     try:
         return tuple(by_key[key] for key in TopologicalSorter(graph).static_order())
     except CycleError as error:
+        # The last of a circle is its first again.
         circle = [by_key[key] for key in error.args[1][:-1]]
         text = f"reads what {listed(f'solve.{s.key}' for s in circle[1:])} sets, which reads it"
         text += "; write its target without it"

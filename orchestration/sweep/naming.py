@@ -27,6 +27,7 @@ def varying_keys(blocks: Iterable[Sequence[Rows]]) -> list[str]:
         for rows in block:
             for key in rows[0]:
                 values = [row[key].value for row in rows]
+                # The first value alone is kept, to compare the others with.
                 seen.setdefault(key, values[:1])
                 alike[key] = alike.get(key, True) and all(v == seen[key][0] for v in values)
     # A key that only some blocks name varies, even if these give it a single value.
@@ -49,6 +50,7 @@ def namer(
         solved: config key -> key that the sweep solves for, such as `tokenizer.decoder.layers`.
     """
     shown = [(d, key) for d, rows in enumerate(block) for key in rows[0] if key in varying]
+    # Both sizes are named as soon as one of them varies.
     pair = any(key in TOKENIZER_SIZES for key in (*varying, *solved))
     rest = [(d, key) for d, key in shown if key not in TOKENIZER_SIZES]
     found = [key for key in solved if key not in TOKENIZER_SIZES]
@@ -107,6 +109,7 @@ def _label(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if value is None or isinstance(value, bool):
+        # As YAML writes them.
         return {True: "true", False: "false", None: "null"}[value]
     # Written `1e6` or 1000000.0, a value gets one label.
     return str(value).removesuffix(".0")

@@ -77,6 +77,7 @@ def read_scale(path: Path, problems: list[Problem]) -> Scale | None:
     """Read a scale; None after a problem that makes the whole file unusable."""
     try:
         root = read_file(path, "scale", SCALE_KEYS, problems)
+    # Collected: the problems of the sweep's own file are reported together with these.
     except SweepError as error:
         problems.extend(error.problems)
         return None
@@ -147,6 +148,7 @@ def _trial(node: Node | None, checker: Checker) -> dict[str, Setting]:
     if node is None:
         return {}
     flat = _flatten(node, "", checker.problems)
+    # All keys are checked before wrong ones are dropped, so every mistake is reported.
     checked = {
         name: checker.setting(name, item, f"trial.{name}", RANK_SCALE)
         for name, item in flat.items()
@@ -161,6 +163,7 @@ def _recipes(node: Node | None, checker: Checker) -> dict[str, dict[str, Setting
     names = {*pairs, *(pair + SUFFIX_2D for pair in pairs)}
     recipes: dict[str, dict[str, Setting]] = {}
     for name, item in entries(node, "recipes", checker.problems).items():
+        # Reported and read on, so that mistakes in its keys show in the same run.
         if name not in names:
             sizes = listed(checker.sizes or ())
             text = f"unknown tokenizer; must be encoder-decoder of the sizes {sizes}"

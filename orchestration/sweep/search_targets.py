@@ -38,6 +38,7 @@ def check_targets(
 def _objectives(
     search: Search, trial: Trial, stages: Sequence[str], parts: Mapping[str, Node]
 ) -> Iterator[Problem]:
+    # GPU hours are known of every trial, without a stage that measures them.
     measured = [GPU_HOURS, *(name for s in stages for name in STAGES[s].scores(trial.config))]
     for name in search.objectives:
         if name not in measured:
@@ -59,6 +60,7 @@ def _pruner(
         text = f"the trials have no stage {pruner.stage}; they have {listed(stages)}"
         yield Problem(place, "search.pruner.stage", text)
         return
+    # Curves depend on the trial: a loss of weight 0 has none.
     curves = STAGES[pruner.stage].curves(trial.config)
     if pruner.metric not in curves:
         text = f"{pruner.stage} logs no curve {pruner.metric}; it logs {listed(curves)}"

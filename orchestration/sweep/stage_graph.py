@@ -20,4 +20,5 @@ def wanted_stages(
             inputs = stage.inputs_of(trial)
             needed.update(inputs)
             found.append((name, inputs))
+    # Found from the end of the graph, wanted from its start.
     return found[::-1]

@@ -1,1 +1,1 @@
-"""From the spool of a stage to MLflow: the only writer to it."""
+"""Path of a stage's spool to MLflow, to which nothing else writes."""

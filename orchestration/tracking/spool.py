@@ -91,6 +91,7 @@ class SpoolWriter:
     ) -> None:
         self._folder = folder.spool
         self._on_progress = on_progress
+        # Padded: sorted by name, the files are in the order of attempts.
         path = folder.spool / f"{attempt:03d}.jsonl"
         if path.exists():  # A power cut took the record of an attempt that had this number.
             cut_torn_line(path)
@@ -105,6 +106,7 @@ class SpoolWriter:
         """Write a PNG, then its line."""
         from PIL import Image as PillowImage
 
+        # Padded: sorted by name, pictures are in the order of steps.
         file = self._folder / f"{name}-{step:08d}.png"
         # Renamed when whole, and before its line: a line never names a file that is cut short.
         temporary = file.with_suffix(".tmp")
@@ -120,6 +122,7 @@ class SpoolWriter:
     def sync(self) -> None:
         """Make everything durable, the names of pictures included."""
         self._file.flush()
+        # Line buffering ends in the kernel's cache, which a power cut empties.
         os.fsync(self._file.fileno())
         durable.sync(self._folder)
 
@@ -129,6 +132,7 @@ class SpoolWriter:
         self._file.close()
 
     def _write(self, event: dict[str, Any]) -> None:
+        # UNIX milliseconds, as in MLflow.
         self._file.write(json.dumps({"t": int(time.time() * 1000), **event}) + "\n")
 
 
@@ -180,6 +184,7 @@ class SpoolReader:
             # A line without its end is still being written, or was when its worker was killed.
             if not line.endswith(b"\n") or (end is not None and position > end):
                 return
+            # Before the yield: the line counts as read even if its reader stops there.
             self.positions[name] = position
             self._counts[name] = self._counts.get(name, 0) + 1
             yield line
@@ -187,6 +192,7 @@ class SpoolReader:
     def _is_new(self, item: MetricPoint | LoggedPicture) -> bool:
         if (item.name, item.step) in self._seen:
             return False
+        # The first record counts: a point that was sent never changes.
         self._seen.add((item.name, item.step))
         if isinstance(item, LoggedPicture):
             self.newest[item.name] = item

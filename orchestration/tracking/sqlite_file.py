@@ -50,6 +50,7 @@ def identity(database: Path | None) -> tuple[int, int] | None:
         found = database.stat()
     except FileNotFoundError:
         return None
+    # A new file of the same name has another inode.
     return found.st_dev, found.st_ino
 
 
@@ -80,6 +81,7 @@ def damage(error: BaseException | None) -> str | None:
             lacks_table = str(error).startswith("no such table")
             if lacks_table or getattr(error, "sqlite_errorcode", None) in DAMAGE_CODES:
                 return str(error)
+        # MLflow wraps SQLAlchemy's error, which wraps sqlite's.
         error = error.__cause__ or error.__context__
     return None
 
@@ -108,6 +110,7 @@ def take_artifacts_along(database: Path) -> None:
     MLflow stores absolute places. A copy would write among the files of its original, and the
     MLflow UI would show no picture of a moved one. Files that were left behind stay in use.
     """
+    # Seconds to wait while another process holds the lock.
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
         stored = "SELECT experiment_id, name, artifact_location FROM experiments"
         for ident, name, old in connection.execute(stored).fetchall():
@@ -117,6 +120,7 @@ def take_artifacts_along(database: Path) -> None:
             changed = "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?"
             connection.execute(changed, (new, ident))
             connection.execute(
+                # By prefix: LIKE would read `_` and `%` of a path as wildcards.
                 "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
                 "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (new, len(old) + 1, ident, len(old) + 1, f"{old}/"),
@@ -125,6 +129,7 @@ def take_artifacts_along(database: Path) -> None:
 
 def _is_own(old: str | None, new: str) -> bool:
     """Tell whether a place was given by `artifact_place` at an earlier time, not by a user."""
+    # The folder of artifacts and the experiment below it.
     tail = "/".join(new.split("/")[-2:])
     return old is not None and old.startswith("file:") and old.endswith(f"/{tail}")
 

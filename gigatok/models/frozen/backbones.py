@@ -31,11 +31,13 @@ _KERAS_BN_EPS = 1e-3  # torch's default is 1e-5
 def fold_batch_norms(module: nn.Module) -> None:
     """Fold each batch norm that directly follows a convolution in a `Sequential`."""
     for child in module.children():
+        # Exact for frozen statistics only: then a batch norm is an affine map of each channel.
         fold_batch_norms(child)
     if isinstance(module, nn.Sequential):
         for i in range(len(module) - 1):
             conv, norm = module[i], module[i + 1]
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                # An identity in place of the norm keeps the names of later layers.
                 module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
@@ -46,6 +48,7 @@ class _InvertedResidual(nn.Module):
         super().__init__()
         *inside, project = shapes
         layers = [layer for shape in inside for layer in _conv_bn_relu6(shape)]
+        # The projection is linear: no ReLU6 behind it (Sandler et al. 2018).
         self.conv = nn.Sequential(*layers, *_conv_bn_relu6(project)[:2])
         strided = any(shape.stride > 1 for shape in shapes)
         self.residual = not strided and shapes[0].inputs == project.outputs
@@ -84,11 +87,13 @@ class _Bottleneck(nn.Module):
 
     def __init__(self, shapes: Bottleneck) -> None:
         super().__init__()
+        # Keras' names: 2a and 2c are the 1x1 convolutions, 2b the 3x3, 1 the shortcut.
         self.branch2a, self.branch2b, self.branch2c = map(_keras_conv, shapes.inside)
         self.branch1 = nn.Identity() if shapes.shortcut is None else _keras_conv(shapes.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) -> (B, 4 * width, H / stride, W / stride)."""
+        # In place, as the teacher runs without gradients.
         y = self.branch2b(self.branch2a(x).relu_()).relu_()
         total: Tensor = self.branch1(x) + self.branch2c(y)
         return total.relu_()
@@ -113,6 +118,7 @@ class _ResNet50(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) -> (B, 2048, H / 32, W / 32)."""
+        # (B, 3, H, W) -> (B, 64, H / 4, W / 4); stages 3, 4 and 5 then halve the side.
         x = self.pool(self.conv1(x).relu_())
         for block in self.blocks.values():
             x = block(x)
@@ -123,6 +129,7 @@ class _ResNet50(nn.Module):
         yield "conv1", "bn_conv1", self.conv1
         for name, block in self.blocks.items():
             for branch, layers in block.named_children():
+                # Other shortcuts are identities, without weights.
                 if isinstance(layers, nn.Sequential):
                     yield f"res{name}_{branch}", f"bn{name}_{branch}", layers
 
@@ -167,7 +174,9 @@ def _read_tfjs(path: Path, folder: str) -> dict[str, Tensor]:
     weights, position = {}, 0
     for entry in group["weights"]:
         size = int(np.prod(entry["shape"]))
+        # Weights may cross the borders of shards, so all shards are read as one array.
         part = values[position : position + size].reshape(entry["shape"])
+        # Copied: the buffer is read-only, and a view would keep all of it in memory.
         weights[entry["name"]] = torch.from_numpy(part.copy())
         position += size
     return weights

@@ -47,6 +47,7 @@ def _pixels(resolution: int, device: str) -> FeatureNetwork:
 
     def apply(image_BCHW: Tensor) -> tuple[Tensor, None]:
         x = image_BCHW.to(device).float() / 127.5 - 1
+        # (B, 3, H, W) -> (B, 3 * resolution^2).
         return F.adaptive_avg_pool2d(x, resolution).flatten(1), None
 
     return FeatureNetwork(f"pixels@{resolution}", apply)

@@ -20,7 +20,7 @@ from gigatok.files.foreign_weights import flaw
 from gigatok.models.frozen.layout import INCEPTION
 from gigatok.models.shapes import Conv, FixedNetwork, Pool
 
-FEATURES = 2048
+FEATURES = 2048  # channels of `pool_3`, which FID reads
 STANDARD_SIDE = 299
 """Side at which FID is defined."""
 MIN_SIDE = 75
@@ -28,8 +28,8 @@ MIN_SIDE = 75
 SPATIAL_LAYER, SPATIAL_CHANNELS = "mixed_6", 7
 """Block that sFID reads (Nash 2021): ADM's `mixed_6/conv`, whose channels come first in it."""
 CLASSIFIER_VARIABLE = "GIGATOK_INCEPTION_CLASSIFIER"
-CLASSES = 1008
-_BN_EPS = 1e-3
+CLASSES = 1008  # outputs of the 2015 graph, more than ImageNet's 1000 classes
+_BN_EPS = 1e-3  # of the TensorFlow graph; torch's default is 1e-5
 
 
 class _Concat(nn.ModuleDict):
@@ -47,6 +47,7 @@ def _build(shape: FixedNetwork) -> nn.Module:
     if isinstance(shape, Pool):
         if shape.average:
             window = (shape.kernel, shape.stride, shape.padding)
+            # TensorFlow's SAME pooling leaves the padding out of the average.
             return nn.AvgPool2d(*window, count_include_pad=False)
         return nn.MaxPool2d(shape.kernel, shape.stride, shape.padding)
     if isinstance(shape, Mapping):
@@ -89,13 +90,16 @@ class Inception(nn.Module):
     def forward(self, images: Tensor) -> Activations:
         """Compute features of RGB images (B, 3, H, W) with values in [0, 255], of any dtype."""
         x = resize_like_tensorflow(images.float(), self.resolution)
+        # The graph's own scaling, 128 and not 127.5.
         x = ((x - 128) / 128).contiguous(memory_format=torch.channels_last)
         spatial: Tensor | None = None
         for name, layer in self.layers.named_children():
             x = layer(x)
             if name == SPATIAL_LAYER:
+                # (B, 768, 17, 17) -> (B, 2023) at 299 pixels.
                 spatial = x[:, :SPATIAL_CHANNELS].flatten(1)
         assert spatial is not None
+        # (B, 2048, 8, 8) -> (B, 2048) at 299 pixels.
         return Activations(x.mean(dim=(2, 3)), spatial)
 
 
@@ -121,6 +125,7 @@ def _interpolation_matrix(size_in: int, size_out: int) -> Tensor:
     weight = position - low
     matrix = torch.zeros(size_out, size_in, dtype=torch.float64)
     row = torch.arange(size_out)
+    # Added, not assigned: at the border both weights fall on the last pixel.
     matrix[row, low] += 1 - weight
     matrix[row, high] += weight
     return matrix
@@ -185,6 +190,7 @@ def load_weights(network: Inception, path: Path) -> None:
         )
     for conv, source in zip(convolutions, sources, strict=True):
         assert conv.bias is not None
+        # scale (W x - mean) + beta = (scale W) x + (beta - scale mean).
         conv.weight.data.copy_(source.weight * source.scale[:, None, None, None])
         conv.bias.data.copy_(source.beta - source.mean * source.scale)
 

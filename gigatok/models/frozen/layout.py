@@ -42,6 +42,7 @@ def _mobilenetv2_blocks() -> Iterator[tuple[Conv, ...]]:
     """Make the stem, the inverted residuals and the last convolution (Sandler et al. 2018)."""
     yield (Conv(3, 32, 3, 2, 1),)
     channels = 32
+    # Rows (t, c, n, s) of Table 2 in Sandler et al. 2018.
     for expansion, width, depth, stride in (
         (1, 16, 1, 1),
         (6, 24, 2, 2),
@@ -75,6 +76,7 @@ class Bottleneck(NamedTuple):
 def _resnet50_blocks() -> Iterator[tuple[str, Bottleneck]]:
     """Make the blocks by Keras' names, whose stride is on the first 1x1 convolution."""
     channels = 64
+    # conv2_x to conv5_x of Table 1 in He et al. 2015: stage, width, blocks.
     for stage, width, depth in ((2, 64, 3), (3, 128, 4), (4, 256, 6), (5, 512, 3)):
         for letter in "abcdef"[:depth]:
             first = letter == "a"
@@ -119,9 +121,12 @@ def _published(shape: ViT, parameters: int) -> TeacherCost:
 
 _TEACHERS = {
     "none": TeacherCost(0, 0, 0),
+    # 2 x 2 pixels of 3 colours in each of 4 x 4 cells.
     "pixels": TeacherCost(dim=12, grid=4, side=8),
+    # At 128 pixels a map of 1/32 of the side has 4 x 4 cells.
     "mobilenetv2": _mobilenetv2(128),
     "resnet50": _resnet50(128),
+    # ViT-B/14, ViT-H/14 and SoViT-400m/14, whose MLP is not 4 times as wide.
     "dinov2": _published(ViT(768, 12, 12, 14), 86_580_480),
     "clip_dfn": _published(ViT(1280, 32, 16, 14), 630_766_080),
     "siglip": _published(ViT(1152, 27, 16, 14, hidden=4304, class_token=False), 427_680_704),
@@ -134,6 +139,7 @@ LPIPSStage = tuple[Conv | Pool, ...]
 
 def _vgg16() -> Iterator[LPIPSStage]:
     channels = 3
+    # Width and number of convolutions of VGG16's stages; maps are read behind relu1_2 ... relu5_3.
     for index, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
         pool = (Pool(2, 2),) if index else ()
         widths = [channels, *[width] * depth]
@@ -143,6 +149,7 @@ def _vgg16() -> Iterator[LPIPSStage]:
 
 LPIPS_STAGES: dict[str, tuple[LPIPSStage, ...]] = {
     "vgg": tuple(_vgg16()),
+    # AlexNet with one tower (Krizhevsky 2014); maps are read behind each of its five ReLUs.
     "alex": (
         (Conv(3, 64, 11, 4, 2),),
         (Pool(3, 2), Conv(64, 192, 5, 1, 2)),

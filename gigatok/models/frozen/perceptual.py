@@ -18,9 +18,10 @@ from gigatok.models.shapes import Pool
 
 Network = Literal["vgg", "alex"]
 
+# ImageNet's mean and deviation (0.485, 0.229, ...) on [-1, 1] instead of [0, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
-_EPS = 1e-10
+_EPS = 1e-10  # of `normalize_tensor` in the LPIPS package
 REFERENCE_DROPOUT = 0.5
 """Dropout in front of the heads; meant for their own training, the authors leave it on."""
 
@@ -74,6 +75,7 @@ class LPIPS(nn.Module):
         _load_convolutions(self.stages, weights[key])
         for i in range(len(self.stages)):
             head = torch.from_numpy(weights[f"NetLinLayer_{i}"]["Conv_0"]["kernel"])
+            # (1, 1, C, 1) -> (C,); not saved with a model, since the files are assets.
             self.register_buffer(f"head_{i}", head.reshape(-1), persistent=False)
         self.eval().requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -106,6 +108,8 @@ class LPIPS(nn.Module):
             squared = (map_x - map_y).square()
             if self.dropout:
                 squared = F.dropout(squared, self.dropout)
+            # (B, C, H, W) -> (B, C) -> (B,). A head is linear, so it may follow the mean over
+            # positions: the authors' order would keep another map.
             terms.append(F.linear(squared.mean(dim=(2, 3)), head[None]).squeeze(1))
         return torch.stack(terms).sum(dim=0)
 

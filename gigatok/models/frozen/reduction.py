@@ -51,7 +51,9 @@ def fit_reduction(features: Tensor, components: int) -> Reduction:
     mean, covariance = _moments(torch.split(features.reshape(-1, channels), _ROWS), channels)
     std = covariance.diagonal().sqrt()
     std = torch.where(std > 0, std, 1.0)
+    # The covariance of standardised channels, without a second pass over the features.
     variances, vectors = torch.linalg.eigh(covariance / std.outer(std))
+    # `eigh` sorts by rising variance.
     leading = vectors[:, -components:].flip(1)
     # An eigenvector's sign is arbitrary: make its largest entry positive.
     largest = leading.gather(0, leading.abs().argmax(dim=0, keepdim=True))
@@ -74,6 +76,7 @@ def _moments(parts: Iterable[Tensor], channels: int) -> tuple[Tensor, Tensor]:
         total += x.sum(dim=0, dtype=torch.float64)
         products += x.T @ x
     mean = total / count
+    # E[x x'] - E[x] E[x]' cancels digits, which float64 can afford.
     return mean, products / count - mean.outer(mean)
 
 

@@ -20,8 +20,10 @@ from gigatok.files.foreign_weights import flaw
 from gigatok.models.frozen.backbones import fold_batch_norms, mobilenetv2, resnet50
 from gigatok.models.frozen.layout import TeacherCost, teacher_cost
 
+# Channel statistics of [0, 1] RGB over ImageNet, as torchvision and DINOv2 use them.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+# In [0, 255], blue first: Caffe's models had it, and Keras' ResNet50 with them.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -58,6 +60,7 @@ class Teacher(nn.Module):
         size = (self.input_size, self.input_size)
         if x.shape[-2:] != size:
             x = F.interpolate(x, size, mode="bicubic", align_corners=False)
+        # (B, 3, side, side) -> (B, T, D).
         features: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
         return features
 
@@ -149,6 +152,7 @@ class _PatchTokens(nn.Module):
 
 
 def _dinov2_patches(model: Any, x: Tensor) -> Tensor:
+    # Normalised already; token 0 is the class.
     tokens: Tensor = model(x).last_hidden_state[:, 1:]
     return tokens
 
@@ -285,6 +289,7 @@ def _resample_positions(embeddings: Any, grid: int) -> None:
 
     transformers would otherwise resample it in every forward pass, without antialiasing.
     """
+    # (1, 1 + 37^2, D) in the released DINOv2, which was made for 518 pixels; 224 give 16 x 16.
     table = embeddings.position_embeddings.data
     cls, patches = table[:, :1], table[:, 1:]
     side = round(patches.shape[1] ** 0.5)
@@ -299,6 +304,7 @@ class _PixelPatches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, 8, 8) -> (B, 16, 12)."""
+        # (B, 12, 16) -> (B, 16, 12).
         return F.unfold(x, kernel_size=2, stride=2).transpose(1, 2)
 
 

@@ -20,7 +20,7 @@ from gigatok.models.generator.layout import ffn_width
 from gigatok.models.generator.rope import Rotation, axial_rotation, grid_side, rotate
 from gigatok.models.recompute import run_layer
 
-NORM_EPS = 1e-5
+NORM_EPS = 1e-5  # of LlamaGen's RMSNorm
 
 
 class LayerCache(NamedTuple):
@@ -59,6 +59,7 @@ class CausalAttention(nn.Module):
 
         A rotation is of the positions in x; keys are cached rotated.
         """
+        # (B, T, D) -> (B, H, T, d) each.
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.wqkv(x_BTD).chunk(3, dim=-1)
@@ -171,6 +172,7 @@ class Generator(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
+        # In the order of registration, which every seeded run depends on.
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -234,6 +236,7 @@ class Generator(nn.Module):
 
     def _embed(self, codes_BT: Tensor, classes_B: Tensor) -> Tensor:
         prefix_B1D = self.cls_embedding(classes_B).unsqueeze(1)
+        # (B, 1, D) and (B, T - 1, D): the last code would predict nothing.
         x_BTD = torch.cat([prefix_B1D, self.tok_embeddings(codes_BT[:, :-1])], dim=1)
         if self.positional_embedding is not None:
             x_BTD = x_BTD + self.positional_embedding[: x_BTD.shape[1]]

@@ -27,8 +27,10 @@ def translate(image_BCHW: Tensor) -> Tensor:
     reach_h, reach_w = round(height * TRANSLATION), round(width * TRANSLATION)
     # Gathering rows and then columns keeps the gradient, with another shift for each image.
     padded = F.pad(image_BCHW, (reach_w, reach_w, reach_h, reach_h))
+    # Rows are drawn before columns: another order changes every seeded run.
     rows_BH = _starts(image_BCHW, 2 * reach_h + 1) + _places(image_BCHW, height)
     columns_BW = _starts(image_BCHW, 2 * reach_w + 1) + _places(image_BCHW, width)
+    # (B, C, H, W + 2 reach): rows are chosen, columns are still padded.
     index = rows_BH[:, None, :, None].expand(-1, channels, -1, padded.shape[-1])
     shifted = padded.gather(2, index)
     index = columns_BW[:, None, None, :].expand(-1, channels, height, -1)
@@ -37,6 +39,7 @@ def translate(image_BCHW: Tensor) -> Tensor:
 
 def recolour(image_BCHW: Tensor) -> Tensor:
     """Change brightness by +-0.5, then saturation by 0 to 2 times, then contrast by 0.5 to 1.5."""
+    # One number of each kind per image, all three drawn at once.
     brightness, saturation, contrast = torch.rand(
         (3, image_BCHW.shape[0], 1, 1, 1), device=image_BCHW.device, dtype=image_BCHW.dtype
     )

@@ -21,7 +21,7 @@ from gigatok.files.stored_weights import read_weights
 from gigatok.models.judges.layout import DINO
 
 WIDTH = DINO.width
-NORM_EPS = 1e-6
+NORM_EPS = 1e-6  # of DINO's ViT; torch's default is 1e-5
 VARIABLE = "GIGATOK_DINO"
 """Environment variable that names the user's copy of the weights."""
 FILE = "dino_deitsmall16_pretrain.pth"
@@ -37,6 +37,7 @@ class DINOAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Attend: (B, T, D) -> (B, T, D)."""
+        # (B, T, D) -> (B, H, T, d) each.
         q, k, v = (
             part.unflatten(-1, (DINO.heads, -1)).transpose(1, 2)
             for part in self.qkv(x_BTD).chunk(3, dim=-1)
@@ -115,6 +116,7 @@ class DINOSmall(nn.Module):
             (B, T, D) each, not normalised.
         """
         x_BND = self.patch_embed(image_BCHW)
+        # (B, 196, D) -> (B, 197, D), class first.
         x_BTD = torch.cat([self.cls_token.expand(len(x_BND), -1, -1), x_BND], 1) + self.pos_embed
         streams = [x_BTD]
         for index, block in enumerate(self.blocks[: after[-1] + 1]):
@@ -158,4 +160,5 @@ def _zero_key_biases(backbone: DINOSmall) -> None:
     """
     for block in backbone.blocks:
         assert isinstance(block, DINOBlock)
+        # Rows of `qkv`: queries, keys, values.
         block.attn.qkv.bias[WIDTH : 2 * WIDTH] = 0

@@ -22,9 +22,10 @@ from gigatok.models.judges.dino import DINOSmall, load_dino
 from gigatok.models.judges.layout import DINO, HEAD_KERNELS, PATCHGAN, READOUTS
 from gigatok.runtime.distributed import joint_mean, world
 
+# Both numbers are those of the authors' DINO discriminator.
 CROP_PROBABILITY = 0.5
 VIRTUAL_BATCH = 8
-_SLOPE = 0.2
+_SLOPE = 0.2  # negative slope of every leaky ReLU, as in pix2pix
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -127,6 +128,7 @@ class LocalBatchNorm(nn.Module):
         groups = virtual_batches(len(x_BCL))
         x_GbCL = x_BCL.float().reshape(groups, -1, *x_BCL.shape[1:])
         variance, mean = torch.var_mean(x_GbCL, dim=(1, 3), keepdim=True, correction=0)
+        # The authors' epsilon; torch's default is 1e-5.
         x_BCL = ((x_GbCL - mean) / (variance + 1e-6).sqrt()).flatten(0, 1)
         return x_BCL * self.weight[:, None] + self.bias[:, None]
 
@@ -147,6 +149,7 @@ class Residual(nn.Module):
 def _block(kernel: int) -> nn.Sequential:
     d = DINO.width
     conv = nn.Conv1d(d, d, kernel, padding=kernel // 2, padding_mode="circular")
+    # The old form of spectral norm: the published checkpoints have its keys (`weight_orig`).
     return nn.Sequential(spectral_norm(conv), LocalBatchNorm(d), nn.LeakyReLU(_SLOPE))
 
 
@@ -176,6 +179,7 @@ class DINODiscriminator(nn.Module):
         """Judge patches at five depths: (B, 3, H, W) -> logits (B, 5 * 196)."""
         image = view_for_dino(augment(image_BCHW))
         logits = [
+            # Each patch plus the class token: (B, 197, D) -> (B, D, 196) -> (B, 196).
             head((stream_BTD[:, 1:] + stream_BTD[:, :1]).transpose(1, 2)).flatten(1)
             for head, stream_BTD in zip(
                 self.heads, self._backbone[0].streams(image, READOUTS), strict=True
@@ -196,6 +200,8 @@ def view_for_dino(image_BCHW: Tensor) -> Tensor:
         if height == width == side:
             return x
         return F.interpolate(x, (side, side), mode="bicubic", align_corners=False)
+    # Drawn on the CPU, so that reading them does not wait for the device, and all three always, so
+    # that what is drawn later does not depend on the outcome.
     crop, top, left = torch.rand(3).tolist()
     if crop < CROP_PROBABILITY:
         y0, x0 = int(top * (height - side + 1)), int(left * (width - side + 1))

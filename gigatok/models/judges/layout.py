@@ -67,6 +67,8 @@ class JudgeLayout:
     @property
     def turn(self) -> int:
         """FLOPs of its own turn, on the image and its reconstruction."""
+        # Per image: frozen layers forward (1); trained layers forward (1) and backward (2), less
+        # the gradient of the first layers' input.
         return 2 * (flops(self.frozen) + 3 * flops(self.trained) - self.first)
 
     @property

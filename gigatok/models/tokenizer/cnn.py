@@ -27,6 +27,7 @@ def depth_to_space(x_BCHW: Tensor, block: int) -> Tensor:
     other order. Args and return: (B, block*block*C, H, W) -> (B, C, block*H, block*W).
     """
     batch, _, height, width = x_BCHW.shape
+    # A channels-last map is contiguous once permuted: only the reshape after the transpose copies.
     x = x_BCHW.permute(0, 2, 3, 1).reshape(batch, height, width, block, block, -1)
     x = x.transpose(2, 3).reshape(batch, height * block, width * block, -1)
     return x.permute(0, 3, 1, 2)
@@ -67,6 +68,7 @@ class ResnetBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.nin_shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
+            # VQGAN's name; its 3x3 `conv_shortcut` is in no published config.
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -82,6 +84,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # Padded in `forward`: `nn.Conv2d` pads both sides alike, VQGAN pads right and bottom only.
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -95,6 +98,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # `conv` is the nearest-neighbour upsampler in the authors' code, in no published config.
         self.conv1 = nn.Conv2d(channels, 4 * channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -127,6 +131,7 @@ class Level(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int, groups: int) -> None:
         super().__init__()
+        # Only the first block changes the channels.
         channels = [in_channels, *[out_channels] * blocks]
         self.res = nn.Sequential(*(ResnetBlock(i, o, groups) for i, o in pairwise(channels)))
 
@@ -182,6 +187,7 @@ class Encoder(nn.Module):
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Map images in [-1, 1] -> (B, z_channels, H/downsampling, W/downsampling)."""
         x = image_BCHW if self.patch_size == 1 else space_to_depth(image_BCHW, self.patch_size)
+        # At the published sizes (B, 3, 256, 256) -> (B, 512, 16, 16) -> (B, 256, 16, 16).
         x = self.mid(self.conv_blocks(self.conv_in(x)))
         out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
         return out
@@ -201,9 +207,11 @@ class Decoder(nn.Module):
             *(ResnetBlock(top, top, groups) for _ in range(config.mid_blocks))
         )
         self.conv_blocks = nn.ModuleList(
+            # One block more per level than in the encoder, as in VQGAN.
             DecoderLevel(end, config.resblocks + 1, groups, last=i == len(ends) - 1)
             for i, end in enumerate(ends)
         )
+        # Drawn after all levels: another order of construction would draw other weights.
         norms = (AdaptiveGroupNorm(i, z, groups) for i, _ in ends)
         self.adaptive = nn.ModuleList(norms if config.adaptive_norm else ())
         self.norm_out = nn.GroupNorm(norm_groups(widths[-1], groups), widths[-1], EPS)
@@ -215,6 +223,7 @@ class Decoder(nn.Module):
         var_BC, mean_BC = torch.var_mean(z_BCHW, dim=(2, 3))
         std_BC = torch.sqrt(var_BC + EPS)
         x = self.mid(self.conv_in(z_BCHW))
+        # (B, z, h, w) -> (B, top, h, w), then each level but the last doubles the side.
         for norm, level in zip_longest(self.adaptive, self.conv_blocks):
             x = level(x if norm is None else norm(x, std_BC, mean_BC))
         x = self.conv_out(F.silu(self.norm_out(x)))

@@ -53,6 +53,7 @@ def whiten(projection: nn.Conv2d, z_MC: Tensor) -> Tensor:
     variance_C, basis_CC = torch.linalg.eigh(torch.cov(z_MC.T))
     variance_C = variance_C.clamp(min=1e-6 * variance_C[-1])
     map_CC = basis_CC * variance_C.rsqrt() @ basis_CC.T
+    # A (W x + b - mean) = (A W) x + A (b - mean).
     weight, bias = whole(projection.weight), whole(projection.bias)
     assign(projection.weight, (map_CC @ weight.flatten(1)).view_as(weight))
     assign(projection.bias, map_CC @ (bias - mean_C))
@@ -78,6 +79,7 @@ def restart_dead_codes(
     used_K = quantizer.used_codes()
     # Drawn without replacement: if two rows were equal, one would never win and stay dead.
     order_M = torch.randperm(len(z_MC), generator=generator).to(z_MC.device)
+    # The i-th dead code takes the i-th drawn latent; more dead codes than latents start over.
     rank_K = (~used_K).long().cumsum(0) - 1
     rows_K = order_M[rank_K.clamp(min=0) % len(z_MC)]
     codebook_KC = whole(quantizer.embedding.weight)

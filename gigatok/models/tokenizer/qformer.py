@@ -28,7 +28,7 @@ class PointwiseConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+        """Map (..., in) -> (..., out)."""
         return F.linear(x_BTC, self.weight.flatten(1), self.bias)
 
 
@@ -53,6 +53,8 @@ class Attention(nn.Module):
             F.linear(x, weight, bias).view(*x.shape[:2], self.heads, -1).transpose(1, 2)
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         )
+        # The authors' call returns averaged attention maps as well, which forces the slow path;
+        # the fused kernel gives the same output up to rounding.
         x_BHQd = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out_proj(x_BHQd.transpose(1, 2).flatten(2))
         return out
@@ -80,6 +82,7 @@ class QFormerLayer(nn.Module):
     ) -> Tensor:
         """Update the stream x; `key_BSD` is the memory plus its positions."""
         u = self.norm1(x_BQD)
+        # Positions reach queries and keys only; values and the stream stay free of them (DETR).
         q = u + query_pos_QD
         x = x_BQD + self.self_attn(q, q, u)
         x = x + self.multihead_attn(self.norm2(x) + query_pos_QD, key_BSD, memory_BSD)
@@ -130,6 +133,8 @@ class QFormer(nn.Module):
         self, size: TransformerSize, num_latent_tokens: int, grid_size: int, *, recompute: bool
     ) -> None:
         super().__init__()
+        # Tables are drawn with std width^-0.5, before the layers; their axis of length 1 is the
+        # batch of the authors' sequence-first tensors.
         d, scale = size.width, size.width**-0.5
         self.grid_size, self.num_latent_tokens = grid_size, num_latent_tokens
         self.recompute = recompute
@@ -183,8 +188,10 @@ class QFormerEncoder(QFormer):
         """Compute normalised states of all tokens after the last layer, (B, T, D)."""
         memory_BHWD = self.encoder_embed(self.ln_pre(spatial_BCHW.permute(0, 2, 3, 1)))
         memory_BND = memory_BHWD.flatten(1, 2)
+        # Computed once: all layers attend to the same memory.
         key_BND = memory_BND + self.positional_embedding.squeeze(1)
         query_pos_TD = self.latent_token_positional_embedding.squeeze(1)
+        # (B, H, W, D) -> (B, T, D): pooled from coarse to fine, so token 0 starts as the mean.
         x_BTD = self.global_proj(pool_to_queries(memory_BHWD, self.num_latent_tokens))
         for index in range(len(self.transformer)):
             x_BTD = self.layer(index, x_BTD, query_pos_TD, key_BND, memory_BND)
@@ -215,6 +222,7 @@ class QFormerDecoder(QFormer):
         super().__init__(config.decoder, config.num_latent_tokens, grid_size, recompute=recompute)
         self.ln_pre = nn.LayerNorm(z)
         self.decoder_embed = nn.Linear(z, d)
+        # 3x3 here and 1x1 in the encoder, as in the authors' `ViTDecoder`.
         self.conv_out = nn.Conv2d(d, z, 3, padding=1)
         self.distill_mlp = None if teacher_dim is None else semantic_head(d, teacher_dim)
 
@@ -230,6 +238,7 @@ class QFormerDecoder(QFormer):
         Returns:
             Grid features (B, C, H, W), channels-last, and the residual stream (B, N, D) or None.
         """
+        # (B, T, C) -> (B, T, D).
         memory_BTD = self.decoder_embed(self.ln_pre(z_BTC))
         key_BTD = memory_BTD + self.latent_token_positional_embedding.squeeze(1)
         query_pos_ND = self.positional_embedding.squeeze(1)
@@ -238,7 +247,9 @@ class QFormerDecoder(QFormer):
         stream_BND = None
         for index in range(len(self.transformer)):
             x_BND = self.layer(index, x_BND, query_pos_ND, key_BTD, memory_BTD)
+            # Before `ln_post`: the semantic head reads the raw residual stream.
             if index + 1 == stream_after:
                 stream_BND = x_BND
+        # (B, N, D) -> (B, H, W, D), row-major.
         x_BHWD = self.ln_post(x_BND).unflatten(1, (self.grid_size, self.grid_size))
         return self.conv_out(x_BHWD.permute(0, 3, 1, 2)), stream_BND

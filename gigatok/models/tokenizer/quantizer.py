@@ -66,6 +66,7 @@ def rotate_to(z_MC: Tensor, q_MC: Tensor) -> Tensor:
     (Fifty et al., 2024). No gradient reaches q.
     """
     with torch.no_grad():
+        # The epsilons of 1e-6 are the authors'.
         z_norm = z_MC.norm(dim=-1, keepdim=True) + 1e-6
         q_norm = q_MC.norm(dim=-1, keepdim=True)
         u = z_MC / z_norm
@@ -108,6 +109,7 @@ class VectorQuantizer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.codebook_size, config.codebook_dim)
         with torch.no_grad():
+            # As in VQGAN; after the normalisation only the directions count.
             bound = 1 / config.codebook_size
             self.embedding.weight.uniform_(-bound, bound)
             self.embedding.weight.copy_(F.normalize(self.embedding.weight, dim=-1))
@@ -126,6 +128,7 @@ class VectorQuantizer(nn.Module):
             q_MC = F.embedding(codes_M, codebook_KC)
             estimate = rotate_to if self.config.rotation_trick else straight_through
             losses = None
+            # Evaluation needs no losses and must not move the window of used codes.
             if self.training:
                 losses = self._losses(z_MC, q_MC, codebook_KC)
                 self._record(codes_M)
@@ -140,6 +143,7 @@ class VectorQuantizer(nn.Module):
             logits_MK = z_MC @ codebook_KC.T * (2 / config.entropy_temperature)
             entropy = config.entropy_weight * entropy_loss(logits_MK)
         return QuantizerLosses(
+            # Means over all M * C values of unit vectors, as in the authors' code.
             vq=F.mse_loss(q_MC, z_MC.detach()),
             commitment=config.commitment_weight * F.mse_loss(z_MC, q_MC.detach()),
             entropy=entropy,

@@ -116,8 +116,10 @@ class Tokenizer(nn.Module):
         With `shortcut` the encoder's grid is also decoded directly.
         """
         spatial = self.encoder(image_BCHW)
+        # (B, C, h, w) -> (B, T, C) -> (B, T, codebook_dim), quantised.
         quantized = self.quantize(self.quant_conv(self.to_tokens(spatial)))
         head = self.to_grid.distill_mlp
+        # (B, T, codebook_dim) -> (B, T, C) -> (B, C, h, w), and the stream (B, N, D) of one layer.
         rec_spatial, stream_BND = self.to_grid(
             self.post_quant_conv(quantized.z_BTC),
             stream_after=None if head is None else self.config.semantic_layer,
@@ -200,6 +202,7 @@ def initialise_as_reference(tokenizer: Tokenizer) -> None:
     for part in (tokenizer.encoder, tokenizer.to_tokens, tokenizer.to_grid, tokenizer.decoder):
         for module in part.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
+                # Cut at +-2, which is 100 deviations: in effect a plain normal.
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 _zero_bias(module)
 
@@ -265,6 +268,7 @@ def sincos_positions(grid_size: int, width: int) -> Tensor:
     bands = width // 4
     wavelengths = torch.logspace(math.log10(2), math.log10(4 * grid_size), bands)
     angles_Gb = torch.arange(grid_size)[:, None] * (2 * math.pi / wavelengths)
+    # Sine and cosine have a mean square of 1/2, hence the root of 2.
     waves_Gw = torch.cat([angles_Gb.sin(), angles_Gb.cos()], dim=1) * math.sqrt(2)
     rows = waves_Gw.repeat_interleave(grid_size, dim=0)
     columns = waves_Gw.repeat(grid_size, 1)

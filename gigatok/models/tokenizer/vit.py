@@ -163,5 +163,6 @@ class ViTDecoder(GridTransformer):
             Grid features (B, C, H, W), channels-last, and the residual stream (B, N, D) or None.
         """
         x_BND, stream_BND = self.run(self.decoder_embed(self.ln_pre(z_BNC)), stream_after)
+        # (B, N, D) -> (B, H, W, D), row-major.
         x_BHWD = x_BND.view(len(x_BND), self.grid_size, self.grid_size, -1)
         return self.conv_out(x_BHWD.permute(0, 3, 1, 2)), stream_BND

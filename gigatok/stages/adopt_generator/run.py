@@ -30,9 +30,11 @@ def run(
         ValueError: the file has changed or holds another generator than the trial describes.
     """
     stored = read_planned(config.file, config.architecture)
+    # Weights do not show everything, such as the number of heads.
     check_architecture(config.architecture, config.file)
     codes = Codes.load(inputs["extract_codes"])
     tokens = codes.val.shape[1]
+    # Without memory: `fill` assigns the tensors of the file.
     with torch.device("meta"):
         generator = Generator(config.architecture, codes.codebook_size, codes.num_classes, tokens)
     report = fit("the trial's generator", generator, stored)

@@ -27,9 +27,11 @@ class AdoptGeneratorConfig(Config):
     file: AdoptedFile
 
 
+# Cached: thousands of trials then share one object, which is hashed once.
 @lru_cache(maxsize=1024)
 def _trained(generator: GeneratorArchitecture) -> GeneratorArchitecture:
     """Drop what only training reads."""
+    # One file must not have several keys because of settings that it does not read.
     kept = marked(GeneratorArchitecture, COMPUTES)
     return GeneratorArchitecture(**{name: getattr(generator, name) for name in kept})
 

@@ -31,6 +31,7 @@ def run(
         ValueError: the file has changed or holds another tokenizer than the trial describes.
     """
     stored = read_planned(config.file, config.architecture)
+    # Weights do not show everything, such as the number of heads.
     check_architecture(config.architecture, config.file)
     if has_head(stored) and config.architecture.semantic_weight == 0:
         raise ValueError(
@@ -58,8 +59,10 @@ def run(
 
 def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> Tokenizer:
     """Build the module without memory, with a head of the width that the weights have."""
+    # Layer 4 of the head's `Sequential` is its last; its rows are the teacher's channels.
     last = [key for key in stored.tensors if HEAD in key and key.endswith("4.weight")]
     width = stored.tensors[last[0]].shape[0] if last else 0
     with torch.device("meta"):
+        # A file without the head gives a tokenizer without it, whatever the trial says.
         architecture = with_head_of(config.architecture, stored)
         return Tokenizer(architecture, config.image_size, teacher_dim=width)

@@ -30,9 +30,11 @@ class AdoptTokenizerConfig(Config):
     file: AdoptedFile
 
 
+# Cached: thousands of trials then share one object, which is hashed once.
 @lru_cache(maxsize=1024)
 def _trained(tokenizer: TokenizerArchitecture) -> TokenizerArchitecture:
     """Drop what only training reads: all of it is in the weights already."""
+    # The head counts as well: a file may hold it, and its shape is the teacher's.
     kept = marked(TokenizerArchitecture, COMPUTES, TRAINING_ONLY)
     return TokenizerArchitecture(**{name: getattr(tokenizer, name) for name in kept})
 

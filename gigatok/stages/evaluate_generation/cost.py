@@ -19,12 +19,14 @@ def sample_flops(trial: TrialConfig, cfg_scale: float) -> int:
     """Count drawing one image, and its features."""
     side, codes = trial.data.image_size, trial.tokenizer.codebook_size
     tokens = trial.tokenizer.tokens_per_image(side)
+    # A scale of 1 is no guidance, and needs no second copy without class.
     per_image = sampling_flops(trial.generator, codes, tokens, guided=cfg_scale > 1)
     return per_image + tokenizer_flops(trial.tokenizer, side).decoder + features_flops(trial)
 
 
 def sample_bytes(trial: TrialConfig, count: int) -> int:
     """Count uint8 images and int64 labels."""
+    # Three bytes per pixel, eight per label.
     return count * (3 * trial.data.image_size**2 + 8)
 
 

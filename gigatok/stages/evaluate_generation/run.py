@@ -39,11 +39,14 @@ def run(
     models = Models.load(tokenizer_of(inputs), generator_of(inputs), runtime.device)
     draw = Draw(sampling, config.seed)
     drawn = draw_set(draw, models, network, output_dir, tracker, runtime)
+    # All processes draw a share, the first alone scores.
     if drawn is None:
         return Scores()
     samples, features = drawn
+    # 8 rows of 8 samples.
     tracker.image("samples", image_grid(np.asarray(samples[:64]), columns=8), 0)
     protocol = f"{network.name}, {len(samples)} samples ({guidance(sampling)}) vs {name}"
+    # Mean and covariance give gFID; the features themselves KID, precision and recall.
     return join(
         distribution_scores("g", features, reference, protocol),
         manifold_scores(features, reference, protocol),

@@ -16,6 +16,7 @@ def flops(trial: TrialConfig) -> int:
     parts = tokenizer_flops(trial.tokenizer, side)
     per_image = parts.encode + parts.decoder + features_flops(trial)
     if network != "none":
+        # The network runs on both images, the heads once on the pair.
         per_image += 2 * lpips_layer(network, side, side).flops + lpips_head_flops(network)
     return trial.evaluation.num_images * per_image
 

@@ -26,7 +26,7 @@ from gigatok.stages.extract_reference_features.run import ReferenceFeatures
 from gigatok.stages.models import tokenizer_of
 from gigatok.training.saved import load_tokenizer
 
-BATCH = 64
+BATCH = 64  # images per forward pass
 
 
 def run(
@@ -49,6 +49,7 @@ def run(
     reference = ReferenceFeatures.load(inputs["extract_reference_features"])
     protocol = f"{network.name}, {len(images)} reconstructions vs {reference.images}"
     return join(
+        # Paired: image i reconstructs image i, which KID's cross term leaves out.
         distribution_scores("r", measured.features(), reference.features, protocol, paired=True),
         measured.scores(),
     )
@@ -58,6 +59,7 @@ def _reconstruct(
     measured: _Reconstruction, images: ImageSet, tracker: Tracker, runtime: Runtime
 ) -> None:
     done = 0
+    # The next batch is decoded in a thread while this one is scored.
     for originals in read_ahead(images.centred, in_batches(len(images), BATCH)):
         if runtime.should_stop():
             raise Interrupted("stopped on request; this stage starts over")
@@ -86,6 +88,7 @@ class _Reconstruction:
         self._spread = LatentSpread()
         side = config.val.image_size
         output_dir.mkdir(parents=True, exist_ok=True)
+        # Mapped: 50,000 images of 256 pixels take 10 GB.
         self._kept = np.lib.format.open_memmap(
             output_dir / "reconstructions.npy", "w+", np.uint8, (count, side, side, 3)
         )
@@ -95,9 +98,13 @@ class _Reconstruction:
     def add(self, originals: UInt8) -> None:
         """Take in images (B, H, W, 3)."""
         batch = to_unit_range(originals).to(self._device)
+        # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, T, codebook_dim).
         latents = self._tokenizer.encode_latents(batch)
+        # Encoded once, for the codes and for the spread of latents.
         reconstruction = self._tokenizer.decode(self._tokenizer.quantize.nearest(latents))
+        # float64: effective rank comes from differences of large sums.
         self._spread.add(latents.flatten(0, 1).double().cpu().numpy())
+        # What a file would hold; LPIPS alone sees the unclamped floats.
         pixels = to_uint8(reconstruction)
         if self._lpips is not None:
             self._distances.append(self._lpips(reconstruction, batch).double().cpu())

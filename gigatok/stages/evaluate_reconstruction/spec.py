@@ -28,6 +28,7 @@ def _against_val(evaluation: EvaluationConfig) -> EvaluationConfig:
 
 def _read(trial: TrialConfig) -> EvaluateReconstructionConfig:
     return EvaluateReconstructionConfig(
+        # The images of `extract_reference_features`, in the same order: paired KID relies on it.
         val=trial.split("val", trial.evaluation.num_images),
         evaluation=_against_val(trial.evaluation),
     )

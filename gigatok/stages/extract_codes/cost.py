@@ -18,6 +18,7 @@ def views(trial: TrialConfig) -> int:
 
 def flops(trial: TrialConfig) -> int:
     """Count the encoder on all views of training images, and on validation images."""
+    # Validation images are encoded in one view, the centre crop.
     encoded = views(trial) * trial.data.train_images + trial.data.val_images
     return encoded * tokenizer_flops(trial.tokenizer, trial.data.image_size).encode
 
@@ -25,6 +26,7 @@ def flops(trial: TrialConfig) -> int:
 def disk(trial: TrialConfig) -> Disk:
     """Count codes of all views, and int64 labels."""
     data, tokens = trial.data, trial.tokenizer.tokens_per_image(trial.data.image_size)
+    # Bytes per code: int16 is signed, so it holds 2^15 codes.
     width = 2 if trial.tokenizer.codebook_size <= _SMALL_CODEBOOK else 4
     codes = width * tokens * (views(trial) * data.train_images + data.val_images)
     return Disk(codes + 8 * (data.train_images + data.val_images))

@@ -44,6 +44,7 @@ def run(
     """
     tokenizer = load_tokenizer(tokenizer_of(inputs), runtime.device)
     train, val = load_split(config.train), load_split(config.val)
+    # Among the checkpoints until it is complete: a half file must not look like a result.
     partial = runtime.checkpoint_dir / CODES_FILE
     tensors = code_tensors(
         views=config.codes.crops * (1 + config.codes.flip),
@@ -53,6 +54,7 @@ def run(
         codebook_size=tokenizer.config.codebook_size,
     )
     arrays = open_streamed(partial, tensors)
+    # Written again after a resume, with the same values.
     arrays["train_labels"][:], arrays["val_labels"][:] = train.labels, val.labels
     arrays["sizes"][:] = tokenizer.config.codebook_size, train.num_classes
     _encode_all(_Reader(config, train, val), tokenizer, arrays, tracker, runtime)
@@ -82,12 +84,14 @@ class _Reader:
 
     def __init__(self, config: ExtractCodesConfig, train: ImageSet, val: ImageSet) -> None:
         self._config, self._train, self._val = config, train, val
+        # A resume goes on at a number in this list, so its order is fixed.
         self.starts = [("train", i) for i in in_batches(len(train), BATCH)]
         self.starts += [("val", i) for i in in_batches(len(val), BATCH)]
 
     def places(self, number: int, arrays: Arrays) -> list[npt.NDArray[Any]]:
         """Parts of the arrays that the batch of a number fills."""
         name, indices = self.starts[number]
+        # The images of a batch are consecutive, so a slice names them.
         part = slice(int(indices[0]), int(indices[-1]) + 1)
         return [arrays["val"][part]] if name == "val" else [v[part] for v in arrays["train"]]
 
@@ -107,7 +111,9 @@ class _Reader:
 def _encode(tokenizer: Tokenizer, batch: _Batch, arrays: Arrays, device: str) -> None:
     """Encode one batch into its place."""
     for view, pixels in enumerate(batch.views):
+        # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, T).
         codes = tokenizer.encode(to_unit_range(pixels).to(device)).cpu().numpy()
+        # `val` has no axis of views.
         place = arrays[batch.name][view] if batch.name == "train" else arrays["val"]
         place[batch.part] = codes
 
@@ -122,6 +128,7 @@ def _encode_all(
     """
     progress = StreamProgress(runtime.checkpoint_dir, arrays, lambda n: reader.places(n, arrays))
     done, total = progress.read(), len(reader.starts)
+    # The next batch is decoded in a thread while this one is encoded.
     for batch in read_ahead(reader.read, reader.starts[done:]):
         if runtime.should_stop():
             tracker.sync()
@@ -133,5 +140,6 @@ def _encode_all(
         if done % SAVE_EVERY == 0:
             tracker.sync()
             progress.save(done)
+    # On disk before the caller moves the file, which makes it a result.
     flush(arrays)
     progress.clear()

@@ -15,6 +15,7 @@ _POOL = {"inception": 2048}
 def features_flops(trial: TrialConfig) -> int:
     """Count the feature network on one image."""
     evaluation = trial.evaluation
+    # With the resize to the network's side.
     return feature_flops(evaluation.network, evaluation.resolution, trial.data.image_size)
 
 

@@ -16,7 +16,7 @@ from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.scoring import describe
 from gigatok.stages.extract_reference_features.spec import ReferenceFeaturesConfig
 
-BATCH = 64
+BATCH = 64  # images per forward pass
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def run(
     images = load_split(config.val)
     stream = FeatureStream(network, len(images))
     batches = in_batches(len(images), BATCH)
+    # The next batch is decoded in a thread while the network runs.
     for done, pixels in enumerate(read_ahead(images.centred, batches)):
         if runtime.should_stop():
             raise Interrupted("stopped on request; this stage starts over")
@@ -54,4 +55,5 @@ def run(
     (output_dir / "reference.json").write_text(
         json.dumps({"images": describe(config.val)}), encoding="utf-8"
     )
+    # Nothing to score: the images are real.
     return Scores()

@@ -12,12 +12,14 @@ class ReferenceFeaturesConfig(Config):
     """Reads of `extract_reference_features`."""
 
     val: SplitConfig
+    # Not all of `evaluation`: its other fields change no feature, so they must not be in the key.
     network: str
     resolution: int
 
 
 def _read(trial: TrialConfig) -> ReferenceFeaturesConfig:
     return ReferenceFeaturesConfig(
+        # The images that are reconstructed, in the same order: paired KID relies on it.
         val=trial.split("val", trial.evaluation.num_images),
         network=trial.evaluation.network,
         resolution=trial.evaluation.resolution,

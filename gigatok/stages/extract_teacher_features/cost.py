@@ -23,10 +23,12 @@ def disk(trial: TrialConfig) -> Disk:
     """Count float16 features of all images, and of mirrored ones."""
     teacher = teacher_cost(trial.tokenizer.teacher)
     dim = trial.tokenizer.teacher_components or teacher.dim
+    # Two bytes per value.
     return Disk(2 * _views(trial) * trial.data.train_images * teacher.grid**2 * dim)
 
 
 def _views(trial: TrialConfig) -> int:
+    # Random crops are never cached: they are new in every step.
     return 2 if trial.tokenizer.augment == "flip" else 1
 
 

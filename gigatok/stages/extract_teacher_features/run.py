@@ -21,7 +21,7 @@ from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.extract_teacher_features.spec import TeacherFeaturesConfig
 
-BATCH = 64
+BATCH = 64  # images per forward pass
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TeacherFeatures:
     @staticmethod
     def load(folder: Path) -> TeacherFeatures:
         """Read what this stage left, memory-mapped."""
+        # Mapped: each step of training reads a few images of it.
         features = np.load(folder / "features.npy", mmap_mode="r")
         shape = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
         return TeacherFeatures(features, shape["grid"], shape["dim"])
@@ -50,6 +51,7 @@ def run(
     """Compute features; leave `features.npy` and `teacher.json`. No metrics."""
     teacher = build_teacher(config.teacher, runtime.device)
     features_VNPS = _features(teacher, config, load_split(config.train), tracker, runtime)
+    # Of all images and views together, as components of each batch would differ.
     if config.components:
         features_VNPS = reduce_features(features_VNPS, config.components)
     array = features_VNPS.to(torch.float16).numpy()
@@ -74,6 +76,7 @@ def _features(
         side, flip = config.train.image_size, config.augment == "flip"
         views = crop_views(images, indices, side, crops=1, flip=flip)
         parts.append(
+            # (V, B, P, S); parts are joined along the images.
             torch.stack(
                 [
                     teacher.features(to_unit_range(view).to(runtime.device)).half().cpu()

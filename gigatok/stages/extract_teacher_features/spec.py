@@ -14,6 +14,7 @@ class TeacherFeaturesConfig(Config):
     train: SplitConfig
     teacher: str
     components: int
+    # Decides whether features of mirror images are needed.
     augment: str
 
 

@@ -15,8 +15,10 @@ def flops(trial: TrialConfig) -> int:
     """Count the features, and the training of the classifier."""
     size, probe, data = trial.generator.size, trial.probe, trial.data
     tokens = trial.tokenizer.tokens_per_image(data.image_size)
+    # 0 stands for the middle layer.
     layer = probe.layer or size.layers // 2
     read = generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens, layer)
+    # With dropout, features of one random view per image are computed again in each epoch.
     times = probe.epochs if probe.reference_dropout_quirk else views(trial)
     read_images = times * data.train_images + data.val_images
     return read_images * read + classifier_flops(trial, size.width)
@@ -25,6 +27,7 @@ def flops(trial: TrialConfig) -> int:
 def classifier_flops(trial: TrialConfig, width: int) -> int:
     """Count a classifier's epochs and its score; its inputs need no gradients."""
     data = trial.data
+    # Forward (1) and gradient of the weights (1) in each epoch; features need no gradient.
     passes = 2 * trial.probe.epochs * data.train_images + data.val_images
     return passes * linear(1, width, data.num_classes).flops
 

@@ -21,7 +21,7 @@ from gigatok.stages.models import generator_of
 from gigatok.training.saved import Codes, load_generator
 from gigatok.training.trainer import step_seed
 
-BATCH = 256
+BATCH = 256  # images per forward pass
 
 
 def run(
@@ -39,6 +39,7 @@ def run(
     codes = Codes.load(inputs["extract_codes"])
     generator = load_generator(generator_of(inputs), runtime.device)
     layer = config.probe.layer or len(generator.layers) // 2
+    # Before `_with_dropout` puts the generator into training mode.
     val_parts = [f for _, f in _features(generator, codes.val, layer, runtime)]
     if config.probe.reference_dropout_quirk:
         read = _with_dropout(generator, codes.train, layer, config.seed, runtime)
@@ -70,6 +71,7 @@ def _kept(
 ) -> ReadFeatures:
     """Compute features of all views once, into a file: ten views of ImageNet take 39 GB."""
     views, images, _ = codes_VNT.shape
+    # (V, N, D), one vector per image: the mean over tokens.
     shape = (views, images, generator.config.size.width)
     path = runtime.checkpoint_dir / "features.safetensors"
     arrays = open_streamed(path, {"train": ("float32", shape)})
@@ -80,6 +82,7 @@ def _kept(
         return [arrays["train"][view, start : start + BATCH]]
 
     progress = StreamProgress(runtime.checkpoint_dir, arrays, piece)
+    # Progress is kept by whole views.
     for view in range(progress.read() // batches, views):
         for part, features in _features(generator, codes_VNT[view], layer, runtime):
             arrays["train"][view, part] = features.cpu().numpy()
@@ -94,11 +97,13 @@ def _with_dropout(
     generator: Generator, codes_VNT: Tensor, layer: int, seed: int, runtime: Runtime
 ) -> ReadFeatures:
     """Make a reader that computes features anew each time, with the dropout of training."""
+    # Dropout draws from the global generator, which is seeded so that a probe can be repeated.
     torch.manual_seed(step_seed(seed, 0, "probe"))
     generator.train()
 
     def read(view: Tensor, batch: Tensor) -> Tensor:
         parts = _features(generator, codes_VNT[view, batch], layer, runtime)
+        # Cloned: tensors of inference mode cannot take part in training.
         return torch.cat([features for _, features in parts]).clone()
 
     return read
@@ -114,5 +119,6 @@ def _features(
         part = slice(start, min(start + BATCH, len(codes_NT)))
         with torch.inference_mode():
             codes_BT = codes_NT[part].long().to(runtime.device)
+            # (B, T, D) -> (B, D).
             features_BD = generator.features(codes_BT, layer).mean(1)
         yield part, features_BD

@@ -15,6 +15,7 @@ def flops(trial: TrialConfig) -> int:
     """Count the features of all views, and the training of the classifier."""
     config, data = trial.tokenizer, trial.data
     read = _probed(config, trial.tokenizer_probe.features, data.image_size)
+    # Each view is read once, whatever the number of epochs.
     read_images = views(trial) * data.train_images + data.val_images
     return read_images * read + classifier_flops(trial, _width(trial))
 
@@ -34,6 +35,7 @@ def probed_width(config: TokenizerArchitecture, features: ProbedFeatures) -> int
         "none": 0,
         "encoder": config.encoder.width,
         "latents": config.cnn.z_channels,
+        # The residual stream, before the decoder projects it.
         "decoder": config.decoder.width,
     }
     return widths[features]

@@ -46,12 +46,14 @@ def run(
     def views(indices: Int64) -> UInt8:
         return crop_views(train, indices, side, codes.crops, codes.flip)
 
+    # Validation images have one view, whose features fit into memory.
     val_MD = torch.empty(len(val), probed_width(tokenizer.config, config.features))
     for part, features_1BD in _features(
         tokenizer, config, lambda i: val.centred(i)[None], len(val), runtime
     ):
         val_MD[part] = torch.from_numpy(features_1BD[0])
     # Ten views of ImageNet are tens of gigabytes: they live in a file.
+    # (V, N, D), one vector per image: the mean over tokens.
     shape = (codes.crops * (1 + codes.flip), len(train), val_MD.shape[1])
     path = runtime.checkpoint_dir / "features.safetensors"
     array_VND = open_streamed(path, {"train": ("float32", shape)})["train"]
@@ -60,6 +62,7 @@ def run(
         tracker.progress(part.stop, len(train), "image")
     train_VND = torch.from_numpy(array_VND)
     accuracy = train_probe(
+        # Indexing copies only a batch out of the mapped file.
         lambda view, batch: train_VND[view, batch],
         len(train_VND),
         torch.from_numpy(np.asarray(train.labels)),
@@ -94,6 +97,7 @@ def _features(
     for views_VBHWC in read_ahead(read, in_batches(count, BATCH)):
         if runtime.should_stop():
             raise Interrupted("stopped on request; this stage starts over")
+        # (V, B, H, W, 3), one view at a time: ten views at once would be a batch of 1280.
         features = [_of_images(tokenizer, view, config.features, runtime) for view in views_VBHWC]
         part = slice(start, start + views_VBHWC.shape[1])
         yield part, np.stack(features)
@@ -104,6 +108,7 @@ def _features(
 def _of_images(
     tokenizer: Tokenizer, image_BHWC: UInt8, where: str, runtime: Runtime
 ) -> npt.NDArray[np.float32]:
+    # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1].
     image_BCHW: Tensor = to_unit_range(image_BHWC).to(runtime.device)
     features: npt.NDArray[np.float32] = (
         tokenizer.probe_features(image_BCHW, where).float().cpu().numpy()

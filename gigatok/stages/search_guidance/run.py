@@ -57,12 +57,15 @@ def run(
     """
     scorer = _Scorer.build(config, inputs, tracker, runtime)
     tuning = config.guidance
+    # The next scale is a function of those scored, so a resumed search goes the same way.
     while (scale := next_scale(tuning, scored := scorer.scored())) is not None:
         drawn = Draw(_at(config.sampling, scale, tuning.num_images), tuning.seed, "tuning")
         scorer.score(drawn, scored)
     chosen = best(tuning, scored)
     samples = config.sampling.num_images
+    # Other samples than those that decided: the best of several scores is biased.
     scores = scorer.report(Draw(_at(config.sampling, chosen.cfg_scale, samples), config.seed))
+    # The first process alone reports.
     if scores is None:
         return Scores()
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -108,6 +111,7 @@ class _Scorer:
 
     def scored(self) -> list[ScoredScale]:
         """Read the scales scored so far, in order; the same in all processes."""
+        # Behind the barrier all processes read what the first has written.
         barrier()
         if not self.file.exists():
             return []
@@ -155,6 +159,7 @@ class _Scorer:
             return None
         samples, features = drawn
         if picture is not None:
+            # 8 rows of 8 samples.
             self.tracker.image(picture, image_grid(np.asarray(samples[:64]), columns=8), 0)
         return distribution_scores("g", features, self.reference, "").metrics
 
@@ -182,6 +187,7 @@ class _Part:
 
     def progress(self, done: int, total: int, unit: str, **values: float) -> None:
         drawn = self.before + self.images * done // total
+        # A hill climb may need more scales than predicted.
         whole = max(self.whole, self.before + self.images)
         self.tracker.progress(drawn, whole, unit, **values)
 
@@ -215,6 +221,7 @@ def _named(
 
 def _schedule(sampling: SamplingConfig) -> str:
     """Guidance in words, whatever its scale."""
+    # Any scale above 1 gives the words; the number is replaced.
     words = guidance(sampling.model_copy(update={"cfg_scale": 2.0}))
     return words.replace("guidance 2", "guidance at its best scale", 1)
 

@@ -22,6 +22,7 @@ class SearchGuidanceConfig(Config):
 
 @lru_cache(maxsize=1024)
 def _without_scale(sampling: SamplingConfig) -> SamplingConfig:
+    # Else trials that differ in their fixed scale would repeat the same search.
     return sampling.model_copy(update={"cfg_scale": 1.0})
 
 

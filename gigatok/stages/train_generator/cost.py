@@ -26,6 +26,7 @@ def flops(trial: TrialConfig) -> int:
 def scoring_flops(trial: TrialConfig) -> int:
     """Count losses on the validation images and on as many of training."""
     data, codes = trial.data, trial.tokenizer.codebook_size
+    # Forward passes only.
     scored = data.val_images + min(data.val_images, data.train_images)
     return scored * generator_flops(trial.generator, codes, _tokens(trial))
 

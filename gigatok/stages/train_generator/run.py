@@ -21,7 +21,7 @@ from gigatok.stages.train_generator.spec import TrainGeneratorConfig
 from gigatok.training.saved import Codes, save_generator
 from gigatok.training.trainer import Trainer, step_seed
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256  # images per forward pass
 
 
 def run(
@@ -32,6 +32,7 @@ def run(
     runtime: Runtime,
 ) -> Scores:
     """Train; leave `model.safetensors`. Metrics: AR loss on both splits, bits per image."""
+    # Before the model is made: its constructor draws the weights.
     torch.manual_seed(step_seed(config.seed, 0, "weights"))
     codes = Codes.load(inputs["extract_codes"])
     generator = Generator(
@@ -41,6 +42,7 @@ def run(
         codes.val.shape[1],
         activation_checkpointing=config.generator.activation_checkpointing,
     ).to(runtime.device)
+    # Called in place of the model: replicas or shards wrap it.
     forward = parallelise(generator, config.generator)
 
     def compute_losses(step: int, part: slice) -> dict[str, Tensor]:
@@ -74,7 +76,9 @@ def batch(
     views, images, _ = codes.train.shape
     size = config.generator.batch_size
     indices = batch_indices(config.seed, step, size, images)[part]
+    # Philox is keyed by seed and step, so a resumed step needs none of those before.
     random = np.random.Generator(np.random.Philox(step_seed(config.seed, step, "views")))
+    # Drawn for the whole batch and then cut: processes and micro-batches change no draw.
     view = random.integers(views, size=size)[part]
     return codes.train[view, indices].long(), codes.train_labels[indices]
 
@@ -83,6 +87,7 @@ def token_loss(generator: nn.Module, codes_BT: Tensor, classes_B: Tensor, device
     """Average the cross-entropy over all positions, in float32: nats per token."""
     codes_BT = codes_BT.to(device)
     logits = generator(codes_BT, classes_B.to(device))
+    # (B * T, V) against (B * T,).
     return F.cross_entropy(logits.float().flatten(0, 1), codes_BT.flatten())
 
 
@@ -93,6 +98,7 @@ def mean_loss(generator: Generator, codes_NT: Tensor, classes_N: Tensor, device:
     for start in range(0, len(codes_NT), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
         loss = token_loss(generator, codes_NT[part].long(), classes_N[part], device)
+        # Weighted by images, as the last batch is smaller; the authors average over batches.
         total += float(loss) * len(codes_NT[part])
     return total / len(codes_NT)
 
@@ -100,6 +106,7 @@ def mean_loss(generator: Generator, codes_NT: Tensor, classes_N: Tensor, device:
 def generator_scores(generator: Generator, codes: Codes, device: str) -> Scores:
     """Score a generator in eval mode: its parameters, and its loss on both splits."""
     val_loss = mean_loss(generator, codes.val, codes.val_labels, device)
+    # As many training images as validation images, so that both losses are as exact.
     seen = min(len(codes.val), codes.train.shape[1])
     train_loss = mean_loss(generator, codes.train[0, :seen], codes.train_labels[:seen], device)
     tokens = codes.val.shape[1]
@@ -112,6 +119,7 @@ def generator_scores(generator: Generator, codes: Codes, device: str) -> Scores:
             "params_generator": sum(p.numel() for p in generator.parameters()),
             "ar_val_loss": val_loss,
             "ar_train_loss": train_loss,
+            # Nats per token -> bits per image.
             "ar_bits_per_image": val_loss * tokens / math.log(2),
         },
         {

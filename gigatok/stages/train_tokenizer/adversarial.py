@@ -119,7 +119,9 @@ class Adversary(nn.Module):
         """
         # Kept by micro-batch: the discriminator's turn comes after all of the tokenizer's.
         self._shown[part.start] = (real_BCHW, fake_BCHW.detach())
+        # The tokenizer's turn must leave no gradients in the discriminator.
         with frozen(self.discriminator):
+            # The loss in fp32, whatever type autocast chose.
             logits = self.discriminator(fake_BCHW).float()
         loss = GENERATOR_LOSSES[self.config.adversarial_loss](logits)
         terms = {"adversarial_loss": loss}
@@ -159,6 +161,7 @@ def adaptive_weight(other_loss: Tensor, adversarial_loss: Tensor, last_layer: Te
 
     The adaptive weight of VQGAN (Esser et al. 2021), with the constants of its released code.
     """
+    # The graph is kept, as the step's own backward pass goes through it again.
     (other,) = torch.autograd.grad(other_loss, last_layer, retain_graph=True)
     (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
     # Gradients of the whole batch: each process has seen only its slice.

@@ -116,6 +116,7 @@ class TokenizerBatches:
     def get(self, step: int, part: slice) -> tuple[Tensor, Tensor | None]:
         """Return images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S), a micro-batch."""
         pixels, indices, flips = self._pixels.get(step, part)
+        # (B, H, W, 3) as uint8 to the device, a quarter of the bytes of floats.
         image_BCHW = to_unit_range(to_device(pixels, self._device))
         if self._target is None:
             return image_BCHW, None

@@ -40,6 +40,7 @@ def flops(trial: TrialConfig) -> int:
         if not trial.uses_cached_teacher and config.semantic_weight > 0:
             per_place += restarts * step.teacher
     pictures = min(PICTURED_IMAGES, trial.data.train_images) * (parts.encode + parts.decoder)
+    # Steps are counted per image, codebook and picture in all.
     return config.batch_size * per_place + latents * parts.encoder + pictures
 
 

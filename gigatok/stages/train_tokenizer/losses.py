@@ -98,6 +98,7 @@ def summed(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def semantic_loss(student_BPS: Tensor, teacher_BPS: Tensor) -> Tensor:
     """Compute the mean negative cosine per cell, in [-1, 1] (paper section 3.2)."""
+    # (B, P, S) both; cached features are float16.
     return -F.cosine_similarity(student_BPS, teacher_BPS.to(student_BPS.dtype), dim=-1).mean()
 
 
@@ -109,9 +110,11 @@ def jitter(image_BCHW: Tensor, other_BCHW: Tensor, largest: int) -> tuple[Tensor
     """
     if largest == 0:
         return image_BCHW, other_BCHW
+    # Drawn on the CPU, so that reading them does not wait for the device.
     left, top = torch.randint(largest + 1, (2,)).tolist()
     padding = (left, 0, top, 0)
     return (
+        # Reflected: a constant border would be an edge that neither image has.
         F.pad(image_BCHW, padding, mode="reflect"),
         F.pad(other_BCHW, padding, mode="reflect"),
     )

@@ -51,6 +51,7 @@ class Objective:
         config, number = self.config, step + 1
         image_BCHW, teacher_BPS = self.get_batch(step, part)
         in_shortcut = number < config.shortcut_end
+        # Decoding around the bottleneck is another pass of the CNN decoder.
         output = self.forward(image_BCHW, shortcut=in_shortcut and config.shortcut_images)
         parts = [tokenizer_losses(config, output, image_BCHW, teacher_BPS, self.perceptual)]
         if in_shortcut:

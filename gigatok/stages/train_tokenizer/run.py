@@ -43,7 +43,9 @@ def run(
     runtime: Runtime,
 ) -> Scores:
     """Train; leave `model.safetensors` and `model.json`. Metrics: parameter counts."""
+    # Before the model is made: its constructor draws the weights.
     torch.manual_seed(step_seed(config.seed, 0, "weights"))
+    # Before the model: the head is as wide as the teacher's features.
     target = _semantic_target(config, inputs.get("extract_teacher_features"), runtime.device)
     tokenizer = place(_build(config, target), runtime.device)
     batches = TokenizerBatches(config, load_split(config.train), target, runtime.device)
@@ -117,6 +119,7 @@ def _initialise_codebook(
     tokenizer: Tokenizer, config: TrainTokenizerConfig, batches: TokenizerBatches
 ) -> None:
     if config.tokenizer.codebook_init == "data":
+        # Generators of their own: the global one must draw the same with and without this option.
         generator = torch.Generator().manual_seed(step_seed(config.seed, 0, "codebook"))
         initialise_from_data(tokenizer, batches.first(CODEBOOK_INIT_IMAGES), generator)
 
@@ -129,11 +132,13 @@ def _restart_codes(
     step: int,
 ) -> None:
     every = config.tokenizer.dead_code_restart_every
+    # Not at the end: a code that was just replaced needs steps to settle.
     if every == 0 or step % every or step > RESTARTS_END * config.tokenizer.steps:
         return
     image_BCHW, _ = batches.get(step, ranks.share(config.tokenizer.batch_size))
     generator = torch.Generator().manual_seed(step_seed(config.seed, step, "codebook"))
     with torch.no_grad():
+        # Latents of all processes, so that each replaces the same codes by the same latents.
         z_BTC = gather(tokenizer.encode_latents(image_BCHW))
         restart_dead_codes(tokenizer.quantize, z_BTC, generator)
 

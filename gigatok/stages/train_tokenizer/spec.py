@@ -32,6 +32,7 @@ def _assets(trial: TrialConfig) -> tuple[str, ...]:
     names: list[str] = [trial.data.name]
     if tokenizer.perceptual_weight:
         names.append(f"lpips_{tokenizer.perceptual_network}")
+    # A cached teacher is read by the stage that makes the cache.
     if tokenizer.semantic_weight and not trial.uses_cached_teacher:
         names.append(tokenizer.teacher)
     return tuple(names)
