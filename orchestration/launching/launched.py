@@ -207,10 +207,7 @@ def record_launch(
         pruned: trials that a search has given up -> why.
     """
     record = as_launched(plan, request.without_logins(store), launched, pruned)
-    body = record.model_dump_json()
-    # A flipped bit in a config would run another stage under the same key: hence the hash.
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    text = f'{{"format":{FORMAT},"sha256":"{digest}","plan":{body}}}'
+    text = sealed(record.model_dump_json())
     # Whole and atomically, however many trials a search has: a kill leaves the record before.
     folder = study_folder(store, plan.sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -293,6 +290,13 @@ def _search(search: Search) -> LaunchedSearch:
 
 
 # From the record to the plan
+
+
+def sealed(body: str) -> str:
+    """Put the format and the hash of its text before the JSON of a plan."""
+    # A flipped bit in a config would run another stage under the same key: hence the hash.
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f'{{"format":{FORMAT},"sha256":"{digest}","plan":{body}}}'
 
 
 def parse_launch(path: Path) -> LaunchedPlan | None:

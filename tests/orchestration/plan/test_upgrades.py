@@ -9,6 +9,8 @@ import pytest
 
 from gigatok.stages import BUILT_IN
 from orchestration.execution.progress import Progress, survey
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import restored
 from orchestration.plan.graph import make_plan
 from orchestration.runs.state import Store
 from orchestration.sweep.definition import expand, load_sweep
@@ -45,6 +47,17 @@ def test_every_stage_of_an_earlier_version_is_reused(name: str, earlier: Path) -
         assert not lost, [f"{stage.stage} {stage.readable}" for stage in lost]
         kinds |= {stage.stage for stage in progress.plan.stages.values()}
     assert kinds == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", FIXTURE_NAMES)
+def test_a_plan_that_an_earlier_version_recorded_is_read(name: str, earlier: Path) -> None:
+    """Commands that go on with a launch read its record; none of them plans again."""
+    shutil.copytree(FIXTURES / name, earlier, dirs_exist_ok=True)
+    for sweep in SWEEPS:
+        store = Store(Path("runs"))
+        recorded = restored(newest_launch(store, sweep), store)
+        loaded = load_sweep(f"{sweep}.yaml", None, ())
+        assert recorded.key == make_plan(loaded, expand(loaded)).key
 
 
 def test_what_is_not_there_is_not_reused(earlier: Path) -> None:
