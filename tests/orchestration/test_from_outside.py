@@ -136,6 +136,7 @@ def command(place: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_registered_serves_like_the_built_ins(place: Path) -> None:
     planned = command(place, "orchestration", "plan", "bright.yaml", "--stages")
     assert "brightness" in planned

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from gigatok.config import SplitConfig
 from gigatok.data.assets import fetch
-from gigatok.data.splits import Images, load_split, to_unit_range
+from gigatok.data.image_sets import Images
+from gigatok.data.splits import load_split, to_unit_range
 from gigatok.files.unpickling import load_arrays
 from gigatok.models.frozen.backbones import fold_batch_norms
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
