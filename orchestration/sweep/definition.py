@@ -182,16 +182,7 @@ def load_sweep(
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
-        file,
-        question,
-        paper,
-        loaded,
-        axes,
-        given.written,
-        seeds,
-        stages,
-        search,
-        expansion,
+        file, question, paper, loaded, axes, given.written, seeds, stages, search, expansion
     )
 
 
