@@ -106,14 +106,21 @@ def _made(top: Path) -> Iterator[Place]:
 def _as_nobody() -> list[str]:
     """Words before a command that run it as a user without a name; empty if we may not do so.
 
-    That user may read all files, because root's own Python can lie where only root may look.
+    That user may read all files, because root's own checkout can lie where only root may look.
+    Python's packages must be open to everybody all the same: Alembic asks access(2), which knows
+    only the user and not what the user is allowed besides.
     """
     tool = shutil.which("setpriv")
     if os.getuid() != 0 or tool is None:
         return []
     capability = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
     change = [tool, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *capability]
-    return change if subprocess.run([*change, "true"], check=False).returncode == 0 else []
+    check = "import os, sys; sys.exit(not os.access(sys.prefix, os.R_OK | os.X_OK))"
+    # No stderr: a Python that cannot be started says so, and that is an answer too.
+    may = subprocess.run(
+        [*change, sys.executable, "-c", check], stderr=subprocess.DEVNULL, check=False
+    )
+    return change if may.returncode == 0 else []
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,7 @@ def launched(place: Place) -> str:
 
 def test_a_launch_completes_and_says_what_it_could_not_draw(place: Place, launched: str) -> None:
     assert "0 failed" in launched
+    assert place.change or os.getuid() or "CI" not in os.environ, "CI cannot change the user"
     # A root that cannot become somebody else writes everywhere.
     if place.change or os.getuid():
         assert "figures: Permission denied" in launched
