@@ -9,8 +9,8 @@ from gigatok.config import Config, TrialConfig
 from gigatok.stages import STAGES
 from orchestration.plan.identity import Keys, digest
 from orchestration.sweep.definition import Expansion, Sweep, Trial
-from orchestration.sweep.expansion import Dropped
-from orchestration.sweep.stage_graph import wanted_stages
+from orchestration.sweep.grid.expansion import Dropped
+from orchestration.sweep.grid.stage_graph import wanted_stages
 
 
 @dataclass(frozen=True)

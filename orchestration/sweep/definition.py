@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.names import study_name
-from orchestration.sweep.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
-from orchestration.sweep.expansion import Expansion, Trial
-from orchestration.sweep.scales import Scale, read_scale, report_unknown, scale_file, text_of
-from orchestration.sweep.search_block import Search, read_search
-from orchestration.sweep.search_targets import check_targets
+from orchestration.sweep.grid.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
+from orchestration.sweep.grid.expansion import Expansion, Trial
+from orchestration.sweep.search.block import Search, read_search
+from orchestration.sweep.search.targets import check_targets
+from orchestration.sweep.settings.scales import (
+    Scale,
+    read_scale,
+    report_unknown,
+    scale_file,
+    text_of,
+)
 from orchestration.yaml.source import (
     Node,
     Place,

@@ -14,7 +14,10 @@ from typing import Any
 
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
-from orchestration.sweep.config_keys import (
+from orchestration.sweep.definition import SWEEPS_DIR
+from orchestration.sweep.formulas.formulas import solvable_keys
+from orchestration.sweep.search.block import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
+from orchestration.sweep.settings.keys import (
     MAX_WHOLE,
     SECTIONS,
     SIZE_FIELDS,
@@ -22,9 +25,6 @@ from orchestration.sweep.config_keys import (
     size_keys,
     trial_keys,
 )
-from orchestration.sweep.definition import SWEEPS_DIR
-from orchestration.sweep.formulas import solvable_keys
-from orchestration.sweep.search_block import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
 from orchestration.yaml.values import HIGHEST
 
 Schema = dict[str, Any]

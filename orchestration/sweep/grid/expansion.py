@@ -18,8 +18,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from gigatok.config import Config, TrialConfig
-from orchestration.sweep.cells import Cell, Cells, Judgement, Solved, construct, picker
-from orchestration.sweep.config_keys import (
+from orchestration.sweep.formulas.expressions import Value
+from orchestration.sweep.formulas.formulas import Formulas
+from orchestration.sweep.grid.cells import Cell, Cells, Judgement, Solved, construct, picker
+from orchestration.sweep.grid.naming import Name, namer, varying_keys
+from orchestration.sweep.settings.keys import (
     SECTIONS,
     SUFFIX_2D,
     TOKENIZER_SIZES,
@@ -27,10 +30,7 @@ from orchestration.sweep.config_keys import (
     Setting,
     trial_keys,
 )
-from orchestration.sweep.expressions import Value
-from orchestration.sweep.formulas import Formulas
-from orchestration.sweep.naming import Name, namer, varying_keys
-from orchestration.sweep.scales import Scale, missing_key
+from orchestration.sweep.settings.scales import Scale, missing_key
 from orchestration.yaml.source import Place, Problem, show
 
 MAX_TRIALS = 1_000_000

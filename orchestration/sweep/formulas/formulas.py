@@ -1,6 +1,6 @@
 """Formulas of a sweep (`derive`, `where`, `solve`): expressions over keys and quantities.
 
-They are read and checked here; `orchestration.sweep.cells` evaluates them.
+They are read and checked here; `orchestration.sweep.grid.cells` evaluates them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from orchestration.sweep.config_keys import Key, size_keys, trial_keys
-from orchestration.sweep.expressions import (
+from orchestration.sweep.formulas.expressions import (
     Expression,
     ExpressionError,
     Value,
     pointed,
     read_expression,
 )
-from orchestration.sweep.quantities import Quantity, is_size_part, quantity, unknown_name
+from orchestration.sweep.formulas.quantities import Quantity, is_size_part, quantity, unknown_name
+from orchestration.sweep.settings.keys import Key, size_keys, trial_keys
 from orchestration.yaml.source import (
     Node,
     Place,

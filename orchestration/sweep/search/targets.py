@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from gigatok.stages import STAGES
-from orchestration.sweep.expansion import Trial
-from orchestration.sweep.search_block import GPU_HOURS, Search
-from orchestration.sweep.stage_graph import wanted_stages
+from orchestration.sweep.grid.expansion import Trial
+from orchestration.sweep.grid.stage_graph import wanted_stages
+from orchestration.sweep.search.block import GPU_HOURS, Search
 from orchestration.yaml.source import Node, Problem, did_you_mean, listed
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.sweep.axes import read_axes, read_overrides, read_seeds
-from orchestration.sweep.config_keys import trial_keys
-from orchestration.sweep.scales import scale_of
-from orchestration.sweep.search_block import Search, read_search
+from orchestration.sweep.grid.axes import read_axes, read_overrides, read_seeds
+from orchestration.sweep.search.block import Search, read_search
+from orchestration.sweep.settings.keys import trial_keys
+from orchestration.sweep.settings.scales import scale_of
 from orchestration.yaml.source import Node, Place, Problem, SweepError, entries
 
 

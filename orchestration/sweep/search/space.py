@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestration.sweep.axes import Axes
-from orchestration.sweep.config_keys import RANK_AXIS, Checker, Key, Setting, trial_keys
+from orchestration.sweep.grid.axes import Axes
+from orchestration.sweep.settings.keys import RANK_AXIS, Checker, Key, Setting, trial_keys
 from orchestration.yaml.source import (
     Node,
     Place,

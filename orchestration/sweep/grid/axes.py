@@ -7,16 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gigatok.stages import STAGES
-from orchestration.sweep.config_keys import (
-    MAX_WHOLE,
-    RANK_AXIS,
-    RANK_OVERRIDE,
-    RANK_SET,
-    Checker,
-    Setting,
-    trial_keys,
-)
-from orchestration.sweep.expansion import (
+from orchestration.sweep.formulas.formulas import Formulas, read_formulas
+from orchestration.sweep.grid.expansion import (
     MAX_TRIALS,
     SEED,
     Block,
@@ -26,9 +18,7 @@ from orchestration.sweep.expansion import (
     count,
     expand_cells,
 )
-from orchestration.sweep.formulas import Formulas, read_formulas
-from orchestration.sweep.scales import Scale
-from orchestration.sweep.selection import (
+from orchestration.sweep.grid.selection import (
     Choices,
     Included,
     read_exclude,
@@ -37,6 +27,16 @@ from orchestration.sweep.selection import (
     report_repeats,
     report_runtime,
 )
+from orchestration.sweep.settings.keys import (
+    MAX_WHOLE,
+    RANK_AXIS,
+    RANK_OVERRIDE,
+    RANK_SET,
+    Checker,
+    Setting,
+    trial_keys,
+)
+from orchestration.sweep.settings.scales import Scale
 from orchestration.yaml.source import (
     Node,
     Place,

@@ -14,11 +14,11 @@ from typing import Any, Literal
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from gigatok.text.credentials import has_secret, shown
-from orchestration.sweep.axes import Axes
-from orchestration.sweep.config_keys import RANK_AXIS, Checker, Setting, trial_keys
-from orchestration.sweep.expansion import Expansion, Trial, count
-from orchestration.sweep.scales import Scale, report_unknown, text_of
-from orchestration.sweep.search_space import Choices, Range, SearchedKey, read_space
+from orchestration.sweep.grid.axes import Axes
+from orchestration.sweep.grid.expansion import Expansion, Trial, count
+from orchestration.sweep.search.space import Choices, Range, SearchedKey, read_space
+from orchestration.sweep.settings.keys import RANK_AXIS, Checker, Setting, trial_keys
+from orchestration.sweep.settings.scales import Scale, report_unknown, text_of
 from orchestration.yaml.source import (
     Node,
     Place,

@@ -12,9 +12,9 @@ from operator import itemgetter
 from typing import Any
 
 from gigatok.config import Config, TransformerSize, TrialConfig
-from orchestration.sweep.config_keys import RANK_AXIS, Setting
-from orchestration.sweep.expressions import ExpressionError, Value
-from orchestration.sweep.formulas import Formula, Formulas, Solve
+from orchestration.sweep.formulas.expressions import ExpressionError, Value
+from orchestration.sweep.formulas.formulas import Formula, Formulas, Solve
+from orchestration.sweep.settings.keys import RANK_AXIS, Setting
 from orchestration.yaml.source import Problem, show
 
 Cell = tuple[int, ...]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.config import TransformerSize
-from orchestration.sweep.config_keys import (
+from orchestration.sweep.settings.keys import (
     RANK_RECIPE,
     RANK_SCALE,
     SECTIONS,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestration.sweep.config_keys import RANK_AXIS, Checker, Setting, trial_keys
-from orchestration.sweep.expansion import SEED, Rule
-from orchestration.sweep.scales import Scale
+from orchestration.sweep.grid.expansion import SEED, Rule
+from orchestration.sweep.settings.keys import RANK_AXIS, Checker, Setting, trial_keys
+from orchestration.sweep.settings.scales import Scale
 from orchestration.yaml.source import (
     Node,
     Place,
