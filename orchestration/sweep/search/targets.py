@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gigatok.stages import STAGES
 from orchestration.sweep.grid.expansion import Trial
-from orchestration.sweep.grid.stage_graph import wanted_stages
+from orchestration.sweep.grid.stage_graph import StageGraphs
 from orchestration.sweep.search.block import GPU_HOURS, Search
 from orchestration.yaml.source import Node, Problem, did_you_mean, listed
 
@@ -24,9 +24,10 @@ def check_targets(
     """
     parts = block.value if isinstance(block.value, dict) else {}
     found: dict[str, Problem] = {}
+    graphs = StageGraphs(stages)
     # A value may remove a stage, so one example would not show every kind of trial.
     for trial in search.examples().trials:
-        mine = tuple(stage for stage, _ in wanted_stages(stages, trial.config))
+        mine = [stage.name for stage, _ in graphs.of(trial.config)]
         for problem in _objectives(search, trial, mine, parts):
             # By the text before the advice, which differs between trials with different stages.
             found.setdefault(problem.text.partition(";")[0], problem)
