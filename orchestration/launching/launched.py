@@ -27,7 +27,7 @@ from orchestration.runs.records import Record, UnixTime, parse_with
 from orchestration.runs.state import StageFolder, Store
 from orchestration.runs.studies import study_folder
 from orchestration.sweep.definition import Sweep
-from orchestration.sweep.grid.cells import Solved
+from orchestration.sweep.formulas.solving import Solved
 from orchestration.sweep.grid.expansion import Dropped, Expansion, Trial
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.recorded import read_recorded, scale_with_defaults

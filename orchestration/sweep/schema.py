@@ -16,16 +16,16 @@ from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.sweep.definition import SWEEPS_DIR
 from orchestration.sweep.formulas.formulas import solvable_keys
-from orchestration.sweep.search.block import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
+from orchestration.sweep.search.block import GPU_HOURS
+from orchestration.sweep.search.reading import DIRECTIONS, PRUNERS, SAMPLERS
 from orchestration.sweep.settings.keys import (
-    MAX_WHOLE,
     SECTIONS,
     SIZE_FIELDS,
     Key,
     size_keys,
     trial_keys,
 )
-from orchestration.yaml.values import HIGHEST
+from orchestration.yaml.values import HIGHEST, MAX_WHOLE
 
 Schema = dict[str, Any]
 

@@ -5,32 +5,34 @@ They are read and checked here; `orchestration.sweep.grid.cells` evaluates them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from orchestration.sweep.formulas.expressions import (
+    WORDS,
     Expression,
     ExpressionError,
     Value,
     pointed,
     read_expression,
 )
-from orchestration.sweep.formulas.quantities import Quantity, is_size_part, quantity, unknown_name
-from orchestration.sweep.settings.keys import Key, size_keys, trial_keys
-from orchestration.yaml.source import (
-    Node,
-    Place,
-    Problem,
-    did_you_mean,
-    entries,
-    items,
-    listed,
-    show,
+from orchestration.sweep.formulas.quantities import (
+    Quantity,
+    is_size_part,
+    quantity,
+    unknown_name,
 )
+from orchestration.sweep.settings.keys import report_taken, size_keys, trial_keys
+from orchestration.yaml.parts import Part
+from orchestration.yaml.source import Place, Problem, did_you_mean, listed, show
+from orchestration.yaml.values import ValueType
 
 SOLVE_KEYS = ("make", "equal", "within", "between")
+_WITHIN = ValueType(Annotated[float, Field(ge=0, lt=1)])
 WITHIN = 0.05
 """Relative deviation from its target that a solution may have, unless the sweep gives another."""
 # Bounds of the search if the sweep gives none: far beyond any model or schedule.
@@ -43,14 +45,13 @@ class Formula:
     """Checked expression of the sweep.
 
     Attributes:
-        where: key of the formula, such as `derive.ratio`.
+        part: the formula as written, for messages.
         names: name in the expression -> its quantity, or the formula of a derived name.
         reads: config keys that the value depends on.
     """
 
     expression: Expression
-    node: Node
-    where: str
+    part: Part
     names: Mapping[str, Quantity | Formula] = field(repr=False)
     reads: frozenset[str] = field(repr=False)
 
@@ -77,7 +78,7 @@ class Formula:
 
     def problem(self, error: ExpressionError, about: str = "") -> Problem:
         """Describe an error of evaluation, at the place of the formula."""
-        return _problem(self.node, self.where, self.text, error, about)
+        return _problem(self.part, self.text, error, about)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Solve:
         make: must grow or fall with the key.
         within: largest relative deviation from the target.
         between: bounds of the search.
+        part: the entry as written, for messages.
     """
 
     key: str
@@ -98,7 +100,7 @@ class Solve:
     equal: Formula
     within: float
     between: tuple[int, int]
-    place: Place
+    part: Part
 
     @property
     def reads(self) -> frozenset[str]:
@@ -132,43 +134,29 @@ class Formulas:
         return replace(self, solve=kept)
 
 
-def read_formulas(
-    parts: Mapping[str, Node], taken: Mapping[str, Node], problems: list[Problem]
-) -> Formulas:
-    """Check `derive`, `where` and `solve`.
-
-    Args:
-        parts: the parts of the sweep.
-        taken: keys that `axes`, `zip` and `set` give already.
-        problems: receives what is wrong.
-    """
+def read_formulas(sweep: Part, taken: Mapping[str, Part]) -> Formulas:
+    """Check `derive`, `where` and `solve`; keys that `axes`, `zip` or `set` give are `taken`."""
     # First: `where` and `solve` may use derived names.
-    derive = _derived(parts.get("derive"), problems)
+    derive = _derived(sweep.part("derive"))
     example = " of expressions; write `- params.decoder > params.encoder`"
-    nodes = items(parts.get("where"), "where", problems, example)
-    found = [_formula(n, f"where[{i}]", derive, problems) for i, n in enumerate(nodes)]
+    found = [_formula(part, derive) for part in sweep.part("where").numbered(example)]
     where = tuple(formula for formula in found if formula is not None)
-    solves = [
-        _solve(key, node, taken, derive, problems)
-        for key, node in entries(parts.get("solve"), "solve", problems).items()
-    ]
-    known = [solve for solve in solves if solve is not None]
-    return Formulas(derive, where, _in_order(known, problems))
+    entries = sweep.part("solve").mapping().items()
+    solves = [_solve(key, part, taken, derive) for key, part in entries]
+    return Formulas(derive, where, _in_order([solve for solve in solves if solve is not None]))
 
 
-def _derived(node: Node | None, problems: list[Problem]) -> dict[str, Formula]:
+def _derived(part: Part) -> dict[str, Formula]:
     """Read each derived name with its formula; formulas may use each other in any order."""
-    nodes = entries(node, "derive", problems, "; write `ratio: params.decoder / params.encoder`")
+    parts = part.mapping("; write `ratio: params.decoder / params.encoder`")
     expressions: dict[str, Expression] = {}
-    for name, item in nodes.items():
-        if not name.isidentifier() or name in ("and", "or", "not", "in", "true", "false", "null"):
-            text = "is no name; must be letters, digits and _, such as decoder_share"
-            problems.append(Problem(item.key_place, f"derive.{name}", text))
+    for name, item in parts.items():
+        if not name.isidentifier() or name in WORDS:
+            item.report_key("is no name; must be letters, digits and _, such as decoder_share")
         # A derived name must not hide a key or a quantity from the other formulas.
         elif quantity(name) is not None:
-            text = "is a name already; take another"
-            problems.append(Problem(item.key_place, f"derive.{name}", text))
-        elif (read := _read(item, f"derive.{name}", problems)) is not None:
+            item.report_key("is a name already; take another")
+        elif (read := _read(item)) is not None:
             expressions[name] = read
     # Derived names only: config keys and quantities depend on no formula.
     graph = {name: set(e.names) & expressions.keys() for name, e in expressions.items()}
@@ -177,185 +165,140 @@ def _derived(node: Node | None, problems: list[Problem]) -> dict[str, Formula]:
     # The cycle is reported against the arrows, as "reads"; the second argument lists it.
     except CycleError as error:
         circle = error.args[1]
-        text = f"depends on itself: {' -> '.join(reversed(circle))}"
-        problems.append(Problem(nodes[circle[0]].key_place, f"derive.{circle[0]}", text))
+        parts[circle[0]].report_key(f"depends on itself: {' -> '.join(reversed(circle))}")
         return {}
     found: dict[str, Formula] = {}
     for name in order:
-        formula = _checked(
-            expressions[name], nodes[name], f"derive.{name}", found, problems, nodes
-        )
-        if formula is not None:
+        if formula := _checked(expressions[name], parts[name], found, parts):
             found[name] = formula
     # Back in the file's order, in which reports show the values.
-    return {name: found[name] for name in nodes if name in found}
+    return {name: found[name] for name in parts if name in found}
 
 
-def _formula(
-    node: Node, where: str, derived: Mapping[str, Formula], problems: list[Problem]
-) -> Formula | None:
-    expression = _read(node, where, problems)
-    return None if expression is None else _checked(expression, node, where, derived, problems)
+def _formula(part: Part, derived: Mapping[str, Formula]) -> Formula | None:
+    expression = _read(part)
+    return None if expression is None else _checked(expression, part, derived)
 
 
-def _read(node: Node, where: str, problems: list[Problem]) -> Expression | None:
-    plain = node.plain()
-    if isinstance(plain, dict | list) or plain is None:
-        text = f"got {show(plain)}; must be an expression, such as params.decoder / 1e6"
-        problems.append(Problem(node.place, where, text))
+def _read(part: Part) -> Expression | None:
+    if part.is_mapping or part.is_list or part.is_null:
+        part.report_wrong("an expression, such as params.decoder / 1e6")
         return None
+    plain = part.plain()
     # `solve: {equal: 1e15}` is a number for YAML, and an expression here.
     text = plain if isinstance(plain, str) else show(plain)
     try:
         return read_expression(text)
     except ExpressionError as error:
-        problems.append(_problem(node, where, text, error))
+        part.problems.append(_problem(part, text, error))
         return None
 
 
-def _problem(
-    node: Node, where: str, text: str, error: ExpressionError, about: str = ""
-) -> Problem:
-    column = node.place.column
-    if column is not None and node.text_column is not None:
-        # The caret in the message and the column both point at the wrong word itself.
-        column = node.text_column + error.position
-        place = Place(node.place.file, node.place.line, column)
-        at = f"column {column}: "
+def _problem(part: Part, text: str, error: ExpressionError, about: str = "") -> Problem:
+    place, node = part.place, part.node
+    at = f"character {error.position + 1}: "
     # A block of several lines has no single column for a position in its text.
-    else:
-        place, at = node.place, f"character {error.position + 1}: "
-    return Problem(place, where, at + error.text + about + pointed(text, error.position))
+    if node.text_column is not None:
+        # The caret in the message and the column both point at the wrong word itself.
+        place = Place(place.file, place.line, node.text_column + error.position)
+        at = f"column {place.column}: "
+    return Problem(place, part.key, at + error.text + about + pointed(text, error.position))
 
 
 def _checked(
     expression: Expression,
-    node: Node,
-    where: str,
+    part: Part,
     derived: Mapping[str, Formula],
-    problems: list[Problem],
-    declared: Iterable[str] = (),
+    declared: Collection[str] = (),
 ) -> Formula | None:
     """Resolve the names of an expression; None after unknown names were reported."""
     names: dict[str, Quantity | Formula] = {}
-    before = len(problems)
+    wrong: list[ExpressionError] = []
     for name, position in expression.names.items():
         known = derived.get(name) or quantity(name)
         if known is not None:
             names[name] = known
         # A declared name without a formula has a problem of its own, which was reported.
         elif name not in declared:
-            error = ExpressionError(unknown_name(name, derived), position)
-            problems.append(_problem(node, where, expression.text, error))
+            wrong.append(ExpressionError(unknown_name(name, derived), position))
     for comparison in expression.comparisons:
         key = trial_keys().get(comparison.name)
-        allowed = [] if key is None or key.is_size else _choices(key)
+        choices = [] if key is None or key.is_size else key.schema.get("enum", [])
+        allowed = [choice for choice in choices if isinstance(choice, str)]
         # A misspelt choice compares as false for ever, and would silently drop cells.
         if allowed and comparison.text not in allowed:
             text = f"{comparison.name} is never {show(comparison.text)}; it is one of "
             text += listed(map(show, allowed)) + did_you_mean(comparison.text, allowed)
-            error = ExpressionError(text, comparison.position)
-            problems.append(_problem(node, where, expression.text, error))
-    if len(problems) > before or len(names) < len(expression.names):
+            wrong.append(ExpressionError(text, comparison.position))
+    part.problems.extend(_problem(part, expression.text, error) for error in wrong)
+    if wrong or len(names) < len(expression.names):
         return None
     reads = frozenset[str]().union(*(known.reads for known in names.values()))
-    return Formula(expression, node, where, names, reads)
-
-
-def _choices(key: Key) -> list[str]:
-    return [item for item in key.schema.get("enum", ()) if isinstance(item, str)]
+    return Formula(expression, part, names, reads)
 
 
 def _solve(
-    key: str,
-    node: Node,
-    taken: Mapping[str, Node],
-    derived: Mapping[str, Formula],
-    problems: list[Problem],
+    key: str, part: Part, taken: Mapping[str, Part], derived: Mapping[str, Formula]
 ) -> Solve | None:
-    where, before = f"solve.{key}", len(problems)
-    parts = entries(node, where, problems, "; write `{make: flops.train, equal: 1e15}`")
-    for name, item in parts.items():
-        if name not in SOLVE_KEYS:
-            text = f"unknown key; an entry of solve has {listed(SOLVE_KEYS)}"
-            text += did_you_mean(name, SOLVE_KEYS)
-            problems.append(Problem(item.key_place, f"{where}.{name}", text))
-    sides = []
-    for name in ("make", "equal"):
-        if name not in parts:
-            text = f"missing; `make` an expression that changes with {key} `equal` a target"
-            problems.append(Problem(node.place, f"{where}.{name}", text))
-        else:
-            sides.append(_formula(parts[name], f"{where}.{name}", derived, problems))
-    _check_key(key, node, taken, where, problems)
-    within = _within(parts.get("within"), where, problems)
-    between = _between(parts.get("between"), key, where, problems)
-    if len(problems) > before or None in sides:
+    before = len(part.problems)
+    part.mapping("; write `{make: flops.train, equal: 1e15}`")
+    part.check_keys(SOLVE_KEYS, "an entry of solve")
+    _check_key(key, part, taken)
+    make, equal = (_side(part.part(name), key, derived) for name in SOLVE_KEYS[:2])
+    within = part.part("within").read(_WITHIN, WITHIN, ", such as 0.02 for 2 %")
+    between = _between(part.part("between"), key)
+    # The sides are never None without a report; asked again for mypy.
+    if len(part.problems) > before or make is None or equal is None:
         return None
     # A size is one config key, so solving for its layers sets the whole size.
     sets = key.rpartition(".")[0] if is_size_part(key) else key
-    make, equal = sides
-    # For mypy: a missing side has returned above.
-    assert make is not None
-    assert equal is not None
     # Without the solved key in either side, no number is better than another.
     if sets not in make.reads | equal.reads:
         error = ExpressionError(f"does not depend on {key}, so that nothing can be solved", 0)
-        problems.append(make.problem(error))
+        part.problems.append(make.problem(error))
         return None
-    return Solve(key, sets, make, equal, within, between, node.key_place)
+    return Solve(key, sets, make, equal, within, between, part)
 
 
-def _check_key(
-    key: str, node: Node, taken: Mapping[str, Node], where: str, problems: list[Problem]
-) -> None:
+def _side(part: Part, key: str, derived: Mapping[str, Formula]) -> Formula | None:
+    if part.is_given:
+        return _formula(part, derived)
+    part.report(f"missing; `make` an expression that changes with {key} `equal` a target")
+    return None
+
+
+def _check_key(key: str, part: Part, taken: Mapping[str, Part]) -> None:
     if key not in solvable_keys():
         text = "cannot be solved for; must be width or layers of a size, such as "
         text += "tokenizer.decoder.layers, or a whole-number key, such as tokenizer.steps"
-        problems.append(Problem(node.key_place, where, text + did_you_mean(key, solvable_keys())))
-    if key in taken:
-        text = f"given twice; line {taken[key].key_place.line} has it already; keep one"
-        problems.append(Problem(node.key_place, where, text))
+        part.report_key(text + did_you_mean(key, solvable_keys()))
+    report_taken(key, part, taken)
 
 
 def solvable_keys() -> list[str]:
     """List the keys that `solve` may name: parts of sizes, and whole numbers except run-time."""
-    sizes = [name for name, key in trial_keys().items() if key.is_size]
-    whole = [
-        name
-        for name, key in trial_keys().items()
-        if not key.is_size and not key.is_runtime and key.schema.get("type") == "integer"
-    ]
+    keys = trial_keys().items()
     # Heads are left out: they follow from the width.
-    return [*(f"{name}.{part}" for name in sizes for part in ("width", "layers")), *whole]
+    sizes = [f"{n}.{part}" for n, key in keys if key.is_size for part in ("width", "layers")]
+    free = ((name, key) for name, key in keys if not key.is_size and not key.is_runtime)
+    return [*sizes, *(name for name, key in free if key.schema.get("type") == "integer")]
 
 
-def _within(node: Node | None, where: str, problems: list[Problem]) -> float:
-    value = WITHIN if node is None else node.plain()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        assert node is not None
-        text = f"got {show(value)}; must be a number from 0 to below 1, such as 0.02 for 2 %"
-        problems.append(Problem(node.place, f"{where}.within", text))
-        return WITHIN
-    return float(value)
-
-
-def _between(node: Node | None, key: str, where: str, problems: list[Problem]) -> tuple[int, int]:
-    default = BETWEEN.get(key.rpartition(".")[2], (1, LARGEST))
-    low, high = _allowed(key)
+def _between(part: Part, key: str) -> tuple[int, int]:
+    lowest, highest = _allowed(key)
+    low, high = BETWEEN.get(key.rpartition(".")[2], (1, LARGEST))
     # Never beyond what the config itself allows.
-    default = (max(default[0], low), min(default[1], high))
-    value = default if node is None else node.plain()
-    whole = isinstance(value, list | tuple) and len(value) == 2
+    default = max(low, lowest), min(high, highest)
+    given = default if part.is_null else part.plain()
     # `1e3` is a float for YAML, and a whole number here.
-    whole = whole and all(isinstance(v, int | float) and v == int(v) for v in value)
-    if not whole or not default[0] <= value[0] < value[1] <= default[1]:
-        assert node is not None
-        text = f"got {show(value)}; must be two whole numbers, the smaller first, from "
-        text += f"{default[0]} to {default[1]}, such as [1, 48]"
-        problems.append(Problem(node.place, f"{where}.between", text))
-        return default
-    return int(value[0]), int(value[1])
+    match given:
+        case (int() | float() as first, int() | float() as last) if (
+            first % 1 == last % 1 == 0 and default[0] <= first < last <= default[1]
+        ):
+            return int(first), int(last)
+    allowed = f"two whole numbers, the smaller first, from {default[0]} to {default[1]}"
+    part.report_wrong(f"{allowed}, such as [1, 48]")
+    return default
 
 
 def _allowed(key: str) -> tuple[int, int]:
@@ -369,25 +312,21 @@ def _allowed(key: str) -> tuple[int, int]:
     return int(low), int(known.schema.get("maximum", LARGEST))
 
 
-def _in_order(solves: list[Solve], problems: list[Problem]) -> tuple[Solve, ...]:
+def _in_order(solves: list[Solve]) -> tuple[Solve, ...]:
     # Two parts of one size would overwrite each other's solution.
     by_key: dict[str, Solve] = {}
     for solve in solves:
         if solve.sets in by_key:
             text = f"changes {solve.sets}, as solve.{by_key[solve.sets].key} does; keep one"
-            problems.append(Problem(solve.place, f"solve.{solve.key}", text))
+            solve.part.report_key(text)
         by_key[solve.sets] = solve
-    graph = {
-        # An entry may read its own size, whose other parts it keeps.
-        key: {k for k in solve.reads & by_key.keys() if k != key}
-        for key, solve in by_key.items()
-    }
+    # An entry may read its own size, whose other parts it keeps.
+    graph = {key: (solve.reads & by_key.keys()) - {key} for key, solve in by_key.items()}
     try:
         return tuple(by_key[key] for key in TopologicalSorter(graph).static_order())
     except CycleError as error:
         # The last of a circle is its first again.
         circle = [by_key[key] for key in error.args[1][:-1]]
         text = f"reads what {listed(f'solve.{s.key}' for s in circle[1:])} sets, which reads it"
-        text += "; write its target without it"
-        problems.append(Problem(circle[0].place, f"solve.{circle[0].key}", text))
+        circle[0].part.report_key(text + "; write its target without it")
         return ()

@@ -3,52 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.formulas import Formulas, read_formulas
 from orchestration.sweep.grid.expansion import (
     MAX_TRIALS,
-    SEED,
-    Block,
-    Dimension,
     Expansion,
     Rule,
     count,
     expand_cells,
 )
+from orchestration.sweep.grid.sections import Block, Dimension
 from orchestration.sweep.grid.selection import (
-    Choices,
     Included,
     read_exclude,
     read_include,
     report_lacking,
-    report_repeats,
-    report_runtime,
 )
-from orchestration.sweep.settings.keys import (
-    MAX_WHOLE,
+from orchestration.sweep.settings.keys import SEED, find_varying, report_taken, trial_keys
+from orchestration.sweep.settings.scales import Scale, size_names
+from orchestration.sweep.settings.settings import (
     RANK_AXIS,
     RANK_OVERRIDE,
     RANK_SET,
-    Checker,
+    AxisValues,
     Setting,
-    trial_keys,
+    SizeNames,
+    report_repeats,
 )
-from orchestration.sweep.settings.scales import Scale
+from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
     Node,
     Place,
     Problem,
     SweepError,
     did_you_mean,
-    entries,
-    items,
     listed,
     parse,
     show,
 )
+from orchestration.yaml.values import MAX_WHOLE
 
 NO_EXPANSION = Expansion((), ())
 
@@ -59,7 +55,7 @@ class Overrides:
 
     settings: dict[str, Setting] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
-    seed: Node | None = None
+    seed: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +63,16 @@ class Axes:
     """Checked axes of a sweep, with `--set` applied.
 
     Attributes:
-        axes: key -> its choices.
-        groups: zip groups, each key -> choices of equal number.
+        axes: key -> its values.
+        groups: zip groups, each key -> equally many values.
         included: cells to add; without axes they are all cells.
         rules: cells to drop.
         formulas: `derive`, `where` and `solve`.
         fixed: `set`, and values of `--set` that replace no axis.
     """
 
-    axes: Choices
-    groups: tuple[Choices, ...]
+    axes: AxisValues
+    groups: tuple[AxisValues, ...]
     included: tuple[Included, ...]
     rules: tuple[Rule, ...]
     fixed: dict[str, Setting]
@@ -97,20 +93,20 @@ class Axes:
     @property
     def written_include(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
         """Entries of `include` as the file and `--set` write them."""
-        return tuple(_written(entry.choices) for entry in self.included)
+        return tuple(_written(entry.values) for entry in self.included)
 
     @property
     def varied(self) -> tuple[str, ...]:
         """Keys of axes, zip groups and `include`, in this order."""
         grouped = (key for group in self.groups for key in group)
-        added = (key for entry in self.included for key in entry.choices)
+        added = (key for entry in self.included for key in entry.values)
         return tuple(dict.fromkeys((*self.axes, *grouped, *added)))
 
     def _place(self) -> Place:
         """Find the place of the first axis, for problems of all axes together."""
-        grids = (self.axes, *self.groups, *(entry.choices for entry in self.included))
-        choices = [row for grid in grids for row in grid.values()]
-        return choices[0][0].place if choices else Place("seeds")
+        grids = (self.axes, *self.groups, *(entry.values for entry in self.included))
+        rows = [row for grid in grids for row in grid.values()]
+        return rows[0][0].place if rows else Place("seeds")
 
     def blocks(self, seeds: Sequence[int]) -> tuple[Block, ...]:
         """Build the product of axes and zip groups, if any, then each entry of `include`.
@@ -122,7 +118,7 @@ class Axes:
         # A sweep of `include` alone has no product; without any of the three it is one trial.
         axes = [_columns(self.axes)] if self.axes or self.groups or not self.included else []
         grids = [[*columns, *map(_rows, self.groups)] for columns in axes]
-        grids += [_columns(entry.choices) for entry in self.included]
+        grids += [_columns(entry.values) for entry in self.included]
         return tuple(
             tuple(Dimension(tuple(rows)) for rows in (*grid, seed_rows)) for grid in grids
         )
@@ -151,21 +147,21 @@ class Axes:
         # Only after a sound run is it certain that rules, and not problems, removed every cell.
         if sound and not expansion.trials and not problems:
             part = "where" if expansion.dropped else "exclude"
-            place = self.formulas.where[0].node.place if part == "where" else self.rules[0].place
+            place = self.formulas.where[0].part.place if part == "where" else self.rules[0].place
             text = f"all {cells} combinations are excluded; leave at least one"
             problems.append(Problem(place, part, text))
         return expansion
 
 
-def _columns(choices: Choices) -> list[list[dict[str, Setting]]]:
-    return [[{key: choice} for choice in row] for key, row in choices.items()]
+def _columns(axes: AxisValues) -> list[list[dict[str, Setting]]]:
+    return [[{key: setting} for setting in row] for key, row in axes.items()]
 
 
-def _written(choices: Choices) -> dict[str, tuple[Any, ...]]:
-    return {key: tuple(choice.written for choice in row) for key, row in choices.items()}
+def _written(axes: AxisValues) -> dict[str, tuple[Any, ...]]:
+    return {key: tuple(setting.written for setting in row) for key, row in axes.items()}
 
 
-def _rows(group: Choices) -> list[dict[str, Setting]]:
+def _rows(group: AxisValues) -> list[dict[str, Setting]]:
     """Make one dict per row of a zip group; rows that `--set` made equal are merged."""
     rows: list[dict[str, Setting]] = []
     seen: list[list[Any]] = []
@@ -199,8 +195,6 @@ def read_overrides(
 ) -> Overrides:
     """Check `--set key=value`; values are YAML, as in a sweep."""
     found = Overrides()
-    checker = _checker(scale, problems)
-    seed: Node | None = None
     for text in texts:
         key, equals, value = text.partition("=")
         key, place = key.strip(), Place(f"--set {text}")
@@ -209,227 +203,147 @@ def read_overrides(
             continue
         if key in found.written:
             problems.append(Problem(place, key, "given twice; keep one"))
-        node = _override_value(value, place, problems)
-        if node is None:
+        try:
+            # `--set key=` is null, as an empty value is in YAML.
+            node = parse(value, place, problems) or Node(None, place, place)
+        except SweepError as error:
+            problems.extend(error.problems)
             continue
         found.written[key] = node.plain()
         # The seed is a dimension and no key of the config; `read_seeds` expects a list.
         if key == SEED:
-            seed = Node((node,), place, place)
-        elif setting := checker.setting(key, node, key, RANK_OVERRIDE):
+            found = replace(found, seed=Part(Node((node,), place, place), problems, "seeds"))
+        elif setting := size_names(scale).setting(key, Part(node, problems, key), RANK_OVERRIDE):
             found.settings[key] = setting
-    return Overrides(found.settings, found.written, seed)
+    return found
 
 
-def _override_value(text: str, place: Place, problems: list[Problem]) -> Node | None:
-    try:
-        # `--set key=` is null, as an empty value is in YAML.
-        return parse(text, place, problems) or Node(None, place, place)
-    except SweepError as error:
-        problems.extend(error.problems)
-        return None
-
-
-def _checker(scale: Scale | None, problems: list[Problem]) -> Checker:
-    # Without a scale the names of sizes are unknown; all other values are checked all the same.
-    if scale is None:
-        return Checker(problems, "", None, None)
-    return Checker(problems, scale.name, scale.sizes, scale.generator_sizes)
-
-
-def read_axes(
-    parts: Mapping[str, Node],
-    scale: Scale | None,
-    overrides: Mapping[str, Setting],
-    problems: list[Problem],
-) -> Axes:
+def read_axes(sweep: Part, scale: Scale | None, overrides: Mapping[str, Setting]) -> Axes:
     """Check `axes`, `zip`, `exclude`, `include` and `set`, and apply `--set` to them."""
-    checker = _checker(scale, problems)
-    taken: dict[str, Node] = {}
+    names = size_names(scale)
     # `set` first: `taken` lets a key that is given twice be reported at its later place.
-    fixed_nodes = entries(parts.get("set"), "set", problems, "; write `key: value`")
-    fixed = _fixed(fixed_nodes, checker, taken)
-    axes = _choices(parts.get("axes"), "axes", checker, taken)
-    groups = _groups(parts.get("zip"), checker, taken)
+    fixed_parts = sweep.part("set").mapping("; write `key: value`")
+    taken = dict(fixed_parts)
+    fixed = {
+        key: setting
+        for key, part in fixed_parts.items()
+        if (setting := names.setting(key, part, RANK_SET)) is not None
+    }
+    axes = _axes(sweep.part("axes"), names, taken)
+    groups = _groups(sweep.part("zip"), names, taken)
     # An axis shrinks to the one value; a zip group keeps its rows, for its other keys.
-    axes = {key: _overridden(key, row, overrides) for key, row in axes.items()}
+    axes = {k: (overrides[k],) if k in overrides else row for k, row in axes.items()}
     groups = tuple(
-        {key: _overridden(key, row, overrides, repeat=True) for key, row in group.items()}
+        {k: (overrides[k],) * len(row) if k in overrides else row for k, row in group.items()}
         for group in groups
     )
     varied = {*axes, *(key for group in groups for key in group)}
     # A value of `--set` for a key that nothing varies is like one of `set`.
     fixed |= {key: setting for key, setting in overrides.items() if key not in varied}
-    declared = [key for key in taken if key not in fixed_nodes and key in trial_keys()]
+    declared = [key for key in taken if key not in fixed_parts and key in trial_keys()]
     # `exclude` may name only what varies: a rule on a fixed key drops all cells or none.
-    rules, written = read_exclude(parts.get("exclude"), checker, declared)
-    solved = entries(parts.get("solve"), "solve", [])
-    included = read_include(parts.get("include"), checker, solved)
+    rules, written = read_exclude(sweep.part("exclude"), names, declared)
+    solved = replace(sweep.part("solve"), problems=[]).mapping()
+    included = read_include(sweep.part("include"), names, solved)
     included = tuple(entry.overridden(overrides) for entry in included)
-    formulas = read_formulas(parts, taken, problems).without(overrides)
-    written_set = {key: node.plain() for key, node in fixed_nodes.items()}
+    formulas = read_formulas(sweep, taken).without(overrides)
+    written_set = {key: part.plain() for key, part in fixed_parts.items()}
     return Axes(axes, groups, included, rules, fixed, formulas, written, written_set)
 
 
-def _overridden(
-    key: str, choices: tuple[Setting, ...], overrides: Mapping[str, Setting], repeat: bool = False
-) -> tuple[Setting, ...]:
-    if key not in overrides:
-        return choices
-    return (overrides[key],) * (len(choices) if repeat else 1)
-
-
-def _fixed(
-    nodes: Mapping[str, Node], checker: Checker, taken: dict[str, Node]
-) -> dict[str, Setting]:
-    fixed: dict[str, Setting] = {}
-    for key, node in nodes.items():
-        taken[key] = node
-        setting = checker.setting(key, node, f"set.{key}", RANK_SET)
-        if setting is not None:
-            fixed[key] = setting
-    return fixed
-
-
-def _choices(node: Node | None, where: str, checker: Checker, taken: dict[str, Node]) -> Choices:
-    """Read the axes of one mapping; axes with a problem are left out."""
-    example = "; write `tokenizer.decoder: [S, B]`"
-    choices: Choices = {}
-    for key, values in entries(node, where, checker.problems, example).items():
-        place = f"{where}.{key}"
-        if key in taken:
-            text = f"given twice; line {taken[key].key_place.line} has it already; keep one"
-            checker.problems.append(Problem(values.key_place, place, text))
-        row = _axis(key, values, place, checker)
-        if row and key not in taken:
-            choices[key] = row
+def _axes(part: Part, names: SizeNames, taken: dict[str, Part]) -> AxisValues:
+    """Read the axes; those with a problem are left out."""
+    axes: AxisValues = {}
+    for key, values in part.mapping("; write `tokenizer.decoder: [S, B]`").items():
+        report_taken(key, values, taken)
+        before = len(values.problems)
+        row = _values(key, values, names)
+        report_repeats(row, values)
+        # None rather than the sound part: a shorter axis would give wrong counts in later
+        # messages.
+        if row and key not in taken and len(values.problems) == before:
+            axes[key] = row
         taken.setdefault(key, values)
-    return choices
+    return axes
 
 
-def _axis(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, ...]:
-    """Read the choices of an axis; empty after a problem was reported."""
-    problems = checker.problems
-    known = trial_keys().get(key)
-    if known is None:
-        # An unknown key: the checker reports it with the nearest known ones.
-        checker.setting(key, node, where, RANK_AXIS)
+def _values(key: str, part: Part, names: SizeNames) -> tuple[Setting, ...]:
+    """Read the values of an axis or of a column of `zip`; those with a problem are left out."""
+    if find_varying(key, part) is None:
         return ()
-    if known.is_runtime:
-        report_runtime(node, where, problems)
+    if not part.is_list:
+        example = show(part.plain()).strip("'")
+        part.report_wrong(f"a list of values, such as [{example}]")
         return ()
-    if not isinstance(node.value, tuple):
-        given = show(node.plain())
-        example = given.strip("'")
-        text = f"got {given}; must be a list of values, such as [{example}]"
-        problems.append(Problem(node.place, where, text))
-        return ()
-    if not node.value:
-        problems.append(Problem(node.place, where, "is empty; give at least one value"))
-    before = len(problems)
-    settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
-    found = tuple(setting for setting in settings if setting is not None)
-    report_repeats(found, where, problems)
-    # None rather than the sound part: a shorter axis would give wrong counts in later messages.
-    return found if len(problems) == before else ()
+    if not part.items():
+        part.report("is empty; give at least one value")
+    return names.settings(key, part.items())
 
 
-def _groups(node: Node | None, checker: Checker, taken: dict[str, Node]) -> tuple[Choices, ...]:
+def _groups(part: Part, names: SizeNames, taken: dict[str, Part]) -> tuple[AxisValues, ...]:
     example = " of mappings; write `- {tokenizer.encoder: [S, B], tokenizer.decoder: [B, L]}`"
-    groups: list[Choices] = []
-    for index, item in enumerate(items(node, "zip", checker.problems, example)):
-        where = f"zip[{index}]"
-        group = _zip_columns(item, where, checker, taken)
-        if group:
-            groups.append(group)
-    return tuple(groups)
+    groups = [_group(item, names, taken) for item in part.numbered(example)]
+    return tuple(group for group in groups if group)
 
 
-def _zip_columns(node: Node, where: str, checker: Checker, taken: dict[str, Node]) -> Choices:
-    problems = checker.problems
-    columns = entries(node, where, problems)
-    before = len(problems)
-    lists = {k: c.value for k, c in columns.items() if isinstance(c.value, tuple)}
-    lengths = {key: len(values) for key, values in lists.items()}
+def _group(part: Part, names: SizeNames, taken: dict[str, Part]) -> AxisValues:
+    """Read keys that vary together, whose values may repeat; empty after a problem."""
+    columns = part.mapping()
+    before = len(part.problems)
+    lengths = {key: len(column.items()) for key, column in columns.items() if column.is_list}
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        text = f"{given} values; keys that vary together need equally many"
-        problems.append(Problem(node.place, where, text))
-    group: Choices = {}
+        part.report(f"{given} values; keys that vary together need equally many")
+    group: AxisValues = {}
     for key, column in columns.items():
-        if key in taken:
-            text = f"given twice; line {taken[key].key_place.line} has it already; keep one"
-            problems.append(Problem(column.key_place, f"{where}.{key}", text))
+        report_taken(key, column, taken)
         taken.setdefault(key, column)
-        group[key] = _column(key, column, f"{where}.{key}", checker)
-    if len(problems) > before or len({len(row) for row in group.values()}) > 1:
+        group[key] = _values(key, column, names)
+    if len(part.problems) > before or len({len(row) for row in group.values()}) > 1:
         return {}  # without a scale, sizes have no meaning, so columns of sizes are empty
-    _report_repeated_rows(group, where, node.place, problems)
-    return group if len(problems) == before else {}
+    # By `repr`: 1, 1.0 and true are equal in Python, but are three values.
+    rows = [tuple(repr(s.value) for s in row) for row in zip(*group.values(), strict=True)]
+    for index, row in enumerate(rows):
+        if row in rows[:index]:
+            given = show({key: column[index].written for key, column in group.items()})
+            part.report(f"row {given} is given twice; rows must differ")
+    return group if len(part.problems) == before else {}
 
 
-def _column(key: str, node: Node, where: str, checker: Checker) -> tuple[Setting, ...]:
-    """Read a column of a zip group; unlike in an axis, a value may repeat."""
-    if not isinstance(node.value, tuple) or not node.value or key not in trial_keys():
-        return _axis(key, node, where, checker)
-    if trial_keys()[key].is_runtime:
-        return _axis(key, node, where, checker)
-    settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
-    return tuple(setting for setting in settings if setting is not None)
-
-
-def _report_repeated_rows(
-    group: Choices, where: str, place: Place, problems: list[Problem]
-) -> None:
-    rows = [
-        # By `repr`: 1, 1.0 and true are equal in Python, but are three values.
-        tuple(repr(setting.value) for setting in row)
-        for row in zip(*group.values(), strict=True)
-    ]
-    repeats = [index for index, row in enumerate(rows) if row in rows[:index]]
-    for index in repeats:
-        given = show({key: choices[index].written for key, choices in group.items()})
-        problems.append(Problem(place, where, f"row {given} is given twice; rows must differ"))
-
-
-def read_seeds(
-    node: Node | None, override: Node | None, problems: list[Problem]
-) -> tuple[int, ...]:
+def read_seeds(part: Part) -> tuple[int, ...]:
     """Read the seeds, `[0]` by default; empty after a problem was reported."""
-    if override is None and node is None:
+    if not part.is_given:
         return (0,)
-    given = override or node
-    before = len(problems)
+    before = len(part.problems)
     seeds: list[int] = []
-    for item in items(given, "seeds", problems, " of whole numbers; write `seeds: [0, 1]`"):
+    for item in part.items(" of whole numbers; write `seeds: [0, 1]`"):
         seed = item.plain()
         is_whole = isinstance(seed, int) and not isinstance(seed, bool)
         if not is_whole or not 0 <= seed <= MAX_WHOLE:
-            text = f"got {show(seed)}; must be a whole number of at least 0, at most {MAX_WHOLE}"
-            problems.append(Problem(item.place, "seeds", text))
+            item.report_wrong(f"a whole number of at least 0, at most {MAX_WHOLE}")
         elif seed in seeds:
-            problems.append(Problem(item.place, "seeds", f"got {seed} twice; seeds must differ"))
+            item.report(f"got {seed} twice; seeds must differ")
         else:
             seeds.append(seed)
-    if given is not None and not seeds and len(problems) == before:
-        problems.append(Problem(given.place, "seeds", "is empty; give at least one, such as [0]"))
-    return tuple(seeds) if len(problems) == before else ()
+    if not seeds and len(part.problems) == before:
+        part.report("is empty; give at least one, such as [0]")
+    return tuple(seeds) if len(part.problems) == before else ()
 
 
-def read_stages(node: Node | None, problems: list[Problem]) -> tuple[str, ...]:
+def read_stages(part: Part) -> tuple[str, ...]:
     """Read the requested stages in graph order; `all` or a missing list means every stage."""
-    if node is None or node.value == "all":
+    if not part.is_given or part.plain() == "all":
         return tuple(STAGES)
-    if not isinstance(node.value, tuple) or not node.value:
-        text = f"got {show(node.plain())}; must be `all` or a list of {listed(STAGES)}"
-        problems.append(Problem(node.place, "stages", text + did_you_mean(node.plain(), ["all"])))
+    if not part.is_list or not part.items():
+        near = did_you_mean(part.plain(), ["all"])
+        part.report_wrong(f"`all` or a list of {listed(STAGES)}{near}")
         return ()
-    names = [item.plain() for item in node.value]
-    for index, (name, item) in enumerate(zip(names, node.value, strict=True)):
+    names = [item.plain() for item in part.items()]
+    for index, item in enumerate(part.items()):
+        name = names[index]
         if name not in tuple(STAGES):
-            text = f"got {show(name)}; stages: {listed(STAGES)}{did_you_mean(name, STAGES)}"
-            problems.append(Problem(item.place, "stages", text))
+            item.report(f"got {show(name)}; stages: {listed(STAGES)}{did_you_mean(name, STAGES)}")
         elif name in names[:index]:
-            problems.append(Problem(item.place, "stages", f"got {show(name)} twice; keep one"))
+            item.report(f"got {show(name)} twice; keep one")
     # In graph order, however the file orders them: reports and plans then list stages alike.
     return tuple(stage for stage in STAGES if stage in names)

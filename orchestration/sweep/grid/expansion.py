@@ -1,17 +1,11 @@
-"""Expansion of a sweep: every combination of its axes as a checked, named trial.
-
-Sections of a trial are validated once per distinct combination of the axes that affect them, so
-ten thousand trials cost a fraction of a second.
-"""
+"""Expansion of a sweep: every combination of its axes as a checked, named trial."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -20,21 +14,23 @@ from pydantic import ValidationError
 from gigatok.config import Config, TrialConfig
 from orchestration.sweep.formulas.expressions import Value
 from orchestration.sweep.formulas.formulas import Formulas
-from orchestration.sweep.grid.cells import Cell, Cells, Judgement, Solved, construct, picker
+from orchestration.sweep.formulas.solving import Solved
+from orchestration.sweep.grid.cells import Cell, Cells, Judgement
 from orchestration.sweep.grid.naming import Name, namer, varying_keys
-from orchestration.sweep.settings.keys import (
-    SECTIONS,
-    SUFFIX_2D,
-    TOKENIZER_SIZES,
-    TOKENIZER_VARIANT,
-    Setting,
-    trial_keys,
+from orchestration.sweep.grid.sections import (
+    Block,
+    CellSettings,
+    Dimension,
+    construct,
+    explain,
+    nested,
 )
-from orchestration.sweep.settings.scales import Scale, missing_key
+from orchestration.sweep.settings.keys import SECTIONS, SEED, trial_keys
+from orchestration.sweep.settings.scales import Scale
+from orchestration.sweep.settings.settings import Setting
 from orchestration.yaml.source import Place, Problem, show
 
 MAX_TRIALS = 1_000_000
-SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -79,22 +75,6 @@ class Expansion:
 
 
 @dataclass(frozen=True)
-class Dimension:
-    """Dimension of the grid: an axis has one key, a `zip` group several; each row is a choice."""
-
-    rows: tuple[Mapping[str, Setting], ...]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Keys of the dimension, the same in every row."""
-        return tuple(self.rows[0])
-
-    def varies(self, key: str) -> bool:
-        """Tell whether a key takes more than one value."""
-        return any(row[key].value != self.rows[0][key].value for row in self.rows)
-
-
-@dataclass(frozen=True)
 class Rule:
     """Entry of `exclude`: drops the cells in which every key has one of its values."""
 
@@ -109,10 +89,6 @@ class Rule:
             for index, row in enumerate(dimension.rows)
             if all(row[key].value in self.values[key] for key in keys)
         )
-
-
-Block = tuple[Dimension, ...]
-"""Axes, zip groups and, last, the seeds: every combination is a cell."""
 
 
 def expand_cells(
@@ -170,22 +146,19 @@ class _Found:
 def _expand_block(
     build: _Builder, rules: tuple[Rule, ...], name: Name, found: _Found, is_alone: bool
 ) -> None:
-    judgement: Judgement | None = Judgement()
     excludes = build.excludes(rules)
-    for cell in itertools.product(*(range(len(d.rows)) for d in build.dimensions)):
+    for cell in itertools.product(*(range(len(d.rows)) for d in build.block)):
         axes = build.axes(cell, found.keys)
         # Only `include` can repeat a cell; a single block is spared the cost.
         if not is_alone and found.has(build.draft(cell)):
             found.repeated.append(axes)
-            continue
-        if excludes(cell):
+        elif excludes(cell):
             found.excluded.append(axes)
-            continue
-        if build.cells is not None:
-            judgement = build.cells.judge(cell)
-        if judgement is not None and judgement.dropped_by is not None:
+        elif (judgement := build.judge(cell)) is None:
+            build.trial(cell, Judgement())  # so that problems of its values are reported as well
+        elif judgement.dropped_by is not None:
             found.dropped.append(Dropped(axes, judgement.dropped_by))
-        elif (config := build.trial(cell, judgement)) is not None and judgement is not None:
+        elif (config := build.trial(cell, judgement)) is not None:
             title = name(cell, config)
             if title in found.names:  # sizes that differ before `solve` made them equal
                 title += "".join(f" {key}={show(value)}" for key, value in axes.items())
@@ -195,34 +168,34 @@ def _expand_block(
 
 
 class _Builder:
-    """Builder of trial configs from sections, each validated once per distinct content."""
+    """Builder of the trials of a block; sections are built once per distinct content."""
 
     def __init__(
         self,
-        dimensions: Block,
+        block: Block,
         scale: Scale,
         fixed: Mapping[str, Setting],
         formulas: Formulas,
         problems: list[Problem],
     ) -> None:
-        self.dimensions = dimensions
-        self.scale = scale
-        self.fixed = fixed
+        self.block = block
         self.problems = problems
         # Problems that were found before this block are not reported again.
         self.reported: set[Problem] = set(problems)
-        self.cache: dict[tuple[str, Any], Config | None] = {}
-        self.drafts: dict[tuple[str, Any], Config | None] = {}
+        self.settings = CellSettings(block, scale, fixed)
+        touching = self.settings.touching
         self.cells: Cells | None = None
         if formulas:
-            self.cells = Cells(formulas, self._touching, self.draft, self._words, problems)
+            words = self.settings.words
+            self.cells = Cells(formulas, touching, self.draft, words, problems)
         # Drafts ignore `solve`, so they depend on fewer dimensions, and are shared by more cells.
-        self.pick_draft = {s: picker(self._touching(_keys_of(s))) for s in SECTIONS}
-        depends = self.cells.depends if self.cells else self._touching
-        self.pick = {section: picker(depends(_keys_of(section))) for section in SECTIONS}
+        self.pick_draft = self.settings.pickers(touching)
+        self.pick = self.settings.pickers(self.cells.depends if self.cells else touching)
+        self.drafts: dict[str, dict[Any, Config | None]] = {name: {} for name in SECTIONS}
+        self.sections: dict[str, dict[Any, Config | None]] = {name: {} for name in SECTIONS}
         self.written = [
             [{key: row[key].written for key in row} for row in dimension.rows]
-            for dimension in dimensions
+            for dimension in block
         ]
         self.given: dict[tuple[str, Any], Any] = {}
 
@@ -240,18 +213,17 @@ class _Builder:
         section = key.partition(".")[0]
         known = (key, self.pick_draft[section](cell))
         if known not in self.given:
-            setting = self._settings(section, cell, {}).get(key)
-            default = trial_keys()[key].field.get_default(call_default_factory=True)
-            self.given[known] = default if setting is None else setting.written
+            setting = self.settings.of(section, cell, {}).get(key)
+            self.given[known] = trial_keys()[key].default if setting is None else setting.written
         return self.given[known]
 
     def excludes(self, rules: Iterable[Rule]) -> Callable[[Cell], bool]:
         """Return a test for cells that a rule drops; a fixed key counts with the trial's value."""
-        own = {key for dimension in self.dimensions for key in dimension.keys}
+        own = {key for dimension in self.block for key in dimension.keys}
         # Sets of row numbers: each cell is then tested without comparing a value.
         drops = [
             (
-                tuple(rule.rows(dimension) for dimension in self.dimensions),
+                tuple(rule.rows(dimension) for dimension in self.block),
                 {key: values for key, values in rule.values.items() if key not in own},
             )
             for rule in rules
@@ -267,97 +239,52 @@ class _Builder:
             draft is not None and all(attrgetter(k)(draft) in v for k, v in values.items())
         )
 
-    def _touching(self, keys: Iterable[str]) -> frozenset[int]:
-        """Return the dimensions that give any of the keys, or decide which recipe gives them."""
-        wanted = set(keys)
-        # A recipe is chosen by both sizes and the variant, so these decide every tokenizer key.
-        if self.scale.recipes and any(key.startswith("tokenizer.") for key in wanted):
-            wanted |= {*TOKENIZER_SIZES, TOKENIZER_VARIANT}
-        return frozenset(
-            d for d, dimension in enumerate(self.dimensions) if wanted.intersection(dimension.keys)
-        )
-
-    def _words(self, cell: Cell, dims: Iterable[int]) -> str:
-        given = {
-            key: setting.written
-            for d in sorted(dims)
-            for key, setting in self.dimensions[d].rows[cell[d]].items()
-        }
-        text = ", ".join(f"{key}={show(value)}" for key, value in given.items())
-        return f" (at {text})" if text else ""
+    def judge(self, cell: Cell) -> Judgement | None:
+        """Apply the formulas to a cell; None after a problem was reported."""
+        return Judgement() if self.cells is None else self.cells.judge(cell)
 
     def draft(self, cell: Cell) -> TrialConfig | None:
         """Return the trial without `solve`, not validated; None if a value is missing."""
         sections: dict[str, Any] = {}
-        for section, kind in SECTIONS.items():
-            key = (section, self.pick_draft[section](cell))
-            if key not in self.drafts:
-                nested = _nested(self._settings(section, cell, {}), len(section) + 1)
-                self.drafts[key] = construct(kind, nested)
-            sections[section] = self.drafts[key]
-        if None in sections.values():
-            return None
-        seed = self.dimensions[-1].rows[cell[-1]][SEED].value
-        return TrialConfig.model_construct(**sections, seed=seed)
+        for section, pick in self.pick_draft.items():
+            known, rows = self.drafts[section], pick(cell)
+            if rows not in known:
+                values = nested(self.settings.of(section, cell, {}), len(section) + 1)
+                known[rows] = construct(SECTIONS[section], values)
+            # By identity: pydantic compares a config with None field by field.
+            if known[rows] is None:
+                return None
+            sections[section] = known[rows]
+        return TrialConfig.model_construct(**sections, seed=self.settings.seed(cell))
 
-    def trial(self, cell: Cell, judgement: Judgement | None) -> TrialConfig | None:
-        """Return the config of a cell; None after a problem was reported."""
+    def trial(self, cell: Cell, judgement: Judgement) -> TrialConfig | None:
+        """Return the config of a cell; None after problems of its sections were reported."""
         sections: dict[str, Any] = {}
-        solutions = () if judgement is None else judgement.solved
-        for section in SECTIONS:
-            key = (section, self.pick[section](cell))
-            if key not in self.cache:
-                solved = {solution.setting.where: solution.setting for solution in solutions}
-                self.cache[key] = self._section(section, cell, solved)
-            sections[section] = self.cache[key]
-        if None in sections.values():
+        is_sound = True
+        for section, pick in self.pick.items():
+            known, rows = self.sections[section], pick(cell)
+            if rows not in known:
+                known[rows] = self._section(section, self._settings(cell, judgement, section))
+            config = sections[section] = known[rows]
+            is_sound = is_sound and config is not None
+        if not is_sound:
             return None
-        seed = self.dimensions[-1].rows[cell[-1]][SEED].value
         # Pydantic takes valid sections as they are, so only the checks across sections run here.
         try:
-            return TrialConfig(**sections, seed=seed)
+            return TrialConfig(**sections, seed=self.settings.seed(cell))
         except ValidationError as error:
             # Rare and slow: all settings of the cell, to find the one to blame.
-            settings: dict[str, Setting] = {}
-            solved = {solution.setting.where: solution.setting for solution in solutions}
-            for section in SECTIONS:
-                settings |= self._settings(section, cell, solved)
-            self._report(error, settings, "")
+            self._report(error, self._settings(cell, judgement, *SECTIONS), "")
             return None
 
-    def _settings(
-        self, section: str, cell: Cell, solved: Mapping[str, Setting]
-    ) -> dict[str, Setting]:
-        """Collect the settings of a section: scale < recipe < `set` < axes < `solve` < `--set`."""
-        prefix = f"{section}."
-        varied = {
-            key: setting
-            for dimension, index in zip(self.dimensions, cell, strict=True)
-            for key, setting in dimension.rows[index].items()
-            if key.startswith(prefix)
-        }
-        below = {k: v for k, v in self.scale.trial.items() if k.startswith(prefix)}
-        fixed = {k: v for k, v in self.fixed.items() if k.startswith(prefix)}
-        # The recipe depends on sizes that an axis may give, but ranks below the axes.
-        sizes = {**below, **fixed, **varied}
-        recipe = self._recipe(sizes) if section == "tokenizer" else {}
-        found = {k: v for k, v in solved.items() if k.startswith(prefix)}
-        return {**below, **recipe, **fixed, **varied, **found}
+    def _settings(self, cell: Cell, judgement: Judgement, *sections: str) -> dict[str, Setting]:
+        solved = {solution.setting.where: solution.setting for solution in judgement.solved}
+        found = (self.settings.of(section, cell, solved) for section in sections)
+        return {key: setting for settings in found for key, setting in settings.items()}
 
-    def _recipe(self, settings: Mapping[str, Setting]) -> Mapping[str, Setting]:
-        """Return the recipe of the tokenizer's name; settings of its 2D form override it."""
-        sizes = [settings[key].value.name for key in TOKENIZER_SIZES if key in settings]
-        name = "-".join(sizes)
-        recipe = self.scale.recipes.get(name, {})
-        variant = settings.get(TOKENIZER_VARIANT)
-        if variant is None or variant.value != "2d":
-            return recipe
-        return {**recipe, **self.scale.recipes.get(name + SUFFIX_2D, {})}
-
-    def _section(self, section: str, cell: Cell, solved: Mapping[str, Setting]) -> Config | None:
-        settings = self._settings(section, cell, solved)
+    def _section(self, section: str, settings: Mapping[str, Setting]) -> Config | None:
         try:
-            return SECTIONS[section](**_nested(settings, len(section) + 1))
+            return SECTIONS[section](**nested(settings, len(section) + 1))
         except ValidationError as error:
             self._report(error, settings, section)
             return None
@@ -365,59 +292,10 @@ class _Builder:
     def _report(
         self, error: ValidationError, settings: Mapping[str, Setting], prefix: str
     ) -> None:
-        for problem in _explain(error, settings, prefix, self.scale):
+        for problem in explain(error, settings, prefix, self.settings.scale):
             if problem not in self.reported:
                 self.reported.add(problem)
                 self.problems.append(problem)
-
-
-@cache
-def _keys_of(section: str) -> frozenset[str]:
-    return frozenset(key for key in trial_keys() if key.startswith(f"{section}."))
-
-
-def _nested(settings: Mapping[str, Setting], skip: int) -> dict[str, Any]:
-    """Convert dotted keys to nested dicts, without the first `skip` characters of each key."""
-    root: dict[str, Any] = {}
-    for key, setting in settings.items():
-        inner = root
-        *parents, last = key[skip:].split(".")
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = setting.value
-    return root
-
-
-def _explain(
-    error: ValidationError, settings: Mapping[str, Setting], prefix: str, scale: Scale
-) -> Iterator[Problem]:
-    """Yield each error at the line of the value to blame; single values were checked before."""
-    for one in error.errors(include_url=False):
-        where = ".".join(part for part in (prefix, *map(str, one["loc"])) if part)
-        # No value to blame: the key is given neither by the scale nor by the sweep.
-        if one["type"] == "missing":
-            yield missing_key(scale, where)
-            continue
-        text = str(one["ctx"]["error"])
-        guilty = _blame(text, settings, where)
-        if guilty is None:
-            yield Problem(scale.place, where, text)
-        else:
-            yield Problem(guilty.place, guilty.where, text)
-
-
-def _blame(text: str, settings: Mapping[str, Setting], where: str) -> Setting | None:
-    """Find, among the keys that a message names, the one set last: an axis before the scale."""
-    named: list[Setting] = []
-    # The validators in `gigatok.config` name the keys that do not fit together.
-    for word in re.findall(r"[a-z][\w.]*\w", text):
-        full = f"{where}.{word}" if where else word
-        if full in settings:
-            named.append(settings[full])
-        elif "." in word:
-            below = [item for key, item in settings.items() if key.startswith(f"{word}.")]
-            named += sorted(below, key=lambda item: -item.rank)[:1]
-    return max(named, key=lambda item: item.rank, default=None)
 
 
 def count(blocks: Sequence[Block]) -> int:

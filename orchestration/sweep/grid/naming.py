@@ -10,7 +10,8 @@ from typing import Any
 from gigatok.config import TransformerSize, TrialConfig
 from orchestration.sweep.formulas.quantities import size_label
 from orchestration.sweep.grid.cells import Cell
-from orchestration.sweep.settings.keys import TOKENIZER_SIZES, Setting
+from orchestration.sweep.settings.keys import TOKENIZER_SIZES
+from orchestration.sweep.settings.settings import Setting
 
 Rows = Sequence[Mapping[str, Setting]]
 """Choices of one dimension."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestration.sweep.grid.expansion import SEED, Rule
-from orchestration.sweep.settings.keys import RANK_AXIS, Checker, Setting, trial_keys
+from orchestration.sweep.grid.expansion import Rule
+from orchestration.sweep.settings.keys import SEED, find_varying, trial_keys
 from orchestration.sweep.settings.scales import Scale
-from orchestration.yaml.source import (
-    Node,
-    Place,
-    Problem,
-    did_you_mean,
-    entries,
-    items,
-    listed,
-    show,
+from orchestration.sweep.settings.settings import (
+    AxisValues,
+    Setting,
+    SizeNames,
+    report_repeats,
 )
+from orchestration.yaml.parts import Part
+from orchestration.yaml.source import Problem, did_you_mean, listed
 
-Choices = dict[str, tuple[Setting, ...]]
+_EXAMPLE = " of mappings; write `- {tokenizer.decoder: L, generator.size: S}`"
 
 
 @dataclass(frozen=True)
@@ -28,85 +26,65 @@ class Included:
     """Entry of `include`: one cell, or several if a key has several values.
 
     Attributes:
-        where: key of the entry, such as `include[0]`.
-        choices: key -> its values; all other keys come from the scale and `set`.
+        part: the entry as written, for messages.
+        values: key -> its values; all other keys come from the scale and `set`.
     """
 
-    where: str
-    choices: Choices
-    place: Place
+    part: Part
+    values: AxisValues
 
     def overridden(self, overrides: Mapping[str, Setting]) -> Included:
         """Replace the values of the keys that `--set` gives by its one value."""
-        choices = {k: (overrides[k],) if k in overrides else v for k, v in self.choices.items()}
-        return replace(self, choices=choices)
+        values = {k: (overrides[k],) if k in overrides else v for k, v in self.values.items()}
+        return replace(self, values=values)
+
+    def same_as(self, other: Included) -> bool:
+        """Tell whether an entry names the same cells, in whatever order of keys and values."""
+        mine, others = (
+            {key: sorted(repr(setting.value) for setting in row) for key, row in e.values.items()}
+            for e in (self, other)
+        )
+        return mine == others
 
 
-def read_include(
-    node: Node | None, checker: Checker, solved: Mapping[str, Node]
-) -> tuple[Included, ...]:
-    """Check `include`; entries with a problem are left out.
-
-    Args:
-        node: the list.
-        checker: checks values, and receives what is wrong.
-        solved: the keys of `solve`.
-    """
-    example = " of mappings; write `- {tokenizer.decoder: L, generator.size: S}`"
+def read_include(part: Part, names: SizeNames, solved: Mapping[str, Part]) -> tuple[Included, ...]:
+    """Check `include`; entries with a problem, such as a `solved` key, are left out."""
     found: list[Included] = []
-    for index, item in enumerate(items(node, "include", checker.problems, example)):
-        where = f"include[{index}]"
-        before = len(checker.problems)
-        parts = entries(item, where, checker.problems)
-        if not parts and len(checker.problems) == before:
-            text = "is empty; name keys and values, such as {tokenizer.decoder: L}"
-            checker.problems.append(Problem(item.place, where, text))
-        choices = {k: _included(k, v, f"{where}.{k}", checker, solved) for k, v in parts.items()}
-        entry = Included(where, {k: row for k, row in choices.items() if row}, item.place)
-        # The same entry twice, in whatever order of keys and values, is a mistake of copying.
-        twin = next((other for other in found if _values(other) == _values(entry)), None)
-        if len(checker.problems) == before and twin is not None and entry.choices:
-            text = f"is {twin.where} of line {twin.place.line} again; keep one"
-            checker.problems.append(Problem(item.place, where, text))
-        if len(checker.problems) == before and entry.choices:
+    for item in part.numbered(_EXAMPLE):
+        before = len(part.problems)
+        parts = item.mapping()
+        if not parts and len(part.problems) == before:
+            item.report("is empty; name keys and values, such as {tokenizer.decoder: L}")
+        values = {key: _included(key, value, names, solved) for key, value in parts.items()}
+        entry = Included(item, {key: row for key, row in values.items() if row})
+        if len(part.problems) > before or not entry.values:
+            continue
+        twin = next((other for other in found if other.same_as(entry)), None)
+        if twin is None:
             found.append(entry)
+        else:  # a mistake of copying
+            item.report(f"is {twin.part.key} of line {twin.part.place.line} again; keep one")
     return tuple(found)
 
 
-def _values(entry: Included) -> dict[str, list[str]]:
-    return {
-        key: sorted(repr(choice.value) for choice in row) for key, row in entry.choices.items()
-    }
-
-
 def _included(
-    key: str, node: Node, where: str, checker: Checker, solved: Mapping[str, Node]
+    key: str, part: Part, names: SizeNames, solved: Mapping[str, Part]
 ) -> tuple[Setting, ...]:
     """Read the values of a key of an entry, one or a list; empty after a problem was reported."""
-    known = trial_keys().get(key)
-    if known is not None and known.is_runtime:
-        report_runtime(node, where, checker.problems)
+    known = find_varying(key, part)
+    if known is None:
         return ()
     if key in solved:
-        text = f"is solved for at line {solved[key].key_place.line}; keep one"
-        checker.problems.append(Problem(node.key_place, where, text))
+        part.report_key(f"is solved for at line {solved[key].line}; keep one")
         return ()
-    # An unknown key is passed on as a single value: the checker reports it once.
-    is_grid = isinstance(node.value, tuple) and known is not None and not _is_one(key, node)
-    nodes = node.value if is_grid and isinstance(node.value, tuple) else (node,)
-    if not nodes:
-        text = "is empty; give at least one value"
-        checker.problems.append(Problem(node.place, where, text))
-    settings = [checker.setting(key, item, where, RANK_AXIS) for item in nodes]
-    row = tuple(setting for setting in settings if setting is not None)
-    report_repeats(row, where, checker.problems)
+    # A list is one value of a key that holds lists, unless it holds lists itself.
+    is_one = not part.is_list or (known.is_list and not any(i.is_list for i in part.items()))
+    parts = [part] if is_one else part.items()
+    if not parts:
+        part.report("is empty; give at least one value")
+    row = names.settings(key, parts)
+    report_repeats(row, part)
     return row
-
-
-def _is_one(key: str, node: Node) -> bool:
-    """Tell whether a list is one value of a key that holds lists, and not several values."""
-    lists = isinstance(node.value, tuple) and any(isinstance(i.value, tuple) for i in node.value)
-    return trial_keys()[key].is_list and not lists
 
 
 def report_lacking(
@@ -130,66 +108,41 @@ def report_lacking(
     open_ = [k for k in varied if k not in known and trial_keys()[k].field.is_required()]
     for entry in included:
         for key in open_:
-            if key not in entry.choices:
+            if key not in entry.values:
                 text = f"lacks {key}, which scale {scale.name} does not give; must be "
                 text += f"{trial_keys()[key].allowed}; name it in the entry"
-                problems.append(Problem(entry.place, entry.where, text))
-
-
-def report_runtime(node: Node, where: str, problems: list[Problem]) -> None:
-    """Report that a key cannot vary."""
-    text = "changes how a stage runs, not what it computes, so it cannot vary; use `set`"
-    problems.append(Problem(node.key_place, where, text))
-
-
-def report_repeats(settings: Sequence[Setting], where: str, problems: list[Problem]) -> None:
-    """Report values that stand in a list twice."""
-    seen: dict[str, Setting] = {}
-    for setting in settings:
-        # By `repr`, since 1 and true are equal in Python.
-        if repr(setting.value) in seen:
-            text = f"got {show(setting.written)} twice; values must differ"
-            problems.append(Problem(setting.place, where, text))
-        seen[repr(setting.value)] = setting
+                problems.append(Problem(entry.part.place, entry.part.key, text))
 
 
 def read_exclude(
-    node: Node | None, checker: Checker, declared: Sequence[str]
+    part: Part, names: SizeNames, axes: Collection[str]
 ) -> tuple[tuple[Rule, ...], tuple[Mapping[str, Any], ...]]:
     """Check `exclude` over the declared axes; returns its rules, and the entries as written."""
-    example = " of mappings; write `- {tokenizer.decoder: L, generator.size: S}`"
     rules: list[Rule] = []
     written: list[Mapping[str, Any]] = []
-    for index, item in enumerate(items(node, "exclude", checker.problems, example)):
-        where = f"exclude[{index}]"
-        before = len(checker.problems)
-        parts = entries(item, where, checker.problems)
-        values = {k: _rule_values(k, v, where, checker, declared) for k, v in parts.items()}
-        if not parts and len(checker.problems) == before:
+    for item in part.numbered(_EXAMPLE):
+        before = len(part.problems)
+        parts = item.mapping()
+        values = {key: _rule_values(key, value, names, axes) for key, value in parts.items()}
+        if not parts and len(part.problems) == before:
             # An empty rule agrees with every cell.
-            text = "is empty and would drop everything; name an axis and a value"
-            checker.problems.append(Problem(item.place, where, text))
-        if len(checker.problems) == before:
+            item.report("is empty and would drop everything; name an axis and a value")
+        if len(part.problems) == before:
             rules.append(Rule(values, item.place))
-            written.append({key: value.plain() for key, value in parts.items()})
+            written.append(item.plain())
     return tuple(rules), tuple(written)
 
 
-def _rule_values(
-    key: str, node: Node, where: str, checker: Checker, declared: Sequence[str]
-) -> tuple[Any, ...]:
-    where = f"{where}.{key}"
-    # The seed is no key of the config, so no checker knows it; any value may be named.
-    if key == SEED:
-        seeds = node.value if isinstance(node.value, tuple) else (node,)
-        return tuple(seed.plain() for seed in seeds)
-    if key not in declared:
-        names = [*declared, SEED]
-        text = f"is not an axis of this sweep; axes: {listed(names)}{did_you_mean(key, names)}"
-        checker.problems.append(Problem(node.key_place, where, text))
-        return ()
+def _rule_values(key: str, part: Part, names: SizeNames, axes: Collection[str]) -> tuple[Any, ...]:
     # For a key that holds lists, a list is one value and not several.
-    one = trial_keys()[key].is_list or not isinstance(node.value, tuple)
-    nodes = (node,) if one else items(node, where, checker.problems)
-    settings = [checker.setting(key, item, where, RANK_AXIS) for item in nodes]
-    return tuple(setting.value for setting in settings if setting is not None)
+    is_one = not part.is_list or (key in trial_keys() and trial_keys()[key].is_list)
+    parts = [part] if is_one else part.items()
+    # The seed is no key of the config, so its values are not checked; any may be named.
+    if key == SEED:
+        return tuple(seed.plain() for seed in parts)
+    if key not in axes:
+        known = [*axes, SEED]
+        text = f"is not an axis of this sweep; axes: {listed(known)}{did_you_mean(key, known)}"
+        part.report_key(text)
+        return ()
+    return tuple(setting.value for setting in names.settings(key, parts))

@@ -1,4 +1,4 @@
-"""Dotted keys of a trial: what each may hold in plain words, and the check of one value.
+"""Dotted keys of a trial, such as `tokenizer.cnn.channels`, and the types of their values.
 
 Everything here is derived from the types in `gigatok.config`; nothing is listed twice.
 """
@@ -6,22 +6,22 @@ Everything here is derived from the types in `gigatok.config`; nothing is listed
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from gigatok.config import RUNTIME, Config, TransformerSize, TrialConfig
-from orchestration.yaml.source import Node, Place, Problem, did_you_mean, listed, show
+from orchestration.yaml.parts import Part
+from orchestration.yaml.source import did_you_mean, listed
+from orchestration.yaml.values import ValueType
 
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 NEAREST = 6
 """Number of keys that the message about an unknown key lists."""
 SIZE_FIELDS = ("width", "layers", "heads")
+SEED = "seed"
 GENERATOR_SIZE = "generator.size"
 TOKENIZER_SIZES = ("tokenizer.encoder", "tokenizer.decoder")
 TOKENIZER_VARIANT = "tokenizer.variant"
@@ -36,62 +36,8 @@ SECTIONS: dict[str, type[Config]] = {
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Checked value of one key.
-
-    Attributes:
-        value: the value as the config takes it; a `TransformerSize` for a size.
-        written: the value as the file or `--set` writes it.
-        place: where it is written.
-        where: the key as written there, such as `axes.tokenizer.encoder`.
-        rank: precedence; a higher rank overrides a lower one, and is blamed before it.
-    """
-
-    value: Any
-    written: Any
-    place: Place
-    where: str
-    rank: int
-
-
-MAX_WHOLE = 2**63 - 1
-"""Largest whole number that tables, databases and Parquet hold; larger ones became null."""
-
-# The order is the precedence: a scale gives way to all others, and `--set` to none.
-RANK_SCALE, RANK_RECIPE, RANK_SET, RANK_AXIS, RANK_OVERRIDE = range(5)
-
-
-def words(schema: Mapping[str, Any]) -> str:
-    """Describe what the JSON schema of one value allows: `a whole number of at least 1`."""
-    if "anyOf" in schema:
-        return " or ".join(words(option) for option in schema["anyOf"])
-    if "const" in schema:
-        return show(schema["const"])
-    if "enum" in schema:
-        return f"one of {listed(map(show, schema['enum']))}"
-    kind = schema["type"]
-    if kind == "array":
-        return f"a list, each item {words(schema['items'])}"
-    if kind in ("integer", "number"):
-        return ("a whole number" if kind == "integer" else "a number") + _bounds(schema)
-    return {"boolean": "true or false", "string": "text", "null": "null"}[str(kind)]
-
-
-def _bounds(schema: Mapping[str, Any]) -> str:
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    # For whole numbers "above 0" reads better as "of at least 1".
-    if schema["type"] == "integer" and above is not None:
-        low, above = above + 1, None
-    high = schema.get("maximum")
-    if low is not None and high is not None:
-        return f" from {low} to {high}"
-    parts = (("above", above), ("of at least", low), ("at most", high))
-    return " and".join(f" {word} {bound}" for word, bound in parts if bound is not None)
-
-
-@dataclass(frozen=True)
 class Key:
-    """Leaf of the trial's configuration, such as `tokenizer.cnn.channels`."""
+    """Leaf of the trial's configuration."""
 
     name: str
     field: FieldInfo
@@ -111,45 +57,26 @@ class Key:
         """True if it only changes how a stage runs, so that varying it changes no result."""
         return RUNTIME in self.field.metadata
 
-    @cached_property
-    def adapter(self) -> TypeAdapter[Any]:
-        """Strict check of one value: no text for numbers, no booleans for numbers, no NaN."""
-        # With the field, whose bounds the bare annotation lacks.
-        kind: Any = Annotated[self.field.annotation, self.field]
-        return TypeAdapter(kind, config=_STRICT)
+    @property
+    def default(self) -> Any:
+        """Value of a trial whose scale and sweep say nothing of the key."""
+        return self.field.get_default(call_default_factory=True)
 
     @cached_property
+    def type(self) -> ValueType:
+        """Type of one value that is not a size."""
+        # With the field, whose bounds the bare annotation lacks.
+        return ValueType(Annotated[self.field.annotation, self.field])
+
+    @property
     def schema(self) -> dict[str, Any]:
         """JSON schema of one value that is not a size."""
-        return self.adapter.json_schema()
+        return self.type.schema
 
     @property
     def allowed(self) -> str:
         """Description of the allowed values in words."""
-        return "a size" if self.is_size else words(self.schema)
-
-    def problem(self, value: Any) -> str | None:
-        """Say what is wrong with a plain value of a leaf that is not a size; None: nothing."""
-        try:
-            checked = self.adapter.validate_python(_integral(value))
-        except ValidationError:
-            text = f"got {show(value)}; must be {self.allowed}"
-            return text + did_you_mean(value, map(str, self.schema.get("enum", ())))
-        # A list is checked item by item.
-        parts = checked if isinstance(checked, tuple) else (checked,)
-        if any(isinstance(part, int) and abs(part) > MAX_WHOLE for part in parts):
-            return f"got {show(value)}; must be {self.allowed} and at most {MAX_WHOLE}"
-        return None
-
-
-def _integral(value: Any) -> Any:
-    """Convert lists to tuples, and floats without a fraction to integers, such as `1e6`."""
-    if isinstance(value, list):
-        return tuple(map(_integral, value))
-    # Only finite numbers: `is_integer` is no question to ask of NaN.
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
-        return int(value)
-    return value
+        return "a size" if self.is_size else self.type.allowed
 
 
 def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
@@ -168,7 +95,7 @@ def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
 def trial_keys() -> dict[str, Key]:
     """Map the name of every leaf that axes, `zip`, `set` and `--set` may name, without `seed`."""
     # The seed is varied by `seeds`; as an axis it would mix with the settings.
-    return {name: key for name, key in _walk(TrialConfig, "").items() if name != "seed"}
+    return {name: key for name, key in _walk(TrialConfig, "").items() if name != SEED}
 
 
 @lru_cache(maxsize=1)
@@ -189,131 +116,52 @@ def groups() -> dict[str, list[str]]:
     return found
 
 
-def unknown_key(name: str, seed_hint: str) -> str:
+def find_key(name: str, part: Part) -> Key | None:
+    """Find a key of the trial that a part gives; None after an unknown one was reported."""
+    key = trial_keys().get(name)
+    if key is None:
+        part.report_key(_unknown(name))
+    return key
+
+
+def find_varying(name: str, part: Part) -> Key | None:
+    """Find a key that may vary; None after it was reported as unknown or run-time."""
+    key = find_key(name, part)
+    if key is not None and key.is_runtime:
+        text = "changes how a stage runs, not what it computes, so it cannot vary; use `set`"
+        part.report_key(text)
+        return None
+    return key
+
+
+def report_taken(key: str, part: Part, taken: Mapping[str, Part]) -> None:
+    """Report a key that another part of the sweep gives already."""
+    if key in taken:
+        part.report_key(f"given twice; line {taken[key].line} has it already; keep one")
+
+
+def _unknown(name: str) -> str:
     """Say why `name` is not a key of the trial, and what to write instead."""
-    if name == "seed":
-        return seed_hint
+    if name == SEED:
+        return "is not set as a key; give the sweep `seeds: [0, 1]` instead"
     if name in groups():
-        below = groups()[name]
-        return f"is a group of keys; name one of them, such as {listed(below[:3])}"
+        return f"is a group of keys; name one of them, such as {listed(groups()[name][:3])}"
     parent = name.rpartition(".")[0]
     if parent in trial_keys():
         hint = "; a size is replaced whole: {width, layers, heads}"
-        return f"unknown key; {parent} has no parts" + (
-            hint if trial_keys()[parent].is_size else ""
-        )
+        return f"unknown key; {parent} has no parts" + hint * trial_keys()[parent].is_size
     siblings = groups().get(parent, ())
     # Even far ones (`cutoff=0`): a wrong word helps less than a list of the right ones.
     nearest = difflib.get_close_matches(name, siblings, n=NEAREST, cutoff=0)
-    known = f"keys of {parent}, nearest first: {listed(nearest)}" if siblings else _sections()
+    known = f"keys are dotted and begin with {listed(SECTIONS)}, such as tokenizer.encoder"
+    if siblings:
+        known = f"keys of {parent}, nearest first: {listed(nearest)}"
     more = ", ..." if len(siblings) > NEAREST else ""
     return f"unknown key; {known}{more}{_near_key(name)}"
 
 
-def _sections() -> str:
-    return f"keys are dotted and begin with {listed(SECTIONS)}, such as tokenizer.encoder"
-
-
 def _near_key(name: str) -> str:
     """Suggest the nearest key by its whole name, or by its last part if the section is missing."""
-    whole = did_you_mean(name, trial_keys())
-    last = name.rpartition(".")[2]
-    same_end = [key for key in trial_keys() if key.rpartition(".")[2] == last]
+    same_end = [key for key in trial_keys() if key.rpartition(".")[2] == name]
     # `lr` is far from `tokenizer.lr` by letters, but surely means such a key.
-    return f"; did you mean '{same_end[0]}'?" if same_end and "." not in name else whole
-
-
-Sizes = Mapping[str, TransformerSize]
-
-
-class Checker:
-    """Checker of values against their keys; it knows the size names of one scale.
-
-    Args:
-        problems: receives everything that is wrong.
-        scale: name of the scale, for messages.
-        sizes: tokenizer sizes by name; None if the scale could not be read.
-        generator_sizes: generator sizes by name; None if the scale could not be read.
-    """
-
-    def __init__(
-        self,
-        problems: list[Problem],
-        scale: str,
-        sizes: Sizes | None,
-        generator_sizes: Sizes | None,
-    ) -> None:
-        self.problems = problems
-        self.scale = scale
-        self.sizes = sizes
-        self.generator_sizes = generator_sizes
-
-    def setting(self, name: str, node: Node, where: str, rank: int) -> Setting | None:
-        """Check the value of key `name`; None after a problem was reported."""
-        key = trial_keys().get(name)
-        if key is None:
-            hint = "is not set as a key; give the sweep `seeds: [0, 1]` instead"
-            self.problems.append(Problem(node.key_place, where, unknown_key(name, hint)))
-            return None
-        written = node.plain()
-        if key.is_size:
-            value: Any = self._size(name, node, where)
-            return None if value is None else Setting(value, written, node.place, where, rank)
-        text = key.problem(written)
-        if text is not None:
-            self.problems.append(Problem(node.place, where, text))
-            return None
-        value = key.adapter.validate_python(_integral(written))
-        return Setting(value, written, node.place, where, rank)
-
-    def _size(self, name: str, node: Node, where: str) -> TransformerSize | None:
-        if isinstance(node.value, dict):
-            return read_size("", node, where, self.problems)
-        sizes = self.generator_sizes if name == GENERATOR_SIZE else self.sizes
-        # The unreadable scale has been reported; each of its sizes would only repeat that.
-        if sizes is None:
-            return None
-        if isinstance(node.value, str) and node.value in sizes:
-            return sizes[node.value]
-        kind = "generator sizes" if name == GENERATOR_SIZE else "sizes"
-        text = f"got {show(node.plain())}; {kind} of scale {self.scale}: {listed(sizes)}"
-        text += ", or a mapping {width, layers, heads}" + did_you_mean(node.plain(), sizes)
-        self.problems.append(Problem(node.place, where, text))
-        return None
-
-
-def read_size(
-    name: str, node: Node, where: str, problems: list[Problem]
-) -> TransformerSize | None:
-    """Read a size from its mapping {width, layers, heads}; None after problems were reported."""
-    before = len(problems)
-    parts = node.value
-    if not isinstance(parts, dict):
-        text = f"got {show(node.plain())}; must be a mapping {{width, layers, heads}}"
-        problems.append(Problem(node.place, where, text))
-        return None
-    for key, item in parts.items():
-        if key not in size_keys():
-            text = f"unknown key; a size has {listed(SIZE_FIELDS)}{did_you_mean(key, SIZE_FIELDS)}"
-            problems.append(Problem(item.key_place, f"{where}.{key}", text))
-        # Each part is checked on its own, so that all mistakes of a size are reported at once.
-        elif wrong := size_keys()[key].problem(item.plain()):
-            problems.append(Problem(item.place, f"{where}.{key}", wrong))
-    for key in SIZE_FIELDS:
-        if key not in parts:
-            text = f"missing; must be {size_keys()[key].allowed}"
-            problems.append(Problem(node.place, f"{where}.{key}", text))
-    if len(problems) > before:
-        return None
-    return _checked_size(name, node, where, problems)
-
-
-def _checked_size(
-    name: str, node: Node, where: str, problems: list[Problem]
-) -> TransformerSize | None:
-    try:
-        return TransformerSize(name=name, **{k: int(v) for k, v in node.plain().items()})
-    except ValidationError as error:
-        for one in error.errors():
-            problems.append(Problem(node.place, where, str(one["ctx"]["error"])))
-        return None
+    return f"; did you mean '{same_end[0]}'?" if same_end else did_you_mean(name, trial_keys())

@@ -8,26 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gigatok.config import TransformerSize
-from orchestration.sweep.settings.keys import (
+from orchestration.sweep.settings.keys import SUFFIX_2D, groups, trial_keys
+from orchestration.sweep.settings.settings import (
     RANK_RECIPE,
     RANK_SCALE,
-    SECTIONS,
-    SUFFIX_2D,
-    Checker,
     Setting,
-    groups,
+    SizeNames,
+    Sizes,
     read_size,
-    trial_keys,
 )
+from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
-    Node,
     Place,
     Problem,
     SweepError,
     did_you_mean,
     display,
-    entries,
     listed,
     read_file,
     show,
@@ -55,11 +51,16 @@ class Scale:
     name: str
     place: Place
     description: str
-    sizes: Mapping[str, TransformerSize]
-    generator_sizes: Mapping[str, TransformerSize]
+    sizes: Sizes
+    generator_sizes: Sizes
     trial: Mapping[str, Setting]
     recipes: Mapping[str, Mapping[str, Setting]]
     written: Mapping[str, Any]
+
+    @property
+    def size_names(self) -> SizeNames:
+        """Names that settings may use at this scale."""
+        return SizeNames(self.name, self.sizes, self.generator_sizes)
 
 
 def scale_file(name: str, place: Place, directory: Path) -> Path | Problem:
@@ -81,101 +82,65 @@ def read_scale(path: Path, problems: list[Problem]) -> Scale | None:
     except SweepError as error:
         problems.extend(error.problems)
         return None
-    return scale_of(path.stem, root, problems)
+    return scale_of(path.stem, Part(root, problems))
 
 
-def scale_of(name: str, root: Node, problems: list[Problem]) -> Scale:
+def scale_of(name: str, root: Part) -> Scale:
     """Check the content of a scale's file."""
-    parts = entries(root, "", problems)
-    report_unknown(parts, SCALE_KEYS, "a scale", problems)
+    root.check_keys(SCALE_KEYS, "a scale")
     # Before `trial` and `recipes`, whose values may name these sizes.
-    sizes = _sizes(parts.get("sizes"), "sizes", problems)
-    generator_sizes = _sizes(parts.get("generator_sizes"), "generator_sizes", problems)
-    checker = Checker(problems, name, sizes, generator_sizes)
+    sizes, generator_sizes = _sizes(root.part("sizes")), _sizes(root.part("generator_sizes"))
+    names = SizeNames(name, sizes, generator_sizes)
+    trial = root.part("trial")
     return Scale(
         name=name,
-        place=parts["trial"].key_place if "trial" in parts else root.place,
-        description=text_of(parts.get("description"), "description", problems),
+        place=trial.node.key_place,
+        description=root.part("description").text(),
         sizes=sizes,
         generator_sizes=generator_sizes,
-        trial=_trial(parts.get("trial"), checker),
-        recipes=_recipes(parts.get("recipes"), checker),
+        trial=_settings(_flatten(trial, ""), names, RANK_SCALE),
+        recipes=_recipes(root.part("recipes"), names),
         written=root.plain(),
     )
 
 
-def report_unknown(
-    parts: Mapping[str, Node], known: tuple[str, ...], what: str, problems: list[Problem]
-) -> None:
-    """Report every key that `what` does not have."""
-    for key, node in parts.items():
-        if key not in known:
-            # A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
-            hint = f"; {key} belongs below `set:` or `axes:`, dotted" if key in SECTIONS else ""
-            text = f"unknown key; {what} has the keys {listed(known)}{did_you_mean(key, known)}"
-            problems.append(Problem(node.key_place, key, text + hint))
+def size_names(scale: Scale | None) -> SizeNames:
+    """Return the names of a scale's sizes; without one, all other values can still be checked."""
+    return SizeNames() if scale is None else scale.size_names
 
 
-def text_of(node: Node | None, key: str, problems: list[Problem]) -> str:
-    """Read a text value; empty if it is missing or, after a report, not text."""
-    if node is None or node.value is None:
-        return ""
-    if isinstance(node.value, str):
-        return node.value.strip()
-    problems.append(Problem(node.place, key, f"got {show(node.plain())}; must be text; quote it"))
-    return ""
-
-
-def _sizes(node: Node | None, key: str, problems: list[Problem]) -> dict[str, TransformerSize]:
-    named = {
-        name: read_size(name, item, f"{key}.{name}", problems)
-        for name, item in entries(node, key, problems).items()
-    }
+def _sizes(part: Part) -> Sizes:
+    named = {name: read_size(name, item) for name, item in part.mapping().items()}
     return {name: size for name, size in named.items() if size is not None}
 
 
-def _flatten(node: Node, prefix: str, problems: list[Problem]) -> dict[str, Node]:
-    """Flatten the nested mappings below `prefix` to dotted keys."""
-    flat: dict[str, Node] = {}
-    for key, item in entries(node, prefix, problems).items():
-        name = f"{prefix}.{key}" if prefix else key
+def _flatten(part: Part, prefix: str) -> dict[str, Part]:
+    """Flatten the nested mappings below `prefix` to dotted keys of the trial."""
+    flat: dict[str, Part] = {}
+    for name, item in part.mapping().items():
+        key = f"{prefix}.{name}".lstrip(".")
         # A size stays whole, although it may be a mapping: it is a leaf of the key tree.
-        flat |= _flatten(item, name, problems) if name in groups() else {name: item}
+        flat |= _flatten(item, key) if key in groups() else {key: item}
     return flat
 
 
-def _trial(node: Node | None, checker: Checker) -> dict[str, Setting]:
-    if node is None:
-        return {}
-    flat = _flatten(node, "", checker.problems)
-    # All keys are checked before wrong ones are dropped, so every mistake is reported.
-    checked = {
-        name: checker.setting(name, item, f"trial.{name}", RANK_SCALE)
-        for name, item in flat.items()
-    }
-    return {name: setting for name, setting in checked.items() if setting is not None}
+def _settings(flat: Mapping[str, Part], names: SizeNames, rank: int) -> dict[str, Setting]:
+    found = {key: names.setting(key, part, rank) for key, part in flat.items()}
+    return {key: setting for key, setting in found.items() if setting is not None}
 
 
-def _recipes(node: Node | None, checker: Checker) -> dict[str, dict[str, Setting]]:
+def _recipes(part: Part, names: SizeNames) -> dict[str, dict[str, Setting]]:
     """Read tokenizer settings by tokenizer name, with keys relative to `tokenizer`."""
+    sizes = names.tokenizer or {}
     # Every pair, not only the published ones: a sweep may combine sizes freely.
-    pairs = [f"{a}-{b}" for a, b in itertools.product(checker.sizes or (), repeat=2)]
-    names = {*pairs, *(pair + SUFFIX_2D for pair in pairs)}
+    pairs = [f"{a}-{b}" for a, b in itertools.product(sizes, repeat=2)]
     recipes: dict[str, dict[str, Setting]] = {}
-    for name, item in entries(node, "recipes", checker.problems).items():
+    for name, item in part.mapping().items():
         # Reported and read on, so that mistakes in its keys show in the same run.
-        if name not in names:
-            sizes = listed(checker.sizes or ())
-            text = f"unknown tokenizer; must be encoder-decoder of the sizes {sizes}"
-            text += f", with {SUFFIX_2D} for what only the baseline has"
-            checker.problems.append(Problem(item.key_place, f"recipes.{name}", text))
-        flat = _flatten(item, "tokenizer", checker.problems)
-        recipes[name] = {}
-        for key, value in flat.items():
-            where = f"recipes.{name}.{key.removeprefix('tokenizer.')}"
-            setting = checker.setting(key, value, where, RANK_RECIPE)
-            if setting is not None:
-                recipes[name][key] = setting
+        if name.removesuffix(SUFFIX_2D) not in pairs:
+            text = f"unknown tokenizer; must be encoder-decoder of the sizes {listed(sizes)}"
+            item.report_key(f"{text}, with {SUFFIX_2D} for what only the baseline has")
+        recipes[name] = _settings(_flatten(item, "tokenizer"), names, RANK_RECIPE)
     return recipes
 
 

@@ -15,7 +15,7 @@ from orchestration.plan.graph import make_plan
 from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, expand, load_sweep
 from orchestration.sweep.formulas.expressions import ExpressionError, read_expression
 from orchestration.sweep.formulas.quantities import quantities
-from orchestration.sweep.grid.cells import changed
+from orchestration.sweep.formulas.solving import changed
 from orchestration.sweep.settings.keys import trial_keys
 
 HEAD = "question: q\nscale: micro\n"
