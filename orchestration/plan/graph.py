@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from gigatok.config import Config, TrialConfig
 from gigatok.stages import STAGES
@@ -14,8 +14,9 @@ from orchestration.sweep.grid.expansion import Dropped
 from orchestration.sweep.grid.stage_graph import StageGraphs
 
 
-class PlannedStage(NamedTuple):
-    """Node of the graph; a tuple, of which a plan makes tens of thousands in no time.
+@dataclass(frozen=True)
+class PlannedStage:
+    """Node of the graph.
 
     Attributes:
         key: identity; equal keys are the same stage.

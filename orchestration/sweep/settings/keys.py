@@ -59,8 +59,9 @@ class Key:
 
     @property
     def default(self) -> Any:
-        """Value of a trial whose scale and sweep say nothing of the key."""
-        return self.field.get_default(call_default_factory=True)
+        """Default as a file would write it."""
+        default = self.field.get_default(call_default_factory=True)
+        return list(default) if isinstance(default, tuple) else default
 
     @cached_property
     def type(self) -> ValueType:
