@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.formulas import Formulas, read_formulas
 from orchestration.sweep.grid.expansion import (
@@ -44,9 +46,10 @@ from orchestration.yaml.source import (
     parse,
     show,
 )
-from orchestration.yaml.values import MAX_WHOLE
+from orchestration.yaml.values import ValueType
 
 NO_EXPANSION = Expansion((), ())
+_SEED = ValueType(NonNegativeInt)
 
 
 @dataclass(frozen=True)
@@ -317,13 +320,10 @@ def read_seeds(part: Part) -> tuple[int, ...]:
     before = len(part.problems)
     seeds: list[int] = []
     for item in part.items(" of whole numbers; write `seeds: [0, 1]`"):
-        seed = item.plain()
-        is_whole = isinstance(seed, int) and not isinstance(seed, bool)
-        if not is_whole or not 0 <= seed <= MAX_WHOLE:
-            item.report_wrong(f"a whole number of at least 0, at most {MAX_WHOLE}")
-        elif seed in seeds:
+        seed = item.read(_SEED)
+        if seed in seeds:
             item.report(f"got {seed} twice; seeds must differ")
-        else:
+        elif seed is not None:
             seeds.append(seed)
     if not seeds and len(part.problems) == before:
         part.report("is empty; give at least one, such as [0]")
