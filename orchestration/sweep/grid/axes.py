@@ -84,19 +84,15 @@ class Axes:
     written_set: Mapping[str, Any]
 
     @property
-    def written_axes(self) -> Mapping[str, tuple[Any, ...]]:
-        """Axes as the file and `--set` write them."""
-        return _written(self.axes)
-
-    @property
-    def written_zip(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """Zip groups as the file and `--set` write them."""
-        return tuple(_written(group) for group in self.groups)
-
-    @property
-    def written_include(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """Entries of `include` as the file and `--set` write them."""
-        return tuple(_written(entry.values) for entry in self.included)
+    def written(self) -> dict[str, Any]:
+        """Parts of the sweep as the file and `--set` write them, by their names in `Sweep`."""
+        return {
+            "axes": _written(self.axes),
+            "zip": tuple(map(_written, self.groups)),
+            "exclude": self.written_exclude,
+            "include": tuple(_written(entry.values) for entry in self.included),
+            "set": self.written_set,
+        }
 
     @property
     def varied(self) -> tuple[str, ...]:
