@@ -15,10 +15,6 @@ REST = "  objectives: [ar_val_loss]\n  budget: {trials: 6}\n"
 TWO = SPACE.replace("}}", "}, generator.dropout: [0, 0.1]}")
 
 
-def of_range(text: str) -> str:
-    return f"search:\n  space: {{generator.lr: {{{text}}}}}\n{REST}"
-
-
 # Each: the block, line within it, key, and parts of the message.
 MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     "an objective that is switched off": (
@@ -29,15 +25,6 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "search:\n" + SPACE + "  objectives: [gfid_best]\n  budget: {trials: 3}\n", 3,
         "search.objectives", ("measures gfid_best", "did you mean 'g"),
     ),
-    "a curve that nothing logs": (
-        BLOCK + "  pruner: {name: median, metric: val/loss, every: 2, min_steps: 2}\n", 5,
-        "search.pruner.metric", ("train/loss, train/grad_norm", "did you mean 'train/loss'?"),
-    ),
-    "a curve of a loss that is off": (
-        BLOCK + "  pruner: {name: median, stage: train_tokenizer, every: 2, min_steps: 2, "
-        "metric: train/entropy_loss}\n", 5, "search.pruner.metric", ("logs no curve",),
-    ),
-    "a seed beyond NumPy's": (BLOCK + "  seed: 4294967296\n", 5, "search.seed", ("4294967295",)),
     "no mapping": ("search: tpe\n", 1, "search", ("got 'tpe'", "mapping", "space, sampler")),
     "unknown key": (
         BLOCK + "  prune: none\n", 5, "search.prune",
@@ -45,85 +32,6 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "no space": ("search:\n" + REST, 1, "search.space", ("missing", "low: 1e-4")),
     "empty space": ("search:\n  space: {}\n" + REST, 2, "search.space", ("is empty",)),
-    "unknown key of the trial": (
-        "search:\n  space: {generator.lrr: [1, 2]}\n" + REST, 2, "search.space.generator.lrr",
-        ("did you mean 'generator.lr'?",),
-    ),
-    "fixed as well": (
-        "search:\n  space: {tokenizer.decoder: [S, B]}\n" + REST, 2,
-        "search.space.tokenizer.decoder", ("axes, zip or set as well",),
-    ),
-    "how, not what": (
-        "search:\n  space: {generator.log_every: [1, 2]}\n" + REST, 2,
-        "search.space.generator.log_every", ("cannot vary", "`set`"),
-    ),
-    "one number": (
-        "search:\n  space: {generator.lr: 1e-3}\n" + REST, 2, "search.space.generator.lr",
-        ("list of values", "{low, high, log, step}"),
-    ),
-    "one value": (
-        "search:\n  space: {generator.lr: [1e-3]}\n" + REST, 2, "search.space.generator.lr",
-        ("two values at least", "`set`"),
-    ),
-    "a value twice": (
-        "search:\n  space: {generator.lr: [1e-3, 0.001]}\n" + REST, 2,
-        "search.space.generator.lr", ("given twice",),
-    ),
-    "wrong value": (
-        "search:\n  space: {generator.lr: [1e-3, fast]}\n" + REST, 2,
-        "search.space.generator.lr", ("got 'fast'", "a number"),
-    ),
-    "unknown size": (
-        "search:\n  space: {generator.size: [S, Q]}\n" + REST, 2, "search.space.generator.size",
-        ("got 'Q'", "generator sizes of scale smoke: S, B"),
-    ),
-    "unknown part of a range": (
-        of_range("low: 1, high: 2, stop: 3"), 2, "search.space.generator.lr.stop",
-        ("low, high, log, step", "did you mean 'step'?"),
-    ),
-    "no end": (of_range("low: 1"), 2, "search.space.generator.lr.high", ("missing", "a number")),
-    "end not allowed": (
-        of_range("low: -1, high: 2"), 2, "search.space.generator.lr.low", ("got -1", "above 0"),
-    ),
-    "ends exchanged": (
-        of_range("low: 2, high: 1"), 2, "search.space.generator.lr",
-        ("low 2 is not below high 1",),
-    ),
-    "log and step": (
-        of_range("low: 1, high: 9, log: true, step: 1"), 2, "search.space.generator.lr",
-        ("log and step do not go together",),
-    ),
-    "log is no flag": (
-        of_range("low: 1, high: 9, log: 2"), 2, "search.space.generator.lr.log",
-        ("got 2", "true or false"),
-    ),
-    "log of zero": (
-        "search:\n  space: {generator.dropout: {low: 0, high: 0.5, log: true}}\n" + REST, 2,
-        "search.space.generator.dropout", ("low 0 has no logarithm",),
-    ),
-    "negative step": (
-        of_range("low: 1, high: 9, step: -1"), 2, "search.space.generator.lr.step",
-        ("got -1", "above 0"),
-    ),
-    "step too large": (
-        of_range("low: 1, high: 2, step: 5"), 2, "search.space.generator.lr",
-        ("step 5 is larger than the range",),
-    ),
-    "step of whole numbers": (
-        "search:\n  space: {tokenizer.codebook_size: {low: 8, high: 64, step: 1.5}}\n" + REST, 2,
-        "search.space.tokenizer.codebook_size", ("must be a whole number",),
-    ),
-    "range of words": (
-        "search:\n  space: {tokenizer.augment: {low: 1, high: 2}}\n" + REST, 2,
-        "search.space.tokenizer.augment", ("give a list of values",),
-    ),
-    "unknown sampler": (
-        BLOCK + "  sampler: tpee\n", 5, "search.sampler",
-        ("'tpe', 'cmaes', 'grid'", "mean 'tpe'?"),
-    ),
-    "cmaes with one key": (
-        BLOCK + "  sampler: cmaes\n", 5, "search.sampler", ("two keys at least",),
-    ),
     "cmaes with a list": (
         "search:\n" + TWO + REST + "  sampler: cmaes\n", 5, "search.sampler",
         ("not the values of generator.dropout",),
@@ -132,39 +40,9 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "search:\n" + SPACE + "  objectives: [rfid, gfid]\n  budget: {trials: 6}\n"
         "  sampler: cmaes\n", 5, "search.sampler", ("one objective",),
     ),
-    "nsga2 for one": (BLOCK + "  sampler: nsga2\n", 5, "search.sampler", ("several objectives",)),
-    "grid without steps": (
-        BLOCK + "  sampler: grid\n", 5, "search.sampler", ("needs a step", "generator.lr"),
-    ),
-    "unknown pruner": (
-        BLOCK + "  pruner: {name: ahsa}\n", 5, "search.pruner.name", ("did you mean 'asha'?",),
-    ),
-    "pruner alone": (
-        BLOCK + "  pruner: asha\n", 5, "search.pruner", ("say what it looks at", "every: 50"),
-    ),
-    "pruner of a stage without a curve": (
-        BLOCK + "  pruner: {name: asha, stage: extract_codes}\n", 5, "search.pruner.stage",
-        ("'train_tokenizer', 'train_generator'",),
-    ),
-    "pruner's key": (
-        BLOCK + "  pruner: {name: asha, evry: 2}\n", 5, "search.pruner.evry",
-        ("did you mean 'every'?",),
-    ),
-    "pruner between logged steps": (
-        BLOCK + "  pruner: {name: asha, every: 3}\n", 5, "search.pruner.every",
-        ("multiple of 2", "log_every"),
-    ),
-    "pruner that never looks": (
-        BLOCK + "  pruner: {name: asha, every: 2, min_steps: 12}\n", 5, "search.pruner.min_steps",
-        ("12 steps", "before that"),
-    ),
     "pruner for several": (
         "search:\n" + SPACE + "  objectives: [rfid, gfid]\n  budget: {trials: 6}\n"
         "  pruner: {name: median, every: 2}\n", 5, "search.pruner", ("one objective only",),
-    ),
-    "factor of one": (
-        BLOCK + "  pruner: {name: asha, every: 2, factor: 1}\n", 5, "search.pruner.factor",
-        ("at least 2",),
     ),
     "no objectives": (
         "search:\n" + SPACE + "  budget: {trials: 6}\n", 1, "search.objectives",
@@ -206,13 +84,6 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "search:\n" + SPACE + "  objectives: [gfid]\n  budget: {trials: 1, hours: 0}\n", 4,
         "search.budget.hours", ("got 0", "above 0"),
     ),
-    "seed": (BLOCK + "  seed: x\n", 5, "search.seed", ("a whole number from 0",)),
-    "none at once": (BLOCK + "  at_once: 0\n", 5, "search.at_once", ("at least 1",)),
-    "storage": (BLOCK + "  storage: 5\n", 5, "search.storage", ("text",)),
-    "transfer of what is searched": (
-        BLOCK + "  transfer: {generator.lr: 1}\n", 5, "search.transfer.generator.lr",
-        ("is searched itself",),
-    ),
     "transfer of two": (
         "search:\n" + TWO + REST + "  transfer: {tokenizer.decoder: B}\n", 5, "search.transfer",
         ("one key", "log: true"),
@@ -226,6 +97,100 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "search.space.generator.lr", ("list of values",),
     ),
 }  # fmt: skip
+# Each: an entry of the space, the end of the reported key, and parts of the message.
+WRONG_SPACES: dict[str, tuple[str, ...]] = {
+    "unknown key of the trial": ("generator.lrr: [1, 2]", "", "did you mean 'generator.lr'?"),
+    "fixed as well": ("tokenizer.decoder: [S, B]", "", "axes, zip or set as well"),
+    "how, not what": ("generator.log_every: [1, 2]", "", "cannot vary", "`set`"),
+    "one number": ("generator.lr: 1e-3", "", "list of values", "{low, high, log, step}"),
+    "one value": ("generator.lr: [1e-3]", "", "two values at least", "`set`"),
+    "a value twice": ("generator.lr: [1e-3, 0.001]", "", "given twice"),
+    "wrong value": ("generator.lr: [1e-3, fast]", "", "got 'fast'", "a number"),
+    "unknown size": (
+        "generator.size: [S, Q]",
+        "", "got 'Q'", "generator sizes of scale smoke: S, B",
+    ),
+    "unknown part of a range": (
+        "generator.lr: {low: 1, high: 2, stop: 3}",
+        ".stop", "low, high, log, step", "did you mean 'step'?",
+    ),
+    "no end": ("generator.lr: {low: 1}", ".high", "missing", "a number"),
+    "end not allowed": ("generator.lr: {low: -1, high: 2}", ".low", "got -1", "above 0"),
+    "ends exchanged": ("generator.lr: {low: 2, high: 1}", "", "low 2 is not below high 1"),
+    "log and step": (
+        "generator.lr: {low: 1, high: 9, log: true, step: 1}",
+        "", "log and step do not go together",
+    ),
+    "log is no flag": (
+        "generator.lr: {low: 1, high: 9, log: 2}",
+        ".log", "got 2", "true or false",
+    ),
+    "log of zero": (
+        "generator.dropout: {low: 0, high: 0.5, log: true}",
+        "", "low 0 has no logarithm",
+    ),
+    "negative step": ("generator.lr: {low: 1, high: 9, step: -1}", ".step", "got -1", "above 0"),
+    "step too large": (
+        "generator.lr: {low: 1, high: 2, step: 5}",
+        "", "step 5 is larger than the range",
+    ),
+    "step of whole numbers": (
+        "tokenizer.codebook_size: {low: 8, high: 64, step: 1.5}",
+        "", "must be a whole number",
+    ),
+    "range of words": ("tokenizer.augment: {low: 1, high: 2}", "", "give a list of values"),
+}  # fmt: skip
+# Each: a line behind a sound block, its key behind `search.`, and parts of the message.
+WRONG_LINES: dict[str, tuple[str, ...]] = {
+    "a curve that nothing logs": (
+        "pruner: {name: median, metric: val/loss, every: 2, min_steps: 2}",
+        "pruner.metric", "train/loss, train/grad_norm", "did you mean 'train/loss'?",
+    ),
+    "a curve of a loss that is off": (
+        "pruner: {name: median, stage: train_tokenizer, every: 2, min_steps: 2, "
+        "metric: train/entropy_loss}",
+        "pruner.metric", "logs no curve",
+    ),
+    "a seed beyond NumPy's": ("seed: 4294967296", "seed", "4294967295"),
+    "unknown sampler": ("sampler: tpee", "sampler", "'tpe', 'cmaes', 'grid'", "mean 'tpe'?"),
+    "cmaes with one key": ("sampler: cmaes", "sampler", "two keys at least"),
+    "nsga2 for one": ("sampler: nsga2", "sampler", "several objectives"),
+    "grid without steps": ("sampler: grid", "sampler", "needs a step", "generator.lr"),
+    "unknown pruner": ("pruner: {name: ahsa}", "pruner.name", "did you mean 'asha'?"),
+    "pruner alone": ("pruner: asha", "pruner", "say what it looks at", "every: 50"),
+    "pruner of a stage without a curve": (
+        "pruner: {name: asha, stage: extract_codes}",
+        "pruner.stage", "'train_tokenizer', 'train_generator'",
+    ),
+    "pruner's key": ("pruner: {name: asha, evry: 2}", "pruner.evry", "did you mean 'every'?"),
+    "pruner between logged steps": (
+        "pruner: {name: asha, every: 3}",
+        "pruner.every", "multiple of 2", "log_every",
+    ),
+    "pruner that never looks": (
+        "pruner: {name: asha, every: 2, min_steps: 12}",
+        "pruner.min_steps", "12 steps", "before that",
+    ),
+    "factor of one": ("pruner: {name: asha, every: 2, factor: 1}", "pruner.factor", "at least 2"),
+    "seed": ("seed: x", "seed", "a whole number from 0"),
+    "none at once": ("at_once: 0", "at_once", "at least 1"),
+    "storage": ("storage: 5", "storage", "text"),
+    "transfer of what is searched": (
+        "transfer: {generator.lr: 1}",
+        "transfer.generator.lr", "is searched itself",
+    ),
+}  # fmt: skip
+MALFORMED |= {
+    case: (
+        f"search:\n  space: {{{entry}}}\n{REST}", 2,
+        f"search.space.{entry.partition(':')[0]}{end}", tuple(parts),
+    )
+    for case, (entry, end, *parts) in WRONG_SPACES.items()
+}  # fmt: skip
+MALFORMED |= {
+    case: (f"{BLOCK}  {line}\n", 5, f"search.{key}", tuple(parts))
+    for case, (line, key, *parts) in WRONG_LINES.items()
+}
 
 
 @pytest.mark.parametrize("name", MALFORMED)
