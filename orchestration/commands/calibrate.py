@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.stages import STAGES
+from orchestration.commands.options import AsJson, Overrides, PlannedScale, RunsDir
 from orchestration.costs.accuracy import BUSY
 from orchestration.costs.calibration import Observation, alike_groups, fit
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
@@ -22,13 +23,13 @@ from orchestration.study.study import Study
 
 def calibrate(
     sweep: Annotated[str, typer.Argument(help="Whose models are run.")] = "decoder_scaling",
-    scale: Annotated[str | None, typer.Option(help="smoke, micro, mini, paper, …")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    scale: PlannedScale = None,
+    set_: Overrides = None,
     jobs: Annotated[
         int | None, typer.Option(help="Stages at a time, as the launch will have.")
     ] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
 ) -> None:
     """Run a few steps of every kind of stage here, so that plans can say what time they take."""
     # With `--json`, stdout carries JSON alone; whatever is said on the way goes to stderr.

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from orchestration.command_lines import steering
-from orchestration.commands.options import RunsDir, Scale
+from orchestration.commands.options import LaunchedScale, RunsDir
 from orchestration.exits import EXIT_FAILED
 from orchestration.study.cancelling import WAIT_SECONDS, Cancellation
 from orchestration.study.study import Study
@@ -18,7 +18,7 @@ from orchestration.study.study import Study
 def cancel(
     sweep: str,
     trial: Annotated[str | None, typer.Argument(help="Default: the whole sweep.")] = None,
-    scale: Scale = None,
+    scale: LaunchedScale = None,
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="What the newest launch no longer names.")
     ] = False,

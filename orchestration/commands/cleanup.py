@@ -21,6 +21,7 @@ from rich.text import Text
 
 from orchestration.backends import BACKENDS
 from orchestration.backends.detached.journal import Journal
+from orchestration.commands.options import RunsDir
 from orchestration.launching.history import launched_keys
 from orchestration.runs.files import remove
 from orchestration.runs.holder import leftovers_of_complete
@@ -44,7 +45,7 @@ class Leftover:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete results of no plan as well.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
     store = Store(runs_dir)

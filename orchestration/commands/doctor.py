@@ -26,6 +26,7 @@ from rich.text import Text
 from gigatok.startup import hiding
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
+from orchestration.commands.options import RunsDir
 from orchestration.exits import EXIT_REFUSED, fail
 from orchestration.launching.history import newest_launches
 from orchestration.launching.readiness import check_writable
@@ -58,7 +59,7 @@ STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "missing": "bold
 
 def doctor(
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; default: mlflow.db in the runs directory.")
     ] = None,

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.commands.options import AsJson, RunsDir
+from orchestration.commands.options import AsJson, Overrides, RunsDir
 from orchestration.runs.state import Store
 from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation
@@ -40,7 +40,7 @@ def explain(
     ] = None,
     stage: Annotated[str | None, typer.Argument(help="Of the trial; default: all.")] = None,
     scale: Annotated[str | None, typer.Option(help="Default: as launched last.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    set_: Overrides = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
 from orchestration.forecast.simulator import Cluster
 from orchestration.study.simulating import (
     HOUR,
@@ -24,10 +25,10 @@ from orchestration.study.study import Study
 
 
 def simulate(
-    sweep: Annotated[str, typer.Argument(help="A sweep's YAML file, or its bare name.")],
+    sweep: SweepFile,
     devices: Annotated[int, typer.Option(min=1, help="How many there are.")],
-    scale: str | None = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    scale: PlannedScale = None,
+    set_: Overrides = None,
     mtbf_hours: Annotated[
         float | None, typer.Option(min=1e-6, help="Mean time between failures of one device.")
     ] = None,
@@ -55,7 +56,7 @@ def simulate(
     ] = None,
     seed: int = 0,
     runs_dir: Annotated[Path, typer.Option(help="Calibration and what is reused.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a sweep on a cluster: makespan, idle share, lost work, best checkpoint interval."""
     cluster = Cluster(

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
-from orchestration.commands.options import Scale
+from orchestration.commands.options import AsJson, LaunchedScale, RunsDir
 from orchestration.costs.accuracy import (
     accuracy_line,
     accuracy_table,
@@ -56,10 +56,10 @@ OTHER_LINES = 11
 
 def status(
     sweep: str,
-    scale: Scale = None,
+    scale: LaunchedScale = None,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Until it has finished.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    as_json: AsJson = False,
+    runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Show the state of every stage of the newest launch of a sweep."""
     found = Study(sweep, scale, runs=runs_dir).status()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -317,7 +316,7 @@ def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> Launch
 
 
 def _profile(request: LaunchRequest) -> Profile:
-    profile = load_profile(Path(request.profile) if request.profile else None, profile_options())
+    profile = load_profile(request.profile, profile_options())
     if request.ray_address is not None:
         # The command line wins over the profile; both over RAY_ADDRESS.
         profile = profile.model_copy(update={"ray_address": request.ray_address})

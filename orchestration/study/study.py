@@ -49,25 +49,18 @@ from orchestration.sweep.definition import expand, load_sweep
 
 
 class LaunchOptions(TypedDict, total=False):
-    """Options of a launch; what is left out, or None, is as for the command."""
+    """Options of a launch, as `LaunchRequest` describes them; None: left out."""
 
     backend: str | None
-    """`local`, `ray` or `slurm`."""
     jobs: int | None
-    """Stages at a time."""
     profile: str | Path | None
-    """YAML file: what stages ask of the cluster."""
     ray_address: str | None
     tracking_uri: str | None
-    """MLflow; None: mlflow.db in the runs directory."""
     storage: str | None
-    """Optuna's URL, for a search."""
-    ignore_gates: bool
     max_gpu_hours: float | None
     max_disk: float | None
-    """In GiB."""
+    ignore_gates: bool
     send_patch: bool
-    """Uncommitted changes of the code go to MLflow."""
 
 
 class Study:
@@ -351,11 +344,7 @@ class Study:
 
 def _given(options: LaunchOptions) -> dict[str, Any]:
     """Turn options into fields of a request; None is not given."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if "profile" in given:
-        # Absolute, because the request is recorded, and `resume` may run in another folder.
-        given["profile"] = str(Path(str(given["profile"])).absolute())
-    return given
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _changed(launched: LaunchedPlan, changes: Mapping[str, Any]) -> LaunchRequest:
