@@ -11,6 +11,7 @@ from typing import Unpack
 
 import typer
 
+from orchestration.commands.answering import answering
 from orchestration.commands.calibrate import calibrate
 from orchestration.commands.cancel import cancel
 from orchestration.commands.cleanup import gc
@@ -31,7 +32,6 @@ from orchestration.commands.simulate import simulate
 from orchestration.commands.starting import start
 from orchestration.commands.status import status
 from orchestration.commands.sync import sync
-from orchestration.exits import answering
 from orchestration.study.study import LaunchOptions, Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)

@@ -11,6 +11,7 @@ from typing import Unpack
 
 import typer
 
+from orchestration.commands.answering import answering
 from orchestration.commands.options import (
     AsJson,
     DryRun,
@@ -25,7 +26,6 @@ from orchestration.commands.options import (
     launch_options,
 )
 from orchestration.commands.starting import start
-from orchestration.exits import answering
 from orchestration.study.study import LaunchOptions, Study
 
 

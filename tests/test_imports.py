@@ -48,6 +48,7 @@ ROOMS = (
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.api"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
+    "orchestration.terminal",
     *("orchestration.sweep", "orchestration.plan", "orchestration.costs"),
     *("orchestration.execution", "orchestration.tracking", "orchestration.policy"),
     *("orchestration.worker", "orchestration.backends", "orchestration.backends.ray"),

@@ -26,8 +26,9 @@ from rich.text import Text
 from gigatok.startup import hiding
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
+from orchestration.commands.answering import fail
 from orchestration.commands.options import RunsDir
-from orchestration.exits import EXIT_REFUSED, fail
+from orchestration.exits import EXIT_REFUSED
 from orchestration.launching.history import newest_launches
 from orchestration.launching.readiness import check_writable
 from orchestration.policy.profile import Profile, load_profile
@@ -86,7 +87,7 @@ def doctor(
     # Functions and not findings: none is asked before its turn, and the slow ones come last.
     groups: list[Callable[[], Iterator[Finding]]] = [
         code,
-        lambda: files(store, backend),
+        lambda: files(store, here=spec.runs_here(profile)),
         lambda: mlflow(destination, detached=spec.detached),
         gpus,
         lambda: backends(backend, store, destination, profile),
@@ -118,8 +119,13 @@ def code() -> Iterator[Finding]:
         yield Finding("working folder", "warning", text)
 
 
-def files(store: Store, backend: str) -> Iterator[Finding]:
-    """Look at the runs directory: writable, seen by all nodes, on the clock of this host."""
+def files(store: Store, *, here: bool) -> Iterator[Finding]:
+    """Look at the runs directory: writable, seen by all nodes, on the clock of this host.
+
+    Args:
+        store: the runs directory.
+        here: stages run on this host alone.
+    """
     try:
         # `check_writable` makes the folder: a doctor leaves nothing behind.
         existed = store.root.exists()
@@ -132,7 +138,7 @@ def files(store: Store, backend: str) -> Iterator[Finding]:
     yield clock(store.root)
     kind = file_system(store.root.resolve())
     shared = any(kind.startswith(name) for name in NETWORK_FILE_SYSTEMS)
-    if shared or backend == "local":
+    if shared or here:
         yield Finding("file system", "ok", kind)
     else:
         text = f"{kind}: looks local to this host; name a --runs-dir that all nodes see"

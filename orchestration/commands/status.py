@@ -35,7 +35,7 @@ from orchestration.execution.display import (
     stages_of,
     states_table,
 )
-from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from orchestration.exits import EXIT_CODES, EXIT_INTERRUPTED, Outcome
 from orchestration.forecast.forecast import forecast_line
 from orchestration.launching.launched import LaunchedPlan
 from orchestration.study.status import (
@@ -75,20 +75,20 @@ def status(
         found = _watch(found, console)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    raise typer.Exit(exit_code(found))
+    raise typer.Exit(EXIT_CODES[outcome(found)])
 
 
-def exit_code(found: SweepStatus) -> int:
-    """Map the state of a sweep to the exit code that `launch` would have returned."""
-    # As `launching.report.exit_code` orders it: scripts may wait with `status -w` for what
+def outcome(found: SweepStatus) -> Outcome:
+    """Tell how a launch of the sweep would have ended."""
+    # As `launching.report.outcome` orders it: scripts may wait with `status -w` for what
     # `launch` would have said.
     failures = [stage.folder.failure() for stage in found.stages.values()]
     kinds = {failure.kind for failure in failures if failure is not None}
     if kinds == {"cancelled"}:
-        return EXIT_INTERRUPTED
+        return "interrupted"
     if "FAILED" in found.states.values():
-        return EXIT_FAILED
-    return EXIT_REFUSED if any(stage.held for stage in found.stages.values()) else 0
+        return "failed"
+    return "held" if any(stage.held for stage in found.stages.values()) else "done"
 
 
 def _watch(found: SweepStatus, console: Console) -> SweepStatus:

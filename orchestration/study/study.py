@@ -33,19 +33,14 @@ from orchestration.study.calibrating import CalibrationRun, calibrate_sweep
 from orchestration.study.cancelling import Cancellation, cancel_launch
 from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation, explain_stages
-from orchestration.study.launch import (
-    LaunchResult,
-    PreparedLaunch,
-    Terminal,
-    prepare,
-    quiet_console,
-)
+from orchestration.study.launch import LaunchResult, PreparedLaunch, prepare
 from orchestration.study.logs import LogReader, stage_keys
 from orchestration.study.resuming import prepare_resume, prepare_retry
 from orchestration.study.simulating import PaperRun, simulate_plan
 from orchestration.study.status import SweepStatus, look
 from orchestration.study.syncing import Sent, send_all
 from orchestration.sweep.definition import expand, load_sweep
+from orchestration.terminal import Terminal, quiet_console
 
 
 class LaunchOptions(TypedDict, total=False):
