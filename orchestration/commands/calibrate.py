@@ -19,6 +19,7 @@ from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.forecast.devices import utilisation
 from orchestration.study.calibrating import CalibrationRun
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console, plain_table
 
 
 def calibrate(
@@ -33,7 +34,7 @@ def calibrate(
 ) -> None:
     """Run a few steps of every kind of stage here, so that plans can say what time they take."""
     # With `--json`, stdout carries JSON alone; whatever is said on the way goes to stderr.
-    console = Console(stderr=as_json, markup=False, highlight=False)
+    console = plain_console(stderr=as_json)
     study = Study(sweep, scale, runs=runs_dir, overrides=set_ or ())
     run = study.calibrate(jobs, console=console)
     # Before anything is shown: a calibration is recorded whole or not at all.
@@ -67,11 +68,8 @@ def _check(run: CalibrationRun, console: Console) -> None:
 
 def throughput_table(found: Sequence[Observation]) -> Table:
     """Make a row per stage and configuration: rate, fixed seconds, utilisation, peak memory."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    table.add_column("of")
-    for head in ("GFLOP/s", "of peak", "fixed s", "peak MiB"):
-        table.add_column(head, justify="right")
+    numbers = ("GFLOP/s", "of peak", "fixed s", "peak MiB")
+    table = plain_table(("stage", "of", *numbers), right=numbers)
     for alike in alike_groups(found):
         fitted = fit(alike)
         rate = 1 / fitted.seconds_per_flop if fitted.seconds_per_flop else None

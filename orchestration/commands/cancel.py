@@ -13,6 +13,7 @@ from orchestration.commands.options import LaunchedScale, RunsDir
 from orchestration.exits import EXIT_FAILED
 from orchestration.study.cancelling import WAIT_SECONDS, Cancellation
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console
 
 
 def cancel(
@@ -31,7 +32,7 @@ def cancel(
     study = Study(sweep, scale, runs=runs_dir)
     launched = study.launched()
     found = study.cancel(trial, orphaned=orphaned)
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     _print(found, console)
     # Without `--scale` the newest launch was meant; the user may have thought of another one.
     if scale is None and (others := study.other_scales()):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +26,7 @@ from orchestration.runs.files import remove
 from orchestration.runs.holder import leftovers_of_complete
 from orchestration.runs.records import UnreadableRecord
 from orchestration.runs.state import Store
+from orchestration.terminal import plain_console, plain_table
 
 MOST_ROWS = 30
 Kind = Literal["checkpoints", "code", "stage"]
@@ -49,7 +49,7 @@ def gc(
 ) -> None:
     """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
     store = Store(runs_dir)
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     # A list before anything is deleted: sizes and verdicts belong to one look.
     lying = [left for left in leftovers(store) if not _is_behind_link(left.path, store)]
     # The largest first: the table is cut, and those matter.
@@ -142,9 +142,7 @@ def size_text(size: float) -> str:
 
 def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> Table:
     """Make a row per folder, the largest first."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("what", "size", "", "where"):
-        table.add_column(head, justify="right" if head == "size" else "left")
+    table = plain_table(("what", "size", "", "where"), right=("size",))
     for left in found[:MOST_ROWS]:
         fate = Text("deleted", style="red") if left in doomed else Text("kept", style="dim")
         where = str(left.path.relative_to(store.root))

@@ -35,6 +35,7 @@ from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs import provenance
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
+from orchestration.terminal import plain_console
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Destination, parse_uri
 from orchestration.tracking.shipping import default_uri
@@ -99,7 +100,7 @@ def doctor(
     for finding in findings:
         level = Text(finding.level, style=STYLES[finding.level])
         table.add_row(level, Text(finding.name), Text(finding.text))
-    Console(markup=False, highlight=False).print(table)
+    plain_console().print(table)
     # What another backend misses is said, but does not fail the check of this one.
     if any(f.level == "missing" and f.needed_by in ("", backend) for f in findings):
         raise typer.Exit(EXIT_REFUSED)

@@ -22,6 +22,7 @@ from orchestration.study.simulating import (
     simulation_json,
 )
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console, plain_table
 
 
 def simulate(
@@ -51,9 +52,7 @@ def simulate(
     teraflops: Annotated[
         float | None, typer.Option(min=1e-6, help="Of a device, instead of the calibration.")
     ] = None,
-    profile_file: Annotated[
-        Path | None, typer.Option("--profile", help="How many devices stages ask for.")
-    ] = None,
+    profile: Annotated[Path | None, typer.Option(help="How many devices stages ask for.")] = None,
     seed: int = 0,
     runs_dir: Annotated[Path, typer.Option(help="Calibration and what is reused.")] = Path("runs"),
     as_json: AsJson = False,
@@ -61,28 +60,25 @@ def simulate(
     """Simulate a sweep on a cluster: makespan, idle share, lost work, best checkpoint interval."""
     cluster = Cluster(
         devices,
-        # The simulator counts in seconds and bytes: rates per second, bandwidth in bytes per
-        # second.
+        # The simulator counts in seconds and bytes.
         failure_rate=0.0 if mtbf_hours is None else 1 / (mtbf_hours * HOUR),
         preemption_rate=preemptions_per_hour / HOUR,
         queue_limit=queue_limit,
-        bandwidth=None if bandwidth is None else bandwidth * 1e9,
+        bandwidth=bandwidth and bandwidth * 1e9,
         checkpoint_seconds=checkpoint_seconds,
         restart_seconds=restart_seconds,
     )
     found = Study(sweep, scale, runs=runs_dir, overrides=set_ or ()).simulate(
         cluster,
-        profile=profile_file,
+        profile=profile,
         checkpoint_minutes=checkpoint_minutes,
         teraflops=teraflops,
         seed=seed,
     )
     if as_json:
         print(json.dumps(simulation_json(found)))
-        return
-    console = Console(markup=False, highlight=False)
-    console.print(basis_line(found))
-    show(console, found)
+    else:
+        show(plain_console(), found)
 
 
 def basis_line(found: PaperRun) -> str:
@@ -100,7 +96,8 @@ def basis_line(found: PaperRun) -> str:
 
 
 def show(console: Console, found: PaperRun) -> None:
-    """Print the orders against each other, then the checkpoint interval."""
+    """Print what the times rest on, the orders against each other, the checkpoint interval."""
+    console.print(basis_line(found))
     scenario = found.scenario
     count = len(scenario.works) - len(scenario.progress.reused)
     console.print(f"{count} stages on {scenario.cluster.devices} devices, seed {scenario.seed}")
@@ -109,10 +106,9 @@ def show(console: Console, found: PaperRun) -> None:
 
 
 def _orders_table(found: PaperRun) -> Table:
-    table = Table(box=None, pad_edge=False)
-    heads = ("order", "all done", "half of trials", "useful", "checkpoints", "lost", "idle")
-    for head in (*heads, "failures", "preempted", "gave up"):
-        table.add_column(head, justify="left" if head == "order" else "right")
+    times = ("all done", "half of trials", "useful", "checkpoints", "lost", "idle")
+    numbers = (*times, "failures", "preempted", "gave up")
+    table = plain_table(("order", *numbers), right=numbers)
     for order, outcome in found.outcomes.items():
         # Shares of all device time. 1e-9: a plan without anything to run takes none.
         whole = max(outcome.busy + outcome.idle, 1e-9)

@@ -198,6 +198,16 @@ class LaunchedPlan(Record):
         """Read the values of trials and stages."""
         return LaunchedValues.model_validate_json(self.values_json)
 
+    def stages_of(self, trial: str) -> dict[str, str]:
+        """Map the stages of a trial to their keys.
+
+        Raises:
+            ValueError: no such trial.
+        """
+        if trial not in self.trials:
+            raise ValueError(f"no trial {trial!r}; trials: {', '.join(self.trials)}")
+        return self.trials[trial]
+
     def folders(self, store: Store) -> dict[str, StageFolder]:
         """Map the key of every stage to its folder."""
         return store.folders((s.stage, key, s.readable) for key, s in self.stages.items())
@@ -255,13 +265,7 @@ def as_launched(
 
 
 def _stage(stage: PlannedStage) -> LaunchedStage:
-    return LaunchedStage(
-        stage=stage.stage,
-        version=stage.version,
-        key=stage.key,
-        readable=stage.readable,
-        inputs=dict(stage.inputs),
-    )
+    return LaunchedStage(**{name: getattr(stage, name) for name in LaunchedStage.model_fields})
 
 
 def _values(plan: Plan) -> LaunchedValues:

@@ -20,7 +20,7 @@ from orchestration.backends.base import (
     NoAnswer,
     QueueFull,
 )
-from orchestration.backends.detached.journal import Journal, Submission, key_of
+from orchestration.backends.detached.journal import Journal, Submission
 from orchestration.backends.detached.launching import print_ways_on
 from orchestration.backends.detached.situation import settle_intents
 from orchestration.backends.detached.submission import queue_controller
@@ -89,13 +89,13 @@ class JournaledBackend:
             self._settle()
             # A predecessor that was killed may have queued this stage: its job is adopted, whoever
             # queued it.
-            known = self._journal.jobs().get(key_of(folder.name))
+            known = self._journal.jobs().get(folder.key)
             if known is not None and self._backend.poll(known) is None:
                 return known
             kind = folder.spec().stage
-            about = (kind, self._sweep, self._plan, [folder])
+            intent = self._journal.intend(kind, self._sweep, self._plan, [folder])
             try:
-                with self._journal.submitting(self._backend, *about) as intent:
+                with self._journal.refusable(intent, self._backend):
                     (job,) = self._backend.submit_array(
                         [folder], request, name=intent.name, after=Dependency()
                     )

@@ -6,11 +6,10 @@ and watches.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from shlex import quote
 
@@ -26,6 +25,7 @@ from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
+from orchestration.runs.files import Busy, exclusive
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
 from orchestration.search.asking import best_trials
@@ -97,12 +97,10 @@ def held(store: Store, plan: str) -> Iterator[None]:
     Raises:
         ValueError: another one does.
     """
-    store.root.mkdir(parents=True, exist_ok=True)
-    # flock and not a file that exists: the kernel releases it however the process ends.
-    with (store.root / f".search-{plan}.lock").open("a", encoding="utf-8") as file:
+    with ExitStack() as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock.enter_context(exclusive(store.root / f".search-{plan}.lock"))
+        except Busy as error:
             raise ValueError(
                 f"another launch runs this search in {store.root}; "
                 "`python -m orchestration status SWEEP -w` follows it"

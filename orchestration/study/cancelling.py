@@ -102,13 +102,12 @@ def chosen(store: Store, launched: LaunchedPlan, trial: str | None, orphaned: bo
     folders = launched.folders(store)
     if trial is None:
         return folders
-    if trial not in launched.trials:
-        raise ValueError(f"no trial {trial!r}; trials: {', '.join(launched.trials)}")
+    mine = launched.stages_of(trial)
     # Shared stages go on: the user gave up one trial, not those that need the same tokenizer.
     others = {
         key for name, stages in launched.trials.items() if name != trial for key in stages.values()
     }
-    return {key: folders[key] for key in launched.trials[trial].values() if key not in others}
+    return {key: folders[key] for key in mine.values() if key not in others}
 
 
 def cancel_stages(

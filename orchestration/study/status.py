@@ -10,11 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestration.backends.detached.queued import Queued, queued_stages
-from orchestration.costs.accuracy import (
-    PredictionCheck,
-    accuracy_json,
-    compare_all,
-)
+from orchestration.costs.accuracy import PredictionCheck, accuracy_json, compare_all
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import predict
 from orchestration.execution.display import seconds_left
@@ -22,11 +18,7 @@ from orchestration.execution.scheduler import Graph, pass_failure_downstream
 from orchestration.forecast.budget import Refusal, newest_refusal
 from orchestration.forecast.forecast import Forecast, forecast, look_at
 from orchestration.launching.history import all_launches, newest_launches, other_scales
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    LaunchedStage,
-    restored,
-)
+from orchestration.launching.launched import LaunchedPlan, LaunchedStage, restored
 from orchestration.runs.leases import LEASE_SECONDS, Lease
 from orchestration.runs.state import StageFolder, State, Store
 from orchestration.tracking.ledger import Skipped
@@ -208,8 +200,8 @@ def stage_status(
     host, running, why = None, {}, None
     if state == "RUNNING" and (lease := folder.lease()) is not None:
         host, running, why = lease.host, lease.progress, _silent(lease)
-    elif attempts and (known := folder.attempts()):
-        host = known[-1].host
+    elif attempts and (last := folder.last_attempt()) is not None:
+        host = last.host
     if state == "UPSTREAM_FAILED":
         why = None
     elif (who := folder.cancelled_by()) is not None:

@@ -134,23 +134,14 @@ class Journal:
         return submission
 
     @contextmanager
-    def submitting(
-        self,
-        backend: DetachedBackend,
-        kind: str,
-        sweep: str,
-        plan: str,
-        folders: Iterable[StageFolder] = (),
-        width: int | None = None,
-    ) -> Iterator[Submission]:
-        """Record an intent, as `intend` does; forget it and its files where a scheduler refuses.
+    def refusable(self, intent: Submission, backend: DetachedBackend) -> Iterator[None]:
+        """Forget an intent and its files where the scheduler refuses meanwhile.
 
-        Where the scheduler does not answer, the intent stays: the job may be queued, which
-        `settle_intents` finds out.
+        Where it does not answer, the intent stays: the job may be queued, which `settle_intents`
+        finds out.
         """
-        intent = self.intend(kind, sweep, plan, folders, width)
         try:
-            yield intent
+            yield
         except NoAnswer:
             raise
         except (QueueFull, ValueError):

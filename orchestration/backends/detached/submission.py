@@ -234,9 +234,9 @@ class Submitter:
         folders = [self.progress.folders[key] for key in array.keys]
         width = None if lane.width is None else min(lane.width, len(folders))
         plan, request = self.progress.plan, self._profile.request(kind)
-        about = (kind, plan.sweep.name, plan.key, folders, width)
+        intent = self._journal.intend(kind, plan.sweep.name, plan.key, folders, width)
         try:
-            with self._journal.submitting(self._backend, *about) as intent:
+            with self._journal.refusable(intent, self._backend):
                 jobs = self._backend.submit_array(
                     folders,
                     request,
@@ -357,8 +357,8 @@ def queue_controller(
     where += ["--backend", backend.name]
     where += [] if backend.parallelism is None else ["--jobs", str(backend.parallelism)]
     program = [sys.executable, "-m", "orchestration.commands.control"]
-    about = (CONTROLLER, plan.sweep.name, plan.key, folders)
-    with journal.submitting(backend, *about) as intent:
+    intent = journal.intend(CONTROLLER, plan.sweep.name, plan.key, folders)
+    with journal.refusable(intent, backend):
         command = [*program, intent.name, *where, *options]
         job = backend.submit_controller(command, intent.name, delay)
     return journal.acknowledge(intent, job)
