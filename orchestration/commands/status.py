@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -35,8 +34,13 @@ from orchestration.execution.display import (
 from orchestration.exits import EXIT_CODES, EXIT_INTERRUPTED, Outcome
 from orchestration.forecast.forecast import forecast_line
 from orchestration.launching.launched import LaunchedPlan
-from orchestration.runs.state import State
-from orchestration.study.status import StageStatus, SweepStatus, comparisons, status_json
+from orchestration.study.status import (
+    StageStatus,
+    SweepStatus,
+    comparisons,
+    counts_text,
+    status_json,
+)
 from orchestration.study.study import Study
 from orchestration.terminal import plain_console, plain_table
 from orchestration.tracking.ledger import MOST_NAMED
@@ -222,11 +226,6 @@ def reasons_table(
         reason = Text(why, no_wrap=one_line, overflow="ellipsis" if one_line else "fold")
         table.add_row(Text(f"{name}{others}:", style=SYMBOLS[first.state][1]), reason)
     return table
-
-
-def counts_text(states: Iterable[State]) -> str:
-    """Count the stages in each state."""
-    return ", ".join(f"{count} {state.lower()}" for state, count in Counter(states).items())
 
 
 def counts_line(found: SweepStatus) -> str:

@@ -8,12 +8,10 @@ successor finds the trials in the study, their stages in the journal and in thei
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.console import Console
 
 from orchestration.backends.base import (
-    Capabilities,
     Dependency,
     DetachedBackend,
     Job,
@@ -27,7 +25,6 @@ from orchestration.backends.detached.submission import queue_controller
 from orchestration.launching.launch import Launch
 from orchestration.launching.launched import record_launch
 from orchestration.launching.runner import Runner
-from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Request
 from orchestration.runs.state import StageFolder
 from orchestration.search.launch import Searching, held, launched_searcher
@@ -50,6 +47,10 @@ class JournaledBackend:
         self._journal = journal
         self._sweep, self._plan = sweep, plan
         self._unsettled = True
+        # All but the submission is the scheduler's own.
+        self.capabilities = backend.capabilities
+        self.free_slots, self.check = backend.free_slots, backend.check
+        self.poll, self.cancel, self.logs = backend.poll, backend.cancel, backend.logs
         with journal.held():
             self._settle()
 
@@ -60,21 +61,8 @@ class JournaledBackend:
                 print(said)
             self._unsettled = False
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """Say what the scheduler offers."""
-        return self._backend.capabilities
-
     def warm_up(self) -> None:
         """Do nothing: there is nothing to start."""
-
-    def free_slots(self) -> int:
-        """Return any number: the scheduler keeps the queue."""
-        return self._backend.free_slots()
-
-    def check(self, request: Request) -> None:
-        """Let the scheduler say whether it could ever run this."""
-        self._backend.check(request)
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
         """Queue a stage, unless a job of it is queued or running already.
@@ -90,7 +78,7 @@ class JournaledBackend:
             # A predecessor that was killed may have queued this stage: its job is adopted, whoever
             # queued it.
             known = self._journal.jobs().get(folder.key)
-            if known is not None and self._backend.poll(known) is None:
+            if known is not None and self.poll(known) is None:
                 return known
             kind = folder.spec().stage
             intent = self._journal.intend(kind, self._sweep, self._plan, [folder])
@@ -104,18 +92,6 @@ class JournaledBackend:
                 raise
             self._journal.acknowledge(intent, str(job.handle))
         return job
-
-    def poll(self, job: Job) -> Ended | None:
-        """Return the end of a job; None while it may still run or start."""
-        return self._backend.poll(job)
-
-    def cancel(self, job: Job) -> None:
-        """Stop a job; its worker saves a checkpoint."""
-        self._backend.cancel(job)
-
-    def logs(self, job: Job) -> list[Path]:
-        """List what the scheduler wrote about a job."""
-        return self._backend.logs(job)
 
     def close(self) -> None:
         """Do nothing: jobs go on."""

@@ -8,7 +8,7 @@ cluster's queue are taken out of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestration.backends import connect_detached
@@ -44,7 +44,12 @@ class Cancellation:
 
     def wait(self, seconds: float = WAIT_SECONDS) -> list[StageFolder]:
         """Wait until all have stopped; returns those that have not."""
-        return wait_for(self.running, seconds)
+        deadline = time.monotonic() + seconds
+        left = list(self.running)
+        while left and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            left = [folder for folder in left if folder.state() == "RUNNING"]
+        return left
 
 
 def cancel_launch(
@@ -134,16 +139,6 @@ def cancel_stages(
         if first and folder.state() == "WAITING":
             folder.write_failure(faults.cancelled(who, 0))
     return running
-
-
-def wait_for(running: Iterable[StageFolder], seconds: float) -> list[StageFolder]:
-    """Wait until these stages have stopped; returns those that have not."""
-    deadline = time.monotonic() + seconds
-    left = list(running)
-    while left and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-        left = [folder for folder in left if folder.state() == "RUNNING"]
-    return left
 
 
 def _leave_queue(store: Store, waiting: Folders) -> None:

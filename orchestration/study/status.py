@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -77,9 +77,8 @@ class SweepStatus:
     """Stage key -> what it reported that MLflow will never have."""
 
     def __repr__(self) -> str:
-        counts = Counter(self.states.values())
-        text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
-        lines = [f"{self.launched.sweep} at scale {self.launched.scale}: {text}"]
+        counts = counts_text(self.states.values())
+        lines = [f"{self.launched.sweep} at scale {self.launched.scale}: {counts}"]
         lines += [
             f"  {stage.planned.stage} {stage.planned.readable}: {stage.state.lower()}, {stage.why}"
             for stage in self.stages.values()
@@ -126,11 +125,17 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
         outlooked = outlook(store, launched, stages)
     except ValueError as error:  # Such as an adopted checkpoint that was moved since.
         unforeseen = str(error)
-    orphaned = orphans(store, launched)
-    others = other_scales(store, launched)
     skipped = all_skipped(store, launched.request.tracking_uri)
-    skipped = {key: skipped[key] for key in stages if key in skipped}
-    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others, skipped)
+    return SweepStatus(
+        launched,
+        stages,
+        orphans(store, launched),
+        outlooked,
+        unforeseen,
+        refusal,
+        other_scales(store, launched),
+        {key: skipped[key] for key in stages if key in skipped},
+    )
 
 
 def outlook(
@@ -269,6 +274,11 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 
 
 # Showing
+
+
+def counts_text(states: Iterable[State]) -> str:
+    """Count the stages in each state."""
+    return ", ".join(f"{count} {state.lower()}" for state, count in Counter(states).items())
 
 
 def comparisons(found: SweepStatus) -> list[PredictionCheck]:
