@@ -49,7 +49,7 @@ WATCH_SECONDS = 2.0
 MOST_TRIALS, MOST_STAGES = 40, 15
 """Rows of the tables; `--json` has them all."""
 OTHER_LINES = 11
-"""Of the screen, at most: question, heads, blank lines, costs, forecast, counts, "… more"."""
+"""Lines of the screen at most: question, heads, blank lines, costs, forecast, counts, "… more"."""
 
 
 def status(

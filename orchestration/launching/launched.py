@@ -73,7 +73,7 @@ class LaunchRequest(Record):
     max_disk: float | None = Field(None, ge=0, description="Refuse to fill more, in GiB.")
     ignore_gates: bool = Field(False, description="Start larger models whatever smaller ones did.")
     send_patch: bool = True
-    """Whether uncommitted changes of the code go to MLflow."""
+    """True if uncommitted changes of the code go to MLflow."""
 
     @field_validator("profile")
     @classmethod

@@ -69,7 +69,7 @@ class SweepStatus:
     forecast: Forecast | None = None
     """None: a search, or a plan too large to say at once."""
     unforeseen: str | None = None
-    """What keeps the forecast from being made, although the stages are known."""
+    """Reason why there is no forecast although the stages are known."""
     refusal: Refusal | None = None
     other_scales: Sequence[str] = ()
     """Scales at which the sweep was launched, too, and which are not shown."""
