@@ -14,13 +14,7 @@ from rich.table import Table
 
 from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
 from orchestration.forecast.simulator import Cluster
-from orchestration.study.simulating import (
-    HOUR,
-    Intervals,
-    PaperRun,
-    half_done,
-    simulation_json,
-)
+from orchestration.study.simulating import HOUR, Intervals, PaperRun, half_done, simulation_json
 from orchestration.study.study import Study
 from orchestration.terminal import plain_console, plain_table
 

@@ -26,13 +26,7 @@ from typing import Any
 
 from gigatok.files.durable import sync, sync_tree
 from orchestration.runs import leases
-from orchestration.runs.files import (
-    create_atomic,
-    locked,
-    remove,
-    set_aside,
-    write_atomic,
-)
+from orchestration.runs.files import create_atomic, locked, remove, set_aside, write_atomic
 from orchestration.runs.leases import Beat, Lease
 from orchestration.runs.records import to_json
 from orchestration.runs.stage_records import Attempt, Done, Failure

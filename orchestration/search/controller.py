@@ -11,13 +11,7 @@ import time
 
 from rich.console import Console
 
-from orchestration.backends.base import (
-    Dependency,
-    DetachedBackend,
-    Job,
-    NoAnswer,
-    QueueFull,
-)
+from orchestration.backends.base import Dependency, DetachedBackend, Job, NoAnswer, QueueFull
 from orchestration.backends.detached.journal import Journal, Submission
 from orchestration.backends.detached.launching import print_ways_on
 from orchestration.backends.detached.situation import settle_intents
