@@ -48,6 +48,7 @@ ROOMS = (
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.api"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
+    "orchestration.terminal",
     *("orchestration.sweep.settings", "orchestration.sweep.formulas"),
     *("orchestration.sweep.grid", "orchestration.sweep.search", "orchestration.sweep"),
     *("orchestration.plan", "orchestration.costs"),

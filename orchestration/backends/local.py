@@ -161,4 +161,8 @@ def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
     return LocalBackend(jobs, profile.max_parallel)
 
 
-BACKEND = BackendSpec(connect)
+BACKEND = BackendSpec(
+    connect,
+    runs_here=lambda profile: True,
+    slots=lambda jobs, profile: make_slots(jobs, profile.max_parallel),
+)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import psutil
 
-from orchestration.backends.local import make_slots
+from orchestration.backends import find_backend
+from orchestration.backends.workers import Slot
 from orchestration.costs.calibration import Site
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.provenance import device_name
@@ -97,10 +98,11 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
         jobs: stages at a time, as the user asked; None: as the profile says.
         profile: what stages ask for, and on which device.
     """
-    if backend == "local":
-        return _local(jobs, profile)
-    # Without an address Ray starts here; the devices of another cluster are unknown.
-    here = device_name() if backend == "ray" and profile.ray_address is None else ""
+    spec = find_backend(backend)
+    if spec.slots is not None:
+        return _shared(spec.slots(jobs, profile), profile)
+    # The devices of a cluster are unknown here.
+    here = device_name() if spec.runs_here(profile) else ""
 
     def machine(stage: str) -> Machine:
         request = profile.request(stage)
@@ -116,16 +118,17 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
     return cache(machine)
 
 
-def _local(jobs: int | None, profile: Profile) -> Machines:
-    slots, device = make_slots(jobs, profile.max_parallel), device_name()
-    slot, sheet = slots[0], data_sheet(device)
+def _shared(slots: Sequence[Slot], profile: Profile) -> Machines:
+    """Return the shares of this machine that its slots are."""
+    slot, device = slots[0], device_name()
+    sheet = data_sheet(device)
     gpu = sheet.memory_bytes if sheet is not None else None
     # Without GPU, stages share the machine's memory; the limit is what one alone could use.
     memory = gpu if slot.gpu else int(psutil.virtual_memory().total)
 
     def machine(stage: str) -> Machine:
         processes = profile.request(stage).processes
-        # A local slot has one GPU or none.
+        # A slot has one GPU or none.
         gpus = float(bool(slot.gpu))
         return Machine(device, slot.threads, processes, gpus, memory, len(slots))
 
