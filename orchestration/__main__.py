@@ -36,6 +36,7 @@ def plan(
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
     jobs: Annotated[int | None, typer.Option(help="Stages at a time.")] = None,
     profile: Annotated[Path | None, typer.Option(help="What stages ask of the cluster.")] = None,
+    gpus_per_stage: Annotated[int | None, typer.Option(min=1, help="As for a launch.")] = None,
     max_gpu_hours: Annotated[float | None, typer.Option(help="As for a launch.")] = None,
     max_disk: Annotated[float | None, typer.Option(help="As for a launch, in GiB.")] = None,
     stages: Annotated[bool, typer.Option("--stages", help="A row for every stage.")] = False,
@@ -47,6 +48,7 @@ def plan(
         backend=backend,
         jobs=jobs,
         profile=profile,
+        gpus_per_stage=gpus_per_stage,
         max_gpu_hours=max_gpu_hours,
         max_disk=max_disk,
     )

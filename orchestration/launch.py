@@ -28,6 +28,10 @@ def launch(
     profile_file: Annotated[
         Path | None, typer.Option("--profile", help="YAML: what stages ask of the cluster.")
     ] = None,
+    gpus_per_stage: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs of a stage that can share its work, a process on each."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster; default: the profile's.")
     ] = None,
@@ -65,6 +69,7 @@ def launch(
         backend=backend,
         jobs=jobs,
         profile=profile_file,
+        gpus_per_stage=gpus_per_stage,
         ray_address=ray_address,
         tracking_uri=tracking_uri,
         ignore_gates=ignore_gates,

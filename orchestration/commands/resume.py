@@ -18,6 +18,7 @@ from orchestration.study.study import Study
 Backend = Annotated[str | None, typer.Option(help="Default: as launched.")]
 Jobs = Annotated[int | None, typer.Option(help="Stages at a time; default: as launched.")]
 ProfileFile = Annotated[Path | None, typer.Option("--profile", help="Default: as launched.")]
+GpusPerStage = Annotated[int | None, typer.Option(min=1, help="Default: as launched.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow; default: as launched.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 Watch = Annotated[bool, typer.Option("--watch", help="On a cluster: stay until it is done.")]
@@ -39,6 +40,7 @@ def resume(
     backend: Backend = None,
     jobs: Jobs = None,
     profile_file: ProfileFile = None,
+    gpus_per_stage: GpusPerStage = None,
     tracking_uri: TrackingUri = None,
     runs_dir: RunsDir = Path("runs"),
     dry_run: DryRun = False,
@@ -53,6 +55,7 @@ def resume(
         backend=backend,
         jobs=jobs,
         profile=profile_file,
+        gpus_per_stage=gpus_per_stage,
         tracking_uri=tracking_uri,
         ignore_gates=ignore_gates,
     )
@@ -69,6 +72,7 @@ def retry(
     backend: Backend = None,
     jobs: Jobs = None,
     profile_file: ProfileFile = None,
+    gpus_per_stage: GpusPerStage = None,
     tracking_uri: TrackingUri = None,
     runs_dir: RunsDir = Path("runs"),
     dry_run: DryRun = False,
@@ -77,6 +81,12 @@ def retry(
 ) -> None:
     """Run what failed of a trial again, its attempts counted anew, and what it needs for that."""
     prepared = Study(sweep, scale, runs=runs_dir).plan_retry(
-        trial, stage, backend=backend, jobs=jobs, profile=profile_file, tracking_uri=tracking_uri
+        trial,
+        stage,
+        backend=backend,
+        jobs=jobs,
+        profile=profile_file,
+        gpus_per_stage=gpus_per_stage,
+        tracking_uri=tracking_uri,
     )
     start(prepared, dry_run=dry_run, watch=watch, yes=yes)

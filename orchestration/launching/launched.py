@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from gigatok.config import TrialConfig
 from gigatok.stages import STAGES
@@ -54,6 +54,8 @@ class LaunchRequest(Record):
     jobs: int | None = None
     profile: str | None = None
     """An absolute path."""
+    gpus_per_stage: PositiveInt | None = None
+    """None: as the profile says."""
     ray_address: str | None = None
     tracking_uri: str | None = None
     """None: the database in the runs directory. Recorded without its login; see `logins`."""

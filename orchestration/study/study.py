@@ -57,6 +57,8 @@ class LaunchOptions(TypedDict, total=False):
     """Stages at a time."""
     profile: str | Path | None
     """YAML file: what stages ask of the cluster."""
+    gpus_per_stage: int | None
+    """Of stages that can share their work, one process each."""
     ray_address: str | None
     tracking_uri: str | None
     """MLflow; None: mlflow.db in the runs directory."""
