@@ -80,6 +80,7 @@ SITES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Connec
 }
 SLURM = pytest.param("slurm", marks=pytest.mark.cluster)
 WORKSTATION = pytest.param("workstation", marks=pytest.mark.slow)
+TWO_PROCESSES = "two processes of local"
 
 
 def wait_for_end(backend: Backend, job: Job) -> Ended:
