@@ -190,7 +190,8 @@ class Profile(BaseModel):
         try:
             return Profile.model_validate({**dict(self), "stages": {**self.stages, **stages}})
         except ValidationError as error:
-            raise ValueError(f"--gpus-per-stage {count}: {error.errors()[0]['msg']}") from error
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"--gpus-per-stage {count}: {why}") from error
 
     def request(self, stage: str) -> Request:
         """Return what a stage asks for."""
