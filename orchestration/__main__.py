@@ -37,7 +37,7 @@ from orchestration.study.study import LaunchOptions, Study
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
-@launch_options("backend", "jobs", "profile", "max_gpu_hours", "max_disk")
+@launch_options("backend", "jobs", "profile", "gpus_per_stage", "max_gpu_hours", "max_disk")
 def plan(
     sweep: SweepFile,
     scale: PlannedScale = None,

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MEETING_VARIABLE = "GIGATOK_MEETING"
+"""Names a file through which the processes of one machine find each other."""
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -16,15 +19,19 @@ class Ranks:
         rank: 0 to world - 1. Rank 0 holds the lease, writes files and reports.
         world: number of processes.
         local_rank: rank among the processes of this machine; it chooses the GPU.
+        meeting: file through which they find each other; None: by MASTER_ADDR and MASTER_PORT.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    meeting: str | None = None
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Ranks:
-        """Read torchrun's RANK, WORLD_SIZE and LOCAL_RANK; without them, one process.
+        """Read torchrun's RANK, WORLD_SIZE and LOCAL_RANK, and the meeting's file.
+
+        Without them, there is one process.
 
         Raises:
             ValueError: only one of RANK and WORLD_SIZE is set, or they contradict each other.
@@ -39,7 +46,8 @@ class Ranks:
                 "WORLD_SIZE - 1 as torchrun does, or neither"
             )
         # On one machine, the usual case, both ranks are the same.
-        return Ranks(int(rank), int(world), int(environment.get("LOCAL_RANK", rank)))
+        local = int(environment.get("LOCAL_RANK", rank))
+        return Ranks(int(rank), int(world), local, environment.get(MEETING_VARIABLE))
 
     def share(self, batch_size: int) -> slice:
         """Return the samples of a batch that this process takes.

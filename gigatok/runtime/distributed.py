@@ -1,8 +1,8 @@
 """Collectives and parallelism of several processes that train one model together.
 
-They are started with torchrun's environment (`gigatok.runtime.context.Ranks`, MASTER_ADDR,
-MASTER_PORT) and see the same files. Each takes its slice of every batch. In a single process,
-everything here is the identity and costs nothing.
+They are started with torchrun's environment (`gigatok.runtime.context.Ranks`, and MASTER_ADDR and
+MASTER_PORT where they are on several machines) and see the same files. Each takes its slice of
+every batch. In a single process, everything here is the identity and costs nothing.
 
 All ranks must call collectives in the same order. `Trainer` and the functions below do, and so
 must everything that a stage passes to the trainer.
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -28,6 +30,8 @@ from gigatok.runtime.context import Ranks
 
 V = TypeVar("V")
 
+MEETING_TIME = timedelta(minutes=30)
+"""How long ranks wait for each other's addresses; the default of torch's process groups."""
 LAYER_LISTS = ("layers", "transformer")
 """Names of the module lists whose elements FSDP gathers and frees one by one."""
 FORWARD_METHODS = ("encode_latents",)
@@ -48,7 +52,12 @@ def process_group(ranks: Ranks) -> Iterator[None]:
         torch.cuda.set_device(ranks.local_rank)
         # Both: votes and plain values stay on the CPU, so they need not wait for the GPU.
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world)
+    store = None  # then torch makes one at MASTER_ADDR and MASTER_PORT
+    if ranks.meeting is not None:
+        store = FileStore(ranks.meeting, ranks.world)
+        # Its own 5 minutes are short for ranks that wait for the first while that reads its data.
+        store.set_timeout(MEETING_TIME)
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world)
     yield
     dist.destroy_process_group()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
 
-from orchestration.backends.workers import Slot
+from orchestration.backends.places import Places
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import CheckOptions, Profile, Request
 from orchestration.runs.state import StageFolder, Store
@@ -313,7 +313,7 @@ class BackendSpec:
             name in a profile; None: profiles have no such key.
         examine: yields what `doctor` should know of the backend on this machine.
         runs_here: tells whether stages run on this machine, and so find its device and its files.
-        slots: shares out this machine among `--jobs` stages; None: stages get what the profile
+        places: shares out this machine among `--jobs` stages; None: stages get what the profile
             asks for.
     """
 
@@ -324,4 +324,4 @@ class BackendSpec:
     check_options: CheckOptions | None = None
     examine: Callable[[Checkup], Iterator[Finding]] = find_nothing
     runs_here: Callable[[Profile], bool] = lambda profile: False
-    slots: Callable[[int | None, Profile], Sequence[Slot]] | None = None
+    places: Callable[[int | None, Profile], Places] | None = None

@@ -22,7 +22,7 @@ from orchestration.commands.options import (
 from orchestration.commands.starting import start
 from orchestration.study.study import LaunchOptions, Study
 
-CHANGEABLE = ("backend", "jobs", "profile", "tracking_uri")
+CHANGEABLE = ("backend", "jobs", "profile", "gpus_per_stage", "tracking_uri")
 """Options of a launch that may be otherwise when it is continued."""
 
 

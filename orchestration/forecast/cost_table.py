@@ -14,7 +14,7 @@ from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_t
 from orchestration.costs.cost import Cost
 from orchestration.execution.progress import Progress
 from orchestration.forecast.budget import by_kind, calibrate_command, hours_unit
-from orchestration.forecast.devices import Machines
+from orchestration.forecast.devices import Machine, Machines
 from orchestration.forecast.totals import Sum, add_up, makespan, to_run
 from orchestration.terminal import plain_table
 
@@ -25,7 +25,9 @@ def kinds_table(progress: Progress, machine: Machines) -> Table:
     """Build a table of the stages to run and their needs, by kind of stage."""
     # `GPU h` or `core h`.
     hours = hours_unit(progress, machine).split()[0] + " h"
-    numbers = ("to run", "FLOPs", "memory", "time each", "all", hours, "disk")
+    devices = _devices(progress, machine)
+    memory = ("memory",) if devices is None else (devices, "memory of each")
+    numbers = ("to run", "FLOPs", *memory, "time each", "all", hours, "disk")
     table = plain_table(("stage", *numbers), right=numbers)
     totals = Counter(stage.stage for stage in progress.plan.stages.values())
     parts = by_kind(progress, machine)
@@ -34,21 +36,34 @@ def kinds_table(progress: Progress, machine: Machines) -> Table:
         part = parts.get(stage)
         label = STAGES[stage].label
         if part is None:
-            table.add_row(label, f"0 of {totals[stage]}", *[""] * 6, style="dim")
+            table.add_row(label, f"0 of {totals[stage]}", style="dim")
             continue
-        table.add_row(
-            label, f"{part.stages} of {totals[stage]}", *_cells(part, _each(progress, stage))
-        )
+        cells = _cells(part, _each(progress, stage), devices and _share(machine(stage)))
+        table.add_row(label, f"{part.stages} of {totals[stage]}", *cells)
     total = add_up(progress, machine, to_run(progress))
     counts = f"{total.stages} of {totals.total()}"
-    table.add_row("total", counts, *_cells(total, ""), style="bold")
+    cells = _cells(total, "", devices and "")
+    table.add_row("total", counts, *cells, style="bold")
     return table
 
 
-def _cells(part: Sum, each: str) -> tuple[str, ...]:
+def _devices(progress: Progress, machine: Machines) -> str | None:
+    """Name what stages run on several of; None: each runs on one."""
+    places = [machine(kind) for kind in {s.stage for s in progress.plan.stages.values()}]
+    if all(place.processes == 1 for place in places):
+        return None
+    return "GPUs" if any(place.gpus for place in places) else "processes"
+
+
+def _share(place: Machine) -> str:
+    return f"{place.gpus:g}" if place.gpus else str(place.processes)
+
+
+def _cells(part: Sum, each: str, devices: str | None) -> tuple[str, ...]:
     return (
         # The head of the column says FLOPs already.
         flops_text(part.flops).removesuffix("FLOP"),
+        *(() if devices is None else (devices,)),
         bytes_text(part.memory_bytes),
         each,
         seconds_text(part.seconds),
@@ -152,6 +167,7 @@ def cost_json(progress: Progress, machine: Machines, key: str) -> dict[str, Any]
         "device": place.device or None,
         "threads": place.threads,
         "processes": place.processes,
+        "gpus": place.gpus,
         "tensor_bytes": cost.work.memory_bytes,
         "output_bytes": cost.work.output_bytes,
     }

@@ -91,18 +91,16 @@ def makespan(progress: Progress, machine: Machines) -> float | None:
 
     None if any stage that will run is uncalibrated, or if the number of slots is unknown.
     """
-    todo = to_run(progress)
-    slots = [machine(stage).slots for stage in {progress.plan.stages[k].stage for k in todo}]
-    known = [slot for slot in slots if slot is not None]
-    total = add_up(progress, machine, todo).seconds
-    if not todo or total is None or len(known) < len(slots):
-        return None
-    seconds = dict.fromkeys(progress.plan.stages, 0.0)
-    seconds |= {key: progress.costs[key].seconds or 0.0 for key in todo}
+    seconds, shares = dict.fromkeys(progress.plan.stages, 0.0), 0.0
+    for key in to_run(progress):
+        known, slots = progress.costs[key].seconds, machine(progress.plan.stages[key].stage).slots
+        if known is None or slots is None:
+            return None
+        # Kinds may differ in slots: a stage on half of the GPUs fills half of the machine.
+        seconds[key], shares = known, shares + known / slots
     # Stages that will not run take 0 seconds and so cost the chain nothing.
-    chain = max(remaining_seconds(progress.graph, seconds).values())
-    # Kinds may differ in slots; the fewest give the later, safer end.
-    return max(chain, total / min(known))
+    chain = max(remaining_seconds(progress.graph, seconds).values(), default=0.0)
+    return max(chain, shares) or None
 
 
 def to_run(progress: Progress) -> list[str]:

@@ -57,6 +57,9 @@ class LaunchRequest(Record):
     backend: str = Field("local", description=f"One of: {', '.join(BACKENDS)}.")
     jobs: int | None = Field(None, description="Stages at a time; default: by cores.")
     profile: Path | None = Field(None, description="YAML: what stages ask of the cluster.")
+    gpus_per_stage: int | None = Field(
+        None, ge=1, description="GPUs of a stage that can share its work, a process on each."
+    )
     ray_address: str | None = Field(
         None, description="A running Ray cluster; default: the profile's."
     )

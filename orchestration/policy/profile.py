@@ -178,6 +178,21 @@ class Profile(BaseModel):
             self._merge(stage, changes, info.context)
         return self
 
+    def with_gpus(self, count: int) -> Profile:
+        """Give the stages that can share their work so many GPUs, and each GPU a process.
+
+        Raises:
+            ValueError: so many do not spread over the nodes of a stage.
+        """
+        share = {"processes": count, "gpus": 1}
+        parallel = (name for name, stage in STAGES.items() if stage.parallel)
+        stages = {name: {**self.stages.get(name, {}), **share} for name in parallel}
+        try:
+            return Profile.model_validate({**dict(self), "stages": {**self.stages, **stages}})
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"--gpus-per-stage {count}: {why}") from error
+
     def request(self, stage: str) -> Request:
         """Return what a stage asks for."""
         return self._requests[stage]

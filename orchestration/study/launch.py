@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gigatok import names
+from gigatok.stages import STAGES
 from orchestration.backends import connect, find_backend, profile_options
 from orchestration.backends.base import Infeasible, is_detached
 from orchestration.execution.inputs import find_inputs
@@ -241,6 +242,7 @@ def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> P
     backend = connect(request.backend, request.jobs, profile, store)
     machine = machines(request.backend, request.jobs, profile)
     progress = survey(plan, store, lambda stage: machine(stage).site)
+    progress.widths = {stage: machine(stage).width for stage in STAGES}
     # Before the budget is checked: what is left alone costs nothing.
     leave(progress)
     # Behind `leave`: a stage of an older version that is left alone does no harm.
@@ -283,7 +285,10 @@ def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> Launch
 
 def _profile(request: LaunchRequest) -> Profile:
     profile = load_profile(request.profile, profile_options())
+    # The command line wins over the profile.
+    if request.gpus_per_stage is not None:
+        profile = profile.with_gpus(request.gpus_per_stage)
     if request.ray_address is not None:
-        # The command line wins over the profile; both over RAY_ADDRESS.
+        # Both over RAY_ADDRESS.
         profile = profile.model_copy(update={"ray_address": request.ray_address})
     return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile

@@ -49,6 +49,7 @@ class LaunchOptions(TypedDict, total=False):
     backend: str | None
     jobs: int | None
     profile: str | Path | None
+    gpus_per_stage: int | None
     ray_address: str | None
     tracking_uri: str | None
     storage: str | None

@@ -86,6 +86,7 @@ SITES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Connec
 }
 SLURM = pytest.param("slurm", marks=pytest.mark.cluster)
 WORKSTATION = pytest.param("workstation", marks=pytest.mark.slow)
+TWO_PROCESSES = "two processes of local"
 
 
 def broken(root: Path) -> StageFolder:
