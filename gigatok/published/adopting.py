@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.config import AdoptedFile, Config
-from gigatok.files.download import sha256_of
 from gigatok.files.durable import write_durably
 from gigatok.files.foreign_weights import listed
+from gigatok.files.hashes import sha256_of
 from gigatok.files.stored_weights import StoredWeights, read_weights
 from gigatok.published.catalogue import (
     Architecture,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
-from gigatok.files.download import sha256_of
+from gigatok.files.hashes import sha256_of
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Gaussian

@@ -73,7 +73,7 @@ class Stage:
         inputs: stages whose outputs it reads, each with the trials in which it does.
         applies: the trials that can have it at all.
         readable: name by which a person recognises the stage, such as `S-B`; not in its key.
-        assets: data and networks that it reads, by their names in `gigatok.data.assets`.
+        assets: data and networks that it reads, by their names in `gigatok.data.asset_table`.
         scores: final scores that it reports.
         curves: curves that it logs, such as `train/loss`.
         judges: scores that a gate may ask for -> the training stage that they judge.
