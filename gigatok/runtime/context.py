@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,24 @@ class Runtime:
     micro_batch: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     """Returns true when the stage must save a checkpoint and raise `Interrupted`."""
+
+    def until_stopped(
+        self, items: Iterable[T], then: str = "this stage starts over"
+    ) -> Iterator[T]:
+        """Yield items for as long as the stage may work on.
+
+        Args:
+            items: parts of the work, such as batches.
+            then: what happens to what is done already, for the message.
+
+        Raises:
+            Interrupted: the stage was asked to stop; the item at hand is not begun.
+        """
+        for item in items:
+            # Before each item and not after: a stage that has all its results is not stopped.
+            if self.should_stop():
+                raise Interrupted(f"stopped on request; {then}")
+            yield item
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from gigatok.data.crops import UInt8
-from gigatok.files.durable import write_durably
+from gigatok.files.durable import write_array_durably, write_durably
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.gaussians import Features, Gaussian, Moments
 
@@ -49,9 +48,8 @@ class FeatureSet:
 
     def save(self, folder: Path) -> None:
         """Write `features.npy`, and `spatial.npz` if there are spatial features."""
-        pool = self.pool
-        assert pool is not None, "statistics without images have a file already"
-        write_durably(folder / _POOL, lambda path: _save_array(path, pool))
+        assert self.pool is not None, "statistics without images have a file already"
+        write_array_durably(folder / _POOL, self.pool)
         if self.spatial is not None:
             write_durably(folder / _SPATIAL, self.spatial.save)
 
@@ -108,8 +106,3 @@ class FeatureStream:
     def result(self) -> FeatureSet:
         """Return the features of all images."""
         return FeatureSet(self.pool, None if self.moments is None else self.moments.gaussian())
-
-
-def _save_array(path: Path, array: npt.NDArray[np.float32]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)

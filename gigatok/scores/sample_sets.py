@@ -22,7 +22,7 @@ from gigatok.data.splits import to_uint8
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.runtime.context import Interrupted, Ranks, Runtime
+from gigatok.runtime.context import Ranks, Runtime
 from gigatok.runtime.distributed import barrier, is_main
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
@@ -128,9 +128,7 @@ def _draw_share(
     samples = _create(share.path("samples"), np.uint8, (count, side, side, 3))
     labels = _create(share.path("labels"), np.int64, (count,))
     stream, done = FeatureStream(network, count), 0
-    for batch in share.batches():
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; these samples are drawn anew")
+    for batch in runtime.until_stopped(share.batches(), "these samples are drawn anew"):
         images, classes = draw_batch(draw, models, batch, runtime.device)
         stream.add(images)
         part = slice(done, done + len(images))

@@ -10,8 +10,8 @@ import torch
 from gigatok.files.stored_weights import StoredWeights
 from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
-from gigatok.published.fitting import HEAD, fill, fit, has_head, with_head_of
+from gigatok.published.adopting import adopt, origin, read_planned
+from gigatok.published.fitting import HEAD, has_head, with_head_of
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.adopt_tokenizer.spec import AdoptTokenizerConfig
@@ -31,17 +31,13 @@ def run(
         ValueError: the file has changed or holds another tokenizer than the trial describes.
     """
     stored = read_planned(config.file, config.architecture)
-    # Weights do not show everything, such as the number of heads.
-    check_architecture(config.architecture, config.file)
     if has_head(stored) and config.architecture.semantic_weight == 0:
         raise ValueError(
             f"{config.file.path} holds a semantic head, so it was trained with semantic "
             "regularisation; the trial has tokenizer.semantic_weight 0"
         )
     tokenizer = _empty(config, stored)
-    report = fit(config.architecture.name, tokenizer, stored)
-    check_fit(report, config.file)
-    fill(tokenizer, stored, report)
+    report = adopt(config.architecture.name, tokenizer, stored, config.file)
     save_tokenizer(output_dir, tokenizer)
     count = tokenizer_parameters(tokenizer.config, config.image_size, tokenizer.teacher_dim)
     head = "with" if report.has_head else "without"

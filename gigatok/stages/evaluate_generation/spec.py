@@ -14,7 +14,7 @@ from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
 
 
 class EvaluateGenerationConfig(Config):
-    """Reads of `evaluate_generation`."""
+    """Config of `evaluate_generation`: what it reads of a trial."""
 
     sampling: SamplingConfig
     evaluation: EvaluationConfig

@@ -11,7 +11,7 @@ from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
 
 
 class ExtractCodesConfig(Config):
-    """Reads of `extract_codes`."""
+    """Config of `extract_codes`: what it reads of a trial."""
 
     train: SplitConfig
     val: SplitConfig

@@ -9,7 +9,7 @@ from gigatok.stages.registry import register
 
 
 class ReferenceFeaturesConfig(Config):
-    """Reads of `extract_reference_features`."""
+    """Config of `extract_reference_features`: what it reads of a trial."""
 
     val: SplitConfig
     # Not all of `evaluation`: its other fields change no feature, so they must not be in the key.

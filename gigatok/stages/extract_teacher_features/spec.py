@@ -9,7 +9,7 @@ from gigatok.stages.registry import register
 
 
 class TeacherFeaturesConfig(Config):
-    """Reads of `extract_teacher_features`."""
+    """Config of `extract_teacher_features`: what it reads of a trial."""
 
     train: SplitConfig
     teacher: str

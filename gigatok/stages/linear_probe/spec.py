@@ -12,7 +12,7 @@ from gigatok.stages.train_generator.spec import TRAIN_GENERATOR
 
 
 class LinearProbeConfig(Config):
-    """Reads of `linear_probe`."""
+    """Config of `linear_probe`: what it reads of a trial."""
 
     probe: ProbeConfig
     seed: int

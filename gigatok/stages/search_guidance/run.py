@@ -17,7 +17,7 @@ import numpy as np
 
 from gigatok.config import GuidanceConfig, SamplingConfig
 from gigatok.data.pictures import image_grid
-from gigatok.files.durable import Damaged, read_checked, remove, write_checked, write_durably
+from gigatok.files.durable import Damaged, read_checked, remove, write_checked, write_text_durably
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.names import GUIDANCE_PREFIX
 from gigatok.runtime.context import Runtime, Scores
@@ -69,7 +69,7 @@ def run(
     if scores is None:
         return Scores()
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_durably(output_dir / CURVE_FILE, lambda path: _write(path, to_csv(scored)))
+    write_text_durably(output_dir / CURVE_FILE, to_csv(scored))
     return _named(config, chosen, scores, scorer)
 
 
@@ -234,7 +234,3 @@ def _search(tuning: GuidanceConfig) -> str:
     objective = {"gkid": "gKID", "gfid": "gFID"}[tuning.objective]
     space = f"in {tuning.low:g} to {tuning.high:g}"
     return f"{objective} of {tuning.num_images} other samples ({how}, {space})"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

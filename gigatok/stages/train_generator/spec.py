@@ -12,7 +12,7 @@ from gigatok.stages.training import TRAINER_CURVES
 
 
 class TrainGeneratorConfig(Config):
-    """Reads of `train_generator`."""
+    """Config of `train_generator`: what it reads of a trial."""
 
     generator: GeneratorConfig
     seed: int

@@ -14,7 +14,7 @@ from gigatok.stages.training import TRAINER_CURVES
 
 
 class TrainTokenizerConfig(Config):
-    """Reads of `train_tokenizer`."""
+    """Config of `train_tokenizer`: what it reads of a trial."""
 
     train: SplitConfig
     tokenizer: TokenizerConfig
