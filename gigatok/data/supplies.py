@@ -31,6 +31,7 @@ def absent(configs: Iterable[Config]) -> list[str]:
 def _needs(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the settings of `_FILES` that a config has, and the data sets with the split read."""
     for part in (getattr(config, name) for name in type(config).model_fields):
+        # By type, not by name: stages call their sections as they like.
         if isinstance(part, SplitConfig):
             yield part.name, part.split
         elif isinstance(part, EvaluationConfig) and part.reference != "val":

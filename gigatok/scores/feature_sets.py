@@ -94,12 +94,14 @@ class FeatureStream:
         if self._done == 0:
             # Allocated with the first features, whose width the network only then shows.
             self._pool = np.empty((self._count, pool.shape[1]), np.float32)
+        # Into a place made beforehand: joining parts at the end would take the memory twice.
         self._pool[self._done : self._done + len(pool)] = pool
         self._done += len(pool)
 
     @property
     def pool(self) -> Features:
         """Pooled features of all images, (N, D)."""
+        # Rows that were never filled hold whatever lay in memory.
         assert self._done == self._count, f"{self._done} of {self._count} images"
         return self._pool
 

@@ -46,6 +46,7 @@ class Costs:
     memory: Callable[[TrialConfig, int], int | None] = _no_closed_form
 
 
+# Defaults of `Stage` as functions with names: they show in tracebacks, lambdas do not.
 def _always(trial: TrialConfig) -> bool:
     return True
 
@@ -102,6 +103,7 @@ class Stage:
 
     def inputs_of(self, trial: TrialConfig) -> tuple[str, ...]:
         """Name the stages whose outputs this one reads in a trial."""
+        # A list: a generator is slower here, and plans of thousands of trials call this often.
         return tuple([name for name, reads in self.inputs.items() if reads(trial)])
 
     def run(

@@ -279,6 +279,7 @@ def _join(name: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for path, value in leaves.items():
         part, *keys, last = path.split("/")
+        # A path begins with the name of the part that it belongs to.
         if part == name:
             branch = state
             for key in keys:

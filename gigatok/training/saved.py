@@ -75,6 +75,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     description = {
         "architecture": _described(tokenizer.config, TokenizerArchitecture),
         "image_size": tokenizer.image_size,
+        # The width of the head, which is among the weights though only training used it.
         "teacher_dim": tokenizer.teacher_dim,
         "teacher_grid": tokenizer.teacher_grid,
     }

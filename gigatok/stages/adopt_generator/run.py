@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,5 +38,5 @@ def run(
     report = adopt("the trial's generator", generator, stored, config.file, runtime.device)
     save_generator(output_dir, generator, codes)
     scores = generator_scores(generator, codes, runtime.device)
-    facts = origin(config.file, report, config.architecture, output_dir)
-    return Scores(scores.metrics, scores.protocol, facts)
+    # Written last, with what was found to fit.
+    return replace(scores, origin=origin(config.file, report, config.architecture, output_dir))

@@ -32,6 +32,7 @@ def _scores(trial: TrialConfig) -> tuple[str, ...]:
     names = ["rfid", "rkid", "rkid_se", "psnr", "ssim", "ssim_reference", "effective_rank"]
     if trial.evaluation.network == "inception":  # the only network with spatial features
         names.append("rsfid")
+    # Off at scale smoke: LPIPS needs a download.
     if trial.evaluation.lpips_network != "none":
         names.append("lpips")
     return tuple(names)

@@ -36,6 +36,7 @@ EXTRACT_REFERENCE_FEATURES = register(
         label="reference",
         costs=COSTS,
         readable=lambda t: f"{t.data.name}-{t.evaluation.network}",
+        # Images of one data set and features of one network, whatever the trial trains.
         assets=lambda t: (t.data.name, t.evaluation.network),
     )
 )

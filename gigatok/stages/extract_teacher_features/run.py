@@ -54,6 +54,7 @@ def run(
     # Of all images and views together, as components of each batch would differ.
     if config.components:
         features_VNPS = reduce_features(features_VNPS, config.components)
+    # Half the bytes: features of ImageNet take hundreds of gigabytes.
     array = features_VNPS.to(torch.float16).numpy()
     write_array_durably(output_dir / "features.npy", array)
     shape = {"grid": teacher.grid, "dim": array.shape[-1], "teacher": config.teacher}

@@ -23,6 +23,7 @@ class ProbeTokenizerConfig(Config):
 
     train: SplitConfig
     val: SplitConfig
+    # Views of training images are those that the codes are of, though no code is read.
     codes: CodesConfig
     features: ProbedFeatures
     probe: ProbeConfig

@@ -40,6 +40,7 @@ SEARCH_GUIDANCE = register(
         costs=COSTS,
         inputs=MODELS_AND_REFERENCE,
         applies=lambda t: t.guidance.search != "none",
+        # As for `evaluate_generation`: no image is read.
         assets=lambda t: (t.evaluation.network,),
         scores=lambda t: ("best_cfg_scale", "gfid_best", "gkid_best", "gkid_best_se"),
         parallel=True,
