@@ -102,6 +102,4 @@ def test_gpus_that_do_not_spread_over_nodes_are_refused() -> None:
     assert profile.with_gpus(6).request("train_tokenizer").nodes == 2
     wrong = r"^--gpus-per-stage 3: processes 3 do not spread over 2 "
     with pytest.raises(ValueError, match=wrong):
-        ValueError, match=r"^--gpus-per-stage 3: processes 3 do not spread over 2 "
-    ):
         profile.with_gpus(3)
