@@ -54,7 +54,7 @@ def export(
     ] = "all",
 ) -> None:
     """Write every trial as one row: settings, results with units, stages and run ids."""
-    from analysis.store.runs import missing, write_table
+    from analysis.store.export import missing, write_table
 
     with requests_exit_2():
         runs = load(sweep, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)

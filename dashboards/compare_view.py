@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.charts.records import csv_bytes
 from analysis.figures.scaling import choices, scaling
+from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.studies.comparing import (
     Studies,

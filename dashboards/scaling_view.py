@@ -5,8 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis.charts.records import csv_bytes
 from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
+from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
 from analysis.studies.study import WatchedStudy

@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.charts.records import csv_bytes
 from analysis.figures.sweeps import sweep_figure
 from analysis.store.artifacts import Outside
+from analysis.store.export import csv_bytes
 from analysis.store.runs import measured
 from analysis.studies.study import (
     StageFailure,

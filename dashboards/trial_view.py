@@ -8,9 +8,9 @@ from typing import Any
 import streamlit as st
 
 from analysis.charts.grammar import FigureData, Grid
-from analysis.charts.records import csv_bytes
 from analysis.figures.curves import curve_chart, trial_figure
 from analysis.store.artifacts import Outside
+from analysis.store.export import csv_bytes
 from analysis.studies import trial
 from analysis.studies.study import WatchedStudy
 from analysis.studies.trial import LoadedTrial

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from analysis.charts.style import CYCLE, Look
+from analysis.statistics.estimates import SeedEstimate
 from gigatok.names import Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
@@ -58,6 +59,13 @@ class Bar:
     low: float
     high: float
     kind: str
+
+
+def bar_of(found: SeedEstimate, factor: float) -> Bar | None:
+    """Draw the interval of an estimate, in printed units; None where it has none."""
+    if found.interval == "none":
+        return None
+    return Bar(found.low * factor, found.high * factor, found.interval)
 
 
 @dataclass(frozen=True)

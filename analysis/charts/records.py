@@ -187,11 +187,3 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def with_ending(base: Path, ending: str) -> Path:
     """Name a file of a figure; `with_suffix` would cut a name that holds dots."""
     return base.with_name(f"{base.name}.{ending}")
-
-
-def csv_bytes(table: pl.DataFrame) -> bytes:
-    """Write any table as the bytes of a CSV; lists as their items with a space between."""
-    # CSV has no lists, and polars refuses to write them.
-    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
-    texts = [pl.col(name).cast(pl.List(pl.String)).list.join(" ") for name in lists]
-    return table.with_columns(texts).write_csv().encode()

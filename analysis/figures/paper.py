@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.charts.grammar import Chart, FigureData, Mark, Remark, Series, Ticks, axis
 from analysis.charts.style import GREEN, ORANGE, WITH, WITHOUT, Look, of_setting, of_tokenizer
-from analysis.figures.fronts import pareto_front
+from analysis.figures.derived import pareto_front
 from analysis.figures.published_marks import (
     SIZES,
     as_built,

@@ -25,8 +25,7 @@ from analysis.figures.curves import (
     guidance_series,
     training_series,
 )
-from analysis.figures.fronts import NAME as FRONT_NAME
-from analysis.figures.fronts import pareto_front
+from analysis.figures.derived import FRONT_NAME, pareto_front
 from analysis.figures.registry import RunsRequest, of_runs
 from analysis.figures.settings import bars_of, omitted, settings_chart
 from analysis.statistics.groups import Group, groups

@@ -35,6 +35,7 @@ from analysis.store.records import (
     RUN_SCHEMA,
     TEXT_SCHEMA,
     Records,
+    batches,
     numbered,
     restored,
 )
@@ -120,9 +121,8 @@ class Database:
 
     def stages(self, run_ids: pl.Series) -> Records:
         """Read runs of any experiment by id: their times and tags."""
-        times, tags = [_empty(RUN_SCHEMA)], [_empty(TEXT_SCHEMA)]
-        # Databases limit the length of a query and the number of its values.
-        for ids in _chunks(run_ids.to_list()):
+        times, tags = [pl.DataFrame(schema=RUN_SCHEMA)], [pl.DataFrame(schema=TEXT_SCHEMA)]
+        for ids in batches(run_ids, IDS_PER_QUERY):
             chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
             times.append(self._times(chosen))
             tags.append(self._keyed(_TAGS, chosen))
@@ -154,28 +154,17 @@ class Database:
         part, total = (self._read(query, schema).item() for query in (below, everything))
         return bool(part >= SCAN_FROM * total)
 
-    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Read every logged point of one metric."""
+    def curves(self, run_ids: Sequence[str], metric: str | None = None) -> pl.DataFrame:
+        """Read every logged point of one or all metrics."""
         c = _CURVES.c
-        parts = [_empty(CURVE_SCHEMA)]
-        for ids in _chunks(run_ids):
-            points = select(c.run_uuid, c.step, c.timestamp, c.value, c.is_nan).where(
-                c.run_uuid.in_(ids), c.key == metric
-            )
-            found = self._read(points, {**CURVE_SCHEMA, "is_nan": pl.Boolean()})
-            # NaN and infinity have no place in SQL: MLflow stores them encoded.
-            restore = restored(pl.col("value"), pl.col("is_nan"))
-            parts.append(found.select("run_id", "step", "time", value=restore))
-        return pl.concat(parts)
-
-    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Read every logged point of every metric."""
-        c = _CURVES.c
-        points = select(c.run_uuid, c.step, c.timestamp, c.value, c.key, c.is_nan)
-        schema = {**CURVE_SCHEMA, "key": pl.String(), "is_nan": pl.Boolean()}
-        found = self._read(points.where(c.run_uuid.in_(list(run_ids))), schema)
-        value = restored(pl.col("value"), pl.col("is_nan"))
-        return found.select("run_id", "step", "time", "key", value=value)
+        points = select(c.run_uuid, c.key, c.value, c.step, c.timestamp, c.is_nan)
+        if metric is not None:
+            points = points.where(c.key == metric)
+        parts = [
+            self._numbers(points.where(c.run_uuid.in_(ids)), CURVE_SCHEMA)
+            for ids in batches(run_ids, IDS_PER_QUERY)
+        ]
+        return pl.concat([pl.DataFrame(schema=CURVE_SCHEMA), *parts])
 
     def artifact_root(self, run_id: str) -> str | None:
         """Read the URI of a run's files from its row; None where there is no such run."""
@@ -201,9 +190,13 @@ class Database:
     def _metrics(self, chosen: Select[Any] | None) -> pl.DataFrame:
         c = _METRICS.c
         rows = _of_runs(select(c.run_uuid, c.key, c.value, c.is_nan), c.run_uuid, chosen)
-        found = self._read(rows, {**METRIC_SCHEMA, "is_nan": pl.Boolean()})
+        return self._numbers(rows, METRIC_SCHEMA)
+
+    def _numbers(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        """Read a query that ends with `is_nan`; NaN and infinity have no place in SQL."""
+        found = self._read(query, {**schema, "is_nan": pl.Boolean()})
         value = restored(pl.col("value"), pl.col("is_nan"))
-        return found.select("run_id", "key", value=value)
+        return found.with_columns(value=value).drop("is_nan")
 
     def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         try:
@@ -300,17 +293,11 @@ def _only_tags(runs: pl.DataFrame, tags: pl.DataFrame) -> Records:
 
 def _of_kind(kind: str) -> Select[Any]:
     """Query the ids of the active runs of one kind in active experiments."""
+    is_of_kind = and_(_TAGS.c.key == TAG_KIND, _TAGS.c.value == kind)
     return (
         select(_RUNS.c.run_uuid)
         .join(_EXPERIMENTS, _EXPERIMENTS.c.experiment_id == _RUNS.c.experiment_id)
-        .join(
-            _TAGS,
-            and_(
-                _TAGS.c.run_uuid == _RUNS.c.run_uuid,
-                _TAGS.c.key == TAG_KIND,
-                _TAGS.c.value == kind,
-            ),
-        )
+        .join(_TAGS, and_(_TAGS.c.run_uuid == _RUNS.c.run_uuid, is_of_kind))
         .where(_EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _RUNS.c.lifecycle_stage == _ACTIVE)
     )
 
@@ -327,12 +314,3 @@ def _typed(found: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFra
     # By position: every query selects its columns in the order of its schema.
     named = found.rename(dict(zip(found.columns, schema, strict=True)))
     return named.select(pl.col(name).cast(kind) for name, kind in schema.items())
-
-
-def _empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return pl.DataFrame(schema=schema)
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        yield ids[start : start + IDS_PER_QUERY]

@@ -44,11 +44,8 @@ class TrackingStore(Protocol):
     def stages(self, run_ids: pl.Series) -> Records:
         """Read runs of any experiment by id: their times and tags."""
 
-    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Read every logged point of one metric, repeated steps included: `CURVE_SCHEMA`."""
-
-    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Read every logged point of every metric: `CURVE_SCHEMA` and `key`."""
+    def curves(self, run_ids: Sequence[str], metric: str | None = None) -> pl.DataFrame:
+        """Read every logged point of one or all metrics, repeated steps too: `CURVE_SCHEMA`."""
 
     def artifact_root(self, run_id: str) -> str | None:
         """Find a run's files, as a URI; None where there is no such run."""

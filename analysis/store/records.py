@@ -7,7 +7,9 @@ many times faster than the 32 letters of a run id.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -17,12 +19,7 @@ from gigatok.names import PREFIX_STAGE_RUN
 RUN_SCHEMA = {"run_id": pl.String(), "started": pl.Int64(), "ended": pl.Int64()}
 TEXT_SCHEMA = {"run_id": pl.String(), "key": pl.String(), "value": pl.String()}
 METRIC_SCHEMA = {"run_id": pl.String(), "key": pl.String(), "value": pl.Float64()}
-CURVE_SCHEMA = {
-    "run_id": pl.String(),
-    "step": pl.Int64(),
-    "time": pl.Int64(),
-    "value": pl.Float64(),
-}
+CURVE_SCHEMA = METRIC_SCHEMA | {"step": pl.Int64(), "time": pl.Int64()}
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,13 @@ class Records:
         return self.tags.filter(is_link)["value"].drop_nulls().unique().sort()
 
 
+def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut ids into lists of at most `size`: databases limit a query's length and its values."""
+    left = iter(ids)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
 def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """Replace the `run_id` of values by the run's row.
 
@@ -82,10 +86,5 @@ def restored(value: pl.Expr, is_nan: pl.Expr | bool) -> pl.Expr:
     # MLflow clips to the largest float, which no metric reaches by itself.
     infinite = value.abs() >= sys.float_info.max
     nan = pl.lit(is_nan) if isinstance(is_nan, bool) else is_nan.cast(pl.Boolean)
-    return (
-        pl.when(nan)
-        .then(float("nan"))
-        .when(infinite)
-        .then(value.sign() * float("inf"))
-        .otherwise(value)
-    )
+    finite = pl.when(infinite).then(value.sign() * float("inf")).otherwise(value)
+    return pl.when(nan).then(float("nan")).otherwise(finite)

@@ -8,12 +8,10 @@ Columns: `CONTEXT`; the trial's params under their own (dotted) names; every met
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -45,9 +43,6 @@ from gigatok.names import (
     TAG_TRIAL_KEY,
 )
 
-if TYPE_CHECKING:
-    import pandas
-
 ALL_PLANS = "all"
 PROTOCOL, STAGE_RUN, STAGE_KEY = "protocol.", "stage_run.", "stage_key."
 STAGE_SECONDS, OTHER_METRIC = "stage_seconds.", "metric."
@@ -55,7 +50,7 @@ PREDICTED_SECONDS, ACTUAL_SECONDS = "predicted_seconds.", "actual_seconds."
 """Prefixes of columns; `actual_seconds` are of the worker, where a stage ran in one go."""
 
 _COSTS = {PREDICTED_SECONDS: "predicted", ACTUAL_SECONDS: "actual"}
-_STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
+STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
 
 _TRIAL_TAGS = {
     "trial": TAG_TRIAL,
@@ -86,7 +81,7 @@ _TEXT_PREFIXES = {
     PREFIX_STAGE_RUN: STAGE_RUN,
     PREFIX_STAGE_KEY: STAGE_KEY,
 }
-_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *_STAGE_FACTS, OTHER_METRIC)
+_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *STAGE_FACTS, OTHER_METRIC)
 
 
 def load_runs(
@@ -108,7 +103,8 @@ def load_runs(
     Returns:
         A table sorted by sweep, scale, size of encoder and decoder, axes and seed. A metric that
         was not logged is null; a logged NaN is NaN. With `plan="all"` a trial that several plans
-        share appears once. `units` says in what each column is measured.
+        share appears once. `export.units` says in what each
+        column is measured.
 
     Raises:
         RequestError: no such store, sweep, plan or scale, or no trial in it.
@@ -119,43 +115,6 @@ def load_runs(
         (sweep, plan, scale),
         lambda: _read(store, sweep, tracking_uri, plan, scale),
     )
-
-
-def units(runs: pl.DataFrame) -> dict[str, str]:
-    """Map every numeric column that has a unit to it, such as `dB` or `nats/token`."""
-    found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
-    found |= {name: "s" for name in runs.columns if name.startswith(_STAGE_FACTS)}
-    return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
-
-
-def write_table(runs: pl.DataFrame, path: Path) -> None:
-    """Write the table: Parquet with the unit of each column as its field metadata, or CSV.
-
-    Raises:
-        RequestError: the suffix is neither.
-    """
-    import pyarrow  # a quarter of a second, which only an export needs
-    from pyarrow import parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        axes = pl.col("axes").list.join(" ")
-        runs.with_columns(axes).write_csv(path)
-    elif path.suffix == ".parquet":
-        table, unit = runs.to_arrow(), units(runs)
-        fields = [
-            f.with_metadata({"unit": unit[f.name]}) if f.name in unit else f for f in table.schema
-        ]
-        parquet.write_table(table.cast(pyarrow.schema(fields)), path)
-    else:
-        raise RequestError(f"--out {path}: give a file that ends in .parquet or .csv")
-
-
-def to_pandas(runs: pl.DataFrame) -> pandas.DataFrame:
-    """Convert the table for pandas; `attrs["units"]` holds the units, a missing number is NaN."""
-    frame = runs.to_pandas()
-    frame.attrs["units"] = units(runs)
-    return frame
 
 
 def load_curves(
@@ -169,22 +128,6 @@ def load_curves(
     points = open_store(tracking_uri).curves(run_ids, metric)
     last = points.sort("time").unique(["run_id", "step"], keep="last", maintain_order=True)
     return last.select("run_id", "step", "value").sort("run_id", "step")
-
-
-def missing(runs: pl.DataFrame) -> pl.DataFrame:
-    """List the results that are absent: columns `trial`, `seed`, `state`, `metric`, `found`.
-
-    A metric counts as missing where some other trial has it; `found` is `null` or `NaN`.
-    """
-    rows = [
-        (row["trial"], row.get(PARAM_SEED), row["state"], name, found)
-        for name in measured(runs)
-        for row in runs.iter_rows(named=True)
-        if (found := _absence(row[name])) is not None
-    ]
-    schema = ["trial", "seed", "state", "metric", "found"]
-    types = [pl.String(), runs.schema[PARAM_SEED], pl.String(), pl.String(), pl.String()]
-    return pl.DataFrame(rows, dict(zip(schema, types, strict=True)), orient="row")
 
 
 def measured(runs: pl.DataFrame) -> list[str]:
@@ -234,12 +177,6 @@ def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
 
 def _below(prefix: str, row: Mapping[str, Any]) -> dict[str, str]:
     return {k.removeprefix(prefix): v for k, v in row.items() if v and k.startswith(prefix)}
-
-
-def _absence(value: float | None) -> str | None:
-    if value is None:
-        return "null"
-    return "NaN" if math.isnan(value) else None
 
 
 def _read(
@@ -311,7 +248,7 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
             *_params(params),
             *_metrics(metrics),
             *_texts(found),
-            *found.select(pl.col(f"^({'|'.join(map(re.escape, _STAGE_FACTS))}).*$")).get_columns(),
+            *found.select(pl.col(f"^({'|'.join(map(re.escape, STAGE_FACTS))}).*$")).get_columns(),
         ]
     )
     return _ordered(table)

@@ -52,7 +52,7 @@ def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> LoadedTrial:
     row = row_of(runs, run_id)
     # Curves hang on stage runs, which trials share; the links lead from the trial to them.
     links = {v: k.removeprefix(STAGE_RUN) for k, v in row.items() if k.startswith(STAGE_RUN) and v}
-    points = open_store(uri).all_curves(list(links))
+    points = open_store(uri).curves(list(links))
     # A resumed stage logs some steps again; the last writing counts.
     last = points.sort("time").unique(["run_id", "key", "step"], keep="last")
     stage = pl.col("run_id").replace_strict(links, return_dtype=pl.String())

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.charts.grammar import Bar, Origin, axis
+from analysis.charts.grammar import Origin, axis, bar_of
 from analysis.charts.records import Record, coordinate, ids
 from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
 from analysis.statistics.groups import Group, choose_interval, groups, seed_of, short, show
@@ -232,13 +232,11 @@ def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:
         return None
     used = group.values(metric.name)
     origins = [origin(row, [metric.name]) for row in group.rows if seed_of(row) in used]
-    scale = metric.factor
-    has_interval = found.interval != "none"
-    bar = Bar(found.low * scale, found.high * scale, found.interval) if has_interval else None
+    bar = bar_of(found, metric.factor)
     return {
         "series": group.label,
         "mark": "mean" if found.n > 1 else "single",
-        **coordinate("y", axis(metric.name), found.mean * scale, bar, origins),
+        **coordinate("y", axis(metric.name), found.mean * metric.factor, bar, origins),
         "n": found.n,
         "reading": "run",
         "sources": ids(origins),
