@@ -126,9 +126,8 @@ def scaling(
         notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
     # Where x has a better direction as well, up and right are better (`Chart.better_up`).
     is_plane = x in METRICS and METRICS[x].better is not None
-    (chart,) = with_distinct_looks(
-        [Chart(f"{up} over {across}", axis(x), axis(y), tuple(own), is_plane)]
-    )
+    drawn = Chart(f"{up} over {across}", axis(x), axis(y), tuple(own), is_plane)
+    (chart,) = with_distinct_looks([drawn])
     # No line may run through numbers that were measured in different ways.
     fits, sentences = ([], []) if mixed else _fits(chart.series, runs, x, y, law)
     better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
@@ -200,8 +199,8 @@ def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
     shown = runs.select("run_id", "trial", PARAM_TOKENIZER, x=across, y=up)
     marks: dict[str, list[Mark]] = {}
     finite = shown.filter(pl.col("x").is_finite() & pl.col("y").is_finite())
-    for run, trial, tokenizer, *at in finite.iter_rows():
-        one = Mark(*at, ({"id": run, "run_id": run, "trial": trial},), "run")
+    for run, trial, tokenizer, right, high in finite.iter_rows():
+        one = Mark(right, high, ({"id": run, "run_id": run, "trial": trial},), "run")
         marks.setdefault(str(tokenizer), []).append(one)
     looks = {name: of_tokenizer(name, regularised=False) for name in marks}
     return [Series(n, tuple(found), looks[n], joined=False) for n, found in marks.items()]
