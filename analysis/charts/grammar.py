@@ -205,6 +205,16 @@ class FigureData:
         return {mark.reading for chart in self.charts for mark in chart.marks}
 
 
+TITLES = {
+    "rfid": "Reconstruction",
+    "gfid": "Generation",
+    "ar_val_loss": "Code complexity",
+    "probe_accuracy": "AR representation",
+    "lpips": "Perceptual distance",
+}
+"""Titles of charts by their metric, the same over published numbers and runs."""
+
+
 def axis(key: str, label: str = "", ticks: Ticks = ()) -> ChartAxis:
     """Make the axis of a metric or a config key: its heading, unless a figure has other words."""
     return ChartAxis(key, label or quantity(key).heading, ticks)

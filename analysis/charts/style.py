@@ -78,7 +78,7 @@ FRONT = Look(_GREY, "")
 
 _SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
 """Settings that are off at 0: what matters for the look is whether they are on."""
-_OF_VARIANT = {"1d": Look(_BLUE, "s"), "2d": Look(_ORANGE, "D")}
+OF_VARIANT = {"1d": Look(_BLUE, "s"), "2d": Look(_ORANGE, "D")}
 # A pair has the colour of its decoder, but for B-L, B-B and L-L: their decoders are those of other
 # pairs, which may stand in the same figure.
 _OF_TOKENIZER = {
@@ -97,7 +97,7 @@ def of_setting(key: str, value: object) -> Look | None:
     """Look up how a setting is drawn wherever it tells series apart; None: it has no own look."""
     if key in _SWITCHES:
         return WITH if value else WITHOUT
-    return _OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
+    return OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
 
 
 def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
