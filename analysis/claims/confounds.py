@@ -115,8 +115,7 @@ def _seeds(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     for group in found:
         # Complete ones: a seed that failed late has some of the numbers and shows as missing
         # elsewhere.
-        complete = sum(row["state"] == "COMPLETE" for row in group.rows)
-        counts.setdefault(complete, []).append(group.label)
+        counts.setdefault(group.complete, []).append(group.label)
     if len(counts) > 1:
         listing = "; ".join(f"{n}: {_listed(who)}" for n, who in sorted(counts.items()))
         yield f"Settings have different numbers of complete seeds ({listing})."

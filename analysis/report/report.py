@@ -238,7 +238,7 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
     sentences, refused = [], []
     for members in families.values():
         # The tokenizer is what varies within a family; what is left of the label names the family.
-        name = members[0].label_without(None).removeprefix(members[0].tokenizer).strip()
+        name = members[0].setting_label
         for metric in FITTED:
             if not any(group.values(metric) for group in members):
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -18,7 +17,6 @@ from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RES
 
 ABSENT = "—"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
-_COMPLETE = "COMPLETE"
 _UNRECORDED = "protocol not recorded"
 
 
@@ -70,10 +68,10 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
         for group in found
     )
     return ResultTable(
-        title=_title(runs),
+        title=": ".join(filter(None, (sweep_and_scale(runs), runs["question"][0]))),
         head=(*(short(c) for c in identity), "seeds", *(metric.heading for metric in shown)),
         rows=rows,
-        numeric=(*(_is_number(runs, c) for c in identity), True, *(True for _ in shown)),
+        numeric=(*(runs[c].dtype.is_numeric() for c in identity), True, *(True for _ in shown)),
         notes=(
             *_interval_notes(found, shown, kind),
             *protocol_notes(found, marks),
@@ -89,11 +87,6 @@ def sweep_and_scale(runs: pl.DataFrame) -> str:
     """Name a sweep with its scale, such as `decoder_scaling at scale micro`."""
     scales = ", ".join(dict.fromkeys(scale for scale in runs["scale"] if scale))
     return f"{runs['sweep'][0]} at scale {scales}" if scales else str(runs["sweep"][0])
-
-
-def _title(runs: pl.DataFrame) -> str:
-    question = runs["question"][0]
-    return f"{sweep_and_scale(runs)}: {question}" if question else sweep_and_scale(runs)
 
 
 def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
@@ -129,16 +122,11 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
     return [*several, *lines]
 
 
-def _is_number(runs: pl.DataFrame, column: str) -> bool:
-    return runs[column].dtype.is_numeric()
-
-
 def _seeds(group: Group) -> str:
     # "2 of 3" and not 2: a setting that lost a seed must not look like one that was never given
     # it.
-    complete = sum(row["state"] == _COMPLETE for row in group.rows)
     total = len(group.rows)
-    return str(total) if complete == total else f"{complete} of {total}"
+    return str(total) if group.complete == total else f"{group.complete} of {total}"
 
 
 def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]) -> str:
@@ -211,19 +199,13 @@ def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
         strange = [n for n in metrics if row[n] is not None and not math.isfinite(row[n])]
         problems = [f"no {', '.join(METRICS[n].label for n in absent)}"] if absent else []
         problems += [f"{METRICS[n].label} is {_not_finite(row[n])}" for n in strange]
-        if problems or row["state"] != _COMPLETE:
-            notes.append(_sentence(f"{_trial(row)}: {'; '.join([_state(row), *problems])}"))
+        if problems or row["state"] != "COMPLETE":
+            state = row["state"] or "state unknown"
+            state += f" ({row['error'].rstrip('.')})" if row["error"] else ""
+            name = row["trial"] or row["run_id"]
+            name += "" if "seed=" in name else f" (seed {row[PARAM_SEED]})"
+            notes.append(_sentence(f"{name}: {'; '.join([state, *problems])}"))
     return notes
-
-
-def _trial(row: Mapping[str, Any]) -> str:
-    name = row["trial"] or row["run_id"]
-    return name if "seed=" in name else f"{name} (seed {row[PARAM_SEED]})"
-
-
-def _state(row: Mapping[str, Any]) -> str:
-    state = row["state"] or "state unknown"
-    return f"{state} ({row['error'].rstrip('.')})" if row["error"] else str(state)
 
 
 def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:
