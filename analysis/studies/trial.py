@@ -142,16 +142,12 @@ def provenance(row: Mapping[str, Any], cells: pl.DataFrame) -> pl.DataFrame:
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame:
     """List what differs between two trials: settings, then results, then shared or own stages."""
+    params = sorted(config_of(one).keys() | config_of(other).keys())
+    stages = sorted(key for key in one.keys() | other.keys() if key.startswith(STAGE_KEY))
     names = [
-        *(
-            ("setting", key, key)
-            for key in sorted(config_of(one).keys() | config_of(other).keys())
-        ),
+        *(("setting", key, key) for key in params),
         *(("result", key, METRICS[key].title) for key in METRICS),
-        *(
-            ("stage key", key, key.removeprefix(STAGE_KEY))
-            for key in sorted(k for k in one.keys() | other.keys() if k.startswith(STAGE_KEY))
-        ),
+        *(("stage key", key, key.removeprefix(STAGE_KEY)) for key in stages),
     ]
     rows = [
         (kind, name, *(_text(key, row.get(key)) for row in (one, other)))
