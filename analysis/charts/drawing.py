@@ -63,9 +63,9 @@ _DODGE = 5.0
 """Points of print between marks whose intervals would cover each other."""
 
 
-def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = None) -> Figure:
-    """Draw a figure at a venue's text width, or at `width` inches."""
-    inches = width or venue.text
+def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
+    """Draw a figure for the page of a venue."""
+    inches = venue.width
     with style.applied(venue):
         # `Figure` and Agg instead of pyplot: pyplot keeps every figure alive and picks a backend
         # that may need a display. The height of 1 is replaced once it is known.

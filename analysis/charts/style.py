@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from analysis.store.requests import RequestError
@@ -26,13 +26,13 @@ class Venue:
 
     Attributes:
         column: width of one column; that of the text where there is one only.
-        text: width of the whole text.
+        width: of a figure: that of the whole text, unless it is to fit into one column.
         size: of the letters in figures, a little below the text's own.
         spacing: of lines, in heights of the font; STIX is tall.
     """
 
     column: float
-    text: float
+    width: float
     size: float = 8.0
     family: str = "STIXGeneral"
     spacing: float = 0.95
@@ -111,15 +111,16 @@ def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
     return Look(colour, (WITH if regularised else WITHOUT).marker)
 
 
-def venue(name: str) -> Venue:
-    """Look up a venue.
+def page(name: str, *, column: bool = False) -> Venue:
+    """Look up the page of a venue, as wide as its text or as one column.
 
     Raises:
         RequestError: an unknown one.
     """
     if name not in VENUES:
         raise RequestError(f"unknown venue {name!r}; known: {', '.join(VENUES)}")
-    return VENUES[name]
+    found = VENUES[name]
+    return replace(found, width=found.column) if column else found
 
 
 @contextmanager

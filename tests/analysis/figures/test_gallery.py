@@ -196,8 +196,8 @@ def test_names_of_the_paper_find_their_figures() -> None:
 def test_a_venue_gives_width_and_font(venue: str) -> None:
     page = style.VENUES[venue]
     plate = gallery.named_figure("dilemma", "published")
-    text, column = draw(plate, page), draw(plate, page, width=page.column)
-    assert text.get_figwidth() == page.text
+    text, column = draw(plate, page), draw(plate, style.page(venue, column=True))
+    assert text.get_figwidth() == page.width
     assert column.get_figwidth() == page.column
     assert text.axes[1].title.get_fontfamily() == ["STIXGeneral"]
 
@@ -232,8 +232,7 @@ def test_what_runs_lack_and_what_else_differs_is_written_below(runs: StoreTrials
 
 @pytest.mark.parametrize("name", _EXPECTED)
 def test_no_word_leaves_a_narrow_column(name: str) -> None:
-    page = style.VENUES["cvpr"]
-    figure = draw(gallery.named_figure(name, "published"), page, width=page.column)
+    figure = draw(gallery.named_figure(name, "published"), style.page("cvpr", column=True))
     assert words_outside(figure) == []
     assert figure.get_figheight() < 10, "longer than a page"
 
