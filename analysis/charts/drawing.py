@@ -16,13 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    NullLocator,
-)
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.charts import layout, style
@@ -92,11 +86,7 @@ def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
 
 
 def _settle(
-    figure: Figure,
-    canvas: FigureCanvasAgg,
-    data: FigureData,
-    places: Sequence[Axes],
-    venue: Venue,
+    figure: Figure, canvas: FigureCanvasAgg, data: FigureData, places: Sequence[Axes], venue: Venue
 ) -> None:
     """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]

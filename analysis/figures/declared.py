@@ -46,12 +46,7 @@ _FIGURES = (
             Panel("tokenizer.entropy_weight", "codebook_usage", "Usage at the end"),
         ),
     ),
-    RunFigure(
-        "1d-2d",
-        "1D or 2D latent tokens?",
-        ("tokenizer_1d_vs_2d",),
-        _over(_SIZE, *_SCORES),
-    ),
+    RunFigure("1d-2d", "1D or 2D latent tokens?", ("tokenizer_1d_vs_2d",), _over(_SIZE, *_SCORES)),
     RunFigure(
         "encoder-decoder",
         "Parameters in the encoder or in the decoder?",

@@ -9,15 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.charts.grammar import TITLES, Chart, FigureData, Mark, Remark, Series, Ticks, axis
-from analysis.charts.style import (
-    GREEN,
-    OF_VARIANT,
-    ORANGE,
-    WITH,
-    WITHOUT,
-    Look,
-    of_tokenizer,
-)
+from analysis.charts.style import GREEN, OF_VARIANT, ORANGE, WITH, WITHOUT, Look, of_tokenizer
 from analysis.figures.derived import pareto_front
 from analysis.figures.published_marks import (
     SIZES,

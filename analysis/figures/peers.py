@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.charts.grammar import Chart, FigureData, Series, axis
-from analysis.charts.style import (
-    BLACK,
-    GREEN,
-    ORANGE,
-    OTHER,
-    PURPLE,
-    SKY,
-    VERMILION,
-    WITH,
-    Look,
-)
+from analysis.charts.style import BLACK, GREEN, ORANGE, OTHER, PURPLE, SKY, VERMILION, WITH, Look
 from analysis.figures.published_marks import mark
 from analysis.figures.registry import published
 from analysis.paper.published import Fact, leaderboard, one, select, short

@@ -9,22 +9,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis.charts.grammar import (
-    Chart,
-    FigureData,
-    Grid,
-    axis,
-    letter,
-    with_distinct_looks,
-)
+from analysis.charts.grammar import Chart, FigureData, Grid, axis, letter, with_distinct_looks
 from analysis.claims.confounds import find_confounds
-from analysis.figures.curves import (
-    SCALE,
-    STEP,
-    bars_of_search,
-    guidance_series,
-    training_series,
-)
+from analysis.figures.curves import SCALE, STEP, bars_of_search, guidance_series, training_series
 from analysis.figures.derived import FRONT_NAME, pareto_front
 from analysis.figures.registry import RunsRequest, of_runs
 from analysis.figures.settings import bars_of, omitted, settings_chart

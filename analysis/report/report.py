@@ -27,12 +27,7 @@ from analysis.statistics.groups import Group, groups
 from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
 from analysis.store.export import missing
 from analysis.store.requests import RequestError
-from analysis.store.runs import (
-    ACTUAL_SECONDS,
-    PREDICTED_SECONDS,
-    STAGE_RUN,
-    STAGE_SECONDS,
-)
+from analysis.store.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS
 from analysis.tables.results import result_table, sweep_and_scale
 from gigatok.names import METRICS, PARAM_SEED
 from gigatok.text.credentials import shown

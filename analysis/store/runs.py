@@ -111,9 +111,7 @@ def load_runs(
     """
     store = open_store(tracking_uri)
     return remembered(
-        store.stamp(),
-        (sweep, plan, scale),
-        lambda: _read(store, sweep, tracking_uri, plan, scale),
+        store.stamp(), (sweep, plan, scale), lambda: _read(store, sweep, tracking_uri, plan, scale)
     )
 
 
