@@ -21,6 +21,8 @@ DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
 Source = Literal["published", "runs", "both"]
 Origin = Mapping[str, Any]
 """Provenance of a number, ready for JSON: `id` and what leads to it."""
+Place = tuple[float, float]
+"""x and y in the units of the axes."""
 Ticks = tuple[tuple[float, str], ...]
 """Places and texts."""
 
@@ -85,7 +87,13 @@ class Mark:
     label: str = ""
     x_bar: Bar | None = None
     y_bar: Bar | None = None
-    seeds: tuple[tuple[float, float], ...] = ()
+    seeds: tuple[Place, ...] = ()
+
+    @property
+    def intervals(self) -> list[tuple[Place, Place]]:
+        """Ends of its intervals in the chart."""
+        across = [((b.low, self.y), (b.high, self.y)) for b in [self.x_bar] if b]
+        return across + [((self.x, b.low), (self.x, b.high)) for b in [self.y_bar] if b]
 
 
 @dataclass(frozen=True)
