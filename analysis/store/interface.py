@@ -12,6 +12,7 @@ from typing import Protocol
 import polars as pl
 
 from analysis.store.records import Records
+from gigatok.names import TAG_LAUNCHED
 
 PARENT_TAG = "mlflow.parentRunId"
 Stamp = tuple[str, str]
@@ -27,6 +28,11 @@ class Launch:
     started: int
     """Milliseconds since 1970."""
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def launched(self) -> float:
+        """UNIX seconds of its newest launch: a relaunch keeps its run and renews the tag."""
+        return float(self.tags.get(TAG_LAUNCHED, self.started / 1000))
 
 
 class TrackingStore(Protocol):

@@ -33,7 +33,6 @@ from gigatok.names import (
     TAG_ERROR,
     TAG_GIT_DIRTY,
     TAG_GIT_SHA,
-    TAG_LAUNCHED,
     TAG_PLAN,
     TAG_PREDICTED_SECONDS,
     TAG_QUESTION,
@@ -203,8 +202,8 @@ def _read(
 def _choose(
     launches: Sequence[Launch], sweep: str, plan: str | None, scale: str | None
 ) -> list[Launch]:
-    newest_first = sorted(launches, key=_launched, reverse=True)
-    # A relaunch keeps its sweep run and renews the tag of its time: newest means launched last.
+    # The id breaks ties, so that two launches within one second always come in the same order.
+    newest_first = sorted(launches, key=lambda run: (run.launched, run.run_id), reverse=True)
     at_scale = [r for r in newest_first if scale is None or r.tags.get(TAG_SCALE) == scale]
     if not at_scale:
         scales = sorted({run.tags.get(TAG_SCALE, "?") for run in launches})
@@ -222,11 +221,6 @@ def _choose(
         problem = "matches several plans" if matches else "is not a plan"
         raise RequestError(f"{plan!r} {problem} of sweep {sweep!r}; its plans: {plans}")
     return matches[:1]
-
-
-def _launched(run: Launch) -> tuple[float, str]:
-    # The id breaks ties, so that two launches within one second always come in the same order.
-    return float(run.tags.get(TAG_LAUNCHED, run.started / 1000)), run.run_id
 
 
 def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
@@ -278,7 +272,7 @@ def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
             "sweep": launch.sweep,
             **{name: launch.tags.get(tag) for name, tag in _SWEEP_TAGS.items()},
             "axes": json.loads(launch.tags.get(TAG_AXES, "[]")),
-            "launched": _launched(launch)[0],
+            "launched": launch.launched,
         }
         for launch in launches
     ]
