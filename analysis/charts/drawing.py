@@ -102,6 +102,10 @@ def _settle(
         text.set_linespacing(venue.spacing)
     figure.draw_without_rendering()  # tick texts depend on the size of the axes
     figure.set_layout_engine(None)  # its place is final: saving lays out no more
+    # The layout's solver differs in the last bit from run to run; equal data give equal files.
+    for axes in figure.axes:
+        found = axes.get_position(original=True).bounds
+        axes.set_position((*(round(part, 9) for part in found),))
     for axes, chart in zip(places, data.charts, strict=False):
         name_marks(axes, chart, renderer, venue.size * 0.85)
 
