@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from analysis.store.cache import remembered
 from analysis.store.interface import PARENT_TAG, Launch, TrackingStore
 from analysis.store.opening import open_store, unknown_sweep
-from analysis.store.records import Records
+from analysis.store.records import Records, optional, wide
 from analysis.store.requests import DEFAULT_URI, RequestError
 from gigatok.names import (
     METRICS,
@@ -226,10 +225,10 @@ def _choose(
 def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
     height = trials.runs.height
     # Every trial was found by this tag, so that the column is always there.
-    tags = _wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
+    tags = wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
     found = trials.runs.select("run_id").hstack(tags)
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
-    params, metrics = _wide(trials.params, height), _wide(trials.metrics, height)
+    params, metrics = wide(trials.params, height), wide(trials.metrics, height)
     found = _once(found, params, trials.metrics)
     # Rows were dropped as repeated: params and metrics must follow them.
     if found.height < height:
@@ -244,25 +243,6 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
         ]
     )
     return _ordered(table)
-
-
-def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
-    """Make a row per run and a column per key: a pivot, at a fraction of its cost."""
-    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
-    columns = [
-        _spread(part["run"], part["value"], height).alias(str(key))
-        for (key,), part in parts.items()
-    ]
-    return pl.DataFrame([pl.Series("run", range(height), pl.UInt32), *columns])
-
-
-def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
-    """Make a column with these values in these rows and nulls elsewhere."""
-    # -1 marks a row without a value: gather turns the null that replaces it into a null.
-    source = np.full(height, -1, np.int64)
-    source[rows.to_numpy()] = np.arange(len(values))
-    places = pl.Series(source)
-    return values.gather(places.set(places < 0, None))
 
 
 def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
@@ -285,7 +265,7 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 
     Plans of one sweep share trials. Trials of different sweeps are different answers.
     """
-    key = _optional(found, TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
+    key = optional(found, TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
     found = found.with_columns(_key=key)
     if found.select("sweep", "_key").is_unique().all():
         return found.drop("_key")
@@ -303,15 +283,15 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 
 def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     """Join what the stage runs of each trial add to it, along its links."""
-    tags = _wide(stages.tags, stages.runs.height)
-    reason = _optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
+    tags = wide(stages.tags, stages.runs.height)
+    reason = optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
     facts = stages.runs.hstack(tags).select(
         part="run_id",
         seconds=(pl.col("ended") - pl.col("started")) / 1000,
-        predicted=_optional(tags, TAG_PREDICTED_SECONDS).cast(pl.Float64),
-        actual=_optional(tags, TAG_ACTUAL_SECONDS).cast(pl.Float64),
-        dirty=_optional(tags, TAG_GIT_DIRTY) == "true",
-        error=pl.when(_optional(tags, TAG_STATE) == "FAILED").then(
+        predicted=optional(tags, TAG_PREDICTED_SECONDS).cast(pl.Float64),
+        actual=optional(tags, TAG_ACTUAL_SECONDS).cast(pl.Float64),
+        dirty=optional(tags, TAG_GIT_DIRTY) == "true",
+        error=pl.when(optional(tags, TAG_STATE) == "FAILED").then(
             reason.str.split("\n").list.first()
         ),
     )
@@ -341,13 +321,8 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     return is_dirty.hstack(failed).hstack([*seconds, *costs])
 
 
-def _optional(table: pl.DataFrame, column: str) -> pl.Expr:
-    """Select a column, or nulls where no run has the tag."""
-    return pl.col(column) if column in table.columns else pl.lit(None, pl.String)
-
-
 def _context_columns(found: pl.DataFrame) -> list[pl.Expr]:
-    own = {name: _optional(found, tag).alias(name) for name, tag in _TRIAL_TAGS.items()}
+    own = {name: optional(found, tag).alias(name) for name, tag in _TRIAL_TAGS.items()}
     return [own.get(name, pl.col(name)).cast(kind) for name, kind in CONTEXT.items()]
 
 
@@ -361,27 +336,27 @@ def _ordered(table: pl.DataFrame) -> pl.DataFrame:
     return table.sort("sweep", "scale", *dict.fromkeys(columns), nulls_last=True)
 
 
-def _params(wide: pl.DataFrame) -> list[pl.Series]:
+def _params(values: pl.DataFrame) -> list[pl.Series]:
     first = (PARAM_TOKENIZER, PARAM_SEED)
-    names = [*first, *sorted(set(wide.columns) - {"run", *first})]
-    absent = pl.Series(values=[None] * wide.height, dtype=pl.String())
-    return [_typed(wide[n] if n in wide.columns else absent.alias(n)) for n in names]
+    names = [*first, *sorted(set(values.columns) - {"run", *first})]
+    absent = pl.Series(values=[None] * values.height, dtype=pl.String())
+    return [_typed(values[n] if n in values.columns else absent.alias(n)) for n in names]
 
 
-def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
+def _metrics(values: pl.DataFrame) -> list[pl.Series]:
     """List every known metric, then what else was logged."""
     # A column for every known metric, measured or not: readers need not ask whether it is there.
-    absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
-    known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
-    others = sorted(set(wide.columns) - {"run", *METRICS})
-    return [*known, *(wide[name].alias(OTHER_METRIC + name) for name in others)]
+    absent = pl.Series(values=[None] * values.height, dtype=pl.Float64())
+    known = [values[n] if n in values.columns else absent.alias(n) for n in METRICS]
+    others = sorted(set(values.columns) - {"run", *METRICS})
+    return [*known, *(values[name].alias(OTHER_METRIC + name) for name in others)]
 
 
 def _texts(found: pl.DataFrame) -> list[pl.Series]:
     """List protocols of every known metric, and the stages that some trial has."""
     tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
     tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
-    texts = [_optional(found, tag).alias(_column(tag)) for tag in tags]
+    texts = [optional(found, tag).alias(_column(tag)) for tag in tags]
     return found.select("run", *texts).drop("run").get_columns()
 
 
