@@ -26,9 +26,9 @@ from analysis.studies.study import (
     state_table,
 )
 from analysis.tables.results import result_table
-from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
+from dashboards.plotting import chart_figure, curve_figure, states_figure, uses_figure
 from dashboards.source import PageSource
-from dashboards.words import duration
+from dashboards.words import duration, in_words
 from gigatok.text.credentials import shown
 
 MOST_TRIALS = 24
@@ -67,7 +67,7 @@ def page(source: PageSource, study: WatchedStudy) -> str:
     # Names and errors of others are text in the page, never HTML.
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
     environment.filters["shell"] = quote
-    environment.globals.update(duration=duration, word=state_word, run_url=source.run_url)
+    environment.globals.update(duration=duration, word=in_words, run_url=source.run_url)
     return environment.get_template("export.html.j2").render(
         study=study,
         left=left,

@@ -24,10 +24,10 @@ from analysis.studies.study import (
 from analysis.tables.results import result_table
 from dashboards import reading
 from dashboards.downloads import download, pdf_of
-from dashboards.plotting import STATE_COLOURS, state_word, states_figure
+from dashboards.plotting import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
 from dashboards.state import open_trial
-from dashboards.words import duration
+from dashboards.words import duration, in_words
 from gigatok.text.markdown import plain
 
 MOST_FAILURES = 20
@@ -66,7 +66,7 @@ def _headline(study: WatchedStudy) -> None:
         duration(study.spent) + (f" / {duration(whole)}" if whole else ""),
         help="All stages together, each counted once; predicted when the study was launched",
     )
-    parts = [f"{n:,} {state_word(state)}" for state, n in counts.items()]
+    parts = [f"{n:,} {in_words(state)}" for state, n in counts.items()]
     # A sum of fractions may end a bit above 1, which Streamlit refuses.
     st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
     if left is None or left > 0:
@@ -121,12 +121,10 @@ def _trials(study: WatchedStudy) -> None:
     # Streamlit colours the options of a multi-select column: a state in a list of its own becomes
     # a coloured pill.
     pills = state_pills(study)
-    words = [state_word(state) for state in STATE_COLOURS]
+    words = [in_words(state) for state in STATE_COLOURS]
     colours = list(STATE_COLOURS.values())
     config = {
-        stage: st.column_config.MultiselectColumn(
-            stage.replace("_", " "), options=words, color=colours
-        )
+        stage: st.column_config.MultiselectColumn(in_words(stage), options=words, color=colours)
         for stage in ("state", *study.stages)
     }
     st.dataframe(

@@ -18,6 +18,7 @@ from dashboards import reading
 from dashboards.downloads import download, pdf_of
 from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import PageSource
+from dashboards.words import in_words
 from gigatok.text.markdown import plain
 
 MOST_SIZES = 6
@@ -131,7 +132,7 @@ def _curves(study: WatchedStudy, found: LoadedTrial) -> None:
     if not panels:
         st.caption("No stage of this trial has logged a curve yet.")
     for stage, keys in panels.items():
-        st.markdown(f"**{plain(stage.replace('_', ' '))}**")
+        st.markdown(f"**{plain(in_words(stage))}**")
         for start in range(0, len(keys), 3):
             for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
                 chart = curve_chart(found, stage, key)

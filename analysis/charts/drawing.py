@@ -22,6 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 from analysis.charts import layout, style
 from analysis.charts.grammar import (
     DERIVED,
+    HOLLOW,
     Chart,
     ChartAxis,
     FigureData,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 _REMARK: dict[str, Any] = {"weight": "bold", "va": "center", "size": "small"}
-_HOLLOW = ("digitised", "secondary")
 _RIM = "#000000"
 _BOXES_PER_SEGMENT = 30
 # As a ratio of the largest to the smallest value: more than two and a half decades.
@@ -202,7 +202,7 @@ def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
     is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
     return {
         "color": colour,
-        "markerfacecolor": "white" if reading in _HOLLOW else colour,
+        "markerfacecolor": "white" if reading in HOLLOW else colour,
         "markeredgecolor": _RIM if reading == "run" and not is_cross else colour,
         "markeredgewidth": 0.7 if reading == "run" and not is_cross else 1.0,
     }

@@ -18,6 +18,8 @@ Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "n
 """Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
 has a place in the picture but no y: files leave it empty."""
 DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
+HOLLOW: frozenset[Reading] = frozenset({"digitised", "secondary"})
+"""Drawn hollow: less reliable than what is printed."""
 Source = Literal["published", "runs", "both"]
 Origin = Mapping[str, Any]
 """Provenance of a number, ready for JSON: `id` and what leads to it."""
