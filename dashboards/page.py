@@ -10,11 +10,12 @@ from analysis.store.requests import RequestError
 from analysis.studies.study import Title, WatchedStudy
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.source import PageSource, parse
-from dashboards.state import VIEWS
 from dashboards.words import in_words
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import plain
 
+VIEWS = ("Study", "Scaling", "Trial", "Compare")
+"""View, study and trial are in the page's address: a link shows the same again."""
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
 [data-testid="stMetricValue"] {font-size: 1.5rem;}

@@ -45,10 +45,10 @@ def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> 
         RequestError: the store does not have it.
     """
     # Newest first, so that the first one that fits is the one that users mean.
-    of_sweep = [t for t in list_studies(source.uri) if t.sweep == sweep]
-    found = [t for t in of_sweep if scale in (None, t.scale)]
+    titles = list_studies(source.uri)
+    found = [t for t in titles if t.sweep == sweep and scale in (None, t.scale)]
     if not found:
-        have = ", ".join(f"{t.sweep} {t.scale}" for t in list_studies(source.uri))
+        have = ", ".join(f"{t.sweep} {t.scale}" for t in titles)
         wanted = f"{sweep} {scale or ''}".strip()
         raise RequestError(
             f"no study {wanted!r} in {shown(source.uri)}; it holds: {have or 'nothing'}"
@@ -117,14 +117,13 @@ def _log(source: PageSource, stage_run: str) -> str:
 def _pictures(source: PageSource, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for stage, name in trial.PICTURES:
+        images, note = [], "none was logged"
         try:
             found = trial.pictures(source.uri, rows, (stage, name), source.runs_dir)
+            images = [(head, base64.b64encode(png).decode()) for head, png in found]
         except Outside as outside:
-            made.append({"name": name, "images": [], "note": str(outside)})
-            continue
-        images = [(head, base64.b64encode(png).decode()) for head, png in found]
-        note = "" if images else "none was logged"
-        made.append({"name": name, "images": images, "note": note})
+            note = str(outside)
+        made.append({"name": name, "images": images, "note": "" if images else note})
     return made
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from shlex import quote
-from typing import Any
 
 import streamlit as st
 
@@ -23,16 +22,23 @@ from analysis.studies.study import (
 )
 from analysis.tables.results import result_table
 from dashboards import reading
-from dashboards.downloads import download, pdf_of
 from dashboards.plotting import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
-from dashboards.state import open_trial
+from dashboards.widgets import captions, download, open_trial, pdf_of
 from dashboards.words import duration, in_words
 from gigatok.text.markdown import plain
 
 MOST_FAILURES = 20
 MOST_RESULTS = 500
 """Trials up to which the table of results, means over seeds, is shown."""
+_TIMES = {
+    "mean": ("mean seconds", "%.1f"),
+    "total": ("total seconds", "%.0f"),
+    "predicted": ("predicted seconds", "%.0f"),
+    "actual": ("actual seconds, of the predicted ones", "%.0f"),
+    "ratio": ("actual / predicted", "%.2f"),
+}
+"""Columns of `stage_times`: heading and format."""
 
 
 def show(source: PageSource, study: WatchedStudy, at: str) -> None:
@@ -46,7 +52,11 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     _trials(study)
     _results(study)
     with st.expander("Time of each kind of stage"):
-        st.dataframe(stage_times(study), hide_index=True, column_config=_times())
+        columns = {
+            name: st.column_config.NumberColumn(label, format=form)
+            for name, (label, form) in _TIMES.items()
+        }
+        st.dataframe(stage_times(study), hide_index=True, column_config=columns)
 
 
 def _headline(study: WatchedStudy) -> None:
@@ -157,21 +167,10 @@ def _results(study: WatchedStudy) -> None:
         table = result_table(study.runs)
         rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
         st.dataframe(rows, hide_index=True)
-        st.caption("  \n".join(map(plain, table.notes)))
+        captions(table.notes)
     with st.container(horizontal=True):
         every = lambda: csv_bytes(study.runs)  # noqa: E731
         download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
         if few:
             figure = lambda: pdf_of(sweep_figure(study.runs))  # noqa: E731
             download("Figure (PDF)", figure, f"{study.title.sweep}.pdf")
-
-
-def _times() -> dict[str, Any]:
-    number = st.column_config.NumberColumn
-    return {
-        "mean": number("mean seconds", format="%.1f"),
-        "total": number("total seconds", format="%.0f"),
-        "predicted": number("predicted seconds", format="%.0f"),
-        "actual": number("actual seconds, of the predicted ones", format="%.0f"),
-        "ratio": number("actual / predicted", format="%.2f"),
-    }
