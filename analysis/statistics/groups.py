@@ -24,6 +24,7 @@ from analysis.store.runs import PROTOCOL, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
 SEMANTIC_WEIGHT = "tokenizer.semantic_weight"
+UNRECORDED = "protocol not recorded"
 _NAMED_BY_TOKENIZER = ("tokenizer.encoder", "tokenizer.decoder")
 """Keys that the tokenizer's name already says."""
 

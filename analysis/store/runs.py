@@ -340,14 +340,14 @@ def _params(values: pl.DataFrame) -> list[pl.Series]:
     first = (PARAM_TOKENIZER, PARAM_SEED)
     names = [*first, *sorted(set(values.columns) - {"run", *first})]
     absent = pl.Series(values=[None] * values.height, dtype=pl.String())
-    return [_typed(values[n] if n in values.columns else absent.alias(n)) for n in names]
+    return [_typed(values.get_column(n, default=absent.alias(n))) for n in names]
 
 
 def _metrics(values: pl.DataFrame) -> list[pl.Series]:
     """List every known metric, then what else was logged."""
     # A column for every known metric, measured or not: readers need not ask whether it is there.
     absent = pl.Series(values=[None] * values.height, dtype=pl.Float64())
-    known = [values[n] if n in values.columns else absent.alias(n) for n in METRICS]
+    known = [values.get_column(n, default=absent.alias(n)) for n in METRICS]
     others = sorted(set(values.columns) - {"run", *METRICS})
     return [*known, *(values[name].alias(OTHER_METRIC + name) for name in others)]
 

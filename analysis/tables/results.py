@@ -11,13 +11,20 @@ import polars as pl
 from analysis.charts.grammar import Origin, axis, bar_of
 from analysis.charts.records import Record, coordinate, ids
 from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
-from analysis.statistics.groups import Group, choose_interval, groups, seed_of, short, show
+from analysis.statistics.groups import (
+    UNRECORDED,
+    Group,
+    choose_interval,
+    groups,
+    seed_of,
+    short,
+    show,
+)
 from analysis.store.runs import measured, origin
 from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RESULT_COLUMNS, Metric
 
 ABSENT = "—"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
-_UNRECORDED = "protocol not recorded"
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
     for metric in map(METRICS.__getitem__, metrics):
         marks = protocol_marks(found, metric.name)
         if len(marks) > 1:
-            listing = "; ".join(f"[{mark}] {text or _UNRECORDED}" for text, mark in marks.items())
+            listing = "; ".join(f"[{mark}] {text or UNRECORDED}" for text, mark in marks.items())
             several.append(
                 f"{metric.label} was measured in {len(marks)} ways, "
                 f"compare only equal marks: {listing}."
@@ -117,7 +124,7 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
         # A count of parameters is exact: it has no protocol to note.
         elif marks and metric.unit != PARAMETERS:
             (protocol,) = marks
-            alike.setdefault(protocol or _UNRECORDED, []).append(metric.label)
+            alike.setdefault(protocol or UNRECORDED, []).append(metric.label)
     lines = [_sentence(f"{', '.join(labels)}: {protocol}") for protocol, labels in alike.items()]
     return [*several, *lines]
 

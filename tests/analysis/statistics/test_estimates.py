@@ -43,8 +43,7 @@ def test_paired_difference_uses_shared_seeds_only() -> None:
     found = paired({0: 1.0, 1: 2.0, 2: 9.0}, {0: 1.5, 1: 1.0, 7: 0.0})
     assert found is not None
     assert (found.seeds, found.differences) == ((0, 1), (0.5, -1.0))
-    assert (found.rises, found.falls, found.same_sign) == (1, 1, False)
-    assert (found.mean, found.spread) == (-0.25, 1.5)
+    assert (found.mean, found.same_sign) == (-0.25, False)
     assert paired({0: 1.0}, {1: 1.0}) is None
 
 
