@@ -294,18 +294,17 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
         if text.get_text():
             boxes.append(Box(*text.get_window_extent(renderer).extents))
     labels = []
-    for series in chart.series:
+    for series, shifts in zip(chart.series, sideways(chart), strict=True):
         places = axes.transData.transform([(m.x, m.y) for m in series.marks])
-        if series.look.marker:
-            boxes += [box for mark in series.marks for box in _taken(axes, mark, scale)]
         if series.joined:
             boxes += _along(places)
-        # The highest first below: its label finds the most room.
-        labels += [
-            (mark.label, (float(x), float(y)))
-            for mark, (x, y) in zip(series.marks, places, strict=True)
-            if mark.label
-        ]
+        # Marks are drawn beside their place where intervals would cover each other.
+        for mark, (x, y), shift in zip(series.marks, places, shifts, strict=True):
+            if series.look.marker:
+                boxes += _taken(axes, mark, shift * scale, scale)
+            if mark.label:
+                labels.append((mark.label, (float(x) + shift * scale, float(y))))
+    # The highest first: its label finds the most room.
     place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size)
     return axes
 
@@ -321,14 +320,14 @@ def _along(places: np.ndarray) -> list[Box]:
     return found
 
 
-def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
-    """List the pixel boxes of a mark, its intervals and its seeds."""
+def _taken(axes: Axes, mark: Mark, shift: float, scale: float) -> Iterable[Box]:
+    """List the pixel boxes of a mark, its intervals and its seeds, moved by so many pixels."""
 
     def box(low: Place, high: Place, radius: float) -> Box:
         ends = axes.transData.transform([low, high])
         (x0, y0), (x1, y1) = ends.min(0), ends.max(0)  # an axis may run backwards
         r = radius * scale
-        return Box(x0 - r, y0 - r, x1 + r, y1 + r)
+        return Box(x0 + shift - r, y0 - r, x1 + shift + r, y1 + r)
 
     at = (mark.x, mark.y)
     yield box(at, at, 3.0)

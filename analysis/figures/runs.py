@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis.charts.grammar import Chart, FigureData, Grid, axis, letter, with_distinct_looks
+from analysis.charts.grammar import Chart, FigureData, Grid, axis, with_distinct_looks
 from analysis.claims.confounds import find_confounds
 from analysis.figures.curves import SCALE, STEP, bars_of_search, guidance_series, training_series
 from analysis.figures.derived import FRONT_NAME, pareto_front
@@ -98,10 +98,7 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
 
 def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     """Join what each sweep adds to a figure; without charts where there are no data."""
-    parts: list[FigureData] = []
-    for table in _tables(wanted, request.trials.table):
-        before = sum(len(part.charts) for part in parts)  # charts are lettered over all parts
-        parts.append(_part(wanted, table, request, before))
+    parts = [_part(wanted, table, request) for table in _tables(wanted, request.trials.table)]
     return FigureData(
         wanted.name,
         wanted.title,
@@ -113,8 +110,8 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     )
 
 
-def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: int) -> FigureData:
-    """Make what one sweep adds to a figure, behind so many charts of other sweeps."""
+def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> FigureData:
+    """Make what one sweep adds to a figure."""
     have, found, uri = measured(table), groups(table), request.trials.uri
     # Most figures have no `own_x`: every panel is then drawn for the sweep that was found.
     own_x = dict(zip(wanted.sweeps, wanted.own_x, strict=False)).get(table["sweep"][0])
@@ -128,8 +125,8 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: 
         charts.append(chart)
         # Curves have no coordinates that could be missing.
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
-        # The letter that the chart will have in the joined figure.
-        head = f"{letter(before + len(charts) - 1)} " if len(panels) > 1 else ""
+        # By title: a chart's letter is another one where it joins published charts.
+        head = f"{panel.title}: " if len(panels) > 1 else ""
         missing += [head + ", ".join(absent)] if absent else []
     keys = [key for panel in panels for key in panel[:2]] + [wanted.needs]
     shown = [key for key in keys if key in METRICS]

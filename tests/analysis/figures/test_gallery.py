@@ -275,6 +275,11 @@ def test_both_sources_share_axes(runs: StoreTrials) -> None:
     assert looks["runs: without semantic regularisation"] == WITHOUT, "as the paper's"
 
 
+def test_what_is_not_shown_is_said_by_the_title_of_its_chart(runs: StoreTrials) -> None:
+    missing = gallery.named_figure("cure", "both", runs).missing
+    assert "Code complexity: S-B (no AR val loss), S-L (no AR val loss)" in missing
+
+
 def test_curves_of_any_logged_name(runs: StoreTrials) -> None:
     plate = gallery.named_figure("training-curves", "runs", runs, curves=["train/loss"])
     (chart,) = plate.charts
