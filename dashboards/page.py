@@ -14,8 +14,9 @@ from dashboards.words import in_words
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import plain
 
+# View, study and trial are in the page's address: a link shows the same again. (A comment:
+# Streamlit would print a text that stands alone in this file.)
 VIEWS = ("Study", "Scaling", "Trial", "Compare")
-"""View, study and trial are in the page's address: a link shows the same again."""
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
 [data-testid="stMetricValue"] {font-size: 1.5rem;}

@@ -87,7 +87,8 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
         mode="+".join(shown) or "lines",
         # Published marks lie close together: hovering names them.
         text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
-        textposition="middle right",
+        # Above the interval of x, which would strike the name through.
+        textposition="top right",
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if look.marker or series.joined else "skip",
         marker={
