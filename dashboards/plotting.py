@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,8 +51,27 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
 
 def _scale(chart: Chart, axis: ChartAxis, *, log: bool) -> dict[str, Any]:
     # Plotly turns an axis by its range; on a logarithmic one too.
-    turned = "reversed" if chart.turns(axis) else True
-    return {"type": "log" if log else "linear", "autorange": turned}
+    found: dict[str, Any] = {"autorange": "reversed" if chart.turns(axis) else True}
+    if not log:
+        return {"type": "linear", **found}
+    ticks = _log_ticks([mark.x if axis is chart.x else mark.y for mark in chart.marks])
+    shown = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {}
+    return {"type": "log", **found, **shown}
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Choose whole numbers: Plotly's own ticks between decades are single digits, and touch.
+
+    Returns:
+        Nothing where too few are between the values: there Plotly's own are evenly spaced.
+    """
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        if sum(low <= tick <= high for tick in ticks) >= 3:
+            return ticks
+    return [low] if low == high else []
 
 
 def run_at(chart: Chart, curve: int, point: int) -> str:

@@ -18,9 +18,9 @@ def choose_axes(across: Sequence[str], up: Sequence[str], prefix: str = "") -> t
     left, right = st.columns(2)
     names = {key: quantity(key).heading for key in (*across, *up)}
     x = left.selectbox("x", across, key=f"{prefix}x", format_func=names.__getitem__)
-    # Not the first result, which is the first choice of x as well.
-    second = min(1, len(up) - 1)
-    y = right.selectbox("y", up, second, key=f"{prefix}y", format_func=names.__getitem__)
+    # The first results are sizes, which nobody looks at over a size.
+    score = next((i for i, key in enumerate(up) if quantity(key).better), 0)
+    y = right.selectbox("y", up, score, key=f"{prefix}y", format_func=names.__getitem__)
     return x, y
 
 
