@@ -20,26 +20,7 @@ from analysis.store.interface import PARENT_TAG, Launch, TrackingStore
 from analysis.store.opening import open_store, unknown_sweep
 from analysis.store.records import Records, optional, wide
 from analysis.store.requests import DEFAULT_URI, RequestError
-from gigatok.names import (
-    METRICS,
-    PARAM_SEED,
-    PARAM_TOKENIZER,
-    PREFIX_PROTOCOL,
-    PREFIX_STAGE_KEY,
-    PREFIX_STAGE_RUN,
-    TAG_ACTUAL_SECONDS,
-    TAG_AXES,
-    TAG_ERROR,
-    TAG_GIT_DIRTY,
-    TAG_GIT_SHA,
-    TAG_PLAN,
-    TAG_PREDICTED_SECONDS,
-    TAG_QUESTION,
-    TAG_SCALE,
-    TAG_STATE,
-    TAG_TRIAL,
-    TAG_TRIAL_KEY,
-)
+from gigatok import names
 
 ALL_PLANS = "all"
 PROTOCOL, STAGE_RUN, STAGE_KEY = "protocol.", "stage_run.", "stage_key."
@@ -51,12 +32,12 @@ _COSTS = {PREDICTED_SECONDS: "predicted", ACTUAL_SECONDS: "actual"}
 STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
 
 _TRIAL_TAGS = {
-    "trial": TAG_TRIAL,
-    "trial_key": TAG_TRIAL_KEY,
-    "state": TAG_STATE,
-    "git_sha": TAG_GIT_SHA,
+    "trial": names.TAG_TRIAL,
+    "trial_key": names.TAG_TRIAL_KEY,
+    "state": names.TAG_STATE,
+    "git_sha": names.TAG_GIT_SHA,
 }
-_SWEEP_TAGS = {"plan": TAG_PLAN, "scale": TAG_SCALE, "question": TAG_QUESTION}
+_SWEEP_TAGS = {"plan": names.TAG_PLAN, "scale": names.TAG_SCALE, "question": names.TAG_QUESTION}
 CONTEXT: dict[str, pl.DataType] = {
     "run_id": pl.String(),
     **{name: pl.String() for name in _TRIAL_TAGS},
@@ -75,9 +56,9 @@ failed stage and why.
 """
 
 _TEXT_PREFIXES = {
-    PREFIX_PROTOCOL: PROTOCOL,
-    PREFIX_STAGE_RUN: STAGE_RUN,
-    PREFIX_STAGE_KEY: STAGE_KEY,
+    names.PREFIX_PROTOCOL: PROTOCOL,
+    names.PREFIX_STAGE_RUN: STAGE_RUN,
+    names.PREFIX_STAGE_KEY: STAGE_KEY,
 }
 _PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *STAGE_FACTS, OTHER_METRIC)
 
@@ -128,7 +109,7 @@ def load_curves(
 
 def measured(runs: pl.DataFrame) -> list[str]:
     """List the metrics of which a trial has a number, in the order of `names.METRICS`."""
-    return [name for name in METRICS if runs[name].is_finite().any()]
+    return [name for name in names.METRICS if runs[name].is_finite().any()]
 
 
 def params_of(runs: pl.DataFrame) -> list[str]:
@@ -138,7 +119,7 @@ def params_of(runs: pl.DataFrame) -> list[str]:
 
 @cache
 def _params_among(columns: tuple[str, ...]) -> tuple[str, ...]:
-    not_params = {*CONTEXT, *METRICS}
+    not_params = {*CONTEXT, *names.METRICS}
     return tuple(c for c in columns if c not in not_params and not c.startswith(_PREFIXES))
 
 
@@ -157,12 +138,12 @@ def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
         row: of the trial.
         metrics: names of the numbers that are shown; their values and protocols are in it.
     """
-    named = [metric for metric in metrics if metric in METRICS]
+    named = [metric for metric in metrics if metric in names.METRICS]
     return {
         "id": row["run_id"],
         **{name: row[name] for name in _PROVENANCE},
         **{name: row[name] for name in ("git_sha", "git_dirty")},
-        "seed": row[PARAM_SEED],
+        "seed": row[names.PARAM_SEED],
         "stage_runs": _below(STAGE_RUN, row),
         "stage_keys": _below(STAGE_KEY, row),
         "config": config_of(row),
@@ -188,7 +169,7 @@ def _read(
         # A sweep that was never launched at the scale is left out, unless none was: then the error
         # below names the scales that there are.
         at_scale = {
-            n: [r for r in f if r.tags.get(TAG_SCALE) == scale] for n, f in by_sweep.items()
+            n: [r for r in f if r.tags.get(names.TAG_SCALE) == scale] for n, f in by_sweep.items()
         }
         by_sweep = {name: found for name, found in at_scale.items() if found} or by_sweep
     chosen = [r for n, found in sorted(by_sweep.items()) for r in _choose(found, n, plan, scale)]
@@ -203,9 +184,9 @@ def _choose(
 ) -> list[Launch]:
     # The id breaks ties, so that two launches within one second always come in the same order.
     newest_first = sorted(launches, key=lambda run: (run.launched, run.run_id), reverse=True)
-    at_scale = [r for r in newest_first if scale is None or r.tags.get(TAG_SCALE) == scale]
+    at_scale = [r for r in newest_first if scale is None or r.tags.get(names.TAG_SCALE) == scale]
     if not at_scale:
-        scales = sorted({run.tags.get(TAG_SCALE, "?") for run in launches})
+        scales = sorted({run.tags.get(names.TAG_SCALE, "?") for run in launches})
         raise RequestError(
             f"sweep {sweep!r} was not launched at scale {scale!r}; it was at {', '.join(scales)}"
         )
@@ -213,10 +194,10 @@ def _choose(
         return at_scale
     if plan is None:
         return at_scale[:1]
-    matches = [run for run in at_scale if run.tags.get(TAG_PLAN, "").startswith(plan)]
+    matches = [run for run in at_scale if run.tags.get(names.TAG_PLAN, "").startswith(plan)]
     # A beginning of a key may fit several plans; relaunches of one plan are the same plan.
-    if len({run.tags[TAG_PLAN] for run in matches}) != 1:
-        plans = ", ".join(run.tags.get(TAG_PLAN, "?") for run in at_scale)
+    if len({run.tags[names.TAG_PLAN] for run in matches}) != 1:
+        plans = ", ".join(run.tags.get(names.TAG_PLAN, "?") for run in at_scale)
         problem = "matches several plans" if matches else "is not a plan"
         raise RequestError(f"{plan!r} {problem} of sweep {sweep!r}; its plans: {plans}")
     return matches[:1]
@@ -251,7 +232,7 @@ def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
             "sweep_run_id": launch.run_id,
             "sweep": launch.sweep,
             **{name: launch.tags.get(tag) for name, tag in _SWEEP_TAGS.items()},
-            "axes": json.loads(launch.tags.get(TAG_AXES, "[]")),
+            "axes": json.loads(launch.tags.get(names.TAG_AXES, "[]")),
             "launched": launch.launched,
         }
         for launch in launches
@@ -265,7 +246,7 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 
     Plans of one sweep share trials. Trials of different sweeps are different answers.
     """
-    key = optional(found, TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
+    key = optional(found, names.TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
     found = found.with_columns(_key=key)
     if found.select("sweep", "_key").is_unique().all():
         return found.drop("_key")
@@ -284,21 +265,21 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     """Join what the stage runs of each trial add to it, along its links."""
     tags = wide(stages.tags, stages.runs.height)
-    reason = optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
+    reason = optional(tags, names.TAG_ERROR).fill_null("no reason").str.strip_chars()
     facts = stages.runs.hstack(tags).select(
         part="run_id",
         seconds=(pl.col("ended") - pl.col("started")) / 1000,
-        predicted=optional(tags, TAG_PREDICTED_SECONDS).cast(pl.Float64),
-        actual=optional(tags, TAG_ACTUAL_SECONDS).cast(pl.Float64),
-        dirty=optional(tags, TAG_GIT_DIRTY) == "true",
-        error=pl.when(optional(tags, TAG_STATE) == "FAILED").then(
+        predicted=optional(tags, names.TAG_PREDICTED_SECONDS).cast(pl.Float64),
+        actual=optional(tags, names.TAG_ACTUAL_SECONDS).cast(pl.Float64),
+        dirty=optional(tags, names.TAG_GIT_DIRTY) == "true",
+        error=pl.when(optional(tags, names.TAG_STATE) == "FAILED").then(
             reason.str.split("\n").list.first()
         ),
     )
     # Stage runs are joined one stage at a time: a trial has at most one run of each.
     dirty, errors, seconds, costs = [], [], [], []  # a column a stage
-    for link in sorted(c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)):
-        stage = link.removeprefix(PREFIX_STAGE_RUN)
+    for link in sorted(c for c in found.columns if c.startswith(names.PREFIX_STAGE_RUN)):
+        stage = link.removeprefix(names.PREFIX_STAGE_RUN)
         ids = found.select(part=pl.col(link).cast(pl.String))
         part = ids.join(facts, "part", "left", maintain_order="left")
         dirty.append(part["dirty"].alias(stage))
@@ -329,7 +310,7 @@ def _context_columns(found: pl.DataFrame) -> list[pl.Expr]:
 def _ordered(table: pl.DataFrame) -> pl.DataFrame:
     """Sort by the settings: trials of one launch start at the same moment."""
     axes = [axis for row in table["axes"].unique(maintain_order=True).to_list() for axis in row]
-    keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, PARAM_SEED, "trial", "run_id"]
+    keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, names.PARAM_SEED, "trial", "run_id"]
     sizes = {key: [f"{key}.width", f"{key}.layers"] for key in keys}
     columns = [c for key in keys for c in (*sizes[key], key) if c in table.columns]
     # `None` sorts last, so that trials that never started stand below the others.
@@ -337,25 +318,26 @@ def _ordered(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _params(values: pl.DataFrame) -> list[pl.Series]:
-    first = (PARAM_TOKENIZER, PARAM_SEED)
-    names = [*first, *sorted(set(values.columns) - {"run", *first})]
+    first = (names.PARAM_TOKENIZER, names.PARAM_SEED)
+    ordered = [*first, *sorted(set(values.columns) - {"run", *first})]
     absent = pl.Series(values=[None] * values.height, dtype=pl.String())
-    return [_typed(values.get_column(n, default=absent.alias(n))) for n in names]
+    return [_typed(values.get_column(n, default=absent.alias(n))) for n in ordered]
 
 
 def _metrics(values: pl.DataFrame) -> list[pl.Series]:
     """List every known metric, then what else was logged."""
     # A column for every known metric, measured or not: readers need not ask whether it is there.
     absent = pl.Series(values=[None] * values.height, dtype=pl.Float64())
-    known = [values.get_column(n, default=absent.alias(n)) for n in METRICS]
-    others = sorted(set(values.columns) - {"run", *METRICS})
+    known = [values.get_column(n, default=absent.alias(n)) for n in names.METRICS]
+    others = sorted(set(values.columns) - {"run", *names.METRICS})
     return [*known, *(values[name].alias(OTHER_METRIC + name) for name in others)]
 
 
 def _texts(found: pl.DataFrame) -> list[pl.Series]:
     """List protocols of every known metric, and the stages that some trial has."""
-    tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
-    tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
+    tags = [names.PREFIX_PROTOCOL + metric for metric in names.METRICS]
+    links = (names.PREFIX_STAGE_RUN, names.PREFIX_STAGE_KEY)
+    tags += sorted(column for column in found.columns if column.startswith(links))
     texts = [optional(found, tag).alias(_column(tag)) for tag in tags]
     return found.select("run", *texts).drop("run").get_columns()
 

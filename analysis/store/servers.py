@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.store import records
 from analysis.store.interface import PARENT_TAG, Launch, Stamp
-from analysis.store.records import (
-    CURVE_SCHEMA,
-    METRIC_SCHEMA,
-    RUN_SCHEMA,
-    TEXT_SCHEMA,
-    Records,
-    batches,
-    numbered,
-    restored,
-)
+from analysis.store.records import Records, batches, numbered, restored
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
 from gigatok.text.credentials import mlflow_variables, without_login
 
@@ -105,7 +97,7 @@ class ClientStore:
             for m in self._client.get_metric_history(run, key)
         ]
         # The server decodes NaN itself, but hands infinity out as it is stored, the largest float.
-        points = pl.DataFrame(rows, CURVE_SCHEMA, orient="row")
+        points = pl.DataFrame(rows, records.CURVE_SCHEMA, orient="row")
         return points.with_columns(value=restored(pl.col("value"), False))
 
     def artifact_root(self, run_id: str) -> str | None:
@@ -141,7 +133,7 @@ def _pages(search: Any, **arguments: object) -> Iterator[Any]:
 def _records(runs: Iterator[Run]) -> Records:
     found = list(runs)
     times = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in found]
-    table = pl.DataFrame(times, RUN_SCHEMA, orient="row")
+    table = pl.DataFrame(times, records.RUN_SCHEMA, orient="row")
 
     def keyed(part: str, schema: Any) -> pl.DataFrame:
         rows = [
@@ -151,10 +143,10 @@ def _records(runs: Iterator[Run]) -> Records:
         ]
         return numbered(pl.DataFrame(rows, schema, orient="row"), table)
 
-    metrics = keyed("metrics", METRIC_SCHEMA)
+    metrics = keyed("metrics", records.METRIC_SCHEMA)
     return Records(
         table,
-        keyed("tags", TEXT_SCHEMA),
-        keyed("params", TEXT_SCHEMA),
+        keyed("tags", records.TEXT_SCHEMA),
+        keyed("params", records.TEXT_SCHEMA),
         metrics.with_columns(value=restored(pl.col("value"), False)),
     )

@@ -10,24 +10,16 @@ import polars as pl
 from analysis.store.opening import open_store
 from analysis.store.records import optional, wide
 from analysis.store.runs import STAGE_KEY, STAGE_RUN
-from gigatok.names import (
-    TAG_ACTUAL_SECONDS,
-    TAG_ATTEMPTS,
-    TAG_ERROR,
-    TAG_HOST,
-    TAG_PREDICTED_SECONDS,
-    TAG_PROGRESS,
-    TAG_STATE,
-)
+from gigatok import names
 
 _TAGS = {
-    "state": TAG_STATE,
-    "error": TAG_ERROR,
-    "host": TAG_HOST,
-    "attempts": TAG_ATTEMPTS,
-    "progress": TAG_PROGRESS,
-    "predicted": TAG_PREDICTED_SECONDS,
-    "actual": TAG_ACTUAL_SECONDS,
+    "state": names.TAG_STATE,
+    "error": names.TAG_ERROR,
+    "host": names.TAG_HOST,
+    "attempts": names.TAG_ATTEMPTS,
+    "progress": names.TAG_PROGRESS,
+    "predicted": names.TAG_PREDICTED_SECONDS,
+    "actual": names.TAG_ACTUAL_SECONDS,
 }
 _TEXT, _INTEGER, _NUMBER = pl.String(), pl.Int64(), pl.Float64()
 _PROGRESS = {
@@ -96,8 +88,8 @@ def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | t
 
 
 def _cells(runs: pl.DataFrame, stages: Sequence[str], facts: pl.DataFrame) -> pl.DataFrame:
-    names = ("run_id", "trial", "stage", "key", "stage_run")
-    parts = [pl.DataFrame(schema=dict.fromkeys(names, _TEXT))]
+    kept = ("run_id", "trial", "stage", "key", "stage_run")
+    parts = [pl.DataFrame(schema=dict.fromkeys(kept, _TEXT))]
     for stage in stages:
         key, link = pl.col(STAGE_KEY + stage), optional(runs, STAGE_RUN + stage)
         columns = ("run_id", "trial", pl.lit(stage).alias("stage"), key.alias("key"))
@@ -143,8 +135,8 @@ def _upstream(cells: pl.DataFrame, graph: Graph) -> pl.DataFrame:
 def _named(inputs: Sequence[str], states: Sequence[str]) -> pl.Expr:
     """Name the inputs that are in some states; "" where none is."""
     # A state is null where the trial lacks the stage, as with an adopted tokenizer.
-    names = [pl.when(pl.col(name).is_in(states)).then(pl.lit(name)) for name in inputs]
-    return pl.concat_str([pl.lit(None, pl.String), *names], separator=", ", ignore_nulls=True)
+    found = [pl.when(pl.col(name).is_in(states)).then(pl.lit(name)) for name in inputs]
+    return pl.concat_str([pl.lit(None, pl.String), *found], separator=", ", ignore_nulls=True)
 
 
 def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:

@@ -20,15 +20,7 @@ from analysis.store.interface import Launch
 from analysis.store.opening import open_store
 from analysis.store.runs import STAGE_KEY, load_runs
 from analysis.studies.cells import load_cells
-from gigatok.names import (
-    STATES,
-    TAG_GRAPH,
-    TAG_PLAN,
-    TAG_PREDICTED_SECONDS,
-    TAG_QUESTION,
-    TAG_SCALE,
-    TAG_STATE,
-)
+from gigatok import names
 
 # A launcher sends the progress of a running stage at most every 5 s: by then 24 are missing.
 SILENT_SECONDS = 120.0
@@ -108,7 +100,7 @@ class WatchedStudy:
         """Count the distinct stages in each state."""
         # In the order of `STATES`, so that a headline does not change its order as stages end.
         found = Counter(self.work["state"].to_list())
-        return {state: found[state] for state in STATES if found[state]}
+        return {state: found[state] for state in names.STATES if found[state]}
 
     @property
     def progress(self) -> float:
@@ -291,17 +283,17 @@ def _part() -> pl.Expr:
 
 def _title(launch: Launch) -> Title:
     tags = launch.tags
-    graph = json.loads(tags.get(TAG_GRAPH, "{}"))
+    graph = json.loads(tags.get(names.TAG_GRAPH, "{}"))
     return Title(
         launch.sweep,
-        tags.get(TAG_SCALE, ""),
-        tags.get(TAG_PLAN, ""),
+        tags.get(names.TAG_SCALE, ""),
+        tags.get(names.TAG_PLAN, ""),
         launch.launched,
-        tags.get(TAG_STATE, "WAITING"),
-        tags.get(TAG_QUESTION, ""),
+        tags.get(names.TAG_STATE, "WAITING"),
+        tags.get(names.TAG_QUESTION, ""),
         launch.run_id,
         {stage: tuple(inputs) for stage, inputs in graph.items()},
-        float(tags[TAG_PREDICTED_SECONDS]) if TAG_PREDICTED_SECONDS in tags else None,
+        float(tags[names.TAG_PREDICTED_SECONDS]) if names.TAG_PREDICTED_SECONDS in tags else None,
     )
 
 
