@@ -6,7 +6,7 @@ with Plotly, `records.py` writes it as CSV and JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -295,7 +295,7 @@ DIFFERENT = (
 def _merged(chart: Chart, runs: Chart) -> Chart:
     ticks, found = _same_ticks(chart.x, runs)
     if not chart.big:  # small charts have no room for the names of both
-        found = [replace(s, marks=tuple(_unnamed(s.marks))) for s in found]
+        found = [replace(s, marks=tuple(replace(m, label="") for m in s.marks)) for s in found]
     # Remarks go as well: their places were chosen for the published numbers alone.
     x = replace(chart.x, ticks=ticks)
     return replace(chart, x=x, series=(*chart.series, *found), remarks=())
@@ -303,13 +303,8 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
 
 def _of_runs(chart: Chart) -> Chart:
     """Say in the names of a chart's series that they are runs."""
-    names = [s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series]
-    series = (replace(s, name=name) for s, name in zip(chart.series, names, strict=True))
-    return replace(chart, series=tuple(series))
-
-
-def _unnamed(marks: Iterable[Mark]) -> Iterator[Mark]:
-    return (replace(mark, label="") for mark in marks)
+    names = {s.name: s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series}
+    return replace(chart, series=tuple(replace(s, name=names[s.name]) for s in chart.series))
 
 
 def _same_ticks(x: ChartAxis, runs: Chart) -> tuple[Ticks, list[Series]]:

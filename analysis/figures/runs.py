@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from shlex import quote
 from typing import NamedTuple
 
@@ -22,7 +23,6 @@ from analysis.store.runs import measured, origin
 from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
 from gigatok.names import METRICS, PARAM_TOKENIZER, TRAIN_PREFIX, quantity, steadier
 
-_SIZE = "params_total"
 _NAMED_TRIALS = 6
 """Trials without a result that a caption names; the rest are counted."""
 
@@ -71,12 +71,8 @@ class RunFigure:
 
 def declare(figure: RunFigure) -> RunFigure:
     """Add a figure to the registry."""
-
-    def make(request: RunsRequest) -> FigureData:
-        return run_figure(figure, request)
-
     # The same door as for figures that are functions.
-    of_runs(figure.name, figure.paper, figure.sweeps)(make)
+    of_runs(figure.name, figure.paper, figure.sweeps)(partial(run_figure, figure))
     return figure
 
 
@@ -91,9 +87,12 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
         # The sweeps stay: the curves are those of the trials that the figure would show.
         wanted = replace(wanted, title="Training curves", panels=panels)
     made = assembled(wanted, request)
-    if not made.charts and not made.grids:
-        raise _nothing(wanted)
-    return made
+    if made.charts or made.grids:
+        return made
+    launches = " or ".join(
+        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
+    )
+    raise RequestError(f"{wanted.name}: no runs for it in the store; they come from {launches}")
 
 
 def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
@@ -148,13 +147,6 @@ def _tables(wanted: RunFigure, runs: pl.DataFrame) -> list[pl.DataFrame]:
     if wanted.needs:
         tables = [table for table in tables if wanted.needs in measured(table)]
     return tables if wanted.own_x else tables[:1]
-
-
-def _nothing(wanted: RunFigure) -> RequestError:
-    launches = " or ".join(
-        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
-    )
-    return RequestError(f"{wanted.name}: no runs for it in the store; they come from {launches}")
 
 
 def _resolved(panel: Panel, have: Sequence[str], request: RunsRequest) -> Panel:
@@ -231,7 +223,7 @@ def mark_notes(
 
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
-    shown = {*metrics, *(["params_head"] if _SIZE in metrics else [])}
+    shown = {*metrics, *(["params_head"] if "params_total" in metrics else [])}
     nothing = pl.lit(None, pl.Float64)
     # Confounds of metrics that the figure does not show would only lengthen its caption.
     drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)

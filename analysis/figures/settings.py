@@ -136,11 +136,9 @@ def _series_name(group: Group, x: str) -> str:
     beside = ("generator.size",) if over_generators else (x,)
     words = [_word(group, k, v) for k, v in group.setting if not k.startswith(beside)]
     named = [] if x in METRICS and not over_generators else [group.tokenizer]
-    return " ".join([*named, *words]) or _unsaid(group)
-
-
-def _unsaid(group: Group) -> str:
-    """Name a series in which nothing varies but the size."""
+    if named or words:
+        return " ".join([*named, *words])
+    # Nothing varies but the size.
     weight = group.rows[0].get(SEMANTIC_WEIGHT)
     return UNNAMED if weight is None else _regularised(weight)
 

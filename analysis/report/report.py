@@ -153,29 +153,31 @@ def _sections(
     return [Section(title, tuple(blocks)) for title, blocks in parts.items()]
 
 
+def _said(*sentences: str) -> TextBlock:
+    return TextBlock(sentences)
+
+
 def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[Block]:
     axes = list(dict.fromkeys(axis for row in runs["axes"].to_list() for axis in row or ()))
     # Trials of which no seed was recorded count, but have none to list.
     seeds = sorted({seed for seed in runs[PARAM_SEED] if seed is not None})
-    yield TextBlock(
-        (
-            f"Varied: {', '.join(axes) or 'nothing'}.",
-            f"{len(found)} settings ({', '.join(group.label for group in found)}).",
-            f"Seeds: {', '.join(map(str, seeds))}; {runs.height} trials.",
-        )
+    yield _said(
+        f"Varied: {', '.join(axes) or 'nothing'}.",
+        f"{len(found)} settings ({', '.join(group.label for group in found)}).",
+        f"Seeds: {', '.join(map(str, seeds))}; {runs.height} trials.",
     )
 
 
 def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
     counts = runs["state"].fill_null("state unknown").value_counts(sort=True).rows()
     states = ", ".join(f"{n} {state}" for state, n in counts)
-    yield TextBlock((f"Trials: {states}.",))
+    yield _said(f"Trials: {states}.")
     errors = [f"{r['trial']}: {r['error']}" for r in runs.iter_rows(named=True) if r["error"]]
     if errors:
-        yield TextBlock(("Failed stages:", *errors))
+        yield _said("Failed stages:", *errors)
     absent = missing(runs)
     if absent.is_empty():
-        yield TextBlock(("No result is missing: what one trial has, all have.",))
+        yield _said("No result is missing: what one trial has, all have.")
         return
     by_trial = absent.group_by("trial", "found", maintain_order=True).agg("metric")
     rows = [
@@ -187,18 +189,16 @@ def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
 
 def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     if not answers:
-        yield TextBlock(("No two settings can be compared: none differ in the tokenizer alone.",))
+        yield _said("No two settings can be compared: none differ in the tokenizer alone.")
         return
-    yield TextBlock(tuple(answer.sentence for answer in answers))
+    yield _said(*(answer.sentence for answer in answers))
     rows = (_tested(answer, answer.test) for answer in answers if answer.test is not None)
     head = ("metric", "change", "seeds", "mean", "95 % interval", "effect size", "p", "least p")
     yield TableBlock(head, tuple(rows), (False, False, *(True,) * 6))
-    yield TextBlock(
-        (
-            "Differences are taken seed by seed. Effect size: mean over standard deviation, "
-            "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
-            "show at best. No correction for the number of comparisons.",
-        )
+    yield _said(
+        "Differences are taken seed by seed. Effect size: mean over standard deviation, "
+        "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
+        "show at best. No correction for the number of comparisons."
     )
 
 
@@ -236,15 +236,15 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
             except RequestError as error:
                 refused.append(f"{head}: not fitted, {error}.")
     if sentences:
-        yield TextBlock((f"{FORMULAS['power']}, x in parameters.", *sentences))
-    yield TextBlock(tuple(refused) or ("No fit was refused.",))
+        yield _said(f"{FORMULAS['power']}, x in parameters.", *sentences)
+    yield _said(*(refused or ["No fit was refused."]))
 
 
 def _planes(runs: pl.DataFrame) -> Iterable[Block]:
     planes, refused = _in_the_plane(runs)
     found = [gap.sentence for metric, parts in planes.items() for gap in gaps(parts, metric)]
     none = "No two families span the same rates: no gap can be taken."
-    yield TextBlock((*found, *refused) or (none,))
+    yield _said(*(found + refused or [none]))
 
 
 def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]]:
@@ -260,7 +260,7 @@ def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]
 
 def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
     if not relations:
-        yield TextBlock(("No setting has both a measure of complexity and a generation score.",))
+        yield _said("No setting has both a measure of complexity and a generation score.")
         return
     rows = []
     for relation in relations:
@@ -272,7 +272,7 @@ def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
     head = ("measure", "score", "Spearman", "95 % interval", "settings", "p", "")
     yield TableBlock(head, tuple(rows), (False, False, True, True, True, True, False))
     used = dict.fromkeys(relation.measure for relation in relations)
-    yield TextBlock(tuple(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
+    yield _said(*(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
 
 
 def _cost(runs: pl.DataFrame) -> Iterable[Block]:
@@ -289,11 +289,9 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
         cells = (str(once.height), _duration(seconds), _duration(seconds / max(once.height, 1)))
         rows.append((stage, *cells))
     yield TableBlock(("stage", "runs", "time", "each"), tuple(rows), (False, True, True, True))
-    yield TextBlock(
-        (
-            f"{_duration(total)} in all, each shared stage counted once, from the start of its "
-            "first attempt to its end.",
-        )
+    yield _said(
+        f"{_duration(total)} in all, each shared stage counted once, from the start of its "
+        "first attempt to its end."
     )
 
 
@@ -318,13 +316,13 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         times = _duration(sum(predicted)), _duration(sum(actual))
         rows.append((stage, str(once.height), *times, spread))
     if not rows:
-        yield TextBlock(("No stage was launched with a prediction and ran in one go.",))
+        yield _said("No stage was launched with a prediction and ran in one go.")
         return
     head = ("stage", "runs", "predicted", "actual", "predicted / actual")
     yield TableBlock(head, tuple(rows), (False, True, True, True, True))
     # A quarter: close enough to plan when a night of runs ends.
     close = sum(abs(ratio - 1) <= 0.25 for ratio in pairs)
-    yield TextBlock((f"{close} of {len(pairs)} times were predicted within 25 %.",))
+    yield _said(f"{close} of {len(pairs)} times were predicted within 25 %.")
 
 
 def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
@@ -332,11 +330,9 @@ def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
     # A trial's stages may come from several commits, joined by commas.
     versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
     dirty = " with uncommitted changes" if runs["git_dirty"].any() else ""
-    yield TextBlock(
-        (
-            f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
-            f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
-        )
+    yield _said(
+        f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
+        f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
     )
     rows = runs.select(pl.col("trial", "run_id", "trial_key").fill_null("")).rows()
     yield _trials(("trial", "MLflow run", "trial key"), rows)
