@@ -129,7 +129,7 @@ def scaling(
     drawn = Chart(f"{up} over {across}", axis(x), axis(y), tuple(own), is_plane)
     (chart,) = with_distinct_looks([drawn])
     # No line may run through numbers that were measured in different ways.
-    fits, sentences = ([], []) if mixed else _fits(chart.series, runs, x, y, law)
+    fits, sentences = ([], []) if mixed else _fits(chart.series, x, law)
     better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
     best = [pareto_front(own, better_x, better_y)] if front and not mixed else []
     chart = replace(chart, series=(*chart.series, *best, *fits, *paper))
@@ -206,22 +206,16 @@ def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
     return [Series(n, tuple(found), looks[n], joined=False) for n, found in marks.items()]
 
 
-def _fits(
-    own: Sequence[Series], runs: pl.DataFrame, x: str, y: str, law: Fitting
-) -> tuple[list[Series], list[str]]:
+def _fits(own: Sequence[Series], x: str, law: Fitting) -> tuple[list[Series], list[str]]:
     """Fit a law to each series that has enough sizes; return the curves, and sentences on them."""
     if law == "none":
         return [], []
-    # In printed units, as the curve joins marks that are in them.
-    shown = runs.select("run_id", *(pl.col(key) * quantity(key).factor for key in (x, y)))
-    values = {row[0]: (row[1], row[2]) for row in shown.iter_rows()}
     made, said = [], []
+    # Marks of the paper are not in `own`: a law over runs and paper would fit the difference of
+    # both.
     for series in own:
         # The law is fitted to the trials, not to their means: seeds carry the noise.
-        ids = [o["id"] for mark in series.marks for o in mark.origins]
-        # Marks of the paper are not in `own`: a law over runs and paper would fit the difference
-        # of both.
-        pairs = [values[i] for i in ids if None not in values[i]]
+        pairs = [pair for mark in series.marks for pair in mark.seeds or ((mark.x, mark.y),)]
         try:
             fit = fit_power_law([a for a, _ in pairs], [b for _, b in pairs], law=law)
         except RequestError as error:
