@@ -6,7 +6,7 @@ What varies decides which columns identify a group; tables and figures both star
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from analysis.statistics.estimates import (
     estimate,
     with_standard_error,
 )
+from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
@@ -171,6 +172,30 @@ def identity_columns(runs: pl.DataFrame) -> list[str]:
     # Two plans may hold the same settings and seeds; only the plan tells those trials apart.
     seeded = [*chosen, PARAM_SEED]
     return chosen if runs.select(seeded).is_unique().all() else [*chosen, "plan"]
+
+
+def ways(found: Iterable[Group], metric: str) -> list[str]:
+    """List how a metric was measured over some groups, each way once."""
+    return list(dict.fromkeys(way for group in found for way in group.protocols(metric)))
+
+
+def require_one_way(found: Iterable[Group], metric: str, what: str) -> None:
+    """Refuse to mix protocols: one quantity measured in two ways is two quantities.
+
+    Args:
+        found: the groups that `what` would go through.
+        metric: name of the metric.
+        what: what would mix them, such as `fit`.
+
+    Raises:
+        RequestError: the metric was measured in several ways.
+    """
+    several = ways(found, metric)
+    if len(several) > 1:
+        raise RequestError(
+            f"{METRICS[metric].label} was measured in {len(several)} ways, which no {what} may "
+            f"mix: {' | '.join(sorted(several))}"
+        )
 
 
 def choose_interval(found: Sequence[Group]) -> Interval:

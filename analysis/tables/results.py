@@ -19,6 +19,7 @@ from analysis.statistics.groups import (
     seed_of,
     short,
     show,
+    ways,
 )
 from analysis.store.runs import measured, origin
 from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RESULT_COLUMNS, Metric
@@ -98,7 +99,7 @@ def sweep_and_scale(runs: pl.DataFrame) -> str:
 
 def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
     """Map protocol to mark: empty marks where all values were measured alike, else a, b, c."""
-    protocols = list(dict.fromkeys(p for group in found for p in group.protocols(metric)))
+    protocols = ways(found, metric)
     if len(protocols) < 2:
         return dict.fromkeys(protocols, "")
     # In the order of the table, so that the first row has mark a.
