@@ -28,8 +28,8 @@ SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 @dataclass(frozen=True)
-class Page:
-    """Page that figures are written for, and their formats."""
+class FigureOptions:
+    """Formats and page of the figures that are written, and the curves that they show."""
 
     formats: tuple[str, ...]
     venue: Venue = style.PLAIN
@@ -57,7 +57,7 @@ def make_figures(
     sources: Sequence[Source],
     runs: StoreTrials | None,
     out: Path,
-    look: Page,
+    look: FigureOptions,
 ) -> Written:
     """Write figures from each source that they exist in."""
     outcome = Written()
@@ -172,7 +172,7 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
 
 def look(
     formats: Sequence[str] | None, venue: str, curves: Sequence[str] | None, *, column: bool
-) -> Page:
+) -> FigureOptions:
     """Read how to draw from what was typed.
 
     Raises:
@@ -180,10 +180,10 @@ def look(
     """
     kinds = formats_of(formats, FORMATS) if formats else ("pdf", "png")
     logged = tuple(name for one in curves or () for name in one.split(","))
-    return Page(kinds, style.page(venue, column=column), logged)
+    return FigureOptions(kinds, style.page(venue, column=column), logged)
 
 
-def write_sweep(runs: pl.DataFrame, out: Path, wanted: Page) -> Written:
+def write_sweep(runs: pl.DataFrame, out: Path, wanted: FigureOptions) -> Written:
     """Draw the figure of one sweep from its trials.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What follows from the marks of a chart: Pareto fronts and fitted laws."""
+"""Series that follow from the marks of a chart: Pareto fronts and fitted laws."""
 
 from __future__ import annotations
 

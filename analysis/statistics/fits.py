@@ -281,13 +281,12 @@ def _saturating_jacobian(x: Floats, p: Floats) -> Floats:
     return np.stack([power, slope, np.ones_like(power)], 2)
 
 
-def _same(values: Floats) -> Floats:
-    return values
-
-
 _LAWS: dict[Law, _Law] = {
     "power": _Law(_power_curve, _power_solve, _power_jacobian, np.log, np.exp),
-    "saturating": _Law(_saturating_curve, _saturating_solve, _saturating_jacobian, _same, _same),
+    # `np.positive` gives back what it gets: these residuals are in the units of y.
+    "saturating": _Law(
+        _saturating_curve, _saturating_solve, _saturating_jacobian, np.positive, np.positive
+    ),
 }
 
 

@@ -123,7 +123,7 @@ def test_confounds_are_on_the_figures_they_concern() -> None:
 
 
 def charts_of(name: str) -> dict[str, list[Chart]]:
-    """The charts of a published figure by what they show."""
+    """Sort the charts of a published figure by the metric that they show."""
     found: dict[str, list[Chart]] = {}
     for chart in gallery.named_figure(name, "published").charts:
         found.setdefault(chart.y.key, []).append(chart)
@@ -131,7 +131,7 @@ def charts_of(name: str) -> dict[str, list[Chart]]:
 
 
 def values(chart: Chart, beginning: str) -> list[tuple[float, float]]:
-    """The marks of the only series whose name begins so."""
+    """List the marks of the only series whose name begins so."""
     (series,) = (s for s in chart.series if s.name.startswith(beginning))
     return [(mark.x, mark.y) for mark in series.marks]
 

@@ -1,4 +1,4 @@
-"""What a study is doing, from a store that the launcher has written."""
+"""States, times and failures of a study, from a store that the launcher has written."""
 
 from __future__ import annotations
 
