@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -235,6 +236,8 @@ def test_no_word_leaves_a_narrow_column(name: str) -> None:
     figure = draw(gallery.named_figure(name, "published"), style.page("cvpr", column=True))
     assert words_outside(figure) == []
     assert figure.get_figheight() < 10, "longer than a page"
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert not any(re.search(r"\([^)]*\n", title) for title in titles), "a broken bracket"
 
 
 def words_outside(figure: Figure) -> list[str]:
