@@ -1,0 +1,1 @@
+"""Commands of `python -m gigatok`: each module parses and prints, and imports the work lazily."""
