@@ -116,8 +116,8 @@ def _paired(images: Files, reference: Files) -> tuple[Files, Files]:
             f"only {', '.join(UNPAIRED)} can be computed"
         )
     order = sorted(mine)
-    first = {stem: images[mine[stem]] for stem in order}
-    return first, {stem: reference[theirs[stem]] for stem in order}
+    first = {mine[stem]: images[mine[stem]] for stem in order}
+    return first, {theirs[stem]: reference[theirs[stem]] for stem in order}
 
 
 Batch = tuple[list[UInt8 | None], list[UInt8 | None]]

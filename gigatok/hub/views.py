@@ -31,16 +31,15 @@ def square_views(images: ImagesLike, side: int) -> tuple[UInt8, bool]:
     Raises:
         ValueError: they are no images of 8 bits a channel.
     """
-    if isinstance(images, Sequence):
+    if isinstance(images, Sequence) and not isinstance(images, str):
         singles = [_single(image, number) for number, image in enumerate(images)]
         views = [center_crop(image, side) for image in singles]
         return np.stack(views) if views else np.empty((0, side, side, 3), np.uint8), False
     pixels = _pixels(images)
     is_one = pixels.ndim == 3
     # Stacked even if it is one: a copy, since Pillow's memory is read-only, of which torch warns.
-    return np.stack(
-        [center_crop(image, side) for image in (pixels[None] if is_one else pixels)]
-    ), is_one
+    batch = pixels[None] if is_one else pixels
+    return np.stack([center_crop(image, side) for image in batch]), is_one
 
 
 def _single(image: OneImage, number: int) -> UInt8:
@@ -66,13 +65,15 @@ def _pixels(image: OneImage) -> UInt8:
             )
         return np.asarray(image.convert("RGB"))
     if isinstance(image, torch.Tensor):
-        kind, given = "a tensor", image.detach().cpu()
-        # (..., 3, H, W) -> (..., H, W, 3): tensors have their channels first, as torch's layers do.
-        array = np.asarray(given.movedim(-3, -1) if given.ndim >= 3 else given)
-    else:
-        kind, array = "an array", np.asarray(image)
+        if image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] != 3:
+            raise _unusable("a tensor", image.dtype, tuple(image.shape))
+        # (..., 3, H, W) -> (..., H, W, 3): tensors have channels first, as torch's layers do.
+        return image.cpu().movedim(-3, -1).numpy()
+    array: npt.NDArray[Any] = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
-        raise ValueError(
-            f"got {kind} of {array.dtype} and shape {tuple(np.shape(image))}; {_ALLOWED}"
-        )
+        raise _unusable("an array", array.dtype, array.shape)
     return array
+
+
+def _unusable(kind: str, dtype: object, shape: tuple[int, ...]) -> ValueError:
+    return ValueError(f"got {kind} of {dtype} and shape {shape}; {_ALLOWED}")
