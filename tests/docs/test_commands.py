@@ -23,6 +23,7 @@ OURS = {
     "orchestration",
     "analysis",
     "dashboards",
+    "gigatok",
     "gigatok.data.assets",
     "gigatok.published",
 }
