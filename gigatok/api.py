@@ -26,9 +26,10 @@ import torch
 
 from gigatok.data.crops import UInt8
 from gigatok.data.splits import to_uint8, to_unit_range
+from gigatok.files.weight_files import unreadable
 from gigatok.hub import transfer
 from gigatok.hub.card import model_card
-from gigatok.hub.folder import find_weights, read_config, write_folder
+from gigatok.hub.folder import WEIGHTS, find_weights, read_config, write_folder
 from gigatok.hub.origin import Origin, read_origin
 from gigatok.hub.views import ImagesLike, square_views
 from gigatok.models.tokenizer.tokenizer import Tokenizer
@@ -86,7 +87,9 @@ class TrainedTokenizer:
         Raises:
             ValueError: there is no tokenizer, or no such device.
         """
-        _check_runs_on(device, precision)
+        check_device(device)
+        if precision != "fp32" and precision not in _TYPES:
+            raise ValueError(f"no precision {precision!r}; there are fp32, bf16 and fp16")
         source = find_weights(Path(where))
         if source is None and Path(where).is_dir():
             raise ValueError(
@@ -95,9 +98,7 @@ class TrainedTokenizer:
                 "`save_pretrained` wrote"
             )
         source = source or transfer.download(str(where), revision, token, cache_dir)
-        model = build_tokenizer(read_config(source)["tokenizer"])
-        load_weights(source, model)
-        return cls(place(model, device).eval(), source, precision)
+        return cls(place(_read_model(source), device).eval(), source, precision)
 
     @property
     def image_size(self) -> int:
@@ -228,10 +229,27 @@ def _batches(count: int) -> Iterator[slice]:
         yield slice(start, min(start + BATCH, count))
 
 
-def _check_runs_on(device: str, precision: str) -> None:
-    """Raise `ValueError` unless this machine has the device, and the precision exists."""
-    if precision != "fp32" and precision not in _TYPES:
-        raise ValueError(f"no precision {precision!r}; there are fp32, bf16 and fp16")
+def _read_model(source: Path) -> Tokenizer:
+    """Build the described network with its weights.
+
+    Raises:
+        ValueError: a file is damaged, or the two do not belong together.
+    """
+    if (fault := unreadable(source / WEIGHTS)) is not None:
+        raise ValueError(f"{source / WEIGHTS} {fault}")
+    model = build_tokenizer(read_config(source)["tokenizer"])
+    try:
+        load_weights(source, model)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{source / WEIGHTS} holds other weights than those of the tokenizer that is "
+            "described beside it; copy both files again"
+        ) from error
+    return model
+
+
+def check_device(device: str) -> None:
+    """Raise `ValueError` unless torch finds the device on this machine."""
     try:
         # A tensor is made: only that shows whether torch was built for the device and finds one.
         torch.empty(1, device=device)

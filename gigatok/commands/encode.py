@@ -24,10 +24,13 @@ def encode(
         raise ValueError(f"--out {out} is a folder; give a file, such as {out / 'codes.npz'}")
     # Imported here: torch takes seconds, and `--help` needs none.
     from gigatok.api import load
+    from gigatok.files.durable import make_folder
     from gigatok.folders.coding import encode_files
     from gigatok.folders.listing import find_images
 
     files = find_images(images)
+    # Before the work: an hour of it must not end at a folder that cannot be written.
+    make_folder(out.parent)
     loaded = load(tokenizer, device=chosen_device(device), precision=precision)
     with bar("encoding") as show:
         coded = encode_files(loaded, files, lambda done: show(done, len(files)))

@@ -32,14 +32,17 @@ def score(
     ] = "rfid,psnr,ssim,lpips",
     size: Annotated[
         int | None,
-        typer.Option(help="Scale all images by their short side to this, and crop the centre."),
+        typer.Option(
+            min=1, help="Scale all images by their short side to this, and crop the centre."
+        ),
     ] = None,
     network: Annotated[
         Literal["inception", "pixels"],
         typer.Option(help="Network of FID and KID; pixels needs no weights, and is for a trial."),
     ] = "inception",
     resolution: Annotated[
-        int, typer.Option(help="Side that images have in that network; FID is defined at 299.")
+        int,
+        typer.Option(min=1, help="Side that images have in that network; FID is defined at 299."),
     ] = 299,
     lpips: Annotated[Literal["vgg", "alex"], typer.Option(help="Network of LPIPS.")] = "vgg",
     device: DeviceOption = None,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gigatok.api import BATCH, TrainedTokenizer
-from gigatok.data.crops import center_crop
+from gigatok.data.crops import UInt8, center_crop
 from gigatok.data.image_sets import in_batches, read_ahead
 from gigatok.files.download import sha256_of
 from gigatok.files.durable import make_folder, write_durably
@@ -110,12 +110,8 @@ def encode_files(
     paths, reader, side = list(files.values()), Reader(), tokenizer.image_size
     codes = np.empty((len(paths), tokenizer.tokens), np.int32)
 
-    def views(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        pixels = reader.read([paths[row] for row in rows])
-        # Zeros keep the place of an unreadable image: no codes are returned then, but reading goes
-        # on, so that all unreadable ones are known.
-        blank = np.zeros((side, side, 3), np.uint8)
-        return np.stack([blank if p is None else center_crop(p, side) for p in pixels])
+    def views(rows: npt.NDArray[np.int64]) -> UInt8:
+        return np.stack([center_crop(p, side) for p in reader.read([paths[row] for row in rows])])
 
     batches = list(in_batches(len(paths), BATCH))
     for rows, batch in zip(batches, read_ahead(views, batches), strict=True):

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import DECODERS, decode
 from gigatok.data.image_sources import is_image
@@ -86,16 +88,20 @@ class Reader:
         self.unreadable: dict[Path, str] = {}
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="read")
 
-    def read(self, files: Sequence[Path]) -> list[UInt8 | None]:
-        """Read files as RGB (H, W, 3), in their order; None in place of an unreadable one."""
+    def read(self, files: Sequence[Path]) -> list[UInt8]:
+        """Read files as RGB (H, W, 3), in their order.
+
+        A black pixel stands in place of an unreadable one, so that reading goes on and finds all
+        of them: nothing may be made of the images before `check`.
+        """
         return list(self._pool.map(self._read, files))
 
-    def _read(self, file: Path) -> UInt8 | None:
+    def _read(self, file: Path) -> UInt8:
         try:
             return decode(file.read_bytes())
         except Exception as error:  # arbitrary bytes make a decoder raise whatever it will
             self.unreadable[file] = str(error).partition("\n")[0]
-            return None
+            return np.zeros((1, 1, 3), np.uint8)
 
     def check(self) -> None:
         """Raise if files were unreadable.

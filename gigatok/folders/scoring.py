@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gigatok.api import check_device
 from gigatok.data.crops import UInt8, center_crop
 from gigatok.data.image_sets import in_batches, read_ahead
 from gigatok.data.splits import to_unit_range
@@ -78,6 +79,7 @@ def score_folders(
         AssetError: the weights of a network cannot be had; says how to supply them by hand.
     """
     _check_metrics(scoring.metrics)
+    check_device(scoring.device)
     files = find_images([Path(images)]), find_images([Path(reference)])
     if set(scoring.metrics) & set(PAIRED):
         files = _paired(*files)
@@ -85,11 +87,13 @@ def score_folders(
     comparison = _FolderPair(scoring, *files)
     reader, total, done = Reader(), sum(map(len, files)), 0
     for batch in _read(reader, *files):
-        comparison.add(*batch)
+        if not reader.unreadable:
+            comparison.add(*batch)
         done += sum(map(len, batch))
         on_progress(done, total)
     reader.check()
-    return comparison.scores(Path(images).name, Path(reference).name)
+    # Resolved, since `.` has no name.
+    return comparison.scores(Path(images).resolve().name, Path(reference).resolve().name)
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
@@ -120,7 +124,7 @@ def _paired(images: Files, reference: Files) -> tuple[Files, Files]:
     return first, {theirs[stem]: reference[theirs[stem]] for stem in order}
 
 
-Batch = tuple[list[UInt8 | None], list[UInt8 | None]]
+Batch = tuple[list[UInt8], list[UInt8]]
 
 
 def _read(reader: Reader, images: Files, reference: Files) -> Iterator[Batch]:
@@ -156,10 +160,8 @@ class _FolderPair:
         self._lpips = LPIPS(scoring.lpips).to(scoring.device) if lpips else None
         self._pairs, self._distances = ImageScores(), list[Tensor]()
 
-    def add(self, images: list[UInt8 | None], reference: list[UInt8 | None]) -> None:
-        """Take in a batch; does nothing with it if an image could not be read."""
-        if any(image is None for image in (*images, *reference)):
-            return
+    def add(self, images: list[UInt8], reference: list[UInt8]) -> None:
+        """Take in a batch of each folder."""
         first, second = self._cut(images), self._cut(reference)
         if self._streams is not None:
             for stream, part in zip(self._streams, (first, second), strict=True):
@@ -168,13 +170,13 @@ class _FolderPair:
         if self._metrics & {*PIXEL_METRICS, "lpips"}:
             self._add_pairs(first, second)
 
-    def _cut(self, images: list[UInt8 | None]) -> list[UInt8]:
-        whole = [image for image in images if image is not None]
+    def _cut(self, images: list[UInt8]) -> list[UInt8]:
         side = self._scoring.side
-        return whole if side is None else [center_crop(image, side) for image in whole]
+        return images if side is None else [center_crop(image, side) for image in images]
 
     @torch.inference_mode()
     def _add_pairs(self, images: list[UInt8], reference: list[UInt8]) -> None:
+        # `strict=False` for the names alone: they go on with the next batch.
         for mine, theirs, name in zip(images, reference, self._names, strict=False):
             if mine.shape != theirs.shape:
                 sizes = " and ".join(f"{p.shape[1]}x{p.shape[0]}" for p in (mine, theirs))

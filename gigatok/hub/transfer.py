@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gigatok.hub.folder import CONFIG, WEIGHTS
+from gigatok.hub.folder import CONFIG, WEIGHTS, find_weights
 
 INSTALL = "the Hub needs huggingface_hub: pip install 'gigatok-scaling[hub]'"
 
@@ -41,6 +41,8 @@ def download(
         raise ValueError(
             f"there is no folder {name} with a tokenizer, and the Hub does not give it: {reason}"
         ) from error
+    if find_weights(Path(found)) is None:
+        raise ValueError(f"{name} on the Hub is no tokenizer: it lacks {CONFIG} or {WEIGHTS}")
     return Path(found)
 
 

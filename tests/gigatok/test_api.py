@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 import gigatok
 from gigatok.data.splits import to_unit_range
@@ -81,6 +82,16 @@ def test_a_folder_of_another_model_is_refused(stage: Path, tmp_path: Path) -> No
         gigatok.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is no JSON"):
+        gigatok.load(tmp_path)
+
+
+def test_damaged_weights_are_refused(stage: Path, tmp_path: Path) -> None:
+    gigatok.load(stage).save_pretrained(tmp_path)
+    save_file({"a": np.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"holds other weights .*; copy both files again"):
+        gigatok.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"is no \.safetensors file, or is damaged"):
         gigatok.load(tmp_path)
 
 

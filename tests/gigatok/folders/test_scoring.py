@@ -88,6 +88,8 @@ def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
         score_folders(a, a, scoring("fid", "psnr", "mse"))
     with pytest.raises(ValueError, match="no metric is asked for"):
         score_folders(a, a, scoring())
+    with pytest.raises(ValueError, match="no device 'abacus' here"):
+        score_folders(a, a, scoring("psnr", device="abacus"))
     with pytest.raises(ValueError, match="KID needs at least 3 images"):
         score_folders(a, a, scoring("rkid"))
     (a / "00001.png").write_bytes(b"damaged")

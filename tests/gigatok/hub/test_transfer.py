@@ -57,6 +57,9 @@ def test_a_tokenizer_goes_to_the_hub_and_comes_back(stage: Path, tmp_path: Path)
         load = 'import gigatok; gigatok.load("me/{}")'
         missing = program(server, tmp_path, load.format("other"))
         assert "ValueError: there is no folder me/other with a tokenizer" in missing.stderr
+        server.repositories["me/notes"] = {"config.json": b"{}"}
+        other = program(server, tmp_path, load.format("notes"))
+        assert "ValueError: me/notes on the Hub is no tokenizer" in other.stderr
         # A file that could run code stays where it is.
         files["tokenizer.py"] = files["pytorch_model.bin"] = b"raise SystemExit"
         fresh = program(server, tmp_path / "fresh", load.format("mine"))
