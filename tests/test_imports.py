@@ -45,7 +45,8 @@ ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.names", "gigatok.text", "gigatok.files", "gigatok.config"),
     *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
-    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.api"),
+    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
+    *("gigatok.api", "gigatok.folders", "gigatok.commands"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
     "orchestration.terminal",
@@ -174,6 +175,7 @@ def test_no_package_has_a_module_called_utils() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "gigatok.__main__",
         "orchestration.launch",
         "orchestration.__main__",
         "analysis.__main__",
