@@ -76,9 +76,9 @@ register(
         "imagenet",
         num_classes=1000,
         # A release and its counts, not a hash: nobody waits for hashing 150 GB. What is loaded
-        # is checked against what is known of the release (gigatok.data.imagenet).
+        # is checked against what is known of the release (gigatok.data.imagenet.release).
         fingerprint="ILSVRC2012: 1281167 train, 50000 val, 1000 classes",
-        module="gigatok.data.imagenet",
-        supply="gigatok.data.imagenet_folder",
+        module="gigatok.data.imagenet.release",
+        supply="gigatok.data.imagenet.place",
     )
 )

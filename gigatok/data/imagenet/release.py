@@ -23,8 +23,8 @@ from filelock import FileLock
 from gigatok.config import SplitConfig
 from gigatok.data.assets import cache_dir, cache_to_write
 from gigatok.data.image_sets import EncodedImages, check_count
-from gigatok.data.image_sources import Container, Index, build_index
-from gigatok.data.imagenet_folder import VARIABLE, detect, release_folder
+from gigatok.data.imagenet.containers import Container, Index, build_index
+from gigatok.data.imagenet.place import VARIABLE, detect, release_folder
 from gigatok.files.durable import write_durably
 
 # Never to be changed: the results of every prefix of the data rest on this permutation.
