@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,15 +57,21 @@ def list_samples(path: Path, is_image: Callable[[str], bool]) -> list[Sample]:
                 elif file.lower().endswith(".cls") and not file.startswith("."):
                     content = shard.extractfile(member)
                     assert content is not None, f"{member.name} is a file"
-                    labels[folder, file.partition(".")[0]] = content.read()
+                    labels[folder, file[: -len(".cls")]] = content.read()
     except tarfile.ReadError as error:
         raise ValueError(
             f"{path} is not an uncompressed tar: {error}; unpack it, or copy it again"
         ) from error
     return [
-        Sample(folder, file, place, labels.get((folder, file.partition(".")[0])))
+        Sample(folder, file, place, _label(labels, folder, file))
         for (folder, file), place in images.items()
     ]
+
+
+def _label(labels: Mapping[tuple[str, str], bytes], folder: str, file: str) -> bytes | None:
+    # `a.seg.jpg` belongs to `a.cls`, but `IMG.1.jpg` to `IMG.1.cls` if there is one.
+    exact, first = file.rpartition(".")[0], file.partition(".")[0]
+    return labels.get((folder, exact), labels.get((folder, first)))
 
 
 def read_member(path: Path, place: Sequence[int]) -> bytes:

@@ -66,7 +66,9 @@ class Keys:
 
 def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
     splits = (part for part in _parts_of(type(config))(config) if isinstance(part, SplitConfig))
-    data = {split.name: find_data_set(split.name).fingerprint for split in splits}
+    known = {split.name: find_data_set(split.name).fingerprint for split in splits}
+    # A user's own images have theirs in the config of the split.
+    data = {name: fingerprint for name, fingerprint in known.items() if fingerprint}
     # As json.dumps with sorted keys would write it, ten times as fast.
     head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'

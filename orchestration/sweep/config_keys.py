@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gigatok.config import RUNTIME, Config, TransformerSize, TrialConfig
+from gigatok.config import FOUND, RUNTIME, Config, TransformerSize, TrialConfig
 from orchestration.yaml.source import Node, Place, Problem, did_you_mean, listed, show
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -155,6 +155,8 @@ def _integral(value: Any) -> Any:
 def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, field in kind.model_fields.items():
+        if FOUND in field.metadata:
+            continue
         nested: Any = field.annotation
         is_config = isinstance(nested, type) and issubclass(nested, Config)
         if is_config and nested is not TransformerSize:

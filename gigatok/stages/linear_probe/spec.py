@@ -28,6 +28,8 @@ LINEAR_PROBE = register(
         label="linear probe",
         costs=COSTS,
         inputs=where_had(EXTRACT_CODES, TRAIN_GENERATOR, ADOPT_GENERATOR),
+        # A single class leaves nothing to tell apart.
+        applies=lambda t: t.data.num_classes > 1,
         scores=lambda t: ("probe_accuracy",),
     )
 )

@@ -38,8 +38,8 @@ def _without_layer(probe: ProbeConfig) -> ProbeConfig:
 
 def _read(trial: TrialConfig) -> ProbeTokenizerConfig:
     return ProbeTokenizerConfig(
-        train=trial.split("train"),
-        val=trial.split("val"),
+        train=trial.split("train", labels=True),
+        val=trial.split("val", labels=True),
         codes=trial.codes,
         features=trial.tokenizer_probe.features,
         probe=_without_layer(trial.probe),

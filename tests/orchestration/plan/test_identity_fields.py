@@ -52,8 +52,8 @@ NO_IDENTITY = {
         *("micro_batch", "activation_checkpointing", "parallel", "compile"),
         *("log_every", "checkpoint_every"),
     )
-}
-"""Where and how fast a stage runs."""
+} | {"data.path", "data.val_fraction"}
+"""Where and how fast a stage runs, and where images lie: these have a test of their own."""
 
 BEHIND: dict[str, set[str]] = {
     "extract_teacher_features": {"train_tokenizer"},
