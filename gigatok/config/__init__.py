@@ -17,7 +17,12 @@ from gigatok.config.evaluation import (
     ProbedFeatures,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import GeneratorArchitecture, GeneratorConfig, SamplingConfig
+from gigatok.config.generator import (
+    GeneratorArchitecture,
+    GeneratorConfig,
+    SamplingConfig,
+    without_guidance,
+)
 from gigatok.config.marks import (
     COMPUTES,
     FOUND,
@@ -78,4 +83,5 @@ __all__ = [
     "TrialConfig",
     "finest_level",
     "marked",
+    "without_guidance",
 ]

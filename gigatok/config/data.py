@@ -75,7 +75,10 @@ class FoundImages(Config):
     def warnings(self) -> Iterator[str]:
         """Say what may not be meant."""
         if self.num_classes == 1:
-            yield "  one class: generation is unconditional, and linear probes do not apply"
+            yield (
+                "  one class: generation is unconditional; sampling.cfg_scale and guidance.search "
+                "have no meaning and are off, linear_probe and probe_tokenizer do not apply"
+            )
         if self.in_both:
             yield f"  {self.in_both:,} images are in both splits: scores will look too good"
         if self.left_out:

@@ -16,7 +16,7 @@ from gigatok.config.evaluation import (
     ProbeConfig,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import GeneratorConfig, SamplingConfig
+from gigatok.config.generator import GeneratorConfig, SamplingConfig, without_guidance
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -150,26 +150,13 @@ class TrialConfig(Config):
             )
         return self
 
-    @model_validator(mode="after")
-    def _one_class_has_no_guidance(self) -> TrialConfig:
-        if self.data.num_classes > 1:
-            return self
-        one = f"the images of {self.data.path or self.data.name} have one class"
-        for key, asked, off in (
-            ("sampling.cfg_scale", self.sampling.cfg_scale, 1),
-            ("guidance.search", self.guidance.search, "none"),
-        ):
-            if asked != off:
-                raise ValueError(
-                    f"{key} {asked}: {one}, so generation is unconditional and classifier-free "
-                    f"guidance has no meaning; give {key} {off}"
-                )
-        if self.tokenizer_probe.features != "none":
-            raise ValueError(
-                f"tokenizer_probe.features {self.tokenizer_probe.features}: {one}, so a probe has "
-                "nothing to tell apart; give tokenizer_probe.features none"
-            )
-        return self
+    @property
+    def effective_sampling(self) -> SamplingConfig:
+        """Settings of sampling as they are used: without guidance if there is one class.
+
+        Classifier-free guidance leads away from the mean over classes, which is that class then.
+        """
+        return self.sampling if self.data.num_classes > 1 else without_guidance(self.sampling)
 
     @property
     def uses_cached_teacher(self) -> bool:

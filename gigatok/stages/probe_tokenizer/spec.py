@@ -57,7 +57,7 @@ PROBE_TOKENIZER = register(
         label="tokenizer probe",
         costs=COSTS,
         inputs=where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER),
-        applies=lambda t: t.tokenizer_probe.features != "none",
+        applies=lambda t: t.tokenizer_probe.features != "none" and t.data.num_classes > 1,
         assets=lambda t: (t.data.name,),
         scores=lambda t: ("tokenizer_probe_accuracy",),
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-from gigatok.config import Config, EvaluationConfig, GuidanceConfig, SamplingConfig, TrialConfig
+from gigatok.config import (
+    Config,
+    EvaluationConfig,
+    GuidanceConfig,
+    SamplingConfig,
+    TrialConfig,
+    without_guidance,
+)
 from gigatok.stages.base import Stage
 from gigatok.stages.evaluate_generation.spec import MODELS_AND_REFERENCE
 from gigatok.stages.registry import register
@@ -20,16 +25,11 @@ class SearchGuidanceConfig(Config):
     seed: int
 
 
-@lru_cache(maxsize=1024)
-def _without_scale(sampling: SamplingConfig) -> SamplingConfig:
-    # Else trials that differ in their fixed scale would repeat the same search.
-    return sampling.model_copy(update={"cfg_scale": 1.0})
-
-
 def _read(trial: TrialConfig) -> SearchGuidanceConfig:
     return SearchGuidanceConfig(
         guidance=trial.guidance,
-        sampling=_without_scale(trial.sampling),
+        # Else trials that differ in their fixed scale would repeat the same search.
+        sampling=without_guidance(trial.sampling),
         evaluation=trial.evaluation,
         seed=trial.seed,
     )
@@ -45,7 +45,7 @@ SEARCH_GUIDANCE = register(
         label="guidance",
         costs=COSTS,
         inputs=MODELS_AND_REFERENCE,
-        applies=lambda t: t.guidance.search != "none",
+        applies=lambda t: t.guidance.search != "none" and t.data.num_classes > 1,
         assets=lambda t: (t.evaluation.network,),
         scores=lambda t: ("best_cfg_scale", "gfid_best", "gkid_best", "gkid_best_se"),
         parallel=True,
