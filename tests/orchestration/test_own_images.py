@@ -216,7 +216,7 @@ def test_from_a_folder_to_the_figure_and_again_from_elsewhere(tmp_path: Path) ->
     made = pictures(400)
     folder = write_folders(tmp_path / "birds", made)
     for junk in ("._ant.png", ".DS_Store", "__MACOSX/ant/1.png"):
-        (folder / junk).parent.mkdir(exist_ok=True)
+        (folder / junk).parent.mkdir(parents=True, exist_ok=True)
         (folder / junk).write_bytes(b"junk")
     assert launched(tmp_path, folder) == {"reused": 0, "stages": 20}
     assert (tmp_path / "figures" / "decoder_scaling-smoke.png").stat().st_size > 0
