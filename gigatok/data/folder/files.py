@@ -86,7 +86,7 @@ def _single(path: Path) -> Listing:
         unpack = "; unpack it" if path.suffix.lower() in _PACKED else ""
         allowed = "a folder, or a file .tar, .parquet or .npz"
         raise ValueError(f"path {path} is a file; allowed are {allowed}{unpack}")
-    return Listing(path.parent, kind, {path.name: _state(path)})
+    return Listing(path.parent, kind, {path.name: _state(path.stat())})
 
 
 class _Walk:
@@ -131,12 +131,11 @@ class _Walk:
             self.left_out[suffix or "without suffix"] += 1
             return 0
         # Of a link that leads nowhere nothing is known; reading it will name it.
-        self.files[kind][name] = _state(Path(entry.path)) if entry.is_file() else (0, 0)
+        self.files[kind][name] = _state(entry.stat()) if entry.is_file() else (0, 0)
         return 1
 
 
-def _state(path: Path) -> State:
-    state = path.stat()
+def _state(state: os.stat_result) -> State:
     return state.st_size, state.st_mtime_ns
 
 
