@@ -57,6 +57,8 @@ class FoundImages(Config):
     """Images with a side below `data.image_size`, which are enlarged."""
     in_both: Annotated[NonNegativeInt, RUNTIME] = 0
     """Distinct images that are in both splits."""
+    in_neither: Annotated[NonNegativeInt, RUNTIME] = 0
+    """Images in folders or archives beside those of the splits."""
     layout: Annotated[str, RUNTIME] = ""
     """How the images are stored, in words."""
     left_out: Annotated[str, RUNTIME] = ""
@@ -81,6 +83,8 @@ class FoundImages(Config):
             )
         if self.in_both:
             yield f"  {self.in_both:,} images are in both splits: scores will look too good"
+        if self.in_neither:
+            yield f"  left out, as they are in neither split: {self.in_neither:,} images"
         if self.left_out:
             yield f"  left out, as they are no images: {self.left_out}"
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gigatok.data.folder.decoding import decode_upright
+from tests.gigatok.tiny_imagenet import add
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
@@ -79,6 +80,22 @@ def pictures(count: int, classes: int = len(CLASSES), seed: int = 0) -> list[Pic
     return made
 
 
+def png(pixels: np.ndarray) -> bytes:
+    """Encode an array without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def squares(count: int, side: int = 9) -> list[Picture]:
+    """Make pictures of one size in a format without loss, as arrays can hold them."""
+    made = []
+    for picture in pictures(count):
+        pixels = Image.fromarray(decode_upright(picture.content)).resize((side, side))
+        made.append(Picture(f"{picture.name}.png", picture.label, png(np.asarray(pixels))))
+    return made
+
+
 def write_folders(root: Path, images: Sequence[Picture]) -> Path:
     """Write a folder for each class."""
     for image in images:
@@ -94,13 +111,6 @@ def write_flat(root: Path, images: Sequence[Picture]) -> Path:
     for image in images:
         (root / image.name).write_bytes(image.content)
     return root
-
-
-def add(shard: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a file to a tar."""
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    shard.addfile(member, io.BytesIO(content))
 
 
 def write_shards(root: Path, images: Sequence[Picture]) -> Path:

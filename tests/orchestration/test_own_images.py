@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from tests.gigatok.own_images import (
     CLASSES,
     WRITERS,
     pictures,
+    squares,
     write_flat,
     write_folders,
     write_npz,
@@ -71,24 +71,11 @@ def change_a_pixel(folder: Path) -> None:
 
 @pytest.mark.parametrize("writer", sorted({*WRITERS, "npz"}))
 def test_keys_are_the_same_in_every_container(tmp_path: Path, writer: str) -> None:
-    made = pictures(400)
-    if writer == "npz":  # arrays are of one size, in a format without loss
-        writers: Any = {"npz": write_npz, "folders": write_folders}
-        made = _of_one_size(400)
-    else:
-        writers = WRITERS
+    # Arrays are of one size, and of pixels that were decoded.
+    made = squares(400) if writer == "npz" else pictures(400)
+    write = {**WRITERS, "npz": write_npz}[writer]
     expected = keys_of(write_folders(tmp_path / "expected", made))
-    assert keys_of(writers[writer](tmp_path / "found", made)) == expected
-
-
-def _of_one_size(count: int) -> list[Any]:
-    from gigatok.data.folder.decoding import decode_upright
-    from tests.gigatok.data.folder.test_containers import png
-
-    def square(image: Any) -> bytes:
-        return png(np.asarray(Image.fromarray(decode_upright(image.content)).resize((9, 9))))
-
-    return [type(p)(f"{p.name}.png", p.label, square(p)) for p in pictures(count)]
+    assert keys_of(write(tmp_path / "found", made)) == expected
 
 
 def test_a_changed_pixel_changes_the_stages_that_read_it(tmp_path: Path) -> None:
@@ -128,12 +115,14 @@ def test_a_plan_says_how_many_images_and_classes_there_are(tmp_path: Path) -> No
 def test_a_plan_warns_of_what_may_not_be_meant(tmp_path: Path) -> None:
     root = write_flat(tmp_path / "set" / "train", pictures(160)).parent
     write_flat(root / "val", pictures(70))
+    write_flat(root / "test", pictures(3))
     (root / "train" / "notes.txt").touch()
     lines = image_lines(plan_of(root, "data.image_size=32"))
     text = "\n".join(lines[1:])
     assert re.search(r"\d+ have a side below data.image_size 32 and are enlarged", text)
     assert "one class: generation is unconditional; sampling.cfg_scale" in text
     assert "70 images are in both splits" in text
+    assert "left out, as they are in neither split: 3 images" in text
     assert "left out, as they are no images: 1 .txt" in text
 
 
@@ -208,6 +197,17 @@ def test_doctor_looks_at_images(tmp_path: Path) -> None:
     assert "no such file or folder" in bad.text
 
 
+@pytest.mark.heavy
+def test_looking_imports_nothing_heavy(tmp_path: Path) -> None:
+    write_flat(tmp_path / "set", pictures(20))
+    values = "name='folder', path='set', image_size=8, train_images=9, val_images=3"
+    code = (
+        f"import sys; from gigatok.config import DataConfig; DataConfig({values}); "
+        "print([name for name in ('torch', 'ray', 'mlflow', 'pyarrow') if name in sys.modules])"
+    )
+    assert run_code(tmp_path, "-c", code).stdout.strip() == "[]"
+
+
 # The whole path
 
 
@@ -249,8 +249,12 @@ def launched(folder: Path, images: Path) -> dict[str, int]:
 
 
 def run(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_code(folder, "-m", module, *arguments)
+
+
+def run_code(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

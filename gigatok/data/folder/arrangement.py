@@ -74,7 +74,7 @@ def arrange(path: Path, listing: Listing, index: Index, val_fraction: float) -> 
     classes, labels = _numbered(names, used)
     order = _by_content(index, labels)
     if (split == _POOL).any():
-        train, val = _divided(order[used[order]], labels, val_fraction)
+        train, val = _divided(index, order[used[order]], labels, val_fraction)
     else:
         train, val = (order[split[order] == number] for number in (_TRAINS, _VALIDATES))
     arranged = Arrangement(classes, labels, train, val, _layout(listing, classes, split))
@@ -96,12 +96,12 @@ def _splits(
         return split, _shared([p for p, s in _by_folder(parts, inverse, split) if s == _TRAINS])
     shared = _shared(parts)
     heads = [part[shared].lower() if len(part) > shared else "" for part in parts]
-    number = _split_numbers(heads)
-    if number is None:
+    meant = _split_numbers(heads)
+    if meant is None:
         return np.full(len(inverse), _POOL), shared
-    split = np.array(number)[inverse]
-    inside = [part[shared + 1 :] for part, n in zip(parts, number, strict=True) if n == _TRAINS]
-    return split, shared + 1 + _shared(inside)
+    # Inside `train` alone: `val` may lack classes, and then share more of its folders.
+    inside = [part[shared + 1 :] for part, n in zip(parts, meant, strict=True) if n == _TRAINS]
+    return np.array(meant)[inverse], shared + 1 + _shared(inside)
 
 
 def _splits_by_name(files: Texts) -> Int64 | None:
@@ -110,8 +110,8 @@ def _splits_by_name(files: Texts) -> Int64 | None:
     # The last word counts: `val/train_cars.tar` would be a strange name for training images.
     known = {_TRAIN, *_VAL}
     heads = [next((w for w in reversed(some) if w in known), "") for some in words]
-    number = _split_numbers(heads)
-    return None if number is None else np.array(number)
+    meant = _split_numbers(heads)
+    return None if meant is None else np.array(meant)
 
 
 def _split_numbers(heads: Sequence[str]) -> list[int] | None:
@@ -131,16 +131,22 @@ def _by_folder(
     return ((parts[folder], number) for folder, number in pairs)
 
 
-def _divided(rows: Int64, labels: Int64, val_fraction: float) -> tuple[Int64, Int64]:
+def _divided(index: Index, rows: Int64, labels: Int64, val_fraction: float) -> tuple[Int64, Int64]:
     """Divide rows in the order of their content into train and val."""
     count = round(len(rows) * val_fraction)
+    # Copies of an image stay on one side: validation would else score what was trained on.
+    while 0 < count < len(rows) and _are_copies(index, rows[count - 1], rows[count]):
+        count -= 1
     val, train = rows[:count], rows[count:]
     # A class of few images may fall into `val` as a whole: its last image goes back.
     lost = np.setdiff1d(labels[val], labels[train])
-    last = [np.flatnonzero(labels[val] == label)[-1] for label in lost]
-    back = np.zeros(len(val), bool)
-    back[np.array(last, np.int64)] = True
+    last = [val[labels[val] == label][-1] for label in lost]
+    back = np.isin(val, [r for r in val for one in last if _are_copies(index, r, one)])
     return np.concatenate([val[back], train]), val[~back]
+
+
+def _are_copies(index: Index, one: int, other: int) -> bool:
+    return np.array_equal(index.digests[one], index.digests[other])
 
 
 def _by_content(index: Index, labels: Int64) -> Int64:

@@ -44,6 +44,7 @@ def look(path: str, val_fraction: float, image_size: int) -> FoundImages:
         ),
         smaller=int((short_sides < image_size).sum()),
         in_both=len(both),
+        in_neither=len(index) - len(train) - len(val),
         layout=arranged.layout,
         left_out=", ".join(f"{n} {suffix}" for suffix, n in sorted(listing.left_out.items())),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 
 from gigatok.data.folder.arrangement import Arrangement, arrange
 from gigatok.data.folder.index import Index, read_index
-from tests.gigatok.own_images import CLASSES, Picture, pictures, write_folders
+from tests.gigatok.own_images import CLASSES, Picture, pictures, png, write_folders
 
 
 def arranged(path: Path, val_fraction: float = 0.2) -> tuple[Index, Arrangement]:
@@ -28,9 +27,7 @@ def contents(index: Index, rows: np.ndarray) -> list[bytes]:
 
 
 def tiny(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (2, 2), number).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(np.full((2, 2), number, np.uint8))
 
 
 def renamed(images: list[Picture], names: list[int]) -> list[Picture]:
@@ -147,3 +144,19 @@ def test_equal_images_of_two_classes_are_in_the_order_of_their_classes(tmp_path:
     images = [Picture(f"{i}.png", i % 2, tiny(i // 2)) for i in range(20)]
     _, one = arranged(write_folders(tmp_path / "set", images))
     assert one.labels[one.train].tolist() == [0, 1] * 8
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_copies_of_an_image_are_on_one_side(tmp_path: Path, fraction: float) -> None:
+    images = [Picture(f"{i}.png", i % 2, tiny(i // 5)) for i in range(50)]
+    index, one = arranged(write_folders(tmp_path / "set", images), fraction)
+    assert not set(contents(index, one.train)) & set(contents(index, one.val))
+    assert set(one.labels[one.train]) == {0, 1}
+
+
+def test_images_beside_the_splits_are_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for split, count in (("train", 21), ("val", 14), ("test", 7)):
+        write_folders(root / split, pictures(count))
+    index, one = arranged(root)
+    assert (len(index), len(one.train), len(one.val)) == (42, 21, 14)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +18,15 @@ from gigatok.data.image_sets import ImageSet
 from gigatok.data.splits import load_split
 from tests.gigatok.own_images import (
     WRITERS,
-    Picture,
-    add,
     pictures,
+    squares,
     write_flat,
     write_folders,
     write_npz,
     write_parquet,
     write_shards,
 )
+from tests.gigatok.tiny_imagenet import add
 
 COUNT = 42
 
@@ -65,19 +64,8 @@ def test_every_container_gives_the_same_pixels_in_the_same_order(
 
 
 def test_arrays_are_the_same_as_the_files_that_they_were_made_of(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    images = [
-        Picture(f"{i}.png", i % 3, png(random.integers(256, size=(9, 9, 3), dtype=np.uint8)))
-        for i in range(12)
-    ]
-    arrays = found_in(write_npz(tmp_path / "arrays", images))
-    assert arrays.identity == found_in(write_folders(tmp_path / "files", images)).identity
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    arrays = found_in(write_npz(tmp_path / "arrays", squares(21)))
+    assert arrays.identity == found_in(write_folders(tmp_path / "files", squares(21))).identity
 
 
 def test_a_flat_folder_has_one_class_and_the_same_pixels(tmp_path: Path) -> None:
