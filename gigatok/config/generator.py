@@ -61,3 +61,6 @@ class SamplingConfig(Config):
 
 # Cached: thousands of trials then share one object, which is hashed once.
 @lru_cache(maxsize=1024)
+def without_guidance(sampling: SamplingConfig) -> SamplingConfig:
+    """Return the same settings at a guidance scale of 1, which is none."""
+    return sampling.model_copy(update={"cfg_scale": 1.0})
