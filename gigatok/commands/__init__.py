@@ -1,1 +1,1 @@
-"""Commands of `python -m gigatok`: each module parses and prints, and imports the work lazily."""
+"""Commands of `python -m gigatok`, one module each; they import nothing heavy until they run."""

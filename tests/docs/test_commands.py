@@ -24,7 +24,6 @@ OURS = {
     "analysis",
     "dashboards",
     "gigatok",
-    "gigatok.data.assets",
     "gigatok.published",
 }
 """Command lines whose parsers check what the pages show."""
