@@ -46,7 +46,7 @@ ROOMS = (
     *("gigatok.startup", "gigatok.names", "gigatok.text", "gigatok.files", "gigatok.config"),
     *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
-    *("gigatok.api", "gigatok.folders", "gigatok.commands"),
+    *("gigatok.api", "gigatok.folders"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
     "orchestration.terminal",
