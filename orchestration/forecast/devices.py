@@ -8,7 +8,8 @@ from functools import cache
 
 import psutil
 
-from orchestration.backends.local import find_places
+from orchestration.backends import find_backend
+from orchestration.backends.places import Places
 from orchestration.costs.calibration import Site
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.provenance import device_name
@@ -47,7 +48,7 @@ class Machine:
         gpus: GPUs of all processes; 0 on CPUs.
         memory_bytes: bytes that one process may use; None: not known.
         slots: stages like this that run at a time; None: any number.
-        width: of a local backend's places, those that such a stage takes; elsewhere 1.
+        width: of the places of this machine, those that such a stage takes; elsewhere 1.
     """
 
     device: str
@@ -99,10 +100,11 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
         jobs: stages at a time, as the user asked; None: as the profile says.
         profile: what stages ask for, and on which device.
     """
-    if backend == "local":
-        return _local(jobs, profile)
-    # Without an address Ray starts here; the devices of another cluster are unknown.
-    here = device_name() if backend == "ray" and profile.ray_address is None else ""
+    spec = find_backend(backend)
+    if spec.places is not None:
+        return _shared(spec.places(jobs, profile), profile)
+    # The devices of a cluster are unknown here.
+    here = device_name() if spec.runs_here(profile) else ""
 
     def machine(stage: str) -> Machine:
         request = profile.request(stage)
@@ -118,9 +120,10 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
     return cache(machine)
 
 
-def _local(jobs: int | None, profile: Profile) -> Machines:
-    places, device = find_places(jobs, profile.max_parallel), device_name()
-    sheet, on_gpus = data_sheet(device), bool(places.gpus[0])
+def _shared(places: Places, profile: Profile) -> Machines:
+    """Return what each kind of stage gets of this machine."""
+    device, on_gpus = device_name(), bool(places.gpus[0])
+    sheet = data_sheet(device)
     gpu = sheet.memory_bytes if sheet is not None else None
 
     def machine(stage: str) -> Machine:

@@ -140,8 +140,8 @@ class Profile(BaseModel):
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Stage name -> what differs from `default`; options of a backend are merged key by key."""
     ray_address: str | None = None
-    """Of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS; without
-    it, Ray starts on this machine."""
+    """Address of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS;
+    without it, Ray starts on this machine."""
     max_parallel: PositiveInt | None = None
     """Stages that run at the same time at most."""
     signal_delay_seconds: PositiveInt = 90
@@ -153,7 +153,7 @@ class Profile(BaseModel):
     hold_after: PositiveInt = IDENTICAL_EXCEPTIONS
     """So many stages that fail with the same exception hold the sweep."""
     gates: Gates | None = None
-    """What a model must do before its larger sibling starts; None: all start when they can."""
+    """Conditions on a model before its larger sibling starts; None: all start when they can."""
     order: Literal["cheapest", "longest"] | None = None
     """Among stages that are ready: the cheapest trial first, so that small models answer before
     large ones are paid for; or the longest chain first, so that all is over soonest. None: the

@@ -26,7 +26,7 @@ from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search import asking
 from orchestration.sweep.definition import Expansion, Trial
-from orchestration.sweep.search_block import GPU_HOURS, Search
+from orchestration.sweep.search.block import GPU_HOURS, Search
 from orchestration.tracking.spool import MetricPoint, SpoolReader
 
 _log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Searcher:
         self.changed = changed
         self.rounds: list[Round] = []
         self._warned = False
-        """Whether it was said that a curve never came: what is so of one trial is so of all."""
+        """True once it was said that a curve never came: what is so of one trial is so of all."""
         # The order matters: the transfer needs the best trial of the search, and the plan the
         # trials of both.
         self._open("", search)

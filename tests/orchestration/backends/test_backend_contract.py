@@ -13,8 +13,6 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from gigatok.config import ProbeConfig
-from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends import BACKENDS
 from orchestration.backends.base import Backend, Infeasible
 from orchestration.backends.local import LocalBackend
@@ -23,21 +21,22 @@ from orchestration.policy.profile import Profile, Request
 from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.sites import (
+    LONG,
+    ONE,
     SECONDS,
     SITES,
     SLURM,
     TWO_PROCESSES,
     WORKSTATION,
     Connect,
+    broken,
     outcomes,
     wait_for_end,
 )
-from tests.orchestration.test_worker_ranks import losses, stage, training_stage
+from tests.orchestration.test_worker_ranks import losses, training_stage
 
 pytestmark = pytest.mark.heavy
-LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
-"""A stage of many seconds."""
-ONE, TWO = Request(), Request(processes=2)
+TWO = Request(processes=2)
 Undisturbed = Callable[[Request], bytes]
 NOT_ALLOCATABLE = 10**15
 """Entries of a codebook: more bytes than there are addresses."""
@@ -142,9 +141,8 @@ def test_a_stage_completes_and_its_output_is_in_its_log(
 def test_an_exception_is_told_and_not_repeated(
     backend: Backend, store: Store, ask: Request
 ) -> None:
-    config = LinearProbeConfig(probe=ProbeConfig(), seed=0)
-    folder = stage(store.root, "linear_probe", config.model_dump(mode="json"))
-    assert run(backend, folder, ask) == "exception"  # it lacks its inputs
+    folder = broken(store.root)
+    assert run(backend, folder, ask) == "exception"
     failure = folder.failure()
     assert failure is not None
     assert "extract_codes" in failure.message
