@@ -79,13 +79,15 @@ def _catching() -> Iterator[None]:
 
 def commands(module: str) -> str:
     """List a command, or all commands of a group, with their arguments and options."""
-    found = command_line(module)
-    usage = f"python -m {module}"
-    if not hasattr(found, "commands"):
-        return _command(usage, found)
-    own = [_command(usage, found)] if found.invoke_without_command else []
-    below = (_command(f"{usage} {name}", part) for name, part in found.commands.items())
-    return "\n\n".join([*own, *below])
+    return "\n\n".join(_commands(f"python -m {module}", command_line(module)))
+
+
+def _commands(usage: str, command: Any) -> Iterator[str]:
+    # A group that does nothing by itself has no line of its own.
+    if getattr(command, "invoke_without_command", True):
+        yield _command(usage, command)
+    for name, part in getattr(command, "commands", {}).items():
+        yield from _commands(f"{usage} {name}", part)
 
 
 def _command(usage: str, command: Any) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
     *("config", "costs", "files", "names", "stages", "startup", "text"),
-    *("data.assets", "data.supplies", "runtime"),
+    *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
@@ -61,6 +61,8 @@ ROOMS = (
     *("analysis.store", "analysis.statistics", "analysis.claims", "analysis.paper"),
     *("analysis.charts", "analysis.tables", "analysis.studies", "analysis.figures"),
     *("analysis.report", "dashboards"),
+    # Command lines of the science, some of which are about sweeps
+    "gigatok.commands",
 )
 """Rooms from the bottom up: each imports from those before it, lazily or for types as well.
 
@@ -68,6 +70,7 @@ A module belongs to the longest of these names that it begins with. Modules that
 a package above its rooms, such as `analysis.api`, are in none: no room imports them.
 """
 ALLOWED = {
+    ("gigatok/commands/assets.py", "orchestration"),
     ("orchestration/worker.py", "torch"),
     ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.runtime.distributed"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MEETING_VARIABLE = "GIGATOK_MEETING"
 """Names a file through which the processes of one machine find each other."""
@@ -40,6 +43,7 @@ class Ranks:
         # No launcher has set anything: one process of its own.
         if rank is None and world is None:
             return Ranks()
+        # Guessing would let processes train apart and overwrite each other.
         if rank is None or world is None or not 0 <= int(rank) < int(world):
             raise ValueError(
                 f"RANK is {rank} and WORLD_SIZE is {world}: set both, with RANK from 0 to "
@@ -62,6 +66,7 @@ class Ranks:
                 f"a batch of {batch_size} does not split evenly over {self.world} processes; "
                 "use a number of processes that divides it"
             )
+        # Consecutive, so that shares concatenated in the order of ranks are the batch.
         return slice(self.rank * size, (self.rank + 1) * size)
 
 
@@ -75,6 +80,24 @@ class Runtime:
     micro_batch: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     """Returns true when the stage must save a checkpoint and raise `Interrupted`."""
+
+    def until_stopped(
+        self, items: Iterable[T], then: str = "this stage starts over"
+    ) -> Iterator[T]:
+        """Yield items for as long as the stage may work on.
+
+        Args:
+            items: parts of the work, such as batches.
+            then: what happens to what is done already, for the message.
+
+        Raises:
+            Interrupted: the stage was asked to stop; the item at hand is not begun.
+        """
+        for item in items:
+            # Before each item and not after: a stage that has all its results is not stopped.
+            if self.should_stop():
+                raise Interrupted(f"stopped on request; {then}")
+            yield item
 
 
 @dataclass(frozen=True)

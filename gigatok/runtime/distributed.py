@@ -64,6 +64,7 @@ def process_group(ranks: Ranks) -> Iterator[None]:
 
 def world() -> int:
     """Return the number of processes that work together."""
+    # Asked of torch each time: the group is made and destroyed while this module is loaded.
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -79,6 +80,7 @@ def is_main() -> bool:
 
 def barrier() -> None:
     """Wait until all processes are here."""
+    # A vote, and not `dist.barrier`, which under nccl would occupy the GPU.
     any_rank(False)
 
 
@@ -105,6 +107,7 @@ def gather_values(value: V) -> list[V]:
     if world() == 1:
         return [value]
     values: list[Any] = [None] * world()
+    # Pickled, but only between processes of this very stage.
     dist.all_gather_object(values, value)
     return values
 
@@ -113,6 +116,7 @@ def mean(tensor: Tensor) -> Tensor:
     """Average a tensor of any shape over the processes, without gradient."""
     if world() == 1:
         return tensor.detach()
+    # A copy: `all_reduce` works in place, and the caller still uses its own value.
     total = tensor.detach().clone()
     dist.all_reduce(total)
     return total / world()
@@ -172,6 +176,7 @@ def gather(tensor: Tensor) -> Tensor:
     if world() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world())]
+    # Collectives read memory as it lies, so channels-last tensors must be laid out first.
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
 
@@ -197,8 +202,9 @@ def assign(parameter: Tensor, value: Tensor) -> None:
 def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
     """Return the module to call in training instead of `model`, which is changed in place.
 
-    * One process: the model. * `ddp`: every process holds the model; gradients are averaged. *
-    `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
+    * One process: the model.
+    * `ddp`: every process holds the model; gradients are averaged.
+    * `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
       layer at a time (FSDP2). Parameters become `DTensor`s, so make the optimizer afterwards.
 
     The model keeps its names, and all ranks start from rank 0's weights. Parameters stay in
@@ -244,6 +250,7 @@ def without_sync(forward: nn.Module | None) -> AbstractContextManager[object]:
     For the result of `parallelise` under `ddp`. Otherwise it does nothing: under `fsdp`, whole
     gradients would have to be kept.
     """
+    # Below `torch.compile`, which wraps the module and hides its type.
     inner = getattr(forward, "_orig_mod", forward)
     return inner.no_sync() if isinstance(inner, DistributedDataParallel) else nullcontext()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
@@ -71,16 +72,10 @@ def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     """Write weights and a description from which `load_tokenizer` builds the module."""
-    # Without training and losses: a model is described by what its weights compute.
-    fields = TokenizerArchitecture.model_fields
-    architecture = {
-        name: value
-        for name, value in tokenizer.config.model_dump(mode="json").items()
-        if name in fields
-    }
     description = {
-        "architecture": architecture,
+        "architecture": _described(tokenizer.config, TokenizerArchitecture),
         "image_size": tokenizer.image_size,
+        # The width of the head, which is among the weights though only training used it.
         "teacher_dim": tokenizer.teacher_dim,
         "teacher_grid": tokenizer.teacher_grid,
     }
@@ -98,10 +93,8 @@ def load_tokenizer(folder: Path, device: str) -> Tokenizer:
 
 def save_generator(folder: Path, generator: Generator, codes: Codes) -> None:
     """Write weights and a description from which `load_generator` builds the module."""
-    fields = GeneratorArchitecture.model_fields
-    dump = generator.config.model_dump(mode="json")
     description = {
-        "architecture": {name: value for name, value in dump.items() if name in fields},
+        "architecture": _described(generator.config, GeneratorArchitecture),
         "codebook_size": codes.codebook_size,
         "num_classes": codes.num_classes,
         "num_tokens": codes.val.shape[1],
@@ -117,3 +110,8 @@ def load_generator(folder: Path, device: str) -> Generator:
     load_weights(folder, generator)
     # Codes are drawn without dropout.
     return generator.eval().to(device)
+
+
+def _described(config: Config, architecture: type[Config]) -> dict[str, Any]:
+    """Describe a model by what its weights compute, without the settings of its training."""
+    return config.model_dump(mode="json", include=set(architecture.model_fields))

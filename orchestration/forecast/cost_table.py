@@ -42,7 +42,8 @@ def kinds_table(progress: Progress, machine: Machines) -> Table:
         table.add_row(label, f"{part.stages} of {totals[stage]}", *cells)
     total = add_up(progress, machine, to_run(progress))
     counts = f"{total.stages} of {totals.total()}"
-    table.add_row("total", counts, *_cells(total, "", devices and ""), style="bold")
+    cells = _cells(total, "", devices and "")
+    table.add_row("total", counts, *cells, style="bold")
     return table
 
 

@@ -48,7 +48,7 @@ class Machine:
         gpus: GPUs of all processes; 0 on CPUs.
         memory_bytes: bytes that one process may use; None: not known.
         slots: stages like this that run at a time; None: any number.
-        width: of the places of this machine, those that such a stage takes; elsewhere 1.
+        width: of a local backend's places, those that such a stage takes; elsewhere 1.
     """
 
     device: str
@@ -121,9 +121,9 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
 
 
 def _shared(places: Places, profile: Profile) -> Machines:
-    """Return what each kind of stage gets of this machine."""
-    device, on_gpus = device_name(), bool(places.gpus[0])
-    sheet = data_sheet(device)
+    """Return the shares of this machine that stages get."""
+    device = device_name()
+    sheet, on_gpus = data_sheet(device), bool(places.gpus[0])
     gpu = sheet.memory_bytes if sheet is not None else None
 
     def machine(stage: str) -> Machine:

@@ -26,6 +26,7 @@ from orchestration.forecast.cost_table import cost_json
 from orchestration.forecast.simulator import Cluster
 from orchestration.launching.history import newest_launch, other_scales
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
+from orchestration.launching.readiness import fetch_inputs
 from orchestration.plan.graph import make_plan
 from orchestration.policy.profile import load_profile
 from orchestration.runs.state import Store
@@ -183,6 +184,15 @@ class Study:
             ValueError: no such trial, or nothing was launched.
         """
         return cancel_launch(self.store, self.launched(), trial, orphaned=orphaned)
+
+    def fetch(self) -> dict[str, Path]:
+        """Fetch the data and networks that the sweep reads: name -> file or folder; runs nothing.
+
+        Raises:
+            ValueError: something cannot be fetched, or is missing and for the user to supply.
+        """
+        sweep = load_sweep(self.sweep, self.scale, self.overrides)
+        return fetch_inputs(make_plan(sweep, expand(sweep)))
 
     # Looking
 

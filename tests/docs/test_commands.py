@@ -23,7 +23,7 @@ OURS = {
     "orchestration",
     "analysis",
     "dashboards",
-    "gigatok.data.assets",
+    "gigatok",
     "gigatok.published",
 }
 """Command lines whose parsers check what the pages show."""

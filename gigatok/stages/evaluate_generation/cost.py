@@ -34,6 +34,7 @@ def disk(trial: TrialConfig) -> Disk:
     """Count the samples, which exist twice while the shares of processes are joined."""
     count = trial.sampling.num_images
     images = sample_bytes(trial, count)
+    # What stays, then what goes when the shares are joined.
     return Disk(images, images + pool_bytes(trial, count))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from gigatok.config import (
     CodesConfig,
     Config,
@@ -16,24 +14,20 @@ from gigatok.stages.adopt_tokenizer.spec import ADOPT_TOKENIZER
 from gigatok.stages.base import Stage, where_had
 from gigatok.stages.probe_tokenizer.cost import COSTS
 from gigatok.stages.registry import register
+from gigatok.stages.sections import with_fixed
 from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
 
 
 class ProbeTokenizerConfig(Config):
-    """Reads of `probe_tokenizer`."""
+    """Config of `probe_tokenizer`: what it reads of a trial."""
 
     train: SplitConfig
     val: SplitConfig
+    # Views of training images are those that the codes are of, though no code is read.
     codes: CodesConfig
     features: ProbedFeatures
     probe: ProbeConfig
     seed: int
-
-
-@lru_cache(maxsize=1024)
-def _without_layer(probe: ProbeConfig) -> ProbeConfig:
-    """Drop the layer and the dropout, which are the generator's."""
-    return probe.model_copy(update={"layer": 0, "reference_dropout_quirk": False})
 
 
 def _read(trial: TrialConfig) -> ProbeTokenizerConfig:
@@ -42,7 +36,8 @@ def _read(trial: TrialConfig) -> ProbeTokenizerConfig:
         val=trial.split("val"),
         codes=trial.codes,
         features=trial.tokenizer_probe.features,
-        probe=_without_layer(trial.probe),
+        # The layer and the dropout are the generator's.
+        probe=with_fixed(trial.probe, layer=0, reference_dropout_quirk=False),
         seed=trial.seed,
     )
 

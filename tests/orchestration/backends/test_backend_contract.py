@@ -142,7 +142,7 @@ def test_an_exception_is_told_and_not_repeated(
     backend: Backend, store: Store, ask: Request
 ) -> None:
     folder = broken(store.root)
-    assert run(backend, folder, ask) == "exception"
+    assert run(backend, folder, ask) == "exception"  # it lacks its inputs
     failure = folder.failure()
     assert failure is not None
     assert "extract_codes" in failure.message

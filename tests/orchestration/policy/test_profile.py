@@ -100,5 +100,6 @@ def test_gpus_of_the_command_line_win_where_a_stage_can_share_its_work() -> None
 def test_gpus_that_do_not_spread_over_nodes_are_refused() -> None:
     profile = Profile(default=Request(processes=4, nodes=2))
     assert profile.with_gpus(6).request("train_tokenizer").nodes == 2
-    with pytest.raises(ValueError, match="gpus-per-stage 3: processes 3 do not spread over 2 "):
+    wrong = r"^--gpus-per-stage 3: processes 3 do not spread over 2 "
+    with pytest.raises(ValueError, match=wrong):
         profile.with_gpus(3)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.backends.base import Infeasible
-from orchestration.backends.local import LocalBackend
-from orchestration.backends.places import MOST_PER_DEVICE, find_places
+from orchestration.backends.local import MOST_PER_DEVICE, LocalBackend, find_places
 from orchestration.policy.profile import Request
 
 
