@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.formulas import Formulas, read_formulas
 from orchestration.sweep.grid.expansion import (
@@ -44,9 +46,10 @@ from orchestration.yaml.source import (
     parse,
     show,
 )
-from orchestration.yaml.values import MAX_WHOLE
+from orchestration.yaml.values import ValueType
 
 NO_EXPANSION = Expansion((), ())
+_SEED = ValueType(NonNegativeInt)
 
 
 @dataclass(frozen=True)
@@ -81,19 +84,15 @@ class Axes:
     written_set: Mapping[str, Any]
 
     @property
-    def written_axes(self) -> Mapping[str, tuple[Any, ...]]:
-        """Axes as the file and `--set` write them."""
-        return _written(self.axes)
-
-    @property
-    def written_zip(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """Zip groups as the file and `--set` write them."""
-        return tuple(_written(group) for group in self.groups)
-
-    @property
-    def written_include(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """Entries of `include` as the file and `--set` write them."""
-        return tuple(_written(entry.values) for entry in self.included)
+    def written(self) -> dict[str, Any]:
+        """Parts of the sweep as the file and `--set` write them, by their names in `Sweep`."""
+        return {
+            "axes": _written(self.axes),
+            "zip": tuple(map(_written, self.groups)),
+            "exclude": self.written_exclude,
+            "include": tuple(_written(entry.values) for entry in self.included),
+            "set": self.written_set,
+        }
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -317,13 +316,10 @@ def read_seeds(part: Part) -> tuple[int, ...]:
     before = len(part.problems)
     seeds: list[int] = []
     for item in part.items(" of whole numbers; write `seeds: [0, 1]`"):
-        seed = item.plain()
-        is_whole = isinstance(seed, int) and not isinstance(seed, bool)
-        if not is_whole or not 0 <= seed <= MAX_WHOLE:
-            item.report_wrong(f"a whole number of at least 0, at most {MAX_WHOLE}")
-        elif seed in seeds:
+        seed = item.read(_SEED)
+        if seed in seeds:
             item.report(f"got {seed} twice; seeds must differ")
-        else:
+        elif seed is not None:
             seeds.append(seed)
     if not seeds and len(part.problems) == before:
         part.report("is empty; give at least one, such as [0]")
