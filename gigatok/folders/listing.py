@@ -10,7 +10,7 @@ import numpy as np
 
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import DECODERS, decode
-from gigatok.data.image_sources import is_image
+from gigatok.data.folder.files import is_image
 
 Files = Mapping[str, Path]
 """Name of each image -> its file, sorted by name.
@@ -50,7 +50,11 @@ def find_images(paths: Iterable[Path]) -> Files:
 def _images_of(path: Path) -> Iterable[tuple[str, Path]]:
     if path.is_file():  # whatever its ending: the user has named it
         return [(path.name, path)]
-    files = ((file.relative_to(path), file) for file in path.rglob("*") if is_image(file))
+    files = (
+        (file.relative_to(path), file)
+        for file in path.rglob("*")
+        if is_image(str(file.relative_to(path)))
+    )
     return [
         (name.as_posix(), file)
         for name, file in files
