@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from gigatok.data.crops import UInt8
-from gigatok.data.image_sets import DECODERS, decode
 from gigatok.data.folder.files import is_image
+from gigatok.data.image_sets import DECODERS, decode
 
 Files = Mapping[str, Path]
 """Name of each image -> its file, sorted by name.
