@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gigatok.plugins import table
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -26,7 +28,7 @@ class DataSet:
     supply: str | None = None
 
 
-DATA_SETS: dict[str, DataSet] = {}
+DATA_SETS: dict[str, DataSet] = table("data set")
 """Every data set that `data.name` may say."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gigatok.plugins import Plugin, owner_of
 from gigatok.stages import STAGES
 from orchestration.sweep.config_keys import (
     MAX_WHOLE,
@@ -416,10 +417,16 @@ def read_seeds(
     return tuple(seeds) if len(problems) == before else ()
 
 
-def read_stages(node: Node | None, problems: list[Problem]) -> tuple[str, ...]:
-    """Read the requested stages in graph order; `all` or a missing list means every stage."""
+def read_stages(
+    node: Node | None, problems: list[Problem], plugins: Collection[Plugin] = ()
+) -> tuple[str, ...]:
+    """Read the requested stages in graph order.
+
+    `all`, or a missing list, means every stage of this program and of the plug-ins that the sweep
+    names: one that is merely installed must not change what sweeps mean.
+    """
     if node is None or node.value == "all":
-        return tuple(STAGES)
+        return tuple(s for s in STAGES if owner_of("stage", s) in (None, *plugins))
     if not isinstance(node.value, tuple) or not node.value:
         text = f"got {show(node.plain())}; must be `all` or a list of {listed(STAGES)}"
         problems.append(Problem(node.place, "stages", text + did_you_mean(node.plain(), ["all"])))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.names import study_name
+from gigatok.plugins import Plugin, PluginError, load
 from orchestration.sweep.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
 from orchestration.sweep.expansion import Expansion, Trial
 from orchestration.sweep.scales import Scale, read_scale, report_unknown, scale_file, text_of
@@ -24,6 +25,7 @@ from orchestration.yaml.source import (
     did_you_mean,
     display,
     entries,
+    items,
     listed,
     read_file,
 )
@@ -35,6 +37,7 @@ SWEEP_KEYS = (
     "question",
     "paper",
     "scale",
+    "plugins",
     "axes",
     "zip",
     "exclude",
@@ -49,7 +52,9 @@ SWEEP_KEYS = (
     "at",
 )
 # Not the question: another question is another sweep.
-AT_KEYS = tuple(key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "at"))
+AT_KEYS = tuple(
+    key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "plugins", "at")
+)
 """Parts that `at` may replace for one scale."""
 
 
@@ -73,6 +78,7 @@ class Sweep:
         overrides: values of `--set`, as written.
         seeds: seeds of every setting.
         stages: requested stages in graph order; their inputs are not listed.
+        plugins: those that its YAML names, loaded.
         search: the search that asks for trials one by one; None: the trials are all combinations.
         expansion: the trials, of a search one example; use `expand`.
     """
@@ -92,6 +98,7 @@ class Sweep:
     overrides: Mapping[str, Any]
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
+    plugins: tuple[Plugin, ...]
     search: Search | None
     expansion: Expansion = field(repr=False)
 
@@ -156,6 +163,8 @@ def load_sweep(
     root = read_file(file, "sweep", SWEEP_KEYS, problems)
     parts = entries(root, "", problems)
     report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
+    # Before anything that they may extend: keys, stages, data sets.
+    plugins = _load_plugins(parts.get("plugins"), file.parent, problems)
     scales_dir = scales_dir or _scales_beside(file)
     # No early return from here on: a scale that is None only leaves unchecked what needs sizes.
     loaded = _scale(parts, root, scale, scales_dir, problems)
@@ -169,7 +178,7 @@ def load_sweep(
         text = "missing; say in one line what the sweep asks"
         problems.append(Problem(root.place, "question", text))
     paper = text_of(parts.get("paper"), "paper", problems)
-    stages = read_stages(parts.get("stages"), problems)
+    stages = read_stages(parts.get("stages"), problems, plugins)
     search = read_search(parts, axes, seeds, loaded, given.settings, problems)
     if search is None:
         expansion = axes.expand(seeds, loaded, problems)
@@ -182,8 +191,30 @@ def load_sweep(
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
     return _sweep(
-        file, question, paper, loaded, axes, given.written, seeds, stages, search, expansion
+        file,
+        question,
+        paper,
+        loaded,
+        axes,
+        given.written,
+        seeds,
+        stages,
+        plugins,
+        search,
+        expansion,
     )
+
+
+def _load_plugins(node: Node | None, folder: Path, problems: list[Problem]) -> tuple[Plugin, ...]:
+    """Load the plug-ins that a sweep names; relative paths begin at its file."""
+    found: list[Plugin] = []
+    for item in items(node, "plugins", problems, ", such as [my_lab.tokenizers, ./fsq.py]"):
+        name = text_of(item, "plugins", problems)
+        try:
+            found += load([name] if name else [], folder)
+        except PluginError as error:
+            problems.append(Problem(item.place, "plugins", str(error)))
+    return tuple(found)
 
 
 def _check_name(file: Path, problems: list[Problem]) -> None:
@@ -202,6 +233,7 @@ def _sweep(
     overrides: Mapping[str, Any],
     seeds: tuple[int, ...],
     stages: tuple[str, ...],
+    plugins: tuple[Plugin, ...],
     search: Search | None,
     expansion: Expansion,
 ) -> Sweep:
@@ -221,6 +253,7 @@ def _sweep(
         overrides=overrides,
         seeds=seeds,
         stages=stages,
+        plugins=plugins,
         search=search,
         expansion=expansion,
     )
