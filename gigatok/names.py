@@ -6,13 +6,13 @@ Standard library only, so that `analysis` and `orchestration` can import it at n
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
-from gigatok.plugins import table
+from gigatok.plugins import owner_of, table
 
 MOST_NAME_BYTES = 150
 """Of a study's name: file systems allow 255 for a file, and figures and records add to it."""
@@ -136,6 +136,17 @@ def register(metric: Metric) -> Metric:
         raise ValueError(f"there is a metric {metric.name!r} already; choose another name")
     METRICS[metric.name] = metric
     return metric
+
+
+def own_metrics() -> list[dict[str, Any]]:
+    """Describe the metrics that plug-ins have registered, as plain data."""
+    return [asdict(m) for m in METRICS.values() if owner_of("metric", m.name) is not None]
+
+
+def learn_metrics(described: Iterable[Mapping[str, Any]]) -> None:
+    """Add metrics that a plug-in described where it was loaded; those known here stay."""
+    for one in described:
+        METRICS.setdefault(str(one["name"]), Metric(**one))
 
 
 for _metric in (
@@ -271,6 +282,8 @@ TAG_AXES = "gigatok.axes"
 """JSON list of the config keys that the sweep varies."""
 TAG_GRAPH = "gigatok.graph"
 """JSON of the sweep's graph: stage -> the stages whose outputs it reads, in the order they run."""
+TAG_METRICS = "gigatok.metrics"
+"""JSON list of the metrics that plug-ins define, on a sweep run: readers may lack the plug-ins."""
 TAG_LAUNCHED = "gigatok.launched"
 """UNIX seconds of the newest launch of a sweep run: readers take the newest by default."""
 TAG_GIT_SHA = "gigatok.git_sha"

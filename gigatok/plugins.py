@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ DIGITS = 16
 # Registries that plug-ins fill, by what an entry is called. A plug-in's entries are found by
 # comparing them before and after its import, so that registering needs to know of no plug-in.
 _TABLES: dict[str, dict[str, Any]] = {}
+_log = logging.getLogger(__name__)
+_broken: set[str] = set()
+"""Installed plug-ins that were warned of."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,19 @@ def is_path(name: str) -> bool:
     return "/" in name or name.endswith(".py")
 
 
-def load_installed() -> list[str]:
-    """Import the plug-ins that installed distributions offer; returns what went wrong.
+def load_installed() -> None:
+    """Import the plug-ins that installed distributions offer, once; warn of broken ones.
 
     A broken one is no error: a command may have nothing to do with it. What it would have
     registered is missing, and whoever asks for that hears of it.
     """
-    problems = []
     for name in _entry_points():
         try:
             load_module(name)
         except PluginError as error:
-            problems.append(str(error))
-    return problems
+            if name not in _broken:
+                _log.warning("%s", error)
+            _broken.add(name)
 
 
 @cache  # reading the metadata of all distributions takes tens of milliseconds

@@ -36,6 +36,7 @@ from gigatok.names import (
     TAG_GIT_DIRTY,
     TAG_GIT_SHA,
     TAG_LAUNCHED,
+    TAG_METRICS,
     TAG_PLAN,
     TAG_PREDICTED_SECONDS,
     TAG_QUESTION,
@@ -43,6 +44,7 @@ from gigatok.names import (
     TAG_STATE,
     TAG_TRIAL,
     TAG_TRIAL_KEY,
+    learn_metrics,
 )
 
 if TYPE_CHECKING:
@@ -114,10 +116,15 @@ def load_runs(
         RequestError: no such store, sweep, plan or scale, or no trial in it.
     """
     store = open_store(tracking_uri)
+    stamp = store.stamp()
+    launches = store.launches(sweep)
+    # Before the table is looked up or made: every metric that is known is a column.
+    for launch in launches:
+        learn_metrics(json.loads(launch.tags.get(TAG_METRICS, "[]")))
+    if not launches:
+        raise unknown_sweep(store, sweep or "SWEEP", tracking_uri)
     return remembered(
-        store.stamp(),
-        (sweep, plan, scale),
-        lambda: _read(store, sweep, tracking_uri, plan, scale),
+        stamp, (sweep, plan, scale), lambda: _read(store, launches, sweep, plan, scale)
     )
 
 
@@ -243,11 +250,12 @@ def _absence(value: float | None) -> str | None:
 
 
 def _read(
-    store: TrackingStore, sweep: str | None, uri: str, plan: str | None, scale: str | None
+    store: TrackingStore,
+    launches: Sequence[Launch],
+    sweep: str | None,
+    plan: str | None,
+    scale: str | None,
 ) -> pl.DataFrame:
-    launches = store.launches(sweep)
-    if not launches:
-        raise unknown_sweep(store, sweep or "SWEEP", uri)
     by_sweep: dict[str, list[Launch]] = {}
     for launch in launches:
         by_sweep.setdefault(launch.sweep, []).append(launch)

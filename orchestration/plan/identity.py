@@ -84,7 +84,8 @@ def plugins_of(stage: Stage, config: Config) -> tuple[Plugin, ...]:
     if not LOADED:
         return ()
     found = [owner_of("stage", stage.name), *_owners(config)]
-    return tuple(sorted({p for p in found if p is not None}, key=lambda p: p.name))
+    # By content, so that the name by which a sweep calls a file is in no key.
+    return tuple(sorted({p for p in found if p is not None}, key=lambda p: p.identity))
 
 
 def _owners(config: Config) -> Iterator[Plugin | None]:
