@@ -81,6 +81,7 @@ def sweep_schema() -> Schema:
         "question": _text("What the sweep asks, in one line."),
         "paper": _text("The table or figure of the paper that it answers to."),
         "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
+        "plugins": _list({**_text("A module, or a path such as ./fsq.py."), "minLength": 1}),
         **refs,
         "at": {"type": ["object", "null"], "additionalProperties": at},
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import NonNegativeInt
 
+from gigatok.plugins import Plugin, owner_of
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.formulas import Formulas, read_formulas
 from orchestration.sweep.grid.expansion import (
@@ -326,10 +327,14 @@ def read_seeds(part: Part) -> tuple[int, ...]:
     return tuple(seeds) if len(part.problems) == before else ()
 
 
-def read_stages(part: Part) -> tuple[str, ...]:
-    """Read the requested stages in graph order; `all` or a missing list means every stage."""
+def read_stages(part: Part, plugins: Collection[Plugin] = ()) -> tuple[str, ...]:
+    """Read the requested stages in graph order.
+
+    `all`, or a missing list, means every stage of this program and of the plug-ins that the sweep
+    names: one that is merely installed must not change what sweeps mean.
+    """
     if not part.is_given or part.plain() == "all":
-        return tuple(STAGES)
+        return tuple(name for name in STAGES if owner_of("stage", name) in (None, *plugins))
     if not part.is_list or not part.items():
         near = did_you_mean(part.plain(), ["all"])
         part.report_wrong(f"`all` or a list of {listed(STAGES)}{near}")
