@@ -18,7 +18,7 @@ from orchestration.sweep.grid.expansion import (
     count,
     expand_cells,
 )
-from orchestration.sweep.grid.sections import Block, Dimension
+from orchestration.sweep.grid.sections import Dimension, Dimensions
 from orchestration.sweep.grid.selection import (
     Included,
     read_exclude,
@@ -108,7 +108,7 @@ class Axes:
         rows = [row for grid in grids for row in grid.values()]
         return rows[0][0].place if rows else Place("seeds")
 
-    def blocks(self, seeds: Sequence[int]) -> tuple[Block, ...]:
+    def blocks(self, seeds: Sequence[int]) -> tuple[Dimensions, ...]:
         """Build the product of axes and zip groups, if any, then each entry of `include`.
 
         The seeds are the last dimension of each block.

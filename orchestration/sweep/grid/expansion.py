@@ -18,9 +18,9 @@ from orchestration.sweep.formulas.solving import Solved
 from orchestration.sweep.grid.cells import Cell, Cells, Judgement
 from orchestration.sweep.grid.naming import Name, namer, varying_keys
 from orchestration.sweep.grid.sections import (
-    Block,
     CellSettings,
     Dimension,
+    Dimensions,
     construct,
     explain,
     nested,
@@ -92,7 +92,7 @@ class Rule:
 
 
 def expand_cells(
-    blocks: Sequence[Block],
+    blocks: Sequence[Dimensions],
     rules: tuple[Rule, ...],
     scale: Scale,
     fixed: Mapping[str, Setting],
@@ -172,7 +172,7 @@ class _Builder:
 
     def __init__(
         self,
-        block: Block,
+        block: Dimensions,
         scale: Scale,
         fixed: Mapping[str, Setting],
         formulas: Formulas,
@@ -298,6 +298,6 @@ class _Builder:
                 self.problems.append(problem)
 
 
-def count(blocks: Sequence[Block]) -> int:
+def count(blocks: Sequence[Dimensions]) -> int:
     """Count the cells before `exclude` and `where`."""
     return sum(math.prod(len(dimension.rows) for dimension in block) for block in blocks)

@@ -9,13 +9,13 @@ from typing import Any
 
 from gigatok.config import TransformerSize, TrialConfig
 from orchestration.sweep.formulas.quantities import size_label
-from orchestration.sweep.grid.sections import Block
+from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES
 
 Name = Callable[[TrialConfig], str]
 
 
-def varying_keys(blocks: Sequence[Block]) -> list[str]:
+def varying_keys(blocks: Sequence[Dimensions]) -> list[str]:
     """List the keys that take more than one value, in the order of the dimensions."""
     values: dict[str, list[Any]] = {}
     for block in blocks:
@@ -31,7 +31,7 @@ def varying_keys(blocks: Sequence[Block]) -> list[str]:
     ]
 
 
-def namer(block: Block, varying: Sequence[str], solved: Collection[str]) -> Name:
+def namer(block: Dimensions, varying: Sequence[str], solved: Collection[str]) -> Name:
     """Return a function that names the trials of a block.
 
     Args:
@@ -68,7 +68,7 @@ def _short_keys(keys: list[str]) -> dict[str, str]:
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 
 
-def _file_names(key: str, block: Block) -> dict[str | None, str]:
+def _file_names(key: str, block: Dimensions) -> dict[str | None, str]:
     """Map the files of weights of an axis to their names, if these differ; else nothing."""
     if not key.startswith("adopt."):
         return {}
