@@ -74,7 +74,13 @@ class Formula:
             # reads.
             return known.value(trial) if isinstance(known, Formula) else known.of(trial)
 
-        return self.expression.value(lookup)
+        try:
+            return self.expression.value(lookup)
+        except ExpressionError:
+            raise
+        except ValueError as error:
+            # A draft is not validated: the images that tell its classes may not be there.
+            raise ExpressionError(str(error), 0) from error
 
     def problem(self, error: ExpressionError, about: str = "") -> Problem:
         """Describe an error of evaluation, at the place of the formula."""
