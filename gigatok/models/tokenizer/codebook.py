@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.models.tokenizer.quantizer import VectorQuantizer
+from gigatok.models.quantizers.vq import VectorQuantizer
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.distributed import assign, whole
 

@@ -24,7 +24,7 @@ from gigatok.models.tokenizer.qformer import (
     QFormerDecoder,
     QFormerEncoder,
 )
-from gigatok.models.tokenizer.quantizer import QuantizerLosses, VectorQuantizer
+from gigatok.models.quantizers.vq import QuantizerLosses, VectorQuantizer
 from gigatok.models.tokenizer.vit import GridTransformer, ViTDecoder, ViTEncoder
 
 

@@ -19,7 +19,7 @@ from gigatok.config import GeneratorArchitecture, SamplingConfig, TokenizerArchi
 from gigatok.models.generator.generator import Generator
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.quantizer import VectorQuantizer
+from gigatok.models.quantizers.vq import VectorQuantizer
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.scores.sampling import generate

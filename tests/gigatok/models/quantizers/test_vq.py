@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from gigatok.config import TokenizerArchitecture, TransformerSize
-from gigatok.models.tokenizer.quantizer import (
+from gigatok.models.quantizers.vq import (
     VectorQuantizer,
     entropy_loss,
     nearest_rows,
