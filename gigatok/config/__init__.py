@@ -27,6 +27,11 @@ from gigatok.config.marks import (
     FieldMark,
     marked,
 )
+from gigatok.config.quantizers import (
+    CodebookConfig,
+    CodeShape,
+    QuantizerConfig,
+)
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
@@ -51,6 +56,8 @@ __all__ = [
     "AdoptedFile",
     "AdversarialConfig",
     "CNNConfig",
+    "CodeShape",
+    "CodebookConfig",
     "CodesConfig",
     "Config",
     "DataConfig",
@@ -62,6 +69,7 @@ __all__ = [
     "GuidanceConfig",
     "ProbeConfig",
     "ProbedFeatures",
+    "QuantizerConfig",
     "SamplingConfig",
     "ShortcutConfig",
     "SplitConfig",

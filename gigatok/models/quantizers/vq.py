@@ -1,55 +1,88 @@
 """Vector quantisation by cosine, with the rotation trick or straight-through.
 
 It is the authors' `VectorQuantizer` (SilentView/GigaTok). Latents and codebook rows are
-L2-normalised on every forward. Nothing here waits for the device: usage is counted in a buffer and
-read only by `usage`.
+L2-normalised on every forward. Nothing here waits for the device.
 
-B batch, T tokens, M = B*T vectors, C codebook_dim, K codebook_size.
+M vectors, C codebook_dim, K codebook_size.
 """
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.runtime.distributed import batch_mean, gather
+from gigatok.models.quantizers.base import Losses, Quantizer, straight_through
+from gigatok.models.quantizers.codebooks import drawn_rows, restarted
+from gigatok.runtime.distributed import assign, batch_mean, whole
 
-UNFILLED = -1.0
-"""Mark in `codebook_used` of no code yet. (The authors fill with 0, which counts code 0.)"""
 
+class VectorQuantizer(Quantizer):
+    """Codebook searched by cosine.
 
-class QuantizerLosses(NamedTuple):
-    """Weighted terms, to be summed; `entropy` is None where its weight is 0."""
+    The gradient estimator also runs in eval mode, as in the authors' code: the value then differs
+    from the codebook row by rounding. `get_codebook_entry` returns the exact row.
+    """
 
-    vq: Tensor
-    commitment: Tensor
-    entropy: Tensor | None
+    def __init__(self, config: TokenizerArchitecture) -> None:
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.codebook_size, config.codebook_dim)
+        with torch.no_grad():
+            # As in VQGAN; after the normalisation only the directions count.
+            bound = 1 / config.codebook_size
+            self.embedding.weight.uniform_(-bound, bound)
+            self.embedding.weight.copy_(F.normalize(self.embedding.weight, dim=-1))
+
+    def quantise(self, z_MC: Tensor) -> tuple[Tensor, Tensor, Losses]:
+        """Replace each vector by the row of the largest cosine."""
+        z_MC = F.normalize(z_MC, dim=-1)
+        codebook_KC = F.normalize(self.embedding.weight, dim=-1)
+        codes_M = nearest_rows(z_MC, codebook_KC)
+        q_MC = F.embedding(codes_M, codebook_KC)
+        estimate = rotate_to if self.config.rotation_trick else straight_through
+        losses = self._losses(z_MC, q_MC, codebook_KC) if self.training else {}
+        return estimate(z_MC, q_MC), codes_M[:, None], losses
+
+    def _losses(self, z_MC: Tensor, q_MC: Tensor, codebook_KC: Tensor) -> Losses:
+        config = self.config
+        # Means over all M * C values of unit vectors, as in the authors' code.
+        losses = {
+            "vq": F.mse_loss(q_MC, z_MC.detach()),
+            "commitment": config.commitment_weight * F.mse_loss(z_MC, q_MC.detach()),
+        }
+        if config.entropy_weight > 0:
+            # -|z - e|^2 / t is 2 z.e / t up to a constant, which the softmax removes.
+            logits_MK = z_MC @ codebook_KC.T * (2 / config.entropy_temperature)
+            losses["entropy"] = config.entropy_weight * entropy_loss(logits_MK)
+        return losses
+
+    def code(self, z_MC: Tensor) -> Tensor:
+        """Find the row of the largest cosine, (M, 1)."""
+        codebook_KC = F.normalize(self.embedding.weight, dim=-1)
+        return nearest_rows(F.normalize(z_MC, dim=-1), codebook_KC)[:, None]
+
+    def vectors(self, codes_MD: Tensor) -> Tensor:
+        """Look up codebook rows of unit length, (M, C)."""
+        return F.normalize(self.embedding(codes_MD.squeeze(-1)), dim=-1)
 
     @property
-    def total(self) -> Tensor:
-        """Sum of the terms."""
-        total = self.vq + self.commitment
-        return total if self.entropy is None else total + self.entropy
+    def rows_needed(self) -> int:
+        """Number of latents that `initialise` takes at least."""
+        return self.config.codebook_size
 
+    def initialise(self, z_MC: Tensor, generator: torch.Generator | None) -> None:
+        """Draw the codebook from latents."""
+        weight = self.embedding.weight
+        assign(weight, F.normalize(drawn_rows(z_MC, len(weight), generator), dim=-1))
 
-class Quantized(NamedTuple):
-    """Result of quantisation; `losses` is None outside training."""
-
-    z_BTC: Tensor
-    codes_BT: Tensor
-    losses: QuantizerLosses | None
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Switch autocast off, on devices that have it: a code must not hang on rounding."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    @torch.no_grad()
+    def restart(self, z_BTC: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Replace rows that the window does not hold by directions of random latents."""
+        z_MC = F.normalize(z_BTC.float().flatten(0, 1), dim=-1)
+        used_K, weight = self.used_codes(), self.embedding.weight
+        assign(weight, restarted(whole(weight), used_K, z_MC, generator))
+        return (~used_K).sum()
 
 
 @torch.no_grad()
@@ -79,11 +112,6 @@ def rotate_to(z_MC: Tensor, q_MC: Tensor) -> Tensor:
     return rotated
 
 
-def straight_through(z_MC: Tensor, q_MC: Tensor) -> Tensor:
-    """Return the value of q with the gradient of z."""
-    return z_MC + (q_MC - z_MC).detach()
-
-
 def entropy_loss(logits_MK: Tensor) -> Tensor:
     """Compute the mean entropy of a vector's code minus the entropy of the mean distribution.
 
@@ -97,85 +125,3 @@ def entropy_loss(logits_MK: Tensor) -> Tensor:
     sample_entropy = -(p_MK * log_p_MK).sum(-1).mean()
     mean_entropy = -(mean_p_K * (mean_p_K + 1e-5).log()).sum()
     return sample_entropy - mean_entropy
-
-
-class VectorQuantizer(nn.Module):
-    """Codebook searched by cosine, its losses, and a window of the codes used recently."""
-
-    codebook_used: Tensor
-
-    def __init__(self, config: TokenizerArchitecture) -> None:
-        super().__init__()
-        self.config = config
-        self.embedding = nn.Embedding(config.codebook_size, config.codebook_dim)
-        with torch.no_grad():
-            # As in VQGAN; after the normalisation only the directions count.
-            bound = 1 / config.codebook_size
-            self.embedding.weight.uniform_(-bound, bound)
-            self.embedding.weight.copy_(F.normalize(self.embedding.weight, dim=-1))
-        self.register_buffer("codebook_used", torch.full((config.usage_window,), UNFILLED))
-
-    def forward(self, z_BTC: Tensor) -> Quantized:
-        """Quantise; always in float32, whatever autocast says.
-
-        The gradient estimator also runs in eval mode, as in the authors' code: the value then
-        differs from the codebook row by rounding. `get_codebook_entry` returns the exact row.
-        """
-        with full_precision(z_BTC.device):
-            z_MC = F.normalize(z_BTC.float().flatten(0, 1), dim=-1)
-            codebook_KC = F.normalize(self.embedding.weight, dim=-1)
-            codes_M = nearest_rows(z_MC, codebook_KC)
-            q_MC = F.embedding(codes_M, codebook_KC)
-            estimate = rotate_to if self.config.rotation_trick else straight_through
-            losses = None
-            # Evaluation needs no losses and must not move the window of used codes.
-            if self.training:
-                losses = self._losses(z_MC, q_MC, codebook_KC)
-                self._record(codes_M)
-            codes_BT = codes_M.view(z_BTC.shape[:2])
-            return Quantized(estimate(z_MC, q_MC).view(z_BTC.shape), codes_BT, losses)
-
-    def _losses(self, z_MC: Tensor, q_MC: Tensor, codebook_KC: Tensor) -> QuantizerLosses:
-        config = self.config
-        entropy = None
-        if config.entropy_weight > 0:
-            # -|z - e|^2 / t is 2 z.e / t up to a constant, which the softmax removes.
-            logits_MK = z_MC @ codebook_KC.T * (2 / config.entropy_temperature)
-            entropy = config.entropy_weight * entropy_loss(logits_MK)
-        return QuantizerLosses(
-            # Means over all M * C values of unit vectors, as in the authors' code.
-            vq=F.mse_loss(q_MC, z_MC.detach()),
-            commitment=config.commitment_weight * F.mse_loss(z_MC, q_MC.detach()),
-            entropy=entropy,
-        )
-
-    @torch.no_grad()
-    def _record(self, codes_M: Tensor) -> None:
-        """Append the codes of all processes to the window, first in first out."""
-        window = len(self.codebook_used)
-        recent = gather(codes_M)[-window:].to(self.codebook_used.dtype)
-        self.codebook_used.copy_(torch.cat([self.codebook_used[len(recent) :], recent]))
-
-    def nearest(self, z_BTC: Tensor) -> Tensor:
-        """Find codes (B, T), int64, without losses or gradients."""
-        with full_precision(z_BTC.device):
-            z_MC = F.normalize(z_BTC.float().flatten(0, 1), dim=-1)
-            codebook_KC = F.normalize(self.embedding.weight, dim=-1)
-            return nearest_rows(z_MC, codebook_KC).view(z_BTC.shape[:2])
-
-    def get_codebook_entry(self, codes_BT: Tensor) -> Tensor:
-        """Look up codebook rows of unit length, (B, T, C)."""
-        return F.normalize(self.embedding(codes_BT), dim=-1)
-
-    def used_codes(self) -> Tensor:
-        """Mark the codes that the window holds: bool (K,), on the device."""
-        used = torch.zeros(
-            self.config.codebook_size + 1, dtype=torch.bool, device=self.codebook_used.device
-        )
-        # Unfilled entries, -1, fall on the extra last place.
-        used[self.codebook_used.long()] = True
-        return used[:-1]
-
-    def usage(self) -> float:
-        """Compute the fraction of the codebook that the window holds; waits for the device."""
-        return float(self.used_codes().float().mean())
