@@ -86,8 +86,8 @@ def decode(tokenizer: Tokenizer, codes: npt.ArrayLike) -> UInt8:
         ValueError: of another shape, or outside the codebook.
     """
     array = np.asarray(codes)
-    tokens = tokenizer.config.tokens_per_image(tokenizer.image_size)
-    size = tokenizer.config.codebook_size
+    tokens = tokenizer.config.sequence_length(tokenizer.image_size)
+    size = tokenizer.config.vocabulary
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or array.shape[-1] != tokens:
         raise ValueError(
             f"got {array.dtype} of shape {array.shape}; codes are whole numbers ({tokens},) or "

@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from gigatok.config import RUNTIME, Config, TransformerSize, TrialConfig
+from gigatok.config.open_union import OneOf
 from orchestration.yaml.source import Node, Place, Problem, did_you_mean, listed, show
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -65,6 +66,8 @@ def words(schema: Mapping[str, Any]) -> str:
     """Describe what the JSON schema of one value allows: `a whole number of at least 1`."""
     if "anyOf" in schema:
         return " or ".join(words(option) for option in schema["anyOf"])
+    if "properties" in schema:
+        return f"{{{', '.join(map(_part, schema['properties'].items()))}}}"
     if "const" in schema:
         return show(schema["const"])
     if "enum" in schema:
@@ -75,6 +78,12 @@ def words(schema: Mapping[str, Any]) -> str:
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _bounds(schema)
     return {"boolean": "true or false", "string": "text", "null": "null"}[str(kind)]
+
+
+def _part(item: tuple[str, Mapping[str, Any]]) -> str:
+    """Write the part of a mapping: with its value, where only one is allowed."""
+    name, schema = item
+    return f"{name}: {schema['const']}" if "const" in schema else name
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
@@ -102,9 +111,20 @@ class Key:
         return self.field.annotation is TransformerSize
 
     @property
+    def kinds(self) -> Mapping[str, type[Config]]:
+        """Configs by name, one of which it holds; empty for all other keys."""
+        marks = (mark for mark in self.field.metadata if isinstance(mark, OneOf))
+        return next((mark.kinds() for mark in marks), {})
+
+    @property
     def is_list(self) -> bool:
         """True if one value is itself a list."""
         return not self.is_size and self.schema.get("type") == "array"
+
+    @property
+    def default(self) -> Any:
+        """Default as a file would write it."""
+        return _written(self.field.get_default(call_default_factory=True))
 
     @property
     def is_runtime(self) -> bool:
@@ -116,7 +136,8 @@ class Key:
         """Strict check of one value: no text for numbers, no booleans for numbers, no NaN."""
         # With the field, whose bounds the bare annotation lacks.
         kind: Any = Annotated[self.field.annotation, self.field]
-        return TypeAdapter(kind, config=_STRICT)
+        # One of several configs is a model, which is strict or not by itself.
+        return TypeAdapter(kind, config=None if self.kinds else _STRICT)
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -142,6 +163,12 @@ class Key:
         return None
 
 
+def _written(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    return [_written(item) for item in value] if isinstance(value, tuple) else value
+
+
 def _integral(value: Any) -> Any:
     """Convert lists to tuples, and floats without a fraction to integers, such as `1e6`."""
     if isinstance(value, list):
@@ -156,11 +183,12 @@ def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, field in kind.model_fields.items():
         nested: Any = field.annotation
+        key = Key(f"{prefix}{name}", field)
         is_config = isinstance(nested, type) and issubclass(nested, Config)
-        if is_config and nested is not TransformerSize:
+        if is_config and not key.is_size and not key.kinds:
             keys |= _walk(nested, f"{prefix}{name}.")
         else:
-            keys[f"{prefix}{name}"] = Key(f"{prefix}{name}", field)
+            keys[key.name] = key
     return keys
 
 
@@ -199,9 +227,11 @@ def unknown_key(name: str, seed_hint: str) -> str:
     parent = name.rpartition(".")[0]
     if parent in trial_keys():
         hint = "; a size is replaced whole: {width, layers, heads}"
-        return f"unknown key; {parent} has no parts" + (
-            hint if trial_keys()[parent].is_size else ""
-        )
+        if trial_keys()[parent].kinds:
+            hint = "; it is replaced whole: {name, ...}"
+        elif not trial_keys()[parent].is_size:
+            hint = ""
+        return f"unknown key; {parent} has no parts{hint}"
     siblings = groups().get(parent, ())
     # Even far ones (`cutoff=0`): a wrong word helps less than a list of the right ones.
     nearest = difflib.get_close_matches(name, siblings, n=NEAREST, cutoff=0)
@@ -259,6 +289,9 @@ class Checker:
         if key.is_size:
             value: Any = self._size(name, node, where)
             return None if value is None else Setting(value, written, node.place, where, rank)
+        if key.kinds:
+            value = _read_one_of(key, node, where, self.problems)
+            return None if value is None else Setting(value, written, node.place, where, rank)
         text = key.problem(written)
         if text is not None:
             self.problems.append(Problem(node.place, where, text))
@@ -282,37 +315,77 @@ class Checker:
         return None
 
 
+def _read_one_of(key: Key, node: Node, where: str, problems: list[Problem]) -> Config | None:
+    """Read a config that its `name` tells from others; None after problems were reported."""
+    name = node.value.get("name") if isinstance(node.value, dict) else None
+    given = None if name is None else name.plain()
+    if not isinstance(node.value, dict) or name is None:
+        text = f"got {show(node.plain())}; must be a mapping {{name, ...}}, with name "
+        text += f"one of {listed(key.kinds)}{did_you_mean(node.plain(), key.kinds)}"
+        problems.append(Problem(node.place, where, text))
+        return None
+    if not isinstance(given, str) or given not in key.kinds:
+        text = f"got {show(given)}; must be one of {listed(key.kinds)}"
+        text += did_you_mean(given, key.kinds)
+        problems.append(Problem(name.place, f"{where}.name", text))
+        return None
+    kind = key.kinds[given]
+    parts = {part: Key(part, field) for part, field in kind.model_fields.items()}
+    return read_parts(kind, f"{given} has", parts, {}, node, where, problems)
+
+
 def read_size(
     name: str, node: Node, where: str, problems: list[Problem]
 ) -> TransformerSize | None:
     """Read a size from its mapping {width, layers, heads}; None after problems were reported."""
-    before = len(problems)
-    parts = node.value
-    if not isinstance(parts, dict):
+    if not isinstance(node.value, dict):
         text = f"got {show(node.plain())}; must be a mapping {{width, layers, heads}}"
         problems.append(Problem(node.place, where, text))
         return None
-    for key, item in parts.items():
-        if key not in size_keys():
-            text = f"unknown key; a size has {listed(SIZE_FIELDS)}{did_you_mean(key, SIZE_FIELDS)}"
-            problems.append(Problem(item.key_place, f"{where}.{key}", text))
-        # Each part is checked on its own, so that all mistakes of a size are reported at once.
-        elif wrong := size_keys()[key].problem(item.plain()):
-            problems.append(Problem(item.place, f"{where}.{key}", wrong))
-    for key in SIZE_FIELDS:
+    named = {"name": name}
+    return read_parts(TransformerSize, "a size has", size_keys(), named, node, where, problems)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def read_parts(
+    kind: type[C],
+    what: str,
+    parts: Mapping[str, Key],
+    given: Mapping[str, Any],
+    node: Node,
+    where: str,
+    problems: list[Problem],
+) -> C | None:
+    """Read a config from its mapping; None after problems were reported.
+
+    Args:
+        kind: type of the config.
+        what: beginning of a sentence that lists its parts.
+        parts: keys that the mapping may have.
+        given: values of other fields.
+        node: the mapping.
+        where: its key.
+        problems: receives everything that is wrong.
+    """
+    before = len(problems)
+    assert isinstance(node.value, dict)
+    for key, item in node.value.items():
         if key not in parts:
-            text = f"missing; must be {size_keys()[key].allowed}"
+            text = f"unknown key; {what} {listed(parts)}{did_you_mean(key, parts)}"
+            problems.append(Problem(item.key_place, f"{where}.{key}", text))
+        # Each part is checked on its own, so that all mistakes are reported at once.
+        elif wrong := parts[key].problem(item.plain()):
+            problems.append(Problem(item.place, f"{where}.{key}", wrong))
+    for key, part in parts.items():
+        if part.field.is_required() and key not in node.value:
+            text = f"missing; must be {part.allowed}"
             problems.append(Problem(node.place, f"{where}.{key}", text))
     if len(problems) > before:
         return None
-    return _checked_size(name, node, where, problems)
-
-
-def _checked_size(
-    name: str, node: Node, where: str, problems: list[Problem]
-) -> TransformerSize | None:
     try:
-        return TransformerSize(name=name, **{k: int(v) for k, v in node.plain().items()})
+        return kind(**given, **{k: _integral(v) for k, v in node.plain().items()})
     except ValidationError as error:
         for one in error.errors():
             problems.append(Problem(node.place, where, str(one["ctx"]["error"])))

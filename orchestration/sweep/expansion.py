@@ -241,7 +241,7 @@ class _Builder:
         known = (key, self.pick_draft[section](cell))
         if known not in self.given:
             setting = self._settings(section, cell, {}).get(key)
-            default = trial_keys()[key].field.get_default(call_default_factory=True)
+            default = trial_keys()[key].default
             self.given[known] = default if setting is None else setting.written
         return self.given[known]
 

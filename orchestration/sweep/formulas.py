@@ -263,7 +263,8 @@ def _checked(
 
 
 def _choices(key: Key) -> list[str]:
-    return [item for item in key.schema.get("enum", ()) if isinstance(item, str)]
+    items = key.kinds or key.schema.get("enum", ())
+    return [item for item in items if isinstance(item, str)]
 
 
 def _solve(

@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from gigatok.config import TransformerSize, TrialConfig
+from gigatok.config import QuantizerConfig, TransformerSize, TrialConfig
 from orchestration.sweep.cells import Cell
 from orchestration.sweep.config_keys import TOKENIZER_SIZES, Setting
 from orchestration.sweep.quantities import size_label
@@ -106,6 +106,8 @@ def _labels(key: str, rows: Rows) -> list[str]:
 def _label(value: Any) -> str:
     if isinstance(value, TransformerSize):
         return size_label(value)
+    if isinstance(value, QuantizerConfig):
+        return value.label
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if value is None or isinstance(value, bool):

@@ -20,15 +20,11 @@ def scale_with_defaults(search: Search) -> dict[str, Any]:
     """Write the scale of a search so that it gives every key, those that have a default too."""
     scale = search.scale
     defaults = {
-        name: _plain(key.field.get_default(call_default_factory=True))
+        name: key.default
         for name, key in trial_keys().items()
         if name not in scale.trial and not key.field.is_required()
     }
     return {**scale.written, "trial": {**(scale.written.get("trial") or {}), **defaults}}
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def read_recorded(

@@ -148,7 +148,7 @@ def _dimension(key: str, node: Node, where: str, checker: Checker) -> SearchedKe
         return None
     if isinstance(node.value, tuple):
         return _choices(key, node, where, checker)
-    if isinstance(node.value, dict) and not known.is_size:
+    if isinstance(node.value, dict) and not known.is_size and not known.kinds:
         return _range(known, node, where, checker)
     text = f"got {show(node.plain())}; must be a list of values, or {{low, high, log, step}}"
     problems.append(Problem(node.place, where, text))

@@ -108,7 +108,9 @@ def test_training_reduces_the_loss_on_one_batch(image_BCHW: torch.Tensor) -> Non
     losses = []
     for _ in range(20):
         output = tokenizer(image_BCHW)
-        loss = (output.reconstruction_BCHW - image_BCHW).square().mean() + output.losses.total
+        loss = (output.reconstruction_BCHW - image_BCHW).square().mean() + sum(
+            output.losses.values()
+        )
         loss = loss + output.semantic_BNS.square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -130,7 +132,7 @@ def test_a_training_step_never_waits_for_the_device() -> None:
     with torch.device("meta"):
         tokenizer = build(entropy_weight=0.1)
         output = tokenizer(torch.rand(2, 3, 32, 32))
-        (output.reconstruction_BCHW.sum() + output.losses.total).backward()
+        (output.reconstruction_BCHW.sum() + sum(output.losses.values())).backward()
     assert tokenizer.encoder.conv_in.weight.grad.is_meta
 
 
