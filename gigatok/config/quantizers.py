@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -114,11 +114,14 @@ class QuantizerKind:
             is imported when a tokenizer is built.
         layout: `package.module:function` without torch, which describes its layers
             (`gigatok.models.quantizers.layout`).
+        example: settings beside `name` with which the contract is checked
+            (`gigatok.contracts.quantizer`): all required ones, for few codes.
     """
 
     config: type[QuantizerConfig]
     module: str
     layout: str
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -254,12 +257,18 @@ _MODELS = "gigatok.models.quantizers"
 register(QuantizerKind(VectorConfig, f"{_MODELS}.vq:VectorQuantizer", f"{_MODELS}.layout:vq"))
 register(
     QuantizerKind(
-        FiniteScalarConfig, f"{_MODELS}.fsq:FiniteScalarQuantizer", f"{_MODELS}.layout:fsq"
+        FiniteScalarConfig,
+        f"{_MODELS}.fsq:FiniteScalarQuantizer",
+        f"{_MODELS}.layout:fsq",
+        example={"levels": [4, 5, 3]},
     )
 )
 register(
     QuantizerKind(
-        LookupFreeConfig, f"{_MODELS}.binary:LookupFreeQuantizer", f"{_MODELS}.layout:binary"
+        LookupFreeConfig,
+        f"{_MODELS}.binary:LookupFreeQuantizer",
+        f"{_MODELS}.layout:binary",
+        example={"bits": 5},
     )
 )
 register(
@@ -267,10 +276,16 @@ register(
         BinarySphericalConfig,
         f"{_MODELS}.binary:BinarySphericalQuantizer",
         f"{_MODELS}.layout:binary",
+        example={"bits": 5},
     )
 )
 register(
-    QuantizerKind(ResidualConfig, f"{_MODELS}.rvq:ResidualQuantizer", f"{_MODELS}.layout:rvq")
+    QuantizerKind(
+        ResidualConfig,
+        f"{_MODELS}.rvq:ResidualQuantizer",
+        f"{_MODELS}.layout:rvq",
+        example={"depth": 3},
+    )
 )
 
 
