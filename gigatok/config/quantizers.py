@@ -97,11 +97,15 @@ class QuantizerConfig(Config):
     @property
     def label(self) -> str:
         """Name it in names of trials: the kind, then the settings, such as `fsq-8x5x5x5`."""
-        fields = type(self).model_fields.items()
-        given = ((name, getattr(self, name), field.default) for name, field in fields)
-        values = [value for name, value, default in given if name != "name" and value != default]
-        words = ("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
-        return "-".join([self.name, *words])
+        words = [self.name]
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            if field.is_required():
+                words += [text] if name != "name" else []
+            elif value != field.default:
+                words.append(f"{name}={text.removesuffix('.0')}")
+        return "-".join(words)
 
 
 @dataclass(frozen=True)
