@@ -98,12 +98,12 @@ class QuantizerConfig(Config):
     def label(self) -> str:
         """Name it in names of trials: the kind, then the settings, such as `fsq-8x5x5x5`."""
         words = [self.name]
-        for name, field in type(self).model_fields.items():
+        for name, known in type(self).model_fields.items():
             value = getattr(self, name)
             text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            if field.is_required():
+            if known.is_required():
                 words += [text] if name != "name" else []
-            elif value != field.default:
+            elif value != known.default:
                 words.append(f"{name}={text.removesuffix('.0')}")
         return "-".join(words)
 
