@@ -45,17 +45,19 @@ class VectorQuantizer(Quantizer):
         return estimate(z_MC, q_MC), codes_M[:, None], losses
 
     def _losses(self, z_MC: Tensor, q_MC: Tensor, codebook_KC: Tensor) -> Losses:
-        config = self.config
-        # Means over all M * C values of unit vectors, as in the authors' code.
-        losses = {
-            "vq": F.mse_loss(q_MC, z_MC.detach()),
-            "commitment": config.commitment_weight * F.mse_loss(z_MC, q_MC.detach()),
-        }
+        config, entropy = self.config, {}
+        # Computed first, though summed last: the order of the backward pass follows, and with it
+        # the last bit of gradients.
         if config.entropy_weight > 0:
             # -|z - e|^2 / t is 2 z.e / t up to a constant, which the softmax removes.
             logits_MK = z_MC @ codebook_KC.T * (2 / config.entropy_temperature)
-            losses["entropy"] = config.entropy_weight * entropy_loss(logits_MK)
-        return losses
+            entropy = {"entropy": config.entropy_weight * entropy_loss(logits_MK)}
+        return {
+            # Means over all M * C values of unit vectors, as in the authors' code.
+            "vq": F.mse_loss(q_MC, z_MC.detach()),
+            "commitment": config.commitment_weight * F.mse_loss(z_MC, q_MC.detach()),
+            **entropy,
+        }
 
     def code(self, z_MC: Tensor) -> Tensor:
         """Find the row of the largest cosine, (M, 1)."""
