@@ -48,7 +48,9 @@ ROOMS = (
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.api"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
-    *("orchestration.sweep", "orchestration.plan", "orchestration.costs"),
+    *("orchestration.sweep.settings", "orchestration.sweep.formulas"),
+    *("orchestration.sweep.grid", "orchestration.sweep.search", "orchestration.sweep"),
+    *("orchestration.plan", "orchestration.costs"),
     *("orchestration.execution", "orchestration.tracking", "orchestration.policy"),
     *("orchestration.worker", "orchestration.backends", "orchestration.backends.ray"),
     *("orchestration.exits", "orchestration.forecast", "orchestration.launching"),

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from gigatok.config.identity import identity_text
-from gigatok.config.marks import RUNTIME, SAME_COST, SAME_FLOPS
+from gigatok.config.marks import RUNTIME, SAME_COST, SAME_FLOPS, marked
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -27,6 +27,15 @@ class Config(BaseModel):
 
     # NaN is not equal to itself, so no config with it would equal its copy from a file.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @cached_property
+    def cost_identity(self) -> str:
+        """Text that configs of equal cost share: values that cost; of a loss, whether it is on."""
+        kind = type(self)
+        free = marked(kind, SAME_COST)
+        values = {name: getattr(self, name) for name in kind.model_fields if name not in free}
+        facts = {n: v > 0 if n.endswith("_weight") else v for n, v in values.items()}
+        return f"{kind.__name__} {facts}"
 
     @cached_property
     def identity(self) -> str:
@@ -42,9 +51,10 @@ class Config(BaseModel):
         return frozenset()
 
     def __copy__(self) -> Self:
-        """Copy without the text that is kept: `model_copy(update=...)` changes what it says."""
+        """Copy without the texts that are kept: `model_copy(update=...)` changes what they say."""
         copied = super().__copy__()
-        copied.__dict__.pop("identity", None)
+        for kept in ("identity", "cost_identity"):
+            copied.__dict__.pop(kept, None)
         return copied
 
 

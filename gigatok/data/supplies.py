@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 from gigatok.config import Config, EvaluationConfig, SplitConfig, TokenizerConfig
 from gigatok.config.data_sets import find_data_set
+from gigatok.config.identity import config_classes
 
 _FILES = {
     "evaluation.reference adm_imagenet256": "GIGATOK_ADM_IMAGENET256",
@@ -30,13 +32,24 @@ def absent(configs: Iterable[Config]) -> list[str]:
 
 def _needs(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the settings of `_FILES` that a config has, and the data sets with the split read."""
-    for part in (getattr(config, name) for name in type(config).model_fields):
+    for part in (getattr(config, name) for name in _needing(type(config))):
         if isinstance(part, SplitConfig):
             yield part.name, part.split
         elif isinstance(part, EvaluationConfig) and part.reference != "val":
             yield f"evaluation.reference {part.reference}", ""
         elif isinstance(part, TokenizerConfig) and part.discriminator == "dino":
             yield "tokenizer.discriminator dino", ""
+
+
+@cache
+def _needing(kind: type[Config]) -> tuple[str, ...]:
+    """List the fields of a config that may need something: most stages of a plan have none."""
+    parts = (SplitConfig, EvaluationConfig, TokenizerConfig)
+    return tuple(
+        name
+        for name, field in kind.model_fields.items()
+        if any(issubclass(found, parts) for found in config_classes(field.annotation))
+    )
 
 
 def _no_data(name: str, split: str) -> str | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 
-from gigatok.config import SAME_COST, Config, TrialConfig, marked
+from gigatok.config import TrialConfig
 from gigatok.stages import STAGES
 from orchestration.costs.calibration import Calibration, Need, Site
 from orchestration.plan.graph import Plan, PlannedStage
@@ -94,6 +95,12 @@ class Cost:
         return NOMINAL_FIXED_SECONDS + self.flops / NOMINAL_FLOPS_PER_SECOND
 
 
+# Sections keep these texts, and thousands of trials share a few sections.
+_cost_identity = attrgetter(
+    *(f"{name}.cost_identity" for name in TrialConfig.model_fields if name != "seed")
+)
+
+
 def nominal_sites(stage: str) -> Site:
     """Return a site without a device, on which everything is uncalibrated."""
     return Site("", 1)
@@ -119,18 +126,17 @@ def seconds_for_order(costs: Mapping[str, Cost]) -> dict[str, float]:
 
 
 class Predictor:
-    """Predictor of stage costs; it remembers stages that differ in nothing that costs."""
+    """Predictor of stage costs; stages that differ in nothing that costs share one cost."""
 
     def __init__(self, calibration: Calibration, sites: Sites) -> None:
         self._calibration = calibration
         self._sites = cache(sites)
-        self._shapes = _Shapes()
-        self._costs: dict[tuple[str, tuple[int, ...]], Cost] = {}
+        self._costs: dict[tuple[str, tuple[str, ...]], Cost] = {}
 
     def cost(self, planned: PlannedStage) -> Cost:
         """Predict the cost of one stage of a plan."""
         # Ten thousand trials have a few dozen different costs.
-        at = (planned.stage, self._shapes.of(planned.trial))
+        at = (planned.stage, _cost_identity(planned.trial))
         if at not in self._costs:
             self._costs[at] = self._cost(planned.stage, planned.trial)
         return self._costs[at]
@@ -210,40 +216,3 @@ def with_amounts(trial: TrialConfig, amounts: Amounts) -> TrialConfig:
         name: getattr(trial, name).model_copy(update=changes) for name, changes in update.items()
     }
     return trial.model_copy(update=sections)
-
-
-class _Shapes:
-    """Numbers of configs that cost the same; ten thousand trials share a few sections."""
-
-    def __init__(self) -> None:
-        # By id: most trials share their sections, and hashing all fields of each is slow.
-        self._sections: dict[int, tuple[Config, int]] = {}
-        self._numbers: dict[tuple[object, ...], int] = {}
-        # The trial is kept as well, for the same reason as the section below.
-        self._trials: dict[int, tuple[TrialConfig, tuple[int, ...]]] = {}
-
-    def of(self, trial: TrialConfig) -> tuple[int, ...]:
-        known = self._trials.get(id(trial))
-        if known is None:
-            shape = tuple(self._section(getattr(trial, name)) for name in _SECTIONS)
-            known = self._trials[id(trial)] = (trial, shape)
-        return known[1]
-
-    def _section(self, config: Config) -> int:
-        known = self._sections.get(id(config))
-        if known is None:
-            # The config is kept, so that its id is never used twice.
-            facts = (type(config), *_facts(config))
-            number = self._numbers.setdefault(facts, len(self._numbers))
-            known = self._sections[id(config)] = (config, number)
-        return known[1]
-
-
-_SECTIONS = tuple(name for name in TrialConfig.model_fields if name != "seed")
-
-
-def _facts(config: Config) -> list[object]:
-    """List the values that affect the cost; of a loss's weight, whether it is on."""
-    free = marked(type(config), SAME_COST)
-    values = {n: getattr(config, n) for n in type(config).model_fields if n not in free}
-    return [value > 0 if name.endswith("_weight") else value for name, value in values.items()]

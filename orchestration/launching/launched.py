@@ -26,11 +26,11 @@ from orchestration.runs.logins import keep_login, with_login
 from orchestration.runs.records import Record, UnixTime, parse_with
 from orchestration.runs.state import StageFolder, Store
 from orchestration.runs.studies import study_folder
-from orchestration.sweep.cells import Solved
 from orchestration.sweep.definition import Sweep
-from orchestration.sweep.expansion import Dropped, Expansion, Trial
-from orchestration.sweep.recorded_search import read_recorded, scale_with_defaults
-from orchestration.sweep.search_block import Search
+from orchestration.sweep.formulas.solving import Solved
+from orchestration.sweep.grid.expansion import Dropped, Expansion, Trial
+from orchestration.sweep.search.block import Search
+from orchestration.sweep.search.recorded import read_recorded, scale_with_defaults
 from orchestration.tracking.shipping import default_uri
 
 FORMAT = 2

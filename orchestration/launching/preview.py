@@ -179,7 +179,9 @@ def _first(word: str, cells: Sequence[str]) -> list[str]:
 def adopted_lines(progress: Progress) -> list[str]:
     """Name the files that stand in for training, each once, with the sha256 that keys hold."""
     stages = progress.plan.stages.values()
-    files = ((stage, getattr(stage.config, "file", None)) for stage in stages)
+    # By the type first: pydantic is slow to say that a config has no such field.
+    adopting = (stage for stage in stages if "file" in type(stage.config).model_fields)
+    files = ((stage, getattr(stage.config, "file", None)) for stage in adopting)
     lines = [
         f"adopted, not trained: {stage.readable} {STAGES[stage.stage].model} "
         f"from {file.path} (sha256 {file.sha256[:12]}…)"

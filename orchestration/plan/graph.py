@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 from gigatok.config import Config, TrialConfig
 from gigatok.stages import STAGES
 from orchestration.plan.identity import Keys, digest
 from orchestration.sweep.definition import Expansion, Sweep, Trial
-from orchestration.sweep.expansion import Dropped
-from orchestration.sweep.stage_graph import wanted_stages
+from orchestration.sweep.grid.expansion import Dropped
+from orchestration.sweep.grid.stage_graph import StageGraphs
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,12 @@ def make_plan(sweep: Sweep, expansion: Expansion) -> Plan:
     Raises:
         ValueError: a trial has none of the stages that the sweep asks for.
     """
-    keys = Keys()
-    stages: dict[str, PlannedStage] = {}
-    trials = tuple(_plan_trial(sweep, trial, keys, stages) for trial in expansion.trials)
+    graph = _Graph(sweep)
+    trials = tuple([graph.add(trial) for trial in expansion.trials])
     # By kind, in the order of the registry, which puts every kind after those that it reads. So
     # each stage comes after its inputs: schedulers and surveys rely on that.
     order = {stage: index for index, stage in enumerate(STAGES)}
-    by_stage = sorted(stages.values(), key=lambda s: order[s.stage])
+    by_stage = sorted(graph.stages.values(), key=lambda s: order[s.stage])
     key = search_key(sweep)
     if key is None:
         # Sorted: listing the values of an axis in another order is the same plan, and is found as
@@ -98,36 +98,44 @@ def search_key(sweep: Sweep) -> str | None:
     """
     if sweep.search is None:
         return None
-    keys, stages = Keys(), dict[str, PlannedStage]()
+    graph = _Graph(sweep)
     # By an example and not by the trials so far, which grow: space, sampler and seed are in
     # `search.identity`, the fixed rest of the config in the key of the example.
-    example = [_plan_trial(sweep, trial, keys, stages).key for trial in sweep.expansion.trials]
+    example = [graph.add(trial).key for trial in sweep.expansion.trials]
     return digest(":".join([sweep.name, sweep.scale, *example, sweep.search.identity]))
 
 
-def _plan_trial(
-    sweep: Sweep, trial: Trial, keys: Keys, stages: dict[str, PlannedStage]
-) -> PlannedTrial:
-    mine: dict[str, str] = {}
-    wanted = wanted_stages(sweep.stages, trial.config)
-    if not wanted:
-        applicable = [name for name, spec in STAGES.items() if spec.applies(trial.config)]
+class _Graph:
+    """Graph under construction: the stages of the trials so far, equal ones once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.stages: dict[str, PlannedStage] = {}
+        self._wanted = StageGraphs(sweep.stages)
+        self._keys = Keys()
+
+    def add(self, trial: Trial) -> PlannedTrial:
+        """Add the stages of a trial."""
+        config = trial.config
+        keys: dict[str, str] = {}
+        for stage, needs in self._wanted.of(config):
+            read = stage.read(config)
+            inputs = {name: keys[name] for name in needs}
+            key = keys[stage.name] = self._keys.stage_key(stage, read, inputs)
+            # The first trial with a key stands for all: `readable` and the config for the costs
+            # come from it.
+            if key not in self.stages:
+                self.stages[key] = PlannedStage(
+                    stage.name, key, read, inputs, stage.readable(config), config, stage.version
+                )
+        if not keys:
+            self._refuse(trial)
+        # In the order of the graph, so that the same stages give the same key.
+        return PlannedTrial(trial, keys, digest(",".join(keys.values())))
+
+    def _refuse(self, trial: Trial) -> NoReturn:
+        applicable = [name for name, stage in STAGES.items() if stage.applies(trial.config)]
         raise ValueError(
-            f"{sweep.path}: trial {trial.name} has none of the stages {', '.join(sweep.stages)}; "
-            f"it has {', '.join(applicable)}"
+            f"{self.sweep.path}: trial {trial.name} has none of the stages "
+            f"{', '.join(self.sweep.stages)}; it has {', '.join(applicable)}"
         )
-    for stage, needs in wanted:
-        spec = STAGES[stage]
-        config = spec.read(trial.config)
-        inputs = {name: mine[name] for name in needs}
-        key = keys.stage_key(spec, config, inputs)
-        mine[stage] = key
-        # The first trial with a key stands for all: `readable` and the config for the costs come
-        # from it.
-        if key not in stages:
-            readable = spec.readable(trial.config)
-            stages[key] = PlannedStage(
-                stage, key, config, inputs, readable, trial.config, spec.version
-            )
-    # In the order of the graph, so that the same stages give the same key.
-    return PlannedTrial(trial, mine, digest(",".join(mine.values())))

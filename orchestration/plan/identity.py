@@ -12,9 +12,11 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from gigatok.config import Config, SplitConfig
 from gigatok.config.data_sets import find_data_set
-from gigatok.config.identity import identity_fields, identity_text
+from gigatok.config.identity import config_classes, identity_fields, identity_text
 from gigatok.stages import Stage
 
 KEY_LENGTH = 16
@@ -51,13 +53,8 @@ class Keys:
             config: what it reads of a trial.
             inputs: stage -> key of each stage whose outputs it reads.
         """
-        # Sections of a trial keep their text, so equal stages are found without writing any.
-        parts = [
-            part.identity if isinstance(part, Config) else part
-            for part in _parts_of(type(config))(config)
-        ]
         # Without the fingerprints: the data do not change while a plan is made.
-        known = (stage.name, *parts, *inputs.values())
+        known = (stage.name, *_identity_values(type(config))(config), *inputs.values())
         found = self._keys.get(known)
         if found is None:
             found = self._keys[known] = _stage_key(stage, config, inputs)
@@ -65,8 +62,8 @@ class Keys:
 
 
 def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
-    splits = (part for part in _parts_of(type(config))(config) if isinstance(part, SplitConfig))
-    data = {split.name: find_data_set(split.name).fingerprint for split in splits}
+    splits = [getattr(config, name).name for name in _splits(type(config))]
+    data = {split: find_data_set(split).fingerprint for split in splits}
     # As json.dumps with sorted keys would write it, ten times as fast.
     head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'
@@ -74,15 +71,31 @@ def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
 
 
 @cache
-def _parts_of(kind: type[Config]) -> Callable[[Config], tuple[Any, ...]]:
-    """Make a function that reads the fields of a config that are identity."""
-    names = [field.name for field in identity_fields(kind)]
-    return attrgetter(*names) if len(names) > 1 else lambda c: tuple(getattr(c, n) for n in names)
+def _identity_values(kind: type[Config]) -> Callable[[Config], tuple[Any, ...]]:
+    """Make a function that reads the fields of a config that are identity, configs as texts."""
+    # Sections of a trial keep their text, so equal stages are found without writing any.
+    names = [
+        f"{field.name}.identity" if _is_config(kind.model_fields[field.name]) else field.name
+        for field in identity_fields(kind)
+    ]
+    read = attrgetter(*names) if names else lambda config: ()
+    return read if len(names) != 1 else lambda config: (read(config),)
+
+
+def _is_config(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Config)
+
+
+@cache
+def _splits(kind: type[Config]) -> tuple[str, ...]:
+    """List the fields of a config that name a part of a data set."""
+    fields = kind.model_fields.items()
+    return tuple(name for name, field in fields if SplitConfig in config_classes(field.annotation))
 
 
 def _mapping(hashes: Mapping[str, str]) -> str:
     """Write names and hex digits, which need no escapes."""
-    return "{" + ",".join([f'"{name}":"{hashes[name]}"' for name in sorted(hashes)]) + "}"
+    return "{" + ",".join([f'"{name}":"{text}"' for name, text in sorted(hashes.items())]) + "}"
 
 
 def digest(text: str) -> str:

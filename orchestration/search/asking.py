@@ -33,8 +33,8 @@ from optuna.trial import FrozenTrial, TrialState
 from gigatok.text.credentials import hide_passwords, shown
 from orchestration.runs.files import cut_torn_line
 from orchestration.search.cmaes_sampler import CmaesSampler
-from orchestration.sweep.search_block import Pruner, Search
-from orchestration.sweep.search_space import Choices, Range
+from orchestration.sweep.search.block import Pruner, Search
+from orchestration.sweep.search.space import Choices, Range
 
 # Optuna reports every trial by itself, over the live display.
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -26,7 +26,7 @@ from orchestration.policy.profile import Profile
 from orchestration.runs.state import StageFolder, Store
 from orchestration.search import asking
 from orchestration.sweep.definition import Expansion, Trial
-from orchestration.sweep.search_block import GPU_HOURS, Search
+from orchestration.sweep.search.block import GPU_HOURS, Search
 from orchestration.tracking.spool import MetricPoint, SpoolReader
 
 _log = logging.getLogger(__name__)

@@ -1,29 +1,32 @@
 """Definition of a sweep: reads one YAML file, checks it, and expands it into trials.
 
 The grammar is in `sweeps/README.md`. All problems of a sweep and its scale are reported at once.
+The rooms below are in the order of the way: `settings` reads values, `formulas` what is computed
+from them, `grid` makes trials of their combinations, `search` of what a sampler suggests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gigatok.names import study_name
-from orchestration.sweep.axes import Axes, read_axes, read_overrides, read_seeds, read_stages
-from orchestration.sweep.expansion import Expansion, Trial
-from orchestration.sweep.scales import Scale, read_scale, report_unknown, scale_file, text_of
-from orchestration.sweep.search_block import Search, read_search
-from orchestration.sweep.search_targets import check_targets
+from orchestration.sweep.grid.axes import read_axes, read_overrides, read_seeds, read_stages
+from orchestration.sweep.grid.expansion import Expansion, Trial
+from orchestration.sweep.search.block import Search
+from orchestration.sweep.search.reading import read_search
+from orchestration.sweep.search.targets import check_targets
+from orchestration.sweep.settings.keys import SECTIONS
+from orchestration.sweep.settings.scales import Scale, read_scale, scale_file
+from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
-    Node,
     Place,
     Problem,
     SweepError,
     did_you_mean,
     display,
-    entries,
     listed,
     read_file,
 )
@@ -32,25 +35,15 @@ __all__ = ["Expansion", "Sweep", "SweepError", "Trial", "expand", "find_sweep", 
 
 SWEEPS_DIR = Path(__file__).resolve().parents[2] / "sweeps"
 SWEEP_KEYS = (
-    "question",
-    "paper",
-    "scale",
-    "axes",
-    "zip",
-    "exclude",
-    "include",
-    "set",
-    "solve",
-    "where",
-    "derive",
-    "seeds",
-    "stages",
-    "search",
-    "at",
+    *("question", "paper", "scale"),
+    *("axes", "zip", "exclude", "include", "set", "solve", "where", "derive"),
+    *("seeds", "stages", "search", "at"),
 )
 # Not the question: another question is another sweep.
 AT_KEYS = tuple(key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "at"))
 """Parts that `at` may replace for one scale."""
+# A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
+_NESTED = {name: f"; {name} belongs below `set:` or `axes:`, dotted" for name in SECTIONS}
 
 
 @dataclass(frozen=True)
@@ -152,73 +145,43 @@ def load_sweep(
     file = find_sweep(path)
     problems: list[Problem] = []
     # The name becomes a folder and an MLflow experiment, so it must be fit for both.
-    _check_name(file, problems)
-    root = read_file(file, "sweep", SWEEP_KEYS, problems)
-    parts = entries(root, "", problems)
-    report_unknown(parts, SWEEP_KEYS, "a sweep", problems)
+    name = _name(file, problems)
+    root = Part(read_file(file, "sweep", SWEEP_KEYS, problems), problems)
+    root.check_keys(SWEEP_KEYS, "a sweep", _NESTED)
     scales_dir = scales_dir or _scales_beside(file)
     # No early return from here on: a scale that is None only leaves unchecked what needs sizes.
-    loaded = _scale(parts, root, scale, scales_dir, problems)
-    parts = _parts_at(parts, loaded, scales_dir, problems)
+    loaded = _scale(root.part("scale"), scale, scales_dir)
+    sweep = _at_scale(root, loaded, scales_dir)
     given = read_overrides(overrides, loaded, problems)
-    seeds = read_seeds(parts.get("seeds"), given.seed, problems)
-    axes = read_axes(parts, loaded, given.settings, problems)
-    question = text_of(parts.get("question"), "question", problems)
-    # A question that is no text was reported already, and is empty as well.
-    if not question and not any(problem.key == "question" for problem in problems):
-        text = "missing; say in one line what the sweep asks"
-        problems.append(Problem(root.place, "question", text))
-    paper = text_of(parts.get("paper"), "paper", problems)
-    stages = read_stages(parts.get("stages"), problems)
-    search = read_search(parts, axes, seeds, loaded, given.settings, problems)
+    seeds = read_seeds(given.seed or sweep.part("seeds"))
+    axes = read_axes(sweep, loaded, given.settings)
+    question, paper = _question(root.part("question")), root.part("paper").text()
+    stages = read_stages(sweep.part("stages"))
+    search = read_search(sweep, axes, seeds, loaded, given.settings)
     if search is None:
         expansion = axes.expand(seeds, loaded, problems)
     else:
         expansion = search.example(problems)
         # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
-            check_targets(search, stages, parts["search"], problems)
+            check_targets(search, stages, sweep.part("search"))
     # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
-    return _sweep(
-        file, question, paper, loaded, axes, given.written, seeds, stages, search, expansion
-    )
-
-
-def _check_name(file: Path, problems: list[Problem]) -> None:
-    try:
-        study_name(file.name)
-    except ValueError as error:
-        problems.append(Problem(Place(display(file)), "", str(error)))
-
-
-def _sweep(
-    file: Path,
-    question: str,
-    paper: str,
-    scale: Scale,
-    axes: Axes,
-    overrides: Mapping[str, Any],
-    seeds: tuple[int, ...],
-    stages: tuple[str, ...],
-    search: Search | None,
-    expansion: Expansion,
-) -> Sweep:
     return Sweep(
-        name=study_name(file.name),
+        name=name,
         path=file,
         source=file.read_text(encoding="utf-8").removeprefix("\ufeff"),
         question=question,
         paper=paper,
-        scale=scale.name,
-        scale_description=scale.description,
+        scale=loaded.name,
+        scale_description=loaded.description,
         axes=axes.written_axes,
         zip=axes.written_zip,
         exclude=axes.written_exclude,
         include=axes.written_include,
         set=axes.written_set,
-        overrides=overrides,
+        overrides=given.written,
         seeds=seeds,
         stages=stages,
         search=search,
@@ -231,37 +194,52 @@ def expand(sweep: Sweep) -> Expansion:
     return sweep.expansion
 
 
-def _parts_at(
-    parts: Mapping[str, Node], scale: Scale | None, directory: Path, problems: list[Problem]
-) -> Mapping[str, Node]:
-    """Return the parts of a sweep at its scale: parts below `at` replace those of the same name.
+def _name(file: Path, problems: list[Problem]) -> str:
+    try:
+        return study_name(file.name)
+    except ValueError as error:
+        problems.append(Problem(Place(display(file)), "", str(error)))
+        return ""
+
+
+def _question(part: Part) -> str:
+    before, question = len(part.problems), part.text()
+    # A question that is no text was reported already, and is empty as well.
+    if not question and len(part.problems) == before:
+        part.report("missing; say in one line what the sweep asks")
+    return question
+
+
+def _at_scale(root: Part, scale: Scale | None, directory: Path) -> Part:
+    """Return a sweep at its scale: parts below `at` replace those of the same name.
 
     Parts for other scales are checked as far as possible without their sizes, so that a mistake
     below `paper` shows on the laptop and not on the cluster.
     """
-    here = parts
-    for name, node in entries(parts.get("at"), "at", problems).items():
-        found = scale_file(name, node.key_place, directory)
+    here = root
+    for name, part in root.part("at").mapping().items():
+        found = scale_file(name, part.node.key_place, directory)
         if isinstance(found, Problem):
-            problems.append(found)
-        block = entries(node, f"at.{name}", problems)
-        report_unknown(block, AT_KEYS, "a scale below `at`", problems)
-        replaced = {**parts, **block}
+            root.problems.append(found)
+        block = part.mapping()
+        # Under the keys that they replace: `axes.tokenizer.lr`, whatever the scale.
+        replace(part, key="").check_keys(AT_KEYS, "a scale below `at`", _NESTED)
+        nodes = {key: item.node for key, item in {**root.mapping(), **block}.items()}
+        replaced = replace(root, node=replace(root.node, value=nodes))
         if scale is not None and name == scale.name:
             here = replaced
         else:
-            _check_without_sizes(replaced, problems)
+            _check_without_sizes(replaced)
     # Replaced parts are used at other scales, so they are checked as well.
-    if here is not parts:
-        _check_without_sizes(parts, problems)
+    if here is not root:
+        _check_without_sizes(root)
     return here
 
 
-def _check_without_sizes(parts: Mapping[str, Node], problems: list[Problem]) -> None:
-    axes = read_axes(parts, None, {}, problems)
-    seeds = read_seeds(parts.get("seeds"), None, problems)
-    read_search(parts, axes, seeds, None, {}, problems)
-    read_stages(parts.get("stages"), problems)
+def _check_without_sizes(sweep: Part) -> None:
+    axes = read_axes(sweep, None, {})
+    read_search(sweep, axes, read_seeds(sweep.part("seeds")), None, {})
+    read_stages(sweep.part("stages"))
 
 
 def _scales_beside(file: Path) -> Path:
@@ -270,21 +248,16 @@ def _scales_beside(file: Path) -> Path:
     return beside if beside.is_dir() else SWEEPS_DIR / "scales"
 
 
-def _scale(
-    parts: Mapping[str, Node],
-    root: Node,
-    asked: str | None,
-    directory: Path,
-    problems: list[Problem],
-) -> Scale | None:
-    node = parts.get("scale")
-    name = asked if asked is not None else text_of(node, "scale", problems)
-    place = node.place if node else root.place
-    found = scale_file(name, Place("--scale") if asked is not None else place, directory)
+def _scale(part: Part, asked: str | None, directory: Path) -> Scale | None:
+    before = len(part.problems)
+    name = part.text() if asked is None else asked
+    place = part.place if asked is None else Place("--scale")
+    found = scale_file(name, place, directory)
     if isinstance(found, Path):
-        return read_scale(found, problems)
-    if not any(problem.key == "scale" for problem in problems):
-        problems.append(found)
+        return read_scale(found, part.problems)
+    # A name that is no text was reported already.
+    if len(part.problems) == before:
+        part.problems.append(found)
     return None
 
 

@@ -14,18 +14,18 @@ from typing import Any
 
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
-from orchestration.sweep.config_keys import (
-    MAX_WHOLE,
+from orchestration.sweep.definition import SWEEPS_DIR
+from orchestration.sweep.formulas.formulas import solvable_keys
+from orchestration.sweep.search.block import GPU_HOURS
+from orchestration.sweep.search.reading import DIRECTIONS, PRUNERS, SAMPLERS
+from orchestration.sweep.settings.keys import (
     SECTIONS,
     SIZE_FIELDS,
     Key,
     size_keys,
     trial_keys,
 )
-from orchestration.sweep.definition import SWEEPS_DIR
-from orchestration.sweep.formulas import solvable_keys
-from orchestration.sweep.search_block import DIRECTIONS, GPU_HOURS, PRUNERS, SAMPLERS
-from orchestration.yaml.values import HIGHEST
+from orchestration.yaml.values import HIGHEST, MAX_WHOLE
 
 Schema = dict[str, Any]
 

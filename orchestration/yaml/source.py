@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -333,29 +333,3 @@ def read_file(path: Path, what: str, keys: Sequence[str], problems: list[Problem
         text = f"{given}; a {what} is a mapping with the keys {listed(keys)}"
         raise SweepError(file, [Problem(root.place if root else Place(file, 1), "", text)])
     return root
-
-
-def entries(
-    node: Node | None, key: str, problems: list[Problem], example: str = ""
-) -> Mapping[str, Node]:
-    """Return the items of a mapping: none if it is missing or null; else a problem is reported."""
-    if node is None or node.value is None:
-        return {}
-    if isinstance(node.value, dict):
-        return node.value
-    text = f"got {show(node.plain())}; must be a mapping{example}"
-    problems.append(Problem(node.place, key, text))
-    return {}
-
-
-def items(
-    node: Node | None, key: str, problems: list[Problem], example: str = ""
-) -> Sequence[Node]:
-    """Return the items of a list: none if it is missing or null; else a problem is reported."""
-    if node is None or node.value is None:
-        return ()
-    if isinstance(node.value, tuple):
-        return node.value
-    text = f"got {show(node.plain())}; must be a list{example}"
-    problems.append(Problem(node.place, key, text))
-    return ()

@@ -21,6 +21,8 @@ from tests.orchestration.test_launch import run
 pytestmark = pytest.mark.slow
 MODELS = ("tokenizer", "generator")
 PROBED = "tokenizer_probe.features=encoder"
+PATIENCE_SECONDS = 300.0
+"""For a worker to end: a guidance search takes a minute where much else runs."""
 POINTS = int(os.environ.get("GIGATOK_STOP_POINTS", "2"))
 """Stop points per kind of stage, drawn with a fixed seed; 0: every one."""
 
@@ -84,7 +86,7 @@ def test_a_worker_that_wakes_behind_its_successor_changes_nothing(
 ) -> None:
     reference = fresh(finished, tmp_path / "reference", kind)
     alone = stopped_worker.start(reference.path, tmp_path / "alone.log")
-    alone.join(120)
+    alone.join(PATIENCE_SECONDS)
     assert alone.exitcode == 0, (tmp_path / "alone.log").read_text()
     expected = hashes(reference)
     assert_whole(reference, expected)
@@ -109,14 +111,14 @@ def stop_and_succeed(folder: StageFolder, root: Path, point: int) -> None:
     assert pid is not None
     try:
         stopped_worker.wait_for(lambda: not sleeper.is_alive() or is_stopped(pid))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not folder.is_complete() and time.monotonic() < deadline:
             successor = stopped_worker.start(folder.path, root / "successor.log")
-            successor.join(60)
+            successor.join(PATIENCE_SECONDS)
         assert folder.is_complete(), _logs(folder)
         if sleeper.is_alive():  # or it had fewer operations this time: heartbeats vary
             os.kill(pid, signal.SIGCONT)
-        sleeper.join(60)
+        sleeper.join(PATIENCE_SECONDS)
         assert sleeper.exitcode in (0, 75), f"{point}: {sleeper.exitcode} {_logs(folder)}"
     finally:
         if sleeper.is_alive():

@@ -21,9 +21,9 @@ from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.records import UnreadableRecord
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
-from orchestration.sweep.config_keys import trial_keys
 from orchestration.sweep.definition import SWEEPS_DIR, expand, load_sweep
-from orchestration.sweep.recorded_search import read_recorded, scale_with_defaults
+from orchestration.sweep.search.recorded import read_recorded, scale_with_defaults
+from orchestration.sweep.settings.keys import trial_keys
 
 REQUEST = LaunchRequest(sweep="study.yaml")
 SWEEP = """question: Does a record hold everything?

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from gigatok.config import TransformerSize, TrialConfig
 from orchestration.plan.graph import make_plan
-from orchestration.sweep.config_keys import trial_keys
 from orchestration.sweep.definition import load_sweep
-from orchestration.sweep.expansion import Expansion, Trial
+from orchestration.sweep.grid.expansion import Expansion, Trial
+from orchestration.sweep.settings.keys import trial_keys
 
 SPLITS = {"extract_teacher_features", "train_tokenizer", "extract_codes", "probe_tokenizer"}
 ON_VAL = {"extract_reference_features", "evaluate_reconstruction"}

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestration.search import asking
 from orchestration.sweep.definition import load_sweep
-from orchestration.sweep.search_block import Search
+from orchestration.sweep.search.block import Search
 
 HEAD = """question: q
 scale: smoke

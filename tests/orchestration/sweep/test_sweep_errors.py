@@ -203,7 +203,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "quantizer unknown": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fqs\n    levels: [8]\n", 6,
-        "set.tokenizer.quantizer.name", ("got 'fqs'", "one of vq, fsq, lfq", "did you mean"),
+        "set.tokenizer.quantizer.name", ("got 'fqs'", "one of 'vq', 'fsq', 'lfq'", "did you mean"),
     ),
     "quantizer without a name": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer: fsq\n", 5,
@@ -212,7 +212,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     "part of a quantizer misspelt": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fsq\n    levels: [8]\n"
         "    level: 3\n", 8, "set.tokenizer.quantizer.level",
-        ("unknown key; fsq has name, levels", "did you mean 'levels'?"),
+        ("unknown key; fsq has the keys name, levels", "did you mean 'levels'?"),
     ),
     "part of a quantizer missing": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer: {name: rvq}\n", 5,

@@ -40,7 +40,8 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     "a seed beyond NumPy's": (BLOCK + "  seed: 4294967296\n", 5, "search.seed", ("4294967295",)),
     "no mapping": ("search: tpe\n", 1, "search", ("got 'tpe'", "mapping", "space, sampler")),
     "unknown key": (
-        BLOCK + "  prune: none\n", 5, "prune", ("a search has the keys", "did you mean 'pruner'?"),
+        BLOCK + "  prune: none\n", 5, "search.prune",
+        ("a search has the keys", "did you mean 'pruner'?"),
     ),
     "no space": ("search:\n" + REST, 1, "search.space", ("missing", "low: 1e-4")),
     "empty space": ("search:\n  space: {}\n" + REST, 2, "search.space", ("is empty",)),
@@ -117,7 +118,8 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "search.space.tokenizer.augment", ("give a list of values",),
     ),
     "unknown sampler": (
-        BLOCK + "  sampler: tpee\n", 5, "search.sampler", ("tpe, cmaes, grid", "mean 'tpe'?"),
+        BLOCK + "  sampler: tpee\n", 5, "search.sampler",
+        ("'tpe', 'cmaes', 'grid'", "mean 'tpe'?"),
     ),
     "cmaes with one key": (
         BLOCK + "  sampler: cmaes\n", 5, "search.sampler", ("two keys at least",),
@@ -142,7 +144,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "pruner of a stage without a curve": (
         BLOCK + "  pruner: {name: asha, stage: extract_codes}\n", 5, "search.pruner.stage",
-        ("train_tokenizer, train_generator",),
+        ("'train_tokenizer', 'train_generator'",),
     ),
     "pruner's key": (
         BLOCK + "  pruner: {name: asha, evry: 2}\n", 5, "search.pruner.evry",
@@ -186,7 +188,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "wrong direction": (
         "search:\n" + SPACE + "  objectives: {gfid: down}\n  budget: {trials: 6}\n", 3,
-        "search.objectives.gfid", ("minimize, maximize",),
+        "search.objectives.gfid", ("'minimize', 'maximize'",),
     ),
     "no budget": (
         "search:\n" + SPACE + "  objectives: [gfid]\n", 1, "search.budget.trials",
@@ -204,7 +206,7 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "search:\n" + SPACE + "  objectives: [gfid]\n  budget: {trials: 1, hours: 0}\n", 4,
         "search.budget.hours", ("got 0", "above 0"),
     ),
-    "seed": (BLOCK + "  seed: x\n", 5, "search.seed", ("whole number of at least 0",)),
+    "seed": (BLOCK + "  seed: x\n", 5, "search.seed", ("a whole number from 0",)),
     "none at once": (BLOCK + "  at_once: 0\n", 5, "search.at_once", ("at least 1",)),
     "storage": (BLOCK + "  storage: 5\n", 5, "search.storage", ("text",)),
     "transfer of what is searched": (

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.sweep.axes import read_axes, read_overrides, read_seeds
-from orchestration.sweep.config_keys import trial_keys
-from orchestration.sweep.scales import scale_of
-from orchestration.sweep.search_block import Search, read_search
-from orchestration.yaml.source import Node, Place, Problem, SweepError, entries
+from orchestration.sweep.grid.axes import read_axes, read_overrides, read_seeds
+from orchestration.sweep.search.block import Search
+from orchestration.sweep.search.reading import read_search
+from orchestration.sweep.settings.keys import trial_keys
+from orchestration.sweep.settings.scales import scale_of
+from orchestration.yaml.parts import Part
+from orchestration.yaml.source import Node, Place, Problem, SweepError
 
 
 def scale_with_defaults(search: Search) -> dict[str, Any]:
@@ -43,12 +45,12 @@ def read_recorded(
     """
     problems: list[Problem] = []
     place = Place("the record of the launch")
-    checked = scale_of(scale_name, _node(scale, place), problems)
+    checked = scale_of(scale_name, Part(_node(scale, place), problems))
     given = read_overrides(overrides, checked, problems)
-    nodes = entries(_node(parts, place), "", problems)
-    axes = read_axes(nodes, checked, given.settings, problems)
-    seeds = read_seeds(nodes.get("seeds"), given.seed, problems)
-    search = read_search(nodes, axes, seeds, checked, given.settings, problems)
+    sweep = Part(_node(parts, place), problems)
+    axes = read_axes(sweep, checked, given.settings)
+    seeds = read_seeds(given.seed or sweep.part("seeds"))
+    search = read_search(sweep, axes, seeds, checked, given.settings)
     if problems or search is None:
         raise SweepError("search as it was launched", problems)
     return search

@@ -26,11 +26,9 @@ from gigatok.config import (
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import TokenizerParts, tokenizer_flops, tokenizer_parameters
 from gigatok.stages import STAGES
-from orchestration.sweep.config_keys import SIZE_FIELDS, trial_keys
-from orchestration.sweep.expressions import Value
+from orchestration.sweep.formulas.expressions import Value
+from orchestration.sweep.settings.keys import SEED, SIZE_FIELDS, trial_keys
 from orchestration.yaml.source import did_you_mean, listed
-
-SEED = "seed"
 
 
 @dataclass(frozen=True)

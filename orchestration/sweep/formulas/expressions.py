@@ -51,7 +51,9 @@ _INSTEAD = {
     '"': "the quote is not closed",
 }
 _CONSTANTS = {"true": True, "false": False, "null": None}
-_WORDS = ("and", "or", "not", "in")
+_OPERATORS = ("and", "or", "not", "in")
+WORDS = (*_OPERATORS, *_CONSTANTS)
+"""Words that cannot be names."""
 # Python's precedence: the larger number binds more tightly.
 _BINDING = {
     "or": 1,
@@ -225,7 +227,7 @@ class _Parser:
         if token.text == "not":
             return _negated(self._part(_NOT), token)
         # An operator's word cannot be a name, or `a and and b` would ask for the value of `and`.
-        if token.kind == "name" and token.text not in _WORDS:
+        if token.kind == "name" and token.text not in _OPERATORS:
             return self._word(token)
         if token.text == "(":
             part = self._part(0)

@@ -8,20 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestration.sweep.axes import Axes
-from orchestration.sweep.config_keys import RANK_AXIS, Checker, Key, Setting, trial_keys
-from orchestration.yaml.source import (
-    Node,
-    Place,
-    Problem,
-    did_you_mean,
-    entries,
-    listed,
-    show,
-)
-from orchestration.yaml.values import flag, positive
-
-RANGE_KEYS = ("low", "high", "log", "step")
+from orchestration.sweep.grid.axes import Axes
+from orchestration.sweep.settings.keys import Key, find_varying
+from orchestration.sweep.settings.settings import RANK_AXIS, Setting, SizeNames
+from orchestration.yaml.parts import Part
+from orchestration.yaml.source import Place, listed
+from orchestration.yaml.values import ABOVE_ZERO, FLAG
 
 
 @dataclass(frozen=True)
@@ -107,111 +99,78 @@ def _position(labels: tuple[Any, ...], value: Any) -> int:
 
 
 def read_space(
-    node: Node | None,
-    block: Node,
-    axes: Axes,
-    checker: Checker,
-    overrides: Mapping[str, Setting],
+    part: Part, axes: Axes, names: SizeNames, overrides: Mapping[str, Setting]
 ) -> dict[str, SearchedKey]:
     """Read the checked space, without keys that have a problem or that `--set` fixes."""
-    problems = checker.problems
     example = "; write `generator.lr: {low: 1e-4, high: 1e-2, log: true}`"
     space: dict[str, SearchedKey] = {}
-    nodes = entries(node, "search.space", problems, example)
+    parts = part.mapping(example)
     taken = {*axes.axes, *(key for group in axes.groups for key in group), *axes.written_set}
-    for key, item in nodes.items():
-        where = f"search.space.{key}"
+    for key, item in parts.items():
         if key in taken:
-            text = "stands in axes, zip or set as well; keep one"
-            problems.append(Problem(item.key_place, where, text))
-        dimension = _dimension(key, item, where, checker)
-        if dimension is not None and key not in overrides:
-            space[key] = dimension
-    if not nodes:
-        place = node.place if node is not None else block.key_place
-        text = "missing" if node is None else "is empty"
-        problems.append(Problem(place, "search.space", f"{text}{example}"))
-    elif all(key in overrides for key in nodes):
-        text = "--set fixes every key of it; nothing is left to search"
-        problems.append(Problem(block.key_place, "search.space", text))
+            item.report_key("stands in axes, zip or set as well; keep one")
+        searched = _searched(key, item, names)
+        if searched is not None and key not in overrides:
+            space[key] = searched
+    if not part.is_given:
+        part.report_key(f"missing{example}")
+    elif not parts:
+        part.report(f"is empty{example}")
+    elif all(key in overrides for key in parts):
+        part.report_key("--set fixes every key of it; nothing is left to search")
     return space
 
 
-def _dimension(key: str, node: Node, where: str, checker: Checker) -> SearchedKey | None:
-    known, problems = trial_keys().get(key), checker.problems
+def _searched(key: str, part: Part, names: SizeNames) -> SearchedKey | None:
+    known = find_varying(key, part)
     if known is None:
-        checker.setting(key, node, where, RANK_AXIS)
         return None
-    if known.is_runtime:
-        text = "changes how a stage runs, not what it computes, so it cannot vary; use `set`"
-        problems.append(Problem(node.key_place, where, text))
-        return None
-    if isinstance(node.value, tuple):
-        return _choices(key, node, where, checker)
-    if isinstance(node.value, dict) and not known.is_size and not known.kinds:
-        return _range(known, node, where, checker)
-    text = f"got {show(node.plain())}; must be a list of values, or {{low, high, log, step}}"
-    problems.append(Problem(node.place, where, text))
+    if part.is_list:
+        return _choices(key, part, names)
+    if part.is_mapping and not known.is_size and not known.kinds:
+        return _range(known, part)
+    part.report_wrong("a list of values, or {low, high, log, step}")
     return None
 
 
-def _choices(key: str, node: Node, where: str, checker: Checker) -> SearchedKey | None:
-    assert isinstance(node.value, tuple)
-    settings = [checker.setting(key, item, where, RANK_AXIS) for item in node.value]
-    found = tuple(setting for setting in settings if setting is not None)
-    plain = [setting.written for setting in found]
+def _choices(key: str, part: Part, names: SizeNames) -> SearchedKey | None:
+    parts = part.items()
+    settings = names.settings(key, parts)
+    plain = [setting.written for setting in settings]
     labels = [v if isinstance(v, str | int | float | None) else json.dumps(v) for v in plain]
     # By `repr`, since 1 and true are equal in Python.
     if len({repr(label) for label in labels}) < len(labels):
-        checker.problems.append(Problem(node.place, where, "a value is given twice; keep one"))
-    if len(node.value) < 2:
-        text = f"got {show(node.plain())}; give two values at least, or put the key into `set`"
-        checker.problems.append(Problem(node.place, where, text))
-    complete = len(found) == len(node.value) >= 2
-    return SearchedKey(Choices(tuple(labels), found), node.place) if complete else None
+        part.report("a value is given twice; keep one")
+    if len(parts) < 2:
+        part.report_wrong("two values at least; put a single one into `set`")
+    complete = len(settings) == len(parts) >= 2
+    return SearchedKey(Choices(tuple(labels), settings), part.place) if complete else None
 
 
-def _range(key: Key, node: Node, where: str, checker: Checker) -> SearchedKey | None:
-    problems, before = checker.problems, len(checker.problems)
-    parts = entries(node, where, problems)
-    for name, item in parts.items():
-        if name not in RANGE_KEYS:
-            text = f"unknown key; a range has the keys {listed(RANGE_KEYS)}"
-            text += did_you_mean(name, RANGE_KEYS)
-            problems.append(Problem(item.key_place, f"{where}.{name}", text))
+def _range(key: Key, part: Part) -> SearchedKey | None:
     # An optional number is "number or null": either of its options may be the one.
     kinds = {option.get("type") for option in key.schema.get("anyOf", [key.schema])}
     if not kinds & {"integer", "number"}:
-        text = f"must be {key.allowed}; give a list of values"
-        problems.append(Problem(node.place, where, text))
+        part.report(f"must be {key.allowed}; give a list of values")
         return None
-    ends = [
-        _end(key, parts.get(name), node, f"{where}.{name}", checker) for name in RANGE_KEYS[:2]
-    ]
-    log = flag(parts.get("log"), f"{where}.log", problems)
-    step = positive(parts.get("step"), f"{where}.step", problems)
-    if len(problems) > before or None in ends:
+    before = len(part.problems)
+    kinds_of_parts = {"low": key.type, "high": key.type, "log": FLAG, "step": ABOVE_ZERO}
+    values = part.fields(kinds_of_parts, "a range", ("low", "high"))
+    if len(part.problems) > before:
         return None
-    low, high = (float(end) for end in ends if end is not None)
+    # An optional key may also be a choice such as a word, which is no end.
+    for name in ("low", "high"):
+        if not isinstance(values[name], int | float):
+            part.part(name).report_wrong("a number")
+            return None
+    low, high = float(values["low"]), float(values["high"])
+    log, step = values.get("log", False), values.get("step")
     domain = Range(low, high, log, step, "number" not in kinds)
     wrong = _wrong_range(domain)
     if wrong:
-        problems.append(Problem(node.place, where, wrong))
+        part.report(wrong)
         return None
-    return SearchedKey(domain, node.place)
-
-
-def _end(key: Key, node: Node | None, block: Node, where: str, checker: Checker) -> float | None:
-    if node is None:
-        checker.problems.append(Problem(block.place, where, f"missing; must be {key.allowed}"))
-        return None
-    setting = checker.setting(key.name, node, where, RANK_AXIS)
-    # A whole-number key may get a bool past no check, but a choice such as `null` is no end.
-    if setting is not None and not isinstance(setting.value, int | float):
-        text = f"got {show(setting.written)}; must be a number"
-        checker.problems.append(Problem(node.place, where, text))
-        return None
-    return None if setting is None else setting.value
+    return SearchedKey(domain, part.place)
 
 
 def _wrong_range(domain: Range) -> str | None:

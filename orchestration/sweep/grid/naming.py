@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.config import QuantizerConfig, TransformerSize, TrialConfig
-from orchestration.sweep.cells import Cell
-from orchestration.sweep.config_keys import TOKENIZER_SIZES, Setting
-from orchestration.sweep.quantities import size_label
+from orchestration.sweep.formulas.quantities import size_label
+from orchestration.sweep.grid.cells import Cell
+from orchestration.sweep.settings.keys import TOKENIZER_SIZES
+from orchestration.sweep.settings.settings import Setting
 
 Rows = Sequence[Mapping[str, Setting]]
 """Choices of one dimension."""

@@ -12,11 +12,11 @@ import pytest
 
 from gigatok.stages import STAGES
 from orchestration.plan.graph import make_plan
-from orchestration.sweep.cells import changed
-from orchestration.sweep.config_keys import trial_keys
 from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, expand, load_sweep
-from orchestration.sweep.expressions import ExpressionError, read_expression
-from orchestration.sweep.quantities import quantities
+from orchestration.sweep.formulas.expressions import ExpressionError, read_expression
+from orchestration.sweep.formulas.quantities import quantities
+from orchestration.sweep.formulas.solving import changed
+from orchestration.sweep.settings.keys import trial_keys
 
 HEAD = "question: q\nscale: micro\n"
 SIZES = "axes: {tokenizer.encoder: [S, B], tokenizer.decoder: [S, B, L]}\n"
