@@ -9,22 +9,19 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis import commands
-from analysis.api import load
 from analysis.commands import Plan, Scale, Sweep, Uri
-from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
+from analysis.store.requests import DEFAULT_URI, RequestError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from analysis.charts.grammar import Source
     from analysis.figures.registry import StoreTrials
     from analysis.produce import Written
+    from analysis.tables.results import ResultTable
 
 # Typer's own tracebacks may print local variables, such as a tracking URI with its password.
 app = typer.Typer(
@@ -87,13 +84,12 @@ def table(
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
 
-        runs = _load(sweep, tracking_uri, scale, plan)
+        runs = commands.load_measured(sweep, tracking_uri, scale, plan)
         # Made before anything is printed: a request that fails leaves no half of a table on the
         # screen.
         made = result_table(runs)
         sentences = [comparison.sentence for comparison in comparisons(runs)]
-        default = TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown
-        chosen = format or default
+        chosen = format or (TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown)
         if chosen is TableFormat.rich:
             _print_rich(made, sentences)
             return
@@ -130,16 +126,14 @@ def figures(
     """Draw figures; with their data (CSV) and the origin of each point (JSON)."""
     with commands.requests_exit_2():
         from analysis import produce
-        from analysis.figures import gallery
-        from analysis.figures.registry import FIGURES
 
         if list_names:
             return produce.print_figures()
         # A name that is no figure's may be a sweep's: the store decides, with an error of its own.
-        wanted = produce.chosen(name, list(FIGURES), everything=everything, known=gallery.known)
+        wanted = produce.figure_names(name, everything=everything)
         look = produce.look(format, venue, metric, column=width is Width.column)
         if not wanted:
-            runs = _load(str(name), tracking_uri, scale, plan)
+            runs = commands.load_measured(str(name), tracking_uri, scale, plan)
             return _report(
                 lambda folder: produce.write_sweep(runs, folder, look), out, check=check
             )
@@ -225,33 +219,12 @@ def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
         raise typer.Exit(1 if differing else 0)
 
 
-def _load(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:
-    """Load the trials of a sweep, of which at least one has a result."""
-    from analysis.store.runs import measured
-
-    name = sweep_name(sweep)
-    runs = load(name, uri, plan=plan, scale=scale)
-    if measured(runs):
-        return runs
-    # A launch that was killed early leaves trials without a state.
-    counts = runs["state"].fill_null("not started").value_counts()
-    states = ", ".join(f"{n} {state}" for state, n in sorted(counts.rows()))
-    errors = runs["error"].drop_nulls().unique(maintain_order=True).to_list()
-    because = f" ({'; '.join(errors)})" if errors else ""
-    raise RequestError(
-        f"no finished trial in {name!r}: {states}{because}; "
-        f"see `python -m orchestration status {quote(name)}`"
-    )
-
-
-def _print_rich(made: object, sentences: list[str]) -> None:
+def _print_rich(made: ResultTable, sentences: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
     from analysis.tables.render import rich_table
-    from analysis.tables.results import ResultTable
 
-    assert isinstance(made, ResultTable)
     console = Console()
     # Titles and notes hold user text: square brackets in it are no markup.
     console.print(rich_table(made, console.width))

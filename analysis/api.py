@@ -107,9 +107,7 @@ def draw(data: FigureData, *, venue: str = "plain", column: bool = False) -> Fig
     """
     from analysis.charts import drawing, style
 
-    # Without a column width the figure takes the width of the text.
-    page = style.venue(venue)
-    return drawing.draw(data, page, width=page.column if column else None)
+    return drawing.draw(data, style.page(venue, column=column))
 
 
 def save(
@@ -135,9 +133,7 @@ def save(
     from analysis.charts import files, style
 
     # A figure at the venue's width needs no scaling in LaTeX, which would shrink its letters.
-    page = style.venue(venue)
-    width = page.column if column else None
-    return files.write(data, Path(folder), formats, page, width=width)
+    return files.write(data, Path(folder), formats, style.page(venue, column=column))
 
 
 def table(what: str | pl.DataFrame) -> ResultTable:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.api import load
-from analysis.store.requests import DEFAULT_URI, RequestError
+from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer()
 
@@ -39,6 +43,25 @@ def requests_exit_2() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def load_measured(sweep: str, uri: str, scale: str | None, plan: str | None) -> pl.DataFrame:
+    """Load the trials of a sweep, of which at least one has a result."""
+    from analysis.store.runs import measured
+
+    name = sweep_name(sweep)
+    runs = load(name, uri, plan=plan, scale=scale)
+    if measured(runs):
+        return runs
+    # A launch that was killed early leaves trials without a state.
+    counts = runs["state"].fill_null("not started").value_counts()
+    states = ", ".join(f"{n} {state}" for state, n in sorted(counts.rows()))
+    errors = runs["error"].drop_nulls().unique(maintain_order=True).to_list()
+    because = f" ({'; '.join(errors)})" if errors else ""
+    raise RequestError(
+        f"no finished trial in {name!r}: {states}{because}; "
+        f"see `python -m orchestration status {quote(name)}`"
+    )
+
+
 @app.command()
 def export(
     sweep: Annotated[
@@ -54,7 +77,7 @@ def export(
     ] = "all",
 ) -> None:
     """Write every trial as one row: settings, results with units, stages and run ids."""
-    from analysis.store.runs import missing, write_table
+    from analysis.store.export import missing, write_table
 
     with requests_exit_2():
         runs = load(sweep, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
@@ -76,11 +99,8 @@ def report(
 ) -> None:
     """Write one self-contained HTML page, and Markdown: question, results, fits, cost, origin."""
     from analysis.report.report import write_report
-    from analysis.store.runs import measured
 
     with requests_exit_2():
-        runs = load(sweep, tracking_uri, plan=plan, scale=scale)
-        if not measured(runs):
-            raise RequestError(f"no trial of {sweep!r} has a result yet")
+        runs = load_measured(sweep, tracking_uri, scale, plan)
         for path in write_report(runs, out, tracking_uri):
             typer.echo(str(path))

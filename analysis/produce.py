@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,12 +28,11 @@ SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 @dataclass(frozen=True)
-class Page:
-    """Page that figures are written for, and their formats."""
+class FigureOptions:
+    """Formats and page of the figures that are written, and the curves that they show."""
 
     formats: tuple[str, ...]
     venue: Venue = style.PLAIN
-    width: float | None = None
     curves: tuple[str, ...] = ()
 
 
@@ -43,10 +43,11 @@ class Written:
     paths: list[Path] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def attempt(self, make: Callable[[], list[Path]]) -> None:
-        """Write one thing, or note why it cannot be made."""
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Note why something cannot be made, and go on."""
         try:
-            self.paths += make()
+            yield
         except RequestError as error:
             self.skipped.append(str(error))
 
@@ -56,7 +57,7 @@ def make_figures(
     sources: Sequence[Source],
     runs: StoreTrials | None,
     out: Path,
-    look: Page,
+    look: FigureOptions,
 ) -> Written:
     """Write figures from each source that they exist in."""
     outcome = Written()
@@ -66,15 +67,10 @@ def make_figures(
         # A single figure that no source has must fail with the reason, not write nothing.
         only_asked = sources[:1] if len(names) == 1 else []
         for source in offered or only_asked:
-            outcome.attempt(lambda n=name, s=source: _figure(n, s, runs, out, look))  # type: ignore[misc]
+            with outcome.attempt():
+                data = gallery.named_figure(name, source, runs, curves=look.curves)
+                outcome.paths += write(data, out, look.formats, look.venue)
     return outcome
-
-
-def _figure(
-    name: str, source: Source, runs: StoreTrials | None, out: Path, look: Page
-) -> list[Path]:
-    data = gallery.named_figure(name, source, runs, curves=look.curves)
-    return write(data, out, look.formats, look.venue, width=look.width)
 
 
 def make_tables(
@@ -87,26 +83,20 @@ def make_tables(
     """Write published tables by name, and the result table of every sweep of the store."""
     outcome = Written()
     if "published" in sources:
-        outcome.paths += [p for n in names for p in _published(n, out, formats)]
+        for name in names:
+            outcome.paths += _write_table(TABLES[name](), name, out, formats)
     if "runs" not in sources:
         return outcome
     # A store that was not asked for is no reason: the check of the sources comes first.
     if runs is None:
         outcome.skipped.append("tables of runs: there is no tracking store; launch a sweep first")
         return outcome
-    for sweep in runs.table["sweep"].unique(maintain_order=True):
-        outcome.attempt(lambda s=sweep: _of_sweep(s, runs, out, formats))  # type: ignore[misc]
+    for rows in runs.table.partition_by("sweep", maintain_order=True):
+        # A store's trials are all at one scale here (`gallery.open_trials`).
+        name = f"{rows['sweep'][0]}-{rows['scale'][0]}"
+        with outcome.attempt():
+            outcome.paths += _write_table(result_table(rows), name, out, formats)
     return outcome
-
-
-def _published(name: str, out: Path, formats: Sequence[str]) -> list[Path]:
-    return _write_table(TABLES[name](), name, out, formats)
-
-
-def _of_sweep(sweep: str, runs: StoreTrials, out: Path, formats: Sequence[str]) -> list[Path]:
-    rows = runs.table.filter(runs.table["sweep"] == sweep)
-    # A store's trials are all at one scale here (`gallery.open_trials`).
-    return _write_table(result_table(rows), f"{sweep}-{rows['scale'][0]}", out, formats)
 
 
 def _write_table(table: ResultTable, name: str, out: Path, formats: Sequence[str]) -> list[Path]:
@@ -130,23 +120,17 @@ def checked(make: Callable[[Path], Written], out: Path) -> tuple[Written, list[s
         return outcome, changes(out, Path(folder)) if outcome.paths else []
 
 
-def chosen(
-    name: str | None,
-    names: Sequence[str],
-    *,
-    everything: bool,
-    known: Callable[[str], str | None],
-) -> list[str]:
+def figure_names(name: str | None, *, everything: bool) -> list[str]:
     """Choose the figures asked for; none where the name must be a sweep's.
 
     Raises:
         RequestError: neither a name nor `--all`, or both.
     """
-    # Both were given, or neither.
-    if everything == (name is not None):
-        raise RequestError("give the name of a figure or sweep, or --all; --list has the names")
-    found = known(name) if name else None
-    return list(names) if everything else [found] if found else []
+    _check_asked(name, everything=everything)
+    if name is None:
+        return list(FIGURES)
+    found = gallery.known(name)
+    return [found] if found else []
 
 
 def table_names(name: str | None, *, everything: bool) -> list[str]:
@@ -155,13 +139,20 @@ def table_names(name: str | None, *, everything: bool) -> list[str]:
     Raises:
         RequestError: no such table, neither a name nor `--all`, or both.
     """
+    _check_asked(name, everything=everything)
+    if name is None:
+        return list(TABLES)
     # "Table 10" as people write it is the name table10.
-    plain = name.lower().replace(" ", "") if name else None
-    own = {known: known for known in TABLES}
-    wanted = chosen(plain, list(TABLES), everything=everything, known=own.get)
-    if not wanted:
+    plain = name.lower().replace(" ", "")
+    if plain not in TABLES:
         raise RequestError(f"no published table {name!r}; there are {', '.join(TABLES)}")
-    return wanted
+    return [plain]
+
+
+def _check_asked(name: str | None, *, everything: bool) -> None:
+    # Both were given, or neither.
+    if everything == (name is not None):
+        raise RequestError("give the name of a figure or sweep, or --all; --list has the names")
 
 
 def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
@@ -181,19 +172,18 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
 
 def look(
     formats: Sequence[str] | None, venue: str, curves: Sequence[str] | None, *, column: bool
-) -> Page:
+) -> FigureOptions:
     """Read how to draw from what was typed.
 
     Raises:
         RequestError: an unknown format or venue.
     """
-    page = style.venue(venue)
     kinds = formats_of(formats, FORMATS) if formats else ("pdf", "png")
     logged = tuple(name for one in curves or () for name in one.split(","))
-    return Page(kinds, page, page.column if column else None, logged)
+    return FigureOptions(kinds, style.page(venue, column=column), logged)
 
 
-def write_sweep(runs: pl.DataFrame, out: Path, wanted: Page) -> Written:
+def write_sweep(runs: pl.DataFrame, out: Path, wanted: FigureOptions) -> Written:
     """Draw the figure of one sweep from its trials.
 
     Raises:
@@ -201,8 +191,7 @@ def write_sweep(runs: pl.DataFrame, out: Path, wanted: Page) -> Written:
     """
     if wanted.curves:
         raise RequestError("--metric is for `figures training-curves`, not for sweeps")
-    data = sweep_figure(runs)
-    return Written(write(data, out, wanted.formats, wanted.venue, width=wanted.width))
+    return Written(write(sweep_figure(runs), out, wanted.formats, wanted.venue))
 
 
 def print_figures() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.charts.records import csv_bytes
 from analysis.figures.scaling import choices, scaling
+from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.studies.comparing import (
     Studies,
@@ -16,10 +16,9 @@ from analysis.studies.comparing import (
 )
 from analysis.studies.study import Title, WatchedStudy
 from dashboards import reading
-from dashboards.downloads import download, pdf_of
 from dashboards.plotting import chart_figure
 from dashboards.source import PageSource
-from gigatok.names import quantity
+from dashboards.widgets import captions, choose_axes, download, pdf_of
 from gigatok.text.markdown import plain
 
 MOST_TRIALS = 2000
@@ -66,19 +65,13 @@ def _plot(studies: Studies) -> None:
     if len(results) < 2:
         st.info("These studies have no two results in common yet.")
         return
-    columns = st.columns(2)
     # x may be any result or setting of one study; y must have been measured in all of them.
-    across = choices(runs)
-    label = {key: quantity(key).heading for key in across}
-    x = columns[0].selectbox("x", across, key="compare_x", format_func=label.__getitem__)
-    y = columns[1].selectbox(
-        "y", results, key="compare_y", format_func=lambda key: quantity(key).heading, index=1
-    )
+    axes = choose_axes(choices(runs), results, "compare_")
     try:
-        found = scaling(runs, x, y)
+        found = scaling(runs, *axes)
     except RequestError as error:
         st.info(f"{plain(str(error).capitalize())}.")
         return
     st.plotly_chart(chart_figure(found.chart), key="compare")
-    st.caption("  \n".join(map(plain, found.notes)))
+    captions(found.notes)
     download("PDF", lambda: pdf_of(found.figure()), "compare.pdf")

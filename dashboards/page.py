@@ -9,12 +9,14 @@ import streamlit as st
 from analysis.store.requests import RequestError
 from analysis.studies.study import Title, WatchedStudy
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
-from dashboards.plotting import state_word
 from dashboards.source import PageSource, parse
-from dashboards.state import VIEWS
+from dashboards.words import in_words
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import plain
 
+# View, study and trial are in the page's address: a link shows the same again. (A comment:
+# Streamlit would print a text that stands alone in this file.)
+VIEWS = ("Study", "Scaling", "Trial", "Compare")
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
 [data-testid="stMetricValue"] {font-size: 1.5rem;}
@@ -93,7 +95,7 @@ def _choose(titles: list[Title]) -> Title:
     )
     title = known[run_id]
     st.title(plain(title.question or title.sweep), anchor=False)
-    st.caption(plain(f"{title.sweep} at scale {title.scale} · {state_word(title.state)}"))
+    st.caption(plain(f"{title.sweep} at scale {title.scale} · {in_words(title.state)}"))
     return title
 
 

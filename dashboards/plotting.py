@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.charts.grammar import Bar, Chart, Mark, Series
+from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Series
 from analysis.studies.study import WatchedStudy, stage_counts
+from dashboards.words import in_words
 
 # In the order in which the bars stack: what is done from the left, what failed to the right.
 STATE_COLOURS = {
@@ -26,48 +29,49 @@ _SYMBOLS = {
     **{"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"},
     **{"P": "cross", "x": "x", "+": "cross", "*": "star"},
 }
-_HOLLOW = ("digitised", "secondary")
 _LEGEND = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
 _MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 
-def state_word(state: str) -> str:
-    """Name a state in words, such as `upstream failed`."""
-    return state.lower().replace("_", " ")
-
-
 def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
-    count = sum(len(series.marks) for series in chart.series)
-    figure = go.Figure([_trace(series, chart, count) for series in _drawn(chart)])
+    figure = go.Figure([_trace(series, chart) for series in _drawn(chart)])
+    figure.update_layout(template="plotly_white", height=height, margin=_MARGIN, legend=_LEGEND)
     # `uirevision` keeps zoom and selection while the data of the same axes change.
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin=_MARGIN,
-        legend=_LEGEND,
-        hovermode="closest",
-        clickmode="event+select",
-        uirevision=f"{chart.x.key} {chart.y.key}",
-    )
-    # Plotly turns an axis by its range; on a logarithmic one too.
-    turned = {axis.key: "reversed" for axis in (chart.x, chart.y) if chart.turns(axis)}
-    figure.update_xaxes(
-        title=chart.x_label,
-        type="log" if chart.log_x else "linear",
-        autorange=turned.get(chart.x.key, True),
-    )
-    figure.update_yaxes(
-        title=chart.y_label,
-        type="log" if chart.log_y else "linear",
-        autorange=turned.get(chart.y.key, True),
-        automargin=True,
-    )
+    shown = f"{chart.x.key} {chart.y.key}"
+    figure.update_layout(hovermode="closest", clickmode="event+select", uirevision=shown)
+    figure.update_xaxes(title=chart.x_label, **_scale(chart, chart.x, log=chart.log_x))
+    scale = _scale(chart, chart.y, log=chart.log_y)
+    figure.update_yaxes(title=chart.y_label, automargin=True, **scale)
     if chart.x.ticks:
-        figure.update_xaxes(
-            tickvals=[x for x, _ in chart.x.ticks], ticktext=[name for _, name in chart.x.ticks]
-        )
+        places, names = zip(*chart.x.ticks, strict=True)
+        figure.update_xaxes(tickvals=places, ticktext=names)
     return figure
+
+
+def _scale(chart: Chart, axis: ChartAxis, *, log: bool) -> dict[str, Any]:
+    # Plotly turns an axis by its range; on a logarithmic one too.
+    found: dict[str, Any] = {"autorange": "reversed" if chart.turns(axis) else True}
+    if not log:
+        return {"type": "linear", **found}
+    ticks = _log_ticks([mark.x if axis is chart.x else mark.y for mark in chart.marks])
+    shown = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {}
+    return {"type": "log", **found, **shown}
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Choose whole numbers: Plotly's own ticks between decades are single digits, and touch.
+
+    Returns:
+        Nothing where too few are between the values: there Plotly's own are evenly spaced.
+    """
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        if sum(low <= tick <= high for tick in ticks) >= 3:
+            return ticks
+    return [low] if low == high else []
 
 
 def run_at(chart: Chart, curve: int, point: int) -> str:
@@ -82,22 +86,19 @@ def _drawn(chart: Chart) -> list[Series]:
     return [series for series in chart.series if series.marks]
 
 
-def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scattergl:
-    marks, look = series.marks, series.look
+def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
+    marks, look, count = series.marks, series.look, len(chart.marks)
     names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
     many = count > MANY
     # A mode such as "lines+markers+text"; a list times False is empty.
     shown = ["lines"] * series.joined + ["markers"] * bool(look.marker) + ["text"] * names
     symbol = _SYMBOLS.get(look.marker, "circle")
-    hollow = [symbol + "-open" * (mark.reading in _HOLLOW) for mark in marks]
-    # One symbol for all is sent once, not once a mark.
-    symbols = hollow if any(mark.reading in _HOLLOW for mark in marks) else symbol
+    hollow = [symbol + "-open" * (mark.reading in HOLLOW) for mark in marks]
     # WebGL draws thousands of marks at once, SVG makes an element of each.
     kind = go.Scattergl if len(marks) > MANY else go.Scatter
     # All marks of a series are runs, or none is.
     is_run = marks[0].reading == "run"
-    hover = _short if many else _hover
-    texts = [hover(mark, series, chart) for mark in marks]
+    texts = [_trial_of(mark) if many else _hover(mark, series, chart) for mark in marks]
     return kind(
         # Arrays are sent as bytes, and not looked at one by one.
         x=np.array([mark.x for mark in marks]),
@@ -106,12 +107,14 @@ def _trace(series: Series, chart: Chart, count: int) -> go.Scatter | go.Scatterg
         mode="+".join(shown) or "lines",
         # Published marks lie close together: hovering names them.
         text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
-        textposition="middle right",
+        # Above the interval of x, which would strike the name through.
+        textposition="top right",
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if look.marker or series.joined else "skip",
         marker={
             "size": 6 if many else 10,
-            "symbol": symbols,
+            # One symbol for all is sent once, not once a mark.
+            "symbol": symbol if set(hollow) == {symbol} else hollow,
             "color": look.colour,
             # Runs have a black rim, as on paper; of very many it would hide the colour.
             "line": {"color": "black", "width": float(is_run and not many)},
@@ -132,7 +135,7 @@ def _bars(values: Sequence[tuple[float, Bar | None]]) -> dict[str, object] | Non
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
 
 
-def _short(mark: Mark, series: Series, chart: Chart) -> str:
+def _trial_of(mark: Mark) -> str:
     """Name the trial of one mark among very many."""
     return str(mark.origins[0].get("trial", "")) if mark.origins else ""
 
@@ -158,30 +161,23 @@ def states_figure(study: WatchedStudy) -> go.Figure:
     for state, colour in STATE_COLOURS.items():
         rows = [(stage, count) for stage, of, count in counts.iter_rows() if of == state]
         if rows:
-            figure.add_trace(
-                go.Bar(
-                    y=[stage.replace("_", " ") for stage, _ in rows],
-                    x=[count for _, count in rows],
-                    name=state_word(state),
-                    orientation="h",
-                    marker_color=colour,
-                    text=[str(count) for _, count in rows],
-                    textposition="inside",
-                    insidetextanchor="middle",
-                    textangle=0,
-                    hovertemplate="%{y}: %{x} " + state_word(state) + "<extra></extra>",
-                )
+            figure.add_bar(
+                y=[in_words(stage) for stage, _ in rows],
+                x=[count for _, count in rows],
+                name=in_words(state),
+                orientation="h",
+                marker_color=colour,
+                text=[str(count) for _, count in rows],
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
+                hovertemplate="%{y}: %{x} " + in_words(state) + "<extra></extra>",
             )
     # Reversed below: Plotly counts categories from the bottom, and stages read from the top.
-    order = [stage.replace("_", " ") for stage in study.stages]
-    figure.update_layout(
-        template="plotly_white",
-        barmode="stack",
-        height=90 + 30 * len(order),
-        margin=_MARGIN,
-        legend={**_LEGEND, "traceorder": "normal"},
-        showlegend=True,
-    )
+    order = [in_words(stage) for stage in study.stages]
+    height, legend = 90 + 30 * len(order), {**_LEGEND, "traceorder": "normal"}
+    figure.update_layout(template="plotly_white", height=height, margin=_MARGIN, legend=legend)
+    figure.update_layout(barmode="stack", showlegend=True)
     figure.update_yaxes(categoryorder="array", categoryarray=order[::-1], automargin=True)
     longest = max(study.work["stage"].value_counts()["count"].to_list(), default=1)
     # Counts: Plotly would write halves on the axis of a small study.
@@ -203,8 +199,7 @@ def curve_figure(chart: Chart, title: str) -> go.Figure:
 
 def uses_figure(uses: Sequence[str], codes: Sequence[int]) -> go.Figure:
     """Draw the histogram of codebook usage."""
-    bars = go.Bar(x=list(uses), y=list(codes), marker_color="#009E73")
-    figure = go.Figure(bars)
+    figure = go.Figure(go.Bar(x=list(uses), y=list(codes), marker_color="#009E73"))
     figure.update_layout(template="plotly_white", height=260, margin=_MARGIN, bargap=0.08)
     figure.update_xaxes(title="times used on the validation images", type="category")
     figure.update_yaxes(title="codes")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis.charts.records import csv_bytes
 from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
+from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
 from analysis.studies.study import WatchedStudy
 from dashboards import reading
-from dashboards.downloads import download, pdf_of
 from dashboards.plotting import run_at
 from dashboards.source import PageSource
-from dashboards.state import open_trial
-from gigatok.names import quantity
+from dashboards.widgets import captions, choose_axes, download, open_trial, pdf_of
 from gigatok.text.markdown import plain
 
 _OWN = "Own axes"
@@ -44,10 +42,9 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     if axes is None:
         st.info("This study has not measured what this plot shows; choose another.")
         return
-    x, y = axes
     try:
         found, figure = reading.chart(
-            study, study.title.run_id, at, x, y, published, _LAWS[law], front
+            study, study.title.run_id, at, *axes, published, _LAWS[law], front
         )
     except RequestError as error:
         st.info(f"{plain(str(error).capitalize())}.")
@@ -57,17 +54,9 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
 
 
 def _axes(study: WatchedStudy, question: str, published: bool) -> tuple[str, str] | None:
-    if question != _OWN:
-        return preset(question, study.runs, beside_paper=published)
-    columns = st.columns(2)
-    keys = choices(study.runs)
-    names = {key: quantity(key).heading for key in keys}
-    left = columns[0].selectbox("x", keys, key="x", format_func=names.__getitem__)
-    results = measured(study.runs)
-    right = columns[1].selectbox(
-        "y", results, key="y", format_func=names.__getitem__, index=min(1, len(results) - 1)
-    )
-    return left, right
+    if question == _OWN:
+        return choose_axes(choices(study.runs), measured(study.runs))
+    return preset(question, study.runs, beside_paper=published)
 
 
 def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: go.Figure) -> None:
@@ -96,8 +85,7 @@ def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: go.Fi
 def _words(study: WatchedStudy, found: Scaling) -> None:
     for sentence in found.sentences:
         st.markdown(f"* {plain(sentence)}")
-    # Two blanks before a line break keep it in Markdown.
-    st.caption("  \n".join(map(plain, found.notes)))
+    captions(found.notes)
     stem = f"{study.title.sweep}-{found.chart.y.key}-over-{found.chart.x.key}"
     many = found.marks.height > MOST_DRAWN
     with st.container(horizontal=True):

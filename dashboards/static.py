@@ -26,9 +26,9 @@ from analysis.studies.study import (
     state_table,
 )
 from analysis.tables.results import result_table
-from dashboards.plotting import chart_figure, curve_figure, state_word, states_figure, uses_figure
+from dashboards.plotting import chart_figure, curve_figure, states_figure, uses_figure
 from dashboards.source import PageSource
-from dashboards.words import duration
+from dashboards.words import duration, in_words
 from gigatok.text.credentials import shown
 
 MOST_TRIALS = 24
@@ -45,10 +45,10 @@ def write_page(source: PageSource, sweep: str, scale: str | None, out: Path) -> 
         RequestError: the store does not have it.
     """
     # Newest first, so that the first one that fits is the one that users mean.
-    of_sweep = [t for t in list_studies(source.uri) if t.sweep == sweep]
-    found = [t for t in of_sweep if scale in (None, t.scale)]
+    titles = list_studies(source.uri)
+    found = [t for t in titles if t.sweep == sweep and scale in (None, t.scale)]
     if not found:
-        have = ", ".join(f"{t.sweep} {t.scale}" for t in list_studies(source.uri))
+        have = ", ".join(f"{t.sweep} {t.scale}" for t in titles)
         wanted = f"{sweep} {scale or ''}".strip()
         raise RequestError(
             f"no study {wanted!r} in {shown(source.uri)}; it holds: {have or 'nothing'}"
@@ -67,7 +67,7 @@ def page(source: PageSource, study: WatchedStudy) -> str:
     # Names and errors of others are text in the page, never HTML.
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
     environment.filters["shell"] = quote
-    environment.globals.update(duration=duration, word=state_word, run_url=source.run_url)
+    environment.globals.update(duration=duration, word=in_words, run_url=source.run_url)
     return environment.get_template("export.html.j2").render(
         study=study,
         left=left,
@@ -117,14 +117,13 @@ def _log(source: PageSource, stage_run: str) -> str:
 def _pictures(source: PageSource, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for stage, name in trial.PICTURES:
+        images, note = [], "none was logged"
         try:
             found = trial.pictures(source.uri, rows, (stage, name), source.runs_dir)
+            images = [(head, base64.b64encode(png).decode()) for head, png in found]
         except Outside as outside:
-            made.append({"name": name, "images": [], "note": str(outside)})
-            continue
-        images = [(head, base64.b64encode(png).decode()) for head, png in found]
-        note = "" if images else "none was logged"
-        made.append({"name": name, "images": images, "note": note})
+            note = str(outside)
+        made.append({"name": name, "images": images, "note": "" if images else note})
     return made
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from shlex import quote
-from typing import Any
 
 import streamlit as st
 
-from analysis.charts.records import csv_bytes
 from analysis.figures.sweeps import sweep_figure
 from analysis.store.artifacts import Outside
+from analysis.store.export import csv_bytes
 from analysis.store.runs import measured
 from analysis.studies.study import (
     StageFailure,
@@ -23,16 +22,23 @@ from analysis.studies.study import (
 )
 from analysis.tables.results import result_table
 from dashboards import reading
-from dashboards.downloads import download, pdf_of
-from dashboards.plotting import STATE_COLOURS, state_word, states_figure
+from dashboards.plotting import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
-from dashboards.state import open_trial
-from dashboards.words import duration
+from dashboards.widgets import captions, download, open_trial, pdf_of
+from dashboards.words import duration, in_words
 from gigatok.text.markdown import plain
 
 MOST_FAILURES = 20
 MOST_RESULTS = 500
 """Trials up to which the table of results, means over seeds, is shown."""
+_TIMES = {
+    "mean": ("mean seconds", "%.1f"),
+    "total": ("total seconds", "%.0f"),
+    "predicted": ("predicted seconds", "%.0f"),
+    "actual": ("actual seconds, of the predicted ones", "%.0f"),
+    "ratio": ("actual / predicted", "%.2f"),
+}
+"""Columns of `stage_times`: heading and format."""
 
 
 def show(source: PageSource, study: WatchedStudy, at: str) -> None:
@@ -46,7 +52,11 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     _trials(study)
     _results(study)
     with st.expander("Time of each kind of stage"):
-        st.dataframe(stage_times(study), hide_index=True, column_config=_times())
+        columns = {
+            name: st.column_config.NumberColumn(label, format=form)
+            for name, (label, form) in _TIMES.items()
+        }
+        st.dataframe(stage_times(study), hide_index=True, column_config=columns)
 
 
 def _headline(study: WatchedStudy) -> None:
@@ -66,7 +76,7 @@ def _headline(study: WatchedStudy) -> None:
         duration(study.spent) + (f" / {duration(whole)}" if whole else ""),
         help="All stages together, each counted once; predicted when the study was launched",
     )
-    parts = [f"{n:,} {state_word(state)}" for state, n in counts.items()]
+    parts = [f"{n:,} {in_words(state)}" for state, n in counts.items()]
     # A sum of fractions may end a bit above 1, which Streamlit refuses.
     st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
     if left is None or left > 0:
@@ -121,12 +131,10 @@ def _trials(study: WatchedStudy) -> None:
     # Streamlit colours the options of a multi-select column: a state in a list of its own becomes
     # a coloured pill.
     pills = state_pills(study)
-    words = [state_word(state) for state in STATE_COLOURS]
+    words = [in_words(state) for state in STATE_COLOURS]
     colours = list(STATE_COLOURS.values())
     config = {
-        stage: st.column_config.MultiselectColumn(
-            stage.replace("_", " "), options=words, color=colours
-        )
+        stage: st.column_config.MultiselectColumn(in_words(stage), options=words, color=colours)
         for stage in ("state", *study.stages)
     }
     st.dataframe(
@@ -159,21 +167,10 @@ def _results(study: WatchedStudy) -> None:
         table = result_table(study.runs)
         rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
         st.dataframe(rows, hide_index=True)
-        st.caption("  \n".join(map(plain, table.notes)))
+        captions(table.notes)
     with st.container(horizontal=True):
         every = lambda: csv_bytes(study.runs)  # noqa: E731
         download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
         if few:
             figure = lambda: pdf_of(sweep_figure(study.runs))  # noqa: E731
             download("Figure (PDF)", figure, f"{study.title.sweep}.pdf")
-
-
-def _times() -> dict[str, Any]:
-    number = st.column_config.NumberColumn
-    return {
-        "mean": number("mean seconds", format="%.1f"),
-        "total": number("total seconds", format="%.0f"),
-        "predicted": number("predicted seconds", format="%.0f"),
-        "actual": number("actual seconds, of the predicted ones", format="%.0f"),
-        "ratio": number("actual / predicted", format="%.2f"),
-    }

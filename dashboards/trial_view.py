@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
 
 import streamlit as st
 
 from analysis.charts.grammar import FigureData, Grid
-from analysis.charts.records import csv_bytes
 from analysis.figures.curves import curve_chart, trial_figure
 from analysis.store.artifacts import Outside
+from analysis.store.export import csv_bytes
 from analysis.studies import trial
 from analysis.studies.study import WatchedStudy
 from analysis.studies.trial import LoadedTrial
 from dashboards import reading
-from dashboards.downloads import download, pdf_of
 from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import PageSource
+from dashboards.widgets import download, pdf_of
+from dashboards.words import in_words
 from gigatok.text.markdown import plain
 
 MOST_SIZES = 6
 MOST_OFFERED = 500
 """Trials that a list holds; of more, the browser is slow to make it."""
+_RESULTS = {"protocol": st.column_config.TextColumn(width="large")}
 _HEADS = {
     "reconstructions": "Reconstructions: originals above, reconstructions below",
     "samples": "Samples",
@@ -43,12 +45,16 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     # Filled at the end as well: the buttons stand above what they depend on.
     bar = st.container(horizontal=True)
     bar.link_button("Open in MLflow", source.run_url(run_id))
-    parts: dict[str, Callable[[], None]] = {
+    parts: dict[str, Callable[[], object]] = {
         "Pictures": lambda: _pictures(source, study, run_id, at),
         "Curves": lambda: _curves(study, found),
         "Codebook": lambda: _codebook(found),
-        "Results": lambda: _results(row),
-        "Settings": lambda: _settings(study, row),
+        "Results": lambda: st.dataframe(
+            trial.results(row), hide_index=True, column_config=_RESULTS
+        ),
+        "Settings": lambda: st.dataframe(
+            trial.settings(row, study.runs), hide_index=True, height=460
+        ),
         "Origin": lambda: _origin(source, study, found),
         "Diff": lambda: _difference(study, found, names),
     }
@@ -83,13 +89,10 @@ def _figure(source: PageSource, study: WatchedStudy, found: LoadedTrial, at: str
     """Join curves and pictures in one figure; those that lie elsewhere are left out."""
     grids = []
     for stage, name in trial.PICTURES:
-        try:
+        with suppress(Outside):  # the page says so where it shows pictures
             run_id = str(found.row["run_id"])
-            pictures = _found_pictures(source, study, run_id, stage, name, at)
-        except Outside:
-            continue  # The page says so where it shows pictures.
-        if pictures:
-            grids.append(Grid(name, tuple((head, {}, png) for head, png in pictures)))
+            if pictures := _found_pictures(source, study, run_id, stage, name, at):
+                grids.append(Grid(name, tuple((head, {}, png) for head, png in pictures)))
     return trial_figure(found, trial.panels(found, study.stages), grids)
 
 
@@ -118,20 +121,12 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
             column.image(png, caption=plain(head), width="stretch", alt=f"{name} of {head}")
 
 
-def _results(row: Mapping[str, Any]) -> None:
-    st.dataframe(trial.results(row), hide_index=True, column_config=_wide("protocol"))
-
-
-def _settings(study: WatchedStudy, row: Mapping[str, Any]) -> None:
-    st.dataframe(trial.settings(row, study.runs), hide_index=True, height=460)
-
-
 def _curves(study: WatchedStudy, found: LoadedTrial) -> None:
     panels = trial.panels(found, study.stages)
     if not panels:
         st.caption("No stage of this trial has logged a curve yet.")
     for stage, keys in panels.items():
-        st.markdown(f"**{plain(stage.replace('_', ' '))}**")
+        st.markdown(f"**{plain(in_words(stage))}**")
         for start in range(0, len(keys), 3):
             for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
                 chart = curve_chart(found, stage, key)
@@ -181,10 +176,5 @@ def _difference(study: WatchedStudy, found: LoadedTrial, names: dict[str, str]) 
     offered = _offered(others, st.session_state.get("against"), "find_other")
     other = st.selectbox("Against", offered, key="against", format_func=names.__getitem__)
     table = trial.difference(found.row, trial.row_of(study.runs, other))
-    heads = {"this": st.column_config.TextColumn(found.name)}
-    heads["other"] = st.column_config.TextColumn(names[other])
+    heads = {"this": found.name, "other": names[other]}
     st.dataframe(table, hide_index=True, column_config=heads, height=420)
-
-
-def _wide(column: str) -> dict[str, Any]:
-    return {column: st.column_config.TextColumn(width="large")}

@@ -1,8 +1,13 @@
-"""Durations and numbers as people write them."""
+"""States, stages and durations as people write them."""
 
 from __future__ import annotations
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def in_words(name: str) -> str:
+    """Name a state or stage in words, such as `upstream failed`."""
+    return name.lower().replace("_", " ")
 
 
 def duration(seconds: float | None) -> str:

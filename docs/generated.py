@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gigatok import names
-from gigatok.config import TrialConfig
+from gigatok.config import FOUND, TrialConfig
 from orchestration.policy.profile import Profile, Request
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,13 +79,15 @@ def _catching() -> Iterator[None]:
 
 def commands(module: str) -> str:
     """List a command, or all commands of a group, with their arguments and options."""
-    found = command_line(module)
-    usage = f"python -m {module}"
-    if not hasattr(found, "commands"):
-        return _command(usage, found)
-    own = [_command(usage, found)] if found.invoke_without_command else []
-    below = (_command(f"{usage} {name}", part) for name, part in found.commands.items())
-    return "\n\n".join([*own, *below])
+    return "\n\n".join(_commands(f"python -m {module}", command_line(module)))
+
+
+def _commands(usage: str, command: Any) -> Iterator[str]:
+    # A group that does nothing by itself has no line of its own.
+    if getattr(command, "invoke_without_command", True):
+        yield _command(usage, command)
+    for name, part in getattr(command, "commands", {}).items():
+        yield from _commands(f"{usage} {name}", part)
 
 
 def _command(usage: str, command: Any) -> str:
@@ -129,6 +131,8 @@ def _key_rows(prefix: str, kind: Any) -> Iterator[str]:
     meanings = field_docstrings(kind)
     for name in sorted(kind.model_fields, key=lambda name: _definer(kind, name)):
         field = kind.model_fields[name]
+        if FOUND in field.metadata:
+            continue
         inner = field.annotation
         key = f"{prefix}{name}"
         if key not in schema() and isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -7,67 +7,57 @@ Exit codes: 0 done, 1 a stage failed or something did not stop, 2 the request wa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Unpack
 
 import typer
 
-from orchestration.backends import BACKENDS
+from orchestration.commands.answering import answering
 from orchestration.commands.calibrate import calibrate
 from orchestration.commands.cancel import cancel
 from orchestration.commands.cleanup import gc
 from orchestration.commands.doctor import doctor
 from orchestration.commands.explain import diff, explain
 from orchestration.commands.logs import logs
+from orchestration.commands.options import (
+    AsJson,
+    EveryStage,
+    Overrides,
+    PlannedScale,
+    RunsDir,
+    SweepFile,
+    launch_options,
+)
 from orchestration.commands.resume import resume, retry
 from orchestration.commands.simulate import simulate
 from orchestration.commands.starting import start
 from orchestration.commands.status import status
 from orchestration.commands.sync import sync
-from orchestration.exits import answering
-from orchestration.study.study import Study
+from orchestration.study.study import LaunchOptions, Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
+@launch_options("backend", "jobs", "profile", "gpus_per_stage", "max_gpu_hours", "max_disk")
 def plan(
-    sweep: str,
-    scale: str | None = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
-    backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
-    jobs: Annotated[int | None, typer.Option(help="Stages at a time.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="What stages ask of the cluster.")] = None,
-    max_gpu_hours: Annotated[float | None, typer.Option(help="As for a launch.")] = None,
-    max_disk: Annotated[float | None, typer.Option(help="As for a launch, in GiB.")] = None,
-    stages: Annotated[bool, typer.Option("--stages", help="A row for every stage.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    sweep: SweepFile,
+    scale: PlannedScale = None,
+    set_: Overrides = None,
+    *,
+    stages: EveryStage = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+    **options: Unpack[LaunchOptions],
 ) -> None:
     """Show what a launch would run and reuse, and what it would cost."""
-    prepared = Study(sweep, scale, runs=runs_dir, overrides=set_ or ()).plan(
-        backend=backend,
-        jobs=jobs,
-        profile=profile,
-        max_gpu_hours=max_gpu_hours,
-        max_disk=max_disk,
-    )
+    prepared = Study(sweep, scale, runs=runs_dir, overrides=set_ or ()).plan(**options)
     start(prepared, dry_run=True, stages=stages, as_json=as_json)
 
 
-for command in (
-    plan,
-    status,
-    logs,
-    cancel,
-    resume,
-    retry,
-    calibrate,
-    simulate,
-    doctor,
-    gc,
-    explain,
-    diff,
-    sync,
-):
+COMMANDS = (
+    *(plan, status, logs, cancel, resume, retry, calibrate),
+    *(simulate, doctor, gc, explain, diff, sync),
+)
+for command in COMMANDS:
     app.command()(answering(command))
 
 

@@ -1,41 +1,20 @@
-"""Exit codes of every command, and how a wrong request ends one."""
+"""Outcomes of a launch, and exit codes of every command."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Literal
 
-import typer
-
-from orchestration.backends.base import Infeasible
-
-P = ParamSpec("P")
-T = TypeVar("T")
+Outcome = Literal["done", "queued", "failed", "held", "declined", "interrupted"]
+"""End of a launch here. `queued`: jobs go on without it; `held`: by a gate; `declined`: the user
+did not want the jobs queued after all."""
 
 EXIT_FAILED, EXIT_WRONG, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 """0: done · 1: a stage failed · 2: the request was wrong · 3: refused · 130: interrupted."""
-
-
-def fail(error: Exception) -> NoReturn:
-    """Say what is wrong with the request or this machine and exit with 2; with 3 if infeasible."""
-    print(error, file=sys.stderr)
-    if isinstance(error, OSError):
-        print("Complete stages are kept; launch again when this is fixed.", file=sys.stderr)
-    raise typer.Exit(EXIT_REFUSED if isinstance(error, Infeasible) else EXIT_WRONG) from None
-
-
-def answering(command: Callable[P, T]) -> Callable[P, T]:
-    """Let a command end with a message, not a traceback, where the request was wrong."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # of `| head`: the command line ends quietly
-        except (ValueError, OSError) as error:
-            fail(error)
-
-    return run
+EXIT_CODES: dict[Outcome, int] = {
+    "done": 0,
+    "queued": 0,
+    "failed": EXIT_FAILED,
+    "held": EXIT_REFUSED,
+    "declined": EXIT_REFUSED,
+    "interrupted": EXIT_INTERRUPTED,
+}

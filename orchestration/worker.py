@@ -4,9 +4,10 @@ Every backend starts this same command. It takes the stage's lease, writes heart
 metrics that the stage reports, and leaves DONE, FAILED.json or a checkpoint. Its exit code only
 repeats what those files say.
 
-Started several times with torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
-MASTER_PORT), the processes run the stage together: rank 0 does all of the above, the others only
-compute. For a stage that is not parallel they exit at once, and rank 0 runs it alone.
+Started several times with torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, and MASTER_ADDR
+and MASTER_PORT or a file to meet through), the processes run the stage together: rank 0 does all
+of the above, the others only compute. For a stage that is not parallel they exit at once, and rank
+0 runs it alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,7 +55,7 @@ def main(stage_dir: str) -> int:
         if ranks.rank > 0:
             return 0
         ranks = Ranks()
-    with _together(ranks) as announce:
+    with _together(folder, ranks) as announce:
         if ranks.rank > 0:
             return _follow(folder, ranks, announce(0), announce(0), stop)
         try:
@@ -65,14 +66,20 @@ def main(stage_dir: str) -> int:
 
 
 @contextmanager
-def _together(ranks: Ranks) -> Iterator[Callable[[int], int]]:
+def _together(folder: StageFolder, ranks: Ranks) -> Iterator[Callable[[int], int]]:
     """Join the other processes; yields a call that sends them a number of rank 0 and waits."""
     if ranks.world == 1:
         yield lambda number: number
         return
     from gigatok.runtime import distributed
 
-    with distributed.process_group(ranks):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(distributed.process_group(ranks))
+        except Exception as error:
+            # The others wait in vain and are killed: only this process knows the cause.
+            _fail_without_attempt(folder, error)
+            raise
         yield distributed.from_main
 
 
@@ -134,12 +141,16 @@ def _claim(folder: StageFolder) -> LeaseHolder | None:
     except Exception as error:
         if _is_anothers(folder):
             return None  # this worker slept, and its successor removed what it had begun
-        # There is no attempt yet; without this record nobody would learn why none ever starts.
-        folder.write_failure(faults.from_exception(error, 0))
-        # Another worker may have taken the stage since: its stage must not look failed.
-        if _is_anothers(folder):
-            folder.clear_failure()
+        _fail_without_attempt(folder, error)
         raise
+
+
+def _fail_without_attempt(folder: StageFolder, error: Exception) -> None:
+    """Record an error before an attempt began: nobody else would learn why none ever starts."""
+    folder.write_failure(faults.from_exception(error, 0))
+    # Another worker may have taken the stage since: its stage must not look failed.
+    if _is_anothers(folder):
+        folder.clear_failure()
 
 
 def _is_anothers(folder: StageFolder) -> bool:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
     *("config", "costs", "files", "names", "stages", "startup", "text"),
-    *("data.assets", "data.supplies", "runtime"),
+    *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
@@ -45,9 +45,11 @@ ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.names", "gigatok.text", "gigatok.files", "gigatok.config"),
     *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
-    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.api"),
+    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
+    *("gigatok.api", "gigatok.folders", "gigatok.commands"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
+    "orchestration.terminal",
     *("orchestration.sweep.settings", "orchestration.sweep.formulas"),
     *("orchestration.sweep.grid", "orchestration.sweep.search", "orchestration.sweep"),
     *("orchestration.plan", "orchestration.costs"),
@@ -60,6 +62,8 @@ ROOMS = (
     *("analysis.store", "analysis.statistics", "analysis.claims", "analysis.paper"),
     *("analysis.charts", "analysis.tables", "analysis.studies", "analysis.figures"),
     *("analysis.report", "dashboards"),
+    # Command lines of the science, some of which are about sweeps
+    "gigatok.commands",
 )
 """Rooms from the bottom up: each imports from those before it, lazily or for types as well.
 
@@ -67,6 +71,7 @@ A module belongs to the longest of these names that it begins with. Modules that
 a package above its rooms, such as `analysis.api`, are in none: no room imports them.
 """
 ALLOWED = {
+    ("gigatok/commands/assets.py", "orchestration"),
     ("orchestration/worker.py", "torch"),
     ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.runtime.distributed"),
@@ -170,6 +175,7 @@ def test_no_package_has_a_module_called_utils() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "gigatok.__main__",
         "orchestration.launch",
         "orchestration.__main__",
         "analysis.__main__",

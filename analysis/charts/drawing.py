@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,23 +16,19 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    NullLocator,
-)
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.charts import layout, style
 from analysis.charts.grammar import (
     DERIVED,
+    HOLLOW,
     Chart,
     ChartAxis,
     FigureData,
     Grid,
     Mark,
+    Place,
     Series,
     letter,
 )
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
     from matplotlib.transforms import Transform
 
-_HOLLOW = ("digitised", "secondary")
+_REMARK: dict[str, Any] = {"weight": "bold", "va": "center", "size": "small"}
 _RIM = "#000000"
 _BOXES_PER_SEGMENT = 30
 # As a ratio of the largest to the smallest value: more than two and a half decades.
@@ -63,9 +59,9 @@ _DODGE = 5.0
 """Points of print between marks whose intervals would cover each other."""
 
 
-def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = None) -> Figure:
-    """Draw a figure at a venue's text width, or at `width` inches."""
-    inches = width or venue.text
+def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
+    """Draw a figure for the page of a venue."""
+    inches = venue.width
     with style.applied(venue):
         # `Figure` and Agg instead of pyplot: pyplot keeps every figure alive and picks a backend
         # that may need a display. The height of 1 is replaced once it is known.
@@ -92,11 +88,7 @@ def draw(data: FigureData, venue: Venue = style.PLAIN, *, width: float | None = 
 
 
 def _settle(
-    figure: Figure,
-    canvas: FigureCanvasAgg,
-    data: FigureData,
-    places: Sequence[Axes],
-    venue: Venue,
+    figure: Figure, canvas: FigureCanvasAgg, data: FigureData, places: Sequence[Axes], venue: Venue
 ) -> None:
     """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
@@ -110,6 +102,10 @@ def _settle(
         text.set_linespacing(venue.spacing)
     figure.draw_without_rendering()  # tick texts depend on the size of the axes
     figure.set_layout_engine(None)  # its place is final: saving lays out no more
+    # The layout's solver differs in the last bit from run to run; equal data give equal files.
+    for axes in figure.axes:
+        found = axes.get_position(original=True).bounds
+        axes.set_position((*(round(part, 9) for part in found),))
     for axes, chart in zip(places, data.charts, strict=False):
         name_marks(axes, chart, renderer, venue.size * 0.85)
 
@@ -148,14 +144,8 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
     if chart.turns(chart.y):
         axes.invert_yaxis()
     for remark in chart.remarks:
-        axes.annotate(
-            remark.text,
-            (remark.x, remark.y),
-            color=remark.colour,
-            weight="bold",
-            va="center",
-            size="small",
-        )
+        at = (remark.x, remark.y)
+        axes.annotate(remark.text, at, color=remark.colour, **_REMARK)
     _mark_ticks(axes.xaxis, chart.x, log=chart.log_x)
     _mark_ticks(axes.yaxis, chart.y, log=chart.log_y)
     # Last, as the ticks of sizes are chosen by their distance on the final axis.
@@ -197,32 +187,14 @@ def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None
     if len(mark.seeds) > 1:
         # Above intervals and below the labels (zorder): a seed must not vanish behind its mean.
         seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
-        xs, ys = zip(*mark.seeds, strict=True)
-        axes.plot(
-            xs,
-            ys,
-            marker,
-            markersize=3.0,
-            markeredgewidth=0.7,
-            zorder=3.1,
-            transform=where,
-            **seeds,
-        )
-    for bar, draw_bar, at in (
-        (mark.x_bar, axes.hlines, mark.y),
-        (mark.y_bar, axes.vlines, mark.x),
-    ):
+        seeds |= {"markersize": 3.0, "markeredgewidth": 0.7, "zorder": 3.1}
+        axes.plot(*zip(*mark.seeds, strict=True), marker, transform=where, **seeds)
+    bars = ((mark.x_bar, axes.hlines, mark.y), (mark.y_bar, axes.vlines, mark.x))
+    for bar, draw_bar, at in bars:
         if bar is not None:
             draw_bar(at, bar.low, bar.high, color=colour, linewidth=1.0, transform=where)
-    axes.plot(
-        [mark.x],
-        [mark.y],
-        marker,
-        markersize=4.5,
-        **_face(colour, mark.reading, marker),
-        zorder=3,
-        transform=where,
-    )
+    face = _face(colour, mark.reading, marker)
+    axes.plot([mark.x], [mark.y], marker, markersize=4.5, zorder=3, transform=where, **face)
 
 
 def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
@@ -230,7 +202,7 @@ def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
     is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
     return {
         "color": colour,
-        "markerfacecolor": "white" if reading in _HOLLOW else colour,
+        "markerfacecolor": "white" if reading in HOLLOW else colour,
         "markeredgecolor": _RIM if reading == "run" and not is_cross else colour,
         "markeredgewidth": 0.7 if reading == "run" and not is_cross else 1.0,
     }
@@ -267,12 +239,10 @@ def _shifted(axes: Axes, points: float) -> Transform:
 def _scale_to(axes: Axes, chart: Chart) -> None:
     """Set limits from the data: artists that moved sideways do not count for matplotlib's own."""
     # All in data units; the dodge is in points of print and must not widen the axes.
-    corners = [(m.x, m.y) for m in chart.marks]
-    corners += [seed for m in chart.marks for seed in m.seeds]
-    for mark in chart.marks:
-        corners += [(end, mark.y) for b in [mark.x_bar] if b for end in (b.low, b.high)]
-        corners += [(mark.x, end) for b in [mark.y_bar] if b for end in (b.low, b.high)]
+    corners: list[Place] = []
     # Seeds and ends of intervals lie outside the means and must be inside the frame.
+    for mark in chart.marks:
+        corners += [(mark.x, mark.y), *mark.seeds, *chain(*mark.intervals)]
     axes.update_datalim(corners)
     # Room for the labels beside the outermost marks, which Matplotlib's 5 % does not leave.
     axes.margins(0.12, 0.14)
@@ -322,22 +292,20 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
     boxes: list[Box] = []
     for text in axes.texts:
         if text.get_text():
-            frame = text.get_window_extent(renderer)
-            boxes.append(Box(frame.x0, frame.y0, frame.x1, frame.y1))
+            boxes.append(Box(*text.get_window_extent(renderer).extents))
     labels = []
-    for series in chart.series:
+    for series, shifts in zip(chart.series, sideways(chart), strict=True):
         places = axes.transData.transform([(m.x, m.y) for m in series.marks])
-        if series.look.marker:
-            boxes += [box for mark in series.marks for box in _taken(axes, mark, scale)]
         if series.joined:
             boxes += _along(places)
-        # The highest first below: its label finds the most room.
-        labels += [
-            (mark.label, (float(x), float(y)))
-            for mark, (x, y) in zip(series.marks, places, strict=True)
-            if mark.label
-        ]
-    place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size=size)
+        # Marks are drawn beside their place where intervals would cover each other.
+        for mark, (x, y), shift in zip(series.marks, places, shifts, strict=True):
+            if series.look.marker:
+                boxes += _taken(axes, mark, shift * scale, scale)
+            if mark.label:
+                labels.append((mark.label, (float(x) + shift * scale, float(y))))
+    # The highest first: its label finds the most room.
+    place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size)
     return axes
 
 
@@ -352,21 +320,18 @@ def _along(places: np.ndarray) -> list[Box]:
     return found
 
 
-def _taken(axes: Axes, mark: Mark, scale: float) -> Iterable[Box]:
-    """List the pixel boxes of a mark, its intervals and its seeds."""
+def _taken(axes: Axes, mark: Mark, shift: float, scale: float) -> Iterable[Box]:
+    """List the pixel boxes of a mark, its intervals and its seeds, moved by so many pixels."""
 
-    def box(low: tuple[float, float], high: tuple[float, float], radius: float) -> Box:
+    def box(low: Place, high: Place, radius: float) -> Box:
         ends = axes.transData.transform([low, high])
         (x0, y0), (x1, y1) = ends.min(0), ends.max(0)  # an axis may run backwards
         r = radius * scale
-        return Box(x0 - r, y0 - r, x1 + r, y1 + r)
+        return Box(x0 + shift - r, y0 - r, x1 + shift + r, y1 + r)
 
     at = (mark.x, mark.y)
     yield box(at, at, 3.0)
-    if mark.x_bar is not None:
-        yield box((mark.x_bar.low, mark.y), (mark.x_bar.high, mark.y), 1.5)
-    if mark.y_bar is not None:
-        yield box((mark.x, mark.y_bar.low), (mark.x, mark.y_bar.high), 1.5)
+    yield from (box(*ends, 1.5) for ends in mark.intervals)
     yield from (box(seed, seed, 2.0) for seed in mark.seeds)
 
 
@@ -417,27 +382,17 @@ def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
 def _handle(series: Series) -> Line2D:
     # The first mark stands for all: readings mix within a series only where a copy is cited.
     reading = series.marks[0].reading if series.marks else "printed"
-    return Line2D(
-        [],
-        [],
-        marker=series.look.marker,
-        markersize=4.5,
-        linestyle=("--" if series.dashed else "-") if series.joined else "",
-        label=series.name,
-        **_face(series.look.colour, reading, series.look.marker),
-    )
+    colour, marker = series.look
+    face = _face(colour, reading, marker)
+    face["linestyle"] = ("--" if series.dashed else "-") if series.joined else ""
+    return Line2D([], [], marker=marker, markersize=4.5, label=series.name, **face)
 
 
 def draw_legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:
     """Draw the legend of all charts, in a strip of its own."""
     axes.set_axis_off()
     if handles:
-        axes.legend(
-            handles=handles,
-            loc="center left",
-            ncols=min(columns, len(handles)),
-            frameon=False,
-            borderaxespad=0,
-            borderpad=0,
-        )
+        flat: dict[str, Any] = {"frameon": False, "borderaxespad": 0, "borderpad": 0}
+        ncols = min(columns, len(handles))
+        axes.legend(handles=handles, loc="center left", ncols=ncols, **flat)
     return axes

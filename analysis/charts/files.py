@@ -14,8 +14,6 @@ from analysis.charts.grammar import FigureData
 from analysis.charts.records import provenance, records, table_of, with_ending, write_data
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from analysis.charts.style import Venue
 
 FORMATS = ("pdf", "png", "svg")
@@ -29,30 +27,18 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def write(
-    data: FigureData,
-    folder: Path,
-    formats: Sequence[str],
-    venue: Venue = style.PLAIN,
-    *,
-    width: float | None = None,
+    data: FigureData, folder: Path, formats: Sequence[str], venue: Venue = style.PLAIN
 ) -> list[Path]:
     """Write `<name>.csv`, `.json` and a picture in each format; equal data give equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / data.name
     # Pictures first: a figure that cannot be drawn leaves no data files.
-    paths = save(draw(data, venue, width=width), base, formats, venue)
-    return [*paths, *write_data(base, table_of(records(data)).write_csv(), provenance(data))]
-
-
-def save(
-    figure: Figure, base: Path, formats: Sequence[str], venue: Venue = style.PLAIN
-) -> list[Path]:
-    """Write a figure in some formats, without the time of writing."""
+    figure = draw(data, venue)
     paths = [with_ending(base, form) for form in formats]
     with style.applied(venue):
         for form, path in zip(formats, paths, strict=True):
             figure.savefig(path, dpi=style.DPI, metadata=_METADATA[form])
-    return paths
+    return [*paths, *write_data(base, table_of(records(data)).write_csv(), provenance(data))]
 
 
 def pdf_bytes(data: FigureData) -> bytes:

@@ -6,20 +6,25 @@ with Plotly, `records.py` writes it as CSV and JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from analysis.charts.style import CYCLE, Look
+from analysis.statistics.estimates import SeedEstimate
 from gigatok.names import Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
 """Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
 has a place in the picture but no y: files leave it empty."""
 DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
+HOLLOW: frozenset[Reading] = frozenset({"digitised", "secondary"})
+"""Drawn hollow: less reliable than what is printed."""
 Source = Literal["published", "runs", "both"]
 Origin = Mapping[str, Any]
 """Provenance of a number, ready for JSON: `id` and what leads to it."""
+Place = tuple[float, float]
+"""x and y in the units of the axes."""
 Ticks = tuple[tuple[float, str], ...]
 """Places and texts."""
 
@@ -60,6 +65,13 @@ class Bar:
     kind: str
 
 
+def bar_of(found: SeedEstimate, factor: float) -> Bar | None:
+    """Draw the interval of an estimate, in printed units; None where it has none."""
+    if found.interval == "none":
+        return None
+    return Bar(found.low * factor, found.high * factor, found.interval)
+
+
 @dataclass(frozen=True)
 class Mark:
     """Point of a chart, in the units of the axes.
@@ -77,7 +89,13 @@ class Mark:
     label: str = ""
     x_bar: Bar | None = None
     y_bar: Bar | None = None
-    seeds: tuple[tuple[float, float], ...] = ()
+    seeds: tuple[Place, ...] = ()
+
+    @property
+    def intervals(self) -> list[tuple[Place, Place]]:
+        """Ends of its intervals in the chart."""
+        across = [((b.low, self.y), (b.high, self.y)) for b in [self.x_bar] if b]
+        return across + [((self.x, b.low), (self.x, b.high)) for b in [self.y_bar] if b]
 
 
 @dataclass(frozen=True)
@@ -197,6 +215,16 @@ class FigureData:
         return {mark.reading for chart in self.charts for mark in chart.marks}
 
 
+TITLES = {
+    "rfid": "Reconstruction",
+    "gfid": "Generation",
+    "ar_val_loss": "Code complexity",
+    "probe_accuracy": "AR representation",
+    "lpips": "Perceptual distance",
+}
+"""Titles of charts by their metric, the same over published numbers and runs."""
+
+
 def axis(key: str, label: str = "", ticks: Ticks = ()) -> ChartAxis:
     """Make the axis of a metric or a config key: its heading, unless a figure has other words."""
     return ChartAxis(key, label or quantity(key).heading, ticks)
@@ -267,7 +295,7 @@ DIFFERENT = (
 def _merged(chart: Chart, runs: Chart) -> Chart:
     ticks, found = _same_ticks(chart.x, runs)
     if not chart.big:  # small charts have no room for the names of both
-        found = [replace(s, marks=tuple(_unnamed(s.marks))) for s in found]
+        found = [replace(s, marks=tuple(replace(m, label="") for m in s.marks)) for s in found]
     # Remarks go as well: their places were chosen for the published numbers alone.
     x = replace(chart.x, ticks=ticks)
     return replace(chart, x=x, series=(*chart.series, *found), remarks=())
@@ -275,13 +303,8 @@ def _merged(chart: Chart, runs: Chart) -> Chart:
 
 def _of_runs(chart: Chart) -> Chart:
     """Say in the names of a chart's series that they are runs."""
-    names = [s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series]
-    series = (replace(s, name=name) for s, name in zip(chart.series, names, strict=True))
-    return replace(chart, series=tuple(series))
-
-
-def _unnamed(marks: Iterable[Mark]) -> Iterator[Mark]:
-    return (replace(mark, label="") for mark in marks)
+    names = {s.name: s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series}
+    return replace(chart, series=tuple(replace(s, name=names[s.name]) for s in chart.series))
 
 
 def _same_ticks(x: ChartAxis, runs: Chart) -> tuple[Ticks, list[Series]]:

@@ -56,7 +56,6 @@ def place_labels(
     renderer: RendererBase,
     labels: Sequence[Label],
     marks: Sequence[Box],
-    *,
     size: float = 8.0,
 ) -> list[Text]:
     """Name the marks of an axes whose position is final.
@@ -70,8 +69,7 @@ def place_labels(
     """
     # A label placed in data coordinates must not move the limits it was placed by.
     axes.autoscale(False)
-    frame = axes.get_window_extent(renderer)
-    inside = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    inside = Box(*axes.get_window_extent(renderer).extents)
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
     to_data = axes.transData.inverted()
     # Labels join the marks as they are placed: the next one avoids them as well.

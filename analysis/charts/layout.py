@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
     title = axes.set_title(text, loc="left")
     share = axes.get_window_extent(renderer).width / title.get_window_extent(renderer).width
     if share < 1:
-        axes.set_title("\n".join(textwrap.wrap(text, int(len(text) * share))), loc="left")
+        # A bracket at the end, such as "(Table 6)", is no place to break.
+        whole = re.sub(r" (?=[^()]*\)$)", "\xa0", text)
+        axes.set_title("\n".join(textwrap.wrap(whole, int(len(text) * share))), loc="left")
     return axes
 
 

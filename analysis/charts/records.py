@@ -37,6 +37,8 @@ SCHEMA: dict[str, pl.DataType] = {
 """Columns of every CSV. `mark`: `mean` of `n` seeds, `seed` one of them, or `single`. Values are
 in the printed units, `x_unit` and `y_unit`; a table's cell has no x. `sources`: ids in JSON."""
 Record = dict[str, Any]
+Coordinate = tuple[float | None, Bar | None]
+"""Value and interval."""
 _PER_NUMBER = ("values", "protocols")
 """Facts of a single number; the rest of an origin is a fact of its source and is written once."""
 
@@ -61,26 +63,20 @@ def _rows(chart: Chart, series: Series, mark: Mark) -> Iterator[Record]:
     shared = {"chart": chart.title, "series": series.name, "label": mark.label}
     shared["reading"] = mark.reading
     is_mean = len(mark.seeds) > 1
+
+    def row(
+        x: Coordinate, y: Coordinate, origins: Sequence[Origin], n: int, **kind: str
+    ) -> Record:
+        across, up = coordinate("x", chart.x, *x, origins), coordinate("y", chart.y, *y, origins)
+        return {**shared, **kind, **across, **up, "n": n, "sources": ids(origins)}
+
     # The place of a pruned trial in the picture is no measurement.
     y = None if mark.reading == "no value" else mark.y
-    yield {
-        **shared,
-        "mark": "mean" if is_mean else "single",
-        **coordinate("x", chart.x, mark.x, mark.x_bar, mark.origins),
-        **coordinate("y", chart.y, y, mark.y_bar, mark.origins),
-        "n": max(1, len(mark.seeds)),
-        "sources": ids(mark.origins),
-    }
-    for (x, y), origin in zip(mark.seeds, mark.origins, strict=True) if is_mean else ():
-        yield {
-            **shared,
-            "mark": "seed",
-            "seed": str(origin.get("seed")),
-            **coordinate("x", chart.x, x, None, (origin,)),
-            **coordinate("y", chart.y, y, None, (origin,)),
-            "n": 1,
-            "sources": ids((origin,)),
-        }
+    kind, n = "mean" if is_mean else "single", max(1, len(mark.seeds))
+    yield row((mark.x, mark.x_bar), (y, mark.y_bar), mark.origins, n, mark=kind)
+    for at, origin in zip(mark.seeds, mark.origins, strict=True) if is_mean else ():
+        seed = str(origin.get("seed"))
+        yield row((at[0], None), (at[1], None), (origin,), 1, mark="seed", seed=seed)
 
 
 def coordinate(
@@ -187,11 +183,3 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def with_ending(base: Path, ending: str) -> Path:
     """Name a file of a figure; `with_suffix` would cut a name that holds dots."""
     return base.with_name(f"{base.name}.{ending}")
-
-
-def csv_bytes(table: pl.DataFrame) -> bytes:
-    """Write any table as the bytes of a CSV; lists as their items with a space between."""
-    # CSV has no lists, and polars refuses to write them.
-    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
-    texts = [pl.col(name).cast(pl.List(pl.String)).list.join(" ") for name in lists]
-    return table.with_columns(texts).write_csv().encode()

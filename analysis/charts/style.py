@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from analysis.store.requests import RequestError
@@ -26,13 +26,13 @@ class Venue:
 
     Attributes:
         column: width of one column; that of the text where there is one only.
-        text: width of the whole text.
+        width: of a figure: that of the whole text, unless it is to fit into one column.
         size: of the letters in figures, a little below the text's own.
         spacing: of lines, in heights of the font; STIX is tall.
     """
 
     column: float
-    text: float
+    width: float
     size: float = 8.0
     family: str = "STIXGeneral"
     spacing: float = 0.95
@@ -56,8 +56,8 @@ VENUES = {
 """Widths of the style files; a figure at either needs no scaling in LaTeX."""
 
 # Okabe and Ito, Color Universal Design (2008); purple, sky and black below are theirs as well.
-_BLUE, _ORANGE, _GREEN, _VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-_PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
 
 
 class Look(NamedTuple):
@@ -67,37 +67,36 @@ class Look(NamedTuple):
     marker: str
 
 
-WITHOUT, WITH = Look(_VERMILION, "o"), Look(_BLUE, "s")
+WITHOUT, WITH = Look(VERMILION, "o"), Look(BLUE, "s")
 """Without and with what a study adds, such as semantic regularisation."""
-CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _VERMILION, _SKY, _BLACK)
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK)
 """For series without a look of their own."""
-BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK = CYCLE
-OTHER = _GREY
+OTHER = GREY
 """Peers, and what stands beside the question."""
-FRONT = Look(_GREY, "")
+FRONT = Look(GREY, "")
 
 _SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
 """Settings that are off at 0: what matters for the look is whether they are on."""
-_OF_VARIANT = {"1d": Look(_BLUE, "s"), "2d": Look(_ORANGE, "D")}
+OF_VARIANT = {"1d": Look(BLUE, "s"), "2d": Look(ORANGE, "D")}
 # A pair has the colour of its decoder, but for B-L, B-B and L-L: their decoders are those of other
 # pairs, which may stand in the same figure.
 _OF_TOKENIZER = {
-    "S-S": _BLUE,
-    "S-B": _ORANGE,
-    "S-L": _VERMILION,
-    "B-L": _PURPLE,
-    "B-B": _SKY,
-    "L-L": _GREEN,
-    "XL-XXL": _BLACK,
+    "S-S": BLUE,
+    "S-B": ORANGE,
+    "S-L": VERMILION,
+    "B-L": PURPLE,
+    "B-B": SKY,
+    "L-L": GREEN,
+    "XL-XXL": BLACK,
 }
-_OF_DECODER = {"S": _BLUE, "B": _ORANGE, "L": _VERMILION, "XL": _GREEN, "XXL": _BLACK}
+_OF_DECODER = {"S": BLUE, "B": ORANGE, "L": VERMILION, "XL": GREEN, "XXL": BLACK}
 
 
 def of_setting(key: str, value: object) -> Look | None:
     """Look up how a setting is drawn wherever it tells series apart; None: it has no own look."""
     if key in _SWITCHES:
         return WITH if value else WITHOUT
-    return _OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
+    return OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
 
 
 def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
@@ -107,19 +106,20 @@ def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:
     """
     # Text without a dash is its own last part: `B` alone is a decoder.
     decoder = tokenizer.rpartition("-")[2]
-    colour = _OF_TOKENIZER.get(tokenizer, _OF_DECODER.get(decoder, _GREY))
+    colour = _OF_TOKENIZER.get(tokenizer, _OF_DECODER.get(decoder, GREY))
     return Look(colour, (WITH if regularised else WITHOUT).marker)
 
 
-def venue(name: str) -> Venue:
-    """Look up a venue.
+def page(name: str, *, column: bool = False) -> Venue:
+    """Look up the page of a venue, as wide as its text or as one column.
 
     Raises:
         RequestError: an unknown one.
     """
     if name not in VENUES:
         raise RequestError(f"unknown venue {name!r}; known: {', '.join(VENUES)}")
-    return VENUES[name]
+    found = VENUES[name]
+    return replace(found, width=found.column) if column else found
 
 
 @contextmanager

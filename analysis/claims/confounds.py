@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import polars as pl
 
-from analysis.statistics.groups import Group, groups, show
+from analysis.statistics.groups import UNRECORDED, Group, groups, show
 from analysis.store.runs import measured, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
 # FID is biased upwards by a term that falls with the number of images; KID has no such bias.
 FID_NEEDS_IMAGES = 10_000
 """Below, the bias of FID is larger than most differences (Binkowski et al., arXiv 1801.01401)."""
+
+V = TypeVar("V")
 
 
 def find_confounds(runs: pl.DataFrame) -> list[str]:
@@ -23,14 +26,13 @@ def find_confounds(runs: pl.DataFrame) -> list[str]:
 
 def _mixed_protocols(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     for name in measured(runs):
-        ways: dict[str, list[str]] = {}
-        for group in found:
-            for protocol in group.protocols(name):
-                ways.setdefault(protocol or "protocol not recorded", []).append(group.label)
+        ways = _by_value(
+            (p or UNRECORDED, group) for group in found for p in group.protocols(name)
+        )
         # An unrecorded protocol is another one: it may be the same, which nobody can tell any
         # more.
         if len(ways) > 1:
-            listing = "; ".join(f"{_listed(who)}: {way}" for way, who in ways.items())
+            listing = "; ".join(f"{who}: {way}" for way, who in ways.items())
             yield f"{METRICS[name].label} was measured in {len(ways)} ways: {listing}."
 
 
@@ -41,13 +43,14 @@ def _training_lengths(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[st
         steps, batch = f"{part}.steps", f"{part}.batch_size"
         if steps in _axes(runs) or not {steps, batch} <= set(runs.columns):
             continue
-        lengths: dict[int, list[str]] = {}
-        for group in found:
-            for row in group.rows:
-                if row[steps] is not None and row[batch] is not None:
-                    lengths.setdefault(row[steps] * row[batch], []).append(group.label)
+        lengths = _by_value(
+            (row[steps] * row[batch], group)
+            for group in found
+            for row in group.rows
+            if row[steps] is not None and row[batch] is not None
+        )
         if len(lengths) > 1:
-            listing = "; ".join(f"{_listed(who)}: {n:,}" for n, who in sorted(lengths.items()))
+            listing = "; ".join(f"{who}: {n:,}" for n, who in sorted(lengths.items()))
             yield f"{what} were trained on different numbers of images ({listing})."
 
 
@@ -55,13 +58,10 @@ def _teachers(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     column = "tokenizer.teacher"
     if column not in runs.columns or column in _axes(runs):
         return
-    teachers: dict[str, list[str]] = {}
-    for group in found:
-        if group.regularised:
-            for row in group.rows:
-                teachers.setdefault(show(row[column]), []).append(group.label)
+    regularised = [group for group in found if group.regularised]
+    teachers = _by_value((show(row[column]), group) for group in regularised for row in group.rows)
     if len(teachers) > 1:
-        listing = "; ".join(f"{name}: {_listed(who)}" for name, who in teachers.items())
+        listing = "; ".join(f"{name}: {who}" for name, who in teachers.items())
         yield f"Semantic regularisation used different teachers ({listing})."
 
 
@@ -92,12 +92,9 @@ def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]
         is_part_of_axis = any(column.startswith(f"{axis}.") for axis in axes)
         if column in axes or column in _CHECKED or is_part_of_axis:
             continue
-        values: dict[str, list[str]] = {}
-        for group in found:
-            for row in group.rows:
-                values.setdefault(show(row[column]), []).append(group.label)
+        values = _by_value((show(row[column]), group) for group in found for row in group.rows)
         if len(values) > 1:
-            listing = "; ".join(f"{value}: {_listed(who)}" for value, who in values.items())
+            listing = "; ".join(f"{value}: {who}" for value, who in values.items())
             yield f"{column} differs, though it is no axis ({listing})."
 
 
@@ -111,14 +108,11 @@ _CHECKED = {
 
 
 def _seeds(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
-    counts: dict[int, list[str]] = {}
-    for group in found:
-        # Complete ones: a seed that failed late has some of the numbers and shows as missing
-        # elsewhere.
-        complete = sum(row["state"] == "COMPLETE" for row in group.rows)
-        counts.setdefault(complete, []).append(group.label)
+    # Complete ones: a seed that failed late has some of the numbers and shows as missing
+    # elsewhere.
+    counts = _by_value((group.complete, group) for group in found)
     if len(counts) > 1:
-        listing = "; ".join(f"{n}: {_listed(who)}" for n, who in sorted(counts.items()))
+        listing = "; ".join(f"{n}: {who}" for n, who in sorted(counts.items()))
         yield f"Settings have different numbers of complete seeds ({listing})."
     elif max(counts) < 2:
         yield "No setting has a second seed: no difference can be told from chance."
@@ -158,6 +152,14 @@ _CHECKS: tuple[Callable[[pl.DataFrame, Sequence[Group]], Iterable[str]], ...] = 
 
 def _axes(runs: pl.DataFrame) -> set[str]:
     return {axis for row in runs["axes"].to_list() for axis in row or ()}
+
+
+def _by_value(pairs: Iterable[tuple[V, Group]]) -> dict[V, str]:
+    """Map each value to the labels of the groups that have it."""
+    found: dict[V, list[str]] = {}
+    for value, group in pairs:
+        found.setdefault(value, []).append(group.label)
+    return {value: _listed(labels) for value, labels in found.items()}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from itertools import pairwise
 import polars as pl
 
 from analysis.statistics.estimates import PairedDifference, PairedTest, paired, paired_test
-from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, groups
+from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, groups, ways
 from gigatok.names import METRICS, Metric
 
 RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
@@ -74,7 +74,7 @@ def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
     score = METRICS[metric]
     head = f"{score.label}, {first.label} → {last.label}{_unsaid(first, last)}: "
     # Scores of two protocols differ by more than any setting changes.
-    protocols = {p for group in (first, last) for p in group.protocols(metric)}
+    protocols = ways((first, last), metric)
     if len(protocols) > 1:
         text = f"{head}not compared, measured in two ways ({' | '.join(sorted(protocols))})."
         return SettingComparison(metric, first.label, last.label, None, None, text)

@@ -55,13 +55,12 @@ def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
     """
     curves, stars = [], []
     for group, row in _trials(found):
-        marks = _searched(row, y, uri)
-        if marks:
+        if marks := _searched(row, y, uri):
             curves.append(Series(_label(group, row), marks, _look(group)))
             # A search that stopped early has curves but no chosen scale.
             best = row.get("best_cfg_scale")
             stars += [Mark(m.x, m.y, m.origins, "run", f"{m.x:g}") for m in marks if m.x == best]
-    return [*curves, *([Series(CHOSEN, tuple(stars), _STAR, joined=False)] if stars else [])]
+    return [*curves, Series(CHOSEN, tuple(stars), _STAR, joined=False)] if stars else curves
 
 
 def bars_of_search(charts: Sequence[Chart]) -> str:
@@ -129,9 +128,7 @@ def _logged(row: Mapping[str, Any], stage: str, name: str, uri: str) -> pl.DataF
     """Read a curve of a trial: `step`, `value`; empty where the stage has not run."""
     run_id = row.get(STAGE_RUN + stage)
     # The link to a stage run is null while the stage has not begun.
-    if not run_id:
-        return pl.DataFrame(schema={"step": pl.Int64(), "value": pl.Float64()})
-    return load_curves([run_id], name, uri).select("step", "value")
+    return load_curves([run_id] if run_id else [], name, uri).select("step", "value")
 
 
 def _origin(row: Mapping[str, Any], stage: str, metric: str) -> Origin:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from analysis.charts.grammar import TITLES
 from analysis.figures.curves import SCALE, STEP
 from analysis.figures.runs import Panel, RunFigure, declare
 
 _SIZE = "params_total"
 _BY_SIZE = ("tokenizer_scaling", "decoder_scaling")
 """Sweeps over the size of the tokenizer."""
-_QUALITY = (("rfid", "Reconstruction"), ("gfid", "Generation"))
-_CODES = ("ar_val_loss", "Code complexity")
-_ACCURACY = ("probe_accuracy", "AR representation")
+_SCORES = ("rfid", "gfid", "probe_accuracy")
 
 
-def _over(x: str, *charts: tuple[str, str]) -> tuple[Panel, ...]:
-    return tuple(Panel(x, y, title) for y, title in charts)
+def _over(x: str, *charts: str | tuple[str, str]) -> tuple[Panel, ...]:
+    """Declare charts over one x: of metrics under their usual titles, or under another one."""
+    named = ((y, TITLES[y]) if isinstance(y, str) else y for y in charts)
+    return tuple(Panel(x, y, title) for y, title in named)
 
 
 _FIGURES = (
@@ -22,7 +23,7 @@ _FIGURES = (
         "dilemma",
         "Does a larger tokenizer reconstruct better and generate worse?",
         _BY_SIZE,
-        _over(_SIZE, *_QUALITY, _CODES),
+        _over(_SIZE, "rfid", "gfid", "ar_val_loss"),
     ),
     RunFigure(
         "cure",
@@ -31,7 +32,8 @@ _FIGURES = (
         (
             # Dilemma and cure are two directions in this plane.
             Panel("rfid", "gfid", "Both"),
-            *_over(_SIZE, *_QUALITY, _CODES, _ACCURACY, ("lpips|psnr", "Distortion")),
+            *_over(_SIZE, "rfid", "gfid", "ar_val_loss", "probe_accuracy"),
+            Panel(_SIZE, "lpips|psnr", "Distortion"),
         ),
     ),
     RunFigure(
@@ -44,18 +46,13 @@ _FIGURES = (
             Panel("tokenizer.entropy_weight", "codebook_usage", "Usage at the end"),
         ),
     ),
-    RunFigure(
-        "1d-2d",
-        "1D or 2D latent tokens?",
-        ("tokenizer_1d_vs_2d",),
-        _over(_SIZE, *_QUALITY, _ACCURACY),
-    ),
+    RunFigure("1d-2d", "1D or 2D latent tokens?", ("tokenizer_1d_vs_2d",), _over(_SIZE, *_SCORES)),
     RunFigure(
         "encoder-decoder",
         "Parameters in the encoder or in the decoder?",
         # Decoder scaling first: it varies one side alone, which is the question.
         ("decoder_scaling", "tokenizer_scaling"),
-        _over(_SIZE, *_QUALITY, _ACCURACY),
+        _over(_SIZE, *_SCORES),
         front=True,
     ),
     RunFigure(
@@ -69,7 +66,7 @@ _FIGURES = (
                 ("teacher", "Teacher"),
                 ("semantic_weight", "Weight"),
             )
-            for metric in ("rfid", "gfid", "probe_accuracy")
+            for metric in _SCORES
         ),
         # Three sweeps in one figure: each has results over its own key only.
         own_x=("tokenizer.semantic_layer", "tokenizer.teacher", "tokenizer.semantic_weight"),
@@ -78,13 +75,10 @@ _FIGURES = (
         "generators",
         "What does a larger generator buy?",
         ("generator_scaling",),
-        _over("params_generator", ("gfid", "Generation"), _CODES, _ACCURACY),
+        _over("params_generator", "gfid", "ar_val_loss", "probe_accuracy"),
     ),
     RunFigure(
-        "probe-accuracy",
-        "What did the generator learn?",
-        _BY_SIZE,
-        _over(_SIZE, _ACCURACY),
+        "probe-accuracy", "What did the generator learn?", _BY_SIZE, _over(_SIZE, "probe_accuracy")
     ),
     RunFigure(
         "latent-complexity",
@@ -92,7 +86,7 @@ _FIGURES = (
         _BY_SIZE,
         _over(
             _SIZE,
-            _CODES,
+            "ar_val_loss",
             ("ar_bits_per_image", "Bits of an image"),
             ("unigram_entropy", "Codes alone"),
             ("bigram_entropy", "Codes in pairs"),
@@ -104,7 +98,7 @@ _FIGURES = (
         "training-duration",
         "What does longer tokenizer training buy? (the question of paper Figure 12)",
         ("training_duration",),
-        _over("tokenizer.steps", *_QUALITY, _CODES, _ACCURACY),
+        _over("tokenizer.steps", "rfid", "gfid", "ar_val_loss", "probe_accuracy"),
         # The values of Figure 12 were not published: there are only runs for it (`absent.csv`).
         paper="figure12",
     ),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.charts.grammar import Chart, FigureData, Mark, Remark, Series, Ticks, axis
-from analysis.charts.style import GREEN, ORANGE, WITH, WITHOUT, Look, of_setting, of_tokenizer
-from analysis.figures.fronts import pareto_front
+from analysis.charts.grammar import TITLES, Chart, FigureData, Mark, Remark, Series, Ticks, axis
+from analysis.charts.style import GREEN, OF_VARIANT, ORANGE, WITH, WITHOUT, Look, of_tokenizer
+from analysis.figures.derived import pareto_front
 from analysis.figures.published_marks import (
     SIZES,
     as_built,
@@ -27,6 +27,7 @@ from analysis.paper.published import Fact, absent, one, select, short
 from gigatok.names import METRICS, quantity
 
 _ERRORS = "Read to within .002 (FID, loss), .0001 (LPIPS), .05 points (accuracy)."
+_QUALITY = ("rfid", "gfid", "probe_accuracy")
 
 
 def _by_size(metric: str, title: str, lines: Sequence[Series], ticks: Ticks, **more: Any) -> Chart:
@@ -45,36 +46,21 @@ def dilemma() -> FigureData:
     )
     # Places of remarks are in the units of the axes, here millions of parameters and rFID, where
     # nothing else is drawn.
-    unstated = (Remark(235, 1.5, "training length\nnot stated", WITHOUT.colour),)
-    charts = [
-        _by_size(
-            metric,
-            title,
-            [sized("without semantic regularisation", select("Figure 3", metric=metric), WITHOUT)],
-            ticks=size_ticks(*SIZES),
-            remarks=unstated if metric == "rfid" else (),
-        )
-        for metric, title in panels
-    ]
-    return FigureData(
-        "dilemma",
-        "The dilemma: larger tokenizers reconstruct better and generate worse (paper Figure 3)",
-        "published",
-        tuple(charts),
-        (*short(1, 6, 12), _ERRORS),
-    )
+    unstated = Remark(235, 1.5, "training length\nnot stated", WITHOUT.colour)
+    charts = []
+    for metric, words in panels:
+        found = select("Figure 3", metric=metric)
+        lines = [sized("without semantic regularisation", found, WITHOUT)]
+        remarks = (unstated,) if metric == "rfid" else ()
+        charts.append(_by_size(metric, words, lines, size_ticks(*SIZES), remarks=remarks))
+    title = "The dilemma: larger tokenizers reconstruct better and generate worse (paper Figure 3)"
+    notes = (*short(1, 6, 12), _ERRORS)
+    return FigureData("dilemma", title, "published", tuple(charts), notes)
 
 
 @published("cure", "figure7")
 def cure() -> FigureData:
     """Make Figure 7: the dilemma without, and its cure with semantic regularisation."""
-    panels = (
-        ("rfid", "Reconstruction"),
-        ("gfid", "Generation"),
-        ("ar_val_loss", "Code complexity"),
-        ("probe_accuracy", "AR representation"),
-        ("lpips", "Perceptual distance"),
-    )
     looks = (
         ("without semantic regularisation (epochs not stated)", False, WITHOUT),
         ("with semantic regularisation (200 epochs unless marked)", True, WITH),
@@ -88,30 +74,27 @@ def cure() -> FigureData:
         ]
         return [*map(with_length, made), *other_s_b("Figure 7", metric, 232.0)]
 
-    charts = [_by_size(m, title, lines(m), size_ticks(*SIZES)) for m, title in panels]
-    planes = [_plane("Figure 7", *of) for of in looks]
-    return FigureData(
-        "cure",
+    charts = [_by_size(m, TITLES[m], lines(m), size_ticks(*SIZES)) for m in TITLES]
+    plane = _trade([*(_plane(*of) for of in looks), *other_s_b_plane("rfid", "gfid")])
+    title = (
         "A larger tokenizer reconstructs better but generates worse, "
-        "unless semantic regularisation keeps its codes simple (paper Figure 7)",
-        "published",
-        # The plane first, as it is the big one and takes the first four cells.
-        (_trade([*planes, *other_s_b_plane("rfid", "gfid")]), *charts),
-        (*short(1, 2, 6, 9, 12), _ERRORS),
+        "unless semantic regularisation keeps its codes simple (paper Figure 7)"
     )
+    notes = (*short(1, 2, 6, 9, 12), _ERRORS)
+    # The plane first, as it is the big one and takes the first four cells.
+    return FigureData("cure", title, "published", (plane, *charts), notes)
 
 
-def _plane(place: str, name: str, semantic: bool, look: Look) -> Series:
+def _plane(name: str, semantic: bool, look: Look) -> Series:
     """Join reconstruction and generation of each size, smallest first."""
-    marks = [
-        mark(
-            one(place, "rfid", semantic=semantic, tokenizer=tokenizer),
-            one(place, "gfid", semantic=semantic, tokenizer=tokenizer),
-            *_length(tokenizer, semantic=semantic),
+    marks = []
+    # In the order of size, which the arrows follow.
+    for tokenizer in SIZES:
+        rfid, gfid = (
+            one("Figure 7", metric, semantic=semantic, tokenizer=tokenizer)
+            for metric in ("rfid", "gfid")
         )
-        # In the order of size, which the arrows follow.
-        for tokenizer in SIZES
-    ]
+        marks.append(mark(rfid, gfid, *_length(tokenizer, semantic=semantic)))
     return Series(name, tuple(marks), look, arrows=True)
 
 
@@ -125,96 +108,60 @@ def _length(tokenizer: str, *, semantic: bool) -> tuple[Any, ...]:
     return f"{label}, {epochs.value:.0f} ep.", epochs
 
 
-def _of_variant(variant: str) -> Look:
-    look = of_setting("tokenizer.variant", variant)
-    assert look is not None, "1D and 2D have looks of their own"
-    return look
-
-
 def _trade(lines: Sequence[Series]) -> Chart:
+    dilemma = "dilemma: larger ones\nreconstruct better,\ngenerate worse"
+    cure = "cure: larger ones\ndo both better"
     # Places in rFID and gFID, on the side of the plane where each curve runs.
-    words = (
-        Remark(
-            1.6, 11.1, "dilemma: larger ones\nreconstruct better,\ngenerate worse", WITHOUT.colour
-        ),
-        Remark(1.6, 5.0, "cure: larger ones\ndo both better", WITH.colour),
-    )
-    return Chart(
-        "What a larger tokenizer buys",
-        axis("rfid", "reconstruction: rFID"),
-        axis("gfid", "generation: gFID"),
-        tuple(lines),
-        better_up=True,
-        big=True,
-        remarks=words,
-    )
+    remarks = (Remark(1.6, 11.1, dilemma, WITHOUT.colour), Remark(1.6, 5.0, cure, WITH.colour))
+    x, y = axis("rfid", "reconstruction: rFID"), axis("gfid", "generation: gFID")
+    title = "What a larger tokenizer buys"
+    return Chart(title, x, y, tuple(lines), better_up=True, big=True, remarks=remarks)
 
 
 @published("1d-2d", "figure9")
 def one_d_two_d() -> FigureData:
     """Make Figure 9: 1D against 2D tokenizers, all regularised."""
-    looks = (
-        ("1D (200 epochs unless marked)", "1d"),
-        ("2D (epochs not stated)", "2d"),
-    )
-    panels = (
-        ("rfid", "Reconstruction"),
-        ("gfid", "Generation"),
-        ("probe_accuracy", "AR representation"),
-    )
+    names = {"1d": "1D (200 epochs unless marked)", "2d": "2D (epochs not stated)"}
     # Round numbers instead of `size_ticks`: 1D and 2D tokenizers of one name differ in size.
     ticks = tuple((size, f"{size:g}") for size in (100.0, 200.0, 400.0, 600.0))
 
     def lines(metric: str) -> list[Series]:
         one_d, two_d = (
-            sized(name, select("Figure 9", metric=metric, variant=v), _of_variant(v))
-            for name, v in looks
+            sized(name, select("Figure 9", metric=metric, variant=variant), OF_VARIANT[variant])
+            for variant, name in names.items()
         )
         return [with_length(one_d), as_built(two_d), two_d]  # the line ends below its diamond
 
-    charts = [_by_size(m, title, lines(m), ticks) for m, title in panels]
-    return FigureData(
-        "1d-2d",
+    charts = tuple(_by_size(m, TITLES[m], lines(m), ticks) for m in _QUALITY)
+    title = (
         "1D tokenizers reconstruct better at every size; 2D ones generate better while small "
-        "(paper Figure 9: S-S, S-B and B-L of each kind)",
-        "published",
-        tuple(charts),
-        (*short(1, 4, 8, 12), _ERRORS),
+        "(paper Figure 9: S-S, S-B and B-L of each kind)"
     )
+    return FigureData("1d-2d", title, "published", charts, (*short(1, 4, 8, 12), _ERRORS))
 
 
 @published("entropy", "figure5")
 def entropy() -> FigureData:
     """Make Figure 5: XL-XXL with and without entropy loss, over training."""
+    looks = (("without entropy loss", False, WITHOUT), ("with it", True, WITH))
 
-    def lines(metric: str) -> tuple[Series, ...]:
+    def line(metric: str, name: str, entropy: bool, look: Look) -> Series:
+        found = select("Figure 5", metric=metric, entropy=entropy)
         # Means over the last iterations are facts of Figure 5 as well, and belong to no step.
-        found = [fact for fact in select("Figure 5", metric=metric) if fact.step is not None]
-        looks = (("without entropy loss", False, WITHOUT), ("with it", True, WITH))
-        return tuple(
-            Series(
-                name,
-                tuple(mark(float(f.step or 0), f) for f in found if f.entropy is on),
-                look,
-            )
-            for name, on, look in looks
-        )
+        marks = [mark(float(fact.step), fact) for fact in found if fact.step is not None]
+        return Series(name, tuple(marks), look)
 
-    charts = (
-        Chart("Codebook usage", axis("step"), axis("codebook_usage"), lines("codebook_usage")),
-        Chart("Perceptual loss", axis("step"), axis("perceptual_loss"), lines("perceptual_loss")),
+    panels = {"codebook_usage": "Codebook usage", "perceptual_loss": "Perceptual loss"}
+    charts = tuple(
+        Chart(words, axis("step"), axis(metric), tuple(line(metric, *of) for of in looks))
+        for metric, words in panels.items()
     )
-    return FigureData(
-        "entropy",
-        "At 2.9 B (XL-XXL) training collapses without entropy loss (paper Figure 5)",
-        "published",
-        charts,
-        (
-            "Points between which lines are drawn are medians of noisy curves, read to ±2 points "
-            "of usage and ±.02 of loss.",
-            *short(12),
-        ),
+    title = "At 2.9 B (XL-XXL) training collapses without entropy loss (paper Figure 5)"
+    note = (
+        "Points between which lines are drawn are medians of noisy curves, read to ±2 points "
+        "of usage and ±.02 of loss."
     )
+    return FigureData("entropy", title, "published", charts, (note, *short(12)))
 
 
 @published("probe-agreement", "figure6")
@@ -228,82 +175,60 @@ def probe_agreement() -> FigureData:
         # numbers.
         squared = one("Figure 6", f"r2_{metric}")
         point = mark(small, large, "B-L", squared)
-        words = f"R² {squared.value:.2f} over 3 tokenizers"
         look = of_tokenizer("B-L", regularised=True)
         series = Series("B-L: Table 2 and README", (point,), look, joined=False)
-        charts.append(
-            Chart(
-                words,
-                axis(metric, f"AR probe: {quantity(metric).title}"),
-                axis(metric, f"LlamaGen-XL: {quantity(metric).title}"),
-                (series,),
-            )
+        probe, full = (
+            axis(metric, f"{generator}: {quantity(metric).title}")
+            for generator in ("AR probe", "LlamaGen-XL")
         )
-    missing = next(row for row in absent() if row.place == "Figure 6")
-    return FigureData(
-        "probe-agreement",
+        charts.append(Chart(f"R² {squared.value:.2f} over 3 tokenizers", probe, full, (series,)))
+    title = (
         "The AR probe ranks tokenizers as a large generator does; only R² and B-L are "
-        "published (paper Figure 6)",
-        "published",
-        tuple(charts),
-        (
-            "R² of three points leaves one degree of freedom; no line is drawn through one point.",
-            *short(5, 12),
-        ),
-        missing=(f"{missing.what} ({missing.place})",),
+        "published (paper Figure 6)"
     )
+    note = "R² of three points leaves one degree of freedom; no line is drawn through one point."
+    gone = next(row for row in absent() if row.place == "Figure 6")
+    missing = (f"{gone.what} ({gone.place})",)
+    notes = (note, *short(5, 12))
+    return FigureData("probe-agreement", title, "published", tuple(charts), notes, (), missing)
 
 
 @published("encoder-decoder")
 def encoder_decoder() -> FigureData:
     """Draw Table 2: parameters in the encoder against parameters in the decoder."""
-    rows = tuple(dict.fromkeys((f.tokenizer, f.setting) for f in select("Table 2")))
     looks = (("100 epochs", "epochs=100", Look(ORANGE, "s")), ("200 epochs", "", WITH))
 
-    def series(metric: str) -> list[Series]:
+    def series(metric: str) -> tuple[Series, ...]:
         made = [
             Series(
                 name,
-                tuple(
-                    _asymmetric(tokenizer, setting, metric)
-                    for tokenizer, setting in rows
-                    if setting == wanted
-                ),
+                tuple(map(_asymmetric, select("Table 2", metric=metric, setting=setting))),
                 look,
                 joined=False,
             )
-            for name, wanted, look in looks
+            for name, setting, look in looks
         ]
         # At the size of this figure's axis: encoder and decoder as in Table 1, without quantizer
         # and head.
         others = other_s_b("Table 2", metric, sum(part.value for part in _parts("S-B")))
-        return [*made, pareto_front(made, None, METRICS[metric].better), *others]
+        return (*made, pareto_front(made, None, METRICS[metric].better), *others)
 
     size = axis("params_transformer")
-    panels = (
-        ("rfid", "Reconstruction"),
-        ("gfid", "Generation"),
-        ("probe_accuracy", "AR representation"),
-    )
-    charts = tuple(Chart(t, size, axis(m), tuple(series(m))) for m, t in panels)
-    return FigureData(
-        "encoder-decoder",
+    charts = tuple(Chart(TITLES[m], size, axis(m), series(m)) for m in _QUALITY)
+    title = (
         "At equal parameters a larger decoder gives better pictures (S-B before B-S), "
-        "a larger encoder a better representation (paper Table 2)",
-        "published",
-        charts,
-        (
-            "Size: transformer parts of encoder and decoder as in Table 1; the total of B-S is "
-            "not published. Epochs of S-L and B-L: Table 9. The front mixes 100 and 200 epochs.",
-            *short(2, 12),
-        ),
+        "a larger encoder a better representation (paper Table 2)"
     )
+    note = (
+        "Size: transformer parts of encoder and decoder as in Table 1; the total of B-S is "
+        "not published. Epochs of S-L and B-L: Table 9. The front mixes 100 and 200 epochs."
+    )
+    return FigureData("encoder-decoder", title, "published", charts, (note, *short(2, 12)))
 
 
-def _asymmetric(tokenizer: str, setting: str, metric: str) -> Mark:
-    value = one("Table 2", metric, tokenizer=tokenizer, setting=setting)
-    parts = _parts(tokenizer)
-    return mark(sum(part.value for part in parts), value, tokenizer, *parts)
+def _asymmetric(fact: Fact) -> Mark:
+    parts = _parts(fact.tokenizer)
+    return mark(sum(part.value for part in parts), fact, fact.tokenizer, *parts)
 
 
 def _parts(tokenizer: str) -> list[Fact]:
@@ -325,7 +250,7 @@ def semantic_ablations() -> FigureData:
     )
     charts = []
     for place, key, words in studies:
-        for metric in ("rfid", "gfid", "probe_accuracy"):
+        for metric in _QUALITY:
             found = select(place, metric=metric)
             # A setting is written as `key=value`.
             names = [fact.setting.partition("=")[2] for fact in found]
@@ -339,13 +264,9 @@ def semantic_ablations() -> FigureData:
             ticks = tuple(zip(places, texts, strict=True))
             across, same = axis(f"tokenizer.{key}", ticks=ticks), same_setting(place, metric)
             charts.append(Chart(f"{words} ({place})", across, axis(metric), (series, same)))
-    return FigureData(
-        "semantic-ablations",
-        "Semantic regularisation: aligned layer, teacher and weight (paper Tables 5, 6, 7)",
-        "published",
-        tuple(charts),
-        (*short(2, 3, 10, 12), "Teachers: CLIP (DFN), SigLIP-400M, DINOv2-B."),
-    )
+    title = "Semantic regularisation: aligned layer, teacher and weight (paper Tables 5, 6, 7)"
+    notes = (*short(2, 3, 10, 12), "Teachers: CLIP (DFN), SigLIP-400M, DINOv2-B.")
+    return FigureData("semantic-ablations", title, "published", tuple(charts), notes)
 
 
 @published("generators")
@@ -365,26 +286,23 @@ def generators() -> FigureData:
             marks = tuple(mark(f.generator_params_m or 0, f) for f in alike)
             made.append(Series(f"{name} ({size:.0f} M)", marks, look))
             if free:
-                made.append(
-                    Series(f"{name}, no guidance", free, look._replace(marker="v"), joined=False)
-                )
+                bare = look._replace(marker="v")
+                made.append(Series(f"{name}, no guidance", free, bare, joined=False))
         return tuple(made)
 
     ticks = ((111.0, "B\n111 M"), (775.0, "XL\n775 M"), (1400.0, "XXL\n1400 M"))
-    panels = (("gfid", "Generation"), ("probe_accuracy", "AR representation"))
+    size = axis("params_generator", ticks=ticks)
     charts = tuple(
-        Chart(title, axis("params_generator", ticks=ticks), axis(m), series(m))
-        for m, title in panels
+        Chart(TITLES[metric], size, axis(metric), series(metric))
+        for metric in ("gfid", "probe_accuracy")
     )
-    return FigureData(
-        "generators",
+    title = (
         "Larger generators on the two largest tokenizers, 300 epochs each "
-        "(paper Table 10; LlamaGen-XL: README)",
-        "published",
-        charts,
-        (*short(5, 7, 12), "No line joins gFID with and without guidance."),
-        missing=("LlamaGen-L on any GigaTok tokenizer (not published)",),
+        "(paper Table 10; LlamaGen-XL: README)"
     )
+    notes = (*short(5, 7, 12), "No line joins gFID with and without guidance.")
+    missing = ("LlamaGen-L on any GigaTok tokenizer (not published)",)
+    return FigureData("generators", title, "published", charts, notes, (), missing)
 
 
 def _over_generators(tokenizer: str, metric: str) -> list[Fact]:
@@ -418,14 +336,9 @@ def probe_accuracy() -> FigureData:
     lines.append(with_length(full, "tokenizer: {} epochs, not 200"))
     ticks = size_ticks(*SIZES, "XL-XXL")
     chart = _by_size("probe_accuracy", "", lines, ticks)
-    return FigureData(
-        "probe-accuracy",
-        "What the generator learned: linear probe on ImageNet (paper Figure 7, Table 10)",
-        "published",
-        (chart,),
-        (*short(1, 6, 7, 12), _ERRORS),
-        missing=("AR probe at 2.9 B (not published)",),
-    )
+    title = "What the generator learned: linear probe on ImageNet (paper Figure 7, Table 10)"
+    notes, missing = (*short(1, 6, 7, 12), _ERRORS), ("AR probe at 2.9 B (not published)",)
+    return FigureData("probe-accuracy", title, "published", (chart,), notes, (), missing)
 
 
 @published("decode-share")
@@ -438,16 +351,8 @@ def decode_share() -> FigureData:
         look = of_tokenizer(decoder, regularised=True)
         series.append(Series(f"decoder {decoder}", marks, look))
     ticks = ((111.0, "B\n111 M"), (343.0, "L\n343 M"), (1400.0, "XXL\n1400 M"))
-    chart = Chart(
-        "",
-        axis("params_generator", ticks=ticks),
-        axis("decode_share"),
-        tuple(series),
-    )
-    return FigureData(
-        "decode-share",
-        "A large decoder costs little beside a large generator (paper Table 4)",
-        "published",
-        (chart,),
-        ("Share of the time of generation that the tokenizer's decoder takes.",),
-    )
+    size = axis("params_generator", ticks=ticks)
+    chart = Chart("", size, axis("decode_share"), tuple(series))
+    title = "A large decoder costs little beside a large generator (paper Table 4)"
+    note = "Share of the time of generation that the tokenizer's decoder takes."
+    return FigureData("decode-share", title, "published", (chart,), (note,))

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from analysis.charts.grammar import Chart, FigureData, Series, axis
-from analysis.charts.style import (
-    BLACK,
-    GREEN,
-    ORANGE,
-    OTHER,
-    PURPLE,
-    SKY,
-    VERMILION,
-    WITH,
-    Look,
-)
+from analysis.charts.style import BLACK, GREEN, ORANGE, OTHER, PURPLE, SKY, VERMILION, WITH, Look
 from analysis.figures.published_marks import mark
 from analysis.figures.registry import published
-from analysis.paper.published import Fact, leaderboard, select, short
+from analysis.paper.published import Fact, leaderboard, one, select, short
 
 
 @published("systems")
@@ -38,52 +27,27 @@ def systems() -> FigureData:
             made.append(_scatter(name, mine, over, look))
         return (*made, _scatter("GigaTok (Table 10)", own, over, WITH, labels=True))
 
-    charts = (
-        Chart(
-            "Over the generator",
-            axis("params_generator"),
-            axis("gfid"),
-            series("generator"),
-        ),
-        Chart(
-            "Over reconstruction",
-            axis("rfid"),
-            axis("gfid"),
-            series("rfid"),
-        ),
+    panels = {"params_generator": "Over the generator", "rfid": "Over reconstruction"}
+    charts = tuple(Chart(words, axis(x), axis("gfid"), series(x)) for x, words in panels.items())
+    title = "GigaTok among published systems on ImageNet at 256 px (paper Tables 3 and 10)"
+    notes = (
+        "Rows of others as quoted in Table 3; generators, guidance and token counts differ.",
+        "gFID with LlamaGen-XXL (1400 M) is without guidance.",
+        *short(5, 7, 12),
     )
-    return FigureData(
-        "systems",
-        "GigaTok among published systems on ImageNet at 256 px (paper Tables 3 and 10)",
-        "published",
-        charts,
-        (
-            "Rows of others as quoted in Table 3; generators, guidance and token counts differ.",
-            "gFID with LlamaGen-XXL (1400 M) is without guidance.",
-            *short(5, 7, 12),
-        ),
-    )
+    return FigureData("systems", title, "published", charts, notes)
 
 
 def _pairs(found: Sequence[Fact]) -> list[tuple[Fact, Fact]]:
     """Pair each gFID with the rFID of its tokenizer in the same table."""
-    made = []
-    for fact in found:
-        # An rFID belongs to a tokenizer at its number of tokens, whatever generator is trained on
-        # it.
-        same: dict[str, Any] = {"tokenizer": fact.tokenizer, "num_tokens": fact.num_tokens}
-        made.append((fact, *select(fact.place, metric="rfid", **same)))
-    assert all(len(pair) == 2 for pair in made), "one rFID a tokenizer"
-    return [(first, second) for first, second in made]
+    # An rFID belongs to a tokenizer at its number of tokens, whatever generator is trained on it.
+    return [
+        (f, one(f.place, "rfid", tokenizer=f.tokenizer, num_tokens=f.num_tokens)) for f in found
+    ]
 
 
 def _scatter(
-    name: str,
-    rows: Sequence[tuple[Fact, Fact]],
-    over: str,
-    look: Look,
-    *,
-    labels: bool = False,
+    name: str, rows: Sequence[tuple[Fact, Fact]], over: str, look: Look, *, labels: bool = False
 ) -> Series:
     marks = []
     for gfid, rfid in rows:
@@ -100,60 +64,53 @@ def peers() -> FigureData:
     charts = (_others_generators(), _token_counts(), _encoders(), _remeasured())
     listed = [row for row in leaderboard() if row.metric == "inception_score"]
     text = "; ".join(f"IS {row.value:g} on {row.dataset}, {row.note}" for row in listed)
-    return FigureData(
-        "peers",
-        "Peers: larger generators, fewer tokens, larger encoders; and GigaTok measured by others",
-        "published",
-        charts,
-        (
-            "(a) LlamaGen: its README; CRT: arXiv 2412.16326. (b) TiTok's README. (c) VTP, RAE: "
-            "LightningDiT, 80 epochs, no guidance. (d) rFID on ImageNet by AToken, whose PSNR and "
-            "SSIM are defined otherwise.",
-            f"A leaderboard lists {text}: the leaderboard's, not the paper's.",
-        ),
+    title = (
+        "Peers: larger generators, fewer tokens, larger encoders; and GigaTok measured by others"
     )
-
-
-def _line(name: str, found: Sequence[Fact], look: Look) -> Series:
-    marks = [mark(fact.generator_params_m or 0.0, fact) for fact in found]
-    return Series(name, tuple(marks), look)
+    notes = (
+        "(a) LlamaGen: its README; CRT: arXiv 2412.16326. (b) TiTok's README. (c) VTP, RAE: "
+        "LightningDiT, 80 epochs, no guidance. (d) rFID on ImageNet by AToken, whose PSNR and "
+        "SSIM are defined otherwise.",
+        f"A leaderboard lists {text}: the leaderboard's, not the paper's.",
+    )
+    return FigureData("peers", title, "published", charts, notes)
 
 
 def _others_generators() -> Chart:
     # From LlamaGen's own README: the paper quotes some of these rows only.
-    kept: dict[str, Any] = {"metric": "gfid", "place": "README", "work": "llamagen"}
-    series = [
-        _line(f"LlamaGen, {n} tokens", select(**kept, num_tokens=n), Look(OTHER, marker))
-        for n, marker in ((256, "o"), (576, "^"))
-    ]
-    for name, look in (("VQGAN baseline", Look(ORANGE, "o")), ("CRT", Look(VERMILION, "v"))):
-        found = select(work="crt", metric="gfid", tokenizer=name)
-        label = f"{name} of CRT" if name != "CRT" else name
-        series.append(_line(label, found, look))
-    across = axis("params_generator")
-    return Chart("Larger generators", across, axis("gfid"), tuple(series))
+    readme = select("README", "llamagen", metric="gfid")
+    crt = select(work="crt", metric="gfid")
+    lines = (
+        ("LlamaGen, 256 tokens", Look(OTHER, "o"), [f for f in readme if f.num_tokens == 256]),
+        ("LlamaGen, 576 tokens", Look(OTHER, "^"), [f for f in readme if f.num_tokens == 576]),
+        *(
+            (words, look, [fact for fact in crt if fact.tokenizer == name])
+            for name, words, look in (
+                ("VQGAN baseline", "VQGAN baseline of CRT", Look(ORANGE, "o")),
+                ("CRT", "CRT", Look(VERMILION, "v")),
+            )
+        ),
+    )
+    series = tuple(
+        Series(name, tuple(mark(fact.generator_params_m or 0.0, fact) for fact in found), look)
+        for name, look, found in lines
+    )
+    return Chart("Larger generators", axis("params_generator"), axis("gfid"), series)
 
 
 def _token_counts() -> Chart:
     series = []
-    for name, words, colour in (("", "TiTok VQ", PURPLE), ("VAE", "TiTok VAE", SKY)):
-        found = [
-            fact
-            for fact in select(work="titok", metric="rfid")
-            if fact.tokenizer.endswith(" VAE") == bool(name)
-        ]
-        marks = tuple(
-            # Names say size and tokens, as in TiTok-L-32.
-            mark(float(f.tokenizer.split()[0].rpartition("-")[2]), f, f.tokenizer.split("-")[1])
-            for f in found
-        )
-        series.append(Series(words, marks, Look(colour, "o"), joined=False))
-    return Chart(
-        "Tokens of an image",
-        axis("num_latent_tokens", ticks=tuple((n, f"{n:g}") for n in (32.0, 64.0, 128.0, 256.0))),
-        axis("rfid"),
-        tuple(series),
-    )
+    for name, colour, is_vae in (("TiTok VQ", PURPLE, False), ("TiTok VAE", SKY, True)):
+        marks = []
+        for fact in select(work="titok", metric="rfid"):
+            if fact.tokenizer.endswith(" VAE") == is_vae:
+                # Names say size and tokens, as in TiTok-L-32.
+                _, size, tokens = fact.tokenizer.split()[0].split("-")
+                marks.append(mark(float(tokens), fact, size))
+        series.append(Series(name, tuple(marks), Look(colour, "o"), joined=False))
+    ticks = tuple((n, f"{n:g}") for n in (32.0, 64.0, 128.0, 256.0))
+    tokens_axis = axis("num_latent_tokens", ticks=ticks)
+    return Chart("Tokens of an image", tokens_axis, axis("rfid"), tuple(series))
 
 
 def _encoders() -> Chart:
@@ -163,27 +120,17 @@ def _encoders() -> Chart:
         found = [select("Table 3", "vtp", tokenizer=f"{name}-{size}")[0] for size in sizes]
         marks = tuple(mark(float(i), fact) for i, fact in enumerate(found))
         series.append(Series(name, marks, look))
-    return Chart(
-        "Larger encoders",
-        axis("encoder", ticks=tuple((float(i), size) for i, size in enumerate(sizes))),
-        axis("gfid"),
-        tuple(series),
-    )
+    ticks = tuple((float(i), size) for i, size in enumerate(sizes))
+    return Chart("Larger encoders", axis("encoder", ticks=ticks), axis("gfid"), tuple(series))
 
 
 def _remeasured() -> Chart:
     """Compare the paper's rFID with AToken's of the same checkpoints."""
     marks = []
     for tokenizer, size in (("B-L (DINO disc)", 622.0), ("XL-XXL", 2896.0)):
-        here: dict[str, Any] = {"metric": "rfid", "setting": "data=ImageNet", "params_m": size}
         # By size: AToken names the checkpoints otherwise.
-        (theirs,) = select(work="atoken", **here)
-        (ours,) = select("Table 10", metric="rfid", tokenizer=tokenizer)
-        marks.append(mark(ours, theirs, tokenizer))
+        (theirs,) = select(work="atoken", metric="rfid", setting="data=ImageNet", params_m=size)
+        marks.append(mark(one("Table 10", "rfid", tokenizer=tokenizer), theirs, tokenizer))
     series = Series("GigaTok by AToken", tuple(marks), WITH, joined=False)
-    return Chart(
-        "GigaTok, measured again",
-        axis("rfid", "rFID in the paper"),
-        axis("rfid", "rFID by AToken"),
-        (series,),
-    )
+    x, y = axis("rfid", "rFID in the paper"), axis("rfid", "rFID by AToken")
+    return Chart("GigaTok, measured again", x, y, (series,))

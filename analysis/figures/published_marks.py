@@ -68,17 +68,12 @@ def with_length(line: Series, words: str = "{} ep.") -> Series:
     lengths = [_epochs(shown) for shown in line.marks]
     # Only what deviates is named: 200 epochs at every mark would cover the lines.
     usual = mode(fact.value for fact in lengths if fact) if any(lengths) else None
-    marks = tuple(
-        replace(
-            shown,
-            label=words.format(f"{fact.value:.0f}") if fact.value != usual else "",
-            origins=(*shown.origins, origin(fact)),
-        )
-        if fact
-        else shown
-        for shown, fact in zip(line.marks, lengths, strict=True)
-    )
-    return replace(line, marks=marks)
+    marks = []
+    for shown, fact in zip(line.marks, lengths, strict=True):
+        label = words.format(f"{fact.value:.0f}") if fact and fact.value != usual else ""
+        origins = (*shown.origins, origin(fact)) if fact else shown.origins
+        marks.append(replace(shown, label=label or shown.label, origins=origins))
+    return replace(line, marks=tuple(marks))
 
 
 def _epochs(shown: Mark) -> Fact | None:
@@ -121,7 +116,7 @@ def same_setting(here: str, metric: str) -> Series:
         rows = [one(place, metric, **_S_B[place][1]) for place in ("Table 2", "Figure 7")]
     else:
         x, place, setting = _SAME_S_S[here]
-        rows = [one(place, metric, setting=setting)]
+        rows = select(place, metric=metric, setting=setting)
     marks = tuple(mark(x, fact, fact.place) for fact in rows)
     return Series("repeated elsewhere", marks, Look(OTHER, _CROSSES[0]), joined=False)
 

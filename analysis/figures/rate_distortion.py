@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.charts import style
-from analysis.charts.grammar import Bar, Chart, FigureData, Mark, Series, axis, with_distinct_looks
-from analysis.figures.fronts import pareto_front
-from analysis.statistics.estimates import SeedEstimate
+from analysis.charts.grammar import (
+    Chart,
+    FigureData,
+    Mark,
+    Series,
+    axis,
+    bar_of,
+    with_distinct_looks,
+)
+from analysis.figures.derived import pareto_front
 from analysis.statistics.rate_distortion import RATE, Front, RatePoint
 from analysis.store.runs import origin
 from gigatok.names import METRICS
@@ -65,10 +72,6 @@ def plot_rate_distortion(axes: Axes, found: Sequence[Front], metric: str = "psnr
 
 def _mark(point: RatePoint, metric: str) -> Mark:
     origins = tuple(origin(row, [RATE, metric]) for row in point.group.rows)
-    bars = _bar(point.rate), _bar(point.distortion)
+    bars = bar_of(point.rate, 1.0), bar_of(point.distortion, 1.0)  # both printed as stored
     at = (point.rate.mean, point.distortion.mean)
     return Mark(*at, origins, "run", point.group.tokenizer, *bars, seeds=point.seeds)
-
-
-def _bar(found: SeedEstimate) -> Bar | None:
-    return None if found.interval == "none" else Bar(found.low, found.high, found.interval)

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from shlex import quote
 from typing import NamedTuple
 
 import polars as pl
 
-from analysis.charts.grammar import (
-    Chart,
-    FigureData,
-    Grid,
-    axis,
-    letter,
-    with_distinct_looks,
-)
+from analysis.charts.grammar import Chart, FigureData, Grid, axis, with_distinct_looks
 from analysis.claims.confounds import find_confounds
-from analysis.figures.curves import (
-    SCALE,
-    STEP,
-    bars_of_search,
-    guidance_series,
-    training_series,
-)
-from analysis.figures.fronts import NAME as FRONT_NAME
-from analysis.figures.fronts import pareto_front
+from analysis.figures.curves import SCALE, STEP, bars_of_search, guidance_series, training_series
+from analysis.figures.derived import FRONT_NAME, pareto_front
 from analysis.figures.registry import RunsRequest, of_runs
 from analysis.figures.settings import bars_of, omitted, settings_chart
 from analysis.statistics.groups import Group, groups
@@ -36,7 +23,6 @@ from analysis.store.runs import measured, origin
 from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
 from gigatok.names import METRICS, PARAM_TOKENIZER, TRAIN_PREFIX, quantity, steadier
 
-_SIZE = "params_total"
 _NAMED_TRIALS = 6
 """Trials without a result that a caption names; the rest are counted."""
 
@@ -85,12 +71,8 @@ class RunFigure:
 
 def declare(figure: RunFigure) -> RunFigure:
     """Add a figure to the registry."""
-
-    def make(request: RunsRequest) -> FigureData:
-        return run_figure(figure, request)
-
     # The same door as for figures that are functions.
-    of_runs(figure.name, figure.paper, figure.sweeps)(make)
+    of_runs(figure.name, figure.paper, figure.sweeps)(partial(run_figure, figure))
     return figure
 
 
@@ -105,17 +87,17 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
         # The sweeps stay: the curves are those of the trials that the figure would show.
         wanted = replace(wanted, title="Training curves", panels=panels)
     made = assembled(wanted, request)
-    if not made.charts and not made.grids:
-        raise _nothing(wanted)
-    return made
+    if made.charts or made.grids:
+        return made
+    launches = " or ".join(
+        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
+    )
+    raise RequestError(f"{wanted.name}: no runs for it in the store; they come from {launches}")
 
 
 def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     """Join what each sweep adds to a figure; without charts where there are no data."""
-    parts: list[FigureData] = []
-    for table in _tables(wanted, request.trials.table):
-        before = sum(len(part.charts) for part in parts)  # charts are lettered over all parts
-        parts.append(_part(wanted, table, request, before))
+    parts = [_part(wanted, table, request) for table in _tables(wanted, request.trials.table)]
     return FigureData(
         wanted.name,
         wanted.title,
@@ -127,8 +109,8 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     )
 
 
-def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: int) -> FigureData:
-    """Make what one sweep adds to a figure, behind so many charts of other sweeps."""
+def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> FigureData:
+    """Make what one sweep adds to a figure."""
     have, found, uri = measured(table), groups(table), request.trials.uri
     # Most figures have no `own_x`: every panel is then drawn for the sweep that was found.
     own_x = dict(zip(wanted.sweeps, wanted.own_x, strict=False)).get(table["sweep"][0])
@@ -142,8 +124,8 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest, before: 
         charts.append(chart)
         # Curves have no coordinates that could be missing.
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
-        # The letter that the chart will have in the joined figure.
-        head = f"{letter(before + len(charts) - 1)} " if len(panels) > 1 else ""
+        # By title: a chart's letter is another one where it joins published charts.
+        head = f"{panel.title}: " if len(panels) > 1 else ""
         missing += [head + ", ".join(absent)] if absent else []
     keys = [key for panel in panels for key in panel[:2]] + [wanted.needs]
     shown = [key for key in keys if key in METRICS]
@@ -165,13 +147,6 @@ def _tables(wanted: RunFigure, runs: pl.DataFrame) -> list[pl.DataFrame]:
     if wanted.needs:
         tables = [table for table in tables if wanted.needs in measured(table)]
     return tables if wanted.own_x else tables[:1]
-
-
-def _nothing(wanted: RunFigure) -> RequestError:
-    launches = " or ".join(
-        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
-    )
-    return RequestError(f"{wanted.name}: no runs for it in the store; they come from {launches}")
 
 
 def _resolved(panel: Panel, have: Sequence[str], request: RunsRequest) -> Panel:
@@ -248,7 +223,7 @@ def mark_notes(
 
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
-    shown = {*metrics, *(["params_head"] if _SIZE in metrics else [])}
+    shown = {*metrics, *(["params_head"] if "params_total" in metrics else [])}
     nothing = pl.lit(None, pl.Float64)
     # Confounds of metrics that the figure does not show would only lengthen its caption.
     drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)

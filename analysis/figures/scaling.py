@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import polars as pl
 
 from analysis.charts.grammar import (
@@ -21,7 +20,7 @@ from analysis.charts.grammar import (
 )
 from analysis.charts.records import chart_records, table_of
 from analysis.charts.style import WITH, WITHOUT, Look, of_setting, of_tokenizer
-from analysis.figures.fronts import pareto_front
+from analysis.figures.derived import law_curve, pareto_front
 from analysis.figures.published_marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
@@ -34,9 +33,6 @@ from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quanti
 
 MOST_GROUPED = 2000
 """Trials above which each is a point of its own: means over seeds take seconds then."""
-# Points a fitted curve has: smooth at the width of a page, and small where it is sent to a
-# browser.
-_CURVE_POINTS = 60
 _PROBE = "AR Probe"
 """Begins the generator's name of the paper's numbers that are made as trials are."""
 _PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
@@ -119,25 +115,25 @@ def scaling(
     """
     # Trials first: without any there is nothing to compare the paper with.
     own, notes = _own(runs, x, y)
+    across, up = quantity(x).title, quantity(y).title
     if not own:
-        labels = quantity(x).title, quantity(y).title
-        raise RequestError(f"no trial has both {labels[0]} and {labels[1]}")
+        raise RequestError(f"no trial has both {across} and {up}")
     mixed = _mixed(runs, x, y)
     notes += mixed
     paper = published_series(x, y) if published else []
     if published:
-        none = f"The paper has no {quantity(y).title} with its {quantity(x).title}."
+        none = f"The paper has no {up} with its {across}."
         notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
-    title = f"{quantity(y).title} over {quantity(x).title}"
     # Where x has a better direction as well, up and right are better (`Chart.better_up`).
     is_plane = x in METRICS and METRICS[x].better is not None
-    (chart,) = with_distinct_looks([Chart(title, axis(x), axis(y), tuple(own), is_plane)])
+    drawn = Chart(f"{up} over {across}", axis(x), axis(y), tuple(own), is_plane)
+    (chart,) = with_distinct_looks([drawn])
     # No line may run through numbers that were measured in different ways.
-    fits, sentences = ([], []) if mixed else _fits(chart.series, runs, x, y, law)
-    best = [_front(own, x, y)] if front and not mixed else []
+    fits, sentences = ([], []) if mixed else _fits(chart.series, x, law)
+    better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
+    best = [pareto_front(own, better_x, better_y)] if front and not mixed else []
     chart = replace(chart, series=(*chart.series, *best, *fits, *paper))
-    marks = table_of(chart_records(chart))
-    return Scaling(chart, tuple(sentences), tuple(notes), marks)
+    return Scaling(chart, tuple(sentences), tuple(notes), table_of(chart_records(chart)))
 
 
 def published_series(x: str, y: str) -> list[Series]:
@@ -164,11 +160,6 @@ def published_series(x: str, y: str) -> list[Series]:
     return [Series(n, tuple(marks), looks[n], joined=False) for n, marks in named.items()]
 
 
-def _front(own: Sequence[Series], x: str, y: str) -> Series:
-    better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
-    return pareto_front(own, better_x, better_y)
-
-
 def _mixed(runs: pl.DataFrame, x: str, y: str) -> list[str]:
     """Say why nothing may run through all marks: an axis was measured in several ways."""
     # Protocols of trials that lack a coordinate are not drawn and mix with nothing.
@@ -190,14 +181,12 @@ def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
     notes: list[str] = []
     # Plans may repeat a setting; the name then says which study a mark is from.
     several = runs["plan"].n_unique() > 1
-    for (sweep, *_), part in runs.partition_by(
-        "sweep", "scale", "plan", as_dict=True, maintain_order=True
-    ).items():
+    for part in runs.partition_by("sweep", "scale", "plan", maintain_order=True):
         found = groups(part)
         chart = settings_chart(found, "", x, y)
         if chart is None:
             continue
-        head = f"{sweep} {part['scale'][0]}: " if several else ""
+        head = f"{part['sweep'][0]} {part['scale'][0]}: " if several else ""
         made += [replace(series, name=head + series.name) for series in chart.series]
         shown = [key for key in (x, y) if key in METRICS]
         notes += mark_notes(found, part, shown, [chart], bars_of([chart]))
@@ -206,55 +195,33 @@ def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
 
 def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
     """Make every trial a mark; a series for each tokenizer."""
-    finite = runs.select(
-        "run_id",
-        "trial",
-        PARAM_TOKENIZER,
-        x=pl.col(x) * quantity(x).factor,
-        y=pl.col(y) * quantity(y).factor,
-    ).filter(pl.col("x").is_finite() & pl.col("y").is_finite())
-    made: list[Series] = []
-    for (name,), part in finite.partition_by(
-        PARAM_TOKENIZER, as_dict=True, maintain_order=True
-    ).items():
-        marks = tuple(
-            Mark(across, up, ({"id": run, "run_id": run, "trial": trial},), "run")
-            for run, trial, _, across, up in part.iter_rows()
-        )
-        look = of_tokenizer(str(name), regularised=False)
-        made.append(Series(str(name), marks, look, joined=False))
-    return made
+    across, up = (pl.col(key) * quantity(key).factor for key in (x, y))
+    shown = runs.select("run_id", "trial", PARAM_TOKENIZER, x=across, y=up)
+    marks: dict[str, list[Mark]] = {}
+    finite = shown.filter(pl.col("x").is_finite() & pl.col("y").is_finite())
+    for run, trial, tokenizer, right, high in finite.iter_rows():
+        one = Mark(right, high, ({"id": run, "run_id": run, "trial": trial},), "run")
+        marks.setdefault(str(tokenizer), []).append(one)
+    looks = {name: of_tokenizer(name, regularised=False) for name in marks}
+    return [Series(n, tuple(found), looks[n], joined=False) for n, found in marks.items()]
 
 
-def _fits(
-    own: Sequence[Series], runs: pl.DataFrame, x: str, y: str, law: Fitting
-) -> tuple[list[Series], list[str]]:
+def _fits(own: Sequence[Series], x: str, law: Fitting) -> tuple[list[Series], list[str]]:
     """Fit a law to each series that has enough sizes; return the curves, and sentences on them."""
     if law == "none":
         return [], []
-    # In printed units, as the curve joins marks that are in them.
-    shown = runs.select("run_id", *(pl.col(key) * quantity(key).factor for key in (x, y)))
-    values = {row[0]: (row[1], row[2]) for row in shown.iter_rows()}
     made, said = [], []
+    # Marks of the paper are not in `own`: a law over runs and paper would fit the difference of
+    # both.
     for series in own:
         # The law is fitted to the trials, not to their means: seeds carry the noise.
-        ids = [o["id"] for mark in series.marks for o in mark.origins]
-        # Marks of the paper are not in `own`: a law over runs and paper would fit the difference
-        # of both.
-        pairs = [values[i] for i in ids if None not in values[i]]
+        pairs = [pair for mark in series.marks for pair in mark.seeds or ((mark.x, mark.y),)]
         try:
             fit = fit_power_law([a for a, _ in pairs], [b for _, b in pairs], law=law)
         except RequestError as error:
             said.append(f"{series.name}: no fit, {error}.")
             continue
-        along = np.geomspace(fit.sizes[0], fit.sizes[-1], _CURVE_POINTS)
-        curve = zip(along, fit.predict(along), strict=True)
-        marks = [Mark(float(a), float(b), (), "fit") for a, b in curve]
-        made.append(
-            Series(
-                f"fit of {series.name}", tuple(marks), series.look._replace(marker=""), dashed=True
-            )
-        )
+        made.append(law_curve(fit, f"fit of {series.name}", series.look))
         said.append(f"{series.name}: {fit.sentence}")
     few = f"A fit needs {MIN_SIZES[law]} different values of {quantity(x).title}."
     return made, [*said, "x and y are in the units of the axes." if made else few]

@@ -6,7 +6,9 @@ A search with `transfer` also gets the objective over the learning rate, in both
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import polars as pl
@@ -18,7 +20,7 @@ from analysis.store import artifacts
 from analysis.store.interface import Launch
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
-from gigatok.names import PREFIX_SEARCH, TAG_LAUNCHED, quantity
+from gigatok.names import PREFIX_SEARCH, quantity
 
 NAME = "search-history"
 PRUNED, FAILED, BEST = "pruned", "failed", "best so far"
@@ -56,10 +58,9 @@ def search_history(request: RunsRequest) -> FigureData:
     if not charts:
         raise RequestError(f"{NAME}: no trial of the search {launch.sweep} is complete yet")
     counts = [f"{len(study['trials'])} trials of the sampler {study['sampler']}"]
-    for state, (word, _) in _ENDS.items():
-        # Counted in the caption, as several of them at one edge cover each other.
-        ended = sum(trial["state"] == state for trial in study["trials"])
-        counts += [f"{ended} {word}"] if ended else []
+    # Counted in the caption, as several of them at one edge cover each other.
+    ended = Counter(trial["state"] for trial in study["trials"])
+    counts += [f"{ended[state]} {word}" for state, (word, _) in _ENDS.items() if ended[state]]
     note = f"{launch.sweep}: {', '.join(counts)}. "
     note += "Pruned and failed trials have no value: they stand beyond the worst one."
     if any(len(shares) > 1 for shares in study["importances"].values()):
@@ -80,12 +81,10 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
     valued = [t for t in trials if t["values"] is not None]
     if not valued:
         return None
-    scale = quantity(name).factor
-    values = [scale * float(t["values"][name]) for t in valued]
+    values = [_value(t, name) for t in valued]
     down = direction == "minimize"
     # The best that was known when each trial ended, as the sampler saw it.
-    # Quadratic in the number of trials, which is nothing for the hundreds of a search.
-    so_far = [(min if down else max)(values[: i + 1]) for i in range(len(values))]
+    so_far = list(accumulate(values, min if down else max))
     span = max(values) - min(values)
     worst = max(values) if down else min(values)
     # Beyond the worst value by a margin: such a trial is no better than any other.
@@ -99,9 +98,13 @@ def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | N
         ended = [t for t in trials if t["state"] == state]
         marks = _marks(ended, [edge] * len(ended), run_id, "no value")
         series += [Series(word, marks, Look(OTHER, marker), joined=False)] if marks else []
-    return Chart(
-        f"{quantity(name).title} of each trial", axis("number"), axis(name), tuple(series)
-    )
+    title = f"{quantity(name).title} of each trial"
+    return Chart(title, axis("number"), axis(name), tuple(series))
+
+
+def _value(trial: Mapping[str, Any], objective: str) -> float:
+    """Look up what a trial reached, in the unit of print."""
+    return quantity(objective).factor * float(trial["values"][objective])
 
 
 def _marks(
@@ -128,25 +131,21 @@ def transfer(studies: Sequence[Mapping[str, Any]], moved: Mapping[str, Any], run
         run_id: id of the sweep's MLflow run.
     """
     key, name = moved["key"], moved["objective"]
-    names = ("searched here", f"there: {_there(moved)}")
-    best = (moved["best_here"], moved["best_there"])
+    lines = (
+        ("searched here", moved["best_here"], Look(BLUE, "o")),
+        (f"there: {_there(moved)}", moved["best_there"], Look(ORANGE, "s")),
+    )
     series = []
-    looks = (Look(BLUE, "o"), Look(ORANGE, "s"))
-    for study, words, rate, look in zip(studies, names, best, looks, strict=True):
-        valued = [t for t in study["trials"] if t["values"] is not None]
-        marks = tuple(
-            Mark(
-                float(t["params"][key]),
-                quantity(name).factor * float(t["values"][name]),
-                (_origin(t, run_id),),
-                "run",
-                "best" if t["params"][key] == rate else "",
-            )
-            # By rate: the sampler asks for rates in an order of its own, and the line joins
-            # neighbours.
-            for t in sorted(valued, key=lambda t: float(t["params"][key]))
-        )
-        series.append(Series(words, marks, look))
+    for study, (words, best, look) in zip(studies, lines, strict=True):
+        marks = []
+        for trial in study["trials"]:
+            if trial["values"] is not None:
+                rate, origin = trial["params"][key], _origin(trial, run_id)
+                label = "best" if rate == best else ""
+                marks.append(Mark(float(rate), _value(trial, name), (origin,), "run", label))
+        # By rate: the sampler asks for rates in an order of its own, and the line joins
+        # neighbours.
+        series.append(Series(words, tuple(sorted(marks, key=lambda m: m.x)), look))
     title = f"{quantity(name).title} over the learning rate"
     return Chart(title, axis(key), axis(name), tuple(series))
 
@@ -185,14 +184,11 @@ def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Ch
 def _newest(runs: pl.DataFrame, uri: str) -> Launch:
     """Find the newest launch of a search that any of the trials belongs to."""
     known = set(runs["sweep_run_id"])
-    searches = [
-        launch
-        for launch in open_store(uri).launches(None)
-        if launch.run_id in known and PREFIX_SEARCH + "study" in launch.tags
-    ]
+    launches = [launch for launch in open_store(uri).launches(None) if launch.run_id in known]
+    searches = [launch for launch in launches if PREFIX_SEARCH + "study" in launch.tags]
     if not searches:
         raise RequestError(
             f"{NAME}: no runs for it in the store; they come from a sweep with a `search` block, "
             "such as `python -m orchestration.launch learning_rate`"
         )
-    return max(searches, key=lambda found: float(found.tags.get(TAG_LAUNCHED, found.started)))
+    return max(searches, key=lambda launch: launch.launched)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from analysis.charts import style
-from analysis.charts.grammar import Bar, Chart, Mark, Series, Ticks, axis
+from analysis.charts.grammar import Chart, Mark, Series, Ticks, axis, bar_of
 from analysis.charts.style import Look
 from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
 from analysis.statistics.groups import (
@@ -136,11 +136,9 @@ def _series_name(group: Group, x: str) -> str:
     beside = ("generator.size",) if over_generators else (x,)
     words = [_word(group, k, v) for k, v in group.setting if not k.startswith(beside)]
     named = [] if x in METRICS and not over_generators else [group.tokenizer]
-    return " ".join([*named, *words]) or _unsaid(group)
-
-
-def _unsaid(group: Group) -> str:
-    """Name a series in which nothing varies but the size."""
+    if named or words:
+        return " ".join([*named, *words])
+    # Nothing varies but the size.
     weight = group.rows[0].get(SEMANTIC_WEIGHT)
     return UNNAMED if weight is None else _regularised(weight)
 
@@ -187,8 +185,8 @@ def _mark(
         group.tokenizer if x in METRICS and x != "params_generator" else "",
         # Seeds of a setting build networks of one size: an interval of width 0 is noise in the
         # picture.
-        None if x in METRICS and METRICS[x].unit == PARAMETERS else _bar(across, scale_x),
-        _bar(up, scale_y),
+        None if x in METRICS and METRICS[x].unit == PARAMETERS else bar_of(across, scale_x),
+        bar_of(up, scale_y),
         tuple(seeds),
     )
 
@@ -201,12 +199,6 @@ def _place(group: Group, key: str, names: Mapping[str, int]) -> SeedEstimate | N
         return None
     place = float(names[show(value)]) if names else float(value or 0)
     return SeedEstimate(place, place, place, len(group.rows), "none")
-
-
-def _bar(found: SeedEstimate, scale: float) -> Bar | None:
-    if found.interval == "none":
-        return None
-    return Bar(found.low * scale, found.high * scale, found.interval)
 
 
 def _why_not(group: Group, x: str, y: str) -> str:

@@ -17,23 +17,20 @@ import polars as pl
 from jinja2 import Environment, PackageLoader
 
 from analysis.charts.files import write
+from analysis.charts.records import with_ending
 from analysis.claims.confounds import find_confounds
 from analysis.claims.findings import SettingComparison, comparisons
 from analysis.figures.rate_distortion import planes_figure
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
+from analysis.statistics.estimates import PairedTest
 from analysis.statistics.fits import FORMULAS, fit_metric
 from analysis.statistics.groups import Group, groups
 from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
+from analysis.store.export import missing
 from analysis.store.requests import RequestError
-from analysis.store.runs import (
-    ACTUAL_SECONDS,
-    PREDICTED_SECONDS,
-    STAGE_RUN,
-    STAGE_SECONDS,
-    missing,
-)
-from analysis.tables.results import result_table, sweep_and_scale
+from analysis.store.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS
+from analysis.tables.results import ABSENT, result_table, sweep_and_scale
 from gigatok.names import METRICS, PARAM_SEED
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import inert
@@ -85,7 +82,7 @@ class Section:
     """A headline and what stands below it."""
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: Sequence[Block]
 
 
 def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Path]:
@@ -102,7 +99,6 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     Raises:
         RequestError: no chart of the sweep has a single point.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     figure = sweep_figure(runs)
     # Drawn first: a sweep without a single point is refused before any page is written.
     files = write(figure, folder, ("pdf", "png"))
@@ -115,13 +111,15 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     )
     # Names and errors come from users and logs: neither page may run them as HTML or markup.
     environment.filters |= {"cell": _markdown_cell, "inert": inert}
+    plans = ", ".join(dict.fromkeys(plan for plan in runs["plan"] if plan))
+    subtitle = f"{sweep_and_scale(runs)}, plan {plans}"
     written = []
     for suffix, escape in (("html", True), ("md", False)):
         # The same sections for both; Markdown makes its own texts inert by a filter.
         environment.autoescape = escape
         template = environment.get_template(f"report.{suffix}.j2")
-        text = template.render(title=title, subtitle=_subtitle(runs), sections=sections)
-        path = folder / f"{figure.name}.{suffix}"
+        path = with_ending(folder / figure.name, suffix)
+        text = template.render(title=title, subtitle=subtitle, sections=sections)
         path.write_text(text, encoding="utf-8")
         written.append(path)
     return [*written, *files, *([plane] if plane else [])]
@@ -136,35 +134,34 @@ def _sections(
         caption = "Rate and distortion; dashed lines are the front of each family."
         pictures.append(PictureBlock(plane, caption))
     made = result_table(runs)
-    result = TableBlock(made.head, made.rows, made.numeric)
-    answers = comparisons(runs)
-    relations = complexity_relations(runs)
-    return [
-        Section("Plan", (TextBlock(_plan(runs, found)),)),
-        Section("What ran", tuple(_what_ran(runs))),
-        Section("Figures", tuple(pictures)),
-        Section("Results", (result, TextBlock(made.notes))),
-        Section("What the data show", tuple(_shown(answers))),
-        Section("Scaling fits", tuple(_fits(found))),
-        Section("Rate and distortion", (TextBlock(_planes(runs)),)),
-        Section("Complexity of the latents", tuple(_complexity(relations))),
-        Section("What else differs", (TextBlock(_or_none(find_confounds(runs))),)),
-        Section("Cost", tuple(_cost(runs))),
-        Section("Predicted cost", tuple(_predicted(runs))),
-        Section("Provenance", tuple(_provenance(runs, tracking_uri))),
-    ]
+    results = (TableBlock(made.head, made.rows, made.numeric), TextBlock(made.notes))
+    confounds = tuple(find_confounds(runs)) or ("Nothing that the table shows.",)
+    parts: dict[str, Iterable[Block]] = {
+        "Plan": _plan(runs, found),
+        "What ran": _what_ran(runs),
+        "Figures": pictures,
+        "Results": results,
+        "What the data show": _shown(comparisons(runs)),
+        "Scaling fits": _fits(found),
+        "Rate and distortion": _planes(runs),
+        "Complexity of the latents": _complexity(complexity_relations(runs)),
+        "What else differs": [TextBlock(confounds)],
+        "Cost": _cost(runs),
+        "Predicted cost": _predicted(runs),
+        "Provenance": _provenance(runs, tracking_uri),
+    }
+    return [Section(title, tuple(blocks)) for title, blocks in parts.items()]
 
 
-def _subtitle(runs: pl.DataFrame) -> str:
-    plans = ", ".join(dict.fromkeys(plan for plan in runs["plan"] if plan))
-    return f"{sweep_and_scale(runs)}, plan {plans}"
+def _said(*sentences: str) -> TextBlock:
+    return TextBlock(sentences)
 
 
-def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> tuple[str, ...]:
+def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[Block]:
     axes = list(dict.fromkeys(axis for row in runs["axes"].to_list() for axis in row or ()))
     # Trials of which no seed was recorded count, but have none to list.
     seeds = sorted({seed for seed in runs[PARAM_SEED] if seed is not None})
-    return (
+    yield _said(
         f"Varied: {', '.join(axes) or 'nothing'}.",
         f"{len(found)} settings ({', '.join(group.label for group in found)}).",
         f"Seeds: {', '.join(map(str, seeds))}; {runs.height} trials.",
@@ -174,58 +171,49 @@ def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> tuple[str, ...]:
 def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
     counts = runs["state"].fill_null("state unknown").value_counts(sort=True).rows()
     states = ", ".join(f"{n} {state}" for state, n in counts)
-    yield TextBlock((f"Trials: {states}.",))
+    yield _said(f"Trials: {states}.")
     errors = [f"{r['trial']}: {r['error']}" for r in runs.iter_rows(named=True) if r["error"]]
     if errors:
-        yield TextBlock(("Failed stages:", *errors))
+        yield _said("Failed stages:", *errors)
     absent = missing(runs)
     if absent.is_empty():
-        yield TextBlock(("No result is missing: what one trial has, all have.",))
+        yield _said("No result is missing: what one trial has, all have.")
         return
     by_trial = absent.group_by("trial", "found", maintain_order=True).agg("metric")
     rows = [
         (trial or "", ", ".join(METRICS[m].label for m in metrics), found)
         for trial, found, metrics in by_trial.rows()
     ]
-    yield _cut(("trial", "missing", "found"), rows, (False, False, False))
+    yield _trials(("trial", "missing", "found"), rows)
 
 
 def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     if not answers:
-        yield TextBlock(("No two settings can be compared: none differ in the tokenizer alone.",))
+        yield _said("No two settings can be compared: none differ in the tokenizer alone.")
         return
-    yield TextBlock(tuple(answer.sentence for answer in answers))
-    rows = []
-    for answer in answers:
-        test = answer.test
-        if test is not None:
-            metric, e = METRICS[answer.metric], test.estimate
-            # One digit more than a score has: differences are smaller than scores.
-            digits = metric.digits + 1
-            mean, low, high = (v * metric.factor for v in (e.mean, e.low, e.high))
-            # Half a range of two seeds is no confidence interval and must not stand in its column.
-            has_interval = e.interval == "student_t"
-            rows.append(
-                (
-                    metric.title,
-                    f"{answer.first} → {answer.second}",
-                    str(e.n),
-                    f"{mean:+.{digits}f}",
-                    f"[{low:+.{digits}f}, {high:+.{digits}f}]" if has_interval else "—",
-                    "—" if test.effect is None else f"{test.effect:+.2f}",
-                    f"{test.p:.3f}",
-                    f"{test.smallest_p:.3f}",
-                )
-            )
+    yield _said(*(answer.sentence for answer in answers))
+    rows = (_tested(answer, answer.test) for answer in answers if answer.test is not None)
     head = ("metric", "change", "seeds", "mean", "95 % interval", "effect size", "p", "least p")
     yield TableBlock(head, tuple(rows), (False, False, *(True,) * 6))
-    yield TextBlock(
-        (
-            "Differences are taken seed by seed. Effect size: mean over standard deviation, "
-            "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
-            "show at best. No correction for the number of comparisons.",
-        )
+    yield _said(
+        "Differences are taken seed by seed. Effect size: mean over standard deviation, "
+        "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
+        "show at best. No correction for the number of comparisons."
     )
+
+
+def _tested(answer: SettingComparison, test: PairedTest) -> tuple[str, ...]:
+    metric, e = METRICS[answer.metric], test.estimate
+    # One digit more than a score has: differences are smaller than scores.
+    mean, low, high = (
+        f"{v * metric.factor:+.{metric.digits + 1}f}" for v in (e.mean, e.low, e.high)
+    )
+    # Half a range of two seeds is no confidence interval and must not stand in its column.
+    interval = f"[{low}, {high}]" if e.interval == "student_t" else ABSENT
+    effect = ABSENT if test.effect is None else f"{test.effect:+.2f}"
+    change = f"{answer.first} → {answer.second}"
+    p_values = f"{test.p:.3f}", f"{test.smallest_p:.3f}"
+    return (metric.title, change, str(e.n), mean, interval, effect, *p_values)
 
 
 def _fits(found: Sequence[Group]) -> Iterable[Block]:
@@ -238,7 +226,7 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
     sentences, refused = [], []
     for members in families.values():
         # The tokenizer is what varies within a family; what is left of the label names the family.
-        name = members[0].label_without(None).removeprefix(members[0].tokenizer).strip()
+        name = members[0].setting_label
         for metric in FITTED:
             if not any(group.values(metric) for group in members):
                 continue
@@ -248,15 +236,15 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
             except RequestError as error:
                 refused.append(f"{head}: not fitted, {error}.")
     if sentences:
-        yield TextBlock((f"{FORMULAS['power']}, x in parameters.", *sentences))
-    yield TextBlock(tuple(refused) or ("No fit was refused.",))
+        yield _said(f"{FORMULAS['power']}, x in parameters.", *sentences)
+    yield _said(*(refused or ["No fit was refused."]))
 
 
-def _planes(runs: pl.DataFrame) -> tuple[str, ...]:
+def _planes(runs: pl.DataFrame) -> Iterable[Block]:
     planes, refused = _in_the_plane(runs)
     found = [gap.sentence for metric, parts in planes.items() for gap in gaps(parts, metric)]
     none = "No two families span the same rates: no gap can be taken."
-    return (*found, *refused) or (none,)
+    yield _said(*(found + refused or [none]))
 
 
 def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]]:
@@ -272,20 +260,19 @@ def _in_the_plane(runs: pl.DataFrame) -> tuple[dict[str, list[Front]], list[str]
 
 def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
     if not relations:
-        yield TextBlock(("No setting has both a measure of complexity and a generation score.",))
+        yield _said("No setting has both a measure of complexity and a generation score.")
         return
     rows = []
     for relation in relations:
         c = relation.correlation
-        bounded = c is not None and c.low is not None and c.high is not None
-        interval = f"[{c.low:+.2f}, {c.high:+.2f}]" if c and bounded else "—"
+        interval = ABSENT if c is None or c.low is None else f"[{c.low:+.2f}, {c.high:+.2f}]"
         labels = (METRICS[relation.measure].label, METRICS[relation.target].label)
-        rho, p = (f"{c.rho:+.2f}", f"{c.p:.3f}") if c else ("—", "—")
+        rho, p = (f"{c.rho:+.2f}", f"{c.p:.3f}") if c else (ABSENT, ABSENT)
         rows.append((*labels, rho, interval, str(len(relation.settings)), p, relation.reason))
     head = ("measure", "score", "Spearman", "95 % interval", "settings", "p", "")
     yield TableBlock(head, tuple(rows), (False, False, True, True, True, True, False))
     used = dict.fromkeys(relation.measure for relation in relations)
-    yield TextBlock(tuple(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
+    yield _said(*(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
 
 
 def _cost(runs: pl.DataFrame) -> Iterable[Block]:
@@ -302,11 +289,9 @@ def _cost(runs: pl.DataFrame) -> Iterable[Block]:
         cells = (str(once.height), _duration(seconds), _duration(seconds / max(once.height, 1)))
         rows.append((stage, *cells))
     yield TableBlock(("stage", "runs", "time", "each"), tuple(rows), (False, True, True, True))
-    yield TextBlock(
-        (
-            f"{_duration(total)} in all, each shared stage counted once, from the start of its "
-            "first attempt to its end.",
-        )
+    yield _said(
+        f"{_duration(total)} in all, each shared stage counted once, from the start of its "
+        "first attempt to its end."
     )
 
 
@@ -320,9 +305,9 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         once = runs.unique(STAGE_RUN + stage, maintain_order=True).filter(
             pl.col(column).is_not_null() & pl.col(ACTUAL_SECONDS + stage).is_not_null()
         )
-        predicted, actual = once[column].to_list(), once[ACTUAL_SECONDS + stage].to_list()
         if not once.height:
             continue
+        predicted, actual = once[column].to_list(), once[ACTUAL_SECONDS + stage].to_list()
         # A stage of a millisecond would divide by nearly zero.
         # Ratios stage by stage: sums would let errors of opposite signs cancel.
         ratios = [p / max(a, 1e-3) for p, a in zip(predicted, actual, strict=True)]
@@ -331,13 +316,13 @@ def _predicted(runs: pl.DataFrame) -> Iterable[Block]:
         times = _duration(sum(predicted)), _duration(sum(actual))
         rows.append((stage, str(once.height), *times, spread))
     if not rows:
-        yield TextBlock(("No stage was launched with a prediction and ran in one go.",))
+        yield _said("No stage was launched with a prediction and ran in one go.")
         return
     head = ("stage", "runs", "predicted", "actual", "predicted / actual")
     yield TableBlock(head, tuple(rows), (False, True, True, True, True))
     # A quarter: close enough to plan when a night of runs ends.
     close = sum(abs(ratio - 1) <= 0.25 for ratio in pairs)
-    yield TextBlock((f"{close} of {len(pairs)} times were predicted within 25 %.",))
+    yield _said(f"{close} of {len(pairs)} times were predicted within 25 %.")
 
 
 def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
@@ -345,31 +330,19 @@ def _provenance(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
     # A trial's stages may come from several commits, joined by commas.
     versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
     dirty = " with uncommitted changes" if runs["git_dirty"].any() else ""
-    yield TextBlock(
-        (
-            f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
-            f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
-        )
+    yield _said(
+        f"MLflow sweep run {sweep_runs} in {shown(tracking_uri)}.",
+        f"Code: {', '.join(versions) or 'version not recorded'}{dirty}.",
     )
-    rows = [
-        (r["trial"] or "", r["run_id"], r["trial_key"] or "") for r in runs.iter_rows(named=True)
-    ]
-    yield _cut(("trial", "MLflow run", "trial key"), rows, (False, False, False))
+    rows = runs.select(pl.col("trial", "run_id", "trial_key").fill_null("")).rows()
+    yield _trials(("trial", "MLflow run", "trial key"), rows)
 
 
-def _cut(
-    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], numeric: tuple[bool, ...]
-) -> TableBlock:
-    """Cut a long table of trials, and say how many more there are."""
+def _trials(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> TableBlock:
+    """Make a table of trials, as text; cut a long one, and say how many more there are."""
     left = len(rows) - _MAX_ROWS
-    shown = list(rows[:_MAX_ROWS])
-    if left > 0:
-        shown.append((f"… and {left} more", *("",) * (len(head) - 1)))
-    return TableBlock(head, tuple(shown), numeric)
-
-
-def _or_none(sentences: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sentences) or ("Nothing that the table shows.",)
+    more = [(f"… and {left} more", *("",) * (len(head) - 1))] if left > 0 else []
+    return TableBlock(head, (*rows[:_MAX_ROWS], *more), (False,) * len(head))
 
 
 def _duration(seconds: float) -> str:

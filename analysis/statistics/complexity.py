@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from analysis.statistics.estimates import Correlation, spearman
-from analysis.statistics.groups import groups
+from analysis.statistics.groups import Group, groups, ways
 from gigatok.names import METRICS
 
 TARGETS = ("gfid", "gkid")
@@ -90,9 +90,7 @@ def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:
     labels = tuple(group.label for group in both)
     # Ranks across two protocols would order the protocols. Of the measure, see below, it weakens
     # the finding but does not forbid it.
-    ways = {p for group in both for p in group.protocols(target)}
-    if len(ways) > 1:
-        reason = f"{METRICS[target].label} was measured in {len(ways)} ways"
+    if reason := _mixed(both, target):
         return Relation(measure, target, labels, None, reason)
     # A pair a setting, over the seeds that have both: seeds of a setting are no replicates of it.
     pairs = []
@@ -106,6 +104,9 @@ def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:
         # `spearman` refuses for one of two reasons only.
         reason = f"{len(pairs)} settings are too few" if few else "one of them never changes"
         return Relation(measure, target, labels, None, reason)
-    ways = {p for group in both for p in group.protocols(measure)}
-    mixed = f"{METRICS[measure].label} was measured in {len(ways)} ways" if len(ways) > 1 else ""
-    return Relation(measure, target, labels, found, mixed)
+    return Relation(measure, target, labels, found, _mixed(both, measure))
+
+
+def _mixed(found: Sequence[Group], metric: str) -> str:
+    count = len(ways(found, metric))
+    return f"{METRICS[metric].label} was measured in {count} ways" if count > 1 else ""

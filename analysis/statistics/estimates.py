@@ -64,24 +64,9 @@ class PairedDifference:
         return fmean(self.differences)
 
     @property
-    def spread(self) -> float:
-        """Measure the range of the differences."""
-        return max(self.differences) - min(self.differences)
-
-    @property
-    def rises(self) -> int:
-        """Count the seeds on which the second is the larger."""
-        return sum(difference > 0 for difference in self.differences)
-
-    @property
-    def falls(self) -> int:
-        """Count the seeds on which the second is the smaller."""
-        return sum(difference < 0 for difference in self.differences)
-
-    @property
     def same_sign(self) -> bool:
         """Tell whether every seed moves the same way."""
-        return self.n in (self.rises, self.falls)
+        return min(self.differences) > 0 or max(self.differences) < 0
 
 
 def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:

@@ -17,9 +17,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics.groups import Group
+from analysis.statistics.groups import Group, require_one_way
 from analysis.store.requests import RequestError
-from gigatok.names import METRICS
 
 Floats = npt.NDArray[np.float64]
 Law = Literal["power", "saturating"]
@@ -167,19 +166,13 @@ def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power
     Raises:
         RequestError: too few sizes, or values measured under several protocols.
     """
-    # Another protocol is another quantity: a trend through two would be one of how it was
-    # measured.
-    protocols = {p for group in found for p in group.protocols(metric)}
-    if len(protocols) > 1:
-        raise RequestError(
-            f"{METRICS[metric].label} was measured in {len(protocols)} ways, which no fit may "
-            f"mix: {' | '.join(sorted(protocols))}"
-        )
+    require_one_way(found, metric, "fit")
     pairs = [
-        (group.values(size)[seed], value)
+        (sizes[seed], value)
         for group in found
+        for sizes in [group.values(size)]
         for seed, value in group.values(metric).items()
-        if seed in group.values(size)
+        if seed in sizes
     ]
     return fit_power_law([x for x, _ in pairs], [y for _, y in pairs], law=law)
 
@@ -288,13 +281,12 @@ def _saturating_jacobian(x: Floats, p: Floats) -> Floats:
     return np.stack([power, slope, np.ones_like(power)], 2)
 
 
-def _same(values: Floats) -> Floats:
-    return values
-
-
 _LAWS: dict[Law, _Law] = {
     "power": _Law(_power_curve, _power_solve, _power_jacobian, np.log, np.exp),
-    "saturating": _Law(_saturating_curve, _saturating_solve, _saturating_jacobian, _same, _same),
+    # `np.positive` gives back what it gets: these residuals are in the units of y.
+    "saturating": _Law(
+        _saturating_curve, _saturating_solve, _saturating_jacobian, np.positive, np.positive
+    ),
 }
 
 

@@ -6,7 +6,7 @@ What varies decides which columns identify a group; tables and figures both star
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,23 +20,18 @@ from analysis.statistics.estimates import (
     estimate,
     with_standard_error,
 )
+from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 
 SEMANTIC_WEIGHT = "tokenizer.semantic_weight"
+UNRECORDED = "protocol not recorded"
 _NAMED_BY_TOKENIZER = ("tokenizer.encoder", "tokenizer.decoder")
 """Keys that the tokenizer's name already says."""
 
 _IN_SEVERAL_SECTIONS = {
-    "batch_size",
-    "layers",
-    "lr",
-    "name",
-    "num_images",
-    "size",
-    "steps",
-    "weight_decay",
-    "width",
+    *("batch_size", "layers", "lr", "name", "num_images"),
+    *("size", "steps", "weight_decay", "width"),
 }
 """Last parts of keys that need their section to be understood."""
 
@@ -69,15 +64,13 @@ class Group:
     @property
     def label(self) -> str:
         """Name the tokenizer and what else varies, such as `S-L +reg`."""
-        return self.label_without(None)
+        return " ".join(filter(None, (self.tokenizer, self.setting_label)))
 
-    def label_without(self, column: str | None) -> str:
-        """Name the group, less what an axis of the figure already shows."""
-        words = [self.tokenizer]
-        for key, value in self.identity.items():
-            # The tokenizer stands first already.
-            if key in (PARAM_TOKENIZER, column):
-                continue
+    @property
+    def setting_label(self) -> str:
+        """Name what varies besides the tokenizer; "" where nothing does."""
+        words = []
+        for key, value in self.setting:
             # With one weight above 0 the paper's "+reg" says all; with several the number must be
             # there.
             if key == SEMANTIC_WEIGHT and not self.several_weights:
@@ -105,8 +98,12 @@ class Group:
     def size(self) -> float | None:
         """Count the tokenizer's parameters; None where no trial got that far."""
         # All seeds of a setting build the same network.
-        sizes = self.values("params_total").values()
-        return next(iter(sizes), None)
+        return next(iter(self.values("params_total").values()), None)
+
+    @property
+    def complete(self) -> int:
+        """Count the trials that are complete."""
+        return sum(row["state"] == "COMPLETE" for row in self.rows)
 
     def values(self, metric: str) -> dict[Seed, float]:
         """Map seed to value, of the seeds that have a finite one."""
@@ -149,7 +146,7 @@ def groups(runs: pl.DataFrame) -> list[Group]:
     for row in runs.iter_rows(named=True):
         found.setdefault(tuple(row[c] for c in columns), []).append(row)
     # Null and 0 are both "off".
-    weights = {w for w in _column(runs, SEMANTIC_WEIGHT) if w}
+    weights = set(runs[SEMANTIC_WEIGHT]) - {None, 0} if SEMANTIC_WEIGHT in runs.columns else set()
     return [
         Group(dict(zip(columns, values, strict=True)), tuple(rows), len(weights) > 1)
         for values, rows in found.items()
@@ -177,6 +174,30 @@ def identity_columns(runs: pl.DataFrame) -> list[str]:
     return chosen if runs.select(seeded).is_unique().all() else [*chosen, "plan"]
 
 
+def ways(found: Iterable[Group], metric: str) -> list[str]:
+    """List how a metric was measured over some groups, each way once."""
+    return list(dict.fromkeys(way for group in found for way in group.protocols(metric)))
+
+
+def require_one_way(found: Iterable[Group], metric: str, what: str) -> None:
+    """Refuse to mix protocols: one quantity measured in two ways is two quantities.
+
+    Args:
+        found: the groups that `what` would go through.
+        metric: name of the metric.
+        what: what would mix them, such as `fit`.
+
+    Raises:
+        RequestError: the metric was measured in several ways.
+    """
+    several = ways(found, metric)
+    if len(several) > 1:
+        raise RequestError(
+            f"{METRICS[metric].label} was measured in {len(several)} ways, which no {what} may "
+            f"mix: {' | '.join(sorted(several))}"
+        )
+
+
 def choose_interval(found: Sequence[Group]) -> Interval:
     """Choose the interval of a whole table or figure: Student t where all seeds allow it."""
     # One kind for all: intervals of two kinds beside each other would be compared.
@@ -191,10 +212,6 @@ def _columns_of_axis(runs: pl.DataFrame, axis: str) -> list[str]:
     # first.
     parts = [f"{axis}.width", f"{axis}.layers", f"{axis}.heads"]
     return [c for c in (axis, *parts) if c in runs.columns and c != PARAM_SEED]
-
-
-def _column(runs: pl.DataFrame, name: str) -> list[Any]:
-    return runs[name].to_list() if name in runs.columns else []
 
 
 def _varies(runs: pl.DataFrame, column: str) -> bool:
@@ -213,8 +230,8 @@ def short(column: str) -> str:
     return column if last in _IN_SEVERAL_SECTIONS else last
 
 
-def show(value: object) -> str:
+def show(value: object, absent: str = "none") -> str:
     """Print a parameter's value as a person writes it."""
     if value is None:
-        return "none"
+        return absent
     return f"{value:g}" if isinstance(value, float) else str(value)

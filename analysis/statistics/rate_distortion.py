@@ -15,9 +15,16 @@ import numpy.typing as npt
 import polars as pl
 
 from analysis.statistics.estimates import Interval, SeedEstimate
-from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, choose_interval, groups, short, show
+from analysis.statistics.groups import (
+    SEMANTIC_WEIGHT,
+    Group,
+    choose_interval,
+    groups,
+    require_one_way,
+    short,
+    show,
+)
 from analysis.statistics.pareto import undominated
-from analysis.store.requests import RequestError
 from gigatok.names import METRICS
 
 RATE = "ar_bits_per_image"
@@ -117,12 +124,7 @@ def fronts(runs: pl.DataFrame, metric: str = "psnr", family: str | None = None) 
     # alone.
     both = [group.with_all(RATE, metric) for group in found]
     both = [group for group in both if group.rows]
-    ways = {p for group in both for p in group.protocols(metric)}
-    if len(ways) > 1:
-        raise RequestError(
-            f"{METRICS[metric].label} was measured in {len(ways)} ways, which no front may mix: "
-            f"{' | '.join(sorted(ways))}"
-        )
+    require_one_way(both, metric, "front")
     for group in both:
         value = group.identity.get(column) if column else None
         name = "all" if column is None else f"{short(column)}={show(value)}"

@@ -12,32 +12,14 @@ from urllib.parse import quote
 
 import adbc_driver_sqlite
 import polars as pl
+import sqlalchemy as sa
 from adbc_driver_manager import AdbcConnection, AdbcStatement
 from adbc_driver_manager import Error as AdbcError
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    TableClause,
-    and_,
-    column,
-    create_engine,
-    func,
-    select,
-    table,
-)
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.store import records
 from analysis.store.interface import PARENT_TAG, Launch, Stamp
-from analysis.store.records import (
-    CURVE_SCHEMA,
-    METRIC_SCHEMA,
-    RUN_SCHEMA,
-    TEXT_SCHEMA,
-    Records,
-    numbered,
-    restored,
-)
+from analysis.store.records import Records, batches, numbered, restored
 from analysis.store.requests import RequestError
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
 
@@ -58,18 +40,21 @@ DAMAGE = ("not a database", "malformed", "no such table")
 """Words of sqlite that say that the file itself is wrong."""
 
 _ACTIVE = "active"
+
+
 # Only the columns that are read: those that MLflow's migrations add do not matter.
-_RUNS = table(
-    "runs",
-    *map(column, ("run_uuid", "start_time", "end_time", "lifecycle_stage", "experiment_id")),
-    column("artifact_uri"),
+def _table(name: str, *columns: str) -> sa.TableClause:
+    return sa.table(name, *map(sa.column, columns))
+
+
+_RUNS = _table(
+    *("runs", "run_uuid", "start_time", "end_time"),
+    *("lifecycle_stage", "experiment_id", "artifact_uri"),
 )
-_EXPERIMENTS = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
-_TAGS, _PARAMS = (
-    table(name, column("run_uuid"), column("key"), column("value")) for name in ("tags", "params")
-)
+_EXPERIMENTS = _table("experiments", "experiment_id", "name", "lifecycle_stage")
+_TAGS, _PARAMS = (_table(name, "run_uuid", "key", "value") for name in ("tags", "params"))
 _METRICS, _CURVES = (
-    table(name, *map(column, ("run_uuid", "key", "value", "is_nan", "step", "timestamp")))
+    _table(name, "run_uuid", "key", "value", "is_nan", "step", "timestamp")
     for name in ("latest_metrics", "metrics")
 )
 
@@ -78,20 +63,20 @@ class Database:
     """Any database of MLflow's, through SQLAlchemy."""
 
     def __init__(self, uri: str) -> None:
-        self._engine: Engine = create_engine(uri)
+        self._engine: sa.Engine = sa.create_engine(uri)
 
     def sweeps(self) -> list[str]:
         """List the names of the experiments."""
         # MLflow marks what is deleted in its UI, and makes an experiment "Default" in every new
         # store.
-        names = select(_EXPERIMENTS.c.name).where(
+        names = sa.select(_EXPERIMENTS.c.name).where(
             _EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _EXPERIMENTS.c.name != "Default"
         )
         return self._read(names, {"name": pl.String()})["name"].to_list()
 
     def launches(self, sweep: str | None) -> list[Launch]:
         """Read the sweep runs of one experiment or of all."""
-        axes = select(_TAGS.c.run_uuid).where(_TAGS.c.key == TAG_AXES)  # few: sweep runs only
+        axes = sa.select(_TAGS.c.run_uuid).where(_TAGS.c.key == TAG_AXES)  # few: sweep runs only
         chosen = _of_kind(KIND_SWEEP).where(_RUNS.c.run_uuid.in_(axes))
         if sweep is not None:
             chosen = chosen.where(_EXPERIMENTS.c.name == sweep)
@@ -112,25 +97,25 @@ class Database:
         if self._are_large_part(ids):
             return _chosen(self._records(None), ids)
         parent = _TAGS.alias("parent")
-        is_below = and_(parent.c.key == PARENT_TAG, parent.c.value.in_(ids))
+        is_below = sa.and_(parent.c.key == PARENT_TAG, parent.c.value.in_(ids))
         # Tags are rows, so that a second condition on tags needs a second join of the same table.
-        below = and_(parent.c.run_uuid == _RUNS.c.run_uuid, is_below)
+        below = sa.and_(parent.c.run_uuid == _RUNS.c.run_uuid, is_below)
         trials = self._records(_of_kind(KIND_TRIAL).join(parent, below))
         return trials, self.stages(trials.linked())
 
     def stages(self, run_ids: pl.Series) -> Records:
         """Read runs of any experiment by id: their times and tags."""
-        times, tags = [_empty(RUN_SCHEMA)], [_empty(TEXT_SCHEMA)]
-        # Databases limit the length of a query and the number of its values.
-        for ids in _chunks(run_ids.to_list()):
-            chosen = select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
+        times = [pl.DataFrame(schema=records.RUN_SCHEMA)]
+        tags = [pl.DataFrame(schema=records.TEXT_SCHEMA)]
+        for ids in batches(run_ids, IDS_PER_QUERY):
+            chosen = sa.select(_RUNS.c.run_uuid).where(_RUNS.c.run_uuid.in_(ids))
             times.append(self._times(chosen))
             tags.append(self._keyed(_TAGS, chosen))
         # Stage runs that were deleted in MLflow's UI are missing here; their trials stay.
         runs = pl.concat(times)
         return _only_tags(runs, numbered(pl.concat(tags), runs))
 
-    def _records(self, chosen: Select[Any] | None) -> Records:
+    def _records(self, chosen: sa.Select[Any] | None) -> Records:
         """Read all that is stored of some runs; None: of all."""
         times = self._times(chosen)
         reads = (
@@ -145,41 +130,30 @@ class Database:
     def _are_large_part(self, launches: Sequence[str]) -> bool:
         """Tell whether reading tables whole is faster than looking up the runs of launches."""
         # Run ids are random hex, so those below SAMPLE are a fair sixteenth of all.
-        below = select(func.count()).where(
+        below = sa.select(sa.func.count()).where(
             _TAGS.c.key == PARENT_TAG, _TAGS.c.value.in_(launches), _TAGS.c.run_uuid < SAMPLE
         )
         # Both counts are over the same sample, so that their ratio needs no correction.
-        everything = select(func.count()).select_from(_RUNS).where(_RUNS.c.run_uuid < SAMPLE)
+        everything = sa.select(sa.func.count()).select_from(_RUNS).where(_RUNS.c.run_uuid < SAMPLE)
         schema = {"runs": pl.Int64()}
         part, total = (self._read(query, schema).item() for query in (below, everything))
         return bool(part >= SCAN_FROM * total)
 
-    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Read every logged point of one metric."""
+    def curves(self, run_ids: Sequence[str], metric: str | None = None) -> pl.DataFrame:
+        """Read every logged point of one or all metrics."""
         c = _CURVES.c
-        parts = [_empty(CURVE_SCHEMA)]
-        for ids in _chunks(run_ids):
-            points = select(c.run_uuid, c.step, c.timestamp, c.value, c.is_nan).where(
-                c.run_uuid.in_(ids), c.key == metric
-            )
-            found = self._read(points, {**CURVE_SCHEMA, "is_nan": pl.Boolean()})
-            # NaN and infinity have no place in SQL: MLflow stores them encoded.
-            restore = restored(pl.col("value"), pl.col("is_nan"))
-            parts.append(found.select("run_id", "step", "time", value=restore))
-        return pl.concat(parts)
-
-    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Read every logged point of every metric."""
-        c = _CURVES.c
-        points = select(c.run_uuid, c.step, c.timestamp, c.value, c.key, c.is_nan)
-        schema = {**CURVE_SCHEMA, "key": pl.String(), "is_nan": pl.Boolean()}
-        found = self._read(points.where(c.run_uuid.in_(list(run_ids))), schema)
-        value = restored(pl.col("value"), pl.col("is_nan"))
-        return found.select("run_id", "step", "time", "key", value=value)
+        points = sa.select(c.run_uuid, c.key, c.value, c.step, c.timestamp, c.is_nan)
+        if metric is not None:
+            points = points.where(c.key == metric)
+        parts = [
+            self._numbers(points.where(c.run_uuid.in_(ids)), records.CURVE_SCHEMA)
+            for ids in batches(run_ids, IDS_PER_QUERY)
+        ]
+        return pl.concat([pl.DataFrame(schema=records.CURVE_SCHEMA), *parts])
 
     def artifact_root(self, run_id: str) -> str | None:
         """Read the URI of a run's files from its row; None where there is no such run."""
-        where = select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
+        where = sa.select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
         found = self._read(where, {"uri": pl.String()})["uri"]
         return found[0] if len(found) else None
 
@@ -187,25 +161,29 @@ class Database:
         """Return None: a database server does not say when it changed."""
         return None
 
-    def _times(self, chosen: Select[Any] | None) -> pl.DataFrame:
+    def _times(self, chosen: sa.Select[Any] | None) -> pl.DataFrame:
         c = _RUNS.c
-        times = select(c.run_uuid, c.start_time, c.end_time).where(c.lifecycle_stage == _ACTIVE)
-        return self._read(_of_runs(times, c.run_uuid, chosen), RUN_SCHEMA)
+        times = sa.select(c.run_uuid, c.start_time, c.end_time).where(c.lifecycle_stage == _ACTIVE)
+        return self._read(_of_runs(times, c.run_uuid, chosen), records.RUN_SCHEMA)
 
-    def _keyed(self, source: TableClause, chosen: Select[Any] | None) -> pl.DataFrame:
+    def _keyed(self, source: sa.TableClause, chosen: sa.Select[Any] | None) -> pl.DataFrame:
         c = source.c
         # MLflow's schema allows a tag without value; it says no more than no tag.
-        rows = select(c.run_uuid, c.key, c.value).where(c.value.is_not(None))
-        return self._read(_of_runs(rows, c.run_uuid, chosen), TEXT_SCHEMA)
+        rows = sa.select(c.run_uuid, c.key, c.value).where(c.value.is_not(None))
+        return self._read(_of_runs(rows, c.run_uuid, chosen), records.TEXT_SCHEMA)
 
-    def _metrics(self, chosen: Select[Any] | None) -> pl.DataFrame:
+    def _metrics(self, chosen: sa.Select[Any] | None) -> pl.DataFrame:
         c = _METRICS.c
-        rows = _of_runs(select(c.run_uuid, c.key, c.value, c.is_nan), c.run_uuid, chosen)
-        found = self._read(rows, {**METRIC_SCHEMA, "is_nan": pl.Boolean()})
-        value = restored(pl.col("value"), pl.col("is_nan"))
-        return found.select("run_id", "key", value=value)
+        rows = _of_runs(sa.select(c.run_uuid, c.key, c.value, c.is_nan), c.run_uuid, chosen)
+        return self._numbers(rows, records.METRIC_SCHEMA)
 
-    def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    def _numbers(self, query: sa.Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        """Read a query that ends with `is_nan`; NaN and infinity have no place in SQL."""
+        found = self._read(query, {**schema, "is_nan": pl.Boolean()})
+        value = restored(pl.col("value"), pl.col("is_nan"))
+        return found.with_columns(value=value).drop("is_nan")
+
+    def _read(self, query: sa.Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         try:
             with self._engine.connect() as connection:
                 # All rows are looked at: a column that begins with nulls would get the wrong type.
@@ -237,7 +215,7 @@ class SqliteFile(Database):
         times = [(fact.st_ino, fact.st_size, fact.st_mtime_ns) for fact in facts]
         return str(self._path.resolve()), f"{counter} {times}"
 
-    def _read(self, query: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    def _read(self, query: sa.Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         # The Arrow driver takes a text, not the bound parameters of SQLAlchemy.
         compiled = query.compile(self._engine, compile_kwargs={"literal_binds": True})
         with self._statement() as statement:
@@ -298,26 +276,20 @@ def _only_tags(runs: pl.DataFrame, tags: pl.DataFrame) -> Records:
     return Records(runs, tags, params, params.cast({"value": pl.Float64}))
 
 
-def _of_kind(kind: str) -> Select[Any]:
+def _of_kind(kind: str) -> sa.Select[Any]:
     """Query the ids of the active runs of one kind in active experiments."""
+    is_of_kind = sa.and_(_TAGS.c.key == TAG_KIND, _TAGS.c.value == kind)
     return (
-        select(_RUNS.c.run_uuid)
+        sa.select(_RUNS.c.run_uuid)
         .join(_EXPERIMENTS, _EXPERIMENTS.c.experiment_id == _RUNS.c.experiment_id)
-        .join(
-            _TAGS,
-            and_(
-                _TAGS.c.run_uuid == _RUNS.c.run_uuid,
-                _TAGS.c.key == TAG_KIND,
-                _TAGS.c.value == kind,
-            ),
-        )
+        .join(_TAGS, sa.and_(_TAGS.c.run_uuid == _RUNS.c.run_uuid, is_of_kind))
         .where(_EXPERIMENTS.c.lifecycle_stage == _ACTIVE, _RUNS.c.lifecycle_stage == _ACTIVE)
     )
 
 
 def _of_runs(
-    rows: Select[Any], run: ColumnElement[str], chosen: Select[Any] | None
-) -> Select[Any]:
+    rows: sa.Select[Any], run: sa.ColumnElement[str], chosen: sa.Select[Any] | None
+) -> sa.Select[Any]:
     """Restrict a query to the rows of some runs; None: of all."""
     return rows if chosen is None else rows.where(run.in_(chosen))
 
@@ -327,12 +299,3 @@ def _typed(found: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFra
     # By position: every query selects its columns in the order of its schema.
     named = found.rename(dict(zip(found.columns, schema, strict=True)))
     return named.select(pl.col(name).cast(kind) for name, kind in schema.items())
-
-
-def _empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return pl.DataFrame(schema=schema)
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        yield ids[start : start + IDS_PER_QUERY]

@@ -12,6 +12,7 @@ from typing import Protocol
 import polars as pl
 
 from analysis.store.records import Records
+from gigatok.names import TAG_LAUNCHED
 
 PARENT_TAG = "mlflow.parentRunId"
 Stamp = tuple[str, str]
@@ -27,6 +28,11 @@ class Launch:
     started: int
     """Milliseconds since 1970."""
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def launched(self) -> float:
+        """UNIX seconds of its newest launch: a relaunch keeps its run and renews the tag."""
+        return float(self.tags.get(TAG_LAUNCHED, self.started / 1000))
 
 
 class TrackingStore(Protocol):
@@ -44,11 +50,8 @@ class TrackingStore(Protocol):
     def stages(self, run_ids: pl.Series) -> Records:
         """Read runs of any experiment by id: their times and tags."""
 
-    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Read every logged point of one metric, repeated steps included: `CURVE_SCHEMA`."""
-
-    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Read every logged point of every metric: `CURVE_SCHEMA` and `key`."""
+    def curves(self, run_ids: Sequence[str], metric: str | None = None) -> pl.DataFrame:
+        """Read every logged point of one or all metrics, repeated steps too: `CURVE_SCHEMA`."""
 
     def artifact_root(self, run_id: str) -> str | None:
         """Find a run's files, as a URI; None where there is no such run."""

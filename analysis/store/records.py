@@ -7,7 +7,9 @@ many times faster than the 32 letters of a run id.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -17,12 +19,7 @@ from gigatok.names import PREFIX_STAGE_RUN
 RUN_SCHEMA = {"run_id": pl.String(), "started": pl.Int64(), "ended": pl.Int64()}
 TEXT_SCHEMA = {"run_id": pl.String(), "key": pl.String(), "value": pl.String()}
 METRIC_SCHEMA = {"run_id": pl.String(), "key": pl.String(), "value": pl.Float64()}
-CURVE_SCHEMA = {
-    "run_id": pl.String(),
-    "step": pl.Int64(),
-    "time": pl.Int64(),
-    "value": pl.Float64(),
-}
+CURVE_SCHEMA = METRIC_SCHEMA | {"step": pl.Int64(), "time": pl.Int64()}
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,13 @@ class Records:
         return self.tags.filter(is_link)["value"].drop_nulls().unique().sort()
 
 
+def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut ids into lists of at most `size`: databases limit a query's length and its values."""
+    left = iter(ids)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
 def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """Replace the `run_id` of values by the run's row.
 
@@ -82,10 +86,29 @@ def restored(value: pl.Expr, is_nan: pl.Expr | bool) -> pl.Expr:
     # MLflow clips to the largest float, which no metric reaches by itself.
     infinite = value.abs() >= sys.float_info.max
     nan = pl.lit(is_nan) if isinstance(is_nan, bool) else is_nan.cast(pl.Boolean)
-    return (
-        pl.when(nan)
-        .then(float("nan"))
-        .when(infinite)
-        .then(value.sign() * float("inf"))
-        .otherwise(value)
-    )
+    finite = pl.when(infinite).then(value.sign() * float("inf")).otherwise(value)
+    return pl.when(nan).then(float("nan")).otherwise(finite)
+
+
+def wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
+    """Make a row per run and a column per key: a pivot, at a fraction of its cost."""
+    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
+    columns = [
+        _spread(part["run"], part["value"], height).alias(str(key))
+        for (key,), part in parts.items()
+    ]
+    return pl.DataFrame([pl.Series("run", range(height), pl.UInt32), *columns])
+
+
+def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
+    """Make a column with these values in these rows and nulls elsewhere."""
+    # -1 marks a row without a value: gather turns the null that replaces it into a null.
+    source = np.full(height, -1, np.int64)
+    source[rows.to_numpy()] = np.arange(len(values))
+    places = pl.Series(source)
+    return values.gather(places.set(places < 0, None))
+
+
+def optional(table: pl.DataFrame, column: str) -> pl.Expr:
+    """Select a column, or nulls where no run has the tag."""
+    return pl.col(column) if column in table.columns else pl.lit(None, pl.String)

@@ -8,45 +8,19 @@ Columns: `CONTEXT`; the trial's params under their own (dotted) names; every met
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 from analysis.store.cache import remembered
 from analysis.store.interface import PARENT_TAG, Launch, TrackingStore
 from analysis.store.opening import open_store, unknown_sweep
-from analysis.store.records import Records
+from analysis.store.records import Records, optional, wide
 from analysis.store.requests import DEFAULT_URI, RequestError
-from gigatok.names import (
-    METRICS,
-    PARAM_SEED,
-    PARAM_TOKENIZER,
-    PREFIX_PROTOCOL,
-    PREFIX_STAGE_KEY,
-    PREFIX_STAGE_RUN,
-    TAG_ACTUAL_SECONDS,
-    TAG_AXES,
-    TAG_ERROR,
-    TAG_GIT_DIRTY,
-    TAG_GIT_SHA,
-    TAG_LAUNCHED,
-    TAG_PLAN,
-    TAG_PREDICTED_SECONDS,
-    TAG_QUESTION,
-    TAG_SCALE,
-    TAG_STATE,
-    TAG_TRIAL,
-    TAG_TRIAL_KEY,
-)
-
-if TYPE_CHECKING:
-    import pandas
+from gigatok import names
 
 ALL_PLANS = "all"
 PROTOCOL, STAGE_RUN, STAGE_KEY = "protocol.", "stage_run.", "stage_key."
@@ -55,15 +29,15 @@ PREDICTED_SECONDS, ACTUAL_SECONDS = "predicted_seconds.", "actual_seconds."
 """Prefixes of columns; `actual_seconds` are of the worker, where a stage ran in one go."""
 
 _COSTS = {PREDICTED_SECONDS: "predicted", ACTUAL_SECONDS: "actual"}
-_STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
+STAGE_FACTS = (STAGE_SECONDS, *_COSTS)
 
 _TRIAL_TAGS = {
-    "trial": TAG_TRIAL,
-    "trial_key": TAG_TRIAL_KEY,
-    "state": TAG_STATE,
-    "git_sha": TAG_GIT_SHA,
+    "trial": names.TAG_TRIAL,
+    "trial_key": names.TAG_TRIAL_KEY,
+    "state": names.TAG_STATE,
+    "git_sha": names.TAG_GIT_SHA,
 }
-_SWEEP_TAGS = {"plan": TAG_PLAN, "scale": TAG_SCALE, "question": TAG_QUESTION}
+_SWEEP_TAGS = {"plan": names.TAG_PLAN, "scale": names.TAG_SCALE, "question": names.TAG_QUESTION}
 CONTEXT: dict[str, pl.DataType] = {
     "run_id": pl.String(),
     **{name: pl.String() for name in _TRIAL_TAGS},
@@ -82,11 +56,11 @@ failed stage and why.
 """
 
 _TEXT_PREFIXES = {
-    PREFIX_PROTOCOL: PROTOCOL,
-    PREFIX_STAGE_RUN: STAGE_RUN,
-    PREFIX_STAGE_KEY: STAGE_KEY,
+    names.PREFIX_PROTOCOL: PROTOCOL,
+    names.PREFIX_STAGE_RUN: STAGE_RUN,
+    names.PREFIX_STAGE_KEY: STAGE_KEY,
 }
-_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *_STAGE_FACTS, OTHER_METRIC)
+_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *STAGE_FACTS, OTHER_METRIC)
 
 
 def load_runs(
@@ -108,54 +82,16 @@ def load_runs(
     Returns:
         A table sorted by sweep, scale, size of encoder and decoder, axes and seed. A metric that
         was not logged is null; a logged NaN is NaN. With `plan="all"` a trial that several plans
-        share appears once. `units` says in what each column is measured.
+        share appears once. `export.units` says in what each
+        column is measured.
 
     Raises:
         RequestError: no such store, sweep, plan or scale, or no trial in it.
     """
     store = open_store(tracking_uri)
     return remembered(
-        store.stamp(),
-        (sweep, plan, scale),
-        lambda: _read(store, sweep, tracking_uri, plan, scale),
+        store.stamp(), (sweep, plan, scale), lambda: _read(store, sweep, tracking_uri, plan, scale)
     )
-
-
-def units(runs: pl.DataFrame) -> dict[str, str]:
-    """Map every numeric column that has a unit to it, such as `dB` or `nats/token`."""
-    found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
-    found |= {name: "s" for name in runs.columns if name.startswith(_STAGE_FACTS)}
-    return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
-
-
-def write_table(runs: pl.DataFrame, path: Path) -> None:
-    """Write the table: Parquet with the unit of each column as its field metadata, or CSV.
-
-    Raises:
-        RequestError: the suffix is neither.
-    """
-    import pyarrow  # a quarter of a second, which only an export needs
-    from pyarrow import parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        axes = pl.col("axes").list.join(" ")
-        runs.with_columns(axes).write_csv(path)
-    elif path.suffix == ".parquet":
-        table, unit = runs.to_arrow(), units(runs)
-        fields = [
-            f.with_metadata({"unit": unit[f.name]}) if f.name in unit else f for f in table.schema
-        ]
-        parquet.write_table(table.cast(pyarrow.schema(fields)), path)
-    else:
-        raise RequestError(f"--out {path}: give a file that ends in .parquet or .csv")
-
-
-def to_pandas(runs: pl.DataFrame) -> pandas.DataFrame:
-    """Convert the table for pandas; `attrs["units"]` holds the units, a missing number is NaN."""
-    frame = runs.to_pandas()
-    frame.attrs["units"] = units(runs)
-    return frame
 
 
 def load_curves(
@@ -171,25 +107,9 @@ def load_curves(
     return last.select("run_id", "step", "value").sort("run_id", "step")
 
 
-def missing(runs: pl.DataFrame) -> pl.DataFrame:
-    """List the results that are absent: columns `trial`, `seed`, `state`, `metric`, `found`.
-
-    A metric counts as missing where some other trial has it; `found` is `null` or `NaN`.
-    """
-    rows = [
-        (row["trial"], row.get(PARAM_SEED), row["state"], name, found)
-        for name in measured(runs)
-        for row in runs.iter_rows(named=True)
-        if (found := _absence(row[name])) is not None
-    ]
-    schema = ["trial", "seed", "state", "metric", "found"]
-    types = [pl.String(), runs.schema[PARAM_SEED], pl.String(), pl.String(), pl.String()]
-    return pl.DataFrame(rows, dict(zip(schema, types, strict=True)), orient="row")
-
-
 def measured(runs: pl.DataFrame) -> list[str]:
     """List the metrics of which a trial has a number, in the order of `names.METRICS`."""
-    return [name for name in METRICS if runs[name].is_finite().any()]
+    return [name for name in names.METRICS if runs[name].is_finite().any()]
 
 
 def params_of(runs: pl.DataFrame) -> list[str]:
@@ -199,7 +119,7 @@ def params_of(runs: pl.DataFrame) -> list[str]:
 
 @cache
 def _params_among(columns: tuple[str, ...]) -> tuple[str, ...]:
-    not_params = {*CONTEXT, *METRICS}
+    not_params = {*CONTEXT, *names.METRICS}
     return tuple(c for c in columns if c not in not_params and not c.startswith(_PREFIXES))
 
 
@@ -218,12 +138,12 @@ def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
         row: of the trial.
         metrics: names of the numbers that are shown; their values and protocols are in it.
     """
-    named = [metric for metric in metrics if metric in METRICS]
+    named = [metric for metric in metrics if metric in names.METRICS]
     return {
         "id": row["run_id"],
         **{name: row[name] for name in _PROVENANCE},
         **{name: row[name] for name in ("git_sha", "git_dirty")},
-        "seed": row[PARAM_SEED],
+        "seed": row[names.PARAM_SEED],
         "stage_runs": _below(STAGE_RUN, row),
         "stage_keys": _below(STAGE_KEY, row),
         "config": config_of(row),
@@ -234,12 +154,6 @@ def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
 
 def _below(prefix: str, row: Mapping[str, Any]) -> dict[str, str]:
     return {k.removeprefix(prefix): v for k, v in row.items() if v and k.startswith(prefix)}
-
-
-def _absence(value: float | None) -> str | None:
-    if value is None:
-        return "null"
-    return "NaN" if math.isnan(value) else None
 
 
 def _read(
@@ -255,7 +169,7 @@ def _read(
         # A sweep that was never launched at the scale is left out, unless none was: then the error
         # below names the scales that there are.
         at_scale = {
-            n: [r for r in f if r.tags.get(TAG_SCALE) == scale] for n, f in by_sweep.items()
+            n: [r for r in f if r.tags.get(names.TAG_SCALE) == scale] for n, f in by_sweep.items()
         }
         by_sweep = {name: found for name, found in at_scale.items() if found} or by_sweep
     chosen = [r for n, found in sorted(by_sweep.items()) for r in _choose(found, n, plan, scale)]
@@ -268,11 +182,11 @@ def _read(
 def _choose(
     launches: Sequence[Launch], sweep: str, plan: str | None, scale: str | None
 ) -> list[Launch]:
-    newest_first = sorted(launches, key=_launched, reverse=True)
-    # A relaunch keeps its sweep run and renews the tag of its time: newest means launched last.
-    at_scale = [r for r in newest_first if scale is None or r.tags.get(TAG_SCALE) == scale]
+    # The id breaks ties, so that two launches within one second always come in the same order.
+    newest_first = sorted(launches, key=lambda run: (run.launched, run.run_id), reverse=True)
+    at_scale = [r for r in newest_first if scale is None or r.tags.get(names.TAG_SCALE) == scale]
     if not at_scale:
-        scales = sorted({run.tags.get(TAG_SCALE, "?") for run in launches})
+        scales = sorted({run.tags.get(names.TAG_SCALE, "?") for run in launches})
         raise RequestError(
             f"sweep {sweep!r} was not launched at scale {scale!r}; it was at {', '.join(scales)}"
         )
@@ -280,27 +194,22 @@ def _choose(
         return at_scale
     if plan is None:
         return at_scale[:1]
-    matches = [run for run in at_scale if run.tags.get(TAG_PLAN, "").startswith(plan)]
+    matches = [run for run in at_scale if run.tags.get(names.TAG_PLAN, "").startswith(plan)]
     # A beginning of a key may fit several plans; relaunches of one plan are the same plan.
-    if len({run.tags[TAG_PLAN] for run in matches}) != 1:
-        plans = ", ".join(run.tags.get(TAG_PLAN, "?") for run in at_scale)
+    if len({run.tags[names.TAG_PLAN] for run in matches}) != 1:
+        plans = ", ".join(run.tags.get(names.TAG_PLAN, "?") for run in at_scale)
         problem = "matches several plans" if matches else "is not a plan"
         raise RequestError(f"{plan!r} {problem} of sweep {sweep!r}; its plans: {plans}")
     return matches[:1]
 
 
-def _launched(run: Launch) -> tuple[float, str]:
-    # The id breaks ties, so that two launches within one second always come in the same order.
-    return float(run.tags.get(TAG_LAUNCHED, run.started / 1000)), run.run_id
-
-
 def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
     height = trials.runs.height
     # Every trial was found by this tag, so that the column is always there.
-    tags = _wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
+    tags = wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
     found = trials.runs.select("run_id").hstack(tags)
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
-    params, metrics = _wide(trials.params, height), _wide(trials.metrics, height)
+    params, metrics = wide(trials.params, height), wide(trials.metrics, height)
     found = _once(found, params, trials.metrics)
     # Rows were dropped as repeated: params and metrics must follow them.
     if found.height < height:
@@ -311,29 +220,10 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
             *_params(params),
             *_metrics(metrics),
             *_texts(found),
-            *found.select(pl.col(f"^({'|'.join(map(re.escape, _STAGE_FACTS))}).*$")).get_columns(),
+            *found.select(pl.col(f"^({'|'.join(map(re.escape, STAGE_FACTS))}).*$")).get_columns(),
         ]
     )
     return _ordered(table)
-
-
-def _wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
-    """Make a row per run and a column per key: a pivot, at a fraction of its cost."""
-    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
-    columns = [
-        _spread(part["run"], part["value"], height).alias(str(key))
-        for (key,), part in parts.items()
-    ]
-    return pl.DataFrame([pl.Series("run", range(height), pl.UInt32), *columns])
-
-
-def _spread(rows: pl.Series, values: pl.Series, height: int) -> pl.Series:
-    """Make a column with these values in these rows and nulls elsewhere."""
-    # -1 marks a row without a value: gather turns the null that replaces it into a null.
-    source = np.full(height, -1, np.int64)
-    source[rows.to_numpy()] = np.arange(len(values))
-    places = pl.Series(source)
-    return values.gather(places.set(places < 0, None))
 
 
 def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
@@ -342,8 +232,8 @@ def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
             "sweep_run_id": launch.run_id,
             "sweep": launch.sweep,
             **{name: launch.tags.get(tag) for name, tag in _SWEEP_TAGS.items()},
-            "axes": json.loads(launch.tags.get(TAG_AXES, "[]")),
-            "launched": _launched(launch)[0],
+            "axes": json.loads(launch.tags.get(names.TAG_AXES, "[]")),
+            "launched": launch.launched,
         }
         for launch in launches
     ]
@@ -356,7 +246,7 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 
     Plans of one sweep share trials. Trials of different sweeps are different answers.
     """
-    key = _optional(found, TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
+    key = optional(found, names.TAG_TRIAL_KEY).fill_null(pl.col("run_id"))
     found = found.with_columns(_key=key)
     if found.select("sweep", "_key").is_unique().all():
         return found.drop("_key")
@@ -374,22 +264,22 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
 
 def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     """Join what the stage runs of each trial add to it, along its links."""
-    tags = _wide(stages.tags, stages.runs.height)
-    reason = _optional(tags, TAG_ERROR).fill_null("no reason").str.strip_chars()
+    tags = wide(stages.tags, stages.runs.height)
+    reason = optional(tags, names.TAG_ERROR).fill_null("no reason").str.strip_chars()
     facts = stages.runs.hstack(tags).select(
         part="run_id",
         seconds=(pl.col("ended") - pl.col("started")) / 1000,
-        predicted=_optional(tags, TAG_PREDICTED_SECONDS).cast(pl.Float64),
-        actual=_optional(tags, TAG_ACTUAL_SECONDS).cast(pl.Float64),
-        dirty=_optional(tags, TAG_GIT_DIRTY) == "true",
-        error=pl.when(_optional(tags, TAG_STATE) == "FAILED").then(
+        predicted=optional(tags, names.TAG_PREDICTED_SECONDS).cast(pl.Float64),
+        actual=optional(tags, names.TAG_ACTUAL_SECONDS).cast(pl.Float64),
+        dirty=optional(tags, names.TAG_GIT_DIRTY) == "true",
+        error=pl.when(optional(tags, names.TAG_STATE) == "FAILED").then(
             reason.str.split("\n").list.first()
         ),
     )
     # Stage runs are joined one stage at a time: a trial has at most one run of each.
     dirty, errors, seconds, costs = [], [], [], []  # a column a stage
-    for link in sorted(c for c in found.columns if c.startswith(PREFIX_STAGE_RUN)):
-        stage = link.removeprefix(PREFIX_STAGE_RUN)
+    for link in sorted(c for c in found.columns if c.startswith(names.PREFIX_STAGE_RUN)):
+        stage = link.removeprefix(names.PREFIX_STAGE_RUN)
         ids = found.select(part=pl.col(link).cast(pl.String))
         part = ids.join(facts, "part", "left", maintain_order="left")
         dirty.append(part["dirty"].alias(stage))
@@ -412,47 +302,43 @@ def _of_stages(found: pl.DataFrame, stages: Records) -> pl.DataFrame:
     return is_dirty.hstack(failed).hstack([*seconds, *costs])
 
 
-def _optional(table: pl.DataFrame, column: str) -> pl.Expr:
-    """Select a column, or nulls where no run has the tag."""
-    return pl.col(column) if column in table.columns else pl.lit(None, pl.String)
-
-
 def _context_columns(found: pl.DataFrame) -> list[pl.Expr]:
-    own = {name: _optional(found, tag).alias(name) for name, tag in _TRIAL_TAGS.items()}
+    own = {name: optional(found, tag).alias(name) for name, tag in _TRIAL_TAGS.items()}
     return [own.get(name, pl.col(name)).cast(kind) for name, kind in CONTEXT.items()]
 
 
 def _ordered(table: pl.DataFrame) -> pl.DataFrame:
     """Sort by the settings: trials of one launch start at the same moment."""
     axes = [axis for row in table["axes"].unique(maintain_order=True).to_list() for axis in row]
-    keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, PARAM_SEED, "trial", "run_id"]
+    keys = ["tokenizer.encoder", "tokenizer.decoder", *axes, names.PARAM_SEED, "trial", "run_id"]
     sizes = {key: [f"{key}.width", f"{key}.layers"] for key in keys}
     columns = [c for key in keys for c in (*sizes[key], key) if c in table.columns]
     # `None` sorts last, so that trials that never started stand below the others.
     return table.sort("sweep", "scale", *dict.fromkeys(columns), nulls_last=True)
 
 
-def _params(wide: pl.DataFrame) -> list[pl.Series]:
-    first = (PARAM_TOKENIZER, PARAM_SEED)
-    names = [*first, *sorted(set(wide.columns) - {"run", *first})]
-    absent = pl.Series(values=[None] * wide.height, dtype=pl.String())
-    return [_typed(wide[n] if n in wide.columns else absent.alias(n)) for n in names]
+def _params(values: pl.DataFrame) -> list[pl.Series]:
+    first = (names.PARAM_TOKENIZER, names.PARAM_SEED)
+    ordered = [*first, *sorted(set(values.columns) - {"run", *first})]
+    absent = pl.Series(values=[None] * values.height, dtype=pl.String())
+    return [_typed(values.get_column(n, default=absent.alias(n))) for n in ordered]
 
 
-def _metrics(wide: pl.DataFrame) -> list[pl.Series]:
+def _metrics(values: pl.DataFrame) -> list[pl.Series]:
     """List every known metric, then what else was logged."""
     # A column for every known metric, measured or not: readers need not ask whether it is there.
-    absent = pl.Series(values=[None] * wide.height, dtype=pl.Float64())
-    known = [wide[n] if n in wide.columns else absent.alias(n) for n in METRICS]
-    others = sorted(set(wide.columns) - {"run", *METRICS})
-    return [*known, *(wide[name].alias(OTHER_METRIC + name) for name in others)]
+    absent = pl.Series(values=[None] * values.height, dtype=pl.Float64())
+    known = [values.get_column(n, default=absent.alias(n)) for n in names.METRICS]
+    others = sorted(set(values.columns) - {"run", *names.METRICS})
+    return [*known, *(values[name].alias(OTHER_METRIC + name) for name in others)]
 
 
 def _texts(found: pl.DataFrame) -> list[pl.Series]:
     """List protocols of every known metric, and the stages that some trial has."""
-    tags = [PREFIX_PROTOCOL + metric for metric in METRICS]
-    tags += sorted(c for c in found.columns if c.startswith((PREFIX_STAGE_RUN, PREFIX_STAGE_KEY)))
-    texts = [_optional(found, tag).alias(_column(tag)) for tag in tags]
+    tags = [names.PREFIX_PROTOCOL + metric for metric in names.METRICS]
+    links = (names.PREFIX_STAGE_RUN, names.PREFIX_STAGE_KEY)
+    tags += sorted(column for column in found.columns if column.startswith(links))
+    texts = [optional(found, tag).alias(_column(tag)) for tag in tags]
     return found.select("run", *texts).drop("run").get_columns()
 
 

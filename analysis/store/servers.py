@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.store import records
 from analysis.store.interface import PARENT_TAG, Launch, Stamp
-from analysis.store.records import (
-    CURVE_SCHEMA,
-    METRIC_SCHEMA,
-    RUN_SCHEMA,
-    TEXT_SCHEMA,
-    Records,
-    numbered,
-    restored,
-)
+from analysis.store.records import Records, batches, numbered, restored
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
 from gigatok.text.credentials import mlflow_variables, without_login
 
@@ -59,13 +52,9 @@ class ClientStore:
         wanted = [key for key, name in names.items() if sweep in (None, name)]
         runs = self._search(wanted, f"tags.`{TAG_KIND}` = '{KIND_SWEEP}'")
         return [
-            Launch(
-                run.info.run_id,
-                names[run.info.experiment_id],
-                run.info.start_time or 0,
-                dict(run.data.tags),
-            )
+            Launch(i.run_id, names[i.experiment_id], i.start_time or 0, dict(run.data.tags))
             for run in runs
+            for i in [run.info]
         ]
 
     def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
@@ -87,37 +76,29 @@ class ClientStore:
     def stages(self, run_ids: pl.Series) -> Records:
         """Search runs of any experiment by id: their times and tags."""
         everywhere = list(self._experiments())
-        ids = run_ids.to_list()
         # The server puts all ids of a filter into one query of its database, which limits them.
-        chunks = [ids[i : i + RUNS_PER_FILTER] for i in range(0, len(ids), RUNS_PER_FILTER)]
+        lists = [", ".join(map(repr, ids)) for ids in batches(run_ids, RUNS_PER_FILTER)]
         return _records(
             run
-            for chunk in chunks
-            for run in self._search(
-                everywhere, f"attributes.run_id IN ({', '.join(map(repr, chunk))})"
-            )
+            for ids in lists
+            for run in self._search(everywhere, f"attributes.run_id IN ({ids})")
         )
 
-    def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
-        """Read every logged point of one metric."""
-        rows = [
-            (run, m.step, m.timestamp, m.value)
+    def curves(self, run_ids: Sequence[str], metric: str | None = None) -> pl.DataFrame:
+        """Read every logged point of one or all metrics, one request for each run and metric."""
+        wanted = [
+            (run, key)
             for run in run_ids
-            for m in self._client.get_metric_history(run, metric)
+            for key in ([metric] if metric else self._client.get_run(run).data.metrics)
+        ]
+        rows = [
+            (run, key, m.value, m.step, m.timestamp)
+            for run, key in wanted
+            for m in self._client.get_metric_history(run, key)
         ]
         # The server decodes NaN itself, but hands infinity out as it is stored, the largest float.
-        points = pl.DataFrame(rows, CURVE_SCHEMA, orient="row")
+        points = pl.DataFrame(rows, records.CURVE_SCHEMA, orient="row")
         return points.with_columns(value=restored(pl.col("value"), False))
-
-    def all_curves(self, run_ids: Sequence[str]) -> pl.DataFrame:
-        """Read every logged point of every metric, one request for each."""
-        parts = [
-            self.curves([run], key).with_columns(key=pl.lit(key))
-            for run in run_ids
-            for key in self._client.get_run(run).data.metrics
-        ]
-        empty = pl.DataFrame(schema={**CURVE_SCHEMA, "key": pl.String()})
-        return pl.concat([empty, *parts])
 
     def artifact_root(self, run_id: str) -> str | None:
         """Read the URI of a run's files from the run."""
@@ -151,9 +132,8 @@ def _pages(search: Any, **arguments: object) -> Iterator[Any]:
 
 def _records(runs: Iterator[Run]) -> Records:
     found = list(runs)
-
     times = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in found]
-    table = pl.DataFrame(times, RUN_SCHEMA, orient="row")
+    table = pl.DataFrame(times, records.RUN_SCHEMA, orient="row")
 
     def keyed(part: str, schema: Any) -> pl.DataFrame:
         rows = [
@@ -163,10 +143,10 @@ def _records(runs: Iterator[Run]) -> Records:
         ]
         return numbered(pl.DataFrame(rows, schema, orient="row"), table)
 
-    metrics = keyed("metrics", METRIC_SCHEMA)
+    metrics = keyed("metrics", records.METRIC_SCHEMA)
     return Records(
         table,
-        keyed("tags", TEXT_SCHEMA),
-        keyed("params", TEXT_SCHEMA),
+        keyed("tags", records.TEXT_SCHEMA),
+        keyed("params", records.TEXT_SCHEMA),
         metrics.with_columns(value=restored(pl.col("value"), False)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.statistics.groups import choose_interval, groups
+from analysis.statistics.groups import choose_interval, groups, show
 from analysis.store.runs import measured, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, RESULT_COLUMNS
 
@@ -81,5 +81,5 @@ def _values(runs: pl.DataFrame, name: str) -> str:
     if name not in runs.columns:
         return ""
     found = runs[name].unique(maintain_order=True).to_list()
-    texts = ["" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in found]
+    texts = [show(value, "") for value in found]
     return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")

@@ -18,29 +18,14 @@ import polars as pl
 from analysis.store import artifacts
 from analysis.store.interface import Launch
 from analysis.store.opening import open_store
-from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_runs
-from gigatok.names import (
-    STATES,
-    TAG_ACTUAL_SECONDS,
-    TAG_ATTEMPTS,
-    TAG_ERROR,
-    TAG_GRAPH,
-    TAG_HOST,
-    TAG_LAUNCH_COMMAND,
-    TAG_LAUNCHED,
-    TAG_PLAN,
-    TAG_PREDICTED_SECONDS,
-    TAG_PROGRESS,
-    TAG_QUESTION,
-    TAG_SCALE,
-    TAG_STATE,
-)
+from analysis.store.runs import STAGE_KEY, load_runs
+from analysis.studies.cells import load_cells
+from gigatok import names
 
 # A launcher sends the progress of a running stage at most every 5 s: by then 24 are missing.
 SILENT_SECONDS = 120.0
 """A running stage that was not heard of for so long is said to be silent."""
 LOG_LINES = 15
-_BELOW_FAILED = ("FAILED", "UPSTREAM_FAILED")
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,6 @@ class Title:
     run_id: str
     graph: Mapping[str, tuple[str, ...]]
     """Stage -> the stages it reads, in the order they run; empty where it was not recorded."""
-    command: str
     predicted: float | None = None
     """Seconds of all its stages together, as its launch expected; None: not of each."""
 
@@ -116,7 +100,7 @@ class WatchedStudy:
         """Count the distinct stages in each state."""
         # In the order of `STATES`, so that a headline does not change its order as stages end.
         found = Counter(self.work["state"].to_list())
-        return {state: found[state] for state in STATES if found[state]}
+        return {state: found[state] for state in names.STATES if found[state]}
 
     @property
     def progress(self) -> float:
@@ -160,9 +144,7 @@ def load_study(uri: str, title: Title, now: float | None = None) -> WatchedStudy
     runs = load_runs(title.sweep, uri, plan=title.plan, scale=title.scale or None)
     at = time.time() if now is None else now
     stages = _ordered_stages(runs, title.graph)
-    cells = _cells(runs, stages, _facts(uri, runs, stages, at))
-    # `_pruned` last: its reason replaces the "waits for" of `_upstream`.
-    cells = _pruned(_upstream(cells, title.graph), runs)
+    cells = load_cells(uri, runs, stages, title.graph, at)
     return WatchedStudy(title, runs, stages, cells, _failures(cells), at)
 
 
@@ -301,18 +283,17 @@ def _part() -> pl.Expr:
 
 def _title(launch: Launch) -> Title:
     tags = launch.tags
-    graph = json.loads(tags.get(TAG_GRAPH, "{}"))
+    graph = json.loads(tags.get(names.TAG_GRAPH, "{}"))
     return Title(
         launch.sweep,
-        tags.get(TAG_SCALE, ""),
-        tags.get(TAG_PLAN, ""),
-        float(tags.get(TAG_LAUNCHED, launch.started / 1000)),
-        tags.get(TAG_STATE, "WAITING"),
-        tags.get(TAG_QUESTION, ""),
+        tags.get(names.TAG_SCALE, ""),
+        tags.get(names.TAG_PLAN, ""),
+        launch.launched,
+        tags.get(names.TAG_STATE, "WAITING"),
+        tags.get(names.TAG_QUESTION, ""),
         launch.run_id,
         {stage: tuple(inputs) for stage, inputs in graph.items()},
-        tags.get(TAG_LAUNCH_COMMAND, ""),
-        float(tags[TAG_PREDICTED_SECONDS]) if TAG_PREDICTED_SECONDS in tags else None,
+        float(tags[names.TAG_PREDICTED_SECONDS]) if names.TAG_PREDICTED_SECONDS in tags else None,
     )
 
 
@@ -324,168 +305,15 @@ def _ordered_stages(runs: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) ->
     return (*known, *(stage for stage in found if stage not in known))
 
 
-_FACTS = {
-    "stage_run": pl.String(),
-    "state": pl.String(),
-    "error": pl.String(),
-    "host": pl.String(),
-    "attempts": pl.Int64(),
-    "seconds": pl.Float64(),
-    "predicted": pl.Float64(),
-    "actual": pl.Float64(),
-    "done": pl.Int64(),
-    "total": pl.Int64(),
-    "unit": pl.String(),
-    "left": pl.Float64(),
-    "heard": pl.Float64(),
-}
-
-
-def _facts(uri: str, runs: pl.DataFrame, stages: tuple[str, ...], now: float) -> pl.DataFrame:
-    """Read what the stage runs say: columns `_FACTS`."""
-    links = [c for stage in stages if (c := STAGE_RUN + stage) in runs.columns]
-    ids = [runs[c].cast(pl.String).drop_nulls() for c in links]
-    if not ids:
-        return pl.DataFrame(schema=_FACTS)
-    records = open_store(uri).stages(pl.concat([i.rename("id") for i in ids]).unique().sort())
-    wanted = {
-        "state": TAG_STATE,
-        "error": TAG_ERROR,
-        "host": TAG_HOST,
-        "attempts": TAG_ATTEMPTS,
-        "progress": TAG_PROGRESS,
-        "predicted": TAG_PREDICTED_SECONDS,
-        "actual": TAG_ACTUAL_SECONDS,
-    }
-    tags = records.tags.filter(pl.col("key").is_in(list(wanted.values())))
-    wide = tags.pivot("key", index="run", values="value")
-    # The pivot makes no column for a tag that no run has, such as the error of a clean study.
-    absent = [pl.lit(None, pl.String).alias(t) for t in wanted.values() if t not in wide.columns]
-    wide = wide.with_columns(absent).rename({tag: name for name, tag in wanted.items()})
-    # A stage that runs has taken the time until now.
-    ended = pl.col("ended").fill_null(round(now * 1000))
-    timed = records.runs.with_columns(seconds=(ended - pl.col("started")) / 1000)
-    joined = timed.with_row_index("run").join(wide, "run", "left", maintain_order="left")
-    joined = joined.rename({"run_id": "stage_run"})
-    progress = joined.select("stage_run", "state", "progress").rows()
-    # A stage that ended keeps its last progress tag, which says nothing any more.
-    shown = [_progress(text if state == "RUNNING" else None) for _, state, text in progress]
-    columns = ("done", "total", "unit", "left", "heard")
-    parts = pl.DataFrame(shown, {name: _FACTS[name] for name in columns}, orient="row")
-    return joined.hstack(parts).select(pl.col(n).cast(kind) for n, kind in _FACTS.items())
-
-
-def _progress(text: str | None) -> tuple[int, int, str, float | None, float] | tuple[None, ...]:
-    """Read done, total, unit, seconds left and last sign of life from a progress tag."""
-    if text is None:
-        return (None,) * 5
-    said = json.loads(text)
-    done, total, at = said["done"], said["total"], said["time"]
-    # Speed since this attempt began: steps restored from a checkpoint took no time in it.
-    # Up to the last sign of life, not up to now: a silent stage must not look ever slower.
-    ahead, taken = done - said["first_done"], at - said["first_time"]
-    left = (total - done) * taken / ahead if ahead > 0 and taken > 0 else None
-    return done, total, said["unit"], left, at
-
-
-def _cells(runs: pl.DataFrame, stages: tuple[str, ...], facts: pl.DataFrame) -> pl.DataFrame:
-    """Make a row per trial and stage that it has."""
-    parts = []
-    absent = pl.lit(None, pl.String)
-    for stage in stages:
-        link = STAGE_RUN + stage
-        parts.append(
-            runs.select(
-                "run_id",
-                "trial",
-                stage=pl.lit(stage),
-                key=pl.col(STAGE_KEY + stage).cast(pl.String),
-                stage_run=pl.col(link).cast(pl.String) if link in runs.columns else absent,
-            )
-        )
-    if not parts:
-        names = ("run_id", "trial", "stage", "key")
-        empty = pl.DataFrame(schema={**dict.fromkeys(names, pl.String()), **_FACTS})
-        return empty.rename({"error": "reason"})
-    # No key: the trial has no such stage. A key without a stage run: it has not begun.
-    cells = pl.concat(parts).drop_nulls("key").join(facts, "stage_run", "left")
-    reason = pl.when(pl.col("state") == "FAILED").then(pl.col("error").fill_null("no reason"))
-    return cells.with_columns(
-        pl.col("state").fill_null("WAITING"),
-        reason=reason.str.strip_chars().str.split("\n").list.first(),
-    )
-
-
-def _upstream(cells: pl.DataFrame, graph: Mapping[str, tuple[str, ...]]) -> pl.DataFrame:
-    """Give waiting stages below a failed one their state, and all waiting ones a reason."""
-    if not graph or cells.is_empty():
-        # Graphs are recorded by launches; a store without them shows plain waiting.
-        return cells
-    # In the order of the graph, so that a failure passes down through several stages.
-    wide = cells.pivot("stage", index="run_id", values="state")
-    for stage in (stage for stage in graph if stage in wide.columns):
-        inputs = [pl.col(i) for i in graph[stage] if i in wide.columns]
-        waits = pl.col(stage) == "WAITING"
-        if not inputs:
-            wide = wide.with_columns(pl.lit(None, pl.String).alias("why " + stage))
-            continue
-        # Null: this trial does not have that stage, as with an adopted tokenizer.
-        bad = pl.any_horizontal(i.is_in(_BELOW_FAILED).fill_null(False) for i in inputs)
-        late = [
-            pl.when(i.is_in(["WAITING", "RUNNING"])).then(pl.lit(i.meta.output_name()))
-            for i in inputs
-        ]
-        broken = [
-            pl.when(i.is_in(_BELOW_FAILED)).then(pl.lit(i.meta.output_name())) for i in inputs
-        ]
-        why_bad = pl.format("{} failed", pl.concat_str(broken, separator=", ", ignore_nulls=True))
-        why_late = pl.concat_str(late, separator=", ", ignore_nulls=True)
-        waits_for = pl.when(why_late != "").then(pl.format("waits for {}", why_late))
-        wide = wide.with_columns(
-            pl.when(waits & bad).then(why_bad).when(waits).then(waits_for).alias("why " + stage),
-            pl.when(waits & bad).then(pl.lit("UPSTREAM_FAILED")).otherwise(stage).alias(stage),
-        )
-    known = [stage for stage in graph if stage in wide.columns]
-    states = wide.unpivot(known, index="run_id", variable_name="stage", value_name="then")
-    whys = wide.unpivot(
-        ["why " + s for s in known], index="run_id", variable_name="stage", value_name="why"
-    ).with_columns(pl.col("stage").str.strip_prefix("why "))
-    found = cells.join(states, ["run_id", "stage"], "left", maintain_order="left")
-    found = found.join(whys, ["run_id", "stage"], "left", maintain_order="left")
-    return found.with_columns(
-        state=pl.col("then").fill_null(pl.col("state")),
-        reason=pl.col("reason").fill_null(pl.col("why")),
-    ).drop("then", "why")
-
-
-def _pruned(cells: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """Give waiting stages that only pruned trials of a search need their state."""
-    # A stage that a trial shares with one still wanted is still wanted.
-    given_up = pl.col("run_id").is_in(runs.filter(pl.col("state") == "PRUNED")["run_id"].implode())
-    pruned = (pl.col("state") == "WAITING") & given_up.all().over("key")
-    return cells.with_columns(
-        state=pl.when(pruned).then(pl.lit("PRUNED")).otherwise("state"),
-        reason=pl.when(pruned)
-        .then(pl.lit("the search has given this trial up"))
-        .otherwise("reason"),
-    )
-
-
 def _failures(cells: pl.DataFrame) -> tuple[StageFailure, ...]:
-    # Trials that share a failed stage share one failure.
     # UPSTREAM_FAILED is no failure of its own; the stage that caused it is listed.
     failed = cells.filter(pl.col("state") == "FAILED")
+    # Trials that share a failed stage share one failure.
     grouped = failed.group_by("key", maintain_order=True).agg(
-        pl.col("stage", "reason", "host", "attempts", "stage_run").first(), pl.col("trial")
+        pl.col("stage", "reason", "stage_run").first(),
+        host=pl.col("host").first().fill_null(""),
+        attempts=pl.col("attempts").first().fill_null(1),
+        trials="trial",
     )
-    return tuple(
-        StageFailure(
-            row["stage"],
-            tuple(row["trial"]),
-            row["reason"],
-            row["host"] or "",
-            row["attempts"] or 1,
-            row["stage_run"],
-        )
-        for row in grouped.iter_rows(named=True)
-    )
+    rows = grouped.drop("key").to_dicts()
+    return tuple(StageFailure(trials=tuple(row.pop("trials")), **row) for row in rows)

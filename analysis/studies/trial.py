@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.statistics.groups import identity_columns
+from analysis.statistics.groups import identity_columns, show
 from analysis.store.artifacts import logged_picture
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
@@ -52,7 +52,7 @@ def load_trial(uri: str, runs: pl.DataFrame, run_id: str) -> LoadedTrial:
     row = row_of(runs, run_id)
     # Curves hang on stage runs, which trials share; the links lead from the trial to them.
     links = {v: k.removeprefix(STAGE_RUN) for k, v in row.items() if k.startswith(STAGE_RUN) and v}
-    points = open_store(uri).all_curves(list(links))
+    points = open_store(uri).curves(list(links))
     # A resumed stage logs some steps again; the last writing counts.
     last = points.sort("time").unique(["run_id", "key", "step"], keep="last")
     stage = pl.col("run_id").replace_strict(links, return_dtype=pl.String())
@@ -118,7 +118,7 @@ def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
     """List the configuration: `setting`, `value`, and whether it `varies` within the study."""
     names = params_of(runs)
     varied = [runs[name].n_unique() > 1 for name in names]
-    values = [_text(row[name]) for name in names]
+    values = [show(row[name], "") for name in names]
     found = pl.DataFrame({"setting": names, "value": values, "varies": varied})
     return found.sort("varies", descending=True, maintain_order=True)
 
@@ -142,24 +142,20 @@ def provenance(row: Mapping[str, Any], cells: pl.DataFrame) -> pl.DataFrame:
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> pl.DataFrame:
     """List what differs between two trials: settings, then results, then shared or own stages."""
-    settings_ = [
-        ("setting", name, _text(one.get(name)), _text(other.get(name)))
-        for name in sorted(config_of(one).keys() | config_of(other).keys())
-        if one.get(name) != other.get(name)
+    params = sorted(config_of(one).keys() | config_of(other).keys())
+    stages = sorted(key for key in one.keys() | other.keys() if key.startswith(STAGE_KEY))
+    names = [
+        *(("setting", key, key) for key in params),
+        *(("result", key, METRICS[key].title) for key in METRICS),
+        *(("stage key", key, key.removeprefix(STAGE_KEY)) for key in stages),
     ]
-    scores = [
-        ("result", METRICS[n].title, _measured(n, one.get(n)), _measured(n, other.get(n)))
-        for n in METRICS
-        if one.get(n) != other.get(n)
-    ]
-    keys = sorted({k for row in (one, other) for k in row if k.startswith(STAGE_KEY)})
-    stages = [
-        ("stage key", key.removeprefix(STAGE_KEY), _text(one.get(key)), _text(other.get(key)))
-        for key in keys
+    rows = [
+        (kind, name, *(_text(key, row.get(key)) for row in (one, other)))
+        for kind, key, name in names
         if one.get(key) != other.get(key)
     ]
     columns = dict.fromkeys(("kind", "name", "this", "other"), pl.String())
-    return pl.DataFrame([*settings_, *scores, *stages], columns, orient="row")
+    return pl.DataFrame(rows, columns, orient="row")
 
 
 def _uses() -> pl.Expr:
@@ -169,9 +165,7 @@ def _uses() -> pl.Expr:
     return pl.when(n < 2).then(n.cast(pl.String)).otherwise(pl.format("{}-{}", n, 2 * n - 1))
 
 
-def _text(value: object) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _measured(name: str, value: float | None) -> str:
-    return "not measured" if value is None else METRICS[name].text(value)
+def _text(key: str, value: Any) -> str:
+    if key not in METRICS:
+        return show(value, "")
+    return "not measured" if value is None else METRICS[key].text(value)

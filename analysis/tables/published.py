@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from analysis.charts.grammar import axis
@@ -50,11 +51,7 @@ _SHAPE = ("blocks", "heads", "dim")
 
 
 def paper_table(
-    title: str,
-    found: Sequence[Fact],
-    rows: Sequence[str],
-    metrics: Sequence[str],
-    *remarks: str,
+    title: str, found: Sequence[Fact], rows: Sequence[str], metrics: Sequence[str], *remarks: str
 ) -> ResultTable:
     """Lay out facts: a row for each value of `rows`, a column for each metric.
 
@@ -74,18 +71,16 @@ def paper_table(
     # Reversed, because of equal keys in a dict the last one wins.
     order = {_key(fact, rows): i for i, fact in reversed(list(enumerate(found)))}
     keys = sorted(cells, key=order.__getitem__)
-    readings = [
-        text for reading, text in _MEANING.items() if any(f.reading == reading for f in found)
-    ]
+    heads = (_HEADS.get(metric) or quantity(metric).heading for metric in metrics)
     return ResultTable(
         title=title,
-        head=(*(_HEADS.get(row, row) for row in rows), *map(_head, metrics)),
+        head=(*(_HEADS.get(row, row) for row in rows), *heads),
         rows=tuple(
             (*map(_text, key), *(cells[key].get(m, ABSENT) for m in metrics)) for key in keys
         ),
         # `type`, not `isinstance`: yes and no are bool, which is a subclass of int.
         numeric=(*(type(value) in (int, float) for value in keys[0]), *([True] * len(metrics))),
-        notes=(*remarks, *readings, "Sources: " + "; ".join(_sources(found)) + "."),
+        notes=(*remarks, *_remarks(found)),
         records=tuple(map(_record, found)),
         origins=tuple(map(origin, found)),
     )
@@ -130,12 +125,12 @@ def _cell(fact: Fact, *, aside: bool) -> str:
     return text + _MARKS[fact.reading] + words
 
 
-def _head(metric: str) -> str:
-    return _HEADS.get(metric) or quantity(metric).heading
-
-
-def _sources(found: Sequence[Fact]) -> list[str]:
-    return list(dict.fromkeys(fact.citation for fact in found))
+def _remarks(found: Sequence[Fact]) -> tuple[str, ...]:
+    """Say what the marks behind values mean, and where all of them are from."""
+    readings = {fact.reading for fact in found}
+    meanings = (text for reading, text in _MEANING.items() if reading in readings)
+    cited = "; ".join(dict.fromkeys(fact.citation for fact in found))
+    return (*meanings, f"Sources: {cited}.")
 
 
 def _record(fact: Fact) -> Record:
@@ -216,23 +211,10 @@ _FIGURES: dict[int, tuple[Sequence[str], Sequence[str], Sequence[int]]] = {
 
 
 def _readme() -> ResultTable:
-    found = select("README")
     rows = ("tokenizer", "params_m", "generator", "generator_params_m", "setting")
+    metrics = ("lpips", "gfid", "probe_accuracy")
     title = "README of the authors' repository: what the paper's tables do not have"
-    return paper_table(title, found, rows, ("lpips", "gfid", "probe_accuracy"), *short(5, 12))
-
-
-def _text_numbers() -> ResultTable:
-    found = select("Sections 3.1, 4.2, B")
-    return _long("Numbers in the paper's text", found)
-
-
-def _released() -> ResultTable:
-    return _long("What the released recipes build, counted", select("Released recipes"))
-
-
-def _peers() -> ResultTable:
-    return _long("What peers report", [fact for fact in facts() if fact.work != PAPER])
+    return paper_table(title, select("README"), rows, metrics, *short(5, 12))
 
 
 def _long(title: str, found: Sequence[Fact]) -> ResultTable:
@@ -243,30 +225,14 @@ def _long(title: str, found: Sequence[Fact]) -> ResultTable:
         (*(_text(getattr(f, name)) for name in said), _cell(f, aside=False), _text(f.unit))
         for f in found
     )
-    readings = {f.reading for f in found}
-    meant = tuple(text for reading, text in _MEANING.items() if reading in readings)
     numeric = tuple(name == "value" for name in head)
-    ending = ("Sources: " + "; ".join(_sources(found)) + ".",)
-    return ResultTable(
-        title,
-        head,
-        rows,
-        numeric,
-        (*meant, *ending),
-        tuple(map(_record, found)),
-        tuple(map(origin, found)),
-    )
+    records, origins = tuple(map(_record, found)), tuple(map(origin, found))
+    return ResultTable(title, head, rows, numeric, _remarks(found), records, origins)
 
 
 def _leaderboard() -> ResultTable:
-    rows = leaderboard()
     title = "A public leaderboard's rows of the paper: its values, not the paper's"
-    return _listed(title, [row.model_dump() for row in rows], *short(11))
-
-
-def _absent() -> ResultTable:
-    title = "What could not be found; nothing stands in for it"
-    return _listed(title, [row.model_dump() for row in absent()])
+    return _listed(title, [row.model_dump() for row in leaderboard()], *short(11))
 
 
 def _confounds() -> ResultTable:
@@ -281,20 +247,20 @@ def _listed(title: str, rows: Sequence[dict[str, Any]], *remarks: str) -> Result
     return ResultTable(title, head, cells, numeric, remarks)
 
 
-def _maker(make: Callable[[int], ResultTable], number: int) -> Callable[[], ResultTable]:
-    # A function of its own binds the number; a lambda in the comprehension would see the last one.
-    return lambda: make(number)
-
-
 TABLES: dict[str, Callable[[], ResultTable]] = {
-    **{f"table{n}": _maker(_numbered, n) for n in _PAPER},
-    **{f"figure{n}": _maker(_figure, n) for n in _FIGURES},
+    # `partial` binds the number; a lambda in the comprehension would see the last one.
+    **{f"table{n}": partial(_numbered, n) for n in _PAPER},
+    **{f"figure{n}": partial(_figure, n) for n in _FIGURES},
     "readme": _readme,
-    "text": _text_numbers,
-    "released": _released,
-    "peers": _peers,
+    "text": lambda: _long("Numbers in the paper's text", select("Sections 3.1, 4.2, B")),
+    "released": lambda: _long(
+        "What the released recipes build, counted", select("Released recipes")
+    ),
+    "peers": lambda: _long("What peers report", [f for f in facts() if f.work != PAPER]),
     "leaderboard": _leaderboard,
-    "absent": _absent,
+    "absent": lambda: _listed(
+        "What could not be found; nothing stands in for it", [r.model_dump() for r in absent()]
+    ),
     "confounds": _confounds,
 }
 """Tables by name."""

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def markdown(table: ResultTable) -> str:
     """Print a GitHub table with its title above and its notes below."""
     dashes = ["---:" if numeric else "---" for numeric in table.numeric]
-    lines = [table.head, dashes, *table.rows]
-    body = "\n".join("| " + " | ".join(_escape_pipe(c) for c in line) + " |" for line in lines)
+    # A bar would end the cell.
+    lines = [[c.replace("|", r"\|") for c in line] for line in (table.head, dashes, *table.rows)]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     notes = "\n".join(f"* {note}" for note in table.notes)
     return f"**{table.title}**\n\n{body}\n\n{notes}\n"
 
@@ -29,8 +30,7 @@ def csv(table: ResultTable) -> str:
     # Tables of words, such as the list of confounds, have no numbers behind their cells.
     if table.records:
         return table_of(table.records).write_csv()
-    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
-    return pl.DataFrame(rows).write_csv()
+    return pl.DataFrame(table.rows, table.head, orient="row").write_csv()
 
 
 def latex(table: ResultTable) -> str:
@@ -87,15 +87,8 @@ def _natural_width(lines: Sequence[tuple[str, ...]]) -> int:
     return sum(widths) + 2 * len(widths) + 2
 
 
-TEXT_FORMATS: dict[str, Callable[[ResultTable], str]] = {
-    "markdown": markdown,
-    "csv": csv,
-    "latex": latex,
-}
-
-
-def _escape_pipe(text: str) -> str:
-    return text.replace("|", r"\|")
+TEXT_FORMATS: dict[str, Callable[[ResultTable], str]]
+TEXT_FORMATS = {"markdown": markdown, "csv": csv, "latex": latex}
 
 
 # In one pass over the text: replaced one after the other, a backslash made by one rule would be

@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
-from analysis.charts.grammar import Bar, Origin, axis
+from analysis.charts.grammar import Origin, axis, bar_of
 from analysis.charts.records import Record, coordinate, ids
 from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
-from analysis.statistics.groups import Group, choose_interval, groups, seed_of, short, show
+from analysis.statistics.groups import (
+    UNRECORDED,
+    Group,
+    choose_interval,
+    groups,
+    seed_of,
+    short,
+    show,
+    ways,
+)
 from analysis.store.runs import measured, origin
 from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RESULT_COLUMNS, Metric
 
 ABSENT = "—"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
-_COMPLETE = "COMPLETE"
-_UNRECORDED = "protocol not recorded"
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,10 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) ->
         for group in found
     )
     return ResultTable(
-        title=_title(runs),
+        title=": ".join(filter(None, (sweep_and_scale(runs), runs["question"][0]))),
         head=(*(short(c) for c in identity), "seeds", *(metric.heading for metric in shown)),
         rows=rows,
-        numeric=(*(_is_number(runs, c) for c in identity), True, *(True for _ in shown)),
+        numeric=(*(runs[c].dtype.is_numeric() for c in identity), True, *(True for _ in shown)),
         notes=(
             *_interval_notes(found, shown, kind),
             *protocol_notes(found, marks),
@@ -91,14 +97,9 @@ def sweep_and_scale(runs: pl.DataFrame) -> str:
     return f"{runs['sweep'][0]} at scale {scales}" if scales else str(runs["sweep"][0])
 
 
-def _title(runs: pl.DataFrame) -> str:
-    question = runs["question"][0]
-    return f"{sweep_and_scale(runs)}: {question}" if question else sweep_and_scale(runs)
-
-
 def protocol_marks(found: Iterable[Group], metric: str) -> dict[str, str]:
     """Map protocol to mark: empty marks where all values were measured alike, else a, b, c."""
-    protocols = list(dict.fromkeys(p for group in found for p in group.protocols(metric)))
+    protocols = ways(found, metric)
     if len(protocols) < 2:
         return dict.fromkeys(protocols, "")
     # In the order of the table, so that the first row has mark a.
@@ -116,7 +117,7 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
     for metric in map(METRICS.__getitem__, metrics):
         marks = protocol_marks(found, metric.name)
         if len(marks) > 1:
-            listing = "; ".join(f"[{mark}] {text or _UNRECORDED}" for text, mark in marks.items())
+            listing = "; ".join(f"[{mark}] {text or UNRECORDED}" for text, mark in marks.items())
             several.append(
                 f"{metric.label} was measured in {len(marks)} ways, "
                 f"compare only equal marks: {listing}."
@@ -124,21 +125,16 @@ def protocol_notes(found: Sequence[Group], metrics: Iterable[str]) -> list[str]:
         # A count of parameters is exact: it has no protocol to note.
         elif marks and metric.unit != PARAMETERS:
             (protocol,) = marks
-            alike.setdefault(protocol or _UNRECORDED, []).append(metric.label)
+            alike.setdefault(protocol or UNRECORDED, []).append(metric.label)
     lines = [_sentence(f"{', '.join(labels)}: {protocol}") for protocol, labels in alike.items()]
     return [*several, *lines]
-
-
-def _is_number(runs: pl.DataFrame, column: str) -> bool:
-    return runs[column].dtype.is_numeric()
 
 
 def _seeds(group: Group) -> str:
     # "2 of 3" and not 2: a setting that lost a seed must not look like one that was never given
     # it.
-    complete = sum(row["state"] == _COMPLETE for row in group.rows)
     total = len(group.rows)
-    return str(total) if complete == total else f"{complete} of {total}"
+    return str(total) if group.complete == total else f"{group.complete} of {total}"
 
 
 def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]) -> str:
@@ -211,19 +207,13 @@ def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
         strange = [n for n in metrics if row[n] is not None and not math.isfinite(row[n])]
         problems = [f"no {', '.join(METRICS[n].label for n in absent)}"] if absent else []
         problems += [f"{METRICS[n].label} is {_not_finite(row[n])}" for n in strange]
-        if problems or row["state"] != _COMPLETE:
-            notes.append(_sentence(f"{_trial(row)}: {'; '.join([_state(row), *problems])}"))
+        if problems or row["state"] != "COMPLETE":
+            state = row["state"] or "state unknown"
+            state += f" ({row['error'].rstrip('.')})" if row["error"] else ""
+            name = row["trial"] or row["run_id"]
+            name += "" if "seed=" in name else f" (seed {row[PARAM_SEED]})"
+            notes.append(_sentence(f"{name}: {'; '.join([state, *problems])}"))
     return notes
-
-
-def _trial(row: Mapping[str, Any]) -> str:
-    name = row["trial"] or row["run_id"]
-    return name if "seed=" in name else f"{name} (seed {row[PARAM_SEED]})"
-
-
-def _state(row: Mapping[str, Any]) -> str:
-    state = row["state"] or "state unknown"
-    return f"{state} ({row['error'].rstrip('.')})" if row["error"] else str(state)
 
 
 def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:
@@ -232,13 +222,11 @@ def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:
         return None
     used = group.values(metric.name)
     origins = [origin(row, [metric.name]) for row in group.rows if seed_of(row) in used]
-    scale = metric.factor
-    has_interval = found.interval != "none"
-    bar = Bar(found.low * scale, found.high * scale, found.interval) if has_interval else None
+    bar = bar_of(found, metric.factor)
     return {
         "series": group.label,
         "mark": "mean" if found.n > 1 else "single",
-        **coordinate("y", axis(metric.name), found.mean * scale, bar, origins),
+        **coordinate("y", axis(metric.name), found.mean * metric.factor, bar, origins),
         "n": found.n,
         "reading": "run",
         "sources": ids(origins),

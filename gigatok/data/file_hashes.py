@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gigatok.config import AdoptedFile
 from gigatok.data.assets import cache_dir
-from gigatok.files.download import sha256_of
+from gigatok.files.hashes import sha256_of
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -10,7 +10,12 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from gigatok.files.hashes import sha256_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Facts = dict[str, Any]
 """Facts about a file, as an index keeps them: `bytes` and `sha256`."""
@@ -26,6 +31,7 @@ class Damaged(ValueError):
 
 def sync(path: Path) -> None:
     """Wait until the content of a file, or the names in a folder, are on the disk."""
+    # Read-only suffices for fsync, and a folder cannot be opened for writing.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,6 +53,7 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it whose names survive a power cut."""
     if not path.is_dir():
         make_folder(path.parent)
+        # It may exist by now: several processes prepare the same runs directory.
         path.mkdir(exist_ok=True)
         sync(path.parent)
 
@@ -54,12 +61,33 @@ def make_folder(path: Path) -> None:
 def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, flush it to disk, then rename it into place."""
     make_folder(path.parent)
+    # In the same folder: a rename across file systems is no rename but a copy. With the process
+    # number, as two workers may write the same file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     write(temporary)
     # Before the rename: a file system may write names before content, and leave a file of zeros.
     sync(temporary)
+    # Readers see the old file or the new one, never a part.
     temporary.replace(path)
     sync(path.parent)
+
+
+def write_text_durably(path: Path, text: str) -> None:
+    """Write text in UTF-8 as `write_durably` does."""
+    write_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_array_durably(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array in NumPy's format as `write_durably` does."""
+    # Imported here: planning writes text alone, and NumPy takes a tenth of a second.
+    import numpy as np
+
+    def save(temporary: Path) -> None:
+        # As an open file: to a name that does not end in .npy, NumPy would add that.
+        with temporary.open("wb") as file:
+            np.save(file, array)
+
+    write_durably(path, save)
 
 
 def remove(path: Path) -> None:
@@ -72,6 +100,7 @@ def remove(path: Path) -> None:
 
 def steps(folder: Path) -> dict[int, Path]:
     """Map steps to the paths named `step-<n>` in a folder, oldest first; ignore other names."""
+    # By number, not by name: steps of ten digits and more would sort before shorter ones.
     found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step-*"))
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
@@ -83,10 +112,8 @@ def step_path(folder: Path, step: int) -> Path:
 
 def facts_of(path: Path) -> Facts:
     """Compute size and hash of a file."""
-    with path.open("rb") as file:
-        # Today's processors have instructions for sha256: twice as fast as BLAKE2 there.
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
+    # Today's processors have instructions for sha256: twice as fast as BLAKE2 there.
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def check_file(path: Path, written: Facts) -> None:
@@ -110,8 +137,7 @@ def check_file(path: Path, written: Facts) -> None:
 def write_checked(path: Path, content: Any) -> None:
     """Write a JSON value durably, with a hash that `read_checked` compares."""
     record = {"content": content, "sha256": _digest(content)}
-    text = json.dumps(record, indent=1)
-    write_durably(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text_durably(path, json.dumps(record, indent=1))
 
 
 def read_checked(path: Path) -> Any:

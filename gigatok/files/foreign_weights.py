@@ -49,10 +49,12 @@ class Misfits:
     @property
     def fits(self) -> bool:
         """True if the weights fill the model, and nothing unexplained is left over."""
+        # `ignored` counts for nothing: the model has no use for what only trained it.
         return not (self.missing or self.unexpected or self.mismatched or self.unusable)
 
     def lines(self) -> list[str]:
         """Describe each kind of misfit for a message."""
+        # At most some names of each kind: another model's weights misfit in hundreds.
         lines = [f"missing: {listed(self.missing)}"] if self.missing else []
         for key, (expected, found) in list(self.mismatched.items())[:_SHOWN]:
             lines.append(f"{key} is {found}, expected {expected}")
@@ -101,6 +103,7 @@ def flaw(weight: Tensor) -> str | None:
         kind = str(weight.dtype).removeprefix("torch.")
         return f"is {kind} ({weight.layout}), expected floating-point numbers"
     # As float32, in which the model computes: larger numbers of float64 become infinite.
+    # Counted, not only found: a few point to a damaged file, all to a diverged training.
     bad = int((~weight.to(torch.float32).isfinite()).sum())
     return f"holds {bad:,} values that are not finite" if bad else None
 

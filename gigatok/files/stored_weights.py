@@ -73,6 +73,7 @@ def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str])
     Raises:
         ValueError: there is no such file, it has another format, or it holds no weights.
     """
+    # A checkpoint that the caller has loaded is taken as it is.
     content = source if isinstance(source, Mapping) else _read(Path(source).expanduser())
     # An empty entry, as trainers write without an average, is no layout.
     held = (key for key in layouts if isinstance(content.get(key), Mapping) and content[key])
@@ -99,6 +100,7 @@ def read_weights(source: Path | str | Mapping[str, Any], layouts: Sequence[str])
 
 def _whole(value: Any) -> int | None:
     """Convert a count of Python, NumPy or torch to an int; None if it is not a count."""
+    # The trainers save the step as whatever they counted with.
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     return int(value) if isinstance(value, numbers.Integral) else None
@@ -117,6 +119,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             )
     except Exception as error:  # arbitrary bytes make a parser raise whatever it will
         raise ValueError(f"{path} is not a checkpoint that can be read safely: {error}") from error
+    # Whole modules and bare tensors are no state dicts.
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
     return content
@@ -126,6 +129,7 @@ def _unwrapped(name: str) -> str:
     """Remove what wrappers put before a name or between its parts."""
     for wrapper in _WRAPPERS:
         name = name.replace("." + wrapper, ".")
+    # Repeated, since wrappers nest: `module._orig_mod.encoder…`.
     while any(name.startswith(wrapper) for wrapper in _WRAPPERS):
         name = name.partition(".")[2]
     return name

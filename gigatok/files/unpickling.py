@@ -47,12 +47,14 @@ class _Unpickler(pickle.Unpickler):
     """Unpickler that resolves admitted globals and nothing else."""
 
     def __init__(self, file: IO[bytes], admitted: Admitted, purpose: str) -> None:
+        # As bytes: Python 2 wrote pixels as strings, which are no text in any encoding.
         super().__init__(file, encoding="bytes")
         self._admitted = admitted
         self._purpose = purpose
 
     def find_class(self, module: str, name: str) -> Any:
         """Resolve an admitted global."""
+        # A list of what is admitted, not of what is dangerous: the latter would never be complete.
         if (module, name) not in self._admitted:
             raise ValueError(
                 f"the pickle asks for {module}.{name}, which {self._purpose} do not need; refused"
@@ -89,6 +91,7 @@ def load_checkpoint_metadata(path: Path) -> Any:
 
 def _with_text_keys(content: Any) -> Any:
     """Turn the byte-string keys that Python 2 left in nested dicts into text."""
+    # Only dicts nest in what is read here; arrays and lists are leaves.
     if not isinstance(content, dict):
         return content
     return {

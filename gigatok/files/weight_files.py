@@ -44,6 +44,7 @@ def unreadable(path: Path) -> str | None:
 @lru_cache(maxsize=256)
 def _unreadable(path: Path, size: int, changed: int) -> str | None:
     """Check a file once while it stays the same: every trial that adopts it asks."""
+    # This format holds tensors and nothing else, so only its header is read.
     if path.suffix == ".safetensors":
         return _not_safetensors(path)
     try:
@@ -52,6 +53,7 @@ def _unreadable(path: Path, size: int, changed: int) -> str | None:
         return f"is no file of torch.save, or is damaged ({error}); copy it again"
     if not foreign:
         return None
+    # The first few say what kind of file it is.
     wanted = ", ".join(sorted(set(foreign))[:5])
     return f"asks for {wanted}, which could run code and which weights do not need; {_ADVICE}"
 
@@ -72,6 +74,7 @@ def _globals(path: Path) -> Iterator[str]:
                 yield from _named(file)
         return
     with zipfile.ZipFile(path) as archive:
+        # The folder in front carries the name under which the file was saved.
         pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
         if not pickles:
             raise ValueError("it is an archive without data.pkl")

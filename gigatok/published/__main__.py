@@ -61,10 +61,12 @@ def verify(
     try:
         stored = read_weights(file, layouts_of(find(name).architecture))
     except ValueError as error:
+        # No markup: the path of a file may hold square brackets.
         Console(stderr=True).print(str(error), style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from error
     report = inspect(name, stored)
     Console().print(report_table(report, codebook_norms(stored.tensors)))
+    # After the table, which shows in what it differs.
     if not report.complete:
         raise typer.Exit(1)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.config import AdoptedFile, Config
-from gigatok.files.download import sha256_of
-from gigatok.files.durable import write_durably
+from gigatok.files.durable import write_text_durably
 from gigatok.files.foreign_weights import listed
+from gigatok.files.hashes import sha256_of
 from gigatok.files.stored_weights import StoredWeights, read_weights
 from gigatok.published.catalogue import (
     Architecture,
@@ -25,7 +25,7 @@ from gigatok.published.catalogue import (
     hidden_differences,
     layouts_of,
 )
-from gigatok.published.fitting import LoadReport, misfit
+from gigatok.published.fitting import LoadReport, Model, fill, fit, misfit
 
 ORIGIN_FILE = "origin.json"
 """File beside the adopted weights that says where they come from."""
@@ -37,7 +37,8 @@ def read_planned(file: AdoptedFile, architecture: Architecture) -> StoredWeights
     """Read the weights of the file that the stage's key names, for a model of this kind.
 
     Raises:
-        ValueError: the file is gone, holds no weights, or has changed since.
+        ValueError: the file is gone, has changed since, holds no weights, or is known to be of
+            another model than the trial describes.
     """
     path = Path(file.path)
     if not path.is_file():
@@ -49,10 +50,13 @@ def read_planned(file: AdoptedFile, architecture: Architecture) -> StoredWeights
             f"{path} has changed since it was planned: sha256 {found}, planned {file.sha256}; "
             "launch again to adopt what is there now"
         )
-    return read_weights(path, layouts_of(architecture))
+    stored = read_weights(path, layouts_of(architecture))
+    # Weights do not show everything, such as the number of heads.
+    _check_architecture(architecture, file)
+    return stored
 
 
-def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
+def _check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
     """Compare the trial's architecture with what is known of the file beside its weights.
 
     Raises:
@@ -65,23 +69,29 @@ def check_architecture(architecture: Architecture, file: AdoptedFile) -> None:
         )
 
 
-def check_fit(report: LoadReport, file: AdoptedFile) -> None:
-    """Compare the content of the file with the model that the trial describes.
+def adopt(
+    name: str, model: Model, stored: StoredWeights, file: AdoptedFile, device: str = "cpu"
+) -> LoadReport:
+    """Fill the model that the trial describes, on the meta device, with the weights of the file.
 
     Raises:
         ValueError: weights are missing, unexpected, of another shape or not finite.
     """
+    report = fit(name, model, stored)
     if not report.complete:
         raise ValueError(
             f"{file.path}: {misfit(report)}\n  give the trial the sizes of the model in the file, "
             "or adopt a file that holds the whole of this model and nothing else"
         )
+    fill(model, stored, report, device)
+    return report
 
 
 def _described_differences(architecture: Architecture, file: AdoptedFile) -> list[str]:
     """List differences from the description that our own stages leave beside their weights."""
     path = Path(file.path)
     description = path.with_name("model.json")
+    # Files of other people lie beside descriptions of other people, if any.
     if path.name != "model.safetensors" or not description.is_file():
         return []
     try:
@@ -116,9 +126,8 @@ def origin(
         "architecture": architecture.model_dump(mode="json"),
         "report": asdict(report),
     }
-    # The trainer's command line may hold anything.
-    text = json.dumps(whole, indent=1, default=str)
-    write_durably(output_dir / ORIGIN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    # As text where JSON has no such value: the trainer's command line may hold anything.
+    write_text_durably(output_dir / ORIGIN_FILE, json.dumps(whole, indent=1, default=str))
     facts = {
         "file": Path(file.path).name,
         "sha256": file.sha256,

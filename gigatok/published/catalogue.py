@@ -57,6 +57,7 @@ class Published:
 
 
 def _tokenizer(name: str, **options: Any) -> TokenizerArchitecture:
+    # The paper names a tokenizer by the sizes of its two transformers.
     encoder, decoder = (TOKENIZER_SIZES[letter] for letter in name.split("-"))
     return TokenizerArchitecture(encoder=encoder, decoder=decoder, **options)
 

@@ -1,8 +1,8 @@
 """Collectives and parallelism of several processes that train one model together.
 
-They are started with torchrun's environment (`gigatok.runtime.context.Ranks`, MASTER_ADDR,
-MASTER_PORT) and see the same files. Each takes its slice of every batch. In a single process,
-everything here is the identity and costs nothing.
+They are started with torchrun's environment (`gigatok.runtime.context.Ranks`, and MASTER_ADDR and
+MASTER_PORT where they are on several machines) and see the same files. Each takes its slice of
+every batch. In a single process, everything here is the identity and costs nothing.
 
 All ranks must call collectives in the same order. `Trainer` and the functions below do, and so
 must everything that a stage passes to the trainer.
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -28,6 +30,8 @@ from gigatok.runtime.context import Ranks
 
 V = TypeVar("V")
 
+MEETING_TIME = timedelta(minutes=30)
+"""How long ranks wait for each other's addresses; the default of torch's process groups."""
 LAYER_LISTS = ("layers", "transformer")
 """Names of the module lists whose elements FSDP gathers and frees one by one."""
 FORWARD_METHODS = ("encode_latents",)
@@ -48,13 +52,19 @@ def process_group(ranks: Ranks) -> Iterator[None]:
         torch.cuda.set_device(ranks.local_rank)
         # Both: votes and plain values stay on the CPU, so they need not wait for the GPU.
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world)
+    store = None  # then torch makes one at MASTER_ADDR and MASTER_PORT
+    if ranks.meeting is not None:
+        store = FileStore(ranks.meeting, ranks.world)
+        # Its own 5 minutes are short for ranks that wait for the first while that reads its data.
+        store.set_timeout(MEETING_TIME)
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world)
     yield
     dist.destroy_process_group()
 
 
 def world() -> int:
     """Return the number of processes that work together."""
+    # Asked of torch each time: the group is made and destroyed while this module is loaded.
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -70,6 +80,7 @@ def is_main() -> bool:
 
 def barrier() -> None:
     """Wait until all processes are here."""
+    # A vote, and not `dist.barrier`, which under nccl would occupy the GPU.
     any_rank(False)
 
 
@@ -96,6 +107,7 @@ def gather_values(value: V) -> list[V]:
     if world() == 1:
         return [value]
     values: list[Any] = [None] * world()
+    # Pickled, but only between processes of this very stage.
     dist.all_gather_object(values, value)
     return values
 
@@ -104,6 +116,7 @@ def mean(tensor: Tensor) -> Tensor:
     """Average a tensor of any shape over the processes, without gradient."""
     if world() == 1:
         return tensor.detach()
+    # A copy: `all_reduce` works in place, and the caller still uses its own value.
     total = tensor.detach().clone()
     dist.all_reduce(total)
     return total / world()
@@ -163,6 +176,7 @@ def gather(tensor: Tensor) -> Tensor:
     if world() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world())]
+    # Collectives read memory as it lies, so channels-last tensors must be laid out first.
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
 
@@ -188,8 +202,9 @@ def assign(parameter: Tensor, value: Tensor) -> None:
 def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
     """Return the module to call in training instead of `model`, which is changed in place.
 
-    * One process: the model. * `ddp`: every process holds the model; gradients are averaged. *
-    `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
+    * One process: the model.
+    * `ddp`: every process holds the model; gradients are averaged.
+    * `fsdp`: every process holds a shard of each parameter, gradient and moment, and gathers one
       layer at a time (FSDP2). Parameters become `DTensor`s, so make the optimizer afterwards.
 
     The model keeps its names, and all ranks start from rank 0's weights. Parameters stay in
@@ -235,6 +250,7 @@ def without_sync(forward: nn.Module | None) -> AbstractContextManager[object]:
     For the result of `parallelise` under `ddp`. Otherwise it does nothing: under `fsdp`, whole
     gradients would have to be kept.
     """
+    # Below `torch.compile`, which wraps the module and hides its type.
     inner = getattr(forward, "_orig_mod", forward)
     return inner.no_sync() if isinstance(inner, DistributedDataParallel) else nullcontext()
 

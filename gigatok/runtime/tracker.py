@@ -60,6 +60,7 @@ class MemoryTracker:
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Append one (key, step, value) per key."""
+        # In the order of calls, which tests compare.
         self.points += [(key, step, value) for key, value in values.items()]
 
     def image(self, name: str, image: Image, step: int) -> None:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from gigatok.data.crops import UInt8
-from gigatok.files.durable import write_durably
+from gigatok.files.durable import write_array_durably, write_durably
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.gaussians import Features, Gaussian, Moments
 
@@ -49,9 +48,8 @@ class FeatureSet:
 
     def save(self, folder: Path) -> None:
         """Write `features.npy`, and `spatial.npz` if there are spatial features."""
-        pool = self.pool
-        assert pool is not None, "statistics without images have a file already"
-        write_durably(folder / _POOL, lambda path: _save_array(path, pool))
+        assert self.pool is not None, "statistics without images have a file already"
+        write_array_durably(folder / _POOL, self.pool)
         if self.spatial is not None:
             write_durably(folder / _SPATIAL, self.spatial.save)
 
@@ -96,20 +94,17 @@ class FeatureStream:
         if self._done == 0:
             # Allocated with the first features, whose width the network only then shows.
             self._pool = np.empty((self._count, pool.shape[1]), np.float32)
+        # Into a place made beforehand: joining parts at the end would take the memory twice.
         self._pool[self._done : self._done + len(pool)] = pool
         self._done += len(pool)
 
     @property
     def pool(self) -> Features:
         """Pooled features of all images, (N, D)."""
+        # Rows that were never filled hold whatever lay in memory.
         assert self._done == self._count, f"{self._done} of {self._count} images"
         return self._pool
 
     def result(self) -> FeatureSet:
         """Return the features of all images."""
         return FeatureSet(self.pool, None if self.moments is None else self.moments.gaussian())
-
-
-def _save_array(path: Path, array: npt.NDArray[np.float32]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)

@@ -38,6 +38,7 @@ class Gaussian:
             ValueError: there are fewer than two images.
         """
         moments = Moments()
+        # In parts: the features may be mapped from a file larger than memory.
         for part in parts(features):
             moments.add(part)
         return moments.gaussian()
@@ -103,6 +104,7 @@ class Moments:
         sample variances", 1979.
         """
         total = self.count + count
+        # The width is known only now.
         if self.count == 0:
             self._mean = np.zeros_like(mean)
         gap = mean - self._mean
@@ -126,6 +128,7 @@ class Moments:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
         rows = np.concatenate(self._rows)
+        # At most D rows leave this function, however many images there were.
         if len(rows) > rows.shape[1]:
             rows = np.asarray(np.linalg.qr(rows, mode="r"))
         return Gaussian(self._mean, rows / math.sqrt(self.count - 1))
@@ -140,6 +143,7 @@ class Moments:
         """Read moments that `save` wrote."""
         moments = Moments()
         with np.load(path) as arrays:
+            # As if the other process had added its rows here: nothing is lost by saving.
             moments._take(int(arrays["count"]), arrays["mean"], arrays["rows"])
         return moments
 

@@ -32,6 +32,7 @@ class ScoredScale(Config):
 
 def best(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> ScoredScale:
     """Return the scale with the lowest objective; of equal ones the smallest."""
+    # Ties are broken by the scale, so that the order of scoring decides nothing.
     return min(scored, key=lambda point: (_objective(config, point), point.cfg_scale))
 
 
@@ -96,6 +97,7 @@ def _golden_section(config: GuidanceConfig, scored: Sequence[ScoredScale]) -> fl
     low = max((scale for scale in known if scale < middle), default=middle)
     high = min((scale for scale in known if scale > middle), default=middle)
     above, below = high - middle, middle - low
+    # The larger part can hide the lower minimum; equal parts are searched upwards.
     probe = middle + _GOLDEN * above if above >= below else middle - _GOLDEN * below
     rounded = round(probe, _DIGITS)
     return None if rounded in known else rounded

@@ -207,6 +207,7 @@ def codebook_usage(counts: Int64) -> float:
 
 def unigram_entropy(counts: Int64) -> float:
     """Compute the entropy of the code frequencies in nats per token: a unigram model's loss."""
+    # Codes that never occur add 0: p log p tends to 0 with p.
     frequencies = _checked(counts) / counts.sum()
     seen = frequencies[frequencies > 0]
     return float(-(seen * np.log(seen)).sum())

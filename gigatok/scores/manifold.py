@@ -40,6 +40,7 @@ def precision_recall(features: Features, reference: Features) -> tuple[float, fl
     covered_N = np.zeros(len(features), bool)
     covered_M = np.zeros(len(reference), bool)
     for rows, columns, distance in _distances(features, reference):
+        # An image is covered by any ball of the other set, in whichever block it is.
         covered_N[rows] |= (distance <= radii_M[columns]).any(axis=1)
         covered_M[columns] |= (distance <= radii_N[rows, None]).any(axis=0)
     return float(covered_N.mean()), float(covered_M.mean())
@@ -55,8 +56,7 @@ def _radii(features: Features) -> Matrix:
         candidates = np.concatenate([nearest[rows], distance], axis=1)
         nearest[rows] = np.partition(candidates, NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
     for part in _blocks(len(features)):
-        norms = np.square(features[part].astype(np.float64)).sum(axis=1)
-        largest = max(largest, float(norms.max()))
+        largest = max(largest, float(_squared(features[part].astype(np.float64)).max()))
     radii: Matrix = nearest.max(axis=1) + _TOLERANCE * largest
     return radii
 

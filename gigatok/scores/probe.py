@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from gigatok.config import ProbeConfig
 from gigatok.names import TRAIN_PREFIX
-from gigatok.runtime.context import Interrupted
+from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import Tracker
 from gigatok.training.trainer import step_seed
 
@@ -26,51 +27,49 @@ ReadFeatures = Callable[[Tensor, Tensor], Tensor]
 """Function of a view of each of some images, (B,) each, that returns features (B, D)."""
 
 
+@dataclass(frozen=True)
+class ProbeData:
+    """Features and labels of N training and M validation images.
+
+    Attributes:
+        read: returns training features, which may be too many for memory.
+        views: number of views of each training image.
+        labels_N: labels of the training images.
+        val_MD: validation features; their device is that of the probe.
+        val_labels_M: their labels, on the same device.
+        num_classes: number of classes.
+    """
+
+    read: ReadFeatures
+    views: int
+    labels_N: Tensor
+    val_MD: Tensor
+    val_labels_M: Tensor
+    num_classes: int
+
+
 def train_probe(
-    read: ReadFeatures,
-    views: int,
-    labels_N: Tensor,
-    val_MD: Tensor,
-    val_labels_M: Tensor,
-    num_classes: int,
-    config: ProbeConfig,
-    seed: int,
-    tracker: Tracker,
-    should_stop: Callable[[], bool],
+    data: ProbeData, config: ProbeConfig, seed: int, tracker: Tracker, runtime: Runtime
 ) -> float:
     """Train on random views, and return the top-1 accuracy on validation features, 0 to 1.
 
-    Args:
-        read: returns training features; the device is that of the validation features.
-        views: number of views of each training image.
-        labels_N: labels of the training images.
-        val_MD: validation features.
-        val_labels_M: their labels, on the same device.
-        num_classes: number of classes.
-        config: settings of training.
-        seed: seed of the trial.
-        tracker: receives the loss of each epoch.
-        should_stop: is asked before every epoch.
-
     Raises:
-        Interrupted: the stage was asked to stop.
+        Interrupted: the stage was asked to stop, between two epochs.
     """
-    images, width = len(labels_N), val_MD.shape[1]
-    device = val_MD.device
+    images, width = len(data.labels_N), data.val_MD.shape[1]
+    device = data.val_MD.device
     # On the CPU, so that the order is the same on every device.
     random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
-    head = _head(width, num_classes, random).to(device)
+    head = _head(width, data.num_classes, random).to(device)
     velocity = [torch.zeros_like(p) for p in head.parameters()]
-    for epoch in range(config.epochs):
-        if should_stop():
-            raise Interrupted("stopped on request; this stage starts over")
+    for epoch in runtime.until_stopped(range(config.epochs)):
         order = torch.randperm(images, generator=random)
         # A batch of one image has no statistics to normalise with.
         batches = [b for b in torch.split(order, config.batch_size) if len(b) > 1]
         for index, batch in enumerate(batches):
-            view = torch.randint(views, batch.shape, generator=random)
-            features = read(view, batch).to(device)
-            loss = F.cross_entropy(head(features), labels_N[batch].to(device))
+            view = torch.randint(data.views, batch.shape, generator=random)
+            features = data.read(view, batch).to(device)
+            loss = F.cross_entropy(head(features), data.labels_N[batch].to(device))
             head.zero_grad()
             torch.autograd.backward(loss)
             # The rate moves with every step, not with every epoch, as in the reference.
@@ -79,7 +78,7 @@ def train_probe(
         tracker.progress(epoch + 1, config.epochs, "epoch", loss=loss.item())
     head.eval()
     with torch.inference_mode():
-        return float((head(val_MD).argmax(-1) == val_labels_M).float().mean())
+        return float((head(data.val_MD).argmax(-1) == data.val_labels_M).float().mean())
 
 
 def describe_training(config: ProbeConfig) -> str:

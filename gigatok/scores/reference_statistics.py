@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 
-from gigatok.files.download import sha256_of
+from gigatok.files.hashes import sha256_of
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Gaussian
@@ -50,8 +50,7 @@ def load_reference(name: str, network: FeatureNetwork) -> ReferenceStatistics:
 
     Raises:
         ValueError: the variable is not set, the file holds something else or cannot be read, or
-            its
-            statistics are of another network.
+            its statistics are of another network.
     """
     path = _path(name)
     try:
@@ -72,6 +71,7 @@ def _read(path: Path, network: FeatureNetwork) -> FeatureSet:
                 f"it holds {', '.join(sorted(held)) or 'nothing'}; reference statistics have "
                 "arr_0, or mu and sigma, or both"
             )
+        # Names of the ADM evaluator; the `_s` are of its spatial features.
         pooled = _gaussian(file, "mu", "sigma")
         spatial = _gaussian(file, "mu_s", "sigma_s")
     # Before the images: a wrong file is refused at once, and not after minutes of features.
@@ -116,6 +116,7 @@ def _gaussian(file: Mapping[str, Any], mean: str, covariance: str) -> Gaussian |
         )
     if not (np.isfinite(centre).all() and np.isfinite(spread).all()):
         raise ValueError(f"{mean} or {covariance} holds values that are not finite")
+    # `eigh` reads one triangle only, and would not notice.
     if np.abs(spread - spread.T).max() > _ASYMMETRY * np.abs(spread).max():
         raise ValueError(f"{covariance} is not symmetric")
     return Gaussian.from_covariance(centre, spread)
@@ -127,6 +128,7 @@ def _features(path: Path, network: FeatureNetwork) -> FeatureSet:
         shape = _read_shape(file)
         if shape[0] < 2:
             raise ValueError(f"arr_0 holds {shape[0]} images; a covariance needs at least 2")
+        # Streamed out of the archive: `np.load` would unpack all images into memory.
         stream = FeatureStream(network, shape[0])
         size = shape[1] * shape[2] * shape[3]
         for start in range(0, shape[0], _CHUNK):
@@ -155,6 +157,7 @@ def _check_channels(
     network: FeatureNetwork, pooled: Gaussian | None, spatial: Gaussian | None
 ) -> None:
     """Check the channels of the statistics against an image's: the file names no network."""
+    # One black image shows the widths; nothing else of a network tells them.
     features = network.apply(torch.zeros(1, 3, 32, 32))
     for gaussian, found, what in zip(
         (pooled, spatial), features, ("pooled", "spatial"), strict=True

@@ -22,7 +22,7 @@ from gigatok.data.splits import to_uint8
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.runtime.context import Interrupted, Ranks, Runtime
+from gigatok.runtime.context import Ranks, Runtime
 from gigatok.runtime.distributed import barrier, is_main
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
@@ -106,6 +106,7 @@ class _Share:
     def all(self) -> list[_Share]:
         """List the shares of all processes that have one, in order."""
         world = self.ranks.world
+        # Whether a process has a share follows from its rank, so none has to be asked.
         shares = [_Share(self.folder, self.sampling, Ranks(rank, world)) for rank in range(world)]
         return [share for share in shares if share.count()]
 
@@ -128,9 +129,7 @@ def _draw_share(
     samples = _create(share.path("samples"), np.uint8, (count, side, side, 3))
     labels = _create(share.path("labels"), np.int64, (count,))
     stream, done = FeatureStream(network, count), 0
-    for batch in share.batches():
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; these samples are drawn anew")
+    for batch in runtime.until_stopped(share.batches(), "these samples are drawn anew"):
         images, classes = draw_batch(draw, models, batch, runtime.device)
         stream.add(images)
         part = slice(done, done + len(images))
@@ -178,6 +177,7 @@ def _joined(first: _Share, name: str, target: Path) -> npt.NDArray[Any]:
     """Join the arrays of all shares in one file; the shares' files are removed."""
     parts = [(share, np.load(share.path(name), mmap_mode="r")) for share in first.all()]
     shape = (first.sampling.num_images, *parts[0][1].shape[1:])
+    # A file again: joined in memory, the samples of 50,000 images would take 10 GB.
     whole = _create(target, parts[0][1].dtype, shape)
     for share, part in parts:
         done = 0
@@ -185,6 +185,7 @@ def _joined(first: _Share, name: str, target: Path) -> npt.NDArray[Any]:
             size = batch.stop - batch.start
             whole[batch] = part[done : done + size]
             done += size
+        # At once: both copies of all images need not be on the disk for long.
         share.path(name).unlink()
     return whole
 

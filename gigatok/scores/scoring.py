@@ -31,7 +31,7 @@ NO_IMAGES = "the reference has statistics only, no images"
 
 def describe(split: SplitConfig) -> str:
     """Describe a set of images in words, such as `256 val images of cifar10@32`."""
-    return f"{split.images} {split.split} images of {split.name}@{split.image_size}"
+    return f"{split.images} {split.split} images of {split.title}@{split.image_size}"
 
 
 def distribution_scores(
@@ -78,6 +78,7 @@ def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) 
         reason = NOT_MEASURED + NO_IMAGES
         return Scores({}, {"precision": reason, "recall": reason})
     precision, recall = precision_recall(features.pool, reference.pool)
+    # Recall depends on the number of reference images, so the protocol names it.
     text = f"{protocol}, third neighbours, {len(reference.pool)} reference images"
     values = {"precision": precision, "recall": recall}
     return Scores(values, dict.fromkeys(values, text))
@@ -125,6 +126,7 @@ class ImageScores:
 
 
 _PAIR_METRICS = {
+    # Each takes images and originals, and returns a mean over them.
     "psnr": image_metrics.psnr,
     "ssim": image_metrics.ssim,
     "ssim_reference": image_metrics.ssim_reference,
@@ -160,6 +162,7 @@ def _entry_counts(codes_NT: Tensor, shape: CodeShape) -> Counts:
 
 
 def _counts(numbers_NT: Tensor, size: int) -> Counts:
+    # With codes that never occur, which usage is about.
     counts: Counts = torch.bincount(numbers_NT.flatten().long(), minlength=size).numpy()
     return counts
 
@@ -170,6 +173,7 @@ def codes_by_uses(codes_NT: Tensor, shape: CodeShape) -> list[tuple[int, int]]:
     Bins are 0, 1, 2 to 3, 4 to 7 and so on, up to that of the most used code; empty ones included.
     """
     counts = _entry_counts(codes_NT, shape)
+    # Powers of two: uses of codes differ by orders of magnitude.
     edges = [0, *(2**power for power in range(int(counts.max()).bit_length()))]
     bins = np.searchsorted(edges, counts, side="right") - 1
     return list(zip(edges, np.bincount(bins, minlength=len(edges)).tolist(), strict=True))

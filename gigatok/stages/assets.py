@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gigatok.config import TrialConfig
-from gigatok.data.assets import ASSETS
+from gigatok.data.asset_table import ASSETS
 from gigatok.stages.registry import STAGES
 
 
 def required_assets(stages: Iterable[tuple[str, TrialConfig]]) -> tuple[str, ...]:
     """Name the assets that some stages read, each given with a trial that has it.
 
-    The teachers of the paper are not among them: transformers finds or fetches them.
+    Data that are made or that the user has to supply are not among them.
     """
     # A set: many stages read the same data set.
     names = {name for stage, trial in stages for name in STAGES[stage].assets(trial)}

@@ -46,6 +46,7 @@ class Costs:
     memory: Callable[[TrialConfig, int], int | None] = _no_closed_form
 
 
+# Defaults of `Stage` as functions with names: they show in tracebacks, lambdas do not.
 def _always(trial: TrialConfig) -> bool:
     return True
 
@@ -73,7 +74,7 @@ class Stage:
         inputs: stages whose outputs it reads, each with the trials in which it does.
         applies: the trials that can have it at all.
         readable: name by which a person recognises the stage, such as `S-B`; not in its key.
-        assets: data and networks that it reads, by their names in `gigatok.data.assets`.
+        assets: data and networks that it reads, by their names in `gigatok.data.asset_table`.
         scores: final scores that it reports.
         curves: curves that it logs, such as `train/loss`.
         judges: scores that a gate may ask for -> the training stage that they judge.
@@ -102,6 +103,7 @@ class Stage:
 
     def inputs_of(self, trial: TrialConfig) -> tuple[str, ...]:
         """Name the stages whose outputs this one reads in a trial."""
+        # A list: a generator is slower here, and plans of thousands of trials call this often.
         return tuple([name for name, reads in self.inputs.items() if reads(trial)])
 
     def run(

@@ -14,6 +14,7 @@ def register(stage: Stage) -> Stage:
     Raises:
         ValueError: another stage has the name, or an input is not registered.
     """
+    # Never replaced silently: keys and records know a stage by its name alone.
     if stage.name in STAGES:
         raise ValueError(f"there is a stage {stage.name!r} already; choose another name")
     # Inputs come first, so the registry is in an order in which stages can run.

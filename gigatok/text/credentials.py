@@ -67,6 +67,7 @@ def mlflow_variables(uri: str) -> dict[str, str]:
     MLflow repeats its URL in errors and logs, and everybody on a machine can see the arguments of
     processes. An environment is readable by its owner alone.
     """
+    # Databases take their login from the URL itself.
     found = login(uri) if uri.startswith(("http://", "https://")) else None
     if found is None:
         return {}

@@ -21,6 +21,7 @@ class Averages:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._model = model
         self._decay = decay
+        # By name, as the state dict has them: `apply` loads them like weights.
         self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     def restart(self) -> None:

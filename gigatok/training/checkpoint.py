@@ -39,6 +39,7 @@ from gigatok.files.durable import (
     sync,
     write_checked,
     write_durably,
+    write_text_durably,
 )
 from gigatok.files.unpickling import load_checkpoint_metadata
 from gigatok.runtime.distributed import (
@@ -240,9 +241,8 @@ def save_model(folder: Path, model: nn.Module, description: Mapping[str, Any]) -
         if is_main():
             tensors[name] = value.contiguous().cpu()
     if is_main():
-        text = json.dumps(description, indent=1)
         # The description first: weights without it could not be loaded.
-        write_durably(folder / "model.json", lambda file: file.write_text(text, encoding="utf-8"))
+        write_text_durably(folder / "model.json", json.dumps(description, indent=1))
         write_durably(folder / "model.safetensors", lambda file: save_file(tensors, file))
 
 
@@ -279,6 +279,7 @@ def _join(name: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for path, value in leaves.items():
         part, *keys, last = path.split("/")
+        # A path begins with the name of the part that it belongs to.
         if part == name:
             branch = state
             for key in keys:

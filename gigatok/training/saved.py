@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gigatok.config import GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
@@ -69,39 +71,40 @@ def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
     return moved
 
 
-def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Write weights and a description from which `load_tokenizer` builds the module."""
-    # Without training and losses: a model is described by what its weights compute.
-    fields = TokenizerArchitecture.model_fields
-    architecture = {
-        name: value
-        for name, value in tokenizer.config.model_dump(mode="json").items()
-        if name in fields
-    }
-    description = {
-        "architecture": architecture,
+def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Describe a tokenizer as JSON data from which `build_tokenizer` makes the module."""
+    return {
+        "architecture": _described(tokenizer.config, TokenizerArchitecture),
         "image_size": tokenizer.image_size,
+        # The width of the head, which is among the weights though only training used it.
         "teacher_dim": tokenizer.teacher_dim,
         "teacher_grid": tokenizer.teacher_grid,
     }
-    save_model(folder, tokenizer, description)
+
+
+def build_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
+    """Build the module that `describe_tokenizer` described, with fresh weights."""
+    sizes = dict(description)
+    architecture = TokenizerArchitecture.model_validate(sizes.pop("architecture"))
+    return Tokenizer(architecture, **sizes)
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write weights and a description from which `load_tokenizer` builds the module."""
+    save_model(folder, tokenizer, describe_tokenizer(tokenizer))
 
 
 def load_tokenizer(folder: Path, device: str) -> Tokenizer:
     """Load the trained tokenizer of a folder, in eval mode."""
-    description = read_description(folder)
-    architecture = TokenizerArchitecture.model_validate(description.pop("architecture"))
-    tokenizer = Tokenizer(architecture, **description)
+    tokenizer = build_tokenizer(read_description(folder))
     load_weights(folder, tokenizer)
     return place(tokenizer, device).eval()
 
 
 def save_generator(folder: Path, generator: Generator, codes: Codes) -> None:
     """Write weights and a description from which `load_generator` builds the module."""
-    fields = GeneratorArchitecture.model_fields
-    dump = generator.config.model_dump(mode="json")
     description = {
-        "architecture": {name: value for name, value in dump.items() if name in fields},
+        "architecture": _described(generator.config, GeneratorArchitecture),
         "codebook_size": codes.codebook_size,
         "num_classes": codes.num_classes,
         "num_tokens": codes.val.shape[1],
@@ -117,3 +120,8 @@ def load_generator(folder: Path, device: str) -> Generator:
     load_weights(folder, generator)
     # Codes are drawn without dropout.
     return generator.eval().to(device)
+
+
+def _described(config: Config, architecture: type[Config]) -> dict[str, Any]:
+    """Describe a model by what its weights compute, without the settings of its training."""
+    return config.model_dump(mode="json", include=set(architecture.model_fields))

@@ -86,6 +86,7 @@ class Turn:
         """Run step `step`, counted from 0; returns the losses and the norm of the gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._config, step + 1, self.first_step)
+        # Freed instead of zeroed: between steps gradients take no memory.
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._accumulate(step)
         if self._forward is None:
@@ -286,6 +287,7 @@ class StepReporter:
         previous, then = self._last
         now = time.monotonic()
         speed = (step - previous) * self.config.batch_size / max(now - then, 1e-9)
+        # Time between two logged steps, checkpoints and data included: what a user waits for.
         self._last = (step, now)
         values = {**values, "images_per_second": speed}
         self.tracker.metrics({TRAIN_PREFIX + name: v for name, v in values.items()}, step)
@@ -318,6 +320,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
             {"params": decayed, "weight_decay": config.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
+    # Fused: one kernel for many parameters, instead of several for each.
     betas = (config.beta1, config.beta2)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-8, fused=True)
     for parameter in parameters:
@@ -377,6 +380,7 @@ def step_seed(seed: int, step: int, stream: Stream, rank: int = 0) -> int:
 
 def micro_batches(config: TrainingConfig, runtime: Runtime) -> Iterator[slice]:
     """Cut this process's share of the batch into micro-batches."""
+    # The size changes memory and speed alone, so the choice of this machine comes first.
     share = runtime.ranks.share(config.batch_size)
     size = runtime.micro_batch or config.micro_batch or config.batch_size
     for start in range(share.start, share.stop, size):

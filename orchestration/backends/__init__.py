@@ -15,11 +15,6 @@ BACKENDS: dict[str, str] = {
 }
 """Attached and detached ones. The module's `BACKEND` is a `BackendSpec`; it is imported lazily."""
 
-# Journal entries on disk may be older than the field `backend`; without a default they could not
-# be read, and their jobs would be queued a second time.
-UNNAMED = "slurm"
-"""Backend of jobs that were queued by versions which did not write down where: the only one."""
-
 
 def find_backend(name: str) -> BackendSpec:
     """Look a backend up.

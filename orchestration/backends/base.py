@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
 
+from orchestration.backends.places import Places
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import CheckOptions, Profile, Request
 from orchestration.runs.state import StageFolder, Store
@@ -311,6 +312,9 @@ class BackendSpec:
         check_options: raises ValueError for what may not stand below the key of the backend's
             name in a profile; None: profiles have no such key.
         examine: yields what `doctor` should know of the backend on this machine.
+        runs_here: tells whether stages run on this machine, and so find its device and its files.
+        places: shares out this machine among `--jobs` stages; None: stages get what the profile
+            asks for.
     """
 
     connect: Callable[[int | None, Profile, Store], Backend]
@@ -319,3 +323,5 @@ class BackendSpec:
     detached: bool = False
     check_options: CheckOptions | None = None
     examine: Callable[[Checkup], Iterator[Finding]] = find_nothing
+    runs_here: Callable[[Profile], bool] = lambda profile: False
+    places: Callable[[int | None, Profile], Places] | None = None

@@ -1,4 +1,4 @@
-"""Backend for this machine: one process per slot."""
+"""Backend for this machine: a place per GPU, or per share of the cores, and stages on them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ import os
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestration.backends.base import BackendSpec, Capabilities, Infeasible, Job
-from orchestration.backends.workers import Slot, rank_environments, start_server, start_workers
+from orchestration.backends.places import Places
+from orchestration.backends.workers import (
+    Slot,
+    Team,
+    rank_environments,
+    start_server,
+    start_workers,
+)
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
+from orchestration.worker import EXIT_INTERRUPTED
 
 MOST_PER_DEVICE = 8
-"""Stages that may share a core or a GPU: with more, each holds memory and waits for the others."""
+"""Workers that may share a core or a GPU: with more, each holds memory and waits for others."""
 
 
-def make_slots(jobs: int | None, at_most: int | None = None) -> list[Slot]:
-    """Share this machine out: a slot per GPU; without GPUs one per core, at most 4.
+def find_places(jobs: int | None, at_most: int | None = None) -> Places:
+    """Share this machine out: a place per GPU; without GPUs one per core, at most 4.
 
     Args:
-        jobs: slots that the user asks for instead; None: as above.
+        jobs: stages at a time that the user asks for; with more than GPUs, stages share them.
+            None: one per place.
         at_most: of the profile, where the user asks for nothing; None: any number.
 
     Raises:
@@ -42,10 +50,9 @@ def make_slots(jobs: int | None, at_most: int | None = None) -> list[Slot]:
         raise ValueError(f"--jobs {jobs}: {allowed}; leave it out for what suits the machine")
     usual = len(gpus) or min(cores, 4)
     count = jobs or min(usual, at_most or usual)
-    # Torch would otherwise start one thread per core in every worker, and they would fight for
-    # cores.
-    threads = max(1, cores // count)
-    return [Slot(threads, gpus[index % len(gpus)] if gpus else "") for index in range(count)]
+    # Every GPU is a place, however few stages there are: one stage may take several.
+    names = [gpus[index % len(gpus)] if gpus else "" for index in range(max(count, len(gpus)))]
+    return Places(cores, tuple(names), count)
 
 
 def visible_gpus() -> list[str]:
@@ -69,23 +76,27 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(count)]
 
 
-@dataclass(frozen=True)
-class Processes:
-    """Workers of a stage, rank 0 first, and the share of the machine that they take."""
+@dataclass(eq=False)
+class LocalStage:
+    """Stage on this machine; without a team it waits for places, or was cancelled meanwhile."""
 
-    workers: tuple[BaseProcess, ...]
-    slot: Slot
+    folder: StageFolder
+    processes: int
+    team: Team | None = None
+    places: list[int] = field(default_factory=list)
 
 
 class LocalBackend:
-    """Workers as child processes on this machine; all processes of a stage share one slot."""
+    """Workers as child processes on this machine, one per process of a stage."""
 
     capabilities = Capabilities(detached=False, time_limits=False)
 
     def __init__(self, jobs: int | None = None, at_most: int | None = None) -> None:
-        self._free = make_slots(jobs, at_most)
-        self.slots = len(self._free)
-        self._running: dict[int, Processes] = {}
+        self._places = find_places(jobs, at_most)
+        self.slots = self._places.jobs
+        self._free = list(range(len(self._places.gpus)))
+        self._running: set[LocalStage] = set()
+        self._waiting: LocalStage | None = None
 
     def warm_up(self) -> None:
         """Start the server, which imports torch while the launcher goes on."""
@@ -93,53 +104,84 @@ class LocalBackend:
 
     def free_slots(self) -> int:
         """Count the jobs that may be submitted now."""
-        return len(self._free)
+        # Nobody passes a stage that waits for several GPUs: narrow ones could keep it waiting for
+        # ever.
+        if self._waiting is not None:
+            return 0
+        return min(self._places.jobs - len(self._running), len(self._free))
 
     def check(self, request: Request) -> None:
         """Refuse what this machine does not have; time and memory are not limited here.
 
         Raises:
-            Infeasible: more nodes or GPUs than there are, or several GPUs for one stage.
+            Infeasible: more nodes, GPUs or processes than there can be.
         """
         if request.nodes > 1:
             raise Infeasible(f"nodes {request.nodes}: the local backend has one")
-        gpus = len(visible_gpus())
-        if request.gpus * request.processes > gpus:
-            wanted = f"{request.processes} processes with gpus {request.gpus:g}"
-            raise Infeasible(f"{wanted}: this machine has {gpus}")
-        if gpus and request.processes > 1:
-            raise Infeasible(
-                f"processes {request.processes}: the local backend gives a stage one GPU, and "
-                "each process needs its own; use --backend ray"
-            )
+        processes, gpus = request.processes, len(set(filter(None, self._places.gpus)))
+        if request.gpus * processes > gpus:
+            wanted = f"{processes} processes with gpus {request.gpus:g}"
+            raise Infeasible(f"{wanted}: this machine has {gpus}; ask for less")
+        if gpus and processes > 1:
+            own = f"processes {processes}: each needs a GPU of its own"
+            if processes > gpus:
+                raise Infeasible(f"{own}, and this machine has {gpus}")
+            if self.slots > gpus:
+                raise Infeasible(
+                    f"{own}, and --jobs {self.slots} lets stages share the {gpus} GPUs; ask for "
+                    f"at most {gpus} jobs"
+                )
+        most = MOST_PER_DEVICE * self._places.cores
+        if processes > most:
+            raise Infeasible(f"processes {processes}: this machine runs at most {most}")
 
     def submit(self, folder: StageFolder, request: Request) -> Job:
-        """Fork the stage's workers from the server."""
-        # Taken off the list only once the workers run: a slot would be lost if the fork server
-        # failed.
-        slot = self._free[-1]
-        workers = start_workers(folder, slot, rank_environments(request.processes))
-        leader = workers[0].pid
-        assert leader is not None
-        self._running[leader] = Processes(workers, self._free.pop())
-        return Job(folder, leader)
+        """Fork the stage's workers from the server, now or when enough places are free."""
+        assert self._waiting is None, "there was a free slot"
+        stage = LocalStage(folder, request.processes)
+        if not self._start(stage):
+            self._waiting = stage
+        return Job(folder, stage)
+
+    def _start(self, stage: LocalStage) -> bool:
+        width = self._places.width(stage.processes)
+        if len(self._free) < width:
+            return False
+        # The first ones, which lie together: neighbours are often linked with each other.
+        places = sorted(self._free)[:width]
+        gpus = ",".join(filter(None, (self._places.gpus[place] for place in places)))
+        slot = Slot(self._places.threads(stage.processes), gpus)
+        stage.team = start_workers(stage.folder, slot, rank_environments(stage.processes))
+        # Taken only once the workers run: places would be lost if the fork server failed.
+        stage.places = places
+        self._free = [place for place in self._free if place not in places]
+        self._running.add(stage)
+        return True
 
     def poll(self, job: Job) -> Ended | None:
-        """Return the end of a job; None while any of its processes lives."""
-        running = self._running[job.handle]
-        if any(worker.is_alive() for worker in running.workers):
+        """Return the end of a job; None while any of its processes lives, or it waits for GPUs."""
+        stage: LocalStage = job.handle
+        if stage is self._waiting:
+            if self._start(stage):
+                self._waiting = None
             return None
-        # The slot is free only when every process has ended: a second stage on a GPU that a late
+        if stage.team is None:
+            return Ended(EXIT_INTERRUPTED, "preempted")  # before it started
+        if stage.team.running():
+            return None
+        # Places are free only when every process has ended: a second stage on a GPU that a late
         # rank still holds would run out of memory.
-        del self._running[job.handle]
-        self._free.append(running.slot)
-        return Ended(running.workers[0].exitcode, host=socket.gethostname())
+        self._running.remove(stage)
+        self._free += stage.places
+        return Ended(stage.team.exit_code, host=socket.gethostname())
 
     def cancel(self, job: Job) -> None:
-        """Send SIGTERM: the worker saves a checkpoint and stops."""
-        if job.handle in self._running:
-            for worker in self._running[job.handle].workers:
-                worker.terminate()
+        """Send SIGTERM: the workers save a checkpoint and stop."""
+        stage: LocalStage = job.handle
+        if stage is self._waiting:
+            self._waiting = None
+        elif stage.team is not None:
+            stage.team.terminate()
 
     def logs(self, job: Job) -> list[Path]:
         """List nothing: everything is in the attempts' own logs."""
@@ -147,9 +189,10 @@ class LocalBackend:
 
     def close(self) -> None:
         """Kill what is left."""
-        for running in self._running.values():
-            for worker in running.workers:
-                worker.kill()
+        self._waiting = None
+        for stage in self._running:
+            if stage.team is not None:
+                stage.team.kill()
 
 
 def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
@@ -161,4 +204,8 @@ def connect(jobs: int | None, profile: Profile, store: Store) -> LocalBackend:
     return LocalBackend(jobs, profile.max_parallel)
 
 
-BACKEND = BackendSpec(connect)
+BACKEND = BackendSpec(
+    connect,
+    runs_here=lambda profile: True,
+    places=lambda jobs, profile: find_places(jobs, profile.max_parallel),
+)

@@ -12,6 +12,8 @@ import re
 import signal
 import socket
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +22,14 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
+from gigatok.runtime.context import MEETING_VARIABLE
 from gigatok.startup import tolerate_output
 from orchestration.backends.sockets import short_folder, temporary_files_in
 from orchestration.runs.state import StageFolder
 from orchestration.worker import THREADS_VARIABLE, main, redirect_output
 
+PARTNER_SECONDS = 60.0
+"""How long the other processes of a stage may go on after one of them failed."""
 _PRELOAD = ["orchestration.backends.preloaded"]
 _BELOW = len("/pymp-01234567/listener-01234567")
 """Bytes that `multiprocessing` adds to the temporary folder for its sockets."""
@@ -32,14 +37,57 @@ _BELOW = len("/pymp-01234567/listener-01234567")
 
 @dataclass(frozen=True)
 class Slot:
-    """Share of the machine: CPU threads, and a GPU where there are GPUs.
+    """Share of the machine that one stage gets.
 
-    With more jobs than GPUs, jobs share them.
+    Attributes:
+        threads: CPU threads of each process.
+        gpu: value of `CUDA_VISIBLE_DEVICES`, the same in all processes; each takes the GPU of its
+            local rank.
     """
 
     threads: int
     gpu: str
-    """Value of `CUDA_VISIBLE_DEVICES`."""
+
+
+class Team:
+    """Workers that run one stage together on this machine: they end together."""
+
+    def __init__(self, workers: Sequence[BaseProcess]) -> None:
+        self._workers = tuple(workers)
+        self._failed = 0.0
+        self._code: int | None = None
+
+    def running(self) -> list[BaseProcess]:
+        """List the workers that live; kills those that outlive a failed one by too long."""
+        # Before the codes: whoever ends in between has a code, and is looked at once more.
+        alive = [worker for worker in self._workers if worker.is_alive()]
+        codes = [worker.exitcode for worker in self._workers]
+        if self._code is None and any(codes):
+            # The first failure is the cause, the others follow from it. Of several at once, a
+            # death by a signal, which is negative.
+            self._code, self._failed = min(filter(None, codes)), time.monotonic()
+        # A broken connection ends the others by itself, but not those that still wait for the dead
+        # one to come, or for a GPU. They have time because a rank that stops on request ends with
+        # a code as well, while rank 0 still flushes what all have saved.
+        if self._code is not None and time.monotonic() - self._failed > PARTNER_SECONDS:
+            for worker in alive:
+                worker.kill()
+        return alive
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of the worker that failed first, once all have ended; else 0."""
+        return self._code or 0
+
+    def terminate(self) -> None:
+        """Ask all to save a checkpoint and stop; a rank that just starts may miss it."""
+        for worker in self._workers:
+            worker.terminate()
+
+    def kill(self) -> None:
+        """Kill all."""
+        for worker in self._workers:
+            worker.kill()
 
 
 def start_server() -> None:
@@ -54,12 +102,17 @@ def start_server() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
-        with temporary_files_in(short_folder(_BELOW)):
-            get_temp_dir()  # made once, for all sockets of this process and of its workers
+        _sockets_folder()  # for the sockets of this process and of its workers
         ensure_running()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _sockets_folder() -> str:
+    """Return the temporary folder of this process; made once, it is removed when that ends."""
+    with temporary_files_in(short_folder(_BELOW)):
+        return get_temp_dir()
 
 
 def start_workers(
@@ -67,7 +120,7 @@ def start_workers(
     slot: Slot,
     environments: Sequence[dict[str, str]],
     output: Path | None = None,
-) -> tuple[BaseProcess, ...]:
+) -> Team:
     """Fork a stage's workers from the server.
 
     Args:
@@ -91,7 +144,7 @@ def start_workers(
                 worker.start()
     except (EOFError, ConnectionError) as error:
         raise OSError(f"the server that starts workers died: {error!r}") from error
-    return workers
+    return Team(workers)
 
 
 @contextmanager
@@ -114,23 +167,34 @@ def _without_main() -> Iterator[None]:
 def rank_environments(
     processes: int, nodes: int = 1, node: int = 0, meeting: tuple[str, int] | None = None
 ) -> list[dict[str, str]]:
-    """List torchrun's variables for each process of a stage on one node; none for a single one.
+    """List the variables by which the processes of a stage on one node find each other.
+
+    They are torchrun's; on a single node a file stands for address and port. A single process
+    needs none.
 
     Args:
         processes: over all nodes.
         nodes: how many there are.
         node: which one this is.
-        meeting: address and port where the first process listens; None: here.
+        meeting: address and port where the first process listens; None: all are on this node.
     """
     if processes == 1:
         return [{}]
     here = processes // nodes
-    address, port = meeting or ("127.0.0.1", free_port("127.0.0.1"))
+    if meeting is None:
+        # A file and no port: another program could take a free port before rank 0 listens there.
+        place = {MEETING_VARIABLE: f"{_sockets_folder()}/meeting-{uuid.uuid4().hex}"}
+    else:
+        place = {"MASTER_ADDR": meeting[0], "MASTER_PORT": str(meeting[1])}
     # Ranks count on from node to node, as torchrun does: node 0 has 0 … here-1, node 1 the next
     # ones.
-    common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
     return [
-        {**common, "RANK": str(node * here + local), "LOCAL_RANK": str(local)}
+        {
+            **place,
+            "WORLD_SIZE": str(processes),
+            "RANK": str(node * here + local),
+            "LOCAL_RANK": str(local),
+        }
         for local in range(here)
     ]
 

@@ -12,27 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.stages import STAGES
+from orchestration.commands.options import AsJson, Overrides, PlannedScale, RunsDir
 from orchestration.costs.accuracy import BUSY
 from orchestration.costs.calibration import Observation, alike_groups, fit
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.forecast.devices import utilisation
 from orchestration.study.calibrating import CalibrationRun
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console, plain_table
 
 
 def calibrate(
     sweep: Annotated[str, typer.Argument(help="Whose models are run.")] = "decoder_scaling",
-    scale: Annotated[str | None, typer.Option(help="smoke, micro, mini, paper, …")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    scale: PlannedScale = None,
+    set_: Overrides = None,
     jobs: Annotated[
         int | None, typer.Option(help="Stages at a time, as the launch will have.")
     ] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
 ) -> None:
     """Run a few steps of every kind of stage here, so that plans can say what time they take."""
     # With `--json`, stdout carries JSON alone; whatever is said on the way goes to stderr.
-    console = Console(stderr=as_json, markup=False, highlight=False)
+    console = plain_console(stderr=as_json)
     study = Study(sweep, scale, runs=runs_dir, overrides=set_ or ())
     run = study.calibrate(jobs, console=console)
     # Before anything is shown: a calibration is recorded whole or not at all.
@@ -66,11 +68,8 @@ def _check(run: CalibrationRun, console: Console) -> None:
 
 def throughput_table(found: Sequence[Observation]) -> Table:
     """Make a row per stage and configuration: rate, fixed seconds, utilisation, peak memory."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    table.add_column("of")
-    for head in ("GFLOP/s", "of peak", "fixed s", "peak MiB"):
-        table.add_column(head, justify="right")
+    numbers = ("GFLOP/s", "of peak", "fixed s", "peak MiB")
+    table = plain_table(("stage", "of", *numbers), right=numbers)
     for alike in alike_groups(found):
         fitted = fit(alike)
         rate = 1 / fitted.seconds_per_flop if fitted.seconds_per_flop else None

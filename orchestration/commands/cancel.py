@@ -9,16 +9,17 @@ import typer
 from rich.console import Console
 
 from orchestration.command_lines import steering
-from orchestration.commands.options import RunsDir, Scale
+from orchestration.commands.options import LaunchedScale, RunsDir
 from orchestration.exits import EXIT_FAILED
 from orchestration.study.cancelling import WAIT_SECONDS, Cancellation
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console
 
 
 def cancel(
     sweep: str,
     trial: Annotated[str | None, typer.Argument(help="Default: the whole sweep.")] = None,
-    scale: Scale = None,
+    scale: LaunchedScale = None,
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="What the newest launch no longer names.")
     ] = False,
@@ -31,7 +32,7 @@ def cancel(
     study = Study(sweep, scale, runs=runs_dir)
     launched = study.launched()
     found = study.cancel(trial, orphaned=orphaned)
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     _print(found, console)
     # Without `--scale` the newest launch was meant; the user may have thought of another one.
     if scale is None and (others := study.other_scales()):

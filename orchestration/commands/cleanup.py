@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from orchestration.backends import BACKENDS
 from orchestration.backends.detached.journal import Journal
+from orchestration.commands.options import RunsDir
 from orchestration.launching.history import launched_keys
 from orchestration.runs.files import remove
 from orchestration.runs.holder import leftovers_of_complete
 from orchestration.runs.records import UnreadableRecord
 from orchestration.runs.state import Store
+from orchestration.terminal import plain_console, plain_table
 
 MOST_ROWS = 30
 Kind = Literal["checkpoints", "code", "stage"]
@@ -44,11 +45,11 @@ class Leftover:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete results of no plan as well.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
     store = Store(runs_dir)
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     # A list before anything is deleted: sizes and verdicts belong to one look.
     lying = [left for left in leftovers(store) if not _is_behind_link(left.path, store)]
     # The largest first: the table is cut, and those matter.
@@ -141,9 +142,7 @@ def size_text(size: float) -> str:
 
 def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> Table:
     """Make a row per folder, the largest first."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("what", "size", "", "where"):
-        table.add_column(head, justify="right" if head == "size" else "left")
+    table = plain_table(("what", "size", "", "where"), right=("size",))
     for left in found[:MOST_ROWS]:
         fate = Text("deleted", style="red") if left in doomed else Text("kept", style="dim")
         where = str(left.path.relative_to(store.root))

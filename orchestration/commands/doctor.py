@@ -18,21 +18,26 @@ from shlex import quote
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from gigatok.config import DataConfig
 from gigatok.startup import hiding
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
-from orchestration.exits import EXIT_REFUSED, fail
+from orchestration.commands.answering import fail
+from orchestration.commands.options import RunsDir
+from orchestration.exits import EXIT_REFUSED
 from orchestration.launching.history import newest_launches
 from orchestration.launching.readiness import check_writable
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs import provenance
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
+from orchestration.terminal import plain_console
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Destination, parse_uri
 from orchestration.tracking.shipping import default_uri
@@ -58,7 +63,7 @@ STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "missing": "bold
 
 def doctor(
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; default: mlflow.db in the runs directory.")
     ] = None,
@@ -67,6 +72,9 @@ def doctor(
     ] = None,
     profile_file: Annotated[
         Path | None, typer.Option("--profile", help="How to ask the cluster for a node.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own images: what `data.path` will name.")
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also hash the outputs of all complete stages.")
@@ -85,11 +93,13 @@ def doctor(
     # Functions and not findings: none is asked before its turn, and the slow ones come last.
     groups: list[Callable[[], Iterator[Finding]]] = [
         code,
-        lambda: files(store, backend),
+        lambda: files(store, here=spec.runs_here(profile)),
         lambda: mlflow(destination, detached=spec.detached),
         gpus,
         lambda: backends(backend, store, destination, profile),
     ]
+    if data is not None:
+        groups.insert(1, lambda: images(data))
     if verify:
         groups.append(lambda: outputs(store))
     findings = [finding for group in groups for finding in group()]
@@ -97,7 +107,7 @@ def doctor(
     for finding in findings:
         level = Text(finding.level, style=STYLES[finding.level])
         table.add_row(level, Text(finding.name), Text(finding.text))
-    Console(markup=False, highlight=False).print(table)
+    plain_console().print(table)
     # What another backend misses is said, but does not fail the check of this one.
     if any(f.level == "missing" and f.needed_by in ("", backend) for f in findings):
         raise typer.Exit(EXIT_REFUSED)
@@ -117,8 +127,13 @@ def code() -> Iterator[Finding]:
         yield Finding("working folder", "warning", text)
 
 
-def files(store: Store, backend: str) -> Iterator[Finding]:
-    """Look at the runs directory: writable, seen by all nodes, on the clock of this host."""
+def files(store: Store, *, here: bool) -> Iterator[Finding]:
+    """Look at the runs directory: writable, seen by all nodes, on the clock of this host.
+
+    Args:
+        store: the runs directory.
+        here: stages run on this host alone.
+    """
     try:
         # `check_writable` makes the folder: a doctor leaves nothing behind.
         existed = store.root.exists()
@@ -131,13 +146,27 @@ def files(store: Store, backend: str) -> Iterator[Finding]:
     yield clock(store.root)
     kind = file_system(store.root.resolve())
     shared = any(kind.startswith(name) for name in NETWORK_FILE_SYSTEMS)
-    if shared or backend == "local":
+    if shared or here:
         yield Finding("file system", "ok", kind)
     else:
         text = f"{kind}: looks local to this host; name a --runs-dir that all nodes see"
         yield Finding("file system", "warning", text)
     if not existed:
         store.root.rmdir()
+
+
+def images(path: Path) -> Iterator[Finding]:
+    """Look at a user's own images: number, classes, and those that cannot be read."""
+    try:
+        # As a trial of the smallest size would: no scale is known here.
+        config = DataConfig(
+            name="folder", path=str(path), image_size=1, train_images=1, val_images=1
+        )
+    except ValidationError as error:
+        yield Finding("images", "missing", str(error.errors()[0]["ctx"]["error"]))
+        return
+    for line in config.lines():
+        yield Finding("images", "warning" if line.startswith("  ") else "ok", line.strip())
 
 
 def clock(folder: Path) -> Finding:

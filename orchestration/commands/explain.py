@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.commands.options import AsJson, RunsDir
+from orchestration.commands.options import AsJson, Overrides, RunsDir
 from orchestration.runs.state import Store
 from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console, plain_table
 
 STYLES = {
     "reused": "green",
@@ -40,7 +40,7 @@ def explain(
     ] = None,
     stage: Annotated[str | None, typer.Argument(help="Of the trial; default: all.")] = None,
     scale: Annotated[str | None, typer.Option(help="Default: as launched last.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    set_: Overrides = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -49,13 +49,11 @@ def explain(
     if as_json:
         print(json.dumps([asdict(one) for one in found]))
         return
-    Console(markup=False, highlight=False).print(_explained(found))
+    plain_console().print(_explained(found))
 
 
 def _explained(found: list[Explanation]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for head in ("trial", "stage", "", "because"):
-        table.add_column(head, overflow="fold")
+    table = plain_table(("trial", "stage", "", "because"), overflow="fold")
     for one in found:
         verdict = Text(one.verdict, style=STYLES[one.verdict])
         table.add_row(one.trial, one.stage, verdict, "\n".join(one.because))
@@ -74,7 +72,7 @@ def diff(
     if as_json:
         print(json.dumps({"a": a, "b": b, "stages": found}))
         return
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     table = _compared(found, a, b)
     # Equal runs have no rows, and an empty table would print a bare heading.
     if table.row_count:
@@ -85,9 +83,7 @@ def diff(
 
 
 def _compared(found: dict[str, Rows], a: str, b: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for head in ("stage", "what", a, b):
-        table.add_column(head, overflow="fold")
+    table = plain_table(("stage", "what", a, b), overflow="fold")
     for stage, rows in found.items():
         for name, (mine, other) in rows.items():
             table.add_row(stage, name, str(mine), str(other))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration.commands.options import RunsDir, Scale
+from orchestration.commands.options import LaunchedScale, RunsDir
 from orchestration.exits import EXIT_INTERRUPTED
 from orchestration.study.logs import LogReader, may_print, why_silent
 from orchestration.study.study import Study
@@ -22,7 +22,7 @@ def logs(
     sweep: str,
     trial: Annotated[str | None, typer.Argument(help="Default: what runs or failed.")] = None,
     stage: Annotated[str | None, typer.Argument(help="Default: all stages.")] = None,
-    scale: Scale = None,
+    scale: LaunchedScale = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Until the stages have ended.")
     ] = False,

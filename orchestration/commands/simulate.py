@@ -12,22 +12,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
 from orchestration.forecast.simulator import Cluster
-from orchestration.study.simulating import (
-    HOUR,
-    Intervals,
-    PaperRun,
-    half_done,
-    simulation_json,
-)
+from orchestration.study.simulating import HOUR, Intervals, PaperRun, half_done, simulation_json
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console, plain_table
 
 
 def simulate(
-    sweep: Annotated[str, typer.Argument(help="A sweep's YAML file, or its bare name.")],
+    sweep: SweepFile,
     devices: Annotated[int, typer.Option(min=1, help="How many there are.")],
-    scale: str | None = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    scale: PlannedScale = None,
+    set_: Overrides = None,
     mtbf_hours: Annotated[
         float | None, typer.Option(min=1e-6, help="Mean time between failures of one device.")
     ] = None,
@@ -50,38 +46,33 @@ def simulate(
     teraflops: Annotated[
         float | None, typer.Option(min=1e-6, help="Of a device, instead of the calibration.")
     ] = None,
-    profile_file: Annotated[
-        Path | None, typer.Option("--profile", help="How many devices stages ask for.")
-    ] = None,
+    profile: Annotated[Path | None, typer.Option(help="How many devices stages ask for.")] = None,
     seed: int = 0,
     runs_dir: Annotated[Path, typer.Option(help="Calibration and what is reused.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a sweep on a cluster: makespan, idle share, lost work, best checkpoint interval."""
     cluster = Cluster(
         devices,
-        # The simulator counts in seconds and bytes: rates per second, bandwidth in bytes per
-        # second.
+        # The simulator counts in seconds and bytes.
         failure_rate=0.0 if mtbf_hours is None else 1 / (mtbf_hours * HOUR),
         preemption_rate=preemptions_per_hour / HOUR,
         queue_limit=queue_limit,
-        bandwidth=None if bandwidth is None else bandwidth * 1e9,
+        bandwidth=bandwidth and bandwidth * 1e9,
         checkpoint_seconds=checkpoint_seconds,
         restart_seconds=restart_seconds,
     )
     found = Study(sweep, scale, runs=runs_dir, overrides=set_ or ()).simulate(
         cluster,
-        profile=profile_file,
+        profile=profile,
         checkpoint_minutes=checkpoint_minutes,
         teraflops=teraflops,
         seed=seed,
     )
     if as_json:
         print(json.dumps(simulation_json(found)))
-        return
-    console = Console(markup=False, highlight=False)
-    console.print(basis_line(found))
-    show(console, found)
+    else:
+        show(plain_console(), found)
 
 
 def basis_line(found: PaperRun) -> str:
@@ -99,7 +90,8 @@ def basis_line(found: PaperRun) -> str:
 
 
 def show(console: Console, found: PaperRun) -> None:
-    """Print the orders against each other, then the checkpoint interval."""
+    """Print what the times rest on, the orders against each other, the checkpoint interval."""
+    console.print(basis_line(found))
     scenario = found.scenario
     count = len(scenario.works) - len(scenario.progress.reused)
     console.print(f"{count} stages on {scenario.cluster.devices} devices, seed {scenario.seed}")
@@ -108,10 +100,9 @@ def show(console: Console, found: PaperRun) -> None:
 
 
 def _orders_table(found: PaperRun) -> Table:
-    table = Table(box=None, pad_edge=False)
-    heads = ("order", "all done", "half of trials", "useful", "checkpoints", "lost", "idle")
-    for head in (*heads, "failures", "preempted", "gave up"):
-        table.add_column(head, justify="left" if head == "order" else "right")
+    times = ("all done", "half of trials", "useful", "checkpoints", "lost", "idle")
+    numbers = (*times, "failures", "preempted", "gave up")
+    table = plain_table(("order", *numbers), right=numbers)
     for order, outcome in found.outcomes.items():
         # Shares of all device time. 1e-9: a plan without anything to run takes none.
         whole = max(outcome.busy + outcome.idle, 1e-9)

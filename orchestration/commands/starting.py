@@ -10,7 +10,8 @@ from rich.console import Console
 
 from orchestration.execution.inputs import find_inputs
 from orchestration.launching.report import print_counts, report
-from orchestration.study.launch import LaunchResult, PreparedLaunch, Terminal
+from orchestration.study.launch import LaunchResult, PreparedLaunch
+from orchestration.terminal import Terminal, plain_console
 
 
 def start(
@@ -33,7 +34,7 @@ def start(
         as_json: print JSON instead of tables.
     """
     # With `--json`, stdout carries JSON alone.
-    console = Console(stderr=as_json, markup=False, highlight=False)
+    console = plain_console(stderr=as_json)
     if not as_json:
         prepared.print(console, stages=stages)
     if dry_run:
@@ -70,7 +71,7 @@ def _print_result(result: LaunchResult, console: Console, *, as_json: bool) -> N
         # Optuna takes half a second to import.
         from orchestration.search.launch import print_found
 
-        if not as_json:
+        if not as_json and result.search.progress is not None:
             print_counts(result.search.progress, console)
         print_found(result.search.searcher, result.uri, console, as_json=as_json)
     elif result.progress is not None:

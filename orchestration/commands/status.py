@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,11 +22,8 @@ from rich.text import Text
 
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
-from orchestration.commands.options import Scale
-from orchestration.costs.accuracy import (
-    accuracy_line,
-    accuracy_table,
-)
+from orchestration.commands.options import AsJson, LaunchedScale, RunsDir
+from orchestration.costs.accuracy import accuracy_line, accuracy_table
 from orchestration.execution.display import (
     SYMBOLS,
     progress_details,
@@ -35,38 +31,40 @@ from orchestration.execution.display import (
     stages_of,
     states_table,
 )
-from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from orchestration.exits import EXIT_CODES, EXIT_INTERRUPTED, Outcome
 from orchestration.forecast.forecast import forecast_line
 from orchestration.launching.launched import LaunchedPlan
 from orchestration.study.status import (
     StageStatus,
     SweepStatus,
     comparisons,
+    counts_text,
     status_json,
 )
 from orchestration.study.study import Study
+from orchestration.terminal import plain_console, plain_table
 from orchestration.tracking.ledger import MOST_NAMED
 
 WATCH_SECONDS = 2.0
 MOST_TRIALS, MOST_STAGES = 40, 15
 """Rows of the tables; `--json` has them all."""
 OTHER_LINES = 11
-"""Of the screen, at most: question, heads, blank lines, costs, forecast, counts, "… more"."""
+"""Lines of the screen at most: question, heads, blank lines, costs, forecast, counts, "… more"."""
 
 
 def status(
     sweep: str,
-    scale: Scale = None,
+    scale: LaunchedScale = None,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Until it has finished.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("runs"),
+    as_json: AsJson = False,
+    runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Show the state of every stage of the newest launch of a sweep."""
     found = Study(sweep, scale, runs=runs_dir).status()
     if as_json:
         print(json.dumps(status_json(found)))
         return
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     if not watch:
         # Not cropped, so that commands to copy stay whole in a narrow terminal.
         console.print(render(found, console.size), crop=False)
@@ -75,20 +73,20 @@ def status(
         found = _watch(found, console)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    raise typer.Exit(exit_code(found))
+    raise typer.Exit(EXIT_CODES[outcome(found)])
 
 
-def exit_code(found: SweepStatus) -> int:
-    """Map the state of a sweep to the exit code that `launch` would have returned."""
-    # As `launching.report.exit_code` orders it: scripts may wait with `status -w` for what
+def outcome(found: SweepStatus) -> Outcome:
+    """Tell how a launch of the sweep would have ended."""
+    # As `launching.report.outcome` orders it: scripts may wait with `status -w` for what
     # `launch` would have said.
     failures = [stage.folder.failure() for stage in found.stages.values()]
     kinds = {failure.kind for failure in failures if failure is not None}
     if kinds == {"cancelled"}:
-        return EXIT_INTERRUPTED
+        return "interrupted"
     if "FAILED" in found.states.values():
-        return EXIT_FAILED
-    return EXIT_REFUSED if any(stage.held for stage in found.stages.values()) else 0
+        return "failed"
+    return "held" if any(stage.held for stage in found.stages.values()) else "done"
 
 
 def _watch(found: SweepStatus, console: Console) -> SweepStatus:
@@ -137,32 +135,28 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
         parts += [Text(), Text(accuracy_line(compared))]
         if not fit and any(one.predicted is not None for one in compared):
             parts.append(accuracy_table(compared))
-    counts = Counter(states.values())
-    text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
-    held = sum(stage.held for stage in found.stages.values())
-    if held:
-        go_on = steering("resume", launched.sweep, found.store, "--ignore-gates")
-        # Named with the command, because a held sweep looks finished: nothing runs or waits.
-        text += f" ({held} held by gates; `{go_on}` lets them pass)"
-    parts.append(Text())
+    return Group(*parts, Text(), *_lines(found, fit=fit))
+
+
+def _lines(found: SweepStatus, *, fit: bool) -> Iterator[Text]:
+    """Write what stands below the tables: forecast, counts, and what calls for attention."""
     if found.unforeseen is not None:
-        parts.append(Text(f"no forecast: {found.unforeseen}", style="yellow"))
+        yield Text(f"no forecast: {found.unforeseen}", style="yellow")
     if found.forecast is not None:
         line = forecast_line(found.forecast)
-        parts.append(Text(line, style="dim", no_wrap=fit, overflow="ellipsis"))
+        yield Text(line, style="dim", no_wrap=fit, overflow="ellipsis")
     # A command that is broken into lines cannot be copied.
     whole: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis" if fit else "ignore"}
-    parts.append(Text(text, **whole))
+    yield Text(counts_line(found), **whole)
     if found.refusal is not None:
         said = "; ".join(found.refusal.reasons)
-        parts.append(Text(f"the newest launch was refused: {said}", style="red"))
+        yield Text(f"the newest launch was refused: {said}", style="red")
     if found.skipped:
-        parts.append(Text(skipped_line(found), style="yellow"))
+        yield Text(skipped_line(found), style="yellow")
     if found.orphans:
-        parts.append(Text(orphans_line(found), style="yellow", **whole))
+        yield Text(orphans_line(found), style="yellow", **whole)
     if found.other_scales:
-        parts.append(Text(other_scales_line(found), style="yellow", **whole))
-    return Group(*parts)
+        yield Text(other_scales_line(found), style="yellow", **whole)
 
 
 @dataclass(frozen=True)
@@ -196,9 +190,9 @@ def trial_names(launched: LaunchedPlan) -> dict[str, str]:
 
 def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int) -> Table:
     """Make a row per stage, of the first ones if there are more."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("stage", "trial", "host", "progress", "left", "tries"):
-        table.add_column(head, justify="right" if head in ("left", "tries") else "left")
+    heads = ("stage", "trial", "host", "progress", "left", "tries")
+    # A line that wraps would break the count of rows that fit.
+    table = plain_table(heads, right=("left", "tries"), no_wrap=True)
     for stage in stages[:most]:
         symbol, style = SYMBOLS[stage.state]
         left = seconds_left(stage.running)
@@ -212,9 +206,6 @@ def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int
         )
     if len(stages) > most:
         table.add_row(f"… {len(stages) - most} more", style="dim")
-    # A line that wraps would break the count of rows that fit.
-    for column in table.columns:
-        column.no_wrap = True
     return table
 
 
@@ -237,12 +228,21 @@ def reasons_table(
     return table
 
 
+def counts_line(found: SweepStatus) -> str:
+    """Count the stages in each state; name the command that lets held ones pass."""
+    text, held = counts_text(found.states.values()), sum(s.held for s in found.stages.values())
+    if held:
+        go_on = steering("resume", found.launched.sweep, found.store, "--ignore-gates")
+        # Named with the command, because a held sweep looks finished: nothing runs or waits.
+        text += f" ({held} held by gates; `{go_on}` lets them pass)"
+    return text
+
+
 def orphans_line(found: SweepStatus) -> str:
     """Count the stages of earlier launches, and name the command that stops them."""
-    counts = Counter(stage.state for stage in found.orphans.values())
-    text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
-    line = f"orphaned, of earlier launches and not in this plan: {text}"
-    if counts["RUNNING"]:
+    states = [stage.state for stage in found.orphans.values()]
+    line = f"orphaned, of earlier launches and not in this plan: {counts_text(states)}"
+    if "RUNNING" in states:
         stop = steering("cancel", found.launched.sweep, found.store, "--orphaned")
         line += f"; `{stop}` stops them"
     return line

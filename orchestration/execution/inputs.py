@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gigatok.data.assets import ASSETS, is_here
+from gigatok.data.asset_table import ASSETS
+from gigatok.data.assets import is_here
 from gigatok.data.supplies import absent
 from gigatok.stages.assets import required_assets
 from orchestration.execution.progress import Progress

@@ -33,6 +33,7 @@ class Progress:
         held_stages: stages that a gate keeps from starting, and why.
         held: why nothing new was started any more; None: it was not.
         slots: stages that run at the same time.
+        widths: kind of stage -> slots that it takes, where that is not one.
         started: UNIX seconds.
         costs: what each stage is predicted to need.
         damaged: stages that were complete, whose outputs are gone although another stage needs
@@ -52,6 +53,7 @@ class Progress:
     held_stages: dict[str, str] = field(default_factory=dict)
     held: str | None = None
     slots: int = 1
+    widths: Mapping[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     damaged: Mapping[str, str] = field(default_factory=dict)
     # Private, so that `set` alone changes it and the counts stay right: counting 10,000 stages in

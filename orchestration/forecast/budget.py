@@ -121,15 +121,12 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
     unit = hours_unit(progress, machine)
     # An unknown time is refused too: otherwise a limit would be a promise that nobody can keep.
     if total.hours is None:
-        sweep = progress.plan.sweep
         devices = {machine(progress.plan.stages[k].stage).device for k in to_run(progress)}
         where = ", ".join(sorted(device or "that device" for device in devices))
-        scale = ("--scale", sweep.scale)
-        calibrate = steering("calibrate", sweep.argument, progress.store, *scale)
         yield (
             f"--max-gpu-hours {most:g}: nobody knows what {total.uncalibrated} of "
-            f"{total.stages} stages take on {where}: uncalibrated. There, run `{calibrate}`, "
-            "or leave the limit out"
+            f"{total.stages} stages take on {where}: uncalibrated. There, run "
+            f"`{calibrate_command(progress)}`, or leave the limit out"
         )
     elif total.hours > most:
         terms = [
@@ -141,6 +138,12 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
             f"--max-gpu-hours {most:g}: {' + '.join(terms)} = {hours_text(total.hours)} {unit} "
             f"({spread})"
         )
+
+
+def calibrate_command(progress: Progress) -> str:
+    """Write the command that measures what the stages of a plan take."""
+    sweep = progress.plan.sweep
+    return steering("calibrate", sweep.argument, progress.store, "--scale", sweep.scale)
 
 
 def _disk(

@@ -10,25 +10,25 @@ from typing import Any
 from rich.table import Table
 
 from gigatok.stages import STAGES
-from orchestration.command_lines import steering
 from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
 from orchestration.costs.cost import Cost
 from orchestration.execution.progress import Progress
-from orchestration.forecast.budget import by_kind, hours_unit
-from orchestration.forecast.devices import Machines
+from orchestration.forecast.budget import by_kind, calibrate_command, hours_unit
+from orchestration.forecast.devices import Machine, Machines
 from orchestration.forecast.totals import Sum, add_up, makespan, to_run
+from orchestration.terminal import plain_table
 
 MOST_RECORDS = 3  # names in one line; the others are counted
 
 
 def kinds_table(progress: Progress, machine: Machines) -> Table:
     """Build a table of the stages to run and their needs, by kind of stage."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
     # `GPU h` or `core h`.
     hours = hours_unit(progress, machine).split()[0] + " h"
-    for head in ("to run", "FLOPs", "memory", "time each", "all", hours, "disk"):
-        table.add_column(head, justify="right")
+    devices = _devices(progress, machine)
+    memory = ("memory",) if devices is None else (devices, "memory of each")
+    numbers = ("to run", "FLOPs", *memory, "time each", "all", hours, "disk")
+    table = plain_table(("stage", *numbers), right=numbers)
     totals = Counter(stage.stage for stage in progress.plan.stages.values())
     parts = by_kind(progress, machine)
     # In the order of `STAGES`, as in every other table.
@@ -36,21 +36,34 @@ def kinds_table(progress: Progress, machine: Machines) -> Table:
         part = parts.get(stage)
         label = STAGES[stage].label
         if part is None:
-            table.add_row(label, f"0 of {totals[stage]}", *[""] * 6, style="dim")
+            table.add_row(label, f"0 of {totals[stage]}", style="dim")
             continue
-        table.add_row(
-            label, f"{part.stages} of {totals[stage]}", *_cells(part, _each(progress, stage))
-        )
+        cells = _cells(part, _each(progress, stage), devices and _share(machine(stage)))
+        table.add_row(label, f"{part.stages} of {totals[stage]}", *cells)
     total = add_up(progress, machine, to_run(progress))
     counts = f"{total.stages} of {totals.total()}"
-    table.add_row("total", counts, *_cells(total, ""), style="bold")
+    cells = _cells(total, "", devices and "")
+    table.add_row("total", counts, *cells, style="bold")
     return table
 
 
-def _cells(part: Sum, each: str) -> tuple[str, ...]:
+def _devices(progress: Progress, machine: Machines) -> str | None:
+    """Name what stages run on several of; None: each runs on one."""
+    places = [machine(kind) for kind in {s.stage for s in progress.plan.stages.values()}]
+    if all(place.processes == 1 for place in places):
+        return None
+    return "GPUs" if any(place.gpus for place in places) else "processes"
+
+
+def _share(place: Machine) -> str:
+    return f"{place.gpus:g}" if place.gpus else str(place.processes)
+
+
+def _cells(part: Sum, each: str, devices: str | None) -> tuple[str, ...]:
     return (
         # The head of the column says FLOPs already.
         flops_text(part.flops).removesuffix("FLOP"),
+        *(() if devices is None else (devices,)),
         bytes_text(part.memory_bytes),
         each,
         seconds_text(part.seconds),
@@ -82,12 +95,9 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
     total = add_up(progress, machine, todo)
     unit = hours_unit(progress, machine)
     if total.hours is None:
-        sweep = progress.plan.sweep
-        scale = ("--scale", sweep.scale)
-        calibrate = steering("calibrate", sweep.argument, progress.store, *scale)
         yield (
             f"{total.uncalibrated} of {total.stages} stages are uncalibrated: their time is not "
-            f"known. `{calibrate}` on that device measures it"
+            f"known. `{calibrate_command(progress)}` on that device measures it"
         )
     else:
         spread = f"{hours_text(total.low_hours)} to {hours_text(total.high_hours)}"
@@ -118,11 +128,8 @@ def _record_lines(costs: list[Cost]) -> Iterator[str]:
 
 def stages_table(progress: Progress, machine: Machines) -> Table:
     """Build a table with one row per stage: its needs, or the folder that it is reused from."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage", no_wrap=True)
-    table.add_column("of", no_wrap=True)
-    for head in ("FLOPs", "memory", "time", "low–high", "disk"):
-        table.add_column(head, justify="right", no_wrap=True)
+    numbers = ("FLOPs", "memory", "time", "low–high", "disk")
+    table = plain_table(("stage", "of", *numbers), right=numbers, no_wrap=True)
     table.add_column("rests on")
     for key, stage in progress.plan.stages.items():
         cost, name = progress.costs[key], STAGES[stage.stage].label
@@ -160,6 +167,7 @@ def cost_json(progress: Progress, machine: Machines, key: str) -> dict[str, Any]
         "device": place.device or None,
         "threads": place.threads,
         "processes": place.processes,
+        "gpus": place.gpus,
         "tensor_bytes": cost.work.memory_bytes,
         "output_bytes": cost.work.output_bytes,
     }

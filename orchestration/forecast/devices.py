@@ -8,7 +8,8 @@ from functools import cache
 
 import psutil
 
-from orchestration.backends.local import make_slots
+from orchestration.backends import find_backend
+from orchestration.backends.places import Places
 from orchestration.costs.calibration import Site
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.provenance import device_name
@@ -46,7 +47,8 @@ class Machine:
         processes: processes that share the stage.
         gpus: GPUs of all processes; 0 on CPUs.
         memory_bytes: bytes that one process may use; None: not known.
-        slots: stages that run at a time; None: any number.
+        slots: stages like this that run at a time; None: any number.
+        width: of a local backend's places, those that such a stage takes; elsewhere 1.
     """
 
     device: str
@@ -55,6 +57,7 @@ class Machine:
     gpus: float
     memory_bytes: int | None
     slots: int | None
+    width: int = 1
 
     @property
     def site(self) -> Site:
@@ -97,10 +100,11 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
         jobs: stages at a time, as the user asked; None: as the profile says.
         profile: what stages ask for, and on which device.
     """
-    if backend == "local":
-        return _local(jobs, profile)
-    # Without an address Ray starts here; the devices of another cluster are unknown.
-    here = device_name() if backend == "ray" and profile.ray_address is None else ""
+    spec = find_backend(backend)
+    if spec.places is not None:
+        return _shared(spec.places(jobs, profile), profile)
+    # The devices of a cluster are unknown here.
+    here = device_name() if spec.runs_here(profile) else ""
 
     def machine(stage: str) -> Machine:
         request = profile.request(stage)
@@ -116,18 +120,25 @@ def machines(backend: str, jobs: int | None, profile: Profile) -> Machines:
     return cache(machine)
 
 
-def _local(jobs: int | None, profile: Profile) -> Machines:
-    slots, device = make_slots(jobs, profile.max_parallel), device_name()
-    slot, sheet = slots[0], data_sheet(device)
+def _shared(places: Places, profile: Profile) -> Machines:
+    """Return the shares of this machine that stages get."""
+    device = device_name()
+    sheet, on_gpus = data_sheet(device), bool(places.gpus[0])
     gpu = sheet.memory_bytes if sheet is not None else None
-    # Without GPU, stages share the machine's memory; the limit is what one alone could use.
-    memory = gpu if slot.gpu else int(psutil.virtual_memory().total)
 
     def machine(stage: str) -> Machine:
         processes = profile.request(stage).processes
-        # A local slot has one GPU or none.
-        gpus = float(bool(slot.gpu))
-        return Machine(device, slot.threads, processes, gpus, memory, len(slots))
+        # Without GPU, stages share the machine's memory; the limit is what one alone could use.
+        memory = gpu if on_gpus else int(psutil.virtual_memory().total) // processes
+        return Machine(
+            device=device,
+            threads=places.threads(processes),
+            processes=processes,
+            gpus=float(processes) if on_gpus else 0.0,
+            memory_bytes=memory,
+            slots=places.at_once(processes),
+            width=places.width(processes),
+        )
 
     return cache(machine)
 

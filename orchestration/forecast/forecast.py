@@ -36,6 +36,7 @@ class StageTime:
         kind: kind of stage; an uncalibrated stage is compared with complete ones of its kind.
         weight: proportional to the time that stages of a kind take.
         counted: true if its time was spent on this study.
+        width: slots that it takes.
     """
 
     state: State
@@ -46,6 +47,7 @@ class StageTime:
     kind: str = ""
     weight: float = 1.0
     counted: bool = True
+    width: int = 1
 
     def remaining(self) -> float | None:
         """Return the seconds until its end; 0 if none of it will run; None: not known."""
@@ -105,7 +107,7 @@ def forecast(
         graph: graph of the plan.
         trials: stage keys of each trial.
         parts: stage key -> its times.
-        slots: stages that run at the same time.
+        slots: stages of width 1 that run at the same time.
     """
     parts = _by_their_like(parts)
     remaining = {key: part.remaining() for key, part in parts.items()}
@@ -150,7 +152,8 @@ def _end(
         # Failed and held stages free no slots and end nothing: the rest is planned without them.
         skipped=[k for k, p in parts.items() if p.resting or "FAILED" in p.state],
     )
-    works = {key: Work(value) for key, value in seconds.items()}
+    # At most all slots: `--jobs 1` on eight GPUs leaves one, of which a stage may take four.
+    works = {key: Work(s, min(parts[key].width, slots)) for key, s in seconds.items()}
     return Simulation(scheduler, works, Cluster(slots)).run().makespan
 
 
@@ -182,7 +185,8 @@ class Meter:
             known = self._look(key, state, None if cost is None else cost.seconds)
             if cost is not None:
                 kind = self._progress.plan.stages[key].stage
-                known = replace(known, kind=kind, weight=cost.ordering_seconds)
+                width = self._progress.widths.get(kind, 1)
+                known = replace(known, kind=kind, weight=cost.ordering_seconds, width=width)
             self._known[key] = known
         resting = key in self._progress.held_stages or key in self._progress.left
         return replace(known, resting=resting)

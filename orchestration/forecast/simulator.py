@@ -428,14 +428,6 @@ def daly_interval(checkpoint_seconds: float, mtbf_seconds: float) -> float:
     return young * (1 + math.sqrt(share) / 3 + share / 9) - checkpoint_seconds
 
 
-def daly_seconds(
-    work: float, interval: float, checkpoint: float, restart: float, mtbf: float
-) -> float:
-    """Compute the expected seconds of one stage on one device (Daly 2006, equation 20)."""
-    cycles = work / interval
-    return mtbf * math.exp(restart / mtbf) * math.expm1((interval + checkpoint) / mtbf) * cycles
-
-
 OCTAVES, STEPS = 3, 2
 """Octaves around the first guess, and steps per doubling, in which an interval is sought."""
 

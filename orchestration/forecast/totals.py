@@ -57,40 +57,33 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
     # Thousands of stages share few cost objects, so equal ones are counted first.
     alike = Counter((progress.plan.stages[key].stage, id(progress.costs[key])) for key in keys)
     known = {id(cost): cost for cost in progress.costs.values()} if alike else {}
-    costs = [known[number] for _, number in alike]
-    counts: list[float] = list(alike.values())
-    # Hours per second of one stage, times the number of such stages.
-    units = [n * machine(stage).units / HOUR for (stage, _), n in alike.items()]
-    memory = [cost.memory_bytes for cost in costs if cost.memory_bytes is not None]
-    seconds = [cost.seconds for cost in costs]
-    low, high = [cost.low for cost in costs], [cost.high for cost in costs]
+    # Of each: its cost, how many there are, and the hours that a second of all of them is.
+    rows = [
+        (known[ident], n, n * machine(stage).units / HOUR) for (stage, ident), n in alike.items()
+    ]
+    memory = [cost.memory_bytes for cost, _, _ in rows if cost.memory_bytes is not None]
+
+    def sum_up(name: str, *, hours: bool = False) -> float | None:
+        spans = [(getattr(cost, name), units if hours else n) for cost, n, units in rows]
+        known: list[float] = [value * weight for value, weight in spans if value is not None]
+        # One unknown time makes the sum unknown; leaving it out would promise too little.
+        return sum(known) if len(known) == len(spans) else None
+
     return Sum(
         stages=alike.total(),
-        uncalibrated=sum(
-            n for c, n in zip(costs, alike.values(), strict=True) if c.seconds is None
-        ),
-        flops=sum(cost.flops * n for cost, n in zip(costs, counts, strict=True)),
+        uncalibrated=sum(n for cost, n, _ in rows if cost.seconds is None),
+        flops=sum(cost.flops * n for cost, n, _ in rows),
         memory_bytes=max(memory, default=None),
-        output_bytes=sum(
-            c.work.output_bytes * n for c, n in zip(costs, alike.values(), strict=True)
-        ),
+        output_bytes=sum(cost.work.output_bytes * n for cost, n, _ in rows),
         # The most of one stage: working files go when it is done.
-        working_bytes=max((cost.work.working_bytes for cost in costs), default=0),
-        seconds=_sum(seconds, counts),
-        low=_sum(low, counts),
-        high=_sum(high, counts),
-        hours=_sum(seconds, units),
-        low_hours=_sum(low, units),
-        high_hours=_sum(high, units),
+        working_bytes=max((cost.work.working_bytes for cost, _, _ in rows), default=0),
+        seconds=sum_up("seconds"),
+        low=sum_up("low"),
+        high=sum_up("high"),
+        hours=sum_up("seconds", hours=True),
+        low_hours=sum_up("low", hours=True),
+        high_hours=sum_up("high", hours=True),
     )
-
-
-def _sum(values: list[float | None], weights: list[float]) -> float | None:
-    known = [value for value in values if value is not None]
-    # One unknown time makes the sum unknown; leaving it out would promise too little.
-    if len(known) < len(values):
-        return None
-    return sum(v * w for v, w in zip(known, weights, strict=True))
 
 
 def makespan(progress: Progress, machine: Machines) -> float | None:
@@ -98,18 +91,16 @@ def makespan(progress: Progress, machine: Machines) -> float | None:
 
     None if any stage that will run is uncalibrated, or if the number of slots is unknown.
     """
-    todo = to_run(progress)
-    slots = [machine(stage).slots for stage in {progress.plan.stages[k].stage for k in todo}]
-    known = [slot for slot in slots if slot is not None]
-    total = add_up(progress, machine, todo).seconds
-    if not todo or total is None or len(known) < len(slots):
-        return None
-    seconds = dict.fromkeys(progress.plan.stages, 0.0)
-    seconds |= {key: progress.costs[key].seconds or 0.0 for key in todo}
+    seconds, shares = dict.fromkeys(progress.plan.stages, 0.0), 0.0
+    for key in to_run(progress):
+        known, slots = progress.costs[key].seconds, machine(progress.plan.stages[key].stage).slots
+        if known is None or slots is None:
+            return None
+        # Kinds may differ in slots: a stage on half of the GPUs fills half of the machine.
+        seconds[key], shares = known, shares + known / slots
     # Stages that will not run take 0 seconds and so cost the chain nothing.
-    chain = max(remaining_seconds(progress.graph, seconds).values())
-    # Kinds may differ in slots; the fewest give the later, safer end.
-    return max(chain, total / min(known))
+    chain = max(remaining_seconds(progress.graph, seconds).values(), default=0.0)
+    return max(chain, shares) or None
 
 
 def to_run(progress: Progress) -> list[str]:

@@ -78,12 +78,7 @@ def known_plan(store: Store, sweep: str, plan_key: str) -> Plan | None:
     Raises:
         ValueError: this code does not take what was recorded.
     """
-    file = study_folder(store, sweep) / f"{plan_key}.json"
-    try:
-        launched = parse_launch(file)
-    except UnreadableRecord as error:
-        report_unreadable(file, error)
-        return None
+    launched = _read(study_folder(store, sweep) / f"{plan_key}.json")
     return None if launched is None else restored(launched, store)
 
 
@@ -98,14 +93,16 @@ def all_launches(store: Store, sweep: str) -> Iterator[LaunchedPlan]:
 
     A record that cannot be read is named once on stderr.
     """
-    for file in _files(store, sweep):
-        try:
-            launched = parse_launch(file)
-        except UnreadableRecord as error:
-            report_unreadable(file, error)
-            continue
-        if launched is not None:
-            yield launched
+    yield from (launched for launched in map(_read, _files(store, sweep)) if launched is not None)
+
+
+def _read(file: Path) -> LaunchedPlan | None:
+    """Read the record of a plan; None where there is none, or none that can be read."""
+    try:
+        return parse_launch(file)
+    except UnreadableRecord as error:
+        report_unreadable(file, error)
+        return None
 
 
 def oldest_first(store: Store) -> list[LaunchedPlan]:

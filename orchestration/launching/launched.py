@@ -15,10 +15,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gigatok.config import TrialConfig
 from gigatok.stages import STAGES
+from orchestration.backends import BACKENDS
 from orchestration.launching.sections import References, SectionReader, SectionWriter
 from orchestration.plan.graph import Plan, PlannedStage, PlannedTrial
 from orchestration.runs.files import write_atomic
@@ -43,27 +44,45 @@ _HEAD = re.compile(rb'\{"format":(\d+),"sha256":"([0-9a-f]{64})","plan":')
 
 
 class LaunchRequest(Record):
-    """Request of a user, recorded so that `resume` asks for the same."""
+    """Request of a user, recorded so that `resume` asks for the same.
+
+    Fields with a description are options of `launch`; their help is the description.
+    """
 
     sweep: str
     origin: str | None = None
     """The sweep's file, seen from the runs directory; see `studies`."""
     scale: str | None = None
     overrides: list[str] = Field(default_factory=list)
-    backend: str = "local"
-    jobs: int | None = None
-    profile: str | None = None
-    """An absolute path."""
-    ray_address: str | None = None
-    tracking_uri: str | None = None
-    """None: the database in the runs directory. Recorded without its login; see `logins`."""
-    ignore_gates: bool = False
-    storage: str | None = None
-    """Of a search; None: as the sweep says. Recorded without its login, too."""
-    max_gpu_hours: float | None = None
-    max_disk: float | None = None
+    backend: str = Field("local", description=f"One of: {', '.join(BACKENDS)}.")
+    jobs: int | None = Field(None, description="Stages at a time; default: by cores.")
+    profile: Path | None = Field(None, description="YAML: what stages ask of the cluster.")
+    gpus_per_stage: int | None = Field(
+        None, ge=1, description="GPUs of a stage that can share its work, a process on each."
+    )
+    ray_address: str | None = Field(
+        None, description="A running Ray cluster; default: the profile's."
+    )
+    # Recorded without its login, as `storage` is; see `logins`.
+    tracking_uri: str | None = Field(
+        None, description="MLflow; default: mlflow.db in the runs directory."
+    )
+    storage: str | None = Field(
+        None, description="Of a search: Optuna's URL; default: a file in the runs."
+    )
+    max_gpu_hours: float | None = Field(
+        None, ge=0, description="Refuse to spend more; core hours without GPU."
+    )
+    max_disk: float | None = Field(None, ge=0, description="Refuse to fill more, in GiB.")
+    ignore_gates: bool = Field(False, description="Start larger models whatever smaller ones did.")
     send_patch: bool = True
-    """Whether uncommitted changes of the code go to MLflow."""
+    """True if uncommitted changes of the code go to MLflow."""
+
+    @field_validator("profile")
+    @classmethod
+    def _absolute(cls, profile: Path | None) -> Path | None:
+        """Keep the profile findable: `resume` may run in another folder."""
+        return profile and profile.absolute()
 
     def store_uri(self, store: Store) -> str:
         """Say where MLflow keeps the runs, with the login that it needs."""
@@ -182,6 +201,16 @@ class LaunchedPlan(Record):
         """Read the values of trials and stages."""
         return LaunchedValues.model_validate_json(self.values_json)
 
+    def stages_of(self, trial: str) -> dict[str, str]:
+        """Map the stages of a trial to their keys.
+
+        Raises:
+            ValueError: no such trial.
+        """
+        if trial not in self.trials:
+            raise ValueError(f"no trial {trial!r}; trials: {', '.join(self.trials)}")
+        return self.trials[trial]
+
     def folders(self, store: Store) -> dict[str, StageFolder]:
         """Map the key of every stage to its folder."""
         return store.folders((s.stage, key, s.readable) for key, s in self.stages.items())
@@ -239,13 +268,7 @@ def as_launched(
 
 
 def _stage(stage: PlannedStage) -> LaunchedStage:
-    return LaunchedStage(
-        stage=stage.stage,
-        version=stage.version,
-        key=stage.key,
-        readable=stage.readable,
-        inputs=dict(stage.inputs),
-    )
+    return LaunchedStage(**{name: getattr(stage, name) for name in LaunchedStage.model_fields})
 
 
 def _values(plan: Plan) -> LaunchedValues:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +26,7 @@ from orchestration.forecast.devices import Machines
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs.provenance import code_version, imported_state
 from orchestration.runs.state import StageFolder
+from orchestration.terminal import plain_table
 from orchestration.yaml.source import show
 
 MOST_ROWS = 20
@@ -49,28 +51,28 @@ def print_plan(
     cite = f" · paper {sweep.paper}" if sweep.paper else ""
     console.print(f"{sweep.name} at scale {sweep.scale}{cite}: {sweep.scale_description}")
     console.print(trials_table(progress))
-    for line in search_lines(progress):
-        console.print(line)
-    for line in formula_lines(plan):
-        console.print(line, markup=False)
-    for line in adopted_lines(progress):
-        console.print(line)
+
+    def say(lines: Iterable[str], **style: Any) -> None:
+        for line in lines:
+            console.print(line, **style)
+
+    say(search_lines(progress))
+    say(formula_lines(plan), markup=False)
+    say(adopted_lines(progress))
+    for line in image_lines(plan):
+        style = "yellow" if line.startswith("  ") else ""
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     # Shown as well as what runs: a cell that `where` dropped by mistake is otherwise noticed in
     # the figure.
-    for line in absent_lines(plan):
-        console.print(line, style="dim", markup=False, highlight=False)
+    say(absent_lines(plan), style="dim", markup=False, highlight=False)
     console.print(summary(progress))
     if not progress.finished:
         table = stages_table if stages else kinds_table
         console.print(table(progress, machine))
-        for line in total_lines(progress, machine):
-            console.print(line, soft_wrap=True)
-    for line in reused_lines(progress):
-        console.print(line, style="dim")
-    for line in damaged_lines(progress):
-        console.print(line, style="yellow", soft_wrap=True)
-    code = other_code_line(progress) if progress.reused else None
-    if code is not None:
+        say(total_lines(progress, machine), soft_wrap=True)
+    say(reused_lines(progress), style="dim")
+    say(damaged_lines(progress), style="yellow", soft_wrap=True)
+    if progress.reused and (code := other_code_line(progress)) is not None:
         console.print(code, style="yellow")
 
 
@@ -111,9 +113,8 @@ def search_lines(progress: Progress) -> list[str]:
 
 def trials_table(progress: Progress) -> Table:
     """Make a row per trial: sizes, and stages to run of all its stages."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("trial", "encoder", "decoder", "total", "head", "AR", "steps", "to run"):
-        table.add_column(head, justify="left" if head == "trial" else "right", overflow="fold")
+    numbers = ("encoder", "decoder", "total", "head", "AR", "steps", "to run")
+    table = plain_table(("trial", *numbers), right=numbers, overflow="fold")
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:
         config = planned.trial.config
@@ -189,6 +190,13 @@ def adopted_lines(progress: Progress) -> list[str]:
         if isinstance(file, AdoptedFile)
     ]
     return lines[:MOST_ROWS]
+
+
+def image_lines(plan: Plan) -> list[str]:
+    """Say what was found of a user's own images, each data set once."""
+    # By identity first: ten thousand trials share a few configs.
+    data = {id(trial.trial.config.data): trial.trial.config.data for trial in plan.trials}
+    return list(dict.fromkeys(line for config in data.values() for line in config.lines()))
 
 
 SHOWN_PARAMETERS = ("encoder", "decoder", "tokenizer", "head", "generator")
@@ -279,10 +287,7 @@ def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
                 "name": planned.trial.name,
                 "key": planned.key,
                 "axes": dict(planned.trial.axes),
-                "solved": [
-                    {"key": s.key, "value": s.value, "made": s.made, "target": s.target}
-                    for s in planned.trial.solved
-                ],
+                "solved": [asdict(solved) for solved in planned.trial.solved],
                 "derived": dict(planned.trial.derived),
                 "stages": dict(planned.stages),
                 "parameters": parameters_json(planned),

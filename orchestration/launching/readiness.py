@@ -6,7 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from gigatok.data.assets import fetch
+from gigatok.data.assets import fetch_all
+from gigatok.data.supplies import absent
+from gigatok.files.mirrors import AssetError
 from gigatok.stages.assets import required_assets
 from orchestration.backends.base import Backend
 from orchestration.execution.progress import Progress
@@ -73,13 +75,32 @@ def check_requests(progress: Progress, backend: Backend, profile: Profile) -> No
         backend.check(request)
 
 
-def prefetch(plan: Plan) -> None:
-    """Fetch data and networks before any worker starts.
+def prefetch(plan: Plan) -> dict[str, Path]:
+    """Fetch the data and networks that a plan reads: name -> file or folder.
 
     Raises:
         ValueError: something cannot be fetched; says how to supply it by hand.
     """
     # In the launcher: nodes of a cluster often have no way to the internet, and workers would
-    # fetch the same file at the same time.
-    for name in required_assets((stage.stage, stage.trial) for stage in plan.stages.values()):
-        fetch(name)
+    # wait for each other to fetch the same file.
+    stages = plan.stages.values()
+    return fetch_all(required_assets((stage.stage, stage.trial) for stage in stages))
+
+
+def fetch_inputs(plan: Plan) -> dict[str, Path]:
+    """Fetch what a plan reads, and look for what only the user can supply.
+
+    Raises:
+        ValueError: something cannot be had; all of it is named.
+    """
+    problems = [
+        f"not on this machine: {text}"
+        for text in absent(stage.config for stage in plan.stages.values())
+    ]
+    try:
+        found = prefetch(plan)
+    except AssetError as error:
+        problems.insert(0, str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return found

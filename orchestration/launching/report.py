@@ -17,7 +17,7 @@ from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
 from orchestration.execution.results import launch_json, result_tables, trial_metrics
-from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from orchestration.exits import Outcome
 from orchestration.plan.graph import Plan
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
@@ -129,15 +129,15 @@ def drawn_plan(figure: Path) -> str | None:
     return only if whole else None
 
 
-def exit_code(progress: Progress) -> int:
-    """Map the end of a launch to its exit code."""
+def outcome(progress: Progress) -> Outcome:
+    """Tell how a launch ended."""
     # The order matters: somebody's cancellation is an interrupt, not a failure, but one stage that
     # failed by itself makes the launch a failure.
     kinds = {failure.kind for failure in progress.failures.values()}
     if progress.interrupted or kinds == {"cancelled"}:
-        return EXIT_INTERRUPTED
+        return "interrupted"
     if progress.count("FAILED"):
-        return EXIT_FAILED
+        return "failed"
     if not progress.finished:
-        return EXIT_INTERRUPTED  # nothing is queued any more, but not everything is over
-    return EXIT_REFUSED if progress.held_stages else 0
+        return "interrupted"  # nothing is queued any more, but not everything is over
+    return "held" if progress.held_stages else "done"

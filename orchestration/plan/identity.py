@@ -63,7 +63,9 @@ class Keys:
 
 def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
     splits = [getattr(config, name).name for name in _splits(type(config))]
-    data = {split: find_data_set(split).fingerprint for split in splits}
+    known = {split: find_data_set(split).fingerprint for split in splits}
+    # A user's own images have theirs in the config of the split.
+    data = {name: fingerprint for name, fingerprint in known.items() if fingerprint}
     # As json.dumps with sorted keys would write it, ten times as fast.
     head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'

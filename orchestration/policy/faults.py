@@ -15,7 +15,6 @@ workers were lost twice within a day.
 
 from __future__ import annotations
 
-import getpass
 import re
 import socket
 import time
@@ -26,6 +25,7 @@ from collections.abc import Iterable
 from orchestration.costs import ceilings
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
+from orchestration.runs.provenance import user_name
 from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
 from orchestration.runs.stage_records import Failure, Kind
 from orchestration.runs.state import StageFolder, Store
@@ -97,11 +97,10 @@ def kind_of(folder: StageFolder, ended: Ended) -> Kind:
         return failure.kind
     if ended.reason is not None:
         return ended.reason
-    attempts = folder.attempts()
+    last = folder.last_attempt()
     # It saved and left on a signal; with exit code 1 it failed while it left.
-    if attempts and attempts[-1].outcome == "interrupted" and ended.exit_code != EXIT_FAILED:
-        return "preempted"
-    return "killed"
+    left = last is not None and last.outcome == "interrupted" and ended.exit_code != EXIT_FAILED
+    return "preempted" if left else "killed"
 
 
 def bad_hosts(store: Store) -> list[str]:
@@ -151,11 +150,7 @@ def cancelled(who: str, attempt: int) -> Failure:
 
 def user() -> str:
     """Name the user who runs this process, for the record of a cancellation."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # The user of a container may have no name.
-        name = "unknown"
-    return f"{name} on {socket.gethostname()}"
+    return f"{user_name()} on {socket.gethostname()}"
 
 
 def from_exception(error: BaseException, attempt: int) -> Failure:
@@ -192,24 +187,24 @@ def _shrink(folder: StageFolder, profile: Profile) -> str | None:
     training = ceilings.training_of(spec)
     assert training is not None
     share = training.batch_size // profile.request(spec.stage).processes
-    attempts = folder.attempts()
-    used = attempts[-1].micro_batch if attempts else None
+    last = folder.last_attempt()
+    used = last.micro_batch if last else None
     # The size that failed, if known; the one learnt before; else the whole share of a process.
     size = min(share, used or folder.micro_batch() or training.micro_batch or share)
     if size < 2:
         return "the micro-batch is a single sample already"
     folder.write_micro_batch(size // 2)
-    if attempts and folder.failure() is not None:
+    if last and folder.failure() is not None:
         # Only if the process itself ran out: a limit that a job's request sets says nothing about
         # the device, so other stages must not learn from it.
-        ceilings.learn(folder, attempts[-1].provenance["device"], size // 2)
+        ceilings.learn(folder, last.provenance["device"], size // 2)
     return None
 
 
 def _note_host(folder: StageFolder, ended: Ended, kind: Kind) -> None:
     """Record a host that lost a worker, but not one on which a worker failed to start."""
-    attempts = folder.attempts()
-    host = ended.host or (attempts[-1].host if attempts else None)
+    last = folder.last_attempt()
+    host = ended.host or (last.host if last else None)
     vanished = ended.exit_code is None or ended.exit_code < 0
     if host is None or not (kind == "node_lost" or (kind == "killed" and vanished)):
         return
@@ -240,8 +235,8 @@ def _explained(folder: StageFolder, failure: Failure, obstacle: str | None, coun
 
 def _from_end(folder: StageFolder, ended: Ended, kind: Kind, count: int) -> Failure:
     """Make the failure of a worker that ended without completing or saying why."""
-    attempts = folder.attempts()
-    number = attempts[-1].number if attempts else 0
+    last = folder.last_attempt()
+    number = last.number if last else 0
     if kind == "cancelled":
         return cancelled(folder.cancelled_by() or "somebody", number)
     how = "lost" if ended.exit_code is None else f"exit code {ended.exit_code}"

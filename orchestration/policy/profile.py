@@ -140,8 +140,8 @@ class Profile(BaseModel):
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Stage name -> what differs from `default`; options of a backend are merged key by key."""
     ray_address: str | None = None
-    """Of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS; without
-    it, Ray starts on this machine."""
+    """Address of a running Ray cluster, such as `auto` or `host:6379`; None: that of RAY_ADDRESS;
+    without it, Ray starts on this machine."""
     max_parallel: PositiveInt | None = None
     """Stages that run at the same time at most."""
     signal_delay_seconds: PositiveInt = 90
@@ -153,7 +153,7 @@ class Profile(BaseModel):
     hold_after: PositiveInt = IDENTICAL_EXCEPTIONS
     """So many stages that fail with the same exception hold the sweep."""
     gates: Gates | None = None
-    """What a model must do before its larger sibling starts; None: all start when they can."""
+    """Conditions on a model before its larger sibling starts; None: all start when they can."""
     order: Literal["cheapest", "longest"] | None = None
     """Among stages that are ready: the cheapest trial first, so that small models answer before
     large ones are paid for; or the longest chain first, so that all is over soonest. None: the
@@ -177,6 +177,21 @@ class Profile(BaseModel):
         for stage, changes in self.stages.items():
             self._merge(stage, changes, info.context)
         return self
+
+    def with_gpus(self, count: int) -> Profile:
+        """Give the stages that can share their work so many GPUs, and each GPU a process.
+
+        Raises:
+            ValueError: so many do not spread over the nodes of a stage.
+        """
+        share = {"processes": count, "gpus": 1}
+        parallel = (name for name, stage in STAGES.items() if stage.parallel)
+        stages = {name: {**self.stages.get(name, {}), **share} for name in parallel}
+        try:
+            return Profile.model_validate({**dict(self), "stages": {**self.stages, **stages}})
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"--gpus-per-stage {count}: {why}") from error
 
     def request(self, stage: str) -> Request:
         """Return what a stage asks for."""

@@ -134,6 +134,25 @@ def _replace_lock(file: TextIO, path: Path) -> None:
         fresh.replace(path)
 
 
+class Busy(RuntimeError):
+    """Lock that another process or thread holds: it is doing the same thing right now."""
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file without waiting for it; the lock ends with the process.
+
+    Raises:
+        Busy: another process or thread holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        # flock and not a file that exists: the kernel releases it however the process ends.
+        if not _try_lock(file, wait=False):
+            raise Busy(f"another launcher holds {path.name}")
+        yield
+
+
 def cut_torn_line(path: Path) -> None:
     """Drop an unfinished last line, which a killed process left: the next append would join it."""
     with path.open("rb+") as lines:

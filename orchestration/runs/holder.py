@@ -20,19 +20,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from gigatok.files.durable import sync, sync_tree
 from orchestration.runs import leases
-from orchestration.runs.files import (
-    create_atomic,
-    locked,
-    remove,
-    set_aside,
-    write_atomic,
-)
+from orchestration.runs.files import create_atomic, locked, remove, set_aside, write_atomic
 from orchestration.runs.leases import Beat, Lease
 from orchestration.runs.records import to_json
 from orchestration.runs.stage_records import Attempt, Done, Failure
@@ -102,8 +96,7 @@ class LeaseHolder:
         Raises:
             LeaseLost: another worker holds the lease, or has completed the stage.
         """
-        with self._locked():
-            self._check()
+        with self._guarded():
             self.folder.write_attempt(attempt)
 
     def fail(self, failure: Failure) -> None:
@@ -112,8 +105,7 @@ class LeaseHolder:
         Raises:
             LeaseLost: another worker holds the lease, or has completed the stage.
         """
-        with self._locked():
-            self._check()
+        with self._guarded():
             self.folder.write_failure(failure)
             # The lock may have been broken while this worker slept, and a successor may have
             # completed the stage between the check and the write. A complete stage has no failure.
@@ -128,8 +120,7 @@ class LeaseHolder:
         Raises:
             LeaseLost: another worker holds the lease, or has completed the stage.
         """
-        with self._locked():
-            self._check()
+        with self._guarded():
             # Outputs before DONE: whoever sees DONE must find all outputs that it lists.
             self._publish_outputs()
             self.folder.clear_failure()
@@ -149,8 +140,7 @@ class LeaseHolder:
         """
         # Before the lease goes: afterwards the attempt's folder may belong to a successor.
         shutil.rmtree(self.work.out, ignore_errors=True)
-        with self._locked():
-            self._check()
+        with self._guarded():
             self.drop_lease()
 
     def discard(self) -> None:
@@ -178,10 +168,12 @@ class LeaseHolder:
         if current is None or current.token == self.lease.token:
             (self.folder.path / "lease.json").unlink(missing_ok=True)
 
-    def _locked(self) -> AbstractContextManager[None]:
-        # Broken after the time that a dead lease lasts: a stopped holder must not block the stage
-        # for longer, and every guarded write stays safe without the lock.
-        return locked(self.folder.path / ".lock", break_after=leases.LEASE_SECONDS)
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Hold the stage's lock, as the holder of its lease."""
+        with _locked(self.folder):
+            self._check()
+            yield
 
     def _check(self) -> None:
         current = self.folder.lease()
@@ -206,7 +198,7 @@ def acquire(folder: StageFolder) -> LeaseHolder | None:
         return None
     # Outside the lock: the wait for silence may take a minute, and others need the lock meanwhile.
     leases.watch_suspects([folder])
-    with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+    with _locked(folder):
         names = (folder.path / "lease.json", folder.done_file)
         # Listed before the states are read: a record that appears afterwards is a successor's, and
         # must not be removed with the dead ones.
@@ -242,7 +234,7 @@ def break_dead_lease(folder: StageFolder) -> None:
 
     The worker that is started next then need not watch it for a whole `LEASE_SECONDS` again.
     """
-    with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+    with _locked(folder):
         held = folder.lease()
         if held is not None and not held.is_alive():
             (folder.path / "lease.json").unlink(missing_ok=True)
@@ -250,7 +242,7 @@ def break_dead_lease(folder: StageFolder) -> None:
 
 def reopen_damaged(folder: StageFolder) -> None:
     """Reopen a complete stage whose outputs are damaged; an intact one stays complete."""
-    with locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS):
+    with _locked(folder):
         # Checked under the lock, with hashes: another launch may have repaired it since.
         if folder.is_complete() and folder.damage(thorough=True) is not None:
             folder.done_file.unlink()
@@ -274,6 +266,12 @@ def tidy(folder: StageFolder) -> None:
     """Remove the leftovers of workers from the folder of a complete stage."""
     for path in leftovers_of_complete(folder):
         remove(path)
+
+
+def _locked(folder: StageFolder) -> AbstractContextManager[None]:
+    # Broken after the time that a dead lease lasts: a stopped holder must not block the stage for
+    # longer, and every guarded write stays safe without the lock.
+    return locked(folder.path / ".lock", break_after=leases.LEASE_SECONDS)
 
 
 def hash_outputs(out: Path) -> dict[str, tuple[int, str]]:

@@ -5,6 +5,7 @@ Imports no torch: the launcher and the commands use it too.
 
 from __future__ import annotations
 
+import getpass
 import importlib.metadata
 import json
 import os
@@ -191,6 +192,14 @@ def _waited_by_thread() -> dict[str, float]:
                 int((folder / "schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
             )
     return found
+
+
+def user_name() -> str:
+    """Name the user who runs this process; by number where a container's user has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def cpu_name() -> str | None:

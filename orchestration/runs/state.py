@@ -264,6 +264,11 @@ class StageFolder:
         done = self.done() if self.is_complete() else None
         return [_judged(attempt, done) for attempt in known]
 
+    def last_attempt(self) -> Attempt | None:
+        """Read the newest attempt; None before the first."""
+        attempts = self.attempts()
+        return attempts[-1] if attempts else None
+
     def state(self) -> State:
         """Read the state off the folder; only the plan knows `UPSTREAM_FAILED` and `PRUNED`."""
         if self.is_complete():

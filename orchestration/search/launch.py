@@ -6,26 +6,26 @@ and watches.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from shlex import quote
 
 from rich.console import Console
 
 from gigatok.text.credentials import shown
-from orchestration.backends.base import Backend
 from orchestration.execution.progress import Progress, survey
-from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from orchestration.exits import Outcome
 from orchestration.launching.foreground import run
 from orchestration.launching.history import known_plan
+from orchestration.launching.launch import Launch
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
+from orchestration.runs.files import Busy, exclusive
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
 from orchestration.search.asking import best_trials
@@ -43,32 +43,36 @@ class Searching:
     tracking: Tracking
 
     @staticmethod
-    def open(
-        plan: Plan, store: Store, request: LaunchRequest, profile: Profile, uri: str
-    ) -> Searching:
+    def open(launch: Launch) -> Searching:
         """Open the search of a plan, with what was found before.
 
         Raises:
             ValueError: the study's storage cannot be opened.
         """
-        searcher = open_searcher(plan, store, request, profile)
+        store, request = launch.store, launch.request
+        searcher = launched_searcher(launch)
         progress = survey(searcher.plan, store)
         # Complete stages stay reused, although only trials that are over need them.
         progress.left = searcher.left() - progress.reused
-        tracking = Tracking(uri, store, searcher.plan, send_patch=request.send_patch)
+        tracking = Tracking(launch.uri, store, searcher.plan, send_patch=request.send_patch)
         # Once for the whole search: growing the plan is not a new launch.
-        launched = time.time()
+        began = time.time()
 
         # The record first: MLflow is sent what the record names, and `sync` must find it there
         # after a kill.
         def changed(searcher: Searcher) -> None:
-            record_launch(searcher.plan, store, request, launched, searcher.pruned())
+            record_launch(searcher.plan, store, request, began, searcher.pruned())
             tracking.grow(searcher.plan)
             tracking.tell(findings(searcher))
 
         changed(searcher)
         searcher.changed = changed
         return Searching(searcher, progress, tracking)
+
+
+def launched_searcher(launch: Launch) -> Searcher:
+    """Open the study of a launch's search; see `open_searcher`."""
+    return open_searcher(launch.plan, launch.store, launch.request, launch.profile)
 
 
 def open_searcher(plan: Plan, store: Store, request: LaunchRequest, profile: Profile) -> Searcher:
@@ -93,12 +97,10 @@ def held(store: Store, plan: str) -> Iterator[None]:
     Raises:
         ValueError: another one does.
     """
-    store.root.mkdir(parents=True, exist_ok=True)
-    # flock and not a file that exists: the kernel releases it however the process ends.
-    with (store.root / f".search-{plan}.lock").open("a", encoding="utf-8") as file:
+    with ExitStack() as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock.enter_context(exclusive(store.root / f".search-{plan}.lock"))
+        except Busy as error:
             raise ValueError(
                 f"another launch runs this search in {store.root}; "
                 "`python -m orchestration status SWEEP -w` follows it"
@@ -108,35 +110,33 @@ def held(store: Store, plan: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class SearchRun:
-    """Search that has ended here, finished or interrupted."""
+    """Search that is over here, finished or interrupted.
+
+    Attributes:
+        progress: states of all stages; None where jobs ran without the launcher.
+    """
 
     searcher: Searcher
-    progress: Progress
-    exit_code: int
+    outcome: Outcome
+    progress: Progress | None = None
 
 
-def run_search(
-    plan: Plan,
-    store: Store,
-    request: LaunchRequest,
-    backend: Backend,
-    profile: Profile,
-    uri: str,
-    console: Console,
-) -> SearchRun:
+def run_search(launch: Launch, console: Console) -> SearchRun:
     """Search until the budget is spent, or the user stops it.
 
     Raises:
         ValueError: the study's storage cannot be opened, or another launch runs the search.
     """
-    with held(store, plan.key):
-        searching = Searching.open(plan, store, request, profile, uri)
+    store, profile = launch.store, launch.profile
+    with held(store, launch.plan.key):
+        searching = Searching.open(launch)
         searcher, progress = searching.searcher, searching.progress
         # Within the lock: two processes that ask one study would both tell trials that the other
         # drives.
-        run(Runner(progress, store, backend, profile, searcher), searching.tracking, console)
-    code = EXIT_FAILED if progress.held is not None else exit_code(searcher)
-    return SearchRun(searcher, progress, EXIT_INTERRUPTED if progress.interrupted else code)
+        runner = Runner(progress, store, launch.backend, profile, searcher)
+        run(runner, searching.tracking, console)
+    found: Outcome = "failed" if progress.held is not None else outcome(searcher)
+    return SearchRun(searcher, "interrupted" if progress.interrupted else found, progress)
 
 
 def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool) -> None:
@@ -150,7 +150,7 @@ def print_found(searcher: Searcher, uri: str, console: Console, *, as_json: bool
     console.print(f"runs      {shown(uri)}", soft_wrap=True)
 
 
-def exit_code(searcher: Searcher) -> int:
-    """Return 0 if any trial came to a result; failures of others are part of a search."""
+def outcome(searcher: Searcher) -> Outcome:
+    """Call a search done if any trial came to a result: failures of others are part of it."""
     first = searcher.rounds[0]
-    return 0 if best_trials(first.study, first.search) else EXIT_FAILED
+    return "done" if best_trials(first.study, first.search) else "failed"

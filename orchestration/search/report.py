@@ -12,6 +12,7 @@ from rich.table import Table
 from gigatok import names
 from orchestration.search import asking
 from orchestration.search.run import Round, Searcher
+from orchestration.terminal import plain_table
 from orchestration.tracking.sweep_runs import Findings
 
 MOST_ROWS = 30
@@ -151,13 +152,9 @@ def print_search(searcher: Searcher, console: Console) -> None:
 
 
 def _table(one: Round) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("trial", style="bold")
-    for key in one.search.space:
-        table.add_column(key.rpartition(".")[2], justify="right")
-    for name in one.search.objectives:
-        table.add_column(name, justify="right")
-    table.add_column("state")
+    numbers = [key.rpartition(".")[2] for key in one.search.space] + list(one.search.objectives)
+    table = plain_table(("trial", *numbers, "state"), right=numbers)
+    table.columns[0].style = "bold"
     trials = one.study.get_trials(deepcopy=False)
     best = {trial.number for trial in asking.best_trials(one.study, one.search)}
     for trial in trials[-MOST_ROWS:]:

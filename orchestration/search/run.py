@@ -105,7 +105,7 @@ class Searcher:
         self.changed = changed
         self.rounds: list[Round] = []
         self._warned = False
-        """Whether it was said that a curve never came: what is so of one trial is so of all."""
+        """True once it was said that a curve never came: what is so of one trial is so of all."""
         # The order matters: the transfer needs the best trial of the search, and the plan the
         # trials of both.
         self._open("", search)

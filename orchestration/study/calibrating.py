@@ -35,7 +35,7 @@ from orchestration.sweep.definition import Expansion, Sweep, Trial, expand
 # Two amounts give two equations for the fixed seconds and the rate of each kind.
 LESS = Amounts(steps=6, train_images=512, val_images=64, images=16)
 MORE = Amounts(steps=48, train_images=3072, val_images=128, images=48)
-"""Of each at most as much as the trial itself has."""
+"""Amounts at most: none is larger than the trial's own."""
 
 
 @dataclass(frozen=True)

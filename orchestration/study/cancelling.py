@@ -8,7 +8,7 @@ cluster's queue are taken out of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestration.backends import connect_detached
@@ -44,7 +44,12 @@ class Cancellation:
 
     def wait(self, seconds: float = WAIT_SECONDS) -> list[StageFolder]:
         """Wait until all have stopped; returns those that have not."""
-        return wait_for(self.running, seconds)
+        deadline = time.monotonic() + seconds
+        left = list(self.running)
+        while left and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            left = [folder for folder in left if folder.state() == "RUNNING"]
+        return left
 
 
 def cancel_launch(
@@ -102,13 +107,12 @@ def chosen(store: Store, launched: LaunchedPlan, trial: str | None, orphaned: bo
     folders = launched.folders(store)
     if trial is None:
         return folders
-    if trial not in launched.trials:
-        raise ValueError(f"no trial {trial!r}; trials: {', '.join(launched.trials)}")
+    mine = launched.stages_of(trial)
     # Shared stages go on: the user gave up one trial, not those that need the same tokenizer.
     others = {
         key for name, stages in launched.trials.items() if name != trial for key in stages.values()
     }
-    return {key: folders[key] for key in launched.trials[trial].values() if key not in others}
+    return {key: folders[key] for key in mine.values() if key not in others}
 
 
 def cancel_stages(
@@ -135,16 +139,6 @@ def cancel_stages(
         if first and folder.state() == "WAITING":
             folder.write_failure(faults.cancelled(who, 0))
     return running
-
-
-def wait_for(running: Iterable[StageFolder], seconds: float) -> list[StageFolder]:
-    """Wait until these stages have stopped; returns those that have not."""
-    deadline = time.monotonic() + seconds
-    left = list(running)
-    while left and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-        left = [folder for folder in left if folder.state() == "RUNNING"]
-    return left
 
 
 def _leave_queue(store: Store, waiting: Folders) -> None:

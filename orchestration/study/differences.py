@@ -11,7 +11,7 @@ from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.launching.history import oldest_first
 from orchestration.launching.launched import LaunchedPlan
-from orchestration.runs.stage_records import Attempt, Spec
+from orchestration.runs.stage_records import Spec
 from orchestration.runs.state import StageFolder, Store
 from orchestration.yaml.source import did_you_mean, listed
 
@@ -87,15 +87,17 @@ def key_parts(
     for name, value in config.items():
         if isinstance(value, dict) and {"name", "split"} <= value.keys():
             known = DATA_SETS.get(str(value["name"]))  # a record may name one of a later version
-            parts[f"data {name}"] = known.fingerprint if known else MISSING
+            fingerprint = known.fingerprint if known else MISSING
+            # A user's own images have theirs in the config of the split, which is listed already.
+            parts |= {f"data {name}": fingerprint} if fingerprint else {}
     return parts
 
 
 def facts(folder: StageFolder) -> dict[str, Any]:
     """Collect everything recorded of a stage: its key's parts, code, environment, results."""
-    attempt, done = last_attempt(folder), folder.done()
+    attempt, done = folder.last_attempt(), folder.done()
     provenance = attempt.provenance if attempt else {}
-    found = {"key": folder.name.rpartition("-")[2], **spec_parts(folder)}
+    found = {"key": folder.key, **spec_parts(folder)}
     found |= {f"code {name}": provenance[name] for name in CODE if name in provenance}
     found |= {name: provenance[name] for name in ENVIRONMENT if name in provenance}
     packages = provenance.get("packages") or {}
@@ -142,12 +144,6 @@ def find_stages(store: Store, name: str, sweep: str | None) -> dict[str, StageFo
         f"{name}: no trial, key or stage folder in {store.root}; trials: "
         f"{listed(list(trials)[:20])}{did_you_mean(name, trials)}"
     )
-
-
-def last_attempt(folder: StageFolder) -> Attempt | None:
-    """Read the newest attempt of a stage; None before its first."""
-    attempts = folder.attempts()
-    return attempts[-1] if attempts else None
 
 
 def _flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:

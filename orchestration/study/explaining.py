@@ -20,7 +20,7 @@ from orchestration.launching.launched import (
 from orchestration.plan.graph import Plan, PlannedStage, make_plan
 from orchestration.runs.provenance import code_version, imported_state
 from orchestration.runs.state import StageFolder, Store
-from orchestration.study.differences import differences, key_parts, last_attempt, spec_parts
+from orchestration.study.differences import differences, key_parts, spec_parts
 from orchestration.study.status import StageStatus, look
 from orchestration.sweep.definition import expand, load_sweep
 from orchestration.yaml.source import did_you_mean, listed
@@ -146,16 +146,14 @@ def _made(
     folder: StageFolder, launches: Iterable[LaunchedPlan], asked: LaunchedPlan, now: str
 ) -> list[str]:
     """Say who made a complete stage, when and with which code."""
-    done, attempt = folder.done(), last_attempt(folder)
+    done, attempt = folder.done(), folder.last_attempt()
     if done is None:
         return [f"{folder.done_file} cannot be read; the next launch runs the stage again"]
-    # The key is the last part of a folder's name; the readable part before it may hold hyphens.
-    key = folder.name.rpartition("-")[2]
     made = datetime.fromtimestamp(done.finished).isoformat(" ", "minutes")
     where = f" on {attempt.host}" if attempt else ""
     lines = [f"complete since {made}{where}, {done.seconds:.0f} s, attempt {done.attempt}"]
     # A launch is recorded again when it is repeated: the first plan that has the key is its own.
-    owner = next((plan for plan in launches if key in plan.stages), None)
+    owner = next((plan for plan in launches if folder.key in plan.stages), None)
     if owner is not None and owner.key != asked.key:
         lines.append(f"made for {owner.sweep} at scale {owner.scale} (plan {owner.key})")
     code = code_version(attempt.provenance) if attempt else "unknown code"

@@ -5,29 +5,29 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from io import StringIO
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 from gigatok import names
-from orchestration.backends import connect, profile_options
-from orchestration.backends.base import Backend, Infeasible, is_detached
+from gigatok.stages import STAGES
+from orchestration.backends import connect, find_backend, profile_options
+from orchestration.backends.base import Infeasible, is_detached
 from orchestration.execution.inputs import find_inputs
 from orchestration.execution.progress import Progress, refuse_other_versions, survey
 from orchestration.execution.results import trial_metrics
+from orchestration.exits import EXIT_CODES, Outcome
 from orchestration.forecast.budget import Budget, record_refusal
 from orchestration.forecast.budget import reasons as budget_reasons
 from orchestration.forecast.devices import Machines, machines
 from orchestration.launching.foreground import Driver, run
 from orchestration.launching.history import all_launches
+from orchestration.launching.launch import Launch
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record_launch, restored
 from orchestration.launching.preview import plan_json, print_plan
 from orchestration.launching.readiness import check_writable, make_ready
-from orchestration.launching.report import exit_code, print_counts, print_results
+from orchestration.launching.report import outcome, print_counts, print_results
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
@@ -36,6 +36,7 @@ from orchestration.runs.provenance import imported_state
 from orchestration.runs.state import Store
 from orchestration.runs.studies import origin_of, refuse_namesake
 from orchestration.sweep.definition import Sweep, expand, load_sweep
+from orchestration.terminal import Terminal, printed, quiet_console
 from orchestration.tracking.shipping import Tracking, uri_to_record
 from orchestration.tracking.sweep_runs import expectation
 
@@ -47,44 +48,26 @@ Leave = Callable[[Progress], None]
 """Gives up stages that shall not be run now."""
 
 
-def quiet_console() -> Console:
-    """Make a console that keeps what is printed to itself."""
-    return Console(file=StringIO(), width=120, markup=False, highlight=False)
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Terminal of a user who follows a launch.
-
-    Attributes:
-        console: for the live display and what is said on the way.
-        watch: where jobs go on without the launcher, stay until they are over.
-        ask: let a user at a terminal confirm before such jobs are queued.
-        as_json: results are printed as JSON: nothing else may be on stdout.
-    """
-
-    console: Console = field(default_factory=quiet_console)
-    watch: bool = False
-    ask: bool = False
-    # Progress then goes to stderr: another program parses stdout.
-    as_json: bool = False
-
-
 @dataclass(frozen=True, repr=False)
 class LaunchResult:
     """End of a launch.
 
     Attributes:
-        exit_code: 0 done, 1 a stage failed, 3 held by a gate, 130 interrupted.
+        outcome: how it ended here.
         uri: where MLflow keeps the runs.
         progress: states of all stages; None where jobs go on without the launcher.
         search: what a search has found; None: it is none, or goes on without the launcher.
     """
 
-    exit_code: int
+    outcome: Outcome
     uri: str
     progress: Progress | None = None
     search: SearchRun | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 0 done or queued, 1 failed, 3 held, 130 interrupted."""
+        return EXIT_CODES[self.outcome]
 
     @property
     def results(self) -> dict[str, dict[str, float]]:
@@ -100,24 +83,18 @@ class LaunchResult:
 
 
 @dataclass(frozen=True, repr=False)
-class PreparedLaunch:
+class PreparedLaunch(Launch):
     """Request that was understood, and what it comes to; nothing of it has begun.
 
     Attributes:
-        uri: where MLflow keeps the runs, with its login.
         progress: which stages are complete, and what the others are predicted to need.
+        tracking: of the plan.
         machine: on what each kind of stage will run.
         refused: why it would not start.
     """
 
-    request: LaunchRequest
-    store: Store
-    uri: str
-    plan: Plan
     progress: Progress
     tracking: Tracking
-    profile: Profile
-    backend: Backend
     machine: Machines
     refused: list[str]
 
@@ -154,7 +131,8 @@ class PreparedLaunch:
         if self.refused:
             self._refuse()
         absent = find_inputs(self.progress).absent
-        if absent and self.request.backend == "local":  # nodes of a cluster may have more
+        # Nodes of a cluster may have more.
+        if absent and find_backend(self.request.backend).runs_here(self.profile):
             raise ValueError(f"not on this machine: {'; '.join(absent)}")
         search = self.plan.sweep.search
         if search is not None or not self.progress.finished:
@@ -180,10 +158,7 @@ class PreparedLaunch:
             ValueError: the backend refuses, or the study of a search cannot be opened.
         """
         terminal = terminal or Terminal()
-        try:
-            return self._search(terminal) if self.plan.sweep.search else self._run(terminal)
-        except typer.Exit as left:  # jobs are queued, and go on without the launcher
-            return LaunchResult(left.exit_code, self.uri)
+        return self._search(terminal) if self.plan.sweep.search else self._run(terminal)
 
     def _run(self, terminal: Terminal) -> LaunchResult:
         progress, store, tracking = self.progress, self.store, self.tracking
@@ -194,31 +169,29 @@ class PreparedLaunch:
         if is_detached(self.backend):
             from orchestration.backends.detached import launching  # nobody else needs it
 
-            stay = launching.Manner(
-                stay=terminal.watch, ask=terminal.ask, as_json=terminal.as_json
-            )
-            driver = launching.launch(
-                progress, store, self.backend, self.profile, tracking, terminal.console, stay
-            )
+            left = launching.queue(self, progress, tracking, terminal)
+            if left is not None:
+                return LaunchResult(left, self.uri)
+            driver = launching.watcher(self, progress)
         # A plan that is complete and already in MLflow needs no run at all: a relaunch answers at
         # once.
         if not progress.finished or not tracking.is_current():
             run(driver, tracking, terminal.console)
-        return LaunchResult(exit_code(progress), self.uri, progress)
+        return LaunchResult(outcome(progress), self.uri, progress)
 
     def _search(self, terminal: Terminal) -> LaunchResult:
-        plan, store, request, uri = self.plan, self.store, self.request, self.uri
-        if is_detached(self.backend):
-            from orchestration.search.controller import launch as launch_search
+        from orchestration.search import launch  # Optuna takes half a second to import
 
-            parts = (plan, store, request, self.backend, self.profile, uri, terminal.console)
-            code = launch_search(*parts, stay=terminal.watch, as_json=terminal.as_json)
-            return LaunchResult(code, uri)
-        from orchestration.search.launch import run_search  # Optuna takes half a second to import
+        if not is_detached(self.backend):
+            found = launch.run_search(self, terminal.console)
+            return LaunchResult(found.outcome, self.uri, found.progress, found)
+        from orchestration.search import controller
 
-        backend, profile = self.backend, self.profile
-        found = run_search(plan, store, request, backend, profile, uri, terminal.console)
-        return LaunchResult(found.exit_code, uri, found.progress, found)
+        searcher = controller.queue(self, terminal)
+        if searcher is None:
+            return LaunchResult("queued", self.uri)
+        over = launch.SearchRun(searcher, launch.outcome(searcher))
+        return LaunchResult(over.outcome, self.uri, search=over)
 
     def __repr__(self) -> str:
         console = quiet_console()
@@ -226,12 +199,6 @@ class PreparedLaunch:
         for reason in self.refused:
             console.print(f"would be refused: {reason}")
         return printed(console)
-
-
-def printed(console: Console) -> str:
-    """Return what was printed on a console of `quiet_console`."""
-    assert isinstance(console.file, StringIO)
-    return console.file.getvalue().rstrip()
 
 
 # From a request to what it comes to
@@ -269,13 +236,13 @@ def prepare(
 
 
 def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> PreparedLaunch:
-    uri = request.store_uri(store)
-    tracking = Tracking(uri, store, plan, send_patch=request.send_patch)
+    tracking = Tracking(request.store_uri(store), store, plan, send_patch=request.send_patch)
     profile = _profile(request)
     # Connecting is cheap, nothing is started or asked: `plan` does it as well, to check `--jobs`.
     backend = connect(request.backend, request.jobs, profile, store)
     machine = machines(request.backend, request.jobs, profile)
     progress = survey(plan, store, lambda stage: machine(stage).site)
+    progress.widths = {stage: machine(stage).width for stage in STAGES}
     # Before the budget is checked: what is left alone costs nothing.
     leave(progress)
     # Behind `leave`: a stage of an older version that is left alone does no harm.
@@ -283,7 +250,7 @@ def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> P
     budget = Budget(max_gpu_hours=request.max_gpu_hours, max_disk=request.max_disk)
     refused = budget_reasons(progress, machine, budget, store.root)
     return PreparedLaunch(
-        request, store, uri, plan, progress, tracking, profile, backend, machine, refused
+        plan, request, store, backend, profile, progress, tracking, machine, refused
     )
 
 
@@ -317,8 +284,11 @@ def _from_one_file(request: LaunchRequest, store: Store, sweep: Sweep) -> Launch
 
 
 def _profile(request: LaunchRequest) -> Profile:
-    profile = load_profile(Path(request.profile) if request.profile else None, profile_options())
+    profile = load_profile(request.profile, profile_options())
+    # The command line wins over the profile.
+    if request.gpus_per_stage is not None:
+        profile = profile.with_gpus(request.gpus_per_stage)
     if request.ray_address is not None:
-        # The command line wins over the profile; both over RAY_ADDRESS.
+        # Both over RAY_ADDRESS.
         profile = profile.model_copy(update={"ray_address": request.ray_address})
     return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile

@@ -34,9 +34,7 @@ def stage_keys(
         # UPSTREAM_FAILED stages are left out: they printed nothing.
         states = {key: folders[key].state() for key in launched.stages}
         return [key for key, state in states.items() if state in ("RUNNING", "FAILED")]
-    if trial not in launched.trials:
-        raise ValueError(f"no trial {trial!r}; trials: {', '.join(launched.trials)}")
-    stages = launched.trials[trial]
+    stages = launched.stages_of(trial)
     if stage is None:
         return list(stages.values())
     if stage not in stages:
@@ -97,5 +95,5 @@ def _queue_log(store: Store, reader: LogReader) -> str:
     """Name the job that a stage waits in, if it was queued."""
     if not (store.root / "journal").is_dir():
         return ""
-    job = Journal(store).jobs().get(reader.folder.name.rpartition("-")[2])
+    job = Journal(store).jobs().get(reader.folder.key)
     return "" if job is None else f", it waits as job {job.handle}"

@@ -196,6 +196,10 @@ def half_done(scenario: Scenario, outcome: Outcome) -> float | None:
     return middle if math.isfinite(middle) else None
 
 
+MEASURED = ("makespan", "useful", "writing", "lost", "idle", "complete", "failed")
+"""Fields of an outcome that its JSON data take over."""
+
+
 def simulation_json(found: PaperRun) -> dict[str, Any]:
     """Convert a simulation into JSON data; times in seconds."""
     scenario, intervals, outcomes = found.scenario, found.intervals, found.outcomes
@@ -209,16 +213,10 @@ def simulation_json(found: PaperRun) -> dict[str, Any]:
         "daly": intervals.daly,
         "orders": {
             order: {
-                "makespan": outcome.makespan,
+                **{name: getattr(outcome, name) for name in MEASURED},
                 "half_done": half_done(scenario, outcome),
-                "useful": outcome.useful,
-                "writing": outcome.writing,
-                "lost": outcome.lost,
-                "idle": outcome.idle,
                 "failures": outcome.blows["node_lost"],
                 "preemptions": outcome.blows["preempted"],
-                "complete": outcome.complete,
-                "failed": outcome.failed,
             }
             for order, outcome in outcomes.items()
         },

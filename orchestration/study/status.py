@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestration.backends.detached.queued import Queued, queued_stages
-from orchestration.costs.accuracy import (
-    PredictionCheck,
-    accuracy_json,
-    compare_all,
-)
+from orchestration.costs.accuracy import PredictionCheck, accuracy_json, compare_all
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import predict
 from orchestration.execution.display import seconds_left
@@ -22,11 +18,7 @@ from orchestration.execution.scheduler import Graph, pass_failure_downstream
 from orchestration.forecast.budget import Refusal, newest_refusal
 from orchestration.forecast.forecast import Forecast, forecast, look_at
 from orchestration.launching.history import all_launches, newest_launches, other_scales
-from orchestration.launching.launched import (
-    LaunchedPlan,
-    LaunchedStage,
-    restored,
-)
+from orchestration.launching.launched import LaunchedPlan, LaunchedStage, restored
 from orchestration.runs.leases import LEASE_SECONDS, Lease
 from orchestration.runs.state import StageFolder, State, Store
 from orchestration.tracking.ledger import Skipped
@@ -77,7 +69,7 @@ class SweepStatus:
     forecast: Forecast | None = None
     """None: a search, or a plan too large to say at once."""
     unforeseen: str | None = None
-    """What keeps the forecast from being made, although the stages are known."""
+    """Reason why there is no forecast although the stages are known."""
     refusal: Refusal | None = None
     other_scales: Sequence[str] = ()
     """Scales at which the sweep was launched, too, and which are not shown."""
@@ -85,9 +77,8 @@ class SweepStatus:
     """Stage key -> what it reported that MLflow will never have."""
 
     def __repr__(self) -> str:
-        counts = Counter(self.states.values())
-        text = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
-        lines = [f"{self.launched.sweep} at scale {self.launched.scale}: {text}"]
+        counts = counts_text(self.states.values())
+        lines = [f"{self.launched.sweep} at scale {self.launched.scale}: {counts}"]
         lines += [
             f"  {stage.planned.stage} {stage.planned.readable}: {stage.state.lower()}, {stage.why}"
             for stage in self.stages.values()
@@ -134,11 +125,17 @@ def look(store: Store, launched: LaunchedPlan) -> SweepStatus:
         outlooked = outlook(store, launched, stages)
     except ValueError as error:  # Such as an adopted checkpoint that was moved since.
         unforeseen = str(error)
-    orphaned = orphans(store, launched)
-    others = other_scales(store, launched)
     skipped = all_skipped(store, launched.request.tracking_uri)
-    skipped = {key: skipped[key] for key in stages if key in skipped}
-    return SweepStatus(launched, stages, orphaned, outlooked, unforeseen, refusal, others, skipped)
+    return SweepStatus(
+        launched,
+        stages,
+        orphans(store, launched),
+        outlooked,
+        unforeseen,
+        refusal,
+        other_scales(store, launched),
+        {key: skipped[key] for key in stages if key in skipped},
+    )
 
 
 def outlook(
@@ -208,8 +205,8 @@ def stage_status(
     host, running, why = None, {}, None
     if state == "RUNNING" and (lease := folder.lease()) is not None:
         host, running, why = lease.host, lease.progress, _silent(lease)
-    elif attempts and (known := folder.attempts()):
-        host = known[-1].host
+    elif attempts and (last := folder.last_attempt()) is not None:
+        host = last.host
     if state == "UPSTREAM_FAILED":
         why = None
     elif (who := folder.cancelled_by()) is not None:
@@ -277,6 +274,11 @@ def orphans(store: Store, launched: LaunchedPlan) -> dict[str, StageStatus]:
 
 
 # Showing
+
+
+def counts_text(states: Iterable[State]) -> str:
+    """Count the stages in each state."""
+    return ", ".join(f"{count} {state.lower()}" for state, count in Counter(states).items())
 
 
 def comparisons(found: SweepStatus) -> list[PredictionCheck]:

@@ -26,6 +26,7 @@ from orchestration.forecast.cost_table import cost_json
 from orchestration.forecast.simulator import Cluster
 from orchestration.launching.history import newest_launch, other_scales
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
+from orchestration.launching.readiness import fetch_inputs
 from orchestration.plan.graph import make_plan
 from orchestration.policy.profile import load_profile
 from orchestration.runs.state import Store
@@ -33,41 +34,30 @@ from orchestration.study.calibrating import CalibrationRun, calibrate_sweep
 from orchestration.study.cancelling import Cancellation, cancel_launch
 from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation, explain_stages
-from orchestration.study.launch import (
-    LaunchResult,
-    PreparedLaunch,
-    Terminal,
-    prepare,
-    quiet_console,
-)
+from orchestration.study.launch import LaunchResult, PreparedLaunch, prepare
 from orchestration.study.logs import LogReader, stage_keys
 from orchestration.study.resuming import prepare_resume, prepare_retry
 from orchestration.study.simulating import PaperRun, simulate_plan
 from orchestration.study.status import SweepStatus, look
 from orchestration.study.syncing import Sent, send_all
 from orchestration.sweep.definition import expand, load_sweep
+from orchestration.terminal import Terminal, quiet_console
 
 
 class LaunchOptions(TypedDict, total=False):
-    """Options of a launch; what is left out, or None, is as for the command."""
+    """Options of a launch, as `LaunchRequest` describes them; None: left out."""
 
     backend: str | None
-    """`local`, `ray` or `slurm`."""
     jobs: int | None
-    """Stages at a time."""
     profile: str | Path | None
-    """YAML file: what stages ask of the cluster."""
+    gpus_per_stage: int | None
     ray_address: str | None
     tracking_uri: str | None
-    """MLflow; None: mlflow.db in the runs directory."""
     storage: str | None
-    """Optuna's URL, for a search."""
-    ignore_gates: bool
     max_gpu_hours: float | None
     max_disk: float | None
-    """In GiB."""
+    ignore_gates: bool
     send_patch: bool
-    """Uncommitted changes of the code go to MLflow."""
 
 
 class Study:
@@ -194,6 +184,15 @@ class Study:
             ValueError: no such trial, or nothing was launched.
         """
         return cancel_launch(self.store, self.launched(), trial, orphaned=orphaned)
+
+    def fetch(self) -> dict[str, Path]:
+        """Fetch the data and networks that the sweep reads: name -> file or folder; runs nothing.
+
+        Raises:
+            ValueError: something cannot be fetched, or is missing and for the user to supply.
+        """
+        sweep = load_sweep(self.sweep, self.scale, self.overrides)
+        return fetch_inputs(make_plan(sweep, expand(sweep)))
 
     # Looking
 
@@ -351,11 +350,7 @@ class Study:
 
 def _given(options: LaunchOptions) -> dict[str, Any]:
     """Turn options into fields of a request; None is not given."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if "profile" in given:
-        # Absolute, because the request is recorded, and `resume` may run in another folder.
-        given["profile"] = str(Path(str(given["profile"])).absolute())
-    return given
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _changed(launched: LaunchedPlan, changes: Mapping[str, Any]) -> LaunchRequest:

@@ -14,10 +14,11 @@ from orchestration.launching.history import all_launches
 from orchestration.launching.launched import LaunchedPlan, restored
 from orchestration.plan.graph import Plan
 from orchestration.policy.profile import Profile
+from orchestration.runs.files import Busy
 from orchestration.runs.state import Store
 from orchestration.runs.studies import launched_names
 from orchestration.tracking import sqlite_file
-from orchestration.tracking.ledger import Busy, Destination, parse_uri
+from orchestration.tracking.ledger import Destination, parse_uri
 from orchestration.tracking.shipping import Tracking
 from orchestration.tracking.sweep_runs import Findings
 

@@ -10,7 +10,6 @@ the directory is spelled in another way, moved or copied.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sqlite3
@@ -26,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gigatok.text.credentials import mlflow_variables, shown, without_login
 from orchestration.plan.identity import digest
-from orchestration.runs.files import write_atomic
+from orchestration.runs.files import exclusive, write_atomic
 from orchestration.runs.leases import ProcessNumber, this_machine
 from orchestration.runs.records import (
     R,
@@ -40,10 +39,6 @@ from orchestration.runs.records import (
 OPEN_STATUSES = frozenset({"RUNNING", "SCHEDULED"})
 MOST_NAMED = 3
 """Skipped lines of a stage that are named; further ones are only counted."""
-
-
-class Busy(RuntimeError):
-    """Lock that another launcher holds: it is sending the same thing right now."""
 
 
 @dataclass(frozen=True)
@@ -306,22 +301,6 @@ class Ledgers:
             report_unreadable(path, error)
             self.incomplete = self._is_own
             return None
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file without waiting for it; the lock ends with the process.
-
-    Raises:
-        Busy: another process or thread holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(f"another launcher holds {path.name}") from error
-        yield
 
 
 def _open_existing(database: Path) -> sqlite3.Connection:

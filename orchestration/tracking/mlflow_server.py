@@ -8,7 +8,6 @@ stores an infinite value as the largest finite float of its sign.
 
 from __future__ import annotations
 
-import getpass
 import io
 import logging
 import os
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gigatok.names import TAG_RETIRED, TAG_TOKEN
+from orchestration.runs.provenance import user_name
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry
 from orchestration.tracking.spool import MetricPoint
@@ -113,7 +113,7 @@ class Server:
             run = self._client.create_run(
                 str(entry.experiment),
                 start_time=milliseconds(started),
-                tags={**tags, TAG_TOKEN: entry.token, USER_TAG: _user()},
+                tags={**tags, TAG_TOKEN: entry.token, USER_TAG: user_name()},
                 run_name=name,
             )
             run_id = str(run.info.run_id)
@@ -311,10 +311,3 @@ def _connect(destination: Destination) -> MlflowClient:
             sqlite_file.check(database)
             sqlite_file.take_artifacts_along(database)
         return MlflowClient(uri, registry_uri=uri)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # The user of a container may have no name.
-        return str(os.getuid())

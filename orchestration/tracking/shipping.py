@@ -20,9 +20,10 @@ from pydantic import ValidationError
 
 from gigatok.text.credentials import hide_passwords
 from orchestration.plan.graph import Plan
+from orchestration.runs.files import Busy
 from orchestration.runs.records import UnreadableRecord, report_unreadable
 from orchestration.runs.state import Store
-from orchestration.tracking.ledger import Busy, Entry, Ledgers, Skipped, parse_uri
+from orchestration.tracking.ledger import Entry, Ledgers, Skipped, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.spool import LoggedPicture, SpoolReader
 from orchestration.tracking.sqlite_file import DamagedDatabase, damage

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gigatok.names import ARTIFACTS
-from orchestration.tracking.ledger import exclusive
+from orchestration.runs.files import exclusive
 
 DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 """Error codes of sqlite about a wrong file; trying again does not help."""

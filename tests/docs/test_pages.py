@@ -15,7 +15,7 @@ _PATH = re.compile(rf"`((?:{ROOMS})/[\w./*-]*)`")
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)|<img src=\"([^\"]+)\"")
 _VARIABLE = re.compile(r"\bGIGATOK_[A-Z0-9_]+\b")
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
-INTERNAL = {"GIGATOK_THREADS", "GIGATOK_JOB_VARIABLES"}
+INTERNAL = {"GIGATOK_THREADS", "GIGATOK_JOB_VARIABLES", "GIGATOK_MEETING"}
 """Variables that only our own processes set for each other."""
 ids = [str(page.relative_to(ROOT)) for page in PAGES]
 

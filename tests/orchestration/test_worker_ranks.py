@@ -166,3 +166,20 @@ def test_a_stage_that_is_not_parallel_is_left_to_rank_0(tmp_path: Path) -> None:
     failure = folder.failure()
     assert failure is not None
     assert "extract_codes" in failure.message
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_join_the_others_says_why(tmp_path: Path) -> None:
+    folder = training_stage(tmp_path)
+    ranks = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+    result = subprocess.run(
+        [sys.executable, "-m", "orchestration.worker", str(folder.path)],
+        env={**os.environ, **ranks, "PYTHONPATH": str(ROOT), "GIGATOK_MEETING": "/dev/full/x"},
+        timeout=SECONDS,
+        check=False,
+    )
+    assert result.returncode == 1
+    failure = folder.failure()
+    assert failure is not None
+    assert "/dev/full/x" in failure.message
+    assert folder.attempts() == []

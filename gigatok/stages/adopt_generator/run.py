@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from gigatok.models.generator.generator import Generator
-from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
-from gigatok.published.fitting import fill, fit
+from gigatok.published.adopting import adopt, origin, read_planned
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.adopt_generator.spec import AdoptGeneratorConfig
@@ -30,17 +30,13 @@ def run(
         ValueError: the file has changed or holds another generator than the trial describes.
     """
     stored = read_planned(config.file, config.architecture)
-    # Weights do not show everything, such as the number of heads.
-    check_architecture(config.architecture, config.file)
     codes = Codes.load(inputs["extract_codes"])
     tokens = codes.val.shape[1]
     # Without memory: `fill` assigns the tensors of the file.
     with torch.device("meta"):
         generator = Generator(config.architecture, codes.codebook_size, codes.num_classes, tokens)
-    report = fit("the trial's generator", generator, stored)
-    check_fit(report, config.file)
-    fill(generator, stored, report, runtime.device)
+    report = adopt("the trial's generator", generator, stored, config.file, runtime.device)
     save_generator(output_dir, generator, codes)
     scores = generator_scores(generator, codes, runtime.device)
-    facts = origin(config.file, report, config.architecture, output_dir)
-    return Scores(scores.metrics, scores.protocol, facts)
+    # Written last, with what was found to fit.
+    return replace(scores, origin=origin(config.file, report, config.architecture, output_dir))

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-from gigatok.config import (
-    COMPUTES,
-    AdoptedFile,
-    Config,
-    GeneratorArchitecture,
-    TrialConfig,
-    marked,
-)
+from gigatok.config import COMPUTES, AdoptedFile, Config, GeneratorArchitecture, TrialConfig
 from gigatok.data.file_hashes import adopted_file
 from gigatok.stages.adopt_generator.cost import COSTS
 from gigatok.stages.base import Stage, where_had
 from gigatok.stages.extract_codes.spec import EXTRACT_CODES
 from gigatok.stages.registry import register
+from gigatok.stages.sections import with_marked
 from gigatok.stages.train_generator.spec import generator_scores
 
 
 class AdoptGeneratorConfig(Config):
-    """Reads of `adopt_generator`."""
+    """Config of `adopt_generator`: what it reads of a trial."""
 
     architecture: GeneratorArchitecture
     file: AdoptedFile
 
 
-# Cached: thousands of trials then share one object, which is hashed once.
-@lru_cache(maxsize=1024)
-def _trained(generator: GeneratorArchitecture) -> GeneratorArchitecture:
-    """Drop what only training reads."""
-    # One file must not have several keys because of settings that it does not read.
-    kept = marked(GeneratorArchitecture, COMPUTES)
-    return GeneratorArchitecture(**{name: getattr(generator, name) for name in kept})
-
-
 def _read(trial: TrialConfig) -> AdoptGeneratorConfig:
     assert trial.adopt.generator is not None
     return AdoptGeneratorConfig(
-        architecture=_trained(trial.generator), file=adopted_file(trial.adopt.generator)
+        # One file must not have several keys because of settings that only training reads.
+        architecture=with_marked(trial.generator, GeneratorArchitecture, COMPUTES),
+        file=adopted_file(trial.adopt.generator),
     )
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from gigatok.files.stored_weights import StoredWeights
-from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.published.adopting import check_architecture, check_fit, origin, read_planned
-from gigatok.published.fitting import HEAD, fill, fit, has_head, with_head_of
+from gigatok.published.adopting import adopt, origin, read_planned
+from gigatok.published.fitting import HEAD, has_head, with_head_of
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.adopt_tokenizer.spec import AdoptTokenizerConfig
+from gigatok.stages.train_tokenizer.run import parameter_scores
 from gigatok.training.saved import save_tokenizer
 
 
@@ -31,30 +32,18 @@ def run(
         ValueError: the file has changed or holds another tokenizer than the trial describes.
     """
     stored = read_planned(config.file, config.architecture)
-    # Weights do not show everything, such as the number of heads.
-    check_architecture(config.architecture, config.file)
     if has_head(stored) and config.architecture.semantic_weight == 0:
         raise ValueError(
             f"{config.file.path} holds a semantic head, so it was trained with semantic "
             "regularisation; the trial has tokenizer.semantic_weight 0"
         )
     tokenizer = _empty(config, stored)
-    report = fit(config.architecture.name, tokenizer, stored)
-    check_fit(report, config.file)
-    fill(tokenizer, stored, report)
+    report = adopt(config.architecture.name, tokenizer, stored, config.file)
     save_tokenizer(output_dir, tokenizer)
-    count = tokenizer_parameters(tokenizer.config, config.image_size, tokenizer.teacher_dim)
     head = "with" if report.has_head else "without"
-    return Scores(
-        {
-            "params_total": count.total,
-            "params_encoder": count.encoder,
-            "params_decoder": count.decoder,
-            "params_head": count.head,
-        },
-        {"params_total": f"with codebook, {head} training-only semantic head; adopted"},
-        origin(config.file, report, config.architecture, output_dir),
-    )
+    protocol = f"with codebook, {head} training-only semantic head; adopted"
+    scores = parameter_scores(tokenizer.config, config.image_size, tokenizer.teacher_dim, protocol)
+    return replace(scores, origin=origin(config.file, report, config.architecture, output_dir))
 
 
 def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> Tokenizer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from pydantic import PositiveInt
 
 from gigatok.config import (
@@ -13,36 +11,29 @@ from gigatok.config import (
     Config,
     TokenizerArchitecture,
     TrialConfig,
-    marked,
 )
 from gigatok.data.file_hashes import adopted_file
 from gigatok.stages.adopt_tokenizer.cost import COSTS
 from gigatok.stages.base import Stage
 from gigatok.stages.registry import register
+from gigatok.stages.sections import with_marked
 from gigatok.stages.train_tokenizer.spec import tokenizer_scores
 
 
 class AdoptTokenizerConfig(Config):
-    """Reads of `adopt_tokenizer`."""
+    """Config of `adopt_tokenizer`: what it reads of a trial."""
 
     architecture: TokenizerArchitecture
     image_size: PositiveInt
     file: AdoptedFile
 
 
-# Cached: thousands of trials then share one object, which is hashed once.
-@lru_cache(maxsize=1024)
-def _trained(tokenizer: TokenizerArchitecture) -> TokenizerArchitecture:
-    """Drop what only training reads: all of it is in the weights already."""
-    # The head counts as well: a file may hold it, and its shape is the teacher's.
-    kept = marked(TokenizerArchitecture, COMPUTES, TRAINING_ONLY)
-    return TokenizerArchitecture(**{name: getattr(tokenizer, name) for name in kept})
-
-
 def _read(trial: TrialConfig) -> AdoptTokenizerConfig:
     assert trial.adopt.tokenizer is not None
     return AdoptTokenizerConfig(
-        architecture=_trained(trial.tokenizer),
+        # The training-only head counts as well: a file may hold it, and its shape is the
+        # teacher's. All other settings of training are in the weights already.
+        architecture=with_marked(trial.tokenizer, TokenizerArchitecture, COMPUTES, TRAINING_ONLY),
         image_size=trial.data.image_size,
         file=adopted_file(trial.adopt.tokenizer),
     )

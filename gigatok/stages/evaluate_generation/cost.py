@@ -12,7 +12,7 @@ from gigatok.stages.families import data_family, variant_family
 
 def flops(trial: TrialConfig) -> int:
     """Count all samples."""
-    return trial.sampling.num_images * sample_flops(trial, trial.sampling.cfg_scale)
+    return trial.sampling.num_images * sample_flops(trial, trial.effective_sampling.cfg_scale)
 
 
 def sample_flops(trial: TrialConfig, cfg_scale: float) -> int:
@@ -34,6 +34,7 @@ def disk(trial: TrialConfig) -> Disk:
     """Count the samples, which exist twice while the shares of processes are joined."""
     count = trial.sampling.num_images
     images = sample_bytes(trial, count)
+    # What stays, then what goes when the shares are joined.
     return Disk(images, images + pool_bytes(trial, count))
 
 

@@ -56,6 +56,7 @@ def run(
 
 def guidance(config: SamplingConfig) -> str:
     """Say in words the sampling settings that a score depends on."""
+    # Only what differs from plain sampling, as protocols are read side by side.
     parts = ["no guidance"]
     if config.cfg_scale > 1:
         parts = [f"{config.cfg_schedule} guidance {config.cfg_scale:g}"]

@@ -14,7 +14,7 @@ from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
 
 
 class EvaluateGenerationConfig(Config):
-    """Reads of `evaluate_generation`."""
+    """Config of `evaluate_generation`: what it reads of a trial."""
 
     sampling: SamplingConfig
     evaluation: EvaluationConfig
@@ -27,6 +27,7 @@ def _compares_with_val(trial: TrialConfig) -> bool:
 
 MODELS_AND_REFERENCE: dict[str, Condition] = {
     **where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER, TRAIN_GENERATOR, ADOPT_GENERATOR),
+    # Statistics from a file replace the features of validation images.
     EXTRACT_REFERENCE_FEATURES.name: _compares_with_val,
 }
 """Inputs of stages that sample and compare with real images."""
@@ -47,14 +48,16 @@ EVALUATE_GENERATION = register(
         version=1,
         config=EvaluateGenerationConfig,
         read=lambda t: EvaluateGenerationConfig(
-            sampling=t.sampling, evaluation=t.evaluation, seed=t.seed
+            sampling=t.effective_sampling, evaluation=t.evaluation, seed=t.seed
         ),
         module="gigatok.stages.evaluate_generation.run",
         label="generation",
         costs=COSTS,
         inputs=MODELS_AND_REFERENCE,
+        # No images: samples are compared with features that are extracted already.
         assets=lambda t: (t.evaluation.network,),
         scores=_scores,
+        # A bad tokenizer spoils samples as well, but the reconstruction has judged it before.
         judges=dict.fromkeys(("gfid", "gkid"), TRAIN_GENERATOR.name),
         parallel=True,
     )

@@ -29,6 +29,7 @@ def disk(trial: TrialConfig) -> Disk:
 def family(trial: TrialConfig) -> tuple[str, ...]:
     """Name what the time of a FLOP depends on."""
     evaluation = trial.evaluation
+    # Their speed at the same FLOPs is not that of the tokenizer.
     networks = evaluation.network, f"lpips-{evaluation.lpips_network}"
     return data_family(trial), variant_family(trial), *networks
 

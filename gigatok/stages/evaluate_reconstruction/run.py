@@ -16,7 +16,7 @@ from gigatok.data.splits import load_split, to_uint8, to_unit_range
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.models.frozen.perceptual import LPIPS
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.complexity import LatentSpread
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
@@ -60,9 +60,8 @@ def _reconstruct(
 ) -> None:
     done = 0
     # The next batch is decoded in a thread while this one is scored.
-    for originals in read_ahead(images.centred, in_batches(len(images), BATCH)):
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; this stage starts over")
+    batches = read_ahead(images.centred, in_batches(len(images), BATCH))
+    for originals in runtime.until_stopped(batches):
         measured.add(originals)
         done += len(originals)
         tracker.progress(done, len(images), "image")

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from gigatok.config import Config, EvaluationConfig, SplitConfig, TrialConfig
 from gigatok.stages.adopt_tokenizer.spec import ADOPT_TOKENIZER
 from gigatok.stages.base import Stage, where_had
 from gigatok.stages.evaluate_reconstruction.cost import COSTS
 from gigatok.stages.extract_reference_features.spec import EXTRACT_REFERENCE_FEATURES
 from gigatok.stages.registry import register
+from gigatok.stages.sections import with_fixed
 from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
 
 
 class EvaluateReconstructionConfig(Config):
-    """Reads of `evaluate_reconstruction`."""
+    """Config of `evaluate_reconstruction`: what it reads of a trial."""
 
     val: SplitConfig
     evaluation: EvaluationConfig
-
-
-@lru_cache(maxsize=1024)
-def _against_val(evaluation: EvaluationConfig) -> EvaluationConfig:
-    """Compare reconstructions with their originals, whatever samples are compared with."""
-    return evaluation.model_copy(update={"reference": "val"})
 
 
 def _read(trial: TrialConfig) -> EvaluateReconstructionConfig:
     return EvaluateReconstructionConfig(
         # The images of `extract_reference_features`, in the same order: paired KID relies on it.
         val=trial.split("val", trial.evaluation.num_images),
-        evaluation=_against_val(trial.evaluation),
+        # Reconstructions are compared with their originals, whatever samples are compared with.
+        evaluation=with_fixed(trial.evaluation, reference="val"),
     )
 
 
@@ -38,6 +32,7 @@ def _scores(trial: TrialConfig) -> tuple[str, ...]:
     names = ["rfid", "rkid", "rkid_se", "psnr", "ssim", "ssim_reference", "effective_rank"]
     if trial.evaluation.network == "inception":  # the only network with spatial features
         names.append("rsfid")
+    # Off at scale smoke: LPIPS needs a download.
     if trial.evaluation.lpips_network != "none":
         names.append("lpips")
     return tuple(names)

@@ -11,8 +11,9 @@ from gigatok.stages.train_tokenizer.spec import TRAIN_TOKENIZER
 
 
 class ExtractCodesConfig(Config):
-    """Reads of `extract_codes`."""
+    """Config of `extract_codes`: what it reads of a trial."""
 
+    # Both splits: the generator is trained on one and validated on the other.
     train: SplitConfig
     val: SplitConfig
     codes: CodesConfig
@@ -20,11 +21,14 @@ class ExtractCodesConfig(Config):
 
 def _read(trial: TrialConfig) -> ExtractCodesConfig:
     return ExtractCodesConfig(
-        train=trial.split("train"), val=trial.split("val"), codes=trial.codes
+        train=trial.split("train", labels=True),
+        val=trial.split("val", labels=True),
+        codes=trial.codes,
     )
 
 
 def _scores(trial: TrialConfig) -> tuple[str, ...]:
+    # Entropies say how well codes can be predicted, before any generator is trained.
     entropies = "unigram_entropy", "bigram_entropy", "trigram_entropy"
     return "codebook_usage", "codebook_perplexity", *entropies
 
@@ -39,6 +43,7 @@ EXTRACT_CODES = register(
         label="codes",
         costs=COSTS,
         inputs=where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER),
+        # The tokenizer comes from its stage; only the images are fetched.
         assets=lambda t: (t.data.name,),
         scores=_scores,
     )

@@ -22,6 +22,7 @@ def features_flops(trial: TrialConfig) -> int:
 def pool_bytes(trial: TrialConfig, images: int) -> int:
     """Count pooled features of some images."""
     evaluation = trial.evaluation
+    # Features are kept in float32: KID takes differences of nearly equal sums.
     return FLOAT * images * _POOL.get(evaluation.network, 3 * evaluation.resolution**2)
 
 

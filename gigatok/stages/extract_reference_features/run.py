@@ -10,7 +10,7 @@ from pathlib import Path
 from gigatok.data.image_sets import in_batches, read_ahead
 from gigatok.data.splits import load_split
 from gigatok.models.frozen.features import build_feature_network
-from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.scoring import describe
@@ -46,9 +46,7 @@ def run(
     stream = FeatureStream(network, len(images))
     batches = in_batches(len(images), BATCH)
     # The next batch is decoded in a thread while the network runs.
-    for done, pixels in enumerate(read_ahead(images.centred, batches)):
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; this stage starts over")
+    for done, pixels in enumerate(runtime.until_stopped(read_ahead(images.centred, batches))):
         stream.add(pixels)
         tracker.progress(done * BATCH + len(pixels), len(images), "image")
     stream.result().save(output_dir)

@@ -9,7 +9,7 @@ from gigatok.stages.registry import register
 
 
 class ReferenceFeaturesConfig(Config):
-    """Reads of `extract_reference_features`."""
+    """Config of `extract_reference_features`: what it reads of a trial."""
 
     val: SplitConfig
     # Not all of `evaluation`: its other fields change no feature, so they must not be in the key.
@@ -36,6 +36,7 @@ EXTRACT_REFERENCE_FEATURES = register(
         label="reference",
         costs=COSTS,
         readable=lambda t: f"{t.data.name}-{t.evaluation.network}",
+        # Images of one data set and features of one network, whatever the trial trains.
         assets=lambda t: (t.data.name, t.evaluation.network),
     )
 )

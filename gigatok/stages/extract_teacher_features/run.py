@@ -14,10 +14,10 @@ from torch import Tensor
 
 from gigatok.data.image_sets import ImageSet, in_batches
 from gigatok.data.splits import crop_views, load_split, to_unit_range
-from gigatok.files.durable import write_durably
+from gigatok.files.durable import write_array_durably
 from gigatok.models.frozen.reduction import reduce_features
 from gigatok.models.frozen.teachers import Teacher, build_teacher
-from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.extract_teacher_features.spec import TeacherFeaturesConfig
 
@@ -54,8 +54,9 @@ def run(
     # Of all images and views together, as components of each batch would differ.
     if config.components:
         features_VNPS = reduce_features(features_VNPS, config.components)
+    # Half the bytes: features of ImageNet take hundreds of gigabytes.
     array = features_VNPS.to(torch.float16).numpy()
-    write_durably(output_dir / "features.npy", lambda path: _save(path, array))
+    write_array_durably(output_dir / "features.npy", array)
     shape = {"grid": teacher.grid, "dim": array.shape[-1], "teacher": config.teacher}
     (output_dir / "teacher.json").write_text(json.dumps(shape), encoding="utf-8")
     return Scores()
@@ -70,9 +71,7 @@ def _features(
 ) -> Tensor:
     """Compute features of all images, and of mirror images if they are trained on."""
     parts = []
-    for indices in in_batches(len(images), BATCH):
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; this stage starts over")
+    for indices in runtime.until_stopped(in_batches(len(images), BATCH)):
         side, flip = config.train.image_size, config.augment == "flip"
         views = crop_views(images, indices, side, crops=1, flip=flip)
         parts.append(
@@ -86,8 +85,3 @@ def _features(
         )
         tracker.progress(int(indices[-1]) + 1, len(images), "image")
     return torch.cat(parts, dim=1)
-
-
-def _save(path: Path, array: npt.NDArray[np.float16]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)

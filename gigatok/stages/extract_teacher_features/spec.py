@@ -9,7 +9,7 @@ from gigatok.stages.registry import register
 
 
 class TeacherFeaturesConfig(Config):
-    """Reads of `extract_teacher_features`."""
+    """Config of `extract_teacher_features`: what it reads of a trial."""
 
     train: SplitConfig
     teacher: str
@@ -36,7 +36,9 @@ EXTRACT_TEACHER_FEATURES = register(
         module="gigatok.stages.extract_teacher_features.run",
         label="teacher",
         costs=COSTS,
+        # With random crops the features are new in every step, and training computes them.
         applies=lambda t: t.uses_cached_teacher,
+        # Not the tokenizer, which is trained on them later.
         readable=lambda t: f"{t.data.name}-{t.tokenizer.teacher}",
         assets=lambda t: (t.data.name, t.tokenizer.teacher) if t.uses_cached_teacher else (),
     )

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gigatok.data.streamed import StreamProgress, open_streamed
 from gigatok.models.generator.generator import Generator
-from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
-from gigatok.scores.probe import ReadFeatures, describe_training, train_probe
+from gigatok.scores.probe import ProbeData, ReadFeatures, describe_training, train_probe
 from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from gigatok.stages.models import generator_of
 from gigatok.training.saved import Codes, load_generator
@@ -45,18 +45,15 @@ def run(
         read = _with_dropout(generator, codes.train, layer, config.seed, runtime)
     else:
         read = _kept(generator, codes.train, layer, tracker, runtime)
-    accuracy = train_probe(
-        read,
-        len(codes.train),
-        codes.train_labels,
-        torch.cat(val_parts),
-        codes.val_labels.to(runtime.device),
-        codes.num_classes,
-        config.probe,
-        config.seed,
-        tracker,
-        runtime.should_stop,
+    probed = ProbeData(
+        read=read,
+        views=len(codes.train),
+        labels_N=codes.train_labels,
+        val_MD=torch.cat(val_parts),
+        val_labels_M=codes.val_labels.to(runtime.device),
+        num_classes=codes.num_classes,
     )
+    accuracy = train_probe(probed, config.probe, config.seed, tracker, runtime)
     dropout = ", generator's dropout on" * config.probe.reference_dropout_quirk
     protocol = (
         f"layer {layer} of {len(generator.layers)}, null class, mean over tokens, "
@@ -113,9 +110,8 @@ def _features(
     generator: Generator, codes_NT: Tensor, layer: int, runtime: Runtime
 ) -> Iterator[tuple[slice, Tensor]]:
     """Average the residual stream after a layer over positions, a part of the images at a time."""
-    for start in range(0, len(codes_NT), BATCH):
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; features of finished views are kept")
+    starts = range(0, len(codes_NT), BATCH)
+    for start in runtime.until_stopped(starts, "features of finished views are kept"):
         part = slice(start, min(start + BATCH, len(codes_NT)))
         with torch.inference_mode():
             codes_BT = codes_NT[part].long().to(runtime.device)

@@ -12,7 +12,7 @@ from gigatok.stages.train_generator.spec import TRAIN_GENERATOR
 
 
 class LinearProbeConfig(Config):
-    """Reads of `linear_probe`."""
+    """Config of `linear_probe`: what it reads of a trial."""
 
     probe: ProbeConfig
     seed: int
@@ -23,11 +23,15 @@ LINEAR_PROBE = register(
         name="linear_probe",
         version=1,
         config=LinearProbeConfig,
+        # The generator and its size are known by the keys of the inputs.
         read=lambda t: LinearProbeConfig(probe=t.probe, seed=t.seed),
         module="gigatok.stages.linear_probe.run",
         label="linear probe",
         costs=COSTS,
+        # Images are not read: codes hold the labels as well.
         inputs=where_had(EXTRACT_CODES, TRAIN_GENERATOR, ADOPT_GENERATOR),
+        # A single class leaves nothing to tell apart.
+        applies=lambda t: t.data.num_classes > 1,
         scores=lambda t: ("probe_accuracy",),
     )
 )

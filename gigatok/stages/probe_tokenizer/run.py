@@ -15,9 +15,9 @@ from gigatok.data.image_sets import Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_unit_range
 from gigatok.data.streamed import open_streamed
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.runtime.context import Interrupted, Runtime, Scores
+from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
-from gigatok.scores.probe import describe_training, train_probe
+from gigatok.scores.probe import ProbeData, describe_training, train_probe
 from gigatok.scores.scoring import describe
 from gigatok.stages.models import tokenizer_of
 from gigatok.stages.probe_tokenizer.cost import probed_width
@@ -61,19 +61,16 @@ def run(
         array_VND[:, part] = features_VBD
         tracker.progress(part.stop, len(train), "image")
     train_VND = torch.from_numpy(array_VND)
-    accuracy = train_probe(
+    probed = ProbeData(
         # Indexing copies only a batch out of the mapped file.
-        lambda view, batch: train_VND[view, batch],
-        len(train_VND),
-        torch.from_numpy(np.asarray(train.labels)),
-        val_MD.to(runtime.device),
-        torch.from_numpy(np.asarray(val.labels)).to(runtime.device),
-        train.num_classes,
-        config.probe,
-        config.seed,
-        tracker,
-        runtime.should_stop,
+        read=lambda view, batch: train_VND[view, batch],
+        views=len(train_VND),
+        labels_N=torch.from_numpy(np.asarray(train.labels)),
+        val_MD=val_MD.to(runtime.device),
+        val_labels_M=torch.from_numpy(np.asarray(val.labels)).to(runtime.device),
+        num_classes=train.num_classes,
     )
+    accuracy = train_probe(probed, config.probe, config.seed, tracker, runtime)
     protocol = (
         f"tokenizer's {config.features} features, mean over tokens, {describe(config.val)}, "
         f"{describe_training(config.probe)}, {len(train_VND)} fixed views"
@@ -94,9 +91,7 @@ def _features(
         Interrupted: the stage was asked to stop.
     """
     start = 0
-    for views_VBHWC in read_ahead(read, in_batches(count, BATCH)):
-        if runtime.should_stop():
-            raise Interrupted("stopped on request; this stage starts over")
+    for views_VBHWC in runtime.until_stopped(read_ahead(read, in_batches(count, BATCH))):
         # (V, B, H, W, 3), one view at a time: ten views at once would be a batch of 1280.
         features = [_of_images(tokenizer, view, config.features, runtime) for view in views_VBHWC]
         part = slice(start, start + views_VBHWC.shape[1])

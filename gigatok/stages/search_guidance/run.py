@@ -17,7 +17,7 @@ import numpy as np
 
 from gigatok.config import GuidanceConfig, SamplingConfig
 from gigatok.data.pictures import image_grid
-from gigatok.files.durable import Damaged, read_checked, remove, write_checked, write_durably
+from gigatok.files.durable import Damaged, read_checked, remove, write_checked, write_text_durably
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.names import GUIDANCE_PREFIX
 from gigatok.runtime.context import Runtime, Scores
@@ -69,7 +69,7 @@ def run(
     if scores is None:
         return Scores()
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_durably(output_dir / CURVE_FILE, lambda path: _write(path, to_csv(scored)))
+    write_text_durably(output_dir / CURVE_FILE, to_csv(scored))
     return _named(config, chosen, scores, scorer)
 
 
@@ -124,6 +124,7 @@ class _Scorer:
 
     def score(self, draw: Draw, before: Sequence[ScoredScale]) -> None:
         """Score one more scale and keep it behind those scored before."""
+        # The first process alone has scores; the others wait at the barrier of `scored`.
         metrics = self._compare(draw, len(before))
         if metrics is None:
             return
@@ -152,6 +153,7 @@ class _Scorer:
         """Draw and compare, behind so many scales."""
         folder, guidance = self.runtime.checkpoint_dir / "drawn", self.config.guidance
         images = guidance.num_images
+        # All of the search, so that the progress shown never jumps back.
         whole = guidance.most_scales * images + self.config.sampling.num_images
         part = _Part(self.tracker, scales * images, draw.sampling.num_images, whole)
         drawn = draw_set(draw, self.models, self.network, folder, part, self.runtime)
@@ -203,6 +205,7 @@ def _named(
     config: SearchGuidanceConfig, chosen: ScoredScale, found: Mapping[str, float], scorer: _Scorer
 ) -> Scores:
     """Scores at the best scale under their own names, with how the scale was found."""
+    # Other names than those of the fixed scale: both are in the same table.
     names = {"gfid": "gfid_best", "gkid": "gkid_best", "gkid_se": "gkid_best_se"}
     values = {names[name]: value for name, value in found.items() if name in names}
     values["best_cfg_scale"] = chosen.cfg_scale
@@ -234,7 +237,3 @@ def _search(tuning: GuidanceConfig) -> str:
     objective = {"gkid": "gKID", "gfid": "gFID"}[tuning.objective]
     space = f"in {tuning.low:g} to {tuning.high:g}"
     return f"{objective} of {tuning.num_images} other samples ({how}, {space})"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

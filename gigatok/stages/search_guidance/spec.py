@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from gigatok.config import Config, EvaluationConfig, GuidanceConfig, SamplingConfig, TrialConfig
 from gigatok.stages.base import Stage
 from gigatok.stages.evaluate_generation.spec import MODELS_AND_REFERENCE
 from gigatok.stages.registry import register
 from gigatok.stages.search_guidance.cost import COSTS
+from gigatok.stages.sections import with_fixed
 
 
 class SearchGuidanceConfig(Config):
-    """Reads of `search_guidance`; the scale of `sampling` is left at 1, since it is searched."""
+    """Config of `search_guidance`: what it reads of a trial, but for the scale, which it finds."""
 
     guidance: GuidanceConfig
     sampling: SamplingConfig
@@ -20,16 +19,11 @@ class SearchGuidanceConfig(Config):
     seed: int
 
 
-@lru_cache(maxsize=1024)
-def _without_scale(sampling: SamplingConfig) -> SamplingConfig:
-    # Else trials that differ in their fixed scale would repeat the same search.
-    return sampling.model_copy(update={"cfg_scale": 1.0})
-
-
 def _read(trial: TrialConfig) -> SearchGuidanceConfig:
     return SearchGuidanceConfig(
         guidance=trial.guidance,
-        sampling=_without_scale(trial.sampling),
+        # Else trials that differ in their fixed scale would repeat the same search.
+        sampling=with_fixed(trial.sampling, cfg_scale=1.0),
         evaluation=trial.evaluation,
         seed=trial.seed,
     )
@@ -45,7 +39,8 @@ SEARCH_GUIDANCE = register(
         label="guidance",
         costs=COSTS,
         inputs=MODELS_AND_REFERENCE,
-        applies=lambda t: t.guidance.search != "none",
+        applies=lambda t: t.guidance.search != "none" and t.data.num_classes > 1,
+        # As for `evaluate_generation`: no image is read.
         assets=lambda t: (t.evaluation.network,),
         scores=lambda t: ("best_cfg_scale", "gfid_best", "gkid_best", "gkid_best_se"),
         parallel=True,

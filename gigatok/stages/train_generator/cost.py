@@ -20,6 +20,7 @@ def flops(trial: TrialConfig) -> int:
         _tokens(trial),
         recompute=config.activation_checkpointing,
     )
+    # A step is counted per image.
     return config.steps * config.batch_size * step + scoring_flops(trial)
 
 

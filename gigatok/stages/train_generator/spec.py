@@ -12,7 +12,7 @@ from gigatok.stages.training import TRAINER_CURVES
 
 
 class TrainGeneratorConfig(Config):
-    """Reads of `train_generator`."""
+    """Config of `train_generator`: what it reads of a trial."""
 
     generator: GeneratorConfig
     seed: int
@@ -32,10 +32,12 @@ TRAIN_GENERATOR = register(
         module="gigatok.stages.train_generator.run",
         label="AR probe",
         costs=COSTS,
+        # Codes are extracted once, where the reference encodes every batch anew.
         inputs=where_had(EXTRACT_CODES),
         applies=lambda t: t.adopt.generator is None,
         scores=generator_scores,
         curves=lambda t: tuple(TRAIN_PREFIX + name for name in TRAINER_CURVES),
+        # It judges itself: its own losses say whether larger generators are worth starting.
         judges=dict.fromkeys(("ar_train_loss", "ar_val_loss"), "train_generator"),
         model="generator",
         trains=True,

@@ -148,6 +148,7 @@ class Ahead(Generic[T]):
 
     def __init__(self, compute: Callable[[int, slice], T]) -> None:
         self._compute = compute
+        # One thread is enough: decoding itself is spread over all cores.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._pending: dict[tuple[int, int, int], Future[T]] = {}
 

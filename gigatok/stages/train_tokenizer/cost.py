@@ -47,6 +47,7 @@ def flops(trial: TrialConfig) -> int:
 def disk(trial: TrialConfig) -> Disk:
     """Count the model and its checkpoints."""
     config, side = trial.tokenizer, trial.data.image_size
+    # The head is as wide as what it is compared with.
     dim = config.teacher_components or teacher_cost(config.teacher).dim
     return trained_disk(
         config,

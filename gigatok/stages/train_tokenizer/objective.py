@@ -83,6 +83,7 @@ class Objective:
         other = self.config.reconstruction_weight * terms["reconstruction_loss"]
         if "perceptual_loss" in terms:
             other = other + self.config.perceptual_weight * terms["perceptual_loss"]
+        # The adaptive weight compares gradients at this layer (VQGAN, arXiv 2012.09841, eq. 7).
         last_layer = self.tokenizer.decoder.conv_out.weight
         fake_BCHW = output.reconstruction_BCHW
         return adversary.generator_losses(part, image_BCHW, fake_BCHW, other, last_layer)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gigatok.config import TokenizerConfig
+from gigatok.config import TokenizerArchitecture, TokenizerConfig
 from gigatok.data.splits import load_split
 from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
@@ -50,6 +50,7 @@ def run(
     tokenizer = place(_build(config, target), runtime.device)
     batches = TokenizerBatches(config, load_split(config.train), target, runtime.device)
     perceptual = _perceptual(config, runtime.device)
+    # Before the optimizer, which the trainer makes: sharding replaces the parameters.
     forward = parallelise(tokenizer, config.tokenizer)
     adversary = _adversary(config.tokenizer, runtime)
     objective = Objective(config.tokenizer, tokenizer, forward, batches.get, perceptual, adversary)
@@ -67,9 +68,15 @@ def run(
         opponent=objective.opponent(),
     ).run()
     save_tokenizer(output_dir, tokenizer)
+    # After saving: only the pictures below need whole layers on every rank.
     gathered(tokenizer)
     tracker.image("reconstructions", batches.picture(tokenizer), config.tokenizer.steps)
-    return _parameter_scores(config, target)
+    return parameter_scores(
+        config.tokenizer,
+        config.train.image_size,
+        target.dim if target else 0,
+        "with codebook and training-only semantic head, as published",
+    )
 
 
 def _semantic_target(
@@ -143,9 +150,11 @@ def _restart_codes(
         tokenizer.quantize.restart(z_BTC, generator)
 
 
-def _parameter_scores(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Scores:
-    dim = target.dim if target else 0
-    count = tokenizer_parameters(config.tokenizer, config.train.image_size, dim)
+def parameter_scores(
+    tokenizer: TokenizerArchitecture, image_size: int, teacher_dim: int, protocol: str
+) -> Scores:
+    """Count the parameters of a tokenizer, trained or adopted; `protocol` says what counts."""
+    count = tokenizer_parameters(tokenizer, image_size, teacher_dim)
     return Scores(
         {
             "params_total": count.total,
@@ -153,5 +162,5 @@ def _parameter_scores(config: TrainTokenizerConfig, target: SemanticTarget | Non
             "params_decoder": count.decoder,
             "params_head": count.head,
         },
-        {"params_total": "with codebook and training-only semantic head, as published"},
+        {"params_total": protocol},
     )

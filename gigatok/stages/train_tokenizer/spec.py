@@ -14,7 +14,7 @@ from gigatok.stages.training import TRAINER_CURVES
 
 
 class TrainTokenizerConfig(Config):
-    """Reads of `train_tokenizer`."""
+    """Config of `train_tokenizer`: what it reads of a trial."""
 
     train: SplitConfig
     tokenizer: TokenizerConfig
@@ -49,6 +49,7 @@ def _curves(trial: TrialConfig) -> tuple[str, ...]:
 
 def _losses(trial: TrialConfig) -> Iterator[str]:
     tokenizer = trial.tokenizer
+    # Always logged, whatever their weights.
     yield from ("reconstruction_loss", "codebook_usage")
     yield from (f"{name}_loss" for name in tokenizer.quantizer.losses(tokenizer))
     for name, weight in (
@@ -70,6 +71,7 @@ def _adversarial_losses(tokenizer: TokenizerConfig) -> Iterator[str]:
     yield "adversarial_loss"
     if tokenizer.adaptive_adversarial_weight:
         yield "adaptive_weight"
+    # The trainer logs the discriminator under its own prefix.
     own = ["loss", "grad_norm", "real_logit", "fake_logit"]
     own += ["lecam"] if tokenizer.lecam_weight else []
     yield from (f"discriminator_{name}" for name in own)
@@ -84,6 +86,7 @@ TRAIN_TOKENIZER = register(
         module="gigatok.stages.train_tokenizer.run",
         label="tokenizer",
         costs=COSTS,
+        # Only where the teacher is cached.
         inputs=where_had(EXTRACT_TEACHER_FEATURES),
         applies=lambda t: t.adopt.tokenizer is None,
         assets=_assets,

@@ -13,13 +13,17 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
-from orchestration.backends import UNNAMED
-from orchestration.backends.base import Job
+from pydantic import model_validator
+
+from orchestration.backends.base import DetachedBackend, Job, NoAnswer, QueueFull
 from orchestration.runs.files import locked, write_atomic
 from orchestration.runs.records import Record, UnixTime, read_record
 from orchestration.runs.state import StageFolder, Store
 
+FORMAT: Literal[2] = 2
+"""Raised when entries change; see `Submission.upgraded`."""
 CONTROLLER = "controller"
 """Kind of the job that looks after a sweep; other submissions are of a kind of stage."""
 
@@ -38,6 +42,7 @@ class Submission(Record):
         time: of the intent, UNIX seconds.
         job: the scheduler's id; None: it was not, or not yet, known.
         backend: the scheduler, by its name in the registry.
+        format: of the entry.
     """
 
     name: str
@@ -48,7 +53,17 @@ class Submission(Record):
     width: int | None
     time: UnixTime
     job: str | None = None
-    backend: str = UNNAMED
+    backend: str
+    format: Literal[2]
+
+    @model_validator(mode="before")
+    @classmethod
+    def upgraded(cls, entry: Any) -> Any:
+        """Complete an entry of an earlier format, whose jobs would else be queued again."""
+        # Format 1 had no number. Before there were other schedulers it named no backend either.
+        if isinstance(entry, dict) and "format" not in entry:
+            return {"backend": "slurm", **entry, "format": FORMAT}
+        return entry
 
     def handles(self) -> dict[str, str]:
         """Map the folders to the scheduler's handles of their jobs."""
@@ -112,10 +127,27 @@ class Journal:
             width=width,
             time=time.time(),
             backend=self._backend,
+            format=FORMAT,
         )
         # Before the scheduler is asked: a launcher that dies in between leaves a name to look up.
         self._write(submission)
         return submission
+
+    @contextmanager
+    def refusable(self, intent: Submission, backend: DetachedBackend) -> Iterator[None]:
+        """Forget an intent and its files where the scheduler refuses meanwhile.
+
+        Where it does not answer, the intent stays: the job may be queued, which `settle_intents`
+        finds out.
+        """
+        try:
+            yield
+        except NoAnswer:
+            raise
+        except (QueueFull, ValueError):
+            self.forget(intent)
+            backend.discard(intent.name)
+            raise
 
     def acknowledge(self, submission: Submission, job: str) -> Submission:
         """Record the id that the scheduler gave."""

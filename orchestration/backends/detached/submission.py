@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gigatok.stages import STAGES
-from orchestration.backends.base import DependencyOver, DetachedBackend, NoAnswer, QueueFull
+from orchestration.backends.base import DependencyOver, NoAnswer, QueueFull
 from orchestration.backends.detached.arrays import Array, Lane, Lanes, QueuePlace, form_arrays
 from orchestration.backends.detached.journal import CONTROLLER, Journal, Submission, key_of
 from orchestration.backends.detached.situation import (
@@ -29,10 +29,11 @@ from orchestration.costs.cost import seconds_for_order
 from orchestration.execution.gates import Gatekeeper
 from orchestration.execution.progress import Progress, stage_spec
 from orchestration.execution.scheduler import ORDERS, Scheduler
+from orchestration.launching.launch import Launch
 from orchestration.plan.graph import PlannedStage
-from orchestration.policy.profile import Profile, keep_profile
+from orchestration.policy.profile import keep_profile
 from orchestration.runs.holder import reopen_damaged
-from orchestration.runs.state import Store
+from orchestration.runs.state import StageFolder
 
 CONTROLLER_SECONDS = 600
 """Before that, the controller starts only if everything it waits for is over. A launcher that is
@@ -73,20 +74,13 @@ class Submitted:
 class Submitter:
     """Submits what is left of one plan; the journal is held meanwhile."""
 
-    def __init__(
-        self,
-        progress: Progress,
-        store: Store,
-        backend: DetachedBackend,
-        profile: Profile,
-        situation: Situation,
-    ) -> None:
-        self._progress = progress
-        self._store = store
-        self._backend = backend
-        self._profile = profile
+    def __init__(self, launch: Launch, progress: Progress, situation: Situation) -> None:
+        self.progress = progress
+        self._store = launch.store
+        self._backend = launch.scheduler
+        self._profile = profile = launch.profile
         self._situation = situation
-        self._journal = Journal(store, backend.name)
+        self._journal = Journal(launch.store, launch.scheduler.name)
         trials = [trial.stages.values() for trial in progress.plan.trials]
         seconds = seconds_for_order(progress.costs)
         self._ranks = ORDERS[profile.ready_order](progress.graph, trials, seconds)
@@ -102,10 +96,10 @@ class Submitter:
         By kind in the graph's order; within a kind, what comes first where there is no room for
         all, in the order in which `orchestration.launching.runner` would start them.
         """
-        taken = {*self._situation.live, *self._situation.foreign, *self._progress.held_stages}
-        plan = self._progress.plan
+        taken = {*self._situation.live, *self._situation.foreign, *self.progress.held_stages}
+        plan = self.progress.plan
         kinds = {kind: index for index, kind in enumerate(STAGES)}
-        keys = [key for key in open_stages(self._progress) if key not in taken]
+        keys = [key for key in open_stages(self.progress) if key not in taken]
         keys.sort(key=lambda key: (kinds[plan.stages[key].stage], self._ranks[key]))
         return [plan.stages[key] for key in keys]
 
@@ -114,7 +108,7 @@ class Submitter:
 
         The controller comes when what is queued is over, looks again, and queues the next sizes.
         """
-        progress = self._progress
+        progress = self.progress
         predicted = {key: cost.seconds for key, cost in progress.costs.items()}
         keeper = Gatekeeper(progress, self._store, self._profile.gates, predicted)
         complete = [key for key, state in progress.states.items() if state == "COMPLETE"]
@@ -150,15 +144,15 @@ class Submitter:
             self._submit_kind(kind, stages, largest, lanes, say)
 
     def _create_folders(self, todo: list[PlannedStage]) -> None:
-        made = self._store.create_all(stage_spec(stage, self._progress) for stage in todo)
-        self._progress.folders.update(made)
+        made = self._store.create_all(stage_spec(stage, self.progress) for stage in todo)
+        self.progress.folders.update(made)
 
     def _lanes(self, todo: list[PlannedStage]) -> Lanes:
         """Share what the cap leaves beside the jobs that are live already."""
         counts = Counter(stage.stage for stage in todo)
         work: dict[str, float] = defaultdict(float)
         for stage in todo:
-            work[stage.stage] += self._progress.costs[stage.key].ordering_seconds
+            work[stage.stage] += self.progress.costs[stage.key].ordering_seconds
         cap = self._backend.parallelism
         live = self._live_widths()
         # Jobs of an earlier launch count towards the cap, although their widths were shared out
@@ -202,7 +196,7 @@ class Submitter:
 
     def _parents(self, stage: PlannedStage) -> frozenset[QueuePlace] | None:
         """Find the stages that it waits for in the queue; None where one is not there."""
-        states = self._progress.states
+        states = self.progress.states
         waits = [key for key in stage.inputs.values() if states[key] != "COMPLETE"]
         # A stage that another launch runs, or for which there was no room, has no job to depend
         # on.
@@ -237,26 +231,21 @@ class Submitter:
             NoAnswer: it may be queued; the journal keeps the intent, to be settled later.
             ValueError: the scheduler refuses.
         """
-        folders = [self._progress.folders[key] for key in array.keys]
+        folders = [self.progress.folders[key] for key in array.keys]
         width = None if lane.width is None else min(lane.width, len(folders))
-        plan = self._progress.plan
+        plan, request = self.progress.plan, self._profile.request(kind)
         intent = self._journal.intend(kind, plan.sweep.name, plan.key, folders, width)
         try:
-            jobs = self._backend.submit_array(
-                folders,
-                self._profile.request(kind),
-                name=intent.name,
-                after=lane.after(array),
-                parallelism=width,
-            )
-        except NoAnswer:
-            raise
-        except (QueueFull, ValueError) as refused:
-            self._journal.forget(intent)
-            self._backend.discard(intent.name)
-            if isinstance(refused, DependencyOver):
-                return None  # for the controller to see
-            raise
+            with self._journal.refusable(intent, self._backend):
+                jobs = self._backend.submit_array(
+                    folders,
+                    request,
+                    name=intent.name,
+                    after=lane.after(array),
+                    parallelism=width,
+                )
+        except DependencyOver:
+            return None  # for the controller to see
         places = {
             key: QueuePlace.of(job.handle) for key, job in zip(array.keys, jobs, strict=True)
         }
@@ -268,21 +257,13 @@ class Submitter:
 
 
 def submit_remaining(
-    progress: Progress,
-    store: Store,
-    backend: DetachedBackend,
-    profile: Profile,
-    say: Say,
-    *,
-    launched: float | None = None,
+    launch: Launch, progress: Progress, say: Say, *, launched: float | None = None
 ) -> Submitted:
     """Queue whatever of a plan is neither complete, nor queued, nor run by somebody else.
 
     Args:
+        launch: of the plan, on the cluster.
         progress: of the plan; stages that are given up in it are left alone.
-        store: the runs directory.
-        backend: the cluster, with the snapshot of the code that jobs run.
-        profile: what stages ask for, and how often what is tried again.
         say: told what happens, line by line.
         launched: for the controller, when the user launched the plan, UNIX seconds: the policies
             decide what is tried again. None: the user decides, and wants all of it tried.
@@ -293,9 +274,10 @@ def submit_remaining(
 
     What was submitted before that stays, and is looked after.
     """
+    backend = launch.scheduler
     # Everything below happens under the journal's lock: two launches, or a launch and a
     # controller, that look at the same moment would both find a stage unqueued.
-    journal = Journal(store, backend.name)
+    journal = Journal(launch.store, backend.name)
     with journal.held():
         for found in settle_intents(journal, backend):
             say(found)
@@ -308,78 +290,82 @@ def submit_remaining(
             reopen_damaged(progress.folders[key])
         situation = look(progress, journal, backend)
         if launched is not None:
-            judge(progress, situation, profile, launched)
-        submitter = Submitter(progress, store, backend, profile, situation)
+            judge(progress, situation, launch.profile, launched)
+        submitter = Submitter(launch, progress, situation)
         todo = submitter.todo() if progress.held is None else []
         if launched is None:
             for stage in todo:
                 progress.folders[stage.key].clear_failure()
                 progress.folders[stage.key].clear_tries()
         if todo or situation.live:
-            # First, so that there is room for it, and somebody there if this process is killed.
-            controller = queue_controller(progress, journal, store, backend, profile, say)
-            try:
-                submitter.run(todo, say)
-            except NoAnswer:
-                submitter.outcome.left = [stage.key for stage in todo]
-                raise
-            finally:
-                submitter.outcome.controller = arm(controller, submitter, journal, backend, say)
+            _submit_looked_after(launch, submitter, todo, journal, say)
         journal.prune()
     return submitter.outcome
 
 
-def queue_controller(
-    progress: Progress,
-    journal: Journal,
-    store: Store,
-    backend: DetachedBackend,
-    profile: Profile,
-    say: Say,
-) -> Submission | None:
-    """Queue the job that looks after a plan, before all others: there must be room for it.
+def _submit_looked_after(
+    launch: Launch, submitter: Submitter, todo: list[PlannedStage], journal: Journal, say: Say
+) -> None:
+    """Submit stages, and a controller before them.
 
-    It also looks after what earlier ones did, whose place it takes.
-
-    Returns:
-        None where the user's limit is reached already.
+    First, so that there is room for it, and somebody there if this process is killed.
     """
+    progress, controller = submitter.progress, None
     plan = progress.plan
     # Launches that left different stages alone: the controller looks after all that they wanted.
     earlier = {key_of(folder) for old in journal.controllers(plan.key) for folder in old.folders}
     keys = [key for key in plan.stages if key in earlier or key not in progress.left]
-    intent = journal.intend(
-        CONTROLLER, plan.sweep.name, plan.key, [progress.folders[key] for key in keys]
-    )
-    command = [sys.executable, "-m", "orchestration.backends.detached.controller", intent.name]
-    command += job_options(store, backend, profile)
+    folders = [progress.folders[key] for key in keys]
     try:
-        job = backend.submit_controller(command, intent.name, CONTROLLER_SECONDS)
+        controller = queue_controller(launch, journal, CONTROLLER_SECONDS, folders)
+    except QueueFull as refused:
+        say(f"no room in the queue to go on by itself: launch again later ({refused})")
+    try:
+        submitter.run(todo, say)
     except NoAnswer:
-        raise  # it may be queued: the journal keeps the intent
-    except (QueueFull, ValueError) as refused:
-        journal.forget(intent)
-        if isinstance(refused, QueueFull):
-            say(f"no room in the queue to go on by itself: launch again later ({refused})")
-            return None
+        submitter.outcome.left = [stage.key for stage in todo]
         raise
+    finally:
+        if controller is not None:
+            submitter.outcome.controller = arm(controller, submitter, journal, launch, say)
+
+
+def queue_controller(
+    launch: Launch,
+    journal: Journal,
+    delay: int,
+    folders: Iterable[StageFolder] = (),
+    options: Sequence[str] = (),
+) -> Submission:
+    """Queue the job that looks after a plan, in the place of earlier ones.
+
+    Args:
+        launch: of the plan, on the cluster.
+        journal: of the cluster.
+        delay: seconds before it may start.
+        folders: of the stages that it looks after; a search's are not known in advance.
+        options: of the job, beside those by which it finds the runs and the same scheduler.
+
+    Raises:
+        QueueFull: the user's limit of submitted jobs is reached.
+        NoAnswer: whether it is queued is not known.
+        ValueError: the scheduler refuses.
+    """
+    plan, backend, store = launch.plan, launch.scheduler, launch.store
+    kept = keep_profile(launch.profile, store.job_files(backend.name).resolve())
+    where = ["--runs-dir", str(store.root.absolute()), "--profile", str(kept)]
+    where += ["--backend", backend.name]
+    where += [] if backend.parallelism is None else ["--jobs", str(backend.parallelism)]
+    program = [sys.executable, "-m", "orchestration.commands.control"]
+    intent = journal.intend(CONTROLLER, plan.sweep.name, plan.key, folders)
+    with journal.refusable(intent, backend):
+        command = [*program, intent.name, *where, *options]
+        job = backend.submit_controller(command, intent.name, delay)
     return journal.acknowledge(intent, job)
 
 
-def job_options(store: Store, backend: DetachedBackend, profile: Profile) -> list[str]:
-    """Write the options by which a controller's job finds the runs and the same scheduler."""
-    kept = keep_profile(profile, store.job_files(backend.name).resolve())
-    options = ["--runs-dir", str(store.root.absolute()), "--profile", str(kept)]
-    options += ["--backend", backend.name]
-    return options + ([] if backend.parallelism is None else ["--jobs", str(backend.parallelism)])
-
-
 def arm(
-    controller: Submission | None,
-    submitter: Submitter,
-    journal: Journal,
-    backend: DetachedBackend,
-    say: Say,
+    controller: Submission, submitter: Submitter, journal: Journal, launch: Launch, say: Say
 ) -> str | None:
     """Let the controller follow everything that is queued, in the place of earlier ones.
 
@@ -387,10 +373,9 @@ def arm(
     that started at once would find the same and be followed by the next at once, and so on.
 
     Returns:
-        Its job; None where none is needed or there was no room for one.
+        Its job; None where none is needed.
     """
-    if controller is None:
-        return None
+    backend = launch.scheduler
     assert controller.job is not None
     jobs = submitter.jobs()
     if jobs:

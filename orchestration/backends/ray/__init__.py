@@ -24,8 +24,12 @@ def connect(jobs: int | None, profile: Profile, store: Store) -> Backend:
 
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs {jobs}: must be at least 1")
-    address = profile.ray_address or os.environ.get("RAY_ADDRESS") or None
-    return RayBackend(jobs, profile, store, address)
+    return RayBackend(jobs, profile, store, _address(profile))
+
+
+def _address(profile: Profile) -> str | None:
+    """Find the address of a running cluster; None: Ray starts on this machine."""
+    return profile.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
 def examine(checkup: Checkup) -> Iterator[Finding]:
@@ -47,4 +51,6 @@ def examine(checkup: Checkup) -> Iterator[Finding]:
         yield Finding("Ray", "missing", text, "ray")
 
 
-BACKEND = BackendSpec(connect, examine=examine)
+BACKEND = BackendSpec(
+    connect, examine=examine, runs_here=lambda profile: _address(profile) is None
+)

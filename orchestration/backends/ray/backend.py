@@ -40,7 +40,7 @@ from orchestration.runs.state import StageFolder, Store
 from orchestration.worker import EXIT_INTERRUPTED
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Of Ray on this machine; only exit codes go through it."""
+"""Size of the object store of Ray on this machine; only exit codes go through it."""
 LOOK_SECONDS = 5.0
 """How often a cluster is asked for its size: it may grow."""
 QUEUE_PER_CPU = 2

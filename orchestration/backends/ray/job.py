@@ -9,10 +9,8 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,6 +18,7 @@ import ray
 
 from orchestration.backends.workers import (
     Slot,
+    Team,
     free_port,
     memory_kills,
     rank_environments,
@@ -29,8 +28,6 @@ from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder
 
 TICK_SECONDS = 0.1
-PARTNER_SECONDS = 60.0
-"""How long the other processes of a stage may go on after one of them failed."""
 
 
 class NodePart(TypedDict):
@@ -64,7 +61,8 @@ def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kin
         meeting: address and port of rank 0, where there are several nodes.
 
     Returns:
-        Exit code of the first process here, why it ended if the host knows, and the host.
+        Exit code of the process that failed first here, 0 if none did; why it ended if the host
+        knows; and the host.
     """
     cancels: list[int] = []
     # Appending to a list is all that a handler may safely do here; `_wait` looks at it in every
@@ -72,15 +70,13 @@ def supervise(part: NodePart, meeting: tuple[str, int] | None) -> tuple[int, Kin
     before = signal.signal(signal.SIGINT, lambda *_: cancels.append(1))
     try:
         kills = memory_kills()
-        workers = _start(part, meeting)
-        _wait(workers, cancels)
+        team = _start(part, meeting)
+        _wait(team, cancels)
         _remove_if_empty(Path(part["output"]))
-        codes = [worker.exitcode for worker in workers]
         # The kernel names no victim: a SIGKILL and a count that grew meanwhile are the best
         # evidence there is.
-        short = -signal.SIGKILL in codes and memory_kills() > kills
-        assert codes[0] is not None
-        return codes[0], "out_of_memory" if short else None, socket.gethostname()
+        short = team.exit_code == -signal.SIGKILL and memory_kills() > kills
+        return team.exit_code, "out_of_memory" if short else None, socket.gethostname()
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -90,7 +86,7 @@ def meeting_point() -> tuple[str, int]:
     return ray.util.get_node_ip_address(), free_port()
 
 
-def _start(part: NodePart, meeting: tuple[str, int] | None) -> tuple[BaseProcess, ...]:
+def _start(part: NodePart, meeting: tuple[str, int] | None) -> Team:
     # Or Ray's command would be taken for the stage's.
     sys.argv = ["-m", "orchestration.worker", part["stage_dir"]]
     # Ray hides the other GPUs from the supervisor only; the workers come from a server that was
@@ -102,18 +98,13 @@ def _start(part: NodePart, meeting: tuple[str, int] | None) -> tuple[BaseProcess
     return start_workers(StageFolder(Path(part["stage_dir"])), slot, environments, output)
 
 
-def _wait(workers: Sequence[BaseProcess], cancels: Sequence[int]) -> None:
-    failed: float | None = None
-    while running := [worker for worker in workers if worker.is_alive()]:
+def _wait(team: Team, cancels: Sequence[int]) -> None:
+    while running := team.running():
         wait([worker.sentinel for worker in running], TICK_SECONDS)
-        if failed is None and any(worker.exitcode for worker in workers):
-            failed = time.monotonic()
-        abandoned = failed is not None and time.monotonic() - failed > PARTNER_SECONDS
-        for worker in running:
-            if abandoned or len(cancels) > 1:
-                worker.kill()
-            elif cancels:
-                worker.terminate()  # in every tick: one that just starts may miss it
+        if len(cancels) > 1:
+            team.kill()
+        elif cancels:
+            team.terminate()  # in every tick: one that just starts may miss it
 
 
 def _remove_if_empty(file: Path) -> None:

@@ -34,7 +34,7 @@ from orchestration.backends.base import (
     JobStatus,
     NoAnswer,
 )
-from orchestration.backends.slurm.commands import SILENCE, ask, lines_of, refusal
+from orchestration.backends.slurm.commands import SILENCE, ask, lines_of, refusal, run
 from orchestration.backends.slurm.job import StageJob
 from orchestration.backends.slurm.options import (
     controller_request,
@@ -113,7 +113,7 @@ class SlurmBackend:
         if shutil.which("sbatch") is None:
             raise ValueError("--backend slurm: there is no sbatch here; log in to the cluster")
         # Partitions, limits and node sizes are the cluster's to know: let it judge by itself.
-        said = _run(["sbatch", "--test-only", *options, "--wrap=true"])
+        said = run(["sbatch", "--test-only", *options, "--wrap=true"])
         if said.returncode:
             kind = NoAnswer if SILENCE.search(said.stderr) else Infeasible
             raise kind(f"{' '.join(options)}: {said.stderr.strip()}")
@@ -205,7 +205,7 @@ class SlurmBackend:
             "parsable": True,
         }
         with outside_of_jobs():
-            said = _run(["sbatch", *words(options), str(script)])
+            said = run(["sbatch", *words(options), str(script)])
         if said.returncode:
             raise refusal(said.stderr.strip())
         # `ID;CLUSTER` where there are several clusters.
@@ -290,12 +290,6 @@ class SlurmBackend:
 
     def close(self) -> None:
         """Do nothing: jobs go on without the launcher."""
-
-
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
 
 
 @contextmanager

@@ -6,14 +6,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gigatok.startup import for_children
 from orchestration.backends.base import Checkup, Finding
-from orchestration.backends.slurm.commands import lines_of
+from orchestration.backends.slurm.commands import lines_of, run
 from orchestration.backends.slurm.options import sbatch_options, words
 
 ANSWER_SECONDS = 10.0
@@ -70,14 +69,9 @@ def _node(checkup: Checkup, look: Sequence[str]) -> Iterator[Finding]:
     options = sbatch_options(request, checkup.store) | {"immediate": NODE_SECONDS}
     # It waits for a node that is free now: an examination that queues would seem to hang.
     del options["requeue"]  # srun has no such option
-    said = subprocess.run(
-        ["srun", *words(options), "sh", "-c", ON_NODE, "sh", *look],
-        env={**os.environ, **for_children(str(Path(__file__).resolve().parents[3]))},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    command = ["srun", *words(options), "sh", "-c", ON_NODE, "sh", *look]
+    code = for_children(str(Path(__file__).resolve().parents[3]))
+    said = run(command, environment={**os.environ, **code})
     if said.returncode:
         text = " ".join(said.stderr.split()[-40:]) or f"exit code {said.returncode}"
         yield Finding("a node", "missing", f"srun {' '.join(words(options))}: {text}", "slurm")

@@ -26,8 +26,9 @@ from submitit.core.utils import DelayedSubmission
 
 from orchestration.backends import profile_options
 from orchestration.backends.detached.holding import hold_queue
+from orchestration.backends.slurm.commands import ask
 from orchestration.backends.slurm.options import signal_delay
-from orchestration.backends.workers import memory_kills
+from orchestration.backends.workers import free_port, memory_kills
 from orchestration.policy import faults
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, load_profile
@@ -218,11 +219,8 @@ class Supervisor:
         name = f"{allocation.job_id}-{allocation.restarts}.meeting"
         file = Path(os.environ["SUBMITIT_FOLDER"]) / name
         if allocation.rank == 0:
-            with socket.socket() as probe:
-                probe.bind(("", 0))
-                port = probe.getsockname()[1]
             address = "127.0.0.1" if allocation.nodes == 1 else socket.gethostname()
-            write_atomic(file, f"{address} {port}")
+            write_atomic(file, f"{address} {free_port()}")
         deadline = time.monotonic() + LEADER_SECONDS
         while not file.exists():
             if time.monotonic() > deadline:
@@ -260,16 +258,7 @@ def say(text: str) -> None:
 def _ask(*command: str) -> str | None:
     """Return what a command prints; None if it fails, and then the log says why."""
     try:
-        return subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=ANSWER_SECONDS,
-        ).stdout
-    except subprocess.CalledProcessError as error:
-        say(f"{' '.join(command)}: {error.stderr.strip()}")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        say(f"{' '.join(command)}: {error}")
-    return None
+        return ask(*command, seconds=ANSWER_SECONDS)
+    except (OSError, ValueError) as error:
+        say(str(error))
+        return None

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic.fields import FieldInfo
 
-from gigatok.config import RUNTIME, Config, TransformerSize, TrialConfig
+from gigatok.config import FOUND, RUNTIME, Config, TransformerSize, TrialConfig
 from gigatok.config.open_union import OneOf
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed
@@ -94,6 +94,8 @@ class Key:
 def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, field in kind.model_fields.items():
+        if FOUND in field.metadata:
+            continue
         nested: Any = field.annotation
         key = Key(f"{prefix}{name}", field)
         is_config = isinstance(nested, type) and issubclass(nested, Config)

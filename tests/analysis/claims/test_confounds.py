@@ -13,7 +13,7 @@ IS_LARGE = pl.col("tokenizer") == "S-L"
 
 @pytest.fixture(scope="module")
 def clean(uri: str) -> pl.DataFrame:
-    """The grid without S-B, which has one seed."""
+    """Read the grid without S-B, which has one seed."""
     return load_runs("decoder_scaling", uri).filter(pl.col("tokenizer") != "S-B")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_confounds_are_on_the_figures_they_concern() -> None:
 
 
 def charts_of(name: str) -> dict[str, list[Chart]]:
-    """The charts of a published figure by what they show."""
+    """Sort the charts of a published figure by the metric that they show."""
     found: dict[str, list[Chart]] = {}
     for chart in gallery.named_figure(name, "published").charts:
         found.setdefault(chart.y.key, []).append(chart)
@@ -131,7 +132,7 @@ def charts_of(name: str) -> dict[str, list[Chart]]:
 
 
 def values(chart: Chart, beginning: str) -> list[tuple[float, float]]:
-    """The marks of the only series whose name begins so."""
+    """List the marks of the only series whose name begins so."""
     (series,) = (s for s in chart.series if s.name.startswith(beginning))
     return [(mark.x, mark.y) for mark in series.marks]
 
@@ -196,8 +197,8 @@ def test_names_of_the_paper_find_their_figures() -> None:
 def test_a_venue_gives_width_and_font(venue: str) -> None:
     page = style.VENUES[venue]
     plate = gallery.named_figure("dilemma", "published")
-    text, column = draw(plate, page), draw(plate, page, width=page.column)
-    assert text.get_figwidth() == page.text
+    text, column = draw(plate, page), draw(plate, style.page(venue, column=True))
+    assert text.get_figwidth() == page.width
     assert column.get_figwidth() == page.column
     assert text.axes[1].title.get_fontfamily() == ["STIXGeneral"]
 
@@ -232,10 +233,11 @@ def test_what_runs_lack_and_what_else_differs_is_written_below(runs: StoreTrials
 
 @pytest.mark.parametrize("name", _EXPECTED)
 def test_no_word_leaves_a_narrow_column(name: str) -> None:
-    page = style.VENUES["cvpr"]
-    figure = draw(gallery.named_figure(name, "published"), page, width=page.column)
+    figure = draw(gallery.named_figure(name, "published"), style.page("cvpr", column=True))
     assert words_outside(figure) == []
     assert figure.get_figheight() < 10, "longer than a page"
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert not any(re.search(r"\([^)]*\n", title) for title in titles), "a broken bracket"
 
 
 def words_outside(figure: Figure) -> list[str]:
@@ -274,6 +276,11 @@ def test_both_sources_share_axes(runs: StoreTrials) -> None:
     assert draw(plate).axes
     looks = {s.name: s.look for s in plate.charts[0].series}
     assert looks["runs: without semantic regularisation"] == WITHOUT, "as the paper's"
+
+
+def test_what_is_not_shown_is_said_by_the_title_of_its_chart(runs: StoreTrials) -> None:
+    missing = gallery.named_figure("cure", "both", runs).missing
+    assert "Code complexity: S-B (no AR val loss), S-L (no AR val loss)" in missing
 
 
 def test_curves_of_any_logged_name(runs: StoreTrials) -> None:

@@ -63,7 +63,7 @@ def test_both_coordinates_have_intervals(data: FigureData) -> None:
 
 
 def test_what_is_not_shown_is_said(data: FigureData) -> None:
-    assert data.missing == ("(d) S-B (no rKID, gKID)",)
+    assert data.missing == ("Reconstruction and generation: S-B (no rKID, gKID)",)
     assert data.notes[0].startswith(
         "Runs: decoder_scaling at scale micro (S-S, S-B, S-L). Seeds per setting: 1 to 2. Bars: "
         "half the range"

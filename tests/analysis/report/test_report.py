@@ -102,4 +102,4 @@ def test_a_sweep_without_results_is_refused(uri: str, tmp_path: Path) -> None:
     command = ["report", "semantic_layer", "--tracking-uri", uri, "--out", str(tmp_path)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
-    assert "no trial of 'semantic_layer' has a result" in done.output
+    assert "no finished trial in 'semantic_layer': 1 FAILED, 1 WAITING" in done.output

@@ -77,7 +77,7 @@ def test_intervals_cover_at_the_nominal_rate(
 
 
 def test_three_points_without_seeds_are_hardly_known() -> None:
-    """One residual degree of freedom: the interval must be far wider than with seeds."""
+    """Leave one residual degree of freedom: the interval must be far wider than with seeds."""
     rng = np.random.default_rng(2)
 
     def width(seeds: int) -> float:

@@ -1,4 +1,4 @@
-"""What counts as the same seed, and as none."""
+"""Seeds of trials: equal ones, different ones, and none."""
 
 from __future__ import annotations
 

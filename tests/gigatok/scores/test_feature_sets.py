@@ -12,7 +12,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from gigatok.files.download import sha256_of
+from gigatok.files.hashes import sha256_of
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.models.frozen.inception import CLASSES, FEATURES, Inception, load_classifier
 from gigatok.scores.feature_sets import FeatureSet, FeatureStream

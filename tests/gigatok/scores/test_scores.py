@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from gigatok.config import CodeShape, ProbeConfig, SamplingConfig, SplitConfig
-from gigatok.runtime.context import Interrupted
+from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.scores import image_metrics
 from gigatok.scores.feature_sets import FeatureSet
-from gigatok.scores.probe import probe_rate, train_probe
+from gigatok.scores.probe import ProbeData, probe_rate, train_probe
 from gigatok.scores.scoring import (
     ImageScores,
     codebook_scores,
@@ -125,18 +126,11 @@ def train_on(
     tracker: MemoryTracker,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> float:
-    return train_probe(
-        lambda view, batch: train[None][view, batch],
-        1,
-        labels,
-        val,
-        val_labels,
-        4,
-        config,
-        0,
-        tracker,
-        should_stop,
+    data = ProbeData(
+        lambda view, batch: train[None][view, batch], 1, labels, val, val_labels, num_classes=4
     )
+    runtime = Runtime(Path("unused"), should_stop=should_stop)
+    return train_probe(data, config, 0, tracker, runtime)
 
 
 def test_a_probe_stops_between_epochs() -> None:

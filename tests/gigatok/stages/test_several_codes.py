@@ -73,5 +73,6 @@ def test_the_probe_draws_codes_that_can_be_decoded(folder: Path) -> None:
     assert generator.num_tokens == TOKENS * DEPTH
     random = torch.Generator().manual_seed(0)
     drawn = generate(generator, torch.tensor([1, 2]), SamplingConfig(num_images=4), random)
-    tokenizer = gigatok.load_tokenizer(folder / "train_tokenizer")
-    assert gigatok.decode(tokenizer, drawn.numpy()).shape == (2, 16, 16, 3)
+    tokenizer = gigatok.load(folder / "train_tokenizer")
+    assert (tokenizer.tokens, tokenizer.codebook_size) == (TOKENS * DEPTH, SIZE)
+    assert tokenizer.decode(drawn.numpy()).shape == (2, 16, 16, 3)

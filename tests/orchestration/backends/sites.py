@@ -12,14 +12,20 @@ from pathlib import Path
 import pytest
 import ray
 
+from gigatok.config import ProbeConfig
+from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends import BACKENDS, connect
 from orchestration.backends.base import Backend, Job
 from orchestration.policy.ended import Ended
-from orchestration.policy.profile import Profile
+from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray.ray_cluster import ray_cluster
+from tests.orchestration.test_worker_ranks import stage
 
 SECONDS = 240
+ONE = Request()
+LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
+"""A stage of many seconds."""
 PLUGIN = Path(__file__).parent / "detached" / "workstation_backend.py"
 HOOK = f"""
 import sys
@@ -80,6 +86,13 @@ SITES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Connec
 }
 SLURM = pytest.param("slurm", marks=pytest.mark.cluster)
 WORKSTATION = pytest.param("workstation", marks=pytest.mark.slow)
+TWO_PROCESSES = "two processes of local"
+
+
+def broken(root: Path) -> StageFolder:
+    """Make a probe that lacks its inputs."""
+    config = LinearProbeConfig(probe=ProbeConfig(), seed=0)
+    return stage(root, "linear_probe", config.model_dump(mode="json"))
 
 
 def wait_for_end(backend: Backend, job: Job) -> Ended:

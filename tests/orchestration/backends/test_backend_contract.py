@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
-from gigatok.config import ProbeConfig
-from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends import BACKENDS
 from orchestration.backends.base import Backend, Infeasible
 from orchestration.backends.local import LocalBackend
@@ -21,28 +21,44 @@ from orchestration.policy.profile import Profile, Request
 from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.sites import (
+    LONG,
+    ONE,
     SECONDS,
     SITES,
     SLURM,
+    TWO_PROCESSES,
     WORKSTATION,
     Connect,
+    broken,
     outcomes,
     wait_for_end,
 )
-from tests.orchestration.test_worker_ranks import losses, stage, training_stage
+from tests.orchestration.test_worker_ranks import losses, training_stage
 
 pytestmark = pytest.mark.heavy
-LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
-"""A stage of many seconds."""
-ONE = Request()
+TWO = Request(processes=2)
+Undisturbed = Callable[[Request], bytes]
 NOT_ALLOCATABLE = 10**15
 """Entries of a codebook: more bytes than there are addresses."""
 
 
-@pytest.fixture(scope="module", params=["local", "ray", SLURM, WORKSTATION])
-def site(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    with SITES[request.param](request) as site:
+@pytest.fixture(scope="module", params=["local", TWO_PROCESSES, "ray", SLURM, WORKSTATION])
+def name(request: pytest.FixtureRequest) -> str:
+    """The backend, or a way of it to run stages."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest, name: str) -> Iterator[Connect]:
+    with SITES["local" if name == TWO_PROCESSES else name](request) as site:
         yield site
+
+
+@pytest.fixture
+def ask(name: str) -> Request:
+    """What each stage asks for."""
+    return TWO if name == TWO_PROCESSES else ONE
 
 
 def test_every_backend_is_held_to_the_contract() -> None:
@@ -66,13 +82,14 @@ def backend(site: Connect, store: Store) -> Iterator[Backend]:
 
 def run(backend: Backend, folder: StageFolder, request: Request = ONE) -> Kind | None:
     """Run a stage as the platform does, until it is complete or given up; why it was given up."""
+    profile = Profile(default=request)
     while True:
         ended = wait_for_end(backend, backend.submit(folder, request))
         if folder.is_complete():
             return None
         # A supervisor on a cluster may have applied the policies already.
         failure = folder.failure() if backend.capabilities.detached else None
-        failure = failure or faults.after_end(folder, ended, Profile())
+        failure = failure or faults.after_end(folder, ended, profile)
         if failure is not None:
             return failure.kind
 
@@ -93,32 +110,39 @@ def weights(folder: StageFolder) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What the long stage leaves when nothing happens to it."""
-    store = Store(tmp_path_factory.mktemp("undisturbed"))
-    backend = LocalBackend(2)
-    folder = training_stage(store.root, **LONG)
-    assert run(backend, folder) is None
-    return weights(folder)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What the long stage leaves when nothing happens to it, in so many processes."""
+
+    @cache
+    def found(processes: int) -> bytes:
+        store = Store(tmp_path_factory.mktemp("undisturbed"))
+        folder = training_stage(store.root, **LONG)
+        assert run(LocalBackend(2), folder, Request(processes=processes)) is None
+        return weights(folder)
+
+    return lambda request: found(request.processes)
 
 
-def test_a_stage_completes_and_its_output_is_in_its_log(backend: Backend, store: Store) -> None:
+def test_a_stage_completes_and_its_output_is_in_its_log(
+    backend: Backend, store: Store, ask: Request
+) -> None:
     folder = training_stage(store.root)
-    job = backend.submit(folder, ONE)
+    job = backend.submit(folder, ask)
     ended = wait_for_end(backend, job)
     assert (ended.exit_code, ended.reason) == (0, None)
     assert outcomes(folder) == ["complete"]
     assert [log.name for log in folder.logs()] == ["attempt-001.log"]
     assert all(log.exists() for log in backend.logs(job))
-    again = wait_for_end(backend, backend.submit(folder, ONE))
+    again = wait_for_end(backend, backend.submit(folder, ask))
     assert again.exit_code == 0
     assert len(folder.attempts()) == 1
 
 
-def test_an_exception_is_told_and_not_repeated(backend: Backend, store: Store) -> None:
-    config = LinearProbeConfig(probe=ProbeConfig(), seed=0)
-    folder = stage(store.root, "linear_probe", config.model_dump(mode="json"))
-    assert run(backend, folder) == "exception"  # it lacks its inputs
+def test_an_exception_is_told_and_not_repeated(
+    backend: Backend, store: Store, ask: Request
+) -> None:
+    folder = broken(store.root)
+    assert run(backend, folder, ask) == "exception"  # it lacks its inputs
     failure = folder.failure()
     assert failure is not None
     assert "extract_codes" in failure.message
@@ -126,48 +150,57 @@ def test_an_exception_is_told_and_not_repeated(backend: Backend, store: Store) -
     assert "extract_codes" in folder.logs()[0].read_text()
 
 
-def test_running_out_of_memory_shrinks_the_micro_batch(backend: Backend, store: Store) -> None:
+def test_running_out_of_memory_shrinks_the_micro_batch(
+    backend: Backend, store: Store, ask: Request
+) -> None:
     folder = training_stage(store.root, codebook_size=NOT_ALLOCATABLE)
-    assert run(backend, folder) == "out_of_memory"
+    assert run(backend, folder, ask) == "out_of_memory"
     attempts = folder.attempts()
-    assert [attempt.micro_batch for attempt in attempts] == [None, 4, 2, 1]
+    sizes = [None, 4, 2, 1] if ask.processes == 1 else [None, 2, 1]
+    assert [attempt.micro_batch for attempt in attempts] == sizes
     failure = folder.failure()
     assert failure is not None
     assert "memory" in failure.message
 
 
 @pytest.mark.slow
-def test_a_killed_worker_goes_on(backend: Backend, store: Store, undisturbed: bytes) -> None:
+def test_a_killed_worker_goes_on(
+    backend: Backend, store: Store, ask: Request, undisturbed: Undisturbed
+) -> None:
     folder = training_stage(store.root, **LONG)
-    job = backend.submit(folder, ONE)
+    job = backend.submit(folder, ask)
     os.kill(wait_for_step(folder, 60), signal.SIGKILL)
     ended = wait_for_end(backend, job)
     if not folder.is_complete():  # by a supervisor on a cluster, in the same job
         assert ended.exit_code == -signal.SIGKILL
         assert faults.kind_of(folder, ended) == "killed"
-        assert run(backend, folder) is None
+        assert run(backend, folder, ask) is None
     assert outcomes(folder) == [None, "complete"]
     assert folder.attempts()[1].first_step >= 50
-    assert weights(folder) == undisturbed
+    assert weights(folder) == undisturbed(ask)
 
 
 @pytest.mark.slow
-def test_a_preempted_stage_goes_on(backend: Backend, store: Store, undisturbed: bytes) -> None:
+def test_a_preempted_stage_goes_on(
+    backend: Backend, store: Store, ask: Request, undisturbed: Undisturbed
+) -> None:
     folder = training_stage(store.root, **LONG)
-    job = backend.submit(folder, ONE)
+    job = backend.submit(folder, ask)
     os.kill(wait_for_step(folder, 60), signal.SIGTERM)
     ended = wait_for_end(backend, job)
     if not folder.is_complete():
         assert faults.kind_of(folder, ended) == "preempted"
-        assert run(backend, folder) is None
+        assert run(backend, folder, ask) is None
     assert outcomes(folder) == ["interrupted", "complete"]
     assert folder.attempts()[1].first_step >= 60
-    assert weights(folder) == undisturbed
+    assert weights(folder) == undisturbed(ask)
 
 
-def test_a_cancelled_stage_saves_its_work_and_ends(backend: Backend, store: Store) -> None:
+def test_a_cancelled_stage_saves_its_work_and_ends(
+    backend: Backend, store: Store, ask: Request
+) -> None:
     folder = training_stage(store.root, **LONG)
-    job = backend.submit(folder, ONE)
+    job = backend.submit(folder, ask)
     pid = wait_for_step(folder, 20)
     backend.cancel(job)
     backend.cancel(job)
@@ -182,14 +215,17 @@ def test_a_cancelled_stage_saves_its_work_and_ends(backend: Backend, store: Stor
 def test_two_processes_make_one_stage(backend: Backend, store: Store) -> None:
     alone, together = (training_stage(store.root / name) for name in ("alone", "together"))
     assert run(backend, alone) is None
-    assert run(backend, together, Request(processes=2)) is None
+    assert run(backend, together, TWO) is None
     assert outcomes(together) == ["complete"]
     names = sorted(path.name for path in (together.path / "logs").iterdir())
     assert names == ["attempt-001.log", "rank-001-attempt-001.log"]
     assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+    found, expected = (load_file(one.out / "model.safetensors") for one in (together, alone))
+    for name in expected:
+        assert found[name] == pytest.approx(expected[name], abs=1e-5), name
 
 
-def test_what_cannot_be_had_is_refused_at_once(backend: Backend) -> None:
-    backend.check(ONE)
+def test_what_cannot_be_had_is_refused_at_once(backend: Backend, ask: Request) -> None:
+    backend.check(ask)
     with pytest.raises(Infeasible, match="1000"):
         backend.check(Request(nodes=1000, processes=1000))

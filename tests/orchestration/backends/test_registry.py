@@ -27,6 +27,18 @@ def test_a_spec_says_what_its_backend_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_spec_says_where_stages_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def here(profile: Profile) -> set[str]:
+        return {name for name in BACKENDS if find_backend(name).runs_here(profile)}
+
+    assert here(Profile()) == {"local", "ray"}
+    assert here(Profile(ray_address="host:6379")) == {"local"}
+    monkeypatch.setenv("RAY_ADDRESS", "host:6379")
+    assert here(Profile()) == {"local"}
+
+
 def test_only_backends_with_options_have_a_key_in_profiles() -> None:
     assert profile_options().keys() == {"slurm"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,9 +13,9 @@ from typing import Any
 import pytest
 
 from orchestration.runs.state import StageFolder
+from tests.orchestration.programs import environment
 
 pytestmark = pytest.mark.heavy
-ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 180
 LONG = (
     "question: q\nscale: smoke\n"
@@ -31,7 +30,7 @@ def start(folder: Path, *arguments: str, module: str = "orchestration") -> subpr
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"},
+        env=environment(COLUMNS="160"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -19,7 +19,8 @@ from orchestration.costs.calibration import Observation, Site, append_observatio
 from orchestration.costs.cost import STANDARD, predict, stage_work, with_amounts
 from orchestration.execution.progress import Progress, stage_spec, survey
 from orchestration.forecast.budget import Budget, newest_refusal, reasons, record_refusal
-from orchestration.forecast.devices import GB, Machine, machines, utilisation
+from orchestration.forecast.cost_table import kinds_table
+from orchestration.forecast.devices import GB, Machine, Machines, machines, utilisation
 from orchestration.forecast.totals import add_up, makespan, to_run
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile
@@ -54,8 +55,8 @@ def calibrated(store: Store, plan: Plan, seconds: float = 36.0) -> None:
     )
 
 
-def surveyed(store: Store, plan: Plan) -> Progress:
-    return survey(plan, store, lambda stage: MACHINE.site)
+def surveyed(store: Store, plan: Plan, machine: Machines = lambda stage: MACHINE) -> Progress:
+    return survey(plan, store, lambda stage: machine(stage).site)
 
 
 @pytest.mark.parametrize("sweep", SHIPPED)
@@ -177,6 +178,9 @@ def test_totals_add_up_and_what_is_reused_is_free(tmp_path: Path) -> None:
     longest = makespan(progress, lambda stage: MACHINE)
     assert longest == pytest.approx(18.0 * len(plan.stages)), "two at a time"
     wide = makespan(progress, lambda stage: replace(MACHINE, slots=99))
+    trainings = sum("train_" in stage.stage for stage in plan.stages.values())
+    mixed = makespan(progress, lambda stage: replace(MACHINE, slots=4 if "train_" in stage else 2))
+    assert mixed == pytest.approx(18.0 * len(plan.stages) - 9.0 * trainings), "each fills a share"
     assert wide == pytest.approx(5 * 36.0), "teacher, tokenizer, codes, generator, probe"
     for key in list(plan.stages)[:-1]:
         progress.set(key, "COMPLETE")
@@ -310,6 +314,45 @@ def test_a_profile_says_on_what_stages_run() -> None:
     assert trained.site == Site("NVIDIA H100", 4, 8)
     assert (trained.gpus, trained.units, trained.memory_bytes) == (8, 8, 80 * GB)
     assert (other.device, other.units, other.memory_bytes) == ("", 4, 2 * GB)
+
+
+def test_this_machine_is_shared_out_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    machine = machines("local", None, Profile().with_gpus(4))
+    trained, other = machine("train_tokenizer"), machine("extract_codes")
+    assert (trained.gpus, trained.processes, trained.threads) == (4, 4, 2)
+    assert (trained.slots, trained.width) == (2, 4)
+    assert (other.gpus, other.processes, other.slots, other.width) == (1, 1, 8, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    stages = {"train_tokenizer": {"processes": 2}}
+    machine = machines("local", 1, Profile(stages=stages))
+    trained, other = machine("train_tokenizer"), machine("extract_codes")
+    assert (trained.gpus, trained.units, other.units) == (0, 16, 16)
+    assert trained.memory_bytes is not None
+    assert other.memory_bytes is not None
+    assert trained.memory_bytes == other.memory_bytes // 2
+
+
+def test_a_plan_shows_the_devices_of_a_stage_and_the_memory_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    plan, shown = plan_of("tokenizer.decoder=S"), {}
+    for gpus in (1, 4):
+        machine = machines("local", None, Profile().with_gpus(gpus))
+        progress = surveyed(Store(tmp_path), plan, machine)
+        table = kinds_table(progress, machine)
+        row = list(table.columns[0].cells).index("tokenizer")
+        shown[gpus] = {column.header: list(column.cells)[row] for column in table.columns}
+    trial = plan.trials[0].trial.config
+    one, four = (stage_work("train_tokenizer", trial, n).memory_bytes for n in (1, 4))
+    assert one is not None
+    assert four is not None
+    assert four < one
+    assert "GPUs" not in shown[1]
+    assert shown[1]["memory"] == bytes_text(one)
+    assert (shown[4]["GPUs"], shown[4]["memory of each"]) == ("4", bytes_text(four))
 
 
 def test_utilisation_is_of_the_precision_that_was_used() -> None:

@@ -15,7 +15,7 @@ from orchestration.execution.progress import Progress, survey
 from orchestration.execution.scheduler import Scheduler, cheapest_first
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchRequest, record_launch
-from orchestration.launching.report import exit_code
+from orchestration.launching.report import outcome
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
@@ -156,7 +156,7 @@ def test_open_gates_let_everything_run_small_before_large(tmp_path: Path) -> Non
     profile = Profile(gates=Gates(better={"lpips": 0.05}))
     progress, _ = run(store, plan, profile, {"evaluate_reconstruction": work})
     assert progress.count("COMPLETE") == len(plan.stages)
-    assert exit_code(progress) == 0
+    assert outcome(progress) == "done"
 
 
 def test_a_gate_that_fails_holds_what_is_above_and_is_shown(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_gate_that_fails_holds_what_is_above_and_is_shown(tmp_path: Path) -> N
     assert progress.finished
     assert progress.count("FAILED") == 0
     assert progress.count("COMPLETE") == len(plan.stages) - len(large)
-    assert exit_code(progress) == 3
+    assert outcome(progress) == "held"
     assert held_lines(progress) == [f"{why} ({len(large)} stages)"]
     found = look(store, newest_launch(store, "sweep"))
     assert found.finished
@@ -223,7 +223,7 @@ def test_a_smaller_sibling_that_fails_holds_the_larger_ones(tmp_path: Path) -> N
     assert len(reasons) == 1
     assert "held: train_tokenizer of the smaller S-S failed: " in reasons.pop()
     assert {plan.stages[key].readable for key in progress.held_stages} == {"S-B", "S-L"}
-    assert exit_code(progress) == 1
+    assert outcome(progress) == "failed"
 
 
 @pytest.mark.parametrize(("waited", "held"), [(0.0, {"S-B", "S-L"}), (0.6, set())])

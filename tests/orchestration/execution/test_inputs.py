@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gigatok.data.assets import ASSETS
+from gigatok.data.asset_table import ASSETS
 from orchestration.costs.calibration import Site
 from orchestration.execution.inputs import Inputs, find_inputs
 from orchestration.execution.progress import survey
@@ -26,7 +26,7 @@ def test_what_is_cached_is_told_from_what_is_fetched(
 ) -> None:
     monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path))
     monkeypatch.delenv("GIGATOK_CIFAR10", raising=False)
-    (tmp_path / ASSETS["inception"].file).touch()
+    (tmp_path / ASSETS["inception"].made.file).touch()
     found = inputs_of(tmp_path, "micro")
     assert found.here == ("inception",)
     assert {"cifar10", "mobilenetv2"} <= set(found.fetched)

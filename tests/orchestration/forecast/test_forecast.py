@@ -22,6 +22,21 @@ def test_the_end_is_that_of_what_remains_on_the_slots_there_are() -> None:
     assert forecast(GRAPH, TRIALS, parts, 2) == Forecast(52.0, 150.0, 0, pytest.approx(80.0))
 
 
+def test_wide_stages_wait_for_all_the_slots_that_they_take() -> None:
+    parts = {
+        "data": StageTime("COMPLETE", False, 10.0, 10.0),
+        "a": StageTime("RUNNING", False, 50.0, 0.0, width=4),
+        "b": StageTime("WAITING", False, 70.0, 0.0, width=4),
+        "a2": StageTime("WAITING", False, 30.0, 0.0),
+    }
+    ends = {slots: forecast(GRAPH, TRIALS, parts, slots).end for slots in (1, 4, 8)}
+    assert ends == {
+        1: pytest.approx(150.0),
+        4: pytest.approx(150.0),
+        8: pytest.approx(80.0),
+    }
+
+
 def test_what_failed_or_is_held_does_not_remain() -> None:
     parts = {
         "data": StageTime("COMPLETE", False, 10.0, 10.0),

@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.backends.base import Capabilities, Job, NoAnswer, QueueFull
 from orchestration.execution.progress import Progress, stage_spec, survey
-from orchestration.launching.report import exit_code
+from orchestration.launching.report import outcome
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import make_plan
 from orchestration.policy import faults
@@ -173,7 +173,7 @@ def test_cancelled_stages_are_not_started_and_a_new_launch_forgets_it(tmp_path: 
     assert progress.failures[key].kind == "cancelled"
     assert progress.states[key] == "FAILED"
     assert "UPSTREAM_FAILED" in progress.states.values()
-    assert exit_code(progress) == 130
+    assert outcome(progress) == "interrupted"
     again, _ = run(store, {}, "tokenizer.decoder=S")
     assert again.count("COMPLETE") == 8
 

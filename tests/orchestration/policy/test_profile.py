@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.backends import profile_options
-from orchestration.policy.profile import Profile, load_profile
+from orchestration.policy.profile import Profile, Request, load_profile
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "sweeps" / "profiles").glob("*.yaml"))
 
@@ -84,3 +84,22 @@ def test_options_of_a_backend_are_merged_key_by_key(tmp_path: Path) -> None:
     wanted = {"partition": "main", "qos": "high"}
     assert profile.request("train_tokenizer").options("slurm") == wanted
     assert profile.request("linear_probe").options("slurm") == {"partition": "main"}
+
+
+def test_gpus_of_the_command_line_win_where_a_stage_can_share_its_work() -> None:
+    written = {"train_tokenizer": {"processes": 2, "time_minutes": 9}, "linear_probe": {"cpus": 3}}
+    profile = Profile(default=Request(cpus=2, gpus=1), stages=written, max_parallel=5).with_gpus(4)
+    training, generator = profile.request("train_tokenizer"), profile.request("train_generator")
+    assert (training.processes, training.gpus, training.time_minutes) == (4, 1, 9)
+    assert (generator.processes, generator.gpus, generator.cpus) == (4, 1, 2)
+    probe = profile.request("linear_probe")
+    assert (probe.processes, probe.gpus, probe.cpus) == (1, 1, 3)
+    assert profile.max_parallel == 5
+
+
+def test_gpus_that_do_not_spread_over_nodes_are_refused() -> None:
+    profile = Profile(default=Request(processes=4, nodes=2))
+    assert profile.with_gpus(6).request("train_tokenizer").nodes == 2
+    wrong = r"^--gpus-per-stage 3: processes 3 do not spread over 2 "
+    with pytest.raises(ValueError, match=wrong):
+        profile.with_gpus(3)

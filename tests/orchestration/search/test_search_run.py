@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -15,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.runs.state import StageFolder
+from tests.orchestration.programs import call, environment
 from tests.orchestration.search.search_helpers import HEAD, ONE_THREAD, PRUNED_BLOCK, Json, story
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.slow
 
 
@@ -30,7 +29,7 @@ def start(
         return subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
             stdout=out,
             stderr=log,
         )
@@ -82,18 +81,10 @@ def test_what_is_for_trials_of_a_sweep_is_refused(
     undisturbed: tuple[Path, Json, float],
 ) -> None:
     folder, _, _ = undisturbed
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    status = [sys.executable, "-m", "orchestration"]
-    said = subprocess.run(
-        [*status, "status", "searched", "--json"],
-        **{"cwd": folder, "env": environment, "capture_output": True, "check": True},
-    )
-    trial = next(iter(json.loads(said.stdout)["trials"]))
+    said = call(folder, "orchestration", "status", "searched", "--json").stdout
+    trial = next(iter(json.loads(said)["trials"]))
     for request in (("retry", "searched", trial), ("resume", "searched", "--failed")):
-        refused = subprocess.run(
-            [*status, *request], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert refused.returncode == 2
+        refused = call(folder, "orchestration", *request, code=2)
         assert "not for a search: its trials that failed or were pruned" in refused.stderr
 
 
@@ -101,10 +92,8 @@ def test_status_and_mlflow_call_what_was_given_up_pruned(
     undisturbed: tuple[Path, Json, float],
 ) -> None:
     folder, found, _ = undisturbed
-    command = [sys.executable, "-m", "orchestration", "status", "searched", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
-    states = [stage["state"] for stage in json.loads(said.stdout)["stages"].values()]
+    said = call(folder, "orchestration", "status", "searched", "--json").stdout
+    states = [stage["state"] for stage in json.loads(said)["stages"].values()]
     # A stage may complete before the pruner has seen the last of its curve: it counts as such.
     pruned = [one.state() for one in stages(folder, "train_generator")].count("WAITING")
     assert 0 < pruned <= [trial[1] for trial in story(found)].count("PRUNED")
@@ -189,17 +178,8 @@ def test_a_trial_whose_stage_fails_is_told_so(tmp_path: Path) -> None:
 
 
 def test_the_best_rate_is_checked_at_the_larger_decoder(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "orchestration.launch", "learning_rate", "--scale", "smoke"]
-    said = subprocess.run(
-        [*command, "--jobs", "2", "--json"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=True,
-    )
-    found = json.loads(said.stdout)
+    options = ("--scale", "smoke", "--jobs", "2", "--json")
+    found = json.loads(call(tmp_path, "orchestration.launch", "learning_rate", *options).stdout)
     tuned, checked = found["studies"]
     drift = found["transfer"]
     rate = tuned["best"][0]["params"]["tokenizer.lr"]
@@ -243,8 +223,5 @@ def test_several_objectives_leave_a_pareto_front_on_the_terminal_and_in_mlflow(
     assert set(study["importances"]) <= {"rfid", "gpu_hours"}
     (sweep,) = tags_of(tmp_path, "sweep")
     assert json.loads(sweep["gigatok.search.best"]) == study["best"]
-    command = [sys.executable, "-m", "orchestration.launch", "searched.yaml", *ONE_THREAD]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("Pareto front: trial") == len(front)
+    again = call(tmp_path, "orchestration.launch", "searched.yaml", *ONE_THREAD).stdout
+    assert again.count("Pareto front: trial") == len(front)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,10 +10,10 @@ import pytest
 
 from orchestration.backends.detached.journal import CONTROLLER
 from tests.orchestration.backends.slurm.slurm_cluster import Cluster, run, wait_until
+from tests.orchestration.programs import call, environment
 from tests.orchestration.search.search_helpers import HEAD, ONE_THREAD, PRUNED_BLOCK, Json, story
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[3]
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\n"
 SECONDS = 600.0
 
@@ -25,17 +22,8 @@ def launch(folder: Path, *options: str) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "searched.yaml").write_text(HEAD + PRUNED_BLOCK)
     (folder / "profile.yaml").write_text(PROFILE)
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestration.launch", "searched.yaml", "--json", *options],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    command = ("orchestration.launch", "searched.yaml", "--json", *options)
+    return call(folder, *command, variables=environment(OMP_NUM_THREADS="1")).stdout
 
 
 def controllers() -> list[str]:

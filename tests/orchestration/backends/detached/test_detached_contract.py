@@ -9,25 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from gigatok.config import ProbeConfig
-from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from orchestration.backends.base import Dependency, DetachedBackend, JobStatus, is_detached
 from orchestration.backends.detached.situation import are_over
-from orchestration.policy.profile import Request
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.sites import (
+    LONG,
+    ONE,
     SECONDS,
     SITES,
     SLURM,
     WORKSTATION,
     Connect,
+    broken,
     outcomes,
     wait_for_end,
 )
-from tests.orchestration.test_worker_ranks import stage, training_stage
-
-ONE = Request()
-LONG = {"steps": 400, "log_every": 1, "checkpoint_every": 50}
+from tests.orchestration.test_worker_ranks import training_stage
 
 
 @pytest.fixture(scope="module", params=[SLURM, WORKSTATION])
@@ -53,12 +50,6 @@ def backend(site: Connect, store: Store) -> Iterator[DetachedBackend]:
 
 def trainings(store: Store, count: int, **changes: int) -> list[StageFolder]:
     return [training_stage(store.root / f"stage-{index}", **changes) for index in range(count)]
-
-
-def broken(store: Store) -> StageFolder:
-    """A probe without its inputs."""
-    config = LinearProbeConfig(probe=ProbeConfig(), seed=0)
-    return stage(store.root / "broken", "linear_probe", config.model_dump(mode="json"))
 
 
 def wait(over: Callable[[], bool]) -> None:
@@ -97,7 +88,7 @@ def test_elements_wait_for_their_own_parents_and_keep_to_the_width(
 def test_what_waits_for_a_failure_is_cancelled_and_never_runs(
     backend: DetachedBackend, store: Store
 ) -> None:
-    folder, behind, last = broken(store), *trainings(store, 2)
+    folder, behind, last = broken(store.root / "broken"), *trainings(store, 2)
     failing = backend.submit(folder, ONE)
     after = Dependency(complete=(failing.handle,))
     (child,) = backend.submit_array([behind], ONE, name="child", after=after)

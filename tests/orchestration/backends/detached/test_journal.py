@@ -83,5 +83,7 @@ def test_records_of_versions_that_knew_one_scheduler_are_read(
 ) -> None:
     array = journal.intend("train_tokenizer", "s", "p", stages(tmp_path, "a"))
     (file,) = journal.files()
-    file.write_text(array.model_copy(update={"job": "17"}).model_dump_json(exclude={"backend"}))
-    assert handles(journal) == {"a": "17"}
+    known = array.model_copy(update={"job": "17"})
+    for older in ({"format"}, {"format", "backend"}):
+        file.write_text(known.model_dump_json(exclude=older))
+        assert handles(journal) == {"a": "17"}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,9 +12,9 @@ import pytest
 from orchestration.backends.detached.journal import Journal
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.sites import install_plugin
+from tests.orchestration.programs import ROOT, call
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[4]
 SECONDS = 900.0
 SWEEP = """
 question: Does it run?
@@ -40,17 +38,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def command(place: Path, module: str, *words: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
+def command(place: Path, *words: str, expect: int = 0) -> str:
+    # Not the usual environment: it does not lead to the plug-in.
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = call(place, *words, code=expect, seconds=SECONDS, variables=variables)
     return done.stdout + done.stderr
 
 

@@ -25,10 +25,10 @@ from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.ray.ray_cluster import ray_cluster
+from tests.orchestration.programs import environment
 from tests.orchestration.test_kill import artifacts, folders, kill_workers
 from tests.orchestration.test_worker_ranks import losses, training_stage
 
-ROOT = Path(__file__).resolve().parents[4]
 SECONDS = 240
 LONG = {"steps": 10**6, "log_every": 1, "checkpoint_every": 20}
 TWO_NODES = Request(processes=2, nodes=2)
@@ -153,7 +153,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "orchestration.launch", *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -21,9 +21,9 @@ import pytest
 from orchestration.backends.detached.journal import Journal
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.slurm.slurm_cluster import Cluster, preempting, run, wait_until
+from tests.orchestration.programs import ROOT, call, environment
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[4]
 SECONDS = 300.0
 STEPS = {"tokenizer.steps": 300, "tokenizer.log_every": 5, "tokenizer.checkpoint_every": 50}
 """Enough for something to happen meanwhile."""
@@ -61,33 +61,21 @@ def profile(place: Path, partition: str = "main", setup: str = "") -> None:
     (place / "profile.yaml").write_text(text)
 
 
-def command(place: Path, decoders: str, *options: str) -> list[str]:
+def words(place: Path, decoders: str, *options: str) -> list[str]:
     """A launch of the sweep with fewer decoders than it has, trained for longer."""
     text = (ROOT / "sweeps" / "decoder_scaling.yaml").read_text()
     assert "[S, B, L]" in text
     (place / "decoder_scaling.yaml").write_text(text.replace("[S, B, L]", decoders))
     sets = [word for key, value in STEPS.items() for word in ("--set", f"{key}={value}")]
     given = ["decoder_scaling.yaml", "--scale", "smoke", "--yes", *sets, *options]
-    return [sys.executable, "-m", "orchestration.launch", *given]
+    return ["orchestration.launch", *given]
 
 
 def launch(place: Path, decoders: str, *options: str) -> None:
-    done = subprocess.run(
-        command(place, decoders, *options),
-        cwd=place,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    call(place, *words(place, decoders, *options), seconds=SECONDS, variables=ALONE)
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
+ALONE = environment(OMP_NUM_THREADS="1")
 SLURM = ("--backend", "slurm", "--profile", "profile.yaml")
 
 
@@ -245,7 +233,8 @@ def test_the_accounting_database_is_down_and_the_launcher_is_killed(
     profile(place)
     cluster.stop_accounting()
     try:
-        launcher = subprocess.Popen(command(place, "[S]", *SLURM), cwd=place, env=environment())
+        command = [sys.executable, "-m", *words(place, "[S]", *SLURM)]
+        launcher = subprocess.Popen(command, cwd=place, env=ALONE)
         journal = place / "runs" / "journal"
         wait_until(lambda: len(list(journal.glob("*.json"))) >= 3, "the second array", 60)
         launcher.kill()

@@ -19,9 +19,9 @@ from orchestration.backends.detached.journal import CONTROLLER, Journal, Submiss
 from orchestration.backends.snapshot import PARTS
 from orchestration.runs.state import StageFolder, Store
 from tests.orchestration.backends.slurm.slurm_cluster import Cluster, run, wait_until
+from tests.orchestration.programs import ROOT, call, environment
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[4]
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\nmax_parallel: 4\n"
 SWEEP = """
 question: Does it run?
@@ -48,27 +48,18 @@ def sweep(place: Path, stages: str, seeds: list[int], axes: str = "") -> None:
     (place / "study.yaml").write_text(text)
 
 
-def command(*options: str) -> list[str]:
-    given = ["study.yaml", "--backend", "slurm", "--profile", "profile.yaml", "--yes", *options]
-    return [sys.executable, "-m", "orchestration.launch", *given]
+def words(*options: str, sweep: str = "study.yaml") -> list[str]:
+    where = ["--backend", "slurm", "--profile", "profile.yaml", "--yes"]
+    return ["orchestration.launch", sweep, *where, *options]
 
 
-def environment(code: Path = ROOT, **changes: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", **changes}
+def alone(code: Path = ROOT, **changes: str) -> dict[str, str]:
+    return environment(code, OMP_NUM_THREADS="1", **changes)
 
 
 def launch(place: Path, *options: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        command(*options),
-        cwd=place,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout
+    given = words(*options)
+    return call(place, *given, code=expect, seconds=SECONDS, variables=alone()).stdout
 
 
 def queue() -> list[tuple[str, str, str]]:
@@ -117,21 +108,12 @@ def test_a_sweep_goes_on_alone_and_from_the_code_as_it_was(place: Path) -> None:
         if (ROOT / part).exists():
             shutil.copytree(ROOT / part, code / part)
     options = ["--scale", "smoke", "--set", "tokenizer.decoder=S"]
-    arguments = command(*options)
-    arguments[arguments.index("study.yaml")] = "decoder_scaling"
     names: list[set[str]] = []
     for _ in range(2):
         # Typed in the folder of the source, as the README says.
-        done = subprocess.run(
-            [*arguments, "--profile", "../profile.yaml", "--runs-dir", "../runs"],
-            cwd=code,
-            env=environment(code),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        there = ("--profile", "../profile.yaml", "--runs-dir", "../runs")
+        given = words(*options, *there, sweep="decoder_scaling")
+        done = call(code, *given, seconds=SECONDS, variables=alone(code))
         names.append({array.name for array in arrays(place)})
     assert len(names[0]) == 8
     assert names[1] <= names[0]
@@ -197,9 +179,8 @@ def test_what_was_cancelled_is_resumed_at_once(place: Path) -> None:
         return lease is not None and lease.progress.get("done", 0) > 0
 
     wait_until(begun, "the first steps")
-    for words in (["cancel", "study"], ["resume", "study", "--yes"]):
-        steer = [sys.executable, "-m", "orchestration", *words]
-        subprocess.run(steer, cwd=place, env=environment(), check=True)
+    call(place, "orchestration", "cancel", "study", variables=alone())
+    call(place, "orchestration", "resume", "study", "--yes", variables=alone())
     wait_for_completion(place, 2)
     assert [a.outcome for a in tokenizer.attempts()] == ["interrupted", "complete"]
 
@@ -240,8 +221,7 @@ def test_a_larger_model_is_held_when_its_smaller_sibling_fails(place: Path) -> N
     why = of["S-B"].held()
     assert why is not None
     assert "held: train_tokenizer of the smaller S-S failed" in why
-    free = ["-m", "orchestration", "resume", "study", "--ignore-gates", "--yes"]
-    subprocess.run([sys.executable, *free], cwd=place, env=environment(), check=True)
+    call(place, "orchestration", "resume", "study", "--ignore-gates", "--yes", variables=alone())
     wait_until(lambda: of["S-B"].is_complete() and not queue(), "the larger model", SECONDS)
     assert states(place) == ["COMPLETE"] * 2 + ["FAILED", "WAITING"]
 
@@ -257,8 +237,7 @@ def test_three_identical_exceptions_empty_the_queue(place: Path) -> None:
     controllers = list(place.glob("runs/slurm/*-controller-*"))
     assert len(controllers) <= 2  # which do not follow each other without end
     (place / "profile.yaml").write_text(PROFILE)
-    resumed = ["-m", "orchestration", "resume", "study", "--failed", "--yes"]
-    subprocess.run([sys.executable, *resumed], cwd=place, env=environment(), check=True)
+    call(place, "orchestration", "resume", "study", "--failed", "--yes", variables=alone())
     wait_for_completion(place, 6)
 
 
@@ -295,7 +274,8 @@ def test_a_launcher_killed_while_it_submits_loses_and_doubles_nothing(
     slow.write_text("#!/bin/sh\n" + sbatch.format(real=f'{real} "$@"') + "\n")
     slow.chmod(0o755)
     path = f"{slow.parent}:{os.environ['PATH']}"
-    launcher = subprocess.Popen(command(), cwd=place, env=environment(PATH=path))
+    command = [sys.executable, "-m", *words()]
+    launcher = subprocess.Popen(command, cwd=place, env=alone(PATH=path))
     journal = place / "runs" / "journal"
 
     def now() -> bool:

@@ -15,217 +15,199 @@ REST = "  objectives: [ar_val_loss]\n  budget: {trials: 6}\n"
 TWO = SPACE.replace("}}", "}, generator.dropout: [0, 0.1]}")
 
 
-def of_range(text: str) -> str:
-    return f"search:\n  space: {{generator.lr: {{{text}}}}}\n{REST}"
+Case = tuple[str, int, str, tuple[str, ...]]
+"""A block, the line within it, the key, and parts of the message."""
 
 
-# Each: the block, line within it, key, and parts of the message.
-MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
-    "an objective that is switched off": (
-        "search:\n" + SPACE + "  objectives: [lpips]\n  budget: {trials: 3}\n", 3,
-        "search.objectives", ("no stage of the trials measures lpips", "rfid"),
+def added(line: str, key: str, *parts: str) -> Case:
+    """A line more than the block has."""
+    return f"{BLOCK}  {line}\n", 5, f"search.{key}", parts
+
+
+def in_space(text: str, key: str, *parts: str) -> Case:
+    return f"search:\n  space: {{{text}}}\n{REST}", 2, f"search.space.{key}".rstrip("."), parts
+
+
+def in_range(text: str, key: str, *parts: str) -> Case:
+    return in_space(f"generator.lr: {{{text}}}", f"generator.lr{key}", *parts)
+
+
+def of_objectives(text: str, key: str, *parts: str) -> Case:
+    block = f"search:\n{SPACE}  objectives: {text}\n  budget: {{trials: 3}}\n"
+    return block, 3, f"search.{key}", parts
+
+
+def of_budget(text: str, key: str, *parts: str) -> Case:
+    block = f"search:\n{SPACE}  objectives: [gfid]\n  budget: {text}\n"
+    return block, 4, f"search.budget.{key}", parts
+
+
+def of_several(line: str, key: str, *parts: str) -> Case:
+    """A line that does not go together with two objectives."""
+    block = f"search:\n{SPACE}  objectives: [rfid, gfid]\n  budget: {{trials: 6}}\n  {line}\n"
+    return block, 5, f"search.{key}", parts
+
+
+MALFORMED: dict[str, Case] = {
+    "an objective that is switched off": of_objectives(
+        "[lpips]", "objectives", "no stage of the trials measures lpips", "rfid"
     ),
-    "an objective of a stage that is off": (
-        "search:\n" + SPACE + "  objectives: [gfid_best]\n  budget: {trials: 3}\n", 3,
-        "search.objectives", ("measures gfid_best", "did you mean 'g"),
+    "an objective of a stage that is off": of_objectives(
+        "[gfid_best]", "objectives", "measures gfid_best", "did you mean 'g"
     ),
-    "a curve that nothing logs": (
-        BLOCK + "  pruner: {name: median, metric: val/loss, every: 2, min_steps: 2}\n", 5,
-        "search.pruner.metric", ("train/loss, train/grad_norm", "did you mean 'train/loss'?"),
+    "a curve that nothing logs": added(
+        "pruner: {name: median, metric: val/loss, every: 2, min_steps: 2}",
+        "pruner.metric",
+        "train/loss, train/grad_norm",
+        "did you mean 'train/loss'?",
     ),
-    "a curve of a loss that is off": (
-        BLOCK + "  pruner: {name: median, stage: train_tokenizer, every: 2, min_steps: 2, "
-        "metric: train/entropy_loss}\n", 5, "search.pruner.metric", ("logs no curve",),
+    "a curve of a loss that is off": added(
+        "pruner: {name: median, stage: train_tokenizer, every: 2, min_steps: 2, "
+        "metric: train/entropy_loss}",
+        "pruner.metric",
+        "logs no curve",
     ),
-    "a seed beyond NumPy's": (BLOCK + "  seed: 4294967296\n", 5, "search.seed", ("4294967295",)),
+    "a seed beyond NumPy's": added("seed: 4294967296", "seed", "4294967295"),
     "no mapping": ("search: tpe\n", 1, "search", ("got 'tpe'", "mapping", "space, sampler")),
     "unknown key": (
-        BLOCK + "  prune: none\n", 5, "search.prune",
+        BLOCK + "  prune: none\n",
+        5,
+        "search.prune",
         ("a search has the keys", "did you mean 'pruner'?"),
     ),
     "no space": ("search:\n" + REST, 1, "search.space", ("missing", "low: 1e-4")),
-    "empty space": ("search:\n  space: {}\n" + REST, 2, "search.space", ("is empty",)),
-    "unknown key of the trial": (
-        "search:\n  space: {generator.lrr: [1, 2]}\n" + REST, 2, "search.space.generator.lrr",
-        ("did you mean 'generator.lr'?",),
+    "empty space": in_space("", "", "is empty"),
+    "unknown key of the trial": in_space(
+        "generator.lrr: [1, 2]", "generator.lrr", "did you mean 'generator.lr'?"
     ),
-    "fixed as well": (
-        "search:\n  space: {tokenizer.decoder: [S, B]}\n" + REST, 2,
-        "search.space.tokenizer.decoder", ("axes, zip or set as well",),
+    "fixed as well": in_space(
+        "tokenizer.decoder: [S, B]", "tokenizer.decoder", "axes, zip or set as well"
     ),
-    "how, not what": (
-        "search:\n  space: {generator.log_every: [1, 2]}\n" + REST, 2,
-        "search.space.generator.log_every", ("cannot vary", "`set`"),
+    "how, not what": in_space(
+        "generator.log_every: [1, 2]", "generator.log_every", "cannot vary", "`set`"
     ),
-    "one number": (
-        "search:\n  space: {generator.lr: 1e-3}\n" + REST, 2, "search.space.generator.lr",
-        ("list of values", "{low, high, log, step}"),
+    "one number": in_space(
+        "generator.lr: 1e-3", "generator.lr", "list of values", "{low, high, log, step}"
     ),
-    "one value": (
-        "search:\n  space: {generator.lr: [1e-3]}\n" + REST, 2, "search.space.generator.lr",
-        ("two values at least", "`set`"),
+    "one value": in_space("generator.lr: [1e-3]", "generator.lr", "two values at least", "`set`"),
+    "a value twice": in_space("generator.lr: [1e-3, 0.001]", "generator.lr", "given twice"),
+    "wrong value": in_space(
+        "generator.lr: [1e-3, fast]", "generator.lr", "got 'fast'", "a number"
     ),
-    "a value twice": (
-        "search:\n  space: {generator.lr: [1e-3, 0.001]}\n" + REST, 2,
-        "search.space.generator.lr", ("given twice",),
+    "unknown size": in_space(
+        "generator.size: [S, Q]",
+        "generator.size",
+        "got 'Q'",
+        "generator sizes of scale smoke: S, B",
     ),
-    "wrong value": (
-        "search:\n  space: {generator.lr: [1e-3, fast]}\n" + REST, 2,
-        "search.space.generator.lr", ("got 'fast'", "a number"),
+    "unknown part of a range": in_range(
+        "low: 1, high: 2, stop: 3", ".stop", "low, high, log, step", "did you mean 'step'?"
     ),
-    "unknown size": (
-        "search:\n  space: {generator.size: [S, Q]}\n" + REST, 2, "search.space.generator.size",
-        ("got 'Q'", "generator sizes of scale smoke: S, B"),
+    "no end": in_range("low: 1", ".high", "missing", "a number"),
+    "end not allowed": in_range("low: -1, high: 2", ".low", "got -1", "above 0"),
+    "ends exchanged": in_range("low: 2, high: 1", "", "low 2 is not below high 1"),
+    "log and step": in_range(
+        "low: 1, high: 9, log: true, step: 1", "", "log and step do not go together"
     ),
-    "unknown part of a range": (
-        of_range("low: 1, high: 2, stop: 3"), 2, "search.space.generator.lr.stop",
-        ("low, high, log, step", "did you mean 'step'?"),
+    "log is no flag": in_range("low: 1, high: 9, log: 2", ".log", "got 2", "true or false"),
+    "log of zero": in_space(
+        "generator.dropout: {low: 0, high: 0.5, log: true}",
+        "generator.dropout",
+        "low 0 has no logarithm",
     ),
-    "no end": (of_range("low: 1"), 2, "search.space.generator.lr.high", ("missing", "a number")),
-    "end not allowed": (
-        of_range("low: -1, high: 2"), 2, "search.space.generator.lr.low", ("got -1", "above 0"),
+    "negative step": in_range("low: 1, high: 9, step: -1", ".step", "got -1", "above 0"),
+    "step too large": in_range("low: 1, high: 2, step: 5", "", "step 5 is larger than the range"),
+    "step of whole numbers": in_space(
+        "tokenizer.codebook_size: {low: 8, high: 64, step: 1.5}",
+        "tokenizer.codebook_size",
+        "must be a whole number",
     ),
-    "ends exchanged": (
-        of_range("low: 2, high: 1"), 2, "search.space.generator.lr",
-        ("low 2 is not below high 1",),
+    "range of words": in_space(
+        "tokenizer.augment: {low: 1, high: 2}", "tokenizer.augment", "give a list of values"
     ),
-    "log and step": (
-        of_range("low: 1, high: 9, log: true, step: 1"), 2, "search.space.generator.lr",
-        ("log and step do not go together",),
-    ),
-    "log is no flag": (
-        of_range("low: 1, high: 9, log: 2"), 2, "search.space.generator.lr.log",
-        ("got 2", "true or false"),
-    ),
-    "log of zero": (
-        "search:\n  space: {generator.dropout: {low: 0, high: 0.5, log: true}}\n" + REST, 2,
-        "search.space.generator.dropout", ("low 0 has no logarithm",),
-    ),
-    "negative step": (
-        of_range("low: 1, high: 9, step: -1"), 2, "search.space.generator.lr.step",
-        ("got -1", "above 0"),
-    ),
-    "step too large": (
-        of_range("low: 1, high: 2, step: 5"), 2, "search.space.generator.lr",
-        ("step 5 is larger than the range",),
-    ),
-    "step of whole numbers": (
-        "search:\n  space: {tokenizer.codebook_size: {low: 8, high: 64, step: 1.5}}\n" + REST, 2,
-        "search.space.tokenizer.codebook_size", ("must be a whole number",),
-    ),
-    "range of words": (
-        "search:\n  space: {tokenizer.augment: {low: 1, high: 2}}\n" + REST, 2,
-        "search.space.tokenizer.augment", ("give a list of values",),
-    ),
-    "unknown sampler": (
-        BLOCK + "  sampler: tpee\n", 5, "search.sampler",
-        ("'tpe', 'cmaes', 'grid'", "mean 'tpe'?"),
-    ),
-    "cmaes with one key": (
-        BLOCK + "  sampler: cmaes\n", 5, "search.sampler", ("two keys at least",),
-    ),
+    "unknown sampler": added("sampler: tpee", "sampler", "tpe, cmaes, grid", "mean 'tpe'?"),
+    "cmaes with one key": added("sampler: cmaes", "sampler", "two keys at least"),
     "cmaes with a list": (
-        "search:\n" + TWO + REST + "  sampler: cmaes\n", 5, "search.sampler",
+        "search:\n" + TWO + REST + "  sampler: cmaes\n",
+        5,
+        "search.sampler",
         ("not the values of generator.dropout",),
     ),
-    "cmaes for several": (
-        "search:\n" + SPACE + "  objectives: [rfid, gfid]\n  budget: {trials: 6}\n"
-        "  sampler: cmaes\n", 5, "search.sampler", ("one objective",),
+    "cmaes for several": of_several("sampler: cmaes", "sampler", "one objective"),
+    "nsga2 for one": added("sampler: nsga2", "sampler", "several objectives"),
+    "grid without steps": added("sampler: grid", "sampler", "needs a step", "generator.lr"),
+    "unknown pruner": added("pruner: {name: ahsa}", "pruner.name", "did you mean 'asha'?"),
+    "pruner alone": added("pruner: asha", "pruner", "say what it looks at", "every: 50"),
+    "pruner of a stage without a curve": added(
+        "pruner: {name: asha, stage: extract_codes}",
+        "pruner.stage",
+        "train_tokenizer, train_generator",
     ),
-    "nsga2 for one": (BLOCK + "  sampler: nsga2\n", 5, "search.sampler", ("several objectives",)),
-    "grid without steps": (
-        BLOCK + "  sampler: grid\n", 5, "search.sampler", ("needs a step", "generator.lr"),
+    "pruner's key": added("pruner: {name: asha, evry: 2}", "pruner.evry", "did you mean 'every'?"),
+    "pruner between logged steps": added(
+        "pruner: {name: asha, every: 3}", "pruner.every", "multiple of 2", "log_every"
     ),
-    "unknown pruner": (
-        BLOCK + "  pruner: {name: ahsa}\n", 5, "search.pruner.name", ("did you mean 'asha'?",),
+    "pruner that never looks": added(
+        "pruner: {name: asha, every: 2, min_steps: 12}",
+        "pruner.min_steps",
+        "12 steps",
+        "before that",
     ),
-    "pruner alone": (
-        BLOCK + "  pruner: asha\n", 5, "search.pruner", ("say what it looks at", "every: 50"),
+    "pruner for several": of_several(
+        "pruner: {name: median, every: 2}", "pruner", "one objective only"
     ),
-    "pruner of a stage without a curve": (
-        BLOCK + "  pruner: {name: asha, stage: extract_codes}\n", 5, "search.pruner.stage",
-        ("'train_tokenizer', 'train_generator'",),
-    ),
-    "pruner's key": (
-        BLOCK + "  pruner: {name: asha, evry: 2}\n", 5, "search.pruner.evry",
-        ("did you mean 'every'?",),
-    ),
-    "pruner between logged steps": (
-        BLOCK + "  pruner: {name: asha, every: 3}\n", 5, "search.pruner.every",
-        ("multiple of 2", "log_every"),
-    ),
-    "pruner that never looks": (
-        BLOCK + "  pruner: {name: asha, every: 2, min_steps: 12}\n", 5, "search.pruner.min_steps",
-        ("12 steps", "before that"),
-    ),
-    "pruner for several": (
-        "search:\n" + SPACE + "  objectives: [rfid, gfid]\n  budget: {trials: 6}\n"
-        "  pruner: {name: median, every: 2}\n", 5, "search.pruner", ("one objective only",),
-    ),
-    "factor of one": (
-        BLOCK + "  pruner: {name: asha, every: 2, factor: 1}\n", 5, "search.pruner.factor",
-        ("at least 2",),
+    "factor of one": added(
+        "pruner: {name: asha, every: 2, factor: 1}", "pruner.factor", "at least 2"
     ),
     "no objectives": (
-        "search:\n" + SPACE + "  budget: {trials: 6}\n", 1, "search.objectives",
+        "search:\n" + SPACE + "  budget: {trials: 6}\n",
+        1,
+        "search.objectives",
         ("missing", "[ar_val_loss]"),
     ),
-    "empty objectives": (
-        "search:\n" + SPACE + "  objectives: []\n  budget: {trials: 6}\n", 3,
-        "search.objectives", ("is empty",),
+    "empty objectives": of_objectives("[]", "objectives", "is empty"),
+    "unknown objective": of_objectives(
+        "[gfidd]", "objectives", "got 'gfidd'", "gpu_hours", "did you mean 'gfid'?"
     ),
-    "unknown objective": (
-        "search:\n" + SPACE + "  objectives: [gfidd]\n  budget: {trials: 6}\n", 3,
-        "search.objectives", ("got 'gfidd'", "gpu_hours", "did you mean 'gfid'?"),
+    "objective twice": of_objectives("[gfid, gfid]", "objectives", "given twice"),
+    "objective without direction": of_objectives(
+        "[effective_rank]", "objectives", "neither lower nor higher", "{effective_rank: minimize}"
     ),
-    "objective twice": (
-        "search:\n" + SPACE + "  objectives: [gfid, gfid]\n  budget: {trials: 6}\n", 3,
-        "search.objectives", ("given twice",),
-    ),
-    "objective without direction": (
-        "search:\n" + SPACE + "  objectives: [effective_rank]\n  budget: {trials: 6}\n", 3,
-        "search.objectives", ("neither lower nor higher", "{effective_rank: minimize}"),
-    ),
-    "wrong direction": (
-        "search:\n" + SPACE + "  objectives: {gfid: down}\n  budget: {trials: 6}\n", 3,
-        "search.objectives.gfid", ("'minimize', 'maximize'",),
-    ),
+    "wrong direction": of_objectives("{gfid: down}", "objectives.gfid", "minimize, maximize"),
     "no budget": (
-        "search:\n" + SPACE + "  objectives: [gfid]\n", 1, "search.budget.trials",
+        "search:\n" + SPACE + "  objectives: [gfid]\n",
+        1,
+        "search.budget.trials",
         ("missing", "20"),
     ),
-    "budget's key": (
-        "search:\n" + SPACE + "  objectives: [gfid]\n  budget: {trials: 2, hour: 3}\n", 4,
-        "search.budget.hour", ("did you mean 'hours'?",),
-    ),
-    "half a trial": (
-        "search:\n" + SPACE + "  objectives: [gfid]\n  budget: {trials: 1.5}\n", 4,
-        "search.budget.trials", ("got 1.5", "whole number of at least 1"),
-    ),
-    "no hours": (
-        "search:\n" + SPACE + "  objectives: [gfid]\n  budget: {trials: 1, hours: 0}\n", 4,
-        "search.budget.hours", ("got 0", "above 0"),
-    ),
-    "seed": (BLOCK + "  seed: x\n", 5, "search.seed", ("a whole number from 0",)),
-    "none at once": (BLOCK + "  at_once: 0\n", 5, "search.at_once", ("at least 1",)),
-    "storage": (BLOCK + "  storage: 5\n", 5, "search.storage", ("text",)),
-    "transfer of what is searched": (
-        BLOCK + "  transfer: {generator.lr: 1}\n", 5, "search.transfer.generator.lr",
-        ("is searched itself",),
+    "budget's key": of_budget("{trials: 2, hour: 3}", "hour", "did you mean 'hours'?"),
+    "half a trial": of_budget("{trials: 1.5}", "trials", "got 1.5", "whole number of at least 1"),
+    "no hours": of_budget("{trials: 1, hours: 0}", "hours", "got 0", "above 0"),
+    "seed": added("seed: x", "seed", "whole number of at least 0"),
+    "none at once": added("at_once: 0", "at_once", "at least 1"),
+    "storage": added("storage: 5", "storage", "text"),
+    "transfer of what is searched": added(
+        "transfer: {generator.lr: 1}", "transfer.generator.lr", "is searched itself"
     ),
     "transfer of two": (
-        "search:\n" + TWO + REST + "  transfer: {tokenizer.decoder: B}\n", 5, "search.transfer",
+        "search:\n" + TWO + REST + "  transfer: {tokenizer.decoder: B}\n",
+        5,
+        "search.transfer",
         ("one key", "log: true"),
     ),
     "axes beside it": (
-        BLOCK + "axes: {tokenizer.semantic_weight: [0, 1]}\n", 1, "search",
+        BLOCK + "axes: {tokenizer.semantic_weight: [0, 1]}\n",
+        1,
+        "search",
         ("make 2 combinations", "`space` or `set`"),
     ),
     "at another scale": (
-        BLOCK + "at:\n  paper:\n    search: {space: {generator.lr: 1}}\n", 7,
-        "search.space.generator.lr", ("list of values",),
+        BLOCK + "at:\n  paper:\n    search: {space: {generator.lr: 1}}\n",
+        7,
+        "search.space.generator.lr",
+        ("list of values",),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MALFORMED)

@@ -1,0 +1,22 @@
+"""`python -m gigatok COMMAND`: data and networks, and what can be done with a trained tokenizer.
+
+Exit codes: 0 done, 2 the request was wrong or something cannot be had, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from gigatok.commands.assets import app as assets
+from gigatok.commands.decode import decode
+from gigatok.commands.encode import encode
+from gigatok.commands.score import score
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(assets, name="assets")
+for command in (encode, decode, score):
+    app.command()(command)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Commands of `python -m gigatok`, one module each; they import nothing heavy until they run."""
