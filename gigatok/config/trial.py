@@ -16,7 +16,12 @@ from gigatok.config.evaluation import (
     ProbeConfig,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import GeneratorArchitecture, GeneratorConfig, SamplingConfig
+from gigatok.config.generator import (
+    GeneratorArchitecture,
+    GeneratorConfig,
+    SamplingConfig,
+    without_guidance,
+)
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -158,9 +163,7 @@ class TrialConfig(Config):
 
         Classifier-free guidance leads away from the mean over classes, which is that class then.
         """
-        if self.data.num_classes > 1:
-            return self.sampling
-        return self.sampling.model_copy(update={"cfg_scale": 1.0})  # which is none
+        return self.sampling if self.data.num_classes > 1 else without_guidance(self.sampling)
 
     @property
     def uses_cached_teacher(self) -> bool:
