@@ -140,9 +140,13 @@ def _key_rows(prefix: str, kind: Any) -> Iterator[str]:
             continue
         # The schema lets only those keys vary that are part of a stage's key.
         note = "" if key in schema()["axes"]["properties"] else " *Not part of a stage's key.*"
-        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        default = "required" if field.is_required() else f"`{json.dumps(_plain(field.default))}`"
         meaning = _cell(meanings.get(name, "")) + note
         yield f"| `{key}` | {_cell(_allowed(schema()[key]))} | {default} | {meaning.strip()} |"
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def _definer(kind: type, name: str) -> int:
@@ -166,6 +170,10 @@ def _allowed(part: Mapping[str, Any]) -> str:
         return "width, layers, heads"
     if "anyOf" in part:
         return " or ".join(_allowed(option) for option in part["anyOf"])
+    if "properties" in part:  # one of several configs
+        inner = part["properties"].items()
+        named = [f"{name}: {p['const']}" if "const" in p else name for name, p in inner]
+        return f"`{{{', '.join(named)}}}`"
     if "enum" in part:
         return ", ".join(f"`{value}`" for value in part["enum"])
     if part.get("type") == "array":

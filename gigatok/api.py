@@ -108,12 +108,12 @@ class TrainedTokenizer:
     @property
     def tokens(self) -> int:
         """Number T of codes of an image."""
-        return self.model.config.tokens_per_image(self.image_size)
+        return self.model.config.sequence_length(self.image_size)
 
     @property
     def codebook_size(self) -> int:
         """Number of different codes."""
-        return self.model.config.codebook_size
+        return self.model.config.vocabulary
 
     @cached_property
     def origin(self) -> Origin:

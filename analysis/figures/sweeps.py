@@ -25,6 +25,12 @@ def _scaling(size: str) -> tuple[Panel, ...]:
 SWEEPS: dict[str, tuple[Panel, ...]] = {
     "decoder_scaling": _scaling("params_decoder"),  # paper Figures 3 and 5, Table 2
     "tokenizer_scaling": _scaling("params_total"),  # paper Figures 3 and 7
+    # Losses per code do not compare between quantizers, bits per image do.
+    "quantizers": (
+        Panel("ar_bits_per_image", "psnr", "Rate–distortion"),
+        Panel("ar_bits_per_image", "rfid", "Rate and rFID"),
+        Panel("ar_bits_per_image", "codebook_usage", "Rate and use of codes"),
+    ),
 }
 """Charts of the sweeps that choose their own; any other one is drawn over its axes."""
 

@@ -32,6 +32,11 @@ from gigatok.config.marks import (
     FieldMark,
     marked,
 )
+from gigatok.config.quantizers import (
+    CodebookConfig,
+    CodeShape,
+    QuantizerConfig,
+)
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
@@ -57,6 +62,8 @@ __all__ = [
     "AdoptedFile",
     "AdversarialConfig",
     "CNNConfig",
+    "CodeShape",
+    "CodebookConfig",
     "CodesConfig",
     "Config",
     "DataConfig",
@@ -71,6 +78,7 @@ __all__ = [
     "ImageFolder",
     "ProbeConfig",
     "ProbedFeatures",
+    "QuantizerConfig",
     "SamplingConfig",
     "ShortcutConfig",
     "SplitConfig",

@@ -43,7 +43,12 @@ class Config(BaseModel):
 
         Kept with the config, since ten thousand trials of a plan share a few sections.
         """
-        return identity_text(self)
+        return identity_text(self, self.unread)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Names of fields that others make meaningless; keys leave them out."""
+        return frozenset()
 
     def __copy__(self) -> Self:
         """Copy without the texts that are kept: `model_copy(update=...)` changes what they say."""

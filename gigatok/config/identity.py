@@ -8,7 +8,7 @@ defaults of every stage, and a test fails until the version is raised.
 Rules, each with a test in `tests/gigatok/config/test_identity_text.py`:
 
 * A field without a constant default (required, or computed from other fields) is always written.
-* Fields marked `RUNTIME` never are, at any depth.
+* Fields marked `RUNTIME` never are, at any depth, nor are those that others make meaningless.
 * Numbers that compare equal are written alike, so an `int` field can become a `float` one.
 * Of a union of configs, the discriminator is written unless the value is of the default's class,
   so a field of one class can become a union.
@@ -49,11 +49,19 @@ class IdentityField:
     discriminator: str | None = None
 
 
-def identity_text(config: BaseModel) -> str:
-    """Write the fields that set a config apart as a JSON object with sorted names."""
+def identity_text(config: BaseModel, unread: frozenset[str] = frozenset()) -> str:
+    """Write the fields that set a config apart as a JSON object with sorted names.
+
+    Args:
+        config: whose fields to write.
+        unread: fields that other fields make meaningless, such as the size of a codebook that
+            the quantizer does not have.
+    """
     found = []
     # A plain loop: this runs for tens of thousands of stages in a large plan.
     for field in identity_fields(type(config)):
+        if field.name in unread:
+            continue
         text = value_text(getattr(config, field.name), field)
         if text != field.default:
             found.append(f'"{field.name}":{text}')

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from gigatok.config.base import Config, TrainingConfig, TransformerSize
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.open_union import OneOf
+from gigatok.config.quantizers import (
+    PUBLISHED,
+    CodebookConfig,
+    CodeShape,
+    QuantizerConfig,
+    configs,
+)
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
 # and 1.
@@ -62,7 +71,7 @@ def finest_level(num_latent_tokens: int) -> tuple[int, int]:
     return 1 << max(levels - 1, 0) // 2, 1 << levels // 2
 
 
-class TokenizerArchitecture(Config):
+class TokenizerArchitecture(CodebookConfig):
     """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9)."""
 
     variant: Annotated[Literal["1d", "2d"], COMPUTES] = "1d"
@@ -82,25 +91,8 @@ class TokenizerArchitecture(Config):
     """Convolutional encoder and decoder."""
     num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
     """Tokens per image of a 1D tokenizer; a power of two."""
-    # 16384 codes of 8 channels in all published configs.
-    codebook_size: Annotated[PositiveInt, COMPUTES] = 16384
-    """Number of codes."""
-    codebook_dim: Annotated[PositiveInt, COMPUTES] = 8
-    """Channels of a code."""
-    # On in all released models; only the recipe `VQ_BL256_train_new` has it off.
-    rotation_trick: bool = True
-    """Pass gradients through the quantizer by rotation (Fifty et al., 2024)."""
-    # The beta of VQ-VAE (van den Oord et al. 2017).
-    commitment_weight: NonNegativeFloat = 0.25
-    """Weight of the loss that draws latents to their codes."""
-    # 0.005 in the published configs that have this loss, such as `VQ_XLXXL256`.
-    entropy_weight: NonNegativeFloat = 0.0
-    """Weight of the entropy loss; 0 turns it off."""
-    entropy_temperature: Annotated[PositiveFloat, SAME_COST] = 0.01
-    """Temperature of the softmax over codes in the entropy loss."""
-    # The size of the reference's buffer `codebook_used`.
-    usage_window: Annotated[PositiveInt, TRAINING_ONLY] = 65536
-    """Length of the buffer of recent codes from which training usage is computed."""
+    quantizer: Annotated[QuantizerConfig, OneOf(configs), COMPUTES] = PUBLISHED
+    """Quantizer by name, with its settings, such as `{name: fsq, levels: [8, 5, 5, 5]}`."""
     # The reference's default `proj_weight`, which no config file of theirs sets.
     semantic_weight: Annotated[NonNegativeFloat, TRAINING_ONLY] = 0.5
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
@@ -115,10 +107,6 @@ class TokenizerArchitecture(Config):
     """Principal components kept of the standardised teacher features; 0 (published): raw."""
     init: Literal["reference", "fan_in"] = "reference"
     """Initialisation; `fan_in`: unit-scale positions, 1/sqrt(fan-in) weights, for short runs."""
-    codebook_init: Literal["uniform", "data"] = "uniform"
-    """Initial codebook; `data`: rows drawn from whitened encoder outputs before the first step."""
-    dead_code_restart_every: NonNegativeInt = 0
-    """Steps between restarts of unused codes; 0 (published): no restarts."""
 
     @property
     def name(self) -> str:
@@ -126,8 +114,37 @@ class TokenizerArchitecture(Config):
         ends = (self.encoder, self.decoder)
         return "-".join(end.name or f"{end.width}x{end.layers}" for end in ends)
 
+    @property
+    def code_shape(self) -> CodeShape:
+        """Codes that the quantizer makes of a token."""
+        return self.quantizer.code_shape(self)
+
+    @property
+    def vocabulary(self) -> int:
+        """Values that a code can have."""
+        return self.code_shape.vocabulary
+
+    @property
+    def restart_codes_every(self) -> int:
+        """Steps between restarts of unused codes; 0: the quantizer has none, or they are off."""
+        can = "dead_code_restart_every" in self.quantizer.reads
+        return self.dead_code_restart_every if can else 0
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings of codebooks that this quantizer does not read, which keys leave out."""
+        return frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+
+    def sequence_length(self, image_size: int) -> int:
+        """Count the codes of an image: those of all its tokens."""
+        return self.tokens_per_image(image_size) * self.code_shape.depth
+
+    def bits_per_image(self, image_size: int) -> float:
+        """Count the bits that name an image's codes."""
+        return self.sequence_length(image_size) * math.log2(self.vocabulary)
+
     def tokens_per_image(self, image_size: int) -> int:
-        """Count the codes of an image: latent tokens, or grid cells of a 2D tokenizer."""
+        """Count the tokens of an image: latent tokens, or grid cells of a 2D tokenizer."""
         if self.variant == "1d":
             return self.num_latent_tokens
         return (image_size // self.cnn.downsampling) ** 2
@@ -205,10 +222,8 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     @property
     def needs_whole_batch(self) -> str | None:
         """Reason why the batch must not be cut into micro-batches; None: it may."""
-        if self.entropy_weight > 0:
-            return (
-                "entropy_weight > 0 does not go with micro_batch: the loss is over the batch seen"
-            )
+        if (setting := self.quantizer.batch_loss(self)) is not None:
+            return f"{setting} does not go with micro_batch: the loss is over the batch seen"
         if self.discriminator != "none":
             return (
                 f"discriminator {self.discriminator} does not go with micro_batch: "

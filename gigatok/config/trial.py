@@ -16,7 +16,12 @@ from gigatok.config.evaluation import (
     ProbeConfig,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import GeneratorConfig, SamplingConfig, without_guidance
+from gigatok.config.generator import (
+    GeneratorArchitecture,
+    GeneratorConfig,
+    SamplingConfig,
+    without_guidance,
+)
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -29,6 +34,13 @@ from gigatok.files.weight_files import unreadable
 
 TEACHER_CACHE_IMAGES = 100_000
 """Most training images whose teacher features are cached; ImageNet's would be a terabyte."""
+
+MOST_CODES = 2**20
+"""Largest vocabulary that a trial may have.
+
+The AR probe has a row of embedding and of logits for each code, and three codes in a row, whose
+counts the n-gram scores keep, must fit into 64 bits.
+"""
 
 
 class AdoptConfig(Config):
@@ -109,12 +121,7 @@ class TrialConfig(Config):
                 f"tokenizer.discriminator patchgan needs images of {PATCHGAN_SIDE} pixels or "
                 f"more; data.image_size is {self.data.image_size}"
             )
-        tokens = self.tokenizer.tokens_per_image(self.data.image_size)
-        # Rows and columns must be known; the published 2D models have 16 x 16 tokens.
-        if self.generator.position == "rope_2d" and isqrt(tokens) ** 2 != tokens:
-            raise ValueError(
-                f"generator.position rope_2d needs a square of tokens; the tokenizer has {tokens}"
-            )
+        _check_codes(self.tokenizer, self.generator, self.data.image_size)
         probed, layers = self.tokenizer_probe.features, self.tokenizer.decoder.layers
         if probed == "decoder" and self.tokenizer.semantic_layer > layers:
             raise ValueError(
@@ -183,6 +190,32 @@ class TrialConfig(Config):
         """
         default = self.data.train_images if split == "train" else self.data.val_images
         return split_config(self.data, split, images or default, labels)
+
+
+def _check_codes(
+    tokenizer: TokenizerArchitecture, generator: GeneratorArchitecture, image_size: int
+) -> None:
+    """Raise unless the generator can hold the tokenizer's codes."""
+    if tokenizer.vocabulary > MOST_CODES:
+        raise ValueError(
+            f"tokenizer.quantizer {tokenizer.quantizer.label} has {tokenizer.vocabulary:,} codes; "
+            f"the AR probe holds at most {MOST_CODES:,}. Use fewer bits or levels, or several "
+            "codes per token: {name: rvq, depth: 2}"
+        )
+    if generator.position != "rope_2d":
+        return
+    tokens, depth = tokenizer.tokens_per_image(image_size), tokenizer.code_shape.depth
+    # Rows and columns must be known; the published 2D models have 16 x 16 tokens.
+    if isqrt(tokens) ** 2 != tokens:
+        raise ValueError(
+            f"generator.position rope_2d needs a square of tokens; the tokenizer has {tokens}"
+        )
+    if depth > 1:
+        # Codes of a token share row and column, so rotations could not tell them apart.
+        raise ValueError(
+            "generator.position rope_2d needs one code per token; tokenizer.quantizer "
+            f"{tokenizer.quantizer.label} makes {depth}: take position learned"
+        )
 
 
 def _check_grid(tokenizer: TokenizerArchitecture, image_size: int) -> None:

@@ -216,7 +216,8 @@ def _is_hidden(key: str, values: set[Any]) -> bool:
 
 def computing_fields(architecture: Architecture) -> dict[str, Any]:
     """Return the fields that decide what weights compute, by dotted key."""
-    names = set(marked(type(architecture), COMPUTES))
+    # Without the settings of a codebook that the quantizer does not have.
+    names = set(marked(type(architecture), COMPUTES)) - architecture.unread
     if isinstance(architecture, TokenizerArchitecture):
         # 1D tokenizers do not read the kind of layer, 2D ones not the number of latent tokens.
         names.remove("transformer_layer" if architecture.variant == "1d" else "num_latent_tokens")
@@ -225,8 +226,9 @@ def computing_fields(architecture: Architecture) -> dict[str, Any]:
         # Sizes and the CNN are sections of one level, everything else is a value.
         parts = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{part}".rstrip("."): one for part, one in parts.items()}
-    # A size's letter is only a name.
-    return {key: value for key, value in flat.items() if not key.endswith(".name")}
+    # A size's letter is only a name, that of a quantizer its kind.
+    letters = {key for key in flat if key.endswith(".name")} - {"quantizer.name"}
+    return {key: value for key, value in flat.items() if key not in letters}
 
 
 def codebook_norms(tensors: Mapping[str, Tensor]) -> tuple[float, float, float] | None:

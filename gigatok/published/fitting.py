@@ -12,7 +12,7 @@ from gigatok.config import TokenizerArchitecture
 from gigatok.files.foreign_weights import Misfits, compare
 from gigatok.files.stored_weights import StoredWeights
 from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.quantizer import UNFILLED
+from gigatok.models.quantizers.base import UNFILLED
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.saved import place
 

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.config import SplitConfig
+from gigatok.config import CodeShape, SplitConfig
 from gigatok.data.crops import UInt8
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.models.frozen.inception import CLASSIFIER_VARIABLE, load_classifier
+from gigatok.models.quantizers.base import entries_of
 from gigatok.runtime.context import Scores
 from gigatok.scores import image_metrics
 from gigatok.scores.complexity import ngram_entropies
@@ -140,24 +141,38 @@ def join(*parts: Scores) -> Scores:
     )
 
 
-def codebook_scores(codes_NT: Tensor, codebook_size: int, images: str) -> Scores:
-    """Compute the use of the codebook by codes (N, T); `images` names the set for the protocol."""
-    # With codes that never occur, which usage is about.
-    counts: Counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
+def codebook_scores(codes_NT: Tensor, shape: CodeShape, images: str) -> Scores:
+    """Compute the use of the codebooks by codes (N, T); `images` names the set for the protocol.
+
+    Of several codebooks all entries count. The entropy is of a code whatever its codebook, as
+    the generator and the n-gram models see it.
+    """
+    entries, codes = _entry_counts(codes_NT, shape), _counts(codes_NT, shape.vocabulary)
     values = {
-        "codebook_usage": image_metrics.codebook_usage(counts),
-        "codebook_perplexity": image_metrics.codebook_perplexity(counts),
-        "unigram_entropy": image_metrics.unigram_entropy(counts),
+        "codebook_usage": image_metrics.codebook_usage(entries),
+        "codebook_perplexity": image_metrics.codebook_perplexity(entries),
+        "unigram_entropy": image_metrics.unigram_entropy(codes),
     }
     return Scores(values, dict.fromkeys(values, images))
 
 
-def codes_by_uses(codes_NT: Tensor, codebook_size: int) -> list[tuple[int, int]]:
-    """Count how often codes are used: (least uses, number of codes) of each bin.
+def _entry_counts(codes_NT: Tensor, shape: CodeShape) -> Counts:
+    """Count the uses of each entry of all codebooks, (D*K,)."""
+    return _counts(entries_of(codes_NT.long(), shape), shape.entries)
+
+
+def _counts(numbers_NT: Tensor, size: int) -> Counts:
+    # With codes that never occur, which usage is about.
+    counts: Counts = torch.bincount(numbers_NT.flatten().long(), minlength=size).numpy()
+    return counts
+
+
+def codes_by_uses(codes_NT: Tensor, shape: CodeShape) -> list[tuple[int, int]]:
+    """Count how often entries are used: (least uses, number of entries) of each bin.
 
     Bins are 0, 1, 2 to 3, 4 to 7 and so on, up to that of the most used code; empty ones included.
     """
-    counts = torch.bincount(codes_NT.flatten().long(), minlength=codebook_size).numpy()
+    counts = _entry_counts(codes_NT, shape)
     # Powers of two: uses of codes differ by orders of magnitude.
     edges = [0, *(2**power for power in range(int(counts.max()).bit_length()))]
     bins = np.searchsorted(edges, counts, side="right") - 1

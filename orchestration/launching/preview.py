@@ -208,9 +208,9 @@ def parameters_json(planned: PlannedTrial) -> dict[str, int]:
     tokenizer = tokenizer_parameters(config.tokenizer, config.data.image_size)
     generator = generator_parameters(
         config.generator,
-        config.tokenizer.codebook_size,
+        config.tokenizer.vocabulary,
         config.data.num_classes,
-        config.tokenizer.tokens_per_image(config.data.image_size),
+        config.tokenizer.sequence_length(config.data.image_size),
     )
     return {
         "encoder": tokenizer.encoder,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gigatok import names
-from gigatok.config import Config, TransformerSize, TrialConfig
+from gigatok.config import Config, QuantizerConfig, TransformerSize, TrialConfig
 from gigatok.text import markdown
 from orchestration.costs.cost import Cost
 from orchestration.plan.graph import Plan, PlannedTrial
@@ -24,7 +24,8 @@ from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 def trial_params(config: TrialConfig) -> dict[str, str]:
     """Convert a trial's identity to flat params: text as it is, everything else as JSON.
 
-    A size with a letter also gives the letter under its own key, `tokenizer.encoder`.
+    A size with a letter also gives the letter under its own key, `tokenizer.encoder`, and a
+    quantizer its label under `tokenizer.quantizer`.
     """
     return {**dict(_flatten(config, "")), names.PARAM_TOKENIZER: config.tokenizer.name}
 
@@ -34,6 +35,8 @@ def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
         key, value = prefix + name, getattr(config, name)
         if isinstance(value, TransformerSize) and value.name:
             yield key, value.name
+        if isinstance(value, QuantizerConfig):
+            yield key, value.label
         if isinstance(value, Config):
             yield from _flatten(value, key + ".")
         else:

@@ -74,6 +74,8 @@ def words(schema: Mapping[str, Any]) -> str:
     """Describe what the JSON schema of one value allows: `a whole number of at least 1`."""
     if "anyOf" in schema:
         return " or ".join(words(option) for option in schema["anyOf"])
+    if "properties" in schema:
+        return f"{{{', '.join(map(_part, schema['properties'].items()))}}}"
     if "const" in schema:
         return show(schema["const"])
     if "enum" in schema:
@@ -84,6 +86,12 @@ def words(schema: Mapping[str, Any]) -> str:
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _bounds(schema)
     return {"boolean": "true or false", "string": "text", "null": "null"}[str(kind)]
+
+
+def _part(item: tuple[str, Mapping[str, Any]]) -> str:
+    """Write the part of a mapping: with its value, where only one is allowed."""
+    name, schema = item
+    return f"{name}: {schema['const']}" if "const" in schema else name
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (LlamaGen).
 
 The sequence is [class, t_0, ..., t_(T-2)] and predicts t_0 ... t_(T-1). Positions are learned and
-absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`).
+absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`). Of a
+quantizer with several codes per token, T counts all of them (`gigatok.models.quantizers.base`).
 Parameters are named as in the published checkpoints.
 
 B batch, T tokens, D width, V codebook_size, H heads, d head width.
@@ -37,6 +38,18 @@ class LayerCache(NamedTuple):
         return self.keys_BHTd[:, :, :filled], self.values_BHTd[:, :, :filled]
 
 
+class Reading(NamedTuple):
+    """Circumstances in which a block reads its tokens: all at once, or one with a cache.
+
+    A rotation is of the positions that are read; keys are cached rotated.
+    """
+
+    rotation: Rotation | None = None
+    cache: LayerCache | None = None
+    position: int = 0
+    """Place of the one token that is read with a cache."""
+
+
 class CausalAttention(nn.Module):
     """Causal self-attention; `wqkv` stacks the rows of q, k and v."""
 
@@ -48,22 +61,14 @@ class CausalAttention(nn.Module):
         self.wqkv = nn.Linear(d, 3 * d, bias=False)
         self.wo = nn.Linear(d, d, bias=False)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
-        position: int = 0,
-    ) -> Tensor:
-        """Attend to the past; with a cache, x is the one token at `position`.
-
-        A rotation is of the positions in x; keys are cached rotated.
-        """
+    def forward(self, x_BTD: Tensor, reading: Reading) -> Tensor:
+        """Attend to the past; with a cache, x is one token."""
         # (B, T, D) -> (B, H, T, d) each.
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.wqkv(x_BTD).chunk(3, dim=-1)
         )
+        rotation, cache, position = reading
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
@@ -101,15 +106,9 @@ class GeneratorBlock(nn.Module):
         self.attention_norm = nn.RMSNorm(config.size.width, NORM_EPS)
         self.ffn_norm = nn.RMSNorm(config.size.width, NORM_EPS)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
-        position: int = 0,
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, reading: Reading) -> Tensor:
         """Update the stream, (B, T, D)."""
-        x = x_BTD + self.attention(self.attention_norm(x_BTD), rotation, cache, position)
+        x = x_BTD + self.attention(self.attention_norm(x_BTD), reading)
         out: Tensor = x + self.feed_forward(self.ffn_norm(x))
         return out
 
@@ -185,9 +184,9 @@ class Generator(nn.Module):
         The last code is predicted but never read. In training, classes are dropped at random.
         """
         x_BTD = self._embed(codes_BT, self._drop_classes(classes_B))
-        rotation = self._rotation(0, x_BTD.shape[1], x_BTD.device)
+        reading = Reading(self._rotation(0, x_BTD.shape[1], x_BTD.device))
         for layer in self.layers:
-            x_BTD = run_layer(layer, x_BTD, rotation, recompute=self.activation_checkpointing)
+            x_BTD = run_layer(layer, x_BTD, reading, recompute=self.activation_checkpointing)
         logits: Tensor = self.output(self.norm(x_BTD))
         return logits
 
@@ -205,9 +204,9 @@ class Generator(nn.Module):
         if classes_B is None:
             classes_B = torch.full_like(codes_BT[:, 0], self.null_class)
         x_BTD = self._embed(codes_BT, classes_B)
-        rotation = self._rotation(0, x_BTD.shape[1], x_BTD.device)
+        reading = Reading(self._rotation(0, x_BTD.shape[1], x_BTD.device))
         for block in self.layers[:layer]:
-            x_BTD = block(x_BTD, rotation)
+            x_BTD = block(x_BTD, reading)
         return x_BTD
 
     def allocate_cache(self, batch_size: int) -> list[LayerCache]:
@@ -230,7 +229,7 @@ class Generator(nn.Module):
         rotation = self._rotation(position, position + 1, x_BD.device)
         x_B1D = x_BD.unsqueeze(1)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x_B1D = layer(x_B1D, rotation, layer_cache, position)
+            x_B1D = layer(x_B1D, Reading(rotation, layer_cache, position))
         logits: Tensor = self.output(self.norm(x_B1D)).squeeze(1)
         return logits
 

@@ -32,6 +32,7 @@ from gigatok.models.layers import (
     values,
     vit_layer,
 )
+from gigatok.models.quantizers.layout import quantizer_layout
 
 T = TypeVar("T", int, Layers)
 
@@ -43,10 +44,10 @@ class TokenizerParts(Generic[T]):
     Attributes:
         cnn_encoder: image to grid.
         to_tokens: transformer from grid to tokens.
-        project_in: to the codebook's width.
-        codebook: the codes, and cosines to all of them.
-        entropy: the same cosines with gradients, for the entropy loss; nothing without.
-        project_out: from the codebook's width.
+        project_in: to the quantizer's width.
+        codebook: the quantizer: its codes, and the search among them.
+        entropy: products of its losses, with gradients; nothing where there are none.
+        project_out: from the quantizer's width.
         to_grid: transformer from tokens to grid.
         head: the MLP of semantic regularisation, which only training uses.
         cnn_decoder: grid to image.
@@ -113,29 +114,16 @@ def tokenizer_layout(
         image_size: side of the images, in pixels.
         teacher_dim: channels of the teacher's features, if not those of the config's teacher.
     """
-    z, dim, codes = config.cnn.z_channels, config.codebook_dim, config.codebook_size
+    z, dim = config.cnn.z_channels, config.code_shape.dim
     tokens = config.tokens_per_image(image_size)
     cells = (image_size // config.cnn.downsampling) ** 2
-    undecided, logits = config.entropy_weight > 0, tokens * codes
-    codebook = Layer(
-        parameters=codes * dim,
-        flops=2 * logits * dim,
-        # Latents and codes at unit length, and what the losses and the rotation trick keep of
-        # them: an upper bound, of little weight beside all else.
-        kept=11 * tokens * dim,
-        scratch=logits,  # the cosines
-    )
-    entropy = Layer(
-        flops=2 * logits * dim,
-        kept=2 * logits,  # log p and p
-        scratch=3 * logits,  # the gradients of both and of the logits
-    )
+    quantizer = quantizer_layout(config, tokens)
     return TokenizerParts(
         cnn_encoder=_cnn_encoder(config.cnn, image_size),
         to_tokens=tuple(_to_tokens(config, tokens, cells)),
         project_in=(linear(tokens, z, dim),),
-        codebook=(codebook,),
-        entropy=(entropy,) if undecided else (),
+        codebook=quantizer.codebook,
+        entropy=quantizer.losses,
         project_out=(linear(tokens, dim, z),),
         to_grid=tuple(_to_grid(config, tokens, cells)),
         head=(_head(config, teacher_dim),) if config.semantic_weight > 0 else (),

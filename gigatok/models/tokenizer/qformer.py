@@ -199,7 +199,34 @@ class QFormerEncoder(QFormer):
         return states
 
 
-class QFormerDecoder(QFormer):
+class GridDecoder(nn.Module):
+    """Ends that decoders of both variants share: token features in, grid out, semantic head."""
+
+    grid_size: int
+
+    def add_ends(self, config: TokenizerArchitecture, teacher_dim: int | None) -> None:
+        """Add the layers, behind those of the transformer, as seeded runs depend on the order."""
+        z, d = config.cnn.z_channels, config.decoder.width
+        self.ln_pre = nn.LayerNorm(z)
+        self.decoder_embed = nn.Linear(z, d)
+        # 3x3 here and 1x1 in the encoder, as in the authors' `ViTDecoder`.
+        self.conv_out = nn.Conv2d(d, z, 3, padding=1)
+        self.distill_mlp = None if teacher_dim is None else semantic_head(d, teacher_dim)
+
+    def embed(self, z_BTC: Tensor) -> Tensor:
+        """Widen token features, (B, T, C) -> (B, T, D)."""
+        out: Tensor = self.decoder_embed(self.ln_pre(z_BTC))
+        return out
+
+    def project(self, x_BND: Tensor) -> Tensor:
+        """Turn the final states into the grid, (B, N, D) -> (B, C, H, W), channels-last."""
+        # (B, N, D) -> (B, H, W, D), row-major.
+        x_BHWD = x_BND.view(len(x_BND), self.grid_size, self.grid_size, -1)
+        out: Tensor = self.conv_out(x_BHWD.permute(0, 3, 1, 2))
+        return out
+
+
+class QFormerDecoder(QFormer, GridDecoder):
     """Transformer from latent tokens to grid; every grid query starts as latent token 0.
 
     Args:
@@ -218,13 +245,8 @@ class QFormerDecoder(QFormer):
         *,
         recompute: bool = False,
     ) -> None:
-        z, d = config.cnn.z_channels, config.decoder.width
         super().__init__(config.decoder, config.num_latent_tokens, grid_size, recompute=recompute)
-        self.ln_pre = nn.LayerNorm(z)
-        self.decoder_embed = nn.Linear(z, d)
-        # 3x3 here and 1x1 in the encoder, as in the authors' `ViTDecoder`.
-        self.conv_out = nn.Conv2d(d, z, 3, padding=1)
-        self.distill_mlp = None if teacher_dim is None else semantic_head(d, teacher_dim)
+        self.add_ends(config, teacher_dim)
 
     def forward(
         self, z_BTC: Tensor, stream_after: int | None = None
@@ -238,8 +260,7 @@ class QFormerDecoder(QFormer):
         Returns:
             Grid features (B, C, H, W), channels-last, and the residual stream (B, N, D) or None.
         """
-        # (B, T, C) -> (B, T, D).
-        memory_BTD = self.decoder_embed(self.ln_pre(z_BTC))
+        memory_BTD = self.embed(z_BTC)
         key_BTD = memory_BTD + self.latent_token_positional_embedding.squeeze(1)
         query_pos_ND = self.positional_embedding.squeeze(1)
         # Only their positions tell the queries apart.
@@ -250,6 +271,4 @@ class QFormerDecoder(QFormer):
             # Before `ln_post`: the semantic head reads the raw residual stream.
             if index + 1 == stream_after:
                 stream_BND = x_BND
-        # (B, N, D) -> (B, H, W, D), row-major.
-        x_BHWD = self.ln_post(x_BND).unflatten(1, (self.grid_size, self.grid_size))
-        return self.conv_out(x_BHWD.permute(0, 3, 1, 2)), stream_BND
+        return self.project(self.ln_post(x_BND)), stream_BND

@@ -2,8 +2,8 @@
 
 In 1D it is the authors' `VQVitModelPlus`, in 2D their `VQVitModel2DPlus` (SilentView/GigaTok).
 
-B batch, N grid cells, T tokens (latent ones in 1D, grid cells in 2D), C channels, S teacher
-channels, H W of image or grid.
+B batch, N grid cells, T tokens (latent ones in 1D, grid cells in 2D), C channels, c channels of
+the quantizer, S codes (in `semantic_BNS` teacher channels), H W of image or grid.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
+from gigatok.models.quantizers.base import Losses, build_quantizer
 from gigatok.models.tokenizer.cnn import AdaptiveGroupNorm, Decoder, Encoder
 from gigatok.models.tokenizer.qformer import (
     Attention,
@@ -24,7 +25,6 @@ from gigatok.models.tokenizer.qformer import (
     QFormerDecoder,
     QFormerEncoder,
 )
-from gigatok.models.tokenizer.quantizer import QuantizerLosses, VectorQuantizer
 from gigatok.models.tokenizer.vit import GridTransformer, ViTDecoder, ViTEncoder
 
 
@@ -33,9 +33,9 @@ class TokenizerOutput(NamedTuple):
 
     reconstruction_BCHW: Tensor
     """Unclamped images, (B, 3, H, W)."""
-    codes_BT: Tensor
-    losses: QuantizerLosses | None
-    """None outside training."""
+    codes_BS: Tensor
+    losses: Losses | None
+    """The quantizer's terms, weighted; None outside training."""
     semantic_BNS: Tensor | None
     """Student features per teacher cell, row-major; None without semantic regularisation."""
     spatial_BCHW: Tensor
@@ -95,9 +95,10 @@ class Tokenizer(nn.Module):
             self.s2dencoder = ViTEncoder(config, grid, recompute=recompute)
             self.s2ddecoder = ViTDecoder(config, grid, head_dim, recompute=recompute)
         self.decoder = Decoder(config.cnn)
-        self.quant_conv = PointwiseConv(z, config.codebook_dim)
-        self.post_quant_conv = PointwiseConv(config.codebook_dim, z)
-        self.quantize = VectorQuantizer(config)
+        dim = config.code_shape.dim
+        self.quant_conv = PointwiseConv(z, dim)
+        self.post_quant_conv = PointwiseConv(dim, z)
+        self.quantize = build_quantizer(config)
         INITIALISATIONS[config.init](self)
 
     @property
@@ -116,17 +117,17 @@ class Tokenizer(nn.Module):
         With `shortcut` the encoder's grid is also decoded directly.
         """
         spatial = self.encoder(image_BCHW)
-        # (B, C, h, w) -> (B, T, C) -> (B, T, codebook_dim), quantised.
+        # (B, C, h, w) -> (B, T, C) -> (B, T, c), quantised.
         quantized = self.quantize(self.quant_conv(self.to_tokens(spatial)))
         head = self.to_grid.distill_mlp
-        # (B, T, codebook_dim) -> (B, T, C) -> (B, C, h, w), and the stream (B, N, D) of one layer.
+        # (B, T, c) -> (B, T, C) -> (B, C, h, w), and the stream (B, N, D) of one layer.
         rec_spatial, stream_BND = self.to_grid(
             self.post_quant_conv(quantized.z_BTC),
             stream_after=None if head is None else self.config.semantic_layer,
         )
         return TokenizerOutput(
             reconstruction_BCHW=self.decoder(rec_spatial),
-            codes_BT=quantized.codes_BT,
+            codes_BS=quantized.codes_BS,
             losses=quantized.losses,
             semantic_BNS=None if head is None else head(self._pool(stream_BND)),
             spatial_BCHW=spatial,
@@ -144,7 +145,7 @@ class Tokenizer(nn.Module):
         return pooled.flatten(2).transpose(1, 2)
 
     def encode_latents(self, image_BCHW: Tensor) -> Tensor:
-        """Compute latents before quantisation and normalisation, (B, T, codebook_dim)."""
+        """Compute latents before quantisation and normalisation, (B, T, c)."""
         latents: Tensor = self.quant_conv(self.to_tokens(self.encoder(image_BCHW)))
         return latents
 
@@ -162,18 +163,18 @@ class Tokenizer(nn.Module):
             return features_BTD.mean(1)
         features_BTD = self.to_tokens(spatial)
         if where == "decoder":
-            codes_BT = self.quantize.nearest(self.quant_conv(features_BTD))
-            z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BT))
+            codes_BS = self.quantize.nearest(self.quant_conv(features_BTD))
+            z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BS))
             features_BTD = self.to_grid(z_BTC, stream_after=self.config.semantic_layer)[1]
         return features_BTD.mean(1)
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
-        """Encode images in [-1, 1]: codes (B, T), int64."""
+        """Encode images in [-1, 1]: codes (B, S), int64."""
         return self.quantize.nearest(self.encode_latents(image_BCHW))
 
-    def decode(self, codes_BT: Tensor) -> Tensor:
+    def decode(self, codes_BS: Tensor) -> Tensor:
         """Decode codes to images (B, 3, H, W), not clamped."""
-        z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BT))
+        z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BS))
         image: Tensor = self.decoder(self.to_grid(z_BTC)[0])
         return image
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture, TransformerSize
 from gigatok.models.recompute import run_layer
-from gigatok.models.tokenizer.qformer import Attention, PointwiseConv, QFormerLayer, semantic_head
+from gigatok.models.tokenizer.qformer import Attention, GridDecoder, PointwiseConv, QFormerLayer
 
 
 class ViTLayer(nn.Module):
@@ -132,7 +132,7 @@ class ViTEncoder(GridTransformer):
         return self.run(self.encoder_embed(self.ln_pre(x_BNC)))[0]
 
 
-class ViTDecoder(GridTransformer):
+class ViTDecoder(GridTransformer, GridDecoder):
     """Transformer from tokens back to the grid; arguments and head as of `QFormerDecoder`."""
 
     def __init__(
@@ -143,12 +143,8 @@ class ViTDecoder(GridTransformer):
         *,
         recompute: bool = False,
     ) -> None:
-        z, d = config.cnn.z_channels, config.decoder.width
         super().__init__(config.decoder, config.transformer_layer, grid_size, recompute=recompute)
-        self.ln_pre = nn.LayerNorm(z)
-        self.decoder_embed = nn.Linear(z, d)
-        self.conv_out = nn.Conv2d(d, z, 3, padding=1)
-        self.distill_mlp = None if teacher_dim is None else semantic_head(d, teacher_dim)
+        self.add_ends(config, teacher_dim)
 
     def forward(
         self, z_BNC: Tensor, stream_after: int | None = None
@@ -162,7 +158,5 @@ class ViTDecoder(GridTransformer):
         Returns:
             Grid features (B, C, H, W), channels-last, and the residual stream (B, N, D) or None.
         """
-        x_BND, stream_BND = self.run(self.decoder_embed(self.ln_pre(z_BNC)), stream_after)
-        # (B, N, D) -> (B, H, W, D), row-major.
-        x_BHWD = x_BND.view(len(x_BND), self.grid_size, self.grid_size, -1)
-        return self.conv_out(x_BHWD.permute(0, 3, 1, 2)), stream_BND
+        x_BND, stream_BND = self.run(self.embed(z_BNC), stream_after)
+        return self.project(x_BND), stream_BND

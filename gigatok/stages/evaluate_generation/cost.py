@@ -17,8 +17,8 @@ def flops(trial: TrialConfig) -> int:
 
 def sample_flops(trial: TrialConfig, cfg_scale: float) -> int:
     """Count drawing one image, and its features."""
-    side, codes = trial.data.image_size, trial.tokenizer.codebook_size
-    tokens = trial.tokenizer.tokens_per_image(side)
+    side, codes = trial.data.image_size, trial.tokenizer.vocabulary
+    tokens = trial.tokenizer.sequence_length(side)
     # A scale of 1 is no guidance, and needs no second copy without class.
     per_image = sampling_flops(trial.generator, codes, tokens, guided=cfg_scale > 1)
     return per_image + tokenizer_flops(trial.tokenizer, side).decoder + features_flops(trial)

@@ -25,9 +25,9 @@ def flops(trial: TrialConfig) -> int:
 
 def disk(trial: TrialConfig) -> Disk:
     """Count codes of all views, and int64 labels."""
-    data, tokens = trial.data, trial.tokenizer.tokens_per_image(trial.data.image_size)
+    data, tokens = trial.data, trial.tokenizer.sequence_length(trial.data.image_size)
     # Bytes per code: int16 is signed, so it holds 2^15 codes.
-    width = 2 if trial.tokenizer.codebook_size <= _SMALL_CODEBOOK else 4
+    width = 2 if trial.tokenizer.vocabulary <= _SMALL_CODEBOOK else 4
     codes = width * tokens * (views(trial) * data.train_images + data.val_images)
     return Disk(codes + 8 * (data.train_images + data.val_images))
 

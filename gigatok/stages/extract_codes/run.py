@@ -50,22 +50,23 @@ def run(
         views=config.codes.crops * (1 + config.codes.flip),
         train=len(train),
         val=len(val),
-        tokens=tokenizer.config.tokens_per_image(config.train.image_size),
-        codebook_size=tokenizer.config.codebook_size,
+        tokens=tokenizer.config.sequence_length(config.train.image_size),
+        codebook_size=tokenizer.config.vocabulary,
     )
     arrays = open_streamed(partial, tensors)
     # Written again after a resume, with the same values.
     arrays["train_labels"][:], arrays["val_labels"][:] = train.labels, val.labels
-    arrays["sizes"][:] = tokenizer.config.codebook_size, train.num_classes
+    arrays["sizes"][:] = tokenizer.config.vocabulary, train.num_classes
     _encode_all(_Reader(config, train, val), tokenizer, arrays, tracker, runtime)
     output_dir.mkdir(parents=True, exist_ok=True)
     partial.replace(output_dir / CODES_FILE)
     codes = Codes.load(output_dir)
     images, size = describe(config.val), codes.codebook_size
-    for uses, count in codes_by_uses(codes.val, size):
+    shape = tokenizer.config.code_shape
+    for uses, count in codes_by_uses(codes.val, shape):
         tracker.metrics({CODE_USES: count}, uses)
     return join(
-        codebook_scores(codes.val, size, images),
+        codebook_scores(codes.val, shape, images),
         ngram_scores(codes.train[0], codes.val, size, describe(config.train), images),
     )
 
@@ -111,7 +112,7 @@ class _Reader:
 def _encode(tokenizer: Tokenizer, batch: _Batch, arrays: Arrays, device: str) -> None:
     """Encode one batch into its place."""
     for view, pixels in enumerate(batch.views):
-        # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, T).
+        # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, S), the codes of all tokens.
         codes = tokenizer.encode(to_unit_range(pixels).to(device)).cpu().numpy()
         # `val` has no axis of views.
         place = arrays[batch.name][view] if batch.name == "train" else arrays["val"]

@@ -14,10 +14,10 @@ from gigatok.stages.families import data_family
 def flops(trial: TrialConfig) -> int:
     """Count the features, and the training of the classifier."""
     size, probe, data = trial.generator.size, trial.probe, trial.data
-    tokens = trial.tokenizer.tokens_per_image(data.image_size)
+    tokens = trial.tokenizer.sequence_length(data.image_size)
     # 0 stands for the middle layer.
     layer = probe.layer or size.layers // 2
-    read = generator_flops(trial.generator, trial.tokenizer.codebook_size, tokens, layer)
+    read = generator_flops(trial.generator, trial.tokenizer.vocabulary, tokens, layer)
     # With dropout, features of one random view per image are computed again in each epoch.
     times = probe.epochs if probe.reference_dropout_quirk else views(trial)
     read_images = times * data.train_images + data.val_images

@@ -16,7 +16,7 @@ def flops(trial: TrialConfig) -> int:
     config = trial.generator
     step = generator_training_flops(
         config,
-        trial.tokenizer.codebook_size,
+        trial.tokenizer.vocabulary,
         _tokens(trial),
         recompute=config.activation_checkpointing,
     )
@@ -26,7 +26,7 @@ def flops(trial: TrialConfig) -> int:
 
 def scoring_flops(trial: TrialConfig) -> int:
     """Count losses on the validation images and on as many of training."""
-    data, codes = trial.data, trial.tokenizer.codebook_size
+    data, codes = trial.data, trial.tokenizer.vocabulary
     # Forward passes only.
     scored = data.val_images + min(data.val_images, data.train_images)
     return scored * generator_flops(trial.generator, codes, _tokens(trial))
@@ -34,19 +34,19 @@ def scoring_flops(trial: TrialConfig) -> int:
 
 def disk(trial: TrialConfig) -> Disk:
     """Count the model and its checkpoints."""
-    config, codes = trial.generator, trial.tokenizer.codebook_size
+    config, codes = trial.generator, trial.tokenizer.vocabulary
     parameters = generator_parameters(config, codes, trial.data.num_classes, _tokens(trial))
     return trained_disk(config, parameters)
 
 
 def memory(trial: TrialConfig, world: int) -> int:
     """Find the peak of a step."""
-    codes, classes = trial.tokenizer.codebook_size, trial.data.num_classes
+    codes, classes = trial.tokenizer.vocabulary, trial.data.num_classes
     return generator_training_memory(trial.generator, codes, classes, _tokens(trial), world)
 
 
 def _tokens(trial: TrialConfig) -> int:
-    return trial.tokenizer.tokens_per_image(trial.data.image_size)
+    return trial.tokenizer.sequence_length(trial.data.image_size)
 
 
 COSTS = Costs(flops, disk, lambda t: (data_family(t), *training_family(t.generator)), memory)

@@ -32,9 +32,9 @@ def flops(trial: TrialConfig) -> int:
     parts = tokenizer_flops(config, side)
     latents = CODEBOOK_INIT_IMAGES if config.codebook_init == "data" else 0
     latents = min(latents, trial.data.train_images)
-    if config.dead_code_restart_every:
+    if config.restart_codes_every:
         last = int(RESTARTS_END * config.steps)
-        restarts = last // config.dead_code_restart_every
+        restarts = last // config.restart_codes_every
         latents += restarts * config.batch_size
         # A restart reads its batch again, and with it an online teacher's features.
         if not trial.uses_cached_teacher and config.semantic_weight > 0:

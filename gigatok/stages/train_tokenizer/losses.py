@@ -40,7 +40,7 @@ def tokenizer_losses(
     reconstruction = F.mse_loss(output.reconstruction_BCHW, image_BCHW)
     terms = {"reconstruction_loss": reconstruction}
     # The quantizer weighs its own terms: commitment and entropy belong to its definition.
-    loss = config.reconstruction_weight * reconstruction + output.losses.total
+    loss = config.reconstruction_weight * reconstruction + sum(output.losses.values())
     if perceptual is not None:
         pair = jitter(image_BCHW, output.reconstruction_BCHW, config.perceptual_jitter)
         terms["perceptual_loss"] = perceptual(*pair).mean()
@@ -49,11 +49,8 @@ def tokenizer_losses(
         assert output.semantic_BNS is not None
         terms["semantic_loss"] = semantic_loss(output.semantic_BNS, teacher_BPS)
         loss = loss + config.semantic_weight * terms["semantic_loss"]
-    terms["vq_loss"] = output.losses.vq
-    terms["commitment_loss"] = output.losses.commitment
-    if output.losses.entropy is not None:
-        terms["entropy_loss"] = output.losses.entropy
-    return {"loss": loss, **terms}
+    own = {f"{name}_loss": term for name, term in output.losses.items()}
+    return {"loss": loss, **terms, **own}
 
 
 def shortcut_losses(

@@ -13,7 +13,7 @@ from gigatok.data.splits import load_split
 from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.judges.discriminators import build_discriminator, virtual_batches
-from gigatok.models.tokenizer.codebook import initialise_from_data, restart_dead_codes
+from gigatok.models.tokenizer.codebook import initialise_from_data
 from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Ranks, Runtime, Scores
@@ -138,7 +138,7 @@ def _restart_codes(
     ranks: Ranks,
     step: int,
 ) -> None:
-    every = config.tokenizer.dead_code_restart_every
+    every = config.tokenizer.restart_codes_every
     # Not at the end: a code that was just replaced needs steps to settle.
     if every == 0 or step % every or step > RESTARTS_END * config.tokenizer.steps:
         return
@@ -147,7 +147,7 @@ def _restart_codes(
     with torch.no_grad():
         # Latents of all processes, so that each replaces the same codes by the same latents.
         z_BTC = gather(tokenizer.encode_latents(image_BCHW))
-        restart_dead_codes(tokenizer.quantize, z_BTC, generator)
+        tokenizer.quantize.restart(z_BTC, generator)
 
 
 def parameter_scores(

@@ -50,11 +50,11 @@ def _curves(trial: TrialConfig) -> tuple[str, ...]:
 def _losses(trial: TrialConfig) -> Iterator[str]:
     tokenizer = trial.tokenizer
     # Always logged, whatever their weights.
-    yield from ("reconstruction_loss", "vq_loss", "commitment_loss", "codebook_usage")
+    yield from ("reconstruction_loss", "codebook_usage")
+    yield from (f"{name}_loss" for name in tokenizer.quantizer.losses(tokenizer))
     for name, weight in (
         ("perceptual_loss", tokenizer.perceptual_weight),
         ("semantic_loss", tokenizer.semantic_weight),
-        ("entropy_loss", tokenizer.entropy_weight),
     ):
         if weight:
             yield name

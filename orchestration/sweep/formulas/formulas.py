@@ -229,7 +229,7 @@ def _checked(
             wrong.append(ExpressionError(unknown_name(name, derived), position))
     for comparison in expression.comparisons:
         key = trial_keys().get(comparison.name)
-        choices = [] if key is None or key.is_size else key.schema.get("enum", [])
+        choices = [] if key is None or key.is_size else key.kinds or key.schema.get("enum", [])
         allowed = [choice for choice in choices if isinstance(choice, str)]
         # A misspelt choice compares as false for ever, and would silently drop cells.
         if allowed and comparison.text not in allowed:

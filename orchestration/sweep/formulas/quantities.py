@@ -82,8 +82,9 @@ def _tokens(trial: TrialConfig) -> int:
 
 
 def _generator_parameters(trial: TrialConfig) -> int:
-    codes, classes = trial.tokenizer.codebook_size, trial.data.num_classes
-    return generator_parameters(trial.generator, codes, classes, _tokens(trial))
+    tokenizer, data = trial.tokenizer, trial.data
+    length = tokenizer.sequence_length(data.image_size)
+    return generator_parameters(trial.generator, tokenizer.vocabulary, data.num_classes, length)
 
 
 def _parameters_by(get: Callable[[TokenizerParts[int]], int]) -> Callable[[TrialConfig], Value]:
@@ -111,7 +112,7 @@ def quantities() -> dict[str, Quantity]:
     shape = _architecture("tokenizer", TokenizerArchitecture) | {"data.image_size"}
     generator = _architecture("generator", GeneratorArchitecture) | {"data.name"} | _keys(
         "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
-        "tokenizer.codebook_size",
+        "tokenizer.codebook_size", "tokenizer.quantizer",
     )  # fmt: skip
     training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
     probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")
@@ -144,7 +145,14 @@ def quantities() -> dict[str, Quantity]:
             ),
             "FLOPs of all stages of the trial",
         ),
-        "tokens": Quantity(_tokens, shape, "codes per image"),
+        "tokens": Quantity(_tokens, shape, "tokens per image"),
+        "codes_per_image": Quantity(
+            lambda t: t.tokenizer.sequence_length(t.data.image_size), shape, "codes per image"
+        ),
+        "vocabulary": Quantity(lambda t: t.tokenizer.vocabulary, shape, "values of a code"),
+        "bits_per_image": Quantity(
+            lambda t: t.tokenizer.bits_per_image(t.data.image_size), shape, "bits per image"
+        ),
     }  # fmt: skip
 
 
@@ -156,6 +164,9 @@ def quantity(name: str) -> Quantity | None:
     if key is not None and key.is_size:
         get = attrgetter(name)
         return Quantity(lambda trial: size_label(get(trial)), frozenset([name]), "a size")
+    # One of several configs compares as its name: `tokenizer.quantizer == 'fsq'`.
+    if key is not None and key.kinds:
+        return Quantity(attrgetter(f"{name}.name"), frozenset([name]), listed(key.kinds))
     if key is not None:
         return Quantity(attrgetter(name), frozenset([name]), key.allowed)
     if is_size_part(name):

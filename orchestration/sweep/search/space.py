@@ -127,7 +127,7 @@ def _searched(key: str, part: Part, names: SizeNames) -> SearchedKey | None:
         return None
     if part.is_list:
         return _choices(key, part, names)
-    if part.is_mapping and not known.is_size:
+    if part.is_mapping and not known.is_size and not known.kinds:
         return _range(known, part)
     part.report_wrong("a list of values, or {low, high, log, step}")
     return None

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic.fields import FieldInfo
 
 from gigatok.config import FOUND, RUNTIME, Config, TransformerSize, TrialConfig
+from gigatok.config.open_union import OneOf
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed
 from orchestration.yaml.values import ValueType
@@ -48,6 +49,12 @@ class Key:
         return self.field.annotation is TransformerSize
 
     @property
+    def kinds(self) -> Mapping[str, type[Config]]:
+        """Configs by name, one of which it holds; empty for all other keys."""
+        marks = (mark for mark in self.field.metadata if isinstance(mark, OneOf))
+        return next((mark.kinds() for mark in marks), {})
+
+    @property
     def is_list(self) -> bool:
         """True if one value is itself a list."""
         return not self.is_size and self.schema.get("type") == "array"
@@ -61,13 +68,17 @@ class Key:
     def default(self) -> Any:
         """Default as a file would write it."""
         default = self.field.get_default(call_default_factory=True)
+        if isinstance(default, Config):
+            return default.model_dump(mode="json")
         return list(default) if isinstance(default, tuple) else default
 
     @cached_property
     def type(self) -> ValueType:
         """Type of one value that is not a size."""
-        # With the field, whose bounds the bare annotation lacks.
-        return ValueType(Annotated[self.field.annotation, self.field])
+        # With the field, whose bounds the bare annotation lacks. One of several configs is checked
+        # by its mark: pydantic takes no strictness beside that of a model.
+        bare: Any = Any if self.kinds else self.field.annotation
+        return ValueType(Annotated[bare, self.field])
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -86,11 +97,12 @@ def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
         if FOUND in field.metadata:
             continue
         nested: Any = field.annotation
+        key = Key(f"{prefix}{name}", field)
         is_config = isinstance(nested, type) and issubclass(nested, Config)
-        if is_config and nested is not TransformerSize:
+        if is_config and not key.is_size and not key.kinds:
             keys |= _walk(nested, f"{prefix}{name}.")
         else:
-            keys[f"{prefix}{name}"] = Key(f"{prefix}{name}", field)
+            keys[key.name] = key
     return keys
 
 
@@ -151,8 +163,10 @@ def _unknown(name: str) -> str:
         return f"is a group of keys; name one of them, such as {listed(groups()[name][:3])}"
     parent = name.rpartition(".")[0]
     if parent in trial_keys():
-        hint = "; a size is replaced whole: {width, layers, heads}"
-        return f"unknown key; {parent} has no parts" + hint * trial_keys()[parent].is_size
+        above = trial_keys()[parent]
+        size = "; a size is replaced whole: {width, layers, heads}" * above.is_size
+        one_of = "; it is replaced whole: {name, ...}" * bool(above.kinds)
+        return f"unknown key; {parent} has no parts{size}{one_of}"
     siblings = groups().get(parent, ())
     # Even far ones (`cutoff=0`): a wrong word helps less than a list of the right ones.
     nearest = difflib.get_close_matches(name, siblings, n=NEAREST, cutoff=0)

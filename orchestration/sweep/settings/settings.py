@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gigatok.config import TransformerSize
+from gigatok.config import Config, TransformerSize
 from orchestration.sweep.settings.keys import (
     GENERATOR_SIZE,
     SIZE_FIELDS,
+    Key,
     find_key,
     size_keys,
 )
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import Place, Problem, did_you_mean, listed, show
+from orchestration.yaml.values import one_of
 
 # The order is the precedence: a scale gives way to all others, and `--set` to none.
 RANK_SCALE, RANK_RECIPE, RANK_SET, RANK_AXIS, RANK_OVERRIDE = range(5)
@@ -44,6 +46,7 @@ class Setting:
 AxisValues = dict[str, tuple[Setting, ...]]
 """Key -> its values."""
 Sizes = Mapping[str, TransformerSize]
+C = TypeVar("C", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,12 @@ class SizeNames:
         if known is None:
             return None
         try:
-            value = self._size(key, part) if known.is_size else known.type.check(part.plain())
+            value = self._value(known, part)
         except ValueError as error:
             part.report(str(error))
             return None
-        # None of a size was reported, or will be with its scale; an optional key may be null.
-        if value is None and known.is_size:
+        # None of these was reported, or will be with its scale; an optional key may be null.
+        if value is None and (known.is_size or known.kinds):
             return None
         return Setting(value, part.plain(), part.place, part.key, rank)
 
@@ -79,6 +82,11 @@ class SizeNames:
         """Check several values of a key; those with a problem are reported and left out."""
         found = [self.setting(key, part) for part in parts]
         return tuple(setting for setting in found if setting is not None)
+
+    def _value(self, key: Key, part: Part) -> Any:
+        if key.is_size:
+            return self._size(key.name, part)
+        return read_one_of(key.kinds, part) if key.kinds else key.type.check(part.plain())
 
     def _size(self, key: str, part: Part) -> TransformerSize | None:
         if part.is_mapping:
@@ -107,8 +115,30 @@ def read_size(name: str, part: Part) -> TransformerSize | None:
     values = part.fields({n: key.type for n, key in size_keys().items()}, "a size", SIZE_FIELDS)
     if len(part.problems) > before:
         return None
+    return _built(TransformerSize, {"name": name, **values}, part)
+
+
+def read_one_of(kinds: Mapping[str, type[Config]], part: Part) -> Config | None:
+    """Read a config that its `name` tells from others; None after problems were reported."""
+    named = part.part("name")
+    if not part.is_mapping or not named.is_given:
+        near = did_you_mean(part.plain(), kinds)
+        part.report_wrong(f"a mapping {{name, ...}}, with name one of {listed(kinds)}{near}")
+        return None
+    before = len(part.problems)
+    name = named.read(one_of(kinds))
+    if len(part.problems) > before or name is None:
+        return None
+    fields = kinds[name].model_fields.items()
+    required = [field for field, known in fields if known.is_required()]
+    values = part.fields({n: Key(n, field).type for n, field in fields}, name, required)
+    return None if len(part.problems) > before else _built(kinds[name], values, part)
+
+
+def _built(kind: type[C], values: Mapping[str, Any], part: Part) -> C | None:
+    """Build a config of values that are right by themselves; report how they do not fit."""
     try:
-        return TransformerSize(name=name, **values)
+        return kind(**values)
     except ValidationError as error:
         part.report("; ".join(str(one["ctx"]["error"]) for one in error.errors()))
         return None

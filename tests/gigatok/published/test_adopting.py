@@ -23,6 +23,7 @@ from gigatok.config import (
 from gigatok.files.hashes import sha256_of
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.published.adopting import check_architecture
 from gigatok.published.catalogue import PUBLISHED, hidden_differences
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import NullTracker
@@ -132,6 +133,34 @@ def test_weights_of_another_tokenizer_are_listed(tmp_path: Path) -> None:
     assert "quantize.embedding.weight is (32, 8), expected (64, 8)" in message
     assert "unexpected: extra (1,)" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quantizer_that_the_weights_do_not_show_is_told_by_the_description(
+    tmp_path: Path,
+) -> None:
+    """Neither has parameters: every weight would fit."""
+    lookup_free = {"name": "lfq", "bits": 8}
+    spherical = {"name": "bsq", "bits": 8}
+    made, wanted = (
+        TokenizerArchitecture.model_validate({**ARCHITECTURE.model_dump(), "quantizer": kind})
+        for kind in (lookup_free, spherical)
+    )
+    save_tokenizer(tmp_path, original(made))
+    file = adopted(tmp_path / "model.safetensors")
+    check_architecture(made, file)
+    with pytest.raises(ValueError, match=r"quantizer\.name is bsq, .*model\.json says lfq"):
+        check_architecture(wanted, file)
+
+
+def test_an_adopted_quantizer_without_weights_works(tmp_path: Path) -> None:
+    kind = {"name": "fsq", "levels": [5, 5, 5]}
+    made = TokenizerArchitecture.model_validate({**ARCHITECTURE.model_dump(), "quantizer": kind})
+    tokenizer = original(made).eval()
+    file = reference_file(tmp_path / "tok.pt", tokenizer.state_dict())
+    adopt(file, tmp_path / "out", quantizer=made.quantizer)
+    loaded = load_tokenizer(tmp_path / "out", "cpu")
+    image = torch.rand(2, 3, SIDE, SIDE) * 2 - 1
+    assert torch.equal(loaded.encode(image), tokenizer.encode(image))
 
 
 def test_a_deeper_decoder_and_a_broken_codebook_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gigatok.config import ProbeConfig, SamplingConfig, SplitConfig
+from gigatok.config import CodeShape, ProbeConfig, SamplingConfig, SplitConfig
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.scores import image_metrics
@@ -80,12 +80,12 @@ def test_image_scores_do_not_depend_on_the_batches() -> None:
 
 def test_histogram_of_code_uses_counts_every_code_once() -> None:
     codes = torch.tensor([[0, 1, 1, 2, 2, 2], [2, 3, 2, 2, 2, 2]])  # 1, 2, 8, 1 uses; 4 of none
-    assert codes_by_uses(codes, 8) == [(0, 4), (1, 2), (2, 1), (4, 0), (8, 1)]
+    assert codes_by_uses(codes, CodeShape(8, 2)) == [(0, 4), (1, 2), (2, 1), (4, 0), (8, 1)]
 
 
 def test_codebook_scores_of_a_known_set() -> None:
     codes = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]], dtype=torch.int32)
-    scores = codebook_scores(codes, codebook_size=8, images="2 images")
+    scores = codebook_scores(codes, CodeShape(8, 2), images="2 images")
     assert scores.metrics["codebook_usage"] == 0.25
     assert scores.metrics["codebook_perplexity"] == pytest.approx(2.0)
 

@@ -139,6 +139,11 @@ def of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values of a JSON schema."""
     if "anyOf" in schema:
         return st.one_of(*map(of, schema["anyOf"]))
+    if "properties" in schema:
+        parts = {name: of(schema["properties"][name]) for name in schema["required"]}
+        return st.fixed_dictionaries(parts)
+    if "const" in schema:
+        return st.just(schema["const"])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if schema["type"] == "array":

@@ -139,6 +139,31 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "  tokenizer.semantic_layer:\n    - 1\n    - 3\n", 8, "axes.tokenizer.semantic_layer",
         ("semantic_layer 3 is beyond the decoder's 2 layers",),
     ),
+    "quantizer unknown": (
+        HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fqs\n    levels: [8]\n", 6,
+        "set.tokenizer.quantizer.name", ("got 'fqs'", "one of 'vq', 'fsq', 'lfq'", "did you mean"),
+    ),
+    "quantizer without a name": (
+        HEAD + PAIR + "set:\n  tokenizer.quantizer: fsq\n", 5,
+        "set.tokenizer.quantizer", ("must be a mapping {name, ...}", "did you mean 'fsq'?"),
+    ),
+    "part of a quantizer misspelt": (
+        HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fsq\n    levels: [8]\n"
+        "    level: 3\n", 8, "set.tokenizer.quantizer.level",
+        ("unknown key; fsq has the keys name, levels", "did you mean 'levels'?"),
+    ),
+    "part of a quantizer missing": (
+        HEAD + PAIR + "set:\n  tokenizer.quantizer: {name: rvq}\n", 5,
+        "set.tokenizer.quantizer.depth", ("missing; must be a whole number from 2 to 64",),
+    ),
+    "part of a quantizer out of range": (
+        HEAD + PAIR + "set:\n  tokenizer.quantizer: {name: lfq, bits: 0}\n", 5,
+        "set.tokenizer.quantizer.bits", ("got 0; must be a whole number from 1 to 30",),
+    ),
+    "part of a quantizer as a key": (
+        HEAD + PAIR + "set: {tokenizer.quantizer.bits: 9}\n", 4,
+        "set.tokenizer.quantizer.bits", ("has no parts; it is replaced whole: {name, ...}",),
+    ),
     "too many trials": (
         HEAD + FIXED + f"axes: {{tokenizer.steps: {list(range(1, 1200))}, "
         f"generator.steps: {list(range(1, 1200))}}}\n", 4, "axes",

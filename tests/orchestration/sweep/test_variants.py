@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gigatok.config import TrialConfig
+from gigatok.models.generator.generator import Generator
 from orchestration.launching.preview import parameters_json
 from orchestration.plan.graph import make_plan
 from orchestration.sweep.definition import SweepError, expand, load_sweep
@@ -34,6 +35,16 @@ def test_the_plan_counts_the_positions_of_the_variant() -> None:
     assert counts[1] - counts[0] == (16 - 8) * width
 
 
+def test_the_plan_counts_the_codes_of_the_quantizer() -> None:
+    overrides = "tokenizer.decoder=S", "tokenizer.quantizer={name: rvq, depth: 3}"
+    sweep = load_sweep("decoder_scaling", "smoke", (*overrides, "tokenizer.codebook_size=16"))
+    config = expand(sweep).trials[0].config
+    counted = parameters_json(make_plan(sweep, expand(sweep)).trials[0])
+    generator = Generator(config.generator, 16, 10, 8 * 3)
+    assert counted["generator"] == sum(p.numel() for p in generator.parameters())
+    assert counted["codebook"] == 3 * 16 * 8
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -50,6 +61,19 @@ def test_the_plan_counts_the_positions_of_the_variant() -> None:
             ("tokenizer.variant=2d", "data.image_size=4"),
             "data.image_size 4 over 4, the downsampling of tokenizer.cnn, gives a grid of a "
             "single cell",
+        ),
+        (
+            ("tokenizer.quantizer={name: bsq, bits: 25}",),
+            "tokenizer.quantizer bsq-25 has 33,554,432 codes; the AR probe holds at most "
+            "1,048,576. Use fewer bits or levels",
+        ),
+        (
+            (
+                *("tokenizer.quantizer={name: rvq, depth: 2}", "generator.position=rope_2d"),
+                "tokenizer.variant=2d",
+            ),
+            "generator.position rope_2d needs one code per token; tokenizer.quantizer rvq-2 "
+            "makes 2: take position learned",
         ),
         (("tokenizer.variant=3d",), "got '3d'; must be one of '1d', '2d'"),
     ],

@@ -14,7 +14,7 @@ def test_every_component_of_a_tokenizer(shape: str) -> None:
     config = architecture(shape)
     predicted, model = tokenizer_flops(config, SIDE), tokenizer(config)
     cells, tokens = model.grid_size, config.tokens_per_image(SIDE)
-    z, dim, width = config.cnn.z_channels, config.codebook_dim, config.decoder.width
+    z, dim, width = config.cnn.z_channels, config.code_shape.dim, config.decoder.width
     grid, latents = meta(1, z, cells, cells), meta(1, tokens, z)
     head = model.to_grid.distill_mlp
     assert head is not None

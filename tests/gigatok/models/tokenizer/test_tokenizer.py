@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
-from gigatok.models.tokenizer.codebook import initialise_from_data, restart_dead_codes
+from gigatok.models.tokenizer.codebook import initialise_from_data
 from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.models.tokenizer.tokenizer import Tokenizer, sincos_positions
 
@@ -43,8 +43,8 @@ def test_shapes(image_BCHW: torch.Tensor) -> None:
     tokenizer = build()
     output = tokenizer(image_BCHW)
     assert output.reconstruction_BCHW.shape == image_BCHW.shape
-    assert output.codes_BT.shape == (4, 32)
-    assert output.codes_BT.dtype == torch.int64
+    assert output.codes_BS.shape == (4, 32)
+    assert output.codes_BS.dtype == torch.int64
     assert output.semantic_BNS.shape == (4, 8 * 8, 12)
     assert output.spatial_BCHW.shape == output.rec_spatial_BCHW.shape == (4, 16, 8, 8)
     assert tokenizer.encode_latents(image_BCHW).shape == (4, 32, 8)
@@ -68,9 +68,9 @@ def test_the_head_sees_means_over_teacher_cells_row_major(image_BCHW: torch.Tens
 def test_encode_and_decode_agree_with_forward(image_BCHW: torch.Tensor) -> None:
     tokenizer = build().eval()
     output = tokenizer(image_BCHW)
-    assert torch.equal(tokenizer.encode(image_BCHW), output.codes_BT)
+    assert torch.equal(tokenizer.encode(image_BCHW), output.codes_BS)
     torch.testing.assert_close(
-        tokenizer.decode(output.codes_BT), output.reconstruction_BCHW, atol=1e-4, rtol=1e-4
+        tokenizer.decode(output.codes_BS), output.reconstruction_BCHW, atol=1e-4, rtol=1e-4
     )
 
 
@@ -108,7 +108,9 @@ def test_training_reduces_the_loss_on_one_batch(image_BCHW: torch.Tensor) -> Non
     losses = []
     for _ in range(20):
         output = tokenizer(image_BCHW)
-        loss = (output.reconstruction_BCHW - image_BCHW).square().mean() + output.losses.total
+        loss = (output.reconstruction_BCHW - image_BCHW).square().mean() + sum(
+            output.losses.values()
+        )
         loss = loss + output.semantic_BNS.square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -130,7 +132,7 @@ def test_a_training_step_never_waits_for_the_device() -> None:
     with torch.device("meta"):
         tokenizer = build(entropy_weight=0.1)
         output = tokenizer(torch.rand(2, 3, 32, 32))
-        (output.reconstruction_BCHW.sum() + output.losses.total).backward()
+        (output.reconstruction_BCHW.sum() + sum(output.losses.values())).backward()
     assert tokenizer.encoder.conv_in.weight.grad.is_meta
 
 
@@ -215,7 +217,7 @@ def test_restart_replaces_unused_codes_only(image_BCHW: torch.Tensor) -> None:
     assert 0 < used_K.sum() < 64
     z_BTC = tokenizer.encode_latents(image_BCHW).detach()
     random = torch.Generator().manual_seed(3)
-    replaced = restart_dead_codes(quantizer, z_BTC, random)
+    replaced = quantizer.restart(z_BTC, random)
     assert replaced.item() == (~used_K).sum()
     after_KC = quantizer.embedding.weight
     assert torch.equal(after_KC[used_K], before_KC[used_K])

@@ -153,10 +153,10 @@ def test_a_2d_tokenizer_is_used_like_any_other(
     tokenizer = build(transformer_layer=kind, init=init)
     assert MICRO.tokens_per_image(16) == 64
     output = tokenizer(image_BCHW)
-    assert output.codes_BT.shape == (4, 64)
+    assert output.codes_BS.shape == (4, 64)
     assert output.semantic_BNS.shape == (4, 64, 12)
     assert output.spatial_BCHW.shape == output.rec_spatial_BCHW.shape == (4, 16, 8, 8)
-    loss = output.reconstruction_BCHW.square().mean() + output.losses.total
+    loss = output.reconstruction_BCHW.square().mean() + sum(output.losses.values())
     (loss + output.semantic_BNS.square().mean()).backward()
     assert [name for name, p in tokenizer.named_parameters() if p.grad is None] == []
     tokenizer.eval()

@@ -30,7 +30,7 @@ def outputs(shortcut: bool) -> tuple[TokenizerOutput, torch.Tensor]:
     spatial, rec_spatial = torch.randn(2, 2, 4, 2, 2).requires_grad_().unbind()
     output = TokenizerOutput(
         reconstruction_BCHW=image,
-        codes_BT=torch.zeros(2, 1, dtype=torch.int64),
+        codes_BS=torch.zeros(2, 1, dtype=torch.int64),
         losses=None,
         semantic_BNS=None,
         spatial_BCHW=spatial,

@@ -1,0 +1,1 @@
+"""Contracts: checks that every registered thing passes, built in or from a plug-in."""

@@ -1,0 +1,1 @@
+"""Quantizers: latents to codes and back, each beside the others behind one interface."""
