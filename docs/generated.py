@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gigatok import names
-from gigatok.config import TrialConfig
+from gigatok.config import FOUND, TrialConfig
 from orchestration.policy.profile import Profile, Request
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,6 +131,8 @@ def _key_rows(prefix: str, kind: Any) -> Iterator[str]:
     meanings = field_docstrings(kind)
     for name in sorted(kind.model_fields, key=lambda name: _definer(kind, name)):
         field = kind.model_fields[name]
+        if FOUND in field.metadata:
+            continue
         inner = field.annotation
         key = f"{prefix}{name}"
         if key not in schema() and isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -60,11 +60,11 @@ print(*analysis.save(analysis.figure(runs), "figures"), sep="\n")
 # Images are uint8 `(H, W, 3)`; codes are int64 `(T,)`.
 
 # %%
-tokenizer = gigatok.load_tokenizer(study.output("S-S", "train_tokenizer"))
+tokenizer = gigatok.load(study.output("S-S", "train_tokenizer"))
 trial = plan.plan.trials[0].trial
 image = load_split(trial.config.split("val")).centred(np.array([0]))[0]
-codes = gigatok.encode(tokenizer, image)
-again = gigatok.decode(tokenizer, codes)
+codes = tokenizer.encode(image)
+again = tokenizer.decode(codes)
 error = np.mean((again.astype(float) - image) ** 2)
 print(f"{image.shape} -> codes {codes.shape} -> {again.shape}, mean squared error {error:.0f}")
 Image.fromarray(np.hstack([image, again])).save("reconstruction.png")

@@ -1,6 +1,6 @@
-"""`python -m gigatok COMMAND`: what can be done with data and networks apart from a study.
+"""`python -m gigatok COMMAND`: use a trained tokenizer on your images; get data and networks.
 
-Exit codes: 0 done, 2 the request was wrong, or something cannot be had.
+Exit codes: 0 done, 2 the request was wrong, or something cannot be had, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,16 +8,14 @@ from __future__ import annotations
 import typer
 
 from gigatok.commands.assets import app as assets
+from gigatok.commands.decode import decode
+from gigatok.commands.encode import encode
+from gigatok.commands.score import score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-
-
-@app.callback()
-def main() -> None:
-    """Keep the name of the command on the command line, even while it is the only one."""
-
-
 app.add_typer(assets, name="assets")
+for command in (encode, decode, score):
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ the key.
 from __future__ import annotations
 
 from gigatok.config.base import Config, Fraction, TrainingConfig, TransformerSize
-from gigatok.config.data import DataConfig, SplitConfig
+from gigatok.config.data import DataConfig, FoundImages, FoundSplit, ImageFolder, SplitConfig
 from gigatok.config.evaluation import (
     EvaluationConfig,
     GuidanceConfig,
@@ -17,9 +17,14 @@ from gigatok.config.evaluation import (
     ProbedFeatures,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import GeneratorArchitecture, GeneratorConfig, SamplingConfig
+from gigatok.config.generator import (
+    GeneratorArchitecture,
+    GeneratorConfig,
+    SamplingConfig,
+)
 from gigatok.config.marks import (
     COMPUTES,
+    FOUND,
     RUNTIME,
     SAME_COST,
     SAME_FLOPS,
@@ -41,6 +46,7 @@ from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, AdoptedFile,
 
 __all__ = [
     "COMPUTES",
+    "FOUND",
     "PATCHGAN_SIDE",
     "RUNTIME",
     "SAME_COST",
@@ -56,10 +62,13 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "FieldMark",
+    "FoundImages",
+    "FoundSplit",
     "Fraction",
     "GeneratorArchitecture",
     "GeneratorConfig",
     "GuidanceConfig",
+    "ImageFolder",
     "ProbeConfig",
     "ProbedFeatures",
     "SamplingConfig",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from gigatok.plugins import table
 
 
 @dataclass(frozen=True)
@@ -11,22 +15,26 @@ class DataSet:
 
     Attributes:
         name: value of `data.name`.
-        num_classes: number of classes.
+        num_classes: number of classes; None: `looks` finds it out.
         fingerprint: text that identifies the content, whatever container it came in. Planning
-            puts it into stage keys without reading the data; loading has to verify it.
+            puts it into stage keys without reading the data; loading has to verify it. "":
+            it is in the config of the split, as `looks` found it.
         module: module with `load(config: SplitConfig) -> ImageSet`, imported when a stage reads.
+        looks: module without torch whose `look(path, val_fraction, image_size) -> FoundImages`
+            finds out about images that `data.path` names; None: the data set has no path.
         supply: module without torch whose `missing(split) -> str | None` says what the user has
             to supply and is not here; None: the data are fetched or made.
     """
 
     name: str
-    num_classes: int
+    num_classes: int | None
     fingerprint: str
     module: str
     supply: str | None = None
+    looks: str | None = None
 
 
-DATA_SETS: dict[str, DataSet] = {}
+DATA_SETS: dict[str, DataSet] = table("data set")
 """Every data set that `data.name` may say."""
 
 
@@ -53,6 +61,18 @@ def find_data_set(name: str) -> DataSet:
     return DATA_SETS[name]
 
 
+def look_at(name: str, path: str, val_fraction: float, image_size: int) -> Any:
+    """Find out about the images at a path: `FoundImages`.
+
+    Raises:
+        ValueError: there are none, or they cannot be read.
+    """
+    looks = find_data_set(name).looks
+    assert looks is not None, f"{name} has no path"
+    # Imported here: looking takes libraries that few plans need.
+    return import_module(looks).look(path, val_fraction, image_size)
+
+
 register(
     DataSet(
         "digits",
@@ -76,9 +96,18 @@ register(
         "imagenet",
         num_classes=1000,
         # A release and its counts, not a hash: nobody waits for hashing 150 GB. What is loaded
-        # is checked against what is known of the release (gigatok.data.imagenet).
+        # is checked against what is known of the release (gigatok.data.imagenet.release).
         fingerprint="ILSVRC2012: 1281167 train, 50000 val, 1000 classes",
-        module="gigatok.data.imagenet",
-        supply="gigatok.data.imagenet_folder",
+        module="gigatok.data.imagenet.release",
+        supply="gigatok.data.imagenet.place",
+    )
+)
+register(
+    DataSet(
+        "folder",
+        num_classes=None,
+        fingerprint="",
+        module="gigatok.data.folder.loading",
+        looks="gigatok.data.folder.facts",
     )
 )

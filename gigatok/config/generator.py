@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -56,3 +57,10 @@ class SamplingConfig(Config):
     """Number of images; at least 4, for the third neighbour of precision and recall."""
     batch_size: PositiveInt = 64
     """Images that are drawn at once."""
+
+
+# Cached: thousands of trials then share one object, which is hashed once.
+@lru_cache(maxsize=1024)
+def without_guidance(sampling: SamplingConfig) -> SamplingConfig:
+    """Return the same settings at a guidance scale of 1, which is none."""
+    return sampling.model_copy(update={"cfg_scale": 1.0})

@@ -25,10 +25,13 @@ class FieldMark(Enum):
     """Says what a model's weights compute; without it they mean nothing."""
     TRAINING_ONLY = auto()
     """Shapes what the weights hold for training alone, such as the semantic head."""
+    FOUND = auto()
+    """Found out when a trial is planned, and recorded: no key that a user can set."""
 
 
 RUNTIME, SAME_COST, SAME_FLOPS = FieldMark.RUNTIME, FieldMark.SAME_COST, FieldMark.SAME_FLOPS
 COMPUTES, TRAINING_ONLY = FieldMark.COMPUTES, FieldMark.TRAINING_ONLY
+FOUND = FieldMark.FOUND
 
 
 @cache

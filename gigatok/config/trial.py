@@ -16,7 +16,7 @@ from gigatok.config.evaluation import (
     ProbeConfig,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import GeneratorConfig, SamplingConfig
+from gigatok.config.generator import GeneratorConfig, SamplingConfig, without_guidance
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -96,7 +96,7 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:
-        # Each message names its keys in full: `sweep.expansion` finds the line to blame by them.
+        # Each message names its keys in full: `sweep.grid.sections` finds the line to blame.
         down = self.tokenizer.cnn.downsampling
         if self.data.image_size % down:
             raise ValueError(
@@ -140,6 +140,24 @@ class TrialConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _images_suffice(self) -> TrialConfig:
+        found, asked = self.data.found, self.evaluation.num_images
+        if found is not None and asked > found.val.images:
+            raise ValueError(
+                f"evaluation.num_images {asked:,} are more than the {found.val.images:,} "
+                f"validation images of {self.data.path}; lower evaluation.num_images"
+            )
+        return self
+
+    @property
+    def effective_sampling(self) -> SamplingConfig:
+        """Settings of sampling as they are used: without guidance if there is one class.
+
+        Classifier-free guidance leads away from the mean over classes, which is that class then.
+        """
+        return self.sampling if self.data.num_classes > 1 else without_guidance(self.sampling)
+
     @property
     def uses_cached_teacher(self) -> bool:
         """True if teacher features are computed once for all training images, not in each step.
@@ -153,10 +171,18 @@ class TrialConfig(Config):
         small = self.data.train_images <= TEACHER_CACHE_IMAGES
         return self.tokenizer.semantic_weight > 0 and countable and small
 
-    def split(self, split: Literal["train", "val"], images: int | None = None) -> SplitConfig:
-        """Return the part of a split that a stage reads; `images` overrides the trial's count."""
+    def split(
+        self, split: Literal["train", "val"], images: int | None = None, *, labels: bool = False
+    ) -> SplitConfig:
+        """Return the part of a split that a stage reads.
+
+        Args:
+            split: which.
+            images: number of images, instead of the trial's.
+            labels: the stage reads classes, too.
+        """
         default = self.data.train_images if split == "train" else self.data.val_images
-        return split_config(self.data.name, split, self.data.image_size, images or default)
+        return split_config(self.data, split, images or default, labels)
 
 
 def _check_grid(tokenizer: TokenizerArchitecture, image_size: int) -> None:

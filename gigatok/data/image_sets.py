@@ -106,25 +106,27 @@ class EncodedImages:
     Reading raises `ValueError` that names the image if it is damaged or not an image.
 
     Args:
-        read: returns the encoded bytes of image i of the source.
+        read: returns image i of the source, decoded: (H, W, 3).
         rows: numbers of the set's images in the source, in the set's order, (N,).
         labels: class of each image of the set, (N,).
         num_classes: number of classes of the whole data set.
         side: S.
         describe: says in words where a person finds image i of the source.
+        advice: says what to do about an image that cannot be read.
     """
 
     def __init__(
         self,
-        read: Callable[[int], bytes],
+        read: Callable[[int], UInt8],
         rows: Int64,
         labels: Int64,
         num_classes: int,
         side: int,
         describe: Callable[[int], str],
+        advice: str,
     ) -> None:
         self.labels, self.num_classes = labels, num_classes
-        self._describe = describe
+        self._describe, self._advice = describe, advice
         self._read, self._rows, self._side = read, rows, side
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
@@ -147,11 +149,10 @@ class EncodedImages:
         def view(position: int) -> UInt8:
             row = int(rows[position])
             try:
-                original = decode(self._read(row))
+                original = self._read(row)
             except Exception as error:  # arbitrary bytes make a decoder raise whatever it will
                 raise ValueError(
-                    f"{self._describe(row)} cannot be read: {error}; put the file of the release "
-                    "in its place"
+                    f"{self._describe(row)} cannot be read: {error}; {self._advice}"
                 ) from error
             return crop(original, int(position))
 
@@ -161,24 +162,41 @@ class EncodedImages:
 
 
 def decode(content: bytes) -> UInt8:
-    """Decode an image of any mode to RGB, (H, W, 3).
+    """Decode an image of any mode to RGB, (H, W, 3), as it is stored: neither turned nor blended.
 
     Raises:
         ValueError: the content is empty or not an image, or has floating-point pixels.
     """
+    with open_picture(content) as picture:
+        return to_rgb(picture)
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """Open an encoded image; its pixels are decoded when they are asked for.
+
+    Raises:
+        ValueError: the content is empty or not an image.
+    """
     if not content:
         raise ValueError("it is empty")
     try:
-        picture = Image.open(io.BytesIO(content))
+        return Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:
         raise ValueError(f"{len(content):,} bytes that are no image") from error
-    with picture:
-        if picture.mode == "F":
-            raise ValueError("its pixels are floating-point numbers, not 8 bits a channel")
-        if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip instead of scale
-            grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.asarray(picture.convert("RGB"))
+
+
+def to_rgb(picture: Image.Image) -> UInt8:
+    """Convert a picture of any mode to RGB, (H, W, 3); alpha is dropped.
+
+    Raises:
+        ValueError: it has floating-point pixels.
+    """
+    if picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, not 8 bits a channel")
+    if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip instead of scale
+        grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
 
 
 def check_count(config: SplitConfig, available: int) -> None:

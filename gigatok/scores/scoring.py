@@ -30,7 +30,7 @@ NO_IMAGES = "the reference has statistics only, no images"
 
 def describe(split: SplitConfig) -> str:
     """Describe a set of images in words, such as `256 val images of cifar10@32`."""
-    return f"{split.images} {split.split} images of {split.name}@{split.image_size}"
+    return f"{split.images} {split.split} images of {split.title}@{split.image_size}"
 
 
 def distribution_scores(

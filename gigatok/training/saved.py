@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,23 +71,32 @@ def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
     return moved
 
 
-def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Write weights and a description from which `load_tokenizer` builds the module."""
-    description = {
+def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Describe a tokenizer as JSON data from which `build_tokenizer` makes the module."""
+    return {
         "architecture": _described(tokenizer.config, TokenizerArchitecture),
         "image_size": tokenizer.image_size,
         # The width of the head, which is among the weights though only training used it.
         "teacher_dim": tokenizer.teacher_dim,
         "teacher_grid": tokenizer.teacher_grid,
     }
-    save_model(folder, tokenizer, description)
+
+
+def build_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
+    """Build the module that `describe_tokenizer` described, with fresh weights."""
+    sizes = dict(description)
+    architecture = TokenizerArchitecture.model_validate(sizes.pop("architecture"))
+    return Tokenizer(architecture, **sizes)
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write weights and a description from which `load_tokenizer` builds the module."""
+    save_model(folder, tokenizer, describe_tokenizer(tokenizer))
 
 
 def load_tokenizer(folder: Path, device: str) -> Tokenizer:
     """Load the trained tokenizer of a folder, in eval mode."""
-    description = read_description(folder)
-    architecture = TokenizerArchitecture.model_validate(description.pop("architecture"))
-    tokenizer = Tokenizer(architecture, **description)
+    tokenizer = build_tokenizer(read_description(folder))
     load_weights(folder, tokenizer)
     return place(tokenizer, device).eval()
 

@@ -18,11 +18,13 @@ from shlex import quote
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from gigatok.config import DataConfig
 from gigatok.startup import hiding
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
@@ -71,6 +73,9 @@ def doctor(
     profile_file: Annotated[
         Path | None, typer.Option("--profile", help="How to ask the cluster for a node.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own images: what `data.path` will name.")
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also hash the outputs of all complete stages.")
     ] = False,
@@ -93,6 +98,8 @@ def doctor(
         gpus,
         lambda: backends(backend, store, destination, profile),
     ]
+    if data is not None:
+        groups.insert(1, lambda: images(data))
     if verify:
         groups.append(lambda: outputs(store))
     findings = [finding for group in groups for finding in group()]
@@ -146,6 +153,20 @@ def files(store: Store, *, here: bool) -> Iterator[Finding]:
         yield Finding("file system", "warning", text)
     if not existed:
         store.root.rmdir()
+
+
+def images(path: Path) -> Iterator[Finding]:
+    """Look at a user's own images: number, classes, and those that cannot be read."""
+    try:
+        # As a trial of the smallest size would: no scale is known here.
+        config = DataConfig(
+            name="folder", path=str(path), image_size=1, train_images=1, val_images=1
+        )
+    except ValidationError as error:
+        yield Finding("images", "missing", str(error.errors()[0]["ctx"]["error"]))
+        return
+    for line in config.lines():
+        yield Finding("images", "warning" if line.startswith("  ") else "ok", line.strip())
 
 
 def clock(folder: Path) -> Finding:

@@ -59,6 +59,9 @@ def print_plan(
     say(search_lines(progress))
     say(formula_lines(plan), markup=False)
     say(adopted_lines(progress))
+    for line in image_lines(plan):
+        style = "yellow" if line.startswith("  ") else ""
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     # Shown as well as what runs: a cell that `where` dropped by mistake is otherwise noticed in
     # the figure.
     say(absent_lines(plan), style="dim", markup=False, highlight=False)
@@ -187,6 +190,13 @@ def adopted_lines(progress: Progress) -> list[str]:
         if isinstance(file, AdoptedFile)
     ]
     return lines[:MOST_ROWS]
+
+
+def image_lines(plan: Plan) -> list[str]:
+    """Say what was found of a user's own images, each data set once."""
+    # By identity first: ten thousand trials share a few configs.
+    data = {id(trial.trial.config.data): trial.trial.config.data for trial in plan.trials}
+    return list(dict.fromkeys(line for config in data.values() for line in config.lines()))
 
 
 SHOWN_PARAMETERS = ("encoder", "decoder", "tokenizer", "head", "generator")

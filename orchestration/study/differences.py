@@ -87,7 +87,9 @@ def key_parts(
     for name, value in config.items():
         if isinstance(value, dict) and {"name", "split"} <= value.keys():
             known = DATA_SETS.get(str(value["name"]))  # a record may name one of a later version
-            parts[f"data {name}"] = known.fingerprint if known else MISSING
+            fingerprint = known.fingerprint if known else MISSING
+            # A user's own images have theirs in the config of the split, which is listed already.
+            parts |= {f"data {name}": fingerprint} if fingerprint else {}
     return parts
 
 

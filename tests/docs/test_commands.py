@@ -30,7 +30,7 @@ OURS = {
 OTHER_MODULES = {"mkdocs", "orchestration.worker", "orchestration.sweep.schema"}
 FOREIGN = {"mlflow", "optuna-dashboard", "torchrun"}
 """Programs of packages that we install, whose options can be looked up."""
-OTHER_PROGRAMS = {"ruff", "mypy", "createuser", "createdb"}
+OTHER_PROGRAMS = {"ruff", "mypy", "createuser", "createdb", "mv"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
 SCALES = {path.stem for path in (ROOT / "sweeps" / "scales").glob("*.yaml")}

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gigatok.config import SplitConfig
-from gigatok.data.imagenet import Release, SplitFacts
+from gigatok.data.imagenet.release import Release, SplitFacts
 
 SYNSETS = [f"n0000000{i}" for i in range(1, 5)]
 PER_CLASS = [3, 4, 5, 4]

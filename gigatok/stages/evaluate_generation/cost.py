@@ -12,7 +12,7 @@ from gigatok.stages.families import data_family, variant_family
 
 def flops(trial: TrialConfig) -> int:
     """Count all samples."""
-    return trial.sampling.num_images * sample_flops(trial, trial.sampling.cfg_scale)
+    return trial.sampling.num_images * sample_flops(trial, trial.effective_sampling.cfg_scale)
 
 
 def sample_flops(trial: TrialConfig, cfg_scale: float) -> int:

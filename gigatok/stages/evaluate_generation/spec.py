@@ -48,7 +48,7 @@ EVALUATE_GENERATION = register(
         version=1,
         config=EvaluateGenerationConfig,
         read=lambda t: EvaluateGenerationConfig(
-            sampling=t.sampling, evaluation=t.evaluation, seed=t.seed
+            sampling=t.effective_sampling, evaluation=t.evaluation, seed=t.seed
         ),
         module="gigatok.stages.evaluate_generation.run",
         label="generation",

@@ -21,7 +21,9 @@ class ExtractCodesConfig(Config):
 
 def _read(trial: TrialConfig) -> ExtractCodesConfig:
     return ExtractCodesConfig(
-        train=trial.split("train"), val=trial.split("val"), codes=trial.codes
+        train=trial.split("train", labels=True),
+        val=trial.split("val", labels=True),
+        codes=trial.codes,
     )
 
 

@@ -30,6 +30,8 @@ LINEAR_PROBE = register(
         costs=COSTS,
         # Images are not read: codes hold the labels as well.
         inputs=where_had(EXTRACT_CODES, TRAIN_GENERATOR, ADOPT_GENERATOR),
+        # A single class leaves nothing to tell apart.
+        applies=lambda t: t.data.num_classes > 1,
         scores=lambda t: ("probe_accuracy",),
     )
 )

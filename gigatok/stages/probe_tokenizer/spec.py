@@ -32,8 +32,8 @@ class ProbeTokenizerConfig(Config):
 
 def _read(trial: TrialConfig) -> ProbeTokenizerConfig:
     return ProbeTokenizerConfig(
-        train=trial.split("train"),
-        val=trial.split("val"),
+        train=trial.split("train", labels=True),
+        val=trial.split("val", labels=True),
         codes=trial.codes,
         features=trial.tokenizer_probe.features,
         # The layer and the dropout are the generator's.
@@ -52,7 +52,7 @@ PROBE_TOKENIZER = register(
         label="tokenizer probe",
         costs=COSTS,
         inputs=where_had(TRAIN_TOKENIZER, ADOPT_TOKENIZER),
-        applies=lambda t: t.tokenizer_probe.features != "none",
+        applies=lambda t: t.tokenizer_probe.features != "none" and t.data.num_classes > 1,
         assets=lambda t: (t.data.name,),
         scores=lambda t: ("tokenizer_probe_accuracy",),
     )

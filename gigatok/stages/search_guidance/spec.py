@@ -39,7 +39,7 @@ SEARCH_GUIDANCE = register(
         label="guidance",
         costs=COSTS,
         inputs=MODELS_AND_REFERENCE,
-        applies=lambda t: t.guidance.search != "none",
+        applies=lambda t: t.guidance.search != "none" and t.data.num_classes > 1,
         # As for `evaluate_generation`: no image is read.
         assets=lambda t: (t.evaluation.network,),
         scores=lambda t: ("best_cfg_scale", "gfid_best", "gkid_best", "gkid_best_se"),

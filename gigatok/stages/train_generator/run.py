@@ -110,9 +110,10 @@ def generator_scores(generator: Generator, codes: Codes, device: str) -> Scores:
     seen = min(len(codes.val), codes.train.shape[1])
     train_loss = mean_loss(generator, codes.train[0, :seen], codes.train_labels[:seen], device)
     tokens = codes.val.shape[1]
+    condition = "class-conditional" if codes.num_classes > 1 else "unconditional"
     protocol = (
         f"{len(codes.val)} val images, {tokens} tokens of {codes.codebook_size} codes, "
-        "class-conditional, no dropout"
+        f"{condition}, no dropout"
     )
     return Scores(
         {

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic.fields import FieldInfo
 
-from gigatok.config import RUNTIME, Config, TransformerSize, TrialConfig
+from gigatok.config import FOUND, RUNTIME, Config, TransformerSize, TrialConfig
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed
 from orchestration.yaml.values import ValueType
@@ -83,6 +83,8 @@ class Key:
 def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     for name, field in kind.model_fields.items():
+        if FOUND in field.metadata:
+            continue
         nested: Any = field.annotation
         is_config = isinstance(nested, type) and issubclass(nested, Config)
         if is_config and nested is not TransformerSize:

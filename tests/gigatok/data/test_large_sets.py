@@ -23,8 +23,8 @@ from gigatok.config import (
     TransformerSize,
     TrialConfig,
 )
-from gigatok.data import imagenet
 from gigatok.data.crops import center_crop, five_crops
+from gigatok.data.imagenet import release
 from gigatok.data.splits import load_split, to_unit_range, training_batch
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.generator.generator import Generator
@@ -88,7 +88,7 @@ def _source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     write_tars(root, "train", train_samples())
     write_tars(root, "val", val_samples())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imagenet, "ILSVRC2012", TINY)
+        patch.setattr(release, "ILSVRC2012", TINY)
         patch.setenv("GIGATOK_IMAGENET", str(root))
         patch.setenv("GIGATOK_CACHE", str(root / "cache"))
         yield

@@ -54,7 +54,7 @@ def test_a_plan_says_what_is_not_on_this_machine(
 @pytest.mark.heavy
 def test_looking_for_it_imports_no_torch() -> None:
     code = (
-        "import sys, gigatok.data.imagenet_folder, gigatok.data.supplies; "
+        "import sys, gigatok.data.imagenet.place, gigatok.data.supplies; "
         "print('torch' in sys.modules)"
     )
     found = subprocess.run(

@@ -52,7 +52,7 @@ NO_IDENTITY = {
         *("micro_batch", "activation_checkpointing", "parallel", "compile"),
         *("log_every", "checkpoint_every"),
     )
-}
+} | {"data.val_fraction"}  # of a user's images, whose content tells what it has led to
 """Where and how fast a stage runs."""
 
 BEHIND: dict[str, set[str]] = {
@@ -84,8 +84,8 @@ BASE = (
     *("evaluation.network=inception", "evaluation.resolution=299"),  # as published statistics are
 )
 SWEEP = load_sweep("decoder_scaling", "smoke", BASE)
-FIELDS = sorted({*trial_keys(), "seed"} - {"adopt.tokenizer", "adopt.generator"})
-"""Every leaf; what `adopt` names are files, whose stages take the place of training."""
+FIELDS = sorted({*trial_keys(), "seed"} - {"adopt.tokenizer", "adopt.generator", "data.path"})
+"""Every leaf but those that name files: their content counts, and each has tests of its own."""
 
 
 def keys(config: TrialConfig) -> dict[str, str]:

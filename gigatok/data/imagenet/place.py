@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gigatok.data.image_sources import CONTAINERS, Container, is_image
+from gigatok.data.imagenet.containers import CONTAINERS, Container, is_image
 
 VARIABLE = "GIGATOK_IMAGENET"
 _RELEASE_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", "imagenet", "ILSVRC2012")

@@ -7,19 +7,16 @@ of none: macOS leaves `._NAME` beside each NAME, and `.DS_Store` in folders.
 
 from __future__ import annotations
 
-import os
 import re
-import tarfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
+
+from gigatok.data.parquet import bytes_reader, leaves, open_parquet
+from gigatok.data.tars import Sample, list_samples, read_member
 
 Int64 = npt.NDArray[np.int64]
 Names = npt.NDArray[np.bytes_]
@@ -32,8 +29,6 @@ _WHOLE_NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 _ALIASES = {"train": ("train",), "val": ("val", "validation")}
 """Names of the splits in file names."""
-_CACHED_GROUPS = 4
-"""Row groups of parquet that are kept decoded; some 10 to 100 MB each."""
 
 
 @dataclass(frozen=True)
@@ -153,42 +148,33 @@ def _tar_rows(path: Path, number: int) -> Iterator[Row]:
     Raises:
         ValueError: an image has no class, or the shard is compressed and so not seekable.
     """
-    # An image and its class may stand in any order, so both are collected first.
-    images: dict[tuple[str, str], tuple[int, int]] = {}
-    labels: dict[tuple[str, str], int] = {}
-    try:
-        # "r:" refuses compression: the index stores byte offsets for reading single images.
-        with tarfile.open(path, "r:") as shard:
-            for member in filter(tarfile.TarInfo.isreg, shard):
-                folder, _, file = member.name.rpartition("/")
-                name, _, suffix = file.partition(".")
-                if f".{suffix.lower()}" in _IMAGE_SUFFIXES and not _hidden(file):
-                    images[folder, name] = member.offset_data, member.size
-                elif suffix.lower() == "cls" and not _hidden(file):
-                    labels[folder, name] = _class_number(shard, member, path)
-    except tarfile.ReadError as error:
-        raise ValueError(
-            f"{path} is not an uncompressed tar: {error}; unpack it, or copy it again"
-        ) from error
-    if unlabelled := images.keys() - labels.keys():
-        example = "/".join(min(unlabelled)).lstrip("/")
+    samples = list_samples(path, _is_sample)
+    unlabelled = [f"{s.folder}/{s.name}".lstrip("/") for s in samples if s.label is None]
+    if unlabelled:
+        example = min(unlabelled)
         raise ValueError(
             f"{path}: {len(unlabelled)} images without .cls, such as {example}; add a member "
             f"{example}.cls that holds the number of the class"
         )
-    return ((_tar_name(*key), number, place, labels[key]) for key, place in images.items())
+    return (
+        (_tar_name(s.folder, s.name), number, s.place, _class_number(s, path)) for s in samples
+    )
 
 
-def _class_number(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
-    content = shard.extractfile(member)
-    assert content is not None, f"{member.name} is a file"
-    text = content.read()
-    if not _WHOLE_NUMBER.fullmatch(text):
+def _is_sample(member: str) -> bool:
+    """Tell an image by all that follows the first dot: `a.seg.png` is something else of `a`."""
+    file = member.rpartition("/")[2]
+    return f".{file.partition('.')[2].lower()}" in _IMAGE_SUFFIXES and not _hidden(file)
+
+
+def _class_number(sample: Sample, path: Path) -> int:
+    assert sample.label is not None, "unlabelled images are refused"
+    if not _WHOLE_NUMBER.fullmatch(sample.label):
         raise ValueError(
-            f"{path}: {member.name} holds {text[:20]!r}; a .cls holds the number of the class, "
-            "from 0, and nothing else"
+            f"{path}: {sample.name}.cls holds {sample.label[:20]!r}; a .cls holds the number of "
+            "the class, from 0, and nothing else"
         )
-    return int(text)
+    return int(sample.label)
 
 
 def _tar_name(folder: str, name: str) -> str:
@@ -198,13 +184,7 @@ def _tar_name(folder: str, name: str) -> str:
 
 
 def _read_tars(shards: list[Path], index: Index) -> Read:
-    def read(i: int) -> bytes:
-        offset, length = index.places[i].tolist()
-        with shards[index.files[i]].open("rb") as shard:
-            # `pread` has no file position that threads could move under each other.
-            return os.pread(shard.fileno(), length, offset)
-
-    return read
+    return lambda i: read_member(shards[index.files[i]], index.places[i].tolist())
 
 
 # Hugging Face parquet
@@ -220,20 +200,20 @@ def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
     Raises:
         ValueError: the file is not parquet, has other columns, or a row has no class.
     """
-    file = _open_parquet(path)
-    leaves = {file.schema.column(i).path for i in range(len(file.schema))}
-    if not {"image.bytes", "label"} <= leaves:
+    file = open_parquet(path)
+    columns = leaves(file)
+    if not {"image.bytes", "label"} <= columns:
         raise ValueError(
-            f"{path} has columns {', '.join(sorted(leaves))}; an image set needs image.bytes "
+            f"{path} has columns {', '.join(sorted(columns))}; an image set needs image.bytes "
             "and label, as Hugging Face's datasets write them: store each image as a struct of "
             "bytes and path"
         )
     # Without the column of bytes: reading it would load all pixels.
-    wanted = ["label", *({"image.path"} & leaves)]
+    wanted = ["label", *({"image.path"} & columns)]
     for group in range(file.num_row_groups):
-        columns = file.read_row_group(group, wanted).to_pydict()
-        paths = columns.get("image", [None] * len(columns["label"]))
-        for row, (label, image) in enumerate(zip(columns["label"], paths, strict=True)):
+        values = file.read_row_group(group, wanted).to_pydict()
+        paths = values.get("image", [None] * len(values["label"]))
+        for row, (label, image) in enumerate(zip(values["label"], paths, strict=True)):
             if not isinstance(label, int):
                 raise ValueError(
                     f"{path}: the label of row {row} of row group {group} is {label!r}; every row "
@@ -243,30 +223,9 @@ def _parquet_rows(path: Path, number: int) -> Iterator[Row]:
             yield name, number, (group, row), label
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no parquet file: {error}; copy it again") from error
-
-
 def _read_parquet(files: list[Path], index: Index) -> Read:
-    """Make a reader; parquet is decoded by row groups, so other containers are faster."""
-    lock = threading.Lock()
-
-    @lru_cache(maxsize=_CACHED_GROUPS)
-    def column(file: int, group: int) -> Any:
-        table = pq.ParquetFile(files[file]).read_row_group(group, ["image.bytes"])
-        return table.column("image").combine_chunks().field("bytes")
-
-    def read(i: int) -> bytes:
-        group, row = index.places[i].tolist()
-        # `lru_cache` lets several threads decode one group at the same time, each 100 MB.
-        with lock:
-            content: bytes | None = column(int(index.files[i]), group)[row].as_py()
-        return content or b""
-
-    return read
+    read = bytes_reader(files, "image.bytes")
+    return lambda i: read(int(index.files[i]), *index.places[i].tolist())
 
 
 def _entries(folder: Path) -> list[Path]:

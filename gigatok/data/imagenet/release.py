@@ -22,9 +22,9 @@ from filelock import FileLock
 
 from gigatok.config import SplitConfig
 from gigatok.data.assets import cache_dir, cache_to_write
-from gigatok.data.image_sets import EncodedImages, check_count
-from gigatok.data.image_sources import Container, Index, build_index
-from gigatok.data.imagenet_folder import VARIABLE, detect, release_folder
+from gigatok.data.image_sets import EncodedImages, check_count, decode
+from gigatok.data.imagenet.containers import Container, Index, build_index
+from gigatok.data.imagenet.place import VARIABLE, detect, release_folder
 from gigatok.files.durable import write_durably
 
 # Never to be changed: the results of every prefix of the data rest on this permutation.
@@ -81,13 +81,15 @@ def load(config: SplitConfig, release: Release | None = None) -> EncodedImages:
     _check_manifest(index, release, config.split, root)
     # The permutation of all images, then a prefix: a larger set contains every smaller one.
     order = np.random.default_rng(_ORDER_SEED).permutation(len(index.labels))[: config.images]
+    read = container.reader(files, index)
     return EncodedImages(
-        container.reader(files, index),
+        lambda i: decode(read(i)),
         order,
         index.labels[order],
         release.classes,
         config.image_size,
         lambda i: f"image {index.names[i].decode()} in {files[index.files[i]]}",
+        "put the file of the release in its place",
     )
 
 

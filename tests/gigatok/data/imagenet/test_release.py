@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from gigatok.config.data_sets import find_data_set
-from gigatok.data import imagenet
 from gigatok.data.crops import center_crop, random_crop
 from gigatok.data.image_sets import decode
-from gigatok.data.imagenet import load
+from gigatok.data.imagenet import release
+from gigatok.data.imagenet.release import load
 from gigatok.data.splits import load_split, training_batch
 from tests.gigatok.tiny_imagenet import (
     TINY,
@@ -31,12 +31,12 @@ from tests.gigatok.tiny_imagenet import (
     write_tars,
 )
 
-PUBLISHED = imagenet.ILSVRC2012
+PUBLISHED = release.ILSVRC2012
 
 
 @pytest.fixture(autouse=True)
 def _tiny_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagenet, "ILSVRC2012", TINY)
+    monkeypatch.setattr(release, "ILSVRC2012", TINY)
     monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path / "cache"))
 
 

@@ -1,0 +1,1 @@
+"""Images of a user: class folders, a flat folder, tar shards, parquet or `.npz`."""

@@ -1,0 +1,1 @@
+"""ImageNet (ILSVRC2012) from the containers that it usually comes in."""
