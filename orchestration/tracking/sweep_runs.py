@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gigatok import names
-from gigatok.config import Config, QuantizerConfig, TransformerSize, TrialConfig
+from gigatok.config import (
+    FOUND,
+    Config,
+    QuantizerConfig,
+    TransformerSize,
+    TrialConfig,
+    marked,
+)
 from gigatok.text import markdown
 from orchestration.costs.cost import Cost
 from orchestration.plan.graph import Plan, PlannedTrial
@@ -33,6 +40,8 @@ def trial_params(config: TrialConfig) -> dict[str, str]:
 def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
     for name, plain in canonical(config).items():
         key, value = prefix + name, getattr(config, name)
+        if value is None and name in marked(type(config), FOUND):
+            continue  # nothing was looked at: these are facts, and no choice of a user
         if isinstance(value, TransformerSize) and value.name:
             yield key, value.name
         if isinstance(value, QuantizerConfig):
