@@ -1,6 +1,6 @@
-"""`python -m gigatok COMMAND`: data and networks, and what can be done with a trained tokenizer.
+"""`python -m gigatok COMMAND`: use a trained tokenizer on your images; get data and networks.
 
-Exit codes: 0 done, 2 the request was wrong or something cannot be had, 130 interrupted.
+Exit codes: 0 done, 2 the request was wrong, or something cannot be had, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class TrainedTokenizer:
     def _write(self, folder: Path, shown: str) -> None:
         description = describe_tokenizer(self.model)
         config = {"tokenizer": description, "origin": self.origin.model_dump(mode="json")}
-        card = model_card(description, self.tokens, self.origin, shown)
+        card = model_card(description, self.tokens, self.codebook_size, self.origin, shown)
         write_folder(folder, self.model, config, card)
 
     @property

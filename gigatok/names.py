@@ -5,10 +5,14 @@ Standard library only, so that `analysis` and `orchestration` can import it at n
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections import ChainMap
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
+
+from gigatok.plugins import owner_of, table
 
 MOST_NAME_BYTES = 150
 """Of a study's name: file systems allow 255 for a file, and figures and records add to it."""
@@ -70,6 +74,8 @@ class Metric:
         factor: printed value over stored value; a fraction is printed in percent.
         printed_unit: unit of the printed value, where `factor` makes it another one.
         log_from: an axis is logarithmic from this ratio of its largest to its smallest value on.
+        column: result tables show it: `expected`, and a trial without it is reported, or only
+            where it was `measured`; None: they do not. In the order of registration.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Metric:
     factor: float = 1.0
     printed_unit: str = ""
     log_from: float = 10.0
+    column: Literal["expected", "measured"] | None = "measured"
 
     @property
     def title(self) -> str:
@@ -106,62 +113,88 @@ PARAMETERS = "parameters"
 NEVER_LOG = float("inf")
 
 
-def _size(name: str, label: str) -> Metric:
-    """Define a count of weights: printed in millions, on logarithmic axes only."""
-    return Metric(name, label, PARAMETERS, None, 0, factor=1e-6, printed_unit="M", log_from=1.0)
+# Reported and stored, but no column of result tables.
+_detail = partial(Metric, column=None)
+# Weights: printed in millions, on logarithmic axes only.
+_count = partial(Metric, unit=PARAMETERS, digits=0, factor=1e-6, printed_unit="M", log_from=1.0)
+# A fraction of which more is better: printed in percent.
+_share = partial(
+    Metric, better="higher", digits=1, factor=100.0, printed_unit="%", log_from=NEVER_LOG
+)
+
+METRICS: dict[str, Metric] = table("metric")
+"""Every metric by name."""
 
 
-def _share(name: str, label: str) -> Metric:
-    """Define a fraction of which more is better: printed in percent."""
-    return Metric(name, label, "", "higher", 1, factor=100.0, printed_unit="%", log_from=NEVER_LOG)
+def register(metric: Metric) -> Metric:
+    """Add a metric, and return it.
+
+    Raises:
+        ValueError: another metric has the name.
+    """
+    if metric.name in METRICS:
+        raise ValueError(f"there is a metric {metric.name!r} already; choose another name")
+    METRICS[metric.name] = metric
+    return metric
 
 
-_METRICS = (
+def own_metrics() -> list[dict[str, Any]]:
+    """Describe the metrics that plug-ins have registered, as plain data."""
+    return [asdict(m) for m in METRICS.values() if owner_of("metric", m.name) is not None]
+
+
+def learn_metrics(described: Iterable[Mapping[str, Any]]) -> None:
+    """Add metrics that a plug-in described where it was loaded; those known here stay."""
+    for one in described:
+        METRICS.setdefault(str(one["name"]), Metric(**one))
+
+
+for _metric in (
     # train_tokenizer
-    _size("params_total", "params"),
-    _size("params_encoder", "encoder params"),
-    _size("params_decoder", "decoder params"),
-    _size("params_head", "training-only params"),
+    _count("params_total", "params", column="expected"),
+    _count("params_encoder", "encoder params", column=None),
+    _count("params_decoder", "decoder params", column=None),
+    _count("params_head", "training-only params", column=None),
     # evaluate_reconstruction
-    Metric("rfid", "rFID", "", "lower", 2),
-    Metric("rsfid", "rsFID", "", "lower", 2),
-    Metric("rkid", "rKID", "x1000", "lower", 1, "rkid_se"),
-    Metric("rkid_se", "rKID s.e.", "x1000", None, 1),
-    Metric("psnr", "PSNR", "dB", "higher", 2),
-    Metric("ssim", "SSIM", "", "higher"),
-    Metric("ssim_reference", "SSIM (reference's)", "", "higher"),
-    Metric("lpips", "LPIPS", "", "lower"),
-    Metric("effective_rank", "effective rank", "dimensions", None, 2),
+    Metric("rfid", "rFID", "", "lower", 2, column="expected"),
+    _detail("rsfid", "rsFID", "", "lower", 2),
+    Metric("rkid", "rKID", "x1000", "lower", 1, "rkid_se", column="expected"),
+    _detail("rkid_se", "rKID s.e.", "x1000", None, 1),
+    Metric("psnr", "PSNR", "dB", "higher", 2, column="expected"),
+    _detail("ssim", "SSIM", "", "higher"),
+    _detail("ssim_reference", "SSIM (reference's)", "", "higher"),
+    Metric("lpips", "LPIPS", "", "lower", column="expected"),
+    _detail("effective_rank", "effective rank", "dimensions", None, 2),
     # extract_codes, on the validation codes
-    _share("codebook_usage", "codebook usage"),
-    Metric("codebook_perplexity", "code perplexity", "codes", "higher", 0),
-    Metric("unigram_entropy", "unigram entropy", "nats/token", log_from=NEVER_LOG),
-    Metric("bigram_entropy", "bigram entropy", "nats/token", log_from=NEVER_LOG),
-    Metric("trigram_entropy", "trigram entropy", "nats/token", log_from=NEVER_LOG),
+    _share("codebook_usage", "codebook usage", column="expected"),
+    _detail("codebook_perplexity", "code perplexity", "codes", "higher", 0),
+    _detail("unigram_entropy", "unigram entropy", "nats/token", log_from=NEVER_LOG),
+    _detail("bigram_entropy", "bigram entropy", "nats/token", log_from=NEVER_LOG),
+    _detail("trigram_entropy", "trigram entropy", "nats/token", log_from=NEVER_LOG),
     # train_generator
-    _size("params_generator", "generator params"),
-    Metric("ar_val_loss", "AR val loss", "nats/token", "lower"),
-    Metric("ar_train_loss", "AR train loss", "nats/token", "lower"),
-    Metric("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
+    _count("params_generator", "generator params", column=None),
+    Metric("ar_val_loss", "AR val loss", "nats/token", "lower", column="expected"),
+    _detail("ar_train_loss", "AR train loss", "nats/token", "lower"),
+    _detail("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
     # evaluate_generation
-    Metric("gfid", "gFID", "", "lower", 2),
-    Metric("gsfid", "gsFID", "", "lower", 2),
-    Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se"),
-    Metric("gkid_se", "gKID s.e.", "x1000", None, 1),
-    Metric("inception_score", "IS", "", "higher", 2),
-    Metric("precision", "precision", "", "higher", 2),
-    Metric("recall", "recall", "", "higher", 2),
+    Metric("gfid", "gFID", "", "lower", 2, column="expected"),
+    _detail("gsfid", "gsFID", "", "lower", 2),
+    Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se", column="expected"),
+    _detail("gkid_se", "gKID s.e.", "x1000", None, 1),
+    _detail("inception_score", "IS", "", "higher", 2),
+    _detail("precision", "precision", "", "higher", 2),
+    _detail("recall", "recall", "", "higher", 2),
     # search_guidance
-    Metric("best_cfg_scale", "best guidance", "", None, 2),
     Metric("gfid_best", "gFID, best guidance", "", "lower", 2),
     Metric("gkid_best", "gKID, best guidance", "x1000", "lower", 1, "gkid_best_se"),
-    Metric("gkid_best_se", "gKID s.e., best guidance", "x1000", None, 1),
+    _detail("gkid_best_se", "gKID s.e., best guidance", "x1000", None, 1),
+    Metric("best_cfg_scale", "best guidance", "", None, 2),
     # linear_probe
-    _share("probe_accuracy", "probe acc."),
+    _share("probe_accuracy", "probe acc.", column="expected"),
     # probe_tokenizer
-    _share("tokenizer_probe_accuracy", "tokenizer probe acc."),
-)
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+    _share("tokenizer_probe_accuracy", "tokenizer probe acc.", column=None),
+):
+    register(_metric)
 
 _AXES = (
     Metric("step", "training step", digits=0, log_from=NEVER_LOG),
@@ -185,7 +218,8 @@ _AXES = (
     Metric("tokenizer.entropy_weight", "entropy weight"),
     Metric("num_latent_tokens", "latent tokens", digits=0, log_from=1.0),
 )
-QUANTITIES: dict[str, Metric] = METRICS | {metric.name: metric for metric in _AXES}
+# A view and not a copy: metrics may be registered later.
+QUANTITIES: Mapping[str, Metric] = ChainMap(METRICS, {metric.name: metric for metric in _AXES})
 """Everything with a heading of its own: the metrics, and what else an axis or a table shows."""
 
 
@@ -213,39 +247,9 @@ def steadier(names: Sequence[str], measured: Container[str]) -> tuple[str, ...]:
     return tuple(names) if lacking else kids
 
 
-RESULT_COLUMNS: list[str] = [
-    "params_total",
-    "rfid",
-    "rkid",
-    "psnr",
-    "lpips",
-    "codebook_usage",
-    "ar_val_loss",
-    "gfid",
-    "gkid",
-    "gfid_best",
-    "gkid_best",
-    "best_cfg_scale",
-    "probe_accuracy",
-]
-"""Metrics that the result table of a sweep shows, in this order."""
-
-OPTIONAL_COLUMNS = {"gfid_best", "gkid_best", "best_cfg_scale"}
-"""Columns of stages that are off by default: no table misses them."""
-
-
-def register(metric: Metric) -> Metric:
-    """Add a metric, and return it; result tables show it behind the others, where it was measured.
-
-    Raises:
-        ValueError: another metric has the name.
-    """
-    if metric.name in METRICS:
-        raise ValueError(f"there is a metric {metric.name!r} already; choose another name")
-    METRICS[metric.name] = metric
-    RESULT_COLUMNS.append(metric.name)
-    OPTIONAL_COLUMNS.add(metric.name)
-    return metric
+def result_columns() -> list[str]:
+    """List the metrics that the result table of a sweep shows, in its order."""
+    return [metric.name for metric in METRICS.values() if metric.column]
 
 
 STATES = ("WAITING", "RUNNING", "COMPLETE", "FAILED", "UPSTREAM_FAILED", "PRUNED")
@@ -278,6 +282,8 @@ TAG_AXES = "gigatok.axes"
 """JSON list of the config keys that the sweep varies."""
 TAG_GRAPH = "gigatok.graph"
 """JSON of the sweep's graph: stage -> the stages whose outputs it reads, in the order they run."""
+TAG_METRICS = "gigatok.metrics"
+"""JSON list of the metrics that plug-ins define, on a sweep run: readers may lack the plug-ins."""
 TAG_LAUNCHED = "gigatok.launched"
 """UNIX seconds of the newest launch of a sweep run: readers take the newest by default."""
 TAG_GIT_SHA = "gigatok.git_sha"

@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gigatok.plugins import PluginError
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import NullTracker, Tracker
 from gigatok.stages import STAGES
@@ -34,6 +35,7 @@ from orchestration.runs.holder import LeaseHolder, LeaseLost, acquire, hash_outp
 from orchestration.runs.leases import HEARTBEAT_SECONDS
 from orchestration.runs.stage_records import Attempt, Done
 from orchestration.runs.state import AttemptFolder, StageFolder
+from orchestration.runs.used_plugins import load_used
 from orchestration.tracking.spool import SpoolWriter
 
 # 75 is EX_TEMPFAIL of sysexits.h, "try again later"; 130 is a shell's code for SIGINT.
@@ -51,6 +53,8 @@ def main(stage_dir: str) -> int:
     _stop_on_signals(stop)
     folder = StageFolder(Path(stage_dir).resolve())
     ranks = Ranks.from_environment()
+    if (error := _load_plugins(folder)) is not None:
+        return _refuse(folder, ranks, error)
     if ranks.world > 1 and not STAGES[folder.spec().stage].parallel:
         if ranks.rank > 0:
             return 0
@@ -63,6 +67,24 @@ def main(stage_dir: str) -> int:
         except LeaseLost as lost:
             print(lost, file=sys.stderr, flush=True)
             return EXIT_BUSY
+
+
+def _load_plugins(folder: StageFolder) -> PluginError | None:
+    """Load the plug-ins that the stage is made of, before it is looked up."""
+    try:
+        load_used(folder.spec().plugins, folder.store)
+    except PluginError as error:
+        return error
+    return None
+
+
+def _refuse(folder: StageFolder, ranks: Ranks, error: PluginError) -> int:
+    """Record that this node cannot run the stage."""
+    print(error, file=sys.stderr, flush=True)
+    # As in `_claim`: there is no attempt, and another worker may run the stage, or have run it.
+    if ranks.rank == 0 and not _is_anothers(folder):
+        folder.write_failure(faults.from_exception(error, 0))
+    return EXIT_FAILED
 
 
 @contextmanager

@@ -13,12 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("config", "costs", "files", "names", "stages", "startup", "text"),
+    *("config", "costs", "files", "names", "plugins", "stages", "startup", "text"),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("names", "startup", "text")
+SHARED = ("names", "plugins", "startup", "text")
 """Modules of the standard library alone, which those who read runs need as well."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
@@ -43,10 +43,11 @@ and in the server that forks workers."""
 
 ROOMS = (
     # The science
-    *("gigatok.startup", "gigatok.names", "gigatok.text", "gigatok.files", "gigatok.config"),
+    *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
+    "gigatok.config",
     *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
-    *("gigatok.api", "gigatok.folders", "gigatok.commands"),
+    *("gigatok.api", "gigatok.folders"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
     "orchestration.terminal",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from analysis.charts.grammar import FigureData
+from gigatok.plugins import table
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class NamedFigure:
     sweeps: tuple[str, ...] = ()
 
 
-FIGURES: dict[str, NamedFigure] = {}
+FIGURES: dict[str, NamedFigure] = table("figure")
 """Every figure by name."""
 
 

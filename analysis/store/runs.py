@@ -89,8 +89,15 @@ def load_runs(
         RequestError: no such store, sweep, plan or scale, or no trial in it.
     """
     store = open_store(tracking_uri)
+    stamp = store.stamp()
+    launches = store.launches(sweep)
+    # Before the table is looked up or made: every metric that is known is a column.
+    for launch in launches:
+        names.learn_metrics(json.loads(launch.tags.get(names.TAG_METRICS, "[]")))
+    if not launches:
+        raise unknown_sweep(store, sweep or "SWEEP", tracking_uri)
     return remembered(
-        store.stamp(), (sweep, plan, scale), lambda: _read(store, sweep, tracking_uri, plan, scale)
+        stamp, (sweep, plan, scale), lambda: _read(store, launches, sweep, plan, scale)
     )
 
 
@@ -157,11 +164,12 @@ def _below(prefix: str, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read(
-    store: TrackingStore, sweep: str | None, uri: str, plan: str | None, scale: str | None
+    store: TrackingStore,
+    launches: Sequence[Launch],
+    sweep: str | None,
+    plan: str | None,
+    scale: str | None,
 ) -> pl.DataFrame:
-    launches = store.launches(sweep)
-    if not launches:
-        raise unknown_sweep(store, sweep or "SWEEP", uri)
     by_sweep: dict[str, list[Launch]] = {}
     for launch in launches:
         by_sweep.setdefault(launch.sweep, []).append(launch)

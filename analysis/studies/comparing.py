@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.statistics.groups import choose_interval, groups, show
 from analysis.store.runs import measured, params_of
-from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, RESULT_COLUMNS
+from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, result_columns
 
 Studies = Mapping[str, pl.DataFrame]
 """Name of a study -> its trials."""
@@ -36,7 +36,7 @@ def beside(studies: Studies) -> pl.DataFrame:
         found = groups(runs)
         kind = choose_interval(found)
         # Sizes have no better direction, so that none of them is the best.
-        for name in [n for n in RESULT_COLUMNS if n in measured(runs) and METRICS[n].better]:
+        for name in [n for n in result_columns() if n in measured(runs) and METRICS[n].better]:
             have = [(g, e) for g in found if (e := g.estimate(name, kind)) is not None]
             if have:
                 # `min` finds the best of either direction.
@@ -56,7 +56,7 @@ def beside(studies: Studies) -> pl.DataFrame:
         "of settings": pl.Int64(),
         "protocol": pl.String(),
     }
-    order = [METRICS[name].title for name in RESULT_COLUMNS]
+    order = [METRICS[name].title for name in result_columns()]
     table = pl.DataFrame(rows, columns, orient="row")
     # An Enum sorts by its place in the list: as in every result table, not by the alphabet.
     return table.sort(pl.col("metric").cast(pl.Enum(order)), maintain_order=True)

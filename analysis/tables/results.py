@@ -22,7 +22,7 @@ from analysis.statistics.groups import (
     ways,
 )
 from analysis.store.runs import measured, origin
-from gigatok.names import METRICS, OPTIONAL_COLUMNS, PARAM_SEED, PARAMETERS, RESULT_COLUMNS, Metric
+from gigatok.names import METRICS, PARAM_SEED, PARAMETERS, Metric, result_columns
 
 ABSENT = "—"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
@@ -52,13 +52,15 @@ class ResultTable:
     origins: tuple[Origin, ...] = ()
 
 
-def result_table(runs: pl.DataFrame, columns: Sequence[str] = RESULT_COLUMNS) -> ResultTable:
+def result_table(runs: pl.DataFrame, columns: Sequence[str] | None = None) -> ResultTable:
     """Make the result table of what `load_runs` returned.
 
     Args:
         runs: one row per trial.
-        columns: metrics wanted; one that no trial has is dropped and named in the notes.
+        columns: metrics wanted; one that no trial has is dropped, and named in the notes where it
+            is expected. None: those of every result table.
     """
+    columns = result_columns() if columns is None else columns
     found = groups(runs)
     kind = choose_interval(found)
     have = set(measured(runs))
@@ -193,8 +195,8 @@ def _interval_notes(found: Sequence[Group], shown: Sequence[Metric], kind: Inter
 
 def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -> list[str]:
     # Stages that are off by default are not missed, or every table would name them.
-    missed = [name for name in columns if name not in have | OPTIONAL_COLUMNS]
-    nowhere = [METRICS[name].label for name in missed]
+    missed = [METRICS[name] for name in columns if name not in have]
+    nowhere = [metric.label for metric in missed if metric.column == "expected"]
     notes = [f"Measured in no trial: {', '.join(nowhere)}."] if nowhere else []
     return [*notes, *incomplete(runs, [name for name in columns if name in have])]
 

@@ -20,5 +20,5 @@ DeviceOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Below fp32: mixed precision."),
+    typer.Option("--precision", help="fp32; or mixed precision, bf16 or fp16."),
 ]

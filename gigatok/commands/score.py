@@ -38,13 +38,17 @@ def score(
     ] = None,
     network: Annotated[
         Literal["inception", "pixels"],
-        typer.Option(help="Network of FID and KID; pixels needs no weights, and is for a trial."),
+        typer.Option(
+            help="Network of FID and KID: inception; or pixels, to try it out without weights."
+        ),
     ] = "inception",
     resolution: Annotated[
         int,
         typer.Option(min=1, help="Side that images have in that network; FID is defined at 299."),
     ] = 299,
-    lpips: Annotated[Literal["vgg", "alex"], typer.Option(help="Network of LPIPS.")] = "vgg",
+    lpips: Annotated[
+        Literal["vgg", "alex"], typer.Option(help="Network of LPIPS: vgg or alex.")
+    ] = "vgg",
     device: DeviceOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table.")

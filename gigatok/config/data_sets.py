@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from gigatok.plugins import table
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -32,7 +34,7 @@ class DataSet:
     looks: str | None = None
 
 
-DATA_SETS: dict[str, DataSet] = {}
+DATA_SETS: dict[str, DataSet] = table("data set")
 """Every data set that `data.name` may say."""
 
 

@@ -108,7 +108,7 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:
-        # Each message names its keys in full: `sweep.expansion` finds the line to blame by them.
+        # Each message names its keys in full: `sweep.grid.sections` finds the line to blame.
         down = self.tokenizer.cnn.downsampling
         if self.data.image_size % down:
             raise ValueError(

@@ -21,8 +21,7 @@ from PIL import Image
 from gigatok.api import BATCH, TrainedTokenizer
 from gigatok.data.crops import UInt8, center_crop
 from gigatok.data.image_sets import in_batches, read_ahead
-from gigatok.files.durable import make_folder, write_durably
-from gigatok.files.hashes import sha256_of
+from gigatok.files.durable import facts_of, make_folder, write_durably
 from gigatok.folders.listing import Files, Reader, stems
 from gigatok.hub.folder import WEIGHTS
 
@@ -95,7 +94,7 @@ class CodedImages:
 
 def weights_hash(tokenizer: TrainedTokenizer) -> str:
     """Compute the sha256 of the tokenizer's weights: codes mean nothing to another one."""
-    return sha256_of(tokenizer.source / WEIGHTS)
+    return str(facts_of(tokenizer.source / WEIGHTS)["sha256"])
 
 
 def encode_files(

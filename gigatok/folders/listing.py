@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from gigatok.data.crops import UInt8
+from gigatok.data.folder.files import IMAGE_SUFFIXES, is_image
 from gigatok.data.image_sets import DECODERS, decode
-from gigatok.data.image_sources import is_image
 
 Files = Mapping[str, Path]
 """Name of each image -> its file, sorted by name.
@@ -43,20 +43,16 @@ def find_images(paths: Iterable[Path]) -> Files:
         found[name] = file
     if not found:
         where = ", ".join(map(str, given))
-        raise ValueError(f"no images in {where}; files end in .jpg, .jpeg or .png")
+        raise ValueError(f"no images in {where}; files end in {', '.join(sorted(IMAGE_SUFFIXES))}")
     return dict(sorted(found.items()))
 
 
 def _images_of(path: Path) -> Iterable[tuple[str, Path]]:
     if path.is_file():  # whatever its ending: the user has named it
         return [(path.name, path)]
-    files = ((file.relative_to(path), file) for file in path.rglob("*") if is_image(file))
-    return [
-        (name.as_posix(), file)
-        for name, file in files
-        # Folders such as `.ipynb_checkpoints` hold copies of images.
-        if not any(part.startswith(".") for part in name.parts)
-    ]
+    # By the path below the folder: a hidden folder above it is the user's own choice.
+    names = ((file.relative_to(path).as_posix(), file) for file in path.rglob("*"))
+    return [(name, file) for name, file in names if is_image(name)]
 
 
 def stems(names: Iterable[str]) -> dict[str, str]:

@@ -21,13 +21,14 @@ _SHOWN = ("steps", "batch_size", "lr", "precision", "teacher", "semantic_weight"
 
 
 def model_card(
-    description: Mapping[str, Any], tokens: int, origin: Origin, where: str = "FOLDER"
+    description: Mapping[str, Any], tokens: int, codebook_size: int, origin: Origin, where: str
 ) -> str:
     """Write the card.
 
     Args:
         description: of the network, as `describe_tokenizer` gives it.
-        tokens: number of tokens of an image.
+        tokens: number of codes of an image.
+        codebook_size: number of different codes.
         origin: where the weights come from.
         where: folder or Hub id to load from, as the example shows it.
     """
@@ -35,7 +36,7 @@ def model_card(
     title = f"Visual tokenizer {inert(origin.name or architecture.name)}"
     sections = (
         f"---\n{_front_matter(origin)}---\n\n# {title}",
-        _summary(architecture, int(description["image_size"]), tokens),
+        _summary(architecture, int(description["image_size"]), tokens, codebook_size),
         _usage(where, int(description["image_size"]), tokens),
         "## Origin\n\n" + _table(("", ""), _origin_rows(origin)),
         "## Scores\n\n" + _score_text(origin.scores),
@@ -74,11 +75,13 @@ def _is_judged(score: MeasuredScore) -> bool:
     return has_value and quantity(score.metric).better is not None
 
 
-def _summary(architecture: TokenizerArchitecture, side: int, tokens: int) -> str:
+def _summary(
+    architecture: TokenizerArchitecture, side: int, tokens: int, codebook_size: int
+) -> str:
     kind = "1D" if architecture.variant == "1d" else "2D"
     return (
         f"A {kind} visual tokenizer: it encodes an RGB image of {side}×{side} pixels into "
-        f"{tokens} codes from a codebook of {architecture.vocabulary}, and decodes codes into "
+        f"{tokens} codes from a codebook of {codebook_size}, and decodes codes into "
         "images. "
         "The architecture is that of [GigaTok](https://arxiv.org/abs/2504.08736). Images of other "
         f"sizes are scaled by their short side to {side} pixels and cropped at the centre."

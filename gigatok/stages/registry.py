@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from gigatok.plugins import table
 from gigatok.stages.base import Stage
 
-STAGES: dict[str, Stage] = {}
+STAND_IN = "gigatok.stages.stand_in"
+"""Module of stages whose plug-in was missing when a record named them."""
+STAGES: dict[str, Stage] = table("stage")
 """Every stage; each comes after its inputs, since a stage is registered after them."""
 
 
@@ -15,7 +18,8 @@ def register(stage: Stage) -> Stage:
         ValueError: another stage has the name, or an input is not registered.
     """
     # Never replaced silently: keys and records know a stage by its name alone.
-    if stage.name in STAGES:
+    known = STAGES.get(stage.name)
+    if known is not None and known.module != STAND_IN:
         raise ValueError(f"there is a stage {stage.name!r} already; choose another name")
     # Inputs come first, so the registry is in an order in which stages can run.
     if missing := [name for name in stage.inputs if name not in STAGES]:

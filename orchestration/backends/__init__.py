@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 
+from gigatok.plugins import table
 from orchestration.backends.base import Backend, BackendSpec, DetachedBackend, is_detached
 from orchestration.policy.profile import CheckOptions, Profile
 from orchestration.runs.state import Store
 
-BACKENDS: dict[str, str] = {
-    "local": "orchestration.backends.local",
-    "ray": "orchestration.backends.ray",
-    "slurm": "orchestration.backends.slurm",
-}
+BACKENDS: dict[str, str] = table("backend")
 """Attached and detached ones. The module's `BACKEND` is a `BackendSpec`; it is imported lazily."""
+BACKENDS |= {name: f"orchestration.backends.{name}" for name in ("local", "ray", "slurm")}
 
 
 def find_backend(name: str) -> BackendSpec:

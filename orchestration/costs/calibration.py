@@ -35,6 +35,15 @@ DISTANCE_SD = 0.2
 RANGE_SDS = 2.0
 
 
+@dataclass(frozen=True)
+class Site:
+    """Device and threads of a stage: only records of the same site are comparable."""
+
+    device: str
+    threads: int
+    processes: int = 1
+
+
 class Observation(Record):
     """Record of one whole run of a stage.
 
@@ -67,14 +76,10 @@ class Observation(Record):
         source = "calibrate" if self.calibrated else self.key
         return f"{self.readable} {self.stage} ({source})"
 
-
-@dataclass(frozen=True)
-class Site:
-    """Device and threads of a stage: only records of the same site are comparable."""
-
-    device: str
-    threads: int
-    processes: int = 1
+    @property
+    def site(self) -> Site:
+        """Site of the run."""
+        return Site(self.device, self.threads, self.processes)
 
 
 @dataclass(frozen=True)
@@ -156,18 +161,18 @@ class Calibration:
         at = (need.stage, site)
         # Ten thousand stages ask the same few groups, whose spread is costly.
         if at not in self._groups:
-            mine = [o for o in self.observations if o.stage == need.stage and _site(o) == site]
+            mine = [o for o in self.observations if o.stage == need.stage and o.site == site]
             self._groups[at] = _Group(tuple(mine[-NEWEST:]))
         return self._groups[at].estimate(need) if self._groups[at].observations else None
 
     def newest_site(self, stage: str) -> Site:
         """Return the site where a kind of stage was measured last; an empty one if never."""
         mine = [o for o in self.observations if o.stage == stage]
-        return _site(max(mine, key=lambda o: o.finished)) if mine else Site("", 1)
+        return max(mine, key=lambda o: o.finished).site if mine else Site("", 1)
 
     def sites(self) -> set[Site]:
         """Return all sites where anything was measured."""
-        return {_site(o) for o in self.observations}
+        return {o.site for o in self.observations}
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ class _Group:
         count = PRIOR_WEIGHT
         for index, one in enumerate(self.observations):
             others = self.observations[:index] + self.observations[index + 1 :]
-            nearest = _nearest(_need(one), others) if others else []
+            nearest = _nearest(one, others) if others else []
             # At a single amount of work its own configuration says nothing about another amount.
             if len({o.flops for o in nearest}) < 2 and all(o.flops != one.flops for o in nearest):
                 continue
@@ -221,20 +226,12 @@ def alike_groups(observations: Iterable[Observation]) -> Iterator[list[Observati
     left = list(observations)
     while left:
         mine = [o for o in left if o.stage == left[0].stage]
-        alike = _nearest(_need(left[0]), mine)
+        alike = _nearest(left[0], mine)
         yield alike
         left = [o for o in left if o not in alike]
 
 
-def _need(o: Observation) -> Need:
-    return Need(o.stage, o.family, o.unit_flops, o.flops)
-
-
-def _site(o: Observation) -> Site:
-    return Site(o.device, o.threads, o.processes)
-
-
-def _distance(need: Need, o: Observation) -> float:
+def _distance(need: Need | Observation, o: Observation) -> float:
     larger = max(need.unit_flops, o.unit_flops)
     if larger == 0:
         apart = 0.0
@@ -244,7 +241,7 @@ def _distance(need: Need, o: Observation) -> float:
     return apart + (OTHER_FAMILY if need.family != o.family else 0.0)
 
 
-def _nearest(need: Need, observations: Sequence[Observation]) -> list[Observation]:
+def _nearest(need: Need | Observation, observations: Sequence[Observation]) -> list[Observation]:
     """Return all records of the nearest configuration, oldest first."""
     distances = [_distance(need, o) for o in observations]
     limit = min(distances) + SAME

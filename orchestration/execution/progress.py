@@ -13,8 +13,10 @@ from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import Cost, Sites, predict
 from orchestration.execution.scheduler import Graph
 from orchestration.plan.graph import Plan, PlannedStage
+from orchestration.plan.identity import plugins_of
 from orchestration.runs.stage_records import Failure, Spec
 from orchestration.runs.state import StageFolder, State, Store
+from orchestration.runs.used_plugins import remember
 
 
 @dataclass
@@ -215,6 +217,7 @@ def refuse_other_versions(progress: Progress) -> None:
 def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
     """Describe a stage of a plan for its worker."""
     folders = progress.folders
+    used = plugins_of(STAGES[stage.stage], stage.config)
     return Spec(
         stage=stage.stage,
         version=stage.version,
@@ -223,4 +226,5 @@ def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
         config=stage.config.model_dump(mode="json"),
         inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
         prediction=progress.costs[stage.key].prediction(),
+        plugins=tuple(remember(plugin, progress.store) for plugin in used),
     )

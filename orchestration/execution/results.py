@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from gigatok.names import METRICS, RESULT_COLUMNS, Metric
+from gigatok.names import METRICS, Metric, result_columns
 from orchestration.execution.progress import Progress
 from orchestration.plan.graph import PlannedTrial
 from orchestration.runs.stage_records import Done
@@ -70,7 +70,9 @@ def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> Ren
         metrics: by trial and name; one that does not exist shows as an en dash.
         width: characters of a line.
     """
-    shown = [METRICS[name] for name in RESULT_COLUMNS if any(name in m for m in metrics.values())]
+    shown = [
+        METRICS[name] for name in result_columns() if any(name in m for m in metrics.values())
+    ]
     heads = [metric.heading for metric in shown]
     kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
     columns = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}

@@ -12,21 +12,26 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from gigatok.config import TrialConfig
+from gigatok.plugins import LOADED, Plugin
 from gigatok.stages import STAGES
+from gigatok.stages.stand_in import stand_in
 from orchestration.backends import BACKENDS
 from orchestration.launching.sections import References, SectionReader, SectionWriter
 from orchestration.plan.graph import Plan, PlannedStage, PlannedTrial
+from orchestration.plan.identity import plugins_of
 from orchestration.runs.files import write_atomic
 from orchestration.runs.logins import keep_login, with_login
-from orchestration.runs.records import Record, UnixTime, parse_with
+from orchestration.runs.records import Record, UnixTime, UsedPlugin, parse_with
 from orchestration.runs.state import StageFolder, Store
 from orchestration.runs.studies import study_folder
+from orchestration.runs.used_plugins import load_used, problems, remember
 from orchestration.sweep.definition import Sweep
 from orchestration.sweep.formulas.solving import Solved
 from orchestration.sweep.grid.expansion import Dropped, Expansion, Trial
@@ -169,6 +174,7 @@ class LaunchedPlan(Record):
     Attributes:
         trials: name -> stage -> key.
         pruned: trials that a search has given up -> why.
+        plugins: everything that the sweep names, and installed ones that a stage is made of.
         is_search: the trials are those that were asked for so far.
         values_json: `LaunchedValues` as text: most commands need names and keys only, and reading
             the rest would take them as long again.
@@ -183,19 +189,11 @@ class LaunchedPlan(Record):
     trials: dict[str, dict[str, str]]
     stages: dict[str, LaunchedStage]
     pruned: dict[str, str] = Field(default_factory=dict)
+    plugins: tuple[UsedPlugin, ...] = ()
     is_search: bool
     # JSON text within JSON: written and hashed together with the rest, and parsed only by
     # `values`.
     values_json: str
-
-    @model_validator(mode="after")
-    # Here and not at the first use: every command looks stages up by kind, and would fail with a
-    # KeyError.
-    def _names_known_stages(self) -> Self:
-        kinds = {stage.stage for stage in self.stages.values()}
-        if unknown := sorted(kinds - STAGES.keys()):
-            raise ValueError(f"stage {unknown[0]!r} is unknown here")
-        return self
 
     def values(self) -> LaunchedValues:
         """Read the values of trials and stages."""
@@ -236,6 +234,8 @@ def record_launch(
         pruned: trials that a search has given up -> why.
     """
     record = as_launched(plan, request.without_logins(store), launched, pruned)
+    used = tuple(remember(plugin, store) for plugin in _plugins(plan))
+    record = record.model_copy(update={"plugins": used})
     text = sealed(record.model_dump_json())
     # Whole and atomically, however many trials a search has: a kill leaves the record before.
     folder = study_folder(store, plan.sweep.name)
@@ -265,6 +265,13 @@ def as_launched(
         is_search=plan.sweep.search is not None,
         values_json=_values(plan).model_dump_json(),
     )
+
+
+def _plugins(plan: Plan) -> list[Plugin]:
+    """List the plug-ins of a plan: a metric's or a figure's is in no stage's key."""
+    used = (plugins_of(STAGES[stage.stage], stage.config) for stage in plan.stages.values())
+    found = {*plan.sweep.plugins, *chain.from_iterable(used)} if LOADED else set()
+    return sorted(found, key=lambda plugin: plugin.name)
 
 
 def _stage(stage: PlannedStage) -> LaunchedStage:
@@ -323,12 +330,26 @@ def sealed(body: str) -> str:
 
 
 def parse_launch(path: Path) -> LaunchedPlan | None:
-    """Read the record of a plan; None where there is no such file.
+    """Read the record of a plan, and load its plug-ins; None where there is no such file.
+
+    Where a plug-in is missing, its stages have stand-ins: what was run can still be shown.
 
     Raises:
         UnreadableRecord: the file is damaged, or of another version of this program.
     """
-    return parse_with(path, _parse)
+    launched = parse_with(path, _parse)
+    if launched is not None:
+        # The record lies in `<runs>/sweeps/<sweep>/`.
+        _know_stages(launched, Store(path.parents[2]))
+    return launched
+
+
+def _know_stages(launched: LaunchedPlan, store: Store) -> None:
+    """Load the plug-ins of a plan, and put stand-ins where they are missing."""
+    problems(launched.plugins, store)
+    for stage in launched.stages.values():  # each comes after its inputs
+        if stage.stage not in STAGES:
+            stand_in(stage.stage, stage.version, stage.inputs)
 
 
 def _parse(content: bytes) -> LaunchedPlan:
@@ -343,15 +364,23 @@ def _parse(content: bytes) -> LaunchedPlan:
     body = content[head.end() : -1]
     if hashlib.sha256(body).hexdigest().encode() != head[2]:
         raise ValueError("its content has changed since it was written; launch the sweep again")
-    return LaunchedPlan.model_validate_json(body)
+    launched = LaunchedPlan.model_validate_json(body)
+    # Here and not at the first use: every command looks stages up by kind, and would fail with a
+    # KeyError. Those of a missing plug-in get stand-ins.
+    unknown = sorted({stage.stage for stage in launched.stages.values()} - STAGES.keys())
+    if unknown and not launched.plugins:
+        raise ValueError(f"stage {unknown[0]!r} is unknown here")
+    return launched
 
 
 def restored(launched: LaunchedPlan, store: Store) -> Plan:
     """Build the plan again from its record alone: the keys and configs that were launched.
 
     Raises:
+        PluginError: a plug-in is missing here, or is another version than was launched.
         ValueError: this code does not take a config that was launched.
     """
+    load_used(launched.plugins, store)
     try:
         values = launched.values()
         sections = SectionReader(values.sections, values.fields)
@@ -428,6 +457,7 @@ def _sweep(
         question=launched.question,
         scale=launched.scale,
         **{name: getattr(values.sweep, name) for name in _FACTS},
+        plugins=load_used(launched.plugins, store),
         search=search,
         expansion=expansion,
     )

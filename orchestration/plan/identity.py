@@ -1,13 +1,15 @@
 """The identity of a stage: config -> canonical JSON -> key.
 
 A key covers the stage's name and version, what sets its config apart from the defaults
-(`gigatok.config.identity`), the keys of its inputs and the fingerprints of the data it reads.
+(`gigatok.config.identity`), the keys of its inputs, the fingerprints of the data it reads, and the
+identities of the plug-ins that it is made of.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -17,6 +19,7 @@ from pydantic.fields import FieldInfo
 from gigatok.config import Config, SplitConfig
 from gigatok.config.data_sets import find_data_set
 from gigatok.config.identity import config_classes, identity_fields, identity_text
+from gigatok.plugins import LOADED, Plugin, owner, owner_of
 from gigatok.stages import Stage
 
 KEY_LENGTH = 16
@@ -68,8 +71,30 @@ def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
     data = {name: fingerprint for name, fingerprint in known.items() if fingerprint}
     # As json.dumps with sorted keys would write it, ten times as fast.
     head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
+    # Only where there are any: stages of this program keep their keys.
+    if used := plugins_of(stage, config):
+        head += f'"plugins":{json.dumps([plugin.identity for plugin in used])},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'
     return digest(head + identity_text(config))
+
+
+def plugins_of(stage: Stage, config: Config) -> tuple[Plugin, ...]:
+    """Find the plug-ins that a stage touches, by name: its own code, its settings, its data."""
+    if not LOADED:
+        return ()
+    found = [owner_of("stage", stage.name), *_owners(config)]
+    # By content, so that the name by which a sweep calls a file is in no key.
+    return tuple(sorted({p for p in found if p is not None}, key=lambda p: p.identity))
+
+
+def _owners(config: Config) -> Iterator[Plugin | None]:
+    """Yield the plug-ins of a config's class, of the data that it names, and of its sections."""
+    yield owner(type(config).__module__)
+    if isinstance(config, SplitConfig):
+        yield owner_of("data set", config.name)
+    for name in type(config).model_fields:
+        if isinstance(section := getattr(config, name), Config):
+            yield from _owners(section)
 
 
 @cache

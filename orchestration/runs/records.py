@@ -44,6 +44,18 @@ class Prediction(Record):
     record: str | None
 
 
+class UsedPlugin(Record):
+    """Plug-in by name and identity; see `orchestration.runs.used_plugins`.
+
+    Attributes:
+        copied: where its code lies below the runs directory; None: it is installed.
+    """
+
+    name: str
+    identity: str
+    copied: str | None = None
+
+
 class UnreadableRecord(ValueError):
     """Record that exists but cannot be read; the message names the file and the reason."""
 

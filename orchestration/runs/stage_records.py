@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from orchestration.runs.records import Prediction, Record, UnixTime
+from orchestration.runs.records import Prediction, Record, UnixTime, UsedPlugin
 
 # Stored in files: rename none, and remove none while results of an older version are read.
 Kind = Literal[
@@ -41,6 +41,8 @@ class Spec(Record):
     """Stage name -> folder, relative to the root that holds all stage folders."""
     prediction: Prediction | None = None
     """Expected needs, by the launch that made the folder; None: it made no prediction."""
+    plugins: tuple[UsedPlugin, ...] = ()
+    """Plug-ins to load before the stage is looked up."""
 
 
 class Done(Record):

@@ -340,6 +340,11 @@ class Store:
         """Root of the recorded plans of all launches."""
         return self.root / "sweeps"
 
+    @property
+    def plugins(self) -> Path:
+        """Copies of the plug-ins that sweeps gave by their files, in folders named by hash."""
+        return self.root / "plugins"
+
     def job_files(self, backend: str) -> Path:
         """Folders, by name, of what belongs to queued jobs: scripts and what the jobs printed."""
         return self.root / backend

@@ -21,6 +21,7 @@ from typing import Any, TypedDict, Unpack
 from rich.console import Console
 
 from gigatok.names import study_name
+from gigatok.plugins import load_installed
 from orchestration.backends import profile_options
 from orchestration.forecast.cost_table import cost_json
 from orchestration.forecast.simulator import Cluster
@@ -80,6 +81,7 @@ class Study:
             runs: the runs directory.
             overrides: `key=value` texts, or key -> value.
         """
+        load_installed()
         # Neither file nor runs directory is touched: a study may be named before either exists.
         self.sweep, self.scale = str(sweep), scale
         self.store = Store(Path(runs))

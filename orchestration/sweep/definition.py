@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.names import study_name
+from gigatok.plugins import Plugin, PluginError, load
 from orchestration.sweep.grid.axes import read_axes, read_overrides, read_seeds, read_stages
 from orchestration.sweep.grid.expansion import Expansion, Trial
 from orchestration.sweep.search.block import Search
@@ -35,12 +36,14 @@ __all__ = ["Expansion", "Sweep", "SweepError", "Trial", "expand", "find_sweep", 
 
 SWEEPS_DIR = Path(__file__).resolve().parents[2] / "sweeps"
 SWEEP_KEYS = (
-    *("question", "paper", "scale"),
+    *("question", "paper", "scale", "plugins"),
     *("axes", "zip", "exclude", "include", "set", "solve", "where", "derive"),
     *("seeds", "stages", "search", "at"),
 )
 # Not the question: another question is another sweep.
-AT_KEYS = tuple(key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "at"))
+AT_KEYS = tuple(
+    key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "plugins", "at")
+)
 """Parts that `at` may replace for one scale."""
 # A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
 _NESTED = {name: f"; {name} belongs below `set:` or `axes:`, dotted" for name in SECTIONS}
@@ -66,6 +69,7 @@ class Sweep:
         overrides: values of `--set`, as written.
         seeds: seeds of every setting.
         stages: requested stages in graph order; their inputs are not listed.
+        plugins: those that its YAML names, loaded.
         search: the search that asks for trials one by one; None: the trials are all combinations.
         expansion: the trials, of a search one example; use `expand`.
     """
@@ -85,6 +89,7 @@ class Sweep:
     overrides: Mapping[str, Any]
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
+    plugins: tuple[Plugin, ...]
     search: Search | None
     expansion: Expansion = field(repr=False)
 
@@ -148,6 +153,8 @@ def load_sweep(
     name = _name(file, problems)
     root = Part(read_file(file, "sweep", SWEEP_KEYS, problems), problems)
     root.check_keys(SWEEP_KEYS, "a sweep", _NESTED)
+    # Before anything that they may extend: keys, stages, data sets.
+    plugins = _load_plugins(root.part("plugins"), file.parent)
     scales_dir = scales_dir or _scales_beside(file)
     # No early return from here on: a scale that is None only leaves unchecked what needs sizes.
     loaded = _scale(root.part("scale"), scale, scales_dir)
@@ -156,7 +163,7 @@ def load_sweep(
     seeds = read_seeds(given.seed or sweep.part("seeds"))
     axes = read_axes(sweep, loaded, given.settings)
     question, paper = _question(root.part("question")), root.part("paper").text()
-    stages = read_stages(sweep.part("stages"))
+    stages = read_stages(sweep.part("stages"), plugins)
     search = read_search(sweep, axes, seeds, loaded, given.settings)
     if search is None:
         expansion = axes.expand(seeds, loaded, problems)
@@ -176,17 +183,26 @@ def load_sweep(
         paper=paper,
         scale=loaded.name,
         scale_description=loaded.description,
-        axes=axes.written_axes,
-        zip=axes.written_zip,
-        exclude=axes.written_exclude,
-        include=axes.written_include,
-        set=axes.written_set,
+        **axes.written,
         overrides=given.written,
         seeds=seeds,
         stages=stages,
+        plugins=plugins,
         search=search,
         expansion=expansion,
     )
+
+
+def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
+    """Load the plug-ins that a sweep names; relative paths begin at its file."""
+    found: list[Plugin] = []
+    for item in part.items(", such as [my_lab.tokenizers, ./fsq.py]"):
+        name = item.text()
+        try:
+            found += load([name] if name else [], folder)
+        except PluginError as error:
+            item.report(str(error))
+    return tuple(found)
 
 
 def expand(sweep: Sweep) -> Expansion:

@@ -15,9 +15,14 @@ from typing import Any
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.sweep.definition import SWEEPS_DIR
-from orchestration.sweep.formulas.formulas import solvable_keys
+from orchestration.sweep.formulas.formulas import SHARE_WITHIN, solvable_keys
 from orchestration.sweep.search.block import GPU_HOURS
-from orchestration.sweep.search.reading import DIRECTIONS, PRUNERS, SAMPLERS
+from orchestration.sweep.search.reading import (
+    BUDGET_FIELDS,
+    DIRECTIONS,
+    SAMPLERS,
+    pruner_fields,
+)
 from orchestration.sweep.settings.keys import (
     SECTIONS,
     SIZE_FIELDS,
@@ -25,7 +30,7 @@ from orchestration.sweep.settings.keys import (
     size_keys,
     trial_keys,
 )
-from orchestration.yaml.values import HIGHEST, MAX_WHOLE
+from orchestration.yaml.values import ABOVE_ZERO, COUNT, FLAG, MAX_WHOLE, RANDOM_SEED, one_of
 
 Schema = dict[str, Any]
 
@@ -33,7 +38,10 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SEED: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_WHOLE}
 # YAML reads an expression such as `3` or `true` as a number or a boolean.
 _EXPRESSION: Schema = {"type": ["string", "number", "boolean"]}
+# As references: each is allowed for dozens of keys.
 _SIZE: Schema = {"$ref": "#/$defs/size"}
+_RANGE: Schema = {"$ref": "#/$defs/range"}
+_DIRECTION: Schema = {"$ref": "#/$defs/direction"}
 
 
 def sweep_schema() -> Schema:
@@ -73,38 +81,26 @@ def sweep_schema() -> Schema:
         "question": _text("What the sweep asks, in one line."),
         "paper": _text("The table or figure of the paper that it answers to."),
         "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
+        "plugins": _list({**_text("A module, or a path such as ./fsq.py."), "minLength": 1}),
         **refs,
         "at": {"type": ["object", "null"], "additionalProperties": at},
     }
-    definitions = {**parts, "target": _solve_entry(), **_definitions()}
+    directions = one_of(DIRECTIONS).schema
+    shared = {"target": _solve_entry(), "range": _range(), "direction": directions}
+    definitions = {**parts, **shared, **_definitions()}
     return _document("A sweep: one question", properties, ["question"], definitions)
 
 
 def _search() -> Schema:
     """Build the schema of the `search` block."""
-    number = {"type": "number"}
-    count = {"type": "integer", "minimum": 1}
-    range_ = _mapping(
-        {"low": number, "high": number, "log": {"type": "boolean"}, "step": number},
-        "Numbers from low to high.",
-        # An empty range is no range, so null is not allowed here as in other mappings.
-    ) | {"type": "object", "required": ["low", "high"]}
     space = _keys(
-        lambda ref: {"anyOf": [{"type": "array", "items": ref, "minItems": 2}, range_]},
+        lambda ref: {"anyOf": [{"type": "array", "items": ref, "minItems": 2}, _RANGE]},
         runtime=False,
     )
     objective = {"enum": [*METRICS, GPU_HOURS]}
-    direction = {"enum": list(DIRECTIONS)}
-    directed = dict.fromkeys(objective["enum"], direction)
-    pruner = {
-        "name": {"enum": list(PRUNERS)},
-        "stage": {"enum": [name for name, stage in STAGES.items() if stage.trains]},
-        "metric": _text("The curve that is looked at, such as train/loss."),
-        "direction": direction,
-        "every": count,
-        "min_steps": count,
-        "factor": {"type": "integer", "minimum": 2},
-    }
+    directed = dict.fromkeys(objective["enum"], _DIRECTION)
+    pruner = {name: kind.schema for name, kind in pruner_fields().items()}
+    budget = {name: kind.schema for name, kind in BUDGET_FIELDS.items()}
     parts: Schema = {
         "space": _mapping(space, "key -> a range {low, high, log, step}, or a list of values."),
         "sampler": {"enum": list(SAMPLERS)},
@@ -115,23 +111,30 @@ def _search() -> Schema:
                 _mapping(directed, "name -> direction"),
             ]
         },
-        "budget": _mapping({"trials": count, "hours": number}, "When no trial is begun any more."),
-        # Narrower than other seeds: Optuna's samplers take 32 bits.
-        "seed": {**_SEED, "maximum": HIGHEST},
-        "at_once": count,
+        "budget": _mapping(budget, "When no trial is begun any more."),
+        "seed": RANDOM_SEED.schema,
+        "at_once": COUNT.schema,
         "storage": _text("Optuna's URL; by default a file in the runs directory."),
         "transfer": _mapping(_keys(lambda ref: ref), "Where the best learning rate is checked."),
     }
     return _mapping(parts, "Trials are asked for one by one instead of being listed.")
 
 
+def _range() -> Schema:
+    """Build the schema of a range of numbers in the space of a search."""
+    number = {"type": "number"}
+    parts = {"low": number, "high": number, "log": FLAG.schema, "step": ABOVE_ZERO.schema}
+    # An empty range is no range, so null is not allowed here as in other mappings.
+    required = {"type": "object", "required": ["low", "high"]}
+    return _mapping(parts, "Numbers from low to high.") | required
+
+
 def _solve_entry() -> Schema:
     """Build the schema of one entry of `solve`."""
     whole = {"type": "integer"}
     between = {"type": "array", "items": whole, "minItems": 2, "maxItems": 2}
-    # Bounds as in `formulas`, which checks them again for files edited without a schema.
-    within = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
-    parts = {"make": _EXPRESSION, "equal": _EXPRESSION, "within": within, "between": between}
+    parts = {"make": _EXPRESSION, "equal": _EXPRESSION}
+    parts |= {"within": SHARE_WITHIN.schema, "between": between}
     entry = {**_mapping(parts, "`make` an expression `equal` a target."), "type": "object"}
     entry["required"] = ["make", "equal"]
     return entry

@@ -227,6 +227,7 @@ class SweepRuns:
         tags = {
             names.TAG_LAUNCHED: repr(self._launched),
             names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
+            names.TAG_METRICS: json.dumps(names.own_metrics()),
             # Empties the tag of an earlier launch that was refused.
             names.TAG_REFUSED: "",
         }

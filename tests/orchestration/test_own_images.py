@@ -156,6 +156,16 @@ def test_a_folder_needs_a_path_and_a_path_needs_a_folder(tmp_path: Path) -> None
     assert "is for name folder; name is digits" in text
 
 
+def test_a_formula_over_classes_that_are_not_there_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_text(
+        "question: q\nscale: smoke\nset: {data.name: folder, data.path: nowhere}\n"
+        "axes: {tokenizer.encoder: [S], tokenizer.decoder: [S]}\nwhere: [params.generator > 0]\n"
+    )
+    with pytest.raises(SweepError, match="nowhere"):
+        load_sweep(file)
+
+
 def test_a_path_without_images_is_refused_at_its_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, reason in (("empty", "it is empty"), ("nowhere", "no such file or folder")):

@@ -257,16 +257,16 @@ class _Parser:
             text = f"unknown function; functions: {listed(FUNCTIONS)}"
             raise ExpressionError(text + did_you_mean(token.text, FUNCTIONS), token.position)
         parts = self._items(")", self._take())
-        low, high = function.arguments
-        if not low <= len(parts) <= high:
-            takes = "one number" if high == 1 else f"at least {low} numbers"
+        several = token.text in _OF_SEVERAL
+        if len(parts) < 2 if several else len(parts) != 1:
+            takes = "at least 2 numbers" if several else "one number"
             text = f"{token.text} takes {takes}, got {len(parts)}"
             raise ExpressionError(text, token.position)
         where, what = token.position, f"{token.text}(...)"
 
         def run(lookup: Lookup) -> Value:
             numbers = [_as_number(part.run(lookup), token.text, part.position) for part in parts]
-            return _computed(function.compute, numbers, what, where)
+            return _computed(function, numbers, what, where)
 
         return _Piece(run, where)
 
@@ -424,22 +424,13 @@ def _power(base: int | float, exponent: int | float) -> int | float:
     return float(result)
 
 
-@dataclass(frozen=True)
-class _Function:
-    compute: Callable[..., int | float]
-    arguments: tuple[int, int]
-
-
-FUNCTIONS: dict[str, _Function] = {
-    "min": _Function(min, (2, MAX_TOKENS)),
-    "max": _Function(max, (2, MAX_TOKENS)),
-    "abs": _Function(abs, (1, 1)),
-    "log": _Function(math.log, (1, 1)),
-    "log2": _Function(math.log2, (1, 1)),
-    "sqrt": _Function(math.sqrt, (1, 1)),
-    "round": _Function(round, (1, 1)),
-    "floor": _Function(math.floor, (1, 1)),
-    "ceil": _Function(math.ceil, (1, 1)),
+_OF_SEVERAL = ("min", "max")
+FUNCTIONS: dict[str, Callable[..., int | float]] = {
+    function.__name__: function
+    for function in (
+        *(min, max, abs, round),
+        *(math.log, math.log2, math.sqrt, math.floor, math.ceil),
+    )
 }
 _ARITHMETIC: dict[str, Callable[..., int | float]] = {
     "+": operator.add,

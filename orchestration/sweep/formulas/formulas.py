@@ -32,7 +32,7 @@ from orchestration.yaml.source import Place, Problem, did_you_mean, listed, show
 from orchestration.yaml.values import ValueType
 
 SOLVE_KEYS = ("make", "equal", "within", "between")
-_WITHIN = ValueType(Annotated[float, Field(ge=0, lt=1)])
+SHARE_WITHIN = ValueType(Annotated[float, Field(ge=0, lt=1)])
 WITHIN = 0.05
 """Relative deviation from its target that a solution may have, unless the sweep gives another."""
 # Bounds of the search if the sweep gives none: far beyond any model or schedule.
@@ -74,7 +74,13 @@ class Formula:
             # reads.
             return known.value(trial) if isinstance(known, Formula) else known.of(trial)
 
-        return self.expression.value(lookup)
+        try:
+            return self.expression.value(lookup)
+        except ExpressionError:
+            raise
+        except ValueError as error:
+            # A draft is not validated: the images that tell its classes may not be there.
+            raise ExpressionError(str(error), 0) from error
 
     def problem(self, error: ExpressionError, about: str = "") -> Problem:
         """Describe an error of evaluation, at the place of the formula."""
@@ -245,7 +251,7 @@ def _solve(
     part.check_keys(SOLVE_KEYS, "an entry of solve")
     _check_key(key, part, taken)
     make, equal = (_side(part.part(name), key, derived) for name in SOLVE_KEYS[:2])
-    within = part.part("within").read(_WITHIN, WITHIN, ", such as 0.02 for 2 %")
+    within = part.part("within").read(SHARE_WITHIN, WITHIN, ", such as 0.02 for 2 %")
     between = _between(part.part("between"), key)
     # The sides are never None without a report; asked again for mypy.
     if len(part.problems) > before or make is None or equal is None:

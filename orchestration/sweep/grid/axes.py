@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import NonNegativeInt
+
+from gigatok.plugins import Plugin, owner_of
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.formulas import Formulas, read_formulas
 from orchestration.sweep.grid.expansion import (
@@ -15,7 +18,7 @@ from orchestration.sweep.grid.expansion import (
     count,
     expand_cells,
 )
-from orchestration.sweep.grid.sections import Block, Dimension
+from orchestration.sweep.grid.sections import Dimension, Dimensions
 from orchestration.sweep.grid.selection import (
     Included,
     read_exclude,
@@ -44,9 +47,10 @@ from orchestration.yaml.source import (
     parse,
     show,
 )
-from orchestration.yaml.values import MAX_WHOLE
+from orchestration.yaml.values import ValueType
 
 NO_EXPANSION = Expansion((), ())
+_SEED = ValueType(NonNegativeInt)
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,15 @@ class Axes:
     written_set: Mapping[str, Any]
 
     @property
-    def written_axes(self) -> Mapping[str, tuple[Any, ...]]:
-        """Axes as the file and `--set` write them."""
-        return _written(self.axes)
-
-    @property
-    def written_zip(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """Zip groups as the file and `--set` write them."""
-        return tuple(_written(group) for group in self.groups)
-
-    @property
-    def written_include(self) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
-        """Entries of `include` as the file and `--set` write them."""
-        return tuple(_written(entry.values) for entry in self.included)
+    def written(self) -> dict[str, Any]:
+        """Parts of the sweep as the file and `--set` write them, by their names in `Sweep`."""
+        return {
+            "axes": _written(self.axes),
+            "zip": tuple(map(_written, self.groups)),
+            "exclude": self.written_exclude,
+            "include": tuple(_written(entry.values) for entry in self.included),
+            "set": self.written_set,
+        }
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class Axes:
         rows = [row for grid in grids for row in grid.values()]
         return rows[0][0].place if rows else Place("seeds")
 
-    def blocks(self, seeds: Sequence[int]) -> tuple[Block, ...]:
+    def blocks(self, seeds: Sequence[int]) -> tuple[Dimensions, ...]:
         """Build the product of axes and zip groups, if any, then each entry of `include`.
 
         The seeds are the last dimension of each block.
@@ -317,23 +317,24 @@ def read_seeds(part: Part) -> tuple[int, ...]:
     before = len(part.problems)
     seeds: list[int] = []
     for item in part.items(" of whole numbers; write `seeds: [0, 1]`"):
-        seed = item.plain()
-        is_whole = isinstance(seed, int) and not isinstance(seed, bool)
-        if not is_whole or not 0 <= seed <= MAX_WHOLE:
-            item.report_wrong(f"a whole number of at least 0, at most {MAX_WHOLE}")
-        elif seed in seeds:
+        seed = item.read(_SEED)
+        if seed in seeds:
             item.report(f"got {seed} twice; seeds must differ")
-        else:
+        elif seed is not None:
             seeds.append(seed)
     if not seeds and len(part.problems) == before:
         part.report("is empty; give at least one, such as [0]")
     return tuple(seeds) if len(part.problems) == before else ()
 
 
-def read_stages(part: Part) -> tuple[str, ...]:
-    """Read the requested stages in graph order; `all` or a missing list means every stage."""
+def read_stages(part: Part, plugins: Collection[Plugin] = ()) -> tuple[str, ...]:
+    """Read the requested stages in graph order.
+
+    `all`, or a missing list, means every stage of this program and of the plug-ins that the sweep
+    names: one that is merely installed must not change what sweeps mean.
+    """
     if not part.is_given or part.plain() == "all":
-        return tuple(STAGES)
+        return tuple(name for name in STAGES if owner_of("stage", name) in (None, *plugins))
     if not part.is_list or not part.items():
         near = did_you_mean(part.plain(), ["all"])
         part.report_wrong(f"`all` or a list of {listed(STAGES)}{near}")

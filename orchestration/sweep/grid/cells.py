@@ -76,8 +76,8 @@ class Cells:
     def judge(self, cell: Cell) -> Judgement | None:
         """Evaluate the formulas in a cell; None after a problem was reported."""
         for text, holds in self._early:
-            # A condition may also be `_FAILED`, which is neither kept nor dropped.
             if (kept := holds(cell)) is not True:
+                # `_FAILED` is neither kept nor dropped.
                 return Judgement(text) if kept is False else None
         solved: list[Solution] = []
         for solve in self._solves:

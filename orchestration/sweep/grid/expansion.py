@@ -18,9 +18,9 @@ from orchestration.sweep.formulas.solving import Solved
 from orchestration.sweep.grid.cells import Cell, Cells, Judgement
 from orchestration.sweep.grid.naming import Name, namer, varying_keys
 from orchestration.sweep.grid.sections import (
-    Block,
     CellSettings,
     Dimension,
+    Dimensions,
     construct,
     explain,
     nested,
@@ -92,7 +92,7 @@ class Rule:
 
 
 def expand_cells(
-    blocks: Sequence[Block],
+    blocks: Sequence[Dimensions],
     rules: tuple[Rule, ...],
     scale: Scale,
     fixed: Mapping[str, Setting],
@@ -111,11 +111,11 @@ def expand_cells(
     """
     keys = dict.fromkeys(key for block in blocks for d in block[:-1] for key in d.keys)
     found = _Found([], [], [], [], set(), set(), (*keys, SEED))
-    varying = varying_keys([[dimension.rows for dimension in block] for block in blocks])
-    solved = {solve.sets: solve.key for solve in formulas.solve}
+    varying = varying_keys(blocks)
+    solved = [solve.sets for solve in formulas.solve]
     for block in blocks:
         build = _Builder(block, scale, fixed, formulas, problems)
-        name = namer([d.rows for d in block], varying, {**scale.trial, **fixed}, solved)
+        name = namer(block, varying, solved)
         _expand_block(build, rules, name, found, len(blocks) == 1)
     return Expansion(
         tuple(found.trials), tuple(found.excluded), tuple(found.dropped), tuple(found.repeated)
@@ -159,7 +159,7 @@ def _expand_block(
         elif judgement.dropped_by is not None:
             found.dropped.append(Dropped(axes, judgement.dropped_by))
         elif (config := build.trial(cell, judgement)) is not None:
-            title = name(cell, config)
+            title = name(config)
             if title in found.names:  # sizes that differ before `solve` made them equal
                 title += "".join(f" {key}={show(value)}" for key, value in axes.items())
             found.names.add(title)
@@ -172,7 +172,7 @@ class _Builder:
 
     def __init__(
         self,
-        block: Block,
+        block: Dimensions,
         scale: Scale,
         fixed: Mapping[str, Setting],
         formulas: Formulas,
@@ -298,6 +298,6 @@ class _Builder:
                 self.problems.append(problem)
 
 
-def count(blocks: Sequence[Block]) -> int:
+def count(blocks: Sequence[Dimensions]) -> int:
     """Count the cells before `exclude` and `where`."""
     return sum(math.prod(len(dimension.rows) for dimension in block) for block in blocks)

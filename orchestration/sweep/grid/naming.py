@@ -2,89 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from gigatok.config import QuantizerConfig, TransformerSize, TrialConfig
 from orchestration.sweep.formulas.quantities import size_label
-from orchestration.sweep.grid.cells import Cell
+from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES
-from orchestration.sweep.settings.settings import Setting
 
-Rows = Sequence[Mapping[str, Setting]]
-"""Choices of one dimension."""
-Name = Callable[[Cell, TrialConfig], str]
+Name = Callable[[TrialConfig], str]
 
 
-def varying_keys(blocks: Iterable[Sequence[Rows]]) -> list[str]:
+def varying_keys(blocks: Sequence[Dimensions]) -> list[str]:
     """List the keys that take more than one value, in the order of the dimensions."""
-    seen: dict[str, list[Any]] = {}
-    alike: dict[str, bool] = {}
-    first: list[frozenset[str]] = []
+    values: dict[str, list[Any]] = {}
     for block in blocks:
-        first.append(frozenset(key for rows in block for key in rows[0]))
-        for rows in block:
-            for key in rows[0]:
-                values = [row[key].value for row in rows]
-                # The first value alone is kept, to compare the others with.
-                seen.setdefault(key, values[:1])
-                alike[key] = alike.get(key, True) and all(v == seen[key][0] for v in values)
+        for dimension in block:
+            for key in dimension.keys:
+                values.setdefault(key, []).extend(row[key].value for row in dimension.rows)
     # A key that only some blocks name varies, even if these give it a single value.
-    everywhere = frozenset.intersection(*first)
-    return [key for key in seen if not alike[key] or key not in everywhere]
+    everywhere = set.intersection(*({key for d in block for key in d.keys} for block in blocks))
+    return [
+        key
+        for key, given in values.items()
+        if key not in everywhere or any(value != given[0] for value in given)
+    ]
 
 
-def namer(
-    block: Sequence[Rows],
-    varying: Sequence[str],
-    base: Mapping[str, Setting],
-    solved: Mapping[str, str],
-) -> Name:
-    """Return a function that names the cells of a block.
+def namer(block: Dimensions, varying: Sequence[str], solved: Collection[str]) -> Name:
+    """Return a function that names the trials of a block.
 
     Args:
         block: the dimensions of the block, the seeds last.
         varying: keys that vary in the sweep.
-        base: settings that no dimension gives.
-        solved: config key -> key that the sweep solves for, such as `tokenizer.decoder.layers`.
+        solved: config keys that `solve` sets.
     """
-    shown = [(d, key) for d, rows in enumerate(block) for key in rows[0] if key in varying]
-    # Both sizes are named as soon as one of them varies.
-    pair = any(key in TOKENIZER_SIZES for key in (*varying, *solved))
-    rest = [(d, key) for d, key in shown if key not in TOKENIZER_SIZES]
-    found = [key for key in solved if key not in TOKENIZER_SIZES]
-    short = _short_keys([*(key for key in varying if key not in TOKENIZER_SIZES), *found])
-    # All labels in advance: naming a cell is then one lookup per dimension.
-    parts = [(d, [f"{short[k]}={label}" for label in _labels(k, block[d])]) for d, k in rest]
-    last = len(block) - 1
-    before = [part for part in parts if part[0] != last]
-    after = [part for part in parts if part[0] == last]
-    ends = [_end(key, block, base, key in solved) for key in TOKENIZER_SIZES]
-    # A sweep that varies nothing still needs a name for its only trial.
-    has_pair = pair or not (varying or solved)
+    *before, seeds = ([key for key in d.keys if key in varying] for d in block)
+    keys = [*(key for keys in before for key in keys), *solved, *seeds]
+    short = _short_keys([key for key in (*varying, *solved) if key not in TOKENIZER_SIZES])
+    shown = [
+        (short[key], attrgetter(key), _file_names(key, block))
+        for key in keys
+        if key not in TOKENIZER_SIZES
+    ]
+    # Both sizes are named as soon as one of them varies, and if nothing varies at all.
+    named = [*varying, *solved]
+    has_pair = not named or any(key in TOKENIZER_SIZES for key in named)
+    sizes = attrgetter(*TOKENIZER_SIZES)
 
-    def name(cell: Cell, trial: TrialConfig) -> str:
-        words = ["-".join(end(cell, trial) for end in ends)] if has_pair else []
-        words += [labels[cell[d]] for d, labels in before]
-        words += [f"{short[key]}={_label(attrgetter(key)(trial))}" for key in found]
-        return " ".join([*words, *(labels[cell[d]] for d, labels in after)])
+    def name(trial: TrialConfig) -> str:
+        words = ["-".join(map(size_label, sizes(trial)))] if has_pair else []
+        for key, get, files in shown:
+            value = get(trial)
+            words.append(f"{key}={files[value] if files else _label(value)}")
+        return " ".join(words)
 
     return name
-
-
-def _end(key: str, block: Sequence[Rows], base: Mapping[str, Setting], is_solved: bool) -> Name:
-    if is_solved:
-        get = attrgetter(key)
-        return lambda cell, trial: size_label(get(trial))
-    for index, rows in enumerate(block):
-        if key in rows[0]:
-            labels = [_label(row[key].value) for row in rows]
-            # Bound now, by the default argument: a closure would see the loop's last index.
-            return lambda cell, trial, d=index: labels[cell[d]]  # type: ignore[misc]
-    fixed = _label(base[key].value) if key in base else "?"
-    return lambda cell, trial: fixed
 
 
 def _short_keys(keys: list[str]) -> dict[str, str]:
@@ -93,15 +68,14 @@ def _short_keys(keys: list[str]) -> dict[str, str]:
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 
 
-def _labels(key: str, rows: Rows) -> list[str]:
-    """Label the values of a key; files get their names if these differ."""
-    whole = [_label(row[key].value) for row in rows]
+def _file_names(key: str, block: Dimensions) -> dict[str | None, str]:
+    """Map the files of weights of an axis to their names, if these differ; else nothing."""
     if not key.startswith("adopt."):
-        return whole
-    values = [row[key].value for row in rows]
-    names = ["trained" if value is None else Path(value).name for value in values]
+        return {}
+    files = {row[key].value for d in block if key in d.keys for row in d.rows}
+    names = {file: "trained" if file is None else Path(file).name for file in files}
     # Two checkpoints may have one name in different folders; then whole paths tell them apart.
-    return names if len(set(names)) == len(set(whole)) else whole
+    return names if len(set(names.values())) == len(names) else {}
 
 
 def _label(value: Any) -> str:

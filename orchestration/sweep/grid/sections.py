@@ -41,7 +41,7 @@ class Dimension:
         return tuple(self.rows[0])
 
 
-Block = tuple[Dimension, ...]
+Dimensions = tuple[Dimension, ...]
 """Axes, zip groups and, last, the seeds: every combination is a cell."""
 
 
@@ -55,7 +55,7 @@ class CellSettings:
         fixed: `set`, and values of `--set` that no axis varies.
     """
 
-    block: Block
+    block: Dimensions
     scale: Scale
     fixed: Mapping[str, Setting]
 

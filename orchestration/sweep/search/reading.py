@@ -30,7 +30,7 @@ SAMPLERS = ("tpe", "cmaes", "grid", "random", "nsga2")
 PRUNERS = ("none", "asha", "hyperband", "median")
 DIRECTIONS = get_args(Direction)
 _FEWEST_OF_RUNG = 2  # asha and hyperband promote one of so many, so that one would promote all
-_BUDGET = {"trials": COUNT, "hours": ABOVE_ZERO}
+BUDGET_FIELDS = {"trials": COUNT, "hours": ABOVE_ZERO}
 _BETTER: Mapping[str | None, Direction] = {"lower": "minimize", "higher": "maximize"}
 
 
@@ -136,7 +136,13 @@ def _pruner(part: Part) -> Pruner:
             text += "stage: train_generator, metric: train/loss, every: 50, min_steps: 100}"
             part.report(text)
         return Pruner()
-    kinds = {
+    given = part.fields(pruner_fields(), "a pruner")
+    return Pruner(**{"min_steps": given.get("every", 1), **given})
+
+
+def pruner_fields() -> dict[str, ValueType]:
+    """Map the keys of a pruner to the types of their values."""
+    return {
         "name": one_of(PRUNERS),
         "stage": one_of(name for name, stage in STAGES.items() if stage.trains),
         "metric": ValueType(str),
@@ -145,8 +151,6 @@ def _pruner(part: Part) -> Pruner:
         "min_steps": COUNT,
         "factor": ValueType(Annotated[int, Field(ge=_FEWEST_OF_RUNG)]),
     }
-    given = part.fields(kinds, "a pruner")
-    return Pruner(**{"min_steps": given.get("every", 1), **given})
 
 
 def _objectives(part: Part) -> dict[str, Direction]:
@@ -188,7 +192,7 @@ def _direction(name: str, part: Part, *, is_given: bool) -> Direction:
 
 def _budget(part: Part) -> tuple[int, float | None]:
     part.mapping("; write `{trials: 20}`")
-    given = part.fields(_BUDGET, "a budget")
+    given = part.fields(BUDGET_FIELDS, "a budget")
     if not part.part("trials").is_given:
         part.part("trials").report_key("missing; say how many trials, such as 20")
     return given.get("trials", 1), given.get("hours")

@@ -89,8 +89,14 @@ def test_unreadable_images_are_all_named_and_nothing_is_written(
 def test_a_missing_network_is_named_with_the_way_to_get_it(images: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gigatok", "score", images, images, "--metrics", "lpips"],
-        # No index, no mirror, no cache: the network cannot be fetched.
-        env={**os.environ, "GIGATOK_CACHE": str(tmp_path / "cache"), "PIP_NO_INDEX": "1"},
+        # No cache, and no way out: nothing listens on port 9.
+        env={
+            **os.environ,
+            "GIGATOK_CACHE": str(tmp_path / "cache"),
+            "PIP_NO_INDEX": "1",
+            **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9"),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), ""),
+        },
         capture_output=True,
         text=True,
         check=False,

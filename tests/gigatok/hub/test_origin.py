@@ -25,7 +25,7 @@ def description() -> dict[str, object]:
 
 
 def card(*scores: MeasuredScore) -> str:
-    return model_card(description(), 8, Origin(name="S-S", scores=scores), "me/mine")
+    return model_card(description(), 8, 64, Origin(name="S-S", scores=scores), "me/mine")
 
 
 def score(metric: str, value: float | None, protocol: str) -> MeasuredScore:
@@ -139,7 +139,7 @@ def test_the_hub_reads_the_scores_of_the_card() -> None:
 
 def test_text_of_others_is_no_markup() -> None:
     use = Use(sweep="![x](http://evil.example/a|b)", scale="smoke", trial="<script>")
-    text = model_card(description(), 8, Origin(uses=(use,)), "FOLDER")
+    text = model_card(description(), 8, 64, Origin(uses=(use,)), "FOLDER")
     assert "![x]" not in text
     assert "trial \\<script>" in text
     assert "a\\|b" in text
@@ -148,7 +148,7 @@ def test_text_of_others_is_no_markup() -> None:
 
 def test_weights_that_were_adopted_say_so() -> None:
     origin = Origin(adopted={"file": "vq.pt", "sha256": "ab"}, changed=True, commit="c0ffee")
-    text = model_card(description(), 8, origin, "FOLDER")
+    text = model_card(description(), 8, 64, origin, "FOLDER")
     assert "| adopted weights | file: vq.pt, sha256: ab |" in text
     assert "| seed |" not in text
     assert "c0ffee, with changes that were not committed" in text

@@ -57,18 +57,6 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         HEAD + "axes:\n  tokenizer.decodr: [S]\n", 4, "axes.tokenizer.decodr",
         ("unknown key", "did you mean 'tokenizer.decoder'?"),
     ),
-    "section left out": (
-        HEAD + PAIR + "set:\n  perceptual_weight: 1\n", 5, "set.perceptual_weight",
-        ("keys are dotted", "did you mean 'tokenizer.perceptual_weight'?"),
-    ),
-    "group as a key": (
-        HEAD + PAIR + "set:\n  tokenizer.cnn: {channels: 8}\n", 5, "set.tokenizer.cnn",
-        ("group of keys", "tokenizer.cnn.channels"),
-    ),
-    "part of a size": (
-        HEAD + PAIR + "set: {tokenizer.encoder.layers: 3}\n", 4, "set.tokenizer.encoder.layers",
-        ("{width, layers, heads}",),
-    ),
     "unknown size": (
         HEAD + "axes:\n  tokenizer.encoder: [S]\n  tokenizer.decoder:\n    - S\n    - XL\n", 7,
         "axes.tokenizer.decoder", ("got 'XL'", "sizes of scale micro: S, B, L"),
@@ -81,55 +69,9 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         HEAD + PAIR + "set: {generator.size: {width: 8, layers: 1, head: 2}}\n", 4,
         "set.generator.size.head", ("unknown key", "did you mean 'heads'?"),
     ),
-    "heads do not divide width": (
-        HEAD + PAIR + "set: {generator.size: {width: 8, layers: 1, heads: 3}}\n", 4,
-        "set.generator.size", ("width 8 is not a multiple of heads 3",),
-    ),
-    "negative steps": (
-        HEAD + PAIR + "set:\n  tokenizer.steps: -5\n", 5, "set.tokenizer.steps",
-        ("got -5", "a whole number of at least 1"),
-    ),
     "fractional steps": (
         HEAD + FIXED + "axes:\n  tokenizer.steps:\n    - 5\n    - 1.5\n", 7,
         "axes.tokenizer.steps", ("got 1.5", "a whole number"),
-    ),
-    "not a number": (
-        HEAD + PAIR + "set: {tokenizer.lr: .nan}\n", 4, "set.tokenizer.lr",
-        ("got nan", "a number above 0"),
-    ),
-    "infinity by overflow": (
-        HEAD + PAIR + "set: {tokenizer.lr: 1e999}\n", 4, "set.tokenizer.lr", ("got inf",),
-    ),
-    "boolean for a number": (
-        HEAD + PAIR + "set: {tokenizer.steps: true}\n", 4, "set.tokenizer.steps",
-        ("got true", "a whole number"),
-    ),
-    "number for a boolean": (
-        HEAD + PAIR + "set: {codes.flip: 1}\n", 4, "set.codes.flip", ("got 1", "true or false"),
-    ),
-    "yes is text": (
-        HEAD + PAIR + "set: {codes.flip: yes}\n", 4, "set.codes.flip",
-        ("got 'yes'", "true or false"),
-    ),
-    "quoted number": (
-        HEAD + PAIR + "set: {tokenizer.lr: '1e-4'}\n", 4, "set.tokenizer.lr",
-        ("got '1e-4'", "a number above 0"),
-    ),
-    "out of range": (
-        HEAD + PAIR + "set: {generator.dropout: 2}\n", 4, "set.generator.dropout",
-        ("got 2", "a number from 0 to 1"),
-    ),
-    "choice": (
-        HEAD + PAIR + "set: {tokenizer.schedule: cosin}\n", 4, "set.tokenizer.schedule",
-        ("one of 'constant', 'cosine', 'wsd'", "did you mean 'cosine'?"),
-    ),
-    "choice of numbers": (
-        HEAD + PAIR + "set: {codes.crops: 10}\n", 4, "set.codes.crops", ("got 10", "one of 1, 5"),
-    ),
-    "list item": (
-        HEAD + PAIR + "set: {tokenizer.cnn.multipliers: [1, 0]}\n", 4,
-        "set.tokenizer.cnn.multipliers",
-        ("got [1, 0]", "a list, each item a whole number of at least 1"),
     ),
     "scalar for a list": (
         HEAD + FIXED + "axes: {tokenizer.lr: 1e-3}\n", 4, "axes.tokenizer.lr",
@@ -197,10 +139,6 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "  tokenizer.semantic_layer:\n    - 1\n    - 3\n", 8, "axes.tokenizer.semantic_layer",
         ("semantic_layer 3 is beyond the decoder's 2 layers",),
     ),
-    "cross-section, set to blame": (
-        HEAD + PAIR + "set:\n  data.image_size: 30\n", 5, "set.data.image_size",
-        ("30 is not a multiple of 4",),
-    ),
     "quantizer unknown": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fqs\n    levels: [8]\n", 6,
         "set.tokenizer.quantizer.name", ("got 'fqs'", "one of 'vq', 'fsq', 'lfq'", "did you mean"),
@@ -225,10 +163,6 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     "part of a quantizer as a key": (
         HEAD + PAIR + "set: {tokenizer.quantizer.bits: 9}\n", 4,
         "set.tokenizer.quantizer.bits", ("has no parts; it is replaced whole: {name, ...}",),
-    ),
-    "power of two": (
-        HEAD + PAIR + "set: {tokenizer.num_latent_tokens: 24}\n", 4,
-        "set.tokenizer.num_latent_tokens", ("24 is not a power of two",),
     ),
     "too many trials": (
         HEAD + FIXED + f"axes: {{tokenizer.steps: {list(range(1, 1200))}, "
@@ -268,6 +202,40 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "recursive alias": (HEAD + "axes: &a [*a]\n", 3, "", ("more than 30 levels",)),
 }  # fmt: skip
+# Each: an entry of `set` in line 4, and parts of the message.
+WRONG_SETTINGS: dict[str, tuple[str, ...]] = {
+    "section left out": (
+        "perceptual_weight: 1", "keys are dotted", "did you mean 'tokenizer.perceptual_weight'?",
+    ),
+    "group as a key": ("tokenizer.cnn: {channels: 8}", "group of keys", "tokenizer.cnn.channels"),
+    "part of a size": ("tokenizer.encoder.layers: 3", "{width, layers, heads}"),
+    "heads do not divide width": (
+        "generator.size: {width: 8, layers: 1, heads: 3}", "width 8 is not a multiple of heads 3",
+    ),
+    "negative steps": ("tokenizer.steps: -5", "got -5", "a whole number of at least 1"),
+    "not a number": ("tokenizer.lr: .nan", "got nan", "a number above 0"),
+    "infinity by overflow": ("tokenizer.lr: 1e999", "got inf"),
+    "boolean for a number": ("tokenizer.steps: true", "got true", "a whole number"),
+    "number for a boolean": ("codes.flip: 1", "got 1", "true or false"),
+    "yes is text": ("codes.flip: yes", "got 'yes'", "true or false"),
+    "quoted number": ("tokenizer.lr: '1e-4'", "got '1e-4'", "a number above 0"),
+    "out of range": ("generator.dropout: 2", "got 2", "a number from 0 to 1"),
+    "choice": (
+        "tokenizer.schedule: cosin", "one of 'constant', 'cosine', 'wsd'",
+        "did you mean 'cosine'?",
+    ),
+    "choice of numbers": ("codes.crops: 10", "got 10", "one of 1, 5"),
+    "list item": (
+        "tokenizer.cnn.multipliers: [1, 0]", "got [1, 0]",
+        "a list, each item a whole number of at least 1",
+    ),
+    "cross-section, set to blame": ("data.image_size: 30", "30 is not a multiple of 4"),
+    "power of two": ("tokenizer.num_latent_tokens: 24", "24 is not a power of two"),
+}  # fmt: skip
+MALFORMED |= {
+    case: (HEAD + PAIR + f"set: {{{entry}}}\n", 4, f"set.{entry.partition(':')[0]}", tuple(parts))
+    for case, (entry, *parts) in WRONG_SETTINGS.items()
+}
 
 
 def problems_of(path: Path, **options: Any) -> list[str]:

@@ -1,0 +1,73 @@
+"""The wheel is complete: installed without the checkout, everything works from any folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[1]
+BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
+PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps")
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    """Run a command that must succeed, without any variable that could lead to the checkout."""
+    hidden = ("PYTHONPATH", "VIRTUAL_ENV")
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name not in hidden},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel, which finds other packages where these tests do."""
+    top = tmp_path_factory.mktemp("wheel")
+    source = top / "source"
+    for package in PACKAGES:
+        without = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, source / package, ignore=without)
+    for name in BUILT_FROM:
+        if (ROOT / name).exists():
+            shutil.copyfile(ROOT / name, source / name)
+    run(sys.executable, "-m", "venv", top / "venv", folder=top)
+    python = top / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "wheel", "--no-deps", "-w", top / "dist", source, folder=top)
+    (wheel,) = (top / "dist").glob("*.whl")
+    run(python, "-m", "pip", "install", "--no-deps", wheel, folder=top)
+    purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(run(python, "-c", purelib, folder=top).strip())
+    # The checkout is not among these folders: an editable install names it in a `.pth` file, and
+    # those of folders that a `.pth` file adds are not read.
+    names = ("site-packages", "dist-packages")
+    others = [entry for entry in sys.path if Path(entry).name in names]
+    (packages / "others.pth").write_text("\n".join(others) + "\n")
+    return python
+
+
+def test_the_main_job_runs_outside_any_checkout(python: Path, tmp_path: Path) -> None:
+    where = run(python, "-P", "-c", "import gigatok; print(gigatok.__file__)", folder=tmp_path)
+    assert Path(where.strip()).is_relative_to(python.parents[1])
+    shown = run(
+        *(python, "-m", "orchestration.launch", "decoder_scaling", "--scale", "smoke"),
+        *("--set", "tokenizer.decoder=S"),
+        folder=tmp_path,
+    )
+    assert "0 failed" in shown
+    assert (tmp_path / "runs" / "mlflow.db").is_file()
+    for command in ("figures", "report", "table"):
+        run(python, "-m", "analysis", command, "decoder_scaling", folder=tmp_path)
+    run(python, "-m", "analysis", "figures", "figure7", folder=tmp_path)
+    run(python, "-m", "dashboards", "export", "decoder_scaling", folder=tmp_path)
