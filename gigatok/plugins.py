@@ -22,8 +22,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-GROUP = "gigatok.plugins"
-"""Entry points of installed distributions; the value of each is a module."""
+GROUP, FIGURES = "gigatok.plugins", "gigatok.figures"
+"""Entry points of installed distributions; the value of each is a module.
+
+Those of figures are apart: they are drawn with packages that planning must not import.
+"""
 DIGITS = 16
 """Hex digits of a hash of code, as many as a stage's key has."""
 
@@ -90,13 +93,13 @@ def is_path(name: str) -> bool:
     return "/" in name or name.endswith(".py")
 
 
-def load_installed() -> None:
+def load_installed(group: str = GROUP) -> None:
     """Import the plug-ins that installed distributions offer, once; warn of broken ones.
 
     A broken one is no error: a command may have nothing to do with it. What it would have
     registered is missing, and whoever asks for that hears of it.
     """
-    for name in _entry_points():
+    for name in _entry_points(group):
         try:
             load_module(name)
         except PluginError as error:
@@ -106,10 +109,10 @@ def load_installed() -> None:
 
 
 @cache  # reading the metadata of all distributions takes tens of milliseconds
-def _entry_points() -> tuple[str, ...]:
+def _entry_points(group: str) -> tuple[str, ...]:
     from importlib.metadata import entry_points
 
-    return tuple(sorted({point.module for point in entry_points(group=GROUP)}))
+    return tuple(sorted({point.module for point in entry_points(group=group)}))
 
 
 def owner(module: str) -> Plugin | None:

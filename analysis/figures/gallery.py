@@ -12,6 +12,11 @@ from analysis.figures import declared, paper, peers, search_history  # noqa: F40
 from analysis.figures.registry import FIGURES, NamedFigure, RunsRequest, StoreTrials
 from analysis.store.requests import RequestError
 from analysis.store.runs import load_runs
+from gigatok.plugins import FIGURES as FIGURE_POINTS
+from gigatok.plugins import load_installed
+
+# Behind the figures of this package, whose names they may not take.
+load_installed(FIGURE_POINTS)
 
 
 def open_trials(uri: str, scale: str | None) -> StoreTrials:

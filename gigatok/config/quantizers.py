@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from gigatok.config.base import Config
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.plugins import table
 
 
 class CodeShape(NamedTuple):
@@ -134,7 +135,7 @@ class QuantizerKind:
         return str(name)
 
 
-QUANTIZERS: dict[str, QuantizerKind] = {}
+QUANTIZERS: dict[str, QuantizerKind] = table("quantizer")
 """Every quantizer that `tokenizer.quantizer` may name."""
 
 

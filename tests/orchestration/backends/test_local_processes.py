@@ -33,7 +33,7 @@ SHORT = {"steps": 60, "checkpoint_every": 5, "log_every": 1}
 ONE, TWO = Request(), Request(processes=2)
 SWEEP = (
     "question: q\nscale: smoke\n"
-    "set: {tokenizer.encoder: S, tokenizer.decoder: S, tokenizer.steps: 1000, "
+    "set: {tokenizer.encoder: S, tokenizer.decoder: S, tokenizer.steps: 300, "
     "tokenizer.checkpoint_every: 1000000, tokenizer.log_every: 1}\n"
     "axes: {tokenizer.lr: [1e-4, 2e-4]}\nstages: [train_tokenizer]\n"
 )
@@ -188,6 +188,14 @@ def command(place: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def output_of(process: subprocess.Popen[str]) -> str:
+    """Wait for a command; its workers stop when it is killed."""
+    try:
+        return process.communicate(timeout=SECONDS)[0]
+    finally:
+        process.kill()
+
+
 def alive(process: psutil.Process) -> bool:
     """Tell whether a process still runs; one that nobody has waited for does not."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -212,7 +220,7 @@ def test_ctrl_c_stops_all_ranks_of_two_stages_and_resume_goes_on(tmp_path: Path)
         wait_until(lambda: len(folders()) == 2 and min(map(step, folders())) > 5, "both run")
         started = psutil.Process(launch.pid).children(recursive=True)
         os.killpg(launch.pid, signal.SIGINT)  # as a terminal does
-        output, _ = launch.communicate(timeout=SECONDS)
+        output = output_of(launch)
     finally:
         launch.kill()
     assert launch.returncode == 130, output
@@ -223,10 +231,9 @@ def test_ctrl_c_stops_all_ranks_of_two_stages_and_resume_goes_on(tmp_path: Path)
         assert outcomes(folder) == ["interrupted"]
         assert folder.checkpoint_step() > 5
     plan = command(tmp_path, "orchestration", "resume", "two", "--dry-run")
-    shown, _ = plan.communicate(timeout=SECONDS)
-    assert "GPUs" in shown, "as launched"
+    assert "GPUs" in output_of(plan), "as launched"
     resume = command(tmp_path, "orchestration", "resume", "two", "--gpus-per-stage", "1")
-    output, _ = resume.communicate(timeout=SECONDS)
+    output = output_of(resume)
     assert resume.returncode == 0, output
     for folder in folders():
         assert [attempt.processes for attempt in folder.attempts()] == [2, 1]
@@ -237,7 +244,7 @@ def test_a_plan_shows_how_many_gpus_a_stage_has(tmp_path: Path) -> None:
     words = ("orchestration", "plan", "decoder_scaling", "--scale", "smoke")
     more = ("--gpus-per-stage", "2", "--json")
     process = command(tmp_path, *words, *more)
-    output, _ = process.communicate(timeout=SECONDS)
+    output = output_of(process)
     assert process.returncode == 0, output
     stages = json.loads(output)["stages"].values()
     found = {stage["stage"]: stage["cost"]["gpus"] for stage in stages}

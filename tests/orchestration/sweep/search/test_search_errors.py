@@ -125,7 +125,7 @@ MALFORMED: dict[str, Case] = {
     "range of words": in_space(
         "tokenizer.augment: {low: 1, high: 2}", "tokenizer.augment", "give a list of values"
     ),
-    "unknown sampler": added("sampler: tpee", "sampler", "tpe, cmaes, grid", "mean 'tpe'?"),
+    "unknown sampler": added("sampler: tpee", "sampler", "'tpe', 'cmaes', 'grid'", "mean 'tpe'?"),
     "cmaes with one key": added("sampler: cmaes", "sampler", "two keys at least"),
     "cmaes with a list": (
         "search:\n" + TWO + REST + "  sampler: cmaes\n",
@@ -141,7 +141,7 @@ MALFORMED: dict[str, Case] = {
     "pruner of a stage without a curve": added(
         "pruner: {name: asha, stage: extract_codes}",
         "pruner.stage",
-        "train_tokenizer, train_generator",
+        "'train_tokenizer', 'train_generator'",
     ),
     "pruner's key": added("pruner: {name: asha, evry: 2}", "pruner.evry", "did you mean 'every'?"),
     "pruner between logged steps": added(
@@ -173,7 +173,7 @@ MALFORMED: dict[str, Case] = {
     "objective without direction": of_objectives(
         "[effective_rank]", "objectives", "neither lower nor higher", "{effective_rank: minimize}"
     ),
-    "wrong direction": of_objectives("{gfid: down}", "objectives.gfid", "minimize, maximize"),
+    "wrong direction": of_objectives("{gfid: down}", "objectives.gfid", "'minimize', 'maximize'"),
     "no budget": (
         "search:\n" + SPACE + "  objectives: [gfid]\n",
         1,
@@ -183,7 +183,7 @@ MALFORMED: dict[str, Case] = {
     "budget's key": of_budget("{trials: 2, hour: 3}", "hour", "did you mean 'hours'?"),
     "half a trial": of_budget("{trials: 1.5}", "trials", "got 1.5", "whole number of at least 1"),
     "no hours": of_budget("{trials: 1, hours: 0}", "hours", "got 0", "above 0"),
-    "seed": added("seed: x", "seed", "whole number of at least 0"),
+    "seed": added("seed: x", "seed", "a whole number from 0"),
     "none at once": added("at_once: 0", "at_once", "at least 1"),
     "storage": added("storage: 5", "storage", "text"),
     "transfer of what is searched": added(
