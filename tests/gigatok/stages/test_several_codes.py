@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import gigatok
-from gigatok.config import CodesConfig, GeneratorConfig, SamplingConfig
-from gigatok.config.data import split_config
+from gigatok.config import CodesConfig, GeneratorConfig, SamplingConfig, SplitConfig
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker
@@ -46,8 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extracted(folder: Path) -> tuple[Path, Scores]:
     """Extract codes with the tokenizer of a folder; returns where, and their scores."""
     config = ExtractCodesConfig(
-        train=split_config("digits", "train", 16, 40),
-        val=split_config("digits", "val", 16, 20),
+        train=SplitConfig(name="digits", split="train", image_size=16, images=40),
+        val=SplitConfig(name="digits", split="val", image_size=16, images=20),
         codes=CodesConfig(flip=False),
     )
     inputs, out = {"train_tokenizer": folder / "train_tokenizer"}, folder / "extract_codes"
