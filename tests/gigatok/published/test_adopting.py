@@ -23,7 +23,7 @@ from gigatok.config import (
 from gigatok.files.hashes import sha256_of
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
-from gigatok.published.adopting import check_architecture
+from gigatok.published.adopting import read_planned
 from gigatok.published.catalogue import PUBLISHED, hidden_differences
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import NullTracker
@@ -147,9 +147,9 @@ def test_a_quantizer_that_the_weights_do_not_show_is_told_by_the_description(
     )
     save_tokenizer(tmp_path, original(made))
     file = adopted(tmp_path / "model.safetensors")
-    check_architecture(made, file)
+    read_planned(file, made)
     with pytest.raises(ValueError, match=r"quantizer\.name is bsq, .*model\.json says lfq"):
-        check_architecture(wanted, file)
+        read_planned(file, wanted)
 
 
 def test_an_adopted_quantizer_without_weights_works(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_round_trip_through_the_reference_layout(
     assert isinstance(loaded, Tokenizer)
     assert not loaded.training
     expected, actual = original(image_BCHW), loaded(image_BCHW)
-    assert torch.equal(actual.codes_BT, expected.codes_BT)
+    assert torch.equal(actual.codes_BS, expected.codes_BS)
     torch.testing.assert_close(actual.reconstruction_BCHW, expected.reconstruction_BCHW)
     torch.testing.assert_close(actual.semantic_BNS, expected.semantic_BNS)
     assert (report.layout, report.steps, report.has_head) == ("model", 1_000_000, True)
