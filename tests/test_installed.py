@@ -1,4 +1,4 @@
-"""The wheel is complete: installed without the checkout, everything works from any folder."""
+"""Installed from a wheel, without the checkout: the main job, and a plug-in beside it."""
 
 from __future__ import annotations
 
@@ -71,3 +71,32 @@ def test_the_main_job_runs_outside_any_checkout(python: Path, tmp_path: Path) ->
         run(python, "-m", "analysis", command, "decoder_scaling", folder=tmp_path)
     run(python, "-m", "analysis", "figures", "figure7", folder=tmp_path)
     run(python, "-m", "dashboards", "export", "decoder_scaling", folder=tmp_path)
+
+
+def test_a_plugin_is_installed_beside_it_and_its_results_outlive_it(
+    python: Path, tmp_path: Path
+) -> None:
+    example = tmp_path / "example"
+    shutil.copytree(ROOT / "examples" / "plugin", example)
+    pip = (python, "-m", "pip")
+    run(*pip, "install", "--no-deps", example, folder=tmp_path)
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copyfile(example / "ternary.yaml", work / "ternary.yaml")
+    shown = run(python, "-m", "orchestration", "plan", "ternary.yaml", "--stages", folder=work)
+    assert "brightness" in shown
+    shown = run(python, "-m", "orchestration.launch", "ternary.yaml", folder=work)
+    assert "0 failed" in shown
+    assert "brightness (of originals)" in shown
+    drawn = run(
+        *(python, "-m", "analysis", "figures", "brightness", "--source", "runs"), folder=work
+    )
+    assert "brightness-runs.png" in drawn
+    before = run(python, "-m", "analysis", "table", "ternary", folder=work)
+    assert "brightness (of originals)" in before
+    # A command that has nothing to do with the plug-in is as it was.
+    run(python, "-m", "orchestration", "plan", "decoder_scaling", "--scale", "smoke", folder=work)
+    run(*pip, "uninstall", "--yes", "gigatok-example", folder=work)
+    status = run(python, "-m", "orchestration", "status", "ternary", folder=work)
+    assert "no module 'gigatok_example' can be imported here" in status
+    assert run(python, "-m", "analysis", "table", "ternary", folder=work) == before
