@@ -53,7 +53,10 @@ def main(stage_dir: str) -> int:
     _stop_on_signals(stop)
     folder = StageFolder(Path(stage_dir).resolve())
     ranks = Ranks.from_environment()
-    if (error := _load_plugins(folder)) is not None:
+    try:
+        # Before the stage is looked up: one of them may bring it.
+        load_used(folder.spec().plugins, folder.store)
+    except PluginError as error:
         return _refuse(folder, ranks, error)
     if ranks.world > 1 and not STAGES[folder.spec().stage].parallel:
         if ranks.rank > 0:
@@ -67,15 +70,6 @@ def main(stage_dir: str) -> int:
         except LeaseLost as lost:
             print(lost, file=sys.stderr, flush=True)
             return EXIT_BUSY
-
-
-def _load_plugins(folder: StageFolder) -> PluginError | None:
-    """Load the plug-ins that the stage is made of, before it is looked up."""
-    try:
-        load_used(folder.spec().plugins, folder.store)
-    except PluginError as error:
-        return error
-    return None
 
 
 def _refuse(folder: StageFolder, ranks: Ranks, error: PluginError) -> int:

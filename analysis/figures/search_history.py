@@ -17,7 +17,7 @@ from analysis.charts.grammar import Chart, FigureData, Mark, Origin, Reading, Se
 from analysis.charts.style import BLUE, GREEN, ORANGE, OTHER, Look
 from analysis.figures.registry import RunsRequest, of_runs
 from analysis.store import artifacts
-from analysis.store.interface import Launch
+from analysis.store.interface import SweepRun
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
 from gigatok.names import PREFIX_SEARCH, quantity
@@ -181,7 +181,7 @@ def _importances(shares: Mapping[str, float], name: str, run_id: str) -> list[Ch
     return [Chart(title, axis("key", "searched key", ticks), axis("importance"), (series,))]
 
 
-def _newest(runs: pl.DataFrame, uri: str) -> Launch:
+def _newest(runs: pl.DataFrame, uri: str) -> SweepRun:
     """Find the newest launch of a search that any of the trials belongs to."""
     known = set(runs["sweep_run_id"])
     launches = [launch for launch in open_store(uri).launches(None) if launch.run_id in known]

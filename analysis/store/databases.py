@@ -18,7 +18,7 @@ from adbc_driver_manager import Error as AdbcError
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.store import records
-from analysis.store.interface import PARENT_TAG, Launch, Stamp
+from analysis.store.interface import PARENT_TAG, Stamp, SweepRun
 from analysis.store.records import Records, batches, numbered, restored
 from analysis.store.requests import RequestError
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
@@ -74,7 +74,7 @@ class Database:
         )
         return self._read(names, {"name": pl.String()})["name"].to_list()
 
-    def launches(self, sweep: str | None) -> list[Launch]:
+    def launches(self, sweep: str | None) -> list[SweepRun]:
         """Read the sweep runs of one experiment or of all."""
         axes = sa.select(_TAGS.c.run_uuid).where(_TAGS.c.key == TAG_AXES)  # few: sweep runs only
         chosen = _of_kind(KIND_SWEEP).where(_RUNS.c.run_uuid.in_(axes))
@@ -86,11 +86,11 @@ class Database:
         for run, key, value in self._keyed(_TAGS, chosen).iter_rows():
             tags.setdefault(run, {})[key] = value
         return [
-            Launch(run, name, started or 0, tags.get(run, {}))
+            SweepRun(run, name, started or 0, tags.get(run, {}))
             for run, name, started in self._read(names, schema).iter_rows()
         ]
 
-    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+    def trials(self, launches: Sequence[SweepRun]) -> tuple[Records, Records]:
         """Read the trial runs below some sweep runs, and the stage runs that those link to."""
         # Both ways give the same rows; they differ only in how many look-ups or rows they cost.
         ids = [launch.run_id for launch in launches]

@@ -20,7 +20,7 @@ Stamp = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Launch:
+class SweepRun:
     """Sweep run: one plan of one sweep."""
 
     run_id: str
@@ -41,10 +41,10 @@ class TrackingStore(Protocol):
     def sweeps(self) -> list[str]:
         """List the names of the experiments."""
 
-    def launches(self, sweep: str | None) -> list[Launch]:
+    def launches(self, sweep: str | None) -> list[SweepRun]:
         """Read the sweep runs of one experiment or of all, one per plan that was launched."""
 
-    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+    def trials(self, launches: Sequence[SweepRun]) -> tuple[Records, Records]:
         """Read the trial runs below some sweep runs, and the stage runs that those link to."""
 
     def stages(self, run_ids: pl.Series) -> Records:

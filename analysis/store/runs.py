@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from analysis.store.cache import remembered
-from analysis.store.interface import PARENT_TAG, Launch, TrackingStore
+from analysis.store.interface import PARENT_TAG, SweepRun, TrackingStore
 from analysis.store.opening import open_store, unknown_sweep
 from analysis.store.records import Records, optional, wide
 from analysis.store.requests import DEFAULT_URI, RequestError
@@ -165,12 +165,12 @@ def _below(prefix: str, row: Mapping[str, Any]) -> dict[str, str]:
 
 def _read(
     store: TrackingStore,
-    launches: Sequence[Launch],
+    launches: Sequence[SweepRun],
     sweep: str | None,
     plan: str | None,
     scale: str | None,
 ) -> pl.DataFrame:
-    by_sweep: dict[str, list[Launch]] = {}
+    by_sweep: dict[str, list[SweepRun]] = {}
     for launch in launches:
         by_sweep.setdefault(launch.sweep, []).append(launch)
     if len(by_sweep) > 1 and scale is not None:
@@ -188,8 +188,8 @@ def _read(
 
 
 def _choose(
-    launches: Sequence[Launch], sweep: str, plan: str | None, scale: str | None
-) -> list[Launch]:
+    launches: Sequence[SweepRun], sweep: str, plan: str | None, scale: str | None
+) -> list[SweepRun]:
     # The id breaks ties, so that two launches within one second always come in the same order.
     newest_first = sorted(launches, key=lambda run: (run.launched, run.run_id), reverse=True)
     at_scale = [r for r in newest_first if scale is None or r.tags.get(names.TAG_SCALE) == scale]
@@ -211,7 +211,7 @@ def _choose(
     return matches[:1]
 
 
-def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.DataFrame:
+def _table(launches: Sequence[SweepRun], trials: Records, stages: Records) -> pl.DataFrame:
     height = trials.runs.height
     # Every trial was found by this tag, so that the column is always there.
     tags = wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
@@ -234,7 +234,7 @@ def _table(launches: Sequence[Launch], trials: Records, stages: Records) -> pl.D
     return _ordered(table)
 
 
-def _launch_columns(launches: Sequence[Launch]) -> pl.DataFrame:
+def _launch_columns(launches: Sequence[SweepRun]) -> pl.DataFrame:
     rows = [
         {
             "sweep_run_id": launch.run_id,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from analysis.store import records
-from analysis.store.interface import PARENT_TAG, Launch, Stamp
+from analysis.store.interface import PARENT_TAG, Stamp, SweepRun
 from analysis.store.records import Records, batches, numbered, restored
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
 from gigatok.text.credentials import mlflow_variables, without_login
@@ -46,18 +46,18 @@ class ClientStore:
         """List the names of the experiments."""
         return [name for name in self._experiments().values() if name != "Default"]
 
-    def launches(self, sweep: str | None) -> list[Launch]:
+    def launches(self, sweep: str | None) -> list[SweepRun]:
         """Search the sweep runs of one experiment or of all."""
         names = self._experiments()
         wanted = [key for key, name in names.items() if sweep in (None, name)]
         runs = self._search(wanted, f"tags.`{TAG_KIND}` = '{KIND_SWEEP}'")
         return [
-            Launch(i.run_id, names[i.experiment_id], i.start_time or 0, dict(run.data.tags))
+            SweepRun(i.run_id, names[i.experiment_id], i.start_time or 0, dict(run.data.tags))
             for run in runs
             for i in [run.info]
         ]
 
-    def trials(self, launches: Sequence[Launch]) -> tuple[Records, Records]:
+    def trials(self, launches: Sequence[SweepRun]) -> tuple[Records, Records]:
         """Search the trial runs below some sweep runs, and the stage runs that those link to.
 
         One search a launch, as MLflow filters lack OR.

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from analysis.store import artifacts
-from analysis.store.interface import Launch
+from analysis.store.interface import SweepRun
 from analysis.store.opening import open_store
 from analysis.store.runs import STAGE_KEY, load_runs
 from analysis.studies.cells import load_cells
@@ -281,7 +281,7 @@ def _part() -> pl.Expr:
     return pl.col("done") / pl.col("total")
 
 
-def _title(launch: Launch) -> Title:
+def _title(launch: SweepRun) -> Title:
     tags = launch.tags
     graph = json.loads(tags.get(names.TAG_GRAPH, "{}"))
     return Title(

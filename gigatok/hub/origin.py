@@ -25,13 +25,13 @@ from gigatok.names import METRICS
 Record = Mapping[str, Any]
 
 
-class _Published(BaseModel):
+class _Fact(BaseModel):
     """Base of what a config.json holds: fields of a later version are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Use(_Published):
+class Use(_Fact):
     """Trial that has the tokenizer."""
 
     sweep: str
@@ -39,7 +39,7 @@ class Use(_Published):
     trial: str
 
 
-class MeasuredScore(_Published):
+class MeasuredScore(_Fact):
     """Score of a tokenizer; without a value it was not measured, and the protocol says why."""
 
     metric: str
@@ -49,7 +49,7 @@ class MeasuredScore(_Published):
     """Folder of the stage that measured it, as `<stage>/<name>-<key>`."""
 
 
-class Origin(_Published):
+class Origin(_Fact):
     """Everything that is known of where a tokenizer comes from; None and empty: not known."""
 
     name: str | None = None

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gigatok.data.folder.files import Listing
-from gigatok.data.folder.index import Index, Texts
+from gigatok.data.folder.files import FileListing
+from gigatok.data.folder.index import ContentIndex, Texts
 from gigatok.data.image_sets import Int64
 
 _TRAIN = "train"
@@ -48,7 +48,7 @@ class Arrangement:
     val: Int64
     layout: str
 
-    def content(self, index: Index, rows: Int64) -> str:
+    def content(self, index: ContentIndex, rows: Int64) -> str:
         """Hash the pixels of some images, in order."""
         return hashlib.sha256(index.digests[rows].tobytes()).hexdigest()
 
@@ -57,7 +57,9 @@ class Arrangement:
         return hashlib.sha256(self.labels[rows].astype("<i8").tobytes()).hexdigest()
 
 
-def arrange(path: Path, listing: Listing, index: Index, val_fraction: float) -> Arrangement:
+def arrange(
+    path: Path, listing: FileListing, index: ContentIndex, val_fraction: float
+) -> Arrangement:
     """Sort the images into splits and classes.
 
     Splits are those that folders or archives are named after; otherwise a fraction of all images
@@ -88,7 +90,7 @@ _LEFT_OUT, _TRAINS, _VALIDATES, _POOL = -1, 0, 1, 2
 
 
 def _splits(
-    parts: Sequence[_Parts], inverse: Int64, index: Index, listing: Listing
+    parts: Sequence[_Parts], inverse: Int64, index: ContentIndex, listing: FileListing
 ) -> tuple[Int64, int]:
     """Find the split of each image, (N,), and the place of the class among the folder's parts."""
     if listing.kind != "folders" and (by_file := _splits_by_name(index.files)) is not None:
@@ -131,7 +133,9 @@ def _by_folder(
     return ((parts[folder], number) for folder, number in pairs)
 
 
-def _divided(index: Index, rows: Int64, labels: Int64, val_fraction: float) -> tuple[Int64, Int64]:
+def _divided(
+    index: ContentIndex, rows: Int64, labels: Int64, val_fraction: float
+) -> tuple[Int64, Int64]:
     """Divide rows in the order of their content into train and val."""
     count = round(len(rows) * val_fraction)
     # Copies of an image stay on one side: validation would else score what was trained on.
@@ -145,11 +149,11 @@ def _divided(index: Index, rows: Int64, labels: Int64, val_fraction: float) -> t
     return np.concatenate([val[back], train]), val[~back]
 
 
-def _are_copies(index: Index, one: int, other: int) -> bool:
+def _are_copies(index: ContentIndex, one: int, other: int) -> bool:
     return np.array_equal(index.digests[one], index.digests[other])
 
 
-def _by_content(index: Index, labels: Int64) -> Int64:
+def _by_content(index: ContentIndex, labels: Int64) -> Int64:
     """Order images by their digests; equal ones by their classes."""
     # As numbers: NumPy's comparison of bytes ignores zeros at the end.
     words = index.digests.copy().view(">u8").reshape(-1, 4)
@@ -170,7 +174,7 @@ def _shared(parts: Sequence[_Parts]) -> int:
 
 def _class_names(
     path: Path,
-    index: Index,
+    index: ContentIndex,
     split: Int64,
     parts: Sequence[_Parts],
     inverse: Int64,
@@ -193,7 +197,7 @@ def _class_names(
     return names
 
 
-def _check_all(path: Path, index: Index, used: Flags, has: Flags, what: str) -> None:
+def _check_all(path: Path, index: ContentIndex, used: Flags, has: Flags, what: str) -> None:
     without = np.flatnonzero(used & ~has)
     if len(without):
         raise ValueError(
@@ -234,14 +238,14 @@ def _check_classes(path: Path, arranged: Arrangement, empty: Sequence[str]) -> N
             )
 
 
-def _empty_classes(listing: Listing, parts: Sequence[_Parts], depth: int) -> list[str]:
+def _empty_classes(listing: FileListing, parts: Sequence[_Parts], depth: int) -> list[str]:
     """Name the folders without images that stand beside folders of classes."""
     beside = {part[:depth] for part in parts if len(part) > depth}
     empty = (tuple(name.split("/")) for name in listing.empty)
     return [part[-1] for part in empty if part[:-1] in beside]
 
 
-def _layout(listing: Listing, classes: Sequence[str], split: Int64) -> str:
+def _layout(listing: FileListing, classes: Sequence[str], split: Int64) -> str:
     """Say how the images are stored, and where their splits come from."""
     flat = len(classes) == 1
     words = {"folders": "flat folder" if flat else "class folders", "npz": ".npz"}

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Container:
+class ImageReader:
     """Kind of files that hold images.
 
     Attributes:
@@ -196,9 +196,9 @@ def _npz_reader(files: Sequence[Path]) -> Read:
     return lambda file, number, row: array_to_rgb(arrays[file][_ARRAYS[number]][row])
 
 
-CONTAINERS: dict[Kind, Container] = {
-    "folders": Container(_file_rows, _file_reader),
-    "tar": Container(_tar_rows, _tar_reader),
-    "parquet": Container(_parquet_rows, _parquet_reader),
-    "npz": Container(_npz_rows, _npz_reader),
+CONTAINERS: dict[Kind, ImageReader] = {
+    "folders": ImageReader(_file_rows, _file_reader),
+    "tar": ImageReader(_tar_rows, _tar_reader),
+    "parquet": ImageReader(_parquet_rows, _parquet_reader),
+    "npz": ImageReader(_npz_rows, _npz_reader),
 }

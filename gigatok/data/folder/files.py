@@ -24,7 +24,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileListing:
     """Files that hold the images, without what is hidden.
 
     Attributes:
@@ -54,7 +54,7 @@ def is_image(member: str) -> bool:
     return suffix in IMAGE_SUFFIXES and not any(map(is_hidden, parts))
 
 
-def list_files(path: Path) -> Listing:
+def list_files(path: Path) -> FileListing:
     """List the files that hold the images at a path.
 
     Raises:
@@ -77,16 +77,18 @@ def list_files(path: Path) -> Listing:
         both = " and ".join(f"{len(f)} × {_word(kind, f)}" for kind, f in found.items())
         raise ValueError(f"path {path} holds {both}; name a folder that holds one kind")
     ((kind, files),) = found.items()
-    return Listing(path, kind, dict(sorted(files.items())), tuple(walk.empty), dict(walk.left_out))
+    return FileListing(
+        path, kind, dict(sorted(files.items())), tuple(walk.empty), dict(walk.left_out)
+    )
 
 
-def _single(path: Path) -> Listing:
+def _single(path: Path) -> FileListing:
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         unpack = "; unpack it" if path.suffix.lower() in _PACKED else ""
         allowed = "a folder, or a file .tar, .parquet or .npz"
         raise ValueError(f"path {path} is a file; allowed are {allowed}{unpack}")
-    return Listing(path.parent, kind, {path.name: _state(path.stat())})
+    return FileListing(path.parent, kind, {path.name: _state(path.stat())})
 
 
 class _Walk:

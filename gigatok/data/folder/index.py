@@ -26,7 +26,7 @@ from rich.progress import Progress
 from gigatok.data.assets import cache_to_write
 from gigatok.data.crops import UInt8
 from gigatok.data.folder.containers import CONTAINERS, Read, Row
-from gigatok.data.folder.files import Listing, list_files
+from gigatok.data.folder.files import FileListing, list_files
 from gigatok.data.image_sets import DECODERS, Int64
 from gigatok.files.durable import write_durably
 
@@ -43,7 +43,7 @@ _NAMED = 20
 
 
 @dataclass(frozen=True)
-class Index:
+class ContentIndex:
     """Facts about F files and the N images in them; images are in the order of the files.
 
     Attributes:
@@ -76,7 +76,7 @@ class Index:
         return _describe(_text(self.files[self.file_of[row]]), _text(self.names[row]))
 
 
-def read_index(path: Path) -> tuple[Listing, Index]:
+def read_index(path: Path) -> tuple[FileListing, ContentIndex]:
     """List the files at a path, and index the images in them; what is known is not read again.
 
     Raises:
@@ -100,12 +100,12 @@ def read_index(path: Path) -> tuple[Listing, Index]:
     return listing, index
 
 
-def reader(listing: Listing, index: Index) -> Read:
+def reader(listing: FileListing, index: ContentIndex) -> Read:
     """Make the function that reads single images of an index."""
     return CONTAINERS[listing.kind].reader([listing.root / _text(file) for file in index.files])
 
 
-def _is_of(known: Index, listing: Listing) -> bool:
+def _is_of(known: ContentIndex, listing: FileListing) -> bool:
     """Tell whether an index is of these files as they are now."""
     return known.files.tolist() == _encoded(listing.files).tolist() and np.array_equal(
         known.states, _states(listing.files.values())
@@ -115,7 +115,7 @@ def _is_of(known: Index, listing: Listing) -> bool:
 # Reading what is new
 
 
-def _scan(listing: Listing, known: Index | None) -> tuple[Index, list[str]]:
+def _scan(listing: FileListing, known: ContentIndex | None) -> tuple[ContentIndex, list[str]]:
     """Index the files, and list those images that cannot be read; their files are left out."""
     old = known if known is not None else _empty()
     place = {name: number for number, name in enumerate(old.files.tolist())}
@@ -139,7 +139,9 @@ class _Image:
     size: tuple[int, int]
 
 
-def _read_all(listing: Listing, names: Sequence[str]) -> tuple[dict[str, list[_Image]], list[str]]:
+def _read_all(
+    listing: FileListing, names: Sequence[str]
+) -> tuple[dict[str, list[_Image]], list[str]]:
     """Read the images of some files: file -> its images, and what cannot be read."""
     found: dict[str, list[_Image]] = {}
     problems: list[str] = []
@@ -163,14 +165,14 @@ def _read_all(listing: Listing, names: Sequence[str]) -> tuple[dict[str, list[_I
     return {name: images for name, images in found.items() if name not in bad}, problems
 
 
-def _progress(listing: Listing, names: Sequence[str]) -> Progress:
+def _progress(listing: FileListing, names: Sequence[str]) -> Progress:
     # Archives hold any number of images.
     silent = listing.kind == "folders" and len(names) <= _SILENT
     return Progress(console=Console(stderr=True), transient=True, disable=silent)
 
 
 def _rows(
-    listing: Listing, names: Sequence[str], problems: list[str]
+    listing: FileListing, names: Sequence[str], problems: list[str]
 ) -> Iterator[tuple[int, Row]]:
     for number, name in enumerate(names):
         try:
@@ -208,12 +210,12 @@ def _describe(file: str, name: str) -> str:
 
 
 def _joined(
-    listing: Listing,
+    listing: FileListing,
     names: Sequence[str],
-    old: Index,
+    old: ContentIndex,
     kept: dict[str, int],
     found: dict[str, list[_Image]],
-) -> Index:
+) -> ContentIndex:
     """Join the images of an older index that are kept with those that were read."""
     number = {name: i for i, name in enumerate(names)}
     # Old number of a file -> its new one; -1: it is not kept.
@@ -230,7 +232,9 @@ def _joined(
     # Stable: images stay in the order of their file.
     order = np.argsort(columns["file_of"], kind="stable")
     states = _states([listing.files[name] for name in names])
-    return Index(_encoded(names), states, **{n: column[order] for n, column in columns.items()})
+    return ContentIndex(
+        _encoded(names), states, **{n: column[order] for n, column in columns.items()}
+    )
 
 
 def _fresh(images: Sequence[tuple[int, _Image]]) -> dict[str, npt.NDArray[Any]]:
@@ -246,8 +250,8 @@ def _fresh(images: Sequence[tuple[int, _Image]]) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _empty() -> Index:
-    return Index(_encoded([]), _states([]), **_fresh([]))
+def _empty() -> ContentIndex:
+    return ContentIndex(_encoded([]), _states([]), **_fresh([]))
 
 
 def _encoded(texts: Iterable[str]) -> Texts:
@@ -263,16 +267,16 @@ def _text(value: Any) -> str:
     return os.fsdecode(value)
 
 
-def _save(path: Path, index: Index) -> None:
+def _save(path: Path, index: ContentIndex) -> None:
     with path.open("wb") as file:
         np.savez(file, version=_VERSION, **vars(index))
 
 
-def _load(path: Path) -> Index | None:
+def _load(path: Path) -> ContentIndex | None:
     """Read an index; None if there is none, or it is damaged or of another version."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             values = dict(arrays)
-        return Index(**values) if values.pop("version") == _VERSION else None
+        return ContentIndex(**values) if values.pop("version") == _VERSION else None
     except Exception:  # a cache that cannot be read is made again
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from gigatok.config import SplitConfig
 from gigatok.data.crops import UInt8
 from gigatok.data.folder.arrangement import Arrangement, arrange
-from gigatok.data.folder.index import Index, read_index, reader
+from gigatok.data.folder.index import ContentIndex, read_index, reader
 from gigatok.data.image_sets import EncodedImages, check_count
 
 _KEPT_BYTES = 2**28
@@ -48,7 +48,7 @@ def load(config: SplitConfig) -> EncodedImages:
     )
 
 
-def _check_content(config: SplitConfig, index: Index, arranged: Arrangement) -> None:
+def _check_content(config: SplitConfig, index: ContentIndex, arranged: Arrangement) -> None:
     """Refuse images that have changed since the launch was planned: keys name the old ones."""
     folder = config.folder
     assert folder is not None, "checked by the caller"

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gigatok.data.folder.arrangement import Arrangement, arrange
-from gigatok.data.folder.index import Index, read_index
+from gigatok.data.folder.index import ContentIndex, read_index
 from tests.gigatok.own_images import CLASSES, Picture, pictures, png, write_folders
 
 
-def arranged(path: Path, val_fraction: float = 0.2) -> tuple[Index, Arrangement]:
+def arranged(path: Path, val_fraction: float = 0.2) -> tuple[ContentIndex, Arrangement]:
     listing, index = read_index(path)
     return index, arrange(path, listing, index, val_fraction)
 
 
-def contents(index: Index, rows: np.ndarray) -> list[bytes]:
+def contents(index: ContentIndex, rows: np.ndarray) -> list[bytes]:
     return [bytes(digest) for digest in index.digests[rows]]
 
 

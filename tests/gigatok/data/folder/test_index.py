@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gigatok.data.folder.index import Index, read_index
+from gigatok.data.folder.index import ContentIndex, read_index
 from tests.gigatok.own_images import (
     CLASSES,
     pictures,
@@ -18,7 +18,7 @@ from tests.gigatok.own_images import (
 )
 
 
-def index_of(path: Path) -> Index:
+def index_of(path: Path) -> ContentIndex:
     return read_index(path)[1]
 
 
