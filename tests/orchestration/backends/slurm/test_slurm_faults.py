@@ -72,10 +72,14 @@ def words(place: Path, decoders: str, *options: str) -> list[str]:
 
 
 def launch(place: Path, decoders: str, *options: str) -> None:
-    call(place, *words(place, decoders, *options), seconds=SECONDS, variables=ALONE)
+    call(place, *words(place, decoders, *options), seconds=SECONDS, variables=alone())
 
 
-ALONE = environment(OMP_NUM_THREADS="1")
+def alone() -> dict[str, str]:
+    # Not at import: the cluster says in the environment where it is.
+    return environment(OMP_NUM_THREADS="1")
+
+
 SLURM = ("--backend", "slurm", "--profile", "profile.yaml")
 
 
@@ -234,7 +238,7 @@ def test_the_accounting_database_is_down_and_the_launcher_is_killed(
     cluster.stop_accounting()
     try:
         command = [sys.executable, "-m", *words(place, "[S]", *SLURM)]
-        launcher = subprocess.Popen(command, cwd=place, env=ALONE)
+        launcher = subprocess.Popen(command, cwd=place, env=alone())
         journal = place / "runs" / "journal"
         wait_until(lambda: len(list(journal.glob("*.json"))) >= 3, "the second array", 60)
         launcher.kill()
