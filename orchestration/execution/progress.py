@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from gigatok.plugins import Plugin
 from gigatok.stages import STAGES
 from orchestration.costs.calibration import load_calibration
 from orchestration.costs.cost import Cost, Sites, predict
@@ -217,7 +218,6 @@ def refuse_other_versions(progress: Progress) -> None:
 def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
     """Describe a stage of a plan for its worker."""
     folders = progress.folders
-    used = plugins_of(STAGES[stage.stage], stage.config)
     return Spec(
         stage=stage.stage,
         version=stage.version,
@@ -226,5 +226,14 @@ def stage_spec(stage: PlannedStage, progress: Progress) -> Spec:
         config=stage.config.model_dump(mode="json"),
         inputs={name: f"{name}/{folders[key].name}" for name, key in stage.inputs.items()},
         prediction=progress.costs[stage.key].prediction(),
-        plugins=tuple(remember(plugin, progress.store) for plugin in used),
+        plugins=tuple(
+            remember(plugin, progress.store)
+            for plugin in sorted(_needed_plugins(stage, progress.plan), key=lambda p: p.identity)
+        ),
     )
+
+
+def _needed_plugins(stage: PlannedStage, plan: Plan) -> set[Plugin]:
+    """Collect the plug-ins of a stage and of those before it: it loads the models they left."""
+    needed = set(plugins_of(STAGES[stage.stage], stage.config))
+    return needed.union(*(_needed_plugins(plan.stages[k], plan) for k in stage.inputs.values()))
