@@ -167,6 +167,7 @@ def tags(folder: Path, kind: str) -> dict[str, str]:
         return dict(store.execute(query, given).fetchall())
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_adopted_models_go_through_the_whole_graph_once(folder: Path) -> None:
     arguments = ("--set", "adopt.tokenizer=tok.pt", "--set", "adopt.generator=gpt.pt")

@@ -144,6 +144,7 @@ def test_launching_again_runs_nothing_and_is_quick(workplace: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
 
 
+@pytest.mark.slow
 def test_another_guidance_runs_generation_evaluation_only(workplace: Path) -> None:
     result = run(
         workplace, "decoder_scaling", "--scale", "smoke", *SMALL, "--set", "sampling.cfg_scale=2.0"
@@ -212,6 +213,7 @@ def test_wrong_questions(workplace: Path, arguments: tuple[str, ...], message: s
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_and_the_other_trials_go_on(tmp_path: Path) -> None:
     sweep = tmp_path / "rates.yaml"
     sweep.write_text(
@@ -231,6 +233,7 @@ def test_a_failure_is_told_and_the_other_trials_go_on(tmp_path: Path) -> None:
     assert "NonFiniteLoss" in log.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(tmp_path: Path) -> None:
     long = ("--set", "tokenizer.steps=400", "--set", "tokenizer.checkpoint_every=1000")
     sweep = tmp_path / "one.yaml"

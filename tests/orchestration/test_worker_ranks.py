@@ -96,6 +96,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_two_workers_leave_one_result(tmp_path: Path) -> None:
     folder = training_stage(tmp_path / "two")
     assert codes(start(folder, 0, 1)) == [0, 0]

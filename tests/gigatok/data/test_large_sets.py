@@ -229,6 +229,7 @@ def generate(ranks: Ranks, inputs: dict[str, Path], folder: Path) -> dict[str, f
     return dict(scores.metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_two_processes_draw_the_samples_that_one_draws(
     pair: ProcessPair, trained: dict[str, Path], tmp_path: Path

@@ -43,6 +43,7 @@ def program(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_a_tokenizer_goes_to_the_hub_and_comes_back(stage: Path, tmp_path: Path) -> None:
     with hub_server() as server:

@@ -200,6 +200,7 @@ def large_stage(root: Path) -> StageFolder:
 # Non-finite losses
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint_once(tmp_path: Path) -> None:
     tame = training_stage(tmp_path / "x", steps=40, log_every=1, checkpoint_every=1)
@@ -221,6 +222,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint_once(tmp_path: Pa
 # Ends from outside
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_a_killed_worker_goes_on_from_its_checkpoint_and_a_stopped_one_too(tmp_path: Path) -> None:
     folder = training_stage(tmp_path, steps=10**6, log_every=1, checkpoint_every=2)

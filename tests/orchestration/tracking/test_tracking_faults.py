@@ -52,6 +52,7 @@ def test_runs_of_a_killed_launcher_are_closed_by_the_next(store, plan, tmp_path)
     assert statuses() == {"KILLED": 5}
 
 
+@pytest.mark.slow
 def test_killed_at_every_write_of_a_ledger(store, plan, tmp_path):
     """SIGKILL after MLflow was told, before the ledger says so: at each such place in turn."""
     folders = [
@@ -138,6 +139,7 @@ def test_killed_while_the_database_is_made(store, plan, tmp_path):
     assert nursery(store, tmp_path, body).returncode == 0
 
 
+@pytest.mark.slow
 def test_six_at_once_on_a_fresh_database(tmp_path, plan):
     """Six launchers, then six processes that open what was prepared, then a lost database."""
     store = Store(tmp_path / "fresh")
@@ -181,6 +183,7 @@ def server(tmp_path, empty_database):
     server.stop()
 
 
+@pytest.mark.slow
 def test_server_that_is_down_at_launch_and_later(server, store, plan):
     first, second = keys_of(plan)
     run = Run(store, plan, first).log(range(1000)).picture("a", 1)
