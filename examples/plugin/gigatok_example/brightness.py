@@ -17,7 +17,7 @@ register_metric(Metric("brightness", "brightness", unit="of originals", digits=3
 
 
 class BrightnessConfig(Config):
-    """What the stage reads of a trial: exactly this is in its key."""
+    """Config of the stage: what it reads of a trial, and so what its key is made of."""
 
     val: SplitConfig
 
