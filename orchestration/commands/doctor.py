@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -26,9 +25,9 @@ from rich.text import Text
 
 from gigatok.config import DataConfig
 from gigatok.startup import hiding
+from gigatok.text.command_lines import command
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
-from orchestration.commands.answering import fail
 from orchestration.commands.options import RunsDir
 from orchestration.exits import EXIT_REFUSED
 from orchestration.launching.history import newest_launches
@@ -83,12 +82,9 @@ def doctor(
     """Look at files, MLflow, GPUs, SLURM, Ray; exits with 3 if what a backend needs is missing."""
     store = Store(runs_dir)
     uri = with_login(store, tracking_uri or default_uri(store))
-    try:
-        spec = find_backend(backend)
-        destination = parse_uri(uri)
-        profile = load_profile(profile_file, profile_options())
-    except ValueError as error:
-        fail(error)
+    spec = find_backend(backend)
+    destination = parse_uri(uri)
+    profile = load_profile(profile_file, profile_options())
     profile = profile.model_copy(update={"ray_address": ray_address or profile.ray_address})
     # Functions and not findings: none is asked before its turn, and the slow ones come last.
     groups: list[Callable[[], Iterator[Finding]]] = [
@@ -184,7 +180,7 @@ def outputs(store: Store) -> Iterator[Finding]:
     """Compare the outputs of all complete stages with the hashes that were taken at their end."""
     complete = [folder for folder in store.stage_folders() if folder.is_complete()]
     trials = {
-        key: f"{quote(launch.sweep)} {quote(trial)}"
+        key: (launch.sweep, trial)
         for launch in newest_launches(store)
         for trial, stages in launch.trials.items()
         for key in stages.values()
@@ -194,8 +190,8 @@ def outputs(store: Store) -> Iterator[Finding]:
         if (wrong := folder.damage(thorough=True)) is not None:
             damaged += 1
             stage = folder.path.parent.name
-            trial = trials.get(folder.key, "SWEEP TRIAL")
-            again = f"python -m orchestration retry {trial} {stage}"
+            trial = trials.get(folder.key, ("SWEEP", "TRIAL"))
+            again = command("orchestration", "retry", *trial, stage)
             yield Finding(f"{stage} {folder.name}", "missing", f"{wrong}; make it again: {again}")
     if not damaged:
         yield Finding("outputs", "ok", f"{len(complete)} stages, every file as it was written")
@@ -227,7 +223,7 @@ def mlflow(destination: Destination, *, detached: bool) -> Iterator[Finding]:
             if not sqlite_file.is_missing(destination.database):
                 sqlite_file.check(destination.database)
         except sqlite_file.DamagedDatabase as error:
-            text = f"{error}; `python -m orchestration sync --rebuild` makes it again"
+            text = f"{error}; `{command('orchestration', 'sync', '--rebuild')}` makes it again"
             yield Finding("MLflow", "warning", text)
             return
         if detached:
