@@ -153,4 +153,4 @@ def test_the_program_imports_nothing_from_the_working_folder(program: Path) -> N
     (program.parent / "random.py").write_text("raise SystemExit('of a program')")
     assert "figures" in run(program, "analysis", "--help", LC_ALL="C", PYTHONUTF8="0")
     shown = run(program, "plan", "decoder_scaling", "--scale", "smoke")
-    assert "extract codes" in shown
+    assert "`gigatok calibrate decoder_scaling --scale smoke`" in shown
