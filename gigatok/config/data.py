@@ -15,7 +15,13 @@ from gigatok.config.marks import FOUND, RUNTIME
 
 
 def _known(name: str) -> str:
-    return find_data_set(name).name
+    try:
+        return find_data_set(name).name
+    except ValueError as error:
+        # The first thing that many try.
+        if "/" in name or Path(name).exists():
+            error.add_note(f"for your own images, give data.name=folder and data.path={name}")
+        raise
 
 
 def _list_names(schema: dict[str, Any]) -> None:
@@ -122,7 +128,10 @@ class DataConfig(Config):
     def _looked_at(self) -> DataConfig:
         if find_data_set(self.name).looks is None:
             if self.path is not None:
-                raise ValueError(f"path {self.path} is for name folder; name is {self.name}")
+                raise ValueError(
+                    f"path {self.path} is for name folder; name is {self.name}: give "
+                    "data.name=folder as well, or leave data.path out"
+                )
         # A recorded plan has the facts: it can be read wherever the images are now.
         elif self.found is None:
             self._check_counts(found := self._look())
