@@ -145,10 +145,11 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "quantizer without a name": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer: fsq\n", 5,
-        "set.tokenizer.quantizer", ("must be a mapping {name, ...}", "write {name: fsq, levels: ...}"),
+        "set.tokenizer.quantizer",
+        ("must be a mapping {name, ...}", "write {name: fsq, levels: ...}"),
     ),
     "quantizer without a name, misspelt": (
-        HEAD + PAIR + "set:\n  tokenizer.quantizer: fqs\n", 5,
+        HEAD + PAIR + "set:\n  tokenizer.quantizer: fsqq\n", 5,
         "set.tokenizer.quantizer", ("must be a mapping {name, ...}", "did you mean 'fsq'?"),
     ),
     "data set by its path": (
