@@ -144,6 +144,19 @@ def owner_of(kind: str, name: str) -> Plugin | None:
     return next(found, None)
 
 
+def place_in_plugin(error: BaseException) -> str | None:
+    """Say in which plug-in, file and line an exception arose; None: in no code of a plug-in."""
+    found = None
+    # Outermost first, so that the last one is the closest to the fault.
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        plugin = owner(str(frame.f_globals.get("__name__", "")))
+        if plugin is not None:
+            found = f"plug-in {plugin.name}: {frame.f_code.co_filename}, line {line}"
+    if found is None and error.__cause__ is not None:
+        return place_in_plugin(error.__cause__)
+    return found
+
+
 def entries_of(plugin: Plugin) -> dict[str, tuple[str, ...]]:
     """Collect what a plug-in and the plug-ins below its package have registered, by kind.
 

@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("config", "contracts.base", "costs", "files", "names", "plugins", "stages", "startup", "text"),
+    *(
+        "config",
+        "contracts.base",
+        "costs",
+        "files",
+        "names",
+        "plugins",
+        "stages",
+        "startup",
+        "text",
+    ),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
@@ -66,6 +76,8 @@ ROOMS = (
     *("analysis.report", "dashboards"),
     # Command lines of the science, some of which are about sweeps
     "gigatok.commands",
+    # A plug-in may add to all of the rooms above, so its check uses them all.
+    *("gigatok.commands.smoke_trials", "gigatok.commands.check"),
 )
 """Rooms from the bottom up: each imports from those before it, lazily or for types as well.
 

@@ -43,12 +43,13 @@ def check(
     from gigatok.contracts.base import examine
 
     found = loaded(plugin)
-    things = chosen(found, kind, name)
     table = Table("thing", "checks", "seconds", "smoke trial", box=None, pad_edge=False)
     broken = []
-    with tempfile.TemporaryDirectory(prefix="gigatok-check-") as folder:
+    waiting = Console(stderr=True).status("")
+    with tempfile.TemporaryDirectory(prefix="gigatok-check-") as folder, waiting:
         smoke = SmokeTrials(found, Path(folder)) if trials else None
-        for thing in things:
+        for thing in chosen(found, kind, name):
+            waiting.update(f"checking {' '.join(thing)}")
             contract = examine(*thing)
             tried = smoke.run(*thing) if smoke is not None else None
             seen = "not run" if tried is None else "broken" if tried.broken else tried.words
@@ -67,7 +68,8 @@ def check(
 
 def verdict(broken: int) -> str:
     """Say in words how many promises are broken."""
-    return f"{broken} broken promises" if broken else "all promises are kept"
+    word = "promise" if broken == 1 else "promises"
+    return f"{broken} {word} broken" if broken else "all promises are kept"
 
 
 def loaded(name: str) -> Plugin:
