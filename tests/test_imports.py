@@ -86,8 +86,6 @@ a package above its rooms, such as `analysis.api`, are in none: no room imports 
 """
 ALLOWED = {
     ("gigatok/commands/assets.py", "orchestration"),
-    ("gigatok/commands/check.py", "orchestration"),
-    ("gigatok/commands/check.py", "analysis"),
     ("gigatok/commands/smoke_trials.py", "orchestration"),
     ("gigatok/commands/smoke_trials.py", "analysis"),
     ("orchestration/worker.py", "torch"),

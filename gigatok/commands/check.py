@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -80,10 +81,8 @@ def loaded(name: str) -> Plugin:
     """
     # Before the plug-in: what these register is not its own, and their names are taken. The
     # gallery imports the figures of installed distributions.
-    import analysis.figures.gallery
-    import gigatok.stages
-    import orchestration.backends  # noqa: F401
-
+    for module in ("gigatok.stages", "orchestration.backends", "analysis.figures.gallery"):
+        import_module(module)
     (found,) = plugins.load([name], Path.cwd())
     return found
 
