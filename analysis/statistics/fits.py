@@ -1,10 +1,10 @@
 """Scaling laws with intervals: how a metric changes with size, and what the fit does not know.
 
-Seeds of a size are averaged first. They share that size's distance from the law, so counting them
-singly would take one misfit for as many independent ones, and intervals would hold the truth much
-less often than they say. Intervals are bootstrap-t: each replicate draws every size anew around the
-fitted curve, is fitted again, and its error is divided by its own standard error, as few points
-need (Efron and Tibshirani 1993, chapter 12.5). S replicates, N sizes, P parameters.
+Seeds of a size are averaged first. They share that size's distance from the law, so counting
+them singly would take one misfit for as many independent ones, and intervals would hold the truth
+much less often than they say. Intervals are bootstrap-t: each replicate draws every size anew
+around the fitted curve, is fitted again, and its error is divided by its own standard error, as
+few points need (Efron and Tibshirani 1993, chapter 12.5). S replicates, N sizes, P parameters.
 """
 
 from __future__ import annotations
