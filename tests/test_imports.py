@@ -13,12 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("commands", "config", "costs", "files", "names", "plugins", "stages", "startup", "text"),
+    *("claims", "commands", "config", "costs", "files", "names", "plugins", "stages", "startup"),
+    *("text", "contracts.base"),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("names", "plugins", "startup", "text")
+SHARED = ("contracts.base", "names", "plugins", "startup", "text")
 """Modules of the standard library alone, which those who read runs need as well."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
@@ -44,10 +45,10 @@ and in the server that forks workers."""
 ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
-    "gigatok.config",
+    *("gigatok.config", "gigatok.claims"),
     *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
-    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
-    *("gigatok.api", "gigatok.folders", "gigatok.commands"),
+    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.contracts"),
+    *("gigatok.hub", "gigatok.api", "gigatok.folders", "gigatok.commands"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
     "orchestration.terminal",
@@ -64,6 +65,8 @@ ROOMS = (
     *("analysis.store", "analysis.statistics", "analysis.claims", "analysis.paper"),
     *("analysis.charts", "analysis.tables", "analysis.studies", "analysis.figures"),
     *("analysis.report", "dashboards"),
+    # A plug-in may add to all of the rooms above, so its check uses them all.
+    *("gigatok.commands.smoke_trials", "gigatok.commands.check"),
 )
 """Rooms from the bottom up: each imports from those before it, lazily or for types as well.
 
@@ -71,6 +74,8 @@ A module belongs to the longest of these names that it begins with. Modules that
 a package above its rooms, such as `analysis.api`, are in none: no room imports them.
 """
 ALLOWED = {
+    ("gigatok/commands/smoke_trials.py", "orchestration"),
+    ("gigatok/commands/smoke_trials.py", "analysis"),
     ("orchestration/worker.py", "torch"),
     ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.runtime.distributed"),
