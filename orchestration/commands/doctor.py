@@ -23,11 +23,13 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from gigatok import plugins
 from gigatok.config import DataConfig
 from gigatok.startup import hiding
 from gigatok.text.command_lines import command
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
+from orchestration.commands.completion import sweep_files
 from orchestration.commands.options import RunsDir
 from orchestration.exits import EXIT_REFUSED
 from orchestration.launching.history import newest_launches
@@ -36,6 +38,7 @@ from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs import provenance
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
+from orchestration.sweep.definition import SweepError, load_sweep
 from orchestration.terminal import plain_console
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Destination, parse_uri
@@ -61,6 +64,10 @@ STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "missing": "bold
 
 
 def doctor(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(help="Also look at the plug-ins of a sweep.", autocompletion=sweep_files),
+    ] = None,
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
     runs_dir: RunsDir = Path("runs"),
     tracking_uri: Annotated[
@@ -79,7 +86,7 @@ def doctor(
         bool, typer.Option("--verify", help="Also hash the outputs of all complete stages.")
     ] = False,
 ) -> None:
-    """Look at files, MLflow, GPUs, SLURM, Ray; exits with 3 if what a backend needs is missing."""
+    """Look at plug-ins, files, MLflow, GPUs, SLURM, Ray; exits with 3 if what is needed misses."""
     store = Store(runs_dir)
     uri = with_login(store, tracking_uri or default_uri(store))
     spec = find_backend(backend)
@@ -89,6 +96,7 @@ def doctor(
     # Functions and not findings: none is asked before its turn, and the slow ones come last.
     groups: list[Callable[[], Iterator[Finding]]] = [
         code,
+        lambda: plug_ins(sweep),
         lambda: files(store, here=spec.runs_here(profile)),
         lambda: mlflow(destination, detached=spec.detached),
         gpus,
@@ -119,8 +127,31 @@ def code() -> Iterator[Finding]:
         yield Finding("code", "ok", provenance.code_version(state))
     for name in hiding(os.getcwd()):
         module = name.removesuffix(".py")
-        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        text = (
+            f"{name} here hides a package of this program: type gigatok … or python -P -m {module}"
+        )
         yield Finding("working folder", "warning", text)
+
+
+def plug_ins(sweep: str | None) -> Iterator[Finding]:
+    """List the plug-ins that are installed, and those of a sweep: identity, what they register."""
+    for name in dict.fromkeys([*plugins.installed(), *plugins.installed(plugins.FIGURES)]):
+        try:
+            yield _plug_in(plugins.load_module(name))
+        except plugins.PluginError as error:
+            # No more than a warning: who needs nothing of it can go on.
+            yield Finding(f"plug-in {name}", "warning", str(error))
+    if sweep is not None:
+        try:
+            yield from map(_plug_in, load_sweep(sweep).plugins)
+        except SweepError as error:
+            yield Finding(f"sweep {sweep}", "missing", str(error))
+
+
+def _plug_in(plugin: plugins.Plugin) -> Finding:
+    things = (f"{kind} {', '.join(names)}" for kind, names in plugin.entries.items())
+    text = f"{plugin.identity} registers {'; '.join(things) or 'nothing'}"
+    return Finding(f"plug-in {plugin.name}", "ok", text)
 
 
 def files(store: Store, *, here: bool) -> Iterator[Finding]:

@@ -91,7 +91,9 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
     console.print(f"runs      {shown(uri)}", soft_wrap=True)
     for name in hiding(os.getcwd()):
         module = name.removesuffix(".py")
-        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        text = (
+            f"{name} here hides a package of this program: type gigatok … or python -P -m {module}"
+        )
         console.print(text, style="yellow", soft_wrap=True)
     if uri.startswith("sqlite:"):
         server = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
