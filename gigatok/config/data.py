@@ -15,13 +15,7 @@ from gigatok.config.marks import FOUND, RUNTIME
 
 
 def _known(name: str) -> str:
-    try:
-        return find_data_set(name).name
-    except ValueError as error:
-        # The first thing that many try.
-        if "/" in name or Path(name).exists():
-            error.add_note(f"for your own images, give data.name=folder and data.path={name}")
-        raise
+    return find_data_set(name).name
 
 
 def _list_names(schema: dict[str, Any]) -> None:
@@ -29,12 +23,23 @@ def _list_names(schema: dict[str, Any]) -> None:
     schema["enum"] = list(DATA_SETS)  # as the registry is then: plug-ins add to it
 
 
+def _no_path(name: str) -> str:
+    """Say what to write instead of a path, which is what many try first."""
+    if name not in DATA_SETS and ("/" in name or Path(name).exists()):
+        error = ValueError(f"{name} is no name of a data set")
+        error.add_note(f"for your own images, give data.name=folder and data.path={name}")
+        raise error
+    return name
+
+
 def _absolute(path: str | None) -> str | None:
     # Absolute, because workers and `resume` run in other folders than the launch.
     return path and str(Path(path).expanduser().absolute())
 
 
-DataSetName = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_list_names)]
+DataSetName = Annotated[
+    str, AfterValidator(_no_path), AfterValidator(_known), Field(json_schema_extra=_list_names)
+]
 PathOfImages = Annotated[str | None, AfterValidator(_absolute)]
 
 
