@@ -194,7 +194,7 @@ def load_sweep(
         question=question,
         paper=paper,
         scale=loaded.name,
-        own_scale=None if loaded.file in SHIPPED_SCALES.iterdir() else loaded.file,
+        own_scale=None if loaded.file in tuple(SHIPPED_SCALES.iterdir()) else loaded.file,
         scale_description=loaded.description,
         **axes.written,
         overrides=given.written,
