@@ -82,9 +82,11 @@ class LazyGroup(TyperGroup):
 @cache
 def commands() -> dict[str, EntryPoint]:
     """Find the commands of this program and of installed packages, sorted by name."""
-    points = [*entry_points(group=GROUP), *_of_clone()]
+    clone = list(_of_clone())
+    # What is installed of this program may be another version than the clone.
+    others = [p for p in entry_points(group=GROUP) if not (clone and _is_ours(p))]
     # Ours last, so that no package takes the name of one of them.
-    points.sort(key=_is_ours)
+    points = sorted([*others, *clone], key=_is_ours)
     found = {point.name: point for point in points}
     return dict(sorted(found.items()))
 
