@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -70,3 +71,15 @@ def install_example(python: Path, folder: Path) -> Path:
 def remove_example(python: Path, folder: Path) -> None:
     """Uninstall the example plug-in."""
     run(python, "-m", "pip", "uninstall", "--yes", "gigatok-example", folder=folder)
+
+
+def outcome(runs: Path) -> dict[str, dict[str, str]]:
+    """Map each complete stage, named with its key, to the sha256 of its weights by file."""
+    stages = runs / "stages"
+    return {
+        done.parent.relative_to(stages).as_posix(): {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in done.parent.glob("out/*.safetensors")
+        }
+        for done in stages.glob("*/[!.]*/DONE")
+    }

@@ -12,7 +12,7 @@ from orchestration.sweep.definition import load_plugins
 from orchestration.sweep.schema import write_schemas
 
 SweepFiles = Annotated[
-    list[Path], typer.Argument(help="Files of sweeps; their plug-ins are loaded.", exists=True)
+    list[Path], typer.Argument(help="Files of sweeps; their plug-ins are loaded.")
 ]
 
 

@@ -273,7 +273,7 @@ def _plugins(plan: Plan) -> list[Plugin]:
     # Sections that no stage reads are in the record nevertheless.
     added = (owner_of("section", name) for t in plan.trials for name in t.trial.config.added)
     found = {*plan.sweep.plugins, *chain.from_iterable(used), *added} if LOADED else set()
-    return sorted((plugin for plugin in found if plugin is not None), key=lambda plugin: plugin.name)
+    return sorted((p for p in found if p is not None), key=lambda plugin: plugin.name)
 
 
 def _stage(stage: PlannedStage) -> LaunchedStage:

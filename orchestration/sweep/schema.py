@@ -1,7 +1,7 @@
 """JSON Schemas of sweep and scale files, for editors.
 
-`python -m orchestration.sweep.schema` writes the shipped ones, and `python -m orchestration schema`
-those that know the plug-ins of a user's sweeps.
+`python -m orchestration.sweep.schema` writes the shipped ones; `python -m orchestration schema`
+writes those that know the plug-ins of a user's sweeps.
 
 They complete and check keys and single values; conditions over several values are only checked by
 `load_sweep`.
@@ -100,9 +100,12 @@ def sweep_schema(*, knows_plugins: bool = False) -> Schema:
     if knows_plugins:
         return document
     # Whatever is below a part may be a plug-in's: its keys, stages, metrics, names of data.
-    without = {"properties": {"plugins": False}}
-    return {**document, "properties": dict.fromkeys(properties, {}), "if": without} | {
-        "then": {"properties": properties}
+    without_plugins = {"properties": {"plugins": False}}
+    return {
+        **document,
+        "properties": {name: {} for name in properties},
+        "if": without_plugins,
+        "then": {"properties": properties},
     }
 
 
