@@ -24,8 +24,9 @@ from analysis.figures.rate_distortion import planes_figure
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
 from analysis.statistics.estimates import PairedTest
-from analysis.statistics.fits import FORMULAS, fit_metric
+from analysis.statistics.fits import fit_metric
 from analysis.statistics.groups import Group, groups
+from analysis.statistics.laws import FORMULAS
 from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
 from analysis.store.export import missing
 from analysis.store.requests import RequestError
@@ -236,7 +237,8 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
             except RequestError as error:
                 refused.append(f"{head}: not fitted, {error}.")
     if sentences:
-        yield _said(f"{FORMULAS['power']}, x in parameters.", *sentences)
+        text = f"{FORMULAS['power']}, x in parameters, x0 the geometric mean of the sizes."
+        yield _said(text, *sentences)
     yield _said(*(refused or ["No fit was refused."]))
 
 

@@ -82,7 +82,7 @@ def test_what_it_says_is_what_the_tests_say(made: Path) -> None:
     )
     assert "two seeds indicate, they do not prove" in text
     assert "| 0.500 | 0.500 |" in text, "two seeds cannot reach a smaller p"
-    assert "PSNR over parameters, y = a x^b" in text
+    assert "PSNR over parameters, y = a (x / x0)^b" in text
     assert "2 sizes cannot show a law" in text, "with regularisation only S-S and S-L ran"
     assert "Settings have different numbers of complete seeds" in text
     assert "c0ffee" in text
