@@ -166,7 +166,7 @@ def test_editors_know_the_plugins_of_a_sweep(tmp_path: Path) -> None:
     # The shipped schema cannot know them: it must not call right what is wrong, nor the reverse.
     check(SWEEPS_DIR / "sweep.schema.json", right)
     load(tmp_path, "")
-    schema([tmp_path / "bright.yaml"])
+    schema([str(tmp_path / "bright.yaml")])
     written = tmp_path / "sweep.schema.json"
     check(written, right)
     for wrong in ({"set": {KEY: -1}}, {"stages": ["measure_brightnes"]}, {"sets": {}}):
