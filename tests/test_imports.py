@@ -18,8 +18,8 @@ LIGHT_GIGATOK = (
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("names", "plugins", "startup", "text")
-"""Modules of the standard library alone, which those who read runs need as well."""
+SHARED = ("claims", "names", "plugins", "startup", "text")
+"""Light modules that those who read runs need as well: names, and what claims say."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
     "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},

@@ -20,6 +20,7 @@ from analysis.charts.files import write
 from analysis.charts.records import with_ending
 from analysis.claims.confounds import find_confounds
 from analysis.claims.findings import SettingComparison, comparisons
+from analysis.claims.judged import JudgedClaim, judge, legend
 from analysis.figures.rate_distortion import planes_figure
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
@@ -138,6 +139,7 @@ def _sections(
     results = (TableBlock(made.head, made.rows, made.numeric), TextBlock(made.notes))
     confounds = tuple(find_confounds(runs)) or ("Nothing that the table shows.",)
     parts: dict[str, Iterable[Block]] = {
+        "Claims": _claims(judge(runs, tracking_uri)),
         "Plan": _plan(runs, found),
         "What ran": _what_ran(runs),
         "Figures": pictures,
@@ -156,6 +158,16 @@ def _sections(
 
 def _said(*sentences: str) -> TextBlock:
     return TextBlock(sentences)
+
+
+def _claims(claims: Sequence[JudgedClaim]) -> Iterable[Block]:
+    if not claims:
+        yield _said(
+            "Nothing was claimed beforehand: all that follows is exploration. `claims` of the "
+            "sweep's file say what its results should show, and are then tested."
+        )
+        return
+    yield _said(*(claim.sentence for claim in claims), legend(claims))
 
 
 def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[Block]:

@@ -63,7 +63,7 @@ class Claim(Config):
             if len(family) < fewest:
                 names = ", ".join(arm.setting for arm in family)
                 raise ValueError(
-                    f"claim {self.name}: a {self.kind} needs {fewest} settings that differ in "
+                    f"a {self.kind} needs {fewest} settings that differ in "
                     f"nothing else; there are {len(family)}: {names}"
                 )
         return self

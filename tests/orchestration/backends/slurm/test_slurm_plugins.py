@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.runs.state import StageFolder
-from tests.orchestration.backends.slurm.slurm_cluster import Cluster, wait_until
+from tests.orchestration.backends.slurm.slurm_cluster import Cluster, preempting, wait_until
 from tests.orchestration.backends.slurm.slurm_cluster import run as slurm
 from tests.orchestration.test_from_outside import MODULE
 from tests.wheel import install_example, installed_python, outcome, remove_example, run
@@ -16,19 +16,21 @@ pytestmark = pytest.mark.cluster
 SECONDS = 400.0
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\nmax_parallel: 4\n"
 SMALL = "tokenizer.decoder=S"
+# Other names than the installed one has, which would be refused.
+LIGHT = MODULE.replace("measure_brightness", "measure_light").replace('"brightness"', '"light"')
 FILE = """
 question: Are reconstructions as bright as their originals?
 scale: smoke
-plugins: [./brightness.py]
-set: {tokenizer.encoder: S, tokenizer.decoder: S, measure_brightness.gamma: 2.2}
-stages: [measure_brightness]
+plugins: [./light.py]
+set: {tokenizer.encoder: S, tokenizer.decoder: S, measure_light.gamma: 2.2}
+stages: [measure_light]
 """
 OTHERWISE_BUILT_IN = """
 question: Does everything else go on?
 scale: smoke
 plugins: [gigatok_example]
 set: {tokenizer.encoder: S, tokenizer.decoder: S}
-stages: [evaluate_reconstruction, extract_codes, measure_brightness]
+stages: [extract_codes, measure_brightness]
 """
 
 
@@ -48,7 +50,7 @@ def place(cluster: Cluster, tmp_path: Path) -> Path:
     files = {
         "profile.yaml": PROFILE,
         "file.yaml": FILE,
-        "brightness.py": MODULE,
+        "light.py": LIGHT,
         "built_in.yaml": OTHERWISE_BUILT_IN,
         "ternary.yaml": (example / "ternary.yaml").read_text(),
     }
@@ -84,32 +86,27 @@ def test_an_installed_plugin_gives_the_same_weights_as_on_this_machine(
     assert "brightness (of originals)" in table
 
 
-def test_nodes_load_the_file_as_it_was_launched(python: Path, place: Path) -> None:
-    queue(python, place, "file.yaml")
-    (place / "brightness.py").unlink()
-    wait_until_empty()
-    assert len(outcome(place / "runs")) == 5
-    shown = run(python, "-m", "orchestration", "resume", "file", folder=place)
-    assert "5 reused" in shown
-
-
-def test_a_plugin_that_is_missing_on_the_nodes_fails_its_stages_only(
+def test_nodes_load_a_file_as_it_was_launched_and_name_a_package_that_they_lack(
     python: Path, place: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    queue(python, place, "built_in.yaml")
-    remove_example(python, place)
+    with preempting():  # nothing starts before both are gone
+        queue(python, place, "file.yaml")
+        queue(python, place, "built_in.yaml")
+        (place / "light.py").unlink()
+        remove_example(python, place)
     try:
         wait_until_empty()
         status = run(python, "-m", "orchestration", "status", "built_in", folder=place)
+        table = run(python, "-m", "analysis", "table", "file", "--format", "csv", folder=place)
     finally:
         install_example(python, tmp_path_factory.mktemp("again"))
-    (measured,) = (place / "runs").glob("stages/measure_brightness/*")
+    complete = {stage.partition("/")[0] for stage in outcome(place / "runs")}
+    assert {"measure_light", "extract_codes"} <= complete
+    assert any(",light," in row for row in table.splitlines())
+    (measured,) = place.glob("runs/stages/measure_brightness/[!.]*")
     failure = StageFolder(measured).failure()
     assert failure is not None
-    said = "no module 'gigatok_example' can be imported here"
-    assert said in failure.message
+    assert "no module 'gigatok_example' can be imported here" in failure.message
     assert "the launch used gigatok-example 1.0" in failure.message
-    assert said in " ".join(status.split())
-    assert "measure_brightness" in status
-    complete = {stage.partition("/")[0] for stage in outcome(place / "runs")}
-    assert {"evaluate_reconstruction", "extract_codes"} <= complete
+    assert failure.message in " ".join(status.split())
+    assert "FAILED" in status
