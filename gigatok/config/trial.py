@@ -195,9 +195,10 @@ class TrialConfig(Config):
 
         def __getattr__(self, name: str) -> Any:
             """Find `measure_brightness` of the key `measure_brightness.gamma`, given or not."""
-            if name in SECTIONS and name not in self.__pydantic_extra__:
-                return _defaults(SECTIONS[name])
-            return super().__getattr__(name)
+            here = name in self.__pydantic_extra__ or name in TrialConfig.model_fields
+            if here or name not in SECTIONS:
+                return super().__getattr__(name)
+            return _defaults(SECTIONS[name])
 
     @property
     def effective_sampling(self) -> SamplingConfig:
