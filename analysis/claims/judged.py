@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from analysis.claims.findings import unit_behind
 from analysis.statistics.groups import UNRECORDED
 from analysis.store import artifacts
 from analysis.store.runs import PROTOCOL
@@ -106,7 +107,7 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
         size = f"off by {math.expm1(evidence.effect):+.1%}"
         interval = f"[{math.expm1(low):+.1%}, {math.expm1(high):+.1%}]"
     else:
-        size = f"{_signed(metric, effect)}{_per(claim)}"
+        size = f"{_signed(metric, effect)}{unit_behind(metric)}{_per(claim)}"
         interval = f"[{_signed(metric, low)}, {_signed(metric, high)}]"
     assert verdict.p is not None or verdict.decision == "undecided"
     p = "" if verdict.p is None else f", p = {verdict.p:.2g}"

@@ -202,7 +202,7 @@ def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
 
 def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     if not answers:
-        yield _said("No two settings can be compared: none differ in the tokenizer alone.")
+        yield _said("No two settings can be compared: none differ in one axis alone.")
         return
     yield _said(*(answer.sentence for answer in answers))
     rows = (_tested(answer, answer.test) for answer in answers if answer.test is not None)
@@ -211,7 +211,8 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     yield _said(
         "Differences are taken seed by seed. Effect size: mean over standard deviation, "
         "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
-        "show at best. No correction for the number of comparisons."
+        "show at best. Neither is corrected for the number of comparisons; q in the sentences is: "
+        "of those that say that an effect is shown, 5 % are expected to be chance."
     )
 
 

@@ -90,6 +90,20 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
+def false_discovery_rates(ps: Sequence[float]) -> list[float]:
+    """Turn p-values into q: the share of chance among all that are as clear or clearer.
+
+    Benjamini and Hochberg, Journal of the Royal Statistical Society B 57(1), 1995.
+    """
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    rates, smallest = [1.0] * len(ps), 1.0
+    # From the largest down: a clearer one cannot have a larger share.
+    for rank, index in reversed(list(enumerate(order, start=1))):
+        smallest = min(smallest, len(ps) / rank * ps[index])
+        rates[index] = smallest
+    return rates
+
+
 def _verdict(
     claim: Claim, results: Results, clearest: Evidence | None, p: float, level: float
 ) -> Verdict:

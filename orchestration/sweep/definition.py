@@ -182,7 +182,7 @@ def load_sweep(
         # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
             check_targets(search, stages, sweep.part("search"))
-    claims = _claims(sweep.part("claims"), axes, expansion, stages)
+    claims = _claims(sweep.part("claims"), axes, expansion, stages, search)
     # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
@@ -232,8 +232,10 @@ def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
 
 
 def _claims(
-    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str]
+    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str], search: Search | None
 ) -> tuple[Claim, ...]:
+    if search is not None and part.is_given:
+        part.report("a search has no claims: its settings are not known beforehand")
     # With other problems the settings may not be those that are meant.
     if part.problems:
         return ()

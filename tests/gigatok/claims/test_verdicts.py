@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gigatok.claims.claim import Arm, Claim
 from gigatok.claims.evidence import Results
 from gigatok.claims.looks import Looks
 from gigatok.claims.power import more_seeds, power, power_of_looks
-from gigatok.claims.verdicts import LEVEL, Verdict, holm, verdicts
+from gigatok.claims.verdicts import LEVEL, Verdict, false_discovery_rates, holm, verdicts
 
 
 def claim(index: int, *, rises: bool = True) -> Claim:
@@ -59,6 +60,12 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.7, 0.9]) == [1.0, 1.0]
+
+
+def test_rates_of_false_discoveries_are_scipys() -> None:
+    ps = [0.01, 0.04, 0.03, 0.005, 0.5, 0.03]
+    assert false_discovery_rates(ps) == pytest.approx(stats.false_discovery_control(ps))
+    assert false_discovery_rates([]) == []
 
 
 def test_one_look_is_no_correction() -> None:
