@@ -28,6 +28,7 @@ from orchestration.commands.options import (
     launch_options,
 )
 from orchestration.commands.resume import resume, retry
+from orchestration.commands.schema import schema
 from orchestration.commands.simulate import simulate
 from orchestration.commands.starting import start
 from orchestration.commands.status import status
@@ -55,7 +56,7 @@ def plan(
 
 COMMANDS = (
     *(plan, status, logs, cancel, resume, retry, calibrate),
-    *(simulate, doctor, gc, explain, diff, sync),
+    *(simulate, doctor, gc, explain, diff, sync, schema),
 )
 for command in COMMANDS:
     app.command()(answering(command))
