@@ -22,17 +22,23 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_main_job_runs_outside_any_checkout(python: Path, tmp_path: Path) -> None:
     where = run(python, "-P", "-c", "import gigatok; print(gigatok.__file__)", folder=tmp_path)
     assert Path(where.strip()).is_relative_to(python.parents[1])
+    gigatok = python.with_name("gigatok")
+    shown = run(gigatok, "init", folder=tmp_path)
+    assert "gigatok launch sweeps/decoder_scaling.yaml --scale smoke" in shown
+    # Nothing of this folder is run, though `python -m analysis` would.
+    (tmp_path / "analysis.py").write_text("raise SystemExit('of the user')")
     shown = run(
-        *(python, "-m", "orchestration.launch", "decoder_scaling", "--scale", "smoke"),
+        *(gigatok, "launch", "decoder_scaling", "--scale", "smoke"),
         *("--set", "tokenizer.decoder=S"),
         folder=tmp_path,
     )
     assert "0 failed" in shown
+    assert "COMPLETE" in run(gigatok, "status", "decoder_scaling", "--json", folder=tmp_path)
     assert (tmp_path / "runs" / "mlflow.db").is_file()
     for command in ("figures", "report", "table"):
-        run(python, "-m", "analysis", command, "decoder_scaling", folder=tmp_path)
-    run(python, "-m", "analysis", "figures", "figure7", folder=tmp_path)
-    run(python, "-m", "dashboards", "export", "decoder_scaling", folder=tmp_path)
+        run(gigatok, "analysis", command, "decoder_scaling", folder=tmp_path)
+    run(python, "-P", "-m", "analysis", "figures", "figure7", folder=tmp_path)
+    run(gigatok, "dashboards", "export", "decoder_scaling", folder=tmp_path)
 
 
 def test_a_plugin_is_installed_beside_it_and_its_results_outlive_it(

@@ -463,6 +463,7 @@ def _sweep(
         path=Path(origin).resolve(),
         question=launched.question,
         scale=launched.scale,
+        own_scale=None,
         **{name: getattr(values.sweep, name) for name in _FACTS},
         plugins=load_used(launched.plugins, store),
         search=search,
