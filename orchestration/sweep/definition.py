@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.claims.claim import Claim
+from gigatok.config import SECTIONS
 from gigatok.names import study_name
 from gigatok.plugins import Plugin, PluginError, load
 from orchestration.sweep.claims import read_claims
@@ -27,7 +28,6 @@ from orchestration.sweep.grid.expansion import Expansion, Trial
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
 from orchestration.sweep.search.targets import check_targets
-from orchestration.sweep.settings.keys import SECTIONS
 from orchestration.sweep.settings.scales import Scale, read_scale, scale_file
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
@@ -183,7 +183,7 @@ def load_sweep(
         # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
             check_targets(search, stages, sweep.part("search"))
-    claims = _claims(sweep.part("claims"), axes, expansion, stages)
+    claims = _claims(sweep.part("claims"), axes, expansion, stages, search)
     # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
@@ -207,6 +207,20 @@ def load_sweep(
     )
 
 
+def load_plugins(file: Path) -> tuple[Plugin, ...]:
+    """Load the plug-ins that a sweep names, whatever else may be wrong with it.
+
+    Raises:
+        SweepError: it cannot be read, or a plug-in is missing or broken.
+    """
+    problems: list[Problem] = []
+    root = Part(read_file(file, "sweep", SWEEP_KEYS, []), problems)
+    plugins = _load_plugins(root.part("plugins"), file.parent)
+    if problems:
+        raise SweepError(display(file), problems)
+    return plugins
+
+
 def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
     """Load the plug-ins that a sweep names; relative paths begin at its file."""
     found: list[Plugin] = []
@@ -220,8 +234,10 @@ def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
 
 
 def _claims(
-    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str]
+    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str], search: Search | None
 ) -> tuple[Claim, ...]:
+    if search is not None and part.is_given:
+        part.report("a search has no claims: its settings are not known beforehand")
     # With other problems the settings may not be those that are meant.
     if part.problems:
         return ()
