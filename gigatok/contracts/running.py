@@ -113,8 +113,8 @@ def _reported(stage: Stage, trial: TrialConfig, run: Run) -> Iterator[str]:
         yield f"{', '.join(lacking)} has no protocol; say how it was measured, on which images"
     # More may be logged: a search follows those that are named.
     logged = {name for name, *_ in run.tracker.points}
-    if lacking := set(stage.curves(trial)) - logged:
-        yield f"its `curves` names {_listed(lacking)}, and it does not log it"
+    if absent := set(stage.curves(trial)) - logged:
+        yield f"its `curves` names {_listed(absent)}, and it does not log it"
 
 
 def _left(whole: Run, parts: Run) -> Iterator[str]:
