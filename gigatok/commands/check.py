@@ -41,11 +41,12 @@ def check(
 
     Exit codes: 0 all promises are kept, 1 some are broken, 2 the plug-in cannot be loaded.
     """
+    # First: what these imports register must not pass for the plug-in's.
+    found = loaded(plugin)
     # Imported here: these take torch and MLflow, and `--help` needs none.
     from gigatok.commands.smoke_trials import SmokeTrials
     from gigatok.contracts.base import examine
 
-    found = loaded(plugin)
     checked = []
     waiting = Console(stderr=True).status("")
     with tempfile.TemporaryDirectory(prefix="gigatok-check-") as folder, waiting:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gigatok.config import Config, TrialConfig
-from gigatok.names import METRICS, TRAIN_PREFIX
+from gigatok.names import METRICS
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.stages import Stage
@@ -111,9 +111,10 @@ def _reported(stage: Stage, trial: TrialConfig, run: Run) -> Iterator[str]:
     shown = {name for name in values if name in METRICS and METRICS[name].column is not None}
     if lacking := sorted(shown - run.scores.protocol.keys()):
         yield f"{', '.join(lacking)} has no protocol; say how it was measured, on which images"
-    logged = {name for name, *_ in run.tracker.points if name.startswith(TRAIN_PREFIX)}
-    if logged != set(stage.curves(trial)):
-        yield f"it logs {_listed(logged)}; its `curves` names {_listed(stage.curves(trial))}"
+    # More may be logged: a search follows those that are named.
+    logged = {name for name, *_ in run.tracker.points}
+    if absent := set(stage.curves(trial)) - logged:
+        yield f"its `curves` names {_listed(absent)}, and it does not log it"
 
 
 def _left(whole: Run, parts: Run) -> Iterator[str]:

@@ -137,11 +137,6 @@ def meddling(config: Any, inputs: Any, out: Path, tracker: Tracker, runtime: Run
     return Scores({"psnr": 1.0}, PROTOCOL)
 
 
-def chatty(config: Any, inputs: Any, out: Path, tracker: Tracker, runtime: Runtime) -> Scores:
-    tracker.metrics({"train/loss": 1.0}, 1)
-    return Scores({"psnr": 1.0}, PROTOCOL)
-
-
 def failing(config: Any, inputs: Any, out: Path, tracker: Tracker, runtime: Runtime) -> Scores:
     raise RuntimeError("no such kernel")
 
@@ -154,19 +149,24 @@ BROKEN: dict[Run, str] = {
     undefined: "psnr nan: leave out what has no value",
     straying: "it writes notes.txt outside of its output folder",
     meddling: "it changes the outputs of other stages",
-    chatty: "it logs train/loss; its `curves` names nothing",
     failing: "running it: RuntimeError: no such kernel",
 }
 
 
-def ran(place: Path) -> list[str]:
+def ran(place: Path, **changes: Any) -> list[str]:
     inputs = {"train_tokenizer": place / "model"}
     inputs["train_tokenizer"].mkdir()
-    return broken_by_running(stage(), TRIAL, stage().read(TRIAL), inputs, place / "runs")
+    one = stage(**changes)
+    return broken_by_running(one, TRIAL, one.read(TRIAL), inputs, place / "runs")
 
 
 def test_one_that_goes_on_where_it_was_stopped_keeps_it(tmp_path: Path) -> None:
     assert ran(tmp_path) == []
+
+
+def test_a_curve_that_is_named_is_logged(tmp_path: Path) -> None:
+    (line,) = ran(tmp_path, curves=lambda t: ("train/loss",))
+    assert line == "its `curves` names train/loss, and it does not log it"
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda one: one.__name__)
