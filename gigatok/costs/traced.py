@@ -41,12 +41,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from gigatok import plugins
 from gigatok.config import Config
 from gigatok.data.assets import cache_dir, cache_to_write
 from gigatok.files.durable import Damaged, read_checked, write_checked
 from gigatok.files.mirrors import AssetError
 from gigatok.models.layers import Layer
-from gigatok.plugins import LOADED, code_hash, owner
+from gigatok.plugins import code_hash, owner
 from gigatok.startup import FOR_CHILDREN
 
 VERSION = 1
@@ -94,6 +95,13 @@ class Subject:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     call: str = "__call__"
     training: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name it in messages: a module of a file has a made-up name."""
+        module, _, name = self.build.partition(":")
+        plugin = owner(module)
+        return self.build if plugin is None else f"{name} of plug-in {plugin.name}"
 
 
 @dataclass(frozen=True)
@@ -213,7 +221,7 @@ def _measure(subject: Subject, key: str) -> Traced:
         # Complete or not there, whoever else writes it at the same time.
         write_checked(cache_to_write("traced") / f"{key}.json", asdict(found))
     except (AssetError, OSError) as error:
-        _log.warning("costs of %s will be traced again: %s", subject.build, error)
+        _log.warning("costs of %s will be traced again: %s", subject.title, error)
     return found
 
 
@@ -240,7 +248,7 @@ def _ask(subject: Subject) -> Traced:
         if answer is None:
             answer = _exchange(_running(), subject)
     if answer is None:
-        raise TraceError(f"{subject.build}: the process that traces it ends at once")
+        raise TraceError(f"{subject.title}: the process that traces it ends at once")
     if "error" in answer:
         raise TraceError(answer["error"])
     outputs = tuple(tuple(shape) for shape in answer.pop("outputs"))
@@ -272,7 +280,7 @@ def _exchange(process: _Process, subject: Subject) -> dict[str, Any] | None:
     popen, until = process.popen, time.monotonic() + SECONDS
     assert popen.stdin is not None
     assert popen.stdout is not None
-    doing = f"{subject.build} could not be traced"
+    doing = f"{subject.title} could not be traced"
     try:
         popen.stdin.write(_request(subject).encode() + b"\n")
     except BrokenPipeError:
@@ -295,15 +303,15 @@ def _exchange(process: _Process, subject: Subject) -> dict[str, Any] | None:
 
 def _request(subject: Subject) -> str:
     """Write a subject with the plug-ins that this process has loaded."""
-    plugins = [
+    loaded = [
         {"name": p.name, "file": None if p.file is None else str(p.file), "identity": p.identity}
-        for p in LOADED.values()
+        for p in plugins.LOADED.values()
     ]
     values = {name: getattr(subject, name) for name in ("build", "call", "training")}
     return json.dumps(
         {
             **values,
-            "plugins": plugins,
+            "plugins": loaded,
             "inputs": [asdict(one) for one in subject.inputs],
             "args": [_sent(value) for value in subject.args],
             "kwargs": {name: _sent(value) for name, value in subject.kwargs.items()},

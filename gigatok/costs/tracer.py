@@ -1,5 +1,7 @@
-"""Process behind `gigatok.costs.traced`: `python -m gigatok.costs.tracer` reads subjects, a line
-of JSON each, and writes what each costs, until it has waited a minute for the next.
+"""Process behind `gigatok.costs.traced`, started with `python -m gigatok.costs.tracer`.
+
+It reads subjects from stdin, a line of JSON each, and writes what each costs to stdout, until it
+has waited a minute for the next one.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from gigatok import plugins
 from gigatok.costs.traced import Input, Subject, Traced, TraceError
-from gigatok.plugins import LOADED, load_file, load_module
+from gigatok.plugins import load_file, load_module
 
 # Two sizes, so that what does not grow with the batch falls out of the difference. Not 1: batch
 # norms refuse it. Even, as some discriminators group a batch in pairs.
@@ -52,7 +55,7 @@ def trace(subject: Subject, slow: Slow = lambda note: None) -> Traced:
     # Whatever it is: the CPU knows better if it is a mistake or a read of a value.
     except Exception as error:
         note = (
-            f"{subject.build} cannot be traced on torch's meta device{_place(error)}: {error}. "
+            f"{subject.title} cannot be traced on torch's meta device{_place(error)}: {error}. "
             "Values that are read at run time do not exist there; give it a layout. It is "
             "measured on the CPU instead, with small batches"
         )
@@ -61,7 +64,7 @@ def trace(subject: Subject, slow: Slow = lambda note: None) -> Traced:
         return replace(_on("cpu", subject), note=note)
     except Exception as error:
         kind = type(error).__name__
-        raise TraceError(f"{subject.build}: {kind}: {error}{_place(error)}") from error
+        raise TraceError(f"{subject.title}: {kind}: {error}{_place(error)}") from error
 
 
 def _on(device: str, subject: Subject) -> Traced:
@@ -215,17 +218,21 @@ def _plain_attention(kept: _Kept) -> Iterator[None]:
 def _place(error: Exception) -> str:
     """Say where in a plug-in an error arose; else where outside of torch."""
     frames = traceback.extract_tb(error.__traceback__)
-    roots = [_root(package) for package in LOADED]
+    roots = [_root(package) for package in plugins.LOADED]
     torch_root = Path(torch.__file__).parent
     own = [f for f in frames if any(Path(f.filename).is_relative_to(root) for root in roots)]
-    outside = [f for f in frames if not Path(f.filename).is_relative_to(torch_root)]
+    outside = [
+        f
+        for f in frames
+        if not f.filename.startswith("<") and not Path(f.filename).is_relative_to(torch_root)
+    ]
     frame = (own or outside or frames)[-1]
     return f" ({frame.filename}, line {frame.lineno})"
 
 
 def _root(package: str) -> Path:
     """Return the file of a plug-in, or its folder."""
-    file = LOADED[package].file or Path(sys.modules[package].__file__ or "")
+    file = plugins.LOADED[package].file or Path(sys.modules[package].__file__ or "")
     return file.parent if file.name == "__init__.py" else file
 
 
