@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.generator.base import Generator, build_generator
+from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
 
 CODES_FILE = "codes.safetensors"
@@ -72,7 +72,7 @@ def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Describe a tokenizer as JSON data from which `build_tokenizer` makes the module."""
+    """Describe a tokenizer as JSON data from which `described_tokenizer` makes the module."""
     return {
         "architecture": _described(tokenizer.config, TokenizerArchitecture),
         "image_size": tokenizer.image_size,
@@ -82,11 +82,11 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def build_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
+def described_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
     """Build the module that `describe_tokenizer` described, with fresh weights."""
     sizes = dict(description)
     architecture = TokenizerArchitecture.model_validate(sizes.pop("architecture"))
-    return Tokenizer(architecture, **sizes)
+    return build_tokenizer(architecture, **sizes)
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
@@ -96,7 +96,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 def load_tokenizer(folder: Path, device: str) -> Tokenizer:
     """Load the trained tokenizer of a folder, in eval mode."""
-    tokenizer = build_tokenizer(read_description(folder))
+    tokenizer = described_tokenizer(read_description(folder))
     load_weights(folder, tokenizer)
     return place(tokenizer, device).eval()
 
@@ -116,7 +116,7 @@ def load_generator(folder: Path, device: str) -> Generator:
     """Load the trained generator of a folder, in eval mode."""
     description = read_description(folder)
     architecture = GeneratorArchitecture.model_validate(description.pop("architecture"))
-    generator = Generator(architecture, **description)
+    generator = build_generator(architecture, **description)
     load_weights(folder, generator)
     # Codes are drawn without dropout.
     return generator.eval().to(device)

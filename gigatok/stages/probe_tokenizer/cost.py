@@ -26,19 +26,7 @@ def disk(trial: TrialConfig) -> Disk:
 
 
 def _width(trial: TrialConfig) -> int:
-    return probed_width(trial.tokenizer, trial.tokenizer_probe.features)
-
-
-def probed_width(config: TokenizerArchitecture, features: ProbedFeatures) -> int:
-    """Count the channels of the features that are read of a tokenizer."""
-    widths = {
-        "none": 0,
-        "encoder": config.encoder.width,
-        "latents": config.cnn.z_channels,
-        # The residual stream, before the decoder projects it.
-        "decoder": config.decoder.width,
-    }
-    return widths[features]
+    return trial.tokenizer.probed_width(trial.tokenizer_probe.features)
 
 
 def _probed(config: TokenizerArchitecture, features: str, image_size: int) -> int:
