@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config import tokenizers
+from gigatok.config import losses, tokenizers
 from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig, TransformerSize
 from gigatok.config.evaluation import ProbedFeatures
+from gigatok.config.losses import LOSSES, LossConfig
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
 from gigatok.config.open_union import OneOf
 from gigatok.config.quantizers import (
@@ -229,6 +230,8 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
     """Keep the dropout of 0.5 before LPIPS' heads on while training, as the reference does."""
+    extra_losses: tuple[Annotated[LossConfig, OneOf(losses.configs)], ...] = ()
+    """Losses beside the published ones, by name, such as `[{name: l1, weight: 0.5}]`."""
     augment: Literal["none", "flip", "crop_flip"] = "flip"
     """Augmentation; `crop_flip`: ADM random crops of the original and mirroring, as published."""
 
@@ -237,6 +240,10 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
         """Reason why the batch must not be cut into micro-batches; None: it may."""
         if (setting := self.quantizer.batch_loss(self)) is not None:
             return f"{setting} does not go with micro_batch: the loss is over the batch seen"
+        for loss in self.extra_losses:
+            if LOSSES[loss.name].over_batch:
+                what = f"extra loss {loss.name}"
+                return f"{what} does not go with micro_batch: it is over the batch seen"
         if self.discriminator != "none":
             return (
                 f"discriminator {self.discriminator} does not go with micro_batch: "
@@ -248,6 +255,17 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     def _whole_batches(self) -> TokenizerConfig:
         if self.micro_batch is not None and (reason := self.needs_whole_batch):
             raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _losses_differ(self) -> TokenizerConfig:
+        # By name: each has a curve of its own.
+        names = [*self.quantizer.losses(self), *(loss.name for loss in self.extra_losses)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"extra_losses makes two losses {twice[0]!r}, those of the quantizer counted; "
+                "each has a curve of its own: give the name once"
+            )
         return self
 
     @model_validator(mode="after")

@@ -5,13 +5,15 @@ B batch, N grid cells, S teacher channels, P teacher cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerConfig
+from gigatok.models.losses.base import Loss
+from gigatok.models.quantizers.base import full_precision
 from gigatok.models.tokenizer.base import TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +53,32 @@ def tokenizer_losses(
         loss = loss + config.semantic_weight * terms["semantic_loss"]
     own = {f"{name}_loss": term for name, term in output.losses.items()}
     return {"loss": loss, **terms, **own}
+
+
+def extra_losses(
+    config: TokenizerConfig,
+    losses: Sequence[Loss],
+    output: TokenizerOutput,
+    image_BCHW: Tensor,
+    step: int,
+) -> dict[str, Tensor]:
+    """Compute the extra losses, unweighted, and `loss`, their weighted sum.
+
+    Args:
+        config: weights.
+        losses: built of `config.extra_losses`, at least one.
+        output: the tokenizer's output in training mode.
+        image_BCHW: images in [-1, 1].
+        step: counted from 1.
+    """
+    # Always in float32, whatever autocast says: most are sums over many values, and Fourier
+    # transforms know no 16 bits.
+    with full_precision(image_BCHW.device):
+        output = output._replace(reconstruction_BCHW=output.reconstruction_BCHW.float())
+        values = [loss(output, image_BCHW.float(), step) for loss in losses]
+    terms = {f"{one.name}_loss": v for one, v in zip(config.extra_losses, values, strict=True)}
+    weighted = [one.weight * v for one, v in zip(config.extra_losses, values, strict=True)]
+    return {"loss": torch.stack(weighted).sum(), **terms}
 
 
 def shortcut_losses(

@@ -91,7 +91,8 @@ def _label(value: Any) -> str:
     if isinstance(value, NamedConfig):
         return value.label
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        words = (item.label if isinstance(item, NamedConfig) else str(item) for item in value)
+        return ",".join(words) or "none"
     if value is None or isinstance(value, bool):
         # As YAML writes them.
         return {True: "true", False: "false", None: "null"}[value]
