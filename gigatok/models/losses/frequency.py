@@ -29,4 +29,6 @@ class FocalFrequency(nn.Module):
         weight = squared.detach().sqrt() ** self.alpha
         largest = weight.amax((-2, -1), keepdim=True)
         # Equal spectra have no largest distance.
-        return (weight / largest.clamp(min=torch.finfo(weight.dtype).tiny) * squared).mean()
+        tiny = torch.finfo(weight.dtype).tiny
+        loss: Tensor = (weight / largest.clamp(min=tiny) * squared).mean()
+        return loss

@@ -13,7 +13,7 @@ def extra_losses_costs(config: TokenizerConfig, image_size: int) -> tuple[Traced
         TraceError: one cannot be built or run.
     """
     image = (3, image_size, image_size)
-    inputs = (Input(image, gradient=True), Input(image))
+    inputs: tuple[Input, ...] = (Input(image, gradient=True), Input(image))
     if "shortcut_end" in config.architecture.reads:
         side = image_size // config.cnn.downsampling
         inputs += (Input((config.cnn.z_channels, side, side), gradient=True),) * 2
