@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -15,6 +15,8 @@ from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
 from gigatok.models.generator.base import Generator, build_generator
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
+
+T = TypeVar("T", bound=Tokenizer)
 
 CODES_FILE = "codes.safetensors"
 _SMALL_CODEBOOK = 2**15
@@ -65,9 +67,9 @@ def code_tensors(
     }
 
 
-def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
+def place(tokenizer: T, device: str) -> T:
     """Move a tokenizer to a device, its convolutions in the memory layout that is fastest."""
-    moved: Tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: T = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 
