@@ -6,6 +6,7 @@ B batch, T codes, V codebook_size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from gigatok.config.generators import PUBLISHED, GeneratorKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.contracts.tokenizer import counted
 from gigatok.models.generator.base import Generator, build_generator
+from gigatok.models.generator.drawing import draw
 from gigatok.models.generator.layout import describe, generator_parameters
 from gigatok.models.layers import flops
 
@@ -185,19 +187,13 @@ def costs(kind: GeneratorKind) -> Iterator[str]:
             generator = build_generator(config, CODES, CLASSES, TOKENS).eval()
             codes_BT = torch.zeros(1, TOKENS, dtype=torch.int64)
             classes_B = codes_BT[:, 0]
-
-        def draw(generator: Generator = generator, codes_B: Tensor = classes_B) -> None:
-            cache = generator.allocate_cache(1)
-            generator.first_logits(codes_B, cache)
-            for place in range(1, TOKENS):
-                generator.next_logits(codes_B, place, cache)
-
         layout = describe(config, CODES, CLASSES, TOKENS)
-        whole = counted(lambda g=generator, c=codes_BT, k=classes_B: g(c, k))
+        whole = counted(generator, codes_BT, classes_B)
         if whole != flops(layout.layers):
             yield f"an image takes {whole} FLOPs, its layout says {flops(layout.layers)}"
-        if (found := counted(draw)) != layout.drawn:
-            yield f"drawing an image takes {found} FLOPs, its layout says {layout.drawn}"
+        drawn = counted(partial(draw, generator), classes_B)
+        if drawn != layout.drawn:
+            yield f"drawing an image takes {drawn} FLOPs, its layout says {layout.drawn}"
 
 
 CHECKS: tuple[Check, ...] = (
