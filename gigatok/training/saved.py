@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture, tokenizers
 from gigatok.models.generator.base import Generator, build_generator
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
@@ -85,9 +85,20 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def described_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
-    """Build the module that `describe_tokenizer` described, with fresh weights."""
+    """Build the module that `describe_tokenizer` described, with fresh weights.
+
+    Raises:
+        ValueError: its architecture comes from a plug-in that is not loaded.
+    """
     sizes = dict(description)
-    architecture = TokenizerArchitecture.model_validate(sizes.pop("architecture"))
+    described = sizes.pop("architecture")
+    kind = described.get("architecture", {}).get("name", tokenizers.PUBLISHED.name)
+    if kind not in tokenizers.TOKENIZERS:
+        raise ValueError(
+            f"the tokenizer is of architecture {kind!r}, which nothing here registers; import its "
+            'plug-in first: `gigatok.plugins.load(["./NAME"], Path("FOLDER"))`'
+        )
+    architecture = TokenizerArchitecture.model_validate(described)
     return build_tokenizer(architecture, **sizes)
 
 
