@@ -50,7 +50,7 @@ class Upside(GigaTok):
 
 class Mixing(GigaTok):
     def encode_latents(self, image_BCHW: Tensor) -> Tensor:
-        return super().encode_latents(image_BCHW - image_BCHW.mean())
+        return super().encode_latents(image_BCHW + image_BCHW.roll(1, 0))
 
 
 class Idle(GigaTok):
