@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("config", "contracts.base", "costs", "files", "names", "plugins", "stages", "startup", "text"),
+    *(
+        "config",
+        "contracts.base",
+        "costs",
+        "files",
+        "names",
+        "plugins",
+        "stages",
+        "startup",
+        "text",
+    ),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
@@ -45,7 +55,7 @@ ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
     "gigatok.config",
-*("gigatok.data", "gigatok.runtime"),
+    *("gigatok.data", "gigatok.runtime"),
     # Networks without a layout are traced; what that finds is written in the layouts' language.
     *("gigatok.models.layers", "gigatok.costs.traced", "gigatok.costs.tracer"),
     *("gigatok.models", "gigatok.costs", "gigatok.training"),

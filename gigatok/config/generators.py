@@ -35,11 +35,11 @@ class GeneratorKindConfig(NamedConfig):
     """Those of `OF_SOME` that it reads; keys leave out the others, and a size need not be
     given."""
 
-    def depth(self, generator: GeneratorArchitecture) -> int:
+    def probed_layers(self, generator: GeneratorArchitecture) -> int:
         """Count the layers behind which a linear probe can look."""
         raise NotImplementedError
 
-    def width(self, generator: GeneratorArchitecture) -> int:
+    def probed_width(self, generator: GeneratorArchitecture) -> int:
         """Count the channels of the features behind a layer."""
         raise NotImplementedError
 
@@ -59,8 +59,8 @@ class GeneratorKind:
             is imported when a generator is built.
         layout: `package.module:function` without torch, which describes its layers
             (`gigatok.models.generator.layout`); None: its costs are measured.
-        example: settings of a section `generator` with which the contract is checked
-            (`gigatok.contracts.generator`), beside `architecture.name`: all that it needs.
+        example: settings beside `name` with which the contract is checked
+            (`gigatok.contracts.generator`): all required ones, for a small network.
     """
 
     config: type[GeneratorKindConfig]
@@ -100,11 +100,11 @@ class LlamaGenConfig(GeneratorKindConfig):
 
     reads: ClassVar[frozenset[str]] = OF_SOME
 
-    def depth(self, generator: GeneratorArchitecture) -> int:
+    def probed_layers(self, generator: GeneratorArchitecture) -> int:
         """Count the blocks."""
         return generator.size.layers
 
-    def width(self, generator: GeneratorArchitecture) -> int:
+    def probed_width(self, generator: GeneratorArchitecture) -> int:
         """Count the channels of the residual stream."""
         return generator.size.width
 
@@ -136,7 +136,6 @@ register(
         LlamaGenConfig,
         "gigatok.models.generator.generator:LlamaGen",
         "gigatok.models.generator.layout:llamagen",
-        example={"size": {"width": 16, "layers": 2, "heads": 2}, "ffn_multiple_of": 8},
     )
 )
 

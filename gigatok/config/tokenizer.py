@@ -159,9 +159,10 @@ class TokenizerArchitecture(CodebookConfig):
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Put `UNREAD_SIZE` for sizes that the architecture does not read."""
+        """Put `UNREAD_SIZE` for sizes that the architecture does not read, and no teacher."""
         reads = tokenizers.reads_of(values.get("architecture", tokenizers.PUBLISHED))
-        return {**dict.fromkeys({"encoder", "decoder"} - reads, UNREAD_SIZE), **values}
+        unread = {"encoder": UNREAD_SIZE, "decoder": UNREAD_SIZE, "semantic_weight": 0.0}
+        return {**{key: value for key, value in unread.items() if key not in reads}, **values}
 
     @model_validator(mode="before")
     @classmethod

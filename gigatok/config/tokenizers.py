@@ -85,8 +85,8 @@ class TokenizerKind:
             is imported when a tokenizer is built.
         layout: `package.module:function` without torch, which describes its layers
             (`gigatok.models.tokenizer.layout`); None: its costs are measured.
-        example: settings of a section `tokenizer` with which the contract is checked
-            (`gigatok.contracts.tokenizer`), beside `architecture.name`: all that it needs.
+        example: settings beside `name` with which the contract is checked
+            (`gigatok.contracts.tokenizer`): all required ones, for a small network.
     """
 
     config: type[TokenizerKindConfig]
@@ -214,20 +214,11 @@ class GigaTokConfig(TokenizerKindConfig):
 PUBLISHED = GigaTokConfig(name="gigatok")
 """Architecture of the published tokenizers, and the default."""
 
-_SIZE = {"width": 16, "layers": 2, "heads": 2}
-_CNN = {
-    **{"channels": 8, "multipliers": [1, 2], "resblocks": 1, "mid_blocks": 0},
-    **{"z_channels": 16, "groups": 4},
-}
 register(
     TokenizerKind(
         GigaTokConfig,
         "gigatok.models.tokenizer.tokenizer:GigaTok",
         "gigatok.models.tokenizer.layout:gigatok",
-        example={
-            **{"encoder": _SIZE, "decoder": _SIZE, "cnn": _CNN, "num_latent_tokens": 8},
-            **{"semantic_layer": 1, "teacher": "pixels"},
-        },
     )
 )
 

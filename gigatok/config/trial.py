@@ -122,7 +122,7 @@ class TrialConfig(Config):
 
     def _check_probed_layer(self) -> None:
         architecture = self.generator.architecture
-        if self.probe.layer > (layers := architecture.depth(self.generator)):
+        if self.probe.layer > (layers := architecture.probed_layers(self.generator)):
             key = "size" if "size" in architecture.reads else "architecture"
             raise ValueError(
                 f"probe.layer {self.probe.layer} is beyond the {layers} layers of generator.{key}"

@@ -227,7 +227,10 @@ def computing_fields(architecture: Architecture) -> dict[str, Any]:
         parts = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{part}".rstrip("."): one for part, one in parts.items()}
     # A size's letter is only a name, that of a quantizer its kind.
-    letters = {key for key in flat if key.endswith(".name")} - {"quantizer.name", "architecture.name"}
+    letters = {key for key in flat if key.endswith(".name")} - {
+        "quantizer.name",
+        "architecture.name",
+    }
     return {key: value for key, value in flat.items() if key not in letters}
 
 

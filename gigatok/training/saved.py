@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture, tokenizers
 from gigatok.models.generator.base import Generator, build_generator
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
+
+T = TypeVar("T", bound=Tokenizer)
 
 CODES_FILE = "codes.safetensors"
 _SMALL_CODEBOOK = 2**15
@@ -65,9 +67,9 @@ def code_tensors(
     }
 
 
-def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
+def place(tokenizer: T, device: str) -> T:
     """Move a tokenizer to a device, its convolutions in the memory layout that is fastest."""
-    moved: Tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: T = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 
@@ -83,9 +85,20 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def described_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
-    """Build the module that `describe_tokenizer` described, with fresh weights."""
+    """Build the module that `describe_tokenizer` described, with fresh weights.
+
+    Raises:
+        ValueError: its architecture comes from a plug-in that is not loaded.
+    """
     sizes = dict(description)
-    architecture = TokenizerArchitecture.model_validate(sizes.pop("architecture"))
+    described = sizes.pop("architecture")
+    kind = described.get("architecture", {}).get("name", tokenizers.PUBLISHED.name)
+    if kind not in tokenizers.TOKENIZERS:
+        raise ValueError(
+            f"the tokenizer is of architecture {kind!r}, which nothing here registers; import its "
+            'plug-in first: `gigatok.plugins.load(["./NAME"], Path("FOLDER"))`'
+        )
+    architecture = TokenizerArchitecture.model_validate(described)
     return build_tokenizer(architecture, **sizes)
 
 

@@ -54,7 +54,7 @@ class Generator(nn.Module, ABC):
     @property
     def depth(self) -> int:
         """Number of layers behind which `features` can be read."""
-        return self.config.architecture.depth(self.config)
+        return self.config.architecture.probed_layers(self.config)
 
     @property
     def blocks(self) -> Sequence[nn.Module]:

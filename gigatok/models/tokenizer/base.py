@@ -84,7 +84,7 @@ class Tokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def last_layer(self) -> Tensor:
-        """Weight that makes the image, at which the adaptive adversarial weight compares losses."""
+        """Weight that makes the image, where the adaptive adversarial weight compares losses."""
 
     @property
     def latent_projection(self) -> nn.Conv2d | None:

@@ -20,8 +20,9 @@ def initialise_from_data(
 ) -> None:
     """Whiten the latents of `image_BCHW`, and draw the quantizer's codebooks from them.
 
-    Changes the projection that makes the latents, if the architecture has one, so that latents have zero mean and unit covariance instead of lying in
-    a narrow cone: of which a codebook would use a few rows, and signs would be all alike.
+    Changes the projection that makes the latents, if the architecture has one, so that they have
+    zero mean and unit covariance instead of lying in a narrow cone: of which a codebook would use
+    a few rows, and signs would be all alike.
 
     Raises:
         ValueError: the images have fewer latents than a codebook has rows.

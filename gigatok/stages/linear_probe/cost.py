@@ -16,7 +16,7 @@ def flops(trial: TrialConfig) -> int:
     generator, probe, data = trial.generator, trial.probe, trial.data
     tokens = trial.tokenizer.sequence_length(data.image_size)
     # 0 stands for the middle layer.
-    layer = probe.layer or middle_layer(generator.architecture.depth(generator))
+    layer = probe.layer or middle_layer(generator.architecture.probed_layers(generator))
     read = generator_flops(generator, trial.tokenizer.vocabulary, tokens, layer)
     # With dropout, features of one random view per image are computed again in each epoch.
     times = probe.epochs if probe.reference_dropout_quirk else views(trial)
@@ -30,7 +30,7 @@ def middle_layer(depth: int) -> int:
 
 
 def _width(trial: TrialConfig) -> int:
-    return trial.generator.architecture.width(trial.generator)
+    return trial.generator.architecture.probed_width(trial.generator)
 
 
 def classifier_flops(trial: TrialConfig, width: int) -> int:

@@ -71,7 +71,7 @@ def _kept(
     views, images, _ = codes_VNT.shape
     # (V, N, D), one vector per image: the mean over tokens.
     config = generator.config
-    shape = (views, images, config.architecture.width(config))
+    shape = (views, images, config.architecture.probed_width(config))
     path = runtime.checkpoint_dir / "features.safetensors"
     arrays = open_streamed(path, {"train": ("float32", shape)})
     batches = math.ceil(images / BATCH)

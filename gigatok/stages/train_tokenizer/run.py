@@ -14,9 +14,9 @@ from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.judges.discriminators import build_discriminator, virtual_batches
 from gigatok.models.losses.base import build_loss
+from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.models.tokenizer.codebook import initialise_from_data
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.runtime.context import Ranks, Runtime, Scores
 from gigatok.runtime.distributed import gather, gathered, parallelise
 from gigatok.runtime.tracker import Tracker
