@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def patchy(config):
 register(LossKind(PatchyConfig, f"{__name__}:patchy"))
 """
 STEPS = 4
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "tasks" / "write_a_plugin.md"
 
 
 @pytest.fixture
@@ -69,6 +71,17 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[plugins.
     (plugin,) = plugins.load(["./patchy.py"], tmp_path)
     yield plugin
     del LOSSES["patchy"], plugins.LOADED[plugin.package]
+
+
+def test_the_example_of_the_page_keeps_the_contract(tmp_path: Path) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## Another loss")[2]
+    (code, *_) = re.findall(r"```python\n(.*?)```", section, re.S)
+    (tmp_path / "edges.py").write_text(code)
+    (plugin,) = plugins.load(["./edges.py"], tmp_path)
+    try:
+        assert broken_promises(LOSSES["edges"]) == []
+    finally:
+        del LOSSES["edges"], plugins.LOADED[plugin.package]
 
 
 def config(*losses: dict[str, Any]) -> TrainTokenizerConfig:
