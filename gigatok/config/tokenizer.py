@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config import losses, tokenizers
+from gigatok.config import tokenizers
 from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig, TransformerSize
 from gigatok.config.evaluation import ProbedFeatures
 from gigatok.config.losses import LOSSES, LossConfig
+from gigatok.config.losses import configs as loss_configs
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
 from gigatok.config.open_union import OneOf
 from gigatok.config.quantizers import (
@@ -231,7 +232,7 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
     """Keep the dropout of 0.5 before LPIPS' heads on while training, as the reference does."""
-    extra_losses: tuple[Annotated[LossConfig, OneOf(losses.configs)], ...] = ()
+    extra_losses: tuple[Annotated[LossConfig, OneOf(loss_configs)], ...] = ()
     """Losses beside the published ones, by name, such as `[{name: l1, weight: 0.5}]`."""
     augment: Literal["none", "flip", "crop_flip"] = "flip"
     """Augmentation; `crop_flip`: ADM random crops of the original and mirroring, as published."""

@@ -288,6 +288,15 @@ def _running() -> _Process:
 
 def _exchange(process: _Process, subject: Subject) -> dict[str, Any] | None:
     """Send a subject and wait for its counts; None: the process had ended in peace."""
+    try:
+        return _answer(process, subject)
+    except BaseException:
+        # Also where a user interrupts it: the next subject must not get this one's counts.
+        process.popen.kill()
+        raise
+
+
+def _answer(process: _Process, subject: Subject) -> dict[str, Any] | None:
     popen, until = process.popen, time.monotonic() + SECONDS
     assert popen.stdin is not None
     assert popen.stdout is not None
@@ -301,7 +310,6 @@ def _exchange(process: _Process, subject: Subject) -> dict[str, Any] | None:
     while True:
         left = max(until - time.monotonic(), 0.0)
         if not select.select([popen.stdout], [], [], left)[0]:
-            popen.kill()
             raise TraceError(f"{doing} in {SECONDS:.0f} s; give it a layout")
         line = popen.stdout.readline()
         if not line:
