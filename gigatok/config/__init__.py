@@ -22,6 +22,7 @@ from gigatok.config.generator import (
     GeneratorConfig,
     SamplingConfig,
 )
+from gigatok.config.generators import GeneratorKindConfig
 from gigatok.config.marks import (
     COMPUTES,
     FOUND,
@@ -32,6 +33,7 @@ from gigatok.config.marks import (
     FieldMark,
     marked,
 )
+from gigatok.config.open_union import NamedConfig
 from gigatok.config.quantizers import (
     CodebookConfig,
     CodeShape,
@@ -40,13 +42,12 @@ from gigatok.config.quantizers import (
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
-    CNNConfig,
     CodesConfig,
     ShortcutConfig,
     TokenizerArchitecture,
     TokenizerConfig,
-    finest_level,
 )
+from gigatok.config.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
 from gigatok.config.trial import (
     SECTIONS,
     TEACHER_CACHE_IMAGES,
@@ -82,8 +83,10 @@ __all__ = [
     "Fraction",
     "GeneratorArchitecture",
     "GeneratorConfig",
+    "GeneratorKindConfig",
     "GuidanceConfig",
     "ImageFolder",
+    "NamedConfig",
     "ProbeConfig",
     "ProbedFeatures",
     "QuantizerConfig",
@@ -92,6 +95,7 @@ __all__ = [
     "SplitConfig",
     "TokenizerArchitecture",
     "TokenizerConfig",
+    "TokenizerKindConfig",
     "TokenizerProbeConfig",
     "TrainingConfig",
     "TransformerSize",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config.base import Config, TrainingConfig, TransformerSize
-from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig
+from gigatok.config.evaluation import ProbedFeatures
+from gigatok.config.losses import LOSSES, LossConfig
+from gigatok.config.losses import configs as loss_configs
+from gigatok.config.marks import COMPUTES
 from gigatok.config.open_union import OneOf
-from gigatok.config.quantizers import (
+from gigatok.config.quantizers import CodebookConfig
+from gigatok.config.tokenizers import (
+    OF_SOME,
     PUBLISHED,
-    CodebookConfig,
-    CodeShape,
-    QuantizerConfig,
+    TokenizerKindConfig,
+    TokenizerSettings,
     configs,
+    reads_of,
 )
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
@@ -24,100 +30,19 @@ PATCHGAN_SIDE = 24
 """Side in pixels of the smallest image of which PatchGAN judges a patch."""
 
 
-class CNNConfig(Config):
-    """Convolutional ends of a tokenizer; the defaults are the published 256-pixel model."""
+class TokenizerArchitecture(TokenizerSettings):
+    """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9).
 
-    channels: PositiveInt = 128
-    """Channels at full resolution; deeper levels have multiples of them."""
-    # Five levels halve the side four times: 256 pixels become a grid of 16 x 16.
-    multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
-    """Channels of each level in multiples of `channels`; all but the last halve the side."""
-    resblocks: PositiveInt = 2
-    """Residual blocks per encoder level; the decoder has one more."""
-    mid_blocks: NonNegativeInt = 2
-    """Residual blocks at the lowest resolution, without change of channels."""
-    z_channels: PositiveInt = 256
-    """Channels of the grid between CNN and transformer."""
-    # As in VQGAN.
-    groups: PositiveInt = 32
-    """Largest number of groups of a group norm."""
-    patch_size: PositiveInt = 1
-    """Pixel-unshuffle factor before the encoder; 1 in the published models."""
-    adaptive_norm: bool = True
-    """Begin each decoder level with a group norm driven by the decoder's input, as published."""
-
-    @model_validator(mode="after")
-    def _groups_divide_channels(self) -> CNNConfig:
-        for channels in (self.channels * multiplier for multiplier in self.multipliers):
-            # Narrow models of tests have fewer channels than groups; then each channel is a group.
-            if channels % min(self.groups, channels):
-                raise ValueError(f"{channels} channels do not split into {self.groups} groups")
-        return self
-
-    @property
-    def downsampling(self) -> int:
-        """Image pixels per grid cell along one side."""
-        return int(self.patch_size * 2 ** (len(self.multipliers) - 1))
-
-
-def finest_level(num_latent_tokens: int) -> tuple[int, int]:
-    """Return rows and columns of the last level of encoder queries: half of all tokens.
-
-    Levels double from 1, columns first, as in the reference's `ViTEncoder`
-    (`multi_level_query_init`). A single token is a level of its own.
+    `architecture` names the kind; each says which of the other fields it reads.
     """
-    # Token counts are powers of two, so `bit_length` gives the exact logarithm.
-    levels = num_latent_tokens.bit_length() - 1
-    return 1 << max(levels - 1, 0) // 2, 1 << levels // 2
 
-
-class TokenizerArchitecture(CodebookConfig):
-    """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9)."""
-
-    variant: Annotated[Literal["1d", "2d"], COMPUTES] = "1d"
-    """Kind of tokenizer; `2d`: the baseline, one token per grid cell, without latent tokens."""
-    transformer_layer: Annotated[Literal["vit", "qformer", "double_attention"], COMPUTES] = "vit"
-    """Layers of a 2D tokenizer; a 1D one always has `qformer` layers.
-
-    `vit` is the reference's TransformerLayer (published 2D S-B and B-L), `qformer` its
-    TransformerDecoderLayer (2D S-S, whose file leaves the key out), `double_attention` its
-    QformerLayerVar (in no published file).
-    """
-    encoder: Annotated[TransformerSize, COMPUTES]
-    """Size of the transformer from grid to tokens."""
-    decoder: Annotated[TransformerSize, COMPUTES]
-    """Size of the transformer from tokens to grid."""
-    cnn: Annotated[CNNConfig, COMPUTES] = CNNConfig()
-    """Convolutional encoder and decoder."""
-    num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
-    """Tokens per image of a 1D tokenizer; a power of two."""
-    quantizer: Annotated[QuantizerConfig, OneOf(configs), COMPUTES] = PUBLISHED
-    """Quantizer by name, with its settings, such as `{name: fsq, levels: [8, 5, 5, 5]}`."""
-    # The reference's default `proj_weight`, which no config file of theirs sets.
-    semantic_weight: Annotated[NonNegativeFloat, TRAINING_ONLY] = 0.5
-    """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
-    semantic_layer: Annotated[PositiveInt, TRAINING_ONLY, SAME_COST] = 3
-    """Decoder layer, counted from 1, whose output is regularised."""
-    teacher: Annotated[
-        Literal["mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"],
-        TRAINING_ONLY,
-    ] = "dinov2"
-    """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
-    teacher_components: NonNegativeInt = 0
-    """Principal components kept of the standardised teacher features; 0 (published): raw."""
-    init: Literal["reference", "fan_in"] = "reference"
-    """Initialisation; `fan_in`: unit-scale positions, 1/sqrt(fan-in) weights, for short runs."""
+    architecture: Annotated[TokenizerKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
+    """Architecture by name, with its settings; those of the published one are keys beside it."""
 
     @property
     def name(self) -> str:
-        """Name as in the paper, encoder-decoder, such as `S-B`; width and layers if unnamed."""
-        ends = (self.encoder, self.decoder)
-        return "-".join(end.name or f"{end.width}x{end.layers}" for end in ends)
-
-    @property
-    def code_shape(self) -> CodeShape:
-        """Codes that the quantizer makes of a token."""
-        return self.quantizer.code_shape(self)
+        """Name as in the paper, encoder-decoder, such as `S-B`; that of other architectures."""
+        return self.architecture.label_of(self)
 
     @property
     def vocabulary(self) -> int:
@@ -132,8 +57,9 @@ class TokenizerArchitecture(CodebookConfig):
 
     @property
     def unread(self) -> frozenset[str]:
-        """Settings of codebooks that this quantizer does not read, which keys leave out."""
-        return frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+        """Settings that this architecture or this quantizer does not read."""
+        codebook = frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+        return codebook | (OF_SOME - self.architecture.reads)
 
     def sequence_length(self, image_size: int) -> int:
         """Count the codes of an image: those of all its tokens."""
@@ -144,26 +70,39 @@ class TokenizerArchitecture(CodebookConfig):
         return self.sequence_length(image_size) * math.log2(self.vocabulary)
 
     def tokens_per_image(self, image_size: int) -> int:
-        """Count the tokens of an image: latent tokens, or grid cells of a 2D tokenizer."""
-        if self.variant == "1d":
-            return self.num_latent_tokens
-        return (image_size // self.cnn.downsampling) ** 2
+        """Count the tokens of an image, such as latent tokens or grid cells."""
+        return self.architecture.tokens_per_image(self, image_size)
+
+    def probed_width(self, features: ProbedFeatures) -> int:
+        """Count the channels of the features that a linear probe reads.
+
+        Raises:
+            ValueError: the architecture has no such features.
+        """
+        return self.architecture.probed_width(self, features)
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put `UNREAD_SIZE` for sizes that the architecture does not read, and no teacher."""
+        reads = reads_of(values.get("architecture", PUBLISHED))
+        unread = {"encoder": UNREAD_SIZE, "decoder": UNREAD_SIZE, "semantic_weight": 0.0}
+        return {**{key: value for key, value in unread.items() if key not in reads}, **values}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, values: Any) -> Any:
+        return cls.completed(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> TokenizerArchitecture:
-        # A power of two has a single bit.
-        if self.variant == "1d" and self.num_latent_tokens & (self.num_latent_tokens - 1):
+        if self.semantic_weight > 0 and "semantic_weight" not in self.architecture.reads:
             raise ValueError(
-                f"num_latent_tokens {self.num_latent_tokens} is not a power of two "
-                "(multi-level query initialisation doubles from 1)"
+                f"semantic_weight {self.semantic_weight:g} needs features that a teacher can "
+                f"regularise, which architecture {self.architecture.name} does not have; give 0"
             )
+        self.architecture.check(self)
         if self.semantic_weight > 0 and self.teacher == "none":
             raise ValueError("semantic_weight > 0 needs a teacher; teacher is 'none'")
-        if self.semantic_weight > 0 and self.semantic_layer > self.decoder.layers:
-            raise ValueError(
-                f"semantic_layer {self.semantic_layer} is beyond the decoder's "
-                f"{self.decoder.layers} layers"
-            )
         return self
 
 
@@ -216,6 +155,8 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
     """Keep the dropout of 0.5 before LPIPS' heads on while training, as the reference does."""
+    extra_losses: tuple[Annotated[LossConfig, OneOf(loss_configs)], ...] = ()
+    """Losses beside the published ones, by name, such as `[{name: l1, weight: 0.5}]`."""
     augment: Literal["none", "flip", "crop_flip"] = "flip"
     """Augmentation; `crop_flip`: ADM random crops of the original and mirroring, as published."""
 
@@ -224,6 +165,10 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
         """Reason why the batch must not be cut into micro-batches; None: it may."""
         if (setting := self.quantizer.batch_loss(self)) is not None:
             return f"{setting} does not go with micro_batch: the loss is over the batch seen"
+        for loss in self.extra_losses:
+            if LOSSES[loss.name].over_batch:
+                what = f"extra loss {loss.name}"
+                return f"{what} does not go with micro_batch: it is over the batch seen"
         if self.discriminator != "none":
             return (
                 f"discriminator {self.discriminator} does not go with micro_batch: "
@@ -235,6 +180,26 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     def _whole_batches(self) -> TokenizerConfig:
         if self.micro_batch is not None and (reason := self.needs_whole_batch):
             raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _losses_differ(self) -> TokenizerConfig:
+        # By name: each has a curve of its own.
+        names = [*self.quantizer.losses(self), *(loss.name for loss in self.extra_losses)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"extra_losses makes two losses {twice[0]!r}, those of the quantizer counted; "
+                "each has a curve of its own: give the name once"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shortcut_has_grids(self) -> TokenizerConfig:
+        if self.shortcut_end > 0 and "shortcut_end" not in self.architecture.reads:
+            raise ValueError(
+                f"shortcut_end {self.shortcut_end} needs grids on both sides of the bottleneck, "
+                f"which architecture {self.architecture.name} does not have; give 0"
+            )
         return self
 
     @model_validator(mode="after")

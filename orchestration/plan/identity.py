@@ -93,8 +93,10 @@ def _owners(config: Config) -> Iterator[Plugin | None]:
     if isinstance(config, SplitConfig):
         yield owner_of("data set", config.name)
     for name in type(config).model_fields:
-        if isinstance(section := getattr(config, name), Config):
-            yield from _owners(section)
+        value = getattr(config, name)
+        for section in value if isinstance(value, tuple) else (value,):
+            if isinstance(section, Config):
+                yield from _owners(section)
 
 
 @cache
