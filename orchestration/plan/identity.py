@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from gigatok.config import Config, SplitConfig
 from gigatok.config.data_sets import find_data_set
 from gigatok.config.identity import config_classes, identity_fields, identity_text
+from gigatok.config.open_name import NameOf
 from gigatok.plugins import LOADED, Plugin, owner, owner_of
 from gigatok.stages import Stage
 
@@ -88,13 +89,25 @@ def plugins_of(stage: Stage, config: Config) -> tuple[Plugin, ...]:
 
 
 def _owners(config: Config) -> Iterator[Plugin | None]:
-    """Yield the plug-ins of a config's class, of the data that it names, and of its sections."""
+    """Yield the plug-ins of a config's class, of what its fields name, and of its sections."""
     yield owner(type(config).__module__)
-    if isinstance(config, SplitConfig):
-        yield owner_of("data set", config.name)
+    for name, kind in _names(type(config)):
+        yield owner_of(kind, getattr(config, name))
     for name in type(config).model_fields:
         if isinstance(section := getattr(config, name), Config):
             yield from _owners(section)
+
+
+@cache
+def _names(kind: type[Config]) -> tuple[tuple[str, str], ...]:
+    """List the fields of a config that name an entry of a registry, with what the entry is."""
+    fields = kind.model_fields.items()
+    return tuple(
+        (name, mark.kind)
+        for name, field in fields
+        for mark in field.metadata
+        if isinstance(mark, NameOf)
+    )
 
 
 @cache
