@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from gigatok.config.base import Config, TrainingConfig, TransformerSize
-from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
 from gigatok.config.open_union import OneOf
 from gigatok.config.quantizers import (
     PUBLISHED,
@@ -16,6 +16,14 @@ from gigatok.config.quantizers import (
     CodeShape,
     QuantizerConfig,
     configs,
+)
+from gigatok.config.teachers import (
+    FoundTeacher,
+    TeacherCost,
+    TeacherName,
+    look_at,
+    teacher_cost,
+    unread_name,
 )
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
@@ -98,11 +106,11 @@ class TokenizerArchitecture(CodebookConfig):
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
     semantic_layer: Annotated[PositiveInt, TRAINING_ONLY, SAME_COST] = 3
     """Decoder layer, counted from 1, whose output is regularised."""
-    teacher: Annotated[
-        Literal["mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"],
-        TRAINING_ONLY,
-    ] = "dinov2"
+    # Any text: a trained tokenizer is loaded without the teacher that it followed.
+    teacher: Annotated[str, TRAINING_ONLY] = "dinov2"
     """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
+    found_teacher: Annotated[FoundTeacher | None, FOUND, TRAINING_ONLY] = None
+    """Facts about a teacher of your own; filled in by looking, and recorded with the plan."""
     teacher_components: NonNegativeInt = 0
     """Principal components kept of the standardised teacher features; 0 (published): raw."""
     init: Literal["reference", "fan_in"] = "reference"
@@ -132,8 +140,14 @@ class TokenizerArchitecture(CodebookConfig):
 
     @property
     def unread(self) -> frozenset[str]:
-        """Settings of codebooks that this quantizer does not read, which keys leave out."""
-        return frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+        """Settings of codebooks that this quantizer does not read, and paths of a teacher."""
+        codebook = frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+        return codebook | unread_name(self.teacher)
+
+    @property
+    def teacher_cost(self) -> TeacherCost:
+        """Features and costs of the teacher."""
+        return teacher_cost(self.teacher, self.found_teacher)
 
     def sequence_length(self, image_size: int) -> int:
         """Count the codes of an image: those of all its tokens."""
@@ -206,6 +220,8 @@ class ShortcutConfig(Config):
 class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, ShortcutConfig):
     """Tokenizer with its training."""
 
+    teacher: Annotated[str, TeacherName(), TRAINING_ONLY] = "dinov2"
+    """Semantic teacher by name, or `hf:REPO_OR_FOLDER`; `pixels`: patches of the image."""
     reconstruction_weight: NonNegativeFloat = 1.0
     """Weight of the mean squared error of pixels in [-1, 1]."""
     perceptual_weight: NonNegativeFloat = 1.0
@@ -230,6 +246,13 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
                 "its batch norms are over the batch seen"
             )
         return None
+
+    @model_validator(mode="after")
+    def _looked_at_teacher(self) -> TokenizerConfig:
+        # A recorded plan has the facts: it can be read wherever the teacher is now.
+        if self.semantic_weight > 0 and self.found_teacher is None:
+            self.__dict__["found_teacher"] = look_at(self.teacher)
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> TokenizerConfig:
