@@ -45,7 +45,10 @@ ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
     "gigatok.config",
-    *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
+    *("gigatok.data", "gigatok.runtime"),
+    # Networks without a layout are traced; what that finds is written in the layouts' language.
+    *("gigatok.models.layers", "gigatok.costs.traced", "gigatok.costs.tracer"),
+    *("gigatok.models", "gigatok.costs", "gigatok.training"),
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
     *("gigatok.api", "gigatok.folders"),
     # When and where

@@ -118,14 +118,14 @@ class QuantizerKind:
         module: `package.module:Class` of its `Quantizer` (`gigatok.models.quantizers.base`), which
             is imported when a tokenizer is built.
         layout: `package.module:function` without torch, which describes its layers
-            (`gigatok.models.quantizers.layout`).
+            (`gigatok.models.quantizers.layout`); None: they are traced.
         example: settings beside `name` with which the contract is checked
             (`gigatok.contracts.quantizer`): all required ones, for few codes.
     """
 
     config: type[QuantizerConfig]
     module: str
-    layout: str
+    layout: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
