@@ -5,7 +5,6 @@ Shapes: B batch, D channels, G side of the grid, N tokens, T = G * G.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isqrt
 from typing import Any, NamedTuple
 
@@ -63,7 +62,7 @@ def build(which: str) -> Teacher:
     return _teacher(source.pixels, model, grid)
 
 
-def skeleton(name: str, files: Mapping[str, str]) -> Teacher:
+def skeleton(name: str, *files: str) -> Teacher:
     """Build a network without its weights, for its costs.
 
     Args:
@@ -105,13 +104,14 @@ def _is_backbone(config: Any) -> bool:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    try:
-        takes = auto.MODEL_MAPPING[type(config)].main_input_name
-    except KeyError:
-        return False
-    kinds = {*auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, *auto.MODEL_FOR_BACKBONE_MAPPING_NAMES}
-    kind: str = config.model_type
-    return takes == "pixel_values" and (kind in kinds or "vision" in kind)
+    # A few configs have several classes, none of which is for images.
+    network: Any = auto.MODEL_MAPPING.get(type(config), None)
+    kinds = {
+        *auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        *auto.MODEL_FOR_BACKBONE_MAPPING_NAMES,
+    }
+    takes_images = getattr(network, "main_input_name", None) == "pixel_values"
+    return takes_images and (config.model_type in kinds or "vision" in config.model_type)
 
 
 def _grid(source: Source, config: Any, model: nn.Module) -> _Grid:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,13 @@ class Source:
         name: value of `tokenizer.teacher`.
         folder: with `config.json` and `preprocessor_config.json`; weights of a repository may
             not be there yet.
-        texts: content of these two files.
+        texts: content of these two files, in this order.
         pixels: how images are put to it.
     """
 
     name: str
     folder: Path
-    texts: Mapping[str, str]
+    texts: tuple[str, ...]
     pixels: Pixels
 
 
@@ -67,7 +68,7 @@ def look(name: str) -> FoundTeacher:
     """
     source = read_source(name)
     # With the texts, so that a folder whose files change is measured again.
-    cost = measure(name, source.pixels.side, _SKELETON, name, source.texts)
+    cost = measure(name, source.pixels.side, _SKELETON, name, *source.texts)
     return FoundTeacher(content=content(name), cost=cost)
 
 
@@ -94,8 +95,8 @@ def read_source(name: str) -> Source:
     """
     which = name.partition(":")[2]
     files = [_file(name, which, file) for file in (CONFIG, PREPROCESSOR)]
-    texts = {file.name: file.read_text(encoding="utf-8") for file in files}
-    config, preprocessor = (_json(name, file, text) for file, text in texts.items())
+    texts = tuple(file.read_text(encoding="utf-8") for file in files)
+    config, preprocessor = map(partial(_json, name), (CONFIG, PREPROCESSOR), texts)
     vision = config.get("vision_config", config)
     return Source(name, files[0].parent, texts, _pixels(name, vision, preprocessor))
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok.config.teachers import FoundTeacher, TeacherCost, look_at
@@ -190,7 +191,7 @@ def test_a_size_that_the_network_does_not_take_is_refused(folder: Path) -> None:
     [
         ({"vit.layernorm.bias": None}, "it lacks layernorm.bias"),
         ({"vit.layernorm.bias": torch.zeros(17)}, "of another shape are layernorm.bias"),
-        ({"vit.layernorm.bias": torch.full((16,), torch.nan)}, "holds 16 values that are not fin"),
+        ({"vit.layernorm.bias": torch.full((16,), torch.nan)}, "layernorm.bias holds 16 values that are"),
         ({"vit.encoder.layer.2.x": torch.zeros(1)}, "it also has .*, so config.json is of another"),
     ],
 )
@@ -223,7 +224,8 @@ def test_a_pickle_of_weights_is_read_but_never_run(folder: Path) -> None:
     torch.save(weights, folder / "pytorch_model.bin")
     assert torch.equal(build_teacher(f"hf:{folder}").features(images()), expected)
     torch.save({**weights, "vit.layernorm.bias": Path("x")}, folder / "pytorch_model.bin")
-    assert "cannot load vit" in refusal(f"hf:{folder}")
+    with pytest.raises(ValueError, match=r"(?s)cannot load vit .* Weights only load failed"):
+        build_teacher(f"hf:{folder}")
 
 
 def test_a_repository_that_is_not_here_says_how_to_get_it(
@@ -242,7 +244,8 @@ def test_costs_are_those_of_the_loaded_network(folder: Path) -> None:
     assert found is not None
     teacher = build_teacher(f"hf:{folder}")
     assert isinstance(teacher, Teacher)
-    with FlopCounterMode(display=False) as counter:
+    # Only this kernel's products are counted on a CPU.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         teacher.features(images())
     assert found.cost.flops == counter.get_total_flops() // 2
     assert found.cost.parameters == sum(p.numel() for p in teacher.parameters())
