@@ -13,12 +13,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("config", "costs", "files", "names", "plugins", "stages", "startup", "text"),
+    *(
+        "config",
+        "contracts.base",
+        "costs",
+        "files",
+        "names",
+        "plugins",
+        "stages",
+        "startup",
+        "text",
+    ),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("names", "plugins", "startup", "text")
+SHARED = ("contracts.base", "names", "plugins", "startup", "text")
 """Modules of the standard library alone, which those who read runs need as well."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
@@ -49,7 +59,8 @@ ROOMS = (
     # Networks without a layout are traced; what that finds is written in the layouts' language.
     *("gigatok.models.layers", "gigatok.costs.traced", "gigatok.costs.tracer"),
     *("gigatok.models", "gigatok.costs", "gigatok.training"),
-    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
+    *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.contracts"),
+    "gigatok.hub",
     *("gigatok.api", "gigatok.folders"),
     # When and where
     *("orchestration.yaml", "orchestration.runs", "orchestration.command_lines"),
@@ -68,6 +79,8 @@ ROOMS = (
     *("analysis.report", "dashboards"),
     # Command lines of the science, some of which are about sweeps
     "gigatok.commands",
+    # A plug-in may add to all of the rooms above, so its check uses them all.
+    *("gigatok.commands.smoke_trials", "gigatok.commands.check"),
 )
 """Rooms from the bottom up: each imports from those before it, lazily or for types as well.
 
@@ -76,6 +89,10 @@ a package above its rooms, such as `analysis.api`, are in none: no room imports 
 """
 ALLOWED = {
     ("gigatok/commands/assets.py", "orchestration"),
+    ("gigatok/commands/check.py", "orchestration"),
+    ("gigatok/commands/check.py", "analysis"),
+    ("gigatok/commands/smoke_trials.py", "orchestration"),
+    ("gigatok/commands/smoke_trials.py", "analysis"),
     ("orchestration/worker.py", "torch"),
     ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.runtime.distributed"),

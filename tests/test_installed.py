@@ -12,8 +12,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
-PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps")
+BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps", "examples")
 
 
 def run(*command: str | Path, folder: Path) -> str:

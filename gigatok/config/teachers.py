@@ -76,6 +76,8 @@ class TeacherKind:
         looks: module without torch whose `look(name) -> FoundTeacher` finds out what `cost` does
             not say, and whose `content(name) -> str` finds its content alone. By default the
             teacher is built and run once, in another process, and has no content to look at.
+        example: of a family, the name of one with which the contract is checked
+            (`gigatok.contracts.teacher`); empty: none can be had everywhere.
     """
 
     name: str
@@ -85,6 +87,7 @@ class TeacherKind:
     assets: tuple[str, ...] = ()
     family: str = ""
     looks: str = MEASURED
+    example: str = ""
 
     @property
     def form(self) -> str:

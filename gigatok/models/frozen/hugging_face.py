@@ -164,7 +164,7 @@ def _teacher(pixels: Pixels, model: nn.Module, grid: _Grid) -> Teacher:
 
 
 class _LastPatches(nn.Module):
-    """Network of which the last features of all patches are taken, as transformers returns them."""
+    """Network of transformers, of which the last features of all patches are taken."""
 
     def __init__(self, model: nn.Module, before: int) -> None:
         super().__init__()
@@ -175,4 +175,8 @@ class _LastPatches(nn.Module):
         """Map (B, 3, H, W) -> (B, T, D), row-major."""
         features: Tensor = self.model(x).last_hidden_state
         # A map (B, D, G, G) of a convolutional network, or tokens (B, N, D).
-        return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features[:, self.before :]
+        return (
+            features.flatten(2).transpose(1, 2)
+            if features.ndim == 4
+            else features[:, self.before :]
+        )

@@ -189,9 +189,7 @@ def _square(size: Any) -> int | None:
     return edges[0] if edges and len(set(edges)) == 1 and isinstance(edges[0], int) else None
 
 
-def _channels(
-    name: str, preprocessor: Mapping[str, Any], key: str
-) -> tuple[float, float, float]:
+def _channels(name: str, preprocessor: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     values = preprocessor.get(key)
     if not isinstance(values, list) or len(values) != 3:
         raise ValueError(

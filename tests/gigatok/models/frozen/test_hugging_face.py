@@ -90,7 +90,9 @@ def tokens_of(model: Any, before: int) -> torch.Tensor:
 def rows_of(model: Any) -> torch.Tensor:
     """Cells of a map, row by row."""
     map_ = model(pixels()).last_hidden_state
-    return torch.stack([map_[:, :, y, x] for y in range(map_.shape[2]) for x in range(map_.shape[3])], 1)
+    return torch.stack(
+        [map_[:, :, y, x] for y in range(map_.shape[2]) for x in range(map_.shape[3])], 1
+    )
 
 
 BACKBONES: dict[Callable[[], Any], tuple[int, int, Callable[[Any], torch.Tensor]]] = {
@@ -191,8 +193,14 @@ def test_a_size_that_the_network_does_not_take_is_refused(folder: Path) -> None:
     [
         ({"vit.layernorm.bias": None}, "it lacks layernorm.bias"),
         ({"vit.layernorm.bias": torch.zeros(17)}, "of another shape are layernorm.bias"),
-        ({"vit.layernorm.bias": torch.full((16,), torch.nan)}, "layernorm.bias holds 16 values that are"),
-        ({"vit.encoder.layer.2.x": torch.zeros(1)}, "it also has .*, so config.json is of another"),
+        (
+            {"vit.layernorm.bias": torch.full((16,), torch.nan)},
+            "layernorm.bias holds 16 values that are",
+        ),
+        (
+            {"vit.encoder.layer.2.x": torch.zeros(1)},
+            "it also has .*, so config.json is of another",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
