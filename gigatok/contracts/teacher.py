@@ -31,8 +31,9 @@ def broken_promises(kind: TeacherKind) -> list[str]:
 
 def smoke(kind: TeacherKind) -> SmokeTrial | None:
     """Train a tokenizer that follows it; None: a family without an example."""
-    name = checked(kind)
-    return name and SmokeTrial(stages=("train_tokenizer",), settings={"tokenizer.teacher": name})
+    if (name := checked(kind)) is None:
+        return None
+    return SmokeTrial(stages=("train_tokenizer",), settings={"tokenizer.teacher": name})
 
 
 def checked(kind: TeacherKind) -> str | None:

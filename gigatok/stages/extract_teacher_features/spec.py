@@ -39,8 +39,10 @@ def _read(trial: TrialConfig) -> TeacherFeaturesConfig:
 
 
 def _readable(trial: TrialConfig) -> str:
-    # Not the tokenizer, which is trained on them later. A path has slashes; its end will do.
-    return f"{trial.data.name}-{PurePath(trial.tokenizer.teacher).name}"
+    # Not the tokenizer, which is trained on them later.
+    first, _, which = trial.tokenizer.teacher.partition(":")
+    # The last part of a path or a repository: the whole has slashes, and this names a folder.
+    return f"{trial.data.name}-{PurePath(which or first).name}"
 
 
 def _assets(trial: TrialConfig) -> tuple[str, ...]:
