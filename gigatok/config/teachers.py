@@ -146,6 +146,12 @@ def is_path(which: str) -> bool:
     return which.startswith(_PATHS)
 
 
+def without_path(name: str) -> str:
+    """Name a teacher for others: of a path, the last part alone."""
+    first, _, which = name.partition(":")
+    return f"{first}:{Path(which).name}" if is_path(which) else name
+
+
 @dataclass(frozen=True)
 class TeacherName(NameOf):
     """Mark of a field that names a teacher, or `none`: `Annotated[str, TeacherName()]`.

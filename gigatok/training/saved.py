@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config.teachers import without_path
 from gigatok.models.generator.generator import Generator
 from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
@@ -73,8 +74,11 @@ def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """Describe a tokenizer as JSON data from which `build_tokenizer` makes the module."""
+    architecture = _described(tokenizer.config, TokenizerArchitecture)
+    # What is saved may be published, and the teacher is not needed any more.
+    architecture["teacher"] = without_path(tokenizer.config.teacher)
     return {
-        "architecture": _described(tokenizer.config, TokenizerArchitecture),
+        "architecture": architecture,
         "image_size": tokenizer.image_size,
         # The width of the head, which is among the weights though only training used it.
         "teacher_dim": tokenizer.teacher_dim,

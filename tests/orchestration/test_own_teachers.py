@@ -22,12 +22,13 @@ from tests.gigatok.models.frozen.test_hugging_face import change, save, vit
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = """
-import torch.nn.functional as F
 from gigatok.config.teachers import TeacherKind, register
 
 
 def edges():
     '''Differences of neighbouring pixels, averaged over 4 x 4 cells.'''
+    import torch.nn.functional as F
+
     return lambda images: F.adaptive_avg_pool2d(images.diff(dim=2)[..., 1:].abs(), 4)
 
 
