@@ -13,7 +13,7 @@ from gigatok.files.foreign_weights import flaw
 
 _OTHER_PARTS = (
     *("text_", "visual_projection", "logit_", "vision_model.head."),
-    *("classifier.", "pooler.", "distillation_classifier."),
+    *("classifier.", "cls_classifier.", "distillation_classifier.", "pooler."),
 )
 """Beginnings of what files hold beside the patch features that are taken, or lack.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from gigatok.config.teachers import FoundTeacher, TeacherCost, look_at
 from gigatok.models.frozen.hugging_face_files import content
 from gigatok.models.frozen.teachers import Teacher, build_teacher
+from tests.gigatok.hub.hub_server import hub_server
 
 transformers = pytest.importorskip("transformers")
 
+ROOT = Path(__file__).resolve().parents[4]
 SIDE = 32
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 WIDE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -244,6 +249,44 @@ def test_a_repository_that_is_not_here_says_how_to_get_it(
     with pytest.raises(ValueError, match=r"hf:lab/net is not on this machine") as refused:
         look_at("hf:lab/net")
     assert "python -m gigatok assets fetch SWEEP" in str(refused.value)
+
+
+USE = """
+from gigatok.config.teachers import look_at
+from gigatok.data.assets import fetch, is_here
+from gigatok.models.frozen.teachers import build_teacher
+
+name = "hf:lab/net@v1"
+found = look_at(name)
+print(found.content, found.cost.grid, is_here(name))
+fetch(name)
+print(is_here(name), build_teacher(name, found=found).dim)
+"""
+
+
+@pytest.mark.heavy
+def test_a_repository_is_planned_from_its_descriptions_and_then_fetched(
+    folder: Path, tmp_path: Path
+) -> None:
+    where = {"HF_HOME": str(tmp_path / "hub"), "GIGATOK_CACHE": str(tmp_path / "cache")}
+    with hub_server() as server:
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        server.repositories["lab/net"] = files
+        said = python(USE, **where, HF_ENDPOINT=server.endpoint)
+    assert said.splitlines()[-2:] == ["lab/net@v1 4 False", "True 16"]
+    assert "hf:lab/net@v1 (size unknown)" in said
+    # What was fetched is enough where there is no network.
+    said = python(USE, **where, HF_HUB_OFFLINE="1")
+    assert said.splitlines()[-2:] == ["lab/net@v1 4 True", "True 16"]
+
+
+def python(code: str, **variables: str) -> str:
+    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr + done.stdout
 
 
 @pytest.mark.heavy
