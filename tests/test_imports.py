@@ -13,23 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *(
-        "config",
-        "contracts.base",
-        "costs",
-        "files",
-        "names",
-        "plugins",
-        "stages",
-        "startup",
-        "text",
-    ),
+    *("claims", "config", "contracts.base", "costs", "files", "names", "plugins", "stages"),
+    *("startup", "text"),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("contracts.base", "names", "plugins", "startup", "text")
-"""Modules of the standard library alone, which those who read runs need as well."""
+SHARED = ("claims", "contracts.base", "names", "plugins", "startup", "text")
+"""Light modules that those who read runs need as well: names, and what claims say."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
     "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},
@@ -54,7 +45,7 @@ and in the server that forks workers."""
 ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
-    "gigatok.config",
+    *("gigatok.config", "gigatok.claims"),
     *("gigatok.data", "gigatok.runtime"),
     # Networks without a layout are traced; what that finds is written in the layouts' language.
     *("gigatok.models.layers", "gigatok.costs.traced", "gigatok.costs.tracer"),
