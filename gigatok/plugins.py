@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from gigatok.startup import PACKAGES
 
 GROUP, FIGURES = "gigatok.plugins", "gigatok.figures"
 """Entry points of installed distributions; the value of each is a module.
@@ -319,12 +322,13 @@ def _failure(name: str, error: Exception) -> str:
 
 
 def _line_of(error: Exception) -> str:
-    """Say where the plug-in failed: the last line of the traceback that is not in this package."""
-    ours = str(Path(__file__).parent)
+    """Say where the plug-in failed: the last line of the traceback that is not this program's."""
+    root = Path(__file__).parents[1]
+    ours = tuple(f"{root / package}{os.sep}" for package in PACKAGES)
     # Python's import machinery says nothing to the plug-in's author either.
     own = [
         f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours, "<frozen"))
+        if not frame.filename.startswith((*ours, "<frozen"))
     ]
     return f" ({own[-1]})" if own else ""
