@@ -105,18 +105,19 @@ def reports(stage: Stage) -> Iterator[str]:
 
 
 def costs(stage: Stage) -> Iterator[str]:
-    """Check that costs are numbers."""
-    if not stage.applies(TRIAL):
+    """Check that costs are numbers, where it has any."""
+    costs = stage.costs
+    if costs is None or not stage.applies(TRIAL):
         return
-    flops, disk = stage.costs.flops(TRIAL), stage.costs.disk(TRIAL)
+    flops, disk = costs.flops(TRIAL), costs.disk(TRIAL)
     if not (math.isfinite(flops) and flops >= 0):
         yield f"costs.flops is {flops}; it must be a number from 0"
     if not isinstance(disk, Disk) or min(disk.outputs, disk.working) < 0:
         yield f"costs.disk is {disk}; it must be a Disk of bytes from 0"
-    memory = stage.costs.memory(TRIAL, 1)
+    memory = costs.memory(TRIAL, 1)
     if memory is not None and memory < 0:
         yield f"costs.memory is {memory}; it must be bytes from 0, or None"
-    hash(stage.costs.family(TRIAL))
+    hash(costs.family(TRIAL))
 
 
 def module(stage: Stage) -> Iterator[str]:

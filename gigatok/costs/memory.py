@@ -16,6 +16,7 @@ from gigatok.models.frozen.layout import lpips_layer
 from gigatok.models.generator.layout import generator_layout
 from gigatok.models.judges.layout import judge_layout
 from gigatok.models.layers import Layer, Layers, parameters
+from gigatok.models.losses.layout import extra_losses_costs
 from gigatok.models.tokenizer.layout import tokenizer_layout
 
 FLOAT = 4
@@ -42,6 +43,9 @@ def tokenizer_training_memory(
         lpips = lpips_layer(config.perceptual_network, image_size, image_size)
         layers += (replace(lpips, parameters=0),)
         frozen += lpips.parameters
+    for loss in extra_losses_costs(config, image_size):
+        layers += (replace(loss.layer(), parameters=0),)
+        frozen += loss.parameters
     if config.semantic_weight > 0 and not cached_teacher:
         frozen += config.teacher_cost.parameters
     window = 3 * config.usage_window  # of codes, and its copies when it moves

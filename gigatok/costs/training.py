@@ -10,6 +10,7 @@ from gigatok.models.frozen.layout import lpips_head_flops, lpips_layer
 from gigatok.models.generator.layout import generator_layout
 from gigatok.models.judges.layout import judge_layout
 from gigatok.models.layers import flops
+from gigatok.models.losses.layout import extra_losses_costs
 from gigatok.models.tokenizer.layout import tokenizer_layout
 
 
@@ -23,6 +24,7 @@ class TokenizerStep:
         teacher: features that are not cached.
         shortcut: decoding around the bottleneck, in early steps.
         game: both turns of the adversarial game, in late steps.
+        extra: extra losses in every step.
     """
 
     tokenizer: int
@@ -30,6 +32,7 @@ class TokenizerStep:
     teacher: int
     shortcut: int
     game: int
+    extra: int
 
 
 def tokenizer_step_flops(
@@ -51,6 +54,7 @@ def tokenizer_step_flops(
         teacher=config.teacher_cost.flops if online else 0,
         shortcut=shortcut,
         game=_game(config, image_size, last.flops),
+        extra=sum(o.flops + o.backward for o in extra_losses_costs(config, image_size)),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SamplingConfig
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.base import Generator
 
 
 def guidance_scale(config: SamplingConfig, position: int, num_tokens: int) -> float:

@@ -70,7 +70,7 @@ class Stage:
         read: makes that config from a trial.
         module: dotted name of the module with `run`, imported by the process that runs the stage.
         label: short column head for tables.
-        costs: what it costs.
+        costs: what it costs; None: nobody knows before it has run.
         inputs: stages whose outputs it reads, each with the trials in which it does.
         applies: the trials that can have it at all.
         readable: name by which a person recognises the stage, such as `S-B`; not in its key.
@@ -89,7 +89,7 @@ class Stage:
     read: Callable[[TrialConfig], Config]
     module: str
     label: str
-    costs: Costs
+    costs: Costs | None = None
     inputs: Mapping[str, Condition] = field(default_factory=dict)
     applies: Condition = _always
     readable: Callable[[TrialConfig], str] = _tokenizer_name

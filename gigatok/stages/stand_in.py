@@ -12,7 +12,7 @@ from gigatok.config import Config, TrialConfig
 from gigatok.plugins import PluginError
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import Tracker
-from gigatok.stages.base import Costs, Disk, Stage
+from gigatok.stages.base import Stage
 from gigatok.stages.registry import STAGES
 
 
@@ -25,10 +25,9 @@ class UnknownConfig(Config):
 def stand_in(name: str, version: int, inputs: Iterable[str]) -> None:
     """Put a stage into the registry that can be shown, but not planned or run."""
     always = dict.fromkeys(inputs, _never)
-    costs = Costs(lambda t: 0.0, lambda t: Disk(0), lambda t: ())
     # Past `register`, which must go on accepting the plug-in's own stage of that name.
     STAGES[name] = Stage(
-        name, version, UnknownConfig, _unknown, __name__, name, costs, always, applies=_never
+        name, version, UnknownConfig, _unknown, __name__, name, None, always, applies=_never
     )
 
 

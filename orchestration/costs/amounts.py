@@ -5,8 +5,10 @@ from __future__ import annotations
 MISSING = "–"  # never 0, which would be a claim
 
 
-def flops_text(flops: float) -> str:
+def flops_text(flops: float | None) -> str:
     """Format FLOPs, such as `1.3 PFLOP`."""
+    if flops is None:
+        return MISSING
     for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if flops >= size:
             return f"{_short(flops / size)} {unit}FLOP"

@@ -50,15 +50,15 @@ class Observation(Record):
     `seconds` run from the worker's start to its end, without `waited_seconds`, in which it found
     no free processor: the time on a machine of its own. `family` must agree for times to be
     comparable; it names variant, precision and the like. `unit_flops` tells sizes apart.
-    `memory_bytes` is the closed form's value for the tensors.
+    `memory_bytes` is the closed form's value for the tensors. What has no closed form is None.
     """
 
     stage: str
     key: str
     readable: str
     family: str
-    unit_flops: float
-    flops: float
+    unit_flops: float | None
+    flops: float | None
     seconds: float
     waited_seconds: float | None = None
     device: str
@@ -88,8 +88,8 @@ class Need:
 
     stage: str
     family: str
-    unit_flops: float
-    flops: float
+    unit_flops: float | None
+    flops: float | None
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,9 @@ def fit(observations: Sequence[Observation], usual_fixed: float = 0.0) -> TimeFi
         observations: at least one.
         usual_fixed: the fixed part if all have the same FLOPs, at most half of the time.
     """
-    # A millisecond at least: the weights below divide by the square.
-    points = [(o.flops, max(o.seconds, 1e-3)) for o in observations]
+    # Runs of unknown FLOPs count as the same amount of work: their time is the mean. A millisecond
+    # at least: the weights below divide by the square.
+    points = [(o.flops or 0.0, max(o.seconds, 1e-3)) for o in observations]
     most = max(flops for flops, _ in points)
     # One amount of work cannot tell the fixed part from the rate.
     if most - min(flops for flops, _ in points) <= SAME * most:
@@ -162,6 +163,8 @@ class Calibration:
         # Ten thousand stages ask the same few groups, whose spread is costly.
         if at not in self._groups:
             mine = [o for o in self.observations if o.stage == need.stage and o.site == site]
+            # Without FLOPs, the small runs of `calibrate` say nothing about a whole one.
+            mine = [o for o in mine if not (o.calibrated and o.flops is None)]
             self._groups[at] = _Group(tuple(mine[-NEWEST:]))
         return self._groups[at].estimate(need) if self._groups[at].observations else None
 
@@ -184,7 +187,7 @@ class _Group:
     def estimate(self, need: Need) -> TimeEstimate:
         nearest = _nearest(need, self.observations)
         apart = _distance(need, nearest[0])
-        seconds = fit(nearest, self.usual_fixed).seconds(need.flops)
+        seconds = fit(nearest, self.usual_fixed).seconds(need.flops or 0.0)
         # Independent errors: the scatter of runs, and the step from another configuration.
         sd = math.hypot(self.spread, DISTANCE_SD * apart)
         factor = math.exp(RANGE_SDS * sd)
@@ -215,7 +218,7 @@ class _Group:
             # At a single amount of work its own configuration says nothing about another amount.
             if len({o.flops for o in nearest}) < 2 and all(o.flops != one.flops for o in nearest):
                 continue
-            predicted = fit(nearest).seconds(one.flops)
+            predicted = fit(nearest).seconds(one.flops or 0.0)
             squares += math.log(max(one.seconds, 1e-3) / max(predicted, 1e-3)) ** 2
             count += 1
         return math.sqrt(squares / count)
@@ -232,12 +235,9 @@ def alike_groups(observations: Iterable[Observation]) -> Iterator[list[Observati
 
 
 def _distance(need: Need | Observation, o: Observation) -> float:
-    larger = max(need.unit_flops, o.unit_flops)
-    if larger == 0:
-        apart = 0.0
-    else:
-        # In logs: half and twice the FLOPs are equally far.
-        apart = math.log(larger / max(min(need.unit_flops, o.unit_flops), 1e-9 * larger))
+    ends = sorted([need.unit_flops or 0.0, o.unit_flops or 0.0])
+    # In logs: half and twice the FLOPs are equally far.
+    apart = math.log(ends[1] / max(ends[0], 1e-9 * ends[1])) if ends[1] else 0.0
     return apart + (OTHER_FAMILY if need.family != o.family else 0.0)
 
 

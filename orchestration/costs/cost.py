@@ -28,7 +28,7 @@ Sites = Callable[[str], Site]
 
 @dataclass(frozen=True)
 class StageNeeds:
-    """Needs of a stage on any device.
+    """Needs of a stage on any device; None: its plug-in does not say.
 
     Attributes:
         flops: FLOPs of the whole stage.
@@ -39,12 +39,12 @@ class StageNeeds:
         working_bytes: files that are removed at the end.
     """
 
-    flops: float
-    unit_flops: float
+    flops: float | None
+    unit_flops: float | None
     family: str
     memory_bytes: int | None
-    output_bytes: int
-    working_bytes: int
+    output_bytes: int | None
+    working_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Cost:
     """Predicted cost of a stage.
 
     Attributes:
-        flops: FLOPs of the whole stage.
+        flops: FLOPs of the whole stage; None: not known.
         memory_bytes: peak per device: tensors in closed form, plus the rest of the process if that
             was measured; None: not known.
-        disk_bytes: most at once, checkpoints included.
+        disk_bytes: most at once, checkpoints included; None: not known.
         seconds: from the worker's start to its end; None: uncalibrated.
         low: lower end of the range of about 95 % of such predictions.
         high: upper end of that range.
@@ -63,9 +63,9 @@ class Cost:
         work: the needs that this was computed from.
     """
 
-    flops: float
+    flops: float | None
     memory_bytes: int | None
-    disk_bytes: int
+    disk_bytes: int | None
     seconds: float | None
     low: float | None
     high: float | None
@@ -92,7 +92,12 @@ class Cost:
         """Predicted seconds, or seconds at nominal rates, which serve for ordering only."""
         if self.seconds is not None:
             return self.seconds
-        return NOMINAL_FIXED_SECONDS + self.flops / NOMINAL_FLOPS_PER_SECOND
+        return NOMINAL_FIXED_SECONDS + (self.flops or 0.0) / NOMINAL_FLOPS_PER_SECOND
+
+    @property
+    def uncounted(self) -> bool:
+        """Tell whether sums leave it out: no closed form, and no record of its time."""
+        return self.flops is None and self.seconds is None
 
 
 # Sections keep these texts, and thousands of trials share a few sections.
@@ -148,13 +153,13 @@ class Predictor:
         found = self._calibration.estimate(need, site)
         # Libraries and waste differ by device, so they are measured there.
         beyond = None if found is None else found.peak_memory
-        memory = work.memory_bytes
+        memory, disk = work.memory_bytes, work.output_bytes
         if beyond is not None:
             memory = (memory or 0) + beyond
         return Cost(
             flops=work.flops,
             memory_bytes=memory,
-            disk_bytes=work.output_bytes + work.working_bytes,
+            disk_bytes=None if disk is None else disk + (work.working_bytes or 0),
             seconds=None if found is None else found.seconds,
             low=None if found is None else found.low,
             high=None if found is None else found.high,
@@ -166,6 +171,8 @@ class Predictor:
 def stage_work(stage: str, trial: TrialConfig, world: int = 1) -> StageNeeds:
     """Compute the needs of a stage of a trial, whatever device it runs on."""
     costs = STAGES[stage].costs
+    if costs is None:
+        return StageNeeds(None, None, "", None, None, None)
     disk = costs.disk(trial)
     return StageNeeds(
         flops=float(costs.flops(trial)),

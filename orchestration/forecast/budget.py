@@ -116,11 +116,11 @@ def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
 
 def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) -> Iterator[str]:
     most = budget.max_gpu_hours
-    if most is None or total.stages == 0:
+    if most is None:
         return
     unit = hours_unit(progress, machine)
     # An unknown time is refused too: otherwise a limit would be a promise that nobody can keep.
-    if total.hours is None:
+    if total.uncalibrated:
         devices = {machine(progress.plan.stages[k].stage).device for k in to_run(progress)}
         where = ", ".join(sorted(device or "that device" for device in devices))
         yield (
@@ -128,7 +128,7 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
             f"{total.stages} stages take on {where}: uncalibrated. There, run "
             f"`{calibrate_command(progress)}`, or leave the limit out"
         )
-    elif total.hours > most:
+    elif total.hours is not None and total.hours > most:
         terms = [
             f"{part.stages} {stage} {hours_text(part.hours)}"
             for stage, part in by_kind(progress, machine).items()
@@ -138,6 +138,19 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
             f"--max-gpu-hours {most:g}: {' + '.join(terms)} = {hours_text(total.hours)} {unit} "
             f"({spread})"
         )
+
+
+def unpriced_lines(progress: Progress) -> Iterator[str]:
+    """Say which stages to run come without costs, so that no sum and no limit counts them."""
+    unpriced = [key for key in to_run(progress) if progress.costs[key].flops is None]
+    if not unpriced:
+        return
+    kinds = dict.fromkeys(progress.plan.stages[key].stage for key in unpriced)
+    text = f"{len(unpriced)} stages are registered without costs ({', '.join(kinds)}): totals, "
+    text += "--max-gpu-hours and --max-disk count neither their FLOPs nor their disk"
+    if new := sum(progress.costs[key].uncounted for key in unpriced):
+        text += f", and no time of {new} of them, as none like them has run here"
+    yield text
 
 
 def calibrate_command(progress: Progress) -> str:

@@ -13,7 +13,12 @@ from gigatok.stages import STAGES
 from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
 from orchestration.costs.cost import Cost
 from orchestration.execution.progress import Progress
-from orchestration.forecast.budget import by_kind, calibrate_command, hours_unit
+from orchestration.forecast.budget import (
+    by_kind,
+    calibrate_command,
+    hours_unit,
+    unpriced_lines,
+)
 from orchestration.forecast.devices import Machine, Machines
 from orchestration.forecast.totals import Sum, add_up, makespan, to_run
 from orchestration.terminal import plain_table
@@ -94,12 +99,12 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
         return
     total = add_up(progress, machine, todo)
     unit = hours_unit(progress, machine)
-    if total.hours is None:
+    if total.uncalibrated:
         yield (
             f"{total.uncalibrated} of {total.stages} stages are uncalibrated: their time is not "
             f"known. `{calibrate_command(progress)}` on that device measures it"
         )
-    else:
+    elif total.hours is not None:
         spread = f"{hours_text(total.low_hours)} to {hours_text(total.high_hours)}"
         text = f"{hours_text(total.hours)} {unit} ({spread})"
         seconds = makespan(progress, machine)
@@ -112,6 +117,7 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
             text += f", at least {seconds_text(seconds)} ({ends}) from now"
         yield text
     yield from _record_lines([progress.costs[key] for key in todo])
+    yield from unpriced_lines(progress)
 
 
 def _scaled(seconds: float | None, share: float) -> str:

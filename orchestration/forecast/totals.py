@@ -20,7 +20,9 @@ class Sum:
     Attributes:
         stages: number of stages.
         uncalibrated: number of stages without a time.
-        flops: FLOPs of all.
+        unpriced: number of stages without costs. Sums of bytes leave them out, and so do sums of
+            time until one like them has run.
+        flops: FLOPs of all; None: not known of each.
         memory_bytes: the most that one stage needs; None: not known of any.
         output_bytes: files that stay on disk.
         working_bytes: most bytes that one running stage needs in addition to its outputs.
@@ -34,7 +36,8 @@ class Sum:
 
     stages: int
     uncalibrated: int
-    flops: float
+    unpriced: int
+    flops: float | None
     memory_bytes: int | None
     output_bytes: int
     working_bytes: int
@@ -61,22 +64,25 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
     rows = [
         (known[ident], n, n * machine(stage).units / HOUR) for (stage, ident), n in alike.items()
     ]
+    counted = [row for row in rows if not row[0].uncounted]
+    flops = [None if cost.flops is None else cost.flops * n for cost, n, _ in rows]
     memory = [cost.memory_bytes for cost, _, _ in rows if cost.memory_bytes is not None]
 
     def sum_up(name: str, *, hours: bool = False) -> float | None:
-        spans = [(getattr(cost, name), units if hours else n) for cost, n, units in rows]
+        spans = [(getattr(c, name), units if hours else n) for c, n, units in counted]
         known: list[float] = [value * weight for value, weight in spans if value is not None]
         # One unknown time makes the sum unknown; leaving it out would promise too little.
-        return sum(known) if len(known) == len(spans) else None
+        return sum(known) if len(known) == len(spans) and (spans or not rows) else None
 
     return Sum(
         stages=alike.total(),
-        uncalibrated=sum(n for cost, n, _ in rows if cost.seconds is None),
-        flops=sum(cost.flops * n for cost, n, _ in rows),
+        uncalibrated=sum(n for cost, n, _ in counted if cost.seconds is None),
+        unpriced=sum(n for cost, n, _ in rows if cost.flops is None),
+        flops=None if None in flops else sum(value or 0.0 for value in flops),
         memory_bytes=max(memory, default=None),
-        output_bytes=sum(cost.work.output_bytes * n for cost, n, _ in rows),
+        output_bytes=sum((cost.work.output_bytes or 0) * n for cost, n, _ in rows),
         # The most of one stage: working files go when it is done.
-        working_bytes=max((cost.work.working_bytes for cost, _, _ in rows), default=0),
+        working_bytes=max((cost.work.working_bytes or 0 for cost, _, _ in rows), default=0),
         seconds=sum_up("seconds"),
         low=sum_up("low"),
         high=sum_up("high"),
@@ -89,11 +95,13 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
 def makespan(progress: Progress, machine: Machines) -> float | None:
     """Bound the seconds until all is done by the longest chain, and by all stages over the slots.
 
-    None if any stage that will run is uncalibrated, or if the number of slots is unknown.
+    None if any stage that will run is uncalibrated, or if the number of slots is unknown. Stages
+    without costs count once one like them has run.
     """
     seconds, shares = dict.fromkeys(progress.plan.stages, 0.0), 0.0
     for key in to_run(progress):
-        known, slots = progress.costs[key].seconds, machine(progress.plan.stages[key].stage).slots
+        cost, slots = progress.costs[key], machine(progress.plan.stages[key].stage).slots
+        known = 0.0 if cost.uncounted else cost.seconds
         if known is None or slots is None:
             return None
         # Kinds may differ in slots: a stage on half of the GPUs fills half of the machine.

@@ -95,8 +95,10 @@ def _owners(config: Config) -> Iterator[Plugin | None]:
         # Of a family of teachers, such as `hf:REPO`, the name ends at the colon.
         yield owner_of(kind, getattr(config, name).partition(":")[0])
     for name in type(config).model_fields:
-        if isinstance(section := getattr(config, name), Config):
-            yield from _owners(section)
+        value = getattr(config, name)
+        for section in value if isinstance(value, tuple) else (value,):
+            if isinstance(section, Config):
+                yield from _owners(section)
 
 
 @cache

@@ -33,11 +33,11 @@ class Prediction(Record):
     """Predicted needs of a stage at launch: FLOPs, bytes and seconds; see `costs.cost.Cost`."""
 
     family: str
-    unit_flops: float
-    flops: float
+    unit_flops: float | None
+    flops: float | None
     tensor_bytes: int | None
     memory_bytes: int | None
-    disk_bytes: int
+    disk_bytes: int | None
     seconds: float | None
     low: float | None
     high: float | None

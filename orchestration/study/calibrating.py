@@ -76,7 +76,7 @@ def chosen(trials: Iterable[Trial]) -> list[Trial]:
     for trial in trials:
         stages = [stage for stage in STAGES.values() if stage.applies(trial.config)]
         # One family has one rate: trials in it differ in size only.
-        facts = tuple(stage.costs.family(trial.config) for stage in stages)
+        facts = tuple(s.costs.family(trial.config) for s in stages if s.costs is not None)
         families.setdefault(facts, []).append(trial)
     ends = [
         end(members, key=lambda t: _size(t.config))

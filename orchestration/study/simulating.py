@@ -151,9 +151,10 @@ def stage_works(
     for key, stage in plan.stages.items():
         cost, processes = costs[key], profile.request(stage.stage).processes
         seconds = cost.ordering_seconds
-        if teraflops is not None:
+        if teraflops is not None and cost.flops is not None:
             seconds = cost.flops / (teraflops * 1e12 * processes)
-        state = STATE_COPIES * cost.work.output_bytes if STAGES[stage.stage].parallel else None
+        output = cost.work.output_bytes if STAGES[stage.stage].parallel else None
+        state = None if output is None else STATE_COPIES * output
         works[key] = Work(seconds, processes, state)
     return works
 

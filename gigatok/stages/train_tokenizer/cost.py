@@ -26,7 +26,7 @@ def flops(trial: TrialConfig) -> int:
     # Steps count from 1: the shortcut ends before its step, the game begins with its own.
     in_shortcut = min(max(config.shortcut_end - 1, 0), config.steps)
     in_game = max(config.steps - config.discriminator_start + 1, 0)
-    per_place = config.steps * (step.tokenizer + step.perceptual + step.teacher)
+    per_place = config.steps * (step.tokenizer + step.perceptual + step.teacher + step.extra)
     per_place += in_shortcut * step.shortcut + in_game * step.game
     parts = tokenizer_flops(config, side)
     latents = CODEBOOK_INIT_IMAGES if config.codebook_init == "data" else 0

@@ -5,14 +5,16 @@ B batch, N grid cells, S teacher channels, P teacher cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer.tokenizer import TokenizerOutput
+from gigatok.models.losses.base import Loss
+from gigatok.models.quantizers.base import full_precision
+from gigatok.models.tokenizer.base import TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Function of two batches of images in [-1, 1] that returns a distance per image, (B,)."""
@@ -53,6 +55,32 @@ def tokenizer_losses(
     return {"loss": loss, **terms, **own}
 
 
+def extra_losses(
+    config: TokenizerConfig,
+    losses: Sequence[Loss],
+    output: TokenizerOutput,
+    image_BCHW: Tensor,
+    step: int,
+) -> dict[str, Tensor]:
+    """Compute the extra losses, unweighted, and `loss`, their weighted sum.
+
+    Args:
+        config: weights.
+        losses: built of `config.extra_losses`, at least one.
+        output: the tokenizer's output in training mode.
+        image_BCHW: images in [-1, 1].
+        step: counted from 1.
+    """
+    # Always in float32, whatever autocast says: most are sums over many values, and Fourier
+    # transforms know no 16 bits.
+    with full_precision(image_BCHW.device):
+        output = output._replace(reconstruction_BCHW=output.reconstruction_BCHW.float())
+        values = [loss(output, image_BCHW.float(), step) for loss in losses]
+    terms = {f"{one.name}_loss": v for one, v in zip(config.extra_losses, values, strict=True)}
+    weighted = [one.weight * v for one, v in zip(config.extra_losses, values, strict=True)]
+    return {"loss": torch.stack(weighted).sum(), **terms}
+
+
 def shortcut_losses(
     config: TokenizerConfig,
     output: TokenizerOutput,
@@ -64,6 +92,8 @@ def shortcut_losses(
     The decoder's grid is drawn to the encoder's. If the encoder's grid was decoded directly, that
     image is compared with the original as the reconstruction is.
     """
+    assert output.spatial_BCHW is not None, "checked by `TokenizerConfig`"
+    assert output.rec_spatial_BCHW is not None
     # Detached: the encoder is not to move towards what the decoder makes of its codes.
     grids = (output.rec_spatial_BCHW, output.spatial_BCHW.detach())
     feature = FEATURE_LOSSES[config.shortcut_feature_loss](*grids)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer.tokenizer import Tokenizer, TokenizerOutput
+from gigatok.models.losses.base import Loss
+from gigatok.models.tokenizer.base import Tokenizer, TokenizerOutput
 from gigatok.stages.train_tokenizer.adversarial import Adversary
 from gigatok.stages.train_tokenizer.losses import (
     Perceptual,
+    extra_losses,
     shortcut_losses,
     summed,
     tokenizer_losses,
@@ -36,6 +38,7 @@ class Objective:
         get_batch: returns images and teacher features.
         perceptual: LPIPS; None if it has no weight.
         adversary: the discriminator's side; None without a discriminator.
+        extra: the extra losses, in the order of the config.
     """
 
     config: TokenizerConfig
@@ -44,6 +47,7 @@ class Objective:
     get_batch: GetBatch
     perceptual: Perceptual | None
     adversary: Adversary | None
+    extra: Sequence[Loss] = ()
 
     def losses(self, step: int, part: slice) -> dict[str, Tensor]:
         """Compute all terms of one micro-batch in step `step`, counted from 0, and `loss`."""
@@ -54,10 +58,13 @@ class Objective:
         # Decoding around the bottleneck is another pass of the CNN decoder.
         output = self.forward(image_BCHW, shortcut=in_shortcut and config.shortcut_images)
         parts = [tokenizer_losses(config, output, image_BCHW, teacher_BPS, self.perceptual)]
+        if self.extra:
+            parts.append(extra_losses(config, self.extra, output, image_BCHW, number))
+        terms = parts[0] | parts[-1]
         if in_shortcut:
             parts.append(shortcut_losses(config, output, image_BCHW, self.perceptual))
         if self.adversary is not None and number >= config.discriminator_start:
-            parts.append(self._adversarial(self.adversary, part, image_BCHW, output, parts[0]))
+            parts.append(self._adversarial(self.adversary, part, image_BCHW, output, terms))
         return summed(*parts)
 
     def opponent(self) -> Opponent | None:
@@ -83,7 +90,9 @@ class Objective:
         other = self.config.reconstruction_weight * terms["reconstruction_loss"]
         if "perceptual_loss" in terms:
             other = other + self.config.perceptual_weight * terms["perceptual_loss"]
+        for extra in self.config.extra_losses:
+            other = other + extra.weight * terms[f"{extra.name}_loss"]
         # The adaptive weight compares gradients at this layer (VQGAN, arXiv 2012.09841, eq. 7).
-        last_layer = self.tokenizer.decoder.conv_out.weight
+        last_layer = self.tokenizer.last_layer
         fake_BCHW = output.reconstruction_BCHW
         return adversary.generator_losses(part, image_BCHW, fake_BCHW, other, last_layer)

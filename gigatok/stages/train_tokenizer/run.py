@@ -13,9 +13,10 @@ from gigatok.data.splits import load_split
 from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.judges.discriminators import build_discriminator, virtual_batches
+from gigatok.models.losses.base import build_loss
+from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.models.tokenizer.codebook import initialise_from_data
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Ranks, Runtime, Scores
 from gigatok.runtime.distributed import gather, gathered, parallelise
 from gigatok.runtime.tracker import Tracker
@@ -53,7 +54,10 @@ def run(
     # Before the optimizer, which the trainer makes: sharding replaces the parameters.
     forward = parallelise(tokenizer, config.tokenizer)
     adversary = _adversary(config.tokenizer, runtime)
-    objective = Objective(config.tokenizer, tokenizer, forward, batches.get, perceptual, adversary)
+    extra = [build_loss(loss, runtime.device) for loss in config.tokenizer.extra_losses]
+    objective = Objective(
+        config.tokenizer, tokenizer, forward, batches.get, perceptual, adversary, extra
+    )
     Trainer(
         tokenizer,
         config.tokenizer,
@@ -92,7 +96,7 @@ def _semantic_target(
 
 
 def _build(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Tokenizer:
-    return Tokenizer(
+    return build_tokenizer(
         config.tokenizer,
         config.train.image_size,
         teacher_dim=target.dim if target else 0,

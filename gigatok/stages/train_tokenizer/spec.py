@@ -59,6 +59,7 @@ def _losses(trial: TrialConfig) -> Iterator[str]:
     ):
         if weight:
             yield name
+    yield from (f"{loss.name}_loss" for loss in tokenizer.extra_losses)
     if tokenizer.shortcut_end > 1:  # steps count from 1, and the last is before the end
         yield "shortcut_feature_loss"
         if tokenizer.shortcut_images:

@@ -97,12 +97,14 @@ def _per_image(part: str) -> Callable[[TrialConfig], Value]:
 
 def _total_flops(trial: TrialConfig) -> float:
     # Only stages that the trial has: adopted weights need no training.
-    stages = (stage for stage in STAGES.values() if stage.applies(trial))
-    return float(sum(stage.costs.flops(trial) for stage in stages))
+    stages = [stage for stage in STAGES.values() if stage.applies(trial)]
+    return float(sum(s.costs.flops(trial) for s in stages if s.costs is not None))
 
 
 def _flops_of(stage: str) -> Callable[[TrialConfig], Value]:
-    return lambda trial: float(STAGES[stage].costs.flops(trial))
+    costs = STAGES[stage].costs
+    assert costs is not None, stage
+    return lambda trial: float(costs.flops(trial))
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +114,7 @@ def quantities() -> dict[str, Quantity]:
     shape = _architecture("tokenizer", TokenizerArchitecture) | {"data.image_size"}
     generator = _architecture("generator", GeneratorArchitecture) | {"data.name"} | _keys(
         "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
-        "tokenizer.codebook_size", "tokenizer.quantizer",
+        "tokenizer.codebook_size", "tokenizer.quantizer", "tokenizer.architecture",
     )  # fmt: skip
     training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
     probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")
@@ -143,7 +145,7 @@ def quantities() -> dict[str, Quantity]:
                 "codes.", "sampling.", "evaluation.", "probe.", "tokenizer_probe.", "adopt.",
                 "guidance.",
             ),
-            "FLOPs of all stages of the trial",
+            "FLOPs of all stages of the trial that have costs",
         ),
         "tokens": Quantity(_tokens, shape, "tokens per image"),
         "codes_per_image": Quantity(

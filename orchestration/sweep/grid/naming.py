@@ -7,7 +7,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from gigatok.config import QuantizerConfig, TransformerSize, TrialConfig
+from gigatok.config import NamedConfig, TokenizerConfig, TransformerSize, TrialConfig
+from gigatok.config.tokenizers import PUBLISHED
 from orchestration.sweep.formulas.quantities import size_label
 from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES
@@ -50,10 +51,9 @@ def namer(block: Dimensions, varying: Sequence[str], solved: Collection[str]) ->
     # Both sizes are named as soon as one of them varies, and if nothing varies at all.
     named = [*varying, *solved]
     has_pair = not named or any(key in TOKENIZER_SIZES for key in named)
-    sizes = attrgetter(*TOKENIZER_SIZES)
 
     def name(trial: TrialConfig) -> str:
-        words = ["-".join(map(size_label, sizes(trial)))] if has_pair else []
+        words = [_pair(trial.tokenizer)] if has_pair else []
         for key, get, files in shown:
             value = get(trial)
             words.append(f"{key}={files[value] if files else _label(value)}")
@@ -78,13 +78,21 @@ def _file_names(key: str, block: Dimensions) -> dict[str | None, str]:
     return names if len(set(names.values())) == len(names) else {}
 
 
+def _pair(tokenizer: TokenizerConfig) -> str:
+    if tokenizer.architecture != PUBLISHED:
+        return tokenizer.name
+    # With its heads where a size has no letter.
+    return "-".join(map(size_label, (tokenizer.encoder, tokenizer.decoder)))
+
+
 def _label(value: Any) -> str:
     if isinstance(value, TransformerSize):
         return size_label(value)
-    if isinstance(value, QuantizerConfig):
+    if isinstance(value, NamedConfig):
         return value.label
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        words = (item.label if isinstance(item, NamedConfig) else str(item) for item in value)
+        return ",".join(words) or "none"
     if value is None or isinstance(value, bool):
         # As YAML writes them.
         return {True: "true", False: "false", None: "null"}[value]

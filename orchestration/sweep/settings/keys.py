@@ -6,6 +6,7 @@ Everything here is derived from the types in `gigatok.config`; nothing is listed
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -52,6 +53,13 @@ class Key:
     def kinds(self) -> Mapping[str, type[Config]]:
         """Configs by name, one of which it holds; empty for all other keys."""
         marks = (mark for mark in self.field.metadata if isinstance(mark, OneOf))
+        return next((mark.kinds() for mark in marks), {})
+
+    @property
+    def item_kinds(self) -> Mapping[str, type[Config]]:
+        """Configs by name, of which it holds a list; empty for all other keys."""
+        item, *_ = (*typing.get_args(self.field.annotation), None)
+        marks = (mark for mark in typing.get_args(item) if isinstance(mark, OneOf))
         return next((mark.kinds() for mark in marks), {})
 
     @property

@@ -74,7 +74,7 @@ class SizeNames:
             part.report(str(error))
             return None
         # None of these was reported, or will be with its scale; an optional key may be null.
-        if value is None and (known.is_size or known.kinds):
+        if value is None and (known.is_size or known.kinds or known.item_kinds):
             return None
         return Setting(value, part.plain(), part.place, part.key, rank)
 
@@ -86,6 +86,8 @@ class SizeNames:
     def _value(self, key: Key, part: Part) -> Any:
         if key.is_size:
             return self._size(key.name, part)
+        if key.item_kinds:
+            return read_several_of(key.item_kinds, part)
         return read_one_of(key.kinds, part) if key.kinds else key.type.check(part.plain())
 
     def _size(self, key: str, part: Part) -> TransformerSize | None:
@@ -133,6 +135,16 @@ def read_one_of(kinds: Mapping[str, type[Config]], part: Part) -> Config | None:
     required = [field for field, known in fields if known.is_required()]
     values = part.fields({n: Key(n, field).type for n, field in fields}, name, required)
     return None if len(part.problems) > before else _built(kinds[name], values, part)
+
+
+def read_several_of(kinds: Mapping[str, type[Config]], part: Part) -> tuple[Config, ...] | None:
+    """Read a list of such configs; None after problems were reported."""
+    if not part.is_list:
+        part.report_wrong("a list of mappings {name, ...}, such as [{name: " + min(kinds) + "}]")
+        return None
+    found = [read_one_of(kinds, item) for item in part.numbered()]
+    known = tuple(config for config in found if config is not None)
+    return known if len(known) == len(found) else None
 
 
 def _built(kind: type[C], values: Mapping[str, Any], part: Part) -> C | None:

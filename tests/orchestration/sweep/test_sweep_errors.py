@@ -164,6 +164,20 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         HEAD + PAIR + "set: {tokenizer.quantizer.bits: 9}\n", 4,
         "set.tokenizer.quantizer.bits", ("has no parts; it is replaced whole: {name, ...}",),
     ),
+    "extra loss unknown": (
+        HEAD + PAIR + "set:\n  tokenizer.extra_losses:\n    - {name: l1}\n    - {name: focal}\n",
+        7, "set.tokenizer.extra_losses[1].name",
+        ("got 'focal'; must be one of 'l1', 'focal_frequency'",),
+    ),
+    "part of an extra loss misspelt": (
+        HEAD + PAIR + "set:\n  tokenizer.extra_losses: [{name: l1, wieght: 1}]\n", 5,
+        "set.tokenizer.extra_losses[0].wieght",
+        ("unknown key; l1 has the keys name, weight, epsilon", "did you mean 'weight'?"),
+    ),
+    "extra loss without brackets": (
+        HEAD + FIXED + "axes: {tokenizer.extra_losses: [{name: l1}]}\n", 4,
+        "axes.tokenizer.extra_losses", ("must be a list of mappings {name, ...}, such as [{name",),
+    ),
     "too many trials": (
         HEAD + FIXED + f"axes: {{tokenizer.steps: {list(range(1, 1200))}, "
         f"generator.steps: {list(range(1, 1200))}}}\n", 4, "axes",

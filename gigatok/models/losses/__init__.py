@@ -1,0 +1,1 @@
+"""Extra losses of tokenizers, chosen by name in `tokenizer.extra_losses`."""
