@@ -63,6 +63,8 @@ def check(words: list[str]) -> None:
     elif program == "python":
         arguments = rest[rest.index("-m") + 1 :]
         check_module(*arguments[:1], arguments[1:])
+    elif program == "gigatok":
+        check_module(program, rest)
     elif program == "pip":
         check_install(rest)
     elif program == "pytest":

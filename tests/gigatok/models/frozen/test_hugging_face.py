@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gigatok.config.teachers import FoundTeacher, TeacherCost, look_at
+from gigatok.config.teachers import TEACHERS, FoundTeacher, TeacherCost, look_at
+from gigatok.contracts.teacher import broken_promises
 from gigatok.models.frozen.hugging_face_files import content
 from gigatok.models.frozen.teachers import Teacher, build_teacher
 from tests.gigatok.hub.hub_server import hub_server
@@ -301,3 +303,8 @@ def test_costs_are_those_of_the_loaded_network(folder: Path) -> None:
     assert found.cost.flops == counter.get_total_flops() // 2
     assert found.cost.parameters == sum(p.numel() for p in teacher.parameters())
     assert (found.cost.dim, found.cost.grid, found.cost.side) == (16, 4, SIDE)
+
+
+@pytest.mark.heavy
+def test_a_network_keeps_the_contract(folder: Path) -> None:
+    assert broken_promises(replace(TEACHERS["hf"], example=f"hf:{folder}")) == []
