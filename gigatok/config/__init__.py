@@ -42,13 +42,12 @@ from gigatok.config.quantizers import (
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
-    CNNConfig,
     CodesConfig,
     ShortcutConfig,
     TokenizerArchitecture,
     TokenizerConfig,
 )
-from gigatok.config.tokenizers import TokenizerKindConfig, finest_level
+from gigatok.config.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
 from gigatok.config.trial import (
     SECTIONS,
     TEACHER_CACHE_IMAGES,

@@ -230,10 +230,17 @@ def _measure(subject: Subject, key: str) -> Traced:
 
 @dataclass(frozen=True)
 class _Process:
-    """Tracer that waits for requests, and the file that its messages go to."""
+    """Tracer that waits for requests.
+
+    Attributes:
+        popen: the process.
+        messages: file that its messages go to.
+        packages: of the plug-ins that it has loaded.
+    """
 
     popen: subprocess.Popen[bytes]
     messages: IO[bytes]
+    packages: set[str] = field(default_factory=set)
 
 
 _lock = threading.Lock()
@@ -258,8 +265,12 @@ def _ask(subject: Subject) -> Traced:
 def _running() -> _Process:
     """Return the process that traces for this one; start it where there is none."""
     known = _processes.get(os.getpid())
-    if known is not None and known.popen.poll() is None:
-        return known
+    if known is not None:
+        # A plug-in that is gone here, as one that was edited, cannot be unloaded there.
+        if known.popen.poll() is None and known.packages <= plugins.LOADED.keys():
+            return known
+        known.popen.kill()
+        known.popen.wait()
     messages = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
     # Modules that can be imported here can be imported there. A GPU is of no use to it.
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
@@ -277,10 +288,20 @@ def _running() -> _Process:
 
 def _exchange(process: _Process, subject: Subject) -> dict[str, Any] | None:
     """Send a subject and wait for its counts; None: the process had ended in peace."""
+    try:
+        return _answer(process, subject)
+    except BaseException:
+        # Also where a user interrupts it: the next subject must not get this one's counts.
+        process.popen.kill()
+        raise
+
+
+def _answer(process: _Process, subject: Subject) -> dict[str, Any] | None:
     popen, until = process.popen, time.monotonic() + SECONDS
     assert popen.stdin is not None
     assert popen.stdout is not None
     doing = f"{subject.title} could not be traced"
+    process.packages.update(plugins.LOADED)
     try:
         popen.stdin.write(_request(subject).encode() + b"\n")
     except BrokenPipeError:
@@ -289,7 +310,6 @@ def _exchange(process: _Process, subject: Subject) -> dict[str, Any] | None:
     while True:
         left = max(until - time.monotonic(), 0.0)
         if not select.select([popen.stdout], [], [], left)[0]:
-            popen.kill()
             raise TraceError(f"{doing} in {SECONDS:.0f} s; give it a layout")
         line = popen.stdout.readline()
         if not line:

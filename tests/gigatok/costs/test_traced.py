@@ -114,7 +114,7 @@ def test_a_whole_tokenizer(shape: str) -> None:
     layers = tokenizer_layout(config, SIDE, 12).total
     found = traced(
         Subject(
-            "gigatok.models.tokenizer.tokenizer:Tokenizer",
+            "gigatok.models.tokenizer.base:build_tokenizer",
             (Input((3, SIDE, SIDE)),),
             args=(config, SIDE),
             kwargs={"teacher_dim": 12, "teacher_grid": 4},
@@ -132,7 +132,7 @@ def test_a_generator_with_classes_and_codes() -> None:
     layers = generator_layout(config, 64, 10, 16)
     found = traced(
         Subject(
-            "gigatok.models.generator.generator:Generator",
+            "gigatok.models.generator.generator:LlamaGen",
             (Input((16,), "int64"), Input((), "int64")),
             args=(config, 64, 10, 16),
             training=True,
