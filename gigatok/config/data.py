@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from gigatok.config.base import Config
 from gigatok.config.data_sets import DATA_SETS, find_data_set, look_at
 from gigatok.config.marks import FOUND, RUNTIME
-
-
-def _known(name: str) -> str:
-    return find_data_set(name).name
-
-
-def _list_names(schema: dict[str, Any]) -> None:
-    """Add the names to the JSON schema, which messages and editors read."""
-    schema["enum"] = list(DATA_SETS)  # as the registry is then: plug-ins add to it
+from gigatok.config.open_name import NameOf
 
 
 def _no_path(name: str) -> str:
@@ -37,9 +29,7 @@ def _absolute(path: str | None) -> str | None:
     return path and str(Path(path).expanduser().absolute())
 
 
-DataSetName = Annotated[
-    str, AfterValidator(_no_path), AfterValidator(_known), Field(json_schema_extra=_list_names)
-]
+DataSetName = Annotated[str, AfterValidator(_no_path), NameOf("data set")]
 PathOfImages = Annotated[str | None, AfterValidator(_absolute)]
 
 

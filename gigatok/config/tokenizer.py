@@ -12,9 +12,16 @@ from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig
 from gigatok.config.evaluation import ProbedFeatures
 from gigatok.config.losses import LOSSES, LossConfig
 from gigatok.config.losses import configs as loss_configs
-from gigatok.config.marks import COMPUTES
+from gigatok.config.marks import COMPUTES, TRAINING_ONLY
 from gigatok.config.open_union import OneOf
 from gigatok.config.quantizers import CodebookConfig
+from gigatok.config.teachers import (
+    TeacherCost,
+    TeacherName,
+    look_at,
+    teacher_cost,
+    unread_name,
+)
 from gigatok.config.tokenizers import (
     OF_SOME,
     PUBLISHED,
@@ -57,9 +64,15 @@ class TokenizerArchitecture(TokenizerSettings):
 
     @property
     def unread(self) -> frozenset[str]:
-        """Settings that this architecture or this quantizer does not read."""
+        """Settings that this architecture or this quantizer does not read; a teacher's path."""
         codebook = frozenset(CodebookConfig.model_fields) - self.quantizer.reads
-        return codebook | (OF_SOME - self.architecture.reads)
+        unread = codebook | (OF_SOME - self.architecture.reads)
+        return unread | unread_name(self.teacher)
+
+    @property
+    def teacher_cost(self) -> TeacherCost:
+        """Features and costs of the teacher."""
+        return teacher_cost(self.teacher, self.found_teacher)
 
     def sequence_length(self, image_size: int) -> int:
         """Count the codes of an image: those of all its tokens."""
@@ -145,6 +158,8 @@ class ShortcutConfig(Config):
 class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, ShortcutConfig):
     """Tokenizer with its training."""
 
+    teacher: Annotated[str, TeacherName(), TRAINING_ONLY] = "dinov2"
+    """Semantic teacher by name, or `hf:REPO_OR_FOLDER`; `pixels`: patches of the image."""
     reconstruction_weight: NonNegativeFloat = 1.0
     """Weight of the mean squared error of pixels in [-1, 1]."""
     perceptual_weight: NonNegativeFloat = 1.0
@@ -175,6 +190,13 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
                 "its batch norms are over the batch seen"
             )
         return None
+
+    @model_validator(mode="after")
+    def _looked_at_teacher(self) -> TokenizerConfig:
+        # A recorded plan has the facts: it can be read wherever the teacher is now.
+        if self.semantic_weight > 0 and self.found_teacher is None:
+            self.__dict__["found_teacher"] = look_at(self.teacher)
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> TokenizerConfig:

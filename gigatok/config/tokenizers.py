@@ -14,11 +14,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_valida
 
 from gigatok.config.base import Config, TransformerSize
 from gigatok.config.evaluation import ProbedFeatures
-from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
 from gigatok.config.open_union import NamedConfig, OneOf, check_new, kind_named, name_of
 from gigatok.config.quantizers import PUBLISHED as PUBLISHED_QUANTIZER
 from gigatok.config.quantizers import CodebookConfig, CodeShape, QuantizerConfig
 from gigatok.config.quantizers import configs as quantizer_configs
+from gigatok.config.teachers import FoundTeacher
 from gigatok.plugins import table
 
 SEMANTIC = frozenset({"semantic_weight", "teacher", "teacher_components"})
@@ -101,11 +102,11 @@ class TokenizerSettings(CodebookConfig):
     """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
     semantic_layer: Annotated[PositiveInt, TRAINING_ONLY, SAME_COST] = 3
     """Decoder layer, counted from 1, whose output is regularised."""
-    teacher: Annotated[
-        Literal["mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"],
-        TRAINING_ONLY,
-    ] = "dinov2"
-    """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
+    # Any text: a trained tokenizer is loaded without the teacher that it followed.
+    teacher: Annotated[str, TRAINING_ONLY] = "dinov2"
+    """Semantic teacher by name; `TokenizerConfig` says which there are."""
+    found_teacher: Annotated[FoundTeacher | None, FOUND, TRAINING_ONLY] = None
+    """Facts about a teacher of your own; filled in by looking, and recorded with the plan."""
     teacher_components: NonNegativeInt = 0
     """Principal components kept of the standardised teacher features; 0 (published): raw."""
     init: Literal["reference", "fan_in"] = "reference"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gigatok.config import GeneratorConfig, TokenizerConfig, TrainingConfig
-from gigatok.models.frozen.layout import lpips_layer, teacher_cost
+from gigatok.models.frozen.layout import lpips_layer
 from gigatok.models.generator.layout import generator_layout
 from gigatok.models.judges.layout import judge_layout
 from gigatok.models.layers import Layer, Layers, parameters
@@ -47,7 +47,7 @@ def tokenizer_training_memory(
         layers += (replace(loss.layer(), parameters=0),)
         frozen += loss.parameters
     if config.semantic_weight > 0 and not cached_teacher:
-        frozen += teacher_cost(config.teacher).parameters
+        frozen += config.teacher_cost.parameters
     window = 3 * config.usage_window  # of codes, and its copies when it moves
     always = FLOAT * (frozen + window)
     if config.discriminator == "none":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gigatok.config import GeneratorArchitecture, TokenizerConfig
-from gigatok.models.frozen.layout import lpips_head_flops, lpips_layer, teacher_cost
+from gigatok.models.frozen.layout import lpips_head_flops, lpips_layer
 from gigatok.models.generator.layout import generator_layout
 from gigatok.models.judges.layout import judge_layout
 from gigatok.models.layers import flops
@@ -51,7 +51,7 @@ def tokenizer_step_flops(
     return TokenizerStep(
         tokenizer=trained,
         perceptual=perceptual,
-        teacher=teacher_cost(config.teacher).flops if online else 0,
+        teacher=config.teacher_cost.flops if online else 0,
         shortcut=shortcut,
         game=_game(config, image_size, last.flops),
         extra=sum(o.flops + o.backward for o in extra_losses_costs(config, image_size)),

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from gigatok.config.data_sets import find_data_set
+from gigatok.config.teachers import is_path
 from gigatok.files.mirrors import Mirror, Package, Url
 
 Unpack = Callable[[Path, Path], None]
@@ -80,16 +81,18 @@ class HubModel:
     Attributes:
         purpose: purpose in words.
         licence: licence of the weights.
-        size_mb: megabytes to download.
+        size_mb: megabytes to download; None: not known.
         repository: its name on the Hub.
         variable: names the user's own folder instead.
+        revision: branch, tag or commit; None: the newest.
     """
 
     purpose: str
     licence: str
-    size_mb: int
+    size_mb: int | None
     repository: str
-    variable: Variable
+    variable: Variable | None
+    revision: str | None = None
 
 
 def copied(source: Path, target: Path) -> None:
@@ -281,3 +284,16 @@ ASSETS: dict[str, Asset | HubModel] = {
     ),
 }
 """Name, as `fetch` takes it -> asset."""
+
+
+def find_asset(name: str) -> Asset | HubModel | None:
+    """Look an asset up; None: there is none.
+
+    Beside the table, every repository of the Hub is one, by the name that a teacher has.
+    """
+    first, _, which = name.partition(":")
+    if first != "hf" or not which or is_path(which):
+        return ASSETS.get(name)
+    repository, _, revision = which.partition("@")
+    licence = f"see huggingface.co/{repository}"
+    return HubModel("semantic teacher", licence, None, repository, None, revision or None)

@@ -14,7 +14,15 @@ from pathlib import Path
 from filelock import FileLock
 from rich.console import Console
 
-from gigatok.data.asset_table import ASSETS, Asset, HubModel, KnownFile, Variable, copied
+from gigatok.data.asset_table import (
+    ASSETS,
+    Asset,
+    HubModel,
+    KnownFile,
+    Variable,
+    copied,
+    find_asset,
+)
 from gigatok.files.hashes import sha256_of
 from gigatok.files.mirrors import AssetError, Mirror, cached_model, fetch_model
 
@@ -77,9 +85,9 @@ def fetch(name: str) -> Path:
         ValueError: there is no asset of that name.
         AssetError: the file cannot be obtained, or is another one.
     """
-    if name not in ASSETS:
+    asset = find_asset(name)
+    if asset is None:
         raise ValueError(f"no asset {name!r}; there are {', '.join(sorted(ASSETS))}")
-    asset = ASSETS[name]
     if isinstance(asset, HubModel):
         return _own_copy(asset.variable) or _fetch_model(name, asset)
     if (cached := _cached(asset)) is not None:
@@ -91,11 +99,12 @@ def fetch(name: str) -> Path:
 
 def is_here(name: str) -> bool:
     """Tell whether an asset is in a cache or supplied by the user; reads nothing."""
-    asset = ASSETS[name]
+    asset = find_asset(name)
+    assert asset is not None, name
     if asset.variable is not None and (given := os.environ.get(asset.variable.name)):
         return Path(given).expanduser().exists()
     if isinstance(asset, HubModel):
-        return cached_model(asset.repository) is not None
+        return cached_model(asset.repository, asset.revision) is not None
     files = [cache_dir() / known.file for known in asset.files]
     files += [cache_dir() / "archives" / archive for archive in asset.archives]
     # Not hashed: a plan asks this each time, and `fetch` finds damage before it is used.
@@ -171,7 +180,7 @@ def _download(name: str, asset: Asset, folder: Path) -> Path:
                 return _install(name, asset, archive, folder)
         except (AssetError, OSError) as error:
             problems.append(f"  {mirror}: {error}")
-    raise _not_fetched(name, problems)
+    raise _not_fetched(name, asset, problems)
 
 
 def _install_siblings(name: str, mirror: Mirror, archive: Path, folder: Path) -> None:
@@ -184,17 +193,17 @@ def _install_siblings(name: str, mirror: Mirror, archive: Path, folder: Path) ->
 
 
 def _fetch_model(name: str, model: HubModel) -> Path:
-    if (cached := cached_model(model.repository)) is not None:
+    if (cached := cached_model(model.repository, model.revision)) is not None:
         return cached
-    console.print(f"fetching {name} (about {model.size_mb} MB): {model.repository}")
+    size = "size unknown" if model.size_mb is None else f"about {model.size_mb} MB"
+    console.print(f"fetching {name} ({size}): {model.repository}")
     try:
-        return fetch_model(model.repository)
+        return fetch_model(model.repository, model.revision)
     except AssetError as error:
-        raise _not_fetched(name, [f"  {model.repository}: {error}"]) from error
+        raise _not_fetched(name, model, [f"  {model.repository}: {error}"]) from error
 
 
-def _not_fetched(name: str, problems: list[str]) -> AssetError:
-    asset = ASSETS[name]
+def _not_fetched(name: str, asset: Asset | HubModel, problems: list[str]) -> AssetError:
     lines = (f"cannot fetch {name} ({asset.purpose}):", *problems, by_hand(asset))
     return AssetError("\n".join(lines))
 
@@ -241,4 +250,6 @@ def by_hand(asset: Asset | HubModel) -> str:
             ways.append(f"put the archive {archive}{known} into {cache / 'archives'}")
     if asset.variable is not None:
         ways.append(f"set {asset.variable.name} to {asset.variable.accepts}")
+    elif isinstance(asset, HubModel):
+        ways.append("copy the Hub's cache ($HF_HOME) from a machine that has fetched it")
     return "To supply it by hand, " + ",\n  or ".join(ways) + "."

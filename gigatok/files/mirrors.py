@@ -116,7 +116,7 @@ class Package:
 Mirror = Url | Package
 
 
-def fetch_model(repository: str) -> Path:
+def fetch_model(repository: str, revision: str | None = None) -> Path:
     """Bring config and weights of a model into the cache of the Hugging Face Hub.
 
     Files that are there already are not fetched again, and interrupted ones are continued.
@@ -126,31 +126,59 @@ def fetch_model(repository: str) -> Path:
     """
     # Beside safetensors many repositories keep the same weights as a pickle, twice the size.
     for weights in ("model*.safetensors*", "pytorch_model*"):
-        folder = _snapshot(repository, ["config.json", weights])
+        folder = _snapshot(repository, revision, [*_DESCRIPTIONS, weights])
         # The second kind is asked for only if the first is not there.
         if _weights_in(folder):
             return folder
     raise AssetError(f"{repository} holds no weights that transformers could load")
 
 
-def cached_model(repository: str) -> Path | None:
+_DESCRIPTIONS = ("config.json", "preprocessor_config.json")
+
+
+def cached_model(repository: str, revision: str | None = None) -> Path | None:
     """Find a model in the cache of the Hugging Face Hub; None if it was never fetched."""
     try:
-        folder = _snapshot(repository, ["config.json"], local_files_only=True)
+        folder = _snapshot(repository, revision, ["config.json"], local_files_only=True)
     except AssetError:
         return None
     # Planning and other programs may have brought the config alone.
     return folder if _weights_in(folder) else None
 
 
-def _snapshot(repository: str, files: list[str], *, local_files_only: bool = False) -> Path:
+def repository_file(repository: str, revision: str | None, file: str) -> Path | None:
+    """Return a small file of a repository of the Hub, fetched if need be; None: it has none.
+
+    Raises:
+        AssetError: huggingface_hub is missing, or the Hub cannot be reached or refuses.
+    """
+    for local in (True, False):
+        try:
+            folder = _snapshot(repository, revision, [file], local_files_only=local)
+        except AssetError:
+            if not local:
+                raise
+            continue
+        if (folder / file).is_file():
+            return folder / file
+    return None
+
+
+def _snapshot(
+    repository: str, revision: str | None, files: list[str], *, local_files_only: bool = False
+) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise AssetError("it needs pip install 'gigatok-scaling[teachers]'") from error
     try:
         return Path(
-            snapshot_download(repository, allow_patterns=files, local_files_only=local_files_only)
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=files,
+                local_files_only=local_files_only,
+            )
         )
     except Exception as error:  # its HTTP client has a tree of errors of its own
         raise AssetError(str(error)) from error

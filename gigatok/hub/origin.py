@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from gigatok.config.teachers import without_path
 from gigatok.names import METRICS
 
 Record = Mapping[str, Any]
@@ -91,7 +92,7 @@ def read_origin(stage: Path) -> Origin:
         uses=tuple(_uses(plans, spec)),
         seed=config.get("seed"),
         data=_describe(config.get("train")),
-        training=config.get("tokenizer", {}),
+        training=_training(config),
         adopted=done.get("origin", {}),
         commit=provenance.get("git_sha"),
         changed=provenance.get("git_dirty"),
@@ -174,6 +175,14 @@ def _describe(split: Record | None) -> str | None:
     if split is None:
         return None
     return f"{split['images']} {split['split']} images of {split['name']}@{split['image_size']}"
+
+
+def _training(config: Record) -> dict[str, Any]:
+    """Return the settings of training; of a teacher's path, the last part."""
+    settings = dict(config.get("tokenizer", {}))
+    if isinstance(teacher := settings.get("teacher"), str):
+        settings["teacher"] = without_path(teacher)
+    return settings
 
 
 def _day(seconds: float | None) -> str | None:

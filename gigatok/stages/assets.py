@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gigatok.config import TrialConfig
-from gigatok.data.asset_table import ASSETS
+from gigatok.data.asset_table import find_asset
 from gigatok.stages.registry import STAGES
 
 
@@ -16,4 +16,4 @@ def required_assets(stages: Iterable[tuple[str, TrialConfig]]) -> tuple[str, ...
     """
     # A set: many stages read the same data set.
     names = {name for stage, trial in stages for name in STAGES[stage].assets(trial)}
-    return tuple(sorted(names & ASSETS.keys()))
+    return tuple(sorted(name for name in names if find_asset(name) is not None))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture, tokenizers
+from gigatok.config.teachers import without_path
 from gigatok.models.generator.base import Generator, build_generator
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
@@ -75,8 +76,11 @@ def place(tokenizer: T, device: str) -> T:
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """Describe a tokenizer as JSON data from which `described_tokenizer` makes the module."""
+    architecture = _described(tokenizer.config, TokenizerArchitecture)
+    # What is saved may be published, and the teacher is not needed any more.
+    architecture["teacher"] = without_path(tokenizer.config.teacher)
     return {
-        "architecture": _described(tokenizer.config, TokenizerArchitecture),
+        "architecture": architecture,
         "image_size": tokenizer.image_size,
         # The width of the head, which is among the weights though only training used it.
         "teacher_dim": tokenizer.teacher_dim,

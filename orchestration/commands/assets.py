@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gigatok.data.asset_table import ASSETS
+from gigatok.data.asset_table import ASSETS, find_asset
 from gigatok.data.assets import cache_dir, console, fetch_all, is_here
 
 app = typer.Typer()
@@ -42,11 +42,11 @@ def fetch(
     from orchestration.study.study import Study
 
     # First what is named: a sweep that is misspelt does not stop it.
-    names = [name for name in what if name in ASSETS]
+    names = [name for name in what if find_asset(name) is not None]
     try:
         found = fetch_all(names)
         for sweep in what:
-            if sweep not in ASSETS:
+            if sweep not in names:
                 found |= Study(sweep, scale, overrides=set_ or ()).fetch()
     except (ValueError, OSError) as error:
         console.print(str(error), style="red", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gigatok.data.asset_table import ASSETS
+from gigatok.data.asset_table import find_asset
 from gigatok.data.assets import is_here
 from gigatok.data.supplies import absent
 from gigatok.stages.assets import required_assets
@@ -31,8 +31,10 @@ class Inputs:
         if self.here:
             yield f"data and networks here: {', '.join(self.here)}"
         if self.fetched:
-            size = sum(ASSETS[name].size_mb for name in self.fetched)
-            yield f"a launch fetches first: {', '.join(self.fetched)} ({size} MB at most)"
+            assets = [find_asset(name) for name in self.fetched]
+            sizes = [asset.size_mb for asset in assets if asset and asset.size_mb is not None]
+            size = f"{sum(sizes)} MB at most" if len(sizes) == len(assets) else "size unknown"
+            yield f"a launch fetches first: {', '.join(self.fetched)} ({size})"
         yield from (f"not on this machine: {text}" for text in self.absent)
 
 

@@ -18,7 +18,8 @@ from pydantic.fields import FieldInfo
 
 from gigatok.config import Config, SplitConfig
 from gigatok.config.data_sets import find_data_set
-from gigatok.config.identity import config_classes, identity_fields, identity_text
+from gigatok.config.identity import config_classes, identity_fields
+from gigatok.config.open_name import NameOf
 from gigatok.plugins import LOADED, Plugin, owner, owner_of
 from gigatok.stages import Stage
 
@@ -75,7 +76,7 @@ def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
     if used := plugins_of(stage, config):
         head += f'"plugins":{json.dumps([plugin.identity for plugin in used])},'
     head += f'"stage":"{stage.name}","version":{stage.version}}}'
-    return digest(head + identity_text(config))
+    return digest(head + config.identity)
 
 
 def plugins_of(stage: Stage, config: Config) -> tuple[Plugin, ...]:
@@ -88,15 +89,28 @@ def plugins_of(stage: Stage, config: Config) -> tuple[Plugin, ...]:
 
 
 def _owners(config: Config) -> Iterator[Plugin | None]:
-    """Yield the plug-ins of a config's class, of the data that it names, and of its sections."""
+    """Yield the plug-ins of a config's class, of what its fields name, and of its sections."""
     yield owner(type(config).__module__)
-    if isinstance(config, SplitConfig):
-        yield owner_of("data set", config.name)
+    for name, kind in _names(type(config)):
+        # Of a family of teachers, such as `hf:REPO`, the name ends at the colon.
+        yield owner_of(kind, getattr(config, name).partition(":")[0])
     for name in type(config).model_fields:
         value = getattr(config, name)
         for section in value if isinstance(value, tuple) else (value,):
             if isinstance(section, Config):
                 yield from _owners(section)
+
+
+@cache
+def _names(kind: type[Config]) -> tuple[tuple[str, str], ...]:
+    """List the fields of a config that name an entry of a registry, with what the entry is."""
+    fields = kind.model_fields.items()
+    return tuple(
+        (name, mark.kind)
+        for name, field in fields
+        for mark in field.metadata
+        if isinstance(mark, NameOf)
+    )
 
 
 @cache

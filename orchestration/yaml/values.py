@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -49,7 +49,7 @@ class ValueType:
         try:
             checked = self.adapter.validate_python(_integral(value))
         except ValidationError as error:
-            near = did_you_mean(value, map(str, self.schema.get("enum", ())))
+            near = did_you_mean(value, map(str, _options(self.schema)))
             cure = _notes(error) or near
             raise ValueError(f"got {show(value)}; must be {self.allowed}{cure}") from None
         # A list is checked item by item.
@@ -87,12 +87,21 @@ def words(schema: Mapping[str, Any]) -> str:
         return show(schema["const"])
     if "enum" in schema:
         return f"one of {listed(map(show, schema['enum']))}"
+    if "pattern" in schema:
+        return show(schema["description"])
     kind = schema["type"]
     if kind == "array":
         return f"a list, each item {words(schema['items'])}"
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _bounds(schema)
     return {"boolean": "true or false", "string": "text", "null": "null"}[str(kind)]
+
+
+def _options(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """List the words that a schema allows."""
+    yield from schema.get("enum", ())
+    for option in schema.get("anyOf", ()):
+        yield from option.get("enum", ())
 
 
 def _part(item: tuple[str, Mapping[str, Any]]) -> str:

@@ -6,36 +6,12 @@ Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from gigatok.config.teachers import TeacherCost
 from gigatok.models.layers import Layer, Layers, flops, linear, parameters, together, values
 from gigatok.models.shapes import Conv, FixedNetwork, Map, Pool, ViT, trace
-
-
-@dataclass(frozen=True)
-class TeacherCost:
-    """Features that a teacher gives, and what it takes.
-
-    Attributes:
-        dim: channels of its features.
-        grid: side of its feature grid.
-        side: of the images that it sees, in pixels.
-        flops: of one image.
-        parameters: of its network.
-    """
-
-    dim: int
-    grid: int
-    side: int
-    flops: int = 0
-    parameters: int = 0
-
-
-def teacher_cost(name: str) -> TeacherCost:
-    """Look a teacher up by the name that `tokenizer.teacher` takes."""
-    return _TEACHERS[name]
 
 
 def _mobilenetv2_blocks() -> Iterator[tuple[Conv, ...]]:
@@ -119,18 +95,14 @@ def _published(shape: ViT, parameters: int) -> TeacherCost:
     return TeacherCost(shape.width, grid, shape.side, flops(shape.layout()), parameters)
 
 
-_TEACHERS = {
-    "none": TeacherCost(0, 0, 0),
-    # 2 x 2 pixels of 3 colours in each of 4 x 4 cells.
-    "pixels": TeacherCost(dim=12, grid=4, side=8),
-    # At 128 pixels a map of 1/32 of the side has 4 x 4 cells.
-    "mobilenetv2": _mobilenetv2(128),
-    "resnet50": _resnet50(128),
-    # ViT-B/14, ViT-H/14 and SoViT-400m/14, whose MLP is not 4 times as wide.
-    "dinov2": _published(ViT(768, 12, 12, 14), 86_580_480),
-    "clip_dfn": _published(ViT(1280, 32, 16, 14), 630_766_080),
-    "siglip": _published(ViT(1152, 27, 16, 14, hidden=4304, class_token=False), 427_680_704),
-}
+# At 128 pixels a map of 1/32 of the side has 4 x 4 cells.
+MOBILENETV2_COST, RESNET50_COST = _mobilenetv2(128), _resnet50(128)
+DINOV2_COST = _published(ViT(768, 12, 12, 14), 86_580_480)  # ViT-B/14
+CLIP_DFN_COST = _published(ViT(1280, 32, 16, 14), 630_766_080)  # ViT-H/14
+# SoViT-400m/14, whose MLP is not 4 times as wide.
+SIGLIP_COST = _published(ViT(1152, 27, 16, 14, hidden=4304, class_token=False), 427_680_704)
+# 2 x 2 pixels of 3 colours in each of 4 x 4 cells.
+PIXELS_COST = TeacherCost(dim=12, grid=4, side=8)
 
 
 LPIPSStage = tuple[Conv | Pool, ...]

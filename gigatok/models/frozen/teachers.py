@@ -6,27 +6,24 @@ C principal components.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.files.foreign_weights import flaw
+from gigatok.config.teachers import FoundTeacher, TeacherCost, find_teacher
 from gigatok.models.frozen.backbones import fold_batch_norms, mobilenetv2, resnet50
-from gigatok.models.frozen.layout import TeacherCost, teacher_cost
+from gigatok.models.frozen.layout import MOBILENETV2_COST, PIXELS_COST, RESNET50_COST
 
 # Channel statistics of [0, 1] RGB over ImageNet, as torchvision and DINOv2 use them.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 # In [0, 255], blue first: Caffe's models had it, and Keras' ResNet50 with them.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Teacher(nn.Module):
@@ -65,16 +62,51 @@ class Teacher(nn.Module):
         return features
 
 
-def build_teacher(name: str, device: str = "cpu") -> Teacher:
+def build_teacher(name: str, device: str = "cpu", found: FoundTeacher | None = None) -> Teacher:
     """Build a teacher by name, its weights fetched if need be.
 
+    Args:
+        name: value of `tokenizer.teacher`.
+        device: for the network.
+        found: what was found out when the trial was planned.
+
     Raises:
-        ValueError: If the name is unknown, or an optional package is missing.
-        AssetError: If the weights cannot be had.
+        ValueError: the name is unknown, an optional package is missing, its files are others than
+            were planned with, or what was registered is no teacher.
+        AssetError: the weights cannot be had.
     """
-    if name not in TEACHERS:
-        raise ValueError(f"no teacher {name!r}; there are {', '.join(sorted(TEACHERS))}")
-    return TEACHERS[name]().to(device)
+    kind, which = find_teacher(name)
+    if found is not None and found.content != import_module(kind.looks).content(name):
+        raise ValueError(
+            f"teacher {name} has changed since the launch was planned; launch the sweep again"
+        )
+    built = resolve_name(kind.module)(*([which] if which else []))
+    teacher = built if isinstance(built, Teacher) else _wrapped(name, built, kind.side)
+    return teacher.to(device)
+
+
+def build_measured(name: str, code: str | None) -> Teacher:
+    """Build a teacher whose costs are measured; `code` tells versions of its plug-in apart."""
+    return build_teacher(name)
+
+
+def _wrapped(name: str, call: Any, side: int) -> Teacher:
+    """Make a teacher of a callable that maps images in [-1, 1] to a grid of features."""
+    if not callable(call):
+        raise ValueError(
+            f"teacher {name}: its module gives a {type(call).__name__}; it must give a Teacher, "
+            "or a callable from images (B, 3, H, W) to features (B, D, G, G)"
+        )
+    # Before it is called: batch norms in training mode would take statistics of what they see.
+    network = Patches(call).eval()
+    with torch.no_grad():
+        shape = tuple(call(torch.zeros(2, 3, side, side)).shape)
+    if len(shape) != 4 or shape[0] != 2 or shape[2] != shape[3]:
+        raise ValueError(
+            f"teacher {name} maps 2 images of {side} pixels to {shape}; features must be "
+            "(2, D, G, G), with as many rows as columns"
+        )
+    return Teacher(network, symmetric, TeacherCost(shape[1], shape[2], side))
 
 
 def normalised_for_imagenet(images: Tensor) -> Tensor:
@@ -84,15 +116,20 @@ def normalised_for_imagenet(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
+def symmetric(images: Tensor) -> Tensor:
+    """Map [0, 1] to [-1, 1], as SigLIP does."""
+    return 2 * images - 1
+
+
 def _caffe(images: Tensor) -> Tensor:
     """Turn [0, 1] RGB into BGR in [0, 255] less the ImageNet mean, as Keras' ResNet50 expects."""
     return 255 * images.flip(1) - images.new_tensor(_CAFFE_MEAN_BGR)[:, None, None]
 
 
-class _Patches(nn.Module):
-    """Backbone whose map (B, D, G, G) is flattened to (B, T, D)."""
+class Patches(nn.Module):
+    """Network whose map (B, D, G, G) is flattened to (B, T, D)."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.backbone = backbone
 
@@ -105,198 +142,18 @@ class _Patches(nn.Module):
 def _optimised(backbone: nn.Module) -> nn.Module:
     """Fold batch norms into convolutions and lay memory out channels-last: 3.5 times faster."""
     fold_batch_norms(backbone.eval())
-    return _Patches(backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return Patches(backbone).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _mobilenetv2() -> Teacher:
+def build_mobilenetv2() -> Teacher:
     """Build ImageNet's MobileNetV2 at 128 px: fast enough for a laptop's CPU."""
     network = _optimised(mobilenetv2())
-    return Teacher(network, normalised_for_imagenet, teacher_cost("mobilenetv2"))
+    return Teacher(network, normalised_for_imagenet, MOBILENETV2_COST)
 
 
-def _resnet50() -> Teacher:
+def build_resnet50() -> Teacher:
     """Build ImageNet's ResNet50 at 128 px: the best teacher that needs no hub."""
-    return Teacher(_optimised(resnet50()), _caffe, teacher_cost("resnet50"))
-
-
-@dataclass(frozen=True)
-class _Published:
-    """Teacher of the paper's Table 6, which transformers loads.
-
-    Attributes:
-        kind: its class in transformers.
-        repository: on the Hugging Face hub; sizes and pixel statistics are those of its files.
-        variable: environment variable that names the user's folder instead.
-        patches: puts images to it and takes the normalised patch tokens.
-    """
-
-    name: str
-    kind: str
-    repository: str
-    variable: str
-    preprocess: Callable[[Tensor], Tensor]
-    patches: Callable[[Any, Tensor], Tensor]
-
-
-class _PatchTokens(nn.Module):
-    """Network of transformers', of which the normalised patch tokens are taken."""
-
-    def __init__(self, model: nn.Module, patches: Callable[[Any, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self._patches = patches
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) -> (B, T, D), without a class token."""
-        return self._patches(self.model, x)
-
-
-def _dinov2_patches(model: Any, x: Tensor) -> Tensor:
-    # Normalised already; token 0 is the class.
-    tokens: Tensor = model(x).last_hidden_state[:, 1:]
-    return tokens
-
-
-def _clip_patches(model: Any, x: Tensor) -> Tensor:
-    # transformers normalises the class token only.
-    tokens: Tensor = model.post_layernorm(model(x).last_hidden_state[:, 1:])
-    return tokens
-
-
-def _siglip_patches(model: Any, x: Tensor) -> Tensor:
-    tokens: Tensor = model(x).last_hidden_state
-    return tokens
-
-
-def _normalised_for_clip(images: Tensor) -> Tensor:
-    """Normalise [0, 1] RGB by the statistics of CLIP (Radford et al. 2021), which DFN shares."""
-    mean = images.new_tensor(_CLIP_MEAN)[:, None, None]
-    std = images.new_tensor(_CLIP_STD)[:, None, None]
-    return (images - mean) / std
-
-
-def _symmetric(images: Tensor) -> Tensor:
-    """Map [0, 1] to [-1, 1], as SigLIP does."""
-    return 2 * images - 1
-
-
-_PUBLISHED = {
-    "dinov2": _Published(
-        "DINOv2",
-        "Dinov2Model",
-        "facebook/dinov2-base",
-        "GIGATOK_DINOV2",
-        normalised_for_imagenet,
-        _dinov2_patches,
-    ),
-    "clip_dfn": _Published(
-        "CLIP (DFN)",
-        "CLIPVisionModel",
-        "apple/DFN5B-CLIP-ViT-H-14",
-        "GIGATOK_CLIP_DFN",
-        _normalised_for_clip,
-        _clip_patches,
-    ),
-    "siglip": _Published(
-        "SigLIP-400M",
-        "SiglipVisionModel",
-        "google/siglip-so400m-patch14-224",
-        "GIGATOK_SIGLIP",
-        _symmetric,
-        _siglip_patches,
-    ),
-}
-"""All see 224 pixels in patches of 14. The paper does not say which `CLIP (DFN)` it took."""
-
-
-def _from_transformers(name: str) -> Teacher:
-    """Load a teacher of the paper from the folder that its variable names, or the hub."""
-    known = _PUBLISHED[name]
-    model = _load_pretrained(name, known)
-    config, size = model.config, teacher_cost(name).side
-    patch = config.patch_size
-    assert isinstance(patch, int), "all have square patches"
-    grid = size // patch
-    if name == "dinov2":
-        _resample_positions(model.embeddings, grid)
-    elif config.image_size != size:
-        raise ValueError(
-            f"{known.variable} holds a {known.name} for images of {config.image_size} pixels; "
-            f"take one for {size}, such as {known.repository}"
-        )
-    if name == "siglip":
-        model.use_head = False  # it pools the patches, which are wanted one by one
-    # A smaller network under the same name, as in tests, has other features than the published.
-    cost = TeacherCost(config.hidden_size, grid, size)
-    return Teacher(_PatchTokens(model, known.patches), known.preprocess, cost)
-
-
-_OTHER_PARTS = ("text_", "visual_projection", "logit_", "classifier.", "vision_model.head.")
-"""Beginnings of what whole models have beside the vision encoder that is taken."""
-
-
-def _load_pretrained(name: str, known: _Published) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ValueError(
-            f"tokenizer.teacher {name} needs transformers: pip install "
-            f"'gigatok-scaling[teachers]' (or take another: {', '.join(sorted(TEACHERS))})"
-        ) from error
-    source = os.environ.get(known.variable, known.repository)
-    advice = (
-        f"Set {known.variable} to a folder that holds config.json and the weights of "
-        f"{known.repository}"
-    )
-    kind = getattr(transformers, known.kind)
-    try:
-        model, found = kind.from_pretrained(
-            source,
-            output_loading_info=True,
-            dtype=torch.float32,  # else a file in half precision gives a model in half precision
-            ignore_mismatched_sizes=True,  # so that `found` names them, for `_problem`
-        )
-    except Exception as error:  # files of any content make it raise whatever it will
-        raise ValueError(f"cannot load {known.name} from {source}: {error}\n{advice}") from error
-    if (problem := _problem(model, found)) is not None:
-        raise ValueError(f"{source} is no {known.name}: {problem}\n{advice}")
-    return model
-
-
-def _problem(model: nn.Module, found: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with loaded weights: transformers draws at random what did not fit.
-
-    It says so in a log that nobody reads, and what has no place in the model (a deeper one's
-    layers, where `config.json` is of another) it drops.
-    """
-    if found["missing_keys"]:
-        return f"it lacks {_some(found['missing_keys'])}"
-    if found["mismatched_keys"]:
-        return f"of another shape are {_some(key for key, *_ in found['mismatched_keys'])}"
-    beside = [key for key in found["unexpected_keys"] if not key.startswith(_OTHER_PARTS)]
-    if beside:
-        return f"it also has {_some(beside)}, so config.json is of another model"
-    flaws = (f"{name} {text}" for name, p in model.named_parameters() if (text := flaw(p)))
-    return next(flaws, None)
-
-
-def _some(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + ", ..."
-
-
-def _resample_positions(embeddings: Any, grid: int) -> None:
-    """Resample the positional table to our grid once, antialiased, as the reference does.
-
-    transformers would otherwise resample it in every forward pass, without antialiasing.
-    """
-    # (1, 1 + 37^2, D) in the released DINOv2, which was made for 518 pixels; 224 give 16 x 16.
-    table = embeddings.position_embeddings.data
-    cls, patches = table[:, :1], table[:, 1:]
-    side = round(patches.shape[1] ** 0.5)
-    map_ = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    map_ = F.interpolate(map_, (grid, grid), mode="bicubic", antialias=True)
-    resampled = torch.cat([cls, map_.flatten(2).transpose(1, 2)], dim=1)
-    embeddings.position_embeddings = nn.Parameter(resampled, requires_grad=False)
+    return Teacher(_optimised(resnet50()), _caffe, RESNET50_COST)
 
 
 class _PixelPatches(nn.Module):
@@ -308,14 +165,6 @@ class _PixelPatches(nn.Module):
         return F.unfold(x, kernel_size=2, stride=2).transpose(1, 2)
 
 
-def _pixels() -> Teacher:
+def build_pixels() -> Teacher:
     """Take 2 x 2 pixels of the image at 8 px: no semantics and no download, for tests."""
-    return Teacher(_PixelPatches(), _symmetric, teacher_cost("pixels"))
-
-
-TEACHERS: dict[str, Callable[[], Teacher]] = {
-    "mobilenetv2": _mobilenetv2,
-    "resnet50": _resnet50,
-    **{name: partial(_from_transformers, name) for name in _PUBLISHED},
-    "pixels": _pixels,
-}
+    return Teacher(_PixelPatches(), symmetric, PIXELS_COST)

@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
 from gigatok.config.tokenizers import TOKENIZERS
-from gigatok.models.frozen.layout import teacher_cost
 from gigatok.models.layers import (
     Layer,
     Layers,
@@ -287,7 +286,7 @@ def _transformer_layer(
 
 def _head(config: TokenizerArchitecture, teacher_dim: int | None) -> Layer:
     """Describe the MLP to teacher features, on the stream pooled to the teacher's grid."""
-    teacher, d = teacher_cost(config.teacher), config.decoder.width
+    teacher, d = config.teacher_cost, config.decoder.width
     hidden, places = 4 * d, teacher.grid**2
     dim = teacher_dim or config.teacher_components or teacher.dim
     return together(

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from gigatok.config import TokenizerArchitecture
 from gigatok.costs.traced import Input, Subject, traced
-from gigatok.models.frozen.layout import teacher_cost
 from gigatok.models.layers import Layer, Layers, flops, parameters
 from gigatok.models.quantizers.layout import quantizer_layout
 from gigatok.models.tokenizer.layout import TokenizerParts
@@ -28,7 +27,7 @@ def layout(
     """
     dim = 0
     if config.semantic_weight > 0:
-        own = config.teacher_components or teacher_cost(config.teacher).dim
+        own = config.teacher_components or config.teacher_cost.dim
         dim = own if teacher_dim is None else teacher_dim
     return _measured(_architecture(config), image_size, dim)
 
@@ -76,7 +75,7 @@ def _head(
     others: Layers, config: TokenizerArchitecture, image_size: int, teacher_dim: int
 ) -> Layer:
     """Measure what semantic regularisation adds: the whole, without the other parts."""
-    grid = teacher_cost(config.teacher).grid
+    grid = config.teacher_cost.grid
     whole = traced(
         Subject(
             "gigatok.models.tokenizer.base:build_tokenizer",

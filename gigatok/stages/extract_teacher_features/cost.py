@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gigatok.config import TrialConfig
-from gigatok.models.frozen.layout import teacher_cost
 from gigatok.models.layers import linear
 from gigatok.stages.base import Costs, Disk
 from gigatok.stages.families import data_family
@@ -11,7 +10,7 @@ from gigatok.stages.families import data_family
 
 def flops(trial: TrialConfig) -> int:
     """Count the teacher on all views, and the reduction to components."""
-    teacher = teacher_cost(trial.tokenizer.teacher)
+    teacher = trial.tokenizer.teacher_cost
     components = trial.tokenizer.teacher_components
     # Covariance of the channels, then their projection.
     reduction = linear(teacher.grid**2, teacher.dim, teacher.dim + components).flops
@@ -21,7 +20,7 @@ def flops(trial: TrialConfig) -> int:
 
 def disk(trial: TrialConfig) -> Disk:
     """Count float16 features of all images, and of mirrored ones."""
-    teacher = teacher_cost(trial.tokenizer.teacher)
+    teacher = trial.tokenizer.teacher_cost
     dim = trial.tokenizer.teacher_components or teacher.dim
     # Two bytes per value.
     return Disk(2 * _views(trial) * trial.data.train_images * teacher.grid**2 * dim)

@@ -49,7 +49,7 @@ def run(
     runtime: Runtime,
 ) -> Scores:
     """Compute features; leave `features.npy` and `teacher.json`. No metrics."""
-    teacher = build_teacher(config.teacher, runtime.device)
+    teacher = build_teacher(config.teacher, runtime.device, config.found_teacher)
     features_VNPS = _features(teacher, config, load_split(config.train), tracker, runtime)
     # Of all images and views together, as components of each batch would differ.
     if config.components:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from gigatok.config import TrialConfig
 from gigatok.costs.memory import tokenizer_training_memory
 from gigatok.costs.training import tokenizer_step_flops
-from gigatok.models.frozen.layout import teacher_cost
 from gigatok.models.judges.layout import judge_layout
 from gigatok.models.tokenizer.layout import tokenizer_flops, tokenizer_parameters
 from gigatok.stages.base import Costs, Disk
@@ -47,11 +46,9 @@ def flops(trial: TrialConfig) -> int:
 def disk(trial: TrialConfig) -> Disk:
     """Count the model and its checkpoints."""
     config, side = trial.tokenizer, trial.data.image_size
-    # The head is as wide as what it is compared with.
-    dim = config.teacher_components or teacher_cost(config.teacher).dim
     return trained_disk(
         config,
-        tokenizer_parameters(config, side, dim).total,
+        tokenizer_parameters(config, side).total,
         buffers=config.usage_window,
         opponent=judge_layout(config.discriminator, side).parameters,
     )

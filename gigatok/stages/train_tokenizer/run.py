@@ -91,7 +91,8 @@ def _semantic_target(
         return None
     if cache is not None:
         return CachedTarget(TeacherFeatures.load(cache))
-    return OnlineTarget(build_teacher(config.tokenizer.teacher, device))
+    tokenizer = config.tokenizer
+    return OnlineTarget(build_teacher(tokenizer.teacher, device, tokenizer.found_teacher))
 
 
 def _build(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Tokenizer:

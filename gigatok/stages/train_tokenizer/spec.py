@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gigatok.config import Config, SplitConfig, TokenizerConfig, TrialConfig
+from gigatok.config.teachers import teacher_assets
 from gigatok.names import TRAIN_PREFIX
 from gigatok.stages.base import Stage, where_had
 from gigatok.stages.extract_teacher_features.spec import EXTRACT_TEACHER_FEATURES
@@ -34,7 +35,7 @@ def _assets(trial: TrialConfig) -> tuple[str, ...]:
         names.append(f"lpips_{tokenizer.perceptual_network}")
     # A cached teacher is read by the stage that makes the cache.
     if tokenizer.semantic_weight and not trial.uses_cached_teacher:
-        names.append(tokenizer.teacher)
+        names += teacher_assets(tokenizer.teacher)
     return tuple(names)
 
 

@@ -142,7 +142,8 @@ def number(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 def of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values of a JSON schema."""
     if "anyOf" in schema:
-        return st.one_of(*map(of, schema["anyOf"]))
+        # Text of a pattern names files, which would have to be there.
+        return st.one_of(*(of(option) for option in schema["anyOf"] if "pattern" not in option))
     if "properties" in schema:
         parts = {name: of(schema["properties"][name]) for name in schema["required"]}
         return st.fixed_dictionaries(parts)
