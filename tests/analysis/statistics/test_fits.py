@@ -58,6 +58,7 @@ def coverage(law: Law, points: int, seeds: int, simulations: int) -> tuple[Float
     return hits / simulations, held / simulations
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("law", "points", "seeds", "simulations"),
     [
