@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("config", "costs", "files", "names", "plugins", "stages", "startup", "text"),
+    *("claims", "config", "costs", "files", "names", "plugins", "stages", "startup", "text"),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("names", "plugins", "startup", "text")
-"""Modules of the standard library alone, which those who read runs need as well."""
+SHARED = ("claims", "names", "plugins", "startup", "text")
+"""Light modules that those who read runs need as well: names, and what claims say."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
     "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},
@@ -44,7 +44,7 @@ and in the server that forks workers."""
 ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
-    "gigatok.config",
+    *("gigatok.config", "gigatok.claims"),
     *("gigatok.data", "gigatok.runtime", "gigatok.models", "gigatok.costs", "gigatok.training"),
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.hub"),
     *("gigatok.api", "gigatok.folders"),
