@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from gigatok.startup import PACKAGES
 
 GROUP, FIGURES = "gigatok.plugins", "gigatok.figures"
 """Entry points of installed distributions; the value of each is a module.
@@ -33,6 +36,8 @@ DIGITS = 16
 # Registries that plug-ins fill, by what an entry is called. A plug-in's entries are found by
 # comparing them before and after its import, so that registering needs to know of no plug-in.
 _TABLES: dict[str, dict[str, Any]] = {}
+_CONTRACTS: dict[str, str] = {}
+"""Contracts that do not lie in `gigatok.contracts`, by kind."""
 _log = logging.getLogger(__name__)
 _broken: set[str] = set()
 """Installed plug-ins that were warned of."""
@@ -66,13 +71,27 @@ LOADED: dict[str, Plugin] = {}
 """Every plug-in of this process, by its package."""
 
 
-def table(kind: str) -> dict[str, Any]:
-    """Make the dict of a registry that plug-ins may fill.
+def table(kind: str, contract: str | None = None) -> dict[str, Any]:
+    """Make the dict of a registry that plug-ins may fill; later calls return the same one.
 
     Args:
         kind: what an entry is called in messages, such as `stage`.
+        contract: module that checks an entry; None: the one in `gigatok.contracts` that is called
+            like the kind.
     """
+    if contract is not None:
+        _CONTRACTS[kind] = contract
     return _TABLES.setdefault(kind, {})
+
+
+def kinds() -> tuple[str, ...]:
+    """Name the kinds of things that plug-ins may register, as far as they are imported."""
+    return tuple(_TABLES)
+
+
+def contract_of(kind: str) -> str:
+    """Name the module that checks an entry of a kind (`gigatok.contracts.base`)."""
+    return _CONTRACTS.get(kind, f"gigatok.contracts.{kind.replace(' ', '_')}")
 
 
 def load(names: Sequence[str], folder: Path) -> tuple[Plugin, ...]:
@@ -99,7 +118,7 @@ def load_installed(group: str = GROUP) -> None:
     A broken one is no error: a command may have nothing to do with it. What it would have
     registered is missing, and whoever asks for that hears of it.
     """
-    for name in _entry_points(group):
+    for name in installed(group):
         try:
             load_module(name)
         except PluginError as error:
@@ -109,7 +128,8 @@ def load_installed(group: str = GROUP) -> None:
 
 
 @cache  # reading the metadata of all distributions takes tens of milliseconds
-def _entry_points(group: str) -> tuple[str, ...]:
+def installed(group: str = GROUP) -> tuple[str, ...]:
+    """Name the modules that installed distributions offer as plug-ins."""
     from importlib.metadata import entry_points
 
     return tuple(sorted({point.module for point in entry_points(group=group)}))
@@ -126,6 +146,31 @@ def owner_of(kind: str, name: str) -> Plugin | None:
     """Find the plug-in that registered an entry; None: it is a part of this program."""
     found = (plugin for plugin in LOADED.values() if name in plugin.entries.get(kind, ()))
     return next(found, None)
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """Say in which plug-in, file and line an exception arose; None: in no code of a plug-in."""
+    found = None
+    # Outermost first, so that the last one is the closest to the fault.
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        plugin = owner(str(frame.f_globals.get("__name__", "")))
+        if plugin is not None:
+            found = f"plug-in {plugin.name}: {frame.f_code.co_filename}, line {line}"
+    if found is None and error.__cause__ is not None:
+        return place_in_plugin(error.__cause__)
+    return found
+
+
+def entries_of(plugin: Plugin) -> dict[str, tuple[str, ...]]:
+    """Collect what a plug-in and the plug-ins below its package have registered, by kind.
+
+    A distribution names the module with its figures apart from the others.
+    """
+    inside = (p for name, p in LOADED.items() if f"{name}.".startswith(f"{plugin.package}."))
+    found: dict[str, tuple[str, ...]] = {}
+    for one in inside:
+        found |= {kind: found.get(kind, ()) + names for kind, names in one.entries.items()}
+    return found
 
 
 # Modules
@@ -278,12 +323,13 @@ def _failure(name: str, error: Exception) -> str:
 
 
 def _line_of(error: Exception) -> str:
-    """Say where the plug-in failed: the last line of the traceback that is not in this package."""
-    ours = str(Path(__file__).parent)
+    """Say where the plug-in failed: the last line of the traceback that is not this program's."""
+    root = Path(__file__).parents[1]
+    ours = tuple(f"{root / package}{os.sep}" for package in PACKAGES)
     # Python's import machinery says nothing to the plug-in's author either.
     own = [
         f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours, "<frozen"))
+        if not frame.filename.startswith((*ours, "<frozen"))
     ]
     return f" ({own[-1]})" if own else ""

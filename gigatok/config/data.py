@@ -23,12 +23,23 @@ def _list_names(schema: dict[str, Any]) -> None:
     schema["enum"] = list(DATA_SETS)  # as the registry is then: plug-ins add to it
 
 
+def _no_path(name: str) -> str:
+    """Say what to write instead of a path, which is what many try first."""
+    if name not in DATA_SETS and ("/" in name or Path(name).exists()):
+        error = ValueError(f"{name} is no name of a data set")
+        error.add_note(f"for your own images, give data.name=folder and data.path={name}")
+        raise error
+    return name
+
+
 def _absolute(path: str | None) -> str | None:
     # Absolute, because workers and `resume` run in other folders than the launch.
     return path and str(Path(path).expanduser().absolute())
 
 
-DataSetName = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_list_names)]
+DataSetName = Annotated[
+    str, AfterValidator(_no_path), AfterValidator(_known), Field(json_schema_extra=_list_names)
+]
 PathOfImages = Annotated[str | None, AfterValidator(_absolute)]
 
 
@@ -122,7 +133,10 @@ class DataConfig(Config):
     def _looked_at(self) -> DataConfig:
         if find_data_set(self.name).looks is None:
             if self.path is not None:
-                raise ValueError(f"path {self.path} is for name folder; name is {self.name}")
+                raise ValueError(
+                    f"path {self.path} is for name folder; name is {self.name}: give "
+                    "data.name=folder as well, or leave data.path out"
+                )
         # A recorded plan has the facts: it can be read wherever the images are now.
         elif self.found is None:
             self._check_counts(found := self._look())
