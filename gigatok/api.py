@@ -33,8 +33,7 @@ from gigatok.hub.folder import WEIGHTS, find_weights, read_config, write_folder
 from gigatok.hub.origin import Origin, read_origin
 from gigatok.hub.views import ImagesLike, square_views
 from gigatok.models.tokenizer.base import Tokenizer
-from gigatok.training.checkpoint import load_weights
-from gigatok.training.saved import describe_tokenizer, described_tokenizer, place
+from gigatok.training.saved import describe_tokenizer, described_tokenizer, load_weights, place
 
 Codes = npt.NDArray[np.int64]
 Precision = Literal["fp32", "bf16", "fp16"]

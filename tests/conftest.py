@@ -15,9 +15,9 @@ PROCESSES = 8
 LONGER = ("slow", "network", "cluster", "heavy")
 """Markers that keep a test out of `-m fast`.
 
-A test is `heavy` if it starts Python, trains for seconds, runs networks of published size, counts
-operations, draws figures or fills a tracking store. Everything else is fast without being listed;
-`_refuse_python` enforces the first, which costs most.
+A test is `heavy` if it starts Python, takes over .3 s of CPU, runs networks of published size,
+counts operations, draws figures or fills a tracking store. Everything else is fast without being
+listed; `_refuse_python` enforces the first, which costs most.
 """
 
 

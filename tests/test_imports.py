@@ -200,3 +200,19 @@ def test_commands_start_without_heavy_imports(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "[]"
+
+
+@pytest.mark.heavy
+def test_stages_that_train_nothing_start_without_what_training_needs() -> None:
+    stages = ("extract_codes", "evaluate_reconstruction", "evaluate_generation", "search_guidance")
+    code = (
+        "import sys, importlib;"
+        f"[importlib.import_module(f'gigatok.stages.{{name}}.run') for name in {stages!r}];"
+        # Each takes as long to import as torch, and a sweep starts thousands of stages.
+        "slow = ('torch.distributed.fsdp', 'torchmetrics', 'scipy', 'transformers');"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"

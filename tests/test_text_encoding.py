@@ -53,6 +53,7 @@ def _mode(call: ast.Call, default: str) -> str:
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("package", PACKAGES)
 def test_text_files_and_pipes_name_their_encoding(package: str) -> None:
     wrong = [

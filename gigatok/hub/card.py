@@ -146,6 +146,7 @@ def _is_count(score: MeasuredScore) -> bool:
 
 
 def _score_text(scores: tuple[MeasuredScore, ...]) -> str:
+    # Standard errors are written behind their values and have no rows of their own.
     errors = {quantity(score.metric).standard_error for score in scores}
     rows = [
         (quantity(score.metric).heading, _value(score, scores), score.protocol)
@@ -162,6 +163,7 @@ def _value(score: MeasuredScore, scores: tuple[MeasuredScore, ...]) -> str:
     metric = quantity(score.metric)
     assert score.value is not None, "only measured scores are written"
     text = metric.text(score.value)
+    # Of the same stage: another one's error may be of other images.
     found = [
         s.value for s in scores if s.stage == score.stage and s.metric == metric.standard_error
     ]
@@ -172,6 +174,7 @@ def _missing(scores: tuple[MeasuredScore, ...]) -> list[str]:
     """List metrics without a value, with the reason where it is recorded."""
     measured = {score.metric for score in scores if score.value is not None}
     reasons = {score.metric: score.protocol for score in scores if score.value is None}
+    # Expected ones first, so that every card lists them in the same order.
     names = dict.fromkeys((*EXPECTED, *reasons))
     return [
         quantity(name).label
@@ -187,4 +190,5 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
+    # Names come from users: neither markup nor a bar may break the table.
     return inert(text).replace("|", "\\|")

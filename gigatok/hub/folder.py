@@ -32,6 +32,7 @@ def write_folder(folder: Path, model: nn.Module, config: Mapping[str, Any], card
 
 def find_weights(folder: Path) -> Path | None:
     """Find the folder with description and weights: this one, or the `out` of a stage."""
+    # Users copy the folder of a stage as often as its `out`.
     for place in (folder, folder / "out"):
         described = (place / CONFIG).is_file() or (place / STAGE_CONFIG).is_file()
         if described and (place / WEIGHTS).is_file():
@@ -45,6 +46,7 @@ def read_config(place: Path) -> dict[str, Any]:
     Raises:
         ValueError: the folder holds another kind of model.
     """
+    # A published folder says where the tokenizer comes from, so it comes first.
     published = (place / CONFIG).is_file()
     file = place / (CONFIG if published else STAGE_CONFIG)
     try:

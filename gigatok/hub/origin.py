@@ -51,7 +51,7 @@ class MeasuredScore(_Fact):
 
 
 class Origin(_Fact):
-    """Everything that is known of where a tokenizer comes from; None and empty: not known."""
+    """Known facts of where a tokenizer comes from; None and empty: not known."""
 
     name: str | None = None
     """Readable name, such as `S-B`."""
@@ -82,6 +82,7 @@ def read_origin(stage: Path) -> Origin:
     """
     spec, done = _read(stage / "spec.json"), _read(stage / "DONE")
     config = spec.get("config", {})
+    # Of the attempt that finished: earlier ones may have run with other code.
     attempt = _read(stage / "attempts" / f"{done.get('attempt', 0):03d}.json")
     provenance = attempt.get("provenance", {})
     plans = list(_plans_with(stage, spec.get("key")))
@@ -116,6 +117,7 @@ def _plans_with(stage: Path, key: str | None) -> Iterator[Record]:
     if key is None:
         return
     plans = []
+    # <runs>/stages/<stage>/<folder>: three levels up are the runs.
     for file in (stage.absolute().parents[2] / "sweeps").glob("*/*.json"):
         # As bytes first: a plan of ten thousand trials takes a second to parse.
         if key.encode() in file.read_bytes():
@@ -142,6 +144,7 @@ def _uses(plans: list[Record], spec: Record) -> list[Use]:
 
 def _scores(stage: Path, plans: list[Record], spec: Record) -> tuple[MeasuredScore, ...]:
     """Collect the scores of the stages that judge this tokenizer and nothing else."""
+    # A dict as an ordered set: trials of several plans share stages.
     folders = {
         stage.absolute().parents[1] / found["stage"] / f"{found['readable']}-{key}": None
         for plan in plans
@@ -150,6 +153,7 @@ def _scores(stage: Path, plans: list[Record], spec: Record) -> tuple[MeasuredSco
         if _judges(found := plan["stages"].get(key, {}), spec["stage"])
     }
     scores = [score for folder in (stage, *folders) for score in _measured(folder)]
+    # Metrics of plug-ins that are not loaded come last, in the order in which they were found.
     order = list(METRICS)
     place = {name: number for number, name in enumerate(order)}
     return tuple(sorted(scores, key=lambda score: place.get(score.metric, len(order))))
@@ -157,12 +161,14 @@ def _scores(stage: Path, plans: list[Record], spec: Record) -> tuple[MeasuredSco
 
 def _judges(stage: Record, tokenizer: str) -> bool:
     """Tell whether a stage reads the tokenizer and no generator, whose scores are its own."""
+    # Generators by their names' ending: nothing here knows the stages of the run.
     inputs = stage.get("inputs", {})
     return tokenizer in inputs and not any(name.endswith("_generator") for name in inputs)
 
 
 def _measured(folder: Path) -> Iterator[MeasuredScore]:
     """Yield the scores of a complete stage; one without a value has a protocol with the reason."""
+    # DONE is written last, so a stage without it has no scores yet.
     done, stage = _read(folder / "DONE"), f"{folder.parent.name}/{folder.name}"
     values, protocols = done.get("metrics", {}), done.get("protocol", {})
     for name in dict.fromkeys((*values, *protocols)):

@@ -21,6 +21,7 @@ def download(
     Raises:
         ValueError: the name is no Hub id, or the Hub does not give such a model.
     """
+    # Here, since only those who use the Hub need to install it.
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -41,6 +42,7 @@ def download(
         raise ValueError(
             f"there is no folder {name} with a tokenizer, and the Hub does not give it: {reason}"
         ) from error
+    # A repository without these files downloads without an error, as an empty folder.
     if find_weights(Path(found)) is None:
         raise ValueError(f"{name} on the Hub is no tokenizer: it lacks {CONFIG} or {WEIGHTS}")
     return Path(found)

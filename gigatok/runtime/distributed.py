@@ -6,6 +6,9 @@ every batch. In a single process, everything here is the identity and costs noth
 
 All ranks must call collectives in the same order. `Trainer` and the functions below do, and so
 must everything that a stage passes to the trainer.
+
+FSDP is imported where several processes need it: with sympy and all that comes with it, it takes
+as long as torch itself, and stages that train nothing would wait for it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,12 +24,13 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gigatok.config import TrainingConfig
 from gigatok.runtime.context import Ranks
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 V = TypeVar("V")
 
@@ -181,7 +185,20 @@ def gather(tensor: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return the whole of a tensor of which this process may hold only a shard."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this process holds: its shard, or all of it."""
+    return tensor.to_local() if _is_sharded(tensor) else tensor
+
+
+def _is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
+    if world() == 1:
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 @torch.no_grad()
@@ -190,7 +207,9 @@ def assign(parameter: Tensor, value: Tensor) -> None:
     if world() > 1:
         value = value.to(parameter.dtype, copy=True).contiguous()
         dist.broadcast(value, 0)
-    if isinstance(parameter, DTensor):
+    if _is_sharded(parameter):
+        from torch.distributed.tensor import distribute_tensor
+
         mesh, placements = parameter.device_mesh, parameter.placements
         # Without a source rank: the broadcast above has given every rank the whole value.
         value = distribute_tensor(value, mesh, placements, src_data_rank=None)
@@ -220,6 +239,8 @@ def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
 
 
 def _shard(model: nn.Module) -> None:
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     # FSDP shards by rows, which in channels-last weights are not contiguous pieces of memory.
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     # DDP broadcasts on its own; `fully_shard` takes each rank's weights as they are.
@@ -253,6 +274,10 @@ def gathered(model: nn.Module) -> None:
 
     Its state dict is still that of shards, so save the model before.
     """
+    if world() == 1:
+        return
+    from torch.distributed.fsdp import FSDPModule
+
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_reshard_after_forward(False, recurse=False)

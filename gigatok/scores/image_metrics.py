@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64
@@ -49,6 +48,9 @@ def ssim(images: UInt8, reference: UInt8) -> float:
 
     The data range is 1, on images in [0, 1]. `ssim_reference` is what the reference reports.
     """
+    # Here, because it takes longer than torch: it brings scipy, Matplotlib and transformers.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     _check_same_shape(images, reference)
     # Double precision: variances are differences of nearly equal numbers.
     pair = [torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255 for x in (images, reference)]

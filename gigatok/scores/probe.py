@@ -17,7 +17,7 @@ from gigatok.config import ProbeConfig
 from gigatok.names import TRAIN_PREFIX
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import Tracker
-from gigatok.training.trainer import step_seed
+from gigatok.training.seeds import step_seed
 
 # LARS as in the reference's probe, without weight decay.
 MOMENTUM, TRUST = 0.9, 0.001

@@ -29,7 +29,7 @@ from gigatok.scores.feature_sets import FeatureSet, FeatureStream
 from gigatok.scores.gaussians import Features, Moments
 from gigatok.scores.sampling import generate
 from gigatok.training.saved import load_generator, load_tokenizer
-from gigatok.training.trainer import step_seed
+from gigatok.training.seeds import step_seed
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from gigatok.runtime.distributed import local
 
 
 class Averages:
@@ -33,9 +34,9 @@ class Averages:
         self._move(1 - self._decay)
 
     def _move(self, weight: float) -> None:
-        targets = [_local(p.detach()) for p in self._model.parameters()]
+        targets = [local(p.detach()) for p in self._model.parameters()]
         # One fused call: a large model has thousands of tensors, and a kernel for each is slow.
-        torch._foreach_lerp_([_local(v) for v in self.values.values()], targets, weight)
+        torch._foreach_lerp_([local(v) for v in self.values.values()], targets, weight)
 
     def apply(self) -> None:
         """Replace the model's parameters by their averages."""
@@ -50,7 +51,3 @@ class Averages:
         """Copy averages that were saved under the same names."""
         for name, value in self.values.items():
             value.copy_(state[name])
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""Files that survive a kill at any moment: training checkpoints and self-describing models.
+"""Training checkpoints that survive a kill at any moment.
 
 A checkpoint is the folder `step-<n>`, written under another name and renamed when everything in it
 is on disk. Tensors are in the format of torch.distributed.checkpoint: each process writes what it
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
@@ -38,8 +37,6 @@ from gigatok.files.durable import (
     steps,
     sync,
     write_checked,
-    write_durably,
-    write_text_durably,
 )
 from gigatok.files.unpickling import load_checkpoint_metadata
 from gigatok.runtime.distributed import (
@@ -48,7 +45,6 @@ from gigatok.runtime.distributed import (
     gather_values,
     is_main,
     rank,
-    whole,
     world,
 )
 
@@ -226,35 +222,6 @@ class _SafeReader(FileSystemReader):
         assert metadata.storage_meta is not None
         metadata.storage_meta.load_id = self.load_id
         return metadata
-
-
-def save_model(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write `model.safetensors` and `model.json`, which says how to build the module.
-
-    All processes must call it; the main one writes.
-    """
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        # On every rank, since gathering shards is a collective; only the main one keeps the
-        # result.
-        value = whole(tensor.detach())
-        if is_main():
-            tensors[name] = value.contiguous().cpu()
-    if is_main():
-        # The description first: weights without it could not be loaded.
-        write_text_durably(folder / "model.json", json.dumps(description, indent=1))
-        write_durably(folder / "model.safetensors", lambda file: save_file(tensors, file))
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """Read how to build the model that was saved in a folder."""
-    description: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
-    return description
-
-
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Load `model.safetensors` of a folder into a module that was built from its description."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
 
 
 def _split(parts: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture, tokenizers
 from gigatok.config.teachers import without_path
+from gigatok.files.durable import write_durably, write_text_durably
 from gigatok.models.generator.base import Generator, build_generator
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
-from gigatok.training.checkpoint import load_weights, read_description, save_model
+from gigatok.runtime.distributed import is_main, whole
 
 T = TypeVar("T", bound=Tokenizer)
 
@@ -66,6 +68,35 @@ def code_tensors(
         "train": (dtype, (views, train, tokens)),
         "val": (dtype, (val, tokens)),
     }
+
+
+def save_model(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json`, which says how to build the module.
+
+    All processes must call it; the main one writes.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        # On every rank, since gathering shards is a collective; only the main one keeps the
+        # result.
+        value = whole(tensor.detach())
+        if is_main():
+            tensors[name] = value.contiguous().cpu()
+    if is_main():
+        # The description first: weights without it could not be loaded.
+        write_text_durably(folder / "model.json", json.dumps(description, indent=1))
+        write_durably(folder / "model.safetensors", lambda file: save_file(tensors, file))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read how to build the model that was saved in a folder."""
+    description: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
+    return description
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Load `model.safetensors` of a folder into a module that was built from its description."""
+    model.load_state_dict(load_file(folder / "model.safetensors"))
 
 
 def place(tokenizer: T, device: str) -> T:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from gigatok.runtime.distributed import any_rank, average_gradients, mean, whole
 from gigatok.runtime.tracker import Tracker
 from gigatok.training.averages import Averages
 from gigatok.training.checkpoint import OptimizerState, Stateful, load_checkpoint, save_checkpoint
+from gigatok.training.seeds import step_seed
 
 Losses = Mapping[str, Tensor]
 """Scalars by name; `loss` is minimised."""
@@ -358,24 +358,6 @@ def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> flo
         if step > held:
             return config.lr * (1 - math.sqrt((step - held) / decay))
     return config.lr
-
-
-Stream = Literal["step", "weights", "codebook", "views", "sampling", "probe", "tuning"]
-_STREAMS = {name: number for number, name in enumerate(get_args(Stream))}
-
-
-def step_seed(seed: int, step: int, stream: Stream, rank: int = 0) -> int:
-    """Derive the seed of one kind of random numbers in one step; streams are independent.
-
-    Every rank draws dropout and the like from a stream of its own, so the masks of the slices of a
-    batch are independent. With such layers, training on another number of processes is another
-    draw; without them it computes the same up to rounding. Rank 0's stream is that of a single
-    process.
-    """
-    # Odd constants, as mixers such as SplitMix64 have. Torch's CPU generator reads the low 32
-    # bits, so these must change with each argument.
-    words = (seed * 0x9E3779B97F4A7C15, step * 0xBF58476D1CE4E5B9, _STREAMS[stream] * 0x94D049BB)
-    return (sum(words) + rank * 0xD6E8FEB86659FD93) % 2**63
 
 
 def micro_batches(config: TrainingConfig, runtime: Runtime) -> Iterator[slice]:

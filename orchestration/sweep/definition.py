@@ -163,6 +163,18 @@ def load_sweep(
     # The name becomes a folder and an MLflow experiment, so it must be fit for both.
     name = _name(file, problems)
     root = Part(read_file(file, "sweep", SWEEP_KEYS, problems), problems)
+    sweep = _read(root, name, file, scale, overrides)
+    # Only now: every part has had its turn to report.
+    if sweep is None:
+        raise SweepError(display(file), _in_file_order(problems, root.place.file))
+    return sweep
+
+
+def _read(
+    root: Part, name: str, file: Path, scale: str | None, overrides: Sequence[str]
+) -> Sweep | None:
+    """Read all parts of a sweep; they report their problems, and with any there is no sweep."""
+    problems = root.problems
     root.check_keys(SWEEP_KEYS, "a sweep", _NESTED)
     # Before anything that they may extend: keys, stages, data sets.
     plugins = _load_plugins(root.part("plugins"), file.parent)
@@ -184,9 +196,8 @@ def load_sweep(
         if not problems:
             check_targets(search, stages, sweep.part("search"))
     claims = _claims(sweep.part("claims"), axes, expansion, stages, search)
-    # Only now: every part has had its turn to report.
     if problems or loaded is None:
-        raise SweepError(display(file), _in_file_order(problems, root.place.file))
+        return None
     return Sweep(
         name=name,
         path=file,

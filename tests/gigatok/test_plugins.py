@@ -79,6 +79,7 @@ def test_a_package_of_several_files(tmp_path: Path) -> None:
     assert plugin.entries == {"metric": ("brightness",)}
 
 
+@pytest.mark.heavy
 def test_a_module_without_a_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     file = write(tmp_path / "my_plugin_lab" / "metrics.py", METRIC.format(name="brightness"))
@@ -88,6 +89,7 @@ def test_a_module_without_a_distribution(tmp_path: Path, monkeypatch: pytest.Mon
     assert owner("my_plugin_lab.metrics") == plugin
 
 
+@pytest.mark.heavy
 def test_the_identity_of_a_distribution_is_its_version() -> None:
     # Any installed distribution whose module registers nothing will do.
     from importlib.metadata import version
@@ -137,6 +139,7 @@ def test_what_is_missing_is_named(tmp_path: Path, name: str, message: str) -> No
         load([name], tmp_path)
 
 
+@pytest.mark.heavy
 def test_broken_installed_plugins_are_reported_and_stop_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -69,6 +69,7 @@ def change_a_pixel(folder: Path) -> None:
     picture.save(file)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("writer", sorted({*WRITERS, "npz"}))
 def test_keys_are_the_same_in_every_container(tmp_path: Path, writer: str) -> None:
     # Arrays are of one size, and of pixels that were decoded.
@@ -78,6 +79,7 @@ def test_keys_are_the_same_in_every_container(tmp_path: Path, writer: str) -> No
     assert keys_of(write(tmp_path / "found", made)) == expected
 
 
+@pytest.mark.heavy
 def test_a_changed_pixel_changes_the_stages_that_read_it(tmp_path: Path) -> None:
     root = split_folders(tmp_path / "set")
     before = keys_of(root)
@@ -88,6 +90,7 @@ def test_a_changed_pixel_changes_the_stages_that_read_it(tmp_path: Path) -> None
     assert changed(after, keys_of(root)) == before.keys() - READS_VAL_ALONE
 
 
+@pytest.mark.heavy
 def test_other_labels_change_only_the_stages_that_read_classes(tmp_path: Path) -> None:
     labelled = keys_of(write_folders(tmp_path / "labelled", pictures(400)))
     flat = keys_of(write_flat(tmp_path / "flat", pictures(400)))
@@ -95,6 +98,7 @@ def test_other_labels_change_only_the_stages_that_read_classes(tmp_path: Path) -
     assert changed(labelled, flat) == reads_classes
 
 
+@pytest.mark.heavy
 def test_a_recorded_plan_is_read_without_its_images(tmp_path: Path) -> None:
     planned = plan_of(write_flat(tmp_path / "set", pictures(400)))
     launched = as_launched(planned, LaunchRequest(sweep="decoder_scaling"))
@@ -104,6 +108,7 @@ def test_a_recorded_plan_is_read_without_its_images(tmp_path: Path) -> None:
     assert image_lines(again) == image_lines(planned)
 
 
+@pytest.mark.heavy
 def test_a_plan_says_how_many_images_and_classes_there_are(tmp_path: Path) -> None:
     lines = image_lines(plan_of(write_folders(tmp_path / "set", pictures(400))))
     assert lines == [
@@ -112,6 +117,7 @@ def test_a_plan_says_how_many_images_and_classes_there_are(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.heavy
 def test_a_plan_warns_of_what_may_not_be_meant(tmp_path: Path) -> None:
     root = write_flat(tmp_path / "set" / "train", pictures(160)).parent
     write_flat(root / "val", pictures(70))
@@ -126,6 +132,7 @@ def test_a_plan_warns_of_what_may_not_be_meant(tmp_path: Path) -> None:
     assert "left out, as they are no images: 1 .txt" in text
 
 
+@pytest.mark.heavy
 def test_one_class_has_neither_guidance_nor_probes(tmp_path: Path) -> None:
     root = write_flat(tmp_path / "set", pictures(400))
     asked = ("guidance.search=grid", "tokenizer_probe.features=encoder", "sampling.cfg_scale=3")

@@ -20,7 +20,7 @@ from gigatok.stages.linear_probe.cost import middle_layer
 from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from gigatok.stages.models import generator_of
 from gigatok.training.saved import Codes, load_generator
-from gigatok.training.trainer import step_seed
+from gigatok.training.seeds import step_seed
 
 BATCH = 256  # images per forward pass
 

@@ -19,7 +19,8 @@ from gigatok.runtime.distributed import gathered, parallelise
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.train_generator.spec import TrainGeneratorConfig
 from gigatok.training.saved import Codes, save_generator
-from gigatok.training.trainer import Trainer, step_seed
+from gigatok.training.seeds import step_seed
+from gigatok.training.trainer import Trainer
 
 EVALUATION_BATCH = 256  # images per forward pass
 

@@ -33,7 +33,8 @@ from gigatok.stages.train_tokenizer.losses import Perceptual
 from gigatok.stages.train_tokenizer.objective import Objective
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import place, save_tokenizer
-from gigatok.training.trainer import Trainer, micro_batches, step_seed
+from gigatok.training.seeds import step_seed
+from gigatok.training.trainer import Trainer, micro_batches
 
 
 def run(

@@ -121,6 +121,7 @@ def test_no_correlation_of_too_few_or_constant_values() -> None:
     assert (three.low, three.n) == (None, 3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("n", "true"), [(6, 0.0), (10, 0.6), (30, 0.8)])
 def test_rank_correlation_interval_covers_the_truth(n: int, true: float) -> None:
     """Draw bivariate normals, whose rank correlation is 6/pi asin(r/2)."""

@@ -76,6 +76,7 @@ def coverage(
     return hits / simulations, held / simulations
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("law", "points", "seeds", "shared", "simulations"),
     [

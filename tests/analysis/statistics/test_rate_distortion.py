@@ -63,6 +63,7 @@ def test_better_is_lower_for_lpips(uri: str) -> None:
     assert len(fronts(better, "lpips")[0].front) == 2
 
 
+@pytest.mark.heavy
 def test_a_known_gap_is_measured_and_its_interval_holds_it(uri: str) -> None:
     (gap,) = gaps(fronts(table(uri, line(0.0, 0.0, 0.1) + line(0.5, 0.7, 0.1))))
     assert (gap.first, gap.second) == ("semantic_weight=0", "semantic_weight=0.5")
@@ -74,6 +75,7 @@ def test_a_known_gap_is_measured_and_its_interval_holds_it(uri: str) -> None:
     assert "a difference" in gap.sentence
 
 
+@pytest.mark.heavy
 def test_no_gap_is_shown_where_there_is_none(uri: str) -> None:
     (gap,) = gaps(fronts(table(uri, line(0.0, 0.0, 0.3) + line(0.5, 0.0, 0.3))))
     assert gap.low is not None

@@ -31,6 +31,7 @@ from tests.gigatok.counted_flops import (
 )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_steps_of_tokenizers(shape: str, recompute: bool) -> None:
@@ -44,6 +45,7 @@ def test_training_steps_of_tokenizers(shape: str, recompute: bool) -> None:
     assert BATCH * tokenizer_step_flops(config, SIDE).tokenizer == counted(step)
 
 
+@pytest.mark.heavy
 def test_shortcut_images_are_decoded_again() -> None:
     config = training("1d", shortcut_images=True, shortcut_end=9)
     model, image = tokenizer(config), meta(BATCH, 3, SIDE, SIDE)
@@ -83,6 +85,7 @@ def test_lpips(network: perceptual.Network, side: int) -> None:
     assert layer.parameters == sum(p.numel() for p in stages.parameters())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "side"), [("patchgan", 32), ("patchgan", 256), ("dino", 64)])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_the_adversarial_game(name: str, side: int, adaptive: bool) -> None:

@@ -162,6 +162,7 @@ def test_extraction_continues_where_it_was_interrupted(
     assert list(runtime.checkpoint_dir.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_codes_that_were_lost_are_encoded_again(
     trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

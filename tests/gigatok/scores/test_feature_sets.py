@@ -104,6 +104,7 @@ def peaks_of(count: int) -> tuple[int, int]:
     return streaming, scoring
 
 
+@pytest.mark.heavy
 def test_fifty_thousand_images_fit_into_two_gibibytes() -> None:
     """Bytes per image are measured at 64 channels, then taken to 2,048 and 50,000 images."""
     (streaming, scoring), (more_streaming, more_scoring) = peaks_of(2000), peaks_of(4000)

@@ -51,12 +51,14 @@ def test_kid_of_shifted_gaussians_has_its_closed_form() -> None:
     assert abs(value - expected) < 4 * error
 
 
+@pytest.mark.heavy
 def test_kid_of_one_distribution_is_zero_on_average() -> None:
     values = [kid(normal(40, 6, 2 * i), normal(40, 6, 2 * i + 1))[0] for i in range(100)]
     assert min(values) < 0 < max(values)
     assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(len(values))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mean", [0.0, 0.5])
 def test_the_standard_error_of_kid_is_the_spread_over_resamples(mean: float) -> None:
     draws = [kid(normal(150, 4, 2 * i), normal(150, 4, 2 * i + 1, mean)) for i in range(120)]

@@ -142,6 +142,7 @@ def test_a_probe_stops_between_epochs() -> None:
     assert len(tracker.points) == 2
 
 
+@pytest.mark.heavy
 def test_probe_learns_what_is_linearly_there_and_logs_every_epoch() -> None:
     train, labels = separable(0, 513)  # a last batch of one image must not break it
     val, val_labels = separable(1, 200)

@@ -88,6 +88,7 @@ def probe(folder: Path, features: str, tracker: Any = None, **options: Any) -> S
     return probe_tokenizer.run(config, inputs, folder / "out", tracker or NullTracker(), runtime)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("features", FEATURES)
 def test_random_features_know_something_of_digits(tmp_path: Path, features: str) -> None:
     tracker = MemoryTracker()
@@ -100,6 +101,7 @@ def test_random_features_know_something_of_digits(tmp_path: Path, features: str)
     assert max(step for name, step, _ in tracker.points if name == "train/loss") == 100
 
 
+@pytest.mark.heavy
 def test_features_of_the_right_images_are_trained_on(tmp_path: Path) -> None:
     probe(tmp_path, "latents")
     kept = open_streamed(

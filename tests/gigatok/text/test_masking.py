@@ -106,6 +106,7 @@ def test_code_is_left_as_it_is() -> None:
     assert mask_secrets(CODE) == CODE
 
 
+@pytest.mark.heavy
 def test_a_long_line_takes_no_time_out_of_proportion() -> None:
     # A rule that searches the rest from each letter would not end within the test's patience.
     for part in ("a-", "password", "http://", "\n", " \t", "A1b"):

@@ -49,6 +49,7 @@ def test_it_holds_everything_that_a_worker_imports(tmp_path: Path, source: Path)
     assert said.stdout.strip() == str(snapshot / "orchestration" / "sweep" / "definition.py")
 
 
+@pytest.mark.heavy
 def test_an_unchanged_source_is_copied_once_and_a_changed_one_again(
     tmp_path: Path, source: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_an_unchanged_source_is_copied_once_and_a_changed_one_again(
     )
 
 
+@pytest.mark.heavy
 def test_it_knows_the_state_of_git_at_launch(tmp_path: Path, source: Path) -> None:
     store = Store(tmp_path / "runs")
     clean = git_state(source)

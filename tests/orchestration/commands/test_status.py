@@ -151,6 +151,7 @@ def test_watching_ends_with_the_sweep_and_says_how_it_went(
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("height", [20, 24, 50])
 def test_what_is_watched_fits_on_the_screen(store: Store, tmp_path: Path, height: int) -> None:
     sizes = ", ".join(f"{{width: {8 * n}, layers: 1, heads: 1}}" for n in range(1, 31))

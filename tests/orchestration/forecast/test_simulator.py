@@ -134,6 +134,7 @@ def test_a_stage_of_several_devices_waits_for_all_of_them() -> None:
         simulate({"a": (), "b": ()}, works, Cluster(1))
 
 
+@pytest.mark.heavy
 def test_failures_without_checkpoints_cost_what_theory_says() -> None:
     """E[T] = (e^{W/M} - 1) M for work W begun anew after each failure."""
     inputs, works = independent(20_000, HOUR)
@@ -163,6 +164,7 @@ def test_failures_with_checkpoints_cost_what_daly_says(interval: float) -> None:
     )
 
 
+@pytest.mark.heavy
 def test_the_best_interval_is_dalys() -> None:
     mtbf, pause = 4 * HOUR, 120.0
     cluster = Cluster(200, failure_rate=1 / mtbf, checkpoint_seconds=pause)

@@ -92,6 +92,7 @@ def test_cmaes_leaves_no_state_in_the_storage_and_reads_none(tmp_path: Path) -> 
     assert asking.ask(search, spoilt).params == asking.ask(search, study).params
 
 
+@pytest.mark.heavy
 def test_cmaes_narrows_around_the_optimum(tmp_path: Path) -> None:
     search = load(tmp_path, block("cmaes", "none", trials=90))
     trials = carry_out(search, memory(search), lambda params: [bowl(params)])
@@ -116,6 +117,7 @@ SEVERAL = """search:
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
 def test_several_objectives_approach_a_planted_front(tmp_path: Path, sampler: str) -> None:
     """The front: dropout at its optimum; along the rate one objective is paid with another."""
@@ -152,6 +154,7 @@ def test_the_pareto_front_of_rfid_gfid_and_hours_is_exact() -> None:
     assert asking.pareto_front([], ["minimize"]) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
 def test_suggestions_depend_on_seed_number_and_results_only(tmp_path: Path, sampler: str) -> None:
     search = load(tmp_path, block(sampler, "asha", trials=20))
@@ -168,6 +171,7 @@ def test_suggestions_depend_on_seed_number_and_results_only(tmp_path: Path, samp
     assert carry_out(other, memory(other), lambda p: [bowl(p)], 1)[0].params != whole[0].params
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
 def test_a_decision_that_was_not_carried_out_is_taken_again(tmp_path: Path, pruner: str) -> None:
     """Killed after any write of a report: value and decision come out the same."""
@@ -229,6 +233,7 @@ def test_a_storage_that_is_none_is_refused(tmp_path: Path) -> None:
         asking.open_study(load(tmp_path, text), "x", tmp_path / "unused")
 
 
+@pytest.mark.heavy
 def test_the_key_that_matters_is_named(tmp_path: Path) -> None:
     search = load(tmp_path, block("random", "none"))
     study = memory(search)

@@ -372,6 +372,7 @@ def write_sweep(folder: Path, **parts: Any) -> Path:
     return file
 
 
+@pytest.mark.heavy
 @settings(max_examples=30, deadline=None)
 @given(axes=axes_of_a_sweep(), seeds=st.lists(st.integers(0, 9), min_size=1, unique=True))
 def test_count_is_the_product_whatever_the_order(
@@ -389,6 +390,7 @@ def test_count_is_the_product_whatever_the_order(
     assert dump[0] == dump[1]
 
 
+@pytest.mark.heavy
 @settings(max_examples=30, deadline=None)
 @given(axes=axes_of_a_sweep(), data=st.data())
 def test_every_cell_is_a_trial_or_excluded(

@@ -399,6 +399,7 @@ def test_not_utf_8(tmp_path: Path) -> None:
     assert problems_of(file) == [f"{file}:2: byte 0xef is not UTF-8; save the file as UTF-8"]
 
 
+@pytest.mark.heavy
 def test_aliases_cannot_explode(tmp_path: Path) -> None:
     file = tmp_path / "bomb.yaml"
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
@@ -408,6 +409,7 @@ def test_aliases_cannot_explode(tmp_path: Path) -> None:
     assert "more than 200,000 values, aliases counted" in found
 
 
+@pytest.mark.heavy
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "deep.yaml"
     file.write_text("a: " + "[" * 5000)

@@ -37,6 +37,7 @@ def renamed(images: list[Picture], names: list[int]) -> list[Picture]:
     ]
 
 
+@pytest.mark.heavy
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_names_and_order_of_files_do_not_matter(data: st.DataObject) -> None:

@@ -16,6 +16,7 @@ from gigatok.models.frozen.teachers import build_teacher
 from tests.gigatok.counted_flops import BATCH, counted, meta
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "build"),
     [("mobilenetv2", _mobilenetv2_backbone), ("resnet50", _ResNet50)],
@@ -30,6 +31,7 @@ def test_convolutional_teachers(name: str, build: Callable[[], nn.Module]) -> No
     assert network(image).shape == (1, cost.dim, cost.grid, cost.grid)
 
 
+@pytest.mark.heavy
 def test_dinov2() -> None:
     transformers = pytest.importorskip("transformers")
     with torch.device("meta"):
@@ -39,6 +41,7 @@ def test_dinov2() -> None:
     assert (cost.dim, cost.grid**2) == (network.config.hidden_size, (224 // 14) ** 2)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "kind", "shape"),
     [

@@ -187,6 +187,7 @@ def test_the_backbone_approximates_gelu_by_tanh() -> None:
     assert not torch.equal(mlp(x), mlp.fc2(F.gelu(hidden)))
 
 
+@pytest.mark.heavy
 def test_key_biases_are_zeroed_without_effect(
     dino_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def test_without_the_file_it_is_said_where_to_get_it(
         load_dino()
 
 
+@pytest.mark.heavy
 def test_weights_of_another_backbone_are_refused(
     dino_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def part_of(name: str) -> str:
     return "encoder" if name.startswith(("encoder", "s2to1", "quant_conv")) else "decoder"
 
 
+@pytest.mark.heavy
 def test_training_reduces_the_loss_on_one_batch(image_BCHW: torch.Tensor) -> None:
     tokenizer = build().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=2e-3)

@@ -406,6 +406,7 @@ def _shuffled(part: Any, rng: random.Random) -> Any:
     return rng.sample(part, len(part))
 
 
+@pytest.mark.heavy
 def test_random_sweeps_account_for_every_cell_and_keep_their_keys(tmp_path: Path) -> None:
     _sweeps(tmp_path, 60, seed=0)
 
