@@ -9,6 +9,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from gigatok.config.base import Config, Fraction, TrainingConfig, TransformerSize
 from gigatok.config.marks import COMPUTES, SAME_COST
+from gigatok.config.open_union import OneOf
+from gigatok.config.samplers import PUBLISHED, SHARED, SamplerConfig, configs
+from gigatok.config.schedules import GuidanceName
 
 
 class GeneratorArchitecture(Config):
@@ -42,7 +45,7 @@ class SamplingConfig(Config):
 
     cfg_scale: Annotated[float, Field(ge=1)] = 1.5
     """Scale of classifier-free guidance; 1 is no guidance."""
-    cfg_schedule: Literal["constant", "step", "linear", "cosine"] = "constant"
+    cfg_schedule: GuidanceName = "constant"
     """Course of the guidance scale over the tokens of an image."""
     # 0.18 is the default of the authors' `generate.py`.
     cfg_start: Fraction = 0.18
@@ -50,13 +53,20 @@ class SamplingConfig(Config):
     temperature: Annotated[PositiveFloat, SAME_COST] = 1.0
     """Divisor of the logits before sampling."""
     top_k: NonNegativeInt = 0
-    """Number of likeliest codes to draw from; 0 turns the limit off."""
+    """Number of likeliest codes that sampler `truncated` draws from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
-    """Probability mass of the likeliest codes to draw from; 1 turns the limit off."""
+    """Mass of the likeliest codes that sampler `truncated` draws from; 1 turns the limit off."""
+    sampler: Annotated[SamplerConfig, OneOf(configs)] = PUBLISHED
+    """Sampler by name, with its settings, such as `{name: min_p, min_p: 0.1}`."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""
     batch_size: PositiveInt = 64
     """Images that are drawn at once."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings that this sampler does not read, which keys leave out."""
+        return SHARED - self.sampler.reads
 
 
 # Cached: thousands of trials then share one object, which is hashed once.

@@ -8,12 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from gigatok.config.base import Config
+
+
+class NamedConfig(Config):
+    """Settings of one kind of thing in a registry.
+
+    A subclass narrows `name` to its own and gives it no default: a required field is in every
+    key, which is what tells two kinds with equal settings apart.
+    """
+
+    name: str
+    """Kind of thing."""
+
+    @property
+    def label(self) -> str:
+        """Name it in names of trials: the kind, then the settings, such as `fsq-8x5x5x5`."""
+        words = [self.name]
+        for name, known in type(self).model_fields.items():
+            value = getattr(self, name)
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            if known.is_required():
+                words += [text] if name != "name" else []
+            elif value != known.default:
+                words.append(f"{name}={text.removesuffix('.0')}")
+        return "-".join(words)
+
+
+def name_of(kind: type[NamedConfig]) -> str:
+    """Read the name of a kind from the class of its settings.
+
+    Raises:
+        ValueError: it gives the name a default.
+    """
+    field = kind.model_fields["name"]
+    (name,) = get_args(field.annotation)
+    if not field.is_required():
+        raise ValueError(
+            f"{name!r}: its config gives `name` a default, so that keys would leave it out; "
+            f"write `name: Literal[{name!r}]` alone"
+        )
+    return str(name)
 
 
 @dataclass(frozen=True)

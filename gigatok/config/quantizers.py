@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from gigatok.config.base import Config
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.open_union import NamedConfig, name_of
 from gigatok.plugins import table
 
 
@@ -70,15 +71,8 @@ COMMON = frozenset({"codebook_init", "usage_window"})
 """Fields of `CodebookConfig` that mean something for every quantizer."""
 
 
-class QuantizerConfig(Config):
-    """Settings of one kind of quantizer; a subclass says what it makes of them.
-
-    A subclass narrows `name` to its own and gives it no default: a required field is in every
-    key, which is what tells two kinds with equal settings apart.
-    """
-
-    name: str
-    """Kind of quantizer."""
+class QuantizerConfig(NamedConfig):
+    """Settings of one kind of quantizer; a subclass says what it makes of them."""
 
     reads: ClassVar[frozenset[str]] = COMMON
     """Fields of `CodebookConfig` that it reads; keys leave out the others."""
@@ -94,19 +88,6 @@ class QuantizerConfig(Config):
     def batch_loss(self, codebook: CodebookConfig) -> str | None:
         """Name the setting whose loss needs the whole batch at once; None: there is none."""
         return None
-
-    @property
-    def label(self) -> str:
-        """Name it in names of trials: the kind, then the settings, such as `fsq-8x5x5x5`."""
-        words = [self.name]
-        for name, known in type(self).model_fields.items():
-            value = getattr(self, name)
-            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            if known.is_required():
-                words += [text] if name != "name" else []
-            elif value != known.default:
-                words.append(f"{name}={text.removesuffix('.0')}")
-        return "-".join(words)
 
 
 @dataclass(frozen=True)
@@ -131,8 +112,7 @@ class QuantizerKind:
     @property
     def name(self) -> str:
         """Value of `tokenizer.quantizer.name`."""
-        (name,) = self.config.model_fields["name"].annotation.__args__  # type: ignore[union-attr]
-        return str(name)
+        return name_of(self.config)
 
 
 QUANTIZERS: dict[str, QuantizerKind] = table("quantizer")
@@ -147,11 +127,6 @@ def register(kind: QuantizerKind) -> QuantizerKind:
     """
     if kind.name in QUANTIZERS:
         raise ValueError(f"there is a quantizer {kind.name!r} already; choose another name")
-    if not kind.config.model_fields["name"].is_required():
-        raise ValueError(
-            f"quantizer {kind.name!r}: its config gives `name` a default, so that keys would "
-            f"leave it out; write `name: Literal[{kind.name!r}]` alone"
-        )
     QUANTIZERS[kind.name] = kind
     return kind
 

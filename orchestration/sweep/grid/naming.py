@@ -7,7 +7,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from gigatok.config import QuantizerConfig, TransformerSize, TrialConfig
+from gigatok.config import TransformerSize, TrialConfig
+from gigatok.config.open_union import NamedConfig
 from orchestration.sweep.formulas.quantities import size_label
 from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES
@@ -81,7 +82,7 @@ def _file_names(key: str, block: Dimensions) -> dict[str | None, str]:
 def _label(value: Any) -> str:
     if isinstance(value, TransformerSize):
         return size_label(value)
-    if isinstance(value, QuantizerConfig):
+    if isinstance(value, NamedConfig):
         return value.label
     if isinstance(value, tuple):
         return ",".join(map(str, value))
