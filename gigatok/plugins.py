@@ -33,6 +33,8 @@ DIGITS = 16
 # Registries that plug-ins fill, by what an entry is called. A plug-in's entries are found by
 # comparing them before and after its import, so that registering needs to know of no plug-in.
 _TABLES: dict[str, dict[str, Any]] = {}
+_CONTRACTS: dict[str, str] = {}
+"""Contracts that do not lie in `gigatok.contracts`, by kind."""
 _log = logging.getLogger(__name__)
 _broken: set[str] = set()
 """Installed plug-ins that were warned of."""
@@ -66,13 +68,27 @@ LOADED: dict[str, Plugin] = {}
 """Every plug-in of this process, by its package."""
 
 
-def table(kind: str) -> dict[str, Any]:
-    """Make the dict of a registry that plug-ins may fill.
+def table(kind: str, contract: str | None = None) -> dict[str, Any]:
+    """Make the dict of a registry that plug-ins may fill; later calls return the same one.
 
     Args:
         kind: what an entry is called in messages, such as `stage`.
+        contract: module that checks an entry; None: the one in `gigatok.contracts` that is called
+            like the kind.
     """
+    if contract is not None:
+        _CONTRACTS[kind] = contract
     return _TABLES.setdefault(kind, {})
+
+
+def kinds() -> tuple[str, ...]:
+    """Name the kinds of things that plug-ins may register, as far as they are imported."""
+    return tuple(_TABLES)
+
+
+def contract_of(kind: str) -> str:
+    """Name the module that checks an entry of a kind (`gigatok.contracts.base`)."""
+    return _CONTRACTS.get(kind, f"gigatok.contracts.{kind.replace(' ', '_')}")
 
 
 def load(names: Sequence[str], folder: Path) -> tuple[Plugin, ...]:
@@ -126,6 +142,18 @@ def owner_of(kind: str, name: str) -> Plugin | None:
     """Find the plug-in that registered an entry; None: it is a part of this program."""
     found = (plugin for plugin in LOADED.values() if name in plugin.entries.get(kind, ()))
     return next(found, None)
+
+
+def entries_of(plugin: Plugin) -> dict[str, tuple[str, ...]]:
+    """Collect what a plug-in and the plug-ins below its package have registered, by kind.
+
+    A distribution names the module with its figures apart from the others.
+    """
+    inside = (p for name, p in LOADED.items() if f"{name}.".startswith(f"{plugin.package}."))
+    found: dict[str, tuple[str, ...]] = {}
+    for one in inside:
+        found |= {kind: found.get(kind, ()) + names for kind, names in one.entries.items()}
+    return found
 
 
 # Modules

@@ -58,7 +58,7 @@ class NamedFigure:
     sweeps: tuple[str, ...] = ()
 
 
-FIGURES: dict[str, NamedFigure] = table("figure")
+FIGURES: dict[str, NamedFigure] = table("figure", contract="analysis.figures.contract")
 """Every figure by name."""
 
 

@@ -5,7 +5,7 @@ B batch, T tokens, S codes, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,29 +13,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok.config import TokenizerArchitecture, TransformerSize
 from gigatok.config.quantizers import PUBLISHED, QuantizerKind
+from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.models.layers import flops, parameters
 from gigatok.models.quantizers.base import Quantizer, build_quantizer, entries_of
 from gigatok.models.quantizers.layout import quantizer_layout
 
 BATCH, TOKENS = 4, 16
-Check = Callable[[QuantizerKind], Iterator[str]]
-"""Function that yields a sentence for each part of the contract that a quantizer breaks."""
 
 
 def broken_promises(kind: QuantizerKind) -> list[str]:
-    """List what a quantizer does that it must not; empty: it keeps the contract.
-
-    A check that raises is a broken promise as well.
-    """
-    return [f"quantizer {kind.name}: {text}" for check in CHECKS for text in _results(check, kind)]
+    """List what a quantizer does that it must not; empty: it keeps the contract."""
+    return broken(CHECKS, kind, f"quantizer {kind.name}")
 
 
-def _results(check: Check, kind: QuantizerKind) -> Iterator[str]:
-    try:
-        yield from check(kind)
-    # Whatever it is, the other checks still say something.
-    except Exception as error:
-        yield f"{check.__name__}: {type(error).__name__}: {error}"
+def smoke(kind: QuantizerKind) -> SmokeTrial:
+    """Train a tokenizer with it, and encode images."""
+    return SmokeTrial(
+        stages=("extract_codes",),
+        settings={"tokenizer.quantizer": {"name": kind.name, **kind.example}},
+    )
 
 
 def architecture(kind: QuantizerKind) -> TokenizerArchitecture:

@@ -19,6 +19,7 @@ from gigatok.config import SplitConfig
 from gigatok.config.data_sets import find_data_set
 from gigatok.data.crops import UInt8, five_crops, random_crop, ten_crops
 from gigatok.data.image_sets import ImageSet, Int64
+from gigatok.plugins import owner_of
 
 Augment = Literal["none", "flip", "crop_flip"]
 
@@ -27,13 +28,38 @@ def load_split(config: SplitConfig) -> ImageSet:
     """Load the first `config.images` images of one split, fetched if needed.
 
     Raises:
-        ValueError: the split has fewer images, scikit-learn is missing for the digits, or the data
-            that the user supplies are not the expected ones.
+        ValueError: the split has fewer images, scikit-learn is missing for the digits, the data
+            that the user supplies are not the expected ones, or a plug-in made images of a wrong
+            number or type.
         AssetError: the data cannot be obtained.
     """
     # Imported here: parquet and scikit-learn are slow to import, and most runs need neither.
     images: ImageSet = import_module(find_data_set(config.name).module).load(config)
+    # Floats would train without an error, on nonsense. The built-in ones are held to it by tests.
+    if owner_of("data set", config.name) is not None:
+        refuse_wrong_images(images, config)
     return images
+
+
+def refuse_wrong_images(images: ImageSet, config: SplitConfig) -> None:
+    """Raise `ValueError` if a data set gives other images than it was asked for."""
+    side, title = config.image_size, f"data set {config.name}, {config.split}"
+    labels, first = np.asarray(images.labels), images.centred(np.arange(1))
+    if len(images) != config.images or labels.shape != (config.images,):
+        raise ValueError(
+            f"{title}: {len(images)} images and labels of shape {labels.shape} where "
+            f"{config.images} were asked for"
+        )
+    if first.shape != (1, side, side, 3) or first.dtype != np.uint8:
+        raise ValueError(
+            f"{title}: an image is {first.dtype} {first.shape[1:]}; it must be uint8 "
+            f"{(side, side, 3)}"
+        )
+    if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < images.num_classes:
+        raise ValueError(
+            f"{title}: labels are {labels.dtype} from {labels.min()} to {labels.max()}; they must "
+            f"be whole numbers from 0 to {images.num_classes - 1}"
+        )
 
 
 def to_device(array: npt.NDArray[Any], device: str) -> Tensor:

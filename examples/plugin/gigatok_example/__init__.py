@@ -1,3 +1,3 @@
 """A plug-in: to import it is to register everything that it offers, but for its figure."""
 
-from gigatok_example import brightness, stripes, ternary  # noqa: F401
+from . import brightness, stripes, ternary  # noqa: F401

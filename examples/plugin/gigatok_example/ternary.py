@@ -35,8 +35,8 @@ def layout(config: TokenizerArchitecture, tokens: int) -> QuantizerLayout:
 register(
     QuantizerKind(
         TernaryConfig,
-        module="gigatok_example.ternary_module:TernaryQuantizer",
-        layout="gigatok_example.ternary:layout",
+        module=f"{__package__}.ternary_module:TernaryQuantizer",
+        layout=f"{__name__}:layout",
         example={"channels": 3},  # with which `gigatok check` tries it
     )
 )
