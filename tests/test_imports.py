@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("config", "contracts.base", "costs", "files", "names", "plugins", "stages", "startup", "text"),
+    *(
+        "config",
+        "contracts.base",
+        "costs",
+        "files",
+        "names",
+        "plugins",
+        "stages",
+        "startup",
+        "text",
+    ),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )

@@ -54,7 +54,11 @@ class Examination:
 
 def examine(kind: str, name: str) -> Examination:
     """Run the contract of a kind on a registered thing."""
-    contract, entry, started = import_module(contract_of(kind)), table(kind)[name], time.monotonic()
+    contract, entry, started = (
+        import_module(contract_of(kind)),
+        table(kind)[name],
+        time.monotonic(),
+    )
     found = [list(results(check, entry)) for check in contract.CHECKS]
     return Examination(
         kind,

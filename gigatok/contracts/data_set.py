@@ -39,9 +39,7 @@ def smoke(data_set: DataSet) -> SmokeTrial | None:
 
 def loaded(data_set: DataSet, split: Split, images: int = IMAGES) -> ImageSet:
     """Load the first images of a split."""
-    return load_split(
-        SplitConfig(name=data_set.name, split=split, image_size=SIDE, images=images)
-    )
+    return load_split(SplitConfig(name=data_set.name, split=split, image_size=SIDE, images=images))
 
 
 def pixels(images: ImageSet) -> UInt8:

@@ -49,9 +49,7 @@ class SmokeRun:
     stages: tuple[CompleteStage, ...] = ()
 
 
-def run_smoke(
-    name: str, plugin: str, trial: SmokeTrial, folder: Path, runs: Path
-) -> SmokeRun:
+def run_smoke(name: str, plugin: str, trial: SmokeTrial, folder: Path, runs: Path) -> SmokeRun:
     """Run a smoke trial.
 
     Args:
