@@ -81,6 +81,7 @@ def table(
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
         from analysis.claims.findings import comparisons
+        from analysis.claims.judged import judge, legend
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
 
@@ -88,7 +89,9 @@ def table(
         # Made before anything is printed: a request that fails leaves no half of a table on the
         # screen.
         made = result_table(runs)
-        sentences = [comparison.sentence for comparison in comparisons(runs)]
+        claims = judge(runs, tracking_uri)
+        sentences = [claim.sentence for claim in claims] + ([legend(claims)] if claims else [])
+        sentences += [comparison.sentence for comparison in comparisons(runs)]
         chosen = format or (TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown)
         if chosen is TableFormat.rich:
             _print_rich(made, sentences)

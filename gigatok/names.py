@@ -5,6 +5,7 @@ Standard library only, so that `analysis` and `orchestration` can import it at n
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from gigatok.plugins import owner_of, table
 
+_SEED_WORD = re.compile(r" ?\bseed=\d+$")
 MOST_NAME_BYTES = 150
 """Of a study's name: file systems allow 255 for a file, and figures and records add to it."""
 
@@ -36,6 +38,11 @@ def study_name(given: str) -> str:
             "spaces and signs but '/', such as lr-0.1.yaml"
         )
     return name
+
+
+def setting_name(trial: str) -> str:
+    """Drop the seed, its last word, from a trial's name: what is left names its setting."""
+    return _SEED_WORD.sub("", trial)
 
 
 def is_study_name(name: str) -> bool:
@@ -310,6 +317,8 @@ TAG_ACTUAL_SECONDS, TAG_ACTUAL_MEMORY = "gigatok.actual.seconds", "gigatok.actua
 seconds), and what it took where it ran in one go. Seconds of the worker, bytes per device. On a
 sweep run `gigatok.predicted.seconds` is that of all its stages together, where all have one."""
 TAG_RETIRED = "gigatok.retired"
+CLAIMS_FILE = "claims.json"
+"""On a sweep run, file with the claims of the sweep and when each was made."""
 ARTIFACTS = "mlartifacts"
 """Folder beside a sqlite database in which the files of its runs lie."""
 TAG_TOKEN = "gigatok.token"

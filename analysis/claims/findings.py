@@ -1,19 +1,25 @@
 """The paper's questions of a sweep, answered in sentences that claim no more than the data.
 
 Do reconstruction, codes, generation and the AR probe's representation change with size, and what
-does semantic regularisation do to the last three. Differences are taken seed by seed.
+does semantic regularisation do to the last three. Differences are taken seed by seed. Nobody has
+said beforehand which of them matter, so that chance has as many opportunities as there are
+sentences: the share of chance among those that say that an effect is shown is kept below 5 %.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from statistics import stdev
 
 import polars as pl
 
 from analysis.statistics.estimates import PairedDifference, PairedTest, paired, paired_test
 from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, groups, ways
+from gigatok.claims.evidence import beyond
+from gigatok.claims.verdicts import LEVEL, false_discovery_rates
 from gigatok.names import METRICS, Metric
 
 RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
@@ -33,7 +39,11 @@ class SettingComparison:
         second: label of the changed setting.
         difference: second minus first on shared seeds; None where there is none to take.
         seed_spread: largest range over seeds inside one setting; None with one seed each.
-        sentence: the answer, complete in itself.
+        head: what is compared.
+        rest: cautions behind the answer; without a difference why there is none.
+        q: share of chance among the comparisons that are as clear as this one or clearer; None
+            with fewer than two shared seeds.
+        looked: number of comparisons that were looked at together.
     """
 
     metric: str
@@ -41,7 +51,17 @@ class SettingComparison:
     second: str
     difference: PairedDifference | None
     seed_spread: float | None
-    sentence: str
+    head: str
+    rest: str
+    q: float | None = None
+    looked: int = 1
+
+    @property
+    def sentence(self) -> str:
+        """Give the answer, complete in itself."""
+        if self.difference is None:
+            return self.head + self.rest
+        return self.head + _verdict(self, self.difference) + self.rest
 
     @property
     def test(self) -> PairedTest | None:
@@ -65,7 +85,22 @@ def comparisons(runs: pl.DataFrame) -> list[SettingComparison]:
         for metric in GENERATOR
         if _measured(metric, pair)
     ]
-    return result
+    return _together(result)
+
+
+def _together(found: Sequence[SettingComparison]) -> list[SettingComparison]:
+    """Correct the comparisons for their number."""
+    tested = {i: p for i, one in enumerate(found) if (p := _chance(one.difference)) is not None}
+    rates = dict(zip(tested, false_discovery_rates(list(tested.values())), strict=True))
+    return [replace(one, q=rates.get(i), looked=len(tested)) for i, one in enumerate(found)]
+
+
+def _chance(difference: PairedDifference | None) -> float | None:
+    """Compute the two-sided p of the paired t test; None with fewer than two seeds."""
+    if difference is None or difference.n < 2:
+        return None
+    error = stdev(difference.differences) / math.sqrt(difference.n)
+    return min(1.0, 2 * min(beyond(difference.mean, error, difference.n - 1, 0.0)))
 
 
 def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
@@ -76,17 +111,16 @@ def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
     # Scores of two protocols differ by more than any setting changes.
     protocols = ways((first, last), metric)
     if len(protocols) > 1:
-        text = f"{head}not compared, measured in two ways ({' | '.join(sorted(protocols))})."
-        return SettingComparison(metric, first.label, last.label, None, None, text)
+        text = f"not compared, measured in two ways ({' | '.join(sorted(protocols))})."
+        return SettingComparison(metric, first.label, last.label, None, None, head, text)
     difference = paired(first.values(metric), last.values(metric))
     # The yardstick is the larger of the two ranges, so that one lucky setting cannot set it.
     spread = _seed_spread(metric, (first, last))
     if difference is None:
-        text = f"{head}not compared, no seed has both."
+        rest = "not compared, no seed has both."
     else:
-        text = head + _verdict(score, difference, spread)
-        text += _detour(score, ladder) + _rate_caution(metric, first, last)
-    return SettingComparison(metric, first.label, last.label, difference, spread, text)
+        rest = _detour(score, ladder) + _rate_caution(metric, first, last)
+    return SettingComparison(metric, first.label, last.label, difference, spread, head, rest)
 
 
 def _unsaid(first: Group, last: Group) -> str:
@@ -95,25 +129,25 @@ def _unsaid(first: Group, last: Group) -> str:
     return " (all with semantic regularisation)" if unnamed else ""
 
 
-def _verdict(score: Metric, difference: PairedDifference, spread: float | None) -> str:
+def _verdict(one: SettingComparison, difference: PairedDifference) -> str:
+    score = METRICS[one.metric]
     shown = _changes(score, difference)
     if difference.n == 1:
         return f"{shown}. Whether that is more than chance cannot be told from one seed."
-    assert spread is not None, "two shared seeds are two values of each setting"
-    beside = f"{shown}; seeds of one setting differ by up to {score.text(spread)}"
-    beside += _unit(score)
+    assert one.seed_spread is not None, "two shared seeds are two values of each setting"
+    beside = f"{shown}; seeds of one setting differ by up to {score.text(one.seed_spread)}"
+    beside += unit_behind(score)
     if not any(difference.differences):
         return f"{beside}. No difference."
-    if not difference.same_sign:
-        return f"{beside}. The sign changes with the seed: no effect is shown."
-    # No p here: with fewer than six seeds no sign-flip test can go below 5 % (`paired_test`).
+    assert one.q is not None, "every difference of two seeds is tested"
+    chance = f"(q = {one.q:.2g} of {one.looked} comparison{'s' if one.looked != 1 else ''})"
+    if one.q <= LEVEL:
+        return f"{beside}. {_direction(score, difference.mean)}: an effect is shown {chance}."
+    # Differences of 0 have no sign; they neither agree nor disagree.
+    signs = {d > 0 for d in difference.differences if d}
     seeds = "both seeds" if difference.n == 2 else f"all {difference.n} seeds"
-    direction = f"{_direction(score, difference.mean)} on {seeds}"
-    # The same sign on all seeds is not enough where seeds alone move as far.
-    if min(map(abs, difference.differences)) <= spread:
-        return f"{beside}. {direction}, but not each time by more than seeds alone differ."
-    few = "; two seeds indicate, they do not prove" if difference.n == 2 else ""
-    return f"{beside}. {direction}, each time by more than seeds alone differ{few}."
+    way = f"{_direction(score, difference.mean)} on {seeds}, but no"
+    return f"{beside}. {way if len(signs) == 1 else 'No'} effect is shown {chance}."
 
 
 def _changes(score: Metric, difference: PairedDifference) -> str:
@@ -121,13 +155,15 @@ def _changes(score: Metric, difference: PairedDifference) -> str:
     values = difference.differences
     if difference.n > _MAX_LISTED:
         ends = f"{_signed(score, min(values))} to {_signed(score, max(values))}"
-        return f"{_signed(score, difference.mean)}{_unit(score)} ({ends} on {difference.n} seeds)"
+        mean = f"{_signed(score, difference.mean)}{unit_behind(score)}"
+        return f"{mean} ({ends} on {difference.n} seeds)"
     plural = "seed" if difference.n == 1 else "seeds"
     listing = " and ".join(_signed(score, value) for value in values)
-    return f"{listing}{_unit(score)} on {plural} {', '.join(map(str, difference.seeds))}"
+    return f"{listing}{unit_behind(score)} on {plural} {', '.join(map(str, difference.seeds))}"
 
 
-def _unit(score: Metric) -> str:
+def unit_behind(score: Metric) -> str:
+    """Return the unit as it stands behind a number; empty where there is none to print."""
     # KID stands as it is logged, times 1000; its heading says so.
     unit = score.printed_unit or score.unit
     return f" {unit}" if unit not in ("", "x1000") else ""

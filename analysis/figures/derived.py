@@ -10,7 +10,8 @@ import numpy as np
 
 from analysis.charts.grammar import Mark, Series
 from analysis.charts.style import FRONT, VERMILION, Look
-from analysis.statistics.fits import FORMULAS, Floats, LawFit
+from analysis.statistics.fits import LawFit
+from analysis.statistics.laws import FORMULAS, Floats
 from analysis.statistics.pareto import undominated
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from analysis.figures.published_marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
 from analysis.paper.published import PAPER, Fact, facts, short
-from analysis.statistics.fits import MIN_SIZES, Law, fit_power_law
+from analysis.statistics.fits import fit_seeds
 from analysis.statistics.groups import groups
+from analysis.statistics.laws import MIN_SIZES, Law
 from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, measured, params_of
 from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quantity, steadier
@@ -214,14 +215,15 @@ def _fits(own: Sequence[Series], x: str, law: Fitting) -> tuple[list[Series], li
     # Marks of the paper are not in `own`: a law over runs and paper would fit the difference of
     # both.
     for series in own:
-        # The law is fitted to the trials, not to their means: seeds carry the noise.
         pairs = [pair for mark in series.marks for pair in mark.seeds or ((mark.x, mark.y),)]
         try:
-            fit = fit_power_law([a for a, _ in pairs], [b for _, b in pairs], law=law)
+            fit = fit_seeds(pairs, law)
         except RequestError as error:
             said.append(f"{series.name}: no fit, {error}.")
             continue
-        made.append(law_curve(fit, f"fit of {series.name}", series.look))
+        # A curve that may as well bend the other way would be read as one that does not.
+        if fit.status != "undetermined":
+            made.append(law_curve(fit, f"fit of {series.name}", series.look))
         said.append(f"{series.name}: {fit.sentence}")
     few = f"A fit needs {MIN_SIZES[law]} different values of {quantity(x).title}."
     return made, [*said, "x and y are in the units of the axes." if made else few]

@@ -20,12 +20,14 @@ from analysis.charts.files import write
 from analysis.charts.records import with_ending
 from analysis.claims.confounds import find_confounds
 from analysis.claims.findings import SettingComparison, comparisons
+from analysis.claims.judged import JudgedClaim, judge, legend
 from analysis.figures.rate_distortion import planes_figure
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
 from analysis.statistics.estimates import PairedTest
-from analysis.statistics.fits import FORMULAS, fit_metric
+from analysis.statistics.fits import fit_metric
 from analysis.statistics.groups import Group, groups
+from analysis.statistics.laws import FORMULAS
 from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
 from analysis.store.export import missing
 from analysis.store.requests import RequestError
@@ -137,6 +139,7 @@ def _sections(
     results = (TableBlock(made.head, made.rows, made.numeric), TextBlock(made.notes))
     confounds = tuple(find_confounds(runs)) or ("Nothing that the table shows.",)
     parts: dict[str, Iterable[Block]] = {
+        "Claims": _claims(judge(runs, tracking_uri)),
         "Plan": _plan(runs, found),
         "What ran": _what_ran(runs),
         "Figures": pictures,
@@ -155,6 +158,16 @@ def _sections(
 
 def _said(*sentences: str) -> TextBlock:
     return TextBlock(sentences)
+
+
+def _claims(claims: Sequence[JudgedClaim]) -> Iterable[Block]:
+    if not claims:
+        yield _said(
+            "Nothing was claimed beforehand: all that follows is exploration. `claims` of the "
+            "sweep's file say what its results should show, and are then tested."
+        )
+        return
+    yield _said(*(claim.sentence for claim in claims), legend(claims))
 
 
 def _plan(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[Block]:
@@ -198,7 +211,8 @@ def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     yield _said(
         "Differences are taken seed by seed. Effect size: mean over standard deviation, "
         "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
-        "show at best. No correction for the number of comparisons."
+        "show at best. Neither is corrected for the number of comparisons; q in the sentences is: "
+        "of those that say that an effect is shown, 5 % are expected to be chance."
     )
 
 
@@ -236,7 +250,8 @@ def _fits(found: Sequence[Group]) -> Iterable[Block]:
             except RequestError as error:
                 refused.append(f"{head}: not fitted, {error}.")
     if sentences:
-        yield _said(f"{FORMULAS['power']}, x in parameters.", *sentences)
+        text = f"{FORMULAS['power']}, x in parameters, x0 the geometric mean of the sizes."
+        yield _said(text, *sentences)
     yield _said(*(refused or ["No fit was refused."]))
 
 

@@ -1,39 +1,30 @@
 """Scaling laws with intervals: how a metric changes with size, and what the fit does not know.
 
-The power law is y = a x^b, fitted by least squares of log y: its errors are relative. The
-saturating one is y = c + a x^-b with b > 0, fitted by least squares of y; for every b the best
-a and c are a linear regression, so only b is searched for. Intervals are bootstrap-t: each
-replicate draws every seed of every point anew around the fitted curve, is fitted again, and its
-error is divided by its own standard error, as few points need (Efron and Tibshirani 1993,
-chapter 12.5). S replicates, N observations, P parameters.
+Seeds of a size are averaged first. They share that size's distance from the law, so counting
+them singly would take one misfit for as many independent ones, and intervals would hold the truth
+much less often than they say. Intervals are bootstrap-t: each replicate draws every size anew
+around the fitted curve, is fitted again, and its error is divided by its own standard error, as
+few points need (Efron and Tibshirani 1993, chapter 12.5). S replicates, N sizes, P parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
+from scipy.special import stdtr
 
 from analysis.statistics.groups import Group, require_one_way
+from analysis.statistics.laws import EXPONENTS, FORMULAS, LAWS, MIN_SIZES, Floats, Law
 from analysis.store.requests import RequestError
 
-Floats = npt.NDArray[np.float64]
-Law = Literal["power", "saturating"]
-Status = Literal["converged", "bound hit"]
-FORMULAS: dict[Law, str] = {"power": "y = a x^b", "saturating": "y = c + a x^-b"}
-MIN_SIZES: dict[Law, int] = {"power": 3, "saturating": 4}
-"""Parameters of the law plus one: fewer sizes lie on some curve whatever they are."""
-EXPONENTS = (0.01, 4.0)
-"""Bounds of a saturating law's b: below, it is a straight line in log x; above, a step."""
+Status = Literal["converged", "bound hit", "undetermined"]
+USELESS = 10.0
+"""Factor over the measured sizes; a power law whose change is known no better tells nothing."""
 REPLICATES = 1000
 CONFIDENCE = 0.95
-# The grid over log b spans 6.0 (from .01 to 4). Each round searches the two steps around the best
-# of 121 values, 60 times finer, so that three rounds leave b known to 1.4e-5, relatively.
-_GRID = 121
-_REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class HeldOut:
 
     Attributes:
         size: that was left out of the fit.
-        predicted: with the interval for the mean of as many seeds as were measured there.
+        predicted: with the interval for the mean over seeds at that size.
         observed: that mean.
         relative_error: (predicted - observed) / |observed|.
         covered: whether the interval holds what was observed.
@@ -71,11 +62,15 @@ class LawFit:
     Attributes:
         law: `power` or `saturating`.
         parameters: a, b and for the saturating law c, with intervals.
-        status: `bound hit` where the exponent ran into `EXPONENTS`: then it is not measured.
+        status: `bound hit` where the exponent ran into `EXPONENTS`: then it is not measured;
+            `undetermined` where the interval of a power law's b is too wide to say anything.
+        reference: x0, the size at which a power law has the value a: where a is known best.
         sizes: the distinct sizes, ascending.
         observations: number of values, seeds counted singly.
-        residual: standard deviation around the curve: relative for the power law, else in
-            units of y.
+        residual: standard deviation of the sizes' means around the curve: relative for the power
+            law, else in units of y.
+        bend: two-sided p of a curve in what a power law says is a line, its logarithms; None with
+            fewer than four sizes, and of the other law.
         held_out: None where fewer sizes would remain than a fit needs.
         sentence: all of it in words.
     """
@@ -83,16 +78,19 @@ class LawFit:
     law: Law
     parameters: dict[str, Bounded]
     status: Status
+    reference: float
     sizes: tuple[float, ...]
     observations: int
     residual: float
+    bend: float | None
     held_out: HeldOut | None
 
     def predict(self, sizes: Sequence[float] | Floats) -> Floats:
         """Evaluate the curve at some sizes."""
         # The dict keeps the order a, b, c, which is that of the columns that `curve` takes.
         values = np.array([p.value for p in self.parameters.values()])
-        found: Floats = _LAWS[self.law].curve(np.asarray(sizes, float), values[None])[0]
+        x = np.asarray(sizes, float) / self.reference
+        found: Floats = LAWS[self.law].curve(x, values[None])[0]
         return found
 
     @property
@@ -102,13 +100,20 @@ class LawFit:
             f"{name} = {p.value:.3g} [{p.low:.3g}, {p.high:.3g}]"
             for name, p in self.parameters.items()
         ]
-        text = f"{FORMULAS[self.law]}: {', '.join(parts)} (95 % bootstrap interval; "
-        text += f"{len(self.sizes)} sizes, {self.observations} values)."
         b = self.parameters["b"]
+        if self.status == "undetermined":
+            return (
+                f"{FORMULAS[self.law]}: not determined; b lies between {b.low:.3g} and "
+                f"{b.high:.3g}, so these {len(self.sizes)} sizes do not say how y changes."
+            )
+        text = f"{FORMULAS[self.law]}: {', '.join(parts)}, x0 = {self.reference:.3g} (95 % "
+        text += f"bootstrap interval; {len(self.sizes)} sizes, {self.observations} values)."
         # A saturating b is positive by its bounds, so its interval cannot show that there is no
         # trend.
         if self.law == "power" and b.low <= 0 <= b.high:
             text += " b may be 0: no trend is shown."
+        if self.bend is not None and self.bend < 1 - CONFIDENCE:
+            text += f" The sizes bend away from the law (p = {self.bend:.2g}): it does not hold."
         if self.status == "bound hit":
             text += " The exponent ran into its bound: the data do not determine it."
         if self.held_out is None:
@@ -131,7 +136,7 @@ def fit_power_law(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> LawFit:
-    """Fit a law to observations; equal sizes are seeds of one point.
+    """Fit a law to observations; those of equal sizes are seeds, which are averaged.
 
     Args:
         sizes: positive, one per observation.
@@ -146,25 +151,34 @@ def fit_power_law(
     """
     x, y = np.asarray(sizes, float), np.asarray(values, float)
     _check(x, y, law)
+    found, means = _means(x, y, law)
+    # Around the middle of the sizes a and b are known independently of each other; at x = 1, some
+    # decades away, a would have an interval of many decades.
+    reference = float(np.exp(np.log(found).mean()))
+    relative = found / reference
     # A fixed seed: the same trials always give the same sentence.
     rng = np.random.default_rng(seed)
-    fitted = _bootstrap(x, y, law, replicates, rng)
-    found = tuple(float(size) for size in np.unique(x))
+    fitted = _bootstrap(relative, means, law, replicates, rng)
     # The largest size is held out because extrapolation is what a scaling law is for.
     held = None
     if hold_out and len(found) > MIN_SIZES[law]:
-        held = _hold_out(x, y, law, replicates, rng)
+        held = _hold_out(relative, means, law, replicates, rng)
+        held = replace(held, size=float(found[-1]))
     # The power law has no c.
     parameters = dict(zip("abc", fitted.intervals(fitted.best), strict=False))
-    status: Status = "bound hit" if fitted.at_bound else "converged"
-    return LawFit(law, parameters, status, found, len(x), fitted.sigma, held)
+    status = _status(fitted, parameters["b"], float(found[-1] / found[0]))
+    sizes_found = tuple(map(float, found))
+    bend = _bend(relative, means) if law == "power" else None
+    return LawFit(
+        law, parameters, status, reference, sizes_found, len(x), fitted.sigma, bend, held
+    )
 
 
 def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power") -> LawFit:
     """Fit a metric over a size, all seeds of all settings.
 
     Raises:
-        RequestError: too few sizes, or values measured under several protocols.
+        RequestError: too few sizes, one seed each, or values measured under several protocols.
     """
     require_one_way(found, metric, "fit")
     pairs = [
@@ -174,7 +188,55 @@ def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power
         for seed, value in group.values(metric).items()
         if seed in sizes
     ]
-    return fit_power_law([x for x, _ in pairs], [y for _, y in pairs], law=law)
+    return fit_seeds(pairs, law)
+
+
+def fit_seeds(pairs: Sequence[tuple[float, float]], law: Law = "power") -> LawFit:
+    """Fit a law to pairs of size and value of single runs.
+
+    Raises:
+        RequestError: as for `fit_power_law`, or no size has two seeds.
+    """
+    sizes = [size for size, _ in pairs]
+    # First the number of sizes, which more seeds would not mend.
+    if len(set(sizes)) >= MIN_SIZES[law] and len(set(sizes)) == len(sizes):
+        raise RequestError(
+            "one seed per size: nothing tells a law from chance; run two seeds or more"
+        )
+    return fit_power_law(sizes, [value for _, value in pairs], law=law)
+
+
+def _means(x: Floats, y: Floats, law: Law) -> tuple[Floats, Floats]:
+    """Average the seeds of each size, where residuals are taken: sizes ascending, and means."""
+    functions = LAWS[law]
+    sizes, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    sums = np.bincount(inverse, functions.space(y))
+    return sizes, functions.back(sums / counts)
+
+
+def _bend(x: Floats, y: Floats) -> float | None:
+    """Test for a curve in the logarithms of sizes and means: p of the square's coefficient."""
+    # The held-out size alone hardly tells: a bend also widens the interval of the prediction.
+    freedom = len(x) - 3
+    if freedom < 1:
+        return None
+    columns = np.log(x)[:, None] ** np.arange(3)
+    coefficients, left, *_ = np.linalg.lstsq(columns, np.log(y), rcond=None)
+    variance = float(left[0]) / freedom * np.linalg.inv(columns.T @ columns)[2, 2]
+    # Values that lie on the law exactly leave nothing but rounding, which has no bend.
+    if variance < np.finfo(float).eps ** 2:
+        return 1.0
+    return float(2 * stdtr(freedom, -abs(coefficients[2]) / np.sqrt(variance)))
+
+
+def _status(fitted: _Fitted, b: Bounded, ratio: float) -> Status:
+    """Tell whether the exponent is known, over sizes whose largest is `ratio` times the least."""
+    if fitted.at_bound:
+        return "bound hit"
+    # Between the ends of the interval of b the change over the sizes differs by this factor.
+    # A saturating law's b is bounded by itself and judged by `EXPONENTS`.
+    known = fitted.law != "power" or (b.high - b.low) * np.log(ratio) <= np.log(USELESS)
+    return "converged" if known else "undetermined"
 
 
 def _check(x: Floats, y: Floats, law: Law) -> None:
@@ -192,102 +254,6 @@ def _check(x: Floats, y: Floats, law: Law) -> None:
         raise RequestError(
             f"{sizes} sizes cannot show a law: {FORMULAS[law]} needs at least {MIN_SIZES[law]}"
         )
-
-
-@dataclass(frozen=True)
-class _Law:
-    """A curve, its least-squares fit to S data sets at once, and its derivatives."""
-
-    curve: Callable[[Floats, Floats], Floats]
-    """(N,) sizes and (S, P) parameters to (S, N)."""
-    solve: Callable[[Floats, Floats], Floats]
-    """(N,) sizes and (S, N) values to (S, P)."""
-    jacobian: Callable[[Floats, Floats], Floats]
-    """(N,) sizes and (S, P) parameters to (S, N, P), in the space of the residuals."""
-    space: Callable[[Floats], Floats]
-    """Space in which residuals are taken."""
-    back: Callable[[Floats], Floats]
-
-
-def _power_curve(x: Floats, p: Floats) -> Floats:
-    found: Floats = p[:, :1] * x ** p[:, 1:2]
-    return found
-
-
-def _power_solve(x: Floats, y: Floats) -> Floats:
-    log_x, log_y = np.log(x), np.log(y)
-    centred = log_x - log_x.mean()
-    # Ordinary least squares in closed form, for all S data sets at once. In logarithms, so that a
-    # loss of 10 and one of .1 count alike by their relative error.
-    slope = log_y @ centred / (centred @ centred)
-    return np.stack([np.exp(log_y.mean(1) - slope * log_x.mean()), slope], 1)
-
-
-def _power_jacobian(x: Floats, p: Floats) -> Floats:
-    """Derive log y by a and b."""
-    # log y = log a + b log x: the derivatives are 1 / a and log x.
-    ones = np.ones((len(p), len(x)))
-    return np.stack([ones / p[:, :1], ones * np.log(x)], 2)
-
-
-def _saturating_curve(x: Floats, p: Floats) -> Floats:
-    found: Floats = p[:, 2:3] + p[:, :1] * x ** -p[:, 1:2]
-    return found
-
-
-def _saturating_solve(x: Floats, y: Floats) -> Floats:
-    """Search b on a grid that is refined around the best, then solve for a and c.
-
-    Sizes are taken relative to their geometric mean, so that x^-b stays near 1.
-    """
-    # Geometric mean of the sizes; without it x^-b underflows for large b.
-    scale = np.exp(np.log(x).mean())
-    low = np.full(len(y), np.log(EXPONENTS[0]))
-    high = np.full(len(y), np.log(EXPONENTS[1]))
-    b = np.zeros(len(y))
-    # Variable projection (Golub and Pereyra, SIAM Journal on Numerical Analysis 10(2), 1973): for
-    # a given b the curve is linear in a and c, so that only b is searched. A gradient search in
-    # all three needs a start and may fail; the bootstrap would have to notice that 1000 times.
-    for _ in range(_REFINEMENTS):
-        grid = np.exp(low[:, None] + np.linspace(0, 1, _GRID) * (high - low)[:, None])
-        best = _squared_error(x / scale, y, grid).argmin(1)
-        rows = np.arange(len(y))
-        b = grid[rows, best]
-        # The minimum lies between the neighbours of the best value of the grid.
-        low = np.log(grid[rows, np.maximum(best - 1, 0)])
-        high = np.log(grid[rows, np.minimum(best + 1, _GRID - 1)])
-    basis = (x / scale) ** -b[:, None]
-    centred = basis - basis.mean(1, keepdims=True)
-    a = (centred * y).sum(1) / (centred**2).sum(1)
-    c = y.mean(1) - a * basis.mean(1)
-    # Back from sizes relative to their mean: a (x / s)^-b = (a s^b) x^-b.
-    return np.stack([a * scale**b, b, c], 1)
-
-
-def _squared_error(x: Floats, y: Floats, b: Floats) -> Floats:
-    """Compute what the best a and c leave, up to a constant per data set: (S, G) for (S, G) b."""
-    basis = np.exp(-b[..., None] * np.log(x))
-    centred = basis - basis.mean(-1, keepdims=True)
-    # A regression on one variable leaves sum(y^2) - cov^2 / var (centred); the first term is the
-    # same for every b and is left out.
-    error: Floats = -((centred @ y[:, :, None])[..., 0] ** 2) / (centred**2).sum(-1)
-    return error
-
-
-def _saturating_jacobian(x: Floats, p: Floats) -> Floats:
-    # y = c + a x^-b: the derivatives by a, b and c are x^-b, -a x^-b log x and 1.
-    power = x ** -p[:, 1:2]
-    slope = -p[:, :1] * power * np.log(x)
-    return np.stack([power, slope, np.ones_like(power)], 2)
-
-
-_LAWS: dict[Law, _Law] = {
-    "power": _Law(_power_curve, _power_solve, _power_jacobian, np.log, np.exp),
-    # `np.positive` gives back what it gets: these residuals are in the units of y.
-    "saturating": _Law(
-        _saturating_curve, _saturating_solve, _saturating_jacobian, np.positive, np.positive
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -348,14 +314,14 @@ def _ratio(difference: Floats, error: Floats) -> Floats:
 def _bootstrap(
     x: Floats, y: Floats, law: Law, replicates: int, rng: np.random.Generator
 ) -> _Fitted:
-    best = _LAWS[law].solve(x, y[None])
+    best = LAWS[law].solve(x, y[None])
     error, sigma = _errors(x, y[None], best, law)
     # Resampling observations, the usual bootstrap, fails with so few sizes.
     # Parametric: of 3 points drawn with replacement, 7 in 9 samples have fewer than 3 sizes.
     noise = rng.normal(size=(replicates, len(x))) * sigma[0]
-    centre = _LAWS[law].space(_LAWS[law].curve(x, best))
-    drawn = _LAWS[law].back(centre + noise)
-    replicas = _LAWS[law].solve(x, drawn)
+    centre = LAWS[law].space(LAWS[law].curve(x, best))
+    drawn = LAWS[law].back(centre + noise)
+    replicas = LAWS[law].solve(x, drawn)
     # Bootstrap-t needs the standard error of every replicate, not only that of the data.
     errors, sigmas = _errors(x, drawn, replicas, law)
     return _Fitted(law, best[0], error[0], replicas, errors, float(sigma[0]), sigmas, x)
@@ -363,7 +329,7 @@ def _bootstrap(
 
 def _errors(x: Floats, y: Floats, p: Floats, law: Law) -> tuple[Floats, Floats]:
     """Compute standard errors (S, P) by the delta method, and residual deviations (S,)."""
-    functions = _LAWS[law]
+    functions = LAWS[law]
     left = functions.space(y) - functions.space(functions.curve(x, p))
     # Unbiased: the parameters use up as many observations.
     # At least 1: `MIN_SIZES` asks for one size more than there are parameters.
@@ -390,36 +356,30 @@ def _inverse_information(jacobian: Floats) -> Floats:
 def _hold_out(
     x: Floats, y: Floats, law: Law, replicates: int, rng: np.random.Generator
 ) -> HeldOut:
-    """Predict the mean at the largest size from the others; the interval includes seed noise."""
-    size = float(x.max())
-    at = x == size
-    fitted = _bootstrap(x[~at], y[~at], law, replicates, rng)
-    functions, target = _LAWS[law], np.array([size])
+    """Predict the mean at the largest size, the last, from the others."""
+    fitted = _bootstrap(x[:-1], y[:-1], law, replicates, rng)
+    functions, target = LAWS[law], x[-1:]
     centre = functions.space(functions.curve(target, fitted.best[None]))[0, 0]
     guesses = functions.space(functions.curve(target, fitted.replicas))[:, 0]
-    seeds = int(at.sum())
-    # What was observed is a mean of as many seeds, with noise of its own that no fit can know.
-    noise = rng.normal(size=len(guesses)) * fitted.sigma / np.sqrt(seeds)
-    own = _prediction_error(fitted, target, fitted.best[None], np.array([fitted.sigma]), seeds)
-    each = _prediction_error(fitted, target, fitted.replicas, fitted.replica_sigmas, seeds)
+    # What was observed lies off the law by itself, as every size does: no fit can know that.
+    noise = rng.normal(size=len(guesses)) * fitted.sigma
+    own = _prediction_error(fitted, target, fitted.best[None], np.array([fitted.sigma]))
+    each = _prediction_error(fitted, target, fitted.replicas, fitted.replica_sigmas)
     t = _ratio(guesses - centre - noise, each)
     bounds = _bounds(float(centre), float(own[0]), t)
     value, low, high = (float(functions.back(np.array([v]))[0]) for v in (centre, *bounds))
-    # The mean in the space of the residuals: for a power law the geometric mean of the seeds.
-    observed = float(functions.back(np.array([functions.space(y[at]).mean()]))[0])
+    observed = float(y[-1])
     error = (value - observed) / abs(observed) if observed else float("nan")
-    return HeldOut(size, Bounded(value, low, high), observed, error, low <= observed <= high)
+    covered = low <= observed <= high
+    return HeldOut(float(x[-1]), Bounded(value, low, high), observed, error, covered)
 
 
-def _prediction_error(
-    fitted: _Fitted, target: Floats, p: Floats, sigma: Floats, seeds: int
-) -> Floats:
-    """Compute the standard error (S,) of a prediction minus the mean of so many new seeds."""
-    functions = _LAWS[fitted.law]
+def _prediction_error(fitted: _Fitted, target: Floats, p: Floats, sigma: Floats) -> Floats:
+    """Compute the standard error (S,) of a prediction minus what is measured at the target."""
+    functions = LAWS[fitted.law]
     covariance = _inverse_information(functions.jacobian(fitted.x, p))
     slope = functions.jacobian(target, p)[:, 0]
-    # Textbook prediction variance: sigma^2 (g' (J'J)^-1 g + 1 / m), with g the gradient at the
-    # target and m new seeds there.
+    # Textbook prediction variance: sigma^2 (g' (J'J)^-1 g + 1), with g the gradient at the target.
     variance = np.einsum("sp,spq,sq->s", slope, covariance, slope)
-    found: Floats = sigma * np.sqrt(np.maximum(variance, 0) + 1 / seeds)
+    found: Floats = sigma * np.sqrt(np.maximum(variance, 0) + 1)
     return found

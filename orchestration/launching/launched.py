@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from gigatok.claims.claim import Claim
 from gigatok.config import TrialConfig
 from gigatok.plugins import LOADED, Plugin
 from gigatok.stages import STAGES
@@ -136,6 +137,7 @@ class LaunchedSweep(Record):
     overrides: dict[str, Any]
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
+    claims: tuple[Claim, ...] = ()
     excluded: tuple[dict[str, Any], ...] = ()
     dropped: tuple[Dropped, ...] = ()
     repeated: tuple[dict[str, Any], ...] = ()

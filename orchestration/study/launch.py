@@ -21,6 +21,7 @@ from orchestration.exits import EXIT_CODES, Outcome
 from orchestration.forecast.budget import Budget, record_refusal
 from orchestration.forecast.budget import reasons as budget_reasons
 from orchestration.forecast.devices import Machines, machines
+from orchestration.launching.claimed import claims_found, record_claims
 from orchestration.launching.foreground import Driver, run
 from orchestration.launching.history import all_launches
 from orchestration.launching.launch import Launch
@@ -164,7 +165,8 @@ class PreparedLaunch(Launch):
         progress, store, tracking = self.progress, self.store, self.tracking
         # Recorded before anything runs: `status`, `cancel` and a controller know it from here on.
         record_launch(self.plan, store, self.request)
-        tracking.tell(expectation(progress.costs))
+        claimed = claims_found(record_claims(self.plan, store, progress.reused))
+        tracking.tell(replace(expectation(progress.costs), files=claimed.files))
         driver: Driver = Runner(progress, store, self.backend, self.profile)
         if is_detached(self.backend):
             from orchestration.backends.detached import launching  # nobody else needs it

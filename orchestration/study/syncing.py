@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.launching.claimed import claims_found, read_claimed
 from orchestration.launching.history import all_launches
 from orchestration.launching.launched import LaunchedPlan, restored
 from orchestration.plan.graph import Plan
@@ -133,7 +134,7 @@ def _plan_of(store: Store, launched: LaunchedPlan) -> tuple[Plan, Findings]:
     """Restore a launched plan; of a search, with all trials that it has asked for."""
     plan = restored(launched, store)
     if plan.sweep.search is None:
-        return plan, Findings()
+        return plan, claims_found(read_claimed(plan, store))
     # Optuna takes half a second to import.
     from orchestration.search.launch import open_searcher
     from orchestration.search.report import findings

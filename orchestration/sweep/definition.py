@@ -12,9 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gigatok.claims.claim import Claim
 from gigatok.names import study_name
 from gigatok.plugins import Plugin, PluginError, load
-from orchestration.sweep.grid.axes import read_axes, read_overrides, read_seeds, read_stages
+from orchestration.sweep.claims import read_claims
+from orchestration.sweep.grid.axes import (
+    Axes,
+    read_axes,
+    read_overrides,
+    read_seeds,
+    read_stages,
+)
 from orchestration.sweep.grid.expansion import Expansion, Trial
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
@@ -38,7 +46,7 @@ SWEEPS_DIR = Path(__file__).resolve().parents[2] / "sweeps"
 SWEEP_KEYS = (
     *("question", "paper", "scale", "plugins"),
     *("axes", "zip", "exclude", "include", "set", "solve", "where", "derive"),
-    *("seeds", "stages", "search", "at"),
+    *("claims", "seeds", "stages", "search", "at"),
 )
 # Not the question: another question is another sweep.
 AT_KEYS = tuple(
@@ -70,6 +78,7 @@ class Sweep:
         seeds: seeds of every setting.
         stages: requested stages in graph order; their inputs are not listed.
         plugins: those that its YAML names, loaded.
+        claims: what it says about its results, before there are any.
         search: the search that asks for trials one by one; None: the trials are all combinations.
         expansion: the trials, of a search one example; use `expand`.
     """
@@ -90,6 +99,7 @@ class Sweep:
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
     plugins: tuple[Plugin, ...]
+    claims: tuple[Claim, ...]
     search: Search | None
     expansion: Expansion = field(repr=False)
 
@@ -172,6 +182,7 @@ def load_sweep(
         # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
             check_targets(search, stages, sweep.part("search"))
+    claims = _claims(sweep.part("claims"), axes, expansion, stages)
     # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
@@ -188,6 +199,7 @@ def load_sweep(
         seeds=seeds,
         stages=stages,
         plugins=plugins,
+        claims=claims,
         search=search,
         expansion=expansion,
     )
@@ -203,6 +215,16 @@ def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
         except PluginError as error:
             item.report(str(error))
     return tuple(found)
+
+
+def _claims(
+    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str]
+) -> tuple[Claim, ...]:
+    # With other problems the settings may not be those that are meant.
+    if part.problems:
+        return ()
+    derived, together = axes.formulas.derive, axes.groups
+    return read_claims(part, derived, expansion.trials, stages, together)
 
 
 def expand(sweep: Sweep) -> Expansion:

@@ -72,6 +72,11 @@ def sweep_schema() -> Schema:
         "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
         "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
         "stages": {"anyOf": [{"const": "all"}, stages]},
+        "claims": {
+            "description": "name -> what the results will show: psnr rises with params.decoder.",
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string"},
+        },
         "search": _search(),
     }
     # As references: `at` repeats every part, and would double the file.

@@ -196,6 +196,8 @@ class PlanEntry(BaseModel):
     owner: Owner | None = None
     complete: bool = False
     """True if everything of the plan was sent, and every stage of it is complete."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Files of findings that were sent -> their sha256."""
 
     def entries(self) -> list[Entry]:
         """List the entries of the sweep and of all trials."""

@@ -143,7 +143,7 @@ class Tracking:
         A sqlite file is asked for the runs themselves. A server is trusted to have kept them.
         """
         known = self._ledgers.plan(self._plan.key)
-        if known is None or not known.complete:
+        if known is None or not known.complete or not self._sweep.findings.sent_in(known):
             return False
         look = StageRuns(self._store, self._ledgers)
         entries = [self._current_entry(key, look) for key in self._plan.stages]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -107,6 +108,13 @@ class Findings:
     files: Mapping[str, bytes] = field(default_factory=dict)
     trials: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ended: frozenset[str] = frozenset()
+
+    def sent_in(self, ledger: PlanEntry) -> bool:
+        """Tell whether all files were sent as they are now."""
+        hashes = {
+            path: hashlib.sha256(content).hexdigest() for path, content in self.files.items()
+        }
+        return hashes.items() <= ledger.files.items()
 
 
 def expectation(costs: Mapping[str, Cost]) -> Findings:
@@ -302,6 +310,7 @@ class SweepRuns:
         for path, content in now.files.items():
             if before.files.get(path) != content:
                 server.upload(run_id, path, content)
+                ledger.files[path] = hashlib.sha256(content).hexdigest()
         for ident, trial in self._trials():
             tags = now.trials.get(trial.key, {})
             # Findings may know trials that the plan does not have yet; these are sent when it has.

@@ -145,7 +145,7 @@ def read_formulas(sweep: Part, taken: Mapping[str, Part]) -> Formulas:
     # First: `where` and `solve` may use derived names.
     derive = _derived(sweep.part("derive"))
     example = " of expressions; write `- params.decoder > params.encoder`"
-    found = [_formula(part, derive) for part in sweep.part("where").numbered(example)]
+    found = [read_formula(part, derive) for part in sweep.part("where").numbered(example)]
     where = tuple(formula for formula in found if formula is not None)
     entries = sweep.part("solve").mapping().items()
     solves = [_solve(key, part, taken, derive) for key, part in entries]
@@ -181,7 +181,8 @@ def _derived(part: Part) -> dict[str, Formula]:
     return {name: found[name] for name in parts if name in found}
 
 
-def _formula(part: Part, derived: Mapping[str, Formula]) -> Formula | None:
+def read_formula(part: Part, derived: Mapping[str, Formula]) -> Formula | None:
+    """Read an expression over keys, quantities and derived names; None after a report."""
     expression = _read(part)
     return None if expression is None else _checked(expression, part, derived)
 
@@ -268,7 +269,7 @@ def _solve(
 
 def _side(part: Part, key: str, derived: Mapping[str, Formula]) -> Formula | None:
     if part.is_given:
-        return _formula(part, derived)
+        return read_formula(part, derived)
     part.report(f"missing; `make` an expression that changes with {key} `equal` a target")
     return None
 

@@ -13,6 +13,7 @@ from analysis.__main__ import app
 
 pytestmark = pytest.mark.heavy
 SECTIONS = [
+    "Claims",
     "Plan",
     "What ran",
     "Figures",
@@ -80,9 +81,10 @@ def test_what_it_says_is_what_the_tests_say(made: Path) -> None:
     assert re.search(
         r"\| S-B tokenizer.semantic_weight=0.0 seed=0 \| rKID, .*gKID.* \| null \|", text
     )
-    assert "two seeds indicate, they do not prove" in text
+    assert "Nothing was claimed beforehand" in text
+    assert "an effect is shown (q = " in text
     assert "| 0.500 | 0.500 |" in text, "two seeds cannot reach a smaller p"
-    assert "PSNR over parameters, y = a x^b" in text
+    assert "PSNR over parameters, y = a (x / x0)^b" in text
     assert "2 sizes cannot show a law" in text, "with regularisation only S-S and S-L ran"
     assert "Settings have different numbers of complete seeds" in text
     assert "c0ffee" in text

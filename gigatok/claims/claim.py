@@ -1,0 +1,74 @@
+"""Claims of a sweep after planning: statements about results of named settings.
+
+A setting is a trial without its seed. A sweep's file says a claim in words; planning finds the
+settings that it is about, and this is what it records, before any of them has run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, model_validator
+
+from gigatok.config import Config
+
+Kind = Literal["trend", "order", "difference", "equivalence", "prediction"]
+FEWEST_ARMS: dict[Kind, int] = {
+    # A line through two sizes leaves nothing that would show chance.
+    "trend": 3,
+    "order": 2,
+    "difference": 2,
+    "equivalence": 2,
+    # As a power law needs three sizes, and one more is predicted.
+    "prediction": 4,
+}
+
+
+class Arm(Config):
+    """Setting that a claim is about.
+
+    Attributes are those of the plan: a result is found by the setting's name.
+    """
+
+    setting: str
+    """Name of the setting: its trials' name without the seed."""
+    x: float | None = None
+    """Value of the quantity that a trend or a prediction is over."""
+
+
+class Claim(Config):
+    """A statement, the settings that it is about, and the margin by which it is judged."""
+
+    name: str
+    """Key of the claim in the sweep's file."""
+    text: str
+    """The claim in the file's words."""
+    kind: Kind
+    """`trend`: over a quantity, beyond these sizes; `order`: step by step among these settings;
+    `difference`, `equivalence`: of two settings; `prediction`: of the largest by the others."""
+    metric: str
+    """Result that it is about."""
+    rises: bool = True
+    """Direction of a trend, an order or a difference: the second arm is higher."""
+    margin: NonNegativeFloat = 0.0
+    """Least difference of interest; of an equivalence the largest that is none; of a prediction
+    the largest relative error."""
+    families: Annotated[tuple[tuple[Arm, ...], ...], Field(min_length=1)]
+    """Series of settings that differ in nothing but what the claim compares; it is about all."""
+
+    @model_validator(mode="after")
+    def _enough_arms(self) -> Claim:
+        fewest = FEWEST_ARMS[self.kind]
+        for family in self.families:
+            if len(family) < fewest:
+                names = ", ".join(arm.setting for arm in family)
+                raise ValueError(
+                    f"a {self.kind} needs {fewest} settings that differ in "
+                    f"nothing else; there are {len(family)}: {names}"
+                )
+        return self
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """List every setting that it is about, once."""
+        return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))
