@@ -12,11 +12,12 @@ from gigatok.commands.assets import app as assets
 from gigatok.commands.check import check
 from gigatok.commands.decode import decode
 from gigatok.commands.encode import encode
+from gigatok.commands.new_plugin import new_plugin
 from gigatok.commands.score import score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.add_typer(assets, name="assets")
-for command in (encode, decode, score, check):
+for command in (encode, decode, score, check, new_plugin):
     app.command()(command)
 
 

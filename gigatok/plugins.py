@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from gigatok.startup import PACKAGES
 
 GROUP, FIGURES = "gigatok.plugins", "gigatok.figures"
 """Entry points of installed distributions; the value of each is a module.
@@ -142,6 +145,19 @@ def owner_of(kind: str, name: str) -> Plugin | None:
     """Find the plug-in that registered an entry; None: it is a part of this program."""
     found = (plugin for plugin in LOADED.values() if name in plugin.entries.get(kind, ()))
     return next(found, None)
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """Say in which plug-in, file and line an exception arose; None: in no code of a plug-in."""
+    found = None
+    # Outermost first, so that the last one is the closest to the fault.
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        plugin = owner(str(frame.f_globals.get("__name__", "")))
+        if plugin is not None:
+            found = f"plug-in {plugin.name}: {frame.f_code.co_filename}, line {line}"
+    if found is None and error.__cause__ is not None:
+        return place_in_plugin(error.__cause__)
+    return found
 
 
 def entries_of(plugin: Plugin) -> dict[str, tuple[str, ...]]:
@@ -306,12 +322,13 @@ def _failure(name: str, error: Exception) -> str:
 
 
 def _line_of(error: Exception) -> str:
-    """Say where the plug-in failed: the last line of the traceback that is not in this package."""
-    ours = str(Path(__file__).parent)
+    """Say where the plug-in failed: the last line of the traceback that is not this program's."""
+    root = Path(__file__).parents[1]
+    ours = tuple(f"{root / package}{os.sep}" for package in PACKAGES)
     # Python's import machinery says nothing to the plug-in's author either.
     own = [
         f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours, "<frozen"))
+        if not frame.filename.startswith((*ours, "<frozen"))
     ]
     return f" ({own[-1]})" if own else ""

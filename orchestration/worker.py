@@ -224,7 +224,8 @@ def _follow(
         # successor's attempt may run by now, and this error is not its failure.
         lease = folder.lease()
         if lease is not None and lease.attempt == attempt:
-            folder.write_failure(faults.from_exception(error, attempt))
+            used = folder.spec().plugins
+            folder.write_failure(faults.from_exception(error, attempt, used))
         raise
     return 0
 
@@ -253,9 +254,11 @@ def _run_attempt(
     except BaseException as error:
         # The launcher reads the record, people read the log, so the traceback goes to both.
         # If another process failed first, rank 0 only lost its connection: the first one counts.
-        own = faults.from_exception(error, attempt.number)
+        own = faults.from_exception(error, attempt.number, folder.spec().plugins)
         failure = folder.failure() or own
         print(own.traceback, file=sys.stderr, flush=True)
+        if folder.spec().plugins:
+            print(own.message, file=sys.stderr, flush=True)  # it names the plug-in
         holder.fail(failure)
         return _end(folder, holder, heart, spool, attempt, "failed")
     return _end(folder, holder, heart, spool, attempt, "complete", scores)

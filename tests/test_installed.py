@@ -12,8 +12,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
-PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps")
+BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards", "sweeps", "examples")
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -101,3 +101,16 @@ def test_a_plugin_is_installed_beside_it_and_its_results_outlive_it(
     # A terminal of a test is narrow: the message may be on two lines.
     assert "no module 'gigatok_example' can be imported here" in " ".join(status.split())
     assert run(python, "-m", "analysis", "table", "ternary", folder=work) == before
+
+
+def test_a_new_plugin_is_installed_and_checked(python: Path, tmp_path: Path) -> None:
+    run(python, "-m", "gigatok", "new-plugin", "my_lab", folder=tmp_path)
+    pip = (python, "-m", "pip")
+    run(*pip, "install", "--no-deps", tmp_path / "my_lab", folder=tmp_path)
+    # The figure shows what its other things do, so its smoke trial runs all of them.
+    shown = run(python, "-m", "gigatok", "check", "my_lab", "--kind", "figure", folder=tmp_path)
+    assert "all promises are kept" in shown
+    sweep = tmp_path / "my_lab" / "my_lab_ternary.yaml"
+    planned = run(python, "-m", "orchestration", "plan", sweep, "--stages", folder=tmp_path)
+    assert "my_lab_brightness" in planned
+    run(*pip, "uninstall", "--yes", "my-lab", folder=tmp_path)

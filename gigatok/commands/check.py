@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +15,10 @@ from rich.table import Table
 from gigatok import plugins
 from gigatok.commands.running import answering
 from gigatok.plugins import Plugin
+
+if TYPE_CHECKING:
+    from gigatok.commands.smoke_trials import Tried
+    from gigatok.contracts.base import Examination
 
 BROKEN = 1
 """Exit code where a promise is broken."""
@@ -43,31 +48,42 @@ def check(
     from gigatok.contracts.base import examine
 
     found = loaded(plugin)
-    things = chosen(found, kind, name)
+    checked = []
+    waiting = Console(stderr=True).status("")
+    with tempfile.TemporaryDirectory(prefix="gigatok-check-") as folder, waiting:
+        smoke = SmokeTrials(found, Path(folder)) if trials else None
+        for thing in chosen(found, kind, name):
+            waiting.update(f"checking {' '.join(thing)}")
+            tried = None if smoke is None else smoke.run(*thing)
+            checked.append((examine(*thing), tried))
+    broken = show(checked)
+    print(f"\n{plugin} ({found.identity}): {verdict(broken)}")
+    raise typer.Exit(BROKEN if broken else 0)
+
+
+def show(checked: Sequence[tuple[Examination, Tried | None]]) -> int:
+    """Print a row per thing, then every broken promise; returns their number."""
     table = Table("thing", "checks", "seconds", "smoke trial", box=None, pad_edge=False)
     broken = []
-    with tempfile.TemporaryDirectory(prefix="gigatok-check-") as folder:
-        smoke = SmokeTrials(found, Path(folder)) if trials else None
-        for thing in things:
-            contract = examine(*thing)
-            tried = smoke.run(*thing) if smoke is not None else None
-            seen = "not run" if tried is None else "broken" if tried.broken else tried.words
-            checks = f"{contract.passed}/{contract.checks}"
-            table.add_row(" ".join(thing), checks, f"{contract.seconds:.1f}", seen)
-            sentences = [*contract.broken, *(() if tried is None else tried.broken)]
-            broken += [f"{' '.join(thing)}: {text}" for text in sentences]
+    for contract, tried in checked:
+        thing, checks = f"{contract.kind} {contract.name}", f"{contract.passed}/{contract.checks}"
+        table.add_row(
+            thing, checks, f"{contract.seconds:.1f}", tried.words if tried else "not run"
+        )
+        sentences = contract.broken + (tried.broken if tried else ())
+        broken += [f"{thing}: {text}" for text in sentences]
     console = Console(markup=False, highlight=False)
     console.print(table)
     for text in broken:
         # Not wrapped: each can be searched for, and holds names of files.
         console.print(f"\n{text}", style="red", soft_wrap=True)
-    console.print(f"\n{plugin} ({found.identity}): {verdict(len(broken))}")
-    raise typer.Exit(BROKEN if broken else 0)
+    return len(broken)
 
 
 def verdict(broken: int) -> str:
     """Say in words how many promises are broken."""
-    return f"{broken} broken promises" if broken else "all promises are kept"
+    word = "promise" if broken == 1 else "promises"
+    return f"{broken} {word} broken" if broken else "all promises are kept"
 
 
 def loaded(name: str) -> Plugin:
@@ -78,10 +94,8 @@ def loaded(name: str) -> Plugin:
     """
     # Before the plug-in: what these register is not its own, and their names are taken. The
     # gallery imports the figures of installed distributions.
-    import analysis.figures.gallery
-    import gigatok.stages
-    import orchestration.backends  # noqa: F401
-
+    for module in ("gigatok.stages", "orchestration.backends", "analysis.figures.gallery"):
+        import_module(module)
     (found,) = plugins.load([name], Path.cwd())
     return found
 

@@ -48,6 +48,7 @@ class SmokeTrials:
             broken += broken_by_drawing(name, run.uri)
         broken += self._again(run)
         words = f"{len(run.stages)} stages, {time.monotonic() - started:.0f} s"
+        words += f", {len(broken)} broken" if broken else ""
         return Tried(words, tuple(broken))
 
     def _launch(self, sweep: str, trial: SmokeTrial) -> SmokeRun:

@@ -26,6 +26,7 @@ class Run:
     Attributes:
         hashes: path below the output folder -> sha256.
         polls: how often it asked whether to stop.
+        interrupted: it stopped when it was asked to, and was gone on with.
         strays: files that it wrote into the working folder.
     """
 
@@ -33,6 +34,7 @@ class Run:
     tracker: MemoryTracker
     hashes: Mapping[str, str]
     polls: int
+    interrupted: bool
     strays: tuple[str, ...]
 
 
@@ -85,7 +87,7 @@ def _run(
             out = last
             scores = stage.run(config, inputs, out, tracker, runtime)
     strays = tuple(sorted(path.name for path in working.iterdir()))
-    return Run(scores, tracker, _hashes({"": out}), polls, strays)
+    return Run(scores, tracker, _hashes({"": out}), polls, out is last, strays)
 
 
 def _hashes(folders: Mapping[str, Path]) -> dict[str, str]:
@@ -116,7 +118,7 @@ def _reported(stage: Stage, trial: TrialConfig, run: Run) -> Iterator[str]:
 
 def _left(whole: Run, parts: Run) -> Iterator[str]:
     """Compare what both runs left."""
-    how = "stopped half-way and gone on with" if parts.polls > whole.polls else "run again"
+    how = "stopped half-way and gone on with" if parts.interrupted else "run again"
     names = whole.hashes.keys() | parts.hashes.keys()
     if other := sorted(n for n in names if whole.hashes.get(n) != parts.hashes.get(n)):
         yield f"{how}, it leaves another {', '.join(other)}"

@@ -9,9 +9,27 @@ from orchestration.backends.base import Backend, BackendSpec, DetachedBackend, i
 from orchestration.policy.profile import CheckOptions, Profile
 from orchestration.runs.state import Store
 
-BACKENDS: dict[str, str] = table("backend")
+BACKENDS: dict[str, str] = table("backend", contract="orchestration.backends.contract")
 """Attached and detached ones. The module's `BACKEND` is a `BackendSpec`; it is imported lazily."""
-BACKENDS |= {name: f"orchestration.backends.{name}" for name in ("local", "ray", "slurm")}
+
+
+def register(name: str, module: str) -> None:
+    """Add a backend.
+
+    Args:
+        name: value of `--backend`.
+        module: its `BACKEND` is a `BackendSpec`.
+
+    Raises:
+        ValueError: another backend has the name.
+    """
+    if name in BACKENDS:
+        raise ValueError(f"there is a backend {name!r} already; choose another name")
+    BACKENDS[name] = module
+
+
+for _name in ("local", "ray", "slurm"):
+    register(_name, f"orchestration.backends.{_name}")
 
 
 def find_backend(name: str) -> BackendSpec:

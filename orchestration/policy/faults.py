@@ -22,11 +22,12 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from gigatok.plugins import place_in_plugin
 from orchestration.costs import ceilings
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
 from orchestration.runs.provenance import user_name
-from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
+from orchestration.runs.records import Record, UnixTime, UsedPlugin, append_lines, read_lines
 from orchestration.runs.stage_records import Failure, Kind
 from orchestration.runs.state import StageFolder, Store
 
@@ -153,12 +154,21 @@ def user() -> str:
     return f"{user_name()} on {socket.gethostname()}"
 
 
-def from_exception(error: BaseException, attempt: int) -> Failure:
-    """Make the failure for an exception in a stage."""
+def from_exception(error: BaseException, attempt: int, used: Iterable[UsedPlugin] = ()) -> Failure:
+    """Make the failure for an exception in a stage; it names the plug-in that may be at fault.
+
+    Args:
+        error: the exception.
+        attempt: number of the attempt; 0: none had begun.
+        used: plug-ins of the stage.
+    """
     name = type(error).__name__
+    # What a plug-in returned may fail in our code; then the reader has to know of all.
+    names = ", ".join(plugin.name for plugin in used)
+    blamed = place_in_plugin(error) or (f"the stage uses plug-in {names}" if names else "")
     return Failure(
         kind=_kind_of_exception(error),
-        message=f"{name}: {error}",
+        message=f"{name}: {error}" + (f" ({blamed})" if blamed else ""),
         traceback="".join(traceback.format_exception(error)),
         attempt=attempt,
         time=time.time(),

@@ -108,7 +108,8 @@ def check_values(parameters: Mapping[str, Any]) -> None:
     """Fail unless sweeps, scales and keys of `--set` exist."""
     sweep = parameters.get("sweep")
     named = {word for word in (sweep, *(parameters.get("sweeps") or ())) if word}
-    own = {"my_question", "my_question.yaml"}  # files that the reader writes
+    # Files that the reader writes, or `new-plugin`.
+    own = {"my_question", "my_question.yaml", "my_lab/my_lab_ternary.yaml"}
     known = SWEEPS | own | {f"sweeps/{name}.yaml" for name in SWEEPS}
     assert named <= known, f"no sweep {', '.join(named - known)}"
     assert parameters.get("scale") in (None, *SCALES), f"no scale {parameters['scale']}"

@@ -7,7 +7,7 @@ from gigatok.config.data_sets import DataSet, register
 from gigatok.data.image_sets import Images, check_count
 
 # What identifies the content. Keys hold it: where the images change, this text has to change.
-RULE = "stripes of ten widths, rule 1"
+RULE = "stripes of ten widths, rule 2"
 register(DataSet("stripes", num_classes=10, fingerprint=RULE, module=__name__))
 
 
@@ -20,5 +20,7 @@ def load(config: SplitConfig) -> Images:
     labels = number % 10
     phase = (number // 10)[:, None] + np.arange(side)[None, :]
     rows = (phase * (labels[:, None] + 1) * 8 % 256).astype(np.uint8)  # (N, side)
-    pixels = np.broadcast_to(rows[:, :, None, None], (config.images, side, side, 3))
+    tint = (number[:, None] // [1, 256, 65536]).astype(np.uint8)  # of its own for every image
+    pixels = rows[:, :, None, None] + tint[:, None, None, :]  # (N, side, 1, 3)
+    pixels = np.broadcast_to(pixels, (config.images, side, side, 3))
     return Images(np.ascontiguousarray(pixels), labels, 10, side)

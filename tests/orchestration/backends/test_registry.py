@@ -10,11 +10,13 @@ from orchestration.backends import (
     BACKENDS,
     connect,
     connect_detached,
+    contract,
     find_backend,
     profile_options,
+    register,
 )
-from orchestration.backends.base import is_detached
-from orchestration.policy.profile import Profile
+from orchestration.backends.base import BackendSpec, Capabilities, is_detached
+from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import Store
 
 
@@ -48,3 +50,43 @@ def test_what_is_no_backend_or_not_detached_is_refused(tmp_path: Path) -> None:
         connect("lsf", None, Profile(), Store(tmp_path))
     with pytest.raises(ValueError, match="--backend local: its jobs end with their launcher"):
         connect_detached("local", Store(tmp_path))
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="there is a backend 'ray' already"):
+        register("ray", "my_lab.ray")
+
+
+@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_the_built_in_backends_keep_the_contract(name: str) -> None:
+    checks = contract.CHECKS if name == "local" else contract.CHECKS[:2]  # SLURM is not here
+    assert [text for check in checks for text in check(BACKENDS[name])] == []
+
+
+class Lacking:
+    """A backend of which most is missing."""
+
+    capabilities = Capabilities(detached=True, time_limits=False)
+    name = "other"
+
+    def free_slots(self) -> int:
+        return 0
+
+    def check(self, request: Request) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+BACKEND = BackendSpec(lambda jobs, profile, store: Lacking())  # type: ignore[return-value]
+
+
+def test_what_a_broken_backend_does_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "lacking", __name__)
+    found = "\n".join(contract.broken_promises(__name__))
+    assert "it lacks cancel, cancel_jobs, discard" in found
+    assert "it says detached True, and its spec False" in found
+    assert "its name is other, and it is registered as lacking" in found
+    assert "a new connection with one place has none that is free" in found
+    assert "raise Infeasible" in found
