@@ -32,9 +32,9 @@ from gigatok.hub.card import model_card
 from gigatok.hub.folder import WEIGHTS, find_weights, read_config, write_folder
 from gigatok.hub.origin import Origin, read_origin
 from gigatok.hub.views import ImagesLike, square_views
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.training.checkpoint import load_weights
-from gigatok.training.saved import build_tokenizer, describe_tokenizer, place
+from gigatok.training.saved import describe_tokenizer, described_tokenizer, place
 
 Codes = npt.NDArray[np.int64]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -237,7 +237,7 @@ def _read_model(source: Path) -> Tokenizer:
     """
     if (fault := unreadable(source / WEIGHTS)) is not None:
         raise ValueError(f"{source / WEIGHTS} {fault}")
-    model = build_tokenizer(read_config(source)["tokenizer"])
+    model = described_tokenizer(read_config(source)["tokenizer"])
     try:
         load_weights(source, model)
     except RuntimeError as error:

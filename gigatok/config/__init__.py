@@ -22,6 +22,7 @@ from gigatok.config.generator import (
     GeneratorConfig,
     SamplingConfig,
 )
+from gigatok.config.generators import GeneratorKindConfig
 from gigatok.config.marks import (
     COMPUTES,
     FOUND,
@@ -32,6 +33,7 @@ from gigatok.config.marks import (
     FieldMark,
     marked,
 )
+from gigatok.config.open_union import NamedConfig
 from gigatok.config.quantizers import (
     CodebookConfig,
     CodeShape,
@@ -45,8 +47,8 @@ from gigatok.config.tokenizer import (
     ShortcutConfig,
     TokenizerArchitecture,
     TokenizerConfig,
-    finest_level,
 )
+from gigatok.config.tokenizers import TokenizerKindConfig, finest_level
 from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, AdoptedFile, TrialConfig
 
 __all__ = [
@@ -74,8 +76,10 @@ __all__ = [
     "Fraction",
     "GeneratorArchitecture",
     "GeneratorConfig",
+    "GeneratorKindConfig",
     "GuidanceConfig",
     "ImageFolder",
+    "NamedConfig",
     "ProbeConfig",
     "ProbedFeatures",
     "QuantizerConfig",
@@ -84,6 +88,7 @@ __all__ = [
     "SplitConfig",
     "TokenizerArchitecture",
     "TokenizerConfig",
+    "TokenizerKindConfig",
     "TokenizerProbeConfig",
     "TrainingConfig",
     "TransformerSize",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -51,6 +52,11 @@ class Config(BaseModel):
         """Names of fields that others make meaningless; keys leave them out."""
         return frozenset()
 
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add stand-ins for required fields that others among these values make meaningless."""
+        return values
+
     def __copy__(self) -> Self:
         """Copy without the texts that are kept: `model_copy(update=...)` changes what they say."""
         copied = super().__copy__()
@@ -73,11 +79,20 @@ class TransformerSize(Config):
     heads: PositiveInt
     """Attention heads of each layer; they must divide `width`."""
 
+    @property
+    def label(self) -> str:
+        """Letter of the size; width and layers if it has none."""
+        return self.name or f"{self.width}x{self.layers}"
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> TransformerSize:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self
+
+
+UNREAD_SIZE = TransformerSize(name="none", width=1, layers=1, heads=1)
+"""Stand-in for a size that an architecture does not read, and that need not be given."""
 
 
 class TrainingConfig(Config):

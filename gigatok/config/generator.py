@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gigatok.config.base import Config, Fraction, TrainingConfig, TransformerSize
+from gigatok.config import generators, samplers
+from gigatok.config.base import (
+    UNREAD_SIZE,
+    Config,
+    Fraction,
+    TrainingConfig,
+    TransformerSize,
+)
+from gigatok.config.generators import GeneratorKindConfig
 from gigatok.config.marks import COMPUTES, SAME_COST
 from gigatok.config.open_union import OneOf
-from gigatok.config.samplers import PUBLISHED, SHARED, SamplerConfig, configs
+from gigatok.config.samplers import SHARED, SamplerConfig
 from gigatok.config.schedules import GuidanceName
 
 
 class GeneratorArchitecture(Config):
-    """Architecture of the autoregressive probe (LlamaGen), published with learned positions."""
+    """Architecture of the autoregressive probe; the defaults are LlamaGen's, as published.
 
+    `architecture` names the kind. The settings of the published kind are fields here; other kinds
+    say which of them they read (`GeneratorKindConfig.reads`).
+    """
+
+    architecture: Annotated[GeneratorKindConfig, OneOf(generators.configs), COMPUTES] = (
+        generators.PUBLISHED
+    )
+    """Architecture by name, with its settings; those of the published one are keys beside it."""
     size: Annotated[TransformerSize, COMPUTES]
     """Width, layers and heads of the transformer; published sizes by letter, such as `B`."""
     dropout: Fraction = 0.1
@@ -34,6 +51,22 @@ class GeneratorArchitecture(Config):
 
     No code can then choose how much it attends to the class. Off: the class is not rotated.
     """
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings that this architecture does not read."""
+        return generators.OF_SOME - self.architecture.reads
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put `UNREAD_SIZE` for the size if the architecture does not read it."""
+        reads = generators.reads_of(values.get("architecture", generators.PUBLISHED))
+        return values if "size" in reads else {"size": UNREAD_SIZE, **values}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, values: Any) -> Any:
+        return cls.completed(values) if isinstance(values, Mapping) else values
 
 
 class GeneratorConfig(GeneratorArchitecture, TrainingConfig):
@@ -56,7 +89,7 @@ class SamplingConfig(Config):
     """Number of likeliest codes that sampler `truncated` draws from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
     """Mass of the likeliest codes that sampler `truncated` draws from; 1 turns the limit off."""
-    sampler: Annotated[SamplerConfig, OneOf(configs)] = PUBLISHED
+    sampler: Annotated[SamplerConfig, OneOf(samplers.configs)] = samplers.PUBLISHED
     """Sampler by name, with its settings, such as `{name: min_p, min_p: 0.1}`."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""

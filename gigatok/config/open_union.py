@@ -6,29 +6,31 @@ the class with the field was made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from gigatok.config.base import Config
 
+K = TypeVar("K")
+
 
 class NamedConfig(Config):
-    """Settings of one kind of thing in a registry.
+    """Settings of one of several kinds of a thing.
 
     A subclass narrows `name` to its own and gives it no default: a required field is in every
     key, which is what tells two kinds with equal settings apart.
     """
 
     name: str
-    """Kind of thing."""
+    """Name of the kind."""
 
     @property
     def label(self) -> str:
-        """Name it in names of trials: the kind, then the settings, such as `fsq-8x5x5x5`."""
+        """Name it in names of trials: the kind, then the settings, such as `fsq-8x8x5`."""
         words = [self.name]
         for name, known in type(self).model_fields.items():
             value = getattr(self, name)
@@ -40,20 +42,42 @@ class NamedConfig(Config):
         return "-".join(words)
 
 
-def name_of(kind: type[NamedConfig]) -> str:
-    """Read the name of a kind from the class of its settings.
+def name_of(config: type[NamedConfig]) -> str:
+    """Return the one name that a config allows."""
+    (name,) = config.model_fields["name"].annotation.__args__  # type: ignore[union-attr]
+    return str(name)
+
+
+def kind_named(value: Any, kinds: Mapping[str, K]) -> K | None:
+    """Find the kind that a config, or a mapping that is to become one, names; None: there is none.
+
+    Args:
+        value: as a user gives it, which may be anything.
+        kinds: kinds by name.
+    """
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+    return kinds.get(name) if isinstance(name, str) else None
+
+
+def check_new(what: str, config: type[NamedConfig], known: Container[str]) -> None:
+    """Check a config that is to be registered.
+
+    Args:
+        what: kind of thing, such as `quantizer`.
+        config: settings of the new one.
+        known: names that are registered.
 
     Raises:
-        ValueError: it gives the name a default.
+        ValueError: another one has the name, or its name has a default.
     """
-    field = kind.model_fields["name"]
-    (name,) = get_args(field.annotation)
-    if not field.is_required():
+    name = name_of(config)
+    if name in known:
+        raise ValueError(f"there is a {what} {name!r} already; choose another name")
+    if not config.model_fields["name"].is_required():
         raise ValueError(
-            f"{name!r}: its config gives `name` a default, so that keys would leave it out; "
-            f"write `name: Literal[{name!r}]` alone"
+            f"{what} {name!r}: its config gives `name` a default, so that keys would "
+            f"leave it out; write `name: Literal[{name!r}]` alone"
         )
-    return str(name)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from gigatok.config.base import Config
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
-from gigatok.config.open_union import NamedConfig, name_of
+from gigatok.config.open_union import NamedConfig, check_new, name_of
 from gigatok.plugins import table
 
 
@@ -72,7 +72,10 @@ COMMON = frozenset({"codebook_init", "usage_window"})
 
 
 class QuantizerConfig(NamedConfig):
-    """Settings of one kind of quantizer; a subclass says what it makes of them."""
+    """Settings of one kind of quantizer; a subclass says what it makes of them.
+
+    A subclass narrows `name` to its own and gives it no default.
+    """
 
     reads: ClassVar[frozenset[str]] = COMMON
     """Fields of `CodebookConfig` that it reads; keys leave out the others."""
@@ -99,14 +102,14 @@ class QuantizerKind:
         module: `package.module:Class` of its `Quantizer` (`gigatok.models.quantizers.base`), which
             is imported when a tokenizer is built.
         layout: `package.module:function` without torch, which describes its layers
-            (`gigatok.models.quantizers.layout`).
+            (`gigatok.models.quantizers.layout`); None: they are traced.
         example: settings beside `name` with which the contract is checked
             (`gigatok.contracts.quantizer`): all required ones, for few codes.
     """
 
     config: type[QuantizerConfig]
     module: str
-    layout: str
+    layout: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -125,8 +128,7 @@ def register(kind: QuantizerKind) -> QuantizerKind:
     Raises:
         ValueError: another quantizer has the name, or its name has a default.
     """
-    if kind.name in QUANTIZERS:
-        raise ValueError(f"there is a quantizer {kind.name!r} already; choose another name")
+    check_new("quantizer", kind.config, QUANTIZERS)
     QUANTIZERS[kind.name] = kind
     return kind
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gigatok.config.open_union import NamedConfig, name_of
+from gigatok.config.open_union import NamedConfig, check_new, name_of
 from gigatok.plugins import table
 
 SHARED = frozenset({"temperature", "top_k", "top_p"})
@@ -59,8 +59,7 @@ def register(kind: SamplerKind) -> SamplerKind:
     Raises:
         ValueError: another sampler has the name, or its name has a default.
     """
-    if kind.name in SAMPLERS:
-        raise ValueError(f"there is a sampler {kind.name!r} already; choose another name")
+    check_new("sampler", kind.config, SAMPLERS)
     SAMPLERS[kind.name] = kind
     return kind
 

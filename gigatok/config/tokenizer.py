@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config.base import Config, TrainingConfig, TransformerSize
+from gigatok.config import tokenizers
+from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig, TransformerSize
+from gigatok.config.evaluation import ProbedFeatures
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
 from gigatok.config.open_union import OneOf
 from gigatok.config.quantizers import (
@@ -17,6 +20,7 @@ from gigatok.config.quantizers import (
     QuantizerConfig,
     configs,
 )
+from gigatok.config.tokenizers import TokenizerKindConfig
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
 # and 1.
@@ -60,20 +64,17 @@ class CNNConfig(Config):
         return int(self.patch_size * 2 ** (len(self.multipliers) - 1))
 
 
-def finest_level(num_latent_tokens: int) -> tuple[int, int]:
-    """Return rows and columns of the last level of encoder queries: half of all tokens.
-
-    Levels double from 1, columns first, as in the reference's `ViTEncoder`
-    (`multi_level_query_init`). A single token is a level of its own.
-    """
-    # Token counts are powers of two, so `bit_length` gives the exact logarithm.
-    levels = num_latent_tokens.bit_length() - 1
-    return 1 << max(levels - 1, 0) // 2, 1 << levels // 2
-
-
 class TokenizerArchitecture(CodebookConfig):
-    """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9)."""
+    """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9).
 
+    `architecture` names the kind. The settings of the published kind are fields here; other kinds
+    say which of them they read (`TokenizerKindConfig.reads`).
+    """
+
+    architecture: Annotated[TokenizerKindConfig, OneOf(tokenizers.configs), COMPUTES] = (
+        tokenizers.PUBLISHED
+    )
+    """Architecture by name, with its settings; those of the published one are keys beside it."""
     variant: Annotated[Literal["1d", "2d"], COMPUTES] = "1d"
     """Kind of tokenizer; `2d`: the baseline, one token per grid cell, without latent tokens."""
     transformer_layer: Annotated[Literal["vit", "qformer", "double_attention"], COMPUTES] = "vit"
@@ -110,9 +111,8 @@ class TokenizerArchitecture(CodebookConfig):
 
     @property
     def name(self) -> str:
-        """Name as in the paper, encoder-decoder, such as `S-B`; width and layers if unnamed."""
-        ends = (self.encoder, self.decoder)
-        return "-".join(end.name or f"{end.width}x{end.layers}" for end in ends)
+        """Name as in the paper, encoder-decoder, such as `S-B`; that of other architectures."""
+        return self.architecture.label_of(self)
 
     @property
     def code_shape(self) -> CodeShape:
@@ -132,8 +132,9 @@ class TokenizerArchitecture(CodebookConfig):
 
     @property
     def unread(self) -> frozenset[str]:
-        """Settings of codebooks that this quantizer does not read, which keys leave out."""
-        return frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+        """Settings that this architecture or this quantizer does not read."""
+        codebook = frozenset(CodebookConfig.model_fields) - self.quantizer.reads
+        return codebook | (tokenizers.OF_SOME - self.architecture.reads)
 
     def sequence_length(self, image_size: int) -> int:
         """Count the codes of an image: those of all its tokens."""
@@ -144,26 +145,39 @@ class TokenizerArchitecture(CodebookConfig):
         return self.sequence_length(image_size) * math.log2(self.vocabulary)
 
     def tokens_per_image(self, image_size: int) -> int:
-        """Count the tokens of an image: latent tokens, or grid cells of a 2D tokenizer."""
-        if self.variant == "1d":
-            return self.num_latent_tokens
-        return (image_size // self.cnn.downsampling) ** 2
+        """Count the tokens of an image, such as latent tokens or grid cells."""
+        return self.architecture.tokens_per_image(self, image_size)
+
+    def probed_width(self, features: ProbedFeatures) -> int:
+        """Count the channels of the features that a linear probe reads.
+
+        Raises:
+            ValueError: the architecture has no such features.
+        """
+        return self.architecture.probed_width(self, features)
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put `UNREAD_SIZE` for sizes that the architecture does not read, and no teacher."""
+        reads = tokenizers.reads_of(values.get("architecture", tokenizers.PUBLISHED))
+        unread = {"encoder": UNREAD_SIZE, "decoder": UNREAD_SIZE, "semantic_weight": 0.0}
+        return {**{key: value for key, value in unread.items() if key not in reads}, **values}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, values: Any) -> Any:
+        return cls.completed(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> TokenizerArchitecture:
-        # A power of two has a single bit.
-        if self.variant == "1d" and self.num_latent_tokens & (self.num_latent_tokens - 1):
+        if self.semantic_weight > 0 and "semantic_weight" not in self.architecture.reads:
             raise ValueError(
-                f"num_latent_tokens {self.num_latent_tokens} is not a power of two "
-                "(multi-level query initialisation doubles from 1)"
+                f"semantic_weight {self.semantic_weight:g} needs features that a teacher can "
+                f"regularise, which architecture {self.architecture.name} does not have; give 0"
             )
+        self.architecture.check(self)
         if self.semantic_weight > 0 and self.teacher == "none":
             raise ValueError("semantic_weight > 0 needs a teacher; teacher is 'none'")
-        if self.semantic_weight > 0 and self.semantic_layer > self.decoder.layers:
-            raise ValueError(
-                f"semantic_layer {self.semantic_layer} is beyond the decoder's "
-                f"{self.decoder.layers} layers"
-            )
         return self
 
 
@@ -235,6 +249,15 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     def _whole_batches(self) -> TokenizerConfig:
         if self.micro_batch is not None and (reason := self.needs_whole_batch):
             raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _shortcut_has_grids(self) -> TokenizerConfig:
+        if self.shortcut_end > 0 and "shortcut_end" not in self.architecture.reads:
+            raise ValueError(
+                f"shortcut_end {self.shortcut_end} needs grids on both sides of the bottleneck, "
+                f"which architecture {self.architecture.name} does not have; give 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import isqrt
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, model_validator
 
+from gigatok.config import generators, tokenizers
 from gigatok.config.base import Config
 from gigatok.config.data import DataConfig, SplitConfig, split_config
 from gigatok.config.evaluation import (
@@ -17,7 +17,6 @@ from gigatok.config.evaluation import (
     TokenizerProbeConfig,
 )
 from gigatok.config.generator import (
-    GeneratorArchitecture,
     GeneratorConfig,
     SamplingConfig,
     without_guidance,
@@ -28,7 +27,6 @@ from gigatok.config.tokenizer import (
     CodesConfig,
     TokenizerArchitecture,
     TokenizerConfig,
-    finest_level,
 )
 from gigatok.files.weight_files import unreadable
 
@@ -109,30 +107,40 @@ class TrialConfig(Config):
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:
         # Each message names its keys in full: `sweep.grid.sections` finds the line to blame.
-        down = self.tokenizer.cnn.downsampling
-        if self.data.image_size % down:
-            raise ValueError(
-                f"data.image_size {self.data.image_size} is not a multiple of {down}, "
-                "the downsampling of tokenizer.cnn"
-            )
-        _check_grid(self.tokenizer, self.data.image_size)
+        self.tokenizer.architecture.check_images(self.tokenizer, self.data.image_size)
         if self.tokenizer.discriminator == "patchgan" and self.data.image_size < PATCHGAN_SIDE:
             raise ValueError(
                 f"tokenizer.discriminator patchgan needs images of {PATCHGAN_SIDE} pixels or "
                 f"more; data.image_size is {self.data.image_size}"
             )
-        _check_codes(self.tokenizer, self.generator, self.data.image_size)
-        probed, layers = self.tokenizer_probe.features, self.tokenizer.decoder.layers
-        if probed == "decoder" and self.tokenizer.semantic_layer > layers:
+        _check_codes(self.tokenizer)
+        self.generator.architecture.check(self.generator, self.tokenizer, self.data.image_size)
+        if (probed := self.tokenizer_probe.features) != "none":
+            self.tokenizer.probed_width(probed)
+        self._check_probed_layer()
+        return self
+
+    def _check_probed_layer(self) -> None:
+        architecture = self.generator.architecture
+        if self.probe.layer > (layers := architecture.probed_layers(self.generator)):
+            key = "size" if "size" in architecture.reads else "architecture"
             raise ValueError(
-                f"tokenizer_probe.features decoder needs tokenizer.semantic_layer "
-                f"{self.tokenizer.semantic_layer} of the decoder, which has {layers} layers"
+                f"probe.layer {self.probe.layer} is beyond the {layers} layers of generator.{key}"
             )
-        if self.probe.layer > self.generator.size.layers:
-            raise ValueError(
-                f"probe.layer {self.probe.layer} is beyond the "
-                f"{self.generator.size.layers} layers of generator.size"
-            )
+
+    @model_validator(mode="after")
+    def _published_weights_have_their_architecture(self) -> TrialConfig:
+        # The authors' files are of these two; other architectures have no published weights.
+        for file, section, published in (
+            (self.adopt.tokenizer, "tokenizer", tokenizers.PUBLISHED),
+            (self.adopt.generator, "generator", generators.PUBLISHED),
+        ):
+            name = getattr(self, section).architecture.name
+            if file is not None and name != published.name:
+                raise ValueError(
+                    f"adopt.{section} takes weights of architecture {published.name}; "
+                    f"{section}.architecture is {name}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -192,49 +200,11 @@ class TrialConfig(Config):
         return split_config(self.data, split, images or default, labels)
 
 
-def _check_codes(
-    tokenizer: TokenizerArchitecture, generator: GeneratorArchitecture, image_size: int
-) -> None:
-    """Raise unless the generator can hold the tokenizer's codes."""
+def _check_codes(tokenizer: TokenizerArchitecture) -> None:
+    """Raise unless the AR probe can have a row for every code."""
     if tokenizer.vocabulary > MOST_CODES:
         raise ValueError(
             f"tokenizer.quantizer {tokenizer.quantizer.label} has {tokenizer.vocabulary:,} codes; "
             f"the AR probe holds at most {MOST_CODES:,}. Use fewer bits or levels, or several "
             "codes per token: {name: rvq, depth: 2}"
-        )
-    if generator.position != "rope_2d":
-        return
-    tokens, depth = tokenizer.tokens_per_image(image_size), tokenizer.code_shape.depth
-    # Rows and columns must be known; the published 2D models have 16 x 16 tokens.
-    if isqrt(tokens) ** 2 != tokens:
-        raise ValueError(
-            f"generator.position rope_2d needs a square of tokens; the tokenizer has {tokens}"
-        )
-    if depth > 1:
-        # Codes of a token share row and column, so rotations could not tell them apart.
-        raise ValueError(
-            "generator.position rope_2d needs one code per token; tokenizer.quantizer "
-            f"{tokenizer.quantizer.label} makes {depth}: take position learned"
-        )
-
-
-def _check_grid(tokenizer: TokenizerArchitecture, image_size: int) -> None:
-    """Raise unless the grid suffices for the adaptive norms and a 1D tokenizer's queries."""
-    down = tokenizer.cnn.downsampling
-    grid = image_size // down
-    if tokenizer.variant == "2d":
-        if grid < 2:
-            raise ValueError(
-                f"data.image_size {image_size} over {down}, the downsampling of tokenizer.cnn, "
-                "gives a grid of a single cell; it needs two by two"
-            )
-        return
-    rows, columns = finest_level(tokenizer.num_latent_tokens)
-    # The adaptive norms take a variance over cells, so one cell is too few; the queries of each
-    # level are means over equal blocks of cells.
-    if grid < 2 or grid % rows or grid % columns:
-        raise ValueError(
-            f"tokenizer.num_latent_tokens {tokenizer.num_latent_tokens} needs a grid "
-            f"that divides into {rows} x {columns}; data.image_size "
-            f"{image_size} over {down} gives {grid} x {grid}"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from gigatok.config import TokenizerArchitecture
+from gigatok.config.tokenizers import PUBLISHED
 from gigatok.hub.origin import MeasuredScore, Origin
 from gigatok.names import PARAMETERS, quantity
 from gigatok.text.markdown import inert
@@ -78,12 +79,14 @@ def _is_judged(score: MeasuredScore) -> bool:
 def _summary(
     architecture: TokenizerArchitecture, side: int, tokens: int, codebook_size: int
 ) -> str:
-    kind = "1D" if architecture.variant == "1d" else "2D"
+    kind, origin = "", f"The architecture is `{inert(architecture.name)}`, of a plug-in."
+    if architecture.architecture == PUBLISHED:
+        kind = architecture.variant.upper() + " "
+        origin = "The architecture is that of [GigaTok](https://arxiv.org/abs/2504.08736)."
     return (
-        f"A {kind} visual tokenizer: it encodes an RGB image of {side}×{side} pixels into "
+        f"A {kind}visual tokenizer: it encodes an RGB image of {side}×{side} pixels into "
         f"{tokens} codes from a codebook of {codebook_size}, and decodes codes into "
-        "images. "
-        "The architecture is that of [GigaTok](https://arxiv.org/abs/2504.08736). Images of other "
+        f"images. {origin} Images of other "
         f"sizes are scaled by their short side to {side} pixels and cropped at the centre."
     )
 

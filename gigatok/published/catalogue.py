@@ -23,8 +23,8 @@ from gigatok.files.stored_weights import (
     StoredWeights,
     read_weights,
 )
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.generator.generator import LlamaGen
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.published.fitting import LoadReport, Model, fill, fit, with_head_of
 from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 
@@ -172,8 +172,8 @@ def layouts_of(architecture: Architecture) -> Sequence[str]:
 
 def _construct(architecture: Architecture) -> Model:
     if isinstance(architecture, TokenizerArchitecture):
-        return Tokenizer(architecture, IMAGE_SIZE)
-    return Generator(architecture, CODEBOOK_SIZE, NUM_CLASSES, NUM_TOKENS)
+        return GigaTok(architecture, IMAGE_SIZE)
+    return LlamaGen(architecture, CODEBOOK_SIZE, NUM_CLASSES, NUM_TOKENS)
 
 
 def _fit(name: str, stored: StoredWeights) -> tuple[Model, LoadReport]:
@@ -227,7 +227,10 @@ def computing_fields(architecture: Architecture) -> dict[str, Any]:
         parts = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{part}".rstrip("."): one for part, one in parts.items()}
     # A size's letter is only a name, that of a quantizer its kind.
-    letters = {key for key in flat if key.endswith(".name")} - {"quantizer.name"}
+    letters = {key for key in flat if key.endswith(".name")} - {
+        "quantizer.name",
+        "architecture.name",
+    }
     return {key: value for key, value in flat.items() if key not in letters}
 
 

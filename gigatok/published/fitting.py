@@ -11,9 +11,9 @@ import torch
 from gigatok.config import TokenizerArchitecture
 from gigatok.files.foreign_weights import Misfits, compare
 from gigatok.files.stored_weights import StoredWeights
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.models.quantizers.base import UNFILLED
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.training.saved import place
 
 USAGE_WINDOW = "quantize.codebook_used"
@@ -21,8 +21,8 @@ USAGE_WINDOW = "quantize.codebook_used"
 HEAD = ".distill_mlp."
 """Part of the names of the training-only semantic head; a file may leave it out."""
 
-Model = Tokenizer | Generator
-AnyModel = TypeVar("AnyModel", Tokenizer, Generator, Model)
+Model = GigaTok | LlamaGen
+AnyModel = TypeVar("AnyModel", GigaTok, LlamaGen, Model)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def fill(
         state.setdefault(USAGE_WINDOW, torch.full(expected[USAGE_WINDOW].shape, UNFILLED))
     # Assigned: the model may be on the meta device, where there is nothing to copy into.
     model.load_state_dict(state, assign=True)
-    placed = place(model, device) if isinstance(model, Tokenizer) else model.to(device)
+    placed = place(model, device) if isinstance(model, GigaTok) else model.to(device)
     return placed.eval()
 
 

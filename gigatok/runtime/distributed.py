@@ -32,8 +32,6 @@ V = TypeVar("V")
 
 MEETING_TIME = timedelta(minutes=30)
 """How long ranks wait for each other's addresses; the default of torch's process groups."""
-LAYER_LISTS = ("layers", "transformer")
-"""Names of the module lists whose elements FSDP gathers and frees one by one."""
 FORWARD_METHODS = ("encode_latents",)
 """Further methods that compute with the parameters and are called during training."""
 
@@ -229,19 +227,14 @@ def _shard(model: nn.Module) -> None:
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor, 0)
     mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
-    for layer in _layers(model):
+    # Of tokenizers and generators; every other model is one piece.
+    for layer in getattr(model, "blocks", ()):
         fully_shard(layer, mesh=mesh)
     # The root is freed after its forward pass too: between steps all parameters are shards.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     for name in FORWARD_METHODS:
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
-
-
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] in LAYER_LISTS and isinstance(module, nn.ModuleList):
-            yield from module
 
 
 def without_sync(forward: nn.Module | None) -> AbstractContextManager[object]:

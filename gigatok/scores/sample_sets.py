@@ -20,8 +20,8 @@ from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64
 from gigatok.data.splits import to_uint8
 from gigatok.models.frozen.features import FeatureNetwork
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.generator.base import Generator
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.context import Ranks, Runtime
 from gigatok.runtime.distributed import barrier, is_main
 from gigatok.runtime.tracker import Tracker

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gigatok.config import SamplingConfig
 from gigatok.config.schedules import GUIDANCE_SCHEDULES
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.base import Generator
 from gigatok.scores.samplers import find_sampler
 
 

@@ -13,9 +13,7 @@ def data_family(trial: TrialConfig) -> str:
 
 def variant_family(trial: TrialConfig) -> str:
     """Name the kind of tokenizer."""
-    # Kinds of layers reach different speeds at the same FLOPs.
-    variant = trial.tokenizer.variant
-    return variant if variant == "1d" else f"2d-{trial.tokenizer.transformer_layer}"
+    return trial.tokenizer.architecture.family(trial.tokenizer)
 
 
 def training_family(config: TrainingConfig) -> tuple[str, ...]:

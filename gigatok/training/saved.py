@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture, tokenizers
+from gigatok.models.generator.base import Generator, build_generator
+from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.training.checkpoint import load_weights, read_description, save_model
+
+T = TypeVar("T", bound=Tokenizer)
 
 CODES_FILE = "codes.safetensors"
 _SMALL_CODEBOOK = 2**15
@@ -65,14 +67,14 @@ def code_tensors(
     }
 
 
-def place(tokenizer: Tokenizer, device: str) -> Tokenizer:
+def place(tokenizer: T, device: str) -> T:
     """Move a tokenizer to a device, its convolutions in the memory layout that is fastest."""
-    moved: Tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: T = tokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Describe a tokenizer as JSON data from which `build_tokenizer` makes the module."""
+    """Describe a tokenizer as JSON data from which `described_tokenizer` makes the module."""
     return {
         "architecture": _described(tokenizer.config, TokenizerArchitecture),
         "image_size": tokenizer.image_size,
@@ -82,11 +84,22 @@ def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def build_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
-    """Build the module that `describe_tokenizer` described, with fresh weights."""
+def described_tokenizer(description: Mapping[str, Any]) -> Tokenizer:
+    """Build the module that `describe_tokenizer` described, with fresh weights.
+
+    Raises:
+        ValueError: its architecture comes from a plug-in that is not loaded.
+    """
     sizes = dict(description)
-    architecture = TokenizerArchitecture.model_validate(sizes.pop("architecture"))
-    return Tokenizer(architecture, **sizes)
+    described = sizes.pop("architecture")
+    kind = described.get("architecture", {}).get("name", tokenizers.PUBLISHED.name)
+    if kind not in tokenizers.TOKENIZERS:
+        raise ValueError(
+            f"the tokenizer is of architecture {kind!r}, which nothing here registers; import its "
+            'plug-in first: `gigatok.plugins.load(["./NAME"], Path("FOLDER"))`'
+        )
+    architecture = TokenizerArchitecture.model_validate(described)
+    return build_tokenizer(architecture, **sizes)
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
@@ -96,7 +109,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 def load_tokenizer(folder: Path, device: str) -> Tokenizer:
     """Load the trained tokenizer of a folder, in eval mode."""
-    tokenizer = build_tokenizer(read_description(folder))
+    tokenizer = described_tokenizer(read_description(folder))
     load_weights(folder, tokenizer)
     return place(tokenizer, device).eval()
 
@@ -116,7 +129,7 @@ def load_generator(folder: Path, device: str) -> Generator:
     """Load the trained generator of a folder, in eval mode."""
     description = read_description(folder)
     architecture = GeneratorArchitecture.model_validate(description.pop("architecture"))
-    generator = Generator(architecture, **description)
+    generator = build_generator(architecture, **description)
     load_weights(folder, generator)
     # Codes are drawn without dropout.
     return generator.eval().to(device)

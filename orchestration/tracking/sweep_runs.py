@@ -13,11 +13,12 @@ from gigatok import names
 from gigatok.config import (
     FOUND,
     Config,
-    QuantizerConfig,
+    NamedConfig,
     TransformerSize,
     TrialConfig,
     marked,
 )
+from gigatok.config.base import UNREAD_SIZE
 from gigatok.text import markdown
 from orchestration.costs.cost import Cost
 from orchestration.plan.graph import Plan, PlannedTrial
@@ -32,8 +33,8 @@ from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 def trial_params(config: TrialConfig) -> dict[str, str]:
     """Convert a trial's identity to flat params: text as it is, everything else as JSON.
 
-    A size with a letter also gives the letter under its own key, `tokenizer.encoder`, and a
-    quantizer its label under `tokenizer.quantizer`.
+    A size with a letter also gives the letter under its own key, `tokenizer.encoder`, and one of
+    several kinds its label, such as that of a quantizer under `tokenizer.quantizer`.
     """
     return {**dict(_flatten(config, "")), names.PARAM_TOKENIZER: config.tokenizer.name}
 
@@ -43,9 +44,11 @@ def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
         key, value = prefix + name, getattr(config, name)
         if value is None and name in marked(type(config), FOUND):
             continue  # nothing was looked at: these are facts, and no choice of a user
+        if value == UNREAD_SIZE:
+            continue  # the architecture has none
         if isinstance(value, TransformerSize) and value.name:
             yield key, value.name
-        if isinstance(value, QuantizerConfig):
+        if isinstance(value, NamedConfig):
             yield key, value.label
         if isinstance(value, Config):
             yield from _flatten(value, key + ".")

@@ -23,8 +23,8 @@ from gigatok.config import (
     TokenizerArchitecture,
     TransformerSize,
 )
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.generator.generator import LlamaGen
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 
 T = TypeVar("T")
@@ -67,16 +67,16 @@ def generator_architecture(name: str) -> GeneratorArchitecture:
     return GeneratorArchitecture(size=_size(GENERATOR_SIZES, name.removeprefix("GPT-")))
 
 
-def build_tokenizer(config: TokenizerArchitecture, where: str) -> Tokenizer:
+def build_tokenizer(config: TokenizerArchitecture, where: str) -> GigaTok:
     """With random weights, on a device."""
     with torch.device(where):
-        return Tokenizer(config, IMAGE_SIZE, TEACHER_DIM)
+        return GigaTok(config, IMAGE_SIZE, TEACHER_DIM)
 
 
-def build_generator(config: GeneratorArchitecture, where: str) -> Generator:
+def build_generator(config: GeneratorArchitecture, where: str) -> LlamaGen:
     """With random weights, on a device."""
     with torch.device(where):
-        return Generator(config, CODEBOOK_SIZE, NUM_CLASSES, NUM_TOKENS)
+        return LlamaGen(config, CODEBOOK_SIZE, NUM_CLASSES, NUM_TOKENS)
 
 
 def forward_flops(model: nn.Module, *inputs: torch.Tensor) -> int:

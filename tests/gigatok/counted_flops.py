@@ -17,7 +17,7 @@ from gigatok.config import (
     TokenizerConfig,
     TransformerSize,
 )
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 
 NARROW = TransformerSize(width=32, layers=2, heads=2)
 WIDE = TransformerSize(width=48, layers=3, heads=3)
@@ -110,10 +110,10 @@ def training(shape: str, **more: Any) -> TokenizerConfig:
     return TokenizerConfig(**{**architecture(shape).model_dump(), **values, **more})
 
 
-def tokenizer(config: TokenizerArchitecture) -> Tokenizer:
+def tokenizer(config: TokenizerArchitecture) -> GigaTok:
     recompute = isinstance(config, TokenizerConfig) and config.activation_checkpointing
     with torch.device("meta"):
-        return Tokenizer(
+        return GigaTok(
             config, SIDE, teacher_dim=12, teacher_grid=4, activation_checkpointing=recompute
         )
 

@@ -10,7 +10,7 @@ from PIL import Image
 from gigatok.config import SplitConfig
 from gigatok.data.crops import UInt8
 from gigatok.data.splits import load_split
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.training.saved import save_tokenizer
 from orchestration import Study
 from orchestration.sweep.definition import expand, load_sweep
@@ -39,7 +39,7 @@ def untrained_stage(folder: Path) -> Path:
     (trial, *_) = expand(load_sweep("decoder_scaling", "smoke")).trials
     config = trial.config
     (folder / "out").mkdir(parents=True)
-    save_tokenizer(folder / "out", Tokenizer(config.tokenizer, config.data.image_size, 8))
+    save_tokenizer(folder / "out", GigaTok(config.tokenizer, config.data.image_size, 8))
     return folder
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from gigatok import names
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.generator.generator import LlamaGen
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.stage_records import Done
 from orchestration.runs.state import StageFolder
@@ -37,8 +37,8 @@ def write_checkpoints(folder: Path, seed: int = 0) -> None:
     """Untrained models of the sizes that smoke has, as the reference's trainers save them."""
     trial = expand(load_sweep("decoder_scaling", "smoke", [*AR])).trials[0].config
     torch.manual_seed(seed)
-    tokenizer = Tokenizer(trial.tokenizer, trial.data.image_size, teacher_dim=12)
-    generator = Generator(
+    tokenizer = GigaTok(trial.tokenizer, trial.data.image_size, teacher_dim=12)
+    generator = LlamaGen(
         trial.generator,
         trial.tokenizer.codebook_size,
         trial.data.num_classes,

@@ -1,4 +1,4 @@
-"""The autoregressive generator: a LLaMA-style GPT over codes, conditioned on a class (LlamaGen).
+"""The published generator: a LLaMA-style GPT over codes, conditioned on a class (LlamaGen).
 
 The sequence is [class, t_0, ..., t_(T-2)] and predicts t_0 ... t_(T-1). Positions are learned and
 absolute, or rotations by the row and column of each code (`gigatok.models.generator.rope`). Of a
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import GeneratorArchitecture
+from gigatok.models.generator.base import Generator
 from gigatok.models.generator.layout import ffn_width
 from gigatok.models.generator.rope import Rotation, axial_rotation, grid_side, rotate
 from gigatok.models.recompute import run_layer
@@ -126,8 +127,8 @@ class ClassEmbedding(nn.Module):
         return out
 
 
-class Generator(nn.Module):
-    """Model that predicts the codes of an image one after the other, given its class.
+class LlamaGen(Generator):
+    """LLaMA-style transformer over codes.
 
     Args:
         config: architecture.
@@ -151,12 +152,14 @@ class Generator(nn.Module):
         *,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            config,
+            codebook_size,
+            num_classes,
+            num_tokens,
+            activation_checkpointing=activation_checkpointing,
+        )
         d = config.size.width
-        self.config = config
-        self.num_tokens = num_tokens
-        self.null_class = num_classes
-        self.activation_checkpointing = activation_checkpointing
         self.cls_embedding = ClassEmbedding(num_classes, d)
         self.tok_embeddings = nn.Embedding(codebook_size, d)
         self.positional_embedding = None
@@ -169,6 +172,11 @@ class Generator(nn.Module):
         self.norm = nn.RMSNorm(d, NORM_EPS)
         self.output = nn.Linear(d, codebook_size, bias=False)
         self._initialise()
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Transformer blocks."""
+        return [*self.layers]
 
     def _initialise(self) -> None:
         # In the order of registration, which every seeded run depends on.
@@ -183,7 +191,7 @@ class Generator(nn.Module):
 
         The last code is predicted but never read. In training, classes are dropped at random.
         """
-        x_BTD = self._embed(codes_BT, self._drop_classes(classes_B))
+        x_BTD = self._embed(codes_BT, self.drop_classes(classes_B))
         reading = Reading(self._rotation(0, x_BTD.shape[1], x_BTD.device))
         for layer in self.layers:
             x_BTD = run_layer(layer, x_BTD, reading, recompute=self.activation_checkpointing)
@@ -202,7 +210,7 @@ class Generator(nn.Module):
         if not 1 <= layer <= len(self.layers):
             raise ValueError(f"layer {layer} is not one of 1 to {len(self.layers)}")
         if classes_B is None:
-            classes_B = torch.full_like(codes_BT[:, 0], self.null_class)
+            classes_B = self.no_classes(codes_BT)
         x_BTD = self._embed(codes_BT, classes_B)
         reading = Reading(self._rotation(0, x_BTD.shape[1], x_BTD.device))
         for block in self.layers[:layer]:
@@ -240,13 +248,6 @@ class Generator(nn.Module):
         if self.positional_embedding is not None:
             x_BTD = x_BTD + self.positional_embedding[: x_BTD.shape[1]]
         return F.dropout(x_BTD, self.config.dropout, self.training)
-
-    def _drop_classes(self, classes_B: Tensor) -> Tensor:
-        if not self.training or self.config.class_dropout == 0:
-            return classes_B
-        uniform_B = torch.rand(classes_B.shape, device=classes_B.device)
-        dropped_B = uniform_B < self.config.class_dropout
-        return classes_B.masked_fill(dropped_B, self.null_class)
 
     def _rotation(self, start: int, end: int, device: torch.device) -> Rotation | None:
         """Rotate the input positions from `start` to before `end`; position 0 is the class.

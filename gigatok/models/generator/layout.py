@@ -1,11 +1,12 @@
-"""Layout of `gigatok.models.generator.generator.Generator`, and FLOPs of drawing from it.
-
-Imports no torch.
-"""
+"""Layouts of generators, and FLOPs of drawing from them. Imports no torch."""
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
+from typing import NamedTuple
+
 from gigatok.config import GeneratorArchitecture
+from gigatok.config.generators import GENERATORS
 from gigatok.models.layers import (
     Layer,
     Layers,
@@ -19,6 +20,39 @@ from gigatok.models.layers import (
     values,
 )
 
+MEASURED = "gigatok.models.generator.measured:layout"
+"""Layout of architectures that have none of their own."""
+
+
+class GeneratorLayout(NamedTuple):
+    """Description of a generator."""
+
+    layers: Layers
+    """Embedding, one for each layer that can be probed, logits with their loss; or one for all."""
+    drawn: int
+    """FLOPs of drawing the codes of an image one after the other, with a cache."""
+
+
+def describe(
+    config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
+) -> GeneratorLayout:
+    """Describe the generator that an architecture names.
+
+    A kind that does not describe itself is measured (`gigatok.models.generator.measured`).
+    """
+    layout = GENERATORS[config.architecture.name].layout or MEASURED
+    described: GeneratorLayout = resolve_name(layout)(
+        config, codebook_size, num_classes, num_tokens
+    )
+    return described
+
+
+def generator_layout(
+    config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
+) -> Layers:
+    """List the layers of a generator and its loss."""
+    return describe(config, codebook_size, num_classes, num_tokens).layers
+
 
 def ffn_width(width: int, multiple_of: int) -> int:
     """Round 8/3 of the width, the inside of a SwiGLU, up to a multiple."""
@@ -26,10 +60,10 @@ def ffn_width(width: int, multiple_of: int) -> int:
     return -(-(8 * width // 3) // multiple_of) * multiple_of
 
 
-def generator_layout(
+def llamagen(
     config: GeneratorArchitecture, codebook_size: int, num_classes: int, num_tokens: int
-) -> Layers:
-    """Describe a generator and its loss: embedding, blocks, logits."""
+) -> GeneratorLayout:
+    """Describe `gigatok.models.generator.generator.LlamaGen`: embedding, blocks, logits."""
     d = config.size.width
     row, logits = num_tokens * d, num_tokens * codebook_size
     # Positions of all inputs and one more row, as published; rotations have no parameters.
@@ -46,7 +80,11 @@ def generator_layout(
         linear(num_tokens, d, codebook_size, bias=False),
         scratch=2 * logits,
     )
-    return embedding, *[_block(config, num_tokens)] * config.size.layers, output
+    layers = (embedding, *[_block(config, num_tokens)] * config.size.layers, output)
+    # Over a whole sequence every query meets every position, as a causal mask saves nothing; drawn
+    # one by one it meets only those before it: keys and values, 2 products each.
+    later = num_tokens * (num_tokens - 1) // 2
+    return GeneratorLayout(layers, flops(layers) - config.size.layers * 4 * d * later)
 
 
 def _block(config: GeneratorArchitecture, tokens: int) -> Layer:
@@ -88,26 +126,13 @@ def generator_flops(
     config: GeneratorArchitecture, codebook_size: int, num_tokens: int, layers: int | None = None
 ) -> int:
     """Count the FLOPs of all tokens of an image, up to the block `layers` if it is given."""
-    embedding, *blocks, output = generator_layout(config, codebook_size, 0, num_tokens)
-    return flops([embedding, *blocks, output] if layers is None else [embedding, *blocks[:layers]])
+    described = generator_layout(config, codebook_size, 0, num_tokens)
+    # The embedding and so many blocks; one that was measured as a whole is run as a whole.
+    return flops(described if layers is None else described[: layers + 1])
 
 
 def sampling_flops(
     config: GeneratorArchitecture, codebook_size: int, num_tokens: int, *, guided: bool
 ) -> int:
-    """Count the FLOPs of drawing an image with a KV cache; guidance runs a copy without class."""
-    ends = [
-        sampled_token_flops(config, codebook_size, position, guided=guided)
-        for position in (0, num_tokens - 1)
-    ]
-    return sum(ends) * num_tokens // 2  # linear in the position
-
-
-def sampled_token_flops(
-    config: GeneratorArchitecture, codebook_size: int, position: int, *, guided: bool
-) -> int:
-    """Count the FLOPs of drawing the code at a position, counted from 0."""
-    one = generator_flops(config, codebook_size, 1)
-    # In each layer the one query meets the keys and values of earlier tokens, 2 products each.
-    cached = config.size.layers * 4 * position * config.size.width
-    return (2 if guided else 1) * (one + cached)
+    """Count the FLOPs of drawing an image with a cache; guidance runs a copy without class."""
+    return (2 if guided else 1) * describe(config, codebook_size, 0, num_tokens).drawn

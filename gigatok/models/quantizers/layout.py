@@ -1,4 +1,4 @@
-"""Layouts of the quantizers: what they cost. Imports no torch."""
+"""Layouts of the quantizers: what they cost, described or traced. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gigatok.config import TokenizerArchitecture
 from gigatok.config.quantizers import QUANTIZERS
+from gigatok.costs.traced import Input, Subject, traced
 from gigatok.models.layers import Layer, Layers
 
 
@@ -20,11 +21,36 @@ class QuantizerLayout(NamedTuple):
 
 
 def quantizer_layout(config: TokenizerArchitecture, tokens: int) -> QuantizerLayout:
-    """Describe the quantizer that an architecture names, for so many tokens per image."""
-    layout: QuantizerLayout = resolve_name(QUANTIZERS[config.quantizer.name].layout)(
-        config, tokens
-    )
+    """Describe the quantizer that an architecture names, for so many tokens per image.
+
+    Raises:
+        TraceError: it has no layout, and cannot be traced.
+    """
+    kind = QUANTIZERS[config.quantizer.name]
+    if kind.layout is None:
+        return traced_layout(config, tokens)
+    layout: QuantizerLayout = resolve_name(kind.layout)(config, tokens)
     return layout
+
+
+def traced_layout(config: TokenizerArchitecture, tokens: int) -> QuantizerLayout:
+    """Measure a quantizer: the search alone, and a whole step of training.
+
+    Raises:
+        TraceError: it cannot be traced.
+    """
+    # Without the settings of training, in which trials may differ.
+    names = TokenizerArchitecture.model_fields
+    bare = TokenizerArchitecture(**{name: getattr(config, name) for name in names})
+    build = QUANTIZERS[config.quantizer.name].module
+    z_TC = (Input((tokens, config.code_shape.dim), gradient=True),)
+    search = traced(Subject(build, z_TC, (bare,), call="nearest"))
+    step = traced(Subject(build, z_TC, (bare,), training=True))
+    codebook = Layer(step.parameters, search.flops, step.kept, scratch=search.largest)
+    # What has gradients is counted three times: once forward, twice backward.
+    trained = (step.flops - search.flops + step.backward) // 3
+    losses = Layer(flops=trained, scratch=2 * step.largest)
+    return QuantizerLayout((codebook,), (losses,) if trained else ())
 
 
 def vq(config: TokenizerArchitecture, tokens: int) -> QuantizerLayout:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.distributed import assign, whole
 
 
@@ -20,8 +20,9 @@ def initialise_from_data(
 ) -> None:
     """Whiten the latents of `image_BCHW`, and draw the quantizer's codebooks from them.
 
-    Changes `quant_conv`, so that latents have zero mean and unit covariance instead of lying in
-    a narrow cone: of which a codebook would use a few rows, and signs would be all alike.
+    Changes the projection that makes the latents, if the architecture has one, so that they have
+    zero mean and unit covariance instead of lying in a narrow cone: of which a codebook would use
+    a few rows, and signs would be all alike.
 
     Raises:
         ValueError: the images have fewer latents than a codebook has rows.
@@ -34,7 +35,9 @@ def initialise_from_data(
             f"{len(image_BCHW)} images have {len(z_MC)} latents, too few for "
             f"{rows} codes; pass at least {-(-rows // per_image)} images"
         )
-    tokenizer.quantize.initialise(whiten(tokenizer.quant_conv, z_MC), generator)
+    if (projection := tokenizer.latent_projection) is not None:
+        z_MC = whiten(projection, z_MC)
+    tokenizer.quantize.initialise(z_MC, generator)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Layout of `gigatok.models.tokenizer.tokenizer.Tokenizer`: its layers and what they cost.
+"""Layouts of tokenizers: their layers and what they cost. Imports no torch.
 
-In the order of the forward pass, so that this file can be read beside the modules. Imports no
-torch.
+That of the published one, `gigatok.models.tokenizer.tokenizer.GigaTok`, is in the order of the
+forward pass, so that it can be read beside the modules.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
+from pkgutil import resolve_name
 from typing import Generic, TypeVar
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
+from gigatok.config.tokenizers import TOKENIZERS
 from gigatok.models.frozen.layout import teacher_cost
 from gigatok.models.layers import (
     Layer,
@@ -35,14 +37,19 @@ from gigatok.models.layers import (
 from gigatok.models.quantizers.layout import quantizer_layout
 
 T = TypeVar("T", int, Layers)
+MEASURED = "gigatok.models.tokenizer.measured:layout"
+"""Layout of architectures that have none of their own."""
 
 
 @dataclass(frozen=True)
 class TokenizerParts(Generic[T]):
     """Tokenizer by component: the layers of each, or a sum over them.
 
+    The names are those of the published architecture. Others put what they have before the
+    quantizer into `cnn_encoder`, and what they have behind it into `cnn_decoder`.
+
     Attributes:
-        cnn_encoder: image to grid.
+        cnn_encoder: image to grid; its first layer has no gradient to compute for the image.
         to_tokens: transformer from grid to tokens.
         project_in: to the quantizer's width.
         codebook: the quantizer: its codes, and the search among them.
@@ -50,7 +57,7 @@ class TokenizerParts(Generic[T]):
         project_out: from the quantizer's width.
         to_grid: transformer from tokens to grid.
         head: the MLP of semantic regularisation, which only training uses.
-        cnn_decoder: grid to image.
+        cnn_decoder: grid to image; its last layer is the one that makes the image.
     """
 
     cnn_encoder: T
@@ -109,11 +116,22 @@ def tokenizer_layout(
 ) -> TokenizerParts[Layers]:
     """Describe a tokenizer and those of its losses that have no network.
 
+    A kind that does not describe itself is measured (`gigatok.models.tokenizer.measured`).
+
     Args:
         config: architecture.
         image_size: side of the images, in pixels.
         teacher_dim: channels of the teacher's features, if not those of the config's teacher.
     """
+    layout = TOKENIZERS[config.architecture.name].layout or MEASURED
+    described: TokenizerParts[Layers] = resolve_name(layout)(config, image_size, teacher_dim)
+    return described
+
+
+def gigatok(
+    config: TokenizerArchitecture, image_size: int, teacher_dim: int | None
+) -> TokenizerParts[Layers]:
+    """Describe `GigaTok`."""
     z, dim = config.cnn.z_channels, config.code_shape.dim
     tokens = config.tokens_per_image(image_size)
     cells = (image_size // config.cnn.downsampling) ** 2

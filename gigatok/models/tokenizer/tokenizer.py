@@ -1,4 +1,4 @@
-"""The tokenizer: CNN, transformer, quantizer and back, and its initialisations.
+"""The published tokenizer: CNN, transformer, quantizer and back, and its initialisations.
 
 In 1D it is the authors' `VQVitModelPlus`, in 2D their `VQVitModel2DPlus` (SilentView/GigaTok).
 
@@ -9,14 +9,14 @@ the quantizer, S codes (in `semantic_BNS` teacher channels), H W of image or gri
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.models.quantizers.base import Losses, build_quantizer
+from gigatok.models.quantizers.base import build_quantizer
+from gigatok.models.tokenizer.base import Tokenizer, TokenizerOutput
 from gigatok.models.tokenizer.cnn import AdaptiveGroupNorm, Decoder, Encoder
 from gigatok.models.tokenizer.qformer import (
     Attention,
@@ -28,26 +28,8 @@ from gigatok.models.tokenizer.qformer import (
 from gigatok.models.tokenizer.vit import GridTransformer, ViTDecoder, ViTEncoder
 
 
-class TokenizerOutput(NamedTuple):
-    """Tensors that a forward pass leaves for the losses."""
-
-    reconstruction_BCHW: Tensor
-    """Unclamped images, (B, 3, H, W)."""
-    codes_BS: Tensor
-    losses: Losses | None
-    """The quantizer's terms, weighted; None outside training."""
-    semantic_BNS: Tensor | None
-    """Student features per teacher cell, row-major; None without semantic regularisation."""
-    spatial_BCHW: Tensor
-    """Encoder grid, before the bottleneck."""
-    rec_spatial_BCHW: Tensor
-    """Decoder grid, after the bottleneck."""
-    shortcut_BCHW: Tensor | None = None
-    """Images decoded from the encoder grid, around the bottleneck; None unless asked for."""
-
-
-class Tokenizer(nn.Module):
-    """Autoencoder of images through discrete codes.
+class GigaTok(Tokenizer):
+    """CNN, transformer, quantizer, transformer and CNN, in 1D or 2D.
 
     Attributes are named as in the published checkpoints: `s2to1encoder` and `s1to2decoder` of a
     1D tokenizer are `s2dencoder` and `s2ddecoder` of a 2D one.
@@ -78,13 +60,16 @@ class Tokenizer(nn.Module):
         *,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.image_size = image_size
-        self.grid_size = grid_size(config, image_size)
-        self.teacher_dim = teacher_dim
-        self.teacher_grid = teacher_grid or self.grid_size
-        z, grid, recompute = config.cnn.z_channels, self.grid_size, activation_checkpointing
+        grid, recompute = grid_size(config, image_size), activation_checkpointing
+        super().__init__(
+            config,
+            image_size,
+            teacher_dim,
+            teacher_grid or grid,
+            activation_checkpointing=recompute,
+        )
+        self.grid_size = grid
+        z = config.cnn.z_channels
         head_dim = teacher_dim if config.semantic_weight > 0 else None
         # Parts are made in this order because each draws its weights from the same generator.
         self.encoder = Encoder(config.cnn)
@@ -168,15 +153,25 @@ class Tokenizer(nn.Module):
             features_BTD = self.to_grid(z_BTC, stream_after=self.config.semantic_layer)[1]
         return features_BTD.mean(1)
 
-    def encode(self, image_BCHW: Tensor) -> Tensor:
-        """Encode images in [-1, 1]: codes (B, S), int64."""
-        return self.quantize.nearest(self.encode_latents(image_BCHW))
-
-    def decode(self, codes_BS: Tensor) -> Tensor:
-        """Decode codes to images (B, 3, H, W), not clamped."""
-        z_BTC = self.post_quant_conv(self.quantize.get_codebook_entry(codes_BS))
-        image: Tensor = self.decoder(self.to_grid(z_BTC)[0])
+    def decode_latents(self, z_BTC: Tensor) -> Tensor:
+        """Decode the vectors of codes, (B, T, c), to images (B, 3, H, W), not clamped."""
+        image: Tensor = self.decoder(self.to_grid(self.post_quant_conv(z_BTC))[0])
         return image
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weight of the last convolution."""
+        return self.decoder.conv_out.weight
+
+    @property
+    def latent_projection(self) -> nn.Conv2d:
+        """Projection to the quantizer's width."""
+        return self.quant_conv
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Layers of both transformers."""
+        return [*self.to_tokens.transformer, *self.to_grid.transformer]
 
 
 def grid_size(config: TokenizerArchitecture, image_size: int) -> int:
@@ -194,7 +189,7 @@ def grid_size(config: TokenizerArchitecture, image_size: int) -> int:
     return size
 
 
-def initialise_as_reference(tokenizer: Tokenizer) -> None:
+def initialise_as_reference(tokenizer: GigaTok) -> None:
     """Initialise as published: N(0, 0.02) weights, zero biases.
 
     Left at their constructors' values: group norms, positions (std width^-0.5), packed q/k/v
@@ -208,7 +203,7 @@ def initialise_as_reference(tokenizer: Tokenizer) -> None:
                 _zero_bias(module)
 
 
-def initialise_by_fan_in(tokenizer: Tokenizer) -> None:
+def initialise_by_fan_in(tokenizer: GigaTok) -> None:
     """Initialise for runs of minutes: unit-variance signals, positions that break symmetry.
 
     Weights, q/k/v included, have std fan_in^-0.5 and biases are zero; what ends a residual branch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.published.adopting import adopt, origin, read_planned
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
@@ -34,7 +34,7 @@ def run(
     tokens = codes.val.shape[1]
     # Without memory: `fill` assigns the tensors of the file.
     with torch.device("meta"):
-        generator = Generator(config.architecture, codes.codebook_size, codes.num_classes, tokens)
+        generator = LlamaGen(config.architecture, codes.codebook_size, codes.num_classes, tokens)
     report = adopt("the trial's generator", generator, stored, config.file, runtime.device)
     save_generator(output_dir, generator, codes)
     scores = generator_scores(generator, codes, runtime.device)

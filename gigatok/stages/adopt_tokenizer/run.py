@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gigatok.files.stored_weights import StoredWeights
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.published.adopting import adopt, origin, read_planned
 from gigatok.published.fitting import HEAD, has_head, with_head_of
 from gigatok.runtime.context import Runtime, Scores
@@ -46,7 +46,7 @@ def run(
     return replace(scores, origin=origin(config.file, report, config.architecture, output_dir))
 
 
-def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> Tokenizer:
+def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> GigaTok:
     """Build the module without memory, with a head of the width that the weights have."""
     # Layer 4 of the head's `Sequential` is its last; its rows are the teacher's channels.
     last = [key for key in stored.tensors if HEAD in key and key.endswith("4.weight")]
@@ -54,4 +54,4 @@ def _empty(config: AdoptTokenizerConfig, stored: StoredWeights) -> Tokenizer:
     with torch.device("meta"):
         # A file without the head gives a tokenizer without it, whatever the trial says.
         architecture = with_head_of(config.architecture, stored)
-        return Tokenizer(architecture, config.image_size, teacher_dim=width)
+        return GigaTok(architecture, config.image_size, teacher_dim=width)

@@ -15,7 +15,7 @@ from gigatok.data.pictures import reconstruction_grid
 from gigatok.data.splits import load_split, to_uint8, to_unit_range
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.models.frozen.perceptual import LPIPS
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.complexity import LatentSpread

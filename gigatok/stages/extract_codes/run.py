@@ -14,7 +14,7 @@ from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import ImageSet, Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_unit_range
 from gigatok.data.streamed import Arrays, StreamProgress, flush, open_streamed
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.names import CODE_USES
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import Tracker

@@ -13,15 +13,24 @@ from gigatok.stages.families import data_family
 
 def flops(trial: TrialConfig) -> int:
     """Count the features, and the training of the classifier."""
-    size, probe, data = trial.generator.size, trial.probe, trial.data
+    generator, probe, data = trial.generator, trial.probe, trial.data
     tokens = trial.tokenizer.sequence_length(data.image_size)
     # 0 stands for the middle layer.
-    layer = probe.layer or size.layers // 2
-    read = generator_flops(trial.generator, trial.tokenizer.vocabulary, tokens, layer)
+    layer = probe.layer or middle_layer(generator.architecture.probed_layers(generator))
+    read = generator_flops(generator, trial.tokenizer.vocabulary, tokens, layer)
     # With dropout, features of one random view per image are computed again in each epoch.
     times = probe.epochs if probe.reference_dropout_quirk else views(trial)
     read_images = times * data.train_images + data.val_images
-    return read_images * read + classifier_flops(trial, size.width)
+    return read_images * read + classifier_flops(trial, _width(trial))
+
+
+def middle_layer(depth: int) -> int:
+    """Return the layer that is probed by default, counted from 1."""
+    return max(depth // 2, 1)
+
+
+def _width(trial: TrialConfig) -> int:
+    return trial.generator.architecture.probed_width(trial.generator)
 
 
 def classifier_flops(trial: TrialConfig, width: int) -> int:
@@ -41,7 +50,7 @@ def disk(trial: TrialConfig) -> Disk:
     """Count the features while they are needed; with dropout none are kept."""
     if trial.probe.reference_dropout_quirk:
         return Disk(0)
-    return Disk(0, features_bytes(trial, trial.generator.size.width))
+    return Disk(0, features_bytes(trial, _width(trial)))
 
 
 COSTS = Costs(flops, disk, lambda t: (data_family(t),))

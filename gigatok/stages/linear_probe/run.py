@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from gigatok.data.streamed import StreamProgress, open_streamed
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.base import Generator
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.probe import ProbeData, ReadFeatures, describe_training, train_probe
+from gigatok.stages.linear_probe.cost import middle_layer
 from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from gigatok.stages.models import generator_of
 from gigatok.training.saved import Codes, load_generator
@@ -38,7 +39,7 @@ def run(
     """
     codes = Codes.load(inputs["extract_codes"])
     generator = load_generator(generator_of(inputs), runtime.device)
-    layer = config.probe.layer or len(generator.layers) // 2
+    layer = config.probe.layer or middle_layer(generator.depth)
     # Before `_with_dropout` puts the generator into training mode.
     val_parts = [f for _, f in _features(generator, codes.val, layer, runtime)]
     if config.probe.reference_dropout_quirk:
@@ -56,7 +57,7 @@ def run(
     accuracy = train_probe(probed, config.probe, config.seed, tracker, runtime)
     dropout = ", generator's dropout on" * config.probe.reference_dropout_quirk
     protocol = (
-        f"layer {layer} of {len(generator.layers)}, null class, mean over tokens, "
+        f"layer {layer} of {generator.depth}, null class, mean over tokens, "
         f"{len(codes.val)} val images, {describe_training(config.probe)}, "
         f"{len(codes.train)} fixed views{dropout}"
     )
@@ -69,7 +70,8 @@ def _kept(
     """Compute features of all views once, into a file: ten views of ImageNet take 39 GB."""
     views, images, _ = codes_VNT.shape
     # (V, N, D), one vector per image: the mean over tokens.
-    shape = (views, images, generator.config.size.width)
+    config = generator.config
+    shape = (views, images, config.architecture.probed_width(config))
     path = runtime.checkpoint_dir / "features.safetensors"
     arrays = open_streamed(path, {"train": ("float32", shape)})
     batches = math.ceil(images / BATCH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gigatok.config import ProbedFeatures, TokenizerArchitecture, TrialConfig
+from gigatok.config import TokenizerArchitecture, TrialConfig
+from gigatok.config.tokenizers import PUBLISHED
 from gigatok.models.layers import linear
 from gigatok.models.tokenizer.layout import tokenizer_flops
 from gigatok.stages.base import Costs, Disk
@@ -26,25 +27,16 @@ def disk(trial: TrialConfig) -> Disk:
 
 
 def _width(trial: TrialConfig) -> int:
-    return probed_width(trial.tokenizer, trial.tokenizer_probe.features)
-
-
-def probed_width(config: TokenizerArchitecture, features: ProbedFeatures) -> int:
-    """Count the channels of the features that are read of a tokenizer."""
-    widths = {
-        "none": 0,
-        "encoder": config.encoder.width,
-        "latents": config.cnn.z_channels,
-        # The residual stream, before the decoder projects it.
-        "decoder": config.decoder.width,
-    }
-    return widths[features]
+    return trial.tokenizer.probed_width(trial.tokenizer_probe.features)
 
 
 def _probed(config: TokenizerArchitecture, features: str, image_size: int) -> int:
     """Count the forward pass of one image up to the features."""
     parts = tokenizer_flops(config, image_size)
     z, tokens = config.cnn.z_channels, config.tokens_per_image(image_size)
+    if config.architecture != PUBLISHED:
+        # At most: how far into its parts it has to go is not known.
+        return parts.encode + (parts.decoder if features == "decoder" else 0)
     if features == "encoder":
         # Everything but the projection behind the last norm.
         return parts.cnn_encoder + parts.to_tokens - linear(tokens, config.encoder.width, z).flops

@@ -14,13 +14,12 @@ from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_unit_range
 from gigatok.data.streamed import open_streamed
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.scores.probe import ProbeData, describe_training, train_probe
 from gigatok.scores.scoring import describe
 from gigatok.stages.models import tokenizer_of
-from gigatok.stages.probe_tokenizer.cost import probed_width
 from gigatok.stages.probe_tokenizer.spec import ProbeTokenizerConfig
 from gigatok.training.saved import load_tokenizer
 
@@ -47,7 +46,7 @@ def run(
         return crop_views(train, indices, side, codes.crops, codes.flip)
 
     # Validation images have one view, whose features fit into memory.
-    val_MD = torch.empty(len(val), probed_width(tokenizer.config, config.features))
+    val_MD = torch.empty(len(val), tokenizer.config.probed_width(config.features))
     for part, features_1BD in _features(
         tokenizer, config, lambda i: val.centred(i)[None], len(val), runtime
     ):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.data.splits import batch_indices
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.base import Generator, build_generator
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.distributed import gathered, parallelise
 from gigatok.runtime.tracker import Tracker
@@ -35,7 +35,7 @@ def run(
     # Before the model is made: its constructor draws the weights.
     torch.manual_seed(step_seed(config.seed, 0, "weights"))
     codes = Codes.load(inputs["extract_codes"])
-    generator = Generator(
+    generator = build_generator(
         config.generator,
         codes.codebook_size,
         codes.num_classes,

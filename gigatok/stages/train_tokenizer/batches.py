@@ -20,7 +20,7 @@ from gigatok.data.image_sets import ImageSet, Int64
 from gigatok.data.pictures import reconstruction_grid
 from gigatok.data.splits import to_device, to_unit_range, training_batch
 from gigatok.models.frozen.teachers import Teacher
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.stages.extract_teacher_features.run import TeacherFeatures
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer.tokenizer import TokenizerOutput
+from gigatok.models.tokenizer.base import TokenizerOutput
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Function of two batches of images in [-1, 1] that returns a distance per image, (B,)."""
@@ -64,6 +64,8 @@ def shortcut_losses(
     The decoder's grid is drawn to the encoder's. If the encoder's grid was decoded directly, that
     image is compared with the original as the reconstruction is.
     """
+    assert output.spatial_BCHW is not None, "checked by `TokenizerConfig`"
+    assert output.rec_spatial_BCHW is not None
     # Detached: the encoder is not to move towards what the decoder makes of its codes.
     grids = (output.rec_spatial_BCHW, output.spatial_BCHW.detach())
     feature = FEATURE_LOSSES[config.shortcut_feature_loss](*grids)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerConfig
-from gigatok.models.tokenizer.tokenizer import Tokenizer, TokenizerOutput
+from gigatok.models.tokenizer.base import Tokenizer, TokenizerOutput
 from gigatok.stages.train_tokenizer.adversarial import Adversary
 from gigatok.stages.train_tokenizer.losses import (
     Perceptual,
@@ -84,6 +84,6 @@ class Objective:
         if "perceptual_loss" in terms:
             other = other + self.config.perceptual_weight * terms["perceptual_loss"]
         # The adaptive weight compares gradients at this layer (VQGAN, arXiv 2012.09841, eq. 7).
-        last_layer = self.tokenizer.decoder.conv_out.weight
+        last_layer = self.tokenizer.last_layer
         fake_BCHW = output.reconstruction_BCHW
         return adversary.generator_losses(part, image_BCHW, fake_BCHW, other, last_layer)

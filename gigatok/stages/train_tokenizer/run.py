@@ -13,9 +13,9 @@ from gigatok.data.splits import load_split
 from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
 from gigatok.models.judges.discriminators import build_discriminator, virtual_batches
+from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.models.tokenizer.codebook import initialise_from_data
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.tokenizer import Tokenizer
 from gigatok.runtime.context import Ranks, Runtime, Scores
 from gigatok.runtime.distributed import gather, gathered, parallelise
 from gigatok.runtime.tracker import Tracker
@@ -91,7 +91,7 @@ def _semantic_target(
 
 
 def _build(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Tokenizer:
-    return Tokenizer(
+    return build_tokenizer(
         config.tokenizer,
         config.train.image_size,
         teacher_dim=target.dim if target else 0,

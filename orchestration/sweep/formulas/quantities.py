@@ -112,7 +112,7 @@ def quantities() -> dict[str, Quantity]:
     shape = _architecture("tokenizer", TokenizerArchitecture) | {"data.image_size"}
     generator = _architecture("generator", GeneratorArchitecture) | {"data.name"} | _keys(
         "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
-        "tokenizer.codebook_size", "tokenizer.quantizer",
+        "tokenizer.codebook_size", "tokenizer.quantizer", "tokenizer.architecture",
     )  # fmt: skip
     training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
     probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")

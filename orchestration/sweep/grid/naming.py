@@ -7,8 +7,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from gigatok.config import TransformerSize, TrialConfig
-from gigatok.config.open_union import NamedConfig
+from gigatok.config import NamedConfig, TokenizerConfig, TransformerSize, TrialConfig
+from gigatok.config.tokenizers import PUBLISHED
 from orchestration.sweep.formulas.quantities import size_label
 from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES
@@ -51,10 +51,9 @@ def namer(block: Dimensions, varying: Sequence[str], solved: Collection[str]) ->
     # Both sizes are named as soon as one of them varies, and if nothing varies at all.
     named = [*varying, *solved]
     has_pair = not named or any(key in TOKENIZER_SIZES for key in named)
-    sizes = attrgetter(*TOKENIZER_SIZES)
 
     def name(trial: TrialConfig) -> str:
-        words = ["-".join(map(size_label, sizes(trial)))] if has_pair else []
+        words = [_pair(trial.tokenizer)] if has_pair else []
         for key, get, files in shown:
             value = get(trial)
             words.append(f"{key}={files[value] if files else _label(value)}")
@@ -77,6 +76,13 @@ def _file_names(key: str, block: Dimensions) -> dict[str | None, str]:
     names = {file: "trained" if file is None else Path(file).name for file in files}
     # Two checkpoints may have one name in different folders; then whole paths tell them apart.
     return names if len(set(names.values())) == len(names) else {}
+
+
+def _pair(tokenizer: TokenizerConfig) -> str:
+    if tokenizer.architecture != PUBLISHED:
+        return tokenizer.name
+    # With its heads where a size has no letter.
+    return "-".join(map(size_label, (tokenizer.encoder, tokenizer.decoder)))
 
 
 def _label(value: Any) -> str:

@@ -162,6 +162,7 @@ def _blame(text: str, settings: Mapping[str, Setting], where: str) -> Setting | 
 def construct(kind: type[Config], values: Mapping[str, Any]) -> Config | None:
     """Build a config without validation; None if a required value is missing."""
     given: dict[str, Any] = {}
+    values = kind.completed(values)
     for name, field in kind.model_fields.items():
         nested: Any = field.annotation
         if name not in values:

@@ -22,9 +22,9 @@ from gigatok.config import (
     TransformerSize,
 )
 from gigatok.costs.memory import generator_training_memory, tokenizer_training_memory
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.models.judges.discriminators import PatchGAN
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.stages.train_generator.run import token_loss
@@ -92,7 +92,7 @@ def test_generators(name: str, codebook_size: int, tmp_path: Path) -> None:
 
     def build() -> tuple[nn.Module, Any, Any]:
         recompute = config.activation_checkpointing
-        model = Generator(config, codebook_size, 10, tokens, activation_checkpointing=recompute)
+        model = LlamaGen(config, codebook_size, 10, tokens, activation_checkpointing=recompute)
         codes_BT = torch.randint(codebook_size, (config.batch_size, tokens))
 
         def losses(step: int, part: slice) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ def test_tokenizers(name: str, tmp_path: Path) -> None:
     config, side = TokenizerConfig(**{**TOKENIZER, **TOKENIZERS[name]}), 32
 
     def build() -> tuple[nn.Module, Any, Any]:
-        model = Tokenizer(
+        model = GigaTok(
             config,
             side,
             12,

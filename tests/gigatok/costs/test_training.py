@@ -13,7 +13,7 @@ from gigatok.config import AdversarialConfig
 from gigatok.costs.training import generator_training_flops, tokenizer_step_flops
 from gigatok.models.frozen import perceptual
 from gigatok.models.frozen.layout import lpips_layer
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.models.judges.dino import DINOSmall
 from gigatok.models.judges.discriminators import DINODiscriminator, PatchGAN
 from gigatok.stages.train_tokenizer.adversarial import Adversary
@@ -116,7 +116,7 @@ def test_the_adversarial_game(name: str, side: int, adaptive: bool) -> None:
 def test_training_steps_of_generators(name: str, recompute: bool) -> None:
     config = GENERATORS[name]
     with torch.device("meta"):
-        model = Generator(config, 50, 10, 16, activation_checkpointing=recompute)
+        model = LlamaGen(config, 50, 10, 16, activation_checkpointing=recompute)
     codes = torch.zeros(BATCH, 16, dtype=torch.int64, device="meta")
     predicted = generator_training_flops(config, 50, 16, recompute=recompute)
     found = counted(lambda: backward(model(codes, codes[:, 0]).float().mean()))

@@ -27,7 +27,7 @@ from gigatok.data.crops import center_crop, five_crops
 from gigatok.data.imagenet import release
 from gigatok.data.splits import load_split, to_unit_range, training_batch
 from gigatok.models.frozen.teachers import build_teacher
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
 from gigatok.stages import STAGES
@@ -350,13 +350,13 @@ def test_features_of_a_probe_are_computed_once(
     with pytest.raises(Interrupted):
         linear_probe.run(config, trained, tmp_path / "out", NullTracker(), runtime)
     read: list[int] = []
-    features = Generator.features
+    features = LlamaGen.features
 
-    def counted(self: Generator, codes_BT: torch.Tensor, layer: int) -> torch.Tensor:
+    def counted(self: LlamaGen, codes_BT: torch.Tensor, layer: int) -> torch.Tensor:
         read.append(len(codes_BT))
         return features(self, codes_BT, layer)
 
-    monkeypatch.setattr(Generator, "features", counted)
+    monkeypatch.setattr(LlamaGen, "features", counted)
     again = config, trained, tmp_path / "out"
     scores = linear_probe.run(*again, NullTracker(), Runtime(tmp_path))
     assert read == [4], "the validation images alone"

@@ -21,8 +21,8 @@ from gigatok.config import (
     TransformerSize,
 )
 from gigatok.files.hashes import sha256_of
-from gigatok.models.generator.generator import Generator
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.generator.generator import LlamaGen
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.published.adopting import read_planned
 from gigatok.published.catalogue import PUBLISHED, hidden_differences
 from gigatok.runtime.context import Runtime, Scores
@@ -47,9 +47,9 @@ ARCHITECTURE = TokenizerArchitecture(
 SIDE, TEACHER_DIM = 8, 5
 
 
-def original(architecture: TokenizerArchitecture = ARCHITECTURE) -> Tokenizer:
+def original(architecture: TokenizerArchitecture = ARCHITECTURE) -> GigaTok:
     torch.manual_seed(0)
-    return Tokenizer(architecture, SIDE, teacher_dim=TEACHER_DIM).eval()
+    return GigaTok(architecture, SIDE, teacher_dim=TEACHER_DIM).eval()
 
 
 def reference_file(path: Path, state: dict[str, torch.Tensor]) -> Path:
@@ -256,7 +256,7 @@ def adopt_ar(path: Path, codes: Path, architecture: GeneratorArchitecture) -> Sc
 
 def test_an_adopted_generator_is_measured_on_the_codes(codes: Path) -> None:
     torch.manual_seed(0)
-    generator = Generator(GENERATOR, 32, 3, 4).eval()
+    generator = LlamaGen(GENERATOR, 32, 3, 4).eval()
     file = reference_file(codes / "gpt.pt", generator.state_dict())
     scores = adopt_ar(file, codes, GENERATOR)
     loaded = load_generator(codes / "out", "cpu")
@@ -268,7 +268,7 @@ def test_an_adopted_generator_is_measured_on_the_codes(codes: Path) -> None:
 
 
 def test_a_generator_of_another_tokenizer_is_refused(codes: Path) -> None:
-    file = reference_file(codes / "gpt.pt", Generator(GENERATOR, 64, 3, 4).state_dict())
+    file = reference_file(codes / "gpt.pt", LlamaGen(GENERATOR, 64, 3, 4).state_dict())
     with pytest.raises(ValueError, match=r"output\.weight is \(64, 32\), expected \(32, 32\)"):
         adopt_ar(file, codes, GENERATOR)
 

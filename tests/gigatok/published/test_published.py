@@ -22,7 +22,7 @@ from gigatok.files.stored_weights import read_weights
 from gigatok.files.weight_files import unreadable
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.published.__main__ import app
 from gigatok.published.catalogue import (
     PUBLISHED,
@@ -99,10 +99,10 @@ ARGS = argparse.Namespace(vq_model="VQ-16", lr=1e-4, no_wandb=True, betas=(0.9, 
 
 
 @pytest.fixture(scope="module")
-def original() -> Tokenizer:
+def original() -> GigaTok:
     torch.manual_seed(0)
     model = build("S-S")
-    assert isinstance(model, Tokenizer)
+    assert isinstance(model, GigaTok)
     return model.eval()
 
 
@@ -117,7 +117,7 @@ def without_head(state: dict[str, Any]) -> dict[str, Any]:
 
 @torch.inference_mode()
 def test_round_trip_through_the_reference_layout(
-    original: Tokenizer, image_BCHW: torch.Tensor, tmp_path: Path
+    original: GigaTok, image_BCHW: torch.Tensor, tmp_path: Path
 ) -> None:
     content = {
         "model": original.state_dict(),
@@ -130,7 +130,7 @@ def test_round_trip_through_the_reference_layout(
     with pytest.raises(Exception, match="Namespace"):
         torch.load(tmp_path / "S-S.pt", weights_only=True)
     loaded, report = load_with_report("S-S", tmp_path / "S-S.pt")
-    assert isinstance(loaded, Tokenizer)
+    assert isinstance(loaded, GigaTok)
     assert not loaded.training
     expected, actual = original(image_BCHW), loaded(image_BCHW)
     assert torch.equal(actual.codes_BS, expected.codes_BS)
@@ -232,7 +232,7 @@ def test_a_loaded_model_is_a_copy(tiny: dict[str, torch.Tensor]) -> None:
     assert not torch.equal(model.norm.weight, tiny["norm.weight"])
 
 
-def test_without_the_head_and_the_usage_window(original: Tokenizer) -> None:
+def test_without_the_head_and_the_usage_window(original: GigaTok) -> None:
     state = without_head(original.state_dict())
     del state["quantize.codebook_used"]
     model, report = load_with_report("S-S", {"ema": state})
@@ -384,7 +384,7 @@ def test_verify_reports_a_good_file(tiny: dict[str, torch.Tensor], tmp_path: Pat
 
 
 def test_verify_reports_codebook_norms_and_what_is_not_finite(
-    original: Tokenizer, tmp_path: Path
+    original: GigaTok, tmp_path: Path
 ) -> None:
     state = without_head(original.state_dict())
     state["quantize.embedding.weight"] = 2 * state["quantize.embedding.weight"]

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TokenizerArchitecture
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.quantizers.vq import VectorQuantizer
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.published.sizes import GENERATOR_SIZES, TOKENIZER_SIZES
 from gigatok.scores.sampling import generate
 
@@ -63,8 +63,8 @@ def build(name: str) -> nn.Module:
     """A published model on the meta device."""
     with torch.device("meta"):
         if name.startswith("GPT"):
-            return Generator(generator_config(name), 16384, 1000, 256)
-        return Tokenizer(tokenizer_config(name), 256)
+            return LlamaGen(generator_config(name), 16384, 1000, 256)
+        return GigaTok(tokenizer_config(name), 256)
 
 
 def seeded_weight(name: str, shape: torch.Size) -> torch.Tensor:
@@ -128,7 +128,7 @@ def test_closed_form_counts(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
+def tokenizer() -> GigaTok:
     return build_seeded("S-S")
 
 
@@ -152,7 +152,7 @@ def every(step: int) -> slice:
 
 
 @torch.inference_mode()
-def test_tokenizer_forward(tokenizer: Tokenizer, image_BCHW: torch.Tensor) -> None:
+def test_tokenizer_forward(tokenizer: GigaTok, image_BCHW: torch.Tensor) -> None:
     golden = np.load(GOLDEN / "tokenizer_S-S.npz")
     output = tokenizer(image_BCHW)
     assert_golden(golden, "spatial", output.spatial_BCHW, every(16), every(2), every(2))
@@ -168,7 +168,7 @@ def test_tokenizer_forward(tokenizer: Tokenizer, image_BCHW: torch.Tensor) -> No
 
 
 @torch.inference_mode()
-def test_tokenizer_decodes_stored_codes_channels_last(tokenizer: Tokenizer) -> None:
+def test_tokenizer_decodes_stored_codes_channels_last(tokenizer: GigaTok) -> None:
     golden = np.load(GOLDEN / "tokenizer_S-S.npz")
     codes_BT = torch.from_numpy(golden["indices"].astype(np.int64))[None]
     image = tokenizer.to(memory_format=torch.channels_last).decode(codes_BT)
@@ -215,7 +215,7 @@ def test_quantizer_values_losses_and_gradients(estimator: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
+def generator() -> LlamaGen:
     return build_seeded("GPT-B")
 
 
@@ -228,7 +228,7 @@ def codes_and_classes() -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.inference_mode()
 def test_generator_logits_loss_and_features(
-    generator: Generator, codes_and_classes: tuple[torch.Tensor, torch.Tensor]
+    generator: LlamaGen, codes_and_classes: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     golden = np.load(GOLDEN / "generator_B.npz")
     codes_BT, classes_B = codes_and_classes
@@ -251,7 +251,7 @@ def test_generator_logits_loss_and_features(
 def test_greedy_generation(
     name: str,
     guidance: dict[str, object],
-    generator: Generator,
+    generator: LlamaGen,
     codes_and_classes: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     golden = np.load(GOLDEN / "generator_B.npz")

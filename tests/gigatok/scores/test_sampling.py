@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.scores.sampling import generate, guidance_scale, guide
 
 
@@ -13,15 +13,15 @@ def sampling(**changes: object) -> SamplingConfig:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
+def generator() -> LlamaGen:
     torch.manual_seed(0)
     size = TransformerSize(width=32, layers=2, heads=2)
-    generator = Generator(GeneratorArchitecture(size=size, ffn_multiple_of=32), 50, 10, 16)
+    generator = LlamaGen(GeneratorArchitecture(size=size, ffn_multiple_of=32), 50, 10, 16)
     torch.nn.init.normal_(generator.output.weight, std=0.3)
     return generator.eval()
 
 
-def draw_codes(generator: Generator, seed: int = 0, **changes: object) -> torch.Tensor:
+def draw_codes(generator: LlamaGen, seed: int = 0, **changes: object) -> torch.Tensor:
     random = torch.Generator().manual_seed(seed)
     return generate(generator, torch.tensor([1, 2]), sampling(**changes), random)
 
@@ -53,7 +53,7 @@ def test_guidance_extrapolates_from_the_null_class() -> None:
     assert guide(logits, 1.0).tolist() == [[1.0, 4.0]]
 
 
-def test_codes_are_reproducible_and_in_range(generator: Generator) -> None:
+def test_codes_are_reproducible_and_in_range(generator: LlamaGen) -> None:
     codes = draw_codes(generator, top_k=20, top_p=0.9, cfg_scale=2)
     assert codes.shape == (2, 16)
     assert codes.dtype == torch.int64
@@ -63,12 +63,12 @@ def test_codes_are_reproducible_and_in_range(generator: Generator) -> None:
     assert not torch.equal(codes, draw_codes(generator, seed=1, top_k=20, top_p=0.9, cfg_scale=2))
 
 
-def test_scale_1_is_no_guidance(generator: Generator) -> None:
+def test_scale_1_is_no_guidance(generator: LlamaGen) -> None:
     almost = draw_codes(generator, cfg_scale=1 + 1e-9)  # runs the doubled batch
     assert torch.equal(draw_codes(generator, cfg_scale=1), almost)
 
 
-def test_top_1_is_greedy_and_follows_the_argmax(generator: Generator) -> None:
+def test_top_1_is_greedy_and_follows_the_argmax(generator: LlamaGen) -> None:
     classes_B = torch.tensor([1, 2])
     greedy = generate(generator, classes_B, sampling(cfg_scale=1), torch.Generator(), greedy=True)
     assert torch.equal(draw_codes(generator, cfg_scale=1, top_k=1), greedy)

@@ -10,7 +10,7 @@ import torch
 from torch.utils import module_tracker
 
 from gigatok.config import TokenizerProbeConfig, TrialConfig
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.stages import STAGES
@@ -66,7 +66,7 @@ def test_what_the_tokenizers_probe_reads(
             "probe": TRIAL.probe.model_copy(update={"epochs": 0}),
         }
     )
-    model = Tokenizer(config, 16, 12, 4).eval()
+    model = GigaTok(config, 16, 12, 4).eval()
     image = torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
         found = counted(lambda: model.probe_features(image, features))

@@ -19,7 +19,7 @@ from gigatok.config import (
 )
 from gigatok.data.splits import load_split, to_unit_range
 from gigatok.data.streamed import open_streamed
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker
 from gigatok.stages.probe_tokenizer import run as probe_tokenizer
@@ -31,7 +31,7 @@ WIDTHS = {"encoder": 32, "latents": 16, "decoder": 48}
 CNN = CNNConfig(channels=8, multipliers=(1, 2), resblocks=1, mid_blocks=0, z_channels=16, groups=4)
 
 
-def tokenizer(variant: str = "1d") -> Tokenizer:
+def tokenizer(variant: str = "1d") -> GigaTok:
     torch.manual_seed(0)
     architecture = TokenizerArchitecture.model_validate(
         {
@@ -47,7 +47,7 @@ def tokenizer(variant: str = "1d") -> Tokenizer:
             "init": "fan_in",
         }
     )
-    return Tokenizer(architecture, 16).eval()
+    return GigaTok(architecture, 16).eval()
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ import torch
 
 import gigatok
 from gigatok.config import CodesConfig, GeneratorConfig, SamplingConfig, SplitConfig
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.scores.sampling import generate
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     quantizer = {"name": "rvq", "depth": DEPTH}
     tokenizer = training("1d", codebook_size=SIZE, quantizer=quantizer)
-    save_tokenizer(folder / "train_tokenizer", Tokenizer(tokenizer, 16, 12, 4).eval())
+    save_tokenizer(folder / "train_tokenizer", GigaTok(tokenizer, 16, 12, 4).eval())
     generator = GeneratorConfig(size=NARROW, steps=2, batch_size=4, lr=1e-3, ffn_multiple_of=32)
     train_generator(
         TrainGeneratorConfig(generator=generator, seed=0),

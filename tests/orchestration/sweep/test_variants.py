@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gigatok.config import TrialConfig
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from orchestration.launching.preview import parameters_json
 from orchestration.plan.graph import make_plan
 from orchestration.sweep.definition import SweepError, expand, load_sweep
@@ -40,7 +40,7 @@ def test_the_plan_counts_the_codes_of_the_quantizer() -> None:
     sweep = load_sweep("decoder_scaling", "smoke", (*overrides, "tokenizer.codebook_size=16"))
     config = expand(sweep).trials[0].config
     counted = parameters_json(make_plan(sweep, expand(sweep)).trials[0])
-    generator = Generator(config.generator, 16, 10, 8 * 3)
+    generator = LlamaGen(config.generator, 16, 10, 8 * 3)
     assert counted["generator"] == sum(p.numel() for p in generator.parameters())
     assert counted["codebook"] == 3 * 16 * 8
 

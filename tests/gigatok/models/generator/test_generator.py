@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from gigatok.config import GeneratorArchitecture, TransformerSize
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.models.generator.layout import ffn_width, generator_parameters
 
 CONFIG = GeneratorArchitecture(
@@ -11,9 +11,9 @@ CONFIG = GeneratorArchitecture(
 )
 
 
-def build(*, random_output: bool = True, **changes: object) -> Generator:
+def build(*, random_output: bool = True, **changes: object) -> LlamaGen:
     torch.manual_seed(0)
-    generator = Generator(CONFIG.model_copy(update=changes), 50, 10, 12)
+    generator = LlamaGen(CONFIG.model_copy(update=changes), 50, 10, 12)
     if random_output:  # zero at initialisation: every logit would be 0
         torch.nn.init.normal_(generator.output.weight)
     return generator.eval()
@@ -92,7 +92,7 @@ def test_checkpointing_changes_no_gradient(codes_BT: torch.Tensor) -> None:
     gradients = []
     for recompute in (False, True):
         torch.manual_seed(0)
-        generator = Generator(CONFIG, 50, 10, 12, activation_checkpointing=recompute).train()
+        generator = LlamaGen(CONFIG, 50, 10, 12, activation_checkpointing=recompute).train()
         torch.nn.init.normal_(generator.output.weight)
         torch.manual_seed(1)  # the dropouts must be replayed
         generator(codes_BT, torch.tensor([1, 2])).square().sum().backward()

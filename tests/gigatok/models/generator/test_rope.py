@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
-from gigatok.models.generator.generator import Generator
+from gigatok.models.generator.generator import LlamaGen
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.generator.rope import axial_rotation, rotate
 from gigatok.scores.sampling import generate
@@ -16,9 +16,9 @@ CONFIG = GeneratorArchitecture(
 )
 
 
-def build(**changes: object) -> Generator:
+def build(**changes: object) -> LlamaGen:
     torch.manual_seed(0)
-    generator = Generator(CONFIG.model_copy(update=changes), 50, 10, 16)
+    generator = LlamaGen(CONFIG.model_copy(update=changes), 50, 10, 16)
     torch.nn.init.normal_(generator.output.weight)
     for layer in generator.layers:
         torch.nn.init.normal_(layer.attention.wqkv.weight, std=0.3)
@@ -136,7 +136,7 @@ def test_sampling_works_with_guidance() -> None:
 
 def test_there_is_no_table_and_nothing_else_in_the_state_dict() -> None:
     generator = build()
-    learned = Generator(CONFIG.model_copy(update={"position": "learned"}), 50, 10, 16)
+    learned = LlamaGen(CONFIG.model_copy(update={"position": "learned"}), 50, 10, 16)
     assert learned.state_dict().keys() - generator.state_dict().keys() == {"positional_embedding"}
     count = sum(p.numel() for p in generator.parameters())
     assert generator_parameters(CONFIG, 50, 10, 16) == count
@@ -145,7 +145,7 @@ def test_there_is_no_table_and_nothing_else_in_the_state_dict() -> None:
 def test_a_model_built_without_memory_works_once_filled(codes_BT: torch.Tensor) -> None:
     generator, classes_B = build(), torch.tensor([1, 2])
     with torch.device("meta"):
-        empty = Generator(CONFIG, 50, 10, 16).eval()
+        empty = LlamaGen(CONFIG, 50, 10, 16).eval()
     empty.load_state_dict(generator.state_dict(), assign=True)
     assert torch.equal(empty(codes_BT, classes_B), generator(codes_BT, classes_B))
 
@@ -154,7 +154,7 @@ def test_gradients_with_and_without_recomputation(codes_BT: torch.Tensor) -> Non
     gradients = []
     for recompute in (False, True):
         torch.manual_seed(0)
-        generator = Generator(CONFIG, 50, 10, 16, activation_checkpointing=recompute)
+        generator = LlamaGen(CONFIG, 50, 10, 16, activation_checkpointing=recompute)
         torch.nn.init.normal_(generator.output.weight)
         torch.manual_seed(1)
         generator(codes_BT, torch.tensor([1, 2])).square().sum().backward()
@@ -165,7 +165,7 @@ def test_gradients_with_and_without_recomputation(codes_BT: torch.Tensor) -> Non
 
 def test_what_has_no_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="a square number of codes, such as 9; there are 12"):
-        Generator(CONFIG, 50, 10, 12)
+        LlamaGen(CONFIG, 50, 10, 12)
     narrow = CONFIG.model_copy(update={"size": TransformerSize(width=12, layers=1, heads=2)})
     with pytest.raises(ValueError, match="a multiple of 4; it is 6"):
-        Generator(narrow, 50, 10, 16)
+        LlamaGen(narrow, 50, 10, 16)

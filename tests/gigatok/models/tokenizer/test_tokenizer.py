@@ -4,7 +4,7 @@ import torch
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
 from gigatok.models.tokenizer.codebook import initialise_from_data
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.tokenizer import Tokenizer, sincos_positions
+from gigatok.models.tokenizer.tokenizer import GigaTok, sincos_positions
 
 CNN = CNNConfig(
     channels=16,
@@ -28,10 +28,10 @@ MICRO = TokenizerArchitecture(
 )
 
 
-def build(seed: int = 0, *, teacher_grid: int = 0, **changes: object) -> Tokenizer:
+def build(seed: int = 0, *, teacher_grid: int = 0, **changes: object) -> GigaTok:
     torch.manual_seed(seed)
     config = MICRO.model_copy(update=changes)
-    return Tokenizer(config, 32, teacher_dim=12, teacher_grid=teacher_grid)
+    return GigaTok(config, 32, teacher_dim=12, teacher_grid=teacher_grid)
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_grid_positions_are_distinct_and_of_unit_scale() -> None:
 @pytest.mark.parametrize("image_size", [30, 4])
 def test_image_sizes_that_do_not_fit_are_refused(image_size: int) -> None:
     with pytest.raises(ValueError, match=f"image_size {image_size} must be a multiple of 4"):
-        Tokenizer(MICRO, image_size, 12)
+        GigaTok(MICRO, image_size, 12)
 
 
 # ── codebook options ───────────────────────────────────────────────────────────────────────────

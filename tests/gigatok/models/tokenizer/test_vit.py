@@ -9,7 +9,7 @@ from torch import nn
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
 from gigatok.models.tokenizer.layout import tokenizer_parameters
-from gigatok.models.tokenizer.tokenizer import Tokenizer
+from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.models.tokenizer.vit import LAYER_TYPES, ViTDecoder, ViTEncoder
 
 SIZE = TransformerSize(width=16, layers=3, heads=2)
@@ -135,9 +135,9 @@ MICRO = TokenizerArchitecture(
 )
 
 
-def build(**changes: object) -> Tokenizer:
+def build(**changes: object) -> GigaTok:
     torch.manual_seed(0)
-    return Tokenizer(MICRO.model_copy(update=changes), 16, teacher_dim=12)
+    return GigaTok(MICRO.model_copy(update=changes), 16, teacher_dim=12)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from gigatok.config import TokenizerConfig, TransformerSize
 from gigatok.models.frozen.perceptual import LPIPS
-from gigatok.models.tokenizer.tokenizer import TokenizerOutput
+from gigatok.models.tokenizer.base import TokenizerOutput
 from gigatok.stages.train_tokenizer.losses import shortcut_losses, summed
 
 SIZE = TransformerSize(width=16, layers=3, heads=1)
