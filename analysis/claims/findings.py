@@ -1,7 +1,7 @@
-"""The paper's questions of a sweep, answered in sentences that claim no more than the data.
+"""What each axis of a sweep does to each result, in sentences that claim no more than the data.
 
-Do reconstruction, codes, generation and the AR probe's representation change with size, and what
-does semantic regularisation do to the last three. Differences are taken seed by seed. Nobody has
+Settings are compared that differ in one axis alone: in size, in semantic regularisation, in
+anything else that a sweep varies. Differences are taken seed by seed. Nobody has
 said beforehand which of them matter, so that chance has as many opportunities as there are
 sentences: the share of chance among those that say that an effect is shown is kept below 5 %.
 """
@@ -17,10 +17,10 @@ from statistics import stdev
 import polars as pl
 
 from analysis.statistics.estimates import PairedDifference, PairedTest, paired, paired_test
-from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, groups, ways
+from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, groups, show, ways
 from gigatok.claims.evidence import beyond
 from gigatok.claims.verdicts import LEVEL, false_discovery_rates
-from gigatok.names import METRICS, Metric
+from gigatok.names import METRICS, PARAM_TOKENIZER, Metric
 
 RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
 AR_LOSS = "ar_val_loss"
@@ -70,20 +70,13 @@ class SettingComparison:
 
 
 def comparisons(runs: pl.DataFrame) -> list[SettingComparison]:
-    """Make every comparison that the trials allow, in the order of the questions."""
-    found = groups(runs)
+    """Make every comparison that the trials allow: axis by axis, in the order of the questions."""
     result = [
         compare(metric, ladder)
-        for ladder in _ladders(found)
+        for ladder in ladders(groups(runs))
         for metric in (*RECONSTRUCTION, *GENERATOR)
         # The ends decide: those between are only looked at for a detour.
         if _measured(metric, (ladder[0], ladder[-1]))
-    ]
-    result += [
-        compare(metric, pair)
-        for pair in _regularised_pairs(found)
-        for metric in GENERATOR
-        if _measured(metric, pair)
     ]
     return _together(result)
 
@@ -220,22 +213,51 @@ def _measured(metric: str, found: Sequence[Group]) -> bool:
     return all(group.values(metric) for group in found)
 
 
-def _ladders(found: Sequence[Group]) -> list[list[Group]]:
-    """Collect settings that differ in the tokenizer alone, smallest first; two or more."""
-    series: dict[object, list[Group]] = {}
-    for group in found:
-        if group.size is not None:
-            series.setdefault(group.setting, []).append(group)
-    # By parameters, which the names of sizes do not order: S-L is larger than B-B.
-    ladders = [sorted(g, key=lambda group: group.size or 0.0) for g in series.values()]
-    return [ladder for ladder in ladders if len(ladder) > 1]
+def ladders(found: Sequence[Group]) -> list[list[Group]]:
+    """Collect settings that differ in one axis alone, two or more, in the axis' order.
+
+    Tokenizers are ordered by parameters, numbers ascending. Values without an order, such as kinds
+    of quantizers, are each compared with the first as listed.
+    """
+    result: list[list[Group]] = []
+    for axis in _axes(found):
+        series: dict[object, list[Group]] = {}
+        for group in found:
+            rest = tuple((k, v) for k, v in group.identity.items() if k not in axis)
+            series.setdefault(rest, []).append(group)
+        for members in series.values():
+            result += _ladders_of(axis, members)
+    return result
 
 
-def _regularised_pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """Pair settings that differ in the semantic weight alone, without and with it."""
+def _axes(found: Sequence[Group]) -> list[tuple[str, ...]]:
+    """Bundle the varying columns: those that determine each other, as in a zip, are one axis."""
+    axes: list[list[str]] = []
+    columns = list(found[0].identity) if found else []
+    values = {c: [show(group.identity[c]) for group in found] for c in columns}
+    for column in columns:
+        if len(set(values[column])) < 2:
+            continue
+        for axis in axes:
+            pairs = set(zip(values[axis[0]], values[column], strict=True))
+            if len(pairs) == len(set(values[axis[0]])) == len(set(values[column])):
+                axis.append(column)
+                break
+        else:
+            axes.append([column])
+    return [tuple(axis) for axis in axes]
 
-    def rest(group: Group) -> dict[str, object]:
-        return {k: v for k, v in group.identity.items() if k != SEMANTIC_WEIGHT}
 
-    plain = [group for group in found if not group.regularised]
-    return [(p, r) for p in plain for r in found if r.regularised and rest(r) == rest(p)]
+def _ladders_of(axis: tuple[str, ...], members: Sequence[Group]) -> list[list[Group]]:
+    if PARAM_TOKENIZER in axis:
+        # By parameters, which the names of sizes do not order: S-L is larger than B-B.
+        known = [group for group in members if group.size is not None]
+        ladder = sorted(known, key=lambda group: group.size or 0.0)
+        return [ladder] if len(ladder) > 1 else []
+    for column in axis:
+        values = [group.identity[column] for group in members]
+        # No value means off, as 0 does.
+        if all(value is None or isinstance(value, int | float) for value in values):
+            ladder = sorted(members, key=lambda g: g.identity[column] or 0.0)
+            return [ladder] if len(ladder) > 1 else []
+    return [[members[0], other] for other in members[1:]]

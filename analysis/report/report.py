@@ -202,7 +202,7 @@ def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
 
 def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
     if not answers:
-        yield _said("No two settings can be compared: none differ in the tokenizer alone.")
+        yield _said("No two settings can be compared: none differ in one axis alone.")
         return
     yield _said(*(answer.sentence for answer in answers))
     rows = (_tested(answer, answer.test) for answer in answers if answer.test is not None)

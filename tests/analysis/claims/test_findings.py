@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import pytest
 
 from analysis import comparisons, load_runs
-from analysis.claims.findings import SettingComparison
+from analysis.claims.findings import SettingComparison, ladders
+from analysis.statistics.groups import Group
 
 
 @pytest.fixture(scope="session")
 def grid(uri: str) -> dict[tuple[str, str, str], SettingComparison]:
     found = comparisons(load_runs("decoder_scaling", uri))
     return {(c.metric, c.first, c.second): c for c in found}
+
+
+def by_ends(found: list[SettingComparison]) -> dict[tuple[str, str, str], str]:
+    return {(c.metric, c.first, c.second): c.sentence for c in found}
 
 
 def test_what_two_seeds_show(grid: dict[tuple[str, str, str], SettingComparison]) -> None:
@@ -71,8 +78,10 @@ def test_regularisation_that_no_label_says_is_said(uri: str) -> None:
 def test_many_seeds_are_summarised(uri: str) -> None:
     runs = load_runs("decoder_scaling", uri).filter(pl.col("seed") == 0)
     copies = [runs.with_columns(pl.lit(s, pl.Int64).alias("seed")) for s in range(1, 6)]
-    found = {(c.metric, c.first): c.sentence for c in comparisons(pl.concat([runs, *copies]))}
-    assert "PSNR, S-S → S-L: +0.20 dB (+0.20 to +0.20 on 6 seeds)" in found["psnr", "S-S"]
+    found = {
+        (c.metric, c.first, c.second): c.sentence for c in comparisons(pl.concat([runs, *copies]))
+    }
+    assert "PSNR, S-S → S-L: +0.20 dB (+0.20 to +0.20 on 6 seeds)" in found["psnr", "S-S", "S-L"]
     flat = runs.with_columns(pl.lit(1.0).alias("psnr"))
     flat = pl.concat([flat, flat.with_columns(pl.lit(1, pl.Int64).alias("seed"))])
     assert "No difference." in comparisons(flat)[0].sentence
@@ -83,8 +92,10 @@ def test_three_seeds_are_named_as_such(uri: str) -> None:
     third = runs.filter(pl.col("seed") == 1).with_columns(
         pl.lit(2, pl.Int64).alias("seed"), pl.col("psnr") + 0.005
     )
-    found = {(c.metric, c.first): c.sentence for c in comparisons(pl.concat([runs, third]))}
-    assert "Higher (better): an effect is shown" in found["psnr", "S-S"]
+    found = {
+        (c.metric, c.first, c.second): c.sentence for c in comparisons(pl.concat([runs, third]))
+    }
+    assert "Higher (better): an effect is shown" in found["psnr", "S-S", "S-L"]
 
 
 def test_a_difference_of_zero_has_no_sign(uri: str) -> None:
@@ -95,8 +106,8 @@ def test_a_difference_of_zero_has_no_sign(uri: str) -> None:
         runs.with_columns(pl.lit(seed, pl.Int64).alias("seed"), psnr=rise * change)
         for seed, change in enumerate((0.0, 0.01, 0.3))
     ]
-    found = {(c.metric, c.first): c.sentence for c in comparisons(pl.concat(parts))}
-    assert "Higher (better) on all 3 seeds, but no effect is shown" in found["psnr", "S-S"]
+    found = by_ends(comparisons(pl.concat(parts)))
+    assert "Higher (better) on all 3 seeds, but no effect is shown" in found["psnr", "S-S", "S-L"]
 
 
 def test_of_noise_few_studies_say_that_an_effect_is_shown(uri: str) -> None:
@@ -114,3 +125,48 @@ def test_of_noise_few_studies_say_that_an_effect_is_shown(uri: str) -> None:
         wrong += any("an effect is shown" in c.sentence for c in comparisons(noise))
     # 5 % of 60 is 3, with a standard deviation of 1.7.
     assert wrong <= 8
+
+
+def axis(*values: object, column: str = "x", sizes: Sequence[float] = ()) -> list[Group]:
+    """Settings that differ in a column, with a tokenizer of each size where sizes are given."""
+    return [
+        Group(
+            {"tokenizer": f"S-{i}" if sizes else "S-S", column: value},
+            ({"run_id": str(i), "seed": 0, "params_total": sizes[i] if sizes else 1.0},),
+        )
+        for i, value in enumerate(values)
+    ]
+
+
+def orders(found: list[Group], column: str = "x") -> list[list[object]]:
+    return [[group.identity[column] for group in ladder] for ladder in ladders(found)]
+
+
+def test_numbers_are_an_axis_in_their_order() -> None:
+    assert orders(axis(64, 16, 256)) == [[16, 64, 256]]
+    assert orders(axis(0.5, None)) == [[None, 0.5]], "no value is as good as 0"
+
+
+def test_values_without_an_order_are_compared_with_the_first() -> None:
+    assert orders(axis("vq", "fsq", "lfq")) == [["vq", "fsq"], ["vq", "lfq"]]
+
+
+def test_tokenizers_are_ordered_by_size_whatever_varies_with_them() -> None:
+    """A zip of tokenizers and steps is one axis, and no step has a comparison of its own."""
+    assert orders(axis(100, 300, 200, sizes=(3.0, 1.0, 2.0))) == [[300, 200, 100]]
+
+
+def test_a_grid_has_ladders_along_each_axis() -> None:
+    rows = ({"run_id": "r", "seed": 0, "params_total": 1.0},)
+    grid = [
+        Group({"tokenizer": "S-S", "codes": codes, "tokens": tokens}, rows)
+        for codes in (16, 64)
+        for tokens in (4, 8)
+    ]
+    found = [[tuple(g.identity.values())[1:] for g in ladder] for ladder in ladders(grid)]
+    assert found == [
+        [(16, 4), (64, 4)],
+        [(16, 8), (64, 8)],
+        [(16, 4), (16, 8)],
+        [(64, 4), (64, 8)],
+    ]

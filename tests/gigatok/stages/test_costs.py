@@ -14,7 +14,6 @@ from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.stages import STAGES
-from gigatok.stages.probe_tokenizer.cost import probed_width
 from tests.gigatok.counted_flops import NARROW, counted
 
 TOLERANCE = 0.02
@@ -76,7 +75,7 @@ def test_what_the_tokenizers_probe_reads(
     head = 2 * width * data.num_classes * data.val_images
     assert found > 0
     assert STAGES["probe_tokenizer"].costs.flops(trial) == images * found + head
-    assert probed_width(trial.tokenizer, features) == width
+    assert trial.tokenizer.probed_width(features) == width
 
 
 @pytest.mark.slow
