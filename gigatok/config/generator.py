@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gigatok.config import generators, samplers
+from gigatok.config import generators
 from gigatok.config.base import (
     UNREAD_SIZE,
     Config,
@@ -18,9 +18,9 @@ from gigatok.config.base import (
 )
 from gigatok.config.generators import GeneratorKindConfig
 from gigatok.config.marks import COMPUTES, SAME_COST
+from gigatok.config.open_name import NameOf
 from gigatok.config.open_union import OneOf
-from gigatok.config.samplers import SHARED, SamplerConfig
-from gigatok.config.schedules import GuidanceName
+from gigatok.config.samplers import PUBLISHED, SHARED, SamplerConfig, configs
 
 
 class GeneratorArchitecture(Config):
@@ -78,7 +78,7 @@ class SamplingConfig(Config):
 
     cfg_scale: Annotated[float, Field(ge=1)] = 1.5
     """Scale of classifier-free guidance; 1 is no guidance."""
-    cfg_schedule: GuidanceName = "constant"
+    cfg_schedule: Annotated[str, NameOf("guidance schedule")] = "constant"
     """Course of the guidance scale over the tokens of an image."""
     # 0.18 is the default of the authors' `generate.py`.
     cfg_start: Fraction = 0.18
@@ -89,7 +89,7 @@ class SamplingConfig(Config):
     """Number of likeliest codes that sampler `truncated` draws from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
     """Mass of the likeliest codes that sampler `truncated` draws from; 1 turns the limit off."""
-    sampler: Annotated[SamplerConfig, OneOf(samplers.configs)] = samplers.PUBLISHED
+    sampler: Annotated[SamplerConfig, OneOf(configs)] = PUBLISHED
     """Sampler by name, with its settings, such as `{name: min_p, min_p: 0.1}`."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""

@@ -9,15 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
 
-from gigatok.config.open_name import NameOf
+from gigatok.config.base import TrainingConfig
+from gigatok.config.generator import SamplingConfig
 from gigatok.plugins import table
-
-if TYPE_CHECKING:
-    # Their fields are names of schedules, so they import this module.
-    from gigatok.config.base import TrainingConfig
-    from gigatok.config.generator import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,6 @@ SCHEDULES: dict[str, ScheduleKind] = table("schedule")
 """Every schedule of the learning rate that a trial may name."""
 GUIDANCE_SCHEDULES: dict[str, GuidanceKind] = table("guidance schedule")
 """Every schedule of guidance that a trial may name."""
-ScheduleName = Annotated[str, NameOf("schedule")]
-GuidanceName = Annotated[str, NameOf("guidance schedule")]
 
 
 def register(kind: ScheduleKind) -> ScheduleKind:
