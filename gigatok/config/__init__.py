@@ -43,13 +43,12 @@ from gigatok.config.schedules import GuidanceKind, ScheduleKind
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
-    CNNConfig,
     CodesConfig,
     ShortcutConfig,
     TokenizerArchitecture,
     TokenizerConfig,
 )
-from gigatok.config.tokenizers import TokenizerKindConfig, finest_level
+from gigatok.config.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
 from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, AdoptedFile, TrialConfig
 
 __all__ = [

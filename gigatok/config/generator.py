@@ -8,59 +8,44 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gigatok.config import generators
 from gigatok.config.base import (
     UNREAD_SIZE,
     Config,
     Fraction,
     TrainingConfig,
-    TransformerSize,
 )
-from gigatok.config.generators import GeneratorKindConfig
+from gigatok.config.generators import (
+    OF_SOME,
+    PUBLISHED,
+    GeneratorKindConfig,
+    GeneratorSettings,
+    configs,
+    reads_of,
+)
 from gigatok.config.marks import COMPUTES, SAME_COST
 from gigatok.config.open_name import NameOf
 from gigatok.config.open_union import OneOf
 from gigatok.config.samplers import PUBLISHED, SHARED, SamplerConfig, configs
 
 
-class GeneratorArchitecture(Config):
+class GeneratorArchitecture(GeneratorSettings):
     """Architecture of the autoregressive probe; the defaults are LlamaGen's, as published.
 
-    `architecture` names the kind. The settings of the published kind are fields here; other kinds
-    say which of them they read (`GeneratorKindConfig.reads`).
+    `architecture` names the kind; each says which of the other fields it reads.
     """
 
-    architecture: Annotated[GeneratorKindConfig, OneOf(generators.configs), COMPUTES] = (
-        generators.PUBLISHED
-    )
+    architecture: Annotated[GeneratorKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
     """Architecture by name, with its settings; those of the published one are keys beside it."""
-    size: Annotated[TransformerSize, COMPUTES]
-    """Width, layers and heads of the transformer; published sizes by letter, such as `B`."""
-    dropout: Fraction = 0.1
-    """Dropout of residual branches, feed-forward outputs and input tokens alike."""
-    # The share of labels that training replaces by the null class, which guidance needs.
-    class_dropout: Fraction = 0.1
-    """Fraction of class labels that training replaces by the null class."""
-    # LlamaGen's rule: 8/3 of the width, rounded up to a multiple of this.
-    ffn_multiple_of: Annotated[PositiveInt, COMPUTES] = 256
-    """Number to a multiple of which the inside of the MLPs is rounded up."""
-    position: Annotated[Literal["learned", "rope_2d"], COMPUTES] = "learned"
-    """Positions; `rope_2d`: rotations by row and column, for codes of a 2D tokenizer."""
-    reference_rope_quirk: Annotated[bool, COMPUTES] = False
-    """With `rope_2d`, multiply the class's query and key by 0, as LlamaGen's table does.
-
-    No code can then choose how much it attends to the class. Off: the class is not rotated.
-    """
 
     @property
     def unread(self) -> frozenset[str]:
         """Settings that this architecture does not read."""
-        return generators.OF_SOME - self.architecture.reads
+        return OF_SOME - self.architecture.reads
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Put `UNREAD_SIZE` for the size if the architecture does not read it."""
-        reads = generators.reads_of(values.get("architecture", generators.PUBLISHED))
+        reads = reads_of(values.get("architecture", PUBLISHED))
         return values if "size" in reads else {"size": UNREAD_SIZE, **values}
 
     @model_validator(mode="before")

@@ -9,20 +9,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isqrt
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
+from gigatok.config.base import Config, Fraction, TransformerSize
+from gigatok.config.marks import COMPUTES
 from gigatok.config.open_union import NamedConfig, check_new, kind_named, name_of
+from gigatok.config.tokenizer import TokenizerArchitecture
 from gigatok.plugins import table
-
-if TYPE_CHECKING:
-    # It has a field that holds one of these configs.
-    from gigatok.config.generator import GeneratorArchitecture
-    from gigatok.config.tokenizer import TokenizerArchitecture
 
 OF_SOME = frozenset(
     {"size", "dropout", "ffn_multiple_of", "position", "reference_rope_quirk"}
 )  # fmt: skip
 """Fields of a generator that not every architecture reads; all others are read by all."""
+
+
+class GeneratorSettings(Config):
+    """Settings of architectures, above all of the published one.
+
+    They stand among the generator's own keys because the published architecture came first. An
+    architecture says which of them it reads (`GeneratorKindConfig.reads`).
+    """
+
+    size: Annotated[TransformerSize, COMPUTES]
+    """Width, layers and heads of the transformer; published sizes by letter, such as `B`."""
+    dropout: Fraction = 0.1
+    """Dropout of residual branches, feed-forward outputs and input tokens alike."""
+    # The share of labels that training replaces by the null class, which guidance needs.
+    class_dropout: Fraction = 0.1
+    """Fraction of class labels that training replaces by the null class."""
+    # LlamaGen's rule: 8/3 of the width, rounded up to a multiple of this.
+    ffn_multiple_of: Annotated[PositiveInt, COMPUTES] = 256
+    """Number to a multiple of which the inside of the MLPs is rounded up."""
+    position: Annotated[Literal["learned", "rope_2d"], COMPUTES] = "learned"
+    """Positions; `rope_2d`: rotations by row and column, for codes of a 2D tokenizer."""
+    reference_rope_quirk: Annotated[bool, COMPUTES] = False
+    """With `rope_2d`, multiply the class's query and key by 0, as LlamaGen's table does.
+
+    No code can then choose how much it attends to the class. Off: the class is not rotated.
+    """
 
 
 class GeneratorKindConfig(NamedConfig):
@@ -35,16 +61,16 @@ class GeneratorKindConfig(NamedConfig):
     """Those of `OF_SOME` that it reads; keys leave out the others, and a size need not be
     given."""
 
-    def probed_layers(self, generator: GeneratorArchitecture) -> int:
+    def probed_layers(self, generator: GeneratorSettings) -> int:
         """Count the layers behind which a linear probe can look."""
         raise NotImplementedError
 
-    def probed_width(self, generator: GeneratorArchitecture) -> int:
+    def probed_width(self, generator: GeneratorSettings) -> int:
         """Count the channels of the features behind a layer."""
         raise NotImplementedError
 
     def check(
-        self, generator: GeneratorArchitecture, tokenizer: TokenizerArchitecture, image_size: int
+        self, generator: GeneratorSettings, tokenizer: TokenizerArchitecture, image_size: int
     ) -> None:
         """Raise `ValueError` unless it can hold the tokenizer's codes; name keys in full."""
 
@@ -100,16 +126,16 @@ class LlamaGenConfig(GeneratorKindConfig):
 
     reads: ClassVar[frozenset[str]] = OF_SOME
 
-    def probed_layers(self, generator: GeneratorArchitecture) -> int:
+    def probed_layers(self, generator: GeneratorSettings) -> int:
         """Count the blocks."""
         return generator.size.layers
 
-    def probed_width(self, generator: GeneratorArchitecture) -> int:
+    def probed_width(self, generator: GeneratorSettings) -> int:
         """Count the channels of the residual stream."""
         return generator.size.width
 
     def check(
-        self, generator: GeneratorArchitecture, tokenizer: TokenizerArchitecture, image_size: int
+        self, generator: GeneratorSettings, tokenizer: TokenizerArchitecture, image_size: int
     ) -> None:
         """Raise unless rotations by row and column have a square of tokens, a code each."""
         if generator.position != "rope_2d":

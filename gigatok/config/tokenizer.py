@@ -8,19 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config import tokenizers
-from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig, TransformerSize
+from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig
 from gigatok.config.evaluation import ProbedFeatures
-from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.marks import COMPUTES
 from gigatok.config.open_union import OneOf
-from gigatok.config.quantizers import (
+from gigatok.config.quantizers import CodebookConfig
+from gigatok.config.tokenizers import (
+    OF_SOME,
     PUBLISHED,
-    CodebookConfig,
-    CodeShape,
-    QuantizerConfig,
+    TokenizerKindConfig,
+    TokenizerSettings,
     configs,
+    reads_of,
 )
-from gigatok.config.tokenizers import TokenizerKindConfig
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
 # and 1.
@@ -28,96 +28,19 @@ PATCHGAN_SIDE = 24
 """Side in pixels of the smallest image of which PatchGAN judges a patch."""
 
 
-class CNNConfig(Config):
-    """Convolutional ends of a tokenizer; the defaults are the published 256-pixel model."""
-
-    channels: PositiveInt = 128
-    """Channels at full resolution; deeper levels have multiples of them."""
-    # Five levels halve the side four times: 256 pixels become a grid of 16 x 16.
-    multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
-    """Channels of each level in multiples of `channels`; all but the last halve the side."""
-    resblocks: PositiveInt = 2
-    """Residual blocks per encoder level; the decoder has one more."""
-    mid_blocks: NonNegativeInt = 2
-    """Residual blocks at the lowest resolution, without change of channels."""
-    z_channels: PositiveInt = 256
-    """Channels of the grid between CNN and transformer."""
-    # As in VQGAN.
-    groups: PositiveInt = 32
-    """Largest number of groups of a group norm."""
-    patch_size: PositiveInt = 1
-    """Pixel-unshuffle factor before the encoder; 1 in the published models."""
-    adaptive_norm: bool = True
-    """Begin each decoder level with a group norm driven by the decoder's input, as published."""
-
-    @model_validator(mode="after")
-    def _groups_divide_channels(self) -> CNNConfig:
-        for channels in (self.channels * multiplier for multiplier in self.multipliers):
-            # Narrow models of tests have fewer channels than groups; then each channel is a group.
-            if channels % min(self.groups, channels):
-                raise ValueError(f"{channels} channels do not split into {self.groups} groups")
-        return self
-
-    @property
-    def downsampling(self) -> int:
-        """Image pixels per grid cell along one side."""
-        return int(self.patch_size * 2 ** (len(self.multipliers) - 1))
-
-
-class TokenizerArchitecture(CodebookConfig):
+class TokenizerArchitecture(TokenizerSettings):
     """Architecture of a tokenizer; the defaults are the published recipe (paper Table 9).
 
-    `architecture` names the kind. The settings of the published kind are fields here; other kinds
-    say which of them they read (`TokenizerKindConfig.reads`).
+    `architecture` names the kind; each says which of the other fields it reads.
     """
 
-    architecture: Annotated[TokenizerKindConfig, OneOf(tokenizers.configs), COMPUTES] = (
-        tokenizers.PUBLISHED
-    )
+    architecture: Annotated[TokenizerKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
     """Architecture by name, with its settings; those of the published one are keys beside it."""
-    variant: Annotated[Literal["1d", "2d"], COMPUTES] = "1d"
-    """Kind of tokenizer; `2d`: the baseline, one token per grid cell, without latent tokens."""
-    transformer_layer: Annotated[Literal["vit", "qformer", "double_attention"], COMPUTES] = "vit"
-    """Layers of a 2D tokenizer; a 1D one always has `qformer` layers.
-
-    `vit` is the reference's TransformerLayer (published 2D S-B and B-L), `qformer` its
-    TransformerDecoderLayer (2D S-S, whose file leaves the key out), `double_attention` its
-    QformerLayerVar (in no published file).
-    """
-    encoder: Annotated[TransformerSize, COMPUTES]
-    """Size of the transformer from grid to tokens."""
-    decoder: Annotated[TransformerSize, COMPUTES]
-    """Size of the transformer from tokens to grid."""
-    cnn: Annotated[CNNConfig, COMPUTES] = CNNConfig()
-    """Convolutional encoder and decoder."""
-    num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
-    """Tokens per image of a 1D tokenizer; a power of two."""
-    quantizer: Annotated[QuantizerConfig, OneOf(configs), COMPUTES] = PUBLISHED
-    """Quantizer by name, with its settings, such as `{name: fsq, levels: [8, 5, 5, 5]}`."""
-    # The reference's default `proj_weight`, which no config file of theirs sets.
-    semantic_weight: Annotated[NonNegativeFloat, TRAINING_ONLY] = 0.5
-    """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
-    semantic_layer: Annotated[PositiveInt, TRAINING_ONLY, SAME_COST] = 3
-    """Decoder layer, counted from 1, whose output is regularised."""
-    teacher: Annotated[
-        Literal["mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"],
-        TRAINING_ONLY,
-    ] = "dinov2"
-    """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
-    teacher_components: NonNegativeInt = 0
-    """Principal components kept of the standardised teacher features; 0 (published): raw."""
-    init: Literal["reference", "fan_in"] = "reference"
-    """Initialisation; `fan_in`: unit-scale positions, 1/sqrt(fan-in) weights, for short runs."""
 
     @property
     def name(self) -> str:
         """Name as in the paper, encoder-decoder, such as `S-B`; that of other architectures."""
         return self.architecture.label_of(self)
-
-    @property
-    def code_shape(self) -> CodeShape:
-        """Codes that the quantizer makes of a token."""
-        return self.quantizer.code_shape(self)
 
     @property
     def vocabulary(self) -> int:
@@ -134,7 +57,7 @@ class TokenizerArchitecture(CodebookConfig):
     def unread(self) -> frozenset[str]:
         """Settings that this architecture or this quantizer does not read."""
         codebook = frozenset(CodebookConfig.model_fields) - self.quantizer.reads
-        return codebook | (tokenizers.OF_SOME - self.architecture.reads)
+        return codebook | (OF_SOME - self.architecture.reads)
 
     def sequence_length(self, image_size: int) -> int:
         """Count the codes of an image: those of all its tokens."""
@@ -159,7 +82,7 @@ class TokenizerArchitecture(CodebookConfig):
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Put `UNREAD_SIZE` for sizes that the architecture does not read, and no teacher."""
-        reads = tokenizers.reads_of(values.get("architecture", tokenizers.PUBLISHED))
+        reads = reads_of(values.get("architecture", PUBLISHED))
         unread = {"encoder": UNREAD_SIZE, "decoder": UNREAD_SIZE, "semantic_weight": 0.0}
         return {**{key: value for key, value in unread.items() if key not in reads}, **values}
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from gigatok.config.base import Config, TransformerSize
 from gigatok.config.evaluation import ProbedFeatures
-from gigatok.config.open_union import NamedConfig, check_new, kind_named, name_of
+from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.open_union import NamedConfig, OneOf, check_new, kind_named, name_of
+from gigatok.config.quantizers import PUBLISHED as PUBLISHED_QUANTIZER
+from gigatok.config.quantizers import CodebookConfig, CodeShape, QuantizerConfig
+from gigatok.config.quantizers import configs as quantizer_configs
 from gigatok.plugins import table
-
-if TYPE_CHECKING:
-    # It has a field that holds one of these configs.
-    from gigatok.config.tokenizer import TokenizerArchitecture
 
 SEMANTIC = frozenset({"semantic_weight", "teacher", "teacher_components"})
 """Fields that an architecture reads if its output has a stream that a teacher regularises."""
@@ -31,6 +34,89 @@ OF_SOME = SEMANTIC | SHORTCUT | {
 """Fields of a tokenizer that not every architecture reads; all others are read by all."""
 
 
+class CNNConfig(Config):
+    """Convolutional ends of a tokenizer; the defaults are the published 256-pixel model."""
+
+    channels: PositiveInt = 128
+    """Channels at full resolution; deeper levels have multiples of them."""
+    # Five levels halve the side four times: 256 pixels become a grid of 16 x 16.
+    multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
+    """Channels of each level in multiples of `channels`; all but the last halve the side."""
+    resblocks: PositiveInt = 2
+    """Residual blocks per encoder level; the decoder has one more."""
+    mid_blocks: NonNegativeInt = 2
+    """Residual blocks at the lowest resolution, without change of channels."""
+    z_channels: PositiveInt = 256
+    """Channels of the grid between CNN and transformer."""
+    # As in VQGAN.
+    groups: PositiveInt = 32
+    """Largest number of groups of a group norm."""
+    patch_size: PositiveInt = 1
+    """Pixel-unshuffle factor before the encoder; 1 in the published models."""
+    adaptive_norm: bool = True
+    """Begin each decoder level with a group norm driven by the decoder's input, as published."""
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> CNNConfig:
+        for channels in (self.channels * multiplier for multiplier in self.multipliers):
+            # Narrow models of tests have fewer channels than groups; then each channel is a group.
+            if channels % min(self.groups, channels):
+                raise ValueError(f"{channels} channels do not split into {self.groups} groups")
+        return self
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per grid cell along one side."""
+        return int(self.patch_size * 2 ** (len(self.multipliers) - 1))
+
+
+class TokenizerSettings(CodebookConfig):
+    """Settings of architectures and of their training, above all of the published one.
+
+    They stand among the tokenizer's own keys because the published architecture came first. An
+    architecture says which of them it reads (`TokenizerKindConfig.reads`).
+    """
+
+    variant: Annotated[Literal["1d", "2d"], COMPUTES] = "1d"
+    """Kind of tokenizer; `2d`: the baseline, one token per grid cell, without latent tokens."""
+    transformer_layer: Annotated[Literal["vit", "qformer", "double_attention"], COMPUTES] = "vit"
+    """Layers of a 2D tokenizer; a 1D one always has `qformer` layers.
+
+    `vit` is the reference's TransformerLayer (published 2D S-B and B-L), `qformer` its
+    TransformerDecoderLayer (2D S-S, whose file leaves the key out), `double_attention` its
+    QformerLayerVar (in no published file).
+    """
+    encoder: Annotated[TransformerSize, COMPUTES]
+    """Size of the transformer from grid to tokens."""
+    decoder: Annotated[TransformerSize, COMPUTES]
+    """Size of the transformer from tokens to grid."""
+    cnn: Annotated[CNNConfig, COMPUTES] = CNNConfig()
+    """Convolutional encoder and decoder."""
+    num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
+    """Tokens per image of a 1D tokenizer; a power of two."""
+    quantizer: Annotated[QuantizerConfig, OneOf(quantizer_configs), COMPUTES] = PUBLISHED_QUANTIZER
+    """Quantizer by name, with its settings, such as `{name: fsq, levels: [8, 5, 5, 5]}`."""
+    # The reference's default `proj_weight`, which no config file of theirs sets.
+    semantic_weight: Annotated[NonNegativeFloat, TRAINING_ONLY] = 0.5
+    """Weight of the negative cosine to the teacher; at 0 neither teacher nor head exists."""
+    semantic_layer: Annotated[PositiveInt, TRAINING_ONLY, SAME_COST] = 3
+    """Decoder layer, counted from 1, whose output is regularised."""
+    teacher: Annotated[
+        Literal["mobilenetv2", "resnet50", "dinov2", "clip_dfn", "siglip", "pixels", "none"],
+        TRAINING_ONLY,
+    ] = "dinov2"
+    """Semantic teacher; `pixels`: mean-pooled patches of the image, no download, for tests."""
+    teacher_components: NonNegativeInt = 0
+    """Principal components kept of the standardised teacher features; 0 (published): raw."""
+    init: Literal["reference", "fan_in"] = "reference"
+    """Initialisation; `fan_in`: unit-scale positions, 1/sqrt(fan-in) weights, for short runs."""
+
+    @property
+    def code_shape(self) -> CodeShape:
+        """Codes that the quantizer makes of a token."""
+        return self.quantizer.code_shape(self)
+
+
 class TokenizerKindConfig(NamedConfig):
     """Settings of one kind of tokenizer; a subclass says what planning has to know of it.
 
@@ -41,20 +127,20 @@ class TokenizerKindConfig(NamedConfig):
     reads: ClassVar[frozenset[str]] = frozenset()
     """Those of `OF_SOME` that it reads; keys leave out the others, and sizes need not be given."""
 
-    def tokens_per_image(self, tokenizer: TokenizerArchitecture, image_size: int) -> int:
+    def tokens_per_image(self, tokenizer: TokenizerSettings, image_size: int) -> int:
         """Count the tokens of an image.
 
         It may depend on these settings, and on `variant`, `cnn` and `num_latent_tokens`.
         """
         raise NotImplementedError
 
-    def check(self, tokenizer: TokenizerArchitecture) -> None:
+    def check(self, tokenizer: TokenizerSettings) -> None:
         """Raise `ValueError` unless the tokenizer's settings go together."""
 
-    def check_images(self, tokenizer: TokenizerArchitecture, image_size: int) -> None:
+    def check_images(self, tokenizer: TokenizerSettings, image_size: int) -> None:
         """Raise `ValueError` unless it takes images of this side; name keys in full."""
 
-    def probed_width(self, tokenizer: TokenizerArchitecture, features: ProbedFeatures) -> int:
+    def probed_width(self, tokenizer: TokenizerSettings, features: ProbedFeatures) -> int:
         """Count the channels of the features that a linear probe reads.
 
         Raises:
@@ -65,11 +151,11 @@ class TokenizerKindConfig(NamedConfig):
             "such features; give none"
         )
 
-    def family(self, tokenizer: TokenizerArchitecture) -> str:
+    def family(self, tokenizer: TokenizerSettings) -> str:
         """Name what must agree for the times of two such tokenizers to be comparable."""
         return self.name
 
-    def label_of(self, tokenizer: TokenizerArchitecture) -> str:
+    def label_of(self, tokenizer: TokenizerSettings) -> str:
         """Name a tokenizer in names of trials and folders, with its sizes where it has some."""
         sizes = [getattr(tokenizer, end) for end in ("encoder", "decoder") if end in self.reads]
         return "-".join([self.label, *(size.label for size in sizes)])
@@ -137,13 +223,13 @@ class GigaTokConfig(TokenizerKindConfig):
 
     reads: ClassVar[frozenset[str]] = OF_SOME
 
-    def tokens_per_image(self, tokenizer: TokenizerArchitecture, image_size: int) -> int:
+    def tokens_per_image(self, tokenizer: TokenizerSettings, image_size: int) -> int:
         """Count the latent tokens, or the grid cells of a 2D tokenizer."""
         if tokenizer.variant == "1d":
             return tokenizer.num_latent_tokens
         return (image_size // tokenizer.cnn.downsampling) ** 2
 
-    def check(self, tokenizer: TokenizerArchitecture) -> None:
+    def check(self, tokenizer: TokenizerSettings) -> None:
         """Raise unless latent tokens form levels and the regularised layer exists."""
         tokens, layers = tokenizer.num_latent_tokens, tokenizer.decoder.layers
         # A power of two has a single bit.
@@ -158,7 +244,7 @@ class GigaTokConfig(TokenizerKindConfig):
                 f"{layers} layers"
             )
 
-    def check_images(self, tokenizer: TokenizerArchitecture, image_size: int) -> None:
+    def check_images(self, tokenizer: TokenizerSettings, image_size: int) -> None:
         """Raise unless the grid suffices for the adaptive norms and a 1D tokenizer's queries."""
         down = tokenizer.cnn.downsampling
         if image_size % down:
@@ -184,7 +270,7 @@ class GigaTokConfig(TokenizerKindConfig):
                 f"{image_size} over {down} gives {grid} x {grid}"
             )
 
-    def probed_width(self, tokenizer: TokenizerArchitecture, features: ProbedFeatures) -> int:
+    def probed_width(self, tokenizer: TokenizerSettings, features: ProbedFeatures) -> int:
         """Count the channels at one of the reference's three places."""
         layers = tokenizer.decoder.layers
         if features == "decoder" and tokenizer.semantic_layer > layers:
@@ -201,12 +287,12 @@ class GigaTokConfig(TokenizerKindConfig):
         }
         return widths[features]
 
-    def family(self, tokenizer: TokenizerArchitecture) -> str:
+    def family(self, tokenizer: TokenizerSettings) -> str:
         """Name variant and layers: their kinds reach different speeds at the same FLOPs."""
         variant = tokenizer.variant
         return variant if variant == "1d" else f"2d-{tokenizer.transformer_layer}"
 
-    def label_of(self, tokenizer: TokenizerArchitecture) -> str:
+    def label_of(self, tokenizer: TokenizerSettings) -> str:
         """Name it as in the paper, encoder-decoder, such as `S-B`."""
         return f"{tokenizer.encoder.label}-{tokenizer.decoder.label}"
 

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, model_validator
 
-from gigatok.config import generators, tokenizers
 from gigatok.config.base import Config
 from gigatok.config.data import DataConfig, SplitConfig, split_config
 from gigatok.config.evaluation import (
@@ -21,6 +20,7 @@ from gigatok.config.generator import (
     SamplingConfig,
     without_guidance,
 )
+from gigatok.config.generators import PUBLISHED as PUBLISHED_GENERATOR
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -28,6 +28,7 @@ from gigatok.config.tokenizer import (
     TokenizerArchitecture,
     TokenizerConfig,
 )
+from gigatok.config.tokenizers import PUBLISHED as PUBLISHED_TOKENIZER
 from gigatok.files.weight_files import unreadable
 
 TEACHER_CACHE_IMAGES = 100_000
@@ -132,8 +133,8 @@ class TrialConfig(Config):
     def _published_weights_have_their_architecture(self) -> TrialConfig:
         # The authors' files are of these two; other architectures have no published weights.
         for file, section, published in (
-            (self.adopt.tokenizer, "tokenizer", tokenizers.PUBLISHED),
-            (self.adopt.generator, "generator", generators.PUBLISHED),
+            (self.adopt.tokenizer, "tokenizer", PUBLISHED_TOKENIZER),
+            (self.adopt.generator, "generator", PUBLISHED_GENERATOR),
         ):
             name = getattr(self, section).architecture.name
             if file is not None and name != published.name:
