@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -25,7 +25,9 @@ from gigatok.config.generators import (
 from gigatok.config.marks import COMPUTES, SAME_COST
 from gigatok.config.open_name import NameOf
 from gigatok.config.open_union import OneOf
-from gigatok.config.samplers import PUBLISHED, SHARED, SamplerConfig, configs
+from gigatok.config.samplers import PUBLISHED as PUBLISHED_SAMPLER
+from gigatok.config.samplers import SHARED, SamplerConfig
+from gigatok.config.samplers import configs as sampler_configs
 
 
 class GeneratorArchitecture(GeneratorSettings):
@@ -74,7 +76,7 @@ class SamplingConfig(Config):
     """Number of likeliest codes that sampler `truncated` draws from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
     """Mass of the likeliest codes that sampler `truncated` draws from; 1 turns the limit off."""
-    sampler: Annotated[SamplerConfig, OneOf(configs)] = PUBLISHED
+    sampler: Annotated[SamplerConfig, OneOf(sampler_configs)] = PUBLISHED_SAMPLER
     """Sampler by name, with its settings, such as `{name: min_p, min_p: 0.1}`."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""
