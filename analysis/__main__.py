@@ -1,4 +1,4 @@
-"""`python -m analysis`: figures and tables, of the published numbers and of runs.
+"""Draw figures and print tables of runs and of the published numbers: `python -m analysis`.
 
 Heavy imports wait for a command.
 """

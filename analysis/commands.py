@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.api import load
 from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
+from gigatok.text.command_lines import command
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +58,7 @@ def load_measured(sweep: str, uri: str, scale: str | None, plan: str | None) -> 
     because = f" ({'; '.join(errors)})" if errors else ""
     raise RequestError(
         f"no finished trial in {name!r}: {states}{because}; "
-        f"see `python -m orchestration status {quote(name)}`"
+        f"see `{command('orchestration', 'status', name)}`"
     )
 
 

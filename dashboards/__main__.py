@@ -1,4 +1,4 @@
-"""`python -m dashboards`: the live page; `python -m dashboards export SWEEP`: one HTML file."""
+"""Serve studies as a live page, or export one as an HTML file: `python -m dashboards`."""
 
 from __future__ import annotations
 

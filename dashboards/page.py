@@ -11,6 +11,7 @@ from analysis.studies.study import Title, WatchedStudy
 from dashboards import compare_view, reading, scaling_view, study_view, trial_view
 from dashboards.source import PageSource, parse
 from dashboards.words import in_words
+from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import plain
 
@@ -50,7 +51,7 @@ def _page(source: PageSource) -> None:
     if not titles:
         raise RequestError(
             f"{shown(source.uri)} holds no study yet; "
-            "`python -m orchestration.launch SWEEP` makes one"
+            f"`{command('orchestration.launch', 'SWEEP')}` makes one"
         )
     title = _choose(titles)
     study = reading.load(source.uri, title, title.run_id, at)

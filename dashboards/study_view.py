@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
-
 import streamlit as st
 
 from analysis.figures.sweeps import sweep_figure
@@ -26,6 +24,7 @@ from dashboards.plotting import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
 from dashboards.widgets import captions, download, open_trial, pdf_of
 from dashboards.words import duration, in_words
+from gigatok.text.command_lines import command
 from gigatok.text.markdown import plain
 
 MOST_FAILURES = 20
@@ -83,11 +82,10 @@ def _headline(study: WatchedStudy) -> None:
         st.caption(f"Time left: {duration(left) or 'unknown'}; {plain(basis)}.")
     st.caption(f"Spent against predicted: {plain(spent_against_predicted(study))}.")
     if study.silent is not None:
-        sweep = quote(study.title.sweep)
+        look = command("orchestration", "status", study.title.sweep)
         st.warning(
             f"Nothing was heard of the running stages for {duration(study.silent)}: the launcher "
-            f"or its host may be gone. `python -m orchestration status {sweep}` "
-            "looks at them itself."
+            f"or its host may be gone. `{look}` looks at them itself."
         )
 
 

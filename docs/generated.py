@@ -77,17 +77,25 @@ def _catching() -> Iterator[None]:
         typer.Typer.__call__ = run
 
 
-def commands(module: str) -> str:
-    """List a command, or all commands of a group, with their arguments and options."""
-    return "\n\n".join(_commands(f"python -m {module}", command_line(module)))
+def commands(*names: str) -> str:
+    """List commands of `gigatok`, and those below them, with their arguments and options."""
+    program = command_line("gigatok")
+    found = (_commands(f"gigatok {name}", _below(program, name)) for name in names)
+    return "\n\n".join(text for texts in found for text in texts)
+
+
+def _below(group: Any, name: str) -> Any:
+    """Find a command of a group, which may import it only now."""
+    _, command, _ = group.resolve_command(group.make_context("", [name]), [name])
+    return command
 
 
 def _commands(usage: str, command: Any) -> Iterator[str]:
     # A group that does nothing by itself has no line of its own.
     if getattr(command, "invoke_without_command", True):
         yield _command(usage, command)
-    for name, part in getattr(command, "commands", {}).items():
-        yield from _commands(f"{usage} {name}", part)
+    for name in getattr(command, "commands", {}):
+        yield from _commands(f"{usage} {name}", _below(command, name))
 
 
 def _command(usage: str, command: Any) -> str:

@@ -118,7 +118,7 @@ def load_installed(group: str = GROUP) -> None:
     A broken one is no error: a command may have nothing to do with it. What it would have
     registered is missing, and whoever asks for that hears of it.
     """
-    for name in _entry_points(group):
+    for name in installed(group):
         try:
             load_module(name)
         except PluginError as error:
@@ -128,7 +128,8 @@ def load_installed(group: str = GROUP) -> None:
 
 
 @cache  # reading the metadata of all distributions takes tens of milliseconds
-def _entry_points(group: str) -> tuple[str, ...]:
+def installed(group: str = GROUP) -> tuple[str, ...]:
+    """Name the modules that installed distributions offer as plug-ins."""
     from importlib.metadata import entry_points
 
     return tuple(sorted({point.module for point in entry_points(group=group)}))

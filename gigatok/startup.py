@@ -22,7 +22,7 @@ Nothing is imported from its working folder, and names of files and pipes are UT
 
 
 def prepare(package: str, root: str) -> None:
-    """Arrange path, encoding and variables of a process that `python -m` started.
+    """Arrange the path of a process that `python -m` started, and all that `settle` does.
 
     Args:
         package: top package that is being imported.
@@ -32,6 +32,11 @@ def prepare(package: str, root: str) -> None:
     if not _is_started(package):
         return
     _leave_working_folder(root)
+    settle()
+
+
+def settle() -> None:
+    """Arrange encoding, output, user and variables of a process that runs a command."""
     os.environ.update(FOR_CHILDREN)
     _use_utf8()
     tolerate_output()
@@ -56,11 +61,10 @@ def tolerate_output() -> None:
 
 def hiding(folder: str) -> list[str]:
     """List names in a folder that `python -m`, typed there, would run instead of our packages."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if os.path.realpath(folder) == os.path.realpath(root):
-        return []
     names = [name for package in PACKAGES for name in (f"{package}.py", package)]
-    return [name for name in names if _is_module(os.path.join(folder, name))]
+    found = [name for name in names if _is_module(os.path.join(folder, name))]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [] if found and os.path.samefile(folder, root) else found
 
 
 def _is_module(path: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Unpack
 
 import typer
 
-from orchestration.commands.answering import answering
+from gigatok.commands.answering import answering
 from orchestration.commands.options import (
     AsJson,
     DryRun,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from shlex import quote
 from typing import NamedTuple
 
 import polars as pl
@@ -22,6 +21,7 @@ from analysis.store.requests import RequestError
 from analysis.store.runs import measured, origin
 from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
 from gigatok.names import METRICS, PARAM_TOKENIZER, TRAIN_PREFIX, quantity, steadier
+from gigatok.text.command_lines import command
 
 _NAMED_TRIALS = 6
 """Trials without a result that a caption names; the rest are counted."""
@@ -90,7 +90,8 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
     if made.charts or made.grids:
         return made
     launches = " or ".join(
-        f"`python -m orchestration.launch {quote(s)}{wanted.options}`" for s in wanted.sweeps
+        f"`{command('orchestration.launch', sweep, *wanted.options.split())}`"
+        for sweep in wanted.sweeps
     )
     raise RequestError(f"{wanted.name}: no runs for it in the store; they come from {launches}")
 

@@ -21,6 +21,7 @@ from analysis.store.interface import SweepRun
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
 from gigatok.names import PREFIX_SEARCH, quantity
+from gigatok.text.command_lines import command
 
 NAME = "search-history"
 PRUNED, FAILED, BEST = "pruned", "failed", "best so far"
@@ -189,6 +190,6 @@ def _newest(runs: pl.DataFrame, uri: str) -> SweepRun:
     if not searches:
         raise RequestError(
             f"{NAME}: no runs for it in the store; they come from a sweep with a `search` block, "
-            "such as `python -m orchestration.launch learning_rate`"
+            f"such as `{command('orchestration.launch', 'learning_rate')}`"
         )
     return max(searches, key=lambda launch: launch.launched)

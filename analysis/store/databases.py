@@ -22,6 +22,7 @@ from analysis.store.interface import PARENT_TAG, Stamp, SweepRun
 from analysis.store.records import Records, batches, numbered, restored
 from analysis.store.requests import RequestError
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
+from gigatok.text.command_lines import command
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mssql")
 """The databases that MLflow keeps runs in."""
@@ -250,8 +251,9 @@ def _unreadable(where: object, error: BaseException) -> RequestError:
     reason = str(error).partition("\n")[0].rpartition("query: ")[2]
     message = f"{where} cannot be read as an MLflow database: {reason}"
     if any(words in reason for words in DAMAGE):
+        again = command("orchestration", "sync", "--rebuild", "--runs-dir", "DIR")
         message += (
-            "; nothing is lost: `python -m orchestration sync --rebuild --runs-dir DIR` sets the "
+            f"; nothing is lost: `{again}` sets the "
             "file aside and makes it again from the runs directory"
         )
     return RequestError(message)

@@ -6,10 +6,10 @@ import urllib.error
 import urllib.request
 from difflib import get_close_matches
 from pathlib import Path
-from shlex import quote
 
 from analysis.store.interface import TrackingStore
 from analysis.store.requests import RequestError
+from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown, without_login
 
 
@@ -45,7 +45,7 @@ def unknown_sweep(store: TrackingStore, sweep: str, uri: str) -> RequestError:
     if not names:
         return RequestError(
             f"{shown(uri)} holds no sweep yet; run one with "
-            f"`python -m orchestration.launch {quote(f'sweeps/{sweep}.yaml')}`"
+            f"`{command('orchestration.launch', f'sweeps/{sweep}.yaml')}`"
         )
     near = get_close_matches(sweep, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -56,8 +56,8 @@ def _existing(uri: str) -> Path:
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if not path.is_file():
         raise RequestError(
-            f"no tracking database at {path}; `python -m orchestration.launch SWEEP` makes one, "
-            "or name another with --tracking-uri"
+            f"no tracking database at {path}; `{command('orchestration.launch', 'SWEEP')}` makes "
+            "one, or name another with --tracking-uri"
         )
     return path
 

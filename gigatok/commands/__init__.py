@@ -1,1 +1,5 @@
-"""Commands of `python -m gigatok`, one module each; they import nothing heavy until they run."""
+"""Commands of the science, one module each, and the command line that offers them all.
+
+A command is a function, or a group of commands, that an entry point of the group
+`gigatok.commands` names; `gigatok.commands.application` finds them.
+"""

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok import plugins
-from gigatok.commands.running import answering
 from gigatok.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ Thing = tuple[str, str]
 """Kind and name of something that a plug-in has registered."""
 
 
-@answering
 def check(
     plugin: Annotated[
         str, typer.Argument(metavar="PLUGIN", help="A module, a Python file or a folder.")

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from gigatok.commands.options import DeviceOption, PrecisionOption, TokenizerOption
-from gigatok.commands.running import answering, bar, chosen_device
+from gigatok.commands.progress import bar, chosen_device
 
 
-@answering
 def decode(
     codes: Annotated[Path, typer.Argument(help="File that `encode` wrote.")],
     tokenizer: TokenizerOption,

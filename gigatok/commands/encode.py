@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from gigatok.commands.options import DeviceOption, PrecisionOption, TokenizerOption
-from gigatok.commands.running import answering, bar, chosen_device
+from gigatok.commands.progress import bar, chosen_device
 
 
-@answering
 def encode(
     images: Annotated[list[Path], typer.Argument(help="Folders of images, or image files.")],
     tokenizer: TokenizerOption,

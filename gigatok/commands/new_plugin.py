@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gigatok.commands.running import answering
+from gigatok.text.command_lines import command
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TEMPLATES = (PACKAGE / "template", PACKAGE.parent / "examples" / "plugin")
@@ -25,7 +25,6 @@ _REGISTERED = re.compile(
 )
 
 
-@answering
 def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of its Python package.")],
     folder: Annotated[
@@ -36,9 +35,9 @@ def new_plugin(
     place = Path(name) if folder is None else folder
     create(name, place)
     print(f"{place}: a data set, a quantizer, a metric, a stage and a figure. Next:")
-    print(f"  python -m gigatok check {place / name}")
+    print(f"  {command('gigatok', 'check', place / name)}")
     print(f"  pip install -e {place}")
-    print(f"  python -m orchestration.launch {place / name}_ternary.yaml")
+    print(f"  {command('orchestration.launch', f'{place / name}_ternary.yaml')}")
 
 
 def create(name: str, place: Path) -> None:

@@ -12,14 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gigatok.commands.options import DeviceOption
-from gigatok.commands.running import answering, bar, chosen_device
+from gigatok.commands.progress import bar, chosen_device
 from gigatok.names import quantity
 from gigatok.runtime.context import Scores
 
 INFINITE = "infinite: at least one image is reproduced exactly"
 
 
-@answering
 def score(
     images: Annotated[Path, typer.Argument(help="Folder of the images to score.")],
     reference: Annotated[Path, typer.Argument(help="Folder of the images to compare with.")],

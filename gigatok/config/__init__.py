@@ -49,7 +49,14 @@ from gigatok.config.tokenizer import (
     TokenizerConfig,
 )
 from gigatok.config.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
-from gigatok.config.trial import TEACHER_CACHE_IMAGES, AdoptConfig, AdoptedFile, TrialConfig
+from gigatok.config.trial import (
+    SECTIONS,
+    TEACHER_CACHE_IMAGES,
+    AdoptConfig,
+    AdoptedFile,
+    TrialConfig,
+    register_section,
+)
 
 __all__ = [
     "COMPUTES",
@@ -58,6 +65,7 @@ __all__ = [
     "RUNTIME",
     "SAME_COST",
     "SAME_FLOPS",
+    "SECTIONS",
     "TEACHER_CACHE_IMAGES",
     "TRAINING_ONLY",
     "AdoptConfig",
@@ -97,4 +105,5 @@ __all__ = [
     "TrialConfig",
     "finest_level",
     "marked",
+    "register_section",
 ]

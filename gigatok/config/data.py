@@ -10,9 +10,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from gigatok.config.base import Config
-from gigatok.config.data_sets import find_data_set, look_at
+from gigatok.config.data_sets import DATA_SETS, find_data_set, look_at
 from gigatok.config.marks import FOUND, RUNTIME
 from gigatok.config.open_name import NameOf
+
+
+def _no_path(name: str) -> str:
+    """Say what to write instead of a path, which is what many try first."""
+    if name not in DATA_SETS and ("/" in name or Path(name).exists()):
+        error = ValueError(f"{name} is no name of a data set")
+        error.add_note(f"for your own images, give data.name=folder and data.path={name}")
+        raise error
+    return name
 
 
 def _absolute(path: str | None) -> str | None:
@@ -20,7 +29,7 @@ def _absolute(path: str | None) -> str | None:
     return path and str(Path(path).expanduser().absolute())
 
 
-DataSetName = Annotated[str, NameOf("data set")]
+DataSetName = Annotated[str, AfterValidator(_no_path), NameOf("data set")]
 PathOfImages = Annotated[str | None, AfterValidator(_absolute)]
 
 
@@ -114,7 +123,10 @@ class DataConfig(Config):
     def _looked_at(self) -> DataConfig:
         if find_data_set(self.name).looks is None:
             if self.path is not None:
-                raise ValueError(f"path {self.path} is for name folder; name is {self.name}")
+                raise ValueError(
+                    f"path {self.path} is for name folder; name is {self.name}: give "
+                    "data.name=folder as well, or leave data.path out"
+                )
         # A recorded plan has the facts: it can be read wherever the images are now.
         elif self.found is None:
             self._check_counts(found := self._look())

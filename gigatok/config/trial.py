@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import ConfigDict, NonNegativeInt, model_validator
 
 from gigatok.config.base import Config
 from gigatok.config.data import DataConfig, SplitConfig, split_config
@@ -30,6 +33,9 @@ from gigatok.config.tokenizer import (
 )
 from gigatok.config.tokenizers import PUBLISHED as PUBLISHED_TOKENIZER
 from gigatok.files.weight_files import unreadable
+from gigatok.plugins import table
+
+C = TypeVar("C", bound=Config)
 
 TEACHER_CACHE_IMAGES = 100_000
 """Most training images whose teacher features are cached; ImageNet's would be a terabyte."""
@@ -79,8 +85,19 @@ class AdoptedFile(Config):
     """Hash of its content, hexadecimal."""
 
 
+SECTIONS: dict[str, type[Config]] = table("section")
+"""Sections of a trial by name, the beginning of their keys: built-in ones first."""
+
+
 class TrialConfig(Config):
-    """Trial: everything that axes, `set` and `--set` can address."""
+    """Trial: everything that axes, `set` and `--set` can address.
+
+    Sections that plug-ins have registered are extra fields, here only if a sweep or its scale
+    gives one of their keys: a plug-in that is merely installed changes no trial.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Config]
 
     data: DataConfig
     """Data set."""
@@ -166,6 +183,32 @@ class TrialConfig(Config):
             )
         return self
 
+    def section(self, kind: type[C]) -> C:
+        """Return a section that a plug-in has registered; its defaults if nothing gives its keys.
+
+        Raises:
+            ValueError: it is not registered.
+        """
+        for name, known in SECTIONS.items():
+            if known is kind:
+                return cast(C, getattr(self, name))
+        raise ValueError(f"{kind.__name__} is no section of a trial; call register_section first")
+
+    @property
+    def added(self) -> Mapping[str, Config]:
+        """Sections of plug-ins by name, those that were given."""
+        return self.__pydantic_extra__
+
+    # Hidden from type checkers, which would take any misspelt attribute for a section.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Find `measure_brightness` of the key `measure_brightness.gamma`, given or not."""
+            here = name in self.__pydantic_extra__ or name in TrialConfig.model_fields
+            if here or name not in SECTIONS:
+                return super().__getattr__(name)
+            return _defaults(SECTIONS[name])
+
     @property
     def effective_sampling(self) -> SamplingConfig:
         """Settings of sampling as they are used: without guidance if there is one class.
@@ -199,6 +242,42 @@ class TrialConfig(Config):
         """
         default = self.data.train_images if split == "train" else self.data.val_images
         return split_config(self.data, split, images or default, labels)
+
+
+@cache  # one object for all trials, of which planning keeps the texts
+def _defaults(kind: type[Config]) -> Config:
+    return kind()
+
+
+# Not by `register_section`: these may lack defaults, which a scale gives.
+SECTIONS |= {
+    name: field.annotation
+    for name, field in TrialConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Config)
+}
+
+
+def register_section(name: str, settings: type[Config]) -> None:
+    """Add a section to trials, such as the settings of a plug-in's stage.
+
+    Args:
+        name: beginning of its keys, as the stage's name in `measure_brightness.gamma`.
+        settings: its keys with their types; `trial.section(settings)` reads them.
+
+    Raises:
+        ValueError: the name is taken or unfit, the class has a section already, or a field lacks
+            a default.
+    """
+    if name in SECTIONS or hasattr(TrialConfig, name) or name in TrialConfig.model_fields:
+        raise ValueError(f"a trial has {name!r} already; choose another name for the section")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"section {name!r}: a name is of small letters, digits and _")
+    if settings in SECTIONS.values():
+        raise ValueError(f"{settings.__name__} is a section already; derive another class")
+    # Trials of sweeps that know nothing of the plug-in have the section, too.
+    if lacking := [n for n, field in settings.model_fields.items() if field.is_required()]:
+        raise ValueError(f"section {name!r}: {', '.join(lacking)} must have a default")
+    SECTIONS[name] = settings
 
 
 def _check_codes(tokenizer: TokenizerArchitecture) -> None:

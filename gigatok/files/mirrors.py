@@ -170,7 +170,7 @@ def _pip() -> list[str]:
     """Return the command of this interpreter's pip, or of the first one on PATH."""
     # This interpreter's first: it finds wheels for the same Python and platform.
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]  # not a pip.py of the working folder
     pip = shutil.which("pip")
     if pip is None:
         raise AssetError(f"{sys.executable} has no pip; add it by: {sys.executable} -m ensurepip")

@@ -24,6 +24,7 @@ from gigatok.data.image_sets import in_batches, read_ahead
 from gigatok.files.durable import facts_of, make_folder, write_durably
 from gigatok.folders.listing import Files, Reader, stems
 from gigatok.hub.folder import WEIGHTS
+from gigatok.text.command_lines import command
 
 Progress = Callable[[int], object]
 """Function that is called with the number of images done."""
@@ -73,11 +74,13 @@ class CodedImages:
                     str(arrays["weights"]),
                 )
         except FileNotFoundError as error:
-            raise ValueError(f"no file {path}; `python -m gigatok encode` writes one") from error
+            raise ValueError(
+                f"no file {path}; `{command('gigatok', 'encode')}` writes one"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"{path} holds no codes of images ({error}); give a file that `python -m gigatok "
-                "encode` wrote"
+                f"{path} holds no codes of images ({error}); give a file that "
+                f"`{command('gigatok', 'encode')}` wrote"
             ) from error
         found._check_names(path)
         return found

@@ -1,4 +1,4 @@
-"""Check of files against the published models: `python -m gigatok.published verify S-B FILE`."""
+"""Check files against the published models: `python -m gigatok.published verify S-B FILE`."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
 
 from orchestration.backends.places import Places
+from orchestration.exits import EXIT_REFUSED
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import CheckOptions, Profile, Request
 from orchestration.runs.state import StageFolder, Store
@@ -31,6 +32,8 @@ class Job:
 
 class Infeasible(ValueError):
     """Refusal of a request that this backend could never fulfil."""
+
+    exit_code = EXIT_REFUSED
 
 
 class QueueFull(OSError):

@@ -23,7 +23,7 @@ from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 from gigatok.runtime.context import MEETING_VARIABLE
-from gigatok.startup import tolerate_output
+from gigatok.startup import for_children, tolerate_output
 from orchestration.backends.sockets import short_folder, temporary_files_in
 from orchestration.runs.state import StageFolder
 from orchestration.worker import THREADS_VARIABLE, main, redirect_output
@@ -103,10 +103,28 @@ def start_server() -> None:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         _sockets_folder()  # for the sockets of this process and of its workers
-        ensure_running()
+        with _child_variables():
+            ensure_running()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _child_variables() -> Iterator[None]:
+    """Start Python with our code and nothing of the working folder, also from a notebook.
+
+    The server is started by `python -c`, which looks into that folder for every module first.
+    """
+    ours = for_children(str(Path(__file__).resolve().parents[2]))
+    before = {name: os.environ[name] for name in ours if name in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _sockets_folder() -> str:

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from orchestration.command_lines import steering
-from orchestration.commands.options import LaunchedScale, RunsDir
+from orchestration.commands.completion import trials
+from orchestration.commands.options import LaunchedScale, LaunchedSweep, RunsDir
 from orchestration.exits import EXIT_FAILED
 from orchestration.study.cancelling import WAIT_SECONDS, Cancellation
 from orchestration.study.study import Study
@@ -17,8 +18,10 @@ from orchestration.terminal import plain_console
 
 
 def cancel(
-    sweep: str,
-    trial: Annotated[str | None, typer.Argument(help="Default: the whole sweep.")] = None,
+    sweep: LaunchedSweep,
+    trial: Annotated[
+        str | None, typer.Argument(help="Default: the whole sweep.", autocompletion=trials)
+    ] = None,
     scale: LaunchedScale = None,
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="What the newest launch no longer names.")

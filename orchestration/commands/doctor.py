@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -24,11 +23,13 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from gigatok import plugins
 from gigatok.config import DataConfig
 from gigatok.startup import hiding
+from gigatok.text.command_lines import command
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
-from orchestration.commands.answering import fail
+from orchestration.commands.completion import sweep_files
 from orchestration.commands.options import RunsDir
 from orchestration.exits import EXIT_REFUSED
 from orchestration.launching.history import newest_launches
@@ -37,6 +38,7 @@ from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs import provenance
 from orchestration.runs.logins import with_login
 from orchestration.runs.state import Store
+from orchestration.sweep.definition import SweepError, load_sweep
 from orchestration.terminal import plain_console
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import Destination, parse_uri
@@ -62,6 +64,10 @@ STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "missing": "bold
 
 
 def doctor(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(help="Also look at the plug-ins of a sweep.", autocompletion=sweep_files),
+    ] = None,
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
     runs_dir: RunsDir = Path("runs"),
     tracking_uri: Annotated[
@@ -80,19 +86,17 @@ def doctor(
         bool, typer.Option("--verify", help="Also hash the outputs of all complete stages.")
     ] = False,
 ) -> None:
-    """Look at files, MLflow, GPUs, SLURM, Ray; exits with 3 if what a backend needs is missing."""
+    """Look at plug-ins, files, MLflow, GPUs, SLURM, Ray; exits with 3 if what is needed misses."""
     store = Store(runs_dir)
     uri = with_login(store, tracking_uri or default_uri(store))
-    try:
-        spec = find_backend(backend)
-        destination = parse_uri(uri)
-        profile = load_profile(profile_file, profile_options())
-    except ValueError as error:
-        fail(error)
+    spec = find_backend(backend)
+    destination = parse_uri(uri)
+    profile = load_profile(profile_file, profile_options())
     profile = profile.model_copy(update={"ray_address": ray_address or profile.ray_address})
     # Functions and not findings: none is asked before its turn, and the slow ones come last.
     groups: list[Callable[[], Iterator[Finding]]] = [
         code,
+        lambda: plug_ins(sweep),
         lambda: files(store, here=spec.runs_here(profile)),
         lambda: mlflow(destination, detached=spec.detached),
         gpus,
@@ -123,8 +127,31 @@ def code() -> Iterator[Finding]:
         yield Finding("code", "ok", provenance.code_version(state))
     for name in hiding(os.getcwd()):
         module = name.removesuffix(".py")
-        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        text = (
+            f"{name} here hides a package of this program: type gigatok … or python -P -m {module}"
+        )
         yield Finding("working folder", "warning", text)
+
+
+def plug_ins(sweep: str | None) -> Iterator[Finding]:
+    """List the plug-ins that are installed, and those of a sweep: identity, what they register."""
+    for name in dict.fromkeys([*plugins.installed(), *plugins.installed(plugins.FIGURES)]):
+        try:
+            yield _plug_in(plugins.load_module(name))
+        except plugins.PluginError as error:
+            # No more than a warning: who needs nothing of it can go on.
+            yield Finding(f"plug-in {name}", "warning", str(error))
+    if sweep is not None:
+        try:
+            yield from map(_plug_in, load_sweep(sweep).plugins)
+        except SweepError as error:
+            yield Finding(f"sweep {sweep}", "missing", str(error))
+
+
+def _plug_in(plugin: plugins.Plugin) -> Finding:
+    things = (f"{kind} {', '.join(names)}" for kind, names in plugin.entries.items())
+    text = f"{plugin.identity} registers {'; '.join(things) or 'nothing'}"
+    return Finding(f"plug-in {plugin.name}", "ok", text)
 
 
 def files(store: Store, *, here: bool) -> Iterator[Finding]:
@@ -184,7 +211,7 @@ def outputs(store: Store) -> Iterator[Finding]:
     """Compare the outputs of all complete stages with the hashes that were taken at their end."""
     complete = [folder for folder in store.stage_folders() if folder.is_complete()]
     trials = {
-        key: f"{quote(launch.sweep)} {quote(trial)}"
+        key: (launch.sweep, trial)
         for launch in newest_launches(store)
         for trial, stages in launch.trials.items()
         for key in stages.values()
@@ -194,8 +221,8 @@ def outputs(store: Store) -> Iterator[Finding]:
         if (wrong := folder.damage(thorough=True)) is not None:
             damaged += 1
             stage = folder.path.parent.name
-            trial = trials.get(folder.key, "SWEEP TRIAL")
-            again = f"python -m orchestration retry {trial} {stage}"
+            trial = trials.get(folder.key, ("SWEEP", "TRIAL"))
+            again = command("orchestration", "retry", *trial, stage)
             yield Finding(f"{stage} {folder.name}", "missing", f"{wrong}; make it again: {again}")
     if not damaged:
         yield Finding("outputs", "ok", f"{len(complete)} stages, every file as it was written")
@@ -227,7 +254,7 @@ def mlflow(destination: Destination, *, detached: bool) -> Iterator[Finding]:
             if not sqlite_file.is_missing(destination.database):
                 sqlite_file.check(destination.database)
         except sqlite_file.DamagedDatabase as error:
-            text = f"{error}; `python -m orchestration sync --rebuild` makes it again"
+            text = f"{error}; `{command('orchestration', 'sync', '--rebuild')}` makes it again"
             yield Finding("MLflow", "warning", text)
             return
         if detached:

@@ -16,7 +16,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.commands.options import AsJson, Overrides, RunsDir
+from orchestration.commands.completion import stages, trials
+from orchestration.commands.options import AsJson, Overrides, RunsDir, SweepFile
 from orchestration.runs.state import Store
 from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation
@@ -34,11 +35,16 @@ STYLES = {
 
 
 def explain(
-    sweep: str,
+    sweep: SweepFile,
     what: Annotated[
-        str | None, typer.Argument(help="A trial, a stage, or the start of a key; default: all.")
+        str | None,
+        typer.Argument(
+            help="A trial, a stage, or the start of a key; default: all.", autocompletion=trials
+        ),
     ] = None,
-    stage: Annotated[str | None, typer.Argument(help="Of the trial; default: all.")] = None,
+    stage: Annotated[
+        str | None, typer.Argument(help="Of the trial; default: all.", autocompletion=stages)
+    ] = None,
     scale: Annotated[str | None, typer.Option(help="Default: as launched last.")] = None,
     set_: Overrides = None,
     runs_dir: RunsDir = Path("runs"),

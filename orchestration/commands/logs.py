@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from orchestration.commands.options import LaunchedScale, RunsDir
+from orchestration.commands.completion import stages, trials
+from orchestration.commands.options import LaunchedScale, LaunchedSweep, RunsDir
 from orchestration.exits import EXIT_INTERRUPTED
 from orchestration.study.logs import LogReader, may_print, why_silent
 from orchestration.study.study import Study
@@ -19,9 +20,13 @@ FOLLOW_SECONDS = 0.5
 
 
 def logs(
-    sweep: str,
-    trial: Annotated[str | None, typer.Argument(help="Default: what runs or failed.")] = None,
-    stage: Annotated[str | None, typer.Argument(help="Default: all stages.")] = None,
+    sweep: LaunchedSweep,
+    trial: Annotated[
+        str | None, typer.Argument(help="Default: what runs or failed.", autocompletion=trials)
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Argument(help="Default: all stages.", autocompletion=stages)
+    ] = None,
     scale: LaunchedScale = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Until the stages have ended.")

@@ -13,12 +13,22 @@ from typing import Annotated, Any, Optional, ParamSpec, TypeVar
 
 import typer
 
+from orchestration.commands import completion
 from orchestration.launching.launched import LaunchRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SweepFile = Annotated[str, typer.Argument(help="A sweep's YAML file, or its bare name.")]
+SweepFile = Annotated[
+    str,
+    typer.Argument(
+        help="A sweep's YAML file, or its bare name.", autocompletion=completion.sweep_files
+    ),
+]
+LaunchedSweep = Annotated[
+    str,
+    typer.Argument(help="A sweep that was launched.", autocompletion=completion.launched_sweeps),
+]
 PlannedScale = Annotated[str | None, typer.Option(help="smoke, micro, mini, paper, …")]
 LaunchedScale = Annotated[str | None, typer.Option(help="Of the launch; default: the newest.")]
 Overrides = Annotated[

@@ -10,11 +10,12 @@ from typing import Annotated, Unpack
 
 import typer
 
+from orchestration.commands.completion import stages, trials
 from orchestration.commands.options import (
     DryRun,
     LaunchedScale,
+    LaunchedSweep,
     RunsDir,
-    SweepFile,
     Watch,
     Yes,
     launch_options,
@@ -28,7 +29,7 @@ CHANGEABLE = ("backend", "jobs", "profile", "gpus_per_stage", "tracking_uri")
 
 @launch_options(*CHANGEABLE, "ignore_gates", as_launched=True)
 def resume(
-    sweep: SweepFile,
+    sweep: LaunchedSweep,
     scale: LaunchedScale = None,
     *,
     failed: Annotated[
@@ -52,10 +53,11 @@ def resume(
 # Without `ignore_gates`: a stage that is asked for by name passes them.
 @launch_options(*CHANGEABLE, as_launched=True)
 def retry(
-    sweep: SweepFile,
-    trial: str,
+    sweep: LaunchedSweep,
+    trial: Annotated[str, typer.Argument(autocompletion=trials)],
     stage: Annotated[
-        str | None, typer.Argument(help="Default: all that did not complete.")
+        str | None,
+        typer.Argument(help="Default: all that did not complete.", autocompletion=stages),
     ] = None,
     scale: LaunchedScale = None,
     *,

@@ -48,7 +48,11 @@ def start(
         console.print(notice, style="yellow")
     # Nobody answers a question where a program reads the output.
     terminal = Terminal(console, watch=watch, ask=not (yes or as_json), as_json=as_json)
-    result = prepared.run(terminal)
+    try:
+        result = prepared.run(terminal)
+    except OSError as error:
+        error.add_note("Complete stages are kept; launch again when this is fixed.")
+        raise
     _print_result(result, console, as_json=as_json)
     raise typer.Exit(result.exit_code)
 

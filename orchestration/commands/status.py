@@ -22,7 +22,7 @@ from rich.text import Text
 
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
-from orchestration.commands.options import AsJson, LaunchedScale, RunsDir
+from orchestration.commands.options import AsJson, LaunchedScale, LaunchedSweep, RunsDir
 from orchestration.costs.accuracy import accuracy_line, accuracy_table
 from orchestration.execution.display import (
     SYMBOLS,
@@ -53,7 +53,7 @@ OTHER_LINES = 11
 
 
 def status(
-    sweep: str,
+    sweep: LaunchedSweep,
     scale: LaunchedScale = None,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Until it has finished.")] = False,
     as_json: AsJson = False,

@@ -96,9 +96,14 @@ class Cost:
 
 
 # Sections keep these texts, and thousands of trials share a few sections.
-_cost_identity = attrgetter(
+_built_in_cost_identity = attrgetter(
     *(f"{name}.cost_identity" for name in TrialConfig.model_fields if name != "seed")
 )
+
+
+def _cost_identity(trial: TrialConfig) -> tuple[str, ...]:
+    added = tuple([section.cost_identity for section in trial.added.values()])
+    return (*_built_in_cost_identity(trial), *added)
 
 
 def nominal_sites(stage: str) -> Site:

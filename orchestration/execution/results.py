@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from gigatok.names import METRICS, Metric, result_columns
+from gigatok.text.command_lines import command
 from orchestration.execution.progress import Progress
 from orchestration.plan.graph import PlannedTrial
 from orchestration.runs.stage_records import Done
@@ -82,7 +83,8 @@ def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> Ren
         _table(heads, {trial: columns[trial] for trial in block}) for block in _fit(columns, left)
     ]
     if len(kept) < len(metrics):
-        tables.append(f"… {len(metrics) - len(kept)} more trials: python -m analysis table SWEEP")
+        table = command("analysis", "table", "SWEEP")
+        tables.append(f"… {len(metrics) - len(kept)} more trials: {table}")
     return Group(*tables)
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from gigatok.claims.claim import Claim
 from gigatok.config import TrialConfig
-from gigatok.plugins import LOADED, Plugin
+from gigatok.plugins import LOADED, Plugin, owner_of
 from gigatok.stages import STAGES
 from gigatok.stages.stand_in import stand_in
 from orchestration.backends import BACKENDS
@@ -272,8 +272,10 @@ def as_launched(
 def _plugins(plan: Plan) -> list[Plugin]:
     """List the plug-ins of a plan: a metric's or a figure's is in no stage's key."""
     used = (plugins_of(STAGES[stage.stage], stage.config) for stage in plan.stages.values())
-    found = {*plan.sweep.plugins, *chain.from_iterable(used)} if LOADED else set()
-    return sorted(found, key=lambda plugin: plugin.name)
+    # Sections that no stage reads are in the record nevertheless.
+    added = (owner_of("section", name) for t in plan.trials for name in t.trial.config.added)
+    found = {*plan.sweep.plugins, *chain.from_iterable(used), *added} if LOADED else set()
+    return sorted((p for p in found if p is not None), key=lambda plugin: plugin.name)
 
 
 def _stage(stage: PlannedStage) -> LaunchedStage:
@@ -281,7 +283,10 @@ def _stage(stage: PlannedStage) -> LaunchedStage:
 
 
 def _values(plan: Plan) -> LaunchedValues:
-    sections, search = SectionWriter(), plan.sweep.search
+    search = plan.sweep.search
+    # A search may give a plug-in's section in some trials only.
+    added = (name for trial in plan.trials for name in trial.trial.config.added)
+    sections = SectionWriter({TRIAL: tuple(dict.fromkeys([*TrialConfig.model_fields, *added]))})
     return LaunchedValues(
         assignments={trial.trial.name: _assignment(trial, sections) for trial in plan.trials},
         configs={k: sections.write(one.stage, one.config) for k, one in plan.stages.items()},
@@ -458,6 +463,7 @@ def _sweep(
         path=Path(origin).resolve(),
         question=launched.question,
         scale=launched.scale,
+        own_scale=None,
         **{name: getattr(values.sweep, name) for name in _FACTS},
         plugins=load_used(launched.plugins, store),
         search=search,

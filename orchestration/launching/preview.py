@@ -49,7 +49,8 @@ def print_plan(
     plan, sweep = progress.plan, progress.plan.sweep
     console.print(sweep.question, style="bold")
     cite = f" · paper {sweep.paper}" if sweep.paper else ""
-    console.print(f"{sweep.name} at scale {sweep.scale}{cite}: {sweep.scale_description}")
+    scale = f"{sweep.scale} ({sweep.own_scale})" if sweep.own_scale else sweep.scale
+    console.print(f"{sweep.name} at scale {scale}{cite}: {sweep.scale_description}")
     console.print(trials_table(progress))
 
     def say(lines: Iterable[str], **style: Any) -> None:
@@ -280,6 +281,7 @@ def plan_json(progress: Progress, machine: Machines) -> dict[str, Any]:
     return {
         "sweep": sweep.name,
         "scale": sweep.scale,
+        "own_scale": sweep.own_scale and str(sweep.own_scale),
         "question": sweep.question,
         "plan": plan.key,
         "trials": [

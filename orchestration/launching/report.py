@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gigatok.startup import for_children, hiding
+from gigatok.text.command_lines import command
 from gigatok.text.credentials import mlflow_variables, shown, without_login
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
@@ -83,14 +84,16 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
     else:
-        command = ["python", "-m", "analysis", "figures", plan.sweep.name]
         options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
+        again = command("analysis", "figures", plan.sweep.name, *options)
         console.print("figure    not drawn; this tries again:", style="yellow")
-        console.print(f"          {shlex.join([*command, *options])}", soft_wrap=True)
+        console.print(f"          {again}", soft_wrap=True)
     console.print(f"runs      {shown(uri)}", soft_wrap=True)
     for name in hiding(os.getcwd()):
         module = name.removesuffix(".py")
-        text = f"{name} here hides a package of this program: type python -P -m {module} …"
+        text = (
+            f"{name} here hides a package of this program: type gigatok … or python -P -m {module}"
+        )
         console.print(text, style="yellow", soft_wrap=True)
     if uri.startswith("sqlite:"):
         server = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import NonNegativeInt
 
-from gigatok.config import Config
+from gigatok.config import SECTIONS, Config, TrialConfig
 
 C = TypeVar("C", bound=Config)
 
@@ -23,14 +23,17 @@ References = tuple[NonNegativeInt, ...]
 class SectionWriter:
     """Table of sections that grows while configs are written.
 
+    Args:
+        fields: kinds of configs that may differ in their fields -> all that are to be written.
+
     Attributes:
         table: the sections, as plain data.
         fields: kind of config -> names of its fields.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Mapping[str, tuple[str, ...]]) -> None:
         self.table: list[Any] = []
-        self.fields: dict[str, tuple[str, ...]] = {}
+        self.fields = dict(fields)
         self._by_text: dict[str, int] = {}
         # Most sections are shared as objects: their text is made once. The config is kept in the
         # value, because an id may be given again to another object once its owner is gone.
@@ -72,7 +75,8 @@ class SectionReader:
         Raises:
             ValidationError: this code has no such fields, or allows other values.
         """
-        types = _section_types(config)
+        # Plug-ins add sections to trials, which are no fields of the class.
+        types = SECTIONS if config is TrialConfig else _section_types(config)
         named = zip(self._fields[kind], references, strict=True)
         return config(**{name: self._value(types.get(name), number) for name, number in named})
 

@@ -23,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from gigatok.plugins import place_in_plugin
+from gigatok.text.command_lines import command
 from orchestration.costs import ceilings
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
@@ -133,8 +134,9 @@ def hold(failures: Iterable[Failure], limit: int) -> str | None:
         return None
     return (
         f"held: {len(worst)} stages failed with the same exception: {worst[-1].message}\n"
-        "Nothing new was started. Fix the cause, then `python -m orchestration resume SWEEP "
-        "--failed`; or raise `hold_after` in the profile if these failures are unrelated."
+        "Nothing new was started. Fix the cause, then "
+        f"`{command('orchestration', 'resume', 'SWEEP', '--failed')}`; or raise `hold_after` in "
+        "the profile if these failures are unrelated."
     )
 
 

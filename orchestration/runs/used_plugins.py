@@ -53,10 +53,7 @@ def load_used(used: Iterable[UsedPlugin], store: Store) -> tuple[Plugin, ...]:
     """
     found = []
     for one in used:
-        copied = one.copied
-        here = (
-            load_module(one.name) if copied is None else load_file(one.name, store.root / copied)
-        )
+        here = _load(one, store)
         if here.identity != one.identity:
             raise PluginError(
                 f"plug-in {one.name}: {here.identity} is here, and the launch used "
@@ -64,6 +61,16 @@ def load_used(used: Iterable[UsedPlugin], store: Store) -> tuple[Plugin, ...]:
             )
         found.append(here)
     return tuple(found)
+
+
+def _load(one: UsedPlugin, store: Store) -> Plugin:
+    if one.copied is not None:
+        return load_file(one.name, store.root / one.copied)
+    try:
+        return load_module(one.name)
+    except PluginError as error:
+        # Of a file the copy is the version; a package has to be installed in the right one.
+        raise PluginError(f"{error} (the launch used {one.identity})") from error
 
 
 def problems(used: Iterable[UsedPlugin], store: Store) -> list[str]:

@@ -15,6 +15,7 @@ from shlex import quote
 
 from rich.console import Console
 
+from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import Outcome
@@ -103,7 +104,7 @@ def held(store: Store, plan: str) -> Iterator[None]:
         except Busy as error:
             raise ValueError(
                 f"another launch runs this search in {store.root}; "
-                "`python -m orchestration status SWEEP -w` follows it"
+                f"`{command('orchestration', 'status', 'SWEEP', '-w')}` follows it"
             ) from error
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gigatok.text.command_lines import command
 from orchestration.execution.progress import Progress
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
 from orchestration.plan.graph import Plan
@@ -71,8 +72,8 @@ def refuse_search(plan: Plan, what: str) -> None:
     if plan.sweep.search is not None:
         raise ValueError(
             f"{what} not for a search: its trials that failed or were pruned have been told to "
-            "Optuna and are over. `python -m orchestration resume` goes on with the search; "
-            "launch it with a larger `trials` for more"
+            f"Optuna and are over. `{command('orchestration', 'resume')}` goes on with the "
+            "search; launch it with a larger `trials` for more"
         )
 
 

@@ -73,8 +73,9 @@ def run_smoke(name: str, plugin: str, trial: SmokeTrial, folder: Path, runs: Pat
         study = Study(file, runs=runs)
         # A detached backend is waited for.
         result = study.run(Terminal(watch=True), backend=trial.backend)
-    except ValueError as error:
-        return SmokeRun(problems=(str(error),))
+    # Planning calls functions of the plug-in, which may raise whatever they will.
+    except Exception as error:
+        return SmokeRun(problems=(f"{type(error).__name__}: {error}",))
     return _ended(result)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.claims.claim import Claim
+from gigatok.config import SECTIONS
 from gigatok.names import study_name
 from gigatok.plugins import Plugin, PluginError, load
 from orchestration.sweep.claims import read_claims
@@ -27,7 +28,6 @@ from orchestration.sweep.grid.expansion import Expansion, Trial
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
 from orchestration.sweep.search.targets import check_targets
-from orchestration.sweep.settings.keys import SECTIONS
 from orchestration.sweep.settings.scales import Scale, read_scale, scale_file
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
@@ -43,6 +43,7 @@ from orchestration.yaml.source import (
 __all__ = ["Expansion", "Sweep", "SweepError", "Trial", "expand", "find_sweep", "load_sweep"]
 
 SWEEPS_DIR = Path(__file__).resolve().parents[2] / "sweeps"
+SHIPPED_SCALES = SWEEPS_DIR / "scales"
 SWEEP_KEYS = (
     *("question", "paper", "scale", "plugins"),
     *("axes", "zip", "exclude", "include", "set", "solve", "where", "derive"),
@@ -68,6 +69,7 @@ class Sweep:
         question: the question that the sweep answers.
         paper: the paper's table or figure that it reproduces, or "".
         scale: name of the scale in use.
+        own_scale: file of the scale; None: it is shipped, or read from a record of a launch.
         scale_description: one line from the scale's file.
         axes: key -> values as written, `--set` applied.
         zip: groups of keys that vary together, each key -> values as written.
@@ -89,6 +91,7 @@ class Sweep:
     question: str
     paper: str
     scale: str
+    own_scale: Path | None
     scale_description: str
     axes: Mapping[str, tuple[Any, ...]]
     zip: tuple[Mapping[str, tuple[Any, ...]], ...]
@@ -144,7 +147,6 @@ def load_sweep(
     path: str | Path,
     scale: str | None = None,
     overrides: Sequence[str] = (),
-    scales_dir: Path | None = None,
 ) -> Sweep:
     """Read, check and expand a sweep.
 
@@ -152,7 +154,6 @@ def load_sweep(
         path: a file, or the bare name of one in `sweeps/`.
         scale: name of a scale, instead of the sweep's own.
         overrides: `key=value` of `--set`; replaces an axis of the same key by the one value.
-        scales_dir: folder of scales; by default `scales/` beside the sweep, else the shipped one.
 
     Raises:
         SweepError: with every problem of the sweep, its scale and the overrides.
@@ -165,10 +166,10 @@ def load_sweep(
     root.check_keys(SWEEP_KEYS, "a sweep", _NESTED)
     # Before anything that they may extend: keys, stages, data sets.
     plugins = _load_plugins(root.part("plugins"), file.parent)
-    scales_dir = scales_dir or _scales_beside(file)
+    scales = _scale_folders(file)
     # No early return from here on: a scale that is None only leaves unchecked what needs sizes.
-    loaded = _scale(root.part("scale"), scale, scales_dir)
-    sweep = _at_scale(root, loaded, scales_dir)
+    loaded = _scale(root.part("scale"), scale, scales)
+    sweep = _at_scale(root, loaded, scales)
     given = read_overrides(overrides, loaded, problems)
     seeds = read_seeds(given.seed or sweep.part("seeds"))
     axes = read_axes(sweep, loaded, given.settings)
@@ -182,7 +183,7 @@ def load_sweep(
         # On a sound search only: its examples are trials, which a problem may have spoilt.
         if not problems:
             check_targets(search, stages, sweep.part("search"))
-    claims = _claims(sweep.part("claims"), axes, expansion, stages)
+    claims = _claims(sweep.part("claims"), axes, expansion, stages, search)
     # Only now: every part has had its turn to report.
     if problems or loaded is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
@@ -193,6 +194,7 @@ def load_sweep(
         question=question,
         paper=paper,
         scale=loaded.name,
+        own_scale=None if loaded.file in tuple(SHIPPED_SCALES.iterdir()) else loaded.file,
         scale_description=loaded.description,
         **axes.written,
         overrides=given.written,
@@ -203,6 +205,20 @@ def load_sweep(
         search=search,
         expansion=expansion,
     )
+
+
+def load_plugins(file: Path) -> tuple[Plugin, ...]:
+    """Load the plug-ins that a sweep names, whatever else may be wrong with it.
+
+    Raises:
+        SweepError: it cannot be read, or a plug-in is missing or broken.
+    """
+    problems: list[Problem] = []
+    root = Part(read_file(file, "sweep", SWEEP_KEYS, []), problems)
+    plugins = _load_plugins(root.part("plugins"), file.parent)
+    if problems:
+        raise SweepError(display(file), problems)
+    return plugins
 
 
 def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
@@ -218,8 +234,10 @@ def _load_plugins(part: Part, folder: Path) -> tuple[Plugin, ...]:
 
 
 def _claims(
-    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str]
+    part: Part, axes: Axes, expansion: Expansion, stages: Sequence[str], search: Search | None
 ) -> tuple[Claim, ...]:
+    if search is not None and part.is_given:
+        part.report("a search has no claims: its settings are not known beforehand")
     # With other problems the settings may not be those that are meant.
     if part.problems:
         return ()
@@ -248,7 +266,7 @@ def _question(part: Part) -> str:
     return question
 
 
-def _at_scale(root: Part, scale: Scale | None, directory: Path) -> Part:
+def _at_scale(root: Part, scale: Scale | None, folders: Sequence[Path]) -> Part:
     """Return a sweep at its scale: parts below `at` replace those of the same name.
 
     Parts for other scales are checked as far as possible without their sizes, so that a mistake
@@ -256,7 +274,7 @@ def _at_scale(root: Part, scale: Scale | None, directory: Path) -> Part:
     """
     here = root
     for name, part in root.part("at").mapping().items():
-        found = scale_file(name, part.node.key_place, directory)
+        found = scale_file(name, part.node.key_place, folders)
         if isinstance(found, Problem):
             root.problems.append(found)
         block = part.mapping()
@@ -280,17 +298,19 @@ def _check_without_sizes(sweep: Part) -> None:
     read_stages(sweep.part("stages"))
 
 
-def _scales_beside(file: Path) -> Path:
-    # A user's own scales win, so that a study can be kept in one folder.
+def _scale_folders(file: Path) -> tuple[Path, ...]:
+    """Give the folders of scales: that beside a sweep first, so that a user's own scale wins."""
     beside = file.parent / "scales"
-    return beside if beside.is_dir() else SWEEPS_DIR / "scales"
+    # Not the folder of the shipped ones twice, where a shipped sweep is read.
+    is_own = beside.is_dir() and beside.resolve() != SHIPPED_SCALES
+    return (beside, SHIPPED_SCALES) if is_own else (SHIPPED_SCALES,)
 
 
-def _scale(part: Part, asked: str | None, directory: Path) -> Scale | None:
+def _scale(part: Part, asked: str | None, folders: Sequence[Path]) -> Scale | None:
     before = len(part.problems)
     name = part.text() if asked is None else asked
     place = part.place if asked is None else Place("--scale")
-    found = scale_file(name, place, directory)
+    found = scale_file(name, place, folders)
     if isinstance(found, Path):
         return read_scale(found, part.problems)
     # A name that is no text was reported already.

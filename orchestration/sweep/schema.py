@@ -1,6 +1,7 @@
 """JSON Schemas of sweep and scale files, for editors.
 
-`python -m orchestration.sweep.schema` writes them.
+`python -m orchestration.sweep.schema` writes the shipped ones; `python -m orchestration schema`
+writes those that know the plug-ins of a user's sweeps.
 
 They complete and check keys and single values; conditions over several values are only checked by
 `load_sweep`.
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from gigatok.config import SECTIONS
 from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.sweep.definition import SWEEPS_DIR
@@ -24,12 +27,12 @@ from orchestration.sweep.search.reading import (
     pruner_fields,
 )
 from orchestration.sweep.settings.keys import (
-    SECTIONS,
     SIZE_FIELDS,
     Key,
     size_keys,
     trial_keys,
 )
+from orchestration.yaml.source import display
 from orchestration.yaml.values import ABOVE_ZERO, COUNT, FLAG, MAX_WHOLE, RANDOM_SEED, one_of
 
 Schema = dict[str, Any]
@@ -44,8 +47,13 @@ _RANGE: Schema = {"$ref": "#/$defs/range"}
 _DIRECTION: Schema = {"$ref": "#/$defs/direction"}
 
 
-def sweep_schema() -> Schema:
-    """Build the schema of `sweeps/*.yaml`."""
+def sweep_schema(*, knows_plugins: bool = False) -> Schema:
+    """Build the schema of sweeps.
+
+    Args:
+        knows_plugins: the plug-ins that sweeps name are loaded. Otherwise of a sweep that names
+            some only the names of its parts are checked.
+    """
     # Run-time keys are left out of axes and cells: varying them varies no result.
     axis = _keys(lambda ref: {"type": "array", "items": ref, "minItems": 1}, runtime=False)
     cell = _keys(lambda ref: {"anyOf": [ref, {"type": "array", "items": ref}]}, runtime=False)
@@ -93,7 +101,17 @@ def sweep_schema() -> Schema:
     directions = one_of(DIRECTIONS).schema
     shared = {"target": _solve_entry(), "range": _range(), "direction": directions}
     definitions = {**parts, **shared, **_definitions()}
-    return _document("A sweep: one question", properties, ["question"], definitions)
+    document = _document("A sweep: one question", properties, ["question"], definitions)
+    if knows_plugins:
+        return document
+    # Whatever is below a part may be a plug-in's: its keys, stages, metrics, names of data.
+    without_plugins = {"properties": {"plugins": False}}
+    return {
+        **document,
+        "properties": {name: {} for name in properties},
+        "if": without_plugins,
+        "then": {"properties": properties},
+    }
 
 
 def _search() -> Schema:
@@ -219,18 +237,19 @@ def _section(prefix: str) -> Schema:
     return _mapping(properties, f"Keys of {prefix.rstrip('.')}.")
 
 
-def schema_files() -> dict[str, str]:
-    """Map file names in `sweeps/` to their contents."""
-    schemas = {"sweep.schema.json": sweep_schema(), "scale.schema.json": scale_schema()}
+def schema_files(*, knows_plugins: bool = False) -> dict[str, str]:
+    """Map file names, beside the sweeps, to their contents."""
+    sweep = sweep_schema(knows_plugins=knows_plugins)
+    schemas = {"sweep.schema.json": sweep, "scale.schema.json": scale_schema()}
     return {name: json.dumps(schema, indent=1) + "\n" for name, schema in schemas.items()}
 
 
-def main() -> None:
-    """Write both schemas into `sweeps/`."""
-    for name, text in schema_files().items():
-        (SWEEPS_DIR / name).write_text(text, encoding="utf-8")
-        print(f"wrote {SWEEPS_DIR.name}/{name}")
+def write_schemas(folder: Path, *, knows_plugins: bool = False) -> None:
+    """Write both schemas into a folder of sweeps, and say so."""
+    for name, text in schema_files(knows_plugins=knows_plugins).items():
+        (folder / name).write_text(text, encoding="utf-8")
+        print(f"wrote {display(folder / name)}")
 
 
 if __name__ == "__main__":
-    main()
+    write_schemas(SWEEPS_DIR)

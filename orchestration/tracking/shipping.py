@@ -9,7 +9,6 @@ pauses, and is sent by the next launch at the latest.
 from __future__ import annotations
 
 import logging
-import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gigatok.text.command_lines import command
 from gigatok.text.credentials import hide_passwords
 from orchestration.plan.graph import Plan
 from orchestration.runs.files import Busy
@@ -233,11 +233,10 @@ class Tracking:
         return Unsent(False, points, pictures, stages, self._store.root, error, cure)
 
     def _rebuild_command(self) -> str:
-        words = ["python", "-m", "orchestration", "sync", "--rebuild"]
-        words += ["--runs-dir", str(self._store.root)]
+        words = ["sync", "--rebuild", "--runs-dir", str(self._store.root)]
         if self._destination.uri != parse_uri(default_uri(self._store)).uri:
             words += ["--tracking-uri", self._destination.shown]
-        return shlex.join(words)
+        return command("orchestration", *words)
 
     # The sending thread
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gigatok import names
 from gigatok.config import (
@@ -36,7 +37,9 @@ def trial_params(config: TrialConfig) -> dict[str, str]:
     A size with a letter also gives the letter under its own key, `tokenizer.encoder`, and one of
     several kinds its label, such as that of a quantizer under `tokenizer.quantizer`.
     """
-    return {**dict(_flatten(config, "")), names.PARAM_TOKENIZER: config.tokenizer.name}
+    added = (_flatten(section, f"{name}.") for name, section in config.added.items())
+    params = chain(_flatten(config, ""), *added)
+    return {**dict(params), names.PARAM_TOKENIZER: config.tokenizer.name}
 
 
 def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:

@@ -48,14 +48,21 @@ class ValueType:
         """
         try:
             checked = self.adapter.validate_python(_integral(value))
-        except ValidationError:
+        except ValidationError as error:
             near = did_you_mean(value, map(str, self.schema.get("enum", ())))
-            raise ValueError(f"got {show(value)}; must be {self.allowed}{near}") from None
+            cure = _notes(error) or near
+            raise ValueError(f"got {show(value)}; must be {self.allowed}{cure}") from None
         # A list is checked item by item.
         parts = checked if isinstance(checked, tuple) else (checked,)
         if any(isinstance(part, int) and abs(part) > MAX_WHOLE for part in parts):
             raise ValueError(f"got {show(value)}; must be {self.allowed} and at most {MAX_WHOLE}")
         return checked
+
+
+def _notes(error: ValidationError) -> str:
+    """Collect what validators have added to their errors: what to write instead."""
+    causes = (one.get("ctx", {}).get("error") for one in error.errors())
+    return "".join(f"; {note}" for cause in causes for note in getattr(cause, "__notes__", ()))
 
 
 COUNT = ValueType(PositiveInt)

@@ -75,6 +75,8 @@ def check(words: list[str]) -> None:
         check_module(*arguments[:1], arguments[1:])
     elif program == "ray":
         check(rest[rest.index("--") + 1 :])
+    elif program == "gigatok":
+        check_module(program, rest)
     elif program == "pip":
         check_install(rest)
     elif program == "pytest":

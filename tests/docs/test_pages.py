@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gigatok.commands.application import commands
 from gigatok.config import TrialConfig
 from tests.docs.blocks import PAGES, ROOT, generated
 
@@ -51,12 +52,18 @@ def test_generated_tables_name_keys_options_and_metrics() -> None:
     marked = re.findall(r"`(\S+)` .*Not part of a stage's key", generated().keys("tokenizer"))
     assert "tokenizer.log_every" in marked
     assert "tokenizer.lr" not in marked
-    assert "`--max-gpu-hours" in generated().commands("orchestration.launch")
+    assert "`--max-gpu-hours" in generated().commands("launch")
     assert "`signal_delay_seconds`" in generated().profile()
     assert "| `rfid` | rFID |" in generated().metrics()
     assert set(generated().schema()) >= set(
         re.findall(r"^\| `([\w.]+)`", generated().keys("tokenizer"), re.M)
     )
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    shown = re.findall(r"<!-- generated: commands (.*) -->", text)
+    assert sorted(" ".join(shown).split()) == sorted(commands())
 
 
 def test_every_quirk_is_explained() -> None:

@@ -23,3 +23,5 @@ def test_the_same_command_is_of_the_same_module(monkeypatch) -> None:  # type: i
     assert same_command() == f"python -m orchestration resume {shlex.quote(NAME)}"
     monkeypatch.setattr("sys.argv", ["/there/orchestration/launch.py", "x"])
     assert same_command() == "python -m orchestration.launch x"
+    monkeypatch.setattr("sys.argv", ["/there/bin/gigatok", "launch", "x"])
+    assert same_command() == "gigatok launch x"

@@ -21,8 +21,9 @@ MODULE = '''
 """How bright reconstructions are, beside their originals."""
 
 import numpy as np
+from pydantic import PositiveFloat
 
-from gigatok.config import Config, SplitConfig
+from gigatok.config import Config, SplitConfig, register_section
 from gigatok.data.splits import load_split
 from gigatok.names import Metric
 from gigatok.names import register as register_metric
@@ -30,27 +31,41 @@ from gigatok.runtime.context import Scores
 from gigatok.stages import STAGES, Costs, Disk, Stage, register, where_had
 
 
+class BrightnessSettings(Config):
+    gamma: PositiveFloat = 1.0
+
+
 class BrightnessConfig(Config):
     val: SplitConfig
+    settings: BrightnessSettings
+
+
+def read(trial):
+    val = trial.split("val", trial.evaluation.num_images)
+    return BrightnessConfig(val=val, settings=trial.section(BrightnessSettings))
 
 
 def run(config, inputs, output_dir, tracker, runtime):
     originals = load_split(config.val)
     pixels = originals.centred(np.arange(len(originals)))
     made = np.load(inputs["evaluate_reconstruction"] / "reconstructions.npy")
-    return Scores({"brightness": float(made.mean()) / float(pixels.mean())})
+    means = [float(((x / 255) ** config.settings.gamma).mean()) for x in (made, pixels)]
+    return Scores({"brightness": means[0] / means[1]})
 
 
+register_section("measure_brightness", BrightnessSettings)
 register_metric(Metric("brightness", "brightness ratio"))
 register(
     Stage(
         name="measure_brightness",
         version=1,
         config=BrightnessConfig,
-        read=lambda t: BrightnessConfig(val=t.split("val", t.evaluation.num_images)),
+        read=read,
         module=__name__,
         label="brightness",
-        costs=Costs(lambda t: 0, lambda t: Disk(0), lambda t: ()),
+        costs=Costs(
+            lambda t: 1000 * t.section(BrightnessSettings).gamma, lambda t: Disk(0), lambda t: ()
+        ),
         inputs=where_had(STAGES["evaluate_reconstruction"]),
         scores=lambda t: ("brightness",),
     )

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ question: Are reconstructions as bright as their originals?
 scale: smoke
 plugins: [../own/brightness.py, ../own/stripes.py]
 axes: {tokenizer.decoder: [S]}
-set: {tokenizer.encoder: S, data.name: stripes}
+set: {tokenizer.encoder: S, data.name: stripes, measure_brightness.gamma: 2.2}
 stages: [measure_brightness]
 """
 
@@ -37,17 +38,25 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def command(place: Path, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
+def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
     )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+    shown, _ = process.communicate(timeout=300)
+    assert process.returncode == code, shown
+    return shown
+
+
+def command(place: Path, *arguments: str, code: int = 0) -> str:
+    return ended(started(place, *arguments), code)
 
 
 def planned(place: Path) -> dict[str, Any]:
@@ -75,10 +84,15 @@ def test_a_sweep_with_plugins_runs_and_is_reused_until_they_change(place: Path) 
     assert after["measure_brightness"][1] == "WAITING"
 
 
-def test_results_outlive_their_plugins(place: Path) -> None:
-    command(place, "orchestration.launch", "bright.yaml")
+def test_stages_and_results_outlive_their_plugins(place: Path) -> None:
+    launch = started(place, "orchestration.launch", "bright.yaml", "--backend", "ray")
+    copies = place / "runs" / "plugins"
+    while len(list(copies.glob("[!.]*/*.py"))) < 2:
+        assert launch.poll() is None, ended(launch)
+        time.sleep(0.05)
+    # The runs directory has a copy of the code, which workers load; none of them runs yet.
     shutil.rmtree(place.parent / "own")
-    # The runs directory has a copy of the code.
+    assert "5 stages run, 0 reused, 0 failed" in ended(launch)
     assert "brightness" in command(place, "orchestration", "status", "bright")
     assert "5 reused" in command(place, "orchestration", "resume", "bright")
     shutil.rmtree(place / "runs" / "plugins")

@@ -24,6 +24,7 @@ from types import FrameType
 
 from submitit.core.utils import DelayedSubmission
 
+from gigatok.text.command_lines import command
 from orchestration.backends import profile_options
 from orchestration.backends.detached.holding import hold_queue
 from orchestration.backends.slurm.commands import ask
@@ -246,7 +247,8 @@ class Supervisor:
     def _requeue(self) -> None:
         """Go back into the queue, under the same job id; SLURM ends this process."""
         if _ask("scontrol", "requeue", self._allocation.job_id) is None:
-            say("cannot requeue; `python -m orchestration resume` submits the stage again")
+            again = command("orchestration", "resume")
+            say(f"cannot requeue; `{again}` submits the stage again")
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 from gigatok.config import (
     SAME_COST,
     SAME_FLOPS,
-    Config,
+    SECTIONS,
     GeneratorArchitecture,
     TokenizerArchitecture,
     TransformerSize,
@@ -27,7 +26,12 @@ from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import TokenizerParts, tokenizer_flops, tokenizer_parameters
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.expressions import Value
-from orchestration.sweep.settings.keys import SEED, SIZE_FIELDS, trial_keys
+from orchestration.sweep.settings.keys import (
+    SEED,
+    SIZE_FIELDS,
+    trial_keys,
+    while_sections_last,
+)
 from orchestration.yaml.source import did_you_mean, listed
 
 
@@ -61,16 +65,9 @@ def _counted(*sections: str) -> frozenset[str]:
     without = {
         f"{section}.{name}"
         for section in sections
-        for name in marked(_section(section), SAME_COST, SAME_FLOPS)
+        for name in marked(SECTIONS[section], SAME_COST, SAME_FLOPS)
     }
     return _keys(*(f"{section}." for section in sections)) - without
-
-
-def _section(name: str) -> type[Config]:
-    kind = TrialConfig.model_fields[name].annotation
-    assert isinstance(kind, type)
-    assert issubclass(kind, Config)
-    return kind
 
 
 def _tokenizer_parameters(trial: TrialConfig) -> TokenizerParts[int]:
@@ -105,7 +102,7 @@ def _flops_of(stage: str) -> Callable[[TrialConfig], Value]:
     return lambda trial: float(STAGES[stage].costs.flops(trial))
 
 
-@lru_cache(maxsize=1)
+@while_sections_last
 def quantities() -> dict[str, Quantity]:
     """Map every computed name to its quantity."""
     # The smallest set of keys that decides each value: it decides how often it is computed.
@@ -114,6 +111,7 @@ def quantities() -> dict[str, Quantity]:
         "data.image_size", "tokenizer.variant", "tokenizer.cnn.", "tokenizer.num_latent_tokens",
         "tokenizer.codebook_size", "tokenizer.quantizer", "tokenizer.architecture",
     )  # fmt: skip
+    added = SECTIONS.keys() - TrialConfig.model_fields
     training = _counted("tokenizer", "data") | {"adopt.tokenizer"}
     probe = generator | _keys("data.", "generator.steps", "generator.batch_size", "generator.act")
     parts: dict[str, tuple[str, Callable[[TokenizerParts[int]], int]]] = {
@@ -139,7 +137,7 @@ def quantities() -> dict[str, Quantity]:
         ),
         "flops.total": Quantity(
             _total_flops,
-            _counted("tokenizer", "generator", "data") | _keys(
+            _counted("tokenizer", "generator", "data", *added) | _keys(
                 "codes.", "sampling.", "evaluation.", "probe.", "tokenizer_probe.", "adopt.",
                 "guidance.",
             ),

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gigatok.config import Config, TrialConfig
+from gigatok.config import SECTIONS, Config, TrialConfig
 from orchestration.sweep.formulas.expressions import Value
 from orchestration.sweep.formulas.formulas import Formulas
 from orchestration.sweep.formulas.solving import Solved
@@ -24,8 +24,9 @@ from orchestration.sweep.grid.sections import (
     construct,
     explain,
     nested,
+    sections_of,
 )
-from orchestration.sweep.settings.keys import SECTIONS, SEED, trial_keys
+from orchestration.sweep.settings.keys import SEED, trial_keys
 from orchestration.sweep.settings.scales import Scale
 from orchestration.sweep.settings.settings import Setting
 from orchestration.yaml.source import Place, Problem, show
@@ -113,8 +114,11 @@ def expand_cells(
     found = _Found([], [], [], [], set(), set(), (*keys, SEED))
     varying = varying_keys(blocks)
     solved = [solve.sets for solve in formulas.solve]
+    # Of all blocks: trials of a sweep have the same sections.
+    sections = sections_of([*keys, *solved, *fixed, *scale.trial])
     for block in blocks:
-        build = _Builder(block, scale, fixed, formulas, problems)
+        settings = CellSettings(block, scale, fixed, sections)
+        build = _Builder(settings, formulas, problems)
         name = namer(block, varying, solved)
         _expand_block(build, rules, name, found, len(blocks) == 1)
     return Expansion(
@@ -172,17 +176,15 @@ class _Builder:
 
     def __init__(
         self,
-        block: Dimensions,
-        scale: Scale,
-        fixed: Mapping[str, Setting],
+        settings: CellSettings,
         formulas: Formulas,
         problems: list[Problem],
     ) -> None:
-        self.block = block
+        self.block = settings.block
         self.problems = problems
         # Problems that were found before this block are not reported again.
         self.reported: set[Problem] = set(problems)
-        self.settings = CellSettings(block, scale, fixed)
+        self.settings = settings
         touching = self.settings.touching
         self.cells: Cells | None = None
         if formulas:
@@ -191,11 +193,11 @@ class _Builder:
         # Drafts ignore `solve`, so they depend on fewer dimensions, and are shared by more cells.
         self.pick_draft = self.settings.pickers(touching)
         self.pick = self.settings.pickers(self.cells.depends if self.cells else touching)
-        self.drafts: dict[str, dict[Any, Config | None]] = {name: {} for name in SECTIONS}
-        self.sections: dict[str, dict[Any, Config | None]] = {name: {} for name in SECTIONS}
+        self.drafts: dict[str, dict[Any, Config | None]] = {name: {} for name in settings.sections}
+        self.sections: dict[str, dict[Any, Config | None]] = {n: {} for n in settings.sections}
         self.written = [
             [{key: row[key].written for key in row} for row in dimension.rows]
-            for dimension in block
+            for dimension in self.block
         ]
         self.given: dict[tuple[str, Any], Any] = {}
 
@@ -274,7 +276,7 @@ class _Builder:
             return TrialConfig(**sections, seed=self.settings.seed(cell))
         except ValidationError as error:
             # Rare and slow: all settings of the cell, to find the one to blame.
-            self._report(error, self._settings(cell, judgement, *SECTIONS), "")
+            self._report(error, self._settings(cell, judgement, *self.settings.sections), "")
             return None
 
     def _settings(self, cell: Cell, judgement: Judgement, *sections: str) -> dict[str, Setting]:

@@ -7,22 +7,20 @@ trials cost a fraction of a second.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
-from gigatok.config import Config
+from gigatok.config import SECTIONS, Config, TrialConfig
 from orchestration.sweep.grid.cells import Cell, picker
 from orchestration.sweep.settings.keys import (
-    SECTIONS,
     SEED,
     SUFFIX_2D,
     TOKENIZER_SIZES,
     TOKENIZER_VARIANT,
-    trial_keys,
+    groups,
 )
 from orchestration.sweep.settings.scales import Scale, missing_key
 from orchestration.sweep.settings.settings import Setting
@@ -53,11 +51,13 @@ class CellSettings:
         block: the dimensions.
         scale: source of all values that nothing else gives.
         fixed: `set`, and values of `--set` that no axis varies.
+        sections: names of the sections that trials of the sweep have.
     """
 
     block: Dimensions
     scale: Scale
     fixed: Mapping[str, Setting]
+    sections: Sequence[str]
 
     def touching(self, keys: Iterable[str]) -> frozenset[int]:
         """Return the dimensions that give any of the keys, or decide which recipe gives them."""
@@ -73,7 +73,7 @@ class CellSettings:
         self, depends: Callable[[Iterable[str]], frozenset[int]]
     ) -> dict[str, Callable[[Cell], Any]]:
         """Map each section to a function from a cell to the rows that decide the section."""
-        return {section: picker(depends(_keys_of(section))) for section in SECTIONS}
+        return {section: picker(depends(groups()[section])) for section in self.sections}
 
     def words(self, cell: Cell, dims: Iterable[int]) -> str:
         """Describe a cell by its values in some dimensions, for messages."""
@@ -110,9 +110,10 @@ class CellSettings:
         return {**recipe, **self.scale.recipes.get(name + SUFFIX_2D, {})}
 
 
-@cache
-def _keys_of(section: str) -> frozenset[str]:
-    return frozenset(key for key in trial_keys() if key.startswith(f"{section}."))
+def sections_of(given: Iterable[str]) -> tuple[str, ...]:
+    """List the sections that trials have: those of plug-ins only if one of their keys is given."""
+    named = {key.partition(".")[0] for key in given}
+    return tuple(name for name in SECTIONS if name in TrialConfig.model_fields or name in named)
 
 
 def nested(settings: Mapping[str, Setting], skip: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gigatok.config import TrialConfig
 from orchestration.sweep.grid.axes import read_axes, read_overrides, read_seeds
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
@@ -24,7 +25,10 @@ def scale_with_defaults(search: Search) -> dict[str, Any]:
     defaults = {
         name: key.default
         for name, key in trial_keys().items()
-        if name not in scale.trial and not key.field.is_required()
+        if name not in scale.trial
+        and not key.field.is_required()
+        # Those of plug-ins are fixed by their versions, and may be missing where it goes on.
+        and name.partition(".")[0] in TrialConfig.model_fields
     }
     return {**scale.written, "trial": {**(scale.written.get("trial") or {}), **defaults}}
 

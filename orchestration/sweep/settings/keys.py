@@ -6,14 +6,14 @@ Everything here is derived from the types in `gigatok.config`; nothing is listed
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Annotated, Any
+from functools import cached_property, lru_cache, wraps
+from typing import Annotated, Any, TypeVar
 
 from pydantic.fields import FieldInfo
 
-from gigatok.config import FOUND, RUNTIME, Config, TransformerSize, TrialConfig
+from gigatok.config import FOUND, RUNTIME, SECTIONS, Config, TransformerSize
 from gigatok.config.open_union import OneOf
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed
@@ -28,12 +28,13 @@ TOKENIZER_SIZES = ("tokenizer.encoder", "tokenizer.decoder")
 TOKENIZER_VARIANT = "tokenizer.variant"
 SUFFIX_2D = "-2d"
 """Suffix of a tokenizer's name for the 2D baseline of the same sizes."""
-SECTIONS: dict[str, type[Config]] = {
-    name: field.annotation
-    for name, field in TrialConfig.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Config)
-}
-"""Top-level parts of a trial and their types; `seed` is not among them."""
+T = TypeVar("T")
+
+
+def while_sections_last(make: Callable[[], T]) -> Callable[[], T]:
+    """Cache what is made of the sections of a trial, until a plug-in adds one."""
+    cached = lru_cache(maxsize=1)(lambda sections: make())
+    return wraps(make)(lambda: cached(tuple(SECTIONS.items())))
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,13 @@ def _walk(kind: type[Config], prefix: str) -> dict[str, Key]:
     return keys
 
 
-@lru_cache(maxsize=1)
+@while_sections_last
 def trial_keys() -> dict[str, Key]:
     """Map the name of every leaf that axes, `zip`, `set` and `--set` may name, without `seed`."""
-    # The seed is varied by `seeds`; as an axis it would mix with the settings.
-    return {name: key for name, key in _walk(TrialConfig, "").items() if name != SEED}
+    # The seed, which is in no section, is varied by `seeds`; as an axis it would mix with the
+    # settings.
+    walks = [_walk(kind, f"{name}.") for name, kind in SECTIONS.items()]
+    return {name: key for keys in walks for name, key in keys.items()}
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +123,7 @@ def size_keys() -> dict[str, Key]:
     return {name: Key(name, fields[name]) for name in SIZE_FIELDS}
 
 
-@lru_cache(maxsize=1)
+@while_sections_last
 def groups() -> dict[str, list[str]]:
     """Map each inner node of the key tree, such as `tokenizer.cnn`, to the leaves below it."""
     found: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Scale:
 
     Attributes:
         name: name of the file without `.yaml`.
+        file: the file; None: the scale is read from a record of a launch.
         place: place of its `trial`, for keys that are missing there.
         description: one line on its purpose.
         sizes: tokenizer encoder and decoder sizes by name.
@@ -49,6 +50,7 @@ class Scale:
     """
 
     name: str
+    file: Path | None
     place: Place
     description: str
     sizes: Sizes
@@ -63,15 +65,23 @@ class Scale:
         return SizeNames(self.name, self.sizes, self.generator_sizes)
 
 
-def scale_file(name: str, place: Place, directory: Path) -> Path | Problem:
-    """Return the file of a scale, or a problem that lists the scales that exist."""
-    names = sorted(path.stem for path in directory.glob("*.yaml"))
-    # Compared with the listing: a name such as `../x` can then lead nowhere.
-    if name in names:
-        return directory / f"{name}.yaml"
+def scale_file(name: str, place: Place, folders: Sequence[Path]) -> Path | Problem:
+    """Return the file of a scale, or a problem that lists the scales that exist.
+
+    Args:
+        name: of the scale.
+        place: of the name.
+        folders: of scales; the first one that has the name decides.
+    """
+    found = {folder: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+    for folder, names in found.items():
+        # Compared with the listing: a name such as `../x` can then lead nowhere.
+        if name in names:
+            return folder / f"{name}.yaml"
     given = f"got {show(name)}" if name else "missing"
-    text = f"{given}; scales in {display(directory)}: {listed(names)}"
-    return Problem(place, "scale", text + did_you_mean(name, names))
+    lists = "; in ".join(f"{display(folder)}: {listed(names)}" for folder, names in found.items())
+    near = did_you_mean(name, [one for names in found.values() for one in names])
+    return Problem(place, "scale", f"{given}; scales in {lists}{near}")
 
 
 def read_scale(path: Path, problems: list[Problem]) -> Scale | None:
@@ -82,10 +92,10 @@ def read_scale(path: Path, problems: list[Problem]) -> Scale | None:
     except SweepError as error:
         problems.extend(error.problems)
         return None
-    return scale_of(path.stem, Part(root, problems))
+    return scale_of(path.stem, Part(root, problems), path)
 
 
-def scale_of(name: str, root: Part) -> Scale:
+def scale_of(name: str, root: Part, file: Path | None = None) -> Scale:
     """Check the content of a scale's file."""
     root.check_keys(SCALE_KEYS, "a scale")
     # Before `trial` and `recipes`, whose values may name these sizes.
@@ -94,6 +104,7 @@ def scale_of(name: str, root: Part) -> Scale:
     trial = root.part("trial")
     return Scale(
         name=name,
+        file=file,
         place=trial.node.key_place,
         description=root.part("description").text(),
         sizes=sizes,

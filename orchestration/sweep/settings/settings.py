@@ -121,18 +121,31 @@ def read_size(name: str, part: Part) -> TransformerSize | None:
 def read_one_of(kinds: Mapping[str, type[Config]], part: Part) -> Config | None:
     """Read a config that its `name` tells from others; None after problems were reported."""
     named = part.part("name")
+    given = part.plain()
     if not part.is_mapping or not named.is_given:
-        near = did_you_mean(part.plain(), kinds)
-        part.report_wrong(f"a mapping {{name, ...}}, with name one of {listed(kinds)}{near}")
+        known = kinds.get(given) if isinstance(given, str) else None
+        cure = did_you_mean(given, kinds) if known is None else f"; write {_least(given, known)}"
+        part.report_wrong(f"a mapping {{name, ...}}, with name one of {listed(kinds)}{cure}")
         return None
     before = len(part.problems)
     name = named.read(one_of(kinds))
     if len(part.problems) > before or name is None:
         return None
     fields = kinds[name].model_fields.items()
-    required = [field for field, known in fields if known.is_required()]
-    values = part.fields({n: Key(n, field).type for n, field in fields}, name, required)
+    values = part.fields(
+        {n: Key(n, field).type for n, field in fields}, name, _required(kinds[name])
+    )
     return None if len(part.problems) > before else _built(kinds[name], values, part)
+
+
+def _required(kind: type[Config]) -> list[str]:
+    return [name for name, field in kind.model_fields.items() if field.is_required()]
+
+
+def _least(name: str, kind: type[Config]) -> str:
+    """Write the shortest mapping that chooses a config; its values are the user's to give."""
+    others = (f", {field}: ..." for field in _required(kind) if field != "name")
+    return f"{{name: {name}{''.join(others)}}}"
 
 
 def _built(kind: type[C], values: Mapping[str, Any], part: Part) -> C | None:

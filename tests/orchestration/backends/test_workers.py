@@ -48,6 +48,21 @@ def test_a_worker_does_not_run_the_launcher_again(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "log").read_text()  # it ran: there is no stage to find
 
 
+@pytest.mark.heavy
+def test_workers_import_nothing_from_the_folder_of_a_program_that_uses_the_packages(
+    tmp_path: Path,
+) -> None:
+    place, script, seen = tmp_path / "place", tmp_path / "launcher.py", tmp_path / "seen"
+    place.mkdir()
+    mark = f"import pathlib; pathlib.Path({str(tmp_path / 'mark')!r}).touch()\n"
+    for name in ("gigatok", "orchestration", "random", "tempfile"):
+        (place / f"{name}.py").write_text(f"{mark}raise SystemExit('of the user')\n")
+    script.write_text(LAUNCHER.replace("_PRELOAD = []", "_PRELOAD = ['gigatok.names']"))
+    command = [sys.executable, str(script), str(seen), str(tmp_path)]
+    subprocess.run(command, cwd=place, env={"PYTHONPATH": str(ROOT)}, check=True)
+    assert not (tmp_path / "mark").exists()
+
+
 def test_the_state_of_the_code_is_asked_for_once() -> None:
     provenance.imported_state.cache_clear()
     provenance.imported_state()

@@ -37,6 +37,7 @@ solve:
 derive: {share: params.decoder / params.tokenizer}
 where: [share > 0.1]
 seeds: [0, 1]
+claims: {rate: ar_val_loss at generator.lr=2e-3 is lower than at 1e-3 by at least 0.01}
 """
 SEARCH = """question: Which rate?
 scale: smoke

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gigatok.stages import STAGES
 from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, expand, load_sweep
 from orchestration.sweep.schema import scale_schema, schema_files, sweep_schema
-from orchestration.yaml.source import Place, Problem, parse, scalar
+from orchestration.yaml.source import Place, Problem, display, parse, scalar
 
 SHIPPED = sorted(SWEEPS_DIR.glob("*.yaml"))
 SCALES = sorted((SWEEPS_DIR / "scales").glob("*.yaml"))
@@ -103,6 +103,26 @@ def test_smoke_scale_needs_no_download() -> None:
         assert config.tokenizer.teacher == "pixels"
         assert config.tokenizer.perceptual_weight == 0
         assert (config.evaluation.network, config.evaluation.lpips_network) == ("pixels", "none")
+
+
+def test_own_scales_add_to_the_shipped_ones(tmp_path: Path) -> None:
+    scales = tmp_path / "scales"
+    scales.mkdir()
+    text = (SWEEPS_DIR / "scales" / "smoke.yaml").read_text()
+    (scales / "tiny.yaml").write_text(text)
+    (scales / "smoke.yaml").write_text(text.replace("steps: 12", "steps: 77"))
+    shipped, own = load(tmp_path, PAIR, scale="micro"), load(tmp_path, PAIR, scale="tiny")
+    assert (shipped.scale, shipped.own_scale) == ("micro", None)
+    assert (own.scale, own.own_scale) == ("tiny", scales / "tiny.yaml")
+    instead = load(tmp_path, PAIR, scale="smoke")
+    assert instead.own_scale == scales / "smoke.yaml"
+    assert instead.expansion.trials[0].config.tokenizer.steps == 77
+    with pytest.raises(SweepError) as caught:
+        load(tmp_path, PAIR, scale="tny")
+    shown = display(SWEEPS_DIR / "scales")
+    listed = f"scales in {scales}: smoke, tiny; in {shown}: micro, mini, paper, smoke"
+    assert listed in str(caught.value)
+    assert "did you mean 'tiny'?" in str(caught.value)
 
 
 def test_precedence_scale_recipe_set_axes_override(tmp_path: Path) -> None:

@@ -145,7 +145,20 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     ),
     "quantizer without a name": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer: fsq\n", 5,
+        "set.tokenizer.quantizer",
+        ("must be a mapping {name, ...}", "write {name: fsq, levels: ...}"),
+    ),
+    "quantizer without a name, misspelt": (
+        HEAD + PAIR + "set:\n  tokenizer.quantizer: fsqq\n", 5,
         "set.tokenizer.quantizer", ("must be a mapping {name, ...}", "did you mean 'fsq'?"),
+    ),
+    "data set by its path": (
+        HEAD + PAIR + "set:\n  data.name: /data/birds\n", 5,
+        "set.data.name", ("one of 'digits',", "give data.name=folder and data.path=/data/birds"),
+    ),
+    "path of images without a name": (
+        HEAD + PAIR + "set:\n  data.path: /data/birds\n", 5,
+        "set.data.path", ("give data.name=folder as well",),
     ),
     "part of a quantizer misspelt": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fsq\n    levels: [8]\n"

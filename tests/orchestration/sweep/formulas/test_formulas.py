@@ -12,7 +12,7 @@ import pytest
 
 from gigatok.stages import STAGES
 from orchestration.plan.graph import make_plan
-from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, expand, load_sweep
+from orchestration.sweep.definition import Sweep, SweepError, expand, load_sweep
 from orchestration.sweep.formulas.expressions import ExpressionError, read_expression
 from orchestration.sweep.formulas.quantities import quantities
 from orchestration.sweep.formulas.solving import changed
@@ -26,7 +26,7 @@ LAYERS = "solve:\n  tokenizer.decoder.layers: "
 def load(tmp_path: Path, body: str, **options: Any) -> Sweep:
     file = tmp_path / "sweep.yaml"
     file.write_text(HEAD + body)
-    return load_sweep(file, scales_dir=SWEEPS_DIR / "scales", **options)
+    return load_sweep(file, **options)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def _plan(tmp_path: Path, parts: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         HEAD + "".join(f"{key}: {json.dumps(value)}\n" for key, value in parts.items())
     )
     try:
-        sweep = load_sweep(file, scales_dir=SWEEPS_DIR / "scales")
+        sweep = load_sweep(file)
     except SweepError as error:
         assert "combinations are excluded" in str(error)  # noqa: PT017
         return None, {}

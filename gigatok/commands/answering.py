@@ -9,19 +9,17 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from orchestration.backends.base import Infeasible
-from orchestration.exits import EXIT_REFUSED, EXIT_WRONG
-
 P = ParamSpec("P")
 T = TypeVar("T")
+WRONG = 2
+"""Exit code of a request that cannot be served, of errors that name no other as `exit_code`."""
 
 
 def fail(error: Exception) -> NoReturn:
-    """Say what is wrong with the request or this machine and exit with 2; with 3 if infeasible."""
-    print(error, file=sys.stderr)
-    if isinstance(error, OSError):
-        print("Complete stages are kept; launch again when this is fixed.", file=sys.stderr)
-    raise typer.Exit(EXIT_REFUSED if isinstance(error, Infeasible) else EXIT_WRONG) from None
+    """Print an error and the notes that it carries, and exit with its code."""
+    for text in (error, *getattr(error, "__notes__", ())):
+        print(text, file=sys.stderr)
+    raise typer.Exit(getattr(error, "exit_code", WRONG)) from None
 
 
 def answering(command: Callable[P, T]) -> Callable[P, T]:

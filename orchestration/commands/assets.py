@@ -1,4 +1,4 @@
-"""`python -m gigatok assets`: list real data and pretrained networks, and fetch them."""
+"""List real data and pretrained networks, and fetch them, by name or all that a sweep reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch assets, or everything that sweeps read, for machines without a network."""
-    # Imported here: the science knows no sweeps, only this command has to.
+    # Imported here: the list of assets needs no sweep.
     from orchestration.study.study import Study
 
     # First what is named: a sweep that is misspelt does not stop it.

@@ -1,37 +1,12 @@
-"""Frame of the commands: exit codes, the device, and a bar that shows how far they are."""
+"""Device of a command, and a bar that shows how far it is."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-P = ParamSpec("P")
-T = TypeVar("T")
-WRONG = 2
-"""Exit code of a request that cannot be served, as of every command."""
-
-
-def answering(command: Callable[P, T]) -> Callable[P, T]:
-    """Let a command end with a message and exit code 2 where the request was wrong."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # of `| head`: the command line ends quietly
-        except (ValueError, OSError) as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(WRONG) from None
-
-    return run
 
 
 def chosen_device(given: str | None) -> str:
