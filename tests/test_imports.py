@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gigatok", "orchestration", "analysis", "dashboards")
 LIGHT_GIGATOK = (
-    *("claims", "commands", "config", "costs", "files", "names", "plugins", "stages", "startup"),
-    *("text", "contracts.base"),
+    *("claims", "commands", "config", "contracts.base", "costs", "files", "names", "plugins"),
+    *("stages", "startup", "text"),
     *("data.asset_table", "data.assets", "data.supplies", "runtime"),
     *("models.generator.layout", "models.tokenizer.layout"),
 )

@@ -39,6 +39,7 @@ from gigatok.config.quantizers import (
     CodeShape,
     QuantizerConfig,
 )
+from gigatok.config.schedules import GuidanceKind, ScheduleKind
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
@@ -85,12 +86,14 @@ __all__ = [
     "GeneratorConfig",
     "GeneratorKindConfig",
     "GuidanceConfig",
+    "GuidanceKind",
     "ImageFolder",
     "NamedConfig",
     "ProbeConfig",
     "ProbedFeatures",
     "QuantizerConfig",
     "SamplingConfig",
+    "ScheduleKind",
     "ShortcutConfig",
     "SplitConfig",
     "TokenizerArchitecture",

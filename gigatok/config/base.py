@@ -19,6 +19,7 @@ from pydantic import (
 
 from gigatok.config.identity import identity_text
 from gigatok.config.marks import RUNTIME, SAME_COST, SAME_FLOPS, marked
+from gigatok.config.open_name import NameOf
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -104,7 +105,7 @@ class TrainingConfig(Config):
     # The authors train everything at 1e-4.
     lr: Annotated[PositiveFloat, SAME_COST]
     """Peak learning rate of AdamW, reached after `warmup_steps`."""
-    schedule: Annotated[Literal["constant", "cosine", "wsd"], SAME_COST] = "cosine"
+    schedule: Annotated[str, NameOf("schedule"), SAME_COST] = "cosine"
     """Course of the learning rate; `wsd`: constant, then a decay to 0 over the last steps."""
     # 1e-5 in the authors' tokenizer configs.
     min_lr: Annotated[NonNegativeFloat, SAME_COST] = 0.0

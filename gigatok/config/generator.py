@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -23,7 +23,11 @@ from gigatok.config.generators import (
     reads_of,
 )
 from gigatok.config.marks import COMPUTES, SAME_COST
+from gigatok.config.open_name import NameOf
 from gigatok.config.open_union import OneOf
+from gigatok.config.samplers import PUBLISHED as PUBLISHED_SAMPLER
+from gigatok.config.samplers import SHARED, SamplerConfig
+from gigatok.config.samplers import configs as sampler_configs
 
 
 class GeneratorArchitecture(GeneratorSettings):
@@ -61,7 +65,7 @@ class SamplingConfig(Config):
 
     cfg_scale: Annotated[float, Field(ge=1)] = 1.5
     """Scale of classifier-free guidance; 1 is no guidance."""
-    cfg_schedule: Literal["constant", "step", "linear", "cosine"] = "constant"
+    cfg_schedule: Annotated[str, NameOf("guidance schedule")] = "constant"
     """Course of the guidance scale over the tokens of an image."""
     # 0.18 is the default of the authors' `generate.py`.
     cfg_start: Fraction = 0.18
@@ -69,13 +73,20 @@ class SamplingConfig(Config):
     temperature: Annotated[PositiveFloat, SAME_COST] = 1.0
     """Divisor of the logits before sampling."""
     top_k: NonNegativeInt = 0
-    """Number of likeliest codes to draw from; 0 turns the limit off."""
+    """Number of likeliest codes that sampler `truncated` draws from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
-    """Probability mass of the likeliest codes to draw from; 1 turns the limit off."""
+    """Mass of the likeliest codes that sampler `truncated` draws from; 1 turns the limit off."""
+    sampler: Annotated[SamplerConfig, OneOf(sampler_configs)] = PUBLISHED_SAMPLER
+    """Sampler by name, with its settings, such as `{name: min_p, min_p: 0.1}`."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""
     batch_size: PositiveInt = 64
     """Images that are drawn at once."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings that this sampler does not read, which keys leave out."""
+        return SHARED - self.sampler.reads
 
 
 # Cached: thousands of trials then share one object, which is hashed once.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.config import TrainingConfig
+from gigatok.config.schedules import SCHEDULES
 from gigatok.names import TRAIN_PREFIX
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.distributed import any_rank, average_gradients, mean, whole, without_sync
@@ -336,9 +337,10 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> float:
     """Compute the learning rate of optimizer step `step`, counted from 1.
 
-    Warm-up, cosine and WSD are those of the reference's `vq_train.py` (`cosine_v2`, `wsd`). With
-    `reference_schedule_quirk` its order is kept too: it counts steps from 0 and sets the rate
-    after each, so an optimizer's first step runs at full rate, and step k at the rate of k-2.
+    The warm-up is that of the reference's `vq_train.py`; a schedule follows it
+    (`gigatok.config.schedules`). With `reference_schedule_quirk` the reference's order is kept
+    too: it counts steps from 0 and sets the rate after each, so an optimizer's first step runs at
+    full rate, and step k at the rate of k-2.
     """
     if config.reference_schedule_quirk:
         if step == first_step:
@@ -348,16 +350,7 @@ def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> flo
         ramp = step / config.warmup_steps
         # From a hundredth of the rate to all of it, as in the reference.
         return config.lr * (ramp + (1 - ramp) / 100)
-    if config.schedule == "cosine":
-        span = max(config.steps - config.warmup_steps, 1)
-        phase = math.pi * (step - config.warmup_steps) / span
-        return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(phase))
-    if config.schedule == "wsd":
-        decay = int(config.steps * config.wsd_decay_fraction)  # truncated, as in the reference
-        held = config.steps - decay
-        if step > held:
-            return config.lr * (1 - math.sqrt((step - held) / decay))
-    return config.lr
+    return SCHEDULES[config.schedule].rate(config, step)
 
 
 def micro_batches(config: TrainingConfig, runtime: Runtime) -> Iterator[slice]:

@@ -30,7 +30,17 @@ OURS = {
 OTHER_MODULES = {"mkdocs", "orchestration.worker", "orchestration.sweep.schema"}
 FOREIGN = {"mlflow", "optuna-dashboard", "torchrun"}
 """Programs of packages that we install, whose options can be looked up."""
-OTHER_PROGRAMS = {"ruff", "mypy", "createuser", "createdb", "mv"}
+OTHER_PROGRAMS = {
+    "ruff",
+    "mypy",
+    "createuser",
+    "createdb",
+    "mv",
+    "docker",
+    "kubectl",
+    "sky",
+    "rsync",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
 SCALES = {path.stem for path in (ROOT / "sweeps" / "scales").glob("*.yaml")}
@@ -63,6 +73,8 @@ def check(words: list[str]) -> None:
     elif program == "python":
         arguments = rest[rest.index("-m") + 1 :]
         check_module(*arguments[:1], arguments[1:])
+    elif program == "ray":
+        check(rest[rest.index("--") + 1 :])
     elif program == "gigatok":
         check_module(program, rest)
     elif program == "pip":

@@ -11,7 +11,7 @@ from gigatok.commands.application import commands
 from gigatok.config import TrialConfig
 from tests.docs.blocks import PAGES, ROOT, generated
 
-ROOMS = "gigatok|orchestration|analysis|dashboards|sweeps|docs|examples|tests|\\.ci"
+ROOMS = "gigatok|orchestration|analysis|dashboards|sweeps|deploy|docs|examples|tests|\\.ci"
 _PATH = re.compile(rf"`((?:{ROOMS})/[\w./*-]*)`")
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)|<img src=\"([^\"]+)\"")
 _VARIABLE = re.compile(r"\bGIGATOK_[A-Z0-9_]+\b")

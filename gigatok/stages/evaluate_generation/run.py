@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from gigatok.config import EvaluationConfig, SamplingConfig
+from gigatok.config.samplers import PUBLISHED
+from gigatok.config.schedules import GUIDANCE_SCHEDULES
 from gigatok.data.pictures import image_grid
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.runtime.context import Runtime, Scores
@@ -60,13 +62,16 @@ def guidance(config: SamplingConfig) -> str:
     parts = ["no guidance"]
     if config.cfg_scale > 1:
         parts = [f"{config.cfg_schedule} guidance {config.cfg_scale:g}"]
-        if config.cfg_schedule == "step":
+        if GUIDANCE_SCHEDULES[config.cfg_schedule].reads_start:
             parts[0] += f" from {config.cfg_start:g}"
-    if config.temperature != 1:
+    if config.sampler != PUBLISHED:
+        parts.append(f"sampler {config.sampler.label}")
+    reads = config.sampler.reads
+    if config.temperature != 1 and "temperature" in reads:
         parts.append(f"temperature {config.temperature:g}")
-    if config.top_k:
+    if config.top_k and "top_k" in reads:
         parts.append(f"top-k {config.top_k}")
-    if config.top_p < 1:
+    if config.top_p < 1 and "top_p" in reads:
         parts.append(f"top-p {config.top_p:g}")
     return ", ".join(parts)
 

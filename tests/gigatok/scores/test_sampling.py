@@ -5,16 +5,7 @@ import torch
 
 from gigatok.config import GeneratorArchitecture, SamplingConfig, TransformerSize
 from gigatok.models.generator.generator import LlamaGen
-from gigatok.scores.sampling import (
-    draw,
-    filter_top_k,
-    filter_top_p,
-    generate,
-    guidance_scale,
-    guide,
-)
-
-INF = math.inf
+from gigatok.scores.sampling import generate, guidance_scale, guide
 
 
 def sampling(**changes: object) -> SamplingConfig:
@@ -60,30 +51,6 @@ def test_guidance_extrapolates_from_the_null_class() -> None:
     logits = torch.tensor([[1.0, 4.0], [0.0, 2.0]])
     assert guide(logits, 3.0).tolist() == [[3.0, 8.0]]
     assert guide(logits, 1.0).tolist() == [[1.0, 4.0]]
-
-
-def test_top_k() -> None:
-    logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, 5.0]])
-    assert filter_top_k(logits, 2).tolist() == [[-INF, 3.0, 2.0], [5.0, -INF, 5.0]]
-    assert filter_top_k(logits, 0) is logits
-    assert filter_top_k(logits, 7) is logits
-
-
-def test_top_p_keeps_the_code_that_crosses_the_threshold() -> None:
-    logits = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log()
-    kept = filter_top_p(logits, 0.6).isfinite()
-    assert kept.tolist() == [[False, True, False, True]]
-    assert filter_top_p(logits, 0.01).isfinite().sum() == 1
-    assert filter_top_p(logits, 1.0) is logits
-
-
-def test_draws_follow_the_tempered_distribution() -> None:
-    logits = torch.tensor([0.2, 0.8]).log().expand(20_000, 2)
-    random = torch.Generator().manual_seed(0)
-    plain = draw(logits, sampling(), random).float().mean()
-    sharp = draw(logits, sampling(temperature=0.5), random).float().mean()
-    assert plain.item() == pytest.approx(0.8, abs=0.02)
-    assert sharp.item() == pytest.approx(0.64 / 0.68, abs=0.02)
 
 
 def test_codes_are_reproducible_and_in_range(generator: LlamaGen) -> None:
