@@ -22,7 +22,14 @@ from gigatok.config.generator import (
     GeneratorConfig,
     SamplingConfig,
 )
-from gigatok.config.generators import GeneratorKindConfig
+from gigatok.config.kinds.generators import GeneratorKindConfig
+from gigatok.config.kinds.quantizers import (
+    CodebookConfig,
+    CodeShape,
+    QuantizerConfig,
+)
+from gigatok.config.kinds.schedules import GuidanceKind, ScheduleKind
+from gigatok.config.kinds.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
 from gigatok.config.marks import (
     COMPUTES,
     FOUND,
@@ -34,12 +41,6 @@ from gigatok.config.marks import (
     marked,
 )
 from gigatok.config.open_union import NamedConfig
-from gigatok.config.quantizers import (
-    CodebookConfig,
-    CodeShape,
-    QuantizerConfig,
-)
-from gigatok.config.schedules import GuidanceKind, ScheduleKind
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
     AdversarialConfig,
@@ -48,7 +49,6 @@ from gigatok.config.tokenizer import (
     TokenizerArchitecture,
     TokenizerConfig,
 )
-from gigatok.config.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
 from gigatok.config.trial import (
     SECTIONS,
     TEACHER_CACHE_IMAGES,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from gigatok.config.base import Config
-from gigatok.config.data_sets import DATA_SETS, find_data_set, look_at
+from gigatok.config.kinds.data_sets import DATA_SETS, find_data_set, look_at
 from gigatok.config.marks import FOUND, RUNTIME
 from gigatok.config.open_name import NameOf
 

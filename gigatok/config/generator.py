@@ -14,7 +14,7 @@ from gigatok.config.base import (
     Fraction,
     TrainingConfig,
 )
-from gigatok.config.generators import (
+from gigatok.config.kinds.generators import (
     OF_SOME,
     PUBLISHED,
     GeneratorKindConfig,
@@ -22,12 +22,12 @@ from gigatok.config.generators import (
     configs,
     reads_of,
 )
+from gigatok.config.kinds.samplers import PUBLISHED as PUBLISHED_SAMPLER
+from gigatok.config.kinds.samplers import SHARED, SamplerConfig
+from gigatok.config.kinds.samplers import configs as sampler_configs
 from gigatok.config.marks import COMPUTES, SAME_COST
 from gigatok.config.open_name import NameOf
 from gigatok.config.open_union import OneOf
-from gigatok.config.samplers import PUBLISHED as PUBLISHED_SAMPLER
-from gigatok.config.samplers import SHARED, SamplerConfig
-from gigatok.config.samplers import configs as sampler_configs
 
 
 class GeneratorArchitecture(GeneratorSettings):

@@ -10,19 +10,17 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_valida
 
 from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig
 from gigatok.config.evaluation import ProbedFeatures
-from gigatok.config.losses import LOSSES, LossConfig
-from gigatok.config.losses import configs as loss_configs
-from gigatok.config.marks import COMPUTES, TRAINING_ONLY
-from gigatok.config.open_union import OneOf
-from gigatok.config.quantizers import CodebookConfig
-from gigatok.config.teachers import (
+from gigatok.config.kinds.losses import LOSSES, LossConfig
+from gigatok.config.kinds.losses import configs as loss_configs
+from gigatok.config.kinds.quantizers import CodebookConfig
+from gigatok.config.kinds.teachers import (
     TeacherCost,
     TeacherName,
     look_at,
     teacher_cost,
     unread_name,
 )
-from gigatok.config.tokenizers import (
+from gigatok.config.kinds.tokenizers import (
     OF_SOME,
     PUBLISHED,
     TokenizerKindConfig,
@@ -30,6 +28,8 @@ from gigatok.config.tokenizers import (
     configs,
     reads_of,
 )
+from gigatok.config.marks import COMPUTES, TRAINING_ONLY
+from gigatok.config.open_union import OneOf
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
 # and 1.

@@ -23,7 +23,8 @@ from gigatok.config.generator import (
     SamplingConfig,
     without_guidance,
 )
-from gigatok.config.generators import PUBLISHED as PUBLISHED_GENERATOR
+from gigatok.config.kinds.generators import PUBLISHED as PUBLISHED_GENERATOR
+from gigatok.config.kinds.tokenizers import PUBLISHED as PUBLISHED_TOKENIZER
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     PATCHGAN_SIDE,
@@ -31,7 +32,6 @@ from gigatok.config.tokenizer import (
     TokenizerArchitecture,
     TokenizerConfig,
 )
-from gigatok.config.tokenizers import PUBLISHED as PUBLISHED_TOKENIZER
 from gigatok.files.weight_files import unreadable
 from gigatok.plugins import table
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from gigatok.config import SplitConfig
-from gigatok.config.data_sets import DataSet
+from gigatok.config.kinds.data_sets import DataSet
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import ImageSet

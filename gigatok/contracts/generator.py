@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gigatok.config import GeneratorArchitecture, TransformerSize
-from gigatok.config.generators import PUBLISHED, GeneratorKind
+from gigatok.config.kinds.generators import PUBLISHED, GeneratorKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.contracts.tokenizer import counted
 from gigatok.models.generator.base import Generator, build_generator

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gigatok.config.losses import LossConfig, LossKind
+from gigatok.config.kinds.losses import LossConfig, LossKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.costs.traced import Input, Subject
 from gigatok.costs.tracer import trace

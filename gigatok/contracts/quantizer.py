@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok.config import TokenizerArchitecture, TransformerSize
-from gigatok.config.quantizers import PUBLISHED, QuantizerKind
+from gigatok.config.kinds.quantizers import PUBLISHED, QuantizerKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.models.layers import flops, parameters
 from gigatok.models.quantizers.base import Quantizer, build_quantizer, entries_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SamplingConfig
-from gigatok.config.samplers import PUBLISHED, SHARED, SamplerKind
+from gigatok.config.kinds.samplers import PUBLISHED, SHARED, SamplerKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.scores.samplers import find_sampler
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gigatok.config.teachers import TeacherKind, teacher_cost
+from gigatok.config.kinds.teachers import TeacherKind, teacher_cost
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.models.frozen.teachers import Teacher, build_teacher
 

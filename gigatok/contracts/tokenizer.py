@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok.config import CNNConfig, ProbedFeatures, TokenizerArchitecture, TransformerSize
-from gigatok.config.tokenizers import PUBLISHED, TokenizerKind
+from gigatok.config.kinds.tokenizers import PUBLISHED, TokenizerKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 from gigatok.models.layers import flops
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gigatok.config.data_sets import find_data_set
-from gigatok.config.teachers import is_path
+from gigatok.config.kinds.data_sets import find_data_set
+from gigatok.config.kinds.teachers import is_path
 from gigatok.files.mirrors import Mirror, Package, Url
 
 Unpack = Callable[[Path, Path], None]

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from gigatok.config import SplitConfig
-from gigatok.config.data_sets import find_data_set
+from gigatok.config.kinds.data_sets import find_data_set
 from gigatok.data.image_sets import Images, check_count
 
 DIGITS_TRAIN = 1437

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SplitConfig
-from gigatok.config.data_sets import find_data_set
+from gigatok.config.kinds.data_sets import find_data_set
 from gigatok.data.crops import UInt8, five_crops, random_crop, ten_crops
 from gigatok.data.image_sets import ImageSet, Int64
 from gigatok.plugins import owner_of

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 from gigatok.config import Config, EvaluationConfig, SplitConfig, TokenizerConfig
-from gigatok.config.data_sets import find_data_set
 from gigatok.config.identity import config_classes
+from gigatok.config.kinds.data_sets import find_data_set
 
 _FILES = {
     "evaluation.reference adm_imagenet256": "GIGATOK_ADM_IMAGENET256",

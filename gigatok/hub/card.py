@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.tokenizers import PUBLISHED
+from gigatok.config.kinds.tokenizers import PUBLISHED
 from gigatok.hub.origin import MeasuredScore, Origin
 from gigatok.names import PARAMETERS, quantity
 from gigatok.text.markdown import inert

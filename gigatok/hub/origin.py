@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from gigatok.config.teachers import without_path
+from gigatok.config.kinds.teachers import without_path
 from gigatok.names import METRICS
 
 Record = Mapping[str, Any]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SamplingConfig
-from gigatok.config.samplers import SAMPLERS, MinPConfig
+from gigatok.config.kinds.samplers import SAMPLERS, MinPConfig
 
 Sampler = Callable[[Tensor, SamplingConfig, torch.Generator], Tensor]
 """Function of logits (B, V), settings and a source of randomness to codes (B,)."""

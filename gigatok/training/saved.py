@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture, tokenizers
-from gigatok.config.teachers import without_path
+from gigatok.config import Config, GeneratorArchitecture, TokenizerArchitecture
+from gigatok.config.kinds import tokenizers
+from gigatok.config.kinds.teachers import without_path
 from gigatok.files.durable import write_durably, write_text_durably
 from gigatok.models.generator.base import Generator, build_generator
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer

@@ -17,8 +17,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from gigatok.config import Config, SplitConfig
-from gigatok.config.data_sets import find_data_set
 from gigatok.config.identity import config_classes, identity_fields
+from gigatok.config.kinds.data_sets import find_data_set
 from gigatok.config.open_name import NameOf
 from gigatok.plugins import LOADED, Plugin, owner, owner_of
 from gigatok.stages import Stage

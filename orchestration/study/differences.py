@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gigatok.config.data_sets import DATA_SETS
+from gigatok.config.kinds.data_sets import DATA_SETS
 from gigatok.names import study_name
 from gigatok.stages import STAGES
 from orchestration.launching.history import oldest_first

@@ -22,7 +22,7 @@ QUANTIZERS = '''
 from dataclasses import replace
 from typing import Literal
 
-from gigatok.config.quantizers import QUANTIZERS, FiniteScalarConfig, register
+from gigatok.config.kinds.quantizers import QUANTIZERS, FiniteScalarConfig, register
 
 
 class RangeConfig(FiniteScalarConfig):

@@ -76,7 +76,7 @@ STRIPES = '''
 
 import numpy as np
 
-from gigatok.config.data_sets import DataSet, register
+from gigatok.config.kinds.data_sets import DataSet, register
 from gigatok.data.image_sets import Images, check_count
 
 RULE = "ten kinds of stripes, made by rule 1"

@@ -12,8 +12,8 @@ import pytest
 import gigatok
 from gigatok import plugins
 from gigatok.config import TrialConfig
-from gigatok.config.generators import GENERATORS
-from gigatok.config.tokenizers import TOKENIZERS
+from gigatok.config.kinds.generators import GENERATORS
+from gigatok.config.kinds.tokenizers import TOKENIZERS
 from gigatok.contracts import generator, tokenizer
 from gigatok.contracts.running import broken_by_running
 from gigatok.stages import STAGES
@@ -27,7 +27,7 @@ GRU = '''
 
 from typing import Literal
 
-from gigatok.config.generators import GeneratorKind, GeneratorKindConfig, register
+from gigatok.config.kinds.generators import GeneratorKind, GeneratorKindConfig, register
 
 
 class GRUConfig(GeneratorKindConfig):

@@ -22,7 +22,7 @@ from tests.gigatok.models.frozen.test_hugging_face import change, save, vit
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = """
-from gigatok.config.teachers import TeacherKind, register
+from gigatok.config.kinds.teachers import TeacherKind, register
 
 
 def edges():

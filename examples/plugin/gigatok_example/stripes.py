@@ -3,7 +3,7 @@
 import numpy as np
 
 from gigatok.config import SplitConfig
-from gigatok.config.data_sets import DataSet, register
+from gigatok.config.kinds.data_sets import DataSet, register
 from gigatok.data.image_sets import Images, check_count
 
 # What identifies the content. Keys hold it: where the images change, this text has to change.

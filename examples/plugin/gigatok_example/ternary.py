@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.quantizers import (
+from gigatok.config.kinds.quantizers import (
     CodebookConfig,
     CodeShape,
     QuantizerConfig,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gigatok.config.teachers import TeacherCost, is_path
+from gigatok.config.kinds.teachers import TeacherCost, is_path
 from gigatok.data.assets import fetch
 from gigatok.models.frozen.hugging_face_files import Pixels, Source, read_source
 from gigatok.models.frozen.pretrained import load_pretrained, transformers_for

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gigatok.config.teachers import FoundTeacher, is_path
+from gigatok.config.kinds.teachers import FoundTeacher, is_path
 from gigatok.data.file_hashes import known_sha256
 from gigatok.files.mirrors import AssetError, repository_file
 from gigatok.models.frozen.measured import measure

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from gigatok.config.teachers import TeacherCost
+from gigatok.config.kinds.teachers import TeacherCost
 from gigatok.models.layers import Layer, Layers, flops, linear, parameters, together, values
 from gigatok.models.shapes import Conv, FixedNetwork, Map, Pool, ViT, trace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isqrt
 from typing import Any
 
-from gigatok.config.teachers import FoundTeacher, TeacherCost, find_teacher
+from gigatok.config.kinds.teachers import FoundTeacher, TeacherCost, find_teacher
 from gigatok.costs.traced import Input, Subject, TraceError, traced
 from gigatok.plugins import owner_of
 

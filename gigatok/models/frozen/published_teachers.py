@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.config.teachers import TeacherCost
+from gigatok.config.kinds.teachers import TeacherCost
 from gigatok.models.frozen.layout import CLIP_DFN_COST, DINOV2_COST, SIGLIP_COST
 from gigatok.models.frozen.pretrained import load_pretrained, transformers_for
 from gigatok.models.frozen.teachers import Teacher, normalised_for_imagenet, symmetric

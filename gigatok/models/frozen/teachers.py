@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gigatok.config.teachers import FoundTeacher, TeacherCost, find_teacher
+from gigatok.config.kinds.teachers import FoundTeacher, TeacherCost, find_teacher
 from gigatok.models.frozen.backbones import fold_batch_norms, mobilenetv2, resnet50
 from gigatok.models.frozen.layout import MOBILENETV2_COST, PIXELS_COST, RESNET50_COST
 

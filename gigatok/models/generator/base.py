@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.config import GeneratorArchitecture
-from gigatok.config.generators import GENERATORS
+from gigatok.config.kinds.generators import GENERATORS
 
 
 class Generator(nn.Module, ABC):

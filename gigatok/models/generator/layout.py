@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 from typing import NamedTuple
 
 from gigatok.config import GeneratorArchitecture
-from gigatok.config.generators import GENERATORS
+from gigatok.config.kinds.generators import GENERATORS
 from gigatok.models.layers import (
     Layer,
     Layers,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from gigatok.config.losses import LOSSES, LossConfig
+from gigatok.config.kinds.losses import LOSSES, LossConfig
 from gigatok.models.tokenizer.base import TokenizerOutput
 
 

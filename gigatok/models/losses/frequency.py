@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gigatok.config.losses import FocalFrequencyConfig
+from gigatok.config.kinds.losses import FocalFrequencyConfig
 from gigatok.models.tokenizer.base import TokenizerOutput
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gigatok.config.losses import AbsoluteErrorConfig
+from gigatok.config.kinds.losses import AbsoluteErrorConfig
 from gigatok.models.tokenizer.base import TokenizerOutput
 
 

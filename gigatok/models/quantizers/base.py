@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.config import CodeShape, TokenizerArchitecture
-from gigatok.config.quantizers import QUANTIZERS
+from gigatok.config.kinds.quantizers import QUANTIZERS
 from gigatok.runtime.distributed import gather
 
 UNFILLED = -1.0

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.quantizers import BinaryConfig
+from gigatok.config.kinds.quantizers import BinaryConfig
 from gigatok.models.quantizers.base import Losses, Quantizer, straight_through
 from gigatok.runtime.distributed import batch_mean
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.quantizers import FiniteScalarConfig
+from gigatok.config.kinds.quantizers import FiniteScalarConfig
 from gigatok.models.quantizers.base import Losses, Quantizer, straight_through
 
 # `eps` of the paper's listing (Appendix A.1): a saturated tanh must not round to one level more.

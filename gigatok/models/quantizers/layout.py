@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 from typing import NamedTuple
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.quantizers import QUANTIZERS
+from gigatok.config.kinds.quantizers import QUANTIZERS
 from gigatok.costs.traced import Input, Subject, traced
 from gigatok.models.layers import Layer, Layers
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.tokenizers import TOKENIZERS
+from gigatok.config.kinds.tokenizers import TOKENIZERS
 from gigatok.models.quantizers.base import Losses, Quantizer
 
 

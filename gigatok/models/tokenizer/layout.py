@@ -14,7 +14,7 @@ from pkgutil import resolve_name
 from typing import Generic, TypeVar
 
 from gigatok.config import CNNConfig, TokenizerArchitecture, TransformerSize
-from gigatok.config.tokenizers import TOKENIZERS
+from gigatok.config.kinds.tokenizers import TOKENIZERS
 from gigatok.models.layers import (
     Layer,
     Layers,

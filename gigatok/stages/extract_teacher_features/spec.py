@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Annotated
 
 from gigatok.config import Config, SplitConfig, TrialConfig
-from gigatok.config.teachers import FoundTeacher, TeacherName, teacher_assets, unread_name
+from gigatok.config.kinds.teachers import FoundTeacher, TeacherName, teacher_assets, unread_name
 from gigatok.stages.base import Stage
 from gigatok.stages.extract_teacher_features.cost import COSTS
 from gigatok.stages.registry import register

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gigatok.config import TokenizerArchitecture, TrialConfig
-from gigatok.config.tokenizers import PUBLISHED
+from gigatok.config.kinds.tokenizers import PUBLISHED
 from gigatok.models.layers import linear
 from gigatok.models.tokenizer.layout import tokenizer_flops
 from gigatok.stages.base import Costs, Disk

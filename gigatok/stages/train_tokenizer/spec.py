@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gigatok.config import Config, SplitConfig, TokenizerConfig, TrialConfig
-from gigatok.config.teachers import teacher_assets
+from gigatok.config.kinds.teachers import teacher_assets
 from gigatok.names import TRAIN_PREFIX
 from gigatok.stages.base import Stage, where_had
 from gigatok.stages.extract_teacher_features.spec import EXTRACT_TEACHER_FEATURES

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.config import NamedConfig, TokenizerConfig, TransformerSize, TrialConfig
-from gigatok.config.tokenizers import PUBLISHED
+from gigatok.config.kinds.tokenizers import PUBLISHED
 from orchestration.sweep.formulas.quantities import size_label
 from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from gigatok.config.quantizers import QUANTIZERS, FiniteScalarConfig, register
+from gigatok.config.kinds.quantizers import QUANTIZERS, FiniteScalarConfig, register
 
 
 class RandomConfig(FiniteScalarConfig):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gigatok.config.generators import GENERATORS, GeneratorKind
-from gigatok.config.tokenizers import TOKENIZERS, TokenizerKind
+from gigatok.config.kinds.generators import GENERATORS, GeneratorKind
+from gigatok.config.kinds.tokenizers import TOKENIZERS, TokenizerKind
 from gigatok.contracts import generator, tokenizer
 from gigatok.contracts.base import Check
 from gigatok.models.generator.generator import LlamaGen

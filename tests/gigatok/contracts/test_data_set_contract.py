@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gigatok.config import SplitConfig
-from gigatok.config.data_sets import DATA_SETS, DataSet
+from gigatok.config.kinds.data_sets import DATA_SETS, DataSet
 from gigatok.contracts.data_set import broken_promises, smoke
 from gigatok.data.image_sets import Images, check_count
 

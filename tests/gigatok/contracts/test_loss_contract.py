@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gigatok.config.losses import LOSSES, LossConfig, LossKind
+from gigatok.config.kinds.losses import LOSSES, LossConfig, LossKind
 from gigatok.contracts.base import Check
 from gigatok.contracts.loss import CHECKS, broken_promises
 from gigatok.models.tokenizer.base import TokenizerOutput

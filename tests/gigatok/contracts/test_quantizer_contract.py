@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gigatok.config.quantizers import QUANTIZERS, FiniteScalarConfig, QuantizerKind
+from gigatok.config.kinds.quantizers import QUANTIZERS, FiniteScalarConfig, QuantizerKind
 from gigatok.contracts.quantizer import CHECKS, Check, broken_promises
 from gigatok.models.quantizers.base import Losses
 from gigatok.models.quantizers.fsq import FiniteScalarQuantizer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SamplingConfig
-from gigatok.config.samplers import SAMPLERS, SamplerKind
+from gigatok.config.kinds.samplers import SAMPLERS, SamplerKind
 from gigatok.contracts.sampler import CHECKS, broken_promises
 from gigatok.scores.samplers import min_p
 

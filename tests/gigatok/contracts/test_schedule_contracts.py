@@ -9,7 +9,12 @@ from dataclasses import replace
 import pytest
 
 from gigatok.config import SamplingConfig, TrainingConfig
-from gigatok.config.schedules import GUIDANCE_SCHEDULES, SCHEDULES, GuidanceKind, ScheduleKind
+from gigatok.config.kinds.schedules import (
+    GUIDANCE_SCHEDULES,
+    SCHEDULES,
+    GuidanceKind,
+    ScheduleKind,
+)
 from gigatok.contracts import guidance_schedule, schedule
 
 _calls = itertools.count()

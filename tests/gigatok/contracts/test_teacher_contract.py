@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gigatok.config.teachers import TEACHERS, TeacherCost, TeacherKind
+from gigatok.config.kinds.teachers import TEACHERS, TeacherCost, TeacherKind
 from gigatok.contracts.teacher import broken_promises
 from gigatok.models.frozen.teachers import Teacher, symmetric
 

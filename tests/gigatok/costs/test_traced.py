@@ -11,7 +11,7 @@ import pytest
 
 from gigatok import plugins
 from gigatok.config import TokenizerArchitecture
-from gigatok.config.quantizers import QUANTIZERS
+from gigatok.config.kinds.quantizers import QUANTIZERS
 from gigatok.costs import traced as front
 from gigatok.costs.memory import tokenizer_training_memory
 from gigatok.costs.traced import Input, Subject, Traced, TraceError, traced

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gigatok.config import SplitConfig
-from gigatok.config.data_sets import find_data_set
+from gigatok.config.kinds.data_sets import find_data_set
 from gigatok.data.crops import random_crop
 from gigatok.data.image_sets import Images, read_ahead, resize
 from gigatok.data.splits import (

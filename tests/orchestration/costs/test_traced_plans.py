@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gigatok import plugins
-from gigatok.config.quantizers import QUANTIZERS
+from gigatok.config.kinds.quantizers import QUANTIZERS
 from gigatok.costs import traced
 from gigatok.costs.traced import TraceError
 from orchestration.costs.cost import Cost, predict
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.heavy  # starts Python with torch
 PLUGIN = """
 from typing import Literal
 
-from gigatok.config.quantizers import FiniteScalarConfig, QuantizerKind, register
+from gigatok.config.kinds.quantizers import FiniteScalarConfig, QuantizerKind, register
 
 
 class MirrorConfig(FiniteScalarConfig):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gigatok.config.data_sets import find_data_set
+from gigatok.config.kinds.data_sets import find_data_set
 from gigatok.data.crops import center_crop, random_crop
 from gigatok.data.image_sets import decode
 from gigatok.data.imagenet import release

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gigatok.config.teachers import TEACHERS, FoundTeacher, TeacherCost, look_at
+from gigatok.config.kinds.teachers import TEACHERS, FoundTeacher, TeacherCost, look_at
 from gigatok.contracts.teacher import broken_promises
 from gigatok.models.frozen.hugging_face_files import content
 from gigatok.models.frozen.teachers import Teacher, build_teacher
@@ -254,7 +254,7 @@ def test_a_repository_that_is_not_here_says_how_to_get_it(
 
 
 USE = """
-from gigatok.config.teachers import look_at
+from gigatok.config.kinds.teachers import look_at
 from gigatok.data.assets import fetch, is_here
 from gigatok.models.frozen.teachers import build_teacher
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gigatok.config.teachers import teacher_cost
+from gigatok.config.kinds.teachers import teacher_cost
 from gigatok.models.frozen.backbones import _mobilenetv2_backbone, _ResNet50, fold_batch_norms
 from gigatok.models.frozen.inception import Inception
 from gigatok.models.frozen.layout import feature_flops

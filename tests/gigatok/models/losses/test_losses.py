@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from gigatok.config.losses import LOSSES
+from gigatok.config.kinds.losses import LOSSES
 from gigatok.models.losses.base import build_loss
 from gigatok.models.tokenizer.base import TokenizerOutput
 

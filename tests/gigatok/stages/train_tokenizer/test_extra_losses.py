@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from gigatok import plugins
 from gigatok.config import SplitConfig
-from gigatok.config.losses import LOSSES
+from gigatok.config.kinds.losses import LOSSES
 from gigatok.contracts.loss import broken_promises
 from gigatok.costs.memory import tokenizer_training_memory
 from gigatok.costs.training import tokenizer_step_flops
@@ -30,7 +30,7 @@ from tests.gigatok.counted_flops import training
 PLUGIN = """
 from typing import Literal
 
-from gigatok.config.losses import LossConfig, LossKind, register
+from gigatok.config.kinds.losses import LossConfig, LossKind, register
 
 
 class PatchyConfig(LossConfig):

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gigatok.config import TokenizerConfig, TransformerSize
-from gigatok.config.losses import LOSSES, LossConfig, LossKind, register
+from gigatok.config.kinds.losses import LOSSES, LossConfig, LossKind, register
 
 SIZE = TransformerSize(width=16, layers=3, heads=1)
 

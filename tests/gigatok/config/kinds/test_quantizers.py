@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gigatok.config import CodeShape, TokenizerArchitecture, TokenizerConfig, TransformerSize
 from gigatok.config.identity import identity_fields
-from gigatok.config.quantizers import (
+from gigatok.config.kinds.quantizers import (
     COMMON,
     QUANTIZERS,
     CodebookConfig,

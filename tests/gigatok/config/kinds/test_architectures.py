@@ -12,11 +12,10 @@ from gigatok.config import (
     GeneratorArchitecture,
     TokenizerArchitecture,
     TokenizerConfig,
-    generators,
-    tokenizers,
 )
-from gigatok.config.generators import GENERATORS, GeneratorKind, GeneratorKindConfig
-from gigatok.config.tokenizers import TOKENIZERS, TokenizerKind, TokenizerKindConfig
+from gigatok.config.kinds import generators, tokenizers
+from gigatok.config.kinds.generators import GENERATORS, GeneratorKind, GeneratorKindConfig
+from gigatok.config.kinds.tokenizers import TOKENIZERS, TokenizerKind, TokenizerKindConfig
 
 SIZE = {"name": "S", "width": 8, "layers": 3, "heads": 1}
 TRAINING = {"steps": 1, "batch_size": 8, "lr": 1e-3}

@@ -14,12 +14,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_valida
 
 from gigatok.config.base import Config, TransformerSize
 from gigatok.config.evaluation import ProbedFeatures
+from gigatok.config.kinds.quantizers import PUBLISHED as PUBLISHED_QUANTIZER
+from gigatok.config.kinds.quantizers import CodebookConfig, CodeShape, QuantizerConfig
+from gigatok.config.kinds.quantizers import configs as quantizer_configs
+from gigatok.config.kinds.teachers import FoundTeacher
 from gigatok.config.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
 from gigatok.config.open_union import NamedConfig, OneOf, check_new, kind_named, name_of
-from gigatok.config.quantizers import PUBLISHED as PUBLISHED_QUANTIZER
-from gigatok.config.quantizers import CodebookConfig, CodeShape, QuantizerConfig
-from gigatok.config.quantizers import configs as quantizer_configs
-from gigatok.config.teachers import FoundTeacher
 from gigatok.plugins import table
 
 SEMANTIC = frozenset({"semantic_weight", "teacher", "teacher_components"})

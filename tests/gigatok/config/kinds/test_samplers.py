@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from gigatok.config import SamplingConfig
 from gigatok.config.identity import identity_fields
-from gigatok.config.samplers import SAMPLERS, SamplerConfig, SamplerKind, register
+from gigatok.config.kinds.samplers import SAMPLERS, SamplerConfig, SamplerKind, register
 from gigatok.stages.evaluate_generation.run import guidance
 
 
