@@ -263,11 +263,16 @@ def _import_as(package: str, source: Path, path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     # Before it runs: its stages name their module, which `import_module` then finds.
     sys.modules[package] = module
+    # Compiled files are told by size and by seconds: an edit that keeps the size, made within the
+    # second of the last import, would run the code before it.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[package]
         raise
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _forget_file(path: Path) -> None:

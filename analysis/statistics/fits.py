@@ -23,6 +23,8 @@ from analysis.store.requests import RequestError
 Status = Literal["converged", "bound hit", "undetermined"]
 USELESS = 10.0
 """Factor over the measured sizes; a power law whose change is known no better tells nothing."""
+ROUNDING = 1e-10
+"""Relative deviation that arithmetic alone makes of values on a curve."""
 REPLICATES = 1000
 CONFIDENCE = 0.95
 
@@ -268,6 +270,8 @@ class _Fitted:
     sigma: float
     replica_sigmas: Floats
     x: Floats
+    exact: bool
+    """True if the values lie on the law but for rounding, of which no statistics can be made."""
 
     @property
     def at_bound(self) -> bool:
@@ -277,6 +281,8 @@ class _Fitted:
 
     def intervals(self, best: Floats) -> list[Bounded]:
         """Compute bootstrap-t intervals; that of a power law's a in log a, which is symmetric."""
+        if self.exact:
+            return [Bounded(*[float(value)] * 3) for value in best]
         t = _ratio(self.replicas - best, self.replica_errors)
         found = []
         for i, value in enumerate(best):
@@ -324,7 +330,9 @@ def _bootstrap(
     replicas = LAWS[law].solve(x, drawn)
     # Bootstrap-t needs the standard error of every replicate, not only that of the data.
     errors, sigmas = _errors(x, drawn, replicas, law)
-    return _Fitted(law, best[0], error[0], replicas, errors, float(sigma[0]), sigmas, x)
+    scale = 1.0 if law == "power" else float(np.abs(y).max())
+    exact = bool(sigma[0] <= ROUNDING * scale)
+    return _Fitted(law, best[0], error[0], replicas, errors, float(sigma[0]), sigmas, x, exact)
 
 
 def _errors(x: Floats, y: Floats, p: Floats, law: Law) -> tuple[Floats, Floats]:
@@ -367,6 +375,8 @@ def _hold_out(
     each = _prediction_error(fitted, target, fitted.replicas, fitted.replica_sigmas)
     t = _ratio(guesses - centre - noise, each)
     bounds = _bounds(float(centre), float(own[0]), t)
+    if fitted.exact:
+        bounds = centre - ROUNDING, centre + ROUNDING
     value, low, high = (float(functions.back(np.array([v]))[0]) for v in (centre, *bounds))
     observed = float(y[-1])
     error = (value - observed) / abs(observed) if observed else float("nan")

@@ -242,7 +242,7 @@ def _root(package: str) -> Path:
 def main() -> None:
     """Answer requests on stdin until there are none for a while."""
     # What a plug-in prints must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     requests = os.fdopen(0, "rb", buffering=0)
     while select.select([requests], [], [], IDLE_SECONDS)[0]:

@@ -309,8 +309,9 @@ def test_sizes_are_drawn_and_fitted_in_millions(uri):
     store = Store(uri)
     parent = store.sweep("laws", PLAN, 1.0)
     for tokenizer, size in (("S-S", 1e6), ("S-B", 2e6), ("S-L", 4e6)):
-        scores = {"params_decoder": size, "psnr": 20 * (size / 1e6) ** 0.5}
-        store.trial("laws", parent, tokenizer, scores)
+        scores = {"params_decoder": size, "psnr": 20 * (size / 2e6) ** 0.5}
+        for seed in (0, 1):
+            store.trial("laws", parent, tokenizer, scores, seed=seed)
     found = scaling.scaling(load_runs("laws", uri), "params_decoder", "psnr", law="power")
     assert found.chart.x.label == "decoder params (M)"
     assert "a = 20 [" in found.sentences[0]

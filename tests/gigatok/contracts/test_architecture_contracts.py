@@ -49,8 +49,8 @@ class Upside(GigaTok):
 
 
 class Mixing(GigaTok):
-    def encode_latents(self, image_BCHW: Tensor) -> Tensor:
-        return super().encode_latents(image_BCHW + image_BCHW.roll(1, 0))
+    def forward(self, image_BCHW: Tensor, *, shortcut: bool = False) -> TokenizerOutput:
+        return super().forward(image_BCHW + image_BCHW.roll(1, 0), shortcut=shortcut)
 
 
 class Idle(GigaTok):

@@ -105,7 +105,8 @@ def test_its_time_comes_from_records(folder: Path) -> None:
     assert record.flops is record.unit_flops is None
     prepared = study(folder, "[1, 2]").plan(jobs=1, max_gpu_hours=record.seconds / 7200)
     sums = totals(prepared)
-    assert sums["seconds"] == pytest.approx(record.seconds)
+    # Times below a millisecond say nothing and are taken as one.
+    assert sums["seconds"] == pytest.approx(max(record.seconds, 1e-3))
     assert (sums["stages"], sums["unpriced"], sums["flops"]) == (1, 1, None)
     assert f"1 {UNPRICED} count neither their FLOPs nor their disk\n" in shown(prepared)
     (refused,) = prepared.refused
