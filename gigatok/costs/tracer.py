@@ -89,7 +89,7 @@ def _on(device: str, subject: Subject) -> Traced:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _CountedRun:
     """Counts of one batch."""
 
     forward: int
@@ -99,7 +99,7 @@ class _Run:
     outputs: tuple[Tensor, ...]
 
 
-def _run(thing: Any, subject: Subject, batch: int) -> _Run:
+def _run(thing: Any, subject: Subject, batch: int) -> _CountedRun:
     inputs = [_tensor(one, batch) for one in subject.inputs]
     kept, largest = _Kept(), _Largest()
     forward, backward = FlopCounterMode(display=False), FlopCounterMode(display=False)
@@ -115,7 +115,7 @@ def _run(thing: Any, subject: Subject, batch: int) -> _Run:
         with largest, backward:
             torch.autograd.backward(ends, [torch.ones_like(one) for one in ends])
     counts = forward.get_total_flops(), backward.get_total_flops()
-    return _Run(*counts, values, largest.values, outputs)
+    return _CountedRun(*counts, values, largest.values, outputs)
 
 
 def _same(tensor: Tensor) -> Tensor:

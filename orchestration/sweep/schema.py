@@ -54,39 +54,7 @@ def sweep_schema(*, knows_plugins: bool = False) -> Schema:
         knows_plugins: the plug-ins that sweeps name are loaded. Otherwise of a sweep that names
             some only the names of its parts are checked.
     """
-    # Run-time keys are left out of axes and cells: varying them varies no result.
-    axis = _keys(lambda ref: {"type": "array", "items": ref, "minItems": 1}, runtime=False)
-    cell = _keys(lambda ref: {"anyOf": [ref, {"type": "array", "items": ref}]}, runtime=False)
-    seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
-    stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
-    rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
-    added = _mapping(cell, "An added combination: key -> value, or values for several of them.")
-    parts: Schema = {
-        "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
-        "zip": _list({"$ref": "#/$defs/axes"}),
-        "exclude": _list(rule),
-        "include": _list(added),
-        "derive": {
-            "description": "name -> expression over keys and quantities such as params.decoder.",
-            "type": ["object", "null"],
-            "additionalProperties": _EXPRESSION,
-            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-        },
-        "where": _list({**_EXPRESSION, "description": "Keeps the cells in which it is true."}),
-        "solve": _mapping(
-            {key: {"$ref": "#/$defs/target"} for key in solvable_keys()},
-            "key -> the target at which it is solved.",
-        ),
-        "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
-        "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
-        "stages": {"anyOf": [{"const": "all"}, stages]},
-        "claims": {
-            "description": "name -> what the results will show: psnr rises with params.decoder.",
-            "type": ["object", "null"],
-            "additionalProperties": {"type": "string"},
-        },
-        "search": _search(),
-    }
+    parts = _sweep_parts()
     # As references: `at` repeats every part, and would double the file.
     refs: Schema = {name: {"$ref": f"#/$defs/{name}"} for name in parts}
     at = _mapping(refs, "What replaces the parts of the same names at this scale.")
@@ -111,6 +79,43 @@ def sweep_schema(*, knows_plugins: bool = False) -> Schema:
         "properties": {name: {} for name in properties},
         "if": without_plugins,
         "then": {"properties": properties},
+    }
+
+
+def _sweep_parts() -> Schema:
+    """Build the schemas of the parts of a sweep that `at` may replace."""
+    # Run-time keys are left out of axes and cells: varying them varies no result.
+    axis = _keys(lambda ref: {"type": "array", "items": ref, "minItems": 1}, runtime=False)
+    cell = _keys(lambda ref: {"anyOf": [ref, {"type": "array", "items": ref}]}, runtime=False)
+    seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
+    stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
+    rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
+    added = _mapping(cell, "An added combination: key -> value, or values for several of them.")
+    return {
+        "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
+        "zip": _list({"$ref": "#/$defs/axes"}),
+        "exclude": _list(rule),
+        "include": _list(added),
+        "derive": {
+            "description": "name -> expression over keys and quantities such as params.decoder.",
+            "type": ["object", "null"],
+            "additionalProperties": _EXPRESSION,
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        },
+        "where": _list({**_EXPRESSION, "description": "Keeps the cells in which it is true."}),
+        "solve": _mapping(
+            {key: {"$ref": "#/$defs/target"} for key in solvable_keys()},
+            "key -> the target at which it is solved.",
+        ),
+        "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
+        "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
+        "stages": {"anyOf": [{"const": "all"}, stages]},
+        "claims": {
+            "description": "name -> what the results will show: psnr rises with params.decoder.",
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string"},
+        },
+        "search": _search(),
     }
 
 
