@@ -81,9 +81,10 @@ def table(
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
         from analysis.claims.findings import comparisons
-        from analysis.claims.judged import judge, legend
+        from analysis.claims.judged import judge
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
+        from gigatok.claims.words import legend
 
         runs = commands.load_measured(sweep, tracking_uri, scale, plan)
         # Made before anything is printed: a request that fails leaves no half of a table on the

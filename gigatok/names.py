@@ -107,6 +107,19 @@ class Metric:
         """Title with an arrow that points to better values, such as `rFID ↓`."""
         return self.title + {"lower": " ↓", "higher": " ↑", None: ""}[self.better]
 
+    @property
+    def unit_behind(self) -> str:
+        """Unit as it stands behind a printed number; empty where there is none to print."""
+        # KID stands as it is logged, times 1000; its heading says so.
+        unit = self.printed_unit or self.unit
+        return f" {unit}" if unit not in ("", "x1000") else ""
+
+    def signed(self, difference: float, more_digits: int = 0) -> str:
+        """Format a difference of stored values with its sign, without its unit."""
+        # The minus sign is the mathematical one, as wide as the plus; a hyphen could break lines.
+        text = f"{difference * self.factor:+.{self.digits + more_digits}f}"
+        return text.replace("-", "−")
+
     def text(self, value: float) -> str:
         """Format a stored value for print, without its unit."""
         shown, digits = value * self.factor, self.digits

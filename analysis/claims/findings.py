@@ -129,7 +129,7 @@ def _verdict(one: SettingComparison, difference: PairedDifference) -> str:
         return f"{shown}. Whether that is more than chance cannot be told from one seed."
     assert one.seed_spread is not None, "two shared seeds are two values of each setting"
     beside = f"{shown}; seeds of one setting differ by up to {score.text(one.seed_spread)}"
-    beside += unit_behind(score)
+    beside += score.unit_behind
     if not any(difference.differences):
         return f"{beside}. No difference."
     assert one.q is not None, "every difference of two seeds is tested"
@@ -147,19 +147,12 @@ def _changes(score: Metric, difference: PairedDifference) -> str:
     """Print the difference of each seed; of many seeds, their mean and extremes."""
     values = difference.differences
     if difference.n > _MAX_LISTED:
-        ends = f"{_signed(score, min(values))} to {_signed(score, max(values))}"
-        mean = f"{_signed(score, difference.mean)}{unit_behind(score)}"
+        ends = f"{score.signed(min(values))} to {score.signed(max(values))}"
+        mean = f"{score.signed(difference.mean)}{score.unit_behind}"
         return f"{mean} ({ends} on {difference.n} seeds)"
     plural = "seed" if difference.n == 1 else "seeds"
-    listing = " and ".join(_signed(score, value) for value in values)
-    return f"{listing}{unit_behind(score)} on {plural} {', '.join(map(str, difference.seeds))}"
-
-
-def unit_behind(score: Metric) -> str:
-    """Return the unit as it stands behind a number; empty where there is none to print."""
-    # KID stands as it is logged, times 1000; its heading says so.
-    unit = score.printed_unit or score.unit
-    return f" {unit}" if unit not in ("", "x1000") else ""
+    listing = " and ".join(score.signed(value) for value in values)
+    return f"{listing}{score.unit_behind} on {plural} {', '.join(map(str, difference.seeds))}"
 
 
 def _direction(score: Metric, change: float) -> str:
@@ -192,11 +185,6 @@ def _rate_caution(metric: str, first: Group, last: Group) -> str:
         return " PSNR is missing, so the loss cannot be set against the reconstruction."
     changes = _changes(METRICS["psnr"], psnr)
     return f" PSNR moved by {changes} meanwhile: compare at matched reconstruction."
-
-
-def _signed(score: Metric, value: float) -> str:
-    # The minus sign is the mathematical one, as wide as the plus; a hyphen could break the line.
-    return f"{value * score.factor:+.{score.digits}f}".replace("-", "−")
 
 
 def _seeds(n: int) -> str:

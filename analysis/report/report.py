@@ -20,7 +20,7 @@ from analysis.charts.files import write
 from analysis.charts.records import with_ending
 from analysis.claims.confounds import find_confounds
 from analysis.claims.findings import SettingComparison, comparisons
-from analysis.claims.judged import JudgedClaim, judge, legend
+from analysis.claims.judged import judge
 from analysis.figures.rate_distortion import planes_figure
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
@@ -33,6 +33,7 @@ from analysis.store.export import missing
 from analysis.store.requests import RequestError
 from analysis.store.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS
 from analysis.tables.results import ABSENT, result_table, sweep_and_scale
+from gigatok.claims.words import JudgedClaim, legend
 from gigatok.names import METRICS, PARAM_SEED
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import inert

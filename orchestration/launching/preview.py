@@ -23,6 +23,7 @@ from orchestration.forecast.cost_table import (
     totals_json,
 )
 from orchestration.forecast.devices import Machines
+from orchestration.launching.outlook import claim_lines
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs.provenance import code_version, imported_state
 from orchestration.runs.state import StageFolder
@@ -58,6 +59,7 @@ def print_plan(
             console.print(line, **style)
 
     say(search_lines(progress))
+    say(claim_lines(progress), markup=False, highlight=False, soft_wrap=True)
     say(formula_lines(plan), markup=False)
     say(adopted_lines(progress))
     for line in image_lines(plan):

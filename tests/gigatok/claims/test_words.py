@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.claims.judged import JudgedClaim
 from gigatok.claims.claim import Arm, Claim, Kind
 from gigatok.claims.evidence import Results
 from gigatok.claims.verdicts import verdicts
+from gigatok.claims.words import JudgedClaim
 
 NOON = 1_795_867_200.0
 """28 November 2026, 12:00 UTC."""

@@ -1,0 +1,108 @@
+"""Claims and their verdicts in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gigatok.claims.claim import Claim
+from gigatok.claims.evidence import Evidence
+from gigatok.claims.power import more_seeds
+from gigatok.claims.verdicts import LEVEL, Verdict
+from gigatok.names import METRICS
+
+WANTED_POWER = 0.8
+"""Probability with which the seeds that are advised decide a claim, if its effect is real."""
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """Claim, when it was made, and its verdict.
+
+    Attributes:
+        at: UNIX seconds of the first launch with it.
+        results: results of its settings that were there by then.
+    """
+
+    verdict: Verdict
+    at: float
+    results: int
+
+    @property
+    def sentence(self) -> str:
+        """Say the verdict, on what it rests, and what would decide it."""
+        claim, verdict = self.verdict.claim, self.verdict
+        parts = [f"{claim.name}: {verdict.decision}. {claim.text}", f"({self.made})"]
+        if verdict.evidence is not None:
+            parts.append(f": {_evidence(verdict, verdict.evidence)}")
+        else:
+            parts.append(": its settings have too few results yet")
+        advice = _advice(verdict)
+        return " ".join(parts).replace(" : ", ": ") + f".{advice}"
+
+    @property
+    def made(self) -> str:
+        """Say when the claim was made, seen from its results."""
+        when = datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        if self.results == 0:
+            return f"claimed before any result existed, {when}"
+        plural = "result was" if self.results == 1 else "results were"
+        return f"claimed after {self.results} {plural} known, {when}"
+
+
+def _evidence(verdict: Verdict, evidence: Evidence) -> str:
+    claim, metric = verdict.claim, METRICS[verdict.claim.metric]
+    low, high = evidence.interval(LEVEL)
+    # In the metric's own direction: a claimed fall that is seen has a negative effect.
+    if claim.kind in ("trend", "order", "difference") and not claim.rises:
+        low, high = -high, -low
+    effect = evidence.effect if claim.rises else -evidence.effect
+    if claim.kind == "prediction":
+        # Of logarithms.
+        size = f"off by {math.expm1(evidence.effect):+.1%}"
+        interval = f"[{math.expm1(low):+.1%}, {math.expm1(high):+.1%}]"
+    else:
+        size = f"{metric.signed(effect, 1)}{metric.unit_behind}{_per(claim)}"
+        interval = f"[{metric.signed(low, 1)}, {metric.signed(high, 1)}]"
+    assert verdict.p is not None or verdict.decision == "undecided"
+    p = "" if verdict.p is None else f", p = {verdict.p:.2g}"
+    seeds = f"{evidence.seeds} shared seed{'s' if evidence.seeds != 1 else ''}"
+    return f"{size} {interval}{p}, {seeds}"
+
+
+def _per(claim: Claim) -> str:
+    return {"trend": " per doubling", "order": " at the least step"}.get(claim.kind, "")
+
+
+def _advice(verdict: Verdict) -> str:
+    """Say what would decide a claim that is not decided."""
+    evidence, claim = verdict.evidence, verdict.claim
+    if verdict.decision != "undecided" or evidence is None or evidence.error == 0:
+        return ""
+    if claim.kind in ("trend", "prediction"):
+        return " More sizes would tell more; more seeds of these hardly do."
+    distance = evidence.effect - claim.margin
+    if claim.kind == "equivalence":
+        # The nearer end of the margin decides.
+        distance = claim.margin - abs(evidence.effect)
+    spread = evidence.error * math.sqrt(evidence.seeds)
+    more = more_seeds(distance, spread, evidence.seeds, verdict.level, WANTED_POWER)
+    if more is None:
+        return " No sensible number of seeds decides it if the effect is what it seems."
+    plural = "seed decides" if more == 1 else "seeds decide"
+    return (
+        f" {more} more {plural} it with probability {WANTED_POWER:g} if the effect is what it "
+        "seems."
+    )
+
+
+def legend(claims: Sequence[JudgedClaim]) -> str:
+    """Say at which error rate the verdicts are given."""
+    n = len(claims)
+    return (
+        f"{n} claim{'s' if n != 1 else ''}; p is two-sided and corrected for their number (Holm): "
+        f"if none were so, at most one study in {1 / LEVEL:.0f} would have any verdict. "
+        "Intervals of 95 %, each by itself."
+    )

@@ -1,0 +1,126 @@
+"""Outlook on the claims of a plan: how likely its seeds decide them, and what they decided."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from gigatok.claims.claim import Claim
+from gigatok.claims.evidence import Evidence, Results, weigh
+from gigatok.claims.power import MOST_SEEDS, power
+from gigatok.claims.verdicts import LEVEL, verdicts
+from gigatok.claims.words import WANTED_POWER, JudgedClaim, legend
+from gigatok.names import METRICS, setting_name
+from orchestration.execution.progress import Progress
+from orchestration.execution.results import trial_metrics
+from orchestration.launching.claimed import read_claimed
+from orchestration.launching.history import all_launches
+from orchestration.launching.launched import LaunchedPlan
+from orchestration.runs.state import Store
+from orchestration.sweep.settings.keys import SEED
+
+
+def verdict_lines(progress: Progress) -> list[str]:
+    """Say what the results so far make of each claim; nothing without claims."""
+    claimed = read_claimed(progress.plan, progress.store)
+    if not claimed:
+        return []
+    metrics, seeds = trial_metrics(progress), _seeds(progress)
+    results = {one.claim.metric: _results(metrics, seeds, one.claim.metric) for one in claimed}
+    found = verdicts([one.claim for one in claimed], results)
+    judged = [
+        JudgedClaim(verdict, one.at, one.results)
+        for verdict, one in zip(found, claimed, strict=True)
+    ]
+    return [*(one.sentence for one in judged), legend(judged)]
+
+
+def claim_lines(progress: Progress) -> list[str]:
+    """Name each claim, and how likely the seeds of the plan decide it, from earlier results."""
+    sweep = progress.plan.sweep
+    if not sweep.claims:
+        return []
+    earlier = list(_earlier(progress))
+    # As if none were decided yet: the strictest of Holm's steps.
+    level = LEVEL / len(sweep.claims)
+    return [
+        f"claim {claim.name}: {claim.text}; {_outlook(claim, len(sweep.seeds), level, earlier)}"
+        for claim in sweep.claims
+    ]
+
+
+Earlier = tuple[str, Mapping[str, Results]]
+"""Where results are from, and metric -> results."""
+
+
+def _outlook(claim: Claim, seeds: int, level: float, earlier: list[Earlier]) -> str:
+    if claim.kind in ("trend", "prediction"):
+        return "its sizes decide it, seeds hardly"
+    for origin, results in earlier:
+        evidence = weigh(claim, results.get(claim.metric, {}))
+        if evidence is not None and evidence.error > 0:
+            return _power(claim, evidence, origin, seeds, level)
+    return "no earlier results with two seeds tell how likely it is decided"
+
+
+def _power(claim: Claim, seen: Evidence, origin: str, seeds: int, level: float) -> str:
+    """Say with which probability so many seeds decide a claim, if all is as it was seen."""
+    distance = seen.effect - claim.margin
+    if claim.kind == "equivalence":
+        distance = claim.margin - abs(seen.effect)
+    spread = seen.error * math.sqrt(seen.seeds)
+    metric = METRICS[claim.metric]
+    effect = metric.signed(seen.effect if claim.rises else -seen.effect, 1) + metric.unit_behind
+    if seeds < 2:
+        return "one seed decides nothing"
+    parts = [
+        f"{seeds} seeds decide it with probability {power(distance, spread, seeds, level):.0%}"
+    ]
+    enough = next(
+        (n for n in range(2, MOST_SEEDS) if power(distance, spread, n, level) >= WANTED_POWER),
+        None,
+    )
+    if enough is not None and enough > seeds:
+        parts.append(f"{enough} with {power(distance, spread, enough, level):.0%}")
+    return f"{', '.join(parts)}, if it is as {origin}: {effect}"
+
+
+# Results on disk
+
+
+def _earlier(progress: Progress) -> Iterator[Earlier]:
+    """Collect results: of this plan, then of earlier launches of the sweep, the newest first."""
+    metrics, seeds = trial_metrics(progress), _seeds(progress)
+    names = {claim.metric for claim in progress.plan.sweep.claims}
+    yield "so far", {name: _results(metrics, seeds, name) for name in names}
+    for launched in all_launches(progress.store, progress.plan.sweep.name):
+        if launched.key != progress.plan.key:
+            origin = f"launched at scale {launched.scale}"
+            yield origin, _of_launch(launched, progress.store, names)
+
+
+def _of_launch(launched: LaunchedPlan, store: Store, names: set[str]) -> Mapping[str, Results]:
+    done = {key: folder.done() for key, folder in launched.folders(store).items()}
+    seeds = {name: int(one.axes[SEED]) for name, one in launched.values().assignments.items()}
+    metrics: dict[str, dict[str, float]] = defaultdict(dict)
+    for trial, stages in launched.trials.items():
+        for key in stages.values():
+            record = done[key]
+            metrics[trial] |= record.metrics if record else {}
+    return {name: _results(metrics, seeds, name) for name in names}
+
+
+def _seeds(progress: Progress) -> dict[str, int]:
+    return {one.trial.name: one.trial.config.seed for one in progress.plan.trials}
+
+
+def _results(
+    metrics: Mapping[str, Mapping[str, float]], seeds: Mapping[str, int], metric: str
+) -> Results:
+    """Map setting and seed to a metric's value, where it is finite."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for trial, values in metrics.items():
+        if math.isfinite(value := values.get(metric, math.nan)):
+            found[setting_name(trial)][seeds[trial]] = value
+    return found
