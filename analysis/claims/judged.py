@@ -11,7 +11,7 @@ import polars as pl
 from analysis.statistics.groups import UNRECORDED
 from analysis.store import artifacts
 from analysis.store.runs import PROTOCOL
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Looks
 from gigatok.claims.evidence import Results
 from gigatok.claims.verdicts import verdicts
 from gigatok.claims.words import JudgedClaim
@@ -32,7 +32,8 @@ def judge(runs: pl.DataFrame, uri: str) -> list[JudgedClaim]:
         return []
     made = json.loads(content)
     claims = [Claim.model_validate(one["claim"]) for one in made]
-    found = verdicts(claims, {c.metric: _results(runs, c.metric) for c in claims})
+    looks = None if made[0]["looks"] is None else Looks.model_validate(made[0]["looks"])
+    found = verdicts(claims, {c.metric: _results(runs, c.metric) for c in claims}, looks)
     return [
         JudgedClaim(verdict, one["at"], one["results"])
         for verdict, one in zip(found, made, strict=True)

@@ -24,6 +24,21 @@ FEWEST_ARMS: dict[Kind, int] = {
 }
 
 
+class Looks(Config):
+    """Numbers of seeds at which claims are looked at: `start`, then each one up to `at_most`."""
+
+    start: Annotated[int, Field(ge=2)]
+    """Seeds of every setting before the first look; one seed decides nothing."""
+    at_most: Annotated[int, Field(ge=2)]
+    """Seeds of a setting after which its claims stay as they are."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Looks:
+        if self.at_most < self.start:
+            raise ValueError(f"at_most {self.at_most} is below start {self.start}")
+        return self
+
+
 class Arm(Config):
     """Setting that a claim is about.
 

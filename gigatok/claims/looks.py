@@ -8,12 +8,13 @@ not depend on their scale, so that this distribution is known once the looks are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr
+
+from gigatok.claims.claim import Looks
 
 Floats = npt.NDArray[np.float64]
 PATHS = 400_000
@@ -22,30 +23,21 @@ below it, which gives it a standard error of 4 %."""
 _PART = 50_000
 
 
-@dataclass(frozen=True)
-class Looks:
-    """Numbers of seeds at which claims are looked at: `start`, then each one up to `at_most`."""
+def adjusted(p: float, looks: Looks) -> float:
+    """Return how often chance gives as small a two-sided p at any of the looks."""
+    if looks.start == looks.at_most:
+        return p
+    smallest = _smallest_p(looks)
+    # One more of each: the study itself is one of the paths, and p is never 0.
+    below = int(np.searchsorted(smallest, p, side="right"))
+    return min(1.0, (1 + below) / (1 + len(smallest)))
 
-    start: int
-    at_most: int
 
-    def __post_init__(self) -> None:
-        assert 2 <= self.start <= self.at_most, "the sweep's file is checked first"
-
-    def adjust(self, p: float) -> float:
-        """Return how often chance gives as small a two-sided p at any of the looks."""
-        if self.start == self.at_most:
-            return p
-        smallest = _smallest_p(self)
-        # One more of each: the study itself is one of the paths, and p is never 0.
-        below = int(np.searchsorted(smallest, p, side="right"))
-        return min(1.0, (1 + below) / (1 + len(smallest)))
-
-    def threshold(self, level: float) -> float:
-        """Return the p of one look that `adjust` turns into a level."""
-        if self.start == self.at_most:
-            return level
-        return float(np.quantile(_smallest_p(self), level))
+def threshold(level: float, looks: Looks) -> float:
+    """Return the p of one look that `adjusted` turns into a level."""
+    if looks.start == looks.at_most:
+        return level
+    return float(np.quantile(_smallest_p(looks), level))
 
 
 @lru_cache

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import nctdtr, stdtrit
 
-from gigatok.claims.looks import Looks, p_at_looks
+from gigatok.claims.claim import Looks
+from gigatok.claims.looks import p_at_looks, threshold
 from gigatok.claims.verdicts import LEVEL
 
 MOST_SEEDS = 1000
@@ -42,7 +43,7 @@ def power_of_looks(effect: float, spread: float, looks: Looks, level: float = LE
     rng = np.random.default_rng(20250411)
     differences = rng.standard_normal((_PATHS, looks.at_most)) + abs(effect) / spread
     smallest = p_at_looks(differences, looks).min(1)
-    return float((smallest <= looks.threshold(level)).mean())
+    return float((smallest <= threshold(level, looks)).mean())
 
 
 def more_seeds(

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Looks
 from gigatok.claims.evidence import Evidence, Results, shared_seeds, weigh
-from gigatok.claims.looks import Looks
+from gigatok.claims.looks import adjusted, threshold
 
 LEVEL = 0.05
 """Share of studies with any false verdict, if none of their claims were true or false by more
@@ -47,11 +47,11 @@ def verdicts(
     """
     found = [_clearest(claim, results.get(claim.metric, {}), looks) for claim in claims]
     single = [1.0 if evidence is None else evidence.p for evidence in found]
-    corrected = holm([p if looks is None else looks.adjust(p) for p in single])
+    corrected = holm([p if looks is None else adjusted(p, looks) for p in single])
     decided = sum(p <= LEVEL for p in corrected)
     # The step of Holm's at which the next claim stands.
     step = LEVEL / max(1, len(claims) - decided)
-    level = step if looks is None else looks.threshold(step)
+    level = step if looks is None else threshold(step, looks)
     return [
         _verdict(claim, results.get(claim.metric, {}), evidence, p, level)
         for claim, evidence, p in zip(claims, found, corrected, strict=True)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Looks
 from gigatok.names import CLAIMS_FILE, setting_name
 from gigatok.stages import STAGES
 from orchestration.plan.graph import Plan, PlannedTrial
@@ -27,12 +27,15 @@ class Claimed(Record):
     """Claim, and when it was made.
 
     Attributes:
-        identity: hash of what it says of which settings at which scale; its name is not in it.
+        looks: how often results were to be looked at; None: once.
+        identity: hash of what it says of which settings at which scale, and of the looks; its name
+            is not in it.
         at: UNIX seconds of the first launch with it.
         results: results of its metric and settings that were there by then.
     """
 
     claim: Claim
+    looks: Looks | None
     identity: str
     at: UnixTime
     results: int
@@ -59,12 +62,13 @@ def record_claims(plan: Plan, store: Store, complete: Collection[str]) -> tuple[
         new = [
             Claimed(
                 claim=claim,
+                looks=plan.sweep.looks,
                 identity=identity,
                 at=time.time(),
                 results=_results(claim, plan, complete),
             )
             for claim in plan.sweep.claims
-            if (identity := _identity(claim, plan.sweep.scale)) not in known
+            if (identity := _identity(claim, plan)) not in known
         ]
         with path.open("a", encoding="utf-8") as file:
             file.writelines(one.model_dump_json() + "\n" for one in new)
@@ -78,7 +82,7 @@ def read_claimed(plan: Plan, store: Store) -> tuple[Claimed, ...]:
     return tuple(
         known[identity].model_copy(update={"claim": claim})
         for claim in plan.sweep.claims
-        if (identity := _identity(claim, plan.sweep.scale)) in known
+        if (identity := _identity(claim, plan)) in known
     )
 
 
@@ -99,9 +103,12 @@ def _known(path: Path) -> dict[str, Claimed]:
     return {one.identity: one for one in map(Claimed.model_validate_json, lines)}
 
 
-def _identity(claim: Claim, scale: str) -> str:
+def _identity(claim: Claim, plan: Plan) -> str:
     said = claim.model_dump(mode="json", exclude={"name", "text"})
-    text = json.dumps([scale, said], sort_keys=True)
+    looks = plan.sweep.looks
+    # More looks are more chances: they are part of what was said beforehand.
+    times = None if looks is None else looks.model_dump()
+    text = json.dumps([plan.sweep.scale, times, said], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

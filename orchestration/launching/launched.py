@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Looks
 from gigatok.config import TrialConfig
 from gigatok.plugins import LOADED, Plugin, owner_of
 from gigatok.stages import STAGES
@@ -138,6 +138,7 @@ class LaunchedSweep(Record):
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
     claims: tuple[Claim, ...] = ()
+    looks: Looks | None = None
     excluded: tuple[dict[str, Any], ...] = ()
     dropped: tuple[Dropped, ...] = ()
     repeated: tuple[dict[str, Any], ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from gigatok.claims.claim import Claim
 from gigatok.claims.evidence import Evidence, Results, weigh
@@ -26,9 +26,8 @@ def verdict_lines(progress: Progress) -> list[str]:
     claimed = read_claimed(progress.plan, progress.store)
     if not claimed:
         return []
-    metrics, seeds = trial_metrics(progress), _seeds(progress)
-    results = {one.claim.metric: _results(metrics, seeds, one.claim.metric) for one in claimed}
-    found = verdicts([one.claim for one in claimed], results)
+    results = results_of(progress, (one.claim.metric for one in claimed))
+    found = verdicts([one.claim for one in claimed], results, progress.plan.sweep.looks)
     judged = [
         JudgedClaim(verdict, one.at, one.results)
         for verdict, one in zip(found, claimed, strict=True)
@@ -91,9 +90,8 @@ def _power(claim: Claim, seen: Evidence, origin: str, seeds: int, level: float) 
 
 def _earlier(progress: Progress) -> Iterator[Earlier]:
     """Collect results: of this plan, then of earlier launches of the sweep, the newest first."""
-    metrics, seeds = trial_metrics(progress), _seeds(progress)
     names = {claim.metric for claim in progress.plan.sweep.claims}
-    yield "so far", {name: _results(metrics, seeds, name) for name in names}
+    yield "so far", results_of(progress, names)
     for launched in all_launches(progress.store, progress.plan.sweep.name):
         if launched.key != progress.plan.key:
             origin = f"launched at scale {launched.scale}"
@@ -111,8 +109,11 @@ def _of_launch(launched: LaunchedPlan, store: Store, names: set[str]) -> Mapping
     return {name: _results(metrics, seeds, name) for name in names}
 
 
-def _seeds(progress: Progress) -> dict[str, int]:
-    return {one.trial.name: one.trial.config.seed for one in progress.plan.trials}
+def results_of(progress: Progress, names: Iterable[str]) -> dict[str, Results]:
+    """Collect what a plan's complete stages report of some metrics, by setting and seed."""
+    seeds = {one.trial.name: one.trial.config.seed for one in progress.plan.trials}
+    metrics = trial_metrics(progress)
+    return {name: _results(metrics, seeds, name) for name in names}
 
 
 def _results(

@@ -23,7 +23,6 @@ from orchestration.forecast.cost_table import (
     totals_json,
 )
 from orchestration.forecast.devices import Machines
-from orchestration.launching.outlook import claim_lines
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs.provenance import code_version, imported_state
 from orchestration.runs.state import StageFolder
@@ -59,7 +58,11 @@ def print_plan(
             console.print(line, **style)
 
     say(search_lines(progress))
-    say(claim_lines(progress), markup=False, highlight=False, soft_wrap=True)
+    if sweep.claims:
+        # Imported here: statistics take a tenth of a second, which other plans need not wait for.
+        from orchestration.launching.outlook import claim_lines
+
+        say(claim_lines(progress), markup=False, highlight=False, soft_wrap=True)
     say(formula_lines(plan), markup=False)
     say(adopted_lines(progress))
     for line in image_lines(plan):

@@ -19,7 +19,6 @@ from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
 from orchestration.execution.results import launch_json, result_tables, trial_metrics
 from orchestration.exits import Outcome
-from orchestration.launching.outlook import verdict_lines
 from orchestration.plan.graph import Plan
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
@@ -32,8 +31,12 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         print(json.dumps(launch_json(progress), allow_nan=False))
         return
     print_counts(progress, console)
-    for line in verdict_lines(progress):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if progress.plan.sweep.claims:
+        # Imported here: statistics take a tenth of a second, which others need not wait for.
+        from orchestration.launching.outlook import verdict_lines
+
+        for line in verdict_lines(progress):
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
     print_results(progress, console)
     if progress.held is not None:
         name = shlex.quote(progress.plan.sweep.name)

@@ -29,6 +29,7 @@ from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record
 from orchestration.launching.preview import plan_json, print_plan
 from orchestration.launching.readiness import check_writable, make_ready
 from orchestration.launching.report import outcome, print_counts, print_results
+from orchestration.launching.rounds import added_line, with_due_seeds
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
@@ -179,7 +180,18 @@ class PreparedLaunch(Launch):
         # once.
         if not progress.finished or not tracking.is_current():
             run(driver, tracking, terminal.console)
-        return LaunchResult(outcome(progress), self.uri, progress)
+        ended = LaunchResult(outcome(progress), self.uri, progress)
+        return self._next_round(ended, terminal) if ended.outcome == "done" else ended
+
+    def _next_round(self, ended: LaunchResult, terminal: Terminal) -> LaunchResult:
+        """Add the seeds that undecided claims call for, and run them; nothing of other sweeps."""
+        plan = with_due_seeds(self.plan, self.store)
+        if plan.key == self.plan.key:
+            return ended
+        terminal.console.print(added_line(self.plan, plan), soft_wrap=True)
+        following = _priced(self.request, self.store, plan, lambda progress: None)
+        following.make_ready()
+        return following.run(terminal)
 
     def _search(self, terminal: Terminal) -> LaunchResult:
         from orchestration.search import launch  # Optuna takes half a second to import
@@ -234,7 +246,7 @@ def prepare(
         else:
             # The record and not the YAML, which may have been edited since.
             plan = _as_launched(launched, store)
-        return _priced(request, store, plan, leave)
+        return _priced(request, store, with_due_seeds(plan, store), leave)
 
 
 def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> PreparedLaunch:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Looks
 from gigatok.config import SECTIONS
 from gigatok.names import study_name
 from gigatok.plugins import Plugin, PluginError, load
@@ -20,6 +20,7 @@ from orchestration.sweep.claims import read_claims
 from orchestration.sweep.grid.axes import (
     Axes,
     read_axes,
+    read_looks,
     read_overrides,
     read_seeds,
     read_stages,
@@ -77,7 +78,8 @@ class Sweep:
         include: added combinations, key -> values as written.
         set: fixed overrides of the scale, as written.
         overrides: values of `--set`, as written.
-        seeds: seeds of every setting.
+        seeds: seeds of every setting; of seeds until decided, those at the start.
+        looks: seeds until decided; None: the seeds are all there are.
         stages: requested stages in graph order; their inputs are not listed.
         plugins: those that its YAML names, loaded.
         claims: what it says about its results, before there are any.
@@ -100,6 +102,7 @@ class Sweep:
     set: Mapping[str, Any]
     overrides: Mapping[str, Any]
     seeds: tuple[int, ...]
+    looks: Looks | None
     stages: tuple[str, ...]
     plugins: tuple[Plugin, ...]
     claims: tuple[Claim, ...]
@@ -184,6 +187,8 @@ def _read(
     sweep = _at_scale(root, loaded, scales)
     given = read_overrides(overrides, loaded, problems)
     seeds = read_seeds(given.seed or sweep.part("seeds"))
+    # Seeds that `--set` gives are a list and look once.
+    looks = read_looks(given.seed or sweep.part("seeds"), claims=sweep.part("claims").is_given)
     axes = read_axes(sweep, loaded, given.settings)
     question, paper = _question(root.part("question")), root.part("paper").text()
     stages = read_stages(sweep.part("stages"), plugins)
@@ -210,6 +215,7 @@ def _read(
         **axes.written,
         overrides=given.written,
         seeds=seeds,
+        looks=looks,
         stages=stages,
         plugins=plugins,
         claims=claims,

@@ -19,6 +19,7 @@ from gigatok.names import METRICS
 from gigatok.stages import STAGES
 from orchestration.sweep.definition import SWEEPS_DIR
 from orchestration.sweep.formulas.formulas import SHARE_WITHIN, solvable_keys
+from orchestration.sweep.grid.axes import SEVERAL
 from orchestration.sweep.search.block import GPU_HOURS
 from orchestration.sweep.search.reading import (
     BUDGET_FIELDS,
@@ -89,6 +90,7 @@ def _sweep_parts() -> Schema:
     cell = _keys(lambda ref: {"anyOf": [ref, {"type": "array", "items": ref}]}, runtime=False)
     seed = {"anyOf": [_SEED, {"type": "array", "items": _SEED}]}
     stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
+    seeds = {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True}
     rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
     added = _mapping(cell, "An added combination: key -> value, or values for several of them.")
     return {
@@ -108,7 +110,7 @@ def _sweep_parts() -> Schema:
             "key -> the target at which it is solved.",
         ),
         "set": _mapping(_keys(lambda ref: ref), "key -> value; overrides the scale."),
-        "seeds": {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
+        "seeds": {"anyOf": [seeds, _until_decided()]},
         "stages": {"anyOf": [{"const": "all"}, stages]},
         "claims": {
             "description": "name -> what the results will show: psnr rises with params.decoder.",
@@ -117,6 +119,13 @@ def _sweep_parts() -> Schema:
         },
         "search": _search(),
     }
+
+
+def _until_decided() -> Schema:
+    """Build the schema of seeds that are added until claims are decided."""
+    parts = {"start": SEVERAL.schema, "until": {"const": "decided"}, "at_most": SEVERAL.schema}
+    found = _mapping(parts, "Seeds are added to settings whose claims are undecided.")
+    return {**found, "type": "object", "required": list(parts)}
 
 
 def _search() -> Schema:

@@ -15,9 +15,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gigatok.claims.claim import Arm, Claim, Kind
+from gigatok.claims.claim import Arm, Claim, Kind, Looks
 from gigatok.claims.evidence import Results, weigh
-from gigatok.claims.looks import Looks
 from gigatok.claims.power import power, power_of_looks
 from gigatok.claims.verdicts import verdicts
 
@@ -113,7 +112,7 @@ def main(studies: int) -> None:
             for shared in (0.0,) if kind == "difference" else (0.0, 0.5, 0.9):
                 for count in (1, 8, 30):
                     few = max(20, studies // count)
-                    looks = Looks(2, seeds) if seeds > 2 else None
+                    looks = Looks(start=2, at_most=seeds) if seeds > 2 else None
                     fixed = false_verdicts(kind, seeds, count, shared, None, few)
                     many = looks and false_verdicts(kind, seeds, count, shared, looks, few)
                     held = f"{coverage(kind, seeds, shared, studies):.1%}" if count == 1 else ""
@@ -127,7 +126,7 @@ def main(studies: int) -> None:
     )
     for effect in (0.5, 1.0, 2.0):
         for seeds in (3, 5, 8):
-            looks = Looks(2, seeds)
+            looks = Looks(start=2, at_most=seeds)
             table.add_row(
                 str(effect),
                 str(seeds),

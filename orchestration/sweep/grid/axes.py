@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt, ValidationError
 
+from gigatok.claims.claim import Looks
 from gigatok.plugins import Plugin, owner_of
 from gigatok.stages import STAGES
 from orchestration.sweep.formulas.formulas import Formulas, read_formulas
@@ -47,10 +48,11 @@ from orchestration.yaml.source import (
     parse,
     show,
 )
-from orchestration.yaml.values import ValueType
+from orchestration.yaml.values import ValueType, one_of
 
 NO_EXPANSION = Expansion((), ())
 _SEED = ValueType(NonNegativeInt)
+SEVERAL = ValueType(Annotated[int, Field(ge=2, le=1000)])
 
 
 @dataclass(frozen=True)
@@ -310,10 +312,43 @@ def _group(part: Part, names: SizeNames, taken: dict[str, Part]) -> AxisValues:
     return group if len(part.problems) == before else {}
 
 
+def read_looks(part: Part, *, claims: bool) -> Looks | None:
+    """Read `{start: 3, until: decided, at_most: 8}`, seeds that depend on the claims.
+
+    Args:
+        part: `seeds` of the sweep.
+        claims: the sweep has some.
+
+    Returns:
+        None where the seeds are a list, or after a problem was reported.
+    """
+    if not part.is_mapping:
+        return None
+    before = len(part.problems)
+    kinds = {"start": SEVERAL, "until": one_of(["decided"]), "at_most": SEVERAL}
+    given = part.fields(kinds, "seeds", required=kinds)
+    if not claims:
+        part.report("seeds until decided need `claims` that are decided; give some, or a list")
+    if len(part.problems) > before:
+        return None
+    try:
+        return Looks(start=given["start"], at_most=given["at_most"])
+    except ValidationError as error:
+        part.report(str(error.errors()[0]["ctx"]["error"]))
+        return None
+
+
 def read_seeds(part: Part) -> tuple[int, ...]:
-    """Read the seeds, `[0]` by default; empty after a problem was reported."""
+    """Read the seeds, `[0]` by default; empty after a problem was reported.
+
+    Of seeds until decided these are the ones at the start.
+    """
     if not part.is_given:
         return (0,)
+    if part.is_mapping:
+        start = part.part("start").plain()
+        # What is wrong with it is said by `read_looks`.
+        return tuple(range(start)) if isinstance(start, int) and 2 <= start <= 1000 else (0,)
     before = len(part.problems)
     seeds: list[int] = []
     for item in part.items(" of whole numbers; write `seeds: [0, 1]`"):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gigatok.claims.claim import Arm, Claim
+from gigatok.claims.claim import Arm, Claim, Looks
 from gigatok.claims.evidence import Results
-from gigatok.claims.looks import Looks
+from gigatok.claims.looks import adjusted, threshold
 from gigatok.claims.power import more_seeds, power, power_of_looks
 from gigatok.claims.verdicts import LEVEL, Verdict, false_discovery_rates, holm, verdicts
 
@@ -69,11 +69,11 @@ def test_rates_of_false_discoveries_are_scipys() -> None:
 
 
 def test_one_look_is_no_correction() -> None:
-    looks = Looks(4, 4)
-    assert (looks.adjust(0.03), looks.threshold(0.05)) == (0.03, 0.05)
+    looks = Looks(start=4, at_most=4)
+    assert (adjusted(0.03, looks), threshold(0.05, looks)) == (0.03, 0.05)
 
 
-@pytest.mark.parametrize("looks", [Looks(2, 5), Looks(3, 8)])
+@pytest.mark.parametrize("looks", [Looks(start=2, at_most=5), Looks(start=3, at_most=8)])
 def test_looks_keep_the_level_on_noise(looks: Looks) -> None:
     """Differences of another random sequence than the one that the correction was made with."""
     rng = np.random.default_rng(5)
@@ -86,7 +86,7 @@ def test_looks_keep_the_level_on_noise(looks: Looks) -> None:
 
 
 def test_a_verdict_stands_whatever_comes_later() -> None:
-    looks = Looks(3, 6)
+    looks = Looks(start=3, at_most=6)
     values = [1.0, 1.01, 0.99]
     (early,) = judge(values, looks=looks)
     assert (early.decision, early.decided_at) == ("supported", 3)
@@ -97,7 +97,7 @@ def test_a_verdict_stands_whatever_comes_later() -> None:
 
 
 def test_below_the_first_look_nothing_is_decided() -> None:
-    (early,) = judge([1.0, 1.001], looks=Looks(3, 6))
+    (early,) = judge([1.0, 1.001], looks=Looks(start=3, at_most=6))
     assert (early.decision, early.p) == ("undecided", None)
 
 
@@ -107,7 +107,7 @@ def test_power_is_what_simulations_find() -> None:
         judge((rng.normal(size=5) + 1.5).tolist())[0].decision == "supported" for _ in range(2000)
     )
     assert found / 2000 == pytest.approx(power(1.5, 1.0, 5), abs=0.03)
-    looks = Looks(3, 6)
+    looks = Looks(start=3, at_most=6)
     found = sum(
         judge((rng.normal(size=6) + 1.5).tolist(), looks=looks)[0].decision == "supported"
         for _ in range(1000)
