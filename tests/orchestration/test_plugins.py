@@ -109,7 +109,7 @@ def test_stages_and_results_outlive_their_plugins(place: Path) -> None:
     [
         ("import nowhere\n", "plug-in ../own/brightness.py: ModuleNotFoundError: No module named"),
         ("1 / 0\n", "plug-in ../own/brightness.py: ZeroDivisionError: division by zero ("),
-        (MODULE + MODULE, "there is a metric 'brightness' already; choose another name"),
+        (MODULE + MODULE, "a trial has 'measure_brightness' already; choose another name"),
     ],
 )
 def test_a_broken_plugin_is_a_problem_of_the_sweep(place: Path, text: str, message: str) -> None:
