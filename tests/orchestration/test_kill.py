@@ -20,7 +20,7 @@ from orchestration.runs.state import StageFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-CAMPAIGNS = int(os.environ.get("GIGATOK_KILL_CAMPAIGNS", "5"))
+CAMPAIGNS = int(os.environ.get("GIGATOK_KILL_CAMPAIGNS", "3"))
 KILLS = int(os.environ.get("GIGATOK_KILLS", "5"))
 """Of each campaign."""
 VICTIMS = ("worker", "server", "launcher", "all", "group")
