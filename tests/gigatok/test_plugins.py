@@ -144,6 +144,7 @@ def test_broken_installed_plugins_are_reported_and_stop_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.installed.cache_clear()
     for name, text in {"good_lab": METRIC.format(name="brightness"), "bad_lab": "1 / 0\n"}.items():
         write(tmp_path / f"{name}.py", text)
         points = f"[{plugins.GROUP}]\n{name} = {name}\n"
@@ -154,3 +155,4 @@ def test_broken_installed_plugins_are_reported_and_stop_nothing(
     (warning,) = caplog.messages
     assert warning.startswith("plug-in bad_lab: ZeroDivisionError")
     assert "brightness" in METRICS
+    plugins.installed.cache_clear()
