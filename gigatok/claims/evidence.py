@@ -24,7 +24,7 @@ Results = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the results so far say of a claim.
+    """Weight of the results so far for and against a claim.
 
     Attributes:
         effect: in the claim's direction: positive is as claimed. Of a trend per doubling of the

@@ -18,7 +18,7 @@ Decision = Literal["supported", "contradicted", "undecided"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the results say of a claim, beside all other claims.
+    """Judgement of a claim by the results, beside all other claims.
 
     Attributes:
         evidence: of all results so far; None where they are too few for its test.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gigatok.claims.claim import Claim
 from gigatok.claims.evidence import Evidence, Results, weigh
-from gigatok.claims.power import MOST_SEEDS, power
+from gigatok.claims.power import more_seeds, power
 from gigatok.claims.verdicts import LEVEL, verdicts
 from gigatok.claims.words import WANTED_POWER, JudgedClaim, legend
 from gigatok.names import METRICS, setting_name
@@ -73,15 +73,14 @@ def _power(claim: Claim, seen: Evidence, origin: str, seeds: int, level: float) 
     effect = metric.signed(seen.effect if claim.rises else -seen.effect, 1) + metric.unit_behind
     if seeds < 2:
         return "one seed decides nothing"
-    parts = [
-        f"{seeds} seeds decide it with probability {power(distance, spread, seeds, level):.0%}"
-    ]
-    enough = next(
-        (n for n in range(2, MOST_SEEDS) if power(distance, spread, n, level) >= WANTED_POWER),
-        None,
-    )
-    if enough is not None and enough > seeds:
-        parts.append(f"{enough} with {power(distance, spread, enough, level):.0%}")
+    likely = power(distance, spread, seeds, level)
+    # Beyond the margin on the other side, the same effect contradicts the claim.
+    way = "it" if distance >= 0 else "against it"
+    parts = [f"{seeds} seeds decide {way} with probability {likely:.0%}"]
+    more = more_seeds(distance, spread, seeds, level, WANTED_POWER)
+    if likely < WANTED_POWER and more is not None:
+        enough = power(distance, spread, seeds + more, level)
+        parts.append(f"{seeds + more} with {enough:.0%}")
     return f"{', '.join(parts)}, if it is as {origin}: {effect}"
 
 
