@@ -7,8 +7,8 @@ the class with the field was made.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -46,6 +46,32 @@ def name_of(config: type[NamedConfig]) -> str:
     """Return the one name that a config allows."""
     (name,) = config.model_fields["name"].annotation.__args__  # type: ignore[union-attr]
     return str(name)
+
+
+C = TypeVar("C", bound=NamedConfig)
+
+
+@dataclass(frozen=True)
+class NetworkKind(Generic[C]):
+    """Kind of network that a trial can name, with its settings.
+
+    Attributes:
+        config: its settings, whose `name` is the value by which trials choose it.
+        module: `package.module:Class`, imported when the network is built.
+        layout: `package.module:function` without torch, which describes its layers; None: its
+            costs are measured.
+        example: settings beside `name` with which its contract is checked.
+    """
+
+    config: type[C]
+    module: str
+    layout: str | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Value by which trials choose it."""
+        return name_of(self.config)
 
 
 def kind_named(value: Any, kinds: Mapping[str, K]) -> K | None:

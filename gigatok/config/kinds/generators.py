@@ -7,7 +7,7 @@ library and pydantic only: planning reads this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 
 from gigatok.config.base import Config, Fraction, TransformerSize
 from gigatok.config.marks import COMPUTES
-from gigatok.config.open_union import NamedConfig, check_new, kind_named, name_of
+from gigatok.config.open_union import NamedConfig, NetworkKind, check_new, kind_named
 from gigatok.config.tokenizer import TokenizerArchitecture
 from gigatok.plugins import table
 
@@ -76,7 +76,7 @@ class GeneratorKindConfig(NamedConfig):
 
 
 @dataclass(frozen=True)
-class GeneratorKind:
+class GeneratorKind(NetworkKind[GeneratorKindConfig]):
     """Generator architecture that a trial can name.
 
     Attributes:
@@ -88,16 +88,6 @@ class GeneratorKind:
         example: settings beside `name` with which the contract is checked
             (`gigatok.contracts.generator`): all required ones, for a small network.
     """
-
-    config: type[GeneratorKindConfig]
-    module: str
-    layout: str | None = None
-    example: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Value of `generator.architecture.name`."""
-        return name_of(self.config)
 
 
 GENERATORS: dict[str, GeneratorKind] = table("generator")

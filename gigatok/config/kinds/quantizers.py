@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from gigatok.config.base import Config
 from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
-from gigatok.config.open_union import NamedConfig, check_new, name_of
+from gigatok.config.open_union import NamedConfig, NetworkKind, check_new
 from gigatok.plugins import table
 
 
@@ -94,7 +94,7 @@ class QuantizerConfig(NamedConfig):
 
 
 @dataclass(frozen=True)
-class QuantizerKind:
+class QuantizerKind(NetworkKind[QuantizerConfig]):
     """Quantizer that a trial can name.
 
     Attributes:
@@ -106,16 +106,6 @@ class QuantizerKind:
         example: settings beside `name` with which the contract is checked
             (`gigatok.contracts.quantizer`): all required ones, for few codes.
     """
-
-    config: type[QuantizerConfig]
-    module: str
-    layout: str | None = None
-    example: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Value of `tokenizer.quantizer.name`."""
-        return name_of(self.config)
 
 
 QUANTIZERS: dict[str, QuantizerKind] = table("quantizer")

@@ -7,7 +7,7 @@ Standard library and pydantic only: planning reads this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
@@ -19,7 +19,7 @@ from gigatok.config.kinds.quantizers import CodebookConfig, CodeShape, Quantizer
 from gigatok.config.kinds.quantizers import configs as quantizer_configs
 from gigatok.config.kinds.teachers import FoundTeacher
 from gigatok.config.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
-from gigatok.config.open_union import NamedConfig, OneOf, check_new, kind_named, name_of
+from gigatok.config.open_union import NamedConfig, NetworkKind, OneOf, check_new, kind_named
 from gigatok.plugins import table
 
 SEMANTIC = frozenset({"semantic_weight", "teacher", "teacher_components"})
@@ -163,7 +163,7 @@ class TokenizerKindConfig(NamedConfig):
 
 
 @dataclass(frozen=True)
-class TokenizerKind:
+class TokenizerKind(NetworkKind[TokenizerKindConfig]):
     """Tokenizer architecture that a trial can name.
 
     Attributes:
@@ -175,16 +175,6 @@ class TokenizerKind:
         example: settings beside `name` with which the contract is checked
             (`gigatok.contracts.tokenizer`): all required ones, for a small network.
     """
-
-    config: type[TokenizerKindConfig]
-    module: str
-    layout: str | None = None
-    example: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Value of `tokenizer.architecture.name`."""
-        return name_of(self.config)
 
 
 TOKENIZERS: dict[str, TokenizerKind] = table("tokenizer")
