@@ -116,7 +116,7 @@ def test_an_address_names_its_trial(browser, live):
         assert page.get_by_role("combobox", name="Trial").input_value() == "S-L"
 
 
-def test_the_paper_and_a_fit_are_drawn(browser, live):
+def test_the_paper_is_drawn_and_a_fit_to_one_seed_refused(browser, live):
     with page_of(browser) as page:
         page.goto(f"{live}/?view=Scaling&plot=Latent+complexity")
         see(page, "Hover over a point")
@@ -124,7 +124,7 @@ def test_the_paper_and_a_fit_are_drawn(browser, live):
         see(page, "paper Figure 7 1D +reg")
         page.get_by_role("combobox").nth(2).click()
         page.get_by_text("Power law").click()
-        see(page, "95 % bootstrap interval")
+        see(page, "one seed per size: nothing tells a law from chance")
 
 
 def test_parts_of_a_trial(browser, live):
