@@ -55,10 +55,19 @@ def _smallest_p(looks: Looks) -> Floats:
 
 def p_at_looks(differences: Floats, looks: Looks) -> Floats:
     """Compute the two-sided p at every look: (studies, seeds) to (studies, looks)."""
-    counts = np.arange(looks.start, looks.at_most + 1)
-    sums = differences.cumsum(1)[:, looks.start - 1 :]
-    squares = (differences**2).cumsum(1)[:, looks.start - 1 :]
-    variance = (squares - sums**2 / counts) / (counts - 1)
-    t = sums / counts / np.sqrt(variance / counts)
-    found: Floats = 2 * stdtr(counts - 1.0, -np.abs(t))
+    means, errors, freedom = means_at_looks(differences, looks)
+    found: Floats = 2 * stdtr(freedom, -np.abs(means / errors))
     return found
+
+
+def means_at_looks(differences: Floats, looks: Looks) -> tuple[Floats, Floats, Floats]:
+    """Average the seeds up to each look: (studies, seeds) to two of (studies, looks).
+
+    Returns:
+        Means, their standard errors, and the degrees of freedom at each look.
+    """
+    counts = np.arange(looks.start, looks.at_most + 1)
+    means = differences.cumsum(1)[:, looks.start - 1 :] / counts
+    squares = (differences**2).cumsum(1)[:, looks.start - 1 :] / counts
+    errors = np.sqrt((squares - means**2) / (counts - 1))
+    return means, errors, counts - 1.0
