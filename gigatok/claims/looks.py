@@ -34,10 +34,11 @@ def adjusted(p: float, looks: Looks) -> float:
 
 
 def threshold(level: float, looks: Looks) -> float:
-    """Return the p of one look that `adjusted` turns into a level."""
+    """Return the largest p of one look that `adjusted` turns into no more than a level."""
     if looks.start == looks.at_most:
         return level
-    return float(np.quantile(_smallest_p(looks), level))
+    smallest = _smallest_p(looks)
+    return float(smallest[max(0, int(level * (1 + len(smallest))) - 2)])
 
 
 @lru_cache

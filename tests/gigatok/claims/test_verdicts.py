@@ -68,6 +68,12 @@ def test_rates_of_false_discoveries_are_scipys() -> None:
     assert false_discovery_rates([]) == []
 
 
+def test_the_threshold_is_where_the_correction_reaches_the_level() -> None:
+    looks = Looks(start=2, at_most=4)
+    p = threshold(0.05, looks)
+    assert adjusted(p, looks) <= 0.05 < adjusted(p * 1.001, looks)
+
+
 def test_one_look_is_no_correction() -> None:
     looks = Looks(start=4, at_most=4)
     assert (adjusted(0.03, looks), threshold(0.05, looks)) == (0.03, 0.05)
