@@ -70,5 +70,6 @@ def means_at_looks(differences: Floats, looks: Looks) -> tuple[Floats, Floats, F
     counts = np.arange(looks.start, looks.at_most + 1)
     means = differences.cumsum(1)[:, looks.start - 1 :] / counts
     squares = (differences**2).cumsum(1)[:, looks.start - 1 :] / counts
-    errors = np.sqrt((squares - means**2) / (counts - 1))
-    return means, errors, counts - 1.0
+    errors: Floats = np.sqrt((squares - means**2) / (counts - 1))
+    freedom: Floats = counts - 1.0
+    return means, errors, freedom

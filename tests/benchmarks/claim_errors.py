@@ -25,7 +25,13 @@ from gigatok.claims.verdicts import LEVEL, Verdict, holm, verdicts
 
 Floats = npt.NDArray[np.float64]
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0)
-ARMS: dict[Kind, int] = {"difference": 2, "order": 3, "equivalence": 2, "trend": 5, "prediction": 5}
+ARMS: dict[Kind, int] = {
+    "difference": 2,
+    "order": 3,
+    "equivalence": 2,
+    "trend": 5,
+    "prediction": 5,
+}
 BY_SIZES = ("trend", "prediction")
 SPREAD = 0.05
 """Standard deviation of the logarithm of results; a power law is of positive values."""

@@ -153,7 +153,10 @@ def test_the_course_of_looks_is_what_simulations_find() -> None:
 
 def test_one_look_is_foreseen_as_no_look() -> None:
     course = foresee(1.5, 1.0, Looks(start=5, at_most=5))
-    assert (course.seeds, 1 - course.undecided[0]) == (5, pytest.approx(power(1.5, 1, 5), abs=0.01))
+    assert (course.seeds, 1 - course.undecided[0]) == (
+        5,
+        pytest.approx(power(1.5, 1, 5), abs=0.01),
+    )
 
 
 def test_a_trend_is_looked_at_once() -> None:
