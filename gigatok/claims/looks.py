@@ -67,9 +67,8 @@ def means_at_looks(differences: Floats, looks: Looks) -> tuple[Floats, Floats, F
     Returns:
         Means, their standard errors, and the degrees of freedom at each look.
     """
-    counts = np.arange(looks.start, looks.at_most + 1)
+    counts = np.arange(looks.start, looks.at_most + 1, dtype=np.float64)
     means = differences.cumsum(1)[:, looks.start - 1 :] / counts
     squares = (differences**2).cumsum(1)[:, looks.start - 1 :] / counts
     errors: Floats = np.sqrt((squares - means**2) / (counts - 1))
-    freedom: Floats = counts - 1.0
-    return means, errors, freedom
+    return means, errors, counts - 1
