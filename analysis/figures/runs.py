@@ -154,8 +154,11 @@ def _resolved(panel: Panel, have: Sequence[str], request: RunsRequest) -> Panel:
     """Choose the first of `a|b` that was measured, else the first; and KID before FID."""
     names = panel.y.split("|")
     pair = (panel.x, next((name for name in names if name in have), names[0]))
-    # Beside the paper FID stays FID, which is all that the paper has.
+    # Beside the paper FID stays FID, which is all that the paper has, and its sizes are with the
+    # training-only head.
     x, y = pair if request.beside_paper else steadier(pair, have)
+    if request.beside_paper and x == "params_tokenizer":
+        x = "params_total"
     return Panel(x, y, panel.title or quantity(y).label)
 
 
@@ -224,10 +227,9 @@ def mark_notes(
 
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
-    shown = {*metrics, *(["params_head"] if "params_total" in metrics else [])}
     nothing = pl.lit(None, pl.Float64)
     # Confounds of metrics that the figure does not show would only lengthen its caption.
-    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)
+    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in metrics)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)
     more = len(absent) - _NAMED_TRIALS

@@ -29,8 +29,16 @@ from analysis.statistics.fits import fit_seeds
 from analysis.statistics.groups import groups
 from analysis.statistics.laws import MIN_SIZES, Law
 from analysis.store.requests import RequestError
-from analysis.store.runs import PROTOCOL, measured, params_of
-from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quantity, steadier
+from analysis.store.runs import PROTOCOL, derived_of, measured, params_of
+from gigatok.names import (
+    METRICS,
+    PARAM_SEED,
+    PARAM_TOKENIZER,
+    SIZES,
+    STEADIER,
+    quantity,
+    steadier,
+)
 
 MOST_GROUPED = 2000
 """Trials above which each is a point of its own: means over seeds take seconds then."""
@@ -44,10 +52,10 @@ Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {
     "Reconstruction or generation": ("rfid", "gfid"),
-    "Latent complexity": ("params_total", "ar_val_loss"),
+    "Latent complexity": ("params_tokenizer", "ar_val_loss"),
     "Rate and distortion (Pareto)": ("ar_bits_per_image", "psnr"),
-    "Size and reconstruction": ("params_total", "rfid"),
-    "Size and generation": ("params_total", "gfid"),
+    "Size and reconstruction": ("params_tokenizer", "rfid"),
+    "Size and generation": ("params_tokenizer", "gfid"),
 }
 """Question -> x and y; KID takes the place of FID where it was measured."""
 
@@ -74,21 +82,25 @@ class Scaling:
 
 
 def choices(runs: pl.DataFrame) -> list[str]:
-    """List what may be an axis: results that some trial has, then numeric settings that vary."""
-    numeric = [c for c in params_of(runs) if runs[c].dtype.is_numeric() and c != PARAM_SEED]
+    """List what may be an axis: results, then numbers that vary: settings, derived ones, sizes."""
+    numeric = [c for c in params_of(runs) if c != PARAM_SEED]
+    numeric += [*derived_of(runs), *(name for name in SIZES if name not in METRICS)]
+    numeric = [c for c in numeric if runs[c].dtype.is_numeric()]
     return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
 
 
 def preset(name: str, runs: pl.DataFrame, *, beside_paper: bool = False) -> tuple[str, str] | None:
     """Find the axes of a preset; None where its results were not measured.
 
-    Beside the paper's numbers FID stays FID, where it was measured.
+    Beside the paper's numbers FID stays FID, where it was measured, and sizes are with the head
+    of semantic regularisation, which the paper counts.
     """
     have = measured(runs)
     x, y = steadier(PRESETS[name], have)
     if beside_paper:
         # The paper has no KID, so that a plane of KID would stay without its numbers.
         x, y = (f if f in have else STEADIER.get(f, f) for f in PRESETS[name])
+        x = "params_total" if x == "params_tokenizer" else x
     return (x, y) if x in have and y in have else None
 
 

@@ -24,7 +24,7 @@ def _scaling(size: str) -> tuple[Panel, ...]:
 
 SWEEPS: dict[str, tuple[Panel, ...]] = {
     "decoder_scaling": _scaling("params_decoder"),  # paper Figures 3 and 5, Table 2
-    "tokenizer_scaling": _scaling("params_total"),  # paper Figures 3 and 7
+    "tokenizer_scaling": _scaling("params_tokenizer"),  # paper Figures 3 and 7
     # Losses per code do not compare between quantizers, bits per image do.
     "quantizers": (
         Panel("ar_bits_per_image", "psnr", "Rate–distortion"),
@@ -68,6 +68,6 @@ def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
     identity = list(groups(runs)[0].identity)
     # The tokenizer comes first in every identity; what else varies is the sweep's question.
     key = next((c for c in identity if c != PARAM_TOKENIZER), PARAM_TOKENIZER)
-    if key == PARAM_TOKENIZER and "params_total" in measured(runs):
-        key = "params_total"
+    if key == PARAM_TOKENIZER and "params_tokenizer" in measured(runs):
+        key = "params_tokenizer"
     return tuple(Panel(key, options) for options in _CHOSEN)

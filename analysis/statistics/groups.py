@@ -96,9 +96,9 @@ class Group:
 
     @property
     def size(self) -> float | None:
-        """Count the tokenizer's parameters; None where no trial got that far."""
+        """Count the tokenizer's parameters at inference; None where no trial got that far."""
         # All seeds of a setting build the same network.
-        return next(iter(self.values("params_total").values()), None)
+        return next(iter(self.values("params_tokenizer").values()), None)
 
     @property
     def complete(self) -> int:

@@ -111,7 +111,7 @@ def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping
     # The trial itself comes first, so that it stands for its tokenizer.
     ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
     kept = ordered.head(most)
-    return kept.sort("params_total", nulls_last=True).to_dicts()
+    return kept.sort("params_tokenizer", nulls_last=True).to_dicts()
 
 
 def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:
