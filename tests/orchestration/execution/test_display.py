@@ -30,7 +30,7 @@ from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Failure, Spec
 from orchestration.runs.state import State, Store
 from orchestration.sweep.definition import expand, load_sweep
-from orchestration.worker import with_origin
+from orchestration.heart import with_origin
 
 
 def surveyed(tmp_path: Path) -> Progress:

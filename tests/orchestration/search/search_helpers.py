@@ -30,7 +30,7 @@ PRUNED_BLOCK = """search:
   space: {generator.lr: {low: 1e-4, high: 1e-1, log: true}}
   pruner: {name: asha, every: 2, min_steps: 4, factor: 2}
   objectives: [ar_val_loss]
-  budget: {trials: 20}
+  budget: {trials: 10}
 """
 ONE_THREAD = ("--jobs", str(len(os.sched_getaffinity(0))))
 """As many slots as cores: a stage has one thread, as on Ray and SLURM, and the same last bits."""
