@@ -17,7 +17,6 @@ from orchestration.costs.cost import stage_work
 from orchestration.execution.progress import Progress
 from orchestration.forecast.devices import GB, Machine, Machines
 from orchestration.forecast.totals import Sum, add_up, disk_needed, to_run
-from orchestration.plan.graph import Plan
 from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
@@ -199,10 +198,10 @@ def hours_unit(progress: Progress, machine: Machines) -> str:
     return "GPU hours" if any(machine(stage).gpus for stage in kinds) else "core hours"
 
 
-def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
-    """Record a refused launch, for `status`."""
-    refusal = Refusal(plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time())
-    append_lines(_refusals(store, plan.sweep.name), [refusal])
+def record_refusal(store: Store, sweep: str, plan: str, scale: str, found: list[str]) -> None:
+    """Record for `status` why a plan of a sweep was not launched, or not to its end."""
+    refusal = Refusal(plan=plan, scale=scale, reasons=found, time=time.time())
+    append_lines(_refusals(store, sweep), [refusal])
 
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:
