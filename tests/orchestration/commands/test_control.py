@@ -54,6 +54,7 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return Journal(store, "slurm").intend(CONTROLLER, "lost", plan.key).name
 
 
+@pytest.mark.heavy
 def test_it_ends_with_what_is_missing_and_status_shows_it(queued: str, tmp_path: Path) -> None:
     with pytest.raises(typer.Exit) as ended:
         control(queued, tmp_path / "runs", tmp_path / "profile.yaml", "slurm")
