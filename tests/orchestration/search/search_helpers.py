@@ -26,8 +26,8 @@ BLOCK = """search:
   objectives: [ar_val_loss]
   budget: {trials: 6}
 """
-TRIALS = 10
-"""Of a search that runs: enough that some are pruned."""
+TRIALS = 16
+"""Of a search that runs: enough that four complete, which importances need."""
 PRUNED_BLOCK = f"""search:
   space: {{generator.lr: {{low: 1e-4, high: 1e-1, log: true}}}}
   pruner: {{name: asha, every: 2, min_steps: 4, factor: 2}}
