@@ -27,7 +27,7 @@ from gigatok.models.judges.discriminators import PatchGAN
 from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
-from gigatok.stages.train_generator.run import token_loss
+from gigatok.stages.train_generator.scoring import token_loss
 from gigatok.stages.train_tokenizer.adversarial import Adversary
 from gigatok.stages.train_tokenizer.objective import Objective
 from gigatok.training.saved import place

@@ -74,6 +74,7 @@ def test_interrupted_training_ends_in_the_same_bits(
     assert losses(first_log) + losses(second_log) == losses(whole_log)
 
 
+@pytest.mark.heavy
 def test_killed_training_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "a")
     whole.run()
