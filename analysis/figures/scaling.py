@@ -30,7 +30,7 @@ from analysis.statistics.groups import groups
 from analysis.statistics.laws import MIN_SIZES, Law
 from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, measured, params_of
-from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quantity, steadier
+from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, quantity, steadier
 
 MOST_GROUPED = 2000
 """Trials above which each is a point of its own: means over seeds take seconds then."""
@@ -40,6 +40,9 @@ _PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
 """Places in the paper that have them for tokenizers of several sizes."""
 _CONFOUNDS = (1, 2, 5, 6, 9, 12)
 """Numbers of the notes on them."""
+_MAIN = ("rfid", "psnr", "ar_val_loss", "gfid")
+"""Results by which a study is shown first, those that it has."""
+_SIZES = ("params_total", "params_generator")
 Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {
@@ -79,17 +82,31 @@ def choices(runs: pl.DataFrame) -> list[str]:
     return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
 
 
-def preset(name: str, runs: pl.DataFrame, *, beside_paper: bool = False) -> tuple[str, str] | None:
-    """Find the axes of a preset; None where its results were not measured.
-
-    Beside the paper's numbers FID stays FID, where it was measured.
-    """
+def preset(name: str, runs: pl.DataFrame) -> tuple[str, str] | None:
+    """Find the axes of a preset; None where its results were not measured."""
     have = measured(runs)
     x, y = steadier(PRESETS[name], have)
-    if beside_paper:
-        # The paper has no KID, so that a plane of KID would stay without its numbers.
-        x, y = (f if f in have else STEADIER.get(f, f) for f in PRESETS[name])
     return (x, y) if x in have and y in have else None
+
+
+def default_axes(runs: pl.DataFrame, metric: str | None = None) -> tuple[str, str]:
+    """Choose axes for a study with results: over what it varies, a metric or its main result.
+
+    Args:
+        runs: trials, at least one of which has a result.
+        metric: that of its answer; None: not known.
+    """
+    have = measured(runs)
+    scores = [name for name in have if METRICS[name].better]
+    ranked = (metric, *steadier(_MAIN, have), *scores, *have)
+    y = next(name for name in ranked if name in have)
+    across = choices(runs)
+    varied = [key for key in across if key not in METRICS]
+    # The tokenizer's size says more than the width or the layers that it was made of.
+    sizes = [key for key in _SIZES if key in have and runs[key].n_unique() > 1]
+    named = list(dict.fromkeys(key for row in runs["axes"].to_list() for key in row or ()))
+    chosen = [key for key in named if key in varied]
+    return next(key for key in (*chosen, *sizes, *varied, *across, y)), y
 
 
 def scaling(

@@ -47,6 +47,7 @@ class Title:
     """Seconds of all its stages together, as its launch expected; None: not of each."""
     forecast: Mapping[str, Any] | None = None
     """Time left, as `names.TAG_FORECAST` says it; None: its launcher has sent none."""
+    is_search: bool = False
 
     @property
     def name(self) -> str:
@@ -283,6 +284,7 @@ def _title(launch: SweepRun) -> Title:
         {stage: tuple(inputs) for stage, inputs in graph.items()},
         float(tags[names.TAG_PREDICTED_SECONDS]) if names.TAG_PREDICTED_SECONDS in tags else None,
         json.loads(tags[names.TAG_FORECAST]) if names.TAG_FORECAST in tags else None,
+        names.PREFIX_SEARCH + "study" in tags,
     )
 
 

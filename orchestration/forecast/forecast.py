@@ -210,7 +210,7 @@ class Meter:
         self._made: Forecast | None = None
 
     def forecast(self) -> Forecast:
-        """Forecast the launch, anew after some seconds; what was complete before it cost nothing."""
+        """Forecast the launch, anew after some seconds; what it reused cost nothing."""
         if self._made is None or time.time() - self._made.made > METER_SECONDS:
             parts = {key: self._part(key) for key in self._progress.states}
             self._made = forecast(

@@ -317,7 +317,7 @@ def test_both_coordinates_of_a_mark_are_of_the_same_seeds(guided):
 
 def test_neighbours_of_a_trial_differ_in_the_tokenizer_alone(guided):
     last = guided.row(-1, named=True)
-    beside = trial.across_sizes(guided, last["run_id"], 6)
+    beside = trial.differing_in(guided, last["run_id"], "tokenizer", 6)
     assert [row["tokenizer"] for row in beside] == ["S-S", "S-B"]
     for row in beside:
         assert row["sampling.cfg_scale"] == last["sampling.cfg_scale"]
