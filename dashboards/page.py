@@ -31,7 +31,8 @@ _STYLE = """<style>
 [data-testid="stMetricValue"] {font-size: 1.5rem;}
 h1 {font-size: 1.8rem !important;}
 [data-testid="stCaptionContainer"] {color: inherit !important; opacity: .8;}
-.js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint) text
+.js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint, .parcoords,
+  .cbaxis) text
   {fill: currentColor !important;}
 @media (max-width: 640px) {
   .block-container {padding-left: .8rem; padding-right: .8rem;}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Series
+from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Origin, Series
 from analysis.studies.study import WatchedStudy, stage_counts
 from dashboards.words import in_words
 from gigatok.names import quantity
@@ -26,8 +26,10 @@ STATE_COLOURS = {
 MANY = 400
 """Marks above which WebGL draws them, without names beside them."""
 FEW_NAMES = 40
-WIDE = 30.0
+WIDE = 10.0
 """Ratio of a key's values from which parallel coordinates show it logarithmically."""
+_GREY_TO_BEST = [[0.0, "#9E9E9E"], [1.0, "#D55E00"]]
+"""Colours of the worst and the best, which can be seen on white and on black."""
 _NEARLY_BLACK = ("#000000", "#222222")
 _SYMBOLS = {
     **{"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"},
@@ -39,7 +41,10 @@ _MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
-    figure = go.Figure([_trace(series, chart) for series in _drawn(chart)])
+    drawn = _drawn(chart)
+    # Those of seeds come last: `run_at` counts traces.
+    seeds = [_seeds(series) for series in drawn if _has_seeds(series)]
+    figure = go.Figure([*(_trace(series, chart) for series in drawn), *seeds])
     figure.update_layout(template="plotly_white", height=height, margin=_MARGIN, legend=_LEGEND)
     # `uirevision` keeps zoom and selection while the data of the same axes change.
     shown = f"{chart.x.key} {chart.y.key}"
@@ -81,13 +86,42 @@ def _log_ticks(values: Sequence[float]) -> list[float]:
 def run_at(chart: Chart, curve: int, point: int) -> str:
     """Find the id of the run that a point of a chart's figure leads to; empty for others."""
     # Plotly counts the traces that it was given: series without marks have none.
-    mark = _drawn(chart)[curve].marks[point]
-    first = mark.origins[0] if mark.origins else {}
-    return str(first.get("run_id", ""))
+    drawn = _drawn(chart)
+    origins: Sequence[Origin]
+    if curve < len(drawn):
+        origins = drawn[curve].marks[point].origins[:1]
+    else:
+        of_seeds = [series for series in drawn if _has_seeds(series)][curve - len(drawn)]
+        origins = [o for mark in _repeated(of_seeds) for o in mark.origins][point : point + 1]
+    return str(origins[0].get("run_id", "")) if origins else ""
 
 
 def _drawn(chart: Chart) -> list[Series]:
     return [series for series in chart.series if series.marks]
+
+
+def _repeated(series: Series) -> list[Mark]:
+    """Select the marks that are means over several seeds."""
+    return [mark for mark in series.marks if len(mark.seeds) > 1]
+
+
+def _has_seeds(series: Series) -> bool:
+    return bool(_repeated(series))
+
+
+def _seeds(series: Series) -> go.Scatter:
+    """Draw the trials behind the means of a series, small and open."""
+    marks = _repeated(series)
+    return go.Scatter(
+        x=[x for mark in marks for x, _ in mark.seeds],
+        y=[y for mark in marks for _, y in mark.seeds],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 6, "color": _visible(series.look.colour)},
+        hovertext=[f"trial {o.get('trial', '')}" for mark in marks for o in mark.origins],
+        hoverinfo="text+x+y",
+        legendgroup=series.name,
+        showlegend=False,
+    )
 
 
 def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
@@ -108,6 +142,7 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
         x=np.array([mark.x for mark in marks]),
         y=np.array([mark.y for mark in marks]),
         name=series.name,
+        legendgroup=series.name,
         mode="+".join(shown) or "lines",
         # Published marks lie close together: hovering names them.
         text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
@@ -223,10 +258,9 @@ def search_figure(study: Mapping[str, Any], objective: str) -> go.Figure | None:
     reached = [metric.factor * trial["values"][objective] for trial in trials]
     axes = [_parallel(key, [trial["params"][key] for trial in trials]) for key in keys]
     axes.append({"label": metric.heading, "values": reached})
-    # The better, the darker, as in Optuna's own plots.
     line = {
         "color": reached,
-        "colorscale": "Blues",
+        "colorscale": _GREY_TO_BEST,
         "showscale": True,
         "reversescale": study["objectives"][objective] == "minimize",
     }

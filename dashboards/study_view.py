@@ -111,7 +111,8 @@ def _results(study: WatchedStudy, at: str) -> None:
         table = reading.numbers(study, study.title.run_id, at)
         st.caption("Click a row to open its trial, a head to sort. Shaded: best of its column.")
         opens_trials(with_best_marked(table), table["run_id"], "results", number_columns(table))
-        captions(result_table(study.runs).notes)
+        with st.expander("How it was measured, and what is missing"):
+            captions(result_table(study.runs).notes)
     with st.container(horizontal=True):
         every = lambda: csv_bytes(study.runs)  # noqa: E731
         download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
@@ -181,7 +182,7 @@ def _stages(study: WatchedStudy) -> None:
         name: st.column_config.NumberColumn(label, format=form)
         for name, (label, form) in _TIMES.items()
     }
-    st.dataframe(stage_times(study), hide_index=True, column_config=times)
+    st.dataframe(stage_times(study), hide_index=True, column_config=times, placeholder="—")
 
 
 def _trials(study: WatchedStudy) -> None:

@@ -65,6 +65,7 @@ def opens_trials(table: Any, runs: pl.Series, key: str, columns: Mapping[str, An
         column_config=dict(columns),
         on_select=opened,
         selection_mode="single-cell",
+        placeholder="—",
         key=key,
         # Pixels: Streamlit's rows are 35 high; 40 are for the head.
         height=min(460, 40 + 35 * max(1, len(runs))),
@@ -86,7 +87,8 @@ def number_columns(table: pl.DataFrame) -> dict[str, Any]:
             found[column] = st.column_config.NumberColumn(label, format=form)
         elif table[column].dtype.is_numeric():
             # Without a format Streamlit would group the digits of a seed or a width.
-            found[column] = st.column_config.NumberColumn(short(column), format="%g")
+            form = "%d" if table[column].dtype.is_integer() else "%.4g"
+            found[column] = st.column_config.NumberColumn(short(column), format=form)
         elif column not in found:
             found[column] = st.column_config.TextColumn(
                 short(column), pinned=column == PARAM_TOKENIZER

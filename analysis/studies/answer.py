@@ -98,7 +98,7 @@ def _of_search(study: Mapping[str, Any]) -> Answer:
     trials = f"{over} trials of the sampler {study['sampler']}"
     if len(study["objectives"]) > 1:
         return Answer(f"{len(best)} of {trials} are beaten by no other.", tuple(lines), name)
-    note = "One seed; the best of many trials looks better than it is."
+    note = "The best of many trials looks better than it is: measure it again with other seeds."
     return Answer(f"Best of {trials}: {lines[0]}", (note,), name)
 
 
