@@ -393,6 +393,9 @@ TAG_ERROR = "gigatok.error"
 TAG_PROGRESS = "gigatok.progress"
 """JSON of how far a running stage is: `done` of `total` `unit`, `first_done` at `first_time`, and
 `time`, its last sign of life; times in UNIX seconds."""
+TAG_FORECAST = "gigatok.forecast"
+"""On a sweep run, JSON of the time left: `end` seconds (null: not known) from `made` on, UNIX
+seconds, and the sentence that the launcher showed as `line`."""
 TAG_HELD = "gigatok.held"
 """Why a gate holds a trial; empty when it does not any more."""
 TAG_REFUSED = "gigatok.refused"

@@ -187,6 +187,7 @@ def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
         micro_batch=_micro_batch(folder, where["device"]),
         threads=_threads(),
         processes=ranks.world,
+        startup_seconds=provenance.process_seconds(),
         provenance=where,
     )
     holder.record(attempt)

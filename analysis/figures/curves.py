@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from analysis.charts import style
-from analysis.charts.grammar import Bar, Chart, FigureData, Grid, Mark, Origin, Series, axis
+from analysis.charts.grammar import (
+    Bar,
+    Chart,
+    FigureData,
+    Grid,
+    Mark,
+    Origin,
+    Series,
+    axis,
+    bar_of,
+)
 from analysis.charts.style import Look
-from analysis.statistics.groups import Group
+from analysis.statistics.estimates import Interval, estimate
+from analysis.statistics.groups import Group, choose_interval
 from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_curves
 from analysis.studies.trial import LoadedTrial, curve
 from gigatok.names import GUIDANCE_PREFIX, PARAM_SEED, quantity
 
+MOST_POINTS = 400
+"""Points of a curve in an overlay: more are not told apart on a screen."""
 STEP = "step"
 """Key of an x axis of training steps."""
 SCALE = GUIDANCE_PREFIX + "cfg_scale"
@@ -68,6 +82,61 @@ def bars_of_search(charts: Sequence[Chart]) -> str:
     if all(mark.y_bar is None for chart in charts for mark in chart.marks):
         return "none, no score of the search has an error"
     return "standard error of KID at each scale, one search a curve (FID has no bars)"
+
+
+def overlay(
+    found: Sequence[Group], stage: str, key: str, uri: str, smoothing: float, *, means: bool
+) -> Chart:
+    """Draw a curve of several settings over steps, in one chart.
+
+    Args:
+        found: settings, each with its trials.
+        stage: the stage that logged the curve.
+        key: its name.
+        uri: tracking store that has the curves.
+        smoothing: weight of what was before at each step, from 0 to below 1.
+        means: means over the seeds of a setting, with their intervals; else a curve a trial.
+    """
+    runs = {row[STAGE_RUN + stage]: row for group in found for row in group.rows}
+    runs.pop(None, None)  # not begun yet
+    points = load_curves(list(runs), key, uri)
+    logged = {
+        str(run): part for (run,), part in points.partition_by("run_id", as_dict=True).items()
+    }
+    kind, factor = choose_interval(found), quantity(key).factor
+    series: list[Series] = []
+    for place, group in enumerate(found):
+        # A stage that trials share is one curve.
+        own = {row[STAGE_RUN + stage]: row for row in group.rows}
+        curves = {r: _smoothed(logged[r], smoothing, factor) for r in own if r in logged}
+        look = Look(style.CYCLE[place % len(style.CYCLE)], "")
+        if means and curves:
+            series.append(Series(group.label, _means(list(curves.values()), kind), look))
+        elif curves:
+            for run, curve_ in curves.items():
+                marks = tuple(Mark(step, value, (), "run") for step, value in curve_.items())
+                series.append(Series(_label(group, own[run]), marks, look))
+    return Chart(stage.replace("_", " "), axis(STEP), axis(key), tuple(series))
+
+
+def _smoothed(curve_: pl.DataFrame, smoothing: float, factor: float) -> dict[float, float]:
+    """Average over the steps before, with weights that fall exponentially; step -> value."""
+    # `adjust` divides by the sum of the weights: the first points are not drawn towards 0.
+    value = (pl.col("value") * factor).ewm_mean(alpha=1 - smoothing, adjust=True)
+    thinned = curve_.with_columns(value).gather_every(math.ceil(curve_.height / MOST_POINTS))
+    return {float(step): v for step, v in thinned.select("step", "value").iter_rows()}
+
+
+def _means(curves: Sequence[Mapping[float, float]], kind: Interval) -> tuple[Mark, ...]:
+    """Average at the steps that all seeds have: one that ends early must not bend the mean."""
+    shared = [step for step in curves[0] if all(step in other for other in curves)]
+    marks = []
+    for step in shared:
+        values = [curve_[step] for curve_ in curves]
+        if all(map(math.isfinite, values)):
+            at = estimate(values, kind)
+            marks.append(Mark(step, at.mean, (), "run", y_bar=bar_of(at, 1.0)))
+    return tuple(marks)
 
 
 def trial_figure(
