@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import ConsoleDimensions
 
 from gigatok.claims.claim import Looks
 from gigatok.claims.power import foresee
+from gigatok.names import KIND_SWEEP, TAG_REFUSED
+from orchestration.commands.status import render
 from orchestration.costs.calibration import Observation, append_observations
 from orchestration.costs.cost import predict
 from orchestration.execution.progress import stage_spec, survey
@@ -23,7 +26,11 @@ from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done
 from orchestration.runs.state import Store
+from orchestration.study.study import Study
 from orchestration.sweep.definition import SweepError, expand, load_sweep
+from orchestration.terminal import printed, quiet_console
+from orchestration.tracking.shipping import default_uri
+from tests.orchestration.tracking.tracking_helpers import Reader
 
 SWEEP = """question: Does it?
 scale: smoke
@@ -332,3 +339,21 @@ def test_the_plan_says_what_rounds_are_expected_to_cost(tmp_path: Path) -> None:
         f"2 seeds decide it with probability {1 - course.undecided[0]:.0%}, up to 4 with "
         f"{1 - course.undecided[-1]:.0%}, if it is as launched at scale smoke: +1.000 dB"
     ) in claim
+
+
+@pytest.mark.heavy
+def test_a_launch_that_cannot_pay_for_a_round_ends_and_says_so(
+    store: Store, tmp_path: Path
+) -> None:
+    complete(planned(tmp_path), store, noise)
+    study = Study(tmp_path / "study.yaml", runs=store.root)
+    result = study.run(max_gpu_hours=0.001)
+    assert result.outcome == "done"
+    assert result.progress is not None
+    (unpaid,) = [line for line in verdict_lines(result.progress) if "budget" in line]
+    assert unpaid.startswith("helps stays undecided for want of budget, --max-gpu-hours 0.001: ")
+    console = quiet_console()
+    console.print(render(study.status(), ConsoleDimensions(200, 50)))
+    assert unpaid in printed(console).replace("\n", " ")
+    tags = Reader(default_uri(store)).one(KIND_SWEEP).data.tags
+    assert tags[TAG_REFUSED] == unpaid
