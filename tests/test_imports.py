@@ -203,7 +203,10 @@ def test_commands_start_without_heavy_imports(module: str) -> None:
 
 @pytest.mark.heavy
 def test_stages_that_train_nothing_start_without_what_training_needs() -> None:
-    stages = ("extract_codes", "evaluate_reconstruction", "evaluate_generation", "search_guidance")
+    stages = (
+        *("adopt_tokenizer", "adopt_generator", "extract_codes"),
+        *("evaluate_reconstruction", "evaluate_generation", "search_guidance"),
+    )
     code = (
         "import sys, importlib;"
         f"[importlib.import_module(f'gigatok.stages.{{name}}.run') for name in {stages!r}];"

@@ -38,7 +38,6 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (site / "lost_lab-1.0.dist-info" / "top_level.txt").write_text("lost_lab\n")
     (site / "lost_lab.py").write_text(PLUGIN)
     (tmp_path / "lost.yaml").write_text(SWEEP)
-    monkeypatch.setattr(plugins, "LOADED", {})
     before = {kind: dict(plugins.table(kind)) for kind in plugins.kinds()}
     with monkeypatch.context() as installed:
         installed.syspath_prepend(str(site))
@@ -49,7 +48,7 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for kind, entries in before.items():
         plugins.table(kind).clear()
         plugins.table(kind).update(entries)
-    plugins.LOADED.clear()
+    del plugins.LOADED["lost_lab"]
     del sys.modules["lost_lab"]
     return Journal(store, "slurm").intend(CONTROLLER, "lost", plan.key).name
 
