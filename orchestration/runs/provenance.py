@@ -36,7 +36,7 @@ _PACKAGES = (
     "torch",
     "numpy",
     "pydantic",
-    "torchmetrics",
+    "scipy",
     "safetensors",
     "pillow",
     "transformers",
