@@ -98,7 +98,7 @@ class GuidanceConfig(Config):
         return self
 
 
-LBFGS_PASSES = 500
+LBFGS_PASSES = 700
 """Passes of a usual fit by L-BFGS, for predicting costs."""
 
 
@@ -108,7 +108,7 @@ class ProbeConfig(Config):
     A batch norm without affine parameters and a linear layer.
     """
 
-    optimizer: Literal["lars", "lbfgs"] = "lars"
+    method: Literal["lars", "lbfgs"] = "lars"
     """How it is trained.
 
     `lars`: over `epochs`, as the reference does; short runs end far from the best classifier.
@@ -135,18 +135,18 @@ class ProbeConfig(Config):
     def unread(self) -> frozenset[str]:
         """Settings that say nothing of a fit to the optimum."""
         of_lars = frozenset({"epochs", "lr", "batch_size", "warmup_epochs"})
-        return of_lars if self.optimizer == "lbfgs" else frozenset()
+        return of_lars if self.method == "lbfgs" else frozenset()
 
     def passes(self, views: int) -> int:
         """Count the times that a classifier sees each training image; of `lbfgs`, usually."""
-        return self.epochs if self.optimizer == "lars" else LBFGS_PASSES * views
+        return self.epochs if self.method == "lars" else LBFGS_PASSES * views
 
     @model_validator(mode="after")
     def _optimum_is_of_fixed_features(self) -> ProbeConfig:
-        if self.optimizer == "lbfgs" and self.reference_dropout_quirk:
+        if self.method == "lbfgs" and self.reference_dropout_quirk:
             raise ValueError(
-                "optimizer lbfgs needs features that stay, and reference_dropout_quirk draws them "
-                "anew in every epoch; take optimizer lars, or leave the dropout off"
+                "method lbfgs needs features that stay, and reference_dropout_quirk draws them "
+                "anew in every epoch; take method lars, or leave the dropout off"
             )
         return self
 

@@ -60,7 +60,7 @@ def train_probe(
     # On the CPU, so that the order is the same on every device.
     random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
     head = _head(data.val_MD.shape[1], data.num_classes, random).to(data.val_MD.device)
-    if config.optimizer == "lbfgs":
+    if config.method == "lbfgs":
         _fit(head.double(), data, tracker, runtime)
     else:
         _train(head, data, config, random, tracker, runtime)
@@ -137,7 +137,7 @@ def _fit(head: nn.Sequential, data: ProbeData, tracker: Tracker, runtime: Runtim
             return
     raise ValueError(
         f"the probe's fit did not converge in {_MOST_ROUNDS * _ROUND} iterations of L-BFGS; are "
-        "its features finite? probe.optimizer lars trains for a fixed time"
+        "its features finite? probe.method lars trains for a fixed time"
     )
 
 
@@ -148,7 +148,7 @@ _ROUND, _MOST_ROUNDS, _FLAT = 20, 250, 1e-5
 
 def describe_training(config: ProbeConfig) -> str:
     """Describe the training of a probe in words."""
-    if config.optimizer == "lbfgs":
+    if config.method == "lbfgs":
         return "L-BFGS to the optimum of softmax regression (C = 1)"
     return f"LARS {config.epochs} epochs, lr {config.lr:g} per 256, batch {config.batch_size}"
 

@@ -198,7 +198,7 @@ def test_the_fitted_probe_is_scikit_learns_logistic_regression() -> None:
     (train, labels), (val, val_labels) = separable(0, 300), separable(1, 200)
     # Classes that can nearly be told apart, and channels of other sizes, which are normalised.
     scales = torch.logspace(-2, 2, 16)
-    tracker, config = MemoryTracker(), ProbeConfig(optimizer="lbfgs")
+    tracker, config = MemoryTracker(), ProbeConfig(method="lbfgs")
     found = train_on(train * scales, labels, val * scales, val_labels, config, tracker)
     mean, deviation = train.mean(0), train.std(0, unbiased=False)
     theirs = LogisticRegression(tol=1e-8, max_iter=5000)
@@ -219,7 +219,7 @@ def test_a_fit_takes_all_views_and_stops_when_it_is_asked_to() -> None:
         return train[batch] + 0.1 * view[:, None]
 
     data = ProbeData(read, 3, labels, train, labels, num_classes=4)
-    config, answers = ProbeConfig(optimizer="lbfgs"), iter([False, True])
+    config, answers = ProbeConfig(method="lbfgs"), iter([False, True])
     runtime = Runtime(Path("unused"), should_stop=lambda: next(answers))
     with pytest.raises(Interrupted):
         train_probe(data, config, 0, MemoryTracker(), runtime)
@@ -227,11 +227,11 @@ def test_a_fit_takes_all_views_and_stops_when_it_is_asked_to() -> None:
 
 
 def test_settings_of_the_references_recipe_are_no_identity_of_a_fit() -> None:
-    fit = ProbeConfig(optimizer="lbfgs")
+    fit = ProbeConfig(method="lbfgs")
     assert fit.identity == fit.model_copy(update={"epochs": 7, "lr": 2.0}).identity
     assert fit.identity != ProbeConfig().identity
     with pytest.raises(ValueError, match="needs features that stay"):
-        ProbeConfig(optimizer="lbfgs", reference_dropout_quirk=True)
+        ProbeConfig(method="lbfgs", reference_dropout_quirk=True)
 
 
 def test_probe_rate_warms_up_and_scales_with_the_batch() -> None:
