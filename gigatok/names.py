@@ -82,6 +82,7 @@ class Metric:
         factor: printed value over stored value; a fraction is printed in percent.
         printed_unit: unit of the printed value, where `factor` makes it another one.
         log_from: an axis is logarithmic from this ratio of its largest to its smallest value on.
+        share: it is a fraction of a whole, so that its intervals stay within 0 and 1.
         column: result tables show it: `expected`, and a trial without it is reported, or only
             where it was `measured`; None: they do not. In the order of registration.
     """
@@ -95,6 +96,7 @@ class Metric:
     factor: float = 1.0
     printed_unit: str = ""
     log_from: float = 10.0
+    share: bool = False
     column: Literal["expected", "measured"] | None = "measured"
 
     @property
@@ -140,7 +142,13 @@ _detail = partial(Metric, column=None)
 _count = partial(Metric, unit=PARAMETERS, digits=0, factor=1e-6, printed_unit="M", log_from=1.0)
 # A fraction of which more is better: printed in percent.
 _share = partial(
-    Metric, better="higher", digits=1, factor=100.0, printed_unit="%", log_from=NEVER_LOG
+    Metric,
+    better="higher",
+    digits=1,
+    factor=100.0,
+    printed_unit="%",
+    log_from=NEVER_LOG,
+    share=True,
 )
 
 METRICS: dict[str, Metric] = table("metric")
@@ -216,8 +224,8 @@ for _metric in (
     Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se", column="expected"),
     _detail("gkid_se", "gKID s.e.", "x1000", None, 1),
     _detail("inception_score", "IS", "", "higher", 2),
-    _detail("precision", "precision", "", "higher", 2),
-    _detail("recall", "recall", "", "higher", 2),
+    _detail("precision", "precision", "", "higher", 2, share=True),
+    _detail("recall", "recall", "", "higher", 2, share=True),
     # search_guidance
     Metric("gfid_best", "gFID, best guidance", "", "lower", 2),
     Metric("gkid_best", "gKID, best guidance", "x1000", "lower", 1, "gkid_best_se"),
