@@ -23,11 +23,13 @@ def power(effect: float, spread: float, seeds: int, level: float = LEVEL) -> flo
         seeds: number of seeds, at least 2.
         level: of the test, after corrections.
     """
-    freedom = seeds - 1
+    return found_by_t(abs(effect) / spread * float(np.sqrt(seeds)), seeds - 1, level)
+
+
+def found_by_t(shift: float, freedom: int, level: float = LEVEL) -> float:
+    """Compute how likely a two-sided t test finds an effect of so many standard errors."""
     bound = float(-stdtrit(freedom, level / 2))
-    # Noncentral t: the distance of the effect in standard errors.
-    shift = abs(effect) / spread * np.sqrt(seeds)
-    # The other tail, a verdict the wrong way, is no success.
+    # Noncentral t; the other tail, a verdict the wrong way, is no success.
     return 1 - float(nctdtr(freedom, shift, bound))
 
 
