@@ -19,6 +19,7 @@ from gigatok.plugins import Plugin, PluginError, load
 from orchestration.sweep.claims import read_claims
 from orchestration.sweep.grid.axes import (
     Axes,
+    Overrides,
     read_axes,
     read_looks,
     read_overrides,
@@ -26,9 +27,11 @@ from orchestration.sweep.grid.axes import (
     read_stages,
 )
 from orchestration.sweep.grid.expansion import Expansion, Trial
+from orchestration.sweep.grid.selection import report_own_seeds
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
 from orchestration.sweep.search.targets import check_targets
+from orchestration.sweep.settings.keys import SEED
 from orchestration.sweep.settings.scales import Scale, read_scale, scale_file
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
@@ -121,7 +124,8 @@ class Sweep:
         """Keys of axes, zip, `include` and the search, in this order, without `seed`."""
         searched = () if self.search is None else (*self.search.space, *self.search.transfer)
         grids = (self.axes, *self.zip, *self.include)
-        return tuple(dict.fromkeys((*(key for grid in grids for key in grid), *searched)))
+        keys = (key for grid in grids for key in grid if key != SEED)
+        return tuple(dict.fromkeys((*keys, *searched)))
 
 
 def find_sweep(path: str | Path) -> Path:
@@ -189,7 +193,9 @@ def _read(
     seeds = read_seeds(given.seed or sweep.part("seeds"))
     # Seeds that `--set` gives are a list and look once.
     looks = read_looks(given.seed or sweep.part("seeds"), claims=sweep.part("claims").is_given)
-    axes = read_axes(sweep, loaded, given.settings)
+    axes = read_axes(sweep, loaded, given)
+    if looks is not None:
+        report_own_seeds(axes.included)
     question, paper = _question(root.part("question")), root.part("paper").text()
     stages = read_stages(sweep.part("stages"), plugins)
     search = read_search(sweep, axes, seeds, loaded, given.settings)
@@ -310,7 +316,7 @@ def _at_scale(root: Part, scale: Scale | None, folders: Sequence[Path]) -> Part:
 
 
 def _check_without_sizes(sweep: Part) -> None:
-    axes = read_axes(sweep, None, {})
+    axes = read_axes(sweep, None, Overrides())
     read_search(sweep, axes, read_seeds(sweep.part("seeds")), None, {})
     read_stages(sweep.part("stages"))
 
