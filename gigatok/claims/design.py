@@ -94,6 +94,11 @@ class Step:
     before: tuple[float, ...]
     after: tuple[float, ...]
 
+    def gains(self, goals: Sequence[Goal]) -> list[float]:
+        """Weigh what it changes of each goal."""
+        pairs = zip(goals, self.before, self.after, strict=True)
+        return [goal.gain(before, after) for goal, before, after in pairs]
+
 
 # Noise
 
@@ -118,7 +123,8 @@ def estimate_noise(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noi
     residual = ((means - means.mean() - slope * centred) ** 2).sum()
     freedom = len(x) - 2
     if seeds is None:
-        return Noise(residual / freedom / 2, residual / freedom / 2)
+        half = float(residual) / freedom / 2
+        return Noise(half, half)
     sizes = max(0.0, residual - freedom * seeds * float(np.mean([1 / len(v) for v in values])))
     # As if one size more had said that sizes vary as seeds do: a variance of few sizes is often
     # near 0 by chance, and then nothing but more seeds would seem worth running.
@@ -260,6 +266,18 @@ def noise_of(
     )
 
 
+def predict(claim: Claim, results: Results) -> float | None:
+    """Predict the largest size of a claim by the power law through the smaller ones that ran."""
+    *smaller, target = claim.families[0]
+    known = [arm for arm in smaller if results.get(arm.setting)]
+    if len(known) < FEWEST_SIZES:
+        return None
+    x = [_log(arm, math.log) for arm in known]
+    y = [float(np.mean(np.log(list(results[arm.setting].values())))) for arm in known]
+    slope, start = np.polyfit(x, y, 1)
+    return math.exp(start + slope * _log(target, math.log))
+
+
 def _log(arm: Arm, log: Callable[[float], float]) -> float:
     assert arm.x is not None, f"{arm.setting}: planning gives sizes to laws"
     return log(arm.x)
@@ -310,15 +328,35 @@ def choose(
             cost = max(hours(_new(after_seeds, start)) - spent, 1e-9)
             if spent + cost > budget:
                 continue
-            after = tuple(goal.state(after_seeds) for goal in goals)
-            gains = [g.gain(*pair) for g, *pair in zip(goals, before, after, strict=True)]
-            if (gain := sum(gains)) >= LEAST_GAIN and gain / cost > best_rate:
-                best, best_rate = Step(runs, cost, before, after), gain / cost
+            step = Step(runs, cost, before, tuple(goal.state(after_seeds) for goal in goals))
+            gain = sum(step.gains(goals))
+            if gain >= LEAST_GAIN and gain / cost > best_rate:
+                best, best_rate = step, gain / cost
         if best is None:
             return steps
         steps.append(best)
         now, before, spent = _with(now, best.runs), best.after, spent + best.hours
         left = {s: [x for x in v if x not in now.get(s, ())] for s, v in left.items()}
+
+
+def merged(
+    steps: Sequence[Step], goals: Sequence[Goal], have: Seeds, hours: Callable[[Seeds], float]
+) -> list[Step]:
+    """Join the steps that give seeds to the same settings, at the place of the first of them."""
+    joined: dict[tuple[str, ...], dict[str, tuple[int, ...]]] = {}
+    for step in steps:
+        runs = joined.setdefault(tuple(step.runs), {})
+        for setting, seeds in step.runs.items():
+            runs[setting] = (*runs.get(setting, ()), *seeds)
+    made: list[Step] = []
+    now, spent = dict(have), 0.0
+    before = tuple(goal.state(now) for goal in goals)
+    for runs in joined.values():
+        now = _with(now, runs)
+        after, total = tuple(goal.state(now) for goal in goals), hours(_new(now, have))
+        made.append(Step(runs, total - spent, before, after))
+        before, spent = after, total
+    return made
 
 
 def _offers(
@@ -347,12 +385,10 @@ def _sized(goal: Goal, have: Seeds, left: Mapping[str, Sequence[int]]) -> Iterab
 
 def _paired(goal: Goal, have: Seeds, left: Mapping[str, Sequence[int]]) -> Iterable[Runs]:
     settings = goal.claim.settings
-    # Seeds that any of them has not yet, in the order in which they would be run.
-    wanted = dict.fromkeys(seed for s in settings for seed in left.get(s, ()))
+    # Those that any of them lacks, and all of them have or may get.
+    wanted = sorted({seed for s in settings for seed in left.get(s, ())})
     open_ = [
-        seed
-        for seed in wanted
-        if all(seed in have.get(s, ()) or seed in left.get(s, ()) for s in settings)
+        x for x in wanted if all(x in have.get(s, ()) or x in left.get(s, ()) for s in settings)
     ]
     for count in range(1, min(AT_ONCE, len(open_)) + 1):
         new = {s: tuple(x for x in open_[:count] if x not in have.get(s, ())) for s in settings}
