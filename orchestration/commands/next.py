@@ -10,13 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gigatok.text.command_lines import command
 from orchestration.command_lines import DEFAULT_RUNS
 from orchestration.commands.options import AsJson, Overrides, PlannedScale, RunsDir, SweepFile
 from orchestration.costs.amounts import hours_text
 from orchestration.study.proposing import Proposal
 from orchestration.study.study import Study
-from orchestration.sweep.candidates import Entry, entry_line, flow
+from orchestration.sweep.candidates import entry_line
 from orchestration.terminal import plain_console, plain_table
 
 
@@ -40,10 +39,10 @@ def next_runs(
     if as_json:
         print(json.dumps(found.data()))
     else:
-        show_proposal(plain_console(), found, runs_dir)
+        show_proposal(plain_console(), found)
 
 
-def show_proposal(console: Console, found: Proposal, runs_dir: Path) -> None:
+def show_proposal(console: Console, found: Proposal) -> None:
     """Print the runs in their order, what they change, and how to run them."""
     for aim in found.aims:
         console.print(f"{aim.goal.claim.name}: {aim.goal.claim.text}", soft_wrap=True)
@@ -59,7 +58,7 @@ def show_proposal(console: Console, found: Proposal, runs_dir: Path) -> None:
     if not all(aim.measured for aim in found.aims):
         text += ", in standard deviations of one run, as no results tell how large they are"
     console.print(text, style="dim", soft_wrap=True)
-    for line in _ways(found, runs_dir):
+    for line in _ways(found):
         console.print(line, soft_wrap=True)
 
 
@@ -81,18 +80,10 @@ def _changes(found: Proposal, before: tuple[float, ...], after: tuple[float, ...
     return "\n".join(filter(None, changes))
 
 
-def _ways(found: Proposal, runs_dir: Path) -> list[str]:
-    """Write commands for the runs that the sweep has, and lines of its file for the others."""
-    lines = ["in the sweep already; by themselves:"] if found.own else []
-    for entry in found.own:
-        lines += [f"  {_launch(found, {**entry, 'seed': n}, runs_dir)}" for n in entry["seed"]]
+def _ways(found: Proposal) -> list[str]:
+    """Name the runs that the sweep has, and write the lines that its file needs for the others."""
+    lines = ["in the sweep already; a launch runs them, with all else that it lists:"]
+    lines = [*lines, *(f"  {entry_line(entry)}" for entry in found.own)] if found.own else []
     if found.include:
         lines.append(f"below `include:` of {found.sweep.path.name}, then launch it again:")
     return [*lines, *(f"  {entry_line(entry)}" for entry in found.include)]
-
-
-def _launch(found: Proposal, entry: Entry, runs_dir: Path) -> str:
-    values = [word for key, value in entry.items() for word in ("--set", f"{key}={flow(value)}")]
-    where = () if runs_dir == DEFAULT_RUNS else ("--runs-dir", runs_dir)
-    sweep = (found.sweep.argument, "--scale", found.sweep.scale)
-    return command("orchestration.launch", *sweep, *values, *where)

@@ -50,8 +50,10 @@ class Aim:
         if not self.measured:
             return f"±{state:.2g} s.d."
         share = math.expm1(state)
+        if share > 1:
+            return "±>100 %"
         if self.predicted is None:
-            return f"±{share:.1%}"
+            return f"±{100 * share:.1f} %"
         metric = METRICS[self.goal.claim.metric]
         # Behind the sign, which is both here.
         return f"±{metric.signed(share * self.predicted, 1)[1:]}{metric.unit_behind}"

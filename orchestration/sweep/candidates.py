@@ -58,14 +58,8 @@ def entry_of(trial: Trial, seeds: Sequence[int] = ()) -> Entry:
 
 def entry_line(entry: Entry) -> str:
     """Write an entry of `include` in one line, as one would in the file."""
-    return f"- {flow(dict(entry))}"
-
-
-def flow(value: Any) -> str:
-    """Write a value as YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
-    # Behind a single scalar the writer marks the end of the document.
-    return text.removesuffix("...\n").strip()
+    text = yaml.safe_dump(dict(entry), default_flow_style=True, sort_keys=False, width=math.inf)
+    return f"- {text.strip()}"
 
 
 def more_text(claims: Mapping[str, str], entries: Sequence[Entry]) -> str:
