@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincinv, ndtr, stdtrit
+from scipy.special import gammaincinv, nctdtr, ndtr, stdtrit
 
 from gigatok.claims.claim import Claim, Looks
 from gigatok.claims.looks import means_at_looks, threshold
@@ -72,6 +72,13 @@ def power(
     above = ndtr((aim.low - effect) * scale + bound)
     # Negative where the variance leaves no room between both ends.
     return float(np.maximum(below - above, 0).mean())
+
+
+def found_by_t(shift: float, freedom: int, level: float = LEVEL) -> float:
+    """Compute how likely a two-sided t test finds an effect of so many standard errors."""
+    bound = float(-stdtrit(freedom, level / 2))
+    # Noncentral t; the other tail, a verdict the wrong way, is no success.
+    return 1 - float(nctdtr(freedom, shift, bound))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from orchestration.costs.cost import stage_work
 from orchestration.execution.progress import Progress
 from orchestration.forecast.devices import GB, Machine, Machines
 from orchestration.forecast.totals import HOUR, Sum, add_up, disk_needed, to_run
-from orchestration.plan.graph import Plan
 from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
@@ -219,13 +218,25 @@ def hours_spent(progress: Progress, machine: Machines, since: float) -> float:
 
 
 def record_refusal(
-    plan: Plan, store: Store, found: list[str], claims: tuple[str, ...] = ()
+    store: Store,
+    sweep: str,
+    plan: str,
+    scale: str,
+    found: list[str],
+    claims: tuple[str, ...] = (),
 ) -> None:
-    """Record a refused launch, for `status`; see `Refusal`."""
-    refusal = Refusal(
-        plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time(), claims=claims
-    )
-    append_lines(_refusals(store, plan.sweep.name), [refusal])
+    """Record for `status` why a plan of a sweep was not launched, or not to its end.
+
+    Args:
+        store: runs directory.
+        sweep: name of the sweep.
+        plan: key of the plan.
+        scale: its scale.
+        found: reasons, in words.
+        claims: names of the claims that stay undecided because of it.
+    """
+    refusal = Refusal(plan=plan, scale=scale, reasons=found, time=time.time(), claims=claims)
+    append_lines(_refusals(store, sweep), [refusal])
 
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:

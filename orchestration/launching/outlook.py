@@ -54,7 +54,7 @@ def claim_lines(progress: Progress, machine: Machines) -> list[str]:
     sweep = progress.plan.sweep
     if not sweep.claims:
         return []
-    earlier = list(_earlier(progress))
+    earlier = list(earlier_results(progress))
     # As if none were decided yet: the strictest of Holm's steps.
     level = LEVEL / len(sweep.claims)
     known = {claim.name: _seen(claim, earlier) for claim in sweep.claims}
@@ -148,7 +148,7 @@ def _way(claim: Claim, seen: Evidence) -> str:
 # Results on disk
 
 
-def _earlier(progress: Progress) -> Iterator[Earlier]:
+def earlier_results(progress: Progress) -> Iterator[Earlier]:
     """Collect results: of this plan, then of earlier launches of the sweep, the newest first."""
     names = {claim.metric for claim in progress.plan.sweep.claims}
     yield "so far", results_of(progress, names)

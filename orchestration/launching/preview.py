@@ -119,7 +119,7 @@ def search_lines(progress: Progress) -> list[str]:
 
 def trials_table(progress: Progress) -> Table:
     """Make a row per trial: sizes, and stages to run of all its stages."""
-    numbers = ("encoder", "decoder", "total", "head", "AR", "steps", "to run")
+    numbers = ("encoder", "decoder", "at inference", "training head", "AR", "steps", "to run")
     table = plain_table(("trial", *numbers), right=numbers, overflow="fold")
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:

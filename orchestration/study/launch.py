@@ -146,7 +146,8 @@ class PreparedLaunch(Launch):
     def _refuse(self) -> None:
         """Say why nothing starts, and remember it for `status` and MLflow."""
         # On disk first: MLflow may not answer, and `status` reads the record.
-        record_refusal(self.plan, self.store, self.refused)
+        plan = self.plan
+        record_refusal(self.store, plan.sweep.name, plan.key, plan.sweep.scale, self.refused)
         lines = [f"refused: {reason}" for reason in self.refused]
         problem = self.tracking.tag_sweep({names.TAG_REFUSED: " | ".join(self.refused)})
         if problem is not None:
@@ -188,7 +189,14 @@ class PreparedLaunch(Launch):
         due = due_seeds(self.plan, self.store, hours_limit(self.request, self.profile))
         if due.refused is not None:
             # Said with the verdicts, here, by `status` and in MLflow.
-            record_refusal(due.plan, self.store, [due.refused], due.claims)
+            record_refusal(
+                self.store,
+                due.plan.sweep.name,
+                due.plan.key,
+                due.plan.sweep.scale,
+                [due.refused],
+                due.claims,
+            )
             self.tracking.tag_sweep({names.TAG_REFUSED: due.refused})
         if due.plan.key == self.plan.key:
             return ended

@@ -85,7 +85,14 @@ def next_round(launch: Launch) -> Launch | None:
     due = due_seeds(launch.plan, launch.store, hours_limit(launch.request, launch.profile))
     if due.refused is not None:
         print(due.refused)
-        record_refusal(due.plan, launch.store, [due.refused], due.claims)
+        record_refusal(
+            launch.store,
+            due.plan.sweep.name,
+            due.plan.key,
+            due.plan.sweep.scale,
+            [due.refused],
+            due.claims,
+        )
     if due.plan.key == launch.plan.key:
         return None
     print(added_line(launch.plan, due.plan))

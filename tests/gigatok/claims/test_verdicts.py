@@ -79,6 +79,7 @@ def test_one_look_is_no_correction() -> None:
     assert (adjusted(0.03, looks), threshold(0.05, looks)) == (0.03, 0.05)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("looks", [Looks(start=2, at_most=5), Looks(start=3, at_most=8)])
 def test_looks_keep_the_level_on_noise(looks: Looks) -> None:
     """Differences of another random sequence than the one that the correction was made with."""
@@ -107,6 +108,7 @@ def test_below_the_first_look_nothing_is_decided() -> None:
     assert (early.decision, early.p) == ("undecided", None)
 
 
+@pytest.mark.heavy
 def test_power_is_what_simulations_find() -> None:
     rng = np.random.default_rng(6)
     found = sum(

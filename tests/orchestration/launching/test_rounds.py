@@ -284,7 +284,7 @@ def test_the_verdict_says_that_the_budget_is_spent(tmp_path: Path) -> None:
     complete(plan, store, noise)
     due = due_seeds(plan, store, limit(0.01))
     assert due.refused is not None
-    record_refusal(plan, store, [due.refused], due.claims)
+    record_refusal(store, plan.sweep.name, plan.key, plan.sweep.scale, [due.refused], due.claims)
     helps, unpaid, _ = verdict_lines(survey(plan, store))
     assert helps.startswith("helps: undecided.")
     assert unpaid == due.refused

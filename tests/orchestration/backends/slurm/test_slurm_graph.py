@@ -283,7 +283,6 @@ MOMENTS: dict[str, tuple[Callable[[Records], bool], str]] = {
     "the controller": (lambda journal: len(journal) == 1, AFTER),
     "the first array, not yet queued": (lambda journal: len(journal) == 2, BEFORE),
     "the first array, queued": (lambda journal: len(journal) == 2, AFTER),
-    "the second array, queued": (lambda journal: len(journal) == 3, AFTER),
 }
 
 
