@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
 
 from gigatok.claims.claim import Claim, Looks
-from gigatok.claims.evidence import Evidence, Results, weigh
+from gigatok.claims.evidence import Evidence, weigh
 from gigatok.claims.power import Course, aim_of, foresee, more_seeds, power
 from gigatok.claims.verdicts import LEVEL, verdicts
 from gigatok.claims.words import WANTED_POWER, JudgedClaim, legend
-from gigatok.names import METRICS, setting_name
+from gigatok.names import METRICS
 from orchestration.execution.progress import Progress
-from orchestration.execution.results import trial_metrics
 from orchestration.forecast.budget import newest_refusal
 from orchestration.forecast.devices import Machines
+from orchestration.launching.claim_results import Earlier, earlier_results, results_of
 from orchestration.launching.claimed import read_claimed
 from orchestration.launching.expected_rounds import rounds_line
-from orchestration.launching.history import all_launches
-from orchestration.launching.launched import LaunchedPlan
-from orchestration.runs.state import Store
 from orchestration.sweep.definition import Sweep
-from orchestration.sweep.settings.keys import SEED
 
 
 def verdict_lines(progress: Progress) -> list[str]:
@@ -75,8 +69,6 @@ def claim_lines(progress: Progress, machine: Machines) -> list[str]:
     return [*lines, rounds_line(progress, machine, open_)]
 
 
-Earlier = tuple[str, Mapping[str, Results]]
-"""Where results are from, and metric -> results."""
 Seen = tuple[str, Evidence]
 """Where results are from, and what they say of a claim."""
 
@@ -143,45 +135,3 @@ def _way(claim: Claim, seen: Evidence) -> str:
     if claim.kind != "equivalence":
         distance = seen.effect - claim.margin
     return "it" if distance >= 0 else "against it"
-
-
-# Results on disk
-
-
-def earlier_results(progress: Progress) -> Iterator[Earlier]:
-    """Collect results: of this plan, then of earlier launches of the sweep, the newest first."""
-    names = {claim.metric for claim in progress.plan.sweep.claims}
-    yield "so far", results_of(progress, names)
-    for launched in all_launches(progress.store, progress.plan.sweep.name):
-        if launched.key != progress.plan.key:
-            origin = f"launched at scale {launched.scale}"
-            yield origin, _of_launch(launched, progress.store, names)
-
-
-def _of_launch(launched: LaunchedPlan, store: Store, names: set[str]) -> Mapping[str, Results]:
-    done = {key: folder.done() for key, folder in launched.folders(store).items()}
-    seeds = {name: int(one.axes[SEED]) for name, one in launched.values().assignments.items()}
-    metrics: dict[str, dict[str, float]] = defaultdict(dict)
-    for trial, stages in launched.trials.items():
-        for key in stages.values():
-            record = done[key]
-            metrics[trial] |= record.metrics if record else {}
-    return {name: _results(metrics, seeds, name) for name in names}
-
-
-def results_of(progress: Progress, names: Iterable[str]) -> dict[str, Results]:
-    """Collect what a plan's complete stages report of some metrics, by setting and seed."""
-    seeds = {one.trial.name: one.trial.config.seed for one in progress.plan.trials}
-    metrics = trial_metrics(progress)
-    return {name: _results(metrics, seeds, name) for name in names}
-
-
-def _results(
-    metrics: Mapping[str, Mapping[str, float]], seeds: Mapping[str, int], metric: str
-) -> Results:
-    """Map setting and seed to a metric's value, where it is finite."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for trial, values in metrics.items():
-        if math.isfinite(value := values.get(metric, math.nan)):
-            found[setting_name(trial)][seeds[trial]] = value
-    return found

@@ -105,7 +105,7 @@ def _open_claims(plan: Plan, store: Store) -> list[Claim]:
         return []
     # Imported here: statistics take a tenth of a second, which other plans need not wait for.
     from gigatok.claims.verdicts import verdicts
-    from orchestration.launching.outlook import results_of
+    from orchestration.launching.claim_results import results_of
 
     claims, counts = plan.sweep.claims, seed_counts(plan)
     judged = verdicts(claims, results_of(progress, {c.metric for c in claims}), looks)

@@ -21,7 +21,7 @@ from gigatok.claims.design import (
 from gigatok.claims.evidence import Results, weigh
 from gigatok.claims.verdicts import Verdict, verdicts
 from gigatok.names import METRICS
-from orchestration.launching.outlook import Earlier
+from orchestration.launching.claim_results import Earlier
 from orchestration.sweep.definition import Sweep
 
 OVER_SIZES = ("trend", "prediction")

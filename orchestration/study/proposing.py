@@ -21,7 +21,7 @@ from orchestration.execution.progress import Progress, survey
 from orchestration.forecast.budget import calibrate_command, hours_unit
 from orchestration.forecast.devices import Machines
 from orchestration.forecast.totals import HOUR
-from orchestration.launching.outlook import earlier_results
+from orchestration.launching.claim_results import earlier_results
 from orchestration.plan.graph import PlannedTrial, make_plan
 from orchestration.runs.state import Store
 from orchestration.study.aims import OVER_SIZES, Aim, find_aims

@@ -19,10 +19,10 @@ import pytest
 
 from gigatok.claims.verdicts import verdicts
 from orchestration.execution.progress import survey
+from orchestration.launching.claim_results import results_of
 from orchestration.launching.claimed import Claimed, read_claimed
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import restored
-from orchestration.launching.outlook import results_of
 from orchestration.runs.state import StageFolder, Store
 
 ROOT = Path(__file__).resolve().parents[2]
