@@ -16,6 +16,7 @@ import typer
 from analysis import commands
 from analysis.commands import Plan, Scale, Sweep, Uri
 from analysis.store.requests import DEFAULT_URI, RequestError
+from gigatok.names import FigureChoice
 
 if TYPE_CHECKING:
     from analysis.charts.grammar import Source
@@ -117,10 +118,13 @@ def figures(
     ] = None,
     venue: Annotated[str, typer.Option(help="neurips, iclr, icml, cvpr, ...")] = "plain",
     width: Annotated[Width, typer.Option(help="Which width of the venue.")] = Width.text,
-    metric: Annotated[
+    x: Annotated[str, typer.Option(help="A metric, a config key, or step.")] = "",
+    y: Annotated[
         list[str] | None,
-        typer.Option(help="For training-curves: logged names; `generator:NAME` of generators."),
+        typer.Option(help="Metrics, by comma; over step logged names, `generator:NAME` too."),
     ] = None,
+    by: Annotated[str, typer.Option(help="Config key that colour and shape tell.")] = "",
+    panel: Annotated[str, typer.Option(help="Config key with a panel for each value.")] = "",
     check: Check = False,
     list_names: Listing = False,
     tracking_uri: Uri = DEFAULT_URI,
@@ -135,11 +139,15 @@ def figures(
             return produce.print_figures()
         # A name that is no figure's may be a sweep's: the store decides, with an error of its own.
         wanted = produce.figure_names(name, everything=everything)
-        look = produce.look(format, venue, metric, column=width is Width.column)
+        ys = tuple(key for one in y or () for key in one.split(","))
+        choice = FigureChoice(x, ys, by, panel)
+        look = produce.look(format, venue, choice, column=width is Width.column)
         if not wanted:
             runs = commands.load_measured(str(name), tracking_uri, scale, plan)
             return _report(
-                lambda folder: produce.write_sweep(runs, folder, look), out, check=check
+                lambda folder: produce.write_sweep(runs, tracking_uri, folder, look),
+                out,
+                check=check,
             )
         sources, store = _sources(source, tracking_uri, scale)
         _report(

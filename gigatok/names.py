@@ -82,6 +82,7 @@ class Metric:
         factor: printed value over stored value; a fraction is printed in percent.
         printed_unit: unit of the printed value, where `factor` makes it another one.
         log_from: an axis is logarithmic from this ratio of its largest to its smallest value on.
+        share: it is a fraction of a whole: its intervals and its axes end at 0 and 1.
         column: result tables show it: `expected`, and a trial without it is reported, or only
             where it was `measured`; None: they do not. In the order of registration.
     """
@@ -95,6 +96,7 @@ class Metric:
     factor: float = 1.0
     printed_unit: str = ""
     log_from: float = 10.0
+    share: bool = False
     column: Literal["expected", "measured"] | None = "measured"
 
     @property
@@ -140,7 +142,13 @@ _detail = partial(Metric, column=None)
 _count = partial(Metric, unit=PARAMETERS, digits=0, factor=1e-6, printed_unit="M", log_from=1.0)
 # A fraction of which more is better: printed in percent.
 _share = partial(
-    Metric, better="higher", digits=1, factor=100.0, printed_unit="%", log_from=NEVER_LOG
+    Metric,
+    better="higher",
+    digits=1,
+    factor=100.0,
+    printed_unit="%",
+    log_from=NEVER_LOG,
+    share=True,
 )
 
 METRICS: dict[str, Metric] = table("metric")
@@ -216,8 +224,8 @@ for _metric in (
     Metric("gkid", "gKID", "x1000", "lower", 1, "gkid_se", column="expected"),
     _detail("gkid_se", "gKID s.e.", "x1000", None, 1),
     _detail("inception_score", "IS", "", "higher", 2),
-    _detail("precision", "precision", "", "higher", 2),
-    _detail("recall", "recall", "", "higher", 2),
+    _detail("precision", "precision", "", "higher", 2, share=True),
+    _detail("recall", "recall", "", "higher", 2, share=True),
     # search_guidance
     Metric("gfid_best", "gFID, best guidance", "", "lower", 2),
     Metric("gkid_best", "gKID, best guidance", "x1000", "lower", 1, "gkid_best_se"),
@@ -233,11 +241,11 @@ for _metric in (
 _AXES = (
     Metric("step", "training step", digits=0, log_from=NEVER_LOG),
     Metric("number", "trial, in the order of asking", digits=0, log_from=NEVER_LOG),
-    Metric("importance", "importance", "share", log_from=NEVER_LOG),
+    Metric("importance", "importance", "share", log_from=NEVER_LOG, share=True),
     # Only published: stored in the unit that is printed.
     Metric("params_transformer", "transformer params", "M", digits=0, log_from=1.0),
     Metric("perceptual_loss", "perceptual loss", "", "lower"),
-    Metric("decode_share", "time in decoder", "%", digits=1, log_from=NEVER_LOG),
+    Metric("decode_share", "time in decoder", "%", digits=1, log_from=NEVER_LOG, share=True),
     # Logged while a guidance search runs
     Metric("guidance/cfg_scale", "guidance scale", log_from=NEVER_LOG),
     Metric("guidance/gkid", "gKID while searching", "x1000", "lower", 1),
@@ -326,6 +334,23 @@ def quantity(key: str) -> Metric:
     return QUANTITIES.get(name) or Metric(name, name.replace("_", " "))
 
 
+@dataclass(frozen=True)
+class FigureChoice:
+    """Axes that the figure of a study shows; the figure chooses what is left empty.
+
+    Attributes:
+        x: a metric, a config key or `step`.
+        y: metrics, or logged curves over `step`; a chart for each.
+        by: config key that colour and shape tell apart.
+        panel: config key with a panel for each of its values.
+    """
+
+    x: str = ""
+    y: tuple[str, ...] = ()
+    by: str = ""
+    panel: str = ""
+
+
 STEADIER = {"rfid": "rkid", "gfid": "gkid", "gfid_best": "gkid_best"}
 """FID to the KID that is shown instead where both were measured: at few images FID is mostly bias
 (Binkowski et al., arXiv 1801.01401), and KID has a standard error of its own."""
@@ -377,6 +402,8 @@ TAG_STATE = "gigatok.state"
 TAG_QUESTION = "gigatok.question"
 TAG_AXES = "gigatok.axes"
 """JSON list of the config keys that the sweep varies."""
+TAG_FIGURE = "gigatok.figure"
+"""JSON of the `FigureChoice` of a sweep; empty where it leaves the figure to choose."""
 TAG_GRAPH = "gigatok.graph"
 """JSON of the sweep's graph: stage -> the stages whose outputs it reads, in the order they run."""
 TAG_METRICS = "gigatok.metrics"
@@ -393,6 +420,9 @@ TAG_ERROR = "gigatok.error"
 TAG_PROGRESS = "gigatok.progress"
 """JSON of how far a running stage is: `done` of `total` `unit`, `first_done` at `first_time`, and
 `time`, its last sign of life; times in UNIX seconds."""
+TAG_FORECAST = "gigatok.forecast"
+"""On a sweep run, JSON of the time left: `end` seconds (null: not known) from `made` on, UNIX
+seconds, and the sentence that the launcher showed as `line`."""
 TAG_HELD = "gigatok.held"
 """Why a gate holds a trial; empty when it does not any more."""
 TAG_REFUSED = "gigatok.refused"

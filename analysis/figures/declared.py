@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from analysis.charts.grammar import TITLES
-from analysis.figures.curves import SCALE, STEP
 from analysis.figures.runs import Panel, RunFigure, declare
+from analysis.figures.settings import SCALE, STEP
 
 _SIZE = "params_tokenizer"
 _BY_SIZE = ("tokenizer_scaling", "decoder_scaling")

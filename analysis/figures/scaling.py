@@ -24,7 +24,7 @@ from analysis.figures.derived import law_curve, pareto_front
 from analysis.figures.published_marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
-from analysis.paper.published import PAPER, Fact, facts, short
+from analysis.paper.published import PAPER, Fact, facts, select, short
 from analysis.statistics.fits import fit_seeds
 from analysis.statistics.groups import groups
 from analysis.statistics.laws import MIN_SIZES, Law
@@ -35,7 +35,6 @@ from gigatok.names import (
     PARAM_SEED,
     PARAM_TOKENIZER,
     SIZES,
-    STEADIER,
     quantity,
     steadier,
 )
@@ -48,6 +47,9 @@ _PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
 """Places in the paper that have them for tokenizers of several sizes."""
 _CONFOUNDS = (1, 2, 5, 6, 9, 12)
 """Numbers of the notes on them."""
+_MAIN = ("rfid", "psnr", "ar_val_loss", "gfid")
+"""Results by which a study is shown first, those that it has."""
+_SIZES = ("params_total", "params_generator")
 Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {
@@ -89,19 +91,31 @@ def choices(runs: pl.DataFrame) -> list[str]:
     return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
 
 
-def preset(name: str, runs: pl.DataFrame, *, beside_paper: bool = False) -> tuple[str, str] | None:
-    """Find the axes of a preset; None where its results were not measured.
-
-    Beside the paper's numbers FID stays FID, where it was measured, and sizes are with the head
-    of semantic regularisation, which the paper counts.
-    """
+def preset(name: str, runs: pl.DataFrame) -> tuple[str, str] | None:
+    """Find the axes of a preset; None where its results were not measured."""
     have = measured(runs)
     x, y = steadier(PRESETS[name], have)
-    if beside_paper:
-        # The paper has no KID, so that a plane of KID would stay without its numbers.
-        x, y = (f if f in have else STEADIER.get(f, f) for f in PRESETS[name])
-        x = "params_total" if x == "params_tokenizer" else x
     return (x, y) if x in have and y in have else None
+
+
+def default_axes(runs: pl.DataFrame, metric: str | None = None) -> tuple[str, str]:
+    """Choose axes for a study with results: over what it varies, a metric or its main result.
+
+    Args:
+        runs: trials, at least one of which has a result.
+        metric: that of its answer; None: not known.
+    """
+    have = measured(runs)
+    scores = [name for name in have if METRICS[name].better]
+    ranked = (metric, *steadier(_MAIN, have), *scores, *have)
+    y = next(name for name in ranked if name in have)
+    across = choices(runs)
+    varied = [key for key in across if key not in METRICS]
+    # The tokenizer's size says more than the width or the layers that it was made of.
+    sizes = [key for key in _SIZES if key in have and runs[key].n_unique() > 1]
+    named = list(dict.fromkeys(key for row in runs["axes"].to_list() for key in row or ()))
+    chosen = [key for key in named if key in varied]
+    return next(key for key in (*chosen, *sizes, *varied, *across, y)), y
 
 
 def scaling(
@@ -245,8 +259,19 @@ def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
     first, second = row.get(x), row.get(y)
     if second is None:
         return None
-    # The paper states a size in the row of a score, not as a number of its own.
-    across = first or (second.params_m if x == "params_total" else None)
+    across = first or _published_size(second, x)
     if across is None:
         return None
     return mark(across, second, " ".join(filter(None, (second.tokenizer, second.setting))))
+
+
+def _published_size(fact: Fact, quantity: str) -> float | None:
+    """Find a tokenizer's millions of parameters, which the paper states in the row of a score."""
+    if fact.params_m is None or quantity not in ("params_total", "params_tokenizer"):
+        return None
+    if quantity == "params_total":
+        return fact.params_m
+    # The published sizes are with the head of semantic regularisation (GigaTok, Table 9), whose
+    # size goes with the decoder's.
+    heads = select("Released recipes", metric="params_head", decoder=fact.decoder)
+    return fact.params_m - heads[0].value if heads else None

@@ -131,12 +131,13 @@ class Group:
         if not values or len(self.protocols(metric)) > 1:
             return None
         # A single seed has no spread over seeds, but KID knows its own sampling error.
-        error = METRICS[metric].standard_error
+        known = METRICS[metric]
+        error = known.standard_error
         errors = self.values(error) if error else {}
         (seed, *more) = values
         if not more and seed in errors:
             return with_standard_error(values[seed], errors[seed])
-        return estimate(list(values.values()), interval)
+        return estimate(list(values.values()), interval, share=known.share)
 
 
 def groups(runs: pl.DataFrame) -> list[Group]:

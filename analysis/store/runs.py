@@ -38,7 +38,12 @@ _TRIAL_TAGS = {
     "state": names.TAG_STATE,
     "git_sha": names.TAG_GIT_SHA,
 }
-_SWEEP_TAGS = {"plan": names.TAG_PLAN, "scale": names.TAG_SCALE, "question": names.TAG_QUESTION}
+_SWEEP_TAGS = {
+    "plan": names.TAG_PLAN,
+    "scale": names.TAG_SCALE,
+    "question": names.TAG_QUESTION,
+    "figure": names.TAG_FIGURE,
+}
 CONTEXT: dict[str, pl.DataType] = {
     "run_id": pl.String(),
     **{name: pl.String() for name in _TRIAL_TAGS},

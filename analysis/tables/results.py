@@ -249,6 +249,10 @@ def number(metric: Metric, found: SeedEstimate) -> str:
     is_constant_count = metric.unit == PARAMETERS and found.half_width == 0
     if found.interval == "none" or is_constant_count:
         return mean
+    below, above = metric.text(found.mean - found.low), metric.text(found.high - found.mean)
+    # Intervals of shares near 0 or 1 reach further to the middle.
+    if metric.share and below != above:
+        return f"{mean} [{metric.text(found.low)}, {metric.text(found.high)}]"
     unit = " s.e." if found.interval == "standard_error" else ""
     return f"{mean} ± {_half_width(metric, found.half_width)}{unit}"
 

@@ -62,7 +62,7 @@ def print_plan(
         # Imported here: statistics take a tenth of a second, which other plans need not wait for.
         from orchestration.launching.outlook import claim_lines
 
-        say(claim_lines(progress), markup=False, highlight=False, soft_wrap=True)
+        say(claim_lines(progress, machine), markup=False, highlight=False, soft_wrap=True)
     say(formula_lines(plan), markup=False)
     say(adopted_lines(progress))
     for line in image_lines(plan):

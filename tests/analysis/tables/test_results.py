@@ -56,7 +56,10 @@ def test_three_seeds_get_a_confidence_interval(runs: pl.DataFrame) -> None:
     )
     table = result_table(pl.concat([pair, third]))
     assert cells(table)["PSNR (dB) ↑"] == "17.91 ± 0.02"
-    assert table.notes[0] == "±: 95 % confidence interval over seeds (Student t)."
+    assert (
+        table.notes[0]
+        == "±: 95 % confidence interval over seeds (Student t; of shares on the logit scale)."
+    )
 
 
 def test_only_what_varies_identifies_a_row(runs: pl.DataFrame, uri: str) -> None:

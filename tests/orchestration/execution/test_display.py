@@ -23,6 +23,7 @@ from orchestration.execution.display import (
 from orchestration.execution.progress import Progress, survey
 from orchestration.execution.results import format_metric, launch_json, result_tables
 from orchestration.forecast.devices import machines
+from orchestration.heart import with_origin
 from orchestration.launching.preview import other_code_line, print_plan
 from orchestration.plan.graph import make_plan
 from orchestration.policy.profile import Profile
@@ -30,7 +31,6 @@ from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Failure, Spec
 from orchestration.runs.state import State, Store
 from orchestration.sweep.definition import expand, load_sweep
-from orchestration.worker import with_origin
 
 
 def surveyed(tmp_path: Path) -> Progress:
