@@ -64,12 +64,15 @@ def claim_lines(progress: Progress, machine: Machines) -> list[str]:
     ]
     if sweep.looks is None:
         return lines
-    courses = {
-        name: _course(claim, seen[1], sweep.looks, level)
-        for (name, seen), claim in zip(known.items(), sweep.claims, strict=True)
-        if seen is not None
+    _, so_far = earlier[0]
+    open_ = {
+        verdict.claim: seen and _course(verdict.claim, seen[1], sweep.looks, level)
+        for verdict, seen in zip(
+            verdicts(sweep.claims, so_far, sweep.looks), known.values(), strict=True
+        )
+        if verdict.decision == "undecided" and verdict.claim.decided_by_seeds
     }
-    return [*lines, rounds_line(progress, machine, courses)]
+    return [*lines, rounds_line(progress, machine, open_)]
 
 
 Earlier = tuple[str, Mapping[str, Results]]
