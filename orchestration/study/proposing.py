@@ -200,11 +200,11 @@ class _Runs:
         open_ = [
             (s, seed, [self._hours[key] for key in trial.stages.values() if key in self._hours])
             for (s, seed), trial in self.trials.items()
-            # A trial that is complete without the metric will not have it, whatever one pays.
             if s in settings and seed not in have.get(s, ())
         ]
         found: dict[str, list[int]] = {setting: [] for setting in sorted(settings)}
         for setting, seed, hours in open_:
+            # A trial that is complete without the metric will not have it, whatever one pays.
             if hours and None not in hours:
                 found[setting].append(seed)
         if any(hours for *_, hours in open_) and not any(found.values()):
