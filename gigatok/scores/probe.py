@@ -105,6 +105,7 @@ def _fit(head: nn.Sequential, data: ProbeData, tracker: Tracker, runtime: Runtim
     """
     norm, linear = head
     assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(linear, nn.Linear)
     device, all_N = data.val_MD.device, torch.arange(len(data.labels_N))
     views = [data.read(torch.full_like(all_N, view), all_N) for view in range(data.views)]
     # One momentum of 1: the running statistics are those of all views.
@@ -133,7 +134,8 @@ def _fit(head: nn.Sequential, data: ProbeData, tracker: Tracker, runtime: Runtim
         before = optimizer.step(loss).item()  # type: ignore[no-untyped-call]
         tracker.metrics({TRAIN_PREFIX + "loss": before}, number)
         tracker.progress(number, _MOST_ROUNDS, "round", loss=before)
-        if max(float(p.grad.abs().max()) for p in linear.parameters()) <= _FLAT:
+        slopes = [p.grad.abs().max().item() for p in linear.parameters() if p.grad is not None]
+        if max(slopes) <= _FLAT:
             return
     raise ValueError(
         f"the probe's fit did not converge in {_MOST_ROUNDS * _ROUND} iterations of L-BFGS; are "
