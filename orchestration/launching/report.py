@@ -21,6 +21,7 @@ from orchestration.execution.results import launch_json, result_tables, trial_me
 from orchestration.exits import Outcome
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
+from orchestration.tracking.shipping import send_files
 from orchestration.tracking.views import link
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
@@ -91,6 +92,7 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
     current = not redraw and drawn_plan(figure) == plan.key
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
+        _send_figure(plan, store, uri, figure, console)
     else:
         options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
         again = command("analysis", "figures", plan.sweep.name, *options)
@@ -108,6 +110,13 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
         console.print(f"MLflow UI {server}", soft_wrap=True)
     if (trials := link(store, uri, plan)) is not None:
         console.print(f"trials    {trials}", soft_wrap=True)
+
+
+def _send_figure(plan: Plan, store: Store, uri: str, figure: Path, console: Console) -> None:
+    """Add the figure to the run of the sweep in MLflow; say so where that fails."""
+    files = {f"figure{end}": figure.with_suffix(end).read_bytes() for end in FIGURE_SUFFIXES}
+    if (problem := send_files(store, uri, plan, files)) is not None:
+        console.print(f"MLflow lacks the figure: {problem}", style="yellow", soft_wrap=True)
 
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:

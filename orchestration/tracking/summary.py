@@ -27,8 +27,8 @@ def note_tags(sweep: Sweep, scores: Scores) -> dict[str, str]:
         sweep: with its question.
         scores: final ones; empty while there are none.
     """
-    parts = [markdown.plain(sweep.question)]
-    parts += [f"After {markdown.plain(sweep.paper)} of the paper."] if sweep.paper else []
+    parts = [markdown.for_mlflow(sweep.question)]
+    parts += [f"After {markdown.for_mlflow(sweep.paper)} of the paper."] if sweep.paper else []
     parts += [_markdown(scores)] if any(scores.values()) else []
     tables = json.dumps([{"path": RESULTS_FILE, "type": "table"}])
     return {NOTE_TAG: "\n\n".join(parts), **({TABLES_TAG: tables} if scores else {})}
@@ -59,7 +59,7 @@ def _markdown(scores: Scores) -> str:
     shown = [METRICS[n] for n in result_columns() if any(n in v for v in scores.values())]
     lines = [["trial", *(metric.heading for metric in shown)], ["---", *("--:" for _ in shown)]]
     for trial, values in list(scores.items())[:MOST_ROWS]:
-        lines.append([markdown.plain(trial), *(_cell(metric, values) for metric in shown)])
+        lines.append([markdown.for_mlflow(trial), *(_cell(metric, values) for metric in shown)])
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     left = len(scores) - MOST_ROWS
     return table if left <= 0 else f"{table}\n\n{left} more trials are in `{RESULTS_FILE}`."

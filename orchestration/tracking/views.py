@@ -38,7 +38,7 @@ def experiment_tags(plan: Plan, launched: float) -> dict[str, str]:
         launched: UNIX seconds of its launch.
     """
     sweep = plan.sweep
-    note = "\n\n".join([markdown.plain(sweep.question), _EXPLANATION, units_table()])
+    note = "\n\n".join([markdown.for_mlflow(sweep.question), _EXPLANATION, units_table()])
     # Versions of the UI without modes in the address go by this tag.
     tags = {KIND_TAG: "custom_model_development", NOTE_TAG: note}
     trials = _kind(plan, names.KIND_TRIAL)
