@@ -20,6 +20,7 @@ from orchestration.tracking.mlflow_server import PARENT_TAG, Server
 from orchestration.tracking.params import trial_params
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 from orchestration.tracking.summary import note_tags, table_files
+from orchestration.tracking.trial_facts import fact_params
 from orchestration.tracking.views import experiment_tags
 
 
@@ -106,6 +107,9 @@ class SweepRuns:
         self._copied: set[tuple[str, str, str]] = set()
         """Trial run, stage run and stage state whose pictures were copied."""
         self.findings = Findings()
+        self.forecast = ""
+        """Time left of the plan, as `forecast.forecast_tag` writes it."""
+        self._sent_forecast = ""
         self._sent_findings = Findings()
         self._sent_results: dict[str, bytes] = {}
         self._sent_trial_tags: dict[str, Mapping[str, str]] = {}
@@ -178,6 +182,8 @@ class SweepRuns:
         server.log(self._sweep_run, tags=self._launch_tags())
         server.upload(self._sweep_run, "sweep.yaml", sweep.source.encode())
         server.tag_experiment(experiment_tags(self._plan, self._launched))
+        # The description was just written without them.
+        self._sent_results = {}
 
     def _open_trial(
         self, server: Server, entry: Entry, planned: PlannedTrial, number: int
@@ -195,11 +201,8 @@ class SweepRuns:
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
-        derived = {
-            names.PREFIX_DERIVED + name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in planned.trial.derived.items()
-        }
-        server.log_params(str(entry.run_id), trial_params(planned.trial.config) | derived)
+        params = trial_params(planned.trial.config) | fact_params(planned)
+        server.log_params(str(entry.run_id), params)
         configs = (self._plan.stages[key].config for key in planned.stages.values())
         read = {one.name: one for config in configs for one in datasets(config)}
         server.log_datasets(str(entry.run_id), read.values())
@@ -254,6 +257,7 @@ class SweepRuns:
             ]
             state = joint_state(states)
             self._send_findings(server, ledger)
+            self._send_forecast(server, str(ledger.sweep.run_id))
             # A failed trial does not end the sweep while others wait.
             if state == "FAILED" and "WAITING" in states:
                 state = "WAITING"
@@ -301,6 +305,12 @@ class SweepRuns:
             server.upload(run_id, path, content)
         server.log(run_id, tags=note_tags(self._plan.sweep, scores))
         self._sent_results = files
+
+    def _send_forecast(self, server: Server, run_id: str) -> None:
+        # Read once: the launcher's thread may replace it meanwhile.
+        if (now := self.forecast) != self._sent_forecast:
+            server.log(run_id, tags={names.TAG_FORECAST: now})
+            self._sent_forecast = now
 
     def _update_sweep(
         self, server: Server, entry: Entry, state: State, status: str, held: str
