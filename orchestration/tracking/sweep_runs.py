@@ -16,7 +16,7 @@ from orchestration.runs import provenance
 from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.tracking.lineage import datasets
-from orchestration.tracking.mlflow_server import PARENT_TAG, Server
+from orchestration.tracking.mlflow_server import PARENT_TAG, Server, milliseconds
 from orchestration.tracking.params import trial_params
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 from orchestration.tracking.summary import note_tags, table_files
@@ -196,7 +196,8 @@ class SweepRuns:
             **self.birth_tags(),
         }
         # A millisecond apart: MLflow sorts runs by their start, and so keeps the plan's order.
-        started = self._launched + number / 1000
+        # In the middle of it, as seconds are not exact: none may be cut to the one before.
+        started = (milliseconds(self._launched) + number + 0.5) / 1000
         entry = server.create(entry, planned.trial.name, tags, started)
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
