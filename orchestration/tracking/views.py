@@ -119,9 +119,9 @@ def _params(plan: Plan) -> list[str]:
 def _scores(plan: Plan) -> list[str]:
     """List the columns of the scores that result tables show, as far as a trial reports them."""
     first = plan.trials[0]
-    reported = {
-        name for stage in first.stages for name in STAGES[stage].scores(first.trial.config)
-    }
+    scores = (name for stage in first.stages for name in STAGES[stage].scores(first.trial.config))
+    # Those that follow from others are sent as well.
+    reported = names.with_computed(dict.fromkeys(scores, 0.0))
     return [f"metrics.`{name}`" for name in names.result_columns() if name in reported]
 
 
