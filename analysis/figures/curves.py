@@ -97,25 +97,23 @@ def overlay(
         smoothing: weight of what was before at each step, from 0 to below 1.
         means: means over the seeds of a setting, with their intervals; else a curve a trial.
     """
-    runs = {row[STAGE_RUN + stage]: row for group in found for row in group.rows}
-    runs.pop(None, None)  # not begun yet
-    points = load_curves(list(runs), key, uri)
+    # No link: not begun yet. A stage that trials share is one curve.
+    own = [{r: row for row in g.rows if (r := row.get(STAGE_RUN + stage))} for g in found]
+    points = load_curves(list({run for rows in own for run in rows}), key, uri)
     logged = {
         str(run): part for (run,), part in points.partition_by("run_id", as_dict=True).items()
     }
     kind, factor = choose_interval(found), quantity(key).factor
     series: list[Series] = []
-    for place, group in enumerate(found):
-        # A stage that trials share is one curve.
-        own = {row[STAGE_RUN + stage]: row for row in group.rows}
-        curves = {r: _smoothed(logged[r], smoothing, factor) for r in own if r in logged}
+    for place, (group, rows) in enumerate(zip(found, own, strict=True)):
+        curves = {r: _smoothed(logged[r], smoothing, factor) for r in rows if r in logged}
         look = Look(style.CYCLE[place % len(style.CYCLE)], "")
         if means and curves:
             series.append(Series(group.label, _means(list(curves.values()), kind), look))
         elif curves:
             for run, curve_ in curves.items():
                 marks = tuple(Mark(step, value, (), "run") for step, value in curve_.items())
-                series.append(Series(_label(group, own[run]), marks, look))
+                series.append(Series(_label(group, rows[run]), marks, look))
     return Chart(stage.replace("_", " "), axis(STEP), axis(key), tuple(series))
 
 
