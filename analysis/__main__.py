@@ -16,6 +16,7 @@ import typer
 from analysis import commands
 from analysis.commands import Plan, Scale, Sweep, Uri
 from analysis.store.requests import DEFAULT_URI, RequestError
+from gigatok.names import FigureChoice
 
 if TYPE_CHECKING:
     from analysis.charts.grammar import Source
@@ -80,7 +81,7 @@ def table(
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
-        from analysis.claims.findings import comparisons
+        from analysis.claims.exploration import explore
         from analysis.claims.judged import judge
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
@@ -92,7 +93,7 @@ def table(
         made = result_table(runs)
         claims = judge(runs, tracking_uri)
         sentences = [claim.sentence for claim in claims] + ([legend(claims)] if claims else [])
-        sentences += [comparison.sentence for comparison in comparisons(runs)]
+        sentences += explore(runs).sentences
         chosen = format or (TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown)
         if chosen is TableFormat.rich:
             _print_rich(made, sentences)
@@ -117,10 +118,13 @@ def figures(
     ] = None,
     venue: Annotated[str, typer.Option(help="neurips, iclr, icml, cvpr, ...")] = "plain",
     width: Annotated[Width, typer.Option(help="Which width of the venue.")] = Width.text,
-    metric: Annotated[
+    x: Annotated[str, typer.Option(help="A metric, a config key, or step.")] = "",
+    y: Annotated[
         list[str] | None,
-        typer.Option(help="For training-curves: logged names; `generator:NAME` of generators."),
+        typer.Option(help="Metrics, by comma; over step logged names, `generator:NAME` too."),
     ] = None,
+    by: Annotated[str, typer.Option(help="Config key that colour and shape tell.")] = "",
+    panel: Annotated[str, typer.Option(help="Config key with a panel for each value.")] = "",
     check: Check = False,
     list_names: Listing = False,
     tracking_uri: Uri = DEFAULT_URI,
@@ -135,11 +139,15 @@ def figures(
             return produce.print_figures()
         # A name that is no figure's may be a sweep's: the store decides, with an error of its own.
         wanted = produce.figure_names(name, everything=everything)
-        look = produce.look(format, venue, metric, column=width is Width.column)
+        ys = tuple(key for one in y or () for key in one.split(","))
+        choice = FigureChoice(x, ys, by, panel)
+        look = produce.look(format, venue, choice, column=width is Width.column)
         if not wanted:
             runs = commands.load_measured(str(name), tracking_uri, scale, plan)
             return _report(
-                lambda folder: produce.write_sweep(runs, folder, look), out, check=check
+                lambda folder: produce.write_sweep(runs, tracking_uri, folder, look),
+                out,
+                check=check,
             )
         sources, store = _sources(source, tracking_uri, scale)
         _report(

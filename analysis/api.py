@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
+from gigatok.names import FigureChoice
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,7 +62,10 @@ def figure(
     source: Literal["published", "runs", "both"] = "published",
     store: str = DEFAULT_URI,
     scale: str | None = None,
-    curves: Sequence[str] = (),
+    x: str = "",
+    y: str | Sequence[str] = (),
+    by: str = "",
+    panel: str = "",
 ) -> FigureData:
     """Make a figure as data: charts of series of marks, each with its origins.
 
@@ -71,7 +75,10 @@ def figure(
         source: numbers of a named figure: published, runs of the store, or both on the same axes.
         store: a database such as `sqlite:///PATH`, or a tracking server.
         scale: scale of the runs; by default that of the newest launch.
-        curves: logged names to draw in `"training-curves"`; `generator:NAME` for generators.
+        x: a metric, a config key or `step`, instead of the figure's own.
+        y: metrics, or logged names over `step` (`generator:NAME` for those of generators).
+        by: config key that colour and shape tell apart.
+        panel: config key with a panel for each of its values.
 
     Raises:
         RequestError: no such figure, or the source has no data for it.
@@ -81,8 +88,9 @@ def figure(
     from analysis.figures.sweeps import sweep_figure
 
     # Trials name their own sweep; `source` and `scale` belong to named figures.
+    choice = FigureChoice(x, (y,) if isinstance(y, str) else tuple(y), by, panel)
     if not isinstance(what, str):
-        return sweep_figure(what)
+        return sweep_figure(what, choice, store)
     name = gallery.known(what)
     if name is None:
         raise RequestError(
@@ -91,7 +99,7 @@ def figure(
         )
     # Published figures need no store, so that none is opened or missed.
     trials = None if source == "published" else gallery.open_trials(store, scale)
-    return gallery.named_figure(name, source, trials, curves=curves)
+    return gallery.named_figure(name, source, trials, choice)
 
 
 def draw(data: FigureData, *, venue: str = "plain", column: bool = False) -> Figure:

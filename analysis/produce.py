@@ -23,17 +23,18 @@ from analysis.store.requests import RequestError
 from analysis.tables.published import TABLES
 from analysis.tables.render import TEXT_FORMATS
 from analysis.tables.results import ABSENT, ResultTable, result_table
+from gigatok.names import FigureChoice
 
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """Formats and page of the figures that are written, and the curves that they show."""
+    """Formats and page of the figures that are written, and the axes that they show."""
 
     formats: tuple[str, ...]
     venue: Venue = style.PLAIN
-    curves: tuple[str, ...] = ()
+    choice: FigureChoice = field(default_factory=FigureChoice)
 
 
 @dataclass
@@ -68,7 +69,7 @@ def make_figures(
         only_asked = sources[:1] if len(names) == 1 else []
         for source in offered or only_asked:
             with outcome.attempt():
-                data = gallery.named_figure(name, source, runs, curves=look.curves)
+                data = gallery.named_figure(name, source, runs, look.choice)
                 outcome.paths += write(data, out, look.formats, look.venue)
     return outcome
 
@@ -171,7 +172,7 @@ def formats_of(given: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str
 
 
 def look(
-    formats: Sequence[str] | None, venue: str, curves: Sequence[str] | None, *, column: bool
+    formats: Sequence[str] | None, venue: str, choice: FigureChoice, *, column: bool
 ) -> FigureOptions:
     """Read how to draw from what was typed.
 
@@ -179,19 +180,13 @@ def look(
         RequestError: an unknown format or venue.
     """
     kinds = formats_of(formats, FORMATS) if formats else ("pdf", "png")
-    logged = tuple(name for one in curves or () for name in one.split(","))
-    return FigureOptions(kinds, style.page(venue, column=column), logged)
+    return FigureOptions(kinds, style.page(venue, column=column), choice)
 
 
-def write_sweep(runs: pl.DataFrame, out: Path, wanted: FigureOptions) -> Written:
-    """Draw the figure of one sweep from its trials.
-
-    Raises:
-        RequestError: curves are asked for, which a figure by name has.
-    """
-    if wanted.curves:
-        raise RequestError("--metric is for `figures training-curves`, not for sweeps")
-    return Written(write(sweep_figure(runs), out, wanted.formats, wanted.venue))
+def write_sweep(runs: pl.DataFrame, uri: str, out: Path, wanted: FigureOptions) -> Written:
+    """Draw the figure of one sweep from its trials."""
+    data = sweep_figure(runs, wanted.choice, uri)
+    return Written(write(data, out, wanted.formats, wanted.venue))
 
 
 def print_figures() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from dataclasses import replace
+from itertools import chain, pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from analysis.charts.grammar import (
     letter,
 )
 from analysis.charts.labels import Box, place_labels
-from analysis.charts.style import Venue
+from analysis.charts.style import Look, Venue
 from gigatok.names import PARAMETERS
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 _REMARK: dict[str, Any] = {"weight": "bold", "va": "center", "size": "small"}
+_AGREEMENT: dict[str, Any] = {"color": "#999999", "linestyle": ":", "linewidth": 1.0, "zorder": 1}
 _RIM = "#000000"
 _BOXES_PER_SEGMENT = 30
 # As a ratio of the largest to the smallest value: more than two and a half decades.
@@ -53,8 +55,8 @@ _MANY = 30
 _MARKS_OF_CURVE = 8
 _SIZES = 6
 """Model sizes up to which each can have a tick of its own."""
-_MIN_TICK_GAP = 0.13
-"""Fraction of the axis between two such ticks, below which one of them is left out."""
+_MOST_HANDLES = 20
+"""Series up to which the legend has each; of more it has some, spread evenly."""
 _DODGE = 5.0
 """Points of print between marks whose intervals would cover each other."""
 
@@ -68,13 +70,14 @@ def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
         figure = Figure(figsize=(inches, 1), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         # The height follows from what is to be placed: words, legend, rows of charts, pictures.
-        words = layout.write_words(figure, data, venue)
+        words = 0.1 if venue.captioned else layout.write_words(figure, data, venue)
         handles = legend_handles(data.charts)
         across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
         # Rows of the legend, rounded up, at one and a half lines of print each; 72 points are an
         # inch.
         strip = -(-len(handles) // across) * venue.size * 1.5 / 72
-        plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids])
+        most = venue.height and venue.height * style.MOST_OF_PAGE - strip - words
+        plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids], most)
         figure.set_figheight(sum(plan.heights) + strip + words)
         # Without a legend its row stays, all but empty: the cells of `layout` count from row 1.
         grid = figure.add_gridspec(
@@ -83,6 +86,8 @@ def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
         draw_legend(figure.add_subplot(grid[0, :]), handles, across)
         places = [figure.add_subplot(grid[cell]) for cell in plan.cells]
         draw_into(data, places)
+        if venue.captioned and len(data.charts) == 1:
+            places[0].set_title("")  # the caption says it
         _settle(figure, canvas, data, places, venue)
     return figure
 
@@ -90,12 +95,14 @@ def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
 def _settle(
     figure: Figure, canvas: FigureCanvasAgg, data: FigureData, places: Sequence[Axes], venue: Venue
 ) -> None:
-    """Fix the layout, then write what depends on it: broken titles, size ticks, names of marks."""
+    """Fix the layout, then write what depends on it: broken titles, ticks, names of marks."""
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     # Constrained layout gives sizes only while it draws: words can be measured afterwards.
     figure.draw_without_rendering()
-    for axes in places:
+    for axes, chart in zip_longest(places, data.charts):
         layout.fit_words(axes, renderer)
+        if chart is not None and chart.x.ticks:
+            layout.slant_names(axes, renderer)
     # Matplotlib spaces lines by the font's height, which differs between our two families.
     for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
         assert isinstance(text, Text)
@@ -107,6 +114,7 @@ def _settle(
         found = axes.get_position(original=True).bounds
         axes.set_position((*(round(part, 9) for part in found),))
     for axes, chart in zip(places, data.charts, strict=False):
+        layout.thin_ticks(axes, renderer)
         name_marks(axes, chart, renderer, venue.size * 0.85)
 
 
@@ -136,6 +144,8 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
     for series, shifts in zip(chart.series, sideways(chart), strict=True):
         draw_series(axes, series, shifts)
     _scale_to(axes, chart)
+    if chart.is_agreement:
+        _draw_agreement(axes)
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
@@ -146,12 +156,19 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
     for remark in chart.remarks:
         at = (remark.x, remark.y)
         axes.annotate(remark.text, at, color=remark.colour, **_REMARK)
-    _mark_ticks(axes.xaxis, chart.x, log=chart.log_x)
-    _mark_ticks(axes.yaxis, chart.y, log=chart.log_y)
-    # Last, as the ticks of sizes are chosen by their distance on the final axis.
+    _mark_ticks(axes.xaxis, chart.x, chart.xs, log=chart.log_x)
+    _mark_ticks(axes.yaxis, chart.y, [mark.y for mark in chart.marks], log=chart.log_y)
     if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
         _tick_sizes(axes, chart)
     return axes
+
+
+def _draw_agreement(axes: Axes) -> None:
+    """Draw y = x as far as both axes reach."""
+    lows, highs = zip(axes.get_xlim(), axes.get_ylim(), strict=True)
+    ends = [max(lows), min(highs)]
+    if ends[0] < ends[1]:
+        axes.plot(ends, ends, **_AGREEMENT, scalex=False, scaley=False)
 
 
 def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axes:
@@ -168,6 +185,13 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
         # Fronts and fits are dashed: they are derived from marks and join no sizes.
         line = "--" if series.dashed else "-"
         axes.plot(xs, ys, line, color=colour, linewidth=1.2, zorder=2)
+    if series.banded:
+        # The mean where a step has one seed only: the band has no width there.
+        lows, highs = zip(
+            *((m.y_bar.low, m.y_bar.high) if m.y_bar else (m.y, m.y) for m in series.marks),
+            strict=True,
+        )
+        axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0, zorder=1.5)
     if series.arrows:
         for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
             # An arrow ends 3 points before the centre of the next mark, at its rim.
@@ -184,17 +208,19 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
 
 def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None:
     colour, marker = series.look
-    if len(mark.seeds) > 1:
+    if len(mark.seeds) > 1 and not series.banded:
         # Above intervals and below the labels (zorder): a seed must not vanish behind its mean.
         seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
         seeds |= {"markersize": 3.0, "markeredgewidth": 0.7, "zorder": 3.1}
         axes.plot(*zip(*mark.seeds, strict=True), marker, transform=where, **seeds)
     bars = ((mark.x_bar, axes.hlines, mark.y), (mark.y_bar, axes.vlines, mark.x))
     for bar, draw_bar, at in bars:
-        if bar is not None:
+        if bar is not None and not series.banded:
             draw_bar(at, bar.low, bar.high, color=colour, linewidth=1.0, transform=where)
     face = _face(colour, mark.reading, marker)
-    axes.plot([mark.x], [mark.y], marker, markersize=4.5, zorder=3, transform=where, **face)
+    # Unclipped: an axis of shares ends at its marks.
+    face |= {"markersize": 4.5, "zorder": 3, "clip_on": False}
+    axes.plot([mark.x], [mark.y], marker, transform=where, **face)
 
 
 def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
@@ -243,10 +269,14 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
     # Seeds and ends of intervals lie outside the means and must be inside the frame.
     for mark in chart.marks:
         corners += [(mark.x, mark.y), *mark.seeds, *chain(*mark.intervals)]
-    axes.update_datalim(corners)
+    axes.update_datalim([*corners, *chart.reach])
     # Room for the labels beside the outermost marks, which Matplotlib's 5 % does not leave.
     axes.margins(0.12, 0.14)
     axes.autoscale_view()
+    if (ends := chart.x.bounds) is not None:
+        axes.set_xlim(*np.clip(axes.get_xlim(), *ends))
+    if (ends := chart.y.bounds) is not None:
+        axes.set_ylim(*np.clip(axes.get_ylim(), *ends))
 
 
 def _shape(grid: Grid) -> float:
@@ -335,10 +365,13 @@ def _taken(axes: Axes, mark: Mark, shift: float, scale: float) -> Iterable[Box]:
     yield from (box(seed, seed, 2.0) for seed in mark.seeds)
 
 
-def _mark_ticks(one: XAxis | YAxis, axis: ChartAxis, *, log: bool) -> None:
-    """Write the figure's own ticks, or plain numbers on a logarithmic axis."""
-    if axis.ticks:
-        one.set_ticks([at for at, _ in axis.ticks], labels=[text for _, text in axis.ticks])
+def _mark_ticks(
+    one: XAxis | YAxis, axis: ChartAxis, values: Sequence[float], *, log: bool
+) -> None:
+    """Write the figure's own ticks, powers of two, or plain numbers on a logarithmic axis."""
+    ticks = axis.ticks or [(at, f"{at:.7g}") for at in axis.powers(values)]
+    if ticks:
+        one.set_ticks([at for at, _ in ticks], labels=[text for _, text in ticks])
         one.set_minor_locator(NullLocator())
     elif log:
         # An axis that runs backwards has its interval backwards, too.
@@ -350,42 +383,60 @@ def _mark_ticks(one: XAxis | YAxis, axis: ChartAxis, *, log: bool) -> None:
 
 
 def _tick_sizes(axes: Axes, chart: Chart) -> None:
-    """Mark the model sizes themselves, where they are few; of close ones the first."""
+    """Mark the model sizes themselves, where they are few."""
     sizes = sorted({mark.x for mark in chart.marks if mark.reading not in DERIVED})
     if len(sizes) > _SIZES:
         return
     # A logarithmic axis around one value would show ticks of unrelated decades.
     if len(sizes) == 1:
         axes.set_xlim(sizes[0] * 0.9, sizes[0] * 1.1)
-    to_axes = axes.transData + axes.transAxes.inverted()
-    kept: list[tuple[float, float]] = []
-    for size in sizes:
-        place = float(to_axes.transform((size, 1.0))[0])
-        if not kept or abs(place - kept[-1][1]) >= _MIN_TICK_GAP:
-            kept.append((size, place))
     metric = chart.x.metric
     # `text` takes a stored value, and the marks are in printed units already (millions).
-    texts = [metric.text(size / metric.factor) for size, _ in kept]
-    axes.set_xticks([size for size, _ in kept], texts)
+    axes.set_xticks(sizes, [metric.text(size / metric.factor) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
-    """Make a handle for each series by name; none where there is one series only."""
+    """Make a handle for each series by name; none where there is one series only.
+
+    Fronts of several series share a handle, and fits likewise: their colours are those of the
+    series. Of very many series some have one, from the first to the last.
+    """
     # Series of one name share a handle: looks agree over all charts of a figure.
     shown: dict[str, Series] = {}
     for series in (series for chart in charts for series in chart.series):
         shown.setdefault(series.name, series)
-    return [_handle(series) for series in shown.values()] if len(shown) > 1 else []
+    measured = [series for series in shown.values() if not series.is_derived]
+    derived = [series for series in shown.values() if series.is_derived]
+    handles = [_handle(series, series.name) for series in _spread(measured)]
+    if (more := len(measured) - len(handles)) > 0:
+        handles.append(Line2D([], [], linestyle="", label=f"… {more} between them"))
+    for words in ("front", "fit"):
+        mine = [series for series in derived if series.marks[0].reading == words]
+        handles += [_handle(mine[0], mine[0].name)] if len(mine) == 1 else []
+        if len(mine) > 1:
+            grey = replace(mine[0], look=Look(style.GREY, ""))
+            handles.append(_handle(grey, f"{words}, in the colour of the marks"))
+    if any(chart.is_agreement for chart in charts):
+        handles.append(Line2D([], [], **_AGREEMENT, label="y = x"))
+    return handles if len(handles) > 1 else []
 
 
-def _handle(series: Series) -> Line2D:
+def _spread(found: list[Series]) -> list[Series]:
+    """Keep all of few series, and of many the first, the last and some between."""
+    if len(found) <= _MOST_HANDLES:
+        return found
+    places = np.linspace(0, len(found) - 1, _MOST_HANDLES // 2)
+    return [found[round(place)] for place in places]
+
+
+def _handle(series: Series, name: str) -> Line2D:
     # The first mark stands for all: readings mix within a series only where a copy is cited.
     reading = series.marks[0].reading if series.marks else "printed"
     colour, marker = series.look
     face = _face(colour, reading, marker)
     face["linestyle"] = ("--" if series.dashed else "-") if series.joined else ""
-    return Line2D([], [], marker=marker, markersize=4.5, label=series.name, **face)
+    return Line2D([], [], marker=marker, markersize=4.5, label=name, **face)
 
 
 def draw_legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:

@@ -8,10 +8,11 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.charts import style
+from analysis.charts import layout, style
 from analysis.charts.drawing import draw
 from analysis.charts.grammar import FigureData
 from analysis.charts.records import provenance, records, table_of, with_ending, write_data
+from gigatok.text.latex import escaped
 
 if TYPE_CHECKING:
     from analysis.charts.style import Venue
@@ -29,7 +30,10 @@ _METADATA: dict[str, dict[str, Any]] = {
 def write(
     data: FigureData, folder: Path, formats: Sequence[str], venue: Venue = style.PLAIN
 ) -> list[Path]:
-    """Write `<name>.csv`, `.json` and a picture in each format; equal data give equal files."""
+    """Write `<name>.csv`, `.json` and a picture in each format; equal data give equal files.
+
+    For the page of a venue, `<name>.tex` has the caption, which is then not in the picture.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / data.name
     # Pictures first: a figure that cannot be drawn leaves no data files.
@@ -38,7 +42,19 @@ def write(
     with style.applied(venue):
         for form, path in zip(formats, paths, strict=True):
             figure.savefig(path, dpi=style.DPI, metadata=_METADATA[form])
+    if venue.captioned:
+        paths.append(with_ending(base, "tex"))
+        paths[-1].write_text(caption(data), encoding="utf-8")
     return [*paths, *write_data(base, table_of(records(data)).write_csv(), provenance(data))]
+
+
+def caption(data: FigureData) -> str:
+    r"""Write the caption for LaTeX: what is shown, then the notes, and a label.
+
+    `\includegraphics{NAME}` and `\input{NAME}` in a figure show both.
+    """
+    parts = [rf"\textbf{{{escaped(data.title)}}}", *map(escaped, layout.caption(data))]
+    return f"\\caption{{{' '.join(parts)}}}\n\\label{{fig:{data.name}}}\n"
 
 
 def pdf_bytes(data: FigureData) -> bytes:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import frexp
 from typing import Any, Literal
 
-from analysis.charts.style import CYCLE, Look
+from analysis.charts.style import CYCLE, MARKERS, Look
 from analysis.statistics.estimates import SeedEstimate
-from gigatok.names import Metric, quantity
+from gigatok.names import NEVER_LOG, Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
 """Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
@@ -27,6 +28,8 @@ Place = tuple[float, float]
 """x and y in the units of the axes."""
 Ticks = tuple[tuple[float, str], ...]
 """Places and texts."""
+_MIN_POWERS = 3
+"""Fewer powers of two may be numbers of any other kind, such as 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,31 @@ class ChartAxis:
         """Definition of what the axis shows."""
         return quantity(self.key)
 
+    @property
+    def bounds(self) -> Place | None:
+        """Ends that the axis must not pass, in printed units: those of a share."""
+        metric = self.metric
+        whole = 100.0 if "%" in (metric.unit, metric.printed_unit) else 1.0
+        return (0.0, whole) if metric.share else None
+
     def is_log(self, values: Iterable[float]) -> bool:
         """Tell whether these values are drawn on a logarithmic axis: the metric's own rule."""
         found = list(values)
         if not found or min(found) <= 0:  # names begin at 0, so an axis of names is never one
             return False
-        return max(found) >= self.metric.log_from * min(found)
+        is_wide = max(found) >= self.metric.log_from * min(found)
+        return is_wide or bool(self.powers(found))
+
+    def powers(self, values: Iterable[float]) -> list[float]:
+        """List the values where all are powers of two and no others: they are their own ticks.
+
+        Nothing for fewer than three, and where the metric has no logarithmic axis.
+        """
+        found = sorted(set(values))
+        # `frexp` splits a number into a part from .5 to 1 and a power of two.
+        is_doubled = all(value > 0 and frexp(value)[0] == 0.5 for value in found)
+        enough = len(found) >= _MIN_POWERS and self.metric.log_from != NEVER_LOG
+        return found if is_doubled and enough and not self.ticks else []
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,7 @@ class Series:
     Attributes:
         joined: whether a line runs through them.
         arrows: whether the line points from each mark to the next.
+        banded: whether the intervals of y are one band along the line, as of a training curve.
     """
 
     name: str
@@ -113,6 +136,12 @@ class Series:
     joined: bool = True
     dashed: bool = False
     arrows: bool = False
+    banded: bool = False
+
+    @property
+    def is_derived(self) -> bool:
+        """Tell whether it follows from the marks of others."""
+        return bool(self.marks) and all(mark.reading in DERIVED for mark in self.marks)
 
 
 @dataclass(frozen=True)
@@ -132,6 +161,7 @@ class Chart:
     Attributes:
         better_up: whether axes of which less is better run backwards: up and right are better.
         big: whether it takes four cells of the figure.
+        reach: places that its axes must reach as well: marks of the panels beside it.
     """
 
     title: str
@@ -141,6 +171,7 @@ class Chart:
     better_up: bool = False
     big: bool = False
     remarks: tuple[Remark, ...] = ()
+    reach: tuple[Place, ...] = ()
 
     @property
     def marks(self) -> list[Mark]:
@@ -167,16 +198,28 @@ class Chart:
         return axis.label if plain else f"{axis.label.rstrip(' ↓↑')}, better →"
 
     @property
+    def xs(self) -> list[float]:
+        """List the values on x, those of the panels beside it included."""
+        return [mark.x for mark in self.marks] + [x for x, _ in self.reach]
+
+    @property
     def log_x(self) -> bool:
-        """Tell whether x is logarithmic."""
-        return self.x.is_log(mark.x for mark in self.marks)
+        """Tell whether x is logarithmic; intervals must be positive as well."""
+        lows = [mark.x_bar.low for mark in self.marks if mark.x_bar is not None]
+        return self.x.is_log(self.xs) and min(lows, default=1.0) > 0
 
     @property
     def log_y(self) -> bool:
         """Tell whether y is logarithmic; intervals must be positive as well."""
         # An interval that reaches zero has no place on a logarithmic axis.
         lows = [mark.y_bar.low for mark in self.marks if mark.y_bar is not None]
-        return self.y.is_log(mark.y for mark in self.marks) and min(lows, default=1.0) > 0
+        ys = [mark.y for mark in self.marks] + [y for _, y in self.reach]
+        return self.y.is_log(ys) and min(lows, default=1.0) > 0
+
+    @property
+    def is_agreement(self) -> bool:
+        """Tell whether both axes are one quantity, so that y = x says where they agree."""
+        return self.x.key == self.y.key
 
 
 @dataclass(frozen=True)
@@ -235,6 +278,16 @@ def letter(index: int) -> str:
     return f"({chr(97 + index)})"
 
 
+def side_by_side(charts: Sequence[Chart]) -> tuple[Chart, ...]:
+    """Let charts with the same two axes reach the same places, so that they compare by eye."""
+    places: dict[tuple[str, str], list[Place]] = {}
+    for chart in charts:
+        corners = [(m.x, m.y) for m in chart.marks]
+        corners += [place for m in chart.marks for ends in m.intervals for place in ends]
+        places.setdefault((chart.x.key, chart.y.key), []).extend(corners)
+    return tuple(replace(c, reach=tuple(places[c.x.key, c.y.key])) for c in charts)
+
+
 def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     """Give series that would look alike different colours, the same in all charts of a figure.
 
@@ -261,25 +314,33 @@ def _free(look: Look, taken: Iterable[Look]) -> Look:
         return look
     colours = {one.colour for one in used}
     fresh = [Look(colour, look.marker) for colour in CYCLE if colour not in colours]
-    others = (Look(colour, marker) for marker in "osD^vP" for colour in CYCLE)
+    others = (Look(colour, marker) for marker in MARKERS for colour in CYCLE)
     return next((one for one in (*fresh, *others) if one not in used), look)
 
 
 def together(published: FigureData, runs: FigureData) -> FigureData:
-    """Put both on the same axes: series of runs join the charts with the same two axes.
+    """Put charts of the same two axes side by side: the paper's, then that of the runs.
 
-    A chart of runs without counterpart is added after the published ones.
+    A pair has two panels, as numbers of networks of another size and another protocol would
+    shrink each other to specks on one axis. Charts without counterpart come last.
     """
     # Charts match by what they show, not by title: paper and runs word it differently.
-    own = {(chart.x.key, chart.y.key): _of_runs(chart) for chart in runs.charts}
-    merged = []
+    own = {(chart.x.key, chart.y.key): chart for chart in runs.charts}
+    charts: list[Chart] = []
+    alone: list[Chart] = []
     for chart in published.charts:
         found = own.pop((chart.x.key, chart.y.key), None)
-        merged.append(_merged(chart, found) if found else chart)
+        if found is None:
+            alone.append(_neutral(chart, "published"))
+        else:
+            charts += [_neutral(chart, "published"), _neutral(found, "runs")]
+    rest = (_neutral(chart, "runs") for chart in own.values())
     return replace(
         published,
+        # The paper's title claims what a few runs may not show; that of the runs asks.
+        title=runs.title,
         source="both",
-        charts=(*merged, *own.values()),
+        charts=(*charts, *alone, *rest),
         notes=(*published.notes, *runs.notes, DIFFERENT),
         missing=(*published.missing, *runs.missing),
         grids=runs.grids,
@@ -292,31 +353,12 @@ DIFFERENT = (
 )
 
 
-def _merged(chart: Chart, runs: Chart) -> Chart:
-    ticks, found = _same_ticks(chart.x, runs)
-    if not chart.big:  # small charts have no room for the names of both
-        found = [replace(s, marks=tuple(replace(m, label="") for m in s.marks)) for s in found]
-    # Remarks go as well: their places were chosen for the published numbers alone.
-    x = replace(chart.x, ticks=ticks)
-    return replace(chart, x=x, series=(*chart.series, *found), remarks=())
-
-
-def _of_runs(chart: Chart) -> Chart:
-    """Say in the names of a chart's series that they are runs."""
+def _neutral(chart: Chart, source: Source) -> Chart:
+    """Title a chart by metric and source; remarks go, as they say what the paper found."""
+    title = TITLES.get(chart.y.key, chart.y.metric.label)
+    if source == "published":
+        return replace(chart, title=f"{title}: paper", remarks=(), big=False)
+    # Series of both may have one name, and stand in one legend.
     names = {s.name: s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series}
-    return replace(chart, series=tuple(replace(s, name=names[s.name]) for s in chart.series))
-
-
-def _same_ticks(x: ChartAxis, runs: Chart) -> tuple[Ticks, list[Series]]:
-    """Find ticks for both, and move the series of runs there; names that agree share a place."""
-    if not runs.x.ticks:
-        return (), list(runs.series)
-    # A name of both, such as a teacher, keeps the paper's place; others follow behind.
-    places = {name: at for at, name in x.ticks}
-    for _, name in runs.x.ticks:
-        places.setdefault(name, max(places.values(), default=-1.0) + 1)
-    moved = {at: places[name] for at, name in runs.x.ticks}
-    series = [
-        replace(s, marks=tuple(replace(m, x=moved[m.x]) for m in s.marks)) for s in runs.series
-    ]
-    return tuple((at, name) for name, at in places.items()), series
+    series = tuple(replace(s, name=names[s.name]) for s in chart.series)
+    return replace(chart, title=f"{title}: runs", series=series, remarks=(), big=False)

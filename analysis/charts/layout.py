@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from analysis.charts.grammar import FigureData
 from analysis.charts.style import Venue
+from analysis.store.requests import RequestError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 _GREY = "#444444"
 _TITLE_SCALE, _CAPTION_SCALE = 1.1, 0.72
@@ -30,6 +32,12 @@ _BIG = 3
 """Columns at which a big chart takes four cells; also the most there are."""
 _NARROWEST = 2.1
 """Inches of a chart with its labels."""
+_LOWEST = 1.05
+"""Inches below which a chart has no room for its ticks and words."""
+_PAIRS = (4, 6.0)
+"""Columns of pairs of charts, the paper's and that of runs, from a page of so many inches on."""
+_GAP = 2.0
+"""Pixels at least between the texts of two ticks."""
 
 Cell = tuple[slice, slice]
 """Rows and columns of the page's grid, below the strip of the legend."""
@@ -48,13 +56,19 @@ class PagePlan:
     columns: int
 
 
-def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
+def plan(
+    data: FigureData, inches: float, shapes: Sequence[float], most: float | None = None
+) -> PagePlan:
     """Choose the places of everything on a page.
 
     Args:
         data: the figure.
         inches: width of the page.
         shapes: width over height of each grid of pictures.
+        most: inches that all of it may take; rows get lower where it would be more.
+
+    Raises:
+        RequestError: it fits into no page, however low its charts are.
     """
     cells, rows, columns = _cells(data, inches)
     heights = _heights(data, inches, rows, columns)
@@ -62,7 +76,13 @@ def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
         cells.append((slice(rows + 1, rows + 2), slice(0, columns)))
         heights.append(inches / shape + 0.5)  # half an inch for title and heads
         rows += 1
-    return PagePlan(tuple(cells), tuple(heights), columns)
+    share = 1.0 if most is None else min(1.0, most / max(sum(heights), 1e-9))
+    if share * min(heights, default=_LOWEST) < _LOWEST and share < 1:
+        raise RequestError(
+            f"{data.name}: {len(data.charts)} charts and {len(shapes)} rows of pictures do not "
+            f"fit into {most:.1f} in of a page; choose fewer (--y rfid), or --width text"
+        )
+    return PagePlan(tuple(cells), tuple(height * share for height in heights), columns)
 
 
 def _heights(data: FigureData, inches: float, rows: int, columns: int) -> list[float]:
@@ -81,20 +101,65 @@ def write_words(figure: Figure, data: FigureData, venue: Venue) -> float:
     inches = figure.get_figwidth()
     large, small = venue.size * _TITLE_SCALE, venue.size * _CAPTION_SCALE
     title = _wrapped([data.title], inches, large * _BOLD)
-    caption = _wrapped(_caption(data), inches, small)
+    below = _wrapped(caption(data), inches, small)
     figure.suptitle("\n".join(title), x=0.01, ha="left", size=large, weight="bold")
-    figure.supxlabel("\n".join(caption), x=0.01, ha="left", size=small, color=_GREY)
+    figure.supxlabel("\n".join(below), x=0.01, ha="left", size=small, color=_GREY)
     # Inches: a line of print takes 1.25 font sizes; .15 are for the gaps around the words.
-    return 1.25 * (len(title) * large + len(caption) * small) / 72 + 0.15
+    return 1.25 * (len(title) * large + len(below) * small) / 72 + 0.15
+
+
+def _broken(text: str) -> str:
+    if " (" in text:
+        return text.replace(" (", "\n(", 1)
+    words = text.split(" ")
+    half = -(-len(words) // 2)
+    return "\n".join(filter(None, (" ".join(words[:half]), " ".join(words[half:]))))
+
+
+def slant_names(axes: Axes, renderer: RendererBase) -> Axes:
+    """Slant the names on an axis where they would touch each other."""
+    if _crowded(axes.get_xticklabels(), renderer, across=True):
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
+    return axes
+
+
+def thin_ticks(axes: Axes, renderer: RendererBase) -> Axes:
+    """Hide the texts of ticks that would touch the one before; their ticks stay."""
+    for labels, across in ((axes.get_xticklabels(), True), (axes.get_yticklabels(), False)):
+        for label in _crowded(labels, renderer, across=across):
+            label.set_visible(False)
+    return axes
+
+
+def _crowded(labels: Sequence[Text], renderer: RendererBase, *, across: bool) -> list[Text]:
+    """Find the texts that touch the last one that stays, from the first on."""
+    found: list[Text] = []
+    taken: list[tuple[float, float]] = []
+    for label in labels:
+        if not label.get_text():
+            continue
+        box = label.get_window_extent(renderer)
+        ends = (box.x0, box.x1) if across else (box.y0, box.y1)
+        if label.get_rotation():
+            # Slanted texts are apart where their ends are, by the height of a line.
+            scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
+            ends = (box.x1 - float(label.get_fontsize()) * scale, box.x1)
+        if any(ends[0] < high + _GAP and low - _GAP < ends[1] for low, high in taken):
+            found.append(label)
+        else:
+            taken.append(ends)
+    return found
 
 
 def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
-    """Break a title that is wider than its axes, and a label of y that is taller, at its unit."""
-    label = axes.yaxis.label
-    height = axes.get_window_extent(renderer).height
-    if label.get_window_extent(renderer).height > height:
-        # A label such as "AR val loss (nats/token)" breaks before its unit and nowhere else.
-        axes.set_ylabel(label.get_text().replace(" (", "\n(", 1))
+    """Break a title that is wider than its axes, and labels that are longer, at their unit."""
+    frame = axes.get_window_extent(renderer)
+    # A label such as "AR val loss (nats/token)" breaks before its unit, else before a word.
+    if axes.yaxis.label.get_window_extent(renderer).height > frame.height:
+        axes.set_ylabel(_broken(axes.get_ylabel()))
+    if axes.xaxis.label.get_window_extent(renderer).width > frame.width:
+        axes.set_xlabel(_broken(axes.get_xlabel()))
     text = axes.get_title(loc="left")
     if not text:
         return axes
@@ -110,6 +175,8 @@ def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
 def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
     """Place each chart in the first free cells; count rows and columns."""
     count = len(data.charts)
+    if data.source == "both":
+        return _pairs(count, inches)
     columns = max(1, min(count, _BIG, int(inches / _NARROWEST))) if count else 1
     is_narrow = columns == 1 and count > _BIG  # one below the other would be longer than a page
     # Two or four charts make whole rows of two.
@@ -132,6 +199,14 @@ def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
     return cells, rows, columns
 
 
+def _pairs(count: int, inches: float) -> tuple[list[Cell], int, int]:
+    """Place charts row by row, so that the two of a pair stand side by side."""
+    columns = _PAIRS[0] if inches >= _PAIRS[1] and count > 2 else 2
+    places = [divmod(index, columns) for index in range(count)]
+    cells = [(slice(row + 1, row + 2), slice(at, at + 1)) for row, at in places]
+    return cells, -(-count // columns), columns
+
+
 def legend_columns(labels: Sequence[str], inches: float, size: float) -> int:
     """Count how many handles fit beside each other."""
     longest = max(map(len, labels), default=0)
@@ -139,7 +214,7 @@ def legend_columns(labels: Sequence[str], inches: float, size: float) -> int:
     return max(1, int(inches / each))
 
 
-def _caption(data: FigureData) -> list[str]:
+def caption(data: FigureData) -> list[str]:
     """Collect the notes, and how the numbers were obtained."""
     readings = {
         "digitised": "Hollow marks and values of figures: read off the authors' figures by pixel.",

@@ -27,33 +27,42 @@ class Venue:
     Attributes:
         column: width of one column; that of the text where there is one only.
         width: of a figure: that of the whole text, unless it is to fit into one column.
+        height: of the page's text, of which a figure takes `MOST_OF_PAGE`; None: no page.
         size: of the letters in figures, a little below the text's own.
         spacing: of lines, in heights of the font; STIX is tall.
     """
 
     column: float
     width: float
+    height: float | None
     size: float = 8.0
     family: str = "STIXGeneral"
     spacing: float = 0.95
 
+    @property
+    def captioned(self) -> bool:
+        """Tell whether title and notes are the caption of a paper, and not in the picture."""
+        return self.height is not None
 
-PLAIN = Venue(3.4, TEXT_WIDTH, 8.5, "DejaVu Sans", 1.2)
+
+PLAIN = Venue(3.4, TEXT_WIDTH, None, 8.5, "DejaVu Sans", 1.2)
 """Without a venue. STIX, elsewhere, is the Times that comes with matplotlib."""
+MOST_OF_PAGE = 0.7
+"""Height of the tallest figure over that of the page; the rest is for its caption and text."""
 VENUES = {
     "plain": PLAIN,
-    "neurips": Venue(5.5, 5.5),
-    "iclr": Venue(5.5, 5.5),
-    "tmlr": Venue(6.5, 6.5),
-    "jmlr": Venue(6.0, 6.0),
-    "icml": Venue(3.25, 6.75),
-    "aaai": Venue(3.3, 6.975),
-    "cvpr": Venue(3.25, 6.875),
-    "iccv": Venue(3.25, 6.875),
-    "eccv": Venue(4.8, 4.8, 7.5),
-    "ieee": Venue(3.5, 7.16),
+    "neurips": Venue(5.5, 5.5, 9.0),
+    "iclr": Venue(5.5, 5.5, 9.0),
+    "tmlr": Venue(6.5, 6.5, 9.0),
+    "jmlr": Venue(6.0, 6.0, 8.5),
+    "icml": Venue(3.25, 6.75, 9.0),
+    "aaai": Venue(3.3, 6.975, 9.0),
+    "cvpr": Venue(3.25, 6.875, 8.875),
+    "iccv": Venue(3.25, 6.875, 8.875),
+    "eccv": Venue(4.8, 4.8, 7.6, 7.5),
+    "ieee": Venue(3.5, 7.16, 9.5),
 }
-"""Widths of the style files; a figure at either needs no scaling in LaTeX."""
+"""Sizes of the style files; a figure at either width needs no scaling in LaTeX."""
 
 # Okabe and Ito, Color Universal Design (2008); purple, sky and black below are theirs as well.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -71,11 +80,15 @@ WITHOUT, WITH = Look(VERMILION, "o"), Look(BLUE, "s")
 """Without and with what a study adds, such as semantic regularisation."""
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, BLACK)
 """For series without a look of their own."""
+MARKERS = "osD^vP<>"
+"""Shapes beside them."""
+_GRADIENT = ((68, 1, 84), (49, 104, 142), (53, 183, 121), (200, 190, 20))
+"""Red, green and blue from the first value to the last: viridis, dark enough for white paper."""
 OTHER = GREY
 """Peers, and what stands beside the question."""
 FRONT = Look(GREY, "")
 
-_SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
+SWITCHES = ("tokenizer.semantic_weight", "tokenizer.entropy_weight")
 """Settings that are off at 0: what matters for the look is whether they are on."""
 OF_VARIANT = {"1d": Look(BLUE, "s"), "2d": Look(ORANGE, "D")}
 # A pair has the colour of its decoder, but for B-L, B-B and L-L: their decoders are those of other
@@ -94,9 +107,25 @@ _OF_DECODER = {"S": BLUE, "B": ORANGE, "L": VERMILION, "XL": GREEN, "XXL": BLACK
 
 def of_setting(key: str, value: object) -> Look | None:
     """Look up how a setting is drawn wherever it tells series apart; None: it has no own look."""
-    if key in _SWITCHES:
+    if key in SWITCHES:
         return WITH if value else WITHOUT
     return OF_VARIANT.get(str(value)) if key == "tokenizer.variant" else None
+
+
+def of_rank(rank: int, count: int, *, is_ordered: bool) -> Look:
+    """Choose the look of a value by its place among others, from 0.
+
+    Colour and shape both tell values apart. Many values that have an order take their colours
+    from a gradient, in which neighbours are alike.
+    """
+    marker = MARKERS[rank % len(MARKERS)]
+    if not is_ordered or count <= len(CYCLE):
+        return Look(CYCLE[rank % len(CYCLE)], marker)
+    place = rank / (count - 1) * (len(_GRADIENT) - 1)
+    first = min(int(place), len(_GRADIENT) - 2)
+    ends = zip(_GRADIENT[first], _GRADIENT[first + 1], strict=True)
+    mixed = (round(a + (b - a) * (place - first)) for a, b in ends)
+    return Look("#" + "".join(f"{part:02X}" for part in mixed), marker)
 
 
 def of_tokenizer(tokenizer: str, *, regularised: bool) -> Look:

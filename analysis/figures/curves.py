@@ -1,4 +1,7 @@
-"""Curves that stages logged: over training steps, over the scales of a search, of one trial."""
+"""Curves that stages logged: over training steps, over the scales of a search, of one trial.
+
+Over steps a curve is the mean of a setting's seeds, with their interval as a band.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,15 @@ from analysis.charts.grammar import (
     bar_of,
 )
 from analysis.charts.style import Look
+from analysis.figures.settings import SCALE, STEP, Encoding, look_of, series_name
 from analysis.statistics.estimates import Interval, estimate
 from analysis.statistics.groups import Group, choose_interval
 from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_curves
 from analysis.studies.trial import LoadedTrial, curve
-from gigatok.names import GUIDANCE_PREFIX, PARAM_SEED, quantity
+from gigatok.names import PARAM_SEED, quantity
 
 MOST_POINTS = 400
 """Points of a curve in an overlay: more are not told apart on a screen."""
-STEP = "step"
-"""Key of an x axis of training steps."""
-SCALE = GUIDANCE_PREFIX + "cfg_scale"
 CHOSEN = "chosen scale"
 _SEARCH = "search_guidance"
 _STAR = Look("#222222", "*")
@@ -40,37 +41,58 @@ _GENERATOR = "generator:"
 """Prefix of the names of curves that the generator's training logged."""
 
 
-def training_series(found: Sequence[Group], metric: str, uri: str) -> list[Series]:
-    """Make a curve over training steps for every trial, from the stage run that logged it."""
+def training_series(found: Sequence[Group], metric: str, uri: str, how: Encoding) -> list[Series]:
+    """Make a curve over training steps for every setting, from the stage runs that logged it."""
     # Both trainings log `train/loss`; the prefix tells which one is meant.
     stage = "train_generator" if metric.startswith(_GENERATOR) else "train_tokenizer"
     name = metric.removeprefix(_GENERATOR)
-    # Curves hold stored values; a curve of a score is printed in the score's unit.
-    scale = quantity(name).factor
     made = []
-    # No mean over seeds: trials log at steps of their own, and a mean would smooth what is asked
-    # for.
-    for group, row in _trials(found):
-        logged = _logged(row, stage, name, uri)
-        origin = _origin(row, stage, name)
-        marks = tuple(Mark(float(s), v * scale, (origin,), "run") for s, v in logged.iter_rows())
-        if marks:
-            made.append(Series(_label(group, row), marks, _look(group)))
+    for group in found:
+        curves = [(row, dict(_logged(row, stage, name, uri).iter_rows())) for row in group.rows]
+        logged = [(_origin(row, stage, name), curve) for row, curve in curves if curve]
+        if logged:
+            # Curves hold stored values; a curve of a score is printed in the score's unit.
+            marks = _mean_curve(logged, quantity(name).factor, how.interval)
+            made.append(
+                Series(series_name(group, how), marks, look_of(group, how), banded=len(logged) > 1)
+            )
     return made
 
 
-def guidance_series(found: Sequence[Group], y: str, uri: str) -> list[Series]:
+def _mean_curve(
+    logged: Sequence[tuple[Origin, Mapping[int, float]]], scale: float, interval: Interval
+) -> tuple[Mark, ...]:
+    """Average curves of several seeds at the steps that all of them logged."""
+    # A mean over other seeds at every step would jump where one of them is missing.
+    shared = sorted(set.intersection(*(set(curve) for _, curve in logged)))
+    origins = tuple(origin for origin, _ in logged)
+    marks = []
+    for step in shared:
+        values = [curve[step] * scale for _, curve in logged]
+        # A diverged seed has no mean; its own curve ends there.
+        if all(map(math.isfinite, values)):
+            mean = estimate(values, interval)
+            seeds = tuple((float(step), value) for value in values)
+            bar = bar_of(mean, 1.0)
+            marks.append(Mark(float(step), mean.mean, origins, "run", y_bar=bar, seeds=seeds))
+    return tuple(marks)
+
+
+def guidance_series(found: Sequence[Group], y: str, uri: str, how: Encoding) -> list[Series]:
     """Make a curve over the guidance scale for every trial, and a star where its search ended.
 
     Args:
         found: trials by setting.
         y: name logged at each scale, such as `guidance/gkid`; bars are its standard error.
         uri: tracking store that has the curves.
+        how: parts of the chart that show the axes.
     """
     curves, stars = [], []
     for group, row in _trials(found):
         if marks := _searched(row, y, uri):
-            curves.append(Series(_label(group, row), marks, _look(group)))
+            curves.append(
+                Series(_of_seed(series_name(group, how), group, row), marks, look_of(group, how))
+            )
             # A search that stopped early has curves but no chosen scale.
             best = row.get("best_cfg_scale")
             stars += [Mark(m.x, m.y, m.origins, "run", f"{m.x:g}") for m in marks if m.x == best]
@@ -113,7 +135,7 @@ def overlay(
         elif curves:
             for run, curve_ in curves.items():
                 marks = tuple(Mark(step, value, (), "run") for step, value in curve_.items())
-                series.append(Series(_label(group, rows[run]), marks, look))
+                series.append(Series(_of_seed(group.label, group, rows[run]), marks, look))
     return Chart(stage.replace("_", " "), axis(STEP), axis(key), tuple(series))
 
 
@@ -165,12 +187,9 @@ def _trials(found: Sequence[Group]) -> Iterable[tuple[Group, Mapping[str, Any]]]
     return ((group, row) for group in found for row in group.rows)
 
 
-def _label(group: Group, row: Mapping[str, Any]) -> str:
-    return group.label + (f" seed={row[PARAM_SEED]}" if len(group.rows) > 1 else "")
-
-
-def _look(group: Group) -> Look:
-    return style.of_tokenizer(group.tokenizer, regularised=group.regularised)
+def _of_seed(name: str, group: Group, row: Mapping[str, Any]) -> str:
+    """Name one trial of several that differ in their seed."""
+    return name + (f" seed={row[PARAM_SEED]}" if len(group.rows) > 1 else "")
 
 
 def _searched(row: Mapping[str, Any], y: str, uri: str) -> tuple[Mark, ...]:

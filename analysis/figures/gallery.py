@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.charts.grammar import FigureData, Source, together
@@ -12,6 +11,7 @@ from analysis.figures import declared, paper, peers, search_history  # noqa: F40
 from analysis.figures.registry import FIGURES, NamedFigure, RunsRequest, StoreTrials
 from analysis.store.requests import RequestError
 from analysis.store.runs import load_runs
+from gigatok.names import FigureChoice
 from gigatok.plugins import FIGURES as FIGURE_POINTS
 from gigatok.plugins import load_installed
 
@@ -46,7 +46,10 @@ def offers(name: str, source: Source) -> bool:
 
 
 def named_figure(
-    name: str, source: Source, trials: StoreTrials | None = None, *, curves: Sequence[str] = ()
+    name: str,
+    source: Source,
+    trials: StoreTrials | None = None,
+    choice: FigureChoice | None = None,
 ) -> FigureData:
     """Make a figure from a source.
 
@@ -54,23 +57,24 @@ def named_figure(
         name: a key of the registry.
         source: published numbers, runs, or both on the same axes.
         trials: of a store, where runs are asked for.
-        curves: logged names to draw over steps, instead of the figure's own charts.
+        choice: axes to show instead of the figure's own.
 
     Raises:
         RequestError: the source has nothing for it; the message says what would.
     """
     found = FIGURES[name]
+    wanted = choice or FigureChoice()
     if source == "published":
-        return _published(found)
+        return _chosen(_published(found), wanted)
     if found.runs is None:
         raise RequestError(f"{name}: drawn from published numbers only")
     if trials is None:
         raise RequestError(f"{name}: there is no tracking store; launch a sweep first")
     # A figure without published numbers is drawn from runs alone, without complaint.
     both = source == "both" and found.published is not None
-    made = found.runs(RunsRequest(trials, tuple(curves), beside_paper=both))
+    made = found.runs(RunsRequest(trials, wanted, beside_paper=both))
     if both:
-        made = together(_published(found), made)
+        made = together(_chosen(_published(found), replace(wanted, by="", panel="")), made)
     # The bare name is that of the published numbers: figures of several sources share a folder.
     return replace(made, name=f"{name}-{source}")
 
@@ -79,3 +83,22 @@ def _published(figure: NamedFigure) -> FigureData:
     if figure.published is None:
         raise RequestError(f"{figure.name}: no numbers are published; see --source runs")
     return figure.published()
+
+
+def _chosen(data: FigureData, choice: FigureChoice) -> FigureData:
+    """Keep the charts of published numbers that show the chosen axes.
+
+    Raises:
+        RequestError: there is none, or series or panels are chosen: what was published decides.
+    """
+    if choice.by or choice.panel:
+        raise RequestError(
+            f"{data.name}: series and panels of published numbers are those of the paper; "
+            "--by and --panel are for runs (--source runs)"
+        )
+    x, ys = choice.x, choice.y
+    kept = [c for c in data.charts if x in ("", c.x.key) and (not ys or c.y.key in ys)]
+    if not kept:
+        there = ", ".join(dict.fromkeys(f"{c.y.key} over {c.x.key}" for c in data.charts))
+        raise RequestError(f"{data.name}: no published chart of these axes; there are {there}")
+    return replace(data, charts=tuple(kept))

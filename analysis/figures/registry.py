@@ -8,11 +8,12 @@ imported before a figure is asked for adds its own in the same way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from analysis.charts.grammar import FigureData
+from gigatok.names import FigureChoice
 from gigatok.plugins import table
 
 
@@ -29,12 +30,12 @@ class RunsRequest:
     """Trials and wishes that a figure of runs is made from.
 
     Attributes:
-        curves: logged names to draw over steps, instead of the figure's own charts.
+        choice: axes that the user wants instead of the figure's own.
         beside_paper: whether it joins published numbers, which are FID: KID must not replace it.
     """
 
     trials: StoreTrials
-    curves: tuple[str, ...] = ()
+    choice: FigureChoice = field(default_factory=FigureChoice)
     beside_paper: bool = False
 
 

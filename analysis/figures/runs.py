@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
+from statistics import mode
 from typing import NamedTuple
 
 import polars as pl
 
-from analysis.charts.grammar import Chart, FigureData, Grid, axis, with_distinct_looks
+from analysis.charts.grammar import (
+    Chart,
+    FigureData,
+    Grid,
+    axis,
+    side_by_side,
+    with_distinct_looks,
+)
 from analysis.claims.confounds import find_confounds
-from analysis.figures.curves import SCALE, STEP, bars_of_search, guidance_series, training_series
+from analysis.figures.curves import bars_of_search, guidance_series, training_series
 from analysis.figures.derived import FRONT_NAME, pareto_front
 from analysis.figures.registry import RunsRequest, of_runs
-from analysis.figures.settings import bars_of, omitted, settings_chart
+from analysis.figures.settings import (
+    SCALE,
+    STEP,
+    Encoding,
+    bars_of,
+    encoding,
+    omitted,
+    panel_title,
+    settings_chart,
+    split,
+)
 from analysis.statistics.groups import Group, groups
 from analysis.store.artifacts import logged_picture
 from analysis.store.requests import RequestError
-from analysis.store.runs import measured, origin
+from analysis.store.runs import measured, origin, params_of
 from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
-from gigatok.names import METRICS, PARAM_TOKENIZER, TRAIN_PREFIX, quantity, steadier
+from gigatok.names import (
+    METRICS,
+    PARAM_SEED,
+    PARAM_TOKENIZER,
+    TRAIN_PREFIX,
+    FigureChoice,
+    quantity,
+    steadier,
+)
 from gigatok.text.command_lines import command
 
 _NAMED_TRIALS = 6
@@ -82,10 +109,6 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
     Raises:
         RequestError: the store has no data for it; the message names the sweep to launch.
     """
-    if request.curves:
-        panels = tuple(Panel(STEP, name, name) for name in request.curves)
-        # The sweeps stay: the curves are those of the trials that the figure would show.
-        wanted = replace(wanted, title="Training curves", panels=panels)
     made = assembled(wanted, request)
     if made.charts or made.grids:
         return made
@@ -110,19 +133,68 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     )
 
 
+def checked_choice(choice: FigureChoice, table: pl.DataFrame) -> FigureChoice:
+    """Complete shortened names of a choice, such as `lr` for `tokenizer.lr`.
+
+    Raises:
+        RequestError: a name that the trials do not have, or an axis that does not vary.
+    """
+    params = params_of(table)
+    varied = [c for c in params if c != PARAM_SEED and table[c].n_unique() > 1]
+    x = choice.x and _known(choice.x, "--x", [STEP, SCALE, *measured(table), *params])
+    # Any name may have been logged: `train/loss`, `generator:val/loss`.
+    y = tuple(name if "/" in name else _known(name, "--y", measured(table)) for name in choice.y)
+    by, panel = (
+        name and _known(name, option, varied)
+        for name, option in ((choice.by, "--by"), (choice.panel, "--panel"))
+    )
+    return FigureChoice(x, y, by, panel)
+
+
+def _known(name: str, option: str, names: Iterable[str]) -> str:
+    found = list(names)
+    ends = [known for known in found if known.rpartition(".")[2] == name]
+    if name in found or len(ends) == 1:
+        return name if name in found else ends[0]
+    near = get_close_matches(name, found, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RequestError(f"{option} {name}: there are {', '.join(found) or 'none'}{hint}")
+
+
+def chosen_panels(own: Sequence[Panel], choice: FigureChoice) -> tuple[Panel, ...]:
+    """Replace the axes of charts by those of a choice; without a choice they stay.
+
+    A metric that the figure has keeps its own x; another one has that of most charts, and what
+    was logged over steps, such as `train/loss`, has steps.
+    """
+    if not (choice.x or choice.y):
+        return tuple(own)
+    usual = choice.x or mode([panel.x for panel in own] or [STEP])
+    if not choice.y:
+        return tuple(dict.fromkeys(panel._replace(x=usual) for panel in own))
+    mine = [panel for panel in own if panel.y in choice.y and choice.x in ("", panel.x)]
+    others = [y for y in choice.y if y not in {panel.y for panel in mine}]
+    logged = usual if usual == SCALE else STEP
+    made = [*mine, *(Panel(logged if "/" in y else usual, y) for y in others)]
+    return tuple(sorted(made, key=lambda panel: choice.y.index(panel.y)))
+
+
 def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> FigureData:
     """Make what one sweep adds to a figure."""
+    request = replace(request, choice=checked_choice(request.choice, table))
     have, found, uri = measured(table), groups(table), request.trials.uri
     # Most figures have no `own_x`: every panel is then drawn for the sweep that was found.
     own_x = dict(zip(wanted.sweeps, wanted.own_x, strict=False)).get(table["sweep"][0])
-    panels = [_resolved(p, have, request) for p in wanted.panels if own_x in (None, p.x)]
-    charts, missing = [], []
+    own = [panel for panel in wanted.panels if own_x in (None, panel.x)]
+    panels = [_resolved(p, have, request) for p in chosen_panels(own, request.choice)]
+    charts: list[Chart] = []
+    missing: list[str] = []
     for panel in panels:
-        chart = _chart(found, panel, uri, front=wanted.front)
-        if chart is None:
+        drawn = _charts(found, panel, request, front=wanted.front)
+        if not drawn:
             missing.append(f"{panel.title} ({_why_empty(found, panel)})")
             continue
-        charts.append(chart)
+        charts += drawn
         # Curves have no coordinates that could be missing.
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
         # By title: a chart's letter is another one where it joins published charts.
@@ -154,24 +226,42 @@ def _resolved(panel: Panel, have: Sequence[str], request: RunsRequest) -> Panel:
     """Choose the first of `a|b` that was measured, else the first; and KID before FID."""
     names = panel.y.split("|")
     pair = (panel.x, next((name for name in names if name in have), names[0]))
-    # Beside the paper FID stays FID, which is all that the paper has.
-    x, y = pair if request.beside_paper else steadier(pair, have)
+    # Beside the paper FID stays FID, which is all that the paper has; what is asked for, too.
+    is_asked = request.choice.x or request.choice.y
+    is_there = all(name in have for name in pair if name in METRICS)
+    x, y = pair if request.beside_paper or (is_asked and is_there) else steadier(pair, have)
+    # Its sizes are with the training-only head.
+    if request.beside_paper and x == "params_tokenizer":
+        x = "params_total"
     return Panel(x, y, panel.title or quantity(y).label)
 
 
-def _chart(found: Sequence[Group], panel: Panel, uri: str, *, front: bool) -> Chart | None:
+def _charts(
+    found: Sequence[Group], panel: Panel, request: RunsRequest, *, front: bool
+) -> tuple[Chart, ...]:
+    """Make a chart for each value of the third axis; none where no setting has x and y."""
+    how = encoding(found, panel.x, request.choice)
+    made = []
+    for _, part in split(found, how.panel):
+        title = panel_title(panel.title, part[0], how.panel)
+        chart = _chart(part, panel._replace(title=title), request.trials.uri, how)
+        if chart is not None and front:
+            # Less of x is better whatever it is: sizes are what is paid.
+            better = chart.y.metric.better
+            line = pareto_front(chart.series, None, better, f"{FRONT_NAME} of runs")
+            chart = replace(chart, series=(*chart.series, line))
+        made += [chart] if chart else []
+    return side_by_side(made) if len(made) > 1 else tuple(made)
+
+
+def _chart(found: Sequence[Group], panel: Panel, uri: str, how: Encoding) -> Chart | None:
     """Make one chart; None where no setting has both coordinates."""
-    if panel.x in (SCALE, STEP):
-        make = guidance_series if panel.x == SCALE else training_series
-        series = make(found, panel.y, uri)
-        y = axis(panel.y.removeprefix(TRAIN_PREFIX))
-        return Chart(panel.title, axis(panel.x), y, tuple(series)) if series else None
-    chart = settings_chart(found, panel.title, panel.x, panel.y)
-    if chart is None or not front:
-        return chart
-    # Less of x is better whatever it is: sizes are what is paid.
-    line = pareto_front(chart.series, None, chart.y.metric.better, f"{FRONT_NAME} of runs")
-    return replace(chart, series=(*chart.series, line))
+    if panel.x not in (SCALE, STEP):
+        return settings_chart(found, panel.title, panel.x, panel.y, how)
+    make = guidance_series if panel.x == SCALE else training_series
+    series = make(found, panel.y, uri, how)
+    y = axis(panel.y.removeprefix(TRAIN_PREFIX))
+    return Chart(panel.title, axis(panel.x), y, tuple(series)) if series else None
 
 
 def _why_empty(found: Sequence[Group], panel: Panel) -> str:
@@ -213,21 +303,23 @@ def mark_notes(
     names = {series.name for chart in charts for series in chart.series}
     if len(names) == 1 and len(counts) and (name := names.pop()).startswith("with"):
         sentences.append(f"All {name}.")
+    shown = [series for chart in charts for series in chart.series]
+    is_banded = any(series.banded for series in shown)
     if bars:
-        sentences.append(f"Bars: {bars}.")
+        sentences.append(f"{'Bands' if is_banded else 'Bars'}: {bars}.")
     if counts and counts[-1] > 1:
-        sentences.append("Large marks are means, small open ones seeds.")
-        if any(series.joined for chart in charts for series in chart.series):
-            sentences.append("Lines join sizes, the smallest first; nothing is fitted.")
+        means = "Lines are means over seeds" if is_banded else "Large marks are means"
+        sentences.append(means + ("." if is_banded else ", small open ones seeds."))
+        if not is_banded and any(series.joined for series in shown):
+            sentences.append("Lines join settings, the smallest first; nothing is fitted.")
     return [" ".join(sentences), *protocol_notes(found, dict.fromkeys(metrics))]
 
 
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
-    shown = {*metrics, *(["params_head"] if "params_total" in metrics else [])}
     nothing = pl.lit(None, pl.Float64)
     # Confounds of metrics that the figure does not show would only lengthen its caption.
-    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)
+    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in metrics)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)
     more = len(absent) - _NAMED_TRIALS

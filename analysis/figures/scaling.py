@@ -24,13 +24,20 @@ from analysis.figures.derived import law_curve, pareto_front
 from analysis.figures.published_marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
-from analysis.paper.published import PAPER, Fact, facts, short
+from analysis.paper.published import PAPER, Fact, facts, select, short
 from analysis.statistics.fits import fit_seeds
 from analysis.statistics.groups import groups
 from analysis.statistics.laws import MIN_SIZES, Law
 from analysis.store.requests import RequestError
-from analysis.store.runs import PROTOCOL, measured, params_of
-from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, quantity, steadier
+from analysis.store.runs import PROTOCOL, derived_of, measured, params_of
+from gigatok.names import (
+    METRICS,
+    PARAM_SEED,
+    PARAM_TOKENIZER,
+    SIZES,
+    quantity,
+    steadier,
+)
 
 MOST_GROUPED = 2000
 """Trials above which each is a point of its own: means over seeds take seconds then."""
@@ -47,10 +54,10 @@ Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {
     "Reconstruction or generation": ("rfid", "gfid"),
-    "Latent complexity": ("params_total", "ar_val_loss"),
+    "Latent complexity": ("params_tokenizer", "ar_val_loss"),
     "Rate and distortion (Pareto)": ("ar_bits_per_image", "psnr"),
-    "Size and reconstruction": ("params_total", "rfid"),
-    "Size and generation": ("params_total", "gfid"),
+    "Size and reconstruction": ("params_tokenizer", "rfid"),
+    "Size and generation": ("params_tokenizer", "gfid"),
 }
 """Question -> x and y; KID takes the place of FID where it was measured."""
 
@@ -77,8 +84,10 @@ class Scaling:
 
 
 def choices(runs: pl.DataFrame) -> list[str]:
-    """List what may be an axis: results that some trial has, then numeric settings that vary."""
-    numeric = [c for c in params_of(runs) if runs[c].dtype.is_numeric() and c != PARAM_SEED]
+    """List what may be an axis: results, then numbers that vary: settings, derived ones, sizes."""
+    numeric = [c for c in params_of(runs) if c != PARAM_SEED]
+    numeric += [*derived_of(runs), *(name for name in SIZES if name not in METRICS)]
+    numeric = [c for c in numeric if runs[c].dtype.is_numeric()]
     return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
 
 
@@ -250,8 +259,19 @@ def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
     first, second = row.get(x), row.get(y)
     if second is None:
         return None
-    # The paper states a size in the row of a score, not as a number of its own.
-    across = first or (second.params_m if x == "params_total" else None)
+    across = first or _published_size(second, x)
     if across is None:
         return None
     return mark(across, second, " ".join(filter(None, (second.tokenizer, second.setting))))
+
+
+def _published_size(fact: Fact, quantity: str) -> float | None:
+    """Find a tokenizer's millions of parameters, which the paper states in the row of a score."""
+    if fact.params_m is None or quantity not in ("params_total", "params_tokenizer"):
+        return None
+    if quantity == "params_total":
+        return fact.params_m
+    # The published sizes are with the head of semantic regularisation (GigaTok, Table 9), whose
+    # size goes with the decoder's.
+    heads = select("Released recipes", metric="params_head", decoder=fact.decoder)
+    return fact.params_m - heads[0].value if heads else None

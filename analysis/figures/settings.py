@@ -1,12 +1,14 @@
-"""Trials as series: settings that differ in size alone are joined, from the smallest size on.
+"""Trials as series: each axis of a study is x, the order of a line, colour and shape, or panels.
 
 Trials that differ only in their seed are one mark at their mean; every mark names its runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
 
 from analysis.charts import style
 from analysis.charts.grammar import Chart, Mark, Series, Ticks, axis, bar_of
@@ -22,59 +24,184 @@ from analysis.statistics.groups import (
 )
 from analysis.store.runs import origin
 from analysis.tables.results import protocol_marks
-from gigatok.names import METRICS, PARAMETERS, TRAIN_PREFIX, quantity
+from gigatok.names import (
+    GUIDANCE_PREFIX,
+    METRICS,
+    PARAM_TOKENIZER,
+    PARAMETERS,
+    TRAIN_PREFIX,
+    FigureChoice,
+    quantity,
+)
 
 # Two points are always joined by a straight line, whatever is true between them.
 MIN_SIZES_FOR_LINE = 3
 """Fewer sizes, or sizes of one seed each, would draw a trend out of chance."""
 UNNAMED = "runs"
 """Name of a series of which nothing but the size is known."""
+MOST_PANELS = 6
+"""Values of a third axis up to which each has a panel of its own."""
+STEP = "step"
+"""Key of an x axis of training steps."""
+SCALE = GUIDANCE_PREFIX + "cfg_scale"
+"""Key of an x axis of the scales of a guidance search."""
+ENCODER, DECODER = "tokenizer.encoder", "tokenizer.decoder"
+_SIZE_OF = {
+    DECODER: "params_decoder",
+    ENCODER: "params_encoder",
+    PARAM_TOKENIZER: "params_total",
+    "generator.size": "params_generator",
+}
+"""Axes of sizes, and the parameters that they stand for; lines follow the first of them."""
 
 
-def settings_chart(found: Sequence[Group], title: str, x: str, y: str) -> Chart | None:
-    """Make one chart of y over x; None where no setting has both coordinates."""
-    series, ticks = settings_series(found, x, y)
-    if not series:
+@dataclass(frozen=True)
+class Encoding:
+    """Parts of a chart that show the axes of a study.
+
+    Attributes:
+        x: metric or config key.
+        along: axis whose order lines follow; "" where nothing varies.
+        by: axis that colour and shape tell apart; "" for none. Further axes are in the names.
+        panel: axis with a panel for each of its values; "" for none.
+        order: values of `along`, the smallest first.
+        kinds: values of `by`, in the order of their colours.
+        names: values of x at 0, 1, ... where they are no numbers.
+        interval: of all means.
+    """
+
+    x: str
+    along: str
+    by: str
+    panel: str
+    order: Mapping[Any, int]
+    kinds: Mapping[Any, int]
+    names: Mapping[str, int]
+    interval: Interval
+
+    @property
+    def is_plane(self) -> bool:
+        """Tell whether x is a result, so that it says nothing about the order of the marks."""
+        return self.x in METRICS and quantity(self.x).unit != PARAMETERS
+
+
+def encoding(
+    found: Sequence[Group],
+    x: str,
+    wanted: FigureChoice | None = None,
+    *,
+    panels: bool = True,
+) -> Encoding:
+    """Decide what shows each axis of a study: the first x or a line, the next colours, panels.
+
+    Args:
+        found: settings of one table.
+        x: metric or config key.
+        wanted: axes that are chosen already.
+        panels: whether a third axis may have panels.
+    """
+    chosen = wanted or FigureChoice()
+    free = [key for key in varied_columns(found) if key not in (chosen.by, chosen.panel)]
+    # Over steps every setting is a line of its own: no axis orders marks.
+    is_curve = x in (STEP, SCALE)
+    along = "" if is_curve else _along(found, x, free)
+    rest = [key for key in free if key not in (along, x)]
+    # Two values of a switch have their own colours everywhere; many curves need all of them.
+    first = [key for key in (_SIZE_OF if is_curve else style.SWITCHES) if key in rest]
+    by = chosen.by or next(iter([*first, *rest]), "")
+    rest = [key for key in rest if key != by]
+    counted = sorted((len(ranks(found, key)), i) for i, key in enumerate(rest))
+    few = [rest[i] for count, i in counted if count <= MOST_PANELS]
+    panel = chosen.panel or (few[0] if few and panels else "")
+    names = {} if x in METRICS else _names(found, x)
+    order, kinds = (ranks(found, key) if key else {} for key in (along, by))
+    return Encoding(x, along, by, panel, order, kinds, names, choose_interval(found))
+
+
+def varied_columns(found: Sequence[Group]) -> list[str]:
+    """List the keys that vary; encoder and decoder apart where neither decides the other."""
+    varied = [k for k in found[0].identity if len({g.identity[k] for g in found}) > 1]
+    parts = [[value_of(group, key) for group in found] for key in (DECODER, ENCODER)]
+    pairs = set(zip(*parts, strict=True))
+    is_grid = len(pairs) > max(len(set(part)) for part in parts)
+    if PARAM_TOKENIZER in varied and is_grid and not any(None in part for part in parts):
+        return [DECODER, ENCODER, *(k for k in varied if k != PARAM_TOKENIZER)]
+    return varied
+
+
+def value_of(group: Group, key: str) -> Any:
+    """Look up the value of a setting on an axis."""
+    return group.identity.get(key, group.rows[0].get(key))
+
+
+def ranks(found: Sequence[Group], key: str) -> dict[Any, int]:
+    """Rank the values of an axis: numbers and sizes from the smallest, names as in the table."""
+    values = list(dict.fromkeys(value_of(group, key) for group in found))
+    if _are_numbers(values):
+        ordered = sorted(values, key=lambda v: (v is not None, v or 0))  # null: off
+        return {value: rank for rank, value in enumerate(ordered)}
+    sizes = {value: _parameters(found, key, value) for value in values}
+    known = {value: size for value, size in sizes.items() if size is not None}
+    # The table is sorted by size of encoder and decoder, which says it for trials that failed.
+    ordered = sorted(values, key=known.__getitem__) if len(known) == len(values) else values
+    return {value: rank for rank, value in enumerate(ordered)}
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(value is None or isinstance(value, int | float) for value in values)
+
+
+def split(found: Sequence[Group], key: str) -> list[tuple[Any, list[Group]]]:
+    """Part the settings by their value on an axis; all of them together without one."""
+    if not key:
+        return [(None, list(found))]
+    return [(v, [g for g in found if value_of(g, key) == v]) for v in ranks(found, key)]
+
+
+def settings_chart(
+    found: Sequence[Group], title: str, x: str, y: str, how: Encoding | None = None
+) -> Chart | None:
+    """Make one chart of y over x; None where no setting has both coordinates.
+
+    What was measured in another way is a series of its own, marked as in the notes. A mark of two
+    metrics is the mean of both over the seeds that have both.
+
+    Args:
+        found: settings of one panel.
+        title: of the chart.
+        x: metric or config key.
+        y: metric.
+        how: parts of the chart that show the axes, decided over all panels.
+    """
+    how = how or encoding(found, x, panels=False)
+    ways = {m: protocol_marks(found, m) for m in (x, y) if m in METRICS}
+    members: dict[str, list[tuple[Group, Mark]]] = {}
+    for group in found:
+        mark = _mark(group, y, how)
+        if mark is not None:
+            name = series_name(group, how) + _ways_of(group, ways)
+            members.setdefault(name, []).append((group, mark))
+    if not members:
         return None
+    # The way of measuring is part of the name, so that no line joins two protocols.
+    series = [_series(name, pairs, how) for name, pairs in members.items()]
+    # The order of the legend is that of the axis; names of two protocols stay beside each other.
+    kinds = {one.name: _kind(members[one.name][0][0], how) for one in series}
+    series.sort(key=lambda one: kinds[one.name])
+    ticks: Ticks = tuple((float(i), name) for name, i in how.names.items())
     # Up and to the right is better in a plane of two scores, as in paper Figure 7.
     better_up = x in METRICS and METRICS[x].better is not None
     across = replace(axis(x), ticks=ticks)
     return Chart(title, across, axis(y.removeprefix(TRAIN_PREFIX)), tuple(series), better_up)
 
 
-def settings_series(found: Sequence[Group], x: str, y: str) -> tuple[list[Series], Ticks]:
-    """Make a series for each setting but x and, where x is a metric, the tokenizer.
-
-    What was measured in another way is a series of its own, marked as in the notes. A mark of two
-    metrics is the mean of both over the seeds that have both.
-
-    Args:
-        found: settings of one table.
-        x: metric or config key.
-        y: metric.
-    """
-    # A config key without numbers becomes an axis of names at 0, 1, ...
-    names = _names(found, x)
-    interval = choose_interval(found)
-    ways = {m: protocol_marks(found, m) for m in (x, y) if m in METRICS}
-    members: dict[str, list[tuple[Group, Mark]]] = {}
-    for group in found:
-        mark = _mark(group, x, y, interval, names)
-        if mark is not None:
-            name = _series_name(group, x) + _ways_of(group, ways)
-            members.setdefault(name, []).append((group, mark))
-    # The way of measuring is part of the name, so that no line joins two protocols.
-    series = [_series(name, pairs, x, is_named=bool(names)) for name, pairs in members.items()]
-    return series, tuple((float(i), name) for name, i in names.items())
-
-
 def omitted(found: Sequence[Group], x: str, y: str) -> list[str]:
     """Name the settings that a chart cannot show, each with the reason."""
-    names = _names(found, x)
+    how = encoding(found, x)
     return [
         f"{group.label} ({_why_not(group, x, y)})"
         for group in found
-        if _mark(group, x, y, "half_range", names) is None
+        if _mark(group, y, how) is None
     ]
 
 
@@ -86,56 +213,102 @@ def bars_of(charts: Sequence[Chart]) -> str:
     return "; ".join(words for kind, words in sorted(INTERVALS.items()) if kind in kinds)
 
 
-def _series(name: str, pairs: Sequence[tuple[Group, Mark]], x: str, *, is_named: bool) -> Series:
-    """Order the marks by size, never by x: in a plane a larger model may lie on either side."""
+def _along(found: Sequence[Group], x: str, free: Sequence[str]) -> str:
+    """Choose the axis that lines follow: x, the one whose size x is, else sizes, then numbers."""
+    if x in free:
+        return x
+    # Each value of it has one x: parameters of the decoder follow from the decoder alone.
+    measured = [key for key in free if x in METRICS and _decides(found, key, x)]
+    sizes = [key for key in _SIZE_OF if key in free]
+    first = [key for key in sizes if _SIZE_OF[key] == x]
+    numeric = [key for key in free if _are_numbers(ranks(found, key))]
+    return next(iter([*first, *measured, *sizes, *numeric, *free]), "")
+
+
+def _decides(found: Sequence[Group], key: str, metric: str) -> bool:
+    """Tell whether a metric is the same for all settings with one value of an axis."""
+    values: dict[Any, set[float]] = {}
+    for group in found:
+        values.setdefault(value_of(group, key), set()).update(group.values(metric).values())
+    # A value for each setting would decide everything: that is no repetition.
+    return len(values) < len(found) and all(len(one) == 1 for one in values.values())
+
+
+def _parameters(found: Sequence[Group], key: str, value: Any) -> float | None:
+    """Average the parameters that a size stands for; None where no trial got that far."""
+    metric = _SIZE_OF.get(key, "")
+    counts = [
+        count
+        for group in found
+        if metric in group.rows[0] and value_of(group, key) == value
+        for count in group.values(metric).values()
+    ]
+    return fmean(counts) if counts else None
+
+
+def _series(name: str, pairs: Sequence[tuple[Group, Mark]], how: Encoding) -> Series:
+    """Order the marks along their axis, never by a result: a line may turn back on x."""
     # Ties keep the order of the table.
-    sized = sorted(((_size(group, mark, x), mark) for group, mark in pairs), key=lambda p: p[0])
-    marks = tuple(mark for _, mark in sized)
-    enough = len({size for size, _ in sized}) >= MIN_SIZES_FOR_LINE
-    # Names have no order that a line could follow.
-    joined = enough and not is_named and any(len(mark.seeds) > 1 for mark in marks)
+    placed = sorted(((_place_along(*pair, how), pair[1]) for pair in pairs), key=lambda p: p[0])
+    marks = tuple(mark for _, mark in placed)
+    enough = len({place for place, _ in placed}) >= MIN_SIZES_FOR_LINE
+    # Names have no order that a line could follow, unless they are sizes.
+    has_order = how.along in _SIZE_OF or _are_numbers(how.order)
+    joined = enough and has_order and any(len(mark.seeds) > 1 for mark in marks)
     # Arrows only where x does not say the order itself: over sizes a line runs to the right
     # anyway.
-    is_plane = x in METRICS and quantity(x).unit != PARAMETERS
-    return Series(name, marks, _look(pairs[0][0], x), joined, arrows=joined and is_plane)
+    return Series(name, marks, look_of(pairs[0][0], how), joined, arrows=joined and how.is_plane)
 
 
-def _size(group: Group, mark: Mark, x: str) -> float:
-    """Rank a mark along its series: the axis itself where that is a size or a setting."""
-    # A group without a known size has no rank: its place on x is the best there is.
-    if x not in METRICS or METRICS[x].unit == PARAMETERS or group.size is None:
-        return mark.x
-    return group.size
+def _place_along(group: Group, mark: Mark, how: Encoding) -> float:
+    """Rank a mark along its series: by x where that is a size or a setting."""
+    return float(how.order[value_of(group, how.along)]) if how.is_plane and how.along else mark.x
 
 
-def _look(group: Group, x: str) -> Look:
-    # Over a setting each tokenizer is a series of its own, with its own colour; over its size all
-    # are one.
-    if x not in METRICS or x == "params_generator":
-        return style.of_tokenizer(group.tokenizer, regularised=group.regularised)
-    for key, value in group.setting:
-        if (look := style.of_setting(key, value)) is not None:
-            return look
-    return style.WITH if group.regularised else style.WITHOUT
+def _kind(group: Group, how: Encoding) -> int:
+    return how.kinds[value_of(group, how.by)] if how.by else 0
+
+
+def look_of(group: Group, how: Encoding) -> Look:
+    """Choose colour and shape of a setting."""
+    if not how.by:
+        # Over a setting one tokenizer has its own colour; over its size all are one.
+        if how.x not in METRICS or how.x == "params_generator":
+            return style.of_tokenizer(group.tokenizer, regularised=group.regularised)
+        return style.WITH if group.regularised else style.WITHOUT
+    value = value_of(group, how.by)
+    own = style.of_setting(how.by, value)
+    if own is not None:
+        return own
+    is_ordered = _are_numbers(how.kinds)
+    look = style.of_rank(how.kinds[value], len(how.kinds), is_ordered=is_ordered)
+    if how.by != PARAM_TOKENIZER:
+        return look
+    # Tokenizers keep their colour in all figures; the shape tells those of one decoder apart.
+    return look._replace(colour=style.of_tokenizer(group.tokenizer, regularised=False).colour)
 
 
 def _names(found: Sequence[Group], x: str) -> dict[str, int]:
     """Map the values of a config key to places on an axis of names; empty if they are numbers."""
-    if x in METRICS:
-        return {}
-    values = dict.fromkeys(group.rows[0].get(x) for group in found)
+    values = ranks(found, x)
     # `bool` is a kind of `int` in Python, but yes and no are names on an axis.
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return {}
     return {show(value): i for i, value in enumerate(values)}
 
 
-def _series_name(group: Group, x: str) -> str:
-    over_generators = x == "params_generator"
-    # The size of the generator is what the axis shows, in parameters.
-    beside = ("generator.size",) if over_generators else (x,)
-    words = [_word(group, k, v) for k, v in group.setting if not k.startswith(beside)]
-    named = [] if x in METRICS and not over_generators else [group.tokenizer]
+def series_name(group: Group, how: Encoding) -> str:
+    """Name what tells a series from the others of its chart."""
+    shown = (how.along, how.panel)
+    # The tokenizer's parts replace its name where they are axes of their own.
+    apart = [how.by] if how.by in (ENCODER, DECODER) else []
+    settings = [(key, value_of(group, key)) for key in apart]
+    settings += [(k, v) for k, v in group.setting if k not in shown and not k.startswith(how.x)]
+    words = [_word(group, key, value) for key, value in settings]
+    over_generators = how.x == "params_generator"
+    is_said = how.along in (PARAM_TOKENIZER, ENCODER, DECODER) or how.panel == PARAM_TOKENIZER
+    needs_name = how.by == PARAM_TOKENIZER or how.x not in METRICS or over_generators
+    named = [group.tokenizer] if needs_name and not is_said else []
     if named or words:
         return " ".join([*named, *words])
     # Nothing varies but the size.
@@ -147,8 +320,15 @@ def _regularised(weight: object) -> str:
     return f"{'with' if weight else 'without'} semantic regularisation"
 
 
+def panel_title(title: str, group: Group, key: str) -> str:
+    """Add the value of a panel to the title of its chart."""
+    return f"{title}, {_word(group, key, value_of(group, key))}" if key else title
+
+
 def _word(group: Group, key: str, value: object) -> str:
     """Name one setting for a legend, the regularisation as the paper's figures do."""
+    if key == PARAM_TOKENIZER:
+        return str(value)
     if key == SEMANTIC_WEIGHT and not group.several_weights:
         return _regularised(value)
     return f"{short(key)}={show(value)}"
@@ -160,16 +340,15 @@ def _ways_of(group: Group, ways: Mapping[str, Mapping[str, str]]) -> str:
     return "".join(f" [{mark}]" for mark in sorted(used - {""}))
 
 
-def _mark(
-    group: Group, x: str, y: str, interval: Interval, names: Mapping[str, int]
-) -> Mark | None:
+def _mark(group: Group, y: str, how: Encoding) -> Mark | None:
     if y not in METRICS:
         return None
+    x, interval = how.x, how.interval
     # Both coordinates from the same seeds: means over different ones would not belong together.
     shared = group.with_all(*(key for key in (x, y) if key in METRICS))
     # None also where two protocols would mix in one mean.
     up = shared.estimate(y, interval)
-    across = shared.estimate(x, interval) if x in METRICS else _place(group, x, names)
+    across = shared.estimate(x, interval) if x in METRICS else _place(group, x, how.names)
     if up is None or across is None:
         return None
     ups = shared.values(y)
@@ -182,13 +361,22 @@ def _mark(
         up.mean * scale_y,
         tuple(origin(row, [x, y]) for row in rows),
         "run",
-        group.tokenizer if x in METRICS and x != "params_generator" else "",
+        _label(group, how),
         # Seeds of a setting build networks of one size: an interval of width 0 is noise in the
         # picture.
         None if x in METRICS and METRICS[x].unit == PARAMETERS else bar_of(across, scale_x),
         bar_of(up, scale_y),
         tuple(seeds),
     )
+
+
+def _label(group: Group, how: Encoding) -> str:
+    """Name a mark by its value on the axis that its place does not tell; the tokenizer by size."""
+    if how.x not in METRICS or how.x == "params_generator":
+        return ""
+    if not how.along or how.along in (PARAM_TOKENIZER, ENCODER, DECODER):
+        return group.tokenizer
+    return show(value_of(group, how.along))
 
 
 def _place(group: Group, key: str, names: Mapping[str, int]) -> SeedEstimate | None:

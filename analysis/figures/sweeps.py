@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 
 from analysis.charts.grammar import FigureData
 from analysis.figures.registry import RunsRequest, StoreTrials
 from analysis.figures.runs import Panel, RunFigure, assembled
+from analysis.figures.settings import DECODER, varied_columns
 from analysis.statistics.groups import groups
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
-from gigatok.names import METRICS, PARAM_TOKENIZER
+from gigatok.names import METRICS, PARAM_TOKENIZER, FigureChoice
 
 
 def _scaling(size: str) -> tuple[Panel, ...]:
@@ -24,7 +27,7 @@ def _scaling(size: str) -> tuple[Panel, ...]:
 
 SWEEPS: dict[str, tuple[Panel, ...]] = {
     "decoder_scaling": _scaling("params_decoder"),  # paper Figures 3 and 5, Table 2
-    "tokenizer_scaling": _scaling("params_total"),  # paper Figures 3 and 7
+    "tokenizer_scaling": _scaling("params_tokenizer"),  # paper Figures 3 and 7
     # Losses per code do not compare between quantizers, bits per image do.
     "quantizers": (
         Panel("ar_bits_per_image", "psnr", "Rate–distortion"),
@@ -39,22 +42,26 @@ _CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_ac
 """Charts of any other sweep."""
 
 
-def sweep_figure(runs: pl.DataFrame) -> FigureData:
+def sweep_figure(
+    runs: pl.DataFrame, choice: FigureChoice | None = None, uri: str = ""
+) -> FigureData:
     """Decide the whole figure of a sweep.
 
     Args:
         runs: trials of one sweep.
+        choice: axes to show; by default those that the sweep's `figure` names, if any.
+        uri: tracking store of the trials, which curves over steps are read from.
 
     Raises:
-        RequestError: no chart has a single point.
+        RequestError: no chart has a single point, or the choice has an unknown name.
     """
     sweep = str(runs["sweep"][0])
+    wanted = choice if choice and choice != FigureChoice() else own_choice(runs)
     panels = SWEEPS.get(sweep) or _over_axes(runs)
     # The scale is part of the file's name, so that figures of two scales can share a folder.
     scale = "+".join(dict.fromkeys(s for s in runs["scale"] if s)) or "unnamed"
-    wanted = RunFigure(f"{sweep}-{scale}", runs["question"][0] or sweep, (sweep,), panels)
-    # No curve and no picture is among the charts, so that the store itself is not asked.
-    made = assembled(wanted, RunsRequest(StoreTrials(runs, uri="")))
+    declared = RunFigure(f"{sweep}-{scale}", runs["question"][0] or sweep, (sweep,), panels)
+    made = assembled(declared, RunsRequest(StoreTrials(runs, uri), wanted))
     if not made.charts:
         labels = ", ".join(METRICS[name].label for name in measured(runs)) or "nothing"
         raise RequestError(
@@ -63,11 +70,18 @@ def sweep_figure(runs: pl.DataFrame) -> FigureData:
     return made
 
 
+def own_choice(runs: pl.DataFrame) -> FigureChoice:
+    """Read what the sweep's YAML says about its figure; of several launches the first one's."""
+    said = json.loads(runs["figure"][0] or "{}")
+    return FigureChoice(**{**said, "y": tuple(said.get("y", ()))})
+
+
 def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
-    """Draw over the first axis that varies; over the size of the tokenizer where none does."""
-    identity = list(groups(runs)[0].identity)
+    """Draw over the first axis that varies; over the size of the tokenizer where that is it."""
     # The tokenizer comes first in every identity; what else varies is the sweep's question.
-    key = next((c for c in identity if c != PARAM_TOKENIZER), PARAM_TOKENIZER)
-    if key == PARAM_TOKENIZER and "params_total" in measured(runs):
-        key = "params_total"
+    axes = varied_columns(groups(runs))
+    key = next((c for c in axes if c != PARAM_TOKENIZER), PARAM_TOKENIZER)
+    size = {PARAM_TOKENIZER: "params_tokenizer", DECODER: "params_decoder"}.get(key)
+    if size in measured(runs):
+        key = size
     return tuple(Panel(key, options) for options in _CHOSEN)

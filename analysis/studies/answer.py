@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.claims.findings import SettingComparison, comparisons
+from analysis.claims.exploration import comparisons
+from analysis.claims.findings import SettingComparison
 from analysis.claims.judged import judge
 from analysis.store.runs import measured
 from gigatok.claims.verdicts import Decision

@@ -140,7 +140,7 @@ def differing_in(
     # The trial itself comes first, so that it stands for its value.
     ordered = pl.concat([own, same]).unique(key, keep="first", maintain_order=True)
     # The names of sizes do not order them: S-L is larger than B-B.
-    rank = "params_total" if key == PARAM_TOKENIZER else key
+    rank = "params_tokenizer" if key == PARAM_TOKENIZER else key
     return ordered.head(most).sort(rank, nulls_last=True).to_dicts()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +9,7 @@ import polars as pl
 
 from analysis.charts.records import table_of
 from analysis.tables.results import ResultTable
+from gigatok.text.latex import escaped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,13 +42,13 @@ def latex(table: ResultTable) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_latex(table.title)}}}",
+            rf"\caption{{{escaped(table.title)}}}",
             rf"\begin{{tabular}}{{{align}}}",
             r"\toprule",
             *lines,
             r"\bottomrule",
             r"\end{tabular}",
-            rf"\par\smallskip\footnotesize {_latex(notes)}",
+            rf"\par\smallskip\footnotesize {escaped(notes)}",
             r"\end{table}",
             "",
         ]
@@ -91,26 +91,5 @@ TEXT_FORMATS: dict[str, Callable[[ResultTable], str]]
 TEXT_FORMATS = {"markdown": markdown, "csv": csv, "latex": latex}
 
 
-# In one pass over the text: replaced one after the other, a backslash made by one rule would be
-# escaped by the next.
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{c: rf"\{c}" for c in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "→": r"$\to$",
-    "−": "$-$",
-    "—": "---",
-}
-_LATEX_CHARACTER = re.compile("|".join(re.escape(c) for c in _LATEX))
-
-
-def _latex(text: str) -> str:
-    return _LATEX_CHARACTER.sub(lambda match: _LATEX[match[0]], text)
-
-
 def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join(_latex(cell) for cell in cells) + r" \\"
+    return " & ".join(escaped(cell) for cell in cells) + r" \\"

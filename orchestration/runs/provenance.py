@@ -37,7 +37,7 @@ _PACKAGES = (
     "torch",
     "numpy",
     "pydantic",
-    "torchmetrics",
+    "scipy",
     "safetensors",
     "pillow",
     "transformers",

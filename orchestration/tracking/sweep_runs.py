@@ -29,6 +29,7 @@ from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.tracking.mlflow_server import NOTE_TAG, PARENT_TAG, Server
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
+from orchestration.tracking.trial_facts import fact_params
 
 
 def trial_params(config: TrialConfig) -> dict[str, str]:
@@ -242,11 +243,8 @@ class SweepRuns:
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
-        derived = {
-            names.PREFIX_DERIVED + name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in planned.trial.derived.items()
-        }
-        server.log_params(str(entry.run_id), trial_params(planned.trial.config) | derived)
+        params = trial_params(planned.trial.config) | fact_params(planned)
+        server.log_params(str(entry.run_id), params)
         return entry.model_copy(update={"sent": "params"})
 
     def _launch_tags(self) -> dict[str, str]:

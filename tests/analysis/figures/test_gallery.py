@@ -22,6 +22,7 @@ from analysis.charts.style import WITHOUT
 from analysis.figures import gallery
 from analysis.figures.registry import FIGURES, StoreTrials
 from analysis.paper.published import facts, notes, select
+from gigatok.names import FigureChoice
 
 pytestmark = pytest.mark.heavy
 _EXPECTED = {
@@ -268,13 +269,15 @@ def test_means_of_seeds_have_intervals_and_every_run(runs: StoreTrials) -> None:
     assert len(point.origins) == 2
 
 
-def test_both_sources_share_axes(runs: StoreTrials) -> None:
+def test_both_sources_have_a_panel_each(runs: StoreTrials) -> None:
     plate = gallery.named_figure("probe-accuracy", "both", runs)
     assert plate.readings == {"digitised", "printed", "run"}
-    assert plate.charts[0].log_x, "0.7 M and 2896 M"
+    assert [c.title for c in plate.charts] == [
+        f"AR representation: {w}" for w in ("paper", "runs")
+    ]
     assert "compare shapes" in " ".join(plate.notes)
     assert draw(plate).axes
-    looks = {s.name: s.look for s in plate.charts[0].series}
+    looks = {s.name: s.look for s in plate.charts[1].series}
     assert looks["runs: without semantic regularisation"] == WITHOUT, "as the paper's"
 
 
@@ -284,7 +287,7 @@ def test_what_is_not_shown_is_said_by_the_title_of_its_chart(runs: StoreTrials) 
 
 
 def test_curves_of_any_logged_name(runs: StoreTrials) -> None:
-    plate = gallery.named_figure("training-curves", "runs", runs, curves=["train/loss"])
+    plate = gallery.named_figure("training-curves", "runs", runs, FigureChoice(y=("train/loss",)))
     (chart,) = plate.charts
     assert [[m.y for m in s.marks] for s in chart.series] == [[0.9, 0.6, 0.5]] * 3
 

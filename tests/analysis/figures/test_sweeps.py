@@ -87,7 +87,7 @@ def test_a_line_never_joins_two_protocols(runs: pl.DataFrame) -> None:
     other = pl.when(pl.col("tokenizer") == "S-B").then(pl.lit("other")).otherwise(pl.lit("usual"))
     chart = sweep_figure(runs.with_columns(other.alias("protocol.lpips"))).charts[0]
     assert not any(series.joined for series in chart.series)
-    assert [s.name for s in chart.series] == [f"{WITHOUT} [a]", f"{WITH} [a]", f"{WITHOUT} [b]"]
+    assert [s.name for s in chart.series] == [f"{WITHOUT} [a]", f"{WITHOUT} [b]", f"{WITH} [a]"]
 
 
 def test_one_seed_shows_the_standard_error_of_kid(uri: str) -> None:

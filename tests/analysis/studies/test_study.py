@@ -20,6 +20,7 @@ from analysis.studies import comparing, study, trial
 from gigatok import names
 from tests.analysis.conftest import PARENT, QUESTION, Store
 
+pytestmark = pytest.mark.heavy
 GRAPH = {"teacher": [], "train": ["teacher"], "score": ["train"], "probe": ["score", "teacher"]}
 PLAN = "0123456789abcdef"
 NAME = "without semantic regularisation"
