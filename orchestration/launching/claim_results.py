@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gigatok.claims.evidence import Results
+from gigatok.claims.claim import Claim
+from gigatok.claims.evidence import Evidence, Results, weigh
 from gigatok.names import setting_name
 from orchestration.execution.progress import Progress
 from orchestration.execution.results import trial_metrics
@@ -17,6 +18,17 @@ from orchestration.sweep.settings.keys import SEED
 
 Earlier = tuple[str, Mapping[str, Results]]
 """Where results are from, and metric -> results."""
+Seen = tuple[str, Evidence]
+"""Where results are from, and what they say of a claim."""
+
+
+def seen_before(claim: Claim, earlier: Sequence[Earlier]) -> Seen | None:
+    """Find the newest results that show the spread of a claim over seeds."""
+    for origin, results in earlier:
+        evidence = weigh(claim, results.get(claim.metric, {}))
+        if claim.decided_by_seeds and evidence is not None and evidence.error > 0:
+            return origin, evidence
+    return None
 
 
 def earlier_results(progress: Progress) -> Iterator[Earlier]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gigatok.claims.claim import Claim, Looks
-from gigatok.claims.evidence import Evidence, weigh
+from gigatok.claims.evidence import Evidence
 from gigatok.claims.power import Course, aim_of, foresee, more_seeds, power
 from gigatok.claims.verdicts import LEVEL, verdicts
 from gigatok.claims.words import WANTED_POWER, JudgedClaim, legend
@@ -13,7 +13,12 @@ from gigatok.names import METRICS
 from orchestration.execution.progress import Progress
 from orchestration.forecast.budget import newest_refusal
 from orchestration.forecast.devices import Machines
-from orchestration.launching.claim_results import Earlier, earlier_results, results_of
+from orchestration.launching.claim_results import (
+    Seen,
+    earlier_results,
+    results_of,
+    seen_before,
+)
 from orchestration.launching.claimed import read_claimed
 from orchestration.launching.expected_rounds import rounds_line
 from orchestration.sweep.definition import Sweep
@@ -51,7 +56,7 @@ def claim_lines(progress: Progress, machine: Machines) -> list[str]:
     earlier = list(earlier_results(progress))
     # As if none were decided yet: the strictest of Holm's steps.
     level = LEVEL / len(sweep.claims)
-    known = {claim.name: _seen(claim, earlier) for claim in sweep.claims}
+    known = {claim.name: seen_before(claim, earlier) for claim in sweep.claims}
     lines = [
         f"claim {claim.name}: {claim.text}; {_outlook(claim, sweep, known[claim.name], level)}"
         for claim in sweep.claims
@@ -67,19 +72,6 @@ def claim_lines(progress: Progress, machine: Machines) -> list[str]:
         if verdict.decision == "undecided" and verdict.claim.decided_by_seeds
     }
     return [*lines, rounds_line(progress, machine, open_)]
-
-
-Seen = tuple[str, Evidence]
-"""Where results are from, and what they say of a claim."""
-
-
-def _seen(claim: Claim, earlier: list[Earlier]) -> Seen | None:
-    """Find the newest results that show the spread of a claim over seeds."""
-    for origin, results in earlier:
-        evidence = weigh(claim, results.get(claim.metric, {}))
-        if claim.decided_by_seeds and evidence is not None and evidence.error > 0:
-            return origin, evidence
-    return None
 
 
 def _outlook(claim: Claim, sweep: Sweep, seen: Seen | None, level: float) -> str:
