@@ -13,10 +13,13 @@ from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
 from analysis.figures.curves import curve_chart
-from analysis.figures.scaling import PRESETS, Fitting, preset, scaling
+from analysis.figures.scaling import PRESETS, Fitting, default_axes, preset, scaling
+from analysis.figures.search_history import read_search
 from analysis.store.artifacts import Outside
 from analysis.store.requests import RequestError
+from analysis.store.runs import measured
 from analysis.studies import trial
+from analysis.studies.answer import Answer, answer
 from analysis.studies.study import (
     WatchedStudy,
     list_studies,
@@ -64,12 +67,16 @@ def page(source: PageSource, study: WatchedStudy) -> str:
     # Each trial brings its curves and pictures: the file must stay one that a browser opens.
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
+    found = answer(study.runs, source.uri, read_search(source.uri, study.title.run_id))
     # Names and errors of others are text in the page, never HTML.
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
     environment.filters["shell"] = quote
     environment.globals.update(duration=duration, word=in_words, run_url=source.run_url)
     return environment.get_template("export.html.j2").render(
         study=study,
+        over=set(study.counts) <= {"COMPLETE", "PRUNED"},
+        answer=found,
+        figure=_answering(study, found),
         left=left,
         basis=basis,
         # Some megabytes, once for all charts; a link instead would need the network.
@@ -88,6 +95,18 @@ def page(source: PageSource, study: WatchedStudy) -> str:
 def _html(figure: go.Figure) -> str:
     config = {"responsive": True, "displaylogo": False}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+
+
+def _answering(study: WatchedStudy, found: Answer) -> str:
+    """Draw the figure below the answer; empty where no trial has what it shows."""
+    if not measured(study.runs):
+        return ""
+    try:
+        return _html(
+            chart_figure(scaling(study.runs, *default_axes(study.runs, found.metric)).chart)
+        )
+    except RequestError:
+        return ""
 
 
 def _charts(study: WatchedStudy) -> list[dict[str, Any]]:

@@ -119,46 +119,33 @@ def overlay(
         smoothing: weight of what was before at each step, from 0 to below 1.
         means: means over the seeds of a setting, with their intervals; else a curve a trial.
     """
-    runs = {row[STAGE_RUN + stage]: row for group in found for row in group.rows}
-    runs.pop(None, None)  # not begun yet
-    points = load_curves(list(runs), key, uri)
+    # No link: not begun yet. A stage that trials share is one curve.
+    own = [{r: row for row in g.rows if (r := row.get(STAGE_RUN + stage))} for g in found]
+    points = load_curves(list({run for rows in own for run in rows}), key, uri)
     logged = {
         str(run): part for (run,), part in points.partition_by("run_id", as_dict=True).items()
     }
     kind, factor = choose_interval(found), quantity(key).factor
     series: list[Series] = []
-    for place, group in enumerate(found):
-        # A stage that trials share is one curve.
-        own = {row[STAGE_RUN + stage]: row for row in group.rows}
-        curves = {r: _smoothed(logged[r], smoothing, factor) for r in own if r in logged}
+    for place, (group, rows) in enumerate(zip(found, own, strict=True)):
+        curves = {r: _smoothed(logged[r], smoothing, factor) for r in rows if r in logged}
         look = Look(style.CYCLE[place % len(style.CYCLE)], "")
         if means and curves:
-            series.append(Series(group.label, _means(list(curves.values()), kind), look))
+            marks = _mean_curve([({}, one) for one in curves.values()], 1.0, kind)
+            series.append(Series(group.label, marks, look))
         elif curves:
             for run, curve_ in curves.items():
-                marks = tuple(Mark(step, value, (), "run") for step, value in curve_.items())
-                series.append(Series(_of_seed(group.label, group, own[run]), marks, look))
+                marks = tuple(Mark(float(s), value, (), "run") for s, value in curve_.items())
+                series.append(Series(_of_seed(group.label, group, rows[run]), marks, look))
     return Chart(stage.replace("_", " "), axis(STEP), axis(key), tuple(series))
 
 
-def _smoothed(curve_: pl.DataFrame, smoothing: float, factor: float) -> dict[float, float]:
+def _smoothed(curve_: pl.DataFrame, smoothing: float, factor: float) -> dict[int, float]:
     """Average over the steps before, with weights that fall exponentially; step -> value."""
     # `adjust` divides by the sum of the weights: the first points are not drawn towards 0.
     value = (pl.col("value") * factor).ewm_mean(alpha=1 - smoothing, adjust=True)
     thinned = curve_.with_columns(value).gather_every(math.ceil(curve_.height / MOST_POINTS))
-    return {float(step): v for step, v in thinned.select("step", "value").iter_rows()}
-
-
-def _means(curves: Sequence[Mapping[float, float]], kind: Interval) -> tuple[Mark, ...]:
-    """Average at the steps that all seeds have: one that ends early must not bend the mean."""
-    shared = [step for step in curves[0] if all(step in other for other in curves)]
-    marks = []
-    for step in shared:
-        values = [curve_[step] for curve_ in curves]
-        if all(map(math.isfinite, values)):
-            at = estimate(values, kind)
-            marks.append(Mark(step, at.mean, (), "run", y_bar=bar_of(at, 1.0)))
-    return tuple(marks)
+    return dict(thinned.select("step", "value").iter_rows())
 
 
 def trial_figure(
