@@ -16,12 +16,12 @@ from orchestration.runs import provenance
 from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.tracking.lineage import datasets
-from orchestration.tracking.mlflow_server import PARENT_TAG, Server, milliseconds
+from orchestration.tracking.mlflow_server import PARENT_TAG, Server
 from orchestration.tracking.params import trial_params
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 from orchestration.tracking.summary import note_tags, table_files
 from orchestration.tracking.trial_facts import fact_params
-from orchestration.tracking.views import experiment_tags
+from orchestration.tracking.views import ORDER_TAG, experiment_tags
 
 
 def joint_state(states: list[State]) -> State:
@@ -193,12 +193,11 @@ class SweepRuns:
             names.TAG_TRIAL: planned.trial.name,
             names.TAG_TRIAL_KEY: planned.key,
             **{names.PREFIX_STAGE_KEY + stage: key for stage, key in planned.stages.items()},
+            # Padded, as MLflow sorts tags as text.
+            ORDER_TAG: f"{number:06d}",
             **self.birth_tags(),
         }
-        # A millisecond apart: MLflow sorts runs by their start, and so keeps the plan's order.
-        # In the middle of it, as seconds are not exact: none may be cut to the one before.
-        started = (milliseconds(self._launched) + number + 0.5) / 1000
-        entry = server.create(entry, planned.trial.name, tags, started)
+        entry = server.create(entry, planned.trial.name, tags, self._launched)
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry

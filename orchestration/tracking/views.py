@@ -20,6 +20,8 @@ from orchestration.tracking.params import trial_params
 
 KIND_TAG, NOTE_TAG = "mlflow.experimentKind", "mlflow.note.content"
 VIEW_TAG = "mlflow.sharedViewState."
+ORDER_TAG = "mlflow.gigatok.order"
+"""Place of a trial in its plan. The UI shows no tag that begins with `mlflow.`."""
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Address at which `mlflow ui` listens unless told otherwise."""
 
@@ -43,12 +45,12 @@ def experiment_tags(plan: Plan, launched: float) -> dict[str, str]:
     tags = {KIND_TAG: "custom_model_development", NOTE_TAG: note}
     trials = _kind(plan, names.KIND_TRIAL)
     stages = _kind(plan, names.KIND_STAGE)
-    for kind, query, columns in (
-        ("trials", trials, [*_params(plan), *_scores(plan), _tag(names.TAG_STATE)]),
-        ("stages", stages, [_tag(names.TAG_STAGE), _tag(names.TAG_STATE)]),
+    for kind, query, order, columns in (
+        ("trials", trials, ORDER_TAG, [*_params(plan), *_scores(plan), _tag(names.TAG_STATE)]),
+        ("stages", stages, names.TAG_STAGE, [_tag(names.TAG_STAGE), _tag(names.TAG_STATE)]),
     ):
         title = f"{sweep.name} {sweep.scale}: {kind}"
-        view = _view(title, query, columns, int(launched * 1000))
+        view = _view(title, query, order, columns, int(launched * 1000))
         tags[VIEW_TAG + view_id(plan, kind)] = view
     return tags
 
@@ -79,11 +81,11 @@ def units_table() -> str:
     return "\n".join(["| score | meaning | unit | better |", "|---|---|---|---|", *rows])
 
 
-def _view(title: str, query: str, columns: Iterable[str], created: int) -> str:
+def _view(title: str, query: str, order: str, columns: Iterable[str], created: int) -> str:
     state: Mapping[str, Any] = {
         "searchFilter": query,
-        # In the order of the plan, and of work: see `SweepRuns.open`.
-        "orderByKey": "attributes.start_time",
+        # By a tag: sorted by time, the UI would hide trials and stages below the launch's run.
+        "orderByKey": _tag(order),
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
