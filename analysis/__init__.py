@@ -15,6 +15,9 @@
     analysis.plot_fit(axes, fit, sizes, losses)            # takes an Axes, returns it
     families = analysis.fronts(runs, "psnr")               # rate-distortion plane
     analysis.plot_rate_distortion(axes, families, "psnr")
+    for finding in analysis.explore(runs).findings:        # comparisons, interactions, trends
+        print(finding.sentence, finding.q)
+    analysis.pareto(runs, ["psnr", "ar_val_loss"])         # settings that no other beats in both
     analysis.find_confounds(runs)                          # sentences
 
 Names are imported on first use, so that importing the package costs nothing.
@@ -36,13 +39,14 @@ if sys.argv[:1] == ["-m"]:  # only while `python -m` looks for the module to run
 if TYPE_CHECKING:
     from analysis.api import draw, figure, load, published, save, table
     from analysis.claims.confounds import find_confounds
-    from analysis.claims.findings import comparisons
+    from analysis.claims.exploration import comparisons, explore
     from analysis.figures.derived import plot_fit
     from analysis.figures.rate_distortion import plot_rate_distortion
     from analysis.report.report import write_report
     from analysis.statistics.complexity import complexity_relations
     from analysis.statistics.estimates import paired_test, spearman
     from analysis.statistics.fits import LawFit, fit_metric, fit_power_law
+    from analysis.statistics.pareto import pareto
     from analysis.statistics.rate_distortion import fronts, gaps
     from analysis.store.export import missing, to_pandas, units, write_table
     from analysis.store.requests import RequestError
@@ -54,13 +58,14 @@ if TYPE_CHECKING:
 _NAMES = {
     "api": ("draw", "figure", "load", "published", "save", "table"),
     "claims.confounds": ("find_confounds",),
-    "claims.findings": ("comparisons",),
+    "claims.exploration": ("comparisons", "explore"),
     "figures.derived": ("plot_fit",),
     "figures.rate_distortion": ("plot_rate_distortion",),
     "report.report": ("write_report",),
     "statistics.complexity": ("complexity_relations",),
     "statistics.estimates": ("paired_test", "spearman"),
     "statistics.fits": ("LawFit", "fit_metric", "fit_power_law"),
+    "statistics.pareto": ("pareto",),
     "statistics.rate_distortion": ("fronts", "gaps"),
     "store.export": ("missing", "to_pandas", "units", "write_table"),
     "store.requests": ("RequestError",),
@@ -75,6 +80,7 @@ __all__ = [
     "comparisons",
     "complexity_relations",
     "draw",
+    "explore",
     "figure",
     "find_confounds",
     "fit_metric",
@@ -86,6 +92,7 @@ __all__ = [
     "load_runs",
     "missing",
     "paired_test",
+    "pareto",
     "plot_fit",
     "plot_rate_distortion",
     "published",

@@ -81,7 +81,7 @@ def table(
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
-        from analysis.claims.findings import comparisons
+        from analysis.claims.exploration import explore
         from analysis.claims.judged import judge
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
@@ -93,7 +93,7 @@ def table(
         made = result_table(runs)
         claims = judge(runs, tracking_uri)
         sentences = [claim.sentence for claim in claims] + ([legend(claims)] if claims else [])
-        sentences += [comparison.sentence for comparison in comparisons(runs)]
+        sentences += explore(runs).sentences
         chosen = format or (TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown)
         if chosen is TableFormat.rich:
             _print_rich(made, sentences)

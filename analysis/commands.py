@@ -1,9 +1,10 @@
-"""The commands `export` and `report`, which `python -m analysis` includes."""
+"""The commands `export`, `findings`, `pareto` and `report` of `python -m analysis`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +19,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+
+class TextFormat(StrEnum):
+    """Formats of a table as text."""
+
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+
+
 Sweep = Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")]
 Uri = Annotated[str, typer.Option(help="A database such as sqlite:///PATH, or a server.")]
 Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
 Plan = Annotated[
     str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
 ]
+Printed = Annotated[TextFormat, typer.Option(help="Format of the table.")]
 
 
 @contextmanager
@@ -87,6 +98,44 @@ def export(
     # A state may be null (a launch killed early): null is not COMPLETE and counts as unfinished.
     unfinished = runs.height - int((runs["state"] == "COMPLETE").sum())
     typer.echo(f"{unfinished} trials not complete, {absent.height} results missing")
+
+
+@app.command()
+def findings(
+    sweep: Sweep,
+    tracking_uri: Uri = DEFAULT_URI,
+    scale: Scale = None,
+    plan: Plan = None,
+    format: Printed = TextFormat.markdown,
+) -> None:
+    """Print every comparison, interaction and trend of a sweep, tested together."""
+    with requests_exit_2():
+        from analysis.claims.exploration import explore
+        from analysis.tables.findings import findings_table
+        from analysis.tables.render import TEXT_FORMATS
+
+        runs = load_measured(sweep, tracking_uri, scale, plan)
+        typer.echo(TEXT_FORMATS[format](findings_table(runs, explore(runs))), nl=False)
+
+
+@app.command()
+def pareto(
+    sweep: Sweep,
+    over: Annotated[
+        list[str], typer.Argument(help="Two metrics, sizes or numeric settings, or more.")
+    ],
+    tracking_uri: Uri = DEFAULT_URI,
+    scale: Scale = None,
+    plan: Plan = None,
+    format: Printed = TextFormat.markdown,
+) -> None:
+    """Print the settings of a sweep that no other beats in all of some results."""
+    with requests_exit_2():
+        from analysis.tables.findings import pareto_table
+        from analysis.tables.render import TEXT_FORMATS
+
+        runs = load_measured(sweep, tracking_uri, scale, plan)
+        typer.echo(TEXT_FORMATS[format](pareto_table(runs, over)), nl=False)
 
 
 @app.command()

@@ -122,9 +122,10 @@ def _warm(source: PageSource) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
     # Streamlit runs the page in this process, so that what is imported here is imported for the
     # page.
-    from analysis.figures.scaling import PRESETS, preset, scaling
+    from analysis.figures.scaling import default_axes, scaling
+    from analysis.store.runs import measured
     from analysis.studies.study import list_studies, load_study
-    from dashboards import compare_view, study_view, trial_view  # noqa: F401
+    from dashboards import compare_view, curves_view, search_view, study_view, trial_view  # noqa: F401
     from dashboards.plotting import chart_figure, states_figure
 
     try:
@@ -132,9 +133,8 @@ def _warm(source: PageSource) -> None:
         for title in list_studies(source.uri)[:1]:
             study = load_study(source.uri, title)
             states_figure(study)
-            for axes in filter(None, (preset(name, study.runs) for name in PRESETS)):
-                chart_figure(scaling(study.runs, *axes).chart)
-                break
+            if measured(study.runs):
+                chart_figure(scaling(study.runs, *default_axes(study.runs)).chart)
     except RequestError as error:
         typer.echo(f"{error}\nThe page says so too, and looks again.", err=True)
 
@@ -159,8 +159,9 @@ def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]
         "client.toolbarMode": "minimal",
         # A traceback on the page would show paths and addresses to everyone who can read it.
         "client.showErrorDetails": "none",
-        "theme.base": "light",
-        "theme.primaryColor": "#0072B2",
+        # No base: light or dark, as the reader's system is.
+        "theme.light.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
     }
     if port is not None:
         options["server.port"] = str(port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.figures.scaling import choices, scaling
+from analysis.figures.scaling import choices, default_axes, scaling
 from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.studies.comparing import (
@@ -39,6 +39,7 @@ def show(source: PageSource, study: WatchedStudy, titles: list[Title], at: str) 
         default=list(others)[:1],
         format_func=names.__getitem__,
         key="others",
+        bind="query-params",
     )
     loaded = [study, *(reading.load(source.uri, others[run], run, at) for run in chosen)]
     studies = {one.title.name: one.runs for one in loaded}
@@ -66,7 +67,7 @@ def _plot(studies: Studies) -> None:
         st.info("These studies have no two results in common yet.")
         return
     # x may be any result or setting of one study; y must have been measured in all of them.
-    axes = choose_axes(choices(runs), results, "compare_")
+    axes = choose_axes(choices(runs), results, default_axes(runs), "compare_")
     try:
         found = scaling(runs, *axes)
     except RequestError as error:

@@ -8,7 +8,15 @@ import streamlit as st
 
 from analysis.store.requests import RequestError
 from analysis.studies.study import Title, WatchedStudy
-from dashboards import compare_view, reading, scaling_view, study_view, trial_view
+from dashboards import (
+    compare_view,
+    curves_view,
+    reading,
+    scaling_view,
+    search_view,
+    study_view,
+    trial_view,
+)
 from dashboards.source import PageSource, parse
 from dashboards.words import in_words
 from gigatok.text.command_lines import command
@@ -17,11 +25,15 @@ from gigatok.text.markdown import plain
 
 # View, study and trial are in the page's address: a link shows the same again. (A comment:
 # Streamlit would print a text that stands alone in this file.)
-VIEWS = ("Study", "Scaling", "Trial", "Compare")
+VIEWS = ("Study", "Scaling", "Curves", "Search", "Trial", "Compare")
 _STYLE = """<style>
 .block-container {padding-top: 2.2rem; padding-bottom: 2rem;}
 [data-testid="stMetricValue"] {font-size: 1.5rem;}
 h1 {font-size: 1.8rem !important;}
+[data-testid="stCaptionContainer"] {color: inherit !important; opacity: .8;}
+.js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint, .parcoords,
+  .cbaxis) text
+  {fill: currentColor !important;}
 @media (max-width: 640px) {
   .block-container {padding-left: .8rem; padding-right: .8rem;}
   h1 {font-size: 1.4rem !important;}
@@ -57,7 +69,7 @@ def _page(source: PageSource) -> None:
     study = reading.load(source.uri, title, title.run_id, at)
     view = st.segmented_control(
         "View",
-        VIEWS,
+        [name for name in VIEWS if name != "Search" or title.is_search],
         default=VIEWS[0],
         key="view",
         required=True,
@@ -70,6 +82,10 @@ def _page(source: PageSource) -> None:
         return
     if view == "Scaling":
         scaling_view.show(source, study, at)
+    elif view == "Curves":
+        curves_view.show(source, study, at)
+    elif view == "Search":
+        search_view.show(source, study, at)
     elif view == "Trial":
         trial_view.show(source, study, at)
     else:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Series
+from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Origin, Series
 from analysis.studies.study import WatchedStudy, stage_counts
 from dashboards.words import in_words
+from gigatok.names import quantity
 
 # In the order in which the bars stack: what is done from the left, what failed to the right.
 STATE_COLOURS = {
@@ -25,6 +26,11 @@ STATE_COLOURS = {
 MANY = 400
 """Marks above which WebGL draws them, without names beside them."""
 FEW_NAMES = 40
+WIDE = 10.0
+"""Ratio of a key's values from which parallel coordinates show it logarithmically."""
+_GREY_TO_BEST = [[0.0, "#9E9E9E"], [1.0, "#D55E00"]]
+"""Colours of the worst and the best, which can be seen on white and on black."""
+_NEARLY_BLACK = ("#000000", "#222222")
 _SYMBOLS = {
     **{"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond"},
     **{"P": "cross", "x": "x", "+": "cross", "*": "star"},
@@ -35,7 +41,10 @@ _MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
-    figure = go.Figure([_trace(series, chart) for series in _drawn(chart)])
+    drawn = _drawn(chart)
+    # Those of seeds come last: `run_at` counts traces.
+    seeds = [_seeds(series) for series in drawn if _has_seeds(series)]
+    figure = go.Figure([*(_trace(series, chart) for series in drawn), *seeds])
     figure.update_layout(template="plotly_white", height=height, margin=_MARGIN, legend=_LEGEND)
     # `uirevision` keeps zoom and selection while the data of the same axes change.
     shown = f"{chart.x.key} {chart.y.key}"
@@ -77,13 +86,42 @@ def _log_ticks(values: Sequence[float]) -> list[float]:
 def run_at(chart: Chart, curve: int, point: int) -> str:
     """Find the id of the run that a point of a chart's figure leads to; empty for others."""
     # Plotly counts the traces that it was given: series without marks have none.
-    mark = _drawn(chart)[curve].marks[point]
-    first = mark.origins[0] if mark.origins else {}
-    return str(first.get("run_id", ""))
+    drawn = _drawn(chart)
+    origins: Sequence[Origin]
+    if curve < len(drawn):
+        origins = drawn[curve].marks[point].origins[:1]
+    else:
+        of_seeds = [series for series in drawn if _has_seeds(series)][curve - len(drawn)]
+        origins = [o for mark in _repeated(of_seeds) for o in mark.origins][point : point + 1]
+    return str(origins[0].get("run_id", "")) if origins else ""
 
 
 def _drawn(chart: Chart) -> list[Series]:
     return [series for series in chart.series if series.marks]
+
+
+def _repeated(series: Series) -> list[Mark]:
+    """Select the marks that are means over several seeds."""
+    return [mark for mark in series.marks if len(mark.seeds) > 1]
+
+
+def _has_seeds(series: Series) -> bool:
+    return bool(_repeated(series))
+
+
+def _seeds(series: Series) -> go.Scatter:
+    """Draw the trials behind the means of a series, small and open."""
+    marks = _repeated(series)
+    return go.Scatter(
+        x=[x for mark in marks for x, _ in mark.seeds],
+        y=[y for mark in marks for _, y in mark.seeds],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 6, "color": _visible(series.look.colour)},
+        hovertext=[f"trial {o.get('trial', '')}" for mark in marks for o in mark.origins],
+        hoverinfo="text+x+y",
+        legendgroup=series.name,
+        showlegend=False,
+    )
 
 
 def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
@@ -104,25 +142,35 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
         x=np.array([mark.x for mark in marks]),
         y=np.array([mark.y for mark in marks]),
         name=series.name,
+        legendgroup=series.name,
         mode="+".join(shown) or "lines",
         # Published marks lie close together: hovering names them.
         text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
-        # Above the interval of x, which would strike the name through.
-        textposition="top right",
+        # Above the interval of x, which would strike the name through; inside at the right edge.
+        textposition=[_inwards(mark, chart) for mark in marks] if names else None,
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if look.marker or series.joined else "skip",
         marker={
             "size": 6 if many else 10,
             # One symbol for all is sent once, not once a mark.
             "symbol": symbol if set(hollow) == {symbol} else hollow,
-            "color": look.colour,
+            "color": _visible(look.colour),
             # Runs have a black rim, as on paper; of very many it would hide the colour.
             "line": {"color": "black", "width": float(is_run and not many)},
         },
-        line={"color": look.colour, "dash": "dash" if series.dashed else "solid", "width": 2},
+        line={
+            "color": _visible(look.colour),
+            "dash": "dash" if series.dashed else "solid",
+            "width": 2,
+        },
         error_x=_bars([(mark.x, mark.x_bar) for mark in marks]),
         error_y=_bars([(mark.y, mark.y_bar) for mark in marks]),
     )
+
+
+def _inwards(mark: Mark, chart: Chart) -> str:
+    right = mark.x < max(other.x for other in chart.marks)
+    return "top right" if right != chart.turns(chart.x) else "top left"
 
 
 def _bars(values: Sequence[tuple[float, Bar | None]]) -> dict[str, object] | None:
@@ -152,6 +200,106 @@ def _hover(mark: Mark, series: Series, chart: Chart) -> str:
     if cited:
         lines.append(f"{mark.reading}: {cited[-1]}")
     return "<br>".join(filter(None, lines))
+
+
+def overlay_figure(chart: Chart, *, log_x: bool, log_y: bool) -> go.Figure:
+    """Draw curves over steps with a band for the interval of each."""
+    figure = go.Figure()
+    for series in _drawn(chart):
+        x = [mark.x for mark in series.marks]
+        bars = [mark.y_bar for mark in series.marks]
+        if any(bars):
+            # There and back again: one closed outline, so that hovering meets the line alone.
+            ends = [
+                (m.y, m.y) if bar is None else (bar.low, bar.high)
+                for m, bar in zip(series.marks, bars, strict=True)
+            ]
+            outline = [high for _, high in ends] + [low for low, _ in reversed(ends)]
+            figure.add_scatter(
+                x=x + x[::-1],
+                y=outline,
+                fill="toself",
+                fillcolor=_pale(series.look.colour),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=series.name,
+            )
+        figure.add_scatter(
+            x=x,
+            y=[mark.y for mark in series.marks],
+            name=series.name,
+            mode="lines",
+            legendgroup=series.name,
+            line={"color": _visible(series.look.colour), "width": 2},
+        )
+    figure.update_layout(template="plotly_white", height=520, margin=_MARGIN, legend=_LEGEND)
+    figure.update_layout(hovermode="x unified", uirevision=f"{chart.title} {chart.y.key}")
+    figure.update_xaxes(title=chart.x_label, type="log" if log_x else "linear")
+    figure.update_yaxes(title=chart.y_label, type="log" if log_y else "linear", automargin=True)
+    return figure
+
+
+def search_figure(study: Mapping[str, Any], objective: str) -> go.Figure | None:
+    """Draw the complete trials of a search as lines over its keys; None with fewer than two.
+
+    Args:
+        study: of `search.json`.
+        objective: the last axis, and the colour.
+    """
+    trials = [trial for trial in study["trials"] if trial["values"] is not None]
+    # A key of a branch that a trial did not take has no value there; those are no axes.
+    keys = (
+        [k for k in trials[0]["params"] if all(k in t["params"] for t in trials)] if trials else []
+    )
+    if len(trials) < 2 or not keys:
+        return None
+    metric = quantity(objective)
+    reached = [metric.factor * trial["values"][objective] for trial in trials]
+    axes = [_parallel(key, [trial["params"][key] for trial in trials]) for key in keys]
+    axes.append({"label": metric.heading, "values": reached})
+    line = {
+        "color": reached,
+        "colorscale": _GREY_TO_BEST,
+        "showscale": True,
+        "reversescale": study["objectives"][objective] == "minimize",
+    }
+    figure = go.Figure(go.Parcoords(dimensions=axes, line=line))
+    figure.update_layout(template="plotly_white", height=420, margin={**_MARGIN, "l": 80, "t": 70})
+    return figure
+
+
+def _parallel(key: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Make one axis of parallel coordinates: numbers, logarithms of wide ranges, or words."""
+    if not all(isinstance(value, int | float) for value in values):
+        words = list(dict.fromkeys(map(str, values)))
+        places = [words.index(str(value)) for value in values]
+        return {
+            "label": key,
+            "values": places,
+            "tickvals": list(range(len(words))),
+            "ticktext": words,
+        }
+    low, high = min(values), max(values)
+    if low <= 0 or high < WIDE * low:
+        return {"label": key, "values": list(values)}
+    ticks = [low * (high / low) ** (part / 4) for part in range(5)]
+    return {
+        "label": key,
+        "values": [math.log10(value) for value in values],
+        "tickvals": [math.log10(tick) for tick in ticks],
+        "ticktext": [f"{tick:.2g}" for tick in ticks],
+    }
+
+
+def _pale(colour: str) -> str:
+    red, green, blue = (int(_visible(colour)[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},.18)"
+
+
+def _visible(colour: str) -> str:
+    """Replace what is nearly black: the page may be dark."""
+    return "#7F7F7F" if colour in _NEARLY_BLACK else colour
 
 
 def states_figure(study: WatchedStudy) -> go.Figure:

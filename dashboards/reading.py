@@ -5,16 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
+import polars as pl
 import streamlit as st
 
-from analysis.figures import scaling
+from analysis.charts.grammar import Chart
+from analysis.figures import curves, scaling
 from analysis.figures.scaling import Fitting, Scaling
+from analysis.figures.search_history import read_search
+from analysis.statistics.groups import Group, groups
 from analysis.store.opening import open_store
 from analysis.studies import study, trial
+from analysis.studies.answer import Answer, answer
 from analysis.studies.study import Title, WatchedStudy
 from analysis.studies.trial import LoadedTrial
+from analysis.tables.numbers import setting_numbers, trial_numbers
 from dashboards.plotting import chart_figure
 from dashboards.source import PageSource
 
@@ -24,6 +31,8 @@ SERVER_SECONDS = 10.0
 # for again and must be dropped by number.
 KEEP = 8
 FEW_TRIALS = 1000
+MOST_GROUPED = 500
+"""Trials up to which results are means over seeds: of more they take seconds."""
 # Seconds. A large study takes longer to read and to draw, and is looked at less often.
 REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 3.0, 15.0
 
@@ -83,10 +92,59 @@ def pictures_of(
     runs: tuple[str, ...],
     stage: str,
     name: str,
+    step: int | None,
     at: str,
 ) -> list[tuple[str, bytes]]:
     """Read pictures of some trials, `runs` their ids; none that lie outside the runs directory."""
-    return trial.pictures(source.uri, _rows, (stage, name), source.runs_dir)
+    return trial.pictures(source.uri, _rows, (stage, name), source.runs_dir, step)
+
+
+@st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
+def steps_of(
+    source: PageSource, _row: Mapping[str, object], run_id: str, stage: str, name: str, at: str
+) -> list[int]:
+    """List the steps at which a stage of a trial, `run_id` its id, logged a picture."""
+    return trial.picture_steps(source.uri, _row, stage, name)
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def search(uri: str, run_id: str, at: str) -> Mapping[str, Any] | None:
+    """Read what a search has found; `run_id` is its study's."""
+    return read_search(uri, run_id)
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def answer_of(uri: str, _study: WatchedStudy, run_id: str, at: str) -> Answer:
+    """Answer a study's question."""
+    return answer(_study.runs, uri, search(uri, run_id, at))
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def numbers(_study: WatchedStudy, run_id: str, at: str) -> pl.DataFrame:
+    """Make the result table: a row per setting, of large studies a row per trial."""
+    few = _study.runs.height <= MOST_GROUPED
+    return setting_numbers(_study.runs) if few else trial_numbers(_study.runs)
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def settings(_study: WatchedStudy, run_id: str, at: str) -> list[Group]:
+    """Group the trials of a study over seeds."""
+    return groups(_study.runs)
+
+
+@st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
+def overlay(
+    uri: str,
+    _found: Sequence[Group],
+    labels: tuple[str, ...],
+    stage: str,
+    key: str,
+    smoothing: float,
+    means: bool,
+    at: str,
+) -> Chart:
+    """Draw a curve of several settings, `labels` their names, in one chart."""
+    return curves.overlay(_found, stage, key, uri, smoothing, means=means)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)

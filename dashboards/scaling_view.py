@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
+from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, default_axes, preset
 from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
@@ -16,7 +16,9 @@ from dashboards.source import PageSource
 from dashboards.widgets import captions, choose_axes, download, open_trial, pdf_of
 from gigatok.text.markdown import plain
 
-_OWN = "Own axes"
+_SWEEP, _OWN = "The sweep's axis", "Own axes"
+_PAPER = "The paper's numbers on the same axes"
+_FRONT = "What no other trial beats in both"
 MOST_DRAWN = 2000
 """Points that a PDF takes: each is an object of its own there."""
 _CONFIG = {"plotGlPixelRatio": 1}
@@ -34,14 +36,17 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
         st.info("No trial has a result yet; this view fills as stages complete.")
         return
     top = st.columns([3, 2, 1, 1], vertical_alignment="bottom")
-    question = top[0].selectbox("Plot", [*PRESETS, _OWN], key="plot", bind="query-params")
+    # Only what was measured is offered: nothing leads to an empty view.
+    presets = {name: axes for name in PRESETS if (axes := preset(name, study.runs))}
+    plots = [_SWEEP, *presets, _OWN]
+    question = top[0].selectbox("Plot", plots, key="plot", bind="query-params")
     law = top[1].selectbox("Fit", list(_LAWS), key="fit", bind="query-params")
-    published = top[2].toggle("Paper", key="paper", help="The paper's numbers on the same axes")
-    front = top[3].toggle("Front", key="front", help="What no other trial beats in both")
-    axes = _axes(study, question, published)
-    if axes is None:
-        st.info("This study has not measured what this plot shows; choose another.")
-        return
+    published = top[2].toggle("Paper", key="paper", bind="query-params", help=_PAPER)
+    front = top[3].toggle("Front", key="front", bind="query-params", help=_FRONT)
+    usual = default_axes(study.runs)
+    axes = presets.get(question, usual)
+    if question == _OWN:
+        axes = choose_axes(choices(study.runs), measured(study.runs), usual)
     try:
         found, figure = reading.chart(
             study, study.title.run_id, at, *axes, published, _LAWS[law], front
@@ -51,12 +56,6 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
         return
     _plot(source, study, found, figure)
     _words(study, found)
-
-
-def _axes(study: WatchedStudy, question: str, published: bool) -> tuple[str, str] | None:
-    if question == _OWN:
-        return choose_axes(choices(study.runs), measured(study.runs))
-    return preset(question, study.runs, beside_paper=published)
 
 
 def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: go.Figure) -> None:

@@ -97,7 +97,7 @@ def _charts(study: WatchedStudy) -> list[dict[str, Any]]:
         if axes is None:
             continue
         # A scaling law over sizes; in a plane of two scores a front says more.
-        law: Fitting = "power" if axes[0] == "params_total" else "none"
+        law: Fitting = "power" if axes[0] == "params_tokenizer" else "none"
         try:
             found = scaling(study.runs, *axes, published=True, law=law, front=law == "none")
         except RequestError:

@@ -1,12 +1,14 @@
-"""Study: the question, how far it is, what failed and why."""
+"""Study: its answer and one figure, then the numbers; how far it is, what failed and why."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from analysis.figures.scaling import default_axes
 from analysis.figures.sweeps import sweep_figure
 from analysis.store.artifacts import Outside
 from analysis.store.export import csv_bytes
+from analysis.store.requests import RequestError
 from analysis.store.runs import measured
 from analysis.studies.study import (
     StageFailure,
@@ -22,14 +24,19 @@ from analysis.tables.results import result_table
 from dashboards import reading
 from dashboards.plotting import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
-from dashboards.widgets import captions, download, open_trial, pdf_of
+from dashboards.widgets import (
+    captions,
+    download,
+    number_columns,
+    opens_trials,
+    pdf_of,
+    with_best_marked,
+)
 from dashboards.words import duration, in_words
 from gigatok.text.command_lines import command
 from gigatok.text.markdown import plain
 
 MOST_FAILURES = 20
-MOST_RESULTS = 500
-"""Trials up to which the table of results, means over seeds, is shown."""
 _TIMES = {
     "mean": ("mean seconds", "%.1f"),
     "total": ("total seconds", "%.0f"),
@@ -42,51 +49,82 @@ _TIMES = {
 
 def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     """Draw the view."""
-    _headline(study)
+    over = set(study.counts) <= {"COMPLETE", "PRUNED"}
+    if not over:
+        _progress(study)
+    _answer(source, study, at)
     if study.counts.get("RUNNING"):
         _running(study)
     _failures(source, study, at)
-    st.subheader("Stages")
-    st.plotly_chart(states_figure(study), key="states", config={"displayModeBar": False})
-    _trials(study)
-    _results(study)
-    with st.expander("Time of each kind of stage"):
-        columns = {
-            name: st.column_config.NumberColumn(label, format=form)
-            for name, (label, form) in _TIMES.items()
-        }
-        st.dataframe(stage_times(study), hide_index=True, column_config=columns)
-
-
-def _headline(study: WatchedStudy) -> None:
-    counts = study.counts
-    failed = counts.get("FAILED", 0)
-    left, basis = seconds_left(study)
-    # Distinct stages, not cells: work that trials share is done once.
-    total = sum(counts.values())
-    columns = st.columns(5)
-    columns[0].metric("Trials", f"{study.runs.height:,}")
-    columns[1].metric("Stages complete", f"{counts.get('COMPLETE', 0):,} of {total:,}")
-    columns[2].metric("Failed", f"{failed:,}")
-    columns[3].metric("Time left", duration(left) or "unknown", help=plain(basis))
-    whole = study.title.predicted
-    columns[4].metric(
-        "Spent of predicted" if whole else "Spent",
-        duration(study.spent) + (f" / {duration(whole)}" if whole else ""),
-        help="All stages together, each counted once; predicted when the study was launched",
+    if measured(study.runs):
+        _results(study, at)
+    whole = sum(study.counts.values())
+    done = f"All {whole:,} stages complete" if over else "Stages and times"
+    # Made when it is opened: its table of ten thousand trials takes the browser seconds.
+    box = st.expander(
+        f"{done}: {study.runs.height:,} trials, {duration(study.spent)} of stages",
+        expanded=not over and study.runs.height <= reading.FEW_TRIALS,
+        key="stages",
+        on_change="rerun",
+        bind="query-params",
     )
-    parts = [f"{n:,} {in_words(state)}" for state, n in counts.items()]
+    if box.open:
+        with box:
+            _stages(study)
+
+
+def _progress(study: WatchedStudy) -> None:
+    left, basis = seconds_left(study)
+    parts = [f"{n:,} {in_words(state)}" for state, n in study.counts.items()]
     # A sum of fractions may end a bit above 1, which Streamlit refuses.
     st.progress(min(1.0, study.progress), text=f"{study.progress:.0%} · {', '.join(parts)}")
-    if left is None or left > 0:
-        st.caption(f"Time left: {duration(left) or 'unknown'}; {plain(basis)}.")
-    st.caption(f"Spent against predicted: {plain(spent_against_predicted(study))}.")
+    st.caption(f"Time left: {duration(left) or 'unknown'} ({plain(basis)})")
     if study.silent is not None:
         look = command("orchestration", "status", study.title.sweep)
         st.warning(
             f"Nothing was heard of the running stages for {duration(study.silent)}: the launcher "
             f"or its host may be gone. `{look}` looks at them itself."
         )
+
+
+def _answer(source: PageSource, study: WatchedStudy, at: str) -> None:
+    found = reading.answer_of(source.uri, study, study.title.run_id, at)
+    st.markdown(f"#### {plain(found.headline)}")
+    st.markdown("\n".join(f"* {plain(sentence)}" for sentence in found.sentences))
+    if not measured(study.runs):
+        return
+    axes = default_axes(study.runs, found.metric)
+    try:
+        chart, figure = reading.chart(
+            study, study.title.run_id, at, *axes, published=False, law="none", front=False
+        )
+    except RequestError:
+        return  # No trial has both yet.
+    st.plotly_chart(figure, key="answer", config={"displayModeBar": False, "plotGlPixelRatio": 1})
+    captions(chart.notes[:2])
+
+
+def _results(study: WatchedStudy, at: str) -> None:
+    few = study.runs.height <= reading.MOST_GROUPED
+    st.subheader("Results")
+    if few:
+        table = reading.numbers(study, study.title.run_id, at)
+        st.caption("Click a row to open its trial, a head to sort. Shaded: best of its column.")
+        opens_trials(with_best_marked(table), table["run_id"], "results", number_columns(table))
+        with st.expander("How it was measured, and what is missing"):
+            captions(result_table(study.runs).notes)
+    with st.container(horizontal=True):
+        every = lambda: csv_bytes(study.runs)  # noqa: E731
+        download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
+        if few:
+            figure = lambda: pdf_of(sweep_figure(study.runs))  # noqa: E731
+            download("Figure (PDF)", figure, f"{study.title.sweep}.pdf")
+    if not few:
+        box = st.expander("Numbers of every trial", key="numbers", on_change="rerun")
+        if box.open:
+            with box:
+                table = reading.numbers(study, study.title.run_id, at)
+                opens_trials(table, table["run_id"], "results", number_columns(table))
 
 
 def _running(study: WatchedStudy) -> None:
@@ -123,9 +161,32 @@ def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
         st.link_button("Open in MLflow", source.run_url(failure.stage_run))
 
 
+def _stages(study: WatchedStudy) -> None:
+    counts, whole = study.counts, study.title.predicted
+    columns = st.columns(4)
+    columns[0].metric("Trials", f"{study.runs.height:,}")
+    # Distinct stages, not cells: work that trials share is done once.
+    done = f"{counts.get('COMPLETE', 0):,} of {sum(counts.values()):,}"
+    columns[1].metric("Stages complete", done)
+    columns[2].metric("Failed", f"{counts.get('FAILED', 0):,}")
+    columns[3].metric(
+        "Spent of predicted" if whole else "Spent",
+        duration(study.spent) + (f" / {duration(whole)}" if whole else ""),
+        help="All stages together, each counted once; predicted when the study was launched",
+    )
+    st.caption(f"Spent against predicted: {plain(spent_against_predicted(study))}.")
+    st.plotly_chart(states_figure(study), key="states", config={"displayModeBar": False})
+    _trials(study)
+    st.markdown("**Time of each kind of stage**")
+    times = {
+        name: st.column_config.NumberColumn(label, format=form)
+        for name, (label, form) in _TIMES.items()
+    }
+    st.dataframe(stage_times(study), hide_index=True, column_config=times, placeholder="—")
+
+
 def _trials(study: WatchedStudy) -> None:
-    st.subheader("Trials")
-    st.caption("Select a row to open the trial.")
+    st.caption("Click a row to open the trial.")
     # Streamlit colours the options of a multi-select column: a state in a list of its own becomes
     # a coloured pill.
     pills = state_pills(study)
@@ -135,40 +196,7 @@ def _trials(study: WatchedStudy) -> None:
         stage: st.column_config.MultiselectColumn(in_words(stage), options=words, color=colours)
         for stage in ("state", *study.stages)
     }
-    st.dataframe(
-        pills,
-        hide_index=True,
-        column_order=["trial", "state", *study.stages, "why"],
-        column_config={**config, "trial": st.column_config.TextColumn(pinned=True)},
-        on_select=lambda: _select(study),
-        selection_mode="single-row",
-        key="trials",
-        # Pixels: Streamlit's rows are 35 high; 40 are for the head.
-        height=min(460, 40 + 35 * max(1, pills.height)),
-    )
+    shown = pills.select("trial", "state", *study.stages, "why")
+    opens_trials(shown, pills["run_id"], "trials", config)
     states = f"{study.title.sweep}-states.csv"
     download("States (CSV)", lambda: csv_bytes(state_table(study)), states)
-
-
-def _select(study: WatchedStudy) -> None:
-    rows = st.session_state["trials"]["selection"]["rows"]
-    if rows:
-        open_trial(str(study.runs["run_id"][rows[0]]))
-
-
-def _results(study: WatchedStudy) -> None:
-    if not measured(study.runs):
-        return
-    st.subheader("Results")
-    few = study.runs.height <= MOST_RESULTS
-    if few:
-        table = result_table(study.runs)
-        rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
-        st.dataframe(rows, hide_index=True)
-        captions(table.notes)
-    with st.container(horizontal=True):
-        every = lambda: csv_bytes(study.runs)  # noqa: E731
-        download("Every trial (CSV)", every, f"{study.title.sweep}.csv")
-        if few:
-            figure = lambda: pdf_of(sweep_figure(study.runs))  # noqa: E731
-            download("Figure (PDF)", figure, f"{study.title.sweep}.pdf")

@@ -1,14 +1,16 @@
-"""Trial: its curves, pictures beside those of other sizes, settings, origin, and differences."""
+"""Trial: its curves, pictures beside those of others, settings, origin, and differences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import streamlit as st
 
 from analysis.charts.grammar import FigureData, Grid
 from analysis.figures.curves import curve_chart, trial_figure
+from analysis.statistics.groups import short
 from analysis.store.artifacts import Outside
 from analysis.store.export import csv_bytes
 from analysis.studies import trial
@@ -19,9 +21,11 @@ from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import PageSource
 from dashboards.widgets import download, pdf_of
 from dashboards.words import in_words
+from gigatok.names import PARAM_TOKENIZER
 from gigatok.text.markdown import plain
 
-MOST_SIZES = 6
+Rows = Sequence[Mapping[str, Any]]
+MOST_BESIDE = 6
 MOST_OFFERED = 500
 """Trials that a list holds; of more, the browser is slow to make it."""
 _RESULTS = {"protocol": st.column_config.TextColumn(width="large")}
@@ -60,7 +64,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     }
     # A part is made when it is looked at: that of thousands of trials takes time in the browser.
     # "rerun": otherwise the browser turns the tabs by itself and `open` is always None.
-    tabs = st.tabs(list(parts), key="part", on_change="rerun")
+    tabs = st.tabs(list(parts), key="part", on_change="rerun", bind="query-params")
     for tab, draw in zip(tabs, parts.values(), strict=True):
         if tab.open:
             with tab:
@@ -90,35 +94,59 @@ def _figure(source: PageSource, study: WatchedStudy, found: LoadedTrial, at: str
     grids = []
     for stage, name in trial.PICTURES:
         with suppress(Outside):  # the page says so where it shows pictures
-            run_id = str(found.row["run_id"])
-            if pictures := _found_pictures(source, study, run_id, stage, name, at):
+            rows = _beside(study, str(found.row["run_id"]))
+            if pictures := _found_pictures(source, rows, (stage, name), None, at):
                 grids.append(Grid(name, tuple((head, {}, png) for head, png in pictures)))
     return trial_figure(found, trial.panels(found, study.stages), grids)
 
 
+def _beside(study: WatchedStudy, run_id: str) -> Sequence[Mapping[str, Any]]:
+    """Select the trials that differ from one in the key of the list alone."""
+    keys = trial.varied_keys(study.runs)
+    chosen = st.session_state.get("beside")
+    key = chosen if chosen in keys else next(iter(keys), PARAM_TOKENIZER)
+    return trial.differing_in(study.runs, run_id, key, MOST_BESIDE)
+
+
 def _found_pictures(
-    source: PageSource, study: WatchedStudy, run_id: str, stage: str, name: str, at: str
+    source: PageSource, rows: Rows, picture: tuple[str, str], step: int | None, at: str
 ) -> list[tuple[str, bytes]]:
-    rows = trial.across_sizes(study.runs, run_id, MOST_SIZES)
     ids = tuple(str(row["run_id"]) for row in rows)
-    return reading.pictures_of(source, rows, ids, stage, name, at)
+    return reading.pictures_of(source, rows, ids, *picture, step, at)
 
 
 def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> None:
+    keys = trial.varied_keys(study.runs)
+    if keys:
+        said = "Beside the trials that differ in this key alone"
+        st.selectbox(said, keys, key="beside", format_func=short, bind="query-params")
+    rows = _beside(study, run_id)
     for stage, name in trial.PICTURES:
         st.markdown(f"**{_HEADS[name]}**")
         try:
-            found = _found_pictures(source, study, run_id, stage, name, at)
+            step = _step(source, trial.row_of(study.runs, run_id), stage, name, at)
+            found = _found_pictures(source, rows, (stage, name), step, at)
         except Outside as outside:
             st.warning(plain(outside))
             continue
         if not found:
             st.caption(f"None yet: {stage} of these trials has not completed.")
             continue
-        # Two rows of three, as `MOST_SIZES` is six: a column that is filled twice stacks its
+        # Two rows of three, as `MOST_BESIDE` is six: a column that is filled twice stacks its
         # pictures.
         for column, (head, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
             column.image(png, caption=plain(head), width="stretch", alt=f"{name} of {head}")
+
+
+def _step(
+    source: PageSource, row: Mapping[str, Any], stage: str, name: str, at: str
+) -> int | None:
+    """Choose a step where a stage logged several pictures; None: the newest."""
+    steps = reading.steps_of(source, row, str(row["run_id"]), stage, name, at)
+    if len(steps) < 2:
+        return None
+    said, key = f"Step of {in_words(stage)}", f"step_{stage}_{name}"
+    return st.select_slider(said, steps, steps[-1], key=key, bind="query-params")
 
 
 def _curves(study: WatchedStudy, found: LoadedTrial) -> None:
@@ -174,7 +202,9 @@ def _difference(study: WatchedStudy, found: LoadedTrial, names: dict[str, str]) 
         st.caption("This study has no other trial.")
         return
     offered = _offered(others, st.session_state.get("against"), "find_other")
-    other = st.selectbox("Against", offered, key="against", format_func=names.__getitem__)
+    other = st.selectbox(
+        "Against", offered, key="against", format_func=names.__getitem__, bind="query-params"
+    )
     table = trial.difference(found.row, trial.row_of(study.runs, other))
     heads = {"this": found.name, "other": names[other]}
     st.dataframe(table, hide_index=True, column_config=heads, height=420)

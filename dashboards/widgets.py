@@ -2,26 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import polars as pl
 import streamlit as st
 
 from analysis.charts.grammar import FigureData
-from gigatok.names import quantity
+from analysis.statistics.groups import short
+from analysis.tables.numbers import HALF_WIDTH, best_rows
+from gigatok.names import METRICS, PARAM_TOKENIZER, PARAMETERS, quantity
 from gigatok.text.markdown import plain
 
+_BEST = "rgba(46, 139, 87, .3)"
 _TYPES = {"pdf": "application/pdf", "csv": "text/csv"}
 
 
-def choose_axes(across: Sequence[str], up: Sequence[str], prefix: str = "") -> tuple[str, str]:
-    """Show a list for each axis of a chart; `prefix` tells the views' own choices apart."""
-    left, right = st.columns(2)
-    names = {key: quantity(key).heading for key in (*across, *up)}
-    x = left.selectbox("x", across, key=f"{prefix}x", format_func=names.__getitem__)
-    # The first results are sizes, which nobody looks at over a size.
-    score = next((i for i, key in enumerate(up) if quantity(key).better), 0)
-    y = right.selectbox("y", up, score, key=f"{prefix}y", format_func=names.__getitem__)
-    return x, y
+def choose_axes(
+    across: Sequence[str], up: Sequence[str], first: tuple[str, str], prefix: str = ""
+) -> tuple[str, str]:
+    """Show a list for each axis of a chart, which the address names as well.
+
+    Args:
+        across: choices of x.
+        up: choices of y.
+        first: axes that are chosen at first, where they are among the choices.
+        prefix: tells the views' own choices apart.
+    """
+    chosen = []
+    for column, name, keys, key in zip(st.columns(2), "xy", (across, up), first, strict=True):
+        chosen.append(
+            column.selectbox(
+                name,
+                keys,
+                keys.index(key) if key in keys else 0,
+                key=prefix + name,
+                format_func=lambda one: quantity(one).heading,
+                bind="query-params",
+            )
+        )
+    return chosen[0], chosen[1]
+
+
+def opens_trials(table: Any, runs: pl.Series, key: str, columns: Mapping[str, Any]) -> None:
+    """Show a table whose rows open their trials, by a click anywhere.
+
+    Args:
+        table: what `st.dataframe` takes.
+        runs: id of the trial of each row.
+        key: of the widget.
+        columns: name -> configuration; None hides one.
+    """
+
+    def opened() -> None:
+        # A cell and not a row: Streamlit selects a row by its check box alone.
+        for row, _ in st.session_state[key]["selection"]["cells"]:
+            open_trial(str(runs[row]))
+
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_config=dict(columns),
+        on_select=opened,
+        selection_mode="single-cell",
+        placeholder="—",
+        key=key,
+        # Pixels: Streamlit's rows are 35 high; 40 are for the head.
+        height=min(460, 40 + 35 * max(1, len(runs))),
+    )
+
+
+def number_columns(table: pl.DataFrame) -> dict[str, Any]:
+    """Configure the columns of `analysis.tables.numbers`: headings, digits, no ids."""
+    found: dict[str, Any] = {"run_id": None, "trial": st.column_config.TextColumn(pinned=True)}
+    for column in table.columns:
+        name = column.removeprefix(HALF_WIDTH)
+        if name in METRICS:
+            label = (
+                METRICS[name].heading if name == column else f"{HALF_WIDTH} {METRICS[name].label}"
+            )
+            # Millions of parameters have no decimals in print, where a small network would be 0.
+            digits = METRICS[name].digits if METRICS[name].unit != PARAMETERS else 3
+            form = f"%.{digits}f"
+            found[column] = st.column_config.NumberColumn(label, format=form)
+        elif table[column].dtype.is_numeric():
+            # Without a format Streamlit would group the digits of a seed or a width.
+            form = "%d" if table[column].dtype.is_integer() else "%.4g"
+            found[column] = st.column_config.NumberColumn(short(column), format=form)
+        elif column not in found:
+            found[column] = st.column_config.TextColumn(
+                short(column), pinned=column == PARAM_TOKENIZER
+            )
+    return found
+
+
+def with_best_marked(table: pl.DataFrame) -> Any:
+    """Shade the best value of each metric."""
+    best = {name: best_rows(table, name) for name in table.columns if name in METRICS}
+    styled = table.to_pandas().style
+    for name, rows in best.items():
+        styled = styled.set_properties(subset=(rows, name), **{"background-color": _BEST})
+    return styled
 
 
 def captions(lines: Iterable[str]) -> None:

@@ -5,9 +5,10 @@ Standard library only, so that `analysis` and `orchestration` can import it at n
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import ChainMap
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import PurePath
@@ -81,9 +82,9 @@ class Metric:
         factor: printed value over stored value; a fraction is printed in percent.
         printed_unit: unit of the printed value, where `factor` makes it another one.
         log_from: an axis is logarithmic from this ratio of its largest to its smallest value on.
+        share: it is a fraction of a whole: its intervals and its axes end at 0 and 1.
         column: result tables show it: `expected`, and a trial without it is reported, or only
             where it was `measured`; None: they do not. In the order of registration.
-        share: whether it lies between nothing and all, so that an axis ends there.
     """
 
     name: str
@@ -95,8 +96,8 @@ class Metric:
     factor: float = 1.0
     printed_unit: str = ""
     log_from: float = 10.0
-    column: Literal["expected", "measured"] | None = "measured"
     share: bool = False
+    column: Literal["expected", "measured"] | None = "measured"
 
     @property
     def title(self) -> str:
@@ -166,6 +167,15 @@ def register(metric: Metric) -> Metric:
     return metric
 
 
+def with_computed(scores: Mapping[str, float]) -> dict[str, float]:
+    """Add the tokenizer's parameters at inference to scores that have its counts."""
+    # Not among the scores of the stage: those that were measured before would lack it.
+    found = dict(scores)
+    if {"params_total", "params_head"} <= found.keys():
+        found["params_tokenizer"] = found["params_total"] - found["params_head"]
+    return found
+
+
 def own_metrics() -> list[dict[str, Any]]:
     """Describe the metrics that plug-ins have registered, as plain data."""
     return [asdict(m) for m in METRICS.values() if owner_of("metric", m.name) is not None]
@@ -179,7 +189,10 @@ def learn_metrics(described: Iterable[Mapping[str, Any]]) -> None:
 
 for _metric in (
     # train_tokenizer
-    _count("params_total", "params", column="expected"),
+    # At inference, which is what a user of the tokenizer runs; `with_computed` takes it from the
+    # other counts.
+    _count("params_tokenizer", "params at inference", column="expected"),
+    _count("params_total", "params with training head", column=None),
     _count("params_encoder", "encoder params", column=None),
     _count("params_decoder", "decoder params", column=None),
     _count("params_head", "training-only params", column=None),
@@ -203,7 +216,8 @@ for _metric in (
     _count("params_generator", "generator params", column=None),
     Metric("ar_val_loss", "AR val loss", "nats/token", "lower", column="expected"),
     _detail("ar_train_loss", "AR train loss", "nats/token", "lower"),
-    _detail("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
+    # Losses of a token do not compare between numbers of tokens or codes; bits of an image do.
+    Metric("ar_bits_per_image", "AR bits/image", "bits", "lower", 1),
     # evaluate_generation
     Metric("gfid", "gFID", "", "lower", 2, column="expected"),
     _detail("gsfid", "gsFID", "", "lower", 2),
@@ -246,8 +260,71 @@ _AXES = (
     Metric("tokenizer.entropy_weight", "entropy weight"),
     Metric("num_latent_tokens", "latent tokens", digits=0, log_from=1.0),
 )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Quantity of a trial over which trends and laws are taken: what it costs or may carry.
+
+    Attributes:
+        metric: its name, heading and unit.
+        reads: columns of a trial that it is made of: scores, config keys, `computed.` params.
+        of: makes it of their values; where one is missing it is missing.
+    """
+
+    metric: Metric
+    reads: tuple[str, ...]
+    of: Callable[..., float]
+
+
+PREFIX_COMPUTED = "computed."
+"""Param of a trial: `computed.NAME`, a quantity that follows from its config, by the name that
+expressions of sweeps have for it."""
+# On logarithmic axes only: laws are powers of sizes.
+_size = partial(Metric, digits=0, log_from=1.0)
+SIZES: dict[str, Size] = {
+    size.metric.name: size
+    for size in (
+        Size(METRICS["params_tokenizer"], ("params_tokenizer",), float),
+        Size(METRICS["params_generator"], ("params_generator",), float),
+        Size(
+            _size("flops_train", "FLOPs to train the tokenizer", "FLOPs"),
+            (f"{PREFIX_COMPUTED}flops.train",),
+            float,
+        ),
+        Size(
+            _size("flops_total", "FLOPs of all stages", "FLOPs"),
+            (f"{PREFIX_COMPUTED}flops.total",),
+            float,
+        ),
+        Size(_size("tokens", "tokens", "tokens/image"), (f"{PREFIX_COMPUTED}tokens",), float),
+        Size(
+            _size("images_seen", "images seen by the tokenizer", "images"),
+            ("tokenizer.steps", "tokenizer.batch_size"),
+            operator.mul,
+        ),
+        Size(_size("train_images", "training images", "images"), ("data.train_images",), float),
+        Size(
+            _size("bits_per_image", "bits/image", "bits"),
+            (f"{PREFIX_COMPUTED}bits_per_image",),
+            float,
+        ),
+        Size(
+            _size("bits_per_pixel", "bits/pixel", "bits", digits=3),
+            (f"{PREFIX_COMPUTED}bits_per_image", "data.image_size"),
+            lambda bits, side: bits / side**2,
+        ),
+    )
+}
+"""Everything that trends and fits are over, besides the numeric keys that a sweep varies and what
+it derives. To add one, add it here; what begins with `computed.` is logged with every trial."""
+
 # A view and not a copy: metrics may be registered later.
-QUANTITIES: Mapping[str, Metric] = ChainMap(METRICS, {metric.name: metric for metric in _AXES})
+QUANTITIES: Mapping[str, Metric] = ChainMap(
+    METRICS,
+    {name: size.metric for name, size in SIZES.items()},
+    {metric.name: metric for metric in _AXES},
+)
 """Everything with a heading of its own: the metrics, and what else an axis or a table shows."""
 
 
@@ -343,6 +420,9 @@ TAG_ERROR = "gigatok.error"
 TAG_PROGRESS = "gigatok.progress"
 """JSON of how far a running stage is: `done` of `total` `unit`, `first_done` at `first_time`, and
 `time`, its last sign of life; times in UNIX seconds."""
+TAG_FORECAST = "gigatok.forecast"
+"""On a sweep run, JSON of the time left: `end` seconds (null: not known) from `made` on, UNIX
+seconds, and the sentence that the launcher showed as `line`."""
 TAG_HELD = "gigatok.held"
 """Why a gate holds a trial; empty when it does not any more."""
 TAG_REFUSED = "gigatok.refused"

@@ -65,25 +65,6 @@ def _teachers(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
         yield f"Semantic regularisation used different teachers ({listing})."
 
 
-def _training_only_head(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
-    heads = []
-    for group in found:
-        head, total = group.values("params_head"), group.values("params_total")
-        # The head serves the regularisation loss in training and is gone at inference.
-        # Published sizes include the head as well (GigaTok, Table 9), which is why it is not taken
-        # off.
-        shares = [head[s] / total[s] for s in head.keys() & total.keys() if head[s] > 0]
-        if shares:
-            heads.append((group.label, max(shares)))
-    if heads:
-        most = max(share for _, share in heads)
-        counted = "all settings" if len(heads) == len(found) else _listed(n for n, _ in heads)
-        yield (
-            f"The parameter counts of {counted} include a head that only training uses, up to "
-            f"{most:.0%} of them: over total parameters these points lie too far to the right."
-        )
-
-
 def _other_settings(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     """List params that vary without being an axis, unless another check names them."""
     axes = _axes(runs)
@@ -142,7 +123,6 @@ _CHECKS: tuple[Callable[[pl.DataFrame, Sequence[Group]], Iterable[str]], ...] = 
     _mixed_protocols,
     _training_lengths,
     _teachers,
-    _training_only_head,
     _other_settings,
     _seeds,
     _code,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from dataclasses import replace
 
 import polars as pl
 
@@ -33,20 +34,35 @@ def judge(runs: pl.DataFrame, uri: str) -> list[JudgedClaim]:
     made = json.loads(content)
     claims = [Claim.model_validate(one["claim"]) for one in made]
     looks = None if made[0]["looks"] is None else Looks.model_validate(made[0]["looks"])
-    found = verdicts(claims, {c.metric: _results(runs, c.metric) for c in claims}, looks)
+    # A claim whose settings were measured in several ways counts, but has no results.
+    judged = [c.model_copy(update={"metric": ""}) if _mixes(c, runs) else c for c in claims]
+    found = verdicts(judged, {c.metric: _results(runs, c.metric) for c in claims}, looks)
     return [
-        JudgedClaim(verdict, one["at"], one["results"])
-        for verdict, one in zip(found, made, strict=True)
+        JudgedClaim(replace(verdict, claim=claim), one["at"], one["results"])
+        for verdict, claim, one in zip(found, claims, made, strict=True)
     ]
 
 
+def _mixes(claim: Claim, runs: pl.DataFrame) -> bool:
+    """Tell whether settings that a claim compares were measured in more than one way.
+
+    Families may differ: the loss of a token is compared at equal tokens only, in each of them.
+    """
+    if claim.metric not in runs.columns:
+        return False
+    ways: dict[str, set[str]] = defaultdict(set)
+    known = runs.filter(pl.col(claim.metric).is_not_null())
+    for trial, way in known.select("trial", PROTOCOL + claim.metric).iter_rows():
+        ways[setting_name(trial)].add(way or UNRECORDED)
+    families = (set.union(*(ways[arm.setting] for arm in f)) for f in claim.families)
+    return any(len(family) > 1 for family in families)
+
+
 def _results(runs: pl.DataFrame, metric: str) -> Results:
-    """Collect a metric's finite values by setting and seed; nothing where protocols would mix."""
+    """Collect a metric's finite values by setting and seed."""
     if metric not in runs.columns:
         return {}
     known = runs.filter(pl.col(metric).is_not_null())
-    if known[PROTOCOL + metric].fill_null(UNRECORDED).n_unique() > 1:
-        return {}
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for trial, seed, value in known.select("trial", PARAM_SEED, metric).iter_rows():
         if math.isfinite(value) and seed is not None:

@@ -24,13 +24,15 @@ from analysis.charts.grammar import (
     bar_of,
 )
 from analysis.charts.style import Look
-from analysis.figures.settings import SCALE, Encoding, look_of, series_name
+from analysis.figures.settings import SCALE, STEP, Encoding, look_of, series_name
 from analysis.statistics.estimates import Interval, estimate
-from analysis.statistics.groups import Group
+from analysis.statistics.groups import Group, choose_interval
 from analysis.store.runs import STAGE_KEY, STAGE_RUN, load_curves
 from analysis.studies.trial import LoadedTrial, curve
 from gigatok.names import PARAM_SEED, quantity
 
+MOST_POINTS = 400
+"""Points of a curve in an overlay: more are not told apart on a screen."""
 CHOSEN = "chosen scale"
 _SEARCH = "search_guidance"
 _STAR = Look("#222222", "*")
@@ -88,7 +90,9 @@ def guidance_series(found: Sequence[Group], y: str, uri: str, how: Encoding) -> 
     curves, stars = [], []
     for group, row in _trials(found):
         if marks := _searched(row, y, uri):
-            curves.append(Series(_name(group, row, how), marks, look_of(group, how)))
+            curves.append(
+                Series(_of_seed(series_name(group, how), group, row), marks, look_of(group, how))
+            )
             # A search that stopped early has curves but no chosen scale.
             best = row.get("best_cfg_scale")
             stars += [Mark(m.x, m.y, m.origins, "run", f"{m.x:g}") for m in marks if m.x == best]
@@ -100,6 +104,61 @@ def bars_of_search(charts: Sequence[Chart]) -> str:
     if all(mark.y_bar is None for chart in charts for mark in chart.marks):
         return "none, no score of the search has an error"
     return "standard error of KID at each scale, one search a curve (FID has no bars)"
+
+
+def overlay(
+    found: Sequence[Group], stage: str, key: str, uri: str, smoothing: float, *, means: bool
+) -> Chart:
+    """Draw a curve of several settings over steps, in one chart.
+
+    Args:
+        found: settings, each with its trials.
+        stage: the stage that logged the curve.
+        key: its name.
+        uri: tracking store that has the curves.
+        smoothing: weight of what was before at each step, from 0 to below 1.
+        means: means over the seeds of a setting, with their intervals; else a curve a trial.
+    """
+    runs = {row[STAGE_RUN + stage]: row for group in found for row in group.rows}
+    runs.pop(None, None)  # not begun yet
+    points = load_curves(list(runs), key, uri)
+    logged = {
+        str(run): part for (run,), part in points.partition_by("run_id", as_dict=True).items()
+    }
+    kind, factor = choose_interval(found), quantity(key).factor
+    series: list[Series] = []
+    for place, group in enumerate(found):
+        # A stage that trials share is one curve.
+        own = {row[STAGE_RUN + stage]: row for row in group.rows}
+        curves = {r: _smoothed(logged[r], smoothing, factor) for r in own if r in logged}
+        look = Look(style.CYCLE[place % len(style.CYCLE)], "")
+        if means and curves:
+            series.append(Series(group.label, _means(list(curves.values()), kind), look))
+        elif curves:
+            for run, curve_ in curves.items():
+                marks = tuple(Mark(step, value, (), "run") for step, value in curve_.items())
+                series.append(Series(_of_seed(group.label, group, own[run]), marks, look))
+    return Chart(stage.replace("_", " "), axis(STEP), axis(key), tuple(series))
+
+
+def _smoothed(curve_: pl.DataFrame, smoothing: float, factor: float) -> dict[float, float]:
+    """Average over the steps before, with weights that fall exponentially; step -> value."""
+    # `adjust` divides by the sum of the weights: the first points are not drawn towards 0.
+    value = (pl.col("value") * factor).ewm_mean(alpha=1 - smoothing, adjust=True)
+    thinned = curve_.with_columns(value).gather_every(math.ceil(curve_.height / MOST_POINTS))
+    return {float(step): v for step, v in thinned.select("step", "value").iter_rows()}
+
+
+def _means(curves: Sequence[Mapping[float, float]], kind: Interval) -> tuple[Mark, ...]:
+    """Average at the steps that all seeds have: one that ends early must not bend the mean."""
+    shared = [step for step in curves[0] if all(step in other for other in curves)]
+    marks = []
+    for step in shared:
+        values = [curve_[step] for curve_ in curves]
+        if all(map(math.isfinite, values)):
+            at = estimate(values, kind)
+            marks.append(Mark(step, at.mean, (), "run", y_bar=bar_of(at, 1.0)))
+    return tuple(marks)
 
 
 def trial_figure(
@@ -130,9 +189,9 @@ def _trials(found: Sequence[Group]) -> Iterable[tuple[Group, Mapping[str, Any]]]
     return ((group, row) for group in found for row in group.rows)
 
 
-def _name(group: Group, row: Mapping[str, Any], how: Encoding) -> str:
-    """Name one search of several that differ in their seed."""
-    return series_name(group, how) + (f" seed={row[PARAM_SEED]}" if len(group.rows) > 1 else "")
+def _of_seed(name: str, group: Group, row: Mapping[str, Any]) -> str:
+    """Name one trial of several that differ in their seed."""
+    return name + (f" seed={row[PARAM_SEED]}" if len(group.rows) > 1 else "")
 
 
 def _searched(row: Mapping[str, Any], y: str, uri: str) -> tuple[Mark, ...]:

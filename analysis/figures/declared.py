@@ -6,7 +6,7 @@ from analysis.charts.grammar import TITLES
 from analysis.figures.runs import Panel, RunFigure, declare
 from analysis.figures.settings import SCALE, STEP
 
-_SIZE = "params_total"
+_SIZE = "params_tokenizer"
 _BY_SIZE = ("tokenizer_scaling", "decoder_scaling")
 """Sweeps over the size of the tokenizer."""
 _SCORES = ("rfid", "gfid", "probe_accuracy")

@@ -230,6 +230,9 @@ def _resolved(panel: Panel, have: Sequence[str], request: RunsRequest) -> Panel:
     is_asked = request.choice.x or request.choice.y
     is_there = all(name in have for name in pair if name in METRICS)
     x, y = pair if request.beside_paper or (is_asked and is_there) else steadier(pair, have)
+    # Its sizes are with the training-only head.
+    if request.beside_paper and x == "params_tokenizer":
+        x = "params_total"
     return Panel(x, y, panel.title or quantity(y).label)
 
 
@@ -314,10 +317,9 @@ def mark_notes(
 
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
-    shown = {*metrics, *(["params_head"] if "params_total" in metrics else [])}
     nothing = pl.lit(None, pl.Float64)
     # Confounds of metrics that the figure does not show would only lengthen its caption.
-    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in shown)
+    drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in metrics)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)
     more = len(absent) - _NAMED_TRIALS

@@ -24,13 +24,20 @@ from analysis.figures.derived import law_curve, pareto_front
 from analysis.figures.published_marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
-from analysis.paper.published import PAPER, Fact, facts, short
+from analysis.paper.published import PAPER, Fact, facts, select, short
 from analysis.statistics.fits import fit_seeds
 from analysis.statistics.groups import groups
 from analysis.statistics.laws import MIN_SIZES, Law
 from analysis.store.requests import RequestError
-from analysis.store.runs import PROTOCOL, measured, params_of
-from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER, STEADIER, quantity, steadier
+from analysis.store.runs import PROTOCOL, derived_of, measured, params_of
+from gigatok.names import (
+    METRICS,
+    PARAM_SEED,
+    PARAM_TOKENIZER,
+    SIZES,
+    quantity,
+    steadier,
+)
 
 MOST_GROUPED = 2000
 """Trials above which each is a point of its own: means over seeds take seconds then."""
@@ -40,14 +47,17 @@ _PLACES = ("Figure 3", "Figure 7", "Figure 9", "Table 2")
 """Places in the paper that have them for tokenizers of several sizes."""
 _CONFOUNDS = (1, 2, 5, 6, 9, 12)
 """Numbers of the notes on them."""
+_MAIN = ("rfid", "psnr", "ar_val_loss", "gfid")
+"""Results by which a study is shown first, those that it has."""
+_SIZES = ("params_total", "params_generator")
 Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {
     "Reconstruction or generation": ("rfid", "gfid"),
-    "Latent complexity": ("params_total", "ar_val_loss"),
+    "Latent complexity": ("params_tokenizer", "ar_val_loss"),
     "Rate and distortion (Pareto)": ("ar_bits_per_image", "psnr"),
-    "Size and reconstruction": ("params_total", "rfid"),
-    "Size and generation": ("params_total", "gfid"),
+    "Size and reconstruction": ("params_tokenizer", "rfid"),
+    "Size and generation": ("params_tokenizer", "gfid"),
 }
 """Question -> x and y; KID takes the place of FID where it was measured."""
 
@@ -74,22 +84,38 @@ class Scaling:
 
 
 def choices(runs: pl.DataFrame) -> list[str]:
-    """List what may be an axis: results that some trial has, then numeric settings that vary."""
-    numeric = [c for c in params_of(runs) if runs[c].dtype.is_numeric() and c != PARAM_SEED]
+    """List what may be an axis: results, then numbers that vary: settings, derived ones, sizes."""
+    numeric = [c for c in params_of(runs) if c != PARAM_SEED]
+    numeric += [*derived_of(runs), *(name for name in SIZES if name not in METRICS)]
+    numeric = [c for c in numeric if runs[c].dtype.is_numeric()]
     return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
 
 
-def preset(name: str, runs: pl.DataFrame, *, beside_paper: bool = False) -> tuple[str, str] | None:
-    """Find the axes of a preset; None where its results were not measured.
-
-    Beside the paper's numbers FID stays FID, where it was measured.
-    """
+def preset(name: str, runs: pl.DataFrame) -> tuple[str, str] | None:
+    """Find the axes of a preset; None where its results were not measured."""
     have = measured(runs)
     x, y = steadier(PRESETS[name], have)
-    if beside_paper:
-        # The paper has no KID, so that a plane of KID would stay without its numbers.
-        x, y = (f if f in have else STEADIER.get(f, f) for f in PRESETS[name])
     return (x, y) if x in have and y in have else None
+
+
+def default_axes(runs: pl.DataFrame, metric: str | None = None) -> tuple[str, str]:
+    """Choose axes for a study with results: over what it varies, a metric or its main result.
+
+    Args:
+        runs: trials, at least one of which has a result.
+        metric: that of its answer; None: not known.
+    """
+    have = measured(runs)
+    scores = [name for name in have if METRICS[name].better]
+    ranked = (metric, *steadier(_MAIN, have), *scores, *have)
+    y = next(name for name in ranked if name in have)
+    across = choices(runs)
+    varied = [key for key in across if key not in METRICS]
+    # The tokenizer's size says more than the width or the layers that it was made of.
+    sizes = [key for key in _SIZES if key in have and runs[key].n_unique() > 1]
+    named = list(dict.fromkeys(key for row in runs["axes"].to_list() for key in row or ()))
+    chosen = [key for key in named if key in varied]
+    return next(key for key in (*chosen, *sizes, *varied, *across, y)), y
 
 
 def scaling(
@@ -233,8 +259,19 @@ def _published_mark(row: dict[str, Fact], x: str, y: str) -> Mark | None:
     first, second = row.get(x), row.get(y)
     if second is None:
         return None
-    # The paper states a size in the row of a score, not as a number of its own.
-    across = first or (second.params_m if x == "params_total" else None)
+    across = first or _published_size(second, x)
     if across is None:
         return None
     return mark(across, second, " ".join(filter(None, (second.tokenizer, second.setting))))
+
+
+def _published_size(fact: Fact, quantity: str) -> float | None:
+    """Find a tokenizer's millions of parameters, which the paper states in the row of a score."""
+    if fact.params_m is None or quantity not in ("params_total", "params_tokenizer"):
+        return None
+    if quantity == "params_total":
+        return fact.params_m
+    # The published sizes are with the head of semantic regularisation (GigaTok, Table 9), whose
+    # size goes with the decoder's.
+    heads = select("Released recipes", metric="params_head", decoder=fact.decoder)
+    return fact.params_m - heads[0].value if heads else None

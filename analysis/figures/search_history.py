@@ -39,23 +39,13 @@ def search_history(request: RunsRequest) -> FigureData:
         RequestError: none of them is of a search, or no trial of it is complete.
     """
     launch = _newest(request.trials.table, request.trials.uri)
-    content = artifacts.read(request.trials.uri, launch.run_id, "search.json")
-    if content is None:
+    found = read_search(request.trials.uri, launch.run_id)
+    if found is None:
         raise RequestError(
             f"{NAME}: the run of {launch.sweep} has no search.json; launch it again"
         )
-    found = json.loads(content)
-    # The search itself is first; a second study holds the rates that were tried where the best one
-    # is to be used.
     study, moved = found["studies"][0], found["transfer"]
-    charts = []
-    for name, direction in study["objectives"].items():
-        drawn = history(study["trials"], name, direction, launch.run_id)
-        # Several objectives have a history and importances each.
-        charts += [drawn] if drawn is not None else []
-        charts += _importances(study["importances"].get(name, {}), name, launch.run_id)
-    if moved is not None:
-        charts.append(transfer(found["studies"], moved, launch.run_id))
+    charts = search_charts(found, launch.run_id)
     if not charts:
         raise RequestError(f"{NAME}: no trial of the search {launch.sweep} is complete yet")
     counts = [f"{len(study['trials'])} trials of the sampler {study['sampler']}"]
@@ -68,6 +58,29 @@ def search_history(request: RunsRequest) -> FigureData:
         note += " Importance: share of the spread of good trials (PED-ANOVA)."
     notes = (note,) if moved is None else (note, _drift(moved))
     return FigureData(NAME, "How did the search go?", "runs", tuple(charts), notes)
+
+
+def read_search(uri: str, run_id: str) -> Mapping[str, Any] | None:
+    """Read what the launcher of a search logged to its sweep run; None where it logged nothing.
+
+    The search itself is first among its `studies`; a second one holds the rates that were tried
+    where the best one is to be used.
+    """
+    content = artifacts.read(uri, run_id, "search.json")
+    return None if content is None else json.loads(content)
+
+
+def search_charts(found: Mapping[str, Any], run_id: str) -> list[Chart]:
+    """Draw the history and importances of each objective, and the transfer where there was one."""
+    study, moved = found["studies"][0], found["transfer"]
+    charts = []
+    for name, direction in study["objectives"].items():
+        drawn = history(study["trials"], name, direction, run_id)
+        charts += [drawn] if drawn is not None else []
+        charts += _importances(study["importances"].get(name, {}), name, run_id)
+    if moved is not None:
+        charts.append(transfer(found["studies"], moved, run_id))
+    return charts
 
 
 def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | None:

@@ -49,7 +49,7 @@ ENCODER, DECODER = "tokenizer.encoder", "tokenizer.decoder"
 _SIZE_OF = {
     DECODER: "params_decoder",
     ENCODER: "params_encoder",
-    PARAM_TOKENIZER: "params_total",
+    PARAM_TOKENIZER: "params_tokenizer",
     "generator.size": "params_generator",
 }
 """Axes of sizes, and the parameters that they stand for; lines follow the first of them."""
@@ -101,7 +101,7 @@ def encoding(
         panels: whether a third axis may have panels.
     """
     chosen = wanted or FigureChoice()
-    free = [key for key in axes_of(found) if key not in (chosen.by, chosen.panel)]
+    free = [key for key in varied_columns(found) if key not in (chosen.by, chosen.panel)]
     # Over steps every setting is a line of its own: no axis orders marks.
     is_curve = x in (STEP, SCALE)
     along = "" if is_curve else _along(found, x, free)
@@ -118,7 +118,7 @@ def encoding(
     return Encoding(x, along, by, panel, order, kinds, names, choose_interval(found))
 
 
-def axes_of(found: Sequence[Group]) -> list[str]:
+def varied_columns(found: Sequence[Group]) -> list[str]:
     """List the keys that vary; encoder and decoder apart where neither decides the other."""
     varied = [k for k in found[0].identity if len({g.identity[k] for g in found}) > 1]
     parts = [[value_of(group, key) for group in found] for key in (DECODER, ENCODER)]

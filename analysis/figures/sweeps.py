@@ -9,7 +9,7 @@ import polars as pl
 from analysis.charts.grammar import FigureData
 from analysis.figures.registry import RunsRequest, StoreTrials
 from analysis.figures.runs import Panel, RunFigure, assembled
-from analysis.figures.settings import DECODER, ENCODER, axes_of, encoding, split
+from analysis.figures.settings import DECODER, ENCODER, encoding, split, varied_columns
 from analysis.statistics.groups import groups
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
@@ -27,7 +27,7 @@ def _scaling(size: str) -> tuple[Panel, ...]:
 
 SWEEPS: dict[str, tuple[Panel, ...]] = {
     "decoder_scaling": _scaling("params_decoder"),  # paper Figures 3 and 5, Table 2
-    "tokenizer_scaling": _scaling("params_total"),  # paper Figures 3 and 7
+    "tokenizer_scaling": _scaling("params_tokenizer"),  # paper Figures 3 and 7
     # Losses per code do not compare between quantizers, bits per image do.
     "quantizers": (
         Panel("ar_bits_per_image", "psnr", "Rate–distortion"),
@@ -84,9 +84,13 @@ def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
     The tokenizer may vary because a setting changes its size: that setting is the question then.
     """
     found = groups(runs)
-    axes = axes_of(found)
+    axes = varied_columns(found)
     named = {axis for row in runs["axes"].to_list() for axis in row or ()}
-    sizes = {DECODER: "params_decoder", ENCODER: "params_encoder", PARAM_TOKENIZER: "params_total"}
+    sizes = {
+        DECODER: "params_decoder",
+        ENCODER: "params_encoder",
+        PARAM_TOKENIZER: "params_tokenizer",
+    }
     if named & {DECODER, ENCODER}:
         key = next((axis for axis in axes if axis in sizes), PARAM_TOKENIZER)
     else:

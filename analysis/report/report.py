@@ -19,28 +19,24 @@ from jinja2 import Environment, PackageLoader
 from analysis.charts.files import write
 from analysis.charts.records import with_ending
 from analysis.claims.confounds import find_confounds
-from analysis.claims.findings import SettingComparison, comparisons
+from analysis.claims.exploration import explore
+from analysis.claims.fitted import fitted_laws, law_sentences
 from analysis.claims.judged import judge
 from analysis.figures.rate_distortion import planes_figure
 from analysis.figures.sweeps import sweep_figure
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
-from analysis.statistics.estimates import PairedTest
-from analysis.statistics.fits import fit_metric
 from analysis.statistics.groups import Group, groups
-from analysis.statistics.laws import FORMULAS
 from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
 from analysis.store.export import missing
 from analysis.store.requests import RequestError
 from analysis.store.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS
+from analysis.tables.findings import findings_table
 from analysis.tables.results import ABSENT, result_table, sweep_and_scale
 from gigatok.claims.words import JudgedClaim, legend
 from gigatok.names import METRICS, PARAM_SEED
 from gigatok.text.credentials import shown
 from gigatok.text.markdown import inert
 
-FITTED = ("psnr", "lpips", "rkid", "ar_val_loss", "gkid")
-"""Metrics fitted over the size of the tokenizer."""
-SIZE = "params_total"
 _MAX_ROWS = 60
 """Rows of a table of trials; the CSV beside the figure has them all."""
 
@@ -145,8 +141,8 @@ def _sections(
         "What ran": _what_ran(runs),
         "Figures": pictures,
         "Results": results,
-        "What the data show": _shown(comparisons(runs)),
-        "Scaling fits": _fits(found),
+        "What the data show": _shown(runs),
+        "Scaling fits": [_said(*law_sentences(fitted_laws(found)))],
         "Rate and distortion": _planes(runs),
         "Complexity of the latents": _complexity(complexity_relations(runs)),
         "What else differs": [TextBlock(confounds)],
@@ -201,65 +197,21 @@ def _what_ran(runs: pl.DataFrame) -> Iterable[Block]:
     yield _trials(("trial", "missing", "found"), rows)
 
 
-def _shown(answers: Sequence[SettingComparison]) -> Iterable[Block]:
-    if not answers:
-        yield _said("No two settings can be compared: none differ in one axis alone.")
-        return
-    yield _said(*(answer.sentence for answer in answers))
-    rows = (_tested(answer, answer.test) for answer in answers if answer.test is not None)
-    head = ("metric", "change", "seeds", "mean", "95 % interval", "effect size", "p", "least p")
-    yield TableBlock(head, tuple(rows), (False, False, *(True,) * 6))
-    yield _said(
-        "Differences are taken seed by seed. Effect size: mean over standard deviation, "
-        "Hedges-corrected. p: exact two-sided sign-flip test; least p: what so few seeds can "
-        "show at best. Neither is corrected for the number of comparisons; q in the sentences is: "
-        "of those that say that an effect is shown, 5 % are expected to be chance."
-    )
-
-
-def _tested(answer: SettingComparison, test: PairedTest) -> tuple[str, ...]:
-    metric, e = METRICS[answer.metric], test.estimate
-    # One digit more than a score has: differences are smaller than scores.
-    mean, low, high = (
-        f"{v * metric.factor:+.{metric.digits + 1}f}" for v in (e.mean, e.low, e.high)
-    )
-    # Half a range of two seeds is no confidence interval and must not stand in its column.
-    interval = f"[{low}, {high}]" if e.interval == "student_t" else ABSENT
-    effect = ABSENT if test.effect is None else f"{test.effect:+.2f}"
-    change = f"{answer.first} → {answer.second}"
-    p_values = f"{test.p:.3f}", f"{test.smallest_p:.3f}"
-    return (metric.title, change, str(e.n), mean, interval, effect, *p_values)
-
-
-def _fits(found: Sequence[Group]) -> Iterable[Block]:
-    """Fit each metric over size, per family of settings that differ in the tokenizer alone."""
-    # A law over sizes must not mix settings that differ in anything else.
-    # Groups of one tokenizer have different settings, those of one setting different sizes.
-    families: dict[object, list[Group]] = {}
-    for group in found:
-        families.setdefault(group.setting, []).append(group)
-    sentences, refused = [], []
-    for members in families.values():
-        # The tokenizer is what varies within a family; what is left of the label names the family.
-        name = members[0].setting_label
-        for metric in FITTED:
-            if not any(group.values(metric) for group in members):
-                continue
-            head = f"{METRICS[metric].label} over parameters{f' ({name})' if name else ''}"
-            try:
-                sentences.append(f"{head}, {fit_metric(members, SIZE, metric).sentence}")
-            except RequestError as error:
-                refused.append(f"{head}: not fitted, {error}.")
-    if sentences:
-        text = f"{FORMULAS['power']}, x in parameters, x0 the geometric mean of the sizes."
-        yield _said(text, *sentences)
-    yield _said(*(refused or ["No fit was refused."]))
+def _shown(runs: pl.DataFrame) -> Iterable[Block]:
+    found = explore(runs)
+    yield _said(*found.sentences)
+    table = findings_table(runs, found)
+    if table.rows:
+        yield TableBlock(table.head, table.rows, table.numeric)
+        yield _said(*table.notes)
 
 
 def _planes(runs: pl.DataFrame) -> Iterable[Block]:
     planes, refused = _in_the_plane(runs)
     found = [gap.sentence for metric, parts in planes.items() for gap in gaps(parts, metric)]
     none = "No two families span the same rates: no gap can be taken."
+    if len(found) > 1:
+        found += [f"Intervals of 95 %, each by itself: {len(found)} gaps were looked at."]
     yield _said(*(found + refused or [none]))
 
 
@@ -284,9 +236,15 @@ def _complexity(relations: Sequence[Relation]) -> Iterable[Block]:
         interval = ABSENT if c is None or c.low is None else f"[{c.low:+.2f}, {c.high:+.2f}]"
         labels = (METRICS[relation.measure].label, METRICS[relation.target].label)
         rho, p = (f"{c.rho:+.2f}", f"{c.p:.3f}") if c else (ABSENT, ABSENT)
-        rows.append((*labels, rho, interval, str(len(relation.settings)), p, relation.reason))
-    head = ("measure", "score", "Spearman", "95 % interval", "settings", "p", "")
-    yield TableBlock(head, tuple(rows), (False, False, True, True, True, True, False))
+        q = ABSENT if relation.q is None else f"{relation.q:.3f}"
+        rows.append((*labels, rho, interval, str(len(relation.settings)), p, q, relation.reason))
+    head = ("measure", "score", "Spearman", "95 % interval", "settings", "p", "q", "")
+    yield TableBlock(head, tuple(rows), (False, False, True, True, True, True, True, False))
+    yield _said(
+        f"{len(relations)} correlations were looked at together. p: exact permutation test, or of "
+        "5,000 permutations. q: p corrected for their number; of those with q up to 0.05, 5 % are "
+        "expected to be chance. Intervals of 95 %, each by itself."
+    )
     used = dict.fromkeys(relation.measure for relation in relations)
     yield _said(*(f"{METRICS[m].label}: {MEASURES[m]}." for m in used))
 

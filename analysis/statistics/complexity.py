@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from analysis.statistics.estimates import Correlation, spearman
 from analysis.statistics.groups import Group, groups, ways
+from gigatok.claims.verdicts import LEVEL, false_discovery_rates
 from gigatok.names import METRICS
 
 TARGETS = ("gfid", "gkid")
@@ -50,6 +51,8 @@ class Relation:
             because seeds of one setting are no independent evidence about settings.
         correlation: None where it cannot be computed.
         reason: why it is None, or what weakens it; else empty.
+        q: share of chance among the correlations that are as clear as this one or clearer; None
+            without a correlation.
     """
 
     measure: str
@@ -57,6 +60,7 @@ class Relation:
     settings: tuple[str, ...]
     correlation: Correlation | None
     reason: str
+    q: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -69,9 +73,10 @@ class Relation:
         text = f"{names}: Spearman {found.rho:+.2f}"
         if found.low is None or found.high is None:
             return f"{text}, n = {found.n} settings, too few for an interval.{caution}"
-        verdict = (
-            "an association" if found.low > 0 or found.high < 0 else "no association is shown"
-        )
+        # By q and not by the interval, which is right in 95 % of cases for one correlation alone.
+        is_shown = self.q is not None and self.q <= LEVEL
+        verdict = "an association" if is_shown else "no association is shown"
+        verdict += f" (q = {self.q:.2g})" if self.q is not None else ""
         return (
             f"{text} [{found.low:+.2f}, {found.high:+.2f}], n = {found.n} settings: "
             f"{verdict}.{caution}"
@@ -79,9 +84,12 @@ class Relation:
 
 
 def complexity_relations(runs: pl.DataFrame, targets: Sequence[str] = TARGETS) -> list[Relation]:
-    """Correlate every measure with every target that some setting has both of."""
+    """Correlate every measure with every target that some setting has both of, tested together."""
     relations = [_relation(runs, measure, target) for target in targets for measure in MEASURES]
-    return [relation for relation in relations if relation.settings]
+    made = [relation for relation in relations if relation.settings]
+    ps = [relation.correlation.p for relation in made if relation.correlation is not None]
+    rates = iter(false_discovery_rates(ps))
+    return [r if r.correlation is None else replace(r, q=next(rates)) for r in made]
 
 
 def _relation(runs: pl.DataFrame, measure: str, target: str) -> Relation:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
 Floats = npt.NDArray[np.float64]
 Seed = int | str
@@ -21,7 +21,7 @@ Interval = Literal["none", "half_range", "student_t", "standard_error"]
 INTERVALS: dict[Interval, str] = {
     "none": "one seed, no interval",
     "half_range": "half the range over seeds (too few for a confidence interval)",
-    "student_t": "95 % confidence interval over seeds (Student t)",
+    "student_t": "95 % confidence interval over seeds (Student t; of shares on the logit scale)",
     "standard_error": "standard error of the metric itself, one seed",
 }
 """Kinds of intervals, in words for captions and footnotes."""
@@ -69,14 +69,17 @@ class PairedDifference:
         return min(self.differences) > 0 or max(self.differences) < 0
 
 
-def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
+def estimate(values: Sequence[float], interval: Interval, *, share: bool = False) -> SeedEstimate:
     """Estimate mean and interval from one value per seed.
 
     Args:
         values: finite, at least one.
         interval: kind wanted. A single value has none whatever is asked, and fewer than
             `MIN_SEEDS_FOR_T` have half their range: the result says which.
+        share: values are fractions of a whole, and so is what their mean may be.
     """
+    # A plug-in may call something a share that is none; its values are shown as they are.
+    share = share and min(values) >= 0 and max(values) <= 1
     # `fmean` rounds the exact sum once, so the order of the seeds cannot change a printed mean.
     mean = fmean(values)
     # Equal ends mean "no interval": figures draw no bar and tables print no ±.
@@ -85,9 +88,24 @@ def estimate(values: Sequence[float], interval: Interval) -> SeedEstimate:
     if interval == "student_t" and len(values) >= MIN_SEEDS_FOR_T:
         # Half width of the interval for a mean of n values: t * s / sqrt(n).
         half = student_t_975(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-        return SeedEstimate(mean, mean - half, mean + half, len(values), interval)
+        low, high = _within_0_and_1(mean, half) if share else (mean - half, mean + half)
+        return SeedEstimate(mean, low, high, len(values), interval)
     half = (max(values) - min(values)) / 2
-    return SeedEstimate(mean, mean - half, mean + half, len(values), "half_range")
+    low, high = mean - half, mean + half
+    if share:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return SeedEstimate(mean, low, high, len(values), "half_range")
+
+
+def _within_0_and_1(mean: float, half: float) -> tuple[float, float]:
+    """Lay an interval of a share around its logit, and take its ends back."""
+    # A spread of 0 has no ends to move; any other leaves the mean between 0 and 1.
+    if half == 0:
+        return mean, mean
+    # Delta method: the logit changes by 1 / (p (1 - p)) per unit of p.
+    distance = half / (mean * (1 - mean))
+    centre = float(logit(mean))
+    return float(expit(centre - distance)), float(expit(centre + distance))
 
 
 def with_standard_error(value: float, standard_error: float) -> SeedEstimate:

@@ -25,6 +25,7 @@ USELESS = 10.0
 """Factor over the measured sizes; a power law whose change is known no better tells nothing."""
 ROUNDING = 1e-10
 """Relative deviation that arithmetic alone makes of values on a curve."""
+ONE_SEED = "one seed per size: nothing tells a law from chance; run two seeds or more"
 REPLICATES = 1000
 CONFIDENCE = 0.95
 
@@ -183,6 +184,9 @@ def fit_metric(found: Sequence[Group], size: str, metric: str, law: Law = "power
         RequestError: too few sizes, one seed each, or values measured under several protocols.
     """
     require_one_way(found, metric, "fit")
+    # Settings of one size would pass for its seeds.
+    if found and all(len(group.values(metric)) < 2 for group in found):
+        raise RequestError(ONE_SEED)
     pairs = [
         (sizes[seed], value)
         for group in found
@@ -202,9 +206,7 @@ def fit_seeds(pairs: Sequence[tuple[float, float]], law: Law = "power") -> LawFi
     sizes = [size for size, _ in pairs]
     # First the number of sizes, which more seeds would not mend.
     if len(set(sizes)) >= MIN_SIZES[law] and len(set(sizes)) == len(sizes):
-        raise RequestError(
-            "one seed per size: nothing tells a law from chance; run two seeds or more"
-        )
+        raise RequestError(ONE_SEED)
     return fit_power_law(sizes, [value for _, value in pairs], law=law)
 
 

@@ -96,9 +96,9 @@ class Group:
 
     @property
     def size(self) -> float | None:
-        """Count the tokenizer's parameters; None where no trial got that far."""
+        """Count the tokenizer's parameters at inference; None where no trial got that far."""
         # All seeds of a setting build the same network.
-        return next(iter(self.values("params_total").values()), None)
+        return next(iter(self.values("params_tokenizer").values()), None)
 
     @property
     def complete(self) -> int:
@@ -131,12 +131,13 @@ class Group:
         if not values or len(self.protocols(metric)) > 1:
             return None
         # A single seed has no spread over seeds, but KID knows its own sampling error.
-        error = METRICS[metric].standard_error
+        known = METRICS[metric]
+        error = known.standard_error
         errors = self.values(error) if error else {}
         (seed, *more) = values
         if not more and seed in errors:
             return with_standard_error(values[seed], errors[seed])
-        return estimate(list(values.values()), interval)
+        return estimate(list(values.values()), interval, share=known.share)
 
 
 def groups(runs: pl.DataFrame) -> list[Group]:

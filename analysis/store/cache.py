@@ -15,7 +15,7 @@ from gigatok import names
 
 ROWS_WORTH_KEEPING = 2000
 """Fewer are read again faster than anyone notices."""
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the table's columns or their meaning change."""
 
 
@@ -39,7 +39,7 @@ def remembered(
         return read()
     store, state = stamp
     # Registered metrics are columns: a plug-in that adds one must not be given a table without it.
-    request_hash = _hash(store, *request, _FORMAT, list(names.METRICS))
+    request_hash = _hash(store, *request, _FORMAT, [*names.METRICS, *names.SIZES])
     file = cache_folder() / f"{request_hash}-{_hash(state)}.arrow"
     if file.is_file():
         try:

@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.store.requests import RequestError
 from analysis.store.runs import STAGE_FACTS, measured
-from gigatok.names import METRICS, PARAM_SEED
+from gigatok.names import METRICS, PARAM_SEED, QUANTITIES, SIZES
 
 if TYPE_CHECKING:
     import pandas
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def units(runs: pl.DataFrame) -> dict[str, str]:
     """Map every numeric column that has a unit to it, such as `dB` or `nats/token`."""
-    found = {name: METRICS[name].unit for name in runs.columns if name in METRICS}
+    found = {name: QUANTITIES[name].unit for name in runs.columns if name in (*METRICS, *SIZES)}
     found |= {name: "s" for name in runs.columns if name.startswith(STAGE_FACTS)}
     return {name: unit for name, unit in found.items() if unit} | {"launched": "s since 1970"}
 

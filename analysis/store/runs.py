@@ -1,8 +1,9 @@
 """The tracking store as one table: a row per trial, typed columns.
 
-Columns: `CONTEXT`; the trial's params under their own (dotted) names; every metric of
-`gigatok.names` and its `protocol.<metric>`; `metric.<name>` for others that were logged; and
-`stage_run.<stage>`, `stage_key.<stage>`, `stage_seconds.<stage>`.
+Columns: `CONTEXT`; the trial's params under their own (dotted) names, `derived.<name>` and
+`computed.<name>` for what follows from them; every metric of `gigatok.names` and its
+`protocol.<metric>`; every size of `gigatok.names`; `metric.<name>` for others that were logged;
+and `stage_run.<stage>`, `stage_key.<stage>`, `stage_seconds.<stage>`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ _TEXT_PREFIXES = {
     names.PREFIX_STAGE_RUN: STAGE_RUN,
     names.PREFIX_STAGE_KEY: STAGE_KEY,
 }
-_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *STAGE_FACTS, OTHER_METRIC)
+FOLLOWS = (names.PREFIX_DERIVED, names.PREFIX_COMPUTED)
+"""Prefixes of params that follow from others: they identify no trial and confound nothing."""
+_PREFIXES = (PROTOCOL, STAGE_RUN, STAGE_KEY, *STAGE_FACTS, OTHER_METRIC, *FOLLOWS)
 
 
 def load_runs(
@@ -125,13 +128,18 @@ def measured(runs: pl.DataFrame) -> list[str]:
 
 
 def params_of(runs: pl.DataFrame) -> list[str]:
-    """List the columns that are params of the trials."""
+    """List the columns that are params of the trials' configs."""
     return list(_params_among(tuple(runs.columns)))
+
+
+def derived_of(runs: pl.DataFrame) -> list[str]:
+    """List the columns that the sweeps' `derive` made."""
+    return [name for name in runs.columns if name.startswith(names.PREFIX_DERIVED)]
 
 
 @cache
 def _params_among(columns: tuple[str, ...]) -> tuple[str, ...]:
-    not_params = {*CONTEXT, *names.METRICS}
+    not_params = {*CONTEXT, *names.METRICS, *names.SIZES}
     return tuple(c for c in columns if c not in not_params and not c.startswith(_PREFIXES))
 
 
@@ -159,6 +167,7 @@ def origin(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
         "stage_runs": _below(STAGE_RUN, row),
         "stage_keys": _below(STAGE_KEY, row),
         "config": config_of(row),
+        "derived": {name: row[name] for name in row if name.startswith(names.PREFIX_DERIVED)},
         "values": {name: row[name] for name in named},
         "protocols": {name: row[PROTOCOL + name] for name in named},
     }
@@ -230,8 +239,7 @@ def _table(launches: Sequence[SweepRun], trials: Records, stages: Records) -> pl
     found = found.hstack(_of_stages(found, stages))
     table = found.select(_context_columns(found)).hstack(
         [
-            *_params(params),
-            *_metrics(metrics),
+            *with_sizes(pl.DataFrame([*_params(params), *_metrics(metrics)])).get_columns(),
             *_texts(found),
             *found.select(pl.col(f"^({'|'.join(map(re.escape, STAGE_FACTS))}).*$")).get_columns(),
         ]
@@ -344,6 +352,29 @@ def _metrics(values: pl.DataFrame) -> list[pl.Series]:
     known = [values.get_column(n, default=absent.alias(n)) for n in names.METRICS]
     others = sorted(set(values.columns) - {"run", *names.METRICS})
     return [*known, *(values[name].alias(OTHER_METRIC + name) for name in others)]
+
+
+def with_sizes(table: pl.DataFrame) -> pl.DataFrame:
+    """Add every size of `names.SIZES` to a table of params and metrics; unknown ones are null."""
+    # Counted before this one was logged: runs of earlier versions have the counts that it is of.
+    at_inference = pl.col("params_total") - pl.col("params_head")
+    table = table.with_columns(params_tokenizer=pl.coalesce("params_tokenizer", at_inference))
+    made = [
+        pl.Series(name, _sizes(table, size), pl.Float64)
+        for name, size in names.SIZES.items()
+        if name not in names.METRICS
+    ]
+    return table.hstack(made)
+
+
+def _sizes(table: pl.DataFrame, size: names.Size) -> list[float | None]:
+    # A sweep without the stage, or a run of an earlier version, has no such column; one that is
+    # null everywhere, or holds the texts of several kinds, is no number.
+    numeric = [c for c in size.reads if c in table.columns and table[c].dtype.is_numeric()]
+    if len(numeric) < len(size.reads):
+        return [None] * table.height
+    rows = table.select(numeric).iter_rows()
+    return [None if None in row else float(size.of(*row)) for row in rows]
 
 
 def _texts(found: pl.DataFrame) -> list[pl.Series]:

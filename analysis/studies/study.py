@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -44,6 +45,9 @@ class Title:
     """Stage -> the stages it reads, in the order they run; empty where it was not recorded."""
     predicted: float | None = None
     """Seconds of all its stages together, as its launch expected; None: not of each."""
+    forecast: Mapping[str, Any] | None = None
+    """Time left, as `names.TAG_FORECAST` says it; None: its launcher has sent none."""
+    is_search: bool = False
 
     @property
     def name(self) -> str:
@@ -149,37 +153,22 @@ def load_study(uri: str, title: Title, now: float | None = None) -> WatchedStudy
 
 
 def seconds_left(study: WatchedStudy) -> tuple[float | None, str]:
-    """Estimate when a study will have ended, and say what that rests on.
-
-    A running stage goes on at its speed so far; one that waits takes as long as the mean of those
-    of its kind that are complete. As many run side by side as do now.
+    """Say when a study will have ended, by the estimate of its launcher, and what that rests on.
 
     Returns:
         Seconds, None where nothing can be said; and a sentence.
     """
-    work = study.work
-    open_ = work.filter(pl.col("state").is_in(["WAITING", "RUNNING"]))
-    running = work.filter(pl.col("state") == "RUNNING").height
-    if open_.is_empty():
+    if study.work.filter(pl.col("state").is_in(["WAITING", "RUNNING"])).is_empty():
         return 0.0, "nothing is left to run"
-    # How many run side by side is only known while some run.
-    if not running:
-        return None, "nothing is running"
-    done = work.filter(pl.col("state") == "COMPLETE").group_by("stage")
-    usual = done.agg(usual=pl.col("seconds").mean())
-    joined = open_.join(usual, "stage", "left")
-    # What is left of a running stage is its usual time less what it has taken, never below 0.
-    rest = pl.col("usual") - pl.when(pl.col("state") == "RUNNING").then("seconds").otherwise(0.0)
-    expected = joined.with_columns(pl.col("left").fill_null(rest.clip(lower_bound=0.0)))
-    # No guess from other kinds of stages: training and scoring differ by orders of magnitude.
-    unknown = expected.filter(pl.col("left").is_null())["stage"].unique(maintain_order=True)
-    if len(unknown):
-        return None, f"no {', '.join(unknown)} has been timed yet"
-    total, longest = expected.select(pl.col("left").sum(), longest=pl.col("left").max()).row(0)
-    # The two lower bounds of any schedule on identical machines: the work shared evenly, and the
-    # longest stage (Graham, SIAM Journal on Applied Mathematics 17(2), 1969). It may take longer.
-    left = max(float(total) / running, float(longest))
-    return left, f"at the present speed, {running} at a time; waiting ones as those before"
+    sent = study.title.forecast
+    if sent is None:
+        return None, "its launcher has sent no estimate"
+    age = study.now - sent["made"]
+    if age > SILENT_SECONDS:
+        # It looks at folders and knows the graph; a guess from here would be another estimate.
+        return None, f"its launcher was last heard of {age / 60:.0f} min ago; `status` estimates"
+    line = str(sent["line"])
+    return (None, line) if sent["end"] is None else (max(0.0, sent["end"] - age), line)
 
 
 def log_tail(uri: str, stage_run: str, within: Path | None, lines: int = LOG_LINES) -> str | None:
@@ -294,6 +283,8 @@ def _title(launch: SweepRun) -> Title:
         launch.run_id,
         {stage: tuple(inputs) for stage, inputs in graph.items()},
         float(tags[names.TAG_PREDICTED_SECONDS]) if names.TAG_PREDICTED_SECONDS in tags else None,
+        json.loads(tags[names.TAG_FORECAST]) if names.TAG_FORECAST in tags else None,
+        names.PREFIX_SEARCH + "study" in tags,
     )
 
 

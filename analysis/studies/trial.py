@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
 
 from analysis.statistics.groups import identity_columns, show
-from analysis.store.artifacts import logged_picture
+from analysis.store import artifacts
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
 from analysis.store.runs import STAGE_KEY, STAGE_RUN, config_of, params_of
@@ -91,27 +91,64 @@ def panels(trial: LoadedTrial, stages: Sequence[str]) -> dict[str, list[str]]:
 
 
 def pictures(
-    uri: str, rows: Sequence[Mapping[str, Any]], name: tuple[str, str], within: Path | None
+    uri: str,
+    rows: Sequence[Mapping[str, Any]],
+    name: tuple[str, str],
+    within: Path | None,
+    step: int | None = None,
 ) -> list[tuple[str, bytes]]:
     """Read the picture of each of some trials that logged it: name of the trial, PNG.
+
+    Args:
+        uri: the tracking store.
+        rows: the trials.
+        name: stage and name of the picture.
+        within: folder in which pictures on this machine must lie; None: anywhere.
+        step: at which the stage logged it; None: the newest, as the trial has it.
 
     Raises:
         artifacts.Outside: a picture lies on this machine, but not within that folder.
     """
-    found = [(row["trial"], logged_picture(uri, row["run_id"], *name, within)) for row in rows]
-    return [(trial, png) for trial, png in found if png is not None]
+    stage, title = name
+    found = []
+    for row in rows:
+        if step is None:
+            png = artifacts.logged_picture(uri, row["run_id"], stage, title, within)
+        else:
+            run_id = row.get(STAGE_RUN + stage)
+            file = f"pictures/{title}/{step:08d}.png"
+            png = artifacts.read(uri, run_id, file, within) if run_id else None
+        if png is not None:
+            found.append((str(row["trial"]), png))
+    return found
 
 
-def across_sizes(runs: pl.DataFrame, run_id: str, most: int) -> Sequence[Mapping[str, Any]]:
-    """Select the trial and those that differ from it in the tokenizer alone, one of each."""
+def varied_keys(runs: pl.DataFrame) -> list[str]:
+    """List the keys in which trials differ: what tells settings apart, then the seed."""
+    keys = (*identity_columns(runs), PARAM_SEED)
+    return [key for key in keys if runs[key].n_unique() > 1]
+
+
+def differing_in(
+    runs: pl.DataFrame, run_id: str, key: str, most: int
+) -> Sequence[Mapping[str, Any]]:
+    """Select a trial and those that differ from it in one key alone, one of each value."""
     own = runs.filter(pl.col("run_id") == run_id)
-    shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != PARAM_TOKENIZER]
+    shared = [name for name in (*identity_columns(runs), PARAM_SEED) if name != key]
     # `nulls_equal`: a setting that neither trial has is one in which they agree.
     same = runs.join(own.select(shared), on=shared, how="semi", nulls_equal=True)
-    # The trial itself comes first, so that it stands for its tokenizer.
-    ordered = pl.concat([own, same]).unique(PARAM_TOKENIZER, keep="first", maintain_order=True)
-    kept = ordered.head(most)
-    return kept.sort("params_total", nulls_last=True).to_dicts()
+    # The trial itself comes first, so that it stands for its value.
+    ordered = pl.concat([own, same]).unique(key, keep="first", maintain_order=True)
+    # The names of sizes do not order them: S-L is larger than B-B.
+    rank = "params_tokenizer" if key == PARAM_TOKENIZER else key
+    return ordered.head(most).sort(rank, nulls_last=True).to_dicts()
+
+
+def picture_steps(uri: str, row: Mapping[str, Any], stage: str, name: str) -> list[int]:
+    """List the steps at which a stage of a trial logged a picture."""
+    run_id = row.get(STAGE_RUN + stage)
+    files = artifacts.listing(uri, run_id, f"pictures/{name}") if run_id else []
+    return [int(PurePath(file).stem) for file in files]
 
 
 def settings(row: Mapping[str, Any], runs: pl.DataFrame) -> pl.DataFrame:

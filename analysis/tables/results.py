@@ -10,6 +10,7 @@ import polars as pl
 
 from analysis.charts.grammar import Origin, axis, bar_of
 from analysis.charts.records import Record, coordinate, ids
+from analysis.statistics.axes import place
 from analysis.statistics.estimates import INTERVALS, Interval, SeedEstimate
 from analysis.statistics.groups import (
     UNRECORDED,
@@ -21,10 +22,20 @@ from analysis.statistics.groups import (
     show,
     ways,
 )
-from analysis.store.runs import measured, origin
-from gigatok.names import METRICS, PARAM_SEED, PARAMETERS, Metric, result_columns
+from analysis.store.runs import derived_of, measured, origin
+from gigatok.names import (
+    METRICS,
+    PARAM_SEED,
+    PARAMETERS,
+    PREFIX_DERIVED,
+    SIZES,
+    Metric,
+    quantity,
+    result_columns,
+)
 
 ABSENT = "—"
+BITS = "bits_per_image"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -68,10 +79,12 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] | None = None) -> Re
     shown_names = [metric.name for metric in shown]
     marks = {metric.name: protocol_marks(found, metric.name) for metric in shown}
     identity = list(found[0].identity)
-    # Settings, then seeds, then metrics; `head` and `numeric` below follow the same order.
+    following = _following(runs)
+    # Settings, what follows from them, seeds, metrics; `head` and `numeric` below likewise.
     rows = tuple(
         (
             *(show(group.identity[column]) for column in identity),
+            *(_constant(group, column) for column in following),
             _seeds(group),
             *(_cell(group, metric, kind, marks[metric.name]) for metric in shown),
         )
@@ -79,18 +92,92 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] | None = None) -> Re
     )
     return ResultTable(
         title=": ".join(filter(None, (sweep_and_scale(runs), runs["question"][0]))),
-        head=(*(short(c) for c in identity), "seeds", *(metric.heading for metric in shown)),
+        head=(
+            *(short(c) for c in identity),
+            *map(_following_heading, following),
+            "seeds",
+            *(metric.heading for metric in shown),
+        ),
         rows=rows,
-        numeric=(*(runs[c].dtype.is_numeric() for c in identity), True, *(True for _ in shown)),
+        numeric=(
+            *(runs[c].dtype.is_numeric() for c in (*identity, *following)),
+            True,
+            *(True for _ in shown),
+        ),
         notes=(
             *_interval_notes(found, shown, kind),
             *protocol_notes(found, marks),
+            *_head_notes(found, [metric.name for metric in shown]),
             *_absence_notes(runs, columns, have),
         ),
         # From the same estimates as the cells, but not rounded.
-        records=tuple(r for g in found for m in shown if (r := _record(g, m, kind))),
+        records=tuple(
+            r
+            for g in found
+            for r in (
+                *(_constant_record(g, c) for c in following),
+                *(_record(g, m, kind) for m in shown),
+            )
+            if r
+        ),
         origins=tuple(origin(row, shown_names) for group in found for row in group.rows),
     )
+
+
+def _following(runs: pl.DataFrame) -> list[str]:
+    """List what follows from the settings and is shown: what the sweep derives, bits per image."""
+    derived = derived_of(runs)
+    bits = runs[BITS]
+    # Shown once, under the sweep's own name for it.
+    named = any(
+        runs[c].dtype.is_numeric() and runs[c].cast(pl.Float64).equals(bits, check_names=False)
+        for c in derived
+    )
+    return [*derived, *([BITS] if bits.is_not_null().any() and not named else [])]
+
+
+def _following_heading(column: str) -> str:
+    return quantity(column).heading if column in SIZES else column.removeprefix(PREFIX_DERIVED)
+
+
+def _constant(group: Group, column: str) -> str:
+    """Print what all seeds share, or all that they have where it reads the seed."""
+    found = dict.fromkeys(row[column] for row in group.rows if row[column] is not None)
+    return ", ".join(map(show, found)) or ABSENT
+
+
+def _constant_record(group: Group, column: str) -> Record | None:
+    value = place(group, column)
+    if value is None:
+        return None
+    origins = [origin(row, []) for row in group.rows]
+    return {
+        "series": group.label,
+        "mark": "mean" if len(group.rows) > 1 else "single",
+        **coordinate("y", axis(column, _following_heading(column)), value, None, origins),
+        "n": len(group.rows),
+        "reading": "run",
+        "sources": ids(origins),
+    }
+
+
+def _head_notes(found: Sequence[Group], shown: Sequence[str]) -> list[str]:
+    """Say how much larger a tokenizer is while it is trained, where it has a head for that."""
+    if "params_tokenizer" not in shown:
+        return []
+    shares = [
+        head[seed] / total[seed]
+        for group in found
+        for head, total in [(group.values("params_head"), group.values("params_tokenizer"))]
+        for seed in head.keys() & total.keys()
+        if head[seed] > 0
+    ]
+    if not shares:
+        return []
+    return [
+        f"{METRICS['params_tokenizer'].label}: without the head of semantic regularisation, which "
+        f"only training uses and which adds up to {max(shares):.0%}."
+    ]
 
 
 def sweep_and_scale(runs: pl.DataFrame) -> str:
@@ -152,15 +239,20 @@ def _cell(group: Group, metric: Metric, kind: Interval, marks: Mapping[str, str]
     mark = marks[protocols[0]]
     # Only where it differs from the column of seeds: the mean is then over fewer of them.
     short_of = f" (n={found.n})" if found.n < len(group.rows) else ""
-    return _number(metric, found) + short_of + (f" [{mark}]" if mark else "")
+    return number(metric, found) + short_of + (f" [{mark}]" if mark else "")
 
 
-def _number(metric: Metric, found: SeedEstimate) -> str:
+def number(metric: Metric, found: SeedEstimate) -> str:
+    """Print a mean with its interval, which says what kind it is where that is not over seeds."""
     mean = metric.text(found.mean)
     # Seeds of one setting have the same size: a spread of 0 is no finding.
     is_constant_count = metric.unit == PARAMETERS and found.half_width == 0
     if found.interval == "none" or is_constant_count:
         return mean
+    below, above = metric.text(found.mean - found.low), metric.text(found.high - found.mean)
+    # Intervals of shares near 0 or 1 reach further to the middle.
+    if metric.share and below != above:
+        return f"{mean} [{metric.text(found.low)}, {metric.text(found.high)}]"
     unit = " s.e." if found.interval == "standard_error" else ""
     return f"{mean} ± {_half_width(metric, found.half_width)}{unit}"
 

@@ -84,6 +84,11 @@ class Claim(Config):
         return self
 
     @property
+    def decided_by_seeds(self) -> bool:
+        """Tell whether more seeds of its settings help; else it takes more sizes."""
+        return self.kind in ("difference", "equivalence", "order")
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """List every setting that it is about, once."""
         return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))

@@ -8,7 +8,7 @@ of their own for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,13 +162,15 @@ def _size_means(claim: Claim, results: Results) -> list[tuple[Floats, Floats]] |
     return made
 
 
-def _trend(claim: Claim, results: Results) -> Evidence | None:
-    """Regress means on the logarithm of size: one slope, an intercept for each family."""
-    families = _size_means(claim, results)
-    if families is None:
-        return None
+def pooled_slope(families: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, int] | None:
+    """Fit one slope through families of points (x, y), each with an intercept of its own.
+
+    Returns:
+        The slope, its standard error and the degrees of freedom; None where too few points are
+        left, or none differ in x.
+    """
     # Centred within families: what is left has no intercepts.
-    xs = np.concatenate([np.log2(x) - np.log2(x).mean() for x, _ in families])
+    xs = np.concatenate([x - x.mean() for x, _ in families])
     ys = np.concatenate([y - y.mean() for _, y in families])
     freedom = len(xs) - len(families) - 1
     spread = float(xs @ xs)
@@ -176,6 +178,16 @@ def _trend(claim: Claim, results: Results) -> Evidence | None:
         return None
     slope = float(xs @ ys) / spread
     error = float(np.sqrt(((ys - slope * xs) ** 2).sum() / freedom / spread))
+    return slope, error, freedom
+
+
+def _trend(claim: Claim, results: Results) -> Evidence | None:
+    """Regress means on the logarithm of size: one slope, an intercept for each family."""
+    families = _size_means(claim, results)
+    found = None if families is None else pooled_slope([(np.log2(x), y) for x, y in families])
+    if found is None:
+        return None
+    slope, error, freedom = found
     effect = slope if claim.rises else -slope
     p_for, p_against = beyond(effect, error, freedom, claim.margin)
     seeds = len(shared_seeds(claim, results))

@@ -34,10 +34,11 @@ def adjusted(p: float, looks: Looks) -> float:
 
 
 def threshold(level: float, looks: Looks) -> float:
-    """Return the p of one look that `adjusted` turns into a level."""
+    """Return the largest p of one look that `adjusted` turns into no more than a level."""
     if looks.start == looks.at_most:
         return level
-    return float(np.quantile(_smallest_p(looks), level))
+    smallest = _smallest_p(looks)
+    return float(smallest[max(0, int(level * (1 + len(smallest))) - 2)])
 
 
 @lru_cache
@@ -55,10 +56,19 @@ def _smallest_p(looks: Looks) -> Floats:
 
 def p_at_looks(differences: Floats, looks: Looks) -> Floats:
     """Compute the two-sided p at every look: (studies, seeds) to (studies, looks)."""
-    counts = np.arange(looks.start, looks.at_most + 1)
-    sums = differences.cumsum(1)[:, looks.start - 1 :]
-    squares = (differences**2).cumsum(1)[:, looks.start - 1 :]
-    variance = (squares - sums**2 / counts) / (counts - 1)
-    t = sums / counts / np.sqrt(variance / counts)
-    found: Floats = 2 * stdtr(counts - 1.0, -np.abs(t))
+    means, errors, freedom = means_at_looks(differences, looks)
+    found: Floats = 2 * stdtr(freedom, -np.abs(means / errors))
     return found
+
+
+def means_at_looks(differences: Floats, looks: Looks) -> tuple[Floats, Floats, Floats]:
+    """Average the seeds up to each look: (studies, seeds) to two of (studies, looks).
+
+    Returns:
+        Means, their standard errors, and the degrees of freedom at each look.
+    """
+    counts = np.arange(looks.start, looks.at_most + 1, dtype=np.float64)
+    means = differences.cumsum(1)[:, looks.start - 1 :] / counts
+    squares = (differences**2).cumsum(1)[:, looks.start - 1 :] / counts
+    errors: Floats = np.sqrt((squares - means**2) / (counts - 1))
+    return means, errors, counts - 1

@@ -45,17 +45,39 @@ def verdicts(
         results: metric -> setting -> seed -> value.
         looks: numbers of seeds at which was or will be looked; None: once, at all there are.
     """
-    found = [_clearest(claim, results.get(claim.metric, {}), looks) for claim in claims]
+    times = [_looks_at(claim, looks) for claim in claims]
+    found = [
+        _clearest(claim, results.get(claim.metric, {}), mine)
+        for claim, mine in zip(claims, times, strict=True)
+    ]
     single = [1.0 if evidence is None else evidence.p for evidence in found]
-    corrected = holm([p if looks is None else adjusted(p, looks) for p in single])
+    corrected = holm(
+        [p if mine is None else adjusted(p, mine) for p, mine in zip(single, times, strict=True)]
+    )
     decided = sum(p <= LEVEL for p in corrected)
     # The step of Holm's at which the next claim stands.
     step = LEVEL / max(1, len(claims) - decided)
-    level = step if looks is None else threshold(step, looks)
     return [
-        _verdict(claim, results.get(claim.metric, {}), evidence, p, level)
-        for claim, evidence, p in zip(claims, found, corrected, strict=True)
+        _verdict(
+            claim,
+            results.get(claim.metric, {}),
+            evidence,
+            p,
+            step if mine is None else threshold(step, mine),
+        )
+        for claim, evidence, p, mine in zip(claims, found, corrected, times, strict=True)
     ]
+
+
+def _looks_at(claim: Claim, looks: Looks | None) -> Looks | None:
+    """Choose the looks at a claim: one, at the start, where seeds do not decide it.
+
+    The correction for looks is that of paired seeds. Means over seeds of the sizes of a trend
+    are another sequence: corrected like this, 6.4 % of noise was a trend after eight seeds.
+    """
+    if looks is None or claim.decided_by_seeds:
+        return looks
+    return Looks(start=looks.start, at_most=looks.start)
 
 
 def _clearest(claim: Claim, results: Results, looks: Looks | None) -> Evidence | None:

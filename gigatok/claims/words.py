@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from gigatok.claims.claim import Claim
 from gigatok.claims.evidence import Evidence
-from gigatok.claims.power import more_seeds
+from gigatok.claims.power import aim_of, more_seeds
 from gigatok.claims.verdicts import LEVEL, Verdict
 from gigatok.names import METRICS
 
@@ -81,14 +81,11 @@ def _advice(verdict: Verdict) -> str:
     evidence, claim = verdict.evidence, verdict.claim
     if verdict.decision != "undecided" or evidence is None or evidence.error == 0:
         return ""
-    if claim.kind in ("trend", "prediction"):
+    if not claim.decided_by_seeds:
         return " More sizes would tell more; more seeds of these hardly do."
-    distance = evidence.effect - claim.margin
-    if claim.kind == "equivalence":
-        # The nearer end of the margin decides.
-        distance = claim.margin - abs(evidence.effect)
-    spread = evidence.error * math.sqrt(evidence.seeds)
-    more = more_seeds(distance, spread, evidence.seeds, verdict.level, WANTED_POWER)
+    effect, spread = evidence.effect, evidence.error * math.sqrt(evidence.seeds)
+    aim = aim_of(claim, effect)
+    more = more_seeds(effect, spread, evidence.seeds, verdict.level, WANTED_POWER, aim)
     if more is None:
         return " No sensible number of seeds decides it if the effect is what it seems."
     plural = "seed decides" if more == 1 else "seeds decide"

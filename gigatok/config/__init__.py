@@ -8,7 +8,7 @@ the key.
 
 from __future__ import annotations
 
-from gigatok.config.base import Config, Fraction, TrainingConfig, TransformerSize
+from gigatok.config.base import Config, Fraction, TransformerSize
 from gigatok.config.data import DataConfig, FoundImages, FoundSplit, ImageFolder, SplitConfig
 from gigatok.config.evaluation import (
     EvaluationConfig,
@@ -49,6 +49,7 @@ from gigatok.config.tokenizer import (
     TokenizerArchitecture,
     TokenizerConfig,
 )
+from gigatok.config.training import TrainingConfig
 from gigatok.config.trial import (
     SECTIONS,
     TEACHER_CACHE_IMAGES,

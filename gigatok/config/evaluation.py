@@ -9,6 +9,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from gigatok.config.base import Config
 from gigatok.config.marks import SAME_COST
 
+SSIM_WINDOW, SSIM_REFERENCE_WINDOW = 11, 7
+"""Sides of the windows of `ssim` and `ssim_reference`; smaller images have no such score."""
+
 
 class EvaluationConfig(Config):
     """Comparison of image sets."""
@@ -95,12 +98,22 @@ class GuidanceConfig(Config):
         return self
 
 
+LBFGS_PASSES = 700
+"""Passes of a usual fit by L-BFGS, for predicting costs."""
+
+
 class ProbeConfig(Config):
     """Linear probe on the generator's middle layer (reference: `autoregressive/lin_probe`).
 
-    A batch norm without affine parameters and a linear layer, trained by LARS.
+    A batch norm without affine parameters and a linear layer.
     """
 
+    method: Literal["lars", "lbfgs"] = "lars"
+    """How it is trained.
+
+    `lars`: over `epochs`, as the reference does; short runs end far from the best classifier.
+    `lbfgs`: to the optimum, on all views at once, which have to fit into memory.
+    """
     # 90 epochs, 10 of warm-up and a rate of 0.1 per 256 images are the reference's.
     epochs: PositiveInt = 90
     """Passes over the training images."""
@@ -117,6 +130,25 @@ class ProbeConfig(Config):
 
     Features are then computed again in every epoch.
     """
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings that say nothing of a fit to the optimum."""
+        of_lars = frozenset({"epochs", "lr", "batch_size", "warmup_epochs"})
+        return of_lars if self.method == "lbfgs" else frozenset()
+
+    def passes(self, views: int) -> int:
+        """Count the times that a classifier sees each training image; of `lbfgs`, usually."""
+        return self.epochs if self.method == "lars" else LBFGS_PASSES * views
+
+    @model_validator(mode="after")
+    def _optimum_is_of_fixed_features(self) -> ProbeConfig:
+        if self.method == "lbfgs" and self.reference_dropout_quirk:
+            raise ValueError(
+                "method lbfgs needs features that stay, and reference_dropout_quirk draws them "
+                "anew in every epoch; take method lars, or leave the dropout off"
+            )
+        return self
 
 
 ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]

@@ -12,7 +12,6 @@ from gigatok.config.base import (
     UNREAD_SIZE,
     Config,
     Fraction,
-    TrainingConfig,
 )
 from gigatok.config.kinds.generators import (
     OF_SOME,
@@ -28,6 +27,7 @@ from gigatok.config.kinds.samplers import configs as sampler_configs
 from gigatok.config.marks import COMPUTES, SAME_COST
 from gigatok.config.open_name import NameOf
 from gigatok.config.open_union import OneOf
+from gigatok.config.training import TrainingConfig
 
 
 class GeneratorArchitecture(GeneratorSettings):

@@ -52,26 +52,35 @@ C = TypeVar("C", bound=NamedConfig)
 
 
 @dataclass(frozen=True)
-class NetworkKind(Generic[C]):
-    """Kind of network that a trial can name, with its settings.
+class NamedKind(Generic[C]):
+    """Kind of thing that a trial can name, with its settings.
 
     Attributes:
         config: its settings, whose `name` is the value by which trials choose it.
-        module: `package.module:Class`, imported when the network is built.
-        layout: `package.module:function` without torch, which describes its layers; None: its
-            costs are measured.
+        module: `package.module:Name` of its code, imported when a stage needs it.
         example: settings beside `name` with which its contract is checked.
     """
 
     config: type[C]
     module: str
-    layout: str | None = None
-    example: Mapping[str, Any] = field(default_factory=dict)
+    example: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     @property
     def name(self) -> str:
         """Value by which trials choose it."""
         return name_of(self.config)
+
+
+@dataclass(frozen=True)
+class NetworkKind(NamedKind[C]):
+    """Kind of network that a trial can name.
+
+    Attributes:
+        layout: `package.module:function` without torch, which describes its layers; None: its
+            costs are measured.
+    """
+
+    layout: str | None = None
 
 
 def kind_named(value: Any, kinds: Mapping[str, K]) -> K | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config.base import UNREAD_SIZE, Config, TrainingConfig
+from gigatok.config.base import UNREAD_SIZE, Config
 from gigatok.config.evaluation import ProbedFeatures
 from gigatok.config.kinds.losses import LOSSES, LossConfig
 from gigatok.config.kinds.losses import configs as loss_configs
@@ -30,6 +30,7 @@ from gigatok.config.kinds.tokenizers import (
 )
 from gigatok.config.marks import COMPUTES, TRAINING_ONLY
 from gigatok.config.open_union import OneOf
+from gigatok.config.training import TrainingConfig
 
 # Its five convolutions (kernel 4, padding 1; strides 2, 2, 2, 1, 1) map 24 pixels to 12, 6, 3, 2
 # and 1.

@@ -107,6 +107,9 @@ def _reported(stage: Stage, trial: TrialConfig, run: Run) -> Iterator[str]:
         yield f"it reports {_listed(values)}; its `scores` names {_listed(named)}"
     if bad := [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]:
         yield f"{', '.join(bad)}: leave out what has no value, and raise where it must have one"
+    shares = (n for n in values if n in METRICS and METRICS[n].share and not 0 <= values[n] <= 1)
+    if outside := [f"{name} {values[name]}" for name in shares]:
+        yield f"{', '.join(outside)}: registered with share=True, and not within 0 and 1"
     # Those in tables: two numbers side by side must be known to be measured alike.
     shown = {name for name in values if name in METRICS and METRICS[name].column is not None}
     if lacking := sorted(shown - run.scores.protocol.keys()):

@@ -1,9 +1,9 @@
 """Peak memory of training steps: what their tensors take.
 
-That is parameters, gradients, Adam's two moments, averages, and what eager autograd keeps for the
-backward pass. The peak is looked for along the backward pass, in which kept values go as gradients
-come. The allocator's waste, compilers and a process's own memory are not in it. Mixed precision
-keeps many values in half the bytes; it is counted as fp32, which is an upper bound.
+That is parameters, gradients, the optimizer's moments, averages, and what eager autograd keeps for
+the backward pass. The peak is looked for along the backward pass, in which kept values go as
+gradients come. The allocator's waste, compilers and a process's own memory are not in it. Mixed
+precision keeps many values in half the bytes; it is counted as fp32, which is an upper bound.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gigatok.config import GeneratorConfig, TokenizerConfig, TrainingConfig
+from gigatok.costs.optimizers import ADAM_MOMENTS, optimizer_costs
 from gigatok.models.frozen.layout import lpips_layer
 from gigatok.models.generator.layout import generator_layout
 from gigatok.models.judges.layout import judge_layout
@@ -21,7 +22,6 @@ from gigatok.models.tokenizer.layout import tokenizer_layout
 
 FLOAT = 4
 """Bytes."""
-ADAM_MOMENTS = 2
 
 
 def generator_training_memory(
@@ -59,8 +59,8 @@ def tokenizer_training_memory(
     # 6: two images of 3 colours.
     shown = Layer(kept=2 * judge.watched.kept + 6 * image_size**2, scratch=judge.scratch)
     turn = backward_peak([shown], -(-config.batch_size // world), accumulates=False)
-    # Weights, moments and averages, and the tokenizer's gradients (1).
-    resting = (_copies(config) + 1) * parameters(layers)
+    # Weights, moments and averages, and the tokenizer's gradients.
+    resting = _held(config, layers) + parameters(layers)
     return max(own, FLOAT * (resting + turn) + always)
 
 
@@ -79,15 +79,15 @@ def training_memory(
     images = min(config.micro_batch or share, share)
     if config.activation_checkpointing:
         layers = tuple(map(_recomputed, layers))
-    total, copies = parameters(layers), _copies(config)
+    total, held = parameters(layers), _held(config, layers)
     if config.parallel == "fsdp" and world > 1:
         # Each process holds a part of all copies and gradients, and two layers as a whole.
         whole = 2 * max(layer.parameters for layer in layers)
         bare = [replace(layer, parameters=0) for layer in layers]
         peak = whole + images * backward_peak(bare, 1, accumulates=False)
-        return FLOAT * ((copies + 1) * total // world + peak) + always
+        return FLOAT * ((held + total) // world + peak) + always
     peak = backward_peak(layers, images, accumulates=share > images)
-    return FLOAT * (copies * total + peak) + always
+    return FLOAT * (held + peak) + always
 
 
 def backward_peak(layers: Sequence[Layer], images: int, *, accumulates: bool) -> int:
@@ -109,9 +109,10 @@ def backward_peak(layers: Sequence[Layer], images: int, *, accumulates: bool) ->
     return peak
 
 
-def _copies(config: TrainingConfig) -> int:
-    """Count how often parameters are held: themselves, moments, averages."""
-    return 1 + ADAM_MOMENTS + (config.ema_decay > 0)
+def _held(config: TrainingConfig, layers: Layers) -> int:
+    """Count the values between two steps: parameters, averages, moments."""
+    averages = config.ema_decay > 0
+    return (1 + averages) * parameters(layers) + optimizer_costs(config, layers).moments
 
 
 def _recomputed(layer: Layer) -> Layer:

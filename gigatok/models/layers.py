@@ -29,6 +29,7 @@ class Layer:
         stream: of a layer under activation checkpointing, the values of its output: all that is
             kept of it until its turn in the backward pass.
         again: of such a layer, the FLOPs that its recomputation takes.
+        matrices: rows and columns of the matrices among its parameters, but for embeddings.
     """
 
     parameters: int = 0
@@ -37,6 +38,7 @@ class Layer:
     scratch: int = 0
     stream: int = 0
     again: int = 0
+    matrices: tuple[tuple[int, int], ...] = ()
 
 
 Layers = tuple[Layer, ...]
@@ -55,7 +57,8 @@ def flops(layers: Iterable[Layer]) -> int:
 def together(*layers: Layer, scratch: int = 0, stream: int = 0, again: int = 0) -> Layer:
     """Join layers into one; how they share memory in their backward pass is said by the caller."""
     kept = sum(layer.kept for layer in layers)
-    return Layer(parameters(layers), flops(layers), kept, scratch, stream, again)
+    matrices = tuple(shape for layer in layers for shape in layer.matrices)
+    return Layer(parameters(layers), flops(layers), kept, scratch, stream, again, matrices)
 
 
 def values(count: int) -> Layer:
@@ -77,7 +80,12 @@ def linear(tokens: int, inputs: int, outputs: int, *, bias: bool = True) -> Laye
     """Multiply a matrix with every token."""
     weights = inputs * outputs
     # Two FLOPs per weight and token: a multiplication and an addition.
-    return Layer(weights + bias * outputs, 2 * tokens * weights, tokens * outputs)
+    return Layer(
+        weights + bias * outputs,
+        2 * tokens * weights,
+        tokens * outputs,
+        matrices=((outputs, inputs),),
+    )
 
 
 def conv(pixels: int, inputs: int, outputs: int, area: int = 9, *, bias: bool = True) -> Layer:
@@ -112,6 +120,7 @@ def attention(queries: int, memory: int, width: int, heads: int, *, bias: bool =
         3 * queries * width  # q, what was attended to, the stream that the output is added to
         + 2 * memory * width  # k and v
         + queries * heads,  # logarithms of the softmax's denominators
+        matrices=((3 * width, width), (width, width)),  # q, k and v are one matrix
     )
 
 

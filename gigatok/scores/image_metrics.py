@@ -10,10 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from gigatok.config.evaluation import SSIM_REFERENCE_WINDOW, SSIM_WINDOW
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64
 from gigatok.scores.gaussians import Features, Matrix, parts
@@ -22,10 +20,10 @@ SCORE_SPLIT = 5000
 """Images over which one Inception Score is taken, before averaging."""
 KID_SCALE = 1000.0
 """Factor of reported KIDs and their standard errors."""
-# Blocks of the jackknife, if the sets are that large.
-_KID_BLOCKS = 50
-_FLAT_WINDOW, _REFERENCE_RANGE = 7, 2.0
-"""Window in pixels and data range of the reference's SSIM."""
+KID_BLOCKS = 50
+"""Blocks of the jackknife, if the sets are that large."""
+_SSIM_DEVIATION = 1.5
+"""Of the Gaussian window, in pixels."""
 
 
 def psnr(images: UInt8, reference: UInt8) -> float:
@@ -44,19 +42,18 @@ def psnr(images: UInt8, reference: UInt8) -> float:
 
 
 def ssim(images: UInt8, reference: UInt8) -> float:
-    """Compute the mean structural similarity, with the 11-pixel Gaussian window of Wang 2004.
+    """Compute the mean structural similarity of Wang et al. 2004, as scikit-image and piq do.
 
-    The data range is 1, on images in [0, 1]. `ssim_reference` is what the reference reports.
+    Windows are Gaussian, 11 pixels wide with a deviation of 1.5, and lie inside the image.
+    Variances are biased, the data range is 1 on images in [0, 1], and RGB channels are compared
+    singly. `ssim_reference` is what the reference reports.
+
+    Raises:
+        ValueError: sets are not of one shape, or images are smaller than a window.
     """
-    # Here, because it takes longer than torch: it brings scipy, Matplotlib and transformers.
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    _check_same_shape(images, reference)
-    # Double precision: variances are differences of nearly equal numbers.
-    pair = [torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255 for x in (images, reference)]
-    value = structural_similarity_index_measure(pair[0], pair[1], data_range=1.0)
-    assert isinstance(value, Tensor)
-    return float(value)
+    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    weights = np.exp(-0.5 * np.square(offsets / _SSIM_DEVIATION))
+    return _structural_similarity(images, reference, weights / weights.sum(), 1.0)
 
 
 def ssim_reference(images: UInt8, reference: UInt8) -> float:
@@ -65,23 +62,54 @@ def ssim_reference(images: UInt8, reference: UInt8) -> float:
     The reference (`reconstruction_ddp.py`) calls scikit-image with flat windows of 7 x 7 pixels
     inside the image, unbiased variances, and a data range of 2 although images are in [0, 1]. That
     range weakens the differences between images; see docs/reference_quirks.md.
+
+    Raises:
+        ValueError: sets are not of one shape, or images are smaller than a window.
     """
+    side = SSIM_REFERENCE_WINDOW
+    flat = np.full(side, 1 / side)
+    return _structural_similarity(images, reference, flat, 2.0, side**2 / (side**2 - 1))
+
+
+def _structural_similarity(
+    images: UInt8, reference: UInt8, window: Matrix, data_range: float, correction: float = 1.0
+) -> float:
+    """Average the structural similarity over windows, channels and images.
+
+    Args:
+        images: one set, uint8.
+        reference: the other, of the same shape.
+        window: weights along a side, (W,) with W odd; those along the other are the same.
+        data_range: L of Wang et al. 2004, for pixels in [0, 1].
+        correction: factor of variances and covariances.
+    """
+    # Here, because it takes as long as torch.
+    from scipy.ndimage import correlate1d
+
     _check_same_shape(images, reference)
-    x, y = (torch.from_numpy(a).permute(0, 3, 1, 2).double() / 255 for a in (images, reference))
-    unbiased = _FLAT_WINDOW**2 / (_FLAT_WINDOW**2 - 1)
+    if min(images.shape[1:3]) < len(window):
+        raise ValueError(
+            f"images of {images.shape[2]}x{images.shape[1]} pixels are smaller than the windows "
+            f"of this SSIM, {len(window)}x{len(window)}; leave it out"
+        )
+    # Double precision: variances are differences of nearly equal numbers.
+    x, y = images / 255.0, reference / 255.0
+    # Windows that reach over the border would see invented pixels: theirs are cut away.
+    radius = len(window) // 2
+    inside = slice(None), slice(radius, -radius), slice(radius, -radius)
 
-    def mean(image: Tensor) -> Tensor:
-        return F.avg_pool2d(image, _FLAT_WINDOW, stride=1)
+    def mean(image: Matrix) -> Matrix:
+        found: Matrix = correlate1d(correlate1d(image, window, axis=1), window, axis=2)[inside]
+        return found
 
-    def covariance(a: Tensor, b: Tensor) -> Tensor:
-        return unbiased * (mean(a * b) - mean(a) * mean(b))
-
+    mean_x, mean_y = mean(x), mean(y)
+    variances = correction * (mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2)
+    covariance = correction * (mean(x * y) - mean_x * mean_y)
     # (K1 L)² and (K2 L)² of Wang et al. 2004, which keep the quotient finite.
-    luminance, contrast = ((k * _REFERENCE_RANGE) ** 2 for k in (0.01, 0.03))
-    numerator = (2 * mean(x) * mean(y) + luminance) * (2 * covariance(x, y) + contrast)
-    means = mean(x) ** 2 + mean(y) ** 2 + luminance
-    variances = covariance(x, x) + covariance(y, y) + contrast
-    return float((numerator / (means * variances)).mean())
+    luminance, contrast = ((k * data_range) ** 2 for k in (0.01, 0.03))
+    numerator = (2 * mean_x * mean_y + luminance) * (2 * covariance + contrast)
+    denominator = (mean_x**2 + mean_y**2 + luminance) * (variances + contrast)
+    return float((numerator / denominator).mean())
 
 
 def _check_same_shape(images: UInt8, reference: UInt8) -> None:
@@ -97,7 +125,9 @@ def kid(
     """Compute the Kernel Inception Distance (Binkowski 2018) and its standard error, times 1000.
 
     It is the unbiased MMD² over all pairs with the kernel (x.y / D + 1)³. Unlike FID, its
-    expectation does not depend on the number of images; it may be negative.
+    expectation does not depend on the number of images; it may be negative. torch-fidelity,
+    clean-fid and torchmetrics average the same estimate over 100 draws of 1,000 images, which has
+    the same expectation and more noise.
 
     The standard error is the delete-one-block jackknife: image i is in block i mod G of its set,
     block g is left out of both sets at once, and the variance is (G - 1) / G times the sum of
@@ -107,7 +137,8 @@ def kid(
         features_a: features of one set, (N, D).
         features_b: features of the other, (M, D).
         paired: image i of set a reconstructs image i of set b. Such pairs are dependent and are
-            left out of the cross term; otherwise KID of a set with itself would be below 0.
+            left out of the cross term; otherwise KID of a set with itself would be below 0. This
+            is the U-statistic of Gretton et al. (JMLR 13, 2012, lemma 6); other tools keep them.
 
     Raises:
         ValueError: a set has fewer than three images, or paired sets differ in size.
@@ -118,7 +149,7 @@ def kid(
     if count < 3:
         raise ValueError(f"KID needs at least 3 images in each set, got {count}")
     # From sums over pairs of blocks, each left-out estimate costs no further kernel.
-    groups = min(_KID_BLOCKS, count)
+    groups = min(KID_BLOCKS, count)
     sums_aa = _kernel_sums(features_a, features_a, groups)
     sums_bb = _kernel_sums(features_b, features_b, groups)
     sums_ab = _kernel_sums(features_a, features_b, groups)

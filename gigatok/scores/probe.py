@@ -1,6 +1,7 @@
-"""Linear classifier on fixed features: BatchNorm without affine, LARS, warm-up and cosine.
+"""Linear classifier on fixed features, behind a BatchNorm without affine parameters.
 
-The recipe is the reference's `autoregressive/lin_probe`.
+Trained by the recipe of the reference's `autoregressive/lin_probe` (LARS, warm-up and cosine), or
+fitted to its optimum.
 """
 
 from __future__ import annotations
@@ -51,16 +52,34 @@ class ProbeData:
 def train_probe(
     data: ProbeData, config: ProbeConfig, seed: int, tracker: Tracker, runtime: Runtime
 ) -> float:
-    """Train on random views, and return the top-1 accuracy on validation features, 0 to 1.
+    """Train a classifier, and return its top-1 accuracy on validation features, 0 to 1.
 
     Raises:
         Interrupted: the stage was asked to stop, between two epochs.
     """
-    images, width = len(data.labels_N), data.val_MD.shape[1]
-    device = data.val_MD.device
     # On the CPU, so that the order is the same on every device.
     random = torch.Generator().manual_seed(step_seed(seed, 0, "probe"))
-    head = _head(width, data.num_classes, random).to(device)
+    head = _head(data.val_MD.shape[1], data.num_classes, random).to(data.val_MD.device)
+    if config.method == "lbfgs":
+        _fit(head.double(), data, tracker, runtime)
+    else:
+        _train(head, data, config, random, tracker, runtime)
+    head.eval()
+    with torch.inference_mode():
+        val_MD = data.val_MD.to(next(head.parameters()).dtype)
+        return float((head(val_MD).argmax(-1) == data.val_labels_M).float().mean())
+
+
+def _train(
+    head: nn.Sequential,
+    data: ProbeData,
+    config: ProbeConfig,
+    random: torch.Generator,
+    tracker: Tracker,
+    runtime: Runtime,
+) -> None:
+    """Train on random views, by the reference's recipe."""
+    images, device = len(data.labels_N), data.val_MD.device
     velocity = [torch.zeros_like(p) for p in head.parameters()]
     for epoch in runtime.until_stopped(range(config.epochs)):
         order = torch.randperm(images, generator=random)
@@ -76,13 +95,63 @@ def train_probe(
             lars_step(head, velocity, probe_rate(config, epoch + index / len(batches)))
         tracker.metrics({TRAIN_PREFIX + "loss": loss.item()}, epoch + 1)
         tracker.progress(epoch + 1, config.epochs, "epoch", loss=loss.item())
-    head.eval()
-    with torch.inference_mode():
-        return float((head(data.val_MD).argmax(-1) == data.val_labels_M).float().mean())
+
+
+def _fit(head: nn.Sequential, data: ProbeData, tracker: Tracker, runtime: Runtime) -> None:
+    """Fit the optimum of softmax regression on all views, in float64.
+
+    Raises:
+        ValueError: it does not converge.
+    """
+    norm, linear = head
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(linear, nn.Linear)
+    device, all_N = data.val_MD.device, torch.arange(len(data.labels_N))
+    views = [data.read(torch.full_like(all_N, view), all_N) for view in range(data.views)]
+    # One momentum of 1: the running statistics are those of all views.
+    norm.momentum = 1.0
+    # (V*N, D), normalised once.
+    features = norm(torch.cat(views).to(device).double())
+    labels = data.labels_N.long().repeat(data.views).to(device)
+    optimizer = torch.optim.LBFGS(
+        linear.parameters(),
+        max_iter=_ROUND,
+        tolerance_grad=_FLAT,
+        tolerance_change=0,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        linear.zero_grad()
+        # The penalty makes the optimum unique and finite where classes can be told apart.
+        penalty = linear.weight.square().sum() / (2 * len(labels))
+        found = F.cross_entropy(linear(features), labels) + penalty
+        torch.autograd.backward(found)
+        return found
+
+    for number in runtime.until_stopped(range(1, _MOST_ROUNDS + 1)):
+        before = optimizer.step(loss).item()  # type: ignore[no-untyped-call]
+        tracker.metrics({TRAIN_PREFIX + "loss": before}, number)
+        tracker.progress(number, _MOST_ROUNDS, "round", loss=before)
+        slopes = [p.grad for p in linear.parameters() if p.grad is not None]
+        if max(float(slope.abs().max()) for slope in slopes) <= _FLAT:
+            return
+    raise ValueError(
+        f"the probe's fit did not converge in {_MOST_ROUNDS * _ROUND} iterations of L-BFGS; are "
+        "its features finite? probe.method lars trains for a fixed time"
+    )
+
+
+# Iterations between two looks at whether to stop, the most rounds of them, and the largest
+# derivative of the loss at which it counts as flat; scikit-learn's default is 10 times that.
+_ROUND, _MOST_ROUNDS, _FLAT = 20, 250, 1e-5
 
 
 def describe_training(config: ProbeConfig) -> str:
     """Describe the training of a probe in words."""
+    if config.method == "lbfgs":
+        return "L-BFGS to the optimum of softmax regression (C = 1)"
     return f"LARS {config.epochs} epochs, lr {config.lr:g} per 256, batch {config.batch_size}"
 
 

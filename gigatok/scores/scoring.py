@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import CodeShape, SplitConfig
+from gigatok.config.evaluation import SSIM_REFERENCE_WINDOW, SSIM_WINDOW
 from gigatok.data.crops import UInt8
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.models.frozen.inception import CLASSIFIER_VARIABLE, load_classifier
@@ -65,10 +69,17 @@ def distribution_scores(
         values[kid], values[kid_se] = image_metrics.kid(
             features.pool, reference.pool, paired=paired
         )
-        protocols[kid] = protocol
+        protocols[kid] = f"{protocol}, {describe_kid(paired)}"
     else:
         protocols[kid] = NOT_MEASURED + NO_IMAGES
     return Scores(values, protocols)
+
+
+def describe_kid(paired: bool) -> str:
+    """Describe in words how KID and its standard error are estimated."""
+    pairs = "all pairs but those of an image with its own original" if paired else "all pairs"
+    blocks = image_metrics.KID_BLOCKS
+    return f"unbiased cubic MMD² of {pairs} in float64, jackknife s.e. of at most {blocks} blocks"
 
 
 def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) -> Scores:
@@ -79,7 +90,10 @@ def manifold_scores(features: FeatureSet, reference: FeatureSet, protocol: str) 
         return Scores({}, {"precision": reason, "recall": reason})
     precision, recall = precision_recall(features.pool, reference.pool)
     # Recall depends on the number of reference images, so the protocol names it.
-    text = f"{protocol}, third neighbours, {len(reference.pool)} reference images"
+    text = (
+        f"{protocol}, third neighbours among pooled features, distances in float64, "
+        f"{len(reference.pool)} reference images"
+    )
     values = {"precision": precision, "recall": recall}
     return Scores(values, dict.fromkeys(values, text))
 
@@ -108,28 +122,61 @@ class ImageScores:
 
     def __init__(self) -> None:
         self._totals = dict.fromkeys(_PAIR_METRICS, 0.0)
-        self._count = 0
+        self._count, self._smallest = 0, math.inf
 
     def add(self, reconstructions: UInt8, originals: UInt8) -> None:
         """Take in a batch, both uint8 (B, H, W, 3)."""
-        for name, metric in _PAIR_METRICS.items():
+        self._smallest = min(self._smallest, *originals.shape[1:3])
+        for name in self._measured():
             # Weighted by images: the last batch may be smaller.
-            self._totals[name] += len(originals) * metric(reconstructions, originals)
+            value = _PAIR_METRICS[name].compute(reconstructions, originals)
+            self._totals[name] += len(originals) * value
         self._count += len(originals)
+
+    def _measured(self) -> list[str]:
+        """Name the metrics whose windows fit into all images so far."""
+        return [name for name, m in _PAIR_METRICS.items() if m.window <= self._smallest]
 
     def result(self, images: str) -> Scores:
         """Return means over all images; `images` names the set for the protocol."""
-        values = {name: total / self._count for name, total in self._totals.items()}
-        protocol = dict.fromkeys(values, f"{images}, uint8")
-        protocol["ssim_reference"] += ", flat 7x7 windows and a data range of 2"
+        protocol = {
+            name: f"{images}, {metric.words}"
+            if metric.window <= self._smallest
+            else f"{NOT_MEASURED}its windows have {metric.window} pixels, the smallest image "
+            f"{self._smallest}"
+            for name, metric in _PAIR_METRICS.items()
+        }
+        values = {name: self._totals[name] / self._count for name in self._measured()}
         return Scores(values, protocol)
 
 
+@dataclass(frozen=True)
+class _PairMetric:
+    """Metric of pairs of images.
+
+    Attributes:
+        compute: takes images and originals, and returns a mean over them.
+        words: what its protocol says besides the set of images.
+        window: pixels that each side of an image must have.
+    """
+
+    compute: Callable[[UInt8, UInt8], float]
+    words: str
+    window: int = 1
+
+
 _PAIR_METRICS = {
-    # Each takes images and originals, and returns a mean over them.
-    "psnr": image_metrics.psnr,
-    "ssim": image_metrics.ssim,
-    "ssim_reference": image_metrics.ssim_reference,
+    "psnr": _PairMetric(image_metrics.psnr, "uint8"),
+    "ssim": _PairMetric(
+        image_metrics.ssim,
+        f"uint8, each RGB channel, Gaussian {SSIM_WINDOW}x{SSIM_WINDOW} windows inside the image",
+        SSIM_WINDOW,
+    ),
+    "ssim_reference": _PairMetric(
+        image_metrics.ssim_reference,
+        "uint8, flat 7x7 windows and a data range of 2",
+        SSIM_REFERENCE_WINDOW,
+    ),
 }
 
 

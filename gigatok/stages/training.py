@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gigatok.config import TrainingConfig
-from gigatok.costs.memory import ADAM_MOMENTS, FLOAT
+from gigatok.costs.memory import FLOAT
+from gigatok.costs.optimizers import ADAM_MOMENTS
 from gigatok.stages.base import Disk
 
 TRAINER_CURVES = ("loss", "grad_norm", "lr", "images_per_second")
@@ -13,20 +14,26 @@ CHECKPOINTS = 3
 
 
 def trained_disk(
-    config: TrainingConfig, parameters: int, *, buffers: int = 0, opponent: int = 0
+    config: TrainingConfig,
+    parameters: int,
+    moments: int,
+    *,
+    buffers: int = 0,
+    opponent: int = 0,
 ) -> Disk:
     """Add up the trained model, and the model, moments and averages in each checkpoint.
 
     Args:
         config: how it is trained.
         parameters: of the model.
+        moments: values that its optimizer holds.
         buffers: values beside them.
         opponent: parameters of a discriminator, which checkpoints hold with its moments.
     """
-    # Weights (1), Adam's moments (2), average of weights (1 where there is one).
-    copies = 1 + ADAM_MOMENTS + (config.ema_decay > 0)
+    # Weights (1), average of weights (1 where there is one).
+    copies = 1 + (config.ema_decay > 0)
     # Discriminators have no averages.
-    state = copies * parameters + buffers + (1 + ADAM_MOMENTS) * opponent
+    state = copies * parameters + moments + buffers + (1 + ADAM_MOMENTS) * opponent
     # A checkpoint that would be due with the last step is never written.
     written = min((config.steps - 1) // config.checkpoint_every, CHECKPOINTS)
     # What stays, then what goes with the checkpoints.

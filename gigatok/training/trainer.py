@@ -24,6 +24,7 @@ from gigatok.runtime.distributed import any_rank, average_gradients, mean, whole
 from gigatok.runtime.tracker import Tracker
 from gigatok.training.averages import Averages
 from gigatok.training.checkpoint import OptimizerState, Stateful, load_checkpoint, save_checkpoint
+from gigatok.training.optimizers import make_optimizer, set_learning_rate
 from gigatok.training.seeds import step_seed
 
 Losses = Mapping[str, Tensor]
@@ -85,8 +86,7 @@ class Turn:
 
     def take(self, step: int) -> dict[str, Tensor]:
         """Run step `step`, counted from 0; returns the losses and the norm of the gradient."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self._config, step + 1, self.first_step)
+        set_learning_rate(self.optimizer, learning_rate(self._config, step + 1, self.first_step))
         # Freed instead of zeroed: between steps gradients take no memory.
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._accumulate(step)
@@ -295,43 +295,6 @@ class StepReporter:
         self.tracker.progress(
             step, self.config.steps, "step", loss=values["loss"], images_per_second=speed
         )
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Make AdamW with the parameters that are decayed and those that are not.
-
-    Without `decay_norms_and_biases`, 1-D parameters are not decayed, as in the reference's
-    `train_c2i.py`. With `reference_decay_quirk`, parameters with `norm` in their name are not, as
-    in its FSDP trainer (`vq_train_fsdp.py`).
-    """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    parameters = [p for _, p in named]
-    spared = {
-        name
-        for name, p in named
-        if (p.ndim < 2 and not config.decay_norms_and_biases)
-        or ("norm" in name and config.reference_decay_quirk)
-    }
-    if not spared:
-        groups = [{"params": parameters, "weight_decay": config.weight_decay}]
-    else:
-        decayed = [p for name, p in named if name not in spared]
-        others = [p for name, p in named if name in spared]
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-    # Fused: one kernel for many parameters, instead of several for each.
-    betas = (config.beta1, config.beta2)
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-8, fused=True)
-    for parameter in parameters:
-        # Made here, as the first step would: a checkpoint is loaded into them before that step.
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return optimizer
 
 
 def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> float:

@@ -5,17 +5,23 @@ Launches queue it on a cluster; nobody types it. The journal says what it looks 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gigatok.plugins import PluginError
+from gigatok.text.command_lines import command
 from orchestration.backends import connect_detached, profile_options
 from orchestration.backends.detached.controller import control as control_sweep
 from orchestration.backends.detached.journal import Journal
+from orchestration.exits import EXIT_REFUSED
+from orchestration.forecast.budget import record_refusal
 from orchestration.launching.history import find_plan
 from orchestration.launching.launch import Launch
-from orchestration.launching.launched import restored
+from orchestration.launching.launched import LaunchedPlan, restored
+from orchestration.plan.graph import Plan
 from orchestration.policy.profile import load_profile
 from orchestration.runs.state import Store
 
@@ -37,9 +43,10 @@ def control(
         print("another controller has taken over")
         return
     launched = find_plan(store, mine.sweep, mine.plan)
+    plan = _plan_here(launched, store)
     asked = load_profile(profile, profile_options())
     scheduler = connect_detached(backend, store, asked, jobs)
-    launch = Launch(restored(launched, store), launched.request, store, scheduler, asked)
+    launch = Launch(plan, launched.request, store, scheduler, asked)
     if launch.plan.sweep.search is None:
         control_sweep(launch, mine, launched.launched)
         return
@@ -47,6 +54,22 @@ def control(
     from orchestration.search.controller import control as control_search
 
     control_search(launch, mine, first=first)
+
+
+def _plan_here(launched: LaunchedPlan, store: Store) -> Plan:
+    """Build the plan again; without its plug-ins this job ends, and `status` says why."""
+    try:
+        return restored(launched, store)
+    except PluginError as error:
+        again = command("orchestration", "resume", launched.sweep)
+        why = (
+            f"{error}; nothing more is queued: install it for {sys.executable}, with which jobs "
+            f"run, then `{again}`"
+        )
+        # Nobody reads this job's output: the record is what `status` shows.
+        record_refusal(store, launched.sweep, launched.key, launched.scale, [why])
+        print(why, file=sys.stderr)
+        raise typer.Exit(EXIT_REFUSED) from error
 
 
 if __name__ == "__main__":

@@ -150,7 +150,9 @@ def _lines(found: SweepStatus, *, fit: bool) -> Iterator[Text]:
     yield Text(counts_line(found), **whole)
     if found.refusal is not None:
         said = "; ".join(found.refusal.reasons)
-        yield Text(f"the newest launch was refused: {said}", style="red")
+        # A round that was not begun says so itself.
+        before = "" if found.refusal.claims else "the newest launch was refused: "
+        yield Text(before + said, style="red")
     if found.skipped:
         yield Text(skipped_line(found), style="yellow")
     if found.orphans:

@@ -29,6 +29,8 @@ SAME = 0.02
 """Relative difference in FLOPs per unit of work below which configurations are the same."""
 OTHER_FAMILY = 3.0
 """Distance between two families, in the measure log(FLOPs / FLOPs)."""
+FARTHEST = 2.0
+"""Ratio of FLOPs up to which records of a single amount of work tell the time of another."""
 DISTANCE_SD = 0.2
 """Spread of a prediction's log per unit of that distance."""
 # Two standard deviations: about 95 % of predictions, if their logs are normal.
@@ -94,7 +96,10 @@ class Need:
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Predicted seconds with a range, and the record that they rest on."""
+    """Predicted seconds with a range, and the record that they rest on.
+
+    `measured`: records of the same network at amounts of work that tell the time of this one.
+    """
 
     seconds: float
     low: float
@@ -105,6 +110,7 @@ class TimeEstimate:
 
     For a stage without closed form, all bytes. None: not measured.
     """
+    measured: bool
 
 
 @dataclass(frozen=True)
@@ -192,8 +198,9 @@ class _Group:
         sd = math.hypot(self.spread, DISTANCE_SD * apart)
         factor = math.exp(RANGE_SDS * sd)
         newest = nearest[-1]
+        measured = apart <= SAME and _tell(nearest, need.flops)
         return TimeEstimate(
-            seconds, seconds / factor, seconds * factor, newest.name, _beyond(nearest)
+            seconds, seconds / factor, seconds * factor, newest.name, _beyond(nearest), measured
         )
 
     @cached_property
@@ -246,6 +253,17 @@ def _nearest(need: Need | Observation, observations: Sequence[Observation]) -> l
     distances = [_distance(need, o) for o in observations]
     limit = min(distances) + SAME
     return [o for o, apart in zip(observations, distances, strict=True) if apart <= limit]
+
+
+def _tell(alike: Sequence[Observation], flops: float | None) -> bool:
+    """Tell whether records of one network say what so many FLOPs take."""
+    known = [o.flops for o in alike if o.flops]
+    # Without FLOPs nothing says how much work a record was: it may be of a thousandth of it.
+    if not flops or not known:
+        return False
+    # Two amounts tell the fixed part from the rate. Of one amount all time may be fixed.
+    several = max(known) > (1 + SAME) * min(known)
+    return several or max(flops / known[-1], known[-1] / flops) <= FARTHEST
 
 
 def _beyond(nearest: Sequence[Observation]) -> int | None:

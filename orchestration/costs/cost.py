@@ -60,6 +60,8 @@ class Cost:
         low: lower end of the range of about 95 % of such predictions.
         high: upper end of that range.
         record: the measurement that the time rests on; None: uncalibrated.
+        measured: whether that is of the same network; the time is extrapolated from another one
+            otherwise.
         work: the needs that this was computed from.
     """
 
@@ -70,6 +72,7 @@ class Cost:
     low: float | None
     high: float | None
     record: str | None
+    measured: bool
     work: StageNeeds
 
     def prediction(self) -> Prediction:
@@ -90,9 +93,17 @@ class Cost:
     @property
     def ordering_seconds(self) -> float:
         """Predicted seconds, or seconds at nominal rates, which serve for ordering only."""
-        if self.seconds is not None:
-            return self.seconds
+        return self.nominal_seconds if self.seconds is None else self.seconds
+
+    @property
+    def nominal_seconds(self) -> float:
+        """Seconds at nominal rates: they compare stages of one kind, measured or not."""
         return NOMINAL_FIXED_SECONDS + (self.flops or 0.0) / NOMINAL_FLOPS_PER_SECOND
+
+    @property
+    def measured_seconds(self) -> float | None:
+        """Predicted seconds if they rest on records of the same network; else None."""
+        return self.seconds if self.measured else None
 
     @property
     def uncounted(self) -> bool:
@@ -169,6 +180,7 @@ class Predictor:
             low=None if found is None else found.low,
             high=None if found is None else found.high,
             record=None if found is None else found.record,
+            measured=found is not None and found.measured,
             work=work,
         )
 

@@ -226,7 +226,7 @@ def seconds_left(running: Mapping[str, Any], now: float | None = None) -> float 
         return None
     elapsed = (now or time.time()) - running["first_time"]
     speed = (running["done"] - running["first_done"]) / max(elapsed, 1e-9)
-    return float((running["total"] - running["done"]) / speed)
+    return float(max(0, running["total"] - running["done"]) / speed)
 
 
 def progress_details(running: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from gigatok.names import METRICS, Metric, result_columns
+from gigatok.names import METRICS, Metric, result_columns, with_computed
 from gigatok.text.command_lines import command
 from orchestration.execution.progress import Progress
 from orchestration.plan.graph import PlannedTrial
@@ -61,7 +61,7 @@ def _merge(trial: PlannedTrial, done: Mapping[str, Done | None]) -> dict[str, fl
     for key in trial.stages.values():
         record = done[key]
         merged |= record.metrics if record else {}
-    return merged
+    return with_computed(merged)
 
 
 def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> RenderableType:

@@ -16,8 +16,7 @@ from orchestration.costs.amounts import bytes_text, hours_text
 from orchestration.costs.cost import stage_work
 from orchestration.execution.progress import Progress
 from orchestration.forecast.devices import GB, Machine, Machines
-from orchestration.forecast.totals import Sum, add_up, disk_needed, to_run
-from orchestration.plan.graph import Plan
+from orchestration.forecast.totals import HOUR, Sum, add_up, disk_needed, to_run
 from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
@@ -41,6 +40,8 @@ class Refusal(Record):
     scale: str
     reasons: list[str]
     time: UnixTime
+    claims: tuple[str, ...] = ()
+    """Claims that stay undecided for it: the launch was to add a seed to what is complete."""
 
 
 def reasons(progress: Progress, machine: Machines, budget: Budget, runs_dir: Path) -> list[str]:
@@ -199,10 +200,43 @@ def hours_unit(progress: Progress, machine: Machines) -> str:
     return "GPU hours" if any(machine(stage).gpus for stage in kinds) else "core hours"
 
 
-def record_refusal(plan: Plan, store: Store, found: list[str]) -> None:
-    """Record a refused launch, for `status`."""
-    refusal = Refusal(plan=plan.key, scale=plan.sweep.scale, reasons=found, time=time.time())
-    append_lines(_refusals(store, plan.sweep.name), [refusal])
+def hours_spent(progress: Progress, machine: Machines, since: float) -> float:
+    """Add up the GPU hours that stages of a plan took, whoever ran them; core hours without GPU.
+
+    Args:
+        progress: of the plan.
+        machine: on what each kind of stage runs.
+        since: only attempts that started later, UNIX seconds.
+    """
+    return sum(
+        (attempt.ended - attempt.started) / HOUR * machine(progress.plan.stages[key].stage).units
+        for key, folder in progress.folders.items()
+        for attempt in folder.attempts()
+        # The end of a worker that was killed is not known.
+        if attempt.started >= since and attempt.ended is not None
+    )
+
+
+def record_refusal(
+    store: Store,
+    sweep: str,
+    plan: str,
+    scale: str,
+    found: list[str],
+    claims: tuple[str, ...] = (),
+) -> None:
+    """Record for `status` why a plan of a sweep was not launched, or not to its end.
+
+    Args:
+        store: runs directory.
+        sweep: name of the sweep.
+        plan: key of the plan.
+        scale: its scale.
+        found: reasons, in words.
+        claims: names of the claims that stay undecided because of it.
+    """
+    refusal = Refusal(plan=plan, scale=scale, reasons=found, time=time.time(), claims=claims)
+    append_lines(_refusals(store, sweep), [refusal])
 
 
 def newest_refusal(store: Store, sweep: str, since: float = 0.0) -> Refusal | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from orchestration.execution.display import Display
 from orchestration.execution.progress import Progress
-from orchestration.forecast.forecast import Meter
+from orchestration.forecast.forecast import Meter, forecast_line, forecast_tag
 from orchestration.launching.runner import Observe
 from orchestration.tracking.shipping import Tracking
 
@@ -56,7 +56,9 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
             # shows.
             tracking.notify(keys)
             display.note = tracking.note()
-            display.forecast = meter.line()
+            forecast = meter.forecast()
+            tracking.expect(forecast_tag(forecast))
+            display.forecast = forecast_line(forecast)
             display.update(keys)
 
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gigatok.names import study_name
 from orchestration.forecast.budget import newest_refusal
-from orchestration.launching.launched import LaunchedPlan, parse_launch, restored
+from orchestration.launching.launched import LaunchedPlan, parse_launch, record_file, restored
 from orchestration.plan.graph import Plan
 from orchestration.runs.records import UnreadableRecord, report_unreadable
 from orchestration.runs.state import Store
@@ -66,7 +66,7 @@ def find_plan(store: Store, sweep: str, plan_key: str) -> LaunchedPlan:
         ValueError: there is none.
         UnreadableRecord: it cannot be read.
     """
-    launched = parse_launch(study_folder(store, sweep) / f"{plan_key}.json")
+    launched = parse_launch(record_file(store, sweep, plan_key))
     if launched is None:
         raise ValueError(f"plan {plan_key} of {sweep} was never launched into {store.root}")
     return launched
@@ -78,7 +78,7 @@ def known_plan(store: Store, sweep: str, plan_key: str) -> Plan | None:
     Raises:
         ValueError: this code does not take what was recorded.
     """
-    launched = _read(study_folder(store, sweep) / f"{plan_key}.json")
+    launched = _read(record_file(store, sweep, plan_key))
     return None if launched is None else restored(launched, store)
 
 

@@ -243,9 +243,14 @@ def record_launch(
     record = record.model_copy(update={"plugins": used})
     text = sealed(record.model_dump_json())
     # Whole and atomically, however many trials a search has: a kill leaves the record before.
-    folder = study_folder(store, plan.sweep.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / f"{plan.key}.json", text)
+    file = record_file(store, plan.sweep.name, plan.key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, text)
+
+
+def record_file(store: Store, sweep: str, plan_key: str) -> Path:
+    """Return the file that a launched plan is recorded in."""
+    return study_folder(store, sweep) / f"{plan_key}.json"
 
 
 def as_launched(

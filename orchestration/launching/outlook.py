@@ -6,88 +6,146 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Looks
 from gigatok.claims.evidence import Evidence, Results, weigh
-from gigatok.claims.power import more_seeds, power
+from gigatok.claims.power import Course, aim_of, foresee, more_seeds, power
 from gigatok.claims.verdicts import LEVEL, verdicts
 from gigatok.claims.words import WANTED_POWER, JudgedClaim, legend
 from gigatok.names import METRICS, setting_name
 from orchestration.execution.progress import Progress
 from orchestration.execution.results import trial_metrics
+from orchestration.forecast.budget import newest_refusal
+from orchestration.forecast.devices import Machines
 from orchestration.launching.claimed import read_claimed
+from orchestration.launching.expected_rounds import rounds_line
 from orchestration.launching.history import all_launches
 from orchestration.launching.launched import LaunchedPlan
 from orchestration.runs.state import Store
+from orchestration.sweep.definition import Sweep
 from orchestration.sweep.settings.keys import SEED
 
 
 def verdict_lines(progress: Progress) -> list[str]:
     """Say what the results so far make of each claim; nothing without claims."""
-    claimed = read_claimed(progress.plan, progress.store)
+    plan, store = progress.plan, progress.store
+    claimed = read_claimed(plan, store)
     if not claimed:
         return []
     results = results_of(progress, (one.claim.metric for one in claimed))
-    found = verdicts([one.claim for one in claimed], results, progress.plan.sweep.looks)
+    found = verdicts([one.claim for one in claimed], results, plan.sweep.looks)
     judged = [
         JudgedClaim(verdict, one.at, one.results)
         for verdict, one in zip(found, claimed, strict=True)
     ]
-    return [*(one.sentence for one in judged), legend(judged)]
+    refusal = newest_refusal(store, plan.sweep.name)
+    # Of this plan: later ones have the seeds that were refused.
+    stopped = refusal is not None and refusal.claims and refusal.plan == plan.key
+    unpaid = refusal.reasons if refusal is not None and stopped else []
+    return [*(one.sentence for one in judged), *unpaid, legend(judged)]
 
 
-def claim_lines(progress: Progress) -> list[str]:
-    """Name each claim, and how likely the seeds of the plan decide it, from earlier results."""
+def claim_lines(progress: Progress, machine: Machines) -> list[str]:
+    """Name each claim, and how likely the seeds of the plan decide it, from earlier results.
+
+    Args:
+        progress: of the plan.
+        machine: on what stages run, for the cost of seeds until decided.
+    """
     sweep = progress.plan.sweep
     if not sweep.claims:
         return []
-    earlier = list(_earlier(progress))
+    earlier = list(earlier_results(progress))
     # As if none were decided yet: the strictest of Holm's steps.
     level = LEVEL / len(sweep.claims)
-    return [
-        f"claim {claim.name}: {claim.text}; {_outlook(claim, len(sweep.seeds), level, earlier)}"
+    known = {claim.name: _seen(claim, earlier) for claim in sweep.claims}
+    lines = [
+        f"claim {claim.name}: {claim.text}; {_outlook(claim, sweep, known[claim.name], level)}"
         for claim in sweep.claims
     ]
+    if sweep.looks is None:
+        return lines
+    courses = {
+        name: _course(claim, seen[1], sweep.looks, level)
+        for (name, seen), claim in zip(known.items(), sweep.claims, strict=True)
+        if seen is not None
+    }
+    return [*lines, rounds_line(progress, machine, courses)]
 
 
 Earlier = tuple[str, Mapping[str, Results]]
 """Where results are from, and metric -> results."""
+Seen = tuple[str, Evidence]
+"""Where results are from, and what they say of a claim."""
 
 
-def _outlook(claim: Claim, seeds: int, level: float, earlier: list[Earlier]) -> str:
-    if claim.kind in ("trend", "prediction"):
-        return "its sizes decide it, seeds hardly"
+def _seen(claim: Claim, earlier: list[Earlier]) -> Seen | None:
+    """Find the newest results that show the spread of a claim over seeds."""
     for origin, results in earlier:
         evidence = weigh(claim, results.get(claim.metric, {}))
-        if evidence is not None and evidence.error > 0:
-            return _power(claim, evidence, origin, seeds, level)
-    return "no earlier results with two seeds tell how likely it is decided"
+        if claim.decided_by_seeds and evidence is not None and evidence.error > 0:
+            return origin, evidence
+    return None
 
 
-def _power(claim: Claim, seen: Evidence, origin: str, seeds: int, level: float) -> str:
-    """Say with which probability so many seeds decide a claim, if all is as it was seen."""
-    distance = seen.effect - claim.margin
-    if claim.kind == "equivalence":
-        distance = claim.margin - abs(seen.effect)
-    spread = seen.error * math.sqrt(seen.seeds)
-    metric = METRICS[claim.metric]
-    effect = metric.signed(seen.effect if claim.rises else -seen.effect, 1) + metric.unit_behind
-    if seeds < 2:
+def _outlook(claim: Claim, sweep: Sweep, seen: Seen | None, level: float) -> str:
+    if not claim.decided_by_seeds:
+        return "its sizes decide it, seeds hardly"
+    if seen is None:
+        return "no earlier results with two seeds tell how likely it is decided"
+    if len(sweep.seeds) < 2:
         return "one seed decides nothing"
-    likely = power(distance, spread, seeds, level)
-    # Beyond the margin on the other side, the same effect contradicts the claim.
-    way = "it" if distance >= 0 else "against it"
-    parts = [f"{seeds} seeds decide {way} with probability {likely:.0%}"]
-    more = more_seeds(distance, spread, seeds, level, WANTED_POWER)
-    if likely < WANTED_POWER and more is not None:
-        enough = power(distance, spread, seeds + more, level)
-        parts.append(f"{seeds + more} with {enough:.0%}")
-    return f"{', '.join(parts)}, if it is as {origin}: {effect}"
+    origin, evidence = seen
+    metric = METRICS[claim.metric]
+    shown = evidence.effect if claim.rises else -evidence.effect
+    effect = metric.signed(shown, 1) + metric.unit_behind
+    say = _fixed if sweep.looks is None else _until_decided
+    return f"{say(claim, evidence, sweep, level)}, if it is as {origin}: {effect}"
+
+
+def _fixed(claim: Claim, seen: Evidence, sweep: Sweep, level: float) -> str:
+    """Say with which probability the seeds of a sweep decide a claim, and how many would."""
+    seeds, aim, spread = len(sweep.seeds), aim_of(claim, seen.effect), _spread(seen)
+    likely = power(seen.effect, spread, seeds, level, aim)
+    text = f"{seeds} seeds decide {_way(claim, seen)} with probability {likely:.0%}"
+    more = more_seeds(seen.effect, spread, seeds, level, WANTED_POWER, aim)
+    if likely >= WANTED_POWER or more is None:
+        return text
+    return (
+        f"{text}, {seeds + more} with {power(seen.effect, spread, seeds + more, level, aim):.0%}"
+    )
+
+
+def _until_decided(claim: Claim, seen: Evidence, sweep: Sweep, level: float) -> str:
+    """Say the same of the first look and of all looks."""
+    assert sweep.looks is not None
+    course = _course(claim, seen, sweep.looks, level)
+    return (
+        f"{sweep.looks.start} seeds decide {_way(claim, seen)} with probability "
+        f"{1 - course.undecided[0]:.0%}, up to {sweep.looks.at_most} with "
+        f"{1 - course.undecided[-1]:.0%}"
+    )
+
+
+def _course(claim: Claim, seen: Evidence, looks: Looks, level: float) -> Course:
+    return foresee(seen.effect, _spread(seen), looks, level, aim_of(claim, seen.effect))
+
+
+def _spread(seen: Evidence) -> float:
+    return seen.error * math.sqrt(seen.seeds)
+
+
+def _way(claim: Claim, seen: Evidence) -> str:
+    """Say whether the effect that was seen supports a claim or contradicts it."""
+    distance = claim.margin - abs(seen.effect)
+    if claim.kind != "equivalence":
+        distance = seen.effect - claim.margin
+    return "it" if distance >= 0 else "against it"
 
 
 # Results on disk
 
 
-def _earlier(progress: Progress) -> Iterator[Earlier]:
+def earlier_results(progress: Progress) -> Iterator[Earlier]:
     """Collect results: of this plan, then of earlier launches of the sweep, the newest first."""
     names = {claim.metric for claim in progress.plan.sweep.claims}
     yield "so far", results_of(progress, names)

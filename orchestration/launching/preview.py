@@ -62,7 +62,7 @@ def print_plan(
         # Imported here: statistics take a tenth of a second, which other plans need not wait for.
         from orchestration.launching.outlook import claim_lines
 
-        say(claim_lines(progress), markup=False, highlight=False, soft_wrap=True)
+        say(claim_lines(progress, machine), markup=False, highlight=False, soft_wrap=True)
     say(formula_lines(plan), markup=False)
     say(adopted_lines(progress))
     for line in image_lines(plan):
@@ -119,7 +119,7 @@ def search_lines(progress: Progress) -> list[str]:
 
 def trials_table(progress: Progress) -> Table:
     """Make a row per trial: sizes, and stages to run of all its stages."""
-    numbers = ("encoder", "decoder", "total", "head", "AR", "steps", "to run")
+    numbers = ("encoder", "decoder", "at inference", "training head", "AR", "steps", "to run")
     table = plain_table(("trial", *numbers), right=numbers, overflow="fold")
     trials = progress.plan.trials
     for planned in trials[:MOST_ROWS]:

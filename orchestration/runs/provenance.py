@@ -14,6 +14,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -36,7 +37,7 @@ _PACKAGES = (
     "torch",
     "numpy",
     "pydantic",
-    "torchmetrics",
+    "scipy",
     "safetensors",
     "pillow",
     "transformers",
@@ -156,6 +157,11 @@ def peak_memory() -> int:
     # `ru_maxrss` is in KiB on Linux and in bytes on macOS (getrusage(2)).
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def process_seconds() -> float:
+    """Measure the age of this process: it has imported, and waited for the lease."""
+    return max(0.0, time.time() - psutil.Process().create_time())
 
 
 _waited_before: dict[str, float] = {}

@@ -92,6 +92,8 @@ class Attempt(Record):
     """Seconds that rank 0 waited for a busy processor; None until it ends, or if not counted."""
     peak_memory_bytes: int | None = None
     """Bytes, of rank 0: of its GPU, or of the process if it has none; None until it ends."""
+    startup_seconds: Seconds | None = None
+    """Seconds from the start of the process to `started`; None: recorded by earlier code."""
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 

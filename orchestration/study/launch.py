@@ -29,7 +29,7 @@ from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record
 from orchestration.launching.preview import plan_json, print_plan
 from orchestration.launching.readiness import check_writable, make_ready
 from orchestration.launching.report import outcome, print_counts, print_results
-from orchestration.launching.rounds import added_line, with_due_seeds
+from orchestration.launching.rounds import added_line, due_seeds, hours_limit
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
@@ -146,7 +146,8 @@ class PreparedLaunch(Launch):
     def _refuse(self) -> None:
         """Say why nothing starts, and remember it for `status` and MLflow."""
         # On disk first: MLflow may not answer, and `status` reads the record.
-        record_refusal(self.plan, self.store, self.refused)
+        plan = self.plan
+        record_refusal(self.store, plan.sweep.name, plan.key, plan.sweep.scale, self.refused)
         lines = [f"refused: {reason}" for reason in self.refused]
         problem = self.tracking.tag_sweep({names.TAG_REFUSED: " | ".join(self.refused)})
         if problem is not None:
@@ -185,13 +186,25 @@ class PreparedLaunch(Launch):
 
     def _next_round(self, ended: LaunchResult, terminal: Terminal) -> LaunchResult:
         """Add the seeds that undecided claims call for, and run them; nothing of other sweeps."""
-        plan = with_due_seeds(self.plan, self.store)
-        if plan.key == self.plan.key:
+        due = due_seeds(self.plan, self.store, hours_limit(self.request, self.profile))
+        if due.refused is not None:
+            # Said with the verdicts, here, by `status` and in MLflow.
+            record_refusal(
+                self.store,
+                due.plan.sweep.name,
+                due.plan.key,
+                due.plan.sweep.scale,
+                [due.refused],
+                due.claims,
+            )
+            self.tracking.tag_sweep({names.TAG_REFUSED: due.refused})
+        if due.plan.key == self.plan.key:
             return ended
-        terminal.console.print(added_line(self.plan, plan), soft_wrap=True)
-        following = _priced(self.request, self.store, plan, lambda progress: None)
+        terminal.console.print(added_line(self.plan, due.plan), soft_wrap=True)
+        following = _priced(self.request, self.store, due.plan, lambda progress: None)
         following.make_ready()
-        return following.run(terminal)
+        # Whoever wanted the sweep wanted its rounds; on a cluster they go on without asking.
+        return following.run(replace(terminal, ask=False))
 
     def _search(self, terminal: Terminal) -> LaunchResult:
         from orchestration.search import launch  # Optuna takes half a second to import
@@ -246,7 +259,8 @@ def prepare(
         else:
             # The record and not the YAML, which may have been edited since.
             plan = _as_launched(launched, store)
-        return _priced(request, store, with_due_seeds(plan, store), leave)
+        due = due_seeds(plan, store, hours_limit(request, _profile(request)))
+        return _priced(request, store, due.plan, leave)
 
 
 def _priced(request: LaunchRequest, store: Store, plan: Plan, leave: Leave) -> PreparedLaunch:

@@ -149,9 +149,8 @@ def outlook(
     parts = {}
     for key, cost in predict(plan, calibration, calibration.newest_site).items():
         mine = stages[key]
-        part = look_at(mine.folder, mine.state, cost.seconds, resting=mine.held)
-        kind, weight = mine.planned.stage, cost.ordering_seconds
-        parts[key] = replace(part, kind=kind, weight=weight)
+        kind = mine.planned.stage
+        parts[key] = look_at(mine.folder, kind, mine.state, cost, resting=mine.held)
     graph = Graph({key: tuple(stage.inputs.values()) for key, stage in plan.stages.items()})
     running = sum(stage.state == "RUNNING" for stage in stages.values())
     # Without `--jobs`, what runs now is the best guess of how many run at a time.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rich.console import Console
 
@@ -24,6 +24,7 @@ from gigatok.names import study_name
 from gigatok.plugins import load_installed
 from orchestration.backends import profile_options
 from orchestration.forecast.cost_table import cost_json
+from orchestration.forecast.devices import machines
 from orchestration.forecast.simulator import Cluster
 from orchestration.launching.history import newest_launch, other_scales
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
@@ -41,8 +42,13 @@ from orchestration.study.resuming import prepare_resume, prepare_retry
 from orchestration.study.simulating import PaperRun, simulate_plan
 from orchestration.study.status import SweepStatus, look
 from orchestration.study.syncing import Sent, send_all
-from orchestration.sweep.definition import expand, load_sweep
+from orchestration.sweep.candidates import Entry, more_text
+from orchestration.sweep.definition import Sweep, expand, load_sweep
 from orchestration.terminal import Terminal, quiet_console
+
+# With the statistics, which take a tenth of a second that no other command need wait for.
+if TYPE_CHECKING:
+    from orchestration.study.proposing import Proposal
 
 
 class LaunchOptions(TypedDict, total=False):
@@ -344,6 +350,39 @@ class Study:
             teraflops=teraflops,
             seed=seed,
         )
+
+    def next(
+        self,
+        gpu_hours: float,
+        *,
+        claims: Sequence[str] = (),
+        backend: str = "local",
+        jobs: int | None = None,
+        profile: str | Path | None = None,
+    ) -> Proposal:
+        """Propose the runs that tell most about the claims, per GPU hour; runs nothing.
+
+        Args:
+            gpu_hours: that they may take; core hours if stages use no GPU.
+            claims: asked about beside those of the sweep.
+            backend: where they would run.
+            jobs: stages at a time there.
+            profile: what stages ask for.
+
+        Raises:
+            ValueError: nothing is claimed, or nobody knows what runs take.
+        """
+        from orchestration.study.proposing import propose
+
+        asked = {f"asked{number or ''}": text for number, text in enumerate(claims)}
+
+        def read(entries: Sequence[Entry]) -> Sweep:
+            more = more_text(asked, entries)
+            return load_sweep(self.sweep, self.scale, self.overrides, more)
+
+        file = None if profile is None else Path(profile)
+        machine = machines(backend, jobs, load_profile(file, profile_options()))
+        return propose(read([]), read, self.store, machine, gpu_hours)
 
     def sync(self, tracking_uri: str | None = None) -> list[Sent]:
         """Send to MLflow what it lacks of all launches of the sweep; runs nothing."""

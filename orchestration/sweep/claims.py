@@ -281,6 +281,9 @@ def _at(sentence: Sentence, family: Sequence[Trial], end: str) -> list[Trial]:
 
 
 def _same(value: Any, text: str) -> bool:
+    # One of several kinds compares as its name, as it does in `where`.
+    if isinstance(value, Mapping) and value.get("name") == text:
+        return True
     # 0.50 is the 0.5 of the axis; a size given by numbers is compared as it is printed.
     return bool(value == scalar(text)) or show(value) == text
 

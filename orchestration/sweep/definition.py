@@ -20,6 +20,7 @@ from orchestration.sweep.claims import read_claims
 from orchestration.sweep.figure import read_figure
 from orchestration.sweep.grid.axes import (
     Axes,
+    Overrides,
     read_axes,
     read_looks,
     read_overrides,
@@ -27,18 +28,22 @@ from orchestration.sweep.grid.axes import (
     read_stages,
 )
 from orchestration.sweep.grid.expansion import Expansion, Trial
+from orchestration.sweep.grid.selection import report_own_seeds
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
 from orchestration.sweep.search.targets import check_targets
+from orchestration.sweep.settings.keys import SEED
 from orchestration.sweep.settings.scales import Scale, read_scale, scale_file
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import (
+    Node,
     Place,
     Problem,
     SweepError,
     did_you_mean,
     display,
     listed,
+    parse,
     read_file,
 )
 
@@ -60,6 +65,9 @@ AT_KEYS = tuple(
 """Parts that `at` may replace for one scale."""
 # A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
 _NESTED = {name: f"; {name} belongs below `set:` or `axes:`, dotted" for name in SECTIONS}
+
+
+_ADDED = Place("added to the file")
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,8 @@ class Sweep:
         """Keys of axes, zip, `include` and the search, in this order, without `seed`."""
         searched = () if self.search is None else (*self.search.space, *self.search.transfer)
         grids = (self.axes, *self.zip, *self.include)
-        return tuple(dict.fromkeys((*(key for grid in grids for key in grid), *searched)))
+        keys = (key for grid in grids for key in grid if key != SEED)
+        return tuple(dict.fromkeys((*keys, *searched)))
 
 
 def find_sweep(path: str | Path) -> Path:
@@ -155,6 +164,7 @@ def load_sweep(
     path: str | Path,
     scale: str | None = None,
     overrides: Sequence[str] = (),
+    more: str = "",
 ) -> Sweep:
     """Read, check and expand a sweep.
 
@@ -162,6 +172,7 @@ def load_sweep(
         path: a file, or the bare name of one in `sweeps/`.
         scale: name of a scale, instead of the sweep's own.
         overrides: `key=value` of `--set`; replaces an axis of the same key by the one value.
+        more: YAML with `claims` and `include` that are added to the file's own.
 
     Raises:
         SweepError: with every problem of the sweep, its scale and the overrides.
@@ -171,7 +182,8 @@ def load_sweep(
     # The name becomes a folder and an MLflow experiment, so it must be fit for both.
     name = _name(file, problems)
     root = Part(read_file(file, "sweep", SWEEP_KEYS, problems), problems)
-    sweep = _read(root, name, file, scale, overrides)
+    added = Part(parse(more, _ADDED, problems) or Node(None, _ADDED, _ADDED), problems)
+    sweep = _read(root, name, file, scale, overrides, added)
     # Only now: every part has had its turn to report.
     if sweep is None:
         raise SweepError(display(file), _in_file_order(problems, root.place.file))
@@ -179,7 +191,7 @@ def load_sweep(
 
 
 def _read(
-    root: Part, name: str, file: Path, scale: str | None, overrides: Sequence[str]
+    root: Part, name: str, file: Path, scale: str | None, overrides: Sequence[str], added: Part
 ) -> Sweep | None:
     """Read all parts of a sweep; they report their problems, and with any there is no sweep."""
     problems = root.problems
@@ -189,12 +201,14 @@ def _read(
     scales = _scale_folders(file)
     # No early return from here on: a scale that is None only leaves unchecked what needs sizes.
     loaded = _scale(root.part("scale"), scale, scales)
-    sweep = _at_scale(root, loaded, scales)
+    sweep = _with(_at_scale(root, loaded, scales), added)
     given = read_overrides(overrides, loaded, problems)
     seeds = read_seeds(given.seed or sweep.part("seeds"))
     # Seeds that `--set` gives are a list and look once.
     looks = read_looks(given.seed or sweep.part("seeds"), claims=sweep.part("claims").is_given)
-    axes = read_axes(sweep, loaded, given.settings)
+    axes = read_axes(sweep, loaded, given)
+    if looks is not None:
+        report_own_seeds(axes.included)
     question, paper = _question(root.part("question")), root.part("paper").text()
     stages = read_stages(sweep.part("stages"), plugins)
     search = read_search(sweep, axes, seeds, loaded, given.settings)
@@ -317,8 +331,23 @@ def _at_scale(root: Part, scale: Scale | None, folders: Sequence[Path]) -> Part:
     return here
 
 
+def _with(sweep: Part, added: Part) -> Part:
+    """Put further claims and entries of `include` behind those of a sweep."""
+    own, more = sweep.mapping(), added.mapping()
+    nodes = {key: part.node for key, part in own.items()}
+    for key, part in more.items():
+        before, value = nodes.get(key), part.node.value
+        match before and before.value, value:
+            case dict() as first, dict() as second:
+                value = {**first, **second}
+            case tuple() as first, tuple() as second:
+                value = (*first, *second)
+        nodes[key] = replace(part.node, value=value)
+    return replace(sweep, node=replace(sweep.node, value=nodes)) if more else sweep
+
+
 def _check_without_sizes(sweep: Part) -> None:
-    axes = read_axes(sweep, None, {})
+    axes = read_axes(sweep, None, Overrides())
     read_search(sweep, axes, read_seeds(sweep.part("seeds")), None, {})
     read_stages(sweep.part("stages"))
 

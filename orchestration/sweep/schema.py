@@ -93,7 +93,8 @@ def _sweep_parts() -> Schema:
     stages = {"type": "array", "items": {"enum": list(STAGES)}, "minItems": 1}
     seeds = {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True}
     rule = _mapping({**cell, "seed": seed}, "A dropped combination: key -> value or values.")
-    added = _mapping(cell, "An added combination: key -> value, or values for several of them.")
+    text = "An added combination: key -> value, or values for several of them; seeds of its own."
+    added = _mapping({**cell, "seed": seed}, text)
     return {
         "axes": _mapping(axis, "key -> values; combined freely in axes, row by row in zip."),
         "zip": _list({"$ref": "#/$defs/axes"}),

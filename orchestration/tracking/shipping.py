@@ -200,6 +200,10 @@ class Tracking:
         """Send the findings about the sweep as a whole; they replace earlier ones."""
         self._sweep.findings = findings
 
+    def expect(self, forecast: str) -> None:
+        """Send how long the plan will take; it replaces earlier forecasts."""
+        self._sweep.forecast = forecast
+
     def note(self) -> str:
         """Return a line for the display; empty while everything is sent."""
         if self.error is None:

@@ -89,7 +89,8 @@ class StageView:
             return []
         # The time of DONE and not of sending: an equal point is ignored by the server.
         at = milliseconds(done.finished)
-        return [MetricPoint(name, 0, value, at) for name, value in done.metrics.items()]
+        scores = names.with_computed(done.metrics)
+        return [MetricPoint(name, 0, value, at) for name, value in scores.items()]
 
     def protocol_tags(self) -> dict[str, str]:
         """Make the tags that say how the scores were measured."""

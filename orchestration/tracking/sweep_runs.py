@@ -30,6 +30,7 @@ from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.tracking.mlflow_server import NOTE_TAG, PARENT_TAG, Server
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
+from orchestration.tracking.trial_facts import fact_params
 
 
 def trial_params(config: TrialConfig) -> dict[str, str]:
@@ -157,6 +158,9 @@ class SweepRuns:
         self._copied: set[tuple[str, str, str]] = set()
         """Trial run, stage run and stage state whose pictures were copied."""
         self.findings = Findings()
+        self.forecast = ""
+        """Time left of the plan, as `forecast.forecast_tag` writes it."""
+        self._sent_forecast = ""
         self._sent_findings = Findings()
         self._sent_trial_tags: dict[str, Mapping[str, str]] = {}
 
@@ -240,11 +244,8 @@ class SweepRuns:
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
-        derived = {
-            names.PREFIX_DERIVED + name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in planned.trial.derived.items()
-        }
-        server.log_params(str(entry.run_id), trial_params(planned.trial.config) | derived)
+        params = trial_params(planned.trial.config) | fact_params(planned)
+        server.log_params(str(entry.run_id), params)
         return entry.model_copy(update={"sent": "params"})
 
     def _launch_tags(self) -> dict[str, str]:
@@ -299,6 +300,7 @@ class SweepRuns:
             ]
             state = joint_state(states)
             self._send_findings(server, ledger)
+            self._send_forecast(server, str(ledger.sweep.run_id))
             # A failed trial does not end the sweep while others wait.
             if state == "FAILED" and "WAITING" in states:
                 state = "WAITING"
@@ -328,6 +330,12 @@ class SweepRuns:
                 server.log(str(ledger.trials[ident].run_id), tags=tags)
                 self._sent_trial_tags[ident] = tags
         self._sent_findings = now
+
+    def _send_forecast(self, server: Server, run_id: str) -> None:
+        # Read once: the launcher's thread may replace it meanwhile.
+        if (now := self.forecast) != self._sent_forecast:
+            server.log(run_id, tags={names.TAG_FORECAST: now})
+            self._sent_forecast = now
 
     def _update_sweep(
         self, server: Server, entry: Entry, state: State, status: str, held: str

@@ -165,6 +165,7 @@ def scores(
     kid = {"rkid": rkid, "rkid_se": 60.0, "gkid": gkid, "gkid_se": 75.0}
     return {
         "params_total": size,
+        "params_head": 0.0,
         "params_decoder": size - 0.4e6,
         "psnr": psnr,
         "lpips": lpips,
@@ -181,7 +182,7 @@ GRID = [
     ("S-S", 1, 0.0, scores("S-S", 17.91, 0.361, 3213, 4.03, 186, 0.293, 3389)),
     ("S-B", 0, 0.0, scores("S-B", 18.65, 0.341, None, 4.36, 201, 0.305, None)),
     ("S-L", 0, 0.0, scores("S-L", 18.10, 0.356, 3470, 4.24, 196, 0.306, 3961)),
-    ("S-L", 1, 0.0, scores("S-L", 18.11, 0.354, 3136, 4.40, 203, 0.302, 3298)),
+    ("S-L", 1, 0.0, scores("S-L", 18.1099, 0.354, 3136, 4.40, 203, 0.302, 3298)),
     ("S-S", 0, 0.5, scores("S-S", 17.64, 0.363, 3456, 3.63, 168, 0.363, 3608)),
     ("S-S", 1, 0.5, scores("S-S", 17.34, 0.381, 4262, 3.48, 161, 0.366, 4176)),
     ("S-L", 0, 0.5, scores("S-L", 18.26, 0.335, 3483, 4.11, 190, 0.349, 3869)),
@@ -209,7 +210,7 @@ def write_troubled(store: Store) -> None:
     store.trial("tokenizer_scaling", run, "S-S", GRID[0][3])
     bad = GRID[2][3] | {"ar_val_loss": float("nan"), "gkid": float("inf")}
     store.trial("tokenizer_scaling", run, "S-B", bad)
-    partial = {k: GRID[3][3][k] for k in ("params_total", "psnr", "lpips")}
+    partial = {k: GRID[3][3][k] for k in ("params_total", "params_head", "psnr", "lpips")}
     store.trial(
         "tokenizer_scaling", run, "S-L", partial, state="FAILED", error="out of memory\ntrace"
     )

@@ -27,10 +27,11 @@ def browser():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """The runs directory of a finished smoke sweep."""
+    """The runs directory of a finished search and, newer, of a finished smoke sweep."""
     folder = tmp_path_factory.mktemp("finished")
-    command, environment = launch_command(folder)
-    subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    for name in ("search", "study"):
+        command, environment = launch_command(folder, name)
+        subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
     return folder / "runs"
 
 

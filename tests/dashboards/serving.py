@@ -57,15 +57,24 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
+SWEEPS = {
+    # An image that a browser must not fetch; see `page_of` in `test_browser.py`.
+    "study": f"question: 'What does a larger decoder buy? {IMAGE}'\npaper: Table 2\n"
+    "scale: smoke\naxes: {tokenizer.decoder: [S, L]}\nseeds: [0, 1]\nstages: all\n"
+    "set: {tokenizer.encoder: S, generator.size: S}\n"
+    "claims: {decoder_helps: psnr at tokenizer.decoder=L is higher than at S}\n",
+    # As text 12 would stand before 8.
+    "search": "question: How many steps?\nscale: smoke\nstages: [evaluate_reconstruction]\n"
+    "set: {tokenizer.encoder: S, tokenizer.decoder: S}\nsearch:\n"
+    "  space: {tokenizer.steps: {low: 8, high: 12, step: 4}}\n"
+    "  sampler: grid\n  objectives: [psnr]\n  budget: {trials: 2}\n",
+}
+
+
 def launch_command(folder: Path, name: str = "study") -> tuple[list[str], dict[str, str]]:
-    """What launches a smoke sweep of two trials."""
+    """What launches a smoke sweep: four trials of two settings, or a search of two trials."""
     sweep = folder / f"{name}.yaml"
-    sweep.write_text(
-        # An image that a browser must not fetch; see `page_of` in `test_browser.py`.
-        f"question: 'What does a larger decoder buy? {IMAGE}'\npaper: Table 2\nscale: smoke\n"
-        "axes: {tokenizer.decoder: [S, B, L]}\nset: {tokenizer.encoder: S, generator.size: S}\n"
-        "seeds: [0]\nstages: all\n"
-    )
+    sweep.write_text(SWEEPS[name])
     options = ["--runs-dir", str(folder / "runs"), "--yes", "--jobs", "1"]
     return [sys.executable, "-m", "orchestration.launch", str(sweep), *options], {
         **os.environ,

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
+from analysis.studies.study import list_studies
 from tests.dashboards.serving import ROOT, launch_command, serve
 
 pytestmark = pytest.mark.slow
 VIEWS = {
-    "Study": "Stages complete",
+    "Study": "1 claim: ",
     "Scaling": "Hover over a point",
+    "Curves": "a click in the legend",
     "Trial": "Reconstructions: originals above",
-    "Compare": "one study only",
+    "Compare": "Best of each",
 }
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @contextmanager
-def page_of(browser, size=None):
+def page_of(browser, size=None, scheme="light"):
     """A page that must log no error, break nowhere and ask no other machine for anything."""
-    context = browser.new_context(viewport=size or DESKTOP)
+    context = browser.new_context(viewport=size or DESKTOP, color_scheme=scheme)
     page = context.new_page()
     wrong: list[str] = []
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
@@ -58,15 +63,119 @@ def live(finished):
         yield address
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_view_of_a_finished_sweep(browser, live, view, size):
-    with page_of(browser, size) as page:
-        page.goto(f"{live}/?view={view}")
-        see(page, VIEWS[view])
-        see(page, "What does a larger decoder buy?")
-        page.wait_for_function("!document.querySelector('[data-stale=true]')")
-        assert fits(page)
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "dark-phone"]
+)
+def test_every_view_of_a_finished_sweep(browser, live, size, scheme):
+    with page_of(browser, size, scheme) as page:
+        page.goto(live)
+        for view, text in VIEWS.items():
+            open_view(page, view)
+            see(page, text)
+            see(page, "What does a larger decoder buy?")
+            settled(page)
+            assert fits(page)
+            contrast = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
+            assert Axe().run(page, options=contrast).response["violations"] == []
+            assert weak_texts(page) == []
+        background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).color")
+        assert (brightness(background) > 0.5) == (scheme == "dark")
+
+
+def open_view(page, view: str) -> None:
+    page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
+
+
+def settled(page) -> None:
+    page.wait_for_function("!document.querySelector('[data-stale=true]')")
+
+
+def brightness(colour: str) -> float:
+    """Mean of the channels of `rgb(...)`, from 0 to 1."""
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 / 255
+
+
+def weak_texts(page) -> list[str]:
+    """The texts of charts with a contrast below 4.5:1 to the page; axe looks at no SVG."""
+    return page.evaluate(
+        """() => {
+        const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+        const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+          .map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+          .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+        const page = light(numbers(getComputedStyle(document.querySelector(".stApp"))
+          .backgroundColor));
+        const texts = document.querySelectorAll(
+          ".js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint) text");
+        return [...texts].filter(text => {
+          const own = light(numbers(getComputedStyle(text).fill));
+          return (Math.max(own, page) + .05) / (Math.min(own, page) + .05) < 4.5;
+        }).map(text => text.textContent);
+        }"""
+    )
+
+
+def test_a_row_opens_its_trial(browser, live):
+    with page_of(browser) as page:
+        page.goto(live)
+        see(page, "1 claim: ")
+        grid = page.get_by_test_id("stDataFrame").first
+        grid.scroll_into_view_if_needed()
+        # The grid is one canvas; 52 pixels are below its head, in the first row.
+        grid.locator("canvas").first.click(position={"x": 300, "y": 52})
+        see(page, "Reconstructions: originals above")
+        assert page.get_by_role("combobox", name="Trial").input_value() == "S-S seed=0"
+
+
+def test_a_search_and_numbers_that_sort_as_numbers(browser, live, finished):
+    (title,) = (t for t in list_studies(f"sqlite:///{finished}/mlflow.db") if t.is_search)
+    with page_of(browser) as page:
+        page.goto(f"{live}/?{urlencode({'study': title.name})}")
+        see(page, "Best of 2 trials of the sampler grid")
+        grid = page.get_by_test_id("stDataFrame").first
+        heads = grid.locator("[role=columnheader]")
+        column = heads.all_text_contents().index("tokenizer.steps")
+        grid.scroll_into_view_if_needed()
+        seen = []
+        for _ in range(2):  # ascending, then descending
+            grid.locator("canvas").first.click(position={"x": 160, "y": 16})
+            page.wait_for_timeout(500)
+            steps = grid.locator(f"[role=gridcell][aria-colindex='{column + 1}']")
+            seen.append(steps.all_text_contents())
+        assert seen == [["8", "12"], ["12", "8"]]
+        open_view(page, "Search")
+        see(page, "Best trial")
+        page.locator(".parcoords").first.wait_for()
+        see(page, "PSNR (dB) of each trial")
+        page.get_by_role("button", name="Open the trial").click()
+        see(page, "Reconstructions: originals above")
+
+
+def test_curves_of_settings_with_bands_and_of_every_seed(browser, live):
+    address = f"{live}/?view=Curves&curve=train+tokenizer%3A+train%2Floss&smoothing=0.5&log_y=true"
+    with page_of(browser) as page:
+        page.goto(address)
+        see(page, "Band: half the range over seeds")
+        lines = page.locator(".js-plotly-plot .scatterlayer .trace .js-line")
+        legend = page.locator(".js-plotly-plot .legendtext")
+        assert legend.all_text_contents() == ["S-S", "S-L"]
+        assert lines.count() == 2
+        page.get_by_text("Mean", exact=True).click()
+        page.wait_for_function("document.querySelectorAll('.legendtext').length == 4")
+        assert "means=false" in page.url
+        assert "smoothing=0.5" in page.url
+
+
+def test_an_address_names_plot_axes_and_part(browser, live):
+    axes = {"x": "params (M)", "y": "AR val loss (nats/token) ↓"}
+    with page_of(browser) as page:
+        page.goto(f"{live}/?{urlencode({'view': 'Scaling', 'plot': 'Own axes', **axes})}")
+        page.locator(".js-plotly-plot .g-ytitle text").first.wait_for()
+        assert page.locator(".g-xtitle text").text_content() == axes["x"]
+        assert page.locator(".g-ytitle text").text_content() == axes["y"]
+        page.goto(f"{live}/?view=Trial&trial=S-L+seed%3D1&part=Origin")
+        see(page, "trial key")
+        assert page.get_by_role("combobox", name="Trial").input_value() == "S-L seed=1"
 
 
 @pytest.mark.parametrize(
@@ -109,22 +218,14 @@ def test_a_point_leads_to_its_trial(browser, live):
         assert link.endswith(run_id)
 
 
-def test_an_address_names_its_trial(browser, live):
+def test_the_paper_is_drawn_and_a_fit_to_two_sizes_refused(browser, live):
     with page_of(browser) as page:
-        page.goto(f"{live}/?view=Trial&trial=S-L")
-        see(page, "Reconstructions: originals above")
-        assert page.get_by_role("combobox", name="Trial").input_value() == "S-L"
-
-
-def test_the_paper_is_drawn_and_a_fit_to_one_seed_refused(browser, live):
-    with page_of(browser) as page:
-        page.goto(f"{live}/?view=Scaling&plot=Latent+complexity")
+        page.goto(f"{live}/?view=Scaling&plot=Latent+complexity&paper=true")
         see(page, "Hover over a point")
-        page.get_by_text("Paper").click()
         see(page, "paper Figure 7 1D +reg")
         page.get_by_role("combobox").nth(2).click()
         page.get_by_text("Power law").click()
-        see(page, "one seed per size: nothing tells a law from chance")
+        see(page, "A fit needs 3 different values")
 
 
 def test_parts_of_a_trial(browser, live):
@@ -164,14 +265,15 @@ def test_the_page_follows_a_running_sweep(browser, tmp_path):
             command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         )
         try:
-            see(page, "Stages complete")
             see(page, "Running now")
+            see(page, "Time left: ")
+            see(page, "spent ")  # the launcher's own sentence
             for view in ("Scaling", "Trial", "Compare", "Study"):
-                page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
-                page.wait_for_function("!document.querySelector('[data-stale=true]')")
+                open_view(page, view)
+                settled(page)
             see(page, "Running now")
             assert launch.wait(300) == 0
-            see(page, "100%")
+            see(page, "stages complete: 4 trials")
             see(page, "at scale smoke · complete")
         finally:
             if launch.poll() is None:
@@ -186,7 +288,7 @@ def test_a_failure_shows_its_log(browser, tmp_path):
     assert failed.returncode == 1
     with serve(tmp_path / "runs") as address, page_of(browser) as page:
         page.goto(address)
-        see(page, "Failures (3)")
+        see(page, "Failures (4)")
         see(page, "upstream failed")
         page.get_by_text("Last log lines").first.click()
         log = page.get_by_test_id("stCode").filter(has_text="NonFiniteLoss: loss is nan")
@@ -222,7 +324,7 @@ def test_the_exported_file_needs_nothing_else(browser, finished, tmp_path):
     for size in (DESKTOP, PHONE):
         with page_of(browser, size) as page:
             page.goto(file.as_uri())
-            page.locator("summary", has_text="S-B").first.click()
+            page.locator("summary", has_text="S-L seed=0").first.click()
             page.locator(".js-plotly-plot").first.wait_for()
-            assert page.locator("img").count() == 6
+            assert page.locator("img").count() == 8
             assert fits(page)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.charts.grammar import Chart, Mark, Series, axis
+from analysis.charts.grammar import Bar, Chart, Mark, Series, axis
 from analysis.charts.style import WITH
-from dashboards.plotting import chart_figure
+from dashboards.plotting import chart_figure, overlay_figure, run_at, search_figure
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,41 @@ def test_between_two_whole_numbers_plotly_chooses():
     marks = tuple(Mark(size, 1.0, (), "run") for size in (0.21, 0.29))
     chart = Chart("", axis("params_total"), axis("psnr"), (Series("s", marks, WITH),))
     assert chart_figure(chart).layout.xaxis.tickvals is None
+
+
+def test_each_seed_is_a_small_mark_that_leads_to_its_run():
+    origins = tuple({"run_id": f"run {seed}", "trial": f"seed={seed}"} for seed in range(2))
+    mean = Mark(1.0, 2.0, origins, "run", seeds=((1.0, 1.5), (1.0, 2.5)))
+    single = Mark(3.0, 4.0, ({"run_id": "alone"},), "run", seeds=((3.0, 4.0),))
+    series = (Series("empty", (), WITH), Series("runs", (mean, single), WITH))
+    chart = Chart("", axis("params_total"), axis("psnr"), series)
+    means, seeds = chart_figure(chart).data
+    assert list(seeds.y) == [1.5, 2.5]
+    assert [run_at(chart, 0, point) for point in range(len(means.x))] == ["run 0", "alone"]
+    assert [run_at(chart, 1, point) for point in range(len(seeds.x))] == ["run 0", "run 1"]
+
+
+def test_the_band_of_a_curve_is_its_interval():
+    marks = tuple(
+        Mark(step, 2.0, (), "run", y_bar=Bar(1.0, 4.0, "half_range")) for step in (1.0, 2.0)
+    )
+    chart = Chart("", axis("step"), axis("psnr"), (Series("s", marks, WITH),))
+    band, line = overlay_figure(chart, log_x=True, log_y=False).data
+    assert (list(band.x), list(band.y)) == ([1.0, 2.0, 2.0, 1.0], [4.0, 4.0, 1.0, 1.0])
+    assert list(line.y) == [2.0, 2.0]
+
+
+def test_a_search_has_an_axis_for_each_key_and_wide_ones_are_logarithmic():
+    trials = [
+        {"params": {"lr": lr, "size": size}, "values": {"psnr": value}}
+        for lr, size, value in ((1e-4, "B", 10.0), (1e-2, "S", 12.0), (1e-3, "B", 11.0))
+    ]
+    pruned = {"params": {"lr": 1.0, "size": "L"}, "values": None}
+    study = {"trials": [*trials, pruned], "objectives": {"psnr": "maximize"}}
+    found = search_figure(study, "psnr")
+    assert found is not None
+    rate, size, reached = found.data[0].dimensions
+    assert list(rate.values) == pytest.approx([-4.0, -2.0, -3.0])
+    assert (list(size.values), list(size.ticktext)) == ([0, 1, 0], ["B", "S"])
+    assert list(reached.values) == [10.0, 12.0, 11.0]
+    assert search_figure({**study, "trials": trials[:1]}, "psnr") is None

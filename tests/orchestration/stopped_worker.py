@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from orchestration import worker
+from orchestration import heart
 from orchestration.backends.workers import Slot, _work, start_server
 from orchestration.runs import leases
 
@@ -45,7 +45,7 @@ def operations(log: Path) -> int:
 
 def _run(stage: Path, log: Path, stop_at: int) -> None:
     leases.LEASE_SECONDS = LEASE_SECONDS
-    worker.HEARTBEAT_SECONDS = 0.05  # so that stops meet heartbeats too
+    heart.HEARTBEAT_SECONDS = 0.05  # so that stops meet heartbeats too
     count = 0
     main_process = os.getpid()
 

@@ -21,6 +21,8 @@ from tests.orchestration.test_launch import run
 pytestmark = pytest.mark.slow
 MODELS = ("tokenizer", "generator")
 PROBED = "tokenizer_probe.features=encoder"
+SEARCH = {"search": "grid", "coarse": 3, "refine": 1, "num_images": 32}
+"""Search for guidance over few scales, as each stop of a worker repeats it."""
 PATIENCE_SECONDS = 300.0
 """For a worker to end: a guidance search takes a minute where much else runs."""
 POINTS = int(os.environ.get("GIGATOK_STOP_POINTS", "2"))
@@ -32,7 +34,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A runs directory in which a stage of every kind is complete."""
     folder = tmp_path_factory.mktemp("finished")
     common = ("decoder_scaling", "--scale", "smoke", "--set", "tokenizer.decoder=S")
-    launch(folder, *common, "--set", "guidance.search=grid", "--set", PROBED)
+    guidance = (f"guidance.{key}={value}" for key, value in SEARCH.items())
+    launch(folder, *common, *(word for one in (*guidance, PROBED) for word in ("--set", one)))
     weights = {kind: f"runs/stages/train_{kind}/*/out/model.safetensors" for kind in MODELS}
     found = {kind: next(folder.glob(pattern)) for kind, pattern in weights.items()}
     adopted = (f"adopt.{kind}={file.relative_to(folder)}" for kind, file in found.items())

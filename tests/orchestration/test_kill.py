@@ -11,18 +11,29 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from orchestration.runs.state import StageFolder
+from gigatok.claims.verdicts import verdicts
+from orchestration.execution.progress import survey
+from orchestration.launching.claimed import Claimed, read_claimed
+from orchestration.launching.history import newest_launch
+from orchestration.launching.launched import restored
+from orchestration.launching.outlook import results_of
+from orchestration.runs.state import StageFolder, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 CAMPAIGNS = int(os.environ.get("GIGATOK_KILL_CAMPAIGNS", "3"))
 KILLS = int(os.environ.get("GIGATOK_KILLS", "5"))
 """Of each campaign."""
+ROUND_KILLS = int(os.environ.get("GIGATOK_KILLS", "3"))
+"""Of the study whose claims ask for more seeds."""
+WAIT_SECONDS = 900.0
+"""After which a launch is taken to hang, on a machine that others use as well."""
 VICTIMS = ("worker", "server", "launcher", "all", "group")
 SWEEP = ("decoder_scaling", "--scale", "smoke")
 Hashes = dict[str, str]
@@ -42,7 +53,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    assert process.wait(timeout=300) == 0, (folder / "launch.log").read_text()[-5000:]
+    assert process.wait(timeout=WAIT_SECONDS) == 0, (folder / "launch.log").read_text()[-5000:]
 
 
 def folders(folder: Path) -> list[StageFolder]:
@@ -127,7 +138,7 @@ def test_killed_sweeps_end_in_the_same_bits_and_points(
     draw = random.Random(campaign)
     process = launch(tmp_path)
     kills = 0
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + WAIT_SECONDS
     # The later strikes find little left to kill: not every one counts.
     for _ in range(2 * KILLS):
         time.sleep(draw.uniform(0.5, max(1.0, 2 * seconds / KILLS)))
@@ -136,7 +147,7 @@ def test_killed_sweeps_end_in_the_same_bits_and_points(
             process = launch(tmp_path)
         if kills == KILLS:
             break
-    while process.wait(timeout=300) != 0:
+    while process.wait(timeout=WAIT_SECONDS) != 0:
         # Three kills in a row without a newer checkpoint fail a stage; a user launches again.
         assert time.monotonic() < deadline, (tmp_path / "launch.log").read_text()[-5000:]
         process = launch(tmp_path)
@@ -149,6 +160,77 @@ def test_killed_sweeps_end_in_the_same_bits_and_points(
         assert one.state() == "COMPLETE"
         assert one.works() == []
         assert one.lease() is None
+
+
+ROUNDS = """question: Does it?
+scale: smoke
+axes: {tokenizer.decoder: [S, B]}
+set: {tokenizer.encoder: S, tokenizer.steps: 20}
+seeds: {start: 2, until: decided, at_most: 4}
+stages: [evaluate_reconstruction]
+claims:
+  helps: psnr at tokenizer.decoder=B is higher than at S
+  same: ssim at tokenizer.decoder=B is within 0.001 of S
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study of rounds has left: everything but times must be equal."""
+
+    records: set[str]
+    seeds: list[str]
+    keys: set[str]
+    verdicts: list[tuple[str, str, float | None]]
+    claims: list[Claimed]
+    hashes: Hashes
+
+
+def studied(folder: Path) -> Outcome:
+    store = Store(folder / "runs")
+    launched = newest_launch(store, "rounds")
+    plan = restored(launched, store)
+    results = results_of(survey(plan, store), {claim.metric for claim in plan.sweep.claims})
+    found = verdicts(plan.sweep.claims, results, plan.sweep.looks)
+    return Outcome(
+        records={file.name for file in (folder / "runs/sweeps/rounds").glob("*.json")},
+        seeds=list(launched.trials),
+        keys=set(launched.stages),
+        verdicts=[(v.claim.name, v.decision, v.p) for v in found],
+        claims=[one.model_copy(update={"at": 0.0}) for one in read_claimed(plan, store)],
+        hashes=artifacts(folder),
+    )
+
+
+def launch_rounds(folder: Path) -> subprocess.Popen[bytes]:
+    (folder / "rounds.yaml").write_text(ROUNDS)
+    return launch(folder, "rounds.yaml")
+
+
+def test_killed_rounds_add_the_same_seeds(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The group of the launcher is killed at any moment, and the same command goes on."""
+    calm, folder = tmp_path_factory.mktemp("calm"), tmp_path_factory.mktemp("killed")
+    started = time.monotonic()
+    finish(calm, launch_rounds(calm))
+    seconds = time.monotonic() - started
+    expected = studied(calm)
+    assert len(expected.records) > 1, "a round was added"
+    draw, kills = random.Random(0), 0
+    process = launch_rounds(folder)
+    while kills < ROUND_KILLS:
+        # Into each part of the study: later launches have less left to do.
+        time.sleep(draw.uniform(0.05, 2 * seconds / ROUND_KILLS))
+        kills += strike("group", folder, process) > 0
+        process = launch_rounds(folder)
+    finish(folder, process)
+    assert studied(folder) == expected
+    assert [one.results for one in expected.claims] == [0, 0]
+    lines = (folder / "runs/sweeps/rounds/claims.jsonl").read_text().splitlines()
+    assert len(lines) == len(expected.claims)
+    for one in folders(folder):
+        outcomes = [attempt.outcome for attempt in one.attempts()]
+        assert outcomes.count("complete") == 1, "no stage is run twice"
+        assert outcomes[-1] == "complete"
 
 
 def test_two_launches_share_every_stage(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ declare(
         name="brightness",
         title="Are reconstructions of ternary codes as bright as their originals?",
         sweeps=("ternary",),
-        panels=(Panel(x="params_total", y="brightness"),),
+        panels=(Panel(x="params_tokenizer", y="brightness"),),
         needs="brightness",
     )
 )

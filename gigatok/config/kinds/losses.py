@@ -7,13 +7,13 @@ too. Standard library and pydantic only: planning reads this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from gigatok.config.marks import SAME_COST
-from gigatok.config.open_union import NamedConfig, check_new, name_of
+from gigatok.config.open_union import NamedConfig, NamedKind, check_new
 from gigatok.plugins import table
 
 
@@ -29,7 +29,7 @@ class LossConfig(NamedConfig):
 
 
 @dataclass(frozen=True)
-class LossKind:
+class LossKind(NamedKind[LossConfig]):
     """Loss that a trial can name.
 
     Attributes:
@@ -43,16 +43,8 @@ class LossKind:
             (`gigatok.contracts.loss`): all required ones.
     """
 
-    config: type[LossConfig]
-    module: str
     over_batch: bool = False
     compares: bool = True
-    example: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Value of `name` in `tokenizer.extra_losses`."""
-        return name_of(self.config)
 
 
 LOSSES: dict[str, LossKind] = table("loss")

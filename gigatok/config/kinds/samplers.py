@@ -7,12 +7,12 @@ torch: planning reads this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gigatok.config.open_union import NamedConfig, check_new, name_of
+from gigatok.config.open_union import NamedConfig, NamedKind, check_new
 from gigatok.plugins import table
 
 SHARED = frozenset({"temperature", "top_k", "top_p"})
@@ -27,7 +27,7 @@ class SamplerConfig(NamedConfig):
 
 
 @dataclass(frozen=True)
-class SamplerKind:
+class SamplerKind(NamedKind[SamplerConfig]):
     """Sampler that a trial can name.
 
     Attributes:
@@ -38,15 +38,6 @@ class SamplerKind:
         example: settings beside `name` with which the contract is checked
             (`gigatok.contracts.sampler`): all required ones.
     """
-
-    config: type[SamplerConfig]
-    module: str
-    example: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Value of `sampling.sampler.name`."""
-        return name_of(self.config)
 
 
 SAMPLERS: dict[str, SamplerKind] = table("sampler")

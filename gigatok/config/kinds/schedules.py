@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gigatok.config.base import TrainingConfig
 from gigatok.config.generator import SamplingConfig
+from gigatok.config.training import TrainingConfig
 from gigatok.plugins import table
 
 

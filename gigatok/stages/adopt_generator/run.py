@@ -13,7 +13,7 @@ from gigatok.published.adopting import adopt, origin, read_planned
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.adopt_generator.spec import AdoptGeneratorConfig
-from gigatok.stages.train_generator.run import generator_scores
+from gigatok.stages.train_generator.scoring import score_generator
 from gigatok.training.saved import Codes, save_generator
 
 
@@ -37,6 +37,6 @@ def run(
         generator = LlamaGen(config.architecture, codes.codebook_size, codes.num_classes, tokens)
     report = adopt("the trial's generator", generator, stored, config.file, runtime.device)
     save_generator(output_dir, generator, codes)
-    scores = generator_scores(generator, codes, runtime.device)
+    scores = score_generator(generator, codes, runtime.device)
     # Written last, with what was found to fit.
     return replace(scores, origin=origin(config.file, report, config.architecture, output_dir))

@@ -15,7 +15,7 @@ from gigatok.published.fitting import HEAD, has_head, with_head_of
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.adopt_tokenizer.spec import AdoptTokenizerConfig
-from gigatok.stages.train_tokenizer.run import parameter_scores
+from gigatok.stages.train_tokenizer.scoring import parameter_scores
 from gigatok.training.saved import save_tokenizer
 
 

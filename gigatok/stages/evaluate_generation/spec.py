@@ -45,7 +45,7 @@ def _scores(trial: TrialConfig) -> tuple[str, ...]:
 EVALUATE_GENERATION = register(
     Stage(
         name="evaluate_generation",
-        version=1,
+        version=2,
         config=EvaluateGenerationConfig,
         read=lambda t: EvaluateGenerationConfig(
             sampling=t.effective_sampling, evaluation=t.evaluation, seed=t.seed

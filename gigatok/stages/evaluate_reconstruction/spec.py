@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gigatok.config import Config, EvaluationConfig, SplitConfig, TrialConfig
+from gigatok.config.evaluation import SSIM_REFERENCE_WINDOW, SSIM_WINDOW
 from gigatok.stages.adopt_tokenizer.spec import ADOPT_TOKENIZER
 from gigatok.stages.base import Stage, where_had
 from gigatok.stages.evaluate_reconstruction.cost import COSTS
@@ -29,7 +30,10 @@ def _read(trial: TrialConfig) -> EvaluateReconstructionConfig:
 
 
 def _scores(trial: TrialConfig) -> tuple[str, ...]:
-    names = ["rfid", "rkid", "rkid_se", "psnr", "ssim", "ssim_reference", "effective_rank"]
+    names = ["rfid", "rkid", "rkid_se", "psnr", "effective_rank"]
+    # Smaller images hold no window.
+    windows = {"ssim": SSIM_WINDOW, "ssim_reference": SSIM_REFERENCE_WINDOW}
+    names += [name for name, window in windows.items() if window <= trial.data.image_size]
     if trial.evaluation.network == "inception":  # the only network with spatial features
         names.append("rsfid")
     # Off at scale smoke: LPIPS needs a download.
@@ -41,7 +45,7 @@ def _scores(trial: TrialConfig) -> tuple[str, ...]:
 EVALUATE_RECONSTRUCTION = register(
     Stage(
         name="evaluate_reconstruction",
-        version=2,
+        version=3,
         config=EvaluateReconstructionConfig,
         read=_read,
         module="gigatok.stages.evaluate_reconstruction.run",

@@ -34,10 +34,10 @@ def _width(trial: TrialConfig) -> int:
 
 
 def classifier_flops(trial: TrialConfig, width: int) -> int:
-    """Count a classifier's epochs and its score; its inputs need no gradients."""
+    """Count a classifier's training and its score; its inputs need no gradients."""
     data = trial.data
-    # Forward (1) and gradient of the weights (1) in each epoch; features need no gradient.
-    passes = 2 * trial.probe.epochs * data.train_images + data.val_images
+    # Forward (1) and gradient of the weights (1) in each pass; features need no gradient.
+    passes = 2 * trial.probe.passes(views(trial)) * data.train_images + data.val_images
     return passes * linear(1, width, data.num_classes).flops
 
 

@@ -26,7 +26,7 @@ from gigatok.runtime.tracker import Tracker
 from gigatok.scores.feature_sets import FeatureSet
 from gigatok.scores.guidance_search import ScoredScale, at_edge, best, next_scale, to_csv
 from gigatok.scores.sample_sets import Draw, Models, draw_set
-from gigatok.scores.scoring import distribution_scores
+from gigatok.scores.scoring import describe_kid, distribution_scores
 from gigatok.stages.evaluate_generation.run import guidance, load_reference_of
 from gigatok.stages.models import generator_of, tokenizer_of
 from gigatok.stages.search_guidance.spec import SearchGuidanceConfig
@@ -216,6 +216,8 @@ def _named(
         f"scale of the lowest {_search(tuning)}"
     )
     protocols = dict.fromkeys(values, protocol)
+    if "gkid_best" in values:
+        protocols["gkid_best"] = f"{protocol}; {describe_kid(paired=False)}"
     protocols["best_cfg_scale"] = f"{_schedule(sampling)}, lowest {_search(tuning)}"
     if at_edge(tuning, chosen.cfg_scale):
         protocols["best_cfg_scale"] += "; at the edge of the space, a better one may lie beyond"

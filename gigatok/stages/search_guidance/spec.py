@@ -32,7 +32,7 @@ def _read(trial: TrialConfig) -> SearchGuidanceConfig:
 SEARCH_GUIDANCE = register(
     Stage(
         name="search_guidance",
-        version=1,
+        version=2,
         config=SearchGuidanceConfig,
         read=_read,
         module="gigatok.stages.search_guidance.run",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from gigatok.config import TrialConfig
 from gigatok.costs.memory import generator_training_memory
+from gigatok.costs.optimizers import optimizer_costs
 from gigatok.costs.training import generator_training_flops
-from gigatok.models.generator.layout import generator_flops, generator_parameters
+from gigatok.models.generator.layout import (
+    generator_flops,
+    generator_layout,
+    generator_parameters,
+)
 from gigatok.stages.base import Costs, Disk
 from gigatok.stages.families import data_family, training_family
 from gigatok.stages.training import trained_disk
@@ -13,15 +18,13 @@ from gigatok.stages.training import trained_disk
 
 def flops(trial: TrialConfig) -> int:
     """Count all steps and the scores."""
-    config = trial.generator
-    step = generator_training_flops(
-        config,
-        trial.tokenizer.vocabulary,
-        _tokens(trial),
-        recompute=config.activation_checkpointing,
-    )
-    # A step is counted per image.
-    return config.steps * config.batch_size * step + scoring_flops(trial)
+    config, codes, tokens = trial.generator, trial.tokenizer.vocabulary, _tokens(trial)
+    recompute = config.activation_checkpointing
+    step = generator_training_flops(config, codes, tokens, recompute=recompute)
+    # The number of classes changes the embedding alone, which takes no products.
+    update = optimizer_costs(config, generator_layout(config, codes, 0, tokens)).flops
+    # A step is counted per image, its update once.
+    return config.steps * (config.batch_size * step + update) + scoring_flops(trial)
 
 
 def scoring_flops(trial: TrialConfig) -> int:
@@ -35,8 +38,10 @@ def scoring_flops(trial: TrialConfig) -> int:
 def disk(trial: TrialConfig) -> Disk:
     """Count the model and its checkpoints."""
     config, codes = trial.generator, trial.tokenizer.vocabulary
-    parameters = generator_parameters(config, codes, trial.data.num_classes, _tokens(trial))
-    return trained_disk(config, parameters)
+    classes, tokens = trial.data.num_classes, _tokens(trial)
+    parameters = generator_parameters(config, codes, classes, tokens)
+    moments = optimizer_costs(config, generator_layout(config, codes, classes, tokens)).moments
+    return trained_disk(config, parameters, moments)
 
 
 def memory(trial: TrialConfig, world: int) -> int:

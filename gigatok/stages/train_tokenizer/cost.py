@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from gigatok.config import TrialConfig
 from gigatok.costs.memory import tokenizer_training_memory
+from gigatok.costs.optimizers import optimizer_costs
 from gigatok.costs.training import tokenizer_step_flops
 from gigatok.models.judges.layout import judge_layout
-from gigatok.models.tokenizer.layout import tokenizer_flops, tokenizer_parameters
+from gigatok.models.tokenizer.layout import (
+    tokenizer_flops,
+    tokenizer_layout,
+    tokenizer_parameters,
+)
 from gigatok.stages.base import Costs, Disk
 from gigatok.stages.families import data_family, training_family, variant_family
 from gigatok.stages.training import trained_disk
@@ -39,8 +44,9 @@ def flops(trial: TrialConfig) -> int:
         if not trial.uses_cached_teacher and config.semantic_weight > 0:
             per_place += restarts * step.teacher
     pictures = min(PICTURED_IMAGES, trial.data.train_images) * (parts.encode + parts.decoder)
-    # Steps are counted per image, codebook and picture in all.
-    return config.batch_size * per_place + latents * parts.encoder + pictures
+    updates = config.steps * optimizer_costs(config, tokenizer_layout(config, side).total).flops
+    # Steps are counted per image, all else for the whole training.
+    return config.batch_size * per_place + updates + latents * parts.encoder + pictures
 
 
 def disk(trial: TrialConfig) -> Disk:
@@ -49,6 +55,7 @@ def disk(trial: TrialConfig) -> Disk:
     return trained_disk(
         config,
         tokenizer_parameters(config, side).total,
+        optimizer_costs(config, tokenizer_layout(config, side).total).moments,
         buffers=config.usage_window,
         opponent=judge_layout(config.discriminator, side).parameters,
     )

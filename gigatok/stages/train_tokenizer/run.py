@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gigatok.config import TokenizerArchitecture, TokenizerConfig
+from gigatok.config import TokenizerConfig
 from gigatok.data.splits import load_split
 from gigatok.models.frozen.perceptual import LPIPS, REFERENCE_DROPOUT
 from gigatok.models.frozen.teachers import build_teacher
@@ -16,7 +16,6 @@ from gigatok.models.judges.discriminators import build_discriminator, virtual_ba
 from gigatok.models.losses.base import build_loss
 from gigatok.models.tokenizer.base import Tokenizer, build_tokenizer
 from gigatok.models.tokenizer.codebook import initialise_from_data
-from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.runtime.context import Ranks, Runtime, Scores
 from gigatok.runtime.distributed import gather, gathered, parallelise
 from gigatok.runtime.tracker import Tracker
@@ -31,6 +30,7 @@ from gigatok.stages.train_tokenizer.batches import (
 from gigatok.stages.train_tokenizer.cost import CODEBOOK_INIT_IMAGES, RESTARTS_END
 from gigatok.stages.train_tokenizer.losses import Perceptual
 from gigatok.stages.train_tokenizer.objective import Objective
+from gigatok.stages.train_tokenizer.scoring import parameter_scores
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import place, save_tokenizer
 from gigatok.training.seeds import step_seed
@@ -154,19 +154,3 @@ def _restart_codes(
         # Latents of all processes, so that each replaces the same codes by the same latents.
         z_BTC = gather(tokenizer.encode_latents(image_BCHW))
         tokenizer.quantize.restart(z_BTC, generator)
-
-
-def parameter_scores(
-    tokenizer: TokenizerArchitecture, image_size: int, teacher_dim: int, protocol: str
-) -> Scores:
-    """Count the parameters of a tokenizer, trained or adopted; `protocol` says what counts."""
-    count = tokenizer_parameters(tokenizer, image_size, teacher_dim)
-    return Scores(
-        {
-            "params_total": count.total,
-            "params_encoder": count.encoder,
-            "params_decoder": count.decoder,
-            "params_head": count.head,
-        },
-        {"params_total": protocol},
-    )

@@ -2,20 +2,26 @@
 
 It runs once everything that is queued is over, or when a launcher was killed on its way: it
 applies the failure policies to jobs that ended without a result, submits what is left, sends what
-MLflow lacks, and has the next controller queued as long as anything is.
+MLflow lacks, and has the next controller queued as long as anything is. Of a sweep with seeds
+until decided it begins the next round.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestration.backends.base import NoAnswer
 from orchestration.backends.detached.journal import Submission, key_of
 from orchestration.backends.detached.submission import submit_remaining
 from orchestration.execution.progress import Progress, survey
+from orchestration.forecast.budget import record_refusal
 from orchestration.forecast.devices import machines
+from orchestration.launching.claimed import claims_found, read_claimed
 from orchestration.launching.launch import Launch
+from orchestration.launching.launched import record_launch
+from orchestration.launching.rounds import added_line, due_seeds, hours_limit
 from orchestration.tracking.shipping import Tracking
 
 SHIP_SECONDS = 600.0
@@ -25,23 +31,45 @@ SILENCE_SECONDS = 60.0
 
 
 def control(launch: Launch, mine: Submission, launched: float) -> None:
-    """Look once after a plan.
+    """Look once after a plan, and after the seeds that are due once it is complete.
 
     Args:
         launch: of the plan, on the scheduler that runs this job.
         mine: the journal's entry of this job, which names the stages to look after.
         launched: when the user launched the plan, UNIX seconds.
     """
+    # The rest was left alone by the user, with `resume --preempted` or `retry`.
+    left = frozenset(launch.plan.stages) - set(map(key_of, mine.folders))
+    if look_after(launch, launched, left):
+        return
+    following = next_round(launch)
+    if following is not None:
+        record_launch(following.plan, following.store, following.request, launched)
+        # Followed by a controller of its own.
+        look_after(following, launched)
+
+
+def look_after(launch: Launch, launched: float, left: frozenset[str] = frozenset()) -> bool:
+    """Queue what is left of a plan, and send what MLflow lacks.
+
+    Args:
+        launch: of the plan.
+        launched: when the user launched it, UNIX seconds.
+        left: keys of stages to leave alone.
+
+    Returns:
+        Whether anything is in the queue.
+    """
     plan, store = launch.plan, launch.store
     machine = machines(launch.scheduler.name, None, launch.profile)
 
     def submit() -> bool:
         progress = survey(plan, store, lambda stage: machine(stage).site)
-        # The rest was left alone by the user, with `resume --preempted` or `retry`.
-        progress.left = frozenset(plan.stages) - set(map(key_of, mine.folders))
+        progress.left = left
         return _submit(launch, progress, launched)
 
     tracking = Tracking(launch.uri, store, plan, send_patch=launch.request.send_patch)
+    tracking.tell(claims_found(read_claimed(plan, store)))
     goes_on = True
     try:
         goes_on = _when_answered(submit)
@@ -49,6 +77,26 @@ def control(launch: Launch, mine: Submission, launched: float) -> None:
         # Also where the scheduler refuses: what was computed shall be seen.
         tracking.prepare(SHIP_SECONDS)
         print(tracking.finish(SHIP_SECONDS, queued=goes_on) or "MLflow is up to date")
+    return goes_on
+
+
+def next_round(launch: Launch) -> Launch | None:
+    """Plan the seeds that undecided claims call for; None: none is due, or no budget is left."""
+    due = due_seeds(launch.plan, launch.store, hours_limit(launch.request, launch.profile))
+    if due.refused is not None:
+        print(due.refused)
+        record_refusal(
+            launch.store,
+            due.plan.sweep.name,
+            due.plan.key,
+            due.plan.sweep.scale,
+            [due.refused],
+            due.claims,
+        )
+    if due.plan.key == launch.plan.key:
+        return None
+    print(added_line(launch.plan, due.plan))
+    return replace(launch, plan=due.plan)
 
 
 def _when_answered(submit: Callable[[], bool]) -> bool:

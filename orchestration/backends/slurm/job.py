@@ -30,6 +30,7 @@ from orchestration.backends.detached.holding import hold_queue
 from orchestration.backends.slurm.commands import ask
 from orchestration.backends.slurm.options import signal_delay
 from orchestration.backends.workers import free_port, memory_kills
+from orchestration.heart import EXIT_BUSY
 from orchestration.policy import faults
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, load_profile
@@ -37,7 +38,7 @@ from orchestration.runs.files import write_atomic
 from orchestration.runs.provenance import JOB_VARIABLES
 from orchestration.runs.stage_records import Kind
 from orchestration.runs.state import StageFolder
-from orchestration.worker import EXIT_BUSY, EXIT_FAILED, EXIT_INTERRUPTED, THREADS_VARIABLE
+from orchestration.worker import EXIT_FAILED, EXIT_INTERRUPTED, THREADS_VARIABLE
 
 TICK_SECONDS = 0.2
 BUSY_SECONDS = 2.0

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, ValidationError
+from pydantic import Field, ValidationError
 
 from gigatok.claims.claim import Looks
 from gigatok.plugins import Plugin, owner_of
@@ -21,6 +21,7 @@ from orchestration.sweep.grid.expansion import (
 )
 from orchestration.sweep.grid.sections import Dimension, Dimensions
 from orchestration.sweep.grid.selection import (
+    SEED_NUMBER,
     Included,
     read_exclude,
     read_include,
@@ -51,7 +52,6 @@ from orchestration.yaml.source import (
 from orchestration.yaml.values import ValueType, one_of
 
 NO_EXPANSION = Expansion((), ())
-_SEED = ValueType(NonNegativeInt)
 SEVERAL = ValueType(Annotated[int, Field(ge=2, le=1000)])
 
 
@@ -93,7 +93,7 @@ class Axes:
             "axes": _written(self.axes),
             "zip": tuple(map(_written, self.groups)),
             "exclude": self.written_exclude,
-            "include": tuple(_written(entry.values) for entry in self.included),
+            "include": tuple(_written(entry.rows) for entry in self.included),
             "set": self.written_set,
         }
 
@@ -120,10 +120,11 @@ class Axes:
         # A sweep of `include` alone has no product; without any of the three it is one trial.
         axes = [_columns(self.axes)] if self.axes or self.groups or not self.included else []
         grids = [[*columns, *map(_rows, self.groups)] for columns in axes]
-        grids += [_columns(entry.values) for entry in self.included]
-        return tuple(
-            tuple(Dimension(tuple(rows)) for rows in (*grid, seed_rows)) for grid in grids
-        )
+        blocks = [(*grid, seed_rows) for grid in grids]
+        for entry in self.included:
+            own = [{SEED: setting} for setting in entry.seeds]
+            blocks.append((*_columns(entry.values), own or seed_rows))
+        return tuple(tuple(Dimension(tuple(rows)) for rows in block) for block in blocks)
 
     def expand(
         self, seeds: Sequence[int], scale: Scale | None, problems: list[Problem]
@@ -220,9 +221,9 @@ def read_overrides(
     return found
 
 
-def read_axes(sweep: Part, scale: Scale | None, overrides: Mapping[str, Setting]) -> Axes:
+def read_axes(sweep: Part, scale: Scale | None, given: Overrides) -> Axes:
     """Check `axes`, `zip`, `exclude`, `include` and `set`, and apply `--set` to them."""
-    names = size_names(scale)
+    names, overrides = size_names(scale), given.settings
     # `set` first: `taken` lets a key that is given twice be reported at its later place.
     fixed_parts = sweep.part("set").mapping("; write `key: value`")
     taken = dict(fixed_parts)
@@ -247,7 +248,8 @@ def read_axes(sweep: Part, scale: Scale | None, overrides: Mapping[str, Setting]
     rules, written = read_exclude(sweep.part("exclude"), names, declared)
     solved = replace(sweep.part("solve"), problems=[]).mapping()
     included = read_include(sweep.part("include"), names, solved)
-    included = tuple(entry.overridden(overrides) for entry in included)
+    replaced = given.seed is not None
+    included = tuple(entry.overridden(overrides, seed=replaced) for entry in included)
     formulas = read_formulas(sweep, taken).without(overrides)
     written_set = {key: part.plain() for key, part in fixed_parts.items()}
     return Axes(axes, groups, included, rules, fixed, formulas, written, written_set)
@@ -352,7 +354,7 @@ def read_seeds(part: Part) -> tuple[int, ...]:
     before = len(part.problems)
     seeds: list[int] = []
     for item in part.items(" of whole numbers; write `seeds: [0, 1]`"):
-        seed = item.read(_SEED)
+        seed = item.read(SEED_NUMBER)
         if seed in seeds:
             item.report(f"got {seed} twice; seeds must differ")
         elif seed is not None:

@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from orchestration.sweep.grid.expansion import Rule
 from orchestration.sweep.settings.keys import SEED, find_varying, trial_keys
 from orchestration.sweep.settings.scales import Scale
 from orchestration.sweep.settings.settings import (
+    RANK_AXIS,
     AxisValues,
     Setting,
     SizeNames,
@@ -17,7 +20,9 @@ from orchestration.sweep.settings.settings import (
 )
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import Problem, did_you_mean, listed
+from orchestration.yaml.values import ValueType
 
+SEED_NUMBER = ValueType(NonNegativeInt)
 _EXAMPLE = " of mappings; write `- {tokenizer.decoder: L, generator.size: S}`"
 
 
@@ -28,20 +33,27 @@ class Included:
     Attributes:
         part: the entry as written, for messages.
         values: key -> its values; all other keys come from the scale and `set`.
+        seeds: of its cells; empty: those of the sweep.
     """
 
     part: Part
     values: AxisValues
+    seeds: tuple[Setting, ...] = ()
 
-    def overridden(self, overrides: Mapping[str, Setting]) -> Included:
-        """Replace the values of the keys that `--set` gives by its one value."""
+    @property
+    def rows(self) -> AxisValues:
+        """Return its values with its seeds, if it has its own."""
+        return {**self.values, SEED: self.seeds} if self.seeds else self.values
+
+    def overridden(self, overrides: Mapping[str, Setting], *, seed: bool = False) -> Included:
+        """Replace the values of the keys that `--set` gives by its one value, and the seeds."""
         values = {k: (overrides[k],) if k in overrides else v for k, v in self.values.items()}
-        return replace(self, values=values)
+        return replace(self, values=values, seeds=() if seed else self.seeds)
 
     def same_as(self, other: Included) -> bool:
         """Tell whether an entry names the same cells, in whatever order of keys and values."""
         mine, others = (
-            {key: sorted(repr(setting.value) for setting in row) for key, row in e.values.items()}
+            {key: sorted(repr(setting.value) for setting in row) for key, row in e.rows.items()}
             for e in (self, other)
         )
         return mine == others
@@ -55,8 +67,11 @@ def read_include(part: Part, names: SizeNames, solved: Mapping[str, Part]) -> tu
         parts = item.mapping()
         if not parts and len(part.problems) == before:
             item.report("is empty; name keys and values, such as {tokenizer.decoder: L}")
+        seeds = _included_seeds(parts.pop(SEED)) if SEED in parts else ()
+        if seeds and not parts:
+            item.report("names no setting; name its keys beside seed, or use `seeds` of the sweep")
         values = {key: _included(key, value, names, solved) for key, value in parts.items()}
-        entry = Included(item, {key: row for key, row in values.items() if row})
+        entry = Included(item, {key: row for key, row in values.items() if row}, seeds)
         if len(part.problems) > before or not entry.values:
             continue
         twin = next((other for other in found if other.same_as(entry)), None)
@@ -85,6 +100,30 @@ def _included(
     row = names.settings(key, parts)
     report_repeats(row, part)
     return row
+
+
+def _included_seeds(part: Part) -> tuple[Setting, ...]:
+    """Read the seeds of an entry, one or a list; problems are reported."""
+    parts = part.items() if part.is_list else [part]
+    if not parts or part.is_null:
+        part.report("is empty; give at least one, such as [0]")
+    numbers = [(item, item.read(SEED_NUMBER)) for item in parts]
+    row = tuple(
+        Setting(seed, seed, item.place, item.key, RANK_AXIS)
+        for item, seed in numbers
+        if seed is not None
+    )
+    report_repeats(row, part)
+    return row
+
+
+def report_own_seeds(included: Iterable[Included]) -> None:
+    """Report entries with seeds of their own in a sweep whose seeds depend on its claims."""
+    for entry in included:
+        if entry.seeds:
+            entry.part.report(
+                "has seeds of its own, and `seeds: {until: decided}` chooses them; leave out seed"
+            )
 
 
 def report_lacking(

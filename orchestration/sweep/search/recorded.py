@@ -52,7 +52,7 @@ def read_recorded(
     checked = scale_of(scale_name, Part(_node(scale, place), problems))
     given = read_overrides(overrides, checked, problems)
     sweep = Part(_node(parts, place), problems)
-    axes = read_axes(sweep, checked, given.settings)
+    axes = read_axes(sweep, checked, given)
     seeds = read_seeds(given.seed or sweep.part("seeds"))
     search = read_search(sweep, axes, seeds, checked, given.settings)
     if problems or search is None:

@@ -21,7 +21,8 @@ def chart(x: str, y: str, *places: tuple[float, float], better_up: bool = False)
 @pytest.mark.parametrize(
     ("key", "heading", "value", "text"),
     [
-        ("params_total", "params (M)", 51.93e6, "51.9"),
+        ("params_tokenizer", "params at inference (M)", 51.93e6, "51.9"),
+        ("bits_per_image", "bits/image (bits)", 288.0, "288"),
         ("probe_accuracy", "probe acc. (%) ↑", 0.308, "30.8"),
         ("rkid", "rKID (x1000) ↓", 45.3, "45.3"),
         ("ar_val_loss", "AR val loss (nats/token) ↓", 3.98, "3.980"),

@@ -45,7 +45,7 @@ def test_an_association_that_is_there_is_found(grid: pl.DataFrame) -> None:
     (found,) = [r for r in complexity_relations(many, ["gkid"]) if r.measure == "effective_rank"]
     assert found.correlation is not None
     assert found.correlation.rho == -1
-    assert found.sentence.endswith("n = 8 settings: an association.")
+    assert "n = 8 settings: an association (q = " in found.sentence
 
 
 def test_protocols_of_the_score_are_never_mixed(grid: pl.DataFrame) -> None:

@@ -39,6 +39,38 @@ def test_few_seeds_never_get_a_confidence_interval() -> None:
     assert (known.interval, known.low, known.high) == ("standard_error", 4.5, 5.5)
 
 
+@pytest.mark.parametrize(
+    "values", [[0.97, 0.99, 1.0], [0.0, 0.01, 0.06], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+)
+def test_intervals_of_shares_stay_within_0_and_1(values: list[float]) -> None:
+    for kind in ("student_t", "half_range"):
+        found = estimate(values, kind, share=True)
+        assert 0 <= found.low <= found.mean <= found.high <= 1
+        # Not cut: a limit of exactly 1 would claim what three seeds cannot show.
+        assert kind == "half_range" or (found.high < 1) == (values != [1.0] * 3)
+
+
+def test_the_interval_of_a_share_far_from_its_ends_is_the_usual_one() -> None:
+    values = [0.361, 0.364, 0.358, 0.366]
+    plain, share = (estimate(values, "student_t", share=s) for s in (False, True))
+    assert (share.low, share.high) == pytest.approx((plain.low, plain.high), abs=1e-4)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_a_share_near_1_covers_it(seeds: int) -> None:
+    """The accuracy of a model varies over seeds, and is measured on 500 images."""
+    random = np.random.default_rng(0)
+    own = stats.beta.rvs(0.97 * 300, 0.03 * 300, size=(2000, seeds), random_state=random)
+    found = [estimate(v, "student_t", share=True) for v in random.binomial(500, own) / 500]
+    covered = np.mean([e.low <= 0.97 <= e.high for e in found])
+    assert 0.93 < covered < 0.98
+
+
+def test_what_is_no_share_after_all_is_shown_as_it_is() -> None:
+    found = estimate([20.0, 40.0, 60.0], "student_t", share=True)
+    assert found == estimate([20.0, 40.0, 60.0], "student_t")
+
+
 def test_paired_difference_uses_shared_seeds_only() -> None:
     found = paired({0: 1.0, 1: 2.0, 2: 9.0}, {0: 1.5, 1: 1.0, 7: 0.0})
     assert found is not None

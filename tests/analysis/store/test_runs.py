@@ -66,7 +66,7 @@ def test_columns_are_typed(grid: pl.DataFrame) -> None:
 
 def test_values_protocols_and_stage_links(grid: pl.DataFrame) -> None:
     row = grid.filter((pl.col("tokenizer") == "S-L") & (pl.col("seed") == 1)).row(0, named=True)
-    assert (row["psnr"], row["ar_val_loss"]) == (18.11, 4.40)
+    assert (row["psnr"], row["ar_val_loss"]) == (18.1099, 4.40)
     assert row["protocol.lpips"] == "AlexNet at 64 px, 2000 validation images"
     assert row["stage_key.train_tokenizer"].startswith("stagekey-S-L")
     assert len(row["stage_run.train_tokenizer"]) == 32

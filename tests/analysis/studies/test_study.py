@@ -20,6 +20,7 @@ from analysis.studies import comparing, study, trial
 from gigatok import names
 from tests.analysis.conftest import PARENT, QUESTION, Store
 
+pytestmark = pytest.mark.heavy
 GRAPH = {"teacher": [], "train": ["teacher"], "score": ["train"], "probe": ["score", "teacher"]}
 PLAN = "0123456789abcdef"
 NAME = "without semantic regularisation"
@@ -143,10 +144,29 @@ def test_spent_is_compared_with_what_was_predicted(shown, uri, client):
     assert second["predicted"] is None
 
 
-def test_time_left_is_known_only_where_its_parts_are(shown):
-    left, why = study.seconds_left(shown)
-    assert left is None
-    assert why == "no score, probe has been timed yet"
+@pytest.mark.parametrize(
+    ("made", "end", "left", "words"),
+    [
+        (NOW - 10, 70.0, 60.0, "the line"),
+        (NOW - 100, 70.0, 0.0, "the line"),  # overdue, and never negative
+        (NOW - 10, None, None, "the line"),
+        (NOW - 600, 700.0, None, "last heard of 10 min ago"),
+    ],
+)
+def test_the_time_left_is_what_the_launcher_says(shown, uri, client, made, end, left, words):
+    said = json.dumps({"made": made, "end": end, "line": "the line"})
+    client.set_tag(shown.title.run_id, names.TAG_FORECAST, said)
+    (title,) = study.list_studies(uri)
+    found, why = study.seconds_left(study.load_study(uri, title, NOW))
+    assert found == left
+    assert words in why
+
+
+def test_without_an_estimate_the_time_left_is_unknown(shown):
+    assert study.seconds_left(shown) == (None, "its launcher has sent no estimate")
+
+
+def test_the_time_left_of_a_running_stage_goes_by_its_speed(shown):
     running = shown.cells.filter(pl.col("state") == "RUNNING")
     assert running["left"].to_list() == [pytest.approx(80.0)]  # 40 steps in 80 s, 40 to go
 
@@ -298,7 +318,7 @@ def test_both_coordinates_of_a_mark_are_of_the_same_seeds(guided):
 
 def test_neighbours_of_a_trial_differ_in_the_tokenizer_alone(guided):
     last = guided.row(-1, named=True)
-    beside = trial.across_sizes(guided, last["run_id"], 6)
+    beside = trial.differing_in(guided, last["run_id"], "tokenizer", 6)
     assert [row["tokenizer"] for row in beside] == ["S-S", "S-B"]
     for row in beside:
         assert row["sampling.cfg_scale"] == last["sampling.cfg_scale"]

@@ -33,17 +33,18 @@ def test_seeds_are_merged_and_never_a_bare_mean(runs: pl.DataFrame) -> None:
         "tokenizer": "S-S",
         "semantic_weight": "0",
         "seeds": "2",
-        "params (M)": "0.68",
+        "params at inference (M)": "0.68",
         "rKID (x1000) ↓": "3349.5 ± 136.5",
         "PSNR (dB) ↑": "17.91 ± 0.01",
         "LPIPS ↓": "0.356 ± 0.005",
         "codebook usage (%) ↑": "100.0 ± 0.0",
         "AR val loss (nats/token) ↓": "3.980 ± 0.050",
+        "AR bits/image (bits) ↓": "183.5 ± 2.5",
         "gKID (x1000) ↓": "3536.5 ± 147.5",
         "probe acc. (%) ↑": "30.0 ± 0.8",
     }
     assert table.notes[0] == "±: half the range over seeds (too few for a confidence interval)."
-    assert cells(table, 3)["PSNR (dB) ↑"] == "18.11 ± <0.01", "a small spread is not none"
+    assert cells(table, 3)["PSNR (dB) ↑"] == "18.10 ± <0.01", "a small spread is not none"
     assert cells(table, 2)["PSNR (dB) ↑"] == "18.65"
     assert "No ±: one seed, so nothing is known about the spread." in table.notes
 
@@ -55,7 +56,10 @@ def test_three_seeds_get_a_confidence_interval(runs: pl.DataFrame) -> None:
     )
     table = result_table(pl.concat([pair, third]))
     assert cells(table)["PSNR (dB) ↑"] == "17.91 ± 0.02"
-    assert table.notes[0] == "±: 95 % confidence interval over seeds (Student t)."
+    assert (
+        table.notes[0]
+        == "±: 95 % confidence interval over seeds (Student t; of shares on the logit scale)."
+    )
 
 
 def test_only_what_varies_identifies_a_row(runs: pl.DataFrame, uri: str) -> None:

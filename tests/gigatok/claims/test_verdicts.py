@@ -9,7 +9,7 @@ from scipy import stats
 from gigatok.claims.claim import Arm, Claim, Looks
 from gigatok.claims.evidence import Results
 from gigatok.claims.looks import adjusted, threshold
-from gigatok.claims.power import more_seeds, power, power_of_looks
+from gigatok.claims.power import Aim, aim_of, foresee, more_seeds, power
 from gigatok.claims.verdicts import LEVEL, Verdict, false_discovery_rates, holm, verdicts
 
 
@@ -68,11 +68,18 @@ def test_rates_of_false_discoveries_are_scipys() -> None:
     assert false_discovery_rates([]) == []
 
 
+def test_the_threshold_is_where_the_correction_reaches_the_level() -> None:
+    looks = Looks(start=2, at_most=4)
+    p = threshold(0.05, looks)
+    assert adjusted(p, looks) <= 0.05 < adjusted(p * 1.001, looks)
+
+
 def test_one_look_is_no_correction() -> None:
     looks = Looks(start=4, at_most=4)
     assert (adjusted(0.03, looks), threshold(0.05, looks)) == (0.03, 0.05)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("looks", [Looks(start=2, at_most=5), Looks(start=3, at_most=8)])
 def test_looks_keep_the_level_on_noise(looks: Looks) -> None:
     """Differences of another random sequence than the one that the correction was made with."""
@@ -101,18 +108,70 @@ def test_below_the_first_look_nothing_is_decided() -> None:
     assert (early.decision, early.p) == ("undecided", None)
 
 
+@pytest.mark.heavy
 def test_power_is_what_simulations_find() -> None:
     rng = np.random.default_rng(6)
     found = sum(
         judge((rng.normal(size=5) + 1.5).tolist())[0].decision == "supported" for _ in range(2000)
     )
     assert found / 2000 == pytest.approx(power(1.5, 1.0, 5), abs=0.03)
-    looks = Looks(start=3, at_most=6)
+
+
+def test_power_at_one_end_is_that_of_the_noncentral_t() -> None:
+    for seeds in (2, 3, 8):
+        bound, shift = stats.t.ppf(0.975, seeds - 1), 0.7 / 1.3 * np.sqrt(seeds)
+        exact = 1 - stats.nct.cdf(bound, seeds - 1, shift)
+        assert power(0.7, 1.3, seeds) == pytest.approx(exact, abs=1e-3)
+
+
+def test_both_ends_of_an_equivalence_count() -> None:
+    rng = np.random.default_rng(8)
+    same = claim(0).model_copy(update={"kind": "equivalence", "margin": 2.0})
+    inside = aim_of(same, 0.1)
+    assert inside == Aim(-2.0, 2.0)
     found = sum(
-        judge((rng.normal(size=6) + 1.5).tolist(), looks=looks)[0].decision == "supported"
+        verdicts([same], {"m": results((0.1 + rng.normal(size=4)).tolist())})[0].decision
+        == "supported"
         for _ in range(1000)
     )
-    assert found / 1000 == pytest.approx(power_of_looks(1.5, 1.0, looks), abs=0.045)
+    assert found / 1000 == pytest.approx(power(0.1, 1.0, 4, aim=inside), abs=0.045)
+    # One end alone would be found far more often.
+    assert power(0.1, 1.0, 4, aim=inside) < power(1.9, 1.0, 4) - 0.05
+
+
+def test_the_course_of_looks_is_what_simulations_find() -> None:
+    rng = np.random.default_rng(7)
+    looks = Looks(start=3, at_most=6)
+    left = [(rng.normal(size=6) + 1.5).tolist() for _ in range(600)]
+    course = foresee(1.5, 1.0, looks)
+    for seeds, undecided in zip(range(3, 7), course.undecided, strict=True):
+        left = [v for v in left if judge(v[:seeds], looks=looks)[0].decision == "undecided"]
+        # Three standard errors.
+        assert len(left) / 600 == pytest.approx(undecided, abs=0.06)
+    assert course.seeds == 3 + sum(course.undecided[:3])
+    assert [course.reaches(n) for n in (2, 3, 7)] == [1, 1, 0]
+    assert course.reaches(4) == course.undecided[0]
+
+
+def test_one_look_is_foreseen_as_no_look() -> None:
+    course = foresee(1.5, 1.0, Looks(start=5, at_most=5))
+    assert (course.seeds, 1 - course.undecided[0]) == (
+        5,
+        pytest.approx(power(1.5, 1, 5), abs=0.01),
+    )
+
+
+def test_a_trend_is_looked_at_once() -> None:
+    """Seeds do not decide it; more of them, for other claims, are no second chance."""
+    arms = tuple(Arm(setting=str(x), x=x) for x in (1.0, 2.0, 4.0, 8.0))
+    trend = Claim(name="t", text="", kind="trend", metric="m", families=(arms,))
+    start = {str(x): {0: y, 1: y} for x, y in zip((1.0, 2.0, 4.0, 8.0), (1, 3, 2, 4), strict=True)}
+    later = {s: values | {2: 100 * float(s)} for s, values in start.items()}
+    looks = Looks(start=2, at_most=5)
+    (first,) = verdicts([trend], {"m": start}, looks)
+    (then,) = verdicts([trend], {"m": later}, looks)
+    assert first.p == then.p == verdicts([trend], {"m": start})[0].p
+    assert first.level == LEVEL
 
 
 def test_more_seeds_are_the_fewest_that_suffice() -> None:

@@ -60,14 +60,6 @@ def test_what_cannot_be_loaded_or_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_keeps_all_promises(tmp_path: Path) -> None:
-    shown = call(tmp_path, "gigatok", "check", str(EXAMPLE)).stdout
-    assert "all promises are kept" in shown
-    assert shown.count(" stages, ") == 3
-    assert list(tmp_path.iterdir()) == []  # the smoke trials leave nothing
-
-
-@pytest.mark.slow
 def test_a_random_source_is_found_twice(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "__init__.py").write_text(RANDOM_QUANTIZER)
@@ -76,3 +68,4 @@ def test_a_random_source_is_found_twice(tmp_path: Path) -> None:
     assert "quantizer random: two of the same seed give other outputs" in said
     how = "stopped half-way and gone on with, it leaves another"
     assert f"quantizer random: stage train_tokenizer: {how} model.safetensors" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["lab"]  # smoke trials leave nothing

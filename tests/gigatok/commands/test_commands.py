@@ -27,6 +27,7 @@ def images(tmp_path: Path) -> Path:
     return write_images(tmp_path / "images", noise(4, 16, 16))
 
 
+@pytest.mark.heavy
 def test_images_are_encoded_decoded_and_scored(stage: Path, images: Path, tmp_path: Path) -> None:
     codes, again = tmp_path / "new" / "codes.npz", tmp_path / "again"
     done = typed("encode", images, "--tokenizer", stage, "--out", codes, "--device", "cpu")

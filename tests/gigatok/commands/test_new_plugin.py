@@ -29,6 +29,7 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         plugins.table(kind).update(before.get(kind, {}))
 
 
+@pytest.mark.heavy
 def test_copies_and_the_example_are_loaded_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,6 +46,7 @@ def test_copies_and_the_example_are_loaded_side_by_side(
     assert "first_lab_brightness" in FIGURES
 
 
+@pytest.mark.heavy
 def test_a_copy_keeps_all_promises(tmp_path: Path) -> None:
     create("new_lab", tmp_path / "new")
     (loaded,) = plugins.load([str(tmp_path / "new" / "new_lab")], tmp_path)
@@ -53,6 +55,7 @@ def test_a_copy_keeps_all_promises(tmp_path: Path) -> None:
             assert examine(kind, name).broken == ()
 
 
+@pytest.mark.heavy
 def test_its_sweep_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create("planned_lab", tmp_path / "new")
     monkeypatch.syspath_prepend(str(tmp_path / "new"))

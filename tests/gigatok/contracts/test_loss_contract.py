@@ -87,6 +87,31 @@ class Spread(Error):
         return square_BCHW.mean().square()
 
 
+class OfGrids(Error):
+    """Also reads the grids before the bottleneck, each image's alone."""
+
+    def forward(self, output: TokenizerOutput, image_BCHW: Tensor, step: int) -> Tensor:
+        assert output.spatial_BCHW is not None
+        return super().forward(output, image_BCHW, step) + output.spatial_BCHW.square().mean()
+
+
+class Variance(OfGrids):
+    """Variance of the grids over the batch, which a half of it does not have."""
+
+    def forward(self, output: TokenizerOutput, image_BCHW: Tensor, step: int) -> Tensor:
+        assert output.spatial_BCHW is not None
+        error = Error.forward(self, output, image_BCHW, step)
+        return error + output.spatial_BCHW.var(0).mean()
+
+
+class Patchy(Error):
+    """Compares pixels that it draws from torch's global generator, as it may."""
+
+    def of(self, square_BCHW: Tensor) -> Tensor:
+        drawn = torch.rand_like(square_BCHW)
+        return (square_BCHW * drawn).mean()
+
+
 class Reading(Error):
     def of(self, square_BCHW: Tensor) -> Tensor:
         mean = square_BCHW.mean()
@@ -102,6 +127,7 @@ BROKEN = {
     Momentum: "it changes its buffers; a checkpoint holds nothing of a loss",
     Unseeded: "its value depends on steps before",
     Spread: "register it with `over_batch=True`",
+    Variance: "register it with `over_batch=True`",
     Reading: "Values that are read at run time do not exist there",
 }
 
@@ -120,6 +146,11 @@ def test_what_a_broken_one_does_is_said(registered: LossKind, text: str) -> None
     found = broken_promises(registered)
     assert any(text in line for line in found), found
     assert all(line.startswith("loss l1: ") for line in found)
+
+
+@pytest.mark.parametrize("registered", [OfGrids, Patchy], indirect=True)
+def test_grids_and_draws_of_the_batch_are_cut_with_it(registered: LossKind) -> None:
+    assert broken_promises(registered) == []
 
 
 @pytest.mark.parametrize("registered", [Error, Spread, Reward], indirect=True)

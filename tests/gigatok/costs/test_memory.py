@@ -27,7 +27,7 @@ from gigatok.models.judges.discriminators import PatchGAN
 from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
-from gigatok.stages.train_generator.run import token_loss
+from gigatok.stages.train_generator.scoring import token_loss
 from gigatok.stages.train_tokenizer.adversarial import Adversary
 from gigatok.stages.train_tokenizer.objective import Objective
 from gigatok.training.saved import place
@@ -81,6 +81,7 @@ GENERATORS: dict[str, dict[str, Any]] = {
     "both": {"micro_batch": 4, "activation_checkpointing": True, "dropout": 0.0},
     "small-batch": {"batch_size": 1, "size": WIDE},
     "rope": {"position": "rope_2d"},
+    "muon": {"size": WIDE, "optimizer": {"name": "muon"}},
 }
 
 
@@ -129,6 +130,7 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "2d-qformer": {"variant": "2d", "cnn": THIN_CNN, "transformer_layer": "qformer"},
     "2d-double": {"variant": "2d", "cnn": THIN_CNN, "transformer_layer": "double_attention"},
     "patchgan": {"discriminator": "patchgan"},
+    "muon": {"optimizer": {"name": "muon"}, "discriminator": "patchgan", "batch_size": 2},
 }
 
 

@@ -235,6 +235,24 @@ def test_training_saved_by_one_resumes_on_two(
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_muon_of_two_processes_is_that_of_one(
+    pair: ProcessPair, folder: Path, parallel: str
+) -> None:
+    """Two begin, one goes on. Muon computes in bfloat16, which rounds updates by .4 %."""
+    optimizer = {"optimizer": {"name": "muon"}}
+    whole = alone("generator", folder / "whole", optimizer)
+    changes = {**optimizer, "parallel": parallel}
+    first = pair.run(train, "generator", folder / "parts", changes, (1, 3))
+    rest = alone("generator", folder / "parts", optimizer)
+    found, expected = (o.curve("loss") for o in (Outcome(first[0].points + rest.points), whole))
+    assert found == pytest.approx(expected, rel=1e-3)
+    weights = [load_file(folder / n / "out" / "model.safetensors") for n in ("whole", "parts")]
+    distances = {n: float((weights[0][n] - weights[1][n]).abs().mean()) for n in weights[0]}
+    # A step of Muon moves each entry of these matrices by about 2e-3.
+    assert max(distances.values()) < 3e-4, distances
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_micro_batches_and_recomputed_layers_change_nothing(
     pair: ProcessPair, folder: Path, parallel: str
 ) -> None:

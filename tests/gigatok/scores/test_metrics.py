@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from gigatok.scores.image_metrics import (
     KID_SCALE,
@@ -89,6 +90,67 @@ def test_ssim_of_constant_images_is_the_luminance_term() -> None:
     assert ssim(constant(50), constant(100)) == pytest.approx(expected, rel=1e-5)
     noise = np.random.default_rng(0).integers(256, size=(2, 16, 16, 3), dtype=np.uint8)
     assert ssim(noise, noise) == pytest.approx(1)
+
+
+def test_ssim_needs_images_as_large_as_its_window() -> None:
+    images = np.zeros((2, 16, 10, 3), np.uint8)
+    with pytest.raises(ValueError, match="images of 10x16 pixels are smaller than the windows"):
+        ssim(images, images)
+    assert ssim_reference(images, images) == 1
+
+
+def waves(height: int, width: int, count: int) -> np.ndarray:
+    """Smooth images, of which the window's place matters."""
+    one = 127 + 90 * np.sin(np.arange(height)[:, None] / 5 + np.arange(width) / 9)
+    return np.broadcast_to(one[:, :, None], (count, height, width, 3))
+
+
+def pairs_of_images() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(0)
+    sets = {
+        "one window": random.integers(0, 256, (4, 11, 11, 3)),
+        "noise 16x16": random.integers(0, 256, (4, 16, 16, 3)),
+        "waves 33x47": waves(33, 47, 3),
+        "waves 256x256": waves(256, 256, 1),
+    }
+    noisy = {name: x + random.integers(-40, 41, x.shape) for name, x in sets.items()}
+    return {name: (u8(x), u8(noisy[name])) for name, x in sets.items()}
+
+
+def u8(pixels: np.ndarray) -> np.ndarray:
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+PIQ = {
+    "one window": 0.9559497012056928,
+    "noise 16x16": 0.9503278810475467,
+    "waves 33x47": 0.5823618348062002,
+    "waves 256x256": 0.5771702852419299,
+}
+"""`piq.ssim` 0.8.0 of `pairs_of_images` as float64 (N, 3, H, W) in [0, 1], `data_range=1` and
+`downsample=False`; written down, as piq needs torchvision."""
+
+
+@pytest.mark.parametrize("name", PIQ)
+def test_ssim_is_that_of_scikit_image_and_piq(name: str) -> None:
+    x, y = pairs_of_images()[name]
+    theirs = [
+        structural_similarity(
+            *pair,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
+            channel_axis=-1,
+        )
+        for pair in zip(x, y, strict=True)
+    ]
+    assert ssim(x, y) == pytest.approx(np.mean(theirs), abs=1e-12)
+    assert ssim(x, y) == pytest.approx(PIQ[name], abs=1e-12)
+    flat = [
+        structural_similarity(*p, data_range=510, channel_axis=-1) for p in zip(x, y, strict=True)
+    ]
+    assert ssim_reference(x, y) == pytest.approx(np.mean(flat), abs=1e-12)
 
 
 def test_pair_metrics_refuse_sets_that_do_not_pair() -> None:

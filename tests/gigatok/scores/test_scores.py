@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from gigatok.config import CodeShape, ProbeConfig, SamplingConfig, SplitConfig
 from gigatok.runtime.context import Interrupted, Runtime
@@ -23,6 +24,8 @@ from gigatok.scores.scoring import (
     distribution_scores,
 )
 from gigatok.stages.evaluate_generation.run import guidance
+from gigatok.stages.evaluate_reconstruction.spec import EVALUATE_RECONSTRUCTION
+from tests.orchestration.plan.pins import plan
 
 
 def features(seed: int, count: int = 200, shift: float = 0.0) -> image_metrics.Features:
@@ -60,7 +63,9 @@ def test_distribution_scores_name_their_protocol() -> None:
     pair = [FeatureSet(features(0), None), FeatureSet(features(1, shift=1.0), None)]
     scores = distribution_scores("g", *pair, "net, 200 vs 200")
     assert scores.metrics.keys() == {"gfid", "gkid", "gkid_se"}
-    assert scores.protocol["gfid"] == scores.protocol["gkid"] == "net, 200 vs 200"
+    assert scores.protocol["gfid"] == "net, 200 vs 200"
+    kid = "unbiased cubic MMD² of all pairs in float64, jackknife s.e. of at most 50 blocks"
+    assert scores.protocol["gkid"] == f"net, 200 vs 200, {kid}"
     assert scores.protocol["gsfid"].startswith("not measured: ")
     assert scores.metrics["gfid"] == pytest.approx(8, rel=0.2)
 
@@ -76,6 +81,35 @@ def test_image_scores_do_not_depend_on_the_batches() -> None:
         batched.add(noisy[start : start + 3], originals[start : start + 3])
     assert batched.result("x").metrics == pytest.approx(whole.result("x").metrics)
     assert whole.result("10 images").protocol["psnr"] == "10 images, uint8"
+
+
+def test_the_protocol_of_paired_kid_names_the_pairs_that_it_leaves_out() -> None:
+    pair = [FeatureSet(features(0), None), FeatureSet(features(1), None)]
+    protocol = distribution_scores("r", *pair, "net", paired=True).protocol["rkid"]
+    assert "all pairs but those of an image with its own original" in protocol
+
+
+def test_images_smaller_than_a_window_have_no_ssim() -> None:
+    small, large = (np.zeros((2, side, side, 3), np.uint8) for side in (8, 16))
+    scores = ImageScores()
+    for images in (large, small):
+        scores.add(images + 1, images)
+    found = scores.result("4 images")
+    assert found.metrics.keys() == {"psnr", "ssim_reference"}
+    reason = "not measured: its windows have 11 pixels, the smallest image 8"
+    assert found.protocol["ssim"] == reason
+
+
+@pytest.mark.parametrize(
+    ("side", "absent"), [(16, set()), (8, {"ssim"}), (4, {"ssim", "ssim_reference"})]
+)
+def test_the_stage_names_the_scores_that_images_of_its_size_have(
+    side: int, absent: set[str]
+) -> None:
+    trial = plan().trials[0].trial.config
+    data = trial.data.model_copy(update={"image_size": side})
+    found = EVALUATE_RECONSTRUCTION.scores(trial.model_copy(update={"data": data}))
+    assert {"ssim", "ssim_reference"} - set(found) == absent
 
 
 def test_histogram_of_code_uses_counts_every_code_once() -> None:
@@ -158,6 +192,46 @@ def test_probe_learns_what_is_linearly_there_and_logs_every_epoch() -> None:
     )
     chance = train_on(noise[0], labels, noise_val, val_labels, config, tracker)
     assert chance < 0.4  # one in four, and nothing to learn
+
+
+def test_the_fitted_probe_is_scikit_learns_logistic_regression() -> None:
+    (train, labels), (val, val_labels) = separable(0, 300), separable(1, 200)
+    # Classes that can nearly be told apart, and channels of other sizes, which are normalised.
+    scales = torch.logspace(-2, 2, 16)
+    tracker, config = MemoryTracker(), ProbeConfig(method="lbfgs")
+    found = train_on(train * scales, labels, val * scales, val_labels, config, tracker)
+    mean, deviation = train.mean(0), train.std(0, unbiased=False)
+    theirs = LogisticRegression(tol=1e-8, max_iter=5000)
+    theirs.fit((train - mean) / deviation, labels)
+    assert found == pytest.approx(theirs.score((val - mean) / deviation, val_labels))
+    probabilities = theirs.predict_proba((train - mean) / deviation)
+    loss = -np.log(probabilities[range(300), labels]).mean()
+    loss += np.square(theirs.coef_).sum() / 600
+    assert tracker.points[-1][2] == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_fit_takes_all_views_and_stops_when_it_is_asked_to() -> None:
+    train, labels = separable(0, 64)
+    seen: list[int] = []
+
+    def read(view: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        seen.extend(view.unique().tolist())
+        return train[batch] + 0.1 * view[:, None]
+
+    data = ProbeData(read, 3, labels, train, labels, num_classes=4)
+    config, answers = ProbeConfig(method="lbfgs"), iter([False, True])
+    runtime = Runtime(Path("unused"), should_stop=lambda: next(answers))
+    with pytest.raises(Interrupted):
+        train_probe(data, config, 0, MemoryTracker(), runtime)
+    assert seen == [0, 1, 2]
+
+
+def test_settings_of_the_references_recipe_are_no_identity_of_a_fit() -> None:
+    fit = ProbeConfig(method="lbfgs")
+    assert fit.identity == fit.model_copy(update={"epochs": 7, "lr": 2.0}).identity
+    assert fit.identity != ProbeConfig().identity
+    with pytest.raises(ValueError, match="needs features that stay"):
+        ProbeConfig(method="lbfgs", reference_dropout_quirk=True)
 
 
 def test_probe_rate_warms_up_and_scales_with_the_batch() -> None:

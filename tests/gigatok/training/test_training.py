@@ -14,7 +14,8 @@ from gigatok.config import CNNConfig, TokenizerArchitecture, TrainingConfig, Tra
 from gigatok.models.tokenizer.qformer import QFormerDecoder
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.tracker import MemoryTracker
-from gigatok.training.trainer import NonFiniteLoss, Trainer, learning_rate, make_optimizer
+from gigatok.training.optimizers import make_optimizer
+from gigatok.training.trainer import NonFiniteLoss, Trainer, learning_rate
 
 CONFIG = TrainingConfig(
     steps=20, batch_size=8, lr=1e-2, warmup_steps=3, grad_clip=1.0, log_every=1, checkpoint_every=6
@@ -73,6 +74,7 @@ def test_interrupted_training_ends_in_the_same_bits(
     assert losses(first_log) + losses(second_log) == losses(whole_log)
 
 
+@pytest.mark.heavy
 def test_killed_training_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "a")
     whole.run()

@@ -43,6 +43,7 @@ def found(sweep: str | None = None) -> dict[str, Finding]:
     return {finding.name: finding for finding in plug_ins(sweep)}
 
 
+@pytest.mark.heavy
 def test_installed_plugins_are_listed_and_broken_ones_explained(place: Path) -> None:
     said = found()
     assert said["plug-in lab_metrics"].level == "ok"
@@ -51,6 +52,7 @@ def test_installed_plugins_are_listed_and_broken_ones_explained(place: Path) -> 
     assert "there_is_no_such_module" in said["plug-in lab_broken"].text
 
 
+@pytest.mark.heavy
 def test_those_of_a_sweep_are_listed_as_well(place: Path) -> None:
     (place / "shine.py").write_text(METRIC.format(name="shine"))
     sweep = place / "mine.yaml"

@@ -196,3 +196,23 @@ def test_a_line_that_was_not_finished_is_none_and_is_taken_out(tmp_path: Path) -
     assert len(load_calibration(store).observations) == 1
     append_observations(store, [record(2e9, 5.0)])
     assert [o.seconds for o in load_calibration(store).observations] == [3.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "measured"),
+    [
+        ([record(1e9, 1.0)], need(1.5e9), True),
+        ([record(1e9, 1.0)], need(100e9), False),  # all of its time may be fixed
+        ([record(1e9, 1.0), record(3e9, 2.0)], need(100e9), True),
+        ([record(1e9, 1.0), record(3e9, 2.0)], need(1e9, unit_flops=2e9), False),
+        ([record(1e9, 1.0)], need(1e9, family="2d-vit fp32"), False),
+        ([record(0.0, 1.0, unit_flops=0.0)], need(0.0, unit_flops=0.0), False),
+    ],
+    ids=["alike", "one-amount", "two-amounts", "other-size", "other-family", "no-flops"],
+)
+def test_only_records_of_the_same_network_count_as_measured(
+    known: list[Observation], wanted: Need, measured: bool
+) -> None:
+    found = Calibration(tuple(known)).estimate(wanted, HERE)
+    assert found is not None
+    assert found.measured == measured

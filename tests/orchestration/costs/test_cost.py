@@ -265,8 +265,8 @@ def test_a_refusal_is_remembered_until_the_next_launch(tmp_path: Path) -> None:
     store, plan = Store(tmp_path), plan_of()
     assert newest_refusal(store, "decoder_scaling") is None
     (store.sweeps / "decoder_scaling").mkdir(parents=True)
-    record_refusal(plan, store, ["first"])
-    record_refusal(plan, store, ["second"])
+    record_refusal(store, "decoder_scaling", plan.key, "smoke", ["first"])
+    record_refusal(store, "decoder_scaling", plan.key, "smoke", ["second"])
     found = newest_refusal(store, "decoder_scaling")
     assert found is not None
     assert found.reasons == ["second"]

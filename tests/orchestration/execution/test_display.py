@@ -23,6 +23,7 @@ from orchestration.execution.display import (
 from orchestration.execution.progress import Progress, survey
 from orchestration.execution.results import format_metric, launch_json, result_tables
 from orchestration.forecast.devices import machines
+from orchestration.heart import with_origin
 from orchestration.launching.preview import other_code_line, print_plan
 from orchestration.plan.graph import make_plan
 from orchestration.policy.profile import Profile
@@ -30,7 +31,6 @@ from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Failure, Spec
 from orchestration.runs.state import State, Store
 from orchestration.sweep.definition import expand, load_sweep
-from orchestration.worker import with_origin
 
 
 def surveyed(tmp_path: Path) -> Progress:
@@ -106,12 +106,12 @@ def test_every_stage_and_trial_is_named_in_full_however_narrow_the_terminal() ->
 
 
 def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None:
-    values = {"psnr": 18.123, "rkid": 5.25, "rkid_se": 0.5, "params_total": 1.5e6}
+    values = {"psnr": 18.123, "rkid": 5.25, "rkid_se": 0.5, "params_tokenizer": 1.5e6}
     text = printed(result_tables({"S-S": values, "S-B": {"psnr": 19.0}, "S-L": values}, 80))
     assert max(map(len, text.splitlines())) <= 80
     assert "18.12" in text
     assert "5.2 ± 0.5" in text
-    assert "params (M)" in text
+    assert "params at inference (M)" in text
     assert "1.50" in text
     assert "–" in text
 

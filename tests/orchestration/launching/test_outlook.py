@@ -7,6 +7,7 @@ from pathlib import Path
 from gigatok.claims.power import power
 from gigatok.claims.verdicts import LEVEL
 from orchestration.execution.progress import Progress, stage_spec, survey
+from orchestration.forecast.devices import Machine
 from orchestration.launching.claimed import record_claims
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.outlook import claim_lines, verdict_lines
@@ -54,8 +55,12 @@ def score(progress: Progress) -> Progress:
     return survey(plan, store)
 
 
+def lines_of(progress: Progress) -> list[str]:
+    return claim_lines(progress, lambda stage: Machine("CPU", 1, 1, 0, None, 1))
+
+
 def test_without_earlier_results_nothing_is_foretold(tmp_path: Path) -> None:
-    helps, other = claim_lines(study(tmp_path))
+    helps, other = lines_of(study(tmp_path))
     assert helps.startswith("claim helps: psnr at tokenizer.decoder=B is higher than at S; ")
     assert helps.endswith("no earlier results with two seeds tell how likely it is decided")
     assert "claim other" in other
@@ -64,7 +69,7 @@ def test_without_earlier_results_nothing_is_foretold(tmp_path: Path) -> None:
 def test_power_is_from_the_spread_of_earlier_launches(tmp_path: Path) -> None:
     score(study(tmp_path))
     # Another length of training is another plan, of which nothing has run.
-    helps, other = claim_lines(study(tmp_path, "[0, 1]", steps=4))
+    helps, other = lines_of(study(tmp_path, "[0, 1]", steps=4))
     # Two claims: each has half of the level. Four seeds are the fewest with a power of .8.
     two, three, four = (power(0.55, 0.1291, n, LEVEL / 2) for n in (2, 3, 4))
     assert three < 0.8 < four
@@ -74,7 +79,7 @@ def test_power_is_from_the_spread_of_earlier_launches(tmp_path: Path) -> None:
 
 
 def test_results_of_the_plan_itself_come_first(tmp_path: Path) -> None:
-    helps, _ = claim_lines(score(study(tmp_path)))
+    helps, _ = lines_of(score(study(tmp_path)))
     assert "4 seeds decide it with probability " in helps
     assert "if it is as so far: +0.550 dB" in helps
 
@@ -90,7 +95,7 @@ def test_verdicts_end_a_launch(tmp_path: Path) -> None:
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     score(study(tmp_path))
-    helps, _ = claim_lines(study(tmp_path, "[0]", steps=4))
+    helps, _ = lines_of(study(tmp_path, "[0]", steps=4))
     assert helps.endswith("one seed decides nothing")
 
 
@@ -99,4 +104,4 @@ def test_a_sweep_without_claims_has_no_line(tmp_path: Path) -> None:
     file.write_text(SWEEP.partition("claims:")[0].replace("SEEDS", "[0]").replace("STEPS", "3"))
     sweep = load_sweep(file)
     progress = survey(make_plan(sweep, expand(sweep)), Store(tmp_path / "runs"))
-    assert claim_lines(progress) == verdict_lines(progress) == []
+    assert lines_of(progress) == verdict_lines(progress) == []

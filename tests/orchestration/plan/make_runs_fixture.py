@@ -1,10 +1,11 @@
 """Make a small runs directory that later versions must reuse.
 
-    python -m tests.orchestration.plan.make_runs_fixture runs_1
+    python -m tests.orchestration.plan.make_runs_fixture runs_2
 
 It lies in `tests/orchestration/fixtures/` beside the sweeps that made it, and
 `test_upgrades.py` plans these against it. Its keys are those of the version that made it: making
-it anew means giving up all results that users have, so a later version adds `runs_2` instead.
+it anew means giving up all results that users have, so a later version adds another instead, with
+sweeps of its own: `runs_2` was made when three stages had been raised since `runs_1`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,15 @@ from orchestration.sweep.definition import expand, load_sweep
 from tests.orchestration.plan.make_runs_fixture import FIXTURES, SWEEPS, check
 
 FIXTURE_NAMES = sorted(folder.name for folder in FIXTURES.glob("runs_*"))
+RAISED: dict[str, dict[str, str]] = {
+    "runs_1": {
+        "evaluate_reconstruction": "version 3: `ssim` is over windows inside the image",
+        "evaluate_generation": "version 2: protocols name the estimates of KID and precision",
+        "search_guidance": "version 2: the same of KID",
+    },
+    "runs_2": {},
+}
+"""Stages whose version was raised on purpose since a fixture was made, and why."""
 
 
 @pytest.fixture
@@ -37,16 +46,25 @@ def test_every_stage_of_an_earlier_version_is_reused(name: str, earlier: Path) -
     """A failure means that users lose their results: give the change of a key up.
 
     A new option belongs behind a default; a changed meaning or default, which is meant to lose
-    them, raises the version of the stages concerned, whose folders are then taken out of here.
+    them, raises the version of the stages concerned, which then have a line in `RAISED`.
     """
     shutil.copytree(FIXTURES / name, earlier, dirs_exist_ok=True)
-    kinds = set()
+    kinds, lost = set(), set()
     for sweep in SWEEPS:
         progress = surveyed(sweep)
-        lost = [s for key, s in progress.plan.stages.items() if key not in progress.reused]
-        assert not lost, [f"{stage.stage} {stage.readable}" for stage in lost]
-        kinds |= {stage.stage for stage in progress.plan.stages.values()}
+        stages = progress.plan.stages
+        # `reused` would miss those that have to run again for a raised one, as the fixtures hold
+        # no large outputs.
+        lost |= {s.stage for key, s in stages.items() if not progress.folders[key].done()}
+        assert RAISED[name] or set(stages) == progress.reused
+        kinds |= {stage.stage for stage in stages.values()}
+    assert lost == set(RAISED[name])
     assert kinds == set(BUILT_IN)
+
+
+def test_the_newest_fixture_is_of_this_version() -> None:
+    """A raised stage is an exception in older fixtures, and its new key is kept by the next."""
+    assert not RAISED[FIXTURE_NAMES[-1]], "make the next fixture: see make_runs_fixture.py"
 
 
 @pytest.mark.parametrize("name", FIXTURE_NAMES)
@@ -57,7 +75,13 @@ def test_a_plan_that_an_earlier_version_recorded_is_read(name: str, earlier: Pat
         store = Store(Path("runs"))
         recorded = restored(newest_launch(store, sweep), store)
         loaded = load_sweep(f"{sweep}.yaml", None, ())
-        assert recorded.key == make_plan(loaded, expand(loaded)).key
+        planned = make_plan(loaded, expand(loaded))
+        then, now = (
+            {key for key, stage in plan.stages.items() if stage.stage not in RAISED[name]}
+            for plan in (recorded, planned)
+        )
+        assert then == now
+        assert RAISED[name] or recorded.key == planned.key
 
 
 def test_what_is_not_there_is_not_reused(earlier: Path) -> None:

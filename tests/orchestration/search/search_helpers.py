@@ -26,11 +26,13 @@ BLOCK = """search:
   objectives: [ar_val_loss]
   budget: {trials: 6}
 """
-PRUNED_BLOCK = """search:
-  space: {generator.lr: {low: 1e-4, high: 1e-1, log: true}}
-  pruner: {name: asha, every: 2, min_steps: 4, factor: 2}
+TRIALS = 16
+"""Of a search that runs: enough that four complete, which importances need."""
+PRUNED_BLOCK = f"""search:
+  space: {{generator.lr: {{low: 1e-4, high: 1e-1, log: true}}}}
+  pruner: {{name: asha, every: 2, min_steps: 4, factor: 2}}
   objectives: [ar_val_loss]
-  budget: {trials: 20}
+  budget: {{trials: {TRIALS}}}
 """
 ONE_THREAD = ("--jobs", str(len(os.sched_getaffinity(0))))
 """As many slots as cores: a stage has one thread, as on Ray and SLURM, and the same last bits."""

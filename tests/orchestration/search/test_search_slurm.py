@@ -11,7 +11,14 @@ import pytest
 from orchestration.backends.detached.journal import CONTROLLER
 from tests.orchestration.backends.slurm.slurm_cluster import Cluster, run, wait_until
 from tests.orchestration.programs import call, environment
-from tests.orchestration.search.search_helpers import HEAD, ONE_THREAD, PRUNED_BLOCK, Json, story
+from tests.orchestration.search.search_helpers import (
+    HEAD,
+    ONE_THREAD,
+    PRUNED_BLOCK,
+    TRIALS,
+    Json,
+    story,
+)
 
 pytestmark = pytest.mark.cluster
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\n"
@@ -43,5 +50,5 @@ def test_the_same_story_with_the_controller_killed_twice(cluster: Cluster, tmp_p
     found: Json = json.loads(launch(there, *slurm, "--watch"))
     here: Json = json.loads(launch(tmp_path / "local", *ONE_THREAD))
     assert story(found) == story(here)
-    assert len(story(here)) == 20
+    assert len(story(here)) == TRIALS
     wait_until(lambda: not run("squeue", "--me", "-h"), "an empty queue", SECONDS)

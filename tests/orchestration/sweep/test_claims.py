@@ -76,6 +76,20 @@ def test_an_equivalence_compares_with_the_second_value(tmp_path: Path) -> None:
     assert families(found)[0] == ["S-B semantic_weight=0", "S-L semantic_weight=0"]
 
 
+def test_one_of_several_kinds_is_named(tmp_path: Path) -> None:
+    head = HEAD.replace(
+        "tokenizer.semantic_weight: [0, 0.5]",
+        "tokenizer.optimizer: [{name: adamw}, {name: muon, momentum: 0.9}]",
+    )
+    found = one(tmp_path, "psnr at tokenizer.optimizer=muon is higher than at adamw", head)
+    assert [family[0] for family in families(found)] == [
+        f"S-{decoder} optimizer=adamw" for decoder in "SBL"
+    ]
+    assert [family[1] for family in families(found)] == [
+        f"S-{decoder} optimizer=muon-momentum=0.9" for decoder in "SBL"
+    ]
+
+
 def test_keys_of_a_zip_group_change_together(tmp_path: Path) -> None:
     head = HEAD.replace(
         "axes:\n  tokenizer.decoder: [S, B, L]\n  tokenizer.semantic_weight: [0, 0.5]",

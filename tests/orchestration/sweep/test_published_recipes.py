@@ -188,6 +188,7 @@ def test_every_sweep_is_held_against_a_study() -> None:
         "encoder_vs_decoder",
         "iso_flops",
         "learning_rate",
+        "optimizer",
         "quantizers",
     }  # questions that the paper does not ask
     assert {path.stem for path in SWEEPS_DIR.glob("*.yaml")} - ours == STUDIES.keys()

@@ -30,6 +30,7 @@ def test_forward_passes(name: str) -> None:
     assert generator_parameters(config, 50, 10, 16) == count
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 @pytest.mark.parametrize("name", GENERATORS)
 def test_sampling(name: str, scale: float) -> None:

@@ -54,6 +54,7 @@ def test_patchgan_refuses_images_without_a_patch() -> None:
         PatchGAN()(torch.zeros(1, 3, 16, 16))
 
 
+@pytest.mark.heavy
 def test_a_logit_sees_70_pixels() -> None:
     discriminator = PatchGAN().eval()  # batch norms that mix no positions
     image = torch.rand(1, 3, 256, 256, requires_grad=True)
@@ -99,6 +100,7 @@ def test_backbone_has_the_parameters_of_the_published_file() -> None:
     }
 
 
+@pytest.mark.heavy
 def test_dino_discriminator_has_the_published_names_and_none_of_the_backbone(
     dino: DINODiscriminator,
 ) -> None:
@@ -122,6 +124,7 @@ def test_logits_of_every_patch_at_five_depths(
     assert all(p.grad is None for p in dino._backbone[0].parameters())
 
 
+@pytest.mark.heavy
 def test_a_head_equals_its_equations(dino: DINODiscriminator) -> None:
     head = dino.heads[0].eval()  # no power iteration
     x = torch.randn(8, 384, 196)
@@ -144,6 +147,7 @@ def test_a_head_equals_its_equations(dino: DINODiscriminator) -> None:
     torch.testing.assert_close(head(x), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_spectral_norm_converges_to_unit_gain(dino: DINODiscriminator) -> None:
     conv = dino.heads[1][0][0].train()
     for _ in range(200):
@@ -164,6 +168,7 @@ def test_local_batch_norm_uses_virtual_batches_of_neighbours() -> None:
         norm(x[:9])
 
 
+@pytest.mark.heavy
 def test_readouts_are_the_input_and_four_blocks(dino: DINODiscriminator) -> None:
     backbone = dino._backbone[0]
     image = torch.randn(1, 3, 224, 224)
@@ -241,6 +246,7 @@ def test_weights_of_another_backbone_are_refused(
             load_dino()
 
 
+@pytest.mark.heavy
 def test_views_are_crops_or_the_whole_image() -> None:
     image = (torch.arange(256 * 256) / 2**15 - 1).view(1, 1, 256, 256).expand(2, 3, -1, -1)
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

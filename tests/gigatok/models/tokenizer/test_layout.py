@@ -9,6 +9,7 @@ from gigatok.models.tokenizer.layout import tokenizer_flops, tokenizer_parameter
 from tests.gigatok.counted_flops import SHAPES, SIDE, architecture, counted, meta, tokenizer
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_component_of_a_tokenizer(shape: str) -> None:
     config = architecture(shape)

@@ -61,7 +61,16 @@ def wait_for_completion(place: Path, count: int) -> None:
         time.sleep(0.5)
 
 
-def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None:
+def kill_one(folder: StageFolder) -> None:
+    """Kill the worker of a stage once it trains."""
+    deadline = time.monotonic() + SECONDS
+    while (lease := folder.lease()) is None or not lease.progress.get("done", 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(lease.pid, 9)
+
+
+def test_a_sweep_is_launched_followed_cancelled_killed_and_resumed(place: Path) -> None:
     said = launch(place, "--set", "tokenizer.steps=400")
     assert "looks after the sweep when they are over" in said
     shown = json.loads(command(place, "orchestration", "status", "study", "--json"))
@@ -71,23 +80,16 @@ def test_a_sweep_is_launched_followed_cancelled_and_resumed(place: Path) -> None
     assert {stage["job"] for stage in codes} < handles
     assert "4 stages cancelled" in command(place, "orchestration", "cancel", "study")
     assert {folder.state() for folder in folders(place)} <= {"FAILED", "WAITING"}
+    tokenizers = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
+    before = len(tokenizers[0].attempts())
     command(place, "orchestration", "resume", "study", "--yes")
+    kill_one(tokenizers[0])  # nobody is logged in now
     assert "sh is here" in command(place, "orchestration", "doctor", "--backend", "workstation")
     wait_for_completion(place, 4)
+    outcomes = [attempt.outcome for attempt in tokenizers[0].attempts()]
+    assert outcomes[before:] == [None, "complete"]
     assert "4 complete" in command(place, "orchestration", "status", "study")
     assert "0 stages cancelled" in command(place, "orchestration", "cancel", "study")
-
-
-def test_what_is_killed_with_nobody_logged_in_completes_all_the_same(place: Path) -> None:
-    launch(place)
-    tokenizers = [f for f in folders(place) if f.path.parent.name == "train_tokenizer"]
-    deadline = time.monotonic() + SECONDS
-    while (lease := tokenizers[0].lease()) is None or not lease.progress.get("done", 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(lease.pid, 9)
-    wait_for_completion(place, 4)
-    assert [a.outcome for a in tokenizers[0].attempts()] == [None, "complete"]
 
 
 def test_a_profile_has_the_options_that_the_backend_takes(place: Path) -> None:

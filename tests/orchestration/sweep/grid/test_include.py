@@ -128,6 +128,24 @@ def test_a_cell_that_is_there_already_is_said_to_be(tmp_path: Path) -> None:
     assert line == "there already, from `include`: tokenizer.decoder=B tokenizer.lr=0.002 seed=0"
 
 
+def test_an_entry_may_have_seeds_of_its_own(tmp_path: Path) -> None:
+    body = GRID.replace(", 2e-3]", "]") + "seeds: [0, 1]\ninclude:\n"
+    body += "  - {tokenizer.decoder: B, tokenizer.lr: 1e-3, seed: [1, 2]}\n"
+    body += "  - {tokenizer.decoder: L, tokenizer.lr: 1e-3, seed: 5}\n"
+    sweep = load(tmp_path, body)
+    product = [("S-S", 0), ("S-S", 1), ("S-B", 0), ("S-B", 1)]
+    assert [(name, seed) for name, _, seed in cells(sweep)] == [*product, ("S-B", 2), ("S-L", 5)]
+    # The second seed is one of the product's.
+    (there,) = expand(sweep).repeated
+    assert there["seed"] == 1
+    assert [trial.name for trial in expand(sweep).trials][-2:] == ["S-B seed=2", "S-L seed=5"]
+    assert sweep.include[1]["seed"] == (5,)
+    assert "seed" not in sweep.varied
+    jsonschema.validate({"question": "q", "include": [{"seed": [1, 2]}]}, sweep_schema())
+    one = load(tmp_path, body, overrides=("seed=7",))
+    assert {seed for *_, seed in cells(one)} == {7}
+
+
 FORMULAS = """derive: {share: params.decoder / params.encoder}
 where: [share < 2.5]
 solve:
@@ -175,7 +193,23 @@ WRONG = {
         "include[0].tokenizer.decodr: unknown key; keys of tokenizer, nearest first: "
         "tokenizer.decoder",
     ),
-    "seed": ("include: [{seed: 1}]\n", "include[0].seed: is not set as a key; give the sweep"),
+    "a seed alone": (
+        "include: [{seed: 1}]\n",
+        "include[0]: names no setting; name its keys beside seed, or use `seeds` of the sweep",
+    ),
+    "no seed": (
+        "include: [{tokenizer.decoder: L, seed: []}]\n",
+        "include[0].seed: is empty; give at least one, such as [0]",
+    ),
+    "a wrong seed": (
+        "include: [{tokenizer.decoder: L, seed: [-1]}]\n",
+        "include[0].seed: got -1; must be a whole number of at least 0",
+    ),
+    "own seeds where claims choose": (
+        "include: [{tokenizer.decoder: L, seed: 4}]\nseeds: {start: 2, until: decided, "
+        "at_most: 3}\nclaims: {helps: psnr at tokenizer.decoder=B is higher than at S}\n",
+        "include[0]: has seeds of its own, and `seeds: {until: decided}` chooses them",
+    ),
     "wrong type": (
         "include: [{tokenizer.steps: many}]\n",
         "include[0].tokenizer.steps: got 'many'; must be a whole number of at least 1",

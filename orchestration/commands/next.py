@@ -1,0 +1,89 @@
+"""`python -m orchestration next SWEEP --gpu-hours H`: what to run next, and what it would tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestration.command_lines import DEFAULT_RUNS
+from orchestration.commands.options import AsJson, Overrides, PlannedScale, RunsDir, SweepFile
+from orchestration.costs.amounts import hours_text
+from orchestration.study.proposing import Proposal
+from orchestration.study.study import Study
+from orchestration.sweep.candidates import entry_line
+from orchestration.terminal import plain_console, plain_table
+
+
+def next_runs(
+    sweep: SweepFile,
+    gpu_hours: Annotated[float, typer.Option(min=1e-6, help="To spend; core hours on CPUs.")],
+    scale: PlannedScale = None,
+    set_: Overrides = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(help="Ask about this as well; a sentence as in `claims`.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Where it would run.")] = "local",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Stages at a time.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="What stages ask for.")] = None,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Propose the runs that narrow a prediction or decide claims, per GPU hour."""
+    study = Study(sweep, scale, runs=runs_dir, overrides=set_ or ())
+    found = study.next(gpu_hours, claims=claim or (), backend=backend, jobs=jobs, profile=profile)
+    if as_json:
+        print(json.dumps(found.data()))
+    else:
+        show_proposal(plain_console(), found)
+
+
+def show_proposal(console: Console, found: Proposal) -> None:
+    """Print the runs in their order, what they change, and how to run them."""
+    for aim in found.aims:
+        console.print(f"{aim.goal.claim.name}: {aim.goal.claim.text}", soft_wrap=True)
+    for note in found.notes:
+        console.print(note, style="dim", soft_wrap=True)
+    if not found.steps:
+        console.print(f"no run within {found.budget:g} {found.unit} tells more about them")
+        return
+    console.print(_table(found))
+    text = (
+        "greedy: each run gains most per hour behind those above it; ± is half of a 95 % interval"
+    )
+    if not all(aim.measured for aim in found.aims):
+        text += ", in standard deviations of one run, as no results tell how large they are"
+    console.print(text, style="dim", soft_wrap=True)
+    for line in _ways(found):
+        console.print(line, soft_wrap=True)
+
+
+def _table(found: Proposal) -> Table:
+    hours = found.unit.removesuffix("ours")
+    table = plain_table(("run", "seeds", hours, "expected"), right=(hours,), overflow="fold")
+    for step in found.steps:
+        seeds = (", ".join(map(str, seeds)) for seeds in step.runs.values())
+        cells = ("\n".join(step.runs), "\n".join(seeds), hours_text(step.hours))
+        table.add_row(*cells, _changes(found, step.before, step.after))
+    spent = f"{hours_text(found.hours)} of {found.budget:g}"
+    whole = _changes(found, found.steps[0].before, found.steps[-1].after)
+    table.add_row("all", "", spent, whole, style="bold")
+    return table
+
+
+def _changes(found: Proposal, before: tuple[float, ...], after: tuple[float, ...]) -> str:
+    changes = (aim.change(*states) for aim, *states in zip(found.aims, before, after, strict=True))
+    return "\n".join(filter(None, changes))
+
+
+def _ways(found: Proposal) -> list[str]:
+    """Name the runs that the sweep has, and write the lines that its file needs for the others."""
+    lines = ["in the sweep already; a launch runs them, with all else that it lists:"]
+    lines = [*lines, *(f"  {entry_line(entry)}" for entry in found.own)] if found.own else []
+    if found.include:
+        lines.append(f"below `include:` of {found.sweep.path.name}, then launch it again:")
+    return [*lines, *(f"  {entry_line(entry)}" for entry in found.include)]
