@@ -57,8 +57,8 @@ _SIZES = 6
 """Model sizes up to which each can have a tick of its own."""
 _MOST_HANDLES = 20
 """Series up to which the legend has each; of more it has some, spread evenly."""
-_DODGE = 5.0
-"""Points of print between marks whose intervals would cover each other."""
+_DODGE, _WIDEST_DODGE = 5.0, 24.0
+"""Points of print between marks whose intervals would cover each other, and over all of them."""
 
 
 def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
@@ -200,7 +200,8 @@ def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axe
     if not series.look.marker:
         return axes
     # Every mark of a long curve would hide the line; a few still tell the shapes apart.
-    step = len(xs) // _MARKS_OF_CURVE if series.joined and len(xs) > _MANY else 1
+    is_curve = series.joined and not series.arrows and len(xs) > _MANY
+    step = len(xs) // _MARKS_OF_CURVE if is_curve else 1
     for mark, shift in list(zip(series.marks, shifts or [0.0] * len(xs), strict=True))[::step]:
         _draw_mark(axes, mark, series, _shifted(axes, shift))
     return axes
@@ -252,7 +253,8 @@ def _shift(mark: Mark, others: Sequence[Mark]) -> float:
     near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
     # By identity: two marks may have equal numbers, and both need a place.
     place = next(i for i, other in enumerate(near) if other is mark)
-    return float(place - (len(near) - 1) / 2) * _DODGE
+    step = min(_DODGE, _WIDEST_DODGE / max(len(near) - 1, 1))
+    return float(place - (len(near) - 1) / 2) * step
 
 
 def _shifted(axes: Axes, points: float) -> Transform:

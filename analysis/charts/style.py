@@ -183,6 +183,7 @@ _COMMON: dict[str, object] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.0,
+    "axes.titlepad": 8.0,  # marks of a share stand on the upper end of their axis
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "axes.labelsize": 9.0,

@@ -49,7 +49,7 @@ ENCODER, DECODER = "tokenizer.encoder", "tokenizer.decoder"
 _SIZE_OF = {
     DECODER: "params_decoder",
     ENCODER: "params_encoder",
-    PARAM_TOKENIZER: "params_total",
+    PARAM_TOKENIZER: "params_tokenizer",
     "generator.size": "params_generator",
 }
 """Axes of sizes, and the parameters that they stand for; lines follow the first of them."""
@@ -374,9 +374,12 @@ def _label(group: Group, how: Encoding) -> str:
     """Name a mark by its value on the axis that its place does not tell; the tokenizer by size."""
     if how.x not in METRICS or how.x == "params_generator":
         return ""
+    if how.by in (ENCODER, DECODER) and not how.is_plane:
+        return ""  # place and colour say both parts
     if not how.along or how.along in (PARAM_TOKENIZER, ENCODER, DECODER):
         return group.tokenizer
-    return show(value_of(group, how.along))
+    value = value_of(group, how.along)
+    return f"{value:.3g}" if isinstance(value, float) else show(value)
 
 
 def _place(group: Group, key: str, names: Mapping[str, int]) -> SeedEstimate | None:

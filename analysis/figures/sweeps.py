@@ -9,7 +9,7 @@ import polars as pl
 from analysis.charts.grammar import FigureData
 from analysis.figures.registry import RunsRequest, StoreTrials
 from analysis.figures.runs import Panel, RunFigure, assembled
-from analysis.figures.settings import DECODER, varied_columns
+from analysis.figures.settings import DECODER, ENCODER, encoding, split, varied_columns
 from analysis.statistics.groups import groups
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
@@ -40,6 +40,8 @@ SWEEPS: dict[str, tuple[Panel, ...]] = {
 # One of each kind: reconstruction, codes, complexity, generation, representation.
 _CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
 """Charts of any other sweep."""
+_MOST_CHARTS = 9
+"""Charts of a figure with panels; the first of `_CHOSEN` stay."""
 
 
 def sweep_figure(
@@ -77,11 +79,23 @@ def own_choice(runs: pl.DataFrame) -> FigureChoice:
 
 
 def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
-    """Draw over the first axis that varies; over the size of the tokenizer where that is it."""
-    # The tokenizer comes first in every identity; what else varies is the sweep's question.
-    axes = varied_columns(groups(runs))
-    key = next((c for c in axes if c != PARAM_TOKENIZER), PARAM_TOKENIZER)
-    size = {PARAM_TOKENIZER: "params_tokenizer", DECODER: "params_decoder"}.get(key)
-    if size in measured(runs):
-        key = size
-    return tuple(Panel(key, options) for options in _CHOSEN)
+    """Draw over the size that the sweep varies, else over its first axis; fewer charts of panels.
+
+    The tokenizer may vary because a setting changes its size: that setting is the question then.
+    """
+    found = groups(runs)
+    axes = varied_columns(found)
+    named = {axis for row in runs["axes"].to_list() for axis in row or ()}
+    sizes = {
+        DECODER: "params_decoder",
+        ENCODER: "params_encoder",
+        PARAM_TOKENIZER: "params_tokenizer",
+    }
+    if named & {DECODER, ENCODER}:
+        key = next((axis for axis in axes if axis in sizes), PARAM_TOKENIZER)
+    else:
+        key = next((axis for axis in axes if axis != PARAM_TOKENIZER), PARAM_TOKENIZER)
+    size = sizes.get(key)
+    x = size if size in measured(runs) else key
+    count = max(1, _MOST_CHARTS // len(split(found, encoding(found, x).panel)))
+    return tuple(Panel(x, options) for options in _CHOSEN[:count])

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 
 from gigatok.claims.claim import Claim, Looks
 from gigatok.config import TrialConfig
+from gigatok.names import FigureChoice
 from gigatok.plugins import LOADED, Plugin, owner_of
 from gigatok.stages import STAGES
 from gigatok.stages.stand_in import stand_in
@@ -139,6 +140,7 @@ class LaunchedSweep(Record):
     stages: tuple[str, ...]
     claims: tuple[Claim, ...] = ()
     looks: Looks | None = None
+    figure: FigureChoice = FigureChoice()
     excluded: tuple[dict[str, Any], ...] = ()
     dropped: tuple[Dropped, ...] = ()
     repeated: tuple[dict[str, Any], ...] = ()

@@ -14,9 +14,10 @@ from typing import Any
 
 from gigatok.claims.claim import Claim, Looks
 from gigatok.config import SECTIONS
-from gigatok.names import study_name
+from gigatok.names import FigureChoice, study_name
 from gigatok.plugins import Plugin, PluginError, load
 from orchestration.sweep.claims import read_claims
+from orchestration.sweep.figure import read_figure
 from orchestration.sweep.grid.axes import (
     Axes,
     Overrides,
@@ -53,11 +54,13 @@ SHIPPED_SCALES = SWEEPS_DIR / "scales"
 SWEEP_KEYS = (
     *("question", "paper", "scale", "plugins"),
     *("axes", "zip", "exclude", "include", "set", "solve", "where", "derive"),
-    *("claims", "seeds", "stages", "search", "at"),
+    *("claims", "seeds", "stages", "search", "figure", "at"),
 )
 # Not the question: another question is another sweep.
 AT_KEYS = tuple(
-    key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "plugins", "at")
+    key
+    for key in SWEEP_KEYS
+    if key not in ("question", "paper", "scale", "plugins", "figure", "at")
 )
 """Parts that `at` may replace for one scale."""
 # A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
@@ -91,6 +94,7 @@ class Sweep:
         stages: requested stages in graph order; their inputs are not listed.
         plugins: those that its YAML names, loaded.
         claims: what it says about its results, before there are any.
+        figure: axes that its figure shows; part of no key.
         search: the search that asks for trials one by one; None: the trials are all combinations.
         expansion: the trials, of a search one example; use `expand`.
     """
@@ -116,6 +120,7 @@ class Sweep:
     claims: tuple[Claim, ...]
     search: Search | None
     expansion: Expansion = field(repr=False)
+    figure: FigureChoice = field(default_factory=FigureChoice)
 
     @property
     def argument(self) -> str:
@@ -215,6 +220,8 @@ def _read(
         if not problems:
             check_targets(search, stages, sweep.part("search"))
     claims = _claims(sweep.part("claims"), axes, expansion, stages, search)
+    searched = {} if search is None else (*search.space, *search.transfer)
+    figure = read_figure(root.part("figure"), [*axes.varied, *searched], axes.formulas.derive)
     if problems or loaded is None:
         return None
     return Sweep(
@@ -235,6 +242,7 @@ def _read(
         claims=claims,
         search=search,
         expansion=expansion,
+        figure=figure,
     )
 
 

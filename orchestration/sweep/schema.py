@@ -64,6 +64,7 @@ def sweep_schema(*, knows_plugins: bool = False) -> Schema:
         "paper": _text("The table or figure of the paper that it answers to."),
         "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
         "plugins": _list({**_text("A module, or a path such as ./fsq.py."), "minLength": 1}),
+        "figure": _figure(),
         **refs,
         "at": {"type": ["object", "null"], "additionalProperties": at},
     }
@@ -120,6 +121,16 @@ def _sweep_parts() -> Schema:
         },
         "search": _search(),
     }
+
+
+def _figure() -> Schema:
+    """Build the schema of the axes that the figure of a sweep shows."""
+    # Names of logged curves and keys of plug-ins are texts as well.
+    y = {"type": ["string", "array"], "items": {"type": "string"}}
+    words = {"x": "A metric, a key or step.", "by": "Key that colour and shape tell apart."}
+    keys = {name: _text(text) for name, text in words.items()}
+    panel = _text("Key with a panel for each of its values.")
+    return _mapping({**keys, "y": y, "panel": panel}, "Axes of the sweep's figure.")
 
 
 def _until_decided() -> Schema:

@@ -7,9 +7,10 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from gigatok import names
+from gigatok.names import FigureChoice
 from orchestration.costs.cost import Cost
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs import provenance
@@ -209,10 +210,13 @@ class SweepRuns:
         return entry.model_copy(update={"sent": "params"})
 
     def _launch_tags(self) -> dict[str, str]:
+        chosen = self._plan.sweep.figure
         tags = {
             names.TAG_LAUNCHED: repr(self._launched),
             names.TAG_GRAPH: json.dumps(stage_graph(self._plan)),
             names.TAG_METRICS: json.dumps(names.own_metrics()),
+            # At every launch: another choice is the same plan.
+            names.TAG_FIGURE: json.dumps(asdict(chosen)) if chosen != FigureChoice() else "",
             # Empties the tag of an earlier launch that was refused.
             names.TAG_REFUSED: "",
         }

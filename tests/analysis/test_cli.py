@@ -144,7 +144,7 @@ def test_a_published_figure_needs_no_store(tmp_path: Path) -> None:
     arguments = ["figures", "figure7", "--source", "published", "--out", str(tmp_path)]
     code, out, _ = run(*arguments, "--format", "png,svg", "--venue", "cvpr")
     assert code == 0
-    names = [f"cure.{suffix}" for suffix in ("png", "svg", "csv", "json")]
+    names = [f"cure.{suffix}" for suffix in ("png", "svg", "tex", "csv", "json")]
     assert out.splitlines() == [str(tmp_path / name) for name in names]
 
 

@@ -22,6 +22,13 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
     "section at the top": (
         HEAD + PAIR + "tokenizer: {lr: 1}\n", 4, "tokenizer", ("below `set:`", "dotted"),
     ),
+    "unknown axis of the figure": (
+        HEAD + PAIR + "figure: {x: rfdi}\n", 4, "figure.x", ("'rfdi'", "did you mean 'rfid'?"),
+    ),
+    "series of the figure over what does not vary": (
+        HEAD + PAIR + "figure: {x: rfid, by: tokenizer.lr}\n", 4, "figure.by",
+        ("'tokenizer.lr'", "there are tokenizer.encoder, tokenizer.decoder"),
+    ),
     "no question": ("scale: micro\n" + PAIR, 1, "question", ("missing", "one line")),
     "question is a number": (
         "question: 5\nscale: micro\n" + PAIR, 1, "question", ("got 5", "text"),
