@@ -131,9 +131,11 @@ def _fit(head: nn.Sequential, data: ProbeData, tracker: Tracker, runtime: Runtim
         return found
 
     for number in runtime.until_stopped(range(1, _MOST_ROUNDS + 1)):
-        before = optimizer.step(loss).item()  # type: ignore[no-untyped-call]
-        tracker.metrics({TRAIN_PREFIX + "loss": before}, number)
-        tracker.progress(number, _MOST_ROUNDS, "round", loss=before)
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        # Once more: the line search may have looked last at a point that it did not take.
+        now = loss().item()
+        tracker.metrics({TRAIN_PREFIX + "loss": now}, number)
+        tracker.progress(number, _MOST_ROUNDS, "round", loss=now)
         slopes = [p.grad.abs().max().item() for p in linear.parameters() if p.grad is not None]
         if max(slopes) <= _FLAT:
             return
