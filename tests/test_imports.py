@@ -34,7 +34,7 @@ OWNERS = {
     "submitit": {"orchestration"},
     "optuna": {"orchestration"},
     "matplotlib": {"analysis"},
-    "polars": {"analysis"},
+    "polars": {"analysis", "dashboards"},
     "mlflow": {"orchestration", "analysis"},
     "streamlit": {"dashboards"},
     "plotly": {"dashboards"},

@@ -26,7 +26,7 @@ def test_table_prints_markdown_and_findings(uri: str) -> None:
     code, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri)
     assert code == 0
     assert "| S-B | 0 | 1 | 0.95 | — | 18.65 |" in out
-    assert "* AR val loss, S-L → S-L +reg:" in out
+    assert "* Exploration, nothing of it claimed beforehand: " in out
     assert "\x1b" not in out
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.docs.blocks import PAGES, ROOT, Block, blocks, commands, generated
 
@@ -171,12 +172,21 @@ def check_code(text: str) -> None:
                 importlib.import_module(alias.name)
 
 
+SWEEP = """
+question: Does a page show a part of this?
+axes: {tokenizer.decoder: [S, L], tokenizer.semantic_weight: [0, 0.5]}
+set: {tokenizer.encoder: S}
+claims: {sharper: psnr at tokenizer.decoder=L is higher than at S}
+"""
+
+
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_yaml_plans(block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sweeps are planned, profiles are used in a plan; other parts of a file are not shown."""
+    """Sweeps are planned, a part of one within another; profiles are used in a plan."""
     file = tmp_path / "my_question.yaml"
-    file.write_text(block.text)
-    is_sweep = "question:" in block.text
+    is_part = set(yaml.safe_load(block.text)) <= {"seeds", "figure"}
+    file.write_text((SWEEP if is_part else "") + block.text)
+    is_sweep = is_part or "question:" in block.text
     words = [str(file)] if is_sweep else ["decoder_scaling", "--profile", str(file)]
     plan = generated().command_line("orchestration")
     arguments = ["plan", *words, "--runs-dir", str(tmp_path / "runs"), "--backend", "slurm"]

@@ -207,7 +207,7 @@ def test_a_venue_gives_width_and_font(venue: str) -> None:
 def test_runs_become_marks_with_seeds_and_origins(runs: StoreTrials) -> None:
     plate = gallery.named_figure("cure", "runs", runs)
     (chart,) = [c for c in plate.charts if c.y.key == "ar_val_loss"]
-    assert chart.x.key == "params_total"
+    assert chart.x.key == "params_tokenizer"
     assert [s.name for s in chart.series] == ["without semantic regularisation"]
     found = {m.label: m for s in chart.series for m in s.marks}
     assert found["S-S"].y == pytest.approx(3.93)

@@ -313,11 +313,11 @@ AXES: dict[str, list[Any]] = {
     "generator.size": ["B", "L"],
     "generator.steps": [100, 200],
     "sampling.cfg_scale": [1.5, 2.0],
-    "probe.lr": [0.1, 0.2],
+    "probe.layer": [1, 2],
 }
 READERS = {  # the stages whose own config has a key, and those behind them
     "sampling.cfg_scale": {"evaluate_generation"},
-    "probe.lr": {"linear_probe"},
+    "probe.layer": {"linear_probe"},
     "generator.steps": {"train_generator", "evaluate_generation", "linear_probe"},
 }
 WHERE = {
