@@ -247,7 +247,10 @@ def test_killed_rounds_add_the_same_seeds(tmp_path_factory: pytest.TempPathFacto
     while kills < ROUND_KILLS:
         # A study may be over before it was killed so often: then another is begun.
         folder = tmp_path_factory.mktemp("killed")
+        started = time.monotonic()
         kills += run_disturbed(folder, draw, seconds, ROUND_KILLS - kills)
+        # The first one may have run while the machine was busy with something else.
+        seconds = min(seconds, time.monotonic() - started)
         assert studied(folder) == expected
         lines = (folder / "runs/sweeps/rounds/claims.jsonl").read_text().splitlines()
         assert len(lines) == len(expected.claims)
