@@ -174,6 +174,7 @@ def check_code(text: str) -> None:
 
 SWEEP = """
 question: Does a page show a part of this?
+scale: smoke
 axes: {tokenizer.decoder: [S, L], tokenizer.semantic_weight: [0, 0.5]}
 set: {tokenizer.encoder: S}
 claims: {sharper: psnr at tokenizer.decoder=L is higher than at S}

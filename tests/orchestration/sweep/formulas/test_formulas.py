@@ -313,11 +313,11 @@ AXES: dict[str, list[Any]] = {
     "generator.size": ["B", "L"],
     "generator.steps": [100, 200],
     "sampling.cfg_scale": [1.5, 2.0],
-    "probe.layer": [1, 2],
+    "probe.lr": [0.1, 0.2],
 }
 READERS = {  # the stages whose own config has a key, and those behind them
     "sampling.cfg_scale": {"evaluate_generation"},
-    "probe.layer": {"linear_probe"},
+    "probe.lr": {"linear_probe"},
     "generator.steps": {"train_generator", "evaluate_generation", "linear_probe"},
 }
 WHERE = {
@@ -337,7 +337,7 @@ def _share(trial: Any) -> float:
 
 def _random_sweep(rng: random.Random) -> dict[str, Any]:
     axes = {key: rng.sample(AXES[key], rng.randint(1, 2)) for key in rng.sample([*AXES], 3)}
-    given = {"tokenizer.encoder": "S", "tokenizer.decoder": "B"}
+    given = {"tokenizer.encoder": "S", "tokenizer.decoder": "B", "probe.method": "lars"}
     parts: dict[str, Any] = {
         "axes": axes,
         "set": {key: value for key, value in given.items() if key not in axes},
