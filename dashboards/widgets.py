@@ -14,6 +14,8 @@ from analysis.tables.numbers import HALF_WIDTH, best_rows
 from gigatok.names import METRICS, PARAM_TOKENIZER, PARAMETERS, quantity
 from gigatok.text.markdown import plain
 
+_FIRST = " "
+"""Name of the empty column before all others."""
 _BEST = "rgba(46, 139, 87, .3)"
 _TYPES = {"pdf": "application/pdf", "csv": "text/csv"}
 
@@ -44,25 +46,33 @@ def choose_axes(
     return chosen[0], chosen[1]
 
 
-def opens_trials(table: Any, runs: pl.Series, key: str, columns: Mapping[str, Any]) -> None:
+def opens_trials(
+    table: pl.DataFrame, key: str, columns: Mapping[str, Any], *, best: bool = False
+) -> None:
     """Show a table whose rows open their trials, by a click anywhere.
 
     Args:
-        table: what `st.dataframe` takes.
-        runs: id of the trial of each row.
+        table: `run_id` of a trial, and what is shown of it.
         key: of the widget.
-        columns: name -> configuration; None hides one.
+        columns: name -> configuration.
+        best: whether the best value of each metric is shaded.
     """
+    runs = table["run_id"]
 
     def opened() -> None:
         # A cell and not a row: Streamlit selects a row by its check box alone.
-        for row, _ in st.session_state[key]["selection"]["cells"]:
-            open_trial(str(runs[row]))
+        for row, column in st.session_state[key]["selection"]["cells"]:
+            if column != _FIRST:
+                open_trial(str(runs[row]))
 
+    # A grid that gets the focus, as by a click on a head, selects its first cell: that one is
+    # empty, and opens nothing.
+    shown = table.select(pl.lit("").alias(_FIRST), pl.exclude("run_id"))
+    first = st.column_config.TextColumn("", width=12, pinned=True)
     st.dataframe(
-        table,
+        _with_best_marked(shown) if best else shown,
         hide_index=True,
-        column_config=dict(columns),
+        column_config={**columns, _FIRST: first},
         on_select=opened,
         selection_mode="single-cell",
         placeholder="—",
@@ -73,8 +83,8 @@ def opens_trials(table: Any, runs: pl.Series, key: str, columns: Mapping[str, An
 
 
 def number_columns(table: pl.DataFrame) -> dict[str, Any]:
-    """Configure the columns of `analysis.tables.numbers`: headings, digits, no ids."""
-    found: dict[str, Any] = {"run_id": None, "trial": st.column_config.TextColumn(pinned=True)}
+    """Configure the columns of `analysis.tables.numbers`: headings and digits."""
+    found: dict[str, Any] = {"trial": st.column_config.TextColumn(pinned=True)}
     for column in table.columns:
         name = column.removeprefix(HALF_WIDTH)
         if name in METRICS:
@@ -96,7 +106,7 @@ def number_columns(table: pl.DataFrame) -> dict[str, Any]:
     return found
 
 
-def with_best_marked(table: pl.DataFrame) -> Any:
+def _with_best_marked(table: pl.DataFrame) -> Any:
     """Shade the best value of each metric."""
     best = {name: best_rows(table, name) for name in table.columns if name in METRICS}
     styled = table.to_pandas().style
