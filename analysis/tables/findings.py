@@ -62,7 +62,11 @@ def pareto_table(runs: pl.DataFrame, over: Sequence[str]) -> ResultTable:
 
 
 def _point(point: ParetoPoint, names: Sequence[Metric]) -> tuple[str, ...]:
-    cells = (number(name, e) for name, e in zip(names, point.estimates, strict=True))
+    cells = (
+        # Sizes span many decades, and have no spread over seeds.
+        number(one, e) if one.name in METRICS else f"{e.mean:.4g}"
+        for one, e in zip(names, point.estimates, strict=True)
+    )
     return (point.group.label, "yes" if point.on_front else "", *cells)
 
 

@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 
 from gigatok.claims.claim import Arm, Claim
 from gigatok.claims.evidence import Evidence, Floats, Results
-from gigatok.claims.power import found_by_t, power
+from gigatok.claims.power import aim_of, found_by_t, power
 from gigatok.claims.verdicts import LEVEL
 
 Seeds = Mapping[str, frozenset[int]]
@@ -223,15 +223,13 @@ def seeds_goal(claim: Claim, seen: Evidence, level: float) -> Goal:
         seen: what its results say so far, or those of an earlier study.
         level: of the test.
     """
-    distance = seen.effect - claim.margin
-    if claim.kind == "equivalence":
-        # The nearer end of the margin decides.
-        distance = claim.margin - abs(seen.effect)
-    spread = seen.error * math.sqrt(seen.seeds)
+    aim, spread = aim_of(claim, seen.effect), seen.error * math.sqrt(seen.seeds)
 
     def state(have: Seeds) -> float:
         shared = frozenset.intersection(*(have.get(s, frozenset()) for s in claim.settings))
-        return power(distance, spread, len(shared), level) if len(shared) > 1 else 0.0
+        if len(shared) < 2:
+            return 0.0
+        return power(seen.effect, spread, len(shared), level, aim)
 
     return Goal(claim, state, False)
 

@@ -134,8 +134,8 @@ def _fit(head: nn.Sequential, data: ProbeData, tracker: Tracker, runtime: Runtim
         before = optimizer.step(loss).item()  # type: ignore[no-untyped-call]
         tracker.metrics({TRAIN_PREFIX + "loss": before}, number)
         tracker.progress(number, _MOST_ROUNDS, "round", loss=before)
-        slopes = [p.grad for p in linear.parameters() if p.grad is not None]
-        if max(float(slope.abs().max()) for slope in slopes) <= _FLAT:
+        slopes = [p.grad.abs().max().item() for p in linear.parameters() if p.grad is not None]
+        if max(slopes) <= _FLAT:
             return
     raise ValueError(
         f"the probe's fit did not converge in {_MOST_ROUNDS * _ROUND} iterations of L-BFGS; are "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_SHOWDOWN = re.compile(r"([\\`*_{}\[\]()>#+.!~=|-])")
 
 
 def plain(text: object) -> str:
@@ -21,3 +22,10 @@ def plain(text: object) -> str:
 def inert(text: object) -> str:
     """Escape only what could make an image, a link or HTML, for text that is read as a file."""
     return re.sub(r"([\\\[<])", r"\\\1", " ".join(str(text).split()))
+
+
+def for_mlflow(text: object) -> str:
+    """Escape a text so that MLflow's UI shows it as it is, on one line."""
+    # MLflow renders with Showdown, which shows the backslash before any other character.
+    words = " ".join(str(text).split()).replace("&", "&amp;")
+    return _SHOWDOWN.sub(r"\\\1", words).replace("<", "&lt;")

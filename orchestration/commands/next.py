@@ -44,8 +44,8 @@ def next_runs(
 
 def show_proposal(console: Console, found: Proposal) -> None:
     """Print the runs in their order, what they change, and how to run them."""
-    for aim in found.aims:
-        console.print(f"{aim.goal.claim.name}: {aim.goal.claim.text}", soft_wrap=True)
+    for prospect in found.prospects:
+        console.print(f"{prospect.goal.claim.name}: {prospect.goal.claim.text}", soft_wrap=True)
     for note in found.notes:
         console.print(note, style="dim", soft_wrap=True)
     if not found.steps:
@@ -55,7 +55,7 @@ def show_proposal(console: Console, found: Proposal) -> None:
     text = (
         "greedy: each run gains most per hour behind those above it; ± is half of a 95 % interval"
     )
-    if not all(aim.measured for aim in found.aims):
+    if not all(prospect.measured for prospect in found.prospects):
         text += ", in standard deviations of one run, as no results tell how large they are"
     console.print(text, style="dim", soft_wrap=True)
     for line in _ways(found):
@@ -76,7 +76,10 @@ def _table(found: Proposal) -> Table:
 
 
 def _changes(found: Proposal, before: tuple[float, ...], after: tuple[float, ...]) -> str:
-    changes = (aim.change(*states) for aim, *states in zip(found.aims, before, after, strict=True))
+    changes = (
+        prospect.change(*states)
+        for prospect, *states in zip(found.prospects, before, after, strict=True)
+    )
     return "\n".join(filter(None, changes))
 
 

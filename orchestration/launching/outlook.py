@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gigatok.claims.claim import Claim, Looks
 from gigatok.claims.evidence import Evidence, Results, weigh
@@ -57,19 +57,22 @@ def claim_lines(progress: Progress, machine: Machines) -> list[str]:
     earlier = list(earlier_results(progress))
     # As if none were decided yet: the strictest of Holm's steps.
     level = LEVEL / len(sweep.claims)
-    known = {claim.name: _seen(claim, earlier) for claim in sweep.claims}
+    known = {claim.name: seen_before(claim, earlier) for claim in sweep.claims}
     lines = [
         f"claim {claim.name}: {claim.text}; {_outlook(claim, sweep, known[claim.name], level)}"
         for claim in sweep.claims
     ]
     if sweep.looks is None:
         return lines
-    courses = {
-        name: _course(claim, seen[1], sweep.looks, level)
-        for (name, seen), claim in zip(known.items(), sweep.claims, strict=True)
-        if seen is not None
+    _, so_far = earlier[0]
+    open_ = {
+        verdict.claim: seen and _course(verdict.claim, seen[1], sweep.looks, level)
+        for verdict, seen in zip(
+            verdicts(sweep.claims, so_far, sweep.looks), known.values(), strict=True
+        )
+        if verdict.decision == "undecided" and verdict.claim.decided_by_seeds
     }
-    return [*lines, rounds_line(progress, machine, courses)]
+    return [*lines, rounds_line(progress, machine, open_)]
 
 
 Earlier = tuple[str, Mapping[str, Results]]
@@ -78,7 +81,7 @@ Seen = tuple[str, Evidence]
 """Where results are from, and what they say of a claim."""
 
 
-def _seen(claim: Claim, earlier: list[Earlier]) -> Seen | None:
+def seen_before(claim: Claim, earlier: Sequence[Earlier]) -> Seen | None:
     """Find the newest results that show the spread of a claim over seeds."""
     for origin, results in earlier:
         evidence = weigh(claim, results.get(claim.metric, {}))

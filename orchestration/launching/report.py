@@ -20,6 +20,9 @@ from orchestration.execution.progress import Progress
 from orchestration.execution.results import launch_json, result_tables, trial_metrics
 from orchestration.exits import Outcome
 from orchestration.plan.graph import Plan
+from orchestration.runs.state import Store
+from orchestration.tracking.shipping import send_files
+from orchestration.tracking.views import link
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
 
@@ -55,7 +58,7 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         # A figure of this plan whose stages were all reused shows the same values: drawing it
         # takes seconds.
         changed = bool(progress.ran or progress.done_elsewhere)
-        print_paths(progress.plan, uri, console, redraw=changed)
+        print_paths(progress.plan, progress.store, uri, console, redraw=changed)
 
 
 def print_counts(progress: Progress, console: Console) -> None:
@@ -83,12 +86,13 @@ def print_results(progress: Progress, console: Console) -> None:
         console.print(result_tables(metrics, console.width))
 
 
-def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None:
+def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw: bool) -> None:
     """Draw the figure where it is missing or of another plan, and say where everything is."""
     figure = Path("figures") / f"{plan.sweep.name}-{plan.sweep.scale}.png"
     current = not redraw and drawn_plan(figure) == plan.key
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
+        _send_figure(plan, store, uri, figure, console)
     else:
         options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
         again = command("analysis", "figures", plan.sweep.name, *options)
@@ -104,6 +108,15 @@ def print_paths(plan: Plan, uri: str, console: Console, *, redraw: bool) -> None
     if uri.startswith("sqlite:"):
         server = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
         console.print(f"MLflow UI {server}", soft_wrap=True)
+    if (trials := link(store, uri, plan)) is not None:
+        console.print(f"trials    {trials}", soft_wrap=True)
+
+
+def _send_figure(plan: Plan, store: Store, uri: str, figure: Path, console: Console) -> None:
+    """Add the figure to the run of the sweep in MLflow; say so where that fails."""
+    files = {f"figure{end}": figure.with_suffix(end).read_bytes() for end in FIGURE_SUFFIXES}
+    if (problem := send_files(store, uri, plan, files)) is not None:
+        console.print(f"MLflow lacks the figure: {problem}", style="yellow", soft_wrap=True)
 
 
 def draw(plan: Plan, uri: str, figure: Path) -> bool:

@@ -24,7 +24,7 @@ from orchestration.forecast.totals import HOUR
 from orchestration.launching.outlook import earlier_results
 from orchestration.plan.graph import PlannedTrial, make_plan
 from orchestration.runs.state import Store
-from orchestration.study.aims import OVER_SIZES, Aim, find_aims
+from orchestration.study.prospects import Prospect, find_prospects
 from orchestration.sweep.candidates import Entry, Read, entry_of, with_candidates
 from orchestration.sweep.definition import Expansion, Sweep, Trial
 from orchestration.sweep.settings.keys import SEED
@@ -38,8 +38,8 @@ class Proposal:
         sweep: as its file is, with the claims that were asked about.
         budget: hours that they may take.
         unit: of hours.
-        aims: claims that are undecided and that runs may settle.
-        steps: the runs, whose states are in the order of the aims.
+        prospects: claims that are undecided and that runs may settle.
+        steps: the runs, whose states are in the order of the prospects.
         include: entries that the sweep needs for those that it has not.
         own: those that it has, as entries.
         notes: what no run was chosen for, and why.
@@ -48,7 +48,7 @@ class Proposal:
     sweep: Sweep
     budget: float
     unit: str
-    aims: tuple[Aim, ...]
+    prospects: tuple[Prospect, ...]
     steps: tuple[Step, ...]
     include: tuple[Entry, ...]
     own: tuple[Entry, ...]
@@ -67,7 +67,7 @@ class Proposal:
             "budget": self.budget,
             "hours": self.hours,
             "hours_unit": self.unit,
-            "claims": [_aim_data(aim) for aim in self.aims],
+            "claims": [_prospect_data(prospect) for prospect in self.prospects],
             "steps": [_step_data(step) for step in self.steps],
             "include": [dict(entry) for entry in self.include],
             "own": [dict(entry) for entry in self.own],
@@ -75,11 +75,11 @@ class Proposal:
         }
 
 
-def _aim_data(aim: Aim) -> dict[str, Any]:
-    claim = aim.goal.claim
+def _prospect_data(prospect: Prospect) -> dict[str, Any]:
+    claim = prospect.goal.claim
     # The width is one of logarithms, and relative where no noise was measured.
-    state = "half_width" if aim.goal.narrows else "probability"
-    more = {"state": state, "measured": aim.measured, "predicted": aim.predicted}
+    state = "half_width" if prospect.goal.narrows else "probability"
+    more = {"state": state, "measured": prospect.measured, "predicted": prospect.predicted}
     return {"name": claim.name, "text": claim.text, **more}
 
 
@@ -106,14 +106,14 @@ def propose(sweep: Sweep, read: Read, store: Store, machine: Machines, budget: f
         ValueError: nothing is claimed, or nobody knows what the runs would take.
     """
     _check(sweep)
-    over_sizes = [claim for claim in sweep.claims if claim.kind in OVER_SIZES]
+    over_sizes = [claim for claim in sweep.claims if not claim.decided_by_seeds]
     wider = with_candidates(sweep, over_sizes, read)
     trials = tuple(_with_more_seeds(wider))
     plan = make_plan(wider, Expansion(trials, ()))
     runs = _Runs(survey(plan, store, lambda stage: machine(stage).site), machine)
     earlier = list(earlier_results(runs.progress))
-    aims, notes = find_aims(sweep, wider, earlier)
-    goals = [aim.goal for aim in aims]
+    prospects, notes = find_prospects(sweep, wider, earlier)
+    goals = [prospect.goal for prospect in prospects]
     have = _results_of(wider.claims, earlier[0][1])
     spare = runs.spare(have, {s for goal in goals for s in goal.claim.settings})
     if left := [setting for setting, seeds in spare.items() if not seeds]:
@@ -121,7 +121,9 @@ def propose(sweep: Sweep, read: Read, store: Store, machine: Machines, budget: f
     steps = merged(choose(goals, have, spare, runs.hours, budget), goals, have, runs.hours)
     include, own = _entries(sweep, runs, steps)
     unit = hours_unit(runs.progress, machine)
-    return Proposal(sweep, budget, unit, tuple(aims), tuple(steps), include, own, tuple(notes))
+    return Proposal(
+        sweep, budget, unit, tuple(prospects), tuple(steps), include, own, tuple(notes)
+    )
 
 
 def _check(sweep: Sweep) -> None:
@@ -200,11 +202,11 @@ class _Runs:
         open_ = [
             (s, seed, [self._hours[key] for key in trial.stages.values() if key in self._hours])
             for (s, seed), trial in self.trials.items()
-            # A trial that is complete without the metric will not have it, whatever one pays.
             if s in settings and seed not in have.get(s, ())
         ]
         found: dict[str, list[int]] = {setting: [] for setting in sorted(settings)}
         for setting, seed, hours in open_:
+            # A trial that is complete without the metric will not have it, whatever one pays.
             if hours and None not in hours:
                 found[setting].append(seed)
         if any(hours for *_, hours in open_) and not any(found.values()):

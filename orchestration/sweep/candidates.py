@@ -112,7 +112,7 @@ def _moved(lower: Trial, upper: Trial, share: float) -> Iterator[Entry]:
     """Make the setting at a share of the way between two, in logarithms; none where it is one."""
     values: dict[str, Any] = {}
     for key, written in entry_of(lower).items():
-        if key == SEED or written == upper.axes[key]:
+        if written == upper.axes[key]:
             values[key] = written
             continue
         first, last = (attrgetter(key)(trial.config) for trial in (lower, upper))

@@ -197,7 +197,7 @@ class PlanEntry(BaseModel):
     complete: bool = False
     """True if everything of the plan was sent, and every stage of it is complete."""
     files: dict[str, str] = Field(default_factory=dict)
-    """Files of findings that were sent -> their sha256."""
+    """Files of the sweep's run that were sent -> a sha256 that changes with them."""
 
     def entries(self) -> list[Entry]:
         """List the entries of the sweep and of all trials."""

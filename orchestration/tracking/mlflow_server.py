@@ -9,6 +9,7 @@ stores an infinite value as the largest finite float of its sign.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +19,11 @@ from gigatok.names import TAG_RETIRED, TAG_TOKEN
 from orchestration.runs.provenance import user_name
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry
-from orchestration.tracking.spool import MetricPoint
+from orchestration.tracking.lineage import DatasetInput, TrainedModel
+from orchestration.tracking.spool import LoggedPicture, MetricPoint
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run, RunTag
+    from mlflow.entities import LoggedModel, Metric, Run, RunTag
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
@@ -29,8 +31,15 @@ BATCH_POINTS, BATCH_TAGS, BATCH_PARAMS = 900, 100, 100
 """Sizes of one request; MLflow takes at most 1000 items, and 100 tags or params."""
 VALUE_LENGTH = 5000
 """Characters of a tag; MLflow refuses tags beyond 8000 bytes, and a character may take several."""
+THUMBNAIL_PIXELS = 256
+"""Longer side of the pictures that MLflow's UI shows first, as in `MlflowClient.log_image`."""
 PARENT_TAG, NOTE_TAG, USER_TAG = "mlflow.parentRunId", "mlflow.note.content", "mlflow.user"
 COMMIT_TAG, SOURCE_TAG = "mlflow.source.git.commit", "mlflow.source.name"
+CONTEXT_TAG, IMAGES_TAG, TABLES_TAG = (
+    "mlflow.data.context",
+    "mlflow.loggedImages",
+    "mlflow.loggedArtifacts",
+)
 
 _SETTINGS = {
     # MLflow would retry a server that does not answer for four minutes, inside one call.
@@ -89,6 +98,13 @@ class Server:
             # Deleted in the UI. Its name stays taken, and launching it again wants it back.
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set the tags of the experiment that are missing or have another value."""
+        have = self._client.get_experiment(self.experiment).tags
+        for key, value in tags.items():
+            if have.get(key) != value:
+                self._client.set_experiment_tag(self.experiment, key, value)
 
     # Runs
 
@@ -159,6 +175,8 @@ class Server:
         """
         if entry.run_id is not None and self._exists(entry.run_id):
             self._client.set_tag(entry.run_id, TAG_RETIRED, "its stage was deleted and ran again")
+            for model in self._models(entry):
+                self._client.delete_logged_model(model.model_id)
             self._client.delete_run(entry.run_id)
             self._found.discard(entry.run_id)
 
@@ -203,8 +221,15 @@ class Server:
         run_id: str,
         points: Iterable[MetricPoint] = (),
         tags: Mapping[str, str] | None = None,
+        model: str | None = None,
     ) -> list[str]:
         """Send points, and set or replace tags, in as few requests as MLflow allows.
+
+        Args:
+            run_id: the run.
+            points: they are ignored where the run has them.
+            tags: they replace those of the same name.
+            model: id of the logged model that the points are scores of; None: of none.
 
         Returns:
             Descriptions of what MLflow refuses, such as a name that it does not allow; the rest is
@@ -212,7 +237,7 @@ class Server:
         """
         from mlflow.entities import Metric, RunTag
 
-        metrics = [Metric(p.name, p.value, p.time, p.step) for p in points]
+        metrics = [Metric(p.name, p.value, p.time, p.step, model) for p in points]
         # Longer values would be refused.
         labels = [RunTag(key, value[:VALUE_LENGTH]) for key, value in (tags or {}).items()]
         refused = []
@@ -258,6 +283,49 @@ class Server:
         for start in range(0, len(missing), BATCH_PARAMS):
             self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
 
+    def log_datasets(self, run_id: str, datasets: Iterable[DatasetInput]) -> None:
+        """Note what a run reads; MLflow ignores what it has by name and digest."""
+        from mlflow import entities
+
+        inputs = [
+            entities.DatasetInput(
+                entities.Dataset(
+                    name=one.name,
+                    digest=one.digest,
+                    source_type="gigatok",
+                    source=one.source,
+                    profile=json.dumps({"num_rows": one.images}),
+                ),
+                [entities.InputTag(CONTEXT_TAG, one.context)],
+            )
+            for one in datasets
+        ]
+        if inputs:
+            self._client.log_inputs(run_id, inputs)
+
+    def log_model(self, entry: Entry, model: TrainedModel, params: Mapping[str, str]) -> str:
+        """Register the model of a run unless the server has it; returns its id."""
+        from mlflow.entities import LoggedModelOutput
+
+        run_id = str(entry.run_id)
+        found = next(iter(self._models(entry)), None) or self._client.create_logged_model(
+            str(entry.experiment), model.name, run_id, model.tags, dict(params), model.kind
+        )
+        outputs = self._client.get_run(run_id).outputs
+        noted = set() if outputs is None else {one.model_id for one in outputs.model_outputs}
+        # Asked first: MLflow would note an output a second time.
+        if found.model_id not in noted:
+            self._client.log_outputs(run_id, [LoggedModelOutput(found.model_id, 0)])
+        self._client.finalize_logged_model(found.model_id, "READY")
+        return str(found.model_id)
+
+    def _models(self, entry: Entry) -> Sequence[LoggedModel]:
+        query = f"source_run_id = '{entry.run_id}'"
+        found: Sequence[LoggedModel] = self._client.search_logged_models(
+            [str(entry.experiment)], query
+        )
+        return found
+
     def upload(self, run_id: str, path: str, content: bytes) -> list[str]:
         """Create or replace an artifact; returns a message if its name is refused."""
         from mlflow.exceptions import MlflowException
@@ -269,6 +337,26 @@ class Server:
                 raise
             return [f"{path!r} is refused: {_first_line(error)}"]
         return []
+
+    def upload_image(self, run_id: str, picture: LoggedPicture, content: bytes) -> list[str]:
+        """Send a picture under the names by which MLflow's UI shows it over steps."""
+        # As `MlflowClient.log_image` names them, but the same each time: it would add a random id.
+        key = picture.name.replace("/", "~")
+        stem = f"images/{key}+step+{picture.step}+timestamp+{picture.time}+{run_id[:8]}"
+        # The UI shows the small one, and the whole one on a click.
+        small = _thumbnail(content)
+        refused = self.upload(run_id, f"{stem}.png", content)
+        return refused or self.upload(run_id, f"{stem}+compressed.webp", small)
+
+
+def _thumbnail(png: bytes) -> bytes:
+    """Make the small WebP picture that MLflow's UI shows first."""
+    from PIL import Image
+
+    picture, small = Image.open(io.BytesIO(png)), io.BytesIO()
+    picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    picture.save(small, format="webp", lossless=True)
+    return small.getvalue()
 
 
 def milliseconds(seconds: float) -> int:

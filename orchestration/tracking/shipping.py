@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -58,6 +59,41 @@ def uri_to_record(store: Store, uri: str | None) -> str | None:
 def all_skipped(store: Store, uri: str | None) -> dict[str, Skipped]:
     """Map stage keys to what could not be sent to a destination; None: the default one."""
     return Ledgers(store.tracking, parse_uri(uri or default_uri(store))).all_skipped()
+
+
+def send_files(store: Store, uri: str, plan: Plan, files: Mapping[str, bytes]) -> str | None:
+    """Add files to the run of a plan, such as its figure, unless it has them.
+
+    Args:
+        store: the runs directory.
+        uri: where MLflow keeps the runs.
+        plan: a plan that was sent.
+        files: path below the run's files -> content.
+
+    Returns:
+        The reason why that failed; None if it did not.
+    """
+    destination = parse_uri(uri)
+    ledgers = Ledgers(store.tracking, destination)
+    try:
+        with ledgers.hold(plan.key):
+            ledger = ledgers.plan(plan.key)
+            if ledger is None or ledger.sweep.run_id is None:
+                return None
+            run_id = ledger.sweep.run_id
+            # With the run: one that was deleted in the UI is made anew, without files.
+            hashes = {p: sha256(run_id.encode() + f).hexdigest() for p, f in files.items()}
+            if hashes.items() <= ledger.files.items():
+                return None
+            server = Server(destination, plan.sweep.name)
+            for path, content in files.items():
+                server.upload(run_id, path, content)
+            ledger.files |= hashes
+            ledgers.save_plan(plan.key, ledger)
+    except Exception as error:
+        # Any error: the files lie on disk, and only MLflow lacks them.
+        return f"{destination.shown}: {_describe(error)}"
+    return None
 
 
 @dataclass(frozen=True)

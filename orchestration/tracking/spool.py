@@ -42,11 +42,12 @@ class MetricPoint:
 
 @dataclass(frozen=True)
 class LoggedPicture:
-    """Picture: a PNG file in the spool folder."""
+    """Picture: a PNG file in the spool folder; `time` is UNIX milliseconds."""
 
     name: str
     step: int
     file: Path
+    time: int
 
     def content(self) -> bytes | None:
         """Read the file; None if it is gone, which is reported once."""
@@ -270,7 +271,7 @@ def _parse(text: bytes, spool: Path) -> tuple[list[MetricPoint | LoggedPicture],
         # The name of a file beside this one, never a path to elsewhere.
         if event.file != Path(event.file).name or not event.file:
             return items, f"'{event.file}' is no file of the spool"
-        items.append(LoggedPicture(event.image, event.s, spool / event.file))
+        items.append(LoggedPicture(event.image, event.s, spool / event.file, event.t))
     return items, f"no number that MLflow can keep: {', '.join(bad)}" if bad else ""
 
 

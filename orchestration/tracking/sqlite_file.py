@@ -125,6 +125,20 @@ def take_artifacts_along(database: Path) -> None:
                 "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (new, len(old) + 1, ident, len(old) + 1, f"{old}/"),
             )
+            if not _has_models(connection):
+                continue
+            connection.execute(
+                "UPDATE logged_models SET artifact_location = "
+                "? || substr(artifact_location, ?) "
+                "WHERE experiment_id = ? AND substr(artifact_location, 1, ?) = ?",
+                (new, len(old) + 1, ident, len(old) + 1, f"{old}/"),
+            )
+
+
+def _has_models(connection: sqlite3.Connection) -> bool:
+    """Tell whether a database has the table of logged models, which came with MLflow 3."""
+    query = "SELECT count(*) FROM sqlite_master WHERE name = 'logged_models'"
+    return bool(connection.execute(query).fetchone()[0])
 
 
 def _is_own(old: str | None, new: str) -> bool:

@@ -11,22 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from gigatok import names
+from gigatok.config import Config
 from gigatok.stages import STAGES
 from gigatok.text.credentials import hide_passwords
 from gigatok.text.masking import mask_secrets
 from orchestration.costs.accuracy import compare
 from orchestration.runs.records import to_json
-from orchestration.runs.stage_records import Attempt
+from orchestration.runs.stage_records import Attempt, Spec
 from orchestration.runs.state import StageFolder, State, Store
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers
+from orchestration.tracking.lineage import datasets, trained_model
 from orchestration.tracking.mlflow_server import (
     BATCH_POINTS,
     COMMIT_TAG,
+    IMAGES_TAG,
     SOURCE_TAG,
     Server,
     milliseconds,
 )
+from orchestration.tracking.params import stage_params
 from orchestration.tracking.spool import LoggedPicture, MetricPoint, SpoolReader, make_durable
 
 LOG_TAIL = 64 * 1024
@@ -284,14 +290,15 @@ class StageRuns:
         self, server: Server, entry: Entry, view: StageView, tags: Mapping[str, str]
     ) -> Entry:
         # The folder's name says what its spec does, and is there when the spec is not.
-        readable, _, key = view.folder.name.rpartition("-")
+        key = view.folder.name.rpartition("-")[2]
         own = {
             names.TAG_KIND: names.KIND_STAGE,
             names.TAG_STAGE: str(entry.stage),
             names.TAG_STAGE_KEY: key,
             SOURCE_TAG: STAGES[str(entry.stage)].module,
         }
-        name = f"{entry.stage} {readable}"
+        # As the terminal prints it; with the key, as stages of other settings may read the same.
+        name = f"{entry.stage} {view.folder.name}"
         return server.create(entry, name, {**tags, **own}, view.started)
 
     def _ship_spool(self, server: Server, key: str, view: StageView, entry: Entry) -> Entry:
@@ -321,6 +328,8 @@ class StageRuns:
         for item in batch.items:
             if isinstance(item, LoggedPicture):
                 refused += _upload_picture(server, run_id, item)
+        if len(points) < len(batch.items):
+            server.log(run_id, tags={IMAGES_TAG: "true"})
         said = [f"{view.folder.spool}: {one}" for one in refused]
         entry = self._skip(key, entry, [*batch.problems, *said])
         entry = entry.model_copy(update={"positions": batch.positions})
@@ -348,9 +357,15 @@ class StageRuns:
         if failure is not None:
             tags[names.TAG_ERROR] = f"{failure.kind}: {hide_passwords(failure.message)}"
         tags |= view.protocol_tags() | view.origin_tags() | cost_tags(view.folder)
-        refused = server.log(run_id, view.scores(), tags)
-        if entry.sent is None and (spec := view.folder.known_spec()) is not None:
+        spec = view.folder.known_spec()
+        config = None if spec is None else known_config(spec)
+        if entry.sent is None and spec is not None:
             server.upload(run_id, "spec.json", to_json(spec).encode())
+        if entry.sent is None and config is not None:
+            server.log_params(run_id, stage_params(config))
+            server.log_datasets(run_id, datasets(config))
+        model = _ship_model(server, view, entry, config)
+        refused = server.log(run_id, view.scores(), tags, model)
         # While it runs, its log and the end of its attempts are still to come.
         if view.state != "RUNNING":
             _upload_attempts(server, run_id, view, send_patch=self._send_patch)
@@ -358,12 +373,31 @@ class StageRuns:
         return refused
 
 
+def known_config(spec: Spec) -> Config | None:
+    """Read the config of a stage; None: this code does not take it, or its plug-in is missing."""
+    try:
+        return STAGES[spec.stage].config.model_validate(spec.config)
+    except ValidationError:
+        return None
+
+
+def _ship_model(
+    server: Server, view: StageView, entry: Entry, config: Config | None
+) -> str | None:
+    """Register the model that a complete stage left; returns its id, None if it left none."""
+    model = trained_model(view.folder, str(entry.stage))
+    if model is None or view.state != "COMPLETE":
+        return None
+    return server.log_model(entry, model, {} if config is None else stage_params(config))
+
+
 def _upload_picture(server: Server, run_id: str, picture: LoggedPicture) -> list[str]:
     """Send a picture; returns why it cannot be sent, if so."""
     content = picture.content()
     if content is None:
         return [f"picture {picture.file} is gone"]
-    return server.upload(run_id, f"pictures/{picture.name}/{picture.step:08d}.png", content)
+    refused = server.upload(run_id, f"pictures/{picture.name}/{picture.step:08d}.png", content)
+    return refused or server.upload_image(run_id, picture, content)
 
 
 def _upload_attempts(server: Server, run_id: str, view: StageView, *, send_patch: bool) -> None:

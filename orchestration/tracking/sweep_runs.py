@@ -8,56 +8,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 
 from gigatok import names
-from gigatok.config import (
-    FOUND,
-    Config,
-    NamedConfig,
-    TransformerSize,
-    TrialConfig,
-    marked,
-)
-from gigatok.config.base import UNREAD_SIZE
-from gigatok.text import markdown
 from orchestration.costs.cost import Cost
 from orchestration.plan.graph import Plan, PlannedTrial
-from orchestration.plan.identity import canonical
 from orchestration.runs import provenance
 from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
-from orchestration.tracking.mlflow_server import NOTE_TAG, PARENT_TAG, Server
+from orchestration.tracking.lineage import datasets
+from orchestration.tracking.mlflow_server import PARENT_TAG, Server, milliseconds
+from orchestration.tracking.params import trial_params
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
+from orchestration.tracking.summary import note_tags, table_files
 from orchestration.tracking.trial_facts import fact_params
-
-
-def trial_params(config: TrialConfig) -> dict[str, str]:
-    """Convert a trial's identity to flat params: text as it is, everything else as JSON.
-
-    A size with a letter also gives the letter under its own key, `tokenizer.encoder`, and one of
-    several kinds its label, such as that of a quantizer under `tokenizer.quantizer`.
-    """
-    added = (_flatten(section, f"{name}.") for name, section in config.added.items())
-    params = chain(_flatten(config, ""), *added)
-    return {**dict(params), names.PARAM_TOKENIZER: config.tokenizer.name}
-
-
-def _flatten(config: Config, prefix: str) -> Iterator[tuple[str, str]]:
-    for name, plain in canonical(config).items():
-        key, value = prefix + name, getattr(config, name)
-        if value is None and name in marked(type(config), FOUND):
-            continue  # nothing was looked at: these are facts, and no choice of a user
-        if value == UNREAD_SIZE:
-            continue  # the architecture has none
-        if isinstance(value, TransformerSize) and value.name:
-            yield key, value.name
-        if isinstance(value, NamedConfig):
-            yield key, value.label
-        if isinstance(value, Config):
-            yield from _flatten(value, key + ".")
-        else:
-            yield key, plain if isinstance(plain, str) else json.dumps(plain)
+from orchestration.tracking.views import experiment_tags
 
 
 def joint_state(states: list[State]) -> State:
@@ -84,20 +48,6 @@ def stage_graph(plan: Plan) -> dict[str, list[str]]:
 def held_tags(held: str, before: str | None) -> dict[str, str]:
     """Make the tag that says why a gate holds a run; empty it when no gate does any more."""
     return {names.TAG_HELD: held} if held or "held: " in (before or "") else {}
-
-
-def units_table() -> str:
-    """Write a Markdown table of scores and units, which MLflow has no field for."""
-    rows = [
-        f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
-        for metric in names.METRICS.values()
-    ]
-    return "\n".join(["| score | meaning | unit | better |", "|---|---|---|---|", *rows])
-
-
-def _note(question: str, paper: str) -> str:
-    """Write the description of a sweep for MLflow, which renders Markdown and fetches images."""
-    return "\n\n".join([*map(markdown.plain, (question, paper)), units_table()]).strip()
 
 
 @dataclass(frozen=True)
@@ -161,6 +111,7 @@ class SweepRuns:
         """Time left of the plan, as `forecast.forecast_tag` writes it."""
         self._sent_forecast = ""
         self._sent_findings = Findings()
+        self._sent_results: dict[str, bytes] = {}
         self._sent_trial_tags: dict[str, Mapping[str, str]] = {}
 
     def birth_tags(self) -> dict[str, str]:
@@ -185,12 +136,12 @@ class SweepRuns:
             self._ledgers.save_plan(self._plan.key, ledger)
             is_new = ledger.sweep.run_id is None
             self._open_sweep(server, ledger)
-            for ident, trial in self._trials():
+            for number, (ident, trial) in enumerate(self._trials()):
                 entry = ledger.trials[ident]
                 if is_new and entry.run_id is not None:
                     # The sweep's run was deleted in the UI; its trials hang below the new one.
                     server.log(entry.run_id, tags=self.birth_tags())
-                ledger.trials[ident] = self._open_trial(server, entry, trial)
+                ledger.trials[ident] = self._open_trial(server, entry, trial, number)
 
     def _find(self, server: Server, known: Entry, tags: Mapping[str, str]) -> Entry:
         """Return an entry whose run exists or is still to be created."""
@@ -222,7 +173,7 @@ class SweepRuns:
             names.TAG_KIND: names.KIND_SWEEP,
             names.TAG_QUESTION: sweep.question,
             names.TAG_AXES: json.dumps(list(sweep.varied)),
-            NOTE_TAG: _note(sweep.question, sweep.paper),
+            **note_tags(sweep, {}),
             **self._sweep_tags(),
         }
         name = f"{sweep.name} {sweep.scale}"
@@ -230,8 +181,13 @@ class SweepRuns:
         self._sweep_run = str(ledger.sweep.run_id)
         server.log(self._sweep_run, tags=self._launch_tags())
         server.upload(self._sweep_run, "sweep.yaml", sweep.source.encode())
+        server.tag_experiment(experiment_tags(self._plan, self._launched))
+        # The description was just written without them.
+        self._sent_results = {}
 
-    def _open_trial(self, server: Server, entry: Entry, planned: PlannedTrial) -> Entry:
+    def _open_trial(
+        self, server: Server, entry: Entry, planned: PlannedTrial, number: int
+    ) -> Entry:
         tags = {
             names.TAG_KIND: names.KIND_TRIAL,
             names.TAG_TRIAL: planned.trial.name,
@@ -239,12 +195,18 @@ class SweepRuns:
             **{names.PREFIX_STAGE_KEY + stage: key for stage, key in planned.stages.items()},
             **self.birth_tags(),
         }
-        entry = server.create(entry, planned.trial.name, tags, self._launched)
+        # A millisecond apart: MLflow sorts runs by their start, and so keeps the plan's order.
+        # In the middle of it, as seconds are not exact: none may be cut to the one before.
+        started = (milliseconds(self._launched) + number + 0.5) / 1000
+        entry = server.create(entry, planned.trial.name, tags, started)
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
         params = trial_params(planned.trial.config) | fact_params(planned)
         server.log_params(str(entry.run_id), params)
+        configs = (self._plan.stages[key].config for key in planned.stages.values())
+        read = {one.name: one for config in configs for one in datasets(config)}
+        server.log_datasets(str(entry.run_id), read.values())
         return entry.model_copy(update={"sent": "params"})
 
     def _launch_tags(self) -> dict[str, str]:
@@ -304,6 +266,8 @@ class SweepRuns:
                 state = "RUNNING"
             held = next((why for _, trial in self._trials() if (why := self._why_held(trial))), "")
             status = _status(state, idle or "RUNNING")
+            if leaving or state == "COMPLETE":
+                self._send_results(server, str(ledger.sweep.run_id))
             self._update_sweep(server, ledger.sweep, state, status, held)
             ledger.complete = state == "COMPLETE"
             if leaving and ledger.owner == Owner.me():
@@ -326,6 +290,22 @@ class SweepRuns:
                 server.log(str(ledger.trials[ident].run_id), tags=tags)
                 self._sent_trial_tags[ident] = tags
         self._sent_findings = now
+
+    def _send_results(self, server: Server, run_id: str) -> None:
+        """Send the scores of all trials as a table, where they have changed."""
+        known = self._stages.sent
+        scores: dict[str, dict[str, float]] = {}
+        for _, planned in self._trials():
+            parts = [known[key].view for key in planned.stages.values() if key in known]
+            points = (point for view in parts for point in view.scores())
+            scores[planned.trial.name] = {point.name: point.value for point in points}
+        files = table_files(self._plan, scores)
+        if files == self._sent_results:
+            return
+        for path, content in files.items():
+            server.upload(run_id, path, content)
+        server.log(run_id, tags=note_tags(self._plan.sweep, scores))
+        self._sent_results = files
 
     def _send_forecast(self, server: Server, run_id: str) -> None:
         # Read once: the launcher's thread may replace it meanwhile.

@@ -132,9 +132,11 @@ def test_seeds_of_a_comparison_come_together() -> None:
     # One of them has the fourth seed already.
     assert first.runs == {"b": (3,)}
     assert first.after == (power(0.5, 0.2 * math.sqrt(3), 4),)
-    # No number of seeds decides what makes no difference; and a pair needs the seeds of both.
-    weak = seeds_goal(pair, Evidence(0.0, 0.2, 2, 3, 0.5, 0.5), 0.05)
-    assert not choose([weak], seeds(a=3, b=3), {"a": [], "b": [3]}, hours, 100.0)
+    # What seems to go the other way is decided against the claim.
+    against = seeds_goal(pair, Evidence(-0.5, 0.2, 2, 3, 0.9, 0.1), 0.05)
+    assert against.state(seeds(a=4, b=4)) == pytest.approx(goal.state(seeds(a=4, b=4)))
+    # A pair needs the seeds of both.
+    assert not choose([goal], seeds(a=3, b=3), {"a": [], "b": [3]}, hours, 100.0)
 
 
 def test_a_trend_profits_from_far_sizes() -> None:

@@ -153,6 +153,7 @@ def test_decided_claims_get_no_more(tmp_path: Path) -> None:
     assert due_seeds(plan, store).plan is plan
     helps, _ = verdict_lines(survey(plan, store))
     assert helps.startswith("helps: supported.")
+    assert line_of(plan, store) == "seeds until decided: no claim asks for more"
 
 
 def test_it_ends_at_the_limit(tmp_path: Path) -> None:
@@ -334,6 +335,10 @@ def test_the_plan_says_what_rounds_are_expected_to_cost(tmp_path: Path) -> None:
         f"seeds until decided: expected are {course.seeds:.1f} seeds per setting and {hours:.2g} "
         f"core hours over all rounds; at most 4 seeds and {most / 100:.2g} core hours"
     )
+    # A third seed is sure once it is in the plan.
+    third = with_seeds(plan, {"S-S": 3, "S-B": 3})
+    late = 3 + course.reaches(4) / course.reaches(3)
+    assert f"expected are {late:.1f} seeds per setting" in line_of(third, store)
     claim, _ = claim_lines(survey(plan, store), lambda stage: MACHINE)
     assert (
         f"2 seeds decide it with probability {1 - course.undecided[0]:.0%}, up to 4 with "

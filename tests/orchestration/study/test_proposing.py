@@ -118,7 +118,7 @@ def test_the_runs_cost_what_a_plan_of_the_proposed_lines_shows(study: Study) -> 
 
 def test_gains_are_of_the_claims_that_are_undecided(study: Study) -> None:
     found = study.next(3.0)
-    law, longer = found.aims
+    law, longer = found.prospects
     assert (law.goal.narrows, longer.goal.narrows) == (True, False)
     first, last = found.steps[0].before, found.steps[-1].after
     assert last[0] < first[0]
@@ -184,7 +184,7 @@ def test_without_results_the_design_alone_speaks(tmp_path: Path) -> None:
 def test_what_is_asked_besides_the_file_counts_too(study: Study) -> None:
     trend = "psnr rises with tokenizer.steps"
     found = study.next(20.0, claims=[trend])
-    assert [aim.goal.claim.name for aim in found.aims] == ["law", "longer", "asked"]
+    assert [prospect.goal.claim.name for prospect in found.prospects] == ["law", "longer", "asked"]
     with pytest.raises(ValueError, match="a claim of one of these forms"):
         study.next(1.0, claims=["it gets better"])
 
@@ -194,7 +194,7 @@ def test_seeds_until_decided_are_left_to_a_launch(study: Study) -> None:
     text = SWEEP.replace("[0, 1]", "{start: 2, until: decided, at_most: 6}")
     file.write_text(text)
     found = study.next(3.0)
-    assert [aim.goal.claim.name for aim in found.aims] == ["law"]
+    assert [prospect.goal.claim.name for prospect in found.prospects] == ["law"]
     assert found.notes[0] == "longer: a launch adds the seeds that it needs by itself"
     assert all(set(seeds) <= {0, 1} for step in found.steps for seeds in step.runs.values())
 

@@ -58,12 +58,8 @@ def test_sizes_are_of_whole_heads_and_keep_what_goes_together(tmp_path: Path) ->
 
 def test_names_of_the_scale_are_tried_where_one_size_varies() -> None:
     sizes = added("decoder_scaling", TREND.format("params.decoder"), "paper")
-    named = {
-        entry["tokenizer.decoder"]
-        for entry in sizes
-        if isinstance(entry["tokenizer.decoder"], str)
-    }
-    assert named == {"XL", "XXL"}
+    decoders = [entry["tokenizer.decoder"] for entry in sizes]
+    assert {name for name in decoders if isinstance(name, str)} == {"XL", "XXL"}
 
 
 def test_candidates_that_the_sweep_would_not_have_are_left_out(tmp_path: Path) -> None:

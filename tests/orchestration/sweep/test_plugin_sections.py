@@ -19,7 +19,7 @@ from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
 from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, load_sweep
 from orchestration.sweep.settings.keys import trial_keys
-from orchestration.tracking.sweep_runs import trial_params
+from orchestration.tracking.params import trial_params
 from tests.orchestration.test_from_outside import MODULE
 
 KEY = "measure_brightness.gamma"

@@ -86,14 +86,14 @@ def states(place: Path) -> list[str]:
     return sorted(folder.state() for folder in folders(place))
 
 
-def wait_for_completion(place: Path, count: int) -> None:
+def wait_for_completion(place: Path, count: int, seconds: float = SECONDS) -> None:
     """Of all stages, and of the jobs that look after them."""
 
     def done() -> bool:
         assert "FAILED" not in states(place), [f.failure() for f in folders(place)]
         return states(place) == ["COMPLETE"] * count and not queue()
 
-    wait_until(done, f"{count} complete stages", SECONDS)
+    wait_until(done, f"{count} complete stages", seconds)
 
 
 def runs_in_mlflow(place: Path) -> dict[str, int]:
@@ -139,7 +139,8 @@ def test_the_controller_begins_the_round_of_seeds_that_is_due(place: Path) -> No
         file.write("claims: {faster: psnr at tokenizer.lr=2.1e-4 is higher than at 2.0e-4 by at ")
         file.write("least 0.05}\n")
     launch(place)
-    wait_for_completion(place, 13)
+    # Two sweeps, one after the other.
+    wait_for_completion(place, 13, 2 * SECONDS)
     assert all(len(folder.attempts()) == 1 for folder in folders(place))
     plans = list(all_launches(Store(place / "runs"), "study"))
     assert [len(plan.trials) for plan in plans] == [6, 4]

@@ -1,4 +1,4 @@
-"""Aims of a study's next runs: its undecided claims, with what is known of their noise so far."""
+"""Prospects of a study's next runs: its undecided claims, with the noise that results show."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ from gigatok.claims.design import (
 from gigatok.claims.evidence import Results, weigh
 from gigatok.claims.verdicts import Verdict, verdicts
 from gigatok.names import METRICS
-from orchestration.launching.outlook import Earlier
+from orchestration.launching.outlook import Earlier, seen_before
 from orchestration.sweep.definition import Sweep
-
-OVER_SIZES = ("trend", "prediction")
-"""Kinds of claims that more sizes settle."""
 
 
 @dataclass(frozen=True)
-class Aim:
+class Prospect:
     """Goal in the words of its claim.
 
     Attributes:
@@ -70,14 +67,14 @@ class Aim:
         return f"{claim.name}: {claim.metric} at {target} {first} -> {last}"
 
 
-class NoAim(Exception):
+class NoProspect(Exception):
     """Reason why no run can be chosen for a claim."""
 
 
-def find_aims(
+def find_prospects(
     sweep: Sweep, wider: Sweep, earlier: Sequence[Earlier]
-) -> tuple[list[Aim], list[str]]:
-    """Make an aim of each claim that is undecided.
+) -> tuple[list[Prospect], list[str]]:
+    """Make a prospect of each claim that is undecided.
 
     Args:
         sweep: as its file is.
@@ -85,46 +82,50 @@ def find_aims(
         earlier: results so far, then those of other launches.
 
     Returns:
-        Aims, and for each claim without one the reason.
+        Prospects, and for each claim without one the reason.
     """
     (_, results), *_ = earlier
-    aims, reasons = [], []
+    prospects, reasons = [], []
     judged = verdicts(sweep.claims, results, sweep.looks)
     for verdict, claim in zip(judged, wider.claims, strict=True):
         try:
-            aims.append(_aim(verdict, claim, sweep, earlier))
-        except NoAim as reason:
+            prospects.append(_prospect(verdict, claim, sweep, earlier))
+        except NoProspect as reason:
             reasons.append(f"{claim.name}: {reason}")
-    return aims, reasons
+    return prospects, reasons
 
 
-def _aim(verdict: Verdict, claim: Claim, sweep: Sweep, earlier: Sequence[Earlier]) -> Aim:
+def _prospect(
+    verdict: Verdict, claim: Claim, sweep: Sweep, earlier: Sequence[Earlier]
+) -> Prospect:
     if verdict.decision != "undecided":
-        raise NoAim(f"{verdict.decision} already")
-    found = [(origin, results.get(claim.metric, {})) for origin, results in earlier]
+        raise NoProspect(f"{verdict.decision} already")
+    found = [results.get(claim.metric, {}) for _, results in earlier]
     if claim.kind == "prediction":
-        return _prediction(claim, sweep, [results for _, results in found])
+        return _prediction(claim, sweep, found)
     if claim.kind == "trend":
-        return _trend(claim, found[0][1], verdict.level)
+        return _trend(claim, found[0], verdict.level)
     if sweep.looks is not None:
-        raise NoAim("a launch adds the seeds that it needs by itself")
-    weighed = (weigh(claim, results) for _, results in found)
-    seen = next((one for one in weighed if one is not None and one.error > 0), None)
+        raise NoProspect("a launch adds the seeds that it needs by itself")
+    seen = seen_before(claim, earlier)
     if seen is None:
-        raise NoAim("no results tell how much seeds differ; run two seeds of its settings first")
-    return Aim(seeds_goal(claim, seen, verdict.level))
+        raise NoProspect(
+            "no results tell how much seeds differ; run two seeds of its settings first"
+        )
+    _, evidence = seen
+    return Prospect(seeds_goal(claim, evidence, verdict.level))
 
 
-def _prediction(claim: Claim, sweep: Sweep, found: Sequence[Results]) -> Aim:
+def _prediction(claim: Claim, sweep: Sweep, found: Sequence[Results]) -> Prospect:
     if len(claim.families) > 1:
-        raise NoAim(f"{len(claim.families)} laws in one; say with ` where …` which is meant")
+        raise NoProspect(f"{len(claim.families)} laws in one; say with ` where …` which is meant")
     results = found[0]
     if any(v <= 0 for arm in claim.families[0] for v in results.get(arm.setting, {}).values()):
-        raise NoAim("a power law has no values of 0 or below")
+        raise NoProspect("a power law has no values of 0 or below")
     noise = noise_of([claim.families[0][:-1]], results, math.log, math.log)
     noise = noise or next(filter(None, map(_seed_noise, found)), None)
     goal = prediction_goal(claim, noise or UNKNOWN, len(sweep.seeds))
-    return Aim(goal, predict(claim, results), measured=noise is not None)
+    return Prospect(goal, predict(claim, results), measured=noise is not None)
 
 
 def _seed_noise(results: Results) -> Noise | None:
@@ -134,11 +135,11 @@ def _seed_noise(results: Results) -> Noise | None:
     return estimate_noise([], positive)
 
 
-def _trend(claim: Claim, results: Results, level: float) -> Aim:
+def _trend(claim: Claim, results: Results, level: float) -> Prospect:
     ran = [tuple(arm for arm in f if results.get(arm.setting)) for f in claim.families]
     families = [family for family in ran if len(family) > 1]
     seen = weigh(claim.model_copy(update={"families": families}), results) if families else None
     noise = noise_of(families, results, math.log2, float)
     if seen is None or noise is None:
-        raise NoAim("no results tell how steep it is; run three sizes first")
-    return Aim(trend_goal(claim, noise, seen.effect, level))
+        raise NoProspect("no results tell how steep it is; run three sizes first")
+    return Prospect(trend_goal(claim, noise, seen.effect, level))
