@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import polars as pl
 import streamlit as st
 
 from analysis.charts.grammar import FigureData
 from analysis.statistics.groups import short
-from analysis.tables.numbers import HALF_WIDTH, best_rows
+from analysis.tables.numbers import HALF_WIDTH, Numbers, beside_empty, best_rows
 from gigatok.names import METRICS, PARAM_TOKENIZER, PARAMETERS, quantity
 from gigatok.text.markdown import plain
 
@@ -47,7 +46,7 @@ def choose_axes(
 
 
 def opens_trials(
-    table: pl.DataFrame, key: str, columns: Mapping[str, Any], *, best: bool = False
+    table: Numbers, key: str, columns: Mapping[str, Any], *, best: bool = False
 ) -> None:
     """Show a table whose rows open their trials, by a click anywhere.
 
@@ -67,7 +66,7 @@ def opens_trials(
 
     # A grid that gets the focus, as by a click on a head, selects its first cell: that one is
     # empty, and opens nothing.
-    shown = table.select(pl.lit("").alias(_FIRST), pl.exclude("run_id"))
+    shown = beside_empty(table, _FIRST)
     first = st.column_config.TextColumn("", width=12, pinned=True)
     st.dataframe(
         _with_best_marked(shown) if best else shown,
@@ -82,7 +81,7 @@ def opens_trials(
     )
 
 
-def number_columns(table: pl.DataFrame) -> dict[str, Any]:
+def number_columns(table: Numbers) -> dict[str, Any]:
     """Configure the columns of `analysis.tables.numbers`: headings and digits."""
     found: dict[str, Any] = {"trial": st.column_config.TextColumn(pinned=True)}
     for column in table.columns:
@@ -106,7 +105,7 @@ def number_columns(table: pl.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _with_best_marked(table: pl.DataFrame) -> Any:
+def _with_best_marked(table: Numbers) -> Any:
     """Shade the best value of each metric."""
     best = {name: best_rows(table, name) for name in table.columns if name in METRICS}
     styled = table.to_pandas().style

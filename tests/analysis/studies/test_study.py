@@ -286,7 +286,12 @@ def guided(uri) -> pl.DataFrame:
     for tokenizer, size in (("S-S", 1e6), ("S-B", 2e6)):
         for scale in (1.5, 2.0):
             for seed in (0, 1):
-                scores = {"params_total": size, "rfid": 10.0 + seed, "gfid": 20.0 + scale}
+                scores = {
+                    "params_total": size,
+                    "params_head": 0.0,
+                    "rfid": 10.0 + seed,
+                    "gfid": 20.0 + scale,
+                }
                 if (tokenizer, seed) == ("S-S", 1):
                     del scores["gfid"]
                 store.trial(
