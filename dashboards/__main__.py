@@ -160,7 +160,7 @@ def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]
         # A traceback on the page would show paths and addresses to everyone who can read it.
         "client.showErrorDetails": "none",
         # No base: light or dark, as the reader's system is.
-        "theme.light.primaryColor": "#0072B2",
+        "theme.light.primaryColor": "#00609A",
         "theme.dark.primaryColor": "#56B4E9",
     }
     if port is not None:

@@ -31,6 +31,8 @@ _STYLE = """<style>
 [data-testid="stMetricValue"] {font-size: 1.5rem;}
 h1 {font-size: 1.8rem !important;}
 [data-testid="stCaptionContainer"] {color: inherit !important; opacity: .8;}
+[data-testid="stMultiSelect"] :has(> span[title])
+  {background: rgba(128, 128, 128, .25) !important; color: inherit !important;}
 .js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint, .parcoords,
   .cbaxis) text
   {fill: currentColor !important;}
@@ -120,6 +122,9 @@ def _live(source: PageSource, title: Title, seconds: float | None) -> None:
     """Show the study's view, which draws itself again while the study runs."""
 
     def draw() -> None:
+        # A click on a row turned to the trial; a fragment alone would draw this view again.
+        if st.session_state["view"] != VIEWS[0]:
+            st.rerun()
         try:
             look()
         except RequestError as error:  # Away for a moment: the next look may succeed.

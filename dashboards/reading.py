@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-import polars as pl
 import streamlit as st
 
 from analysis.charts.grammar import Chart
@@ -21,7 +20,7 @@ from analysis.studies import study, trial
 from analysis.studies.answer import Answer, answer
 from analysis.studies.study import Title, WatchedStudy
 from analysis.studies.trial import LoadedTrial
-from analysis.tables.numbers import setting_numbers, trial_numbers
+from analysis.tables.numbers import Numbers, setting_numbers, trial_numbers
 from dashboards.plotting import chart_figure
 from dashboards.source import PageSource
 
@@ -120,7 +119,7 @@ def answer_of(uri: str, _study: WatchedStudy, run_id: str, at: str) -> Answer:
 
 
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
-def numbers(_study: WatchedStudy, run_id: str, at: str) -> pl.DataFrame:
+def numbers(_study: WatchedStudy, run_id: str, at: str) -> Numbers:
     """Make the result table: a row per setting, of large studies a row per trial."""
     few = _study.runs.height <= MOST_GROUPED
     return setting_numbers(_study.runs) if few else trial_numbers(_study.runs)

@@ -30,7 +30,6 @@ from dashboards.widgets import (
     number_columns,
     opens_trials,
     pdf_of,
-    with_best_marked,
 )
 from dashboards.words import duration, in_words
 from gigatok.text.command_lines import command
@@ -110,7 +109,7 @@ def _results(study: WatchedStudy, at: str) -> None:
     if few:
         table = reading.numbers(study, study.title.run_id, at)
         st.caption("Click a row to open its trial, a head to sort. Shaded: best of its column.")
-        opens_trials(with_best_marked(table), table["run_id"], "results", number_columns(table))
+        opens_trials(table, "results", number_columns(table), best=True)
         with st.expander("How it was measured, and what is missing"):
             captions(result_table(study.runs).notes)
     with st.container(horizontal=True):
@@ -124,7 +123,7 @@ def _results(study: WatchedStudy, at: str) -> None:
         if box.open:
             with box:
                 table = reading.numbers(study, study.title.run_id, at)
-                opens_trials(table, table["run_id"], "results", number_columns(table))
+                opens_trials(table, "results", number_columns(table))
 
 
 def _running(study: WatchedStudy) -> None:
@@ -196,7 +195,7 @@ def _trials(study: WatchedStudy) -> None:
         stage: st.column_config.MultiselectColumn(in_words(stage), options=words, color=colours)
         for stage in ("state", *study.stages)
     }
-    shown = pills.select("trial", "state", *study.stages, "why")
-    opens_trials(shown, pills["run_id"], "trials", config)
+    shown = pills.select("run_id", "trial", "state", *study.stages, "why")
+    opens_trials(shown, "trials", config)
     states = f"{study.title.sweep}-states.csv"
     download("States (CSV)", lambda: csv_bytes(state_table(study)), states)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import polars as pl
 import streamlit as st
 
 from analysis.charts.grammar import FigureData
 from analysis.statistics.groups import short
-from analysis.tables.numbers import HALF_WIDTH, best_rows
+from analysis.tables.numbers import HALF_WIDTH, Numbers, beside_empty, best_rows
 from gigatok.names import METRICS, PARAM_TOKENIZER, PARAMETERS, quantity
 from gigatok.text.markdown import plain
 
+_FIRST = " "
+"""Name of the empty column before all others."""
 _BEST = "rgba(46, 139, 87, .3)"
 _TYPES = {"pdf": "application/pdf", "csv": "text/csv"}
 
@@ -44,25 +45,33 @@ def choose_axes(
     return chosen[0], chosen[1]
 
 
-def opens_trials(table: Any, runs: pl.Series, key: str, columns: Mapping[str, Any]) -> None:
+def opens_trials(
+    table: Numbers, key: str, columns: Mapping[str, Any], *, best: bool = False
+) -> None:
     """Show a table whose rows open their trials, by a click anywhere.
 
     Args:
-        table: what `st.dataframe` takes.
-        runs: id of the trial of each row.
+        table: `run_id` of a trial, and what is shown of it.
         key: of the widget.
-        columns: name -> configuration; None hides one.
+        columns: name -> configuration.
+        best: whether the best value of each metric is shaded.
     """
+    runs = table["run_id"]
 
     def opened() -> None:
         # A cell and not a row: Streamlit selects a row by its check box alone.
-        for row, _ in st.session_state[key]["selection"]["cells"]:
-            open_trial(str(runs[row]))
+        for row, column in st.session_state[key]["selection"]["cells"]:
+            if column != _FIRST:
+                open_trial(str(runs[row]))
 
+    # A grid that gets the focus, as by a click on a head, selects its first cell: that one is
+    # empty, and opens nothing.
+    shown = beside_empty(table, _FIRST)
+    first = st.column_config.TextColumn("", width=12, pinned=True)
     st.dataframe(
-        table,
+        _with_best_marked(shown) if best else shown,
         hide_index=True,
-        column_config=dict(columns),
+        column_config={**columns, _FIRST: first},
         on_select=opened,
         selection_mode="single-cell",
         placeholder="—",
@@ -72,9 +81,9 @@ def opens_trials(table: Any, runs: pl.Series, key: str, columns: Mapping[str, An
     )
 
 
-def number_columns(table: pl.DataFrame) -> dict[str, Any]:
-    """Configure the columns of `analysis.tables.numbers`: headings, digits, no ids."""
-    found: dict[str, Any] = {"run_id": None, "trial": st.column_config.TextColumn(pinned=True)}
+def number_columns(table: Numbers) -> dict[str, Any]:
+    """Configure the columns of `analysis.tables.numbers`: headings and digits."""
+    found: dict[str, Any] = {"trial": st.column_config.TextColumn(pinned=True)}
     for column in table.columns:
         name = column.removeprefix(HALF_WIDTH)
         if name in METRICS:
@@ -96,7 +105,7 @@ def number_columns(table: pl.DataFrame) -> dict[str, Any]:
     return found
 
 
-def with_best_marked(table: pl.DataFrame) -> Any:
+def _with_best_marked(table: Numbers) -> Any:
     """Shade the best value of each metric."""
     best = {name: best_rows(table, name) for name in table.columns if name in METRICS}
     styled = table.to_pandas().style

@@ -49,7 +49,7 @@ _CONFOUNDS = (1, 2, 5, 6, 9, 12)
 """Numbers of the notes on them."""
 _MAIN = ("rfid", "psnr", "ar_val_loss", "gfid")
 """Results by which a study is shown first, those that it has."""
-_SIZES = ("params_total", "params_generator")
+_SIZES = ("params_tokenizer", "params_total", "params_generator")
 Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {

@@ -8,6 +8,8 @@ from analysis.statistics.groups import choose_interval, groups, identity_columns
 from analysis.store.runs import measured
 from gigatok.names import METRICS, result_columns
 
+Numbers = pl.DataFrame
+"""Table of this module, for those who only show it."""
 HALF_WIDTH = "±"
 """Prefix of the columns with half the width of an interval."""
 
@@ -49,6 +51,11 @@ def trial_numbers(runs: pl.DataFrame) -> pl.DataFrame:
     """Make a row per trial, in printed units: `run_id`, `trial`, each metric."""
     scaled = [pl.col(name) * METRICS[name].factor for name in shown_metrics(runs)]
     return runs.select("run_id", "trial", *scaled)
+
+
+def beside_empty(table: Numbers, name: str) -> Numbers:
+    """Put an empty column before a table, and leave out its `run_id`."""
+    return table.select(pl.lit("").alias(name), pl.exclude("run_id"))
 
 
 def best_rows(table: pl.DataFrame, metric: str) -> list[int]:

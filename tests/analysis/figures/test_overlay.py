@@ -38,7 +38,7 @@ def test_smoothing_weighs_what_was_before(uri: str) -> None:
     [
         ("decoder_scaling", "psnr", ("tokenizer.semantic_weight", "psnr")),
         ("entropy_loss", None, ("tokenizer.entropy_weight", "psnr")),
-        ("tokenizer_scaling", "gfid", ("params_total", "rkid")),  # gFID was not measured
+        ("tokenizer_scaling", "gfid", ("params_tokenizer", "rkid")),  # gFID was not measured
     ],
 )
 def test_a_study_is_drawn_over_what_it_varies(

@@ -288,7 +288,7 @@ def guided(uri) -> pl.DataFrame:
             for seed in (0, 1):
                 scores = {
                     "params_total": size,
-                    "params_tokenizer": size,
+                    "params_head": 0.0,
                     "rfid": 10.0 + seed,
                     "gfid": 20.0 + scale,
                 }

@@ -29,9 +29,8 @@ def test_a_row_per_trial(uri: str) -> None:
     runs = load_runs("decoder_scaling", uri)
     table = trial_numbers(runs)
     assert table.height == runs.height
-    assert table["params_total"].to_list() == pytest.approx(
-        [value / 1e6 for value in runs["params_total"]]
-    )
+    usage = [100 * value for value in runs["codebook_usage"]]  # percent
+    assert table["codebook_usage"].to_list() == pytest.approx(usage)
 
 
 @pytest.mark.parametrize(
