@@ -113,7 +113,10 @@ def test_a_loss_over_the_batch_must_be_named() -> None:
             return ("spread",)
 
     kind = QuantizerKind(
-        Silent, f"{__name__}:UnnamedLoss", QUANTIZERS["fsq"].layout, QUANTIZERS["fsq"].example
+        Silent,
+        f"{__name__}:UnnamedLoss",
+        QUANTIZERS["fsq"].layout,
+        example=QUANTIZERS["fsq"].example,
     )
     sound, QUANTIZERS["fsq"] = QUANTIZERS["fsq"], kind
     try:

@@ -130,7 +130,7 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "2d-qformer": {"variant": "2d", "cnn": THIN_CNN, "transformer_layer": "qformer"},
     "2d-double": {"variant": "2d", "cnn": THIN_CNN, "transformer_layer": "double_attention"},
     "patchgan": {"discriminator": "patchgan"},
-    "muon": {"optimizer": {"name": "muon"}, "discriminator": "patchgan", "batch_size": 2},
+    "muon": {"optimizer": {"name": "muon"}, "batch_size": 2},
 }
 
 

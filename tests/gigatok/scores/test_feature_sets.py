@@ -160,7 +160,8 @@ def test_pair_scores_are_means_over_images_not_over_batches() -> None:
             pairs.add(changed[start : start + size], originals[start : start + size])
         scores.append(pairs.result("5 images"))
     assert scores[0].metrics == pytest.approx(scores[1].metrics, rel=1e-12)
-    assert scores[0].protocol["ssim"] == "5 images, uint8"
+    assert scores[0].protocol["psnr"] == "5 images, uint8"
+    assert scores[0].protocol["ssim"].startswith("5 images, uint8, each RGB channel")
     assert scores[0].metrics["ssim_reference"] > scores[0].metrics["ssim"]
 
 
