@@ -24,7 +24,7 @@ from tests.orchestration.backends.slurm.slurm_cluster import Cluster, preempting
 from tests.orchestration.programs import ROOT, call, environment
 
 pytestmark = pytest.mark.cluster
-SECONDS = 300.0
+SECONDS = 900.0
 STEPS = {"tokenizer.steps": 300, "tokenizer.log_every": 5, "tokenizer.checkpoint_every": 50}
 """Enough for something to happen meanwhile."""
 FEW = "[evaluate_reconstruction, extract_codes]"

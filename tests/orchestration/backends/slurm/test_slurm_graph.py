@@ -32,7 +32,7 @@ axes: {{{axes}}}
 stages: [{stages}]
 seeds: {seeds}
 """
-SECONDS = 300.0
+SECONDS = 900.0
 
 
 @pytest.fixture
