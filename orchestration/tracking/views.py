@@ -107,6 +107,8 @@ def _kind(plan: Plan, kind: str) -> str:
 
 def _params(plan: Plan) -> list[str]:
     """List the columns of what varies between the trials of a plan."""
+    if not plan.trials:  # of a search, which has not asked for any yet
+        return [f"params.`{key}`" for key in plan.sweep.varied]
     first = plan.trials[0].trial
     known = trial_params(first.config)
     keys: list[str] = []
@@ -120,6 +122,9 @@ def _params(plan: Plan) -> list[str]:
 
 def _scores(plan: Plan) -> list[str]:
     """List the columns of the scores that result tables show, as far as a trial reports them."""
+    if not plan.trials:
+        search = plan.sweep.search
+        return [f"metrics.`{name}`" for name in (search.objectives if search else ())]
     first = plan.trials[0]
     scores = (name for stage in first.stages for name in STAGES[stage].scores(first.trial.config))
     # Those that follow from others are sent as well.

@@ -8,7 +8,9 @@ from contextlib import closing
 import pytest
 
 from gigatok import names
+from orchestration.plan.graph import make_plan
 from orchestration.runs.state import Store
+from orchestration.sweep.definition import Expansion, load_sweep
 from orchestration.tracking import views
 from orchestration.tracking.shipping import default_uri
 from tests.orchestration.tracking.tracking_helpers import Reader, Run, keys_of, plan_of, send
@@ -76,6 +78,14 @@ def test_the_view_of_stages_finds_them(sent, plan):
     found = reader.client.search_runs([experiment], query)
     assert len(found) == 2
     assert len({run.info.run_name for run in found}) == 2
+
+
+def test_a_search_shows_what_it_varies_before_it_has_trials():
+    sweep = load_sweep("learning_rate", "smoke")
+    plan = make_plan(sweep, Expansion((), ()))
+    envelope = json.loads(views.experiment_tags(plan, 0.0)[views.VIEW_TAG + "smoke-trials"])
+    columns = json.loads(envelope["state"])["selectedColumns"]
+    assert {"params.`tokenizer.lr`", "metrics.`psnr`"} < set(columns)
 
 
 def test_the_link_leads_to_the_view_of_this_store(sent, plan, tmp_path):
