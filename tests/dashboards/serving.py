@@ -75,7 +75,7 @@ def launch_command(folder: Path, name: str = "study") -> tuple[list[str], dict[s
     """What launches a smoke sweep: four trials of two settings, or a search of two trials."""
     sweep = folder / f"{name}.yaml"
     sweep.write_text(SWEEPS[name])
-    options = ["--runs-dir", str(folder / "runs"), "--yes", "--jobs", "1"]
+    options = ["--runs-dir", str(folder / "runs"), "--yes", "--jobs", "2"]
     return [sys.executable, "-m", "orchestration.launch", str(sweep), *options], {
         **os.environ,
         "OMP_NUM_THREADS": "1",
