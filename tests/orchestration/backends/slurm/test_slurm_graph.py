@@ -180,7 +180,8 @@ def test_what_exceeds_the_limit_of_submitted_jobs_is_submitted_later(place: Path
 
 
 def test_a_cancelled_job_stays_cancelled_until_the_user_launches_again(place: Path) -> None:
-    sweep(place, "extract_codes", [0, 1, 2])
+    # Long enough that the last one has not ended when the launcher returns.
+    sweep(place, "extract_codes", [0, 1, 2], axes="tokenizer.steps: [200]")
     launch(place, "--jobs", "2")  # one tokenizer at a time, and one extraction
     (tokenizers,) = [array for array in arrays(place) if array.kind == "train_tokenizer"]
     victim = StageFolder(place / "runs" / "stages" / tokenizers.folders[-1])
