@@ -25,7 +25,7 @@ _DECISIONS: tuple[Decision, ...] = ("contradicted", "supported", "undecided")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study answers so far.
+    """Answer of a study to its question, so far.
 
     Attributes:
         headline: the answer in a few words.

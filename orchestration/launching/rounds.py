@@ -15,7 +15,7 @@ from gigatok.claims.claim import Claim
 from gigatok.names import setting_name
 from orchestration.costs.amounts import hours_text
 from orchestration.execution.progress import Progress, survey
-from orchestration.forecast.budget import hours_spent, hours_unit
+from orchestration.forecast.budget import hours_spent, hours_unit, record_refusal
 from orchestration.forecast.devices import Machines, machines
 from orchestration.forecast.totals import add_up, to_run
 from orchestration.launching.claimed import read_claimed
@@ -74,6 +74,14 @@ def due_seeds(plan: Plan, store: Store, limit: Limit | None = None) -> Due:
             return Due(plan, names, _refusal(names, _excess(rounds[-1], store, limit)))
         plan = following
     return Due(plan)
+
+
+def record_refused(due: Due, store: Store) -> None:
+    """Record for `status` that a round of seeds exceeds the limit, and which claims stay open."""
+    assert due.refused is not None
+    plan = due.plan
+    scale, found = plan.sweep.scale, [due.refused]
+    record_refusal(store, plan.sweep.name, plan.key, scale, found, due.claims)
 
 
 def added_line(before: Plan, after: Plan) -> str:

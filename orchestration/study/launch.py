@@ -29,7 +29,7 @@ from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record
 from orchestration.launching.preview import plan_json, print_plan
 from orchestration.launching.readiness import check_writable, make_ready
 from orchestration.launching.report import outcome, print_counts, print_results
-from orchestration.launching.rounds import added_line, due_seeds, hours_limit
+from orchestration.launching.rounds import added_line, due_seeds, hours_limit, record_refused
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
@@ -189,14 +189,7 @@ class PreparedLaunch(Launch):
         due = due_seeds(self.plan, self.store, hours_limit(self.request, self.profile))
         if due.refused is not None:
             # Said with the verdicts, here, by `status` and in MLflow.
-            record_refusal(
-                self.store,
-                due.plan.sweep.name,
-                due.plan.key,
-                due.plan.sweep.scale,
-                [due.refused],
-                due.claims,
-            )
+            record_refused(due, self.store)
             self.tracking.tag_sweep({names.TAG_REFUSED: due.refused})
         if due.plan.key == self.plan.key:
             return ended

@@ -16,12 +16,11 @@ from orchestration.backends.base import NoAnswer
 from orchestration.backends.detached.journal import Submission, key_of
 from orchestration.backends.detached.submission import submit_remaining
 from orchestration.execution.progress import Progress, survey
-from orchestration.forecast.budget import record_refusal
 from orchestration.forecast.devices import machines
 from orchestration.launching.claimed import claims_found, read_claimed
 from orchestration.launching.launch import Launch
 from orchestration.launching.launched import record_launch
-from orchestration.launching.rounds import added_line, due_seeds, hours_limit
+from orchestration.launching.rounds import added_line, due_seeds, hours_limit, record_refused
 from orchestration.tracking.shipping import Tracking
 
 SHIP_SECONDS = 600.0
@@ -85,14 +84,7 @@ def next_round(launch: Launch) -> Launch | None:
     due = due_seeds(launch.plan, launch.store, hours_limit(launch.request, launch.profile))
     if due.refused is not None:
         print(due.refused)
-        record_refusal(
-            launch.store,
-            due.plan.sweep.name,
-            due.plan.key,
-            due.plan.sweep.scale,
-            [due.refused],
-            due.claims,
-        )
+        record_refused(due, launch.store)
     if due.plan.key == launch.plan.key:
         return None
     print(added_line(launch.plan, due.plan))

@@ -16,12 +16,12 @@ from orchestration.commands.status import render
 from orchestration.costs.calibration import Observation, append_observations
 from orchestration.costs.cost import predict
 from orchestration.execution.progress import stage_spec, survey
-from orchestration.forecast.budget import newest_refusal, record_refusal
+from orchestration.forecast.budget import newest_refusal
 from orchestration.forecast.devices import Machine
 from orchestration.launching.claimed import record_claims
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.outlook import claim_lines, verdict_lines
-from orchestration.launching.rounds import Limit, added_line, due_seeds, with_seeds
+from orchestration.launching.rounds import Limit, added_line, due_seeds, record_refused, with_seeds
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done
@@ -284,7 +284,7 @@ def test_the_verdict_says_that_the_budget_is_spent(tmp_path: Path) -> None:
     complete(plan, store, noise)
     due = due_seeds(plan, store, limit(0.01))
     assert due.refused is not None
-    record_refusal(store, plan.sweep.name, plan.key, plan.sweep.scale, [due.refused], due.claims)
+    record_refused(due, store)
     helps, unpaid, _ = verdict_lines(survey(plan, store))
     assert helps.startswith("helps: undecided.")
     assert unpaid == due.refused
