@@ -92,6 +92,12 @@ class Backend(Protocol):
     def poll(self, job: Job) -> Ended | None:
         """Return the end of a job; None while it may still run or start."""
 
+    def wait(self, jobs: Iterable[Job], seconds: float) -> None:
+        """Return once one of these running jobs may have ended, or after so many seconds.
+
+        A backend that cannot be told of an end sleeps.
+        """
+
     def cancel(self, job: Job) -> None:
         """Ask the worker to save a checkpoint and stop; harmless when repeated or too late."""
 

@@ -6,7 +6,10 @@ import os
 import shutil
 import socket
 import subprocess
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from orchestration.backends.base import BackendSpec, Capabilities, Infeasible, Job
@@ -174,6 +177,22 @@ class LocalBackend:
         self._running.remove(stage)
         self._free += stage.places
         return Ended(stage.team.exit_code, host=socket.gethostname())
+
+    def wait(self, jobs: Iterable[Job], seconds: float) -> None:
+        """Return once a worker has ended, or after so many seconds."""
+        sentinels: list[int] = []
+        for job in jobs:
+            if (team := job.handle.team) is None:
+                continue
+            # Of workers that live: the sentinel of one that has ended is ready for ever.
+            alive = team.running()
+            if not alive:
+                return  # ended since it was polled
+            sentinels += [worker.sentinel for worker in alive]
+        if sentinels:
+            wait(sentinels, seconds)
+        else:
+            time.sleep(seconds)  # `wait` for nothing returns at once
 
     def cancel(self, job: Job) -> None:
         """Send SIGTERM: the workers save a checkpoint and stop."""

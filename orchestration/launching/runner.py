@@ -25,6 +25,7 @@ from orchestration.runs.stage_records import Failure, Kind
 from orchestration.runs.state import StageFolder, State, Store
 
 TICK_SECONDS = 0.1
+"""How long nothing is looked at while no job ends."""
 FOREIGN_SECONDS = 0.5
 """How often the folder of a stage that somebody else runs is looked at."""
 ASK_SECONDS = 2.0
@@ -163,7 +164,7 @@ class Runner:
                     self._submit_ready()
                 observe(self._changed | set(self._jobs))
                 self._changed.clear()
-                time.sleep(TICK_SECONDS)
+                self.backend.wait(self._jobs.values(), TICK_SECONDS)
         except BaseException:
             # Detached jobs do not need this process; attached ones would be killed by `close`
             # without a checkpoint.
@@ -212,7 +213,7 @@ class Runner:
         while self._jobs and time.monotonic() < deadline:
             self._stop()
             self._collect()
-            time.sleep(TICK_SECONDS)
+            self.backend.wait(self._jobs.values(), TICK_SECONDS)
 
     # Ends of jobs
 

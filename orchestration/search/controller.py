@@ -44,7 +44,8 @@ class JournaledBackend:
         # All but the submission is the scheduler's own.
         self.capabilities = backend.capabilities
         self.free_slots, self.check = backend.free_slots, backend.check
-        self.poll, self.cancel, self.logs = backend.poll, backend.cancel, backend.logs
+        self.poll, self.wait = backend.poll, backend.wait
+        self.cancel, self.logs = backend.cancel, backend.logs
         with journal.held():
             self._settle()
 

@@ -14,8 +14,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -254,6 +254,20 @@ class RayBackend:
         # The most telling end: one with a reason, else a failure, else success. A rank that was
         # told to stop because its partner died would hide the cause.
         return min(ends, key=lambda end: (end.reason is None, end.exit_code == 0))
+
+    def wait(self, jobs: Iterable[Job], seconds: float) -> None:
+        """Return once a supervisor has ended, or after so many seconds."""
+        pending: list[Future[SupervisorEnd]] = []
+        for job in jobs:
+            # A future that is done ends every wait at once.
+            others = [future for future in job.handle.futures if not future.done()]
+            if not others and not job.handle.lost:
+                return  # ended since it was polled
+            pending += others
+        if pending:
+            wait(pending, seconds, FIRST_COMPLETED)
+        else:
+            time.sleep(seconds)  # `wait` for nothing returns at once
 
     def cancel(self, job: Job) -> None:
         """Stop a job; its workers save a checkpoint."""

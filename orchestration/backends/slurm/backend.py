@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -266,6 +267,10 @@ class SlurmBackend:
         if job.folder.is_complete():
             return Ended(0)
         return self._queue.ended(job)
+
+    def wait(self, jobs: Iterable[Job], seconds: float) -> None:
+        """Sleep: SLURM tells nobody of the end of a job."""
+        time.sleep(seconds)
 
     def cancel(self, job: Job) -> None:
         """Stop a job; its worker saves a checkpoint, for which the cluster's KillWait is left."""

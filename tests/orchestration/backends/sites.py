@@ -101,7 +101,7 @@ def wait_for_end(backend: Backend, job: Job) -> Ended:
         ended = backend.poll(job)
         if ended is not None:
             return ended
-        time.sleep(0.05)
+        backend.wait([job], 0.05)
     raise AssertionError(f"{job} did not end")
 
 

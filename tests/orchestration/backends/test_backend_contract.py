@@ -133,7 +133,12 @@ def test_a_stage_completes_and_its_output_is_in_its_log(
     assert outcomes(folder) == ["complete"]
     assert [log.name for log in folder.logs()] == ["attempt-001.log"]
     assert all(log.exists() for log in backend.logs(job))
-    again = wait_for_end(backend, backend.submit(folder, ask))
+    job = backend.submit(folder, ask)
+    started = time.monotonic()
+    if not backend.capabilities.detached:
+        backend.wait([job], SECONDS)
+        assert time.monotonic() - started < SECONDS, "the end of a process ends the wait"
+    again = wait_for_end(backend, job)
     assert again.exit_code == 0
     assert len(folder.attempts()) == 1
 

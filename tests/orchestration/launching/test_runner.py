@@ -90,6 +90,9 @@ class Recorded:
     def poll(self, job: Job) -> Ended | None:
         return Ended(self._ended.pop(job.handle))
 
+    def wait(self, jobs: Iterable[Job], seconds: float) -> None:
+        time.sleep(seconds)
+
     def cancel(self, job: Job) -> None:
         pass
 
@@ -295,7 +298,7 @@ def test_a_launch_after_a_cancel_goes_on_when_the_worker_elsewhere_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a machine that was restarted nobody sees at once that its workers are gone."""
-    monkeypatch.setattr("orchestration.runs.leases.LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("orchestration.runs.leases.LEASE_SECONDS", 1.0)
     monkeypatch.setattr("orchestration.runs.leases.this_machine", lambda: "before the restart")
     store = Store(tmp_path)
     progress = surveyed(store, "tokenizer.decoder=S")

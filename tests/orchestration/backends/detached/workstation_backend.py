@@ -161,6 +161,9 @@ class WorkstationBackend:
             return Ended(0)
         return self.listed()[job.handle].ended
 
+    def wait(self, jobs: Iterable[Job], seconds: float) -> None:
+        time.sleep(seconds)
+
     def cancel(self, job: Job) -> None:
         self.cancel_jobs([job.handle])
 
