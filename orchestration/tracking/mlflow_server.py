@@ -274,14 +274,15 @@ class Server:
             return False
         return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
 
-    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Send the params that a run lacks; MLflow never changes one."""
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
+        """Send the params that a run lacks, as MLflow never changes one; returns all it has."""
         from mlflow.entities import Param
 
-        have = self._client.get_run(run_id).data.params
+        have = dict(self._client.get_run(run_id).data.params)
         missing = [Param(key, value) for key, value in params.items() if key not in have]
         for start in range(0, len(missing), BATCH_PARAMS):
             self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
+        return {**params, **have}
 
     def log_datasets(self, run_id: str, datasets: Iterable[DatasetInput]) -> None:
         """Note what a run reads; MLflow ignores what it has by name and digest."""
