@@ -9,6 +9,7 @@ import streamlit as st
 from analysis.store.requests import RequestError
 from analysis.studies.study import Title, WatchedStudy
 from dashboards import (
+    actions,
     compare_view,
     curves_view,
     reading,
@@ -49,6 +50,7 @@ def main() -> None:
     st.html(_STYLE)
     # At every run of the script; nothing is kept between two but caches and the session's state.
     source = parse(sys.argv[1:])
+    actions.take_token()
     try:
         _page(source)
     except RequestError as error:

@@ -22,6 +22,20 @@ ARGUMENTS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
 @contextmanager
 def serve(runs: Path, *options: str) -> Iterator[str]:
     """The address of a page."""
+    with _page(runs, *options) as (address, _):
+        yield address
+
+
+@contextmanager
+def serve_actions(runs: Path) -> Iterator[tuple[str, str]]:
+    """The address of a page that stops and retries, and the token that it prints first."""
+    with _page(runs, "--allow-actions") as (address, server):
+        assert server.stdout is not None
+        yield address, server.stdout.readline().decode().rpartition("token=")[2].strip()
+
+
+@contextmanager
+def _page(runs: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,7 +47,7 @@ def serve(runs: Path, *options: str) -> Iterator[str]:
         try:
             wait_for(lambda: answers(address) or server.poll() is not None, 120)
             assert server.poll() is None, server.stdout.read() if server.stdout else ""
-            yield address
+            yield address, server
         finally:
             server.terminate()
             try:
