@@ -265,10 +265,8 @@ def picture_of_a_step(finished):
     """A second picture of the reconstructions of one trial, at step 100."""
     store = f"sqlite:///{finished}/mlflow.db"
     row = load_runs("study", store).row(0, named=True)
-    folder = Path(
-        urlsplit(open_store(store).artifact_root(row[STAGE_RUN + "evaluate_reconstruction"])).path
-    )
-    first = folder / "pictures" / "reconstructions" / "00000000.png"
+    root = open_store(store).artifact_root(row[f"{STAGE_RUN}evaluate_reconstruction"])
+    first = Path(urlsplit(root).path) / "pictures" / "reconstructions" / "00000000.png"
     later = first.with_name("00000100.png")
     Image.open(first).transpose(Image.Transpose.ROTATE_180).save(later)
     yield row["trial"]
@@ -280,13 +278,10 @@ def test_a_slider_goes_over_the_steps_of_pictures(browser, finished, picture_of_
         page.goto(f"{address}/?{urlencode({'view': 'Trial', 'trial': picture_of_a_step})}")
         see(page, "Step of evaluate reconstruction")
         settled(page)
-        picture = page.get_by_test_id("stImage").locator("img").first
-        newest = picture.get_attribute("src")
+        shown = "document.querySelector('[data-testid=stImage] img').src"
+        newest = page.evaluate(shown)
         page.get_by_role("slider").first.press("ArrowLeft")
-        page.wait_for_function(
-            "old => document.querySelector('[data-testid=stImage] img').getAttribute('src') != old",
-            arg=newest,
-        )
+        page.wait_for_function(f"newest => {shown} != newest", arg=newest, timeout=180_000)
         assert "step_evaluate_reconstruction_reconstructions=0" in page.url
 
 
