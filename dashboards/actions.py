@@ -10,6 +10,7 @@ import hmac
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import streamlit as st
@@ -20,9 +21,11 @@ from gigatok.startup import for_children
 from gigatok.text.markdown import plain
 
 STOP_SECONDS = 60.0
+BEGIN_SECONDS = 120.0
+"""How long a launch may take from the press to its first sign in the store."""
 LOG = "page.log"
 """File in the runs directory with the output of what the page started."""
-_TOKEN, _SAID = "token", "said_by_action"
+_TOKEN, _SAID, _BEGUN = "token", "said_by_action", "begun_by_action"
 _CODE = str(Path(__file__).resolve().parents[1])
 
 
@@ -38,15 +41,24 @@ def show(source: PageSource, study: WatchedStudy) -> None:
     given = str(st.session_state.get(_TOKEN, ""))
     if not source.token or not hmac.compare_digest(given.encode(), source.token.encode()):
         return
+    has_running = bool(study.counts.get("RUNNING"))
     with st.container(horizontal=True):
-        if study.counts.get("RUNNING"):
+        # A launcher that was killed leaves its sweep running: then both are offered, and a retry
+        # leaves alone what another launch runs.
+        if has_running or study.title.state == "RUNNING":
             with st.popover("Stop"):
                 st.caption("Running stages save a checkpoint first, and Retry goes on from it.")
                 st.button("Stop the sweep", on_click=_stop, args=(source, study))
-        else:
+        if not has_running:
             st.button("Retry what did not complete", on_click=_retry, args=(source, study))
     if said := st.session_state.get(_SAID):
         st.info(plain(said))
+
+
+def is_awaited() -> bool:
+    """Tell whether a retry was asked for a moment ago, and may not be in the store yet."""
+    begun = float(st.session_state.get(_BEGUN, "-inf"))
+    return time.monotonic() - begun < BEGIN_SECONDS
 
 
 def command_line(source: PageSource, study: WatchedStudy, *words: str) -> list[str]:
@@ -81,6 +93,7 @@ def _retry(source: PageSource, study: WatchedStudy) -> None:
             stderr=output,
             start_new_session=True,
         )
+    st.session_state[_BEGUN] = time.monotonic()
     _say(f"A launch has begun; {log} has its output.")
 
 

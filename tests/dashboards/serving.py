@@ -77,6 +77,9 @@ SWEEPS = {
     "scale: smoke\naxes: {tokenizer.decoder: [S, L]}\nseeds: [0, 1]\nstages: all\n"
     "set: {tokenizer.encoder: S, generator.size: S}\n"
     "claims: {decoder_helps: psnr at tokenizer.decoder=L is higher than at S}\n",
+    # One stage that is long enough to be stopped.
+    "long": "question: When does it end?\nscale: smoke\nstages: [train_tokenizer]\n"
+    "set: {tokenizer.encoder: S, tokenizer.decoder: S, tokenizer.steps: 3000}\n",
     # As text 12 would stand before 8.
     "search": "question: How many steps?\nscale: smoke\nstages: [evaluate_reconstruction]\n"
     "set: {tokenizer.encoder: S, tokenizer.decoder: S}\nsearch:\n"
@@ -86,7 +89,7 @@ SWEEPS = {
 
 
 def launch_command(folder: Path, name: str = "study") -> tuple[list[str], dict[str, str]]:
-    """What launches a smoke sweep: four trials of two settings, or a search of two trials."""
+    """What launches a smoke sweep: four trials of two settings, one trial, or a search of two."""
     sweep = folder / f"{name}.yaml"
     sweep.write_text(SWEEPS[name])
     options = ["--runs-dir", str(folder / "runs"), "--yes", "--jobs", "2"]
