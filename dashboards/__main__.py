@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import socket
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ def watch(
         list[str] | None,
         typer.Option(help="Another name that browsers reach the page by, such as a proxy's."),
     ] = None,
+    allow_actions: Annotated[
+        bool,
+        typer.Option("--allow-actions", help="Stop and retry from the page, on this machine."),
+    ] = False,
 ) -> None:
     """Serve the live page until Ctrl-C."""
     # Typer calls this before a subcommand, too.
@@ -50,13 +55,23 @@ def watch(
         return
     # Asked before anything is imported: both are an extra, and a traceback names no remedy.
     _need("streamlit", "plotly")
+    token = secrets.token_urlsafe(16) if allow_actions else ""
+    if allow_actions and (allow_host or not _is_loopback(host)):
+        typer.echo(
+            "error: --allow-actions goes with this machine alone: leave out --host and "
+            "--allow-host, and use `ssh -L` to reach the page from elsewhere",
+            err=True,
+        )
+        raise typer.Exit(2)
     if not _is_loopback(host):
         typer.echo(
             f"--host {host}: everyone who reaches this address can read all studies of the store; "
             "there is no password. Leave it out and use `ssh -L` to watch from elsewhere.",
             err=True,
         )
-    source = PageSource.of(runs_dir, tracking_uri, mlflow_url)
+    source = PageSource.of(runs_dir, tracking_uri, mlflow_url, token)
+    if token:
+        typer.echo(f"Stop and retry: open the address below with /?token={token}")
     raise typer.Exit(_serve(source, host, port, [*host_names(host), *(allow_host or [])]))
 
 
@@ -170,7 +185,8 @@ def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]
     page = Path(__file__).with_name("page.py")
     flags = [f"--{name}={value}" for name, value in options.items()]
     flags += [f"--server.allowedHosts={name}" for name in names]
-    # The page gets what stands behind `--` as its own `sys.argv`, at every run.
+    # The page gets what stands behind `--` as its own `sys.argv`, at every run. Other users read
+    # the command line of this process, where the token is not.
     sys.argv = ["streamlit", "run", str(page), *flags, "--", *source.arguments()]
     code = main(args=sys.argv[1:], standalone_mode=False)
     return int(code or 0)

@@ -9,6 +9,7 @@ import streamlit as st
 from analysis.store.requests import RequestError
 from analysis.studies.study import Title, WatchedStudy
 from dashboards import (
+    actions,
     compare_view,
     curves_view,
     reading,
@@ -49,6 +50,7 @@ def main() -> None:
     st.html(_STYLE)
     # At every run of the script; nothing is kept between two but caches and the session's state.
     source = parse(sys.argv[1:])
+    actions.take_token()
     try:
         _page(source)
     except RequestError as error:
@@ -80,7 +82,7 @@ def _page(source: PageSource) -> None:
     )
     if view == "Study":
         # A fragment: Streamlit runs only this part again, not the whole page.
-        _live(source, title, reading.refresh_seconds(study))
+        _live(source, title, _refresh_seconds(study))
         return
     if view == "Scaling":
         scaling_view.show(source, study, at)
@@ -135,11 +137,19 @@ def _live(source: PageSource, title: Title, seconds: float | None) -> None:
         # The title has the state of the launch, which changes while the page is open.
         now = {t.run_id: t for t in reading.titles(source.uri, at)}.get(title.run_id, title)
         study: WatchedStudy = reading.load(source.uri, now, now.run_id, at)
-        if seconds is not None and reading.refresh_seconds(study) is None:
-            st.rerun()  # It has ended: its name in the list says so, and nothing needs redrawing.
+        # It has ended: its name in the list says so, and nothing needs redrawing. Or it begins
+        # again, and this view is to be redrawn from now on.
+        if (seconds is None) != (_refresh_seconds(study) is None):
+            st.rerun()
         study_view.show(source, study, at)
 
     st.fragment(draw, run_every=seconds)()
+
+
+def _refresh_seconds(study: WatchedStudy) -> float | None:
+    """Choose how often to draw again: also while a retry was asked for and has not begun yet."""
+    awaited = reading.REFRESH_SECONDS if actions.is_awaited() else None
+    return reading.refresh_seconds(study) or awaited
 
 
 def _follow(source: PageSource, seen: str) -> None:

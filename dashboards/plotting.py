@@ -42,9 +42,10 @@ _MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
     drawn = _drawn(chart)
-    # Those of seeds come last: `run_at` counts traces.
+    # Those of seeds and bands come last: `run_at` counts traces.
     seeds = [_seeds(series) for series in drawn if _has_seeds(series)]
-    figure = go.Figure([*(_trace(series, chart) for series in drawn), *seeds])
+    bands = [_band(series) for series in drawn if series.banded]
+    figure = go.Figure([*(_trace(series, chart) for series in drawn), *seeds, *bands])
     figure.update_layout(template="plotly_white", height=height, margin=_MARGIN, legend=_LEGEND)
     # `uirevision` keeps zoom and selection while the data of the same axes change.
     shown = f"{chart.x.key} {chart.y.key}"
@@ -63,7 +64,8 @@ def _scale(chart: Chart, axis: ChartAxis, *, log: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"autorange": "reversed" if chart.turns(axis) else True}
     if not log:
         return {"type": "linear", **found}
-    ticks = _log_ticks([mark.x if axis is chart.x else mark.y for mark in chart.marks])
+    values = [mark.x if axis is chart.x else mark.y for mark in chart.marks]
+    ticks = axis.powers(values) or _log_ticks(values)
     shown = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {}
     return {"type": "log", **found, **shown}
 
@@ -106,7 +108,7 @@ def _repeated(series: Series) -> list[Mark]:
 
 
 def _has_seeds(series: Series) -> bool:
-    return bool(_repeated(series))
+    return bool(_repeated(series)) and not series.banded
 
 
 def _seeds(series: Series) -> go.Scatter:
@@ -121,6 +123,25 @@ def _seeds(series: Series) -> go.Scatter:
         hoverinfo="text+x+y",
         legendgroup=series.name,
         showlegend=False,
+    )
+
+
+def _band(series: Series) -> go.Scatter:
+    """Draw the intervals of a line as one closed outline, which hovering does not meet."""
+    marks = series.marks
+    ends = [(m.y, m.y) if m.y_bar is None else (m.y_bar.low, m.y_bar.high) for m in marks]
+    x = [mark.x for mark in marks]
+    return go.Scatter(
+        # There and back again.
+        x=x + x[::-1],
+        y=[high for _, high in ends] + [low for low, _ in reversed(ends)],
+        fill="toself",
+        fillcolor=_pale(series.look.colour),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=series.name,
     )
 
 
@@ -164,7 +185,7 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
             "width": 2,
         },
         error_x=_bars([(mark.x, mark.x_bar) for mark in marks]),
-        error_y=_bars([(mark.y, mark.y_bar) for mark in marks]),
+        error_y=None if series.banded else _bars([(mark.y, mark.y_bar) for mark in marks]),
     )
 
 
@@ -206,27 +227,10 @@ def overlay_figure(chart: Chart, *, log_x: bool, log_y: bool) -> go.Figure:
     """Draw curves over steps with a band for the interval of each."""
     figure = go.Figure()
     for series in _drawn(chart):
-        x = [mark.x for mark in series.marks]
-        bars = [mark.y_bar for mark in series.marks]
-        if any(bars):
-            # There and back again: one closed outline, so that hovering meets the line alone.
-            ends = [
-                (m.y, m.y) if bar is None else (bar.low, bar.high)
-                for m, bar in zip(series.marks, bars, strict=True)
-            ]
-            outline = [high for _, high in ends] + [low for low, _ in reversed(ends)]
-            figure.add_scatter(
-                x=x + x[::-1],
-                y=outline,
-                fill="toself",
-                fillcolor=_pale(series.look.colour),
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=series.name,
-            )
+        if series.banded:
+            figure.add_trace(_band(series))
         figure.add_scatter(
-            x=x,
+            x=[mark.x for mark in series.marks],
             y=[mark.y for mark in series.marks],
             name=series.name,
             mode="lines",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
@@ -22,19 +22,23 @@ class PageSource:
         uri: of the tracking store.
         runs_dir: files on this machine are shown from below this folder only.
         mlflow_url: where links to runs lead.
+        token: what an address must hold for stop and retry; "": the page offers neither.
     """
 
     uri: str
     runs_dir: Path
     mlflow_url: str
+    token: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None) -> PageSource:
+    def of(
+        cls, runs_dir: Path, uri: str | None, mlflow_url: str | None = None, token: str = ""
+    ) -> PageSource:
         """Fill in what was not said: the store in the runs directory, and MLflow's usual port."""
         chosen = uri or f"sqlite:///{runs_dir / 'mlflow.db'}"
         is_server = chosen.startswith(("http://", "https://"))
         # A tracking server has MLflow's UI at the same address.
-        return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)))
+        return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)), token)
 
     def run_url(self, run_id: str) -> str:
         """Build the address of a run in the MLflow UI, without the user's password."""
@@ -51,7 +55,7 @@ class PageSource:
         """Build the command line that `parse` reads."""
         places = [f"--runs-dir={self.runs_dir}", f"--mlflow-url={self.mlflow_url}"]
         # With `=`: a value that begins with a dash would be read as an option of its own.
-        return [*places, f"--tracking-uri={self.uri}"]
+        return [*places, f"--tracking-uri={self.uri}", f"--token={self.token}"]
 
 
 def parse(arguments: Sequence[str]) -> PageSource:
@@ -60,5 +64,6 @@ def parse(arguments: Sequence[str]) -> PageSource:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--tracking-uri")
     parser.add_argument("--mlflow-url")
+    parser.add_argument("--token", default="")
     given = parser.parse_args(arguments)
-    return PageSource.of(given.runs_dir, given.tracking_uri, given.mlflow_url)
+    return PageSource.of(given.runs_dir, given.tracking_uri, given.mlflow_url, given.token)

@@ -21,7 +21,7 @@ from analysis.studies.study import (
     state_table,
 )
 from analysis.tables.results import result_table
-from dashboards import reading
+from dashboards import actions, reading
 from dashboards.plotting import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
 from dashboards.widgets import (
@@ -51,6 +51,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     over = set(study.counts) <= {"COMPLETE", "PRUNED"}
     if not over:
         _progress(study)
+        actions.show(source, study)
     _answer(source, study, at)
     if study.counts.get("RUNNING"):
         _running(study)

@@ -132,7 +132,7 @@ def overlay(
         look = Look(style.CYCLE[place % len(style.CYCLE)], "")
         if means and curves:
             marks = _mean_curve([({}, one) for one in curves.values()], 1.0, kind)
-            series.append(Series(group.label, marks, look))
+            series.append(Series(group.label, marks, look, banded=len(curves) > 1))
         elif curves:
             for run, curve_ in curves.items():
                 marks = tuple(Mark(float(s), value, (), "run") for s, value in curve_.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +20,7 @@ from analysis.charts.grammar import (
 from analysis.charts.records import chart_records, table_of
 from analysis.charts.style import WITH, WITHOUT, Look, of_setting, of_tokenizer
 from analysis.figures.derived import law_curve, pareto_front
+from analysis.figures.main_axis import main_axis
 from analysis.figures.published_marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
@@ -49,7 +49,6 @@ _CONFOUNDS = (1, 2, 5, 6, 9, 12)
 """Numbers of the notes on them."""
 _MAIN = ("rfid", "psnr", "ar_val_loss", "gfid")
 """Results by which a study is shown first, those that it has."""
-_SIZES = ("params_tokenizer", "params_total", "params_generator")
 Fitting = Law | Literal["none"]
 
 PRESETS: dict[str, tuple[str, str]] = {
@@ -84,11 +83,24 @@ class Scaling:
 
 
 def choices(runs: pl.DataFrame) -> list[str]:
-    """List what may be an axis: results, then numbers that vary: settings, derived ones, sizes."""
-    numeric = [c for c in params_of(runs) if c != PARAM_SEED]
-    numeric += [*derived_of(runs), *(name for name in SIZES if name not in METRICS)]
-    numeric = [c for c in numeric if runs[c].dtype.is_numeric()]
-    return [*measured(runs), *(c for c in numeric if runs[c].drop_nulls().n_unique() > 1)]
+    """List what may be an axis: results, then what varies: settings, derived ones, sizes."""
+    keys = [c for c in params_of(runs) if c != PARAM_SEED]
+    keys += [*derived_of(runs), *(name for name in SIZES if name not in METRICS)]
+    numeric = [c for c in keys if runs[c].dtype.is_numeric()]
+    varied = [c for c in numeric if runs[c].drop_nulls().n_unique() > 1]
+    # Names have places on an axis too, but only those that the study is about are worth one.
+    main = main_axis(runs)
+    return [*measured(runs), *varied, *([main] if _is_named(runs, main) else [])]
+
+
+def _is_named(runs: pl.DataFrame, key: str) -> bool:
+    """Tell whether an axis is one of names that can be drawn: only groups have places on it."""
+    return (
+        key in params_of(runs)
+        and not runs[key].dtype.is_numeric()
+        and runs[key].n_unique() > 1
+        and runs.height <= MOST_GROUPED
+    )
 
 
 def preset(name: str, runs: pl.DataFrame) -> tuple[str, str] | None:
@@ -99,7 +111,7 @@ def preset(name: str, runs: pl.DataFrame) -> tuple[str, str] | None:
 
 
 def default_axes(runs: pl.DataFrame, metric: str | None = None) -> tuple[str, str]:
-    """Choose axes for a study with results: over what it varies, a metric or its main result.
+    """Choose axes for a study with results: a metric, or its main result, over its main axis.
 
     Args:
         runs: trials, at least one of which has a result.
@@ -110,12 +122,9 @@ def default_axes(runs: pl.DataFrame, metric: str | None = None) -> tuple[str, st
     ranked = (metric, *steadier(_MAIN, have), *scores, *have)
     y = next(name for name in ranked if name in have)
     across = choices(runs)
-    varied = [key for key in across if key not in METRICS]
-    # The tokenizer's size says more than the width or the layers that it was made of.
-    sizes = [key for key in _SIZES if key in have and runs[key].n_unique() > 1]
-    named = list(dict.fromkeys(key for row in runs["axes"].to_list() for key in row or ()))
-    chosen = [key for key in named if key in varied]
-    return next(key for key in (*chosen, *sizes, *varied, *across, y)), y
+    # A study of names with very many trials is drawn over a number instead.
+    numbers = [key for key in across if key not in METRICS]
+    return next(key for key in (main_axis(runs), *numbers, *across, y) if key in across), y
 
 
 def scaling(
@@ -131,7 +140,7 @@ def scaling(
 
     Args:
         runs: trials of one study or several.
-        x: a metric or a numeric param.
+        x: one of `choices`.
         y: a metric.
         published: the paper's numbers as well, where it has both.
         law: fitted to each series over its values of x.
@@ -156,7 +165,7 @@ def scaling(
     drawn = Chart(f"{up} over {across}", axis(x), axis(y), tuple(own), is_plane)
     (chart,) = with_distinct_looks([drawn])
     # No line may run through numbers that were measured in different ways.
-    fits, sentences = ([], []) if mixed else _fits(chart.series, x, law)
+    fits, sentences = ([], []) if mixed else _fits(chart, law)
     better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
     best = [pareto_front(own, better_x, better_y)] if front and not mixed else []
     chart = replace(chart, series=(*chart.series, *best, *fits, *paper))
@@ -233,14 +242,16 @@ def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:
     return [Series(n, tuple(found), looks[n], joined=False) for n, found in marks.items()]
 
 
-def _fits(own: Sequence[Series], x: str, law: Fitting) -> tuple[list[Series], list[str]]:
+def _fits(chart: Chart, law: Fitting) -> tuple[list[Series], list[str]]:
     """Fit a law to each series that has enough sizes; return the curves, and sentences on them."""
     if law == "none":
         return [], []
+    if chart.x.ticks:
+        return [], ["No fit: x are names, which have no distance."]
     made, said = [], []
-    # Marks of the paper are not in `own`: a law over runs and paper would fit the difference of
+    # Marks of the paper are not in it yet: a law over runs and paper would fit the difference of
     # both.
-    for series in own:
+    for series in chart.series:
         pairs = [pair for mark in series.marks for pair in mark.seeds or ((mark.x, mark.y),)]
         try:
             fit = fit_seeds(pairs, law)
@@ -251,7 +262,7 @@ def _fits(own: Sequence[Series], x: str, law: Fitting) -> tuple[list[Series], li
         if fit.status != "undetermined":
             made.append(law_curve(fit, f"fit of {series.name}", series.look))
         said.append(f"{series.name}: {fit.sentence}")
-    few = f"A fit needs {MIN_SIZES[law]} different values of {quantity(x).title}."
+    few = f"A fit needs {MIN_SIZES[law]} different values of {quantity(chart.x.key).title}."
     return made, [*said, "x and y are in the units of the axes." if made else few]
 
 

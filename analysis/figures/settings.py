@@ -46,7 +46,7 @@ STEP = "step"
 SCALE = GUIDANCE_PREFIX + "cfg_scale"
 """Key of an x axis of the scales of a guidance search."""
 ENCODER, DECODER = "tokenizer.encoder", "tokenizer.decoder"
-_SIZE_OF = {
+SIZE_OF = {
     DECODER: "params_decoder",
     ENCODER: "params_encoder",
     PARAM_TOKENIZER: "params_tokenizer",
@@ -107,7 +107,7 @@ def encoding(
     along = "" if is_curve else _along(found, x, free)
     rest = [key for key in free if key not in (along, x)]
     # Two values of a switch have their own colours everywhere; many curves need all of them.
-    first = [key for key in (_SIZE_OF if is_curve else style.SWITCHES) if key in rest]
+    first = [key for key in (SIZE_OF if is_curve else style.SWITCHES) if key in rest]
     by = chosen.by or next(iter([*first, *rest]), "")
     rest = [key for key in rest if key != by]
     counted = sorted((len(ranks(found, key)), i) for i, key in enumerate(rest))
@@ -219,8 +219,8 @@ def _along(found: Sequence[Group], x: str, free: Sequence[str]) -> str:
         return x
     # Each value of it has one x: parameters of the decoder follow from the decoder alone.
     measured = [key for key in free if x in METRICS and _decides(found, key, x)]
-    sizes = [key for key in _SIZE_OF if key in free]
-    first = [key for key in sizes if _SIZE_OF[key] == x]
+    sizes = [key for key in SIZE_OF if key in free]
+    first = [key for key in sizes if SIZE_OF[key] == x]
     numeric = [key for key in free if _are_numbers(ranks(found, key))]
     return next(iter([*first, *measured, *sizes, *numeric, *free]), "")
 
@@ -236,7 +236,7 @@ def _decides(found: Sequence[Group], key: str, metric: str) -> bool:
 
 def _parameters(found: Sequence[Group], key: str, value: Any) -> float | None:
     """Average the parameters that a size stands for; None where no trial got that far."""
-    metric = _SIZE_OF.get(key, "")
+    metric = SIZE_OF.get(key, "")
     counts = [
         count
         for group in found
@@ -253,7 +253,7 @@ def _series(name: str, pairs: Sequence[tuple[Group, Mark]], how: Encoding) -> Se
     marks = tuple(mark for _, mark in placed)
     enough = len({place for place, _ in placed}) >= MIN_SIZES_FOR_LINE
     # Names have no order that a line could follow, unless they are sizes.
-    has_order = how.along in _SIZE_OF or _are_numbers(how.order)
+    has_order = how.along in SIZE_OF or _are_numbers(how.order)
     joined = enough and has_order and any(len(mark.seeds) > 1 for mark in marks)
     # Arrows only where x does not say the order itself: over sizes a line runs to the right
     # anyway.

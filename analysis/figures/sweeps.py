@@ -7,13 +7,14 @@ import json
 import polars as pl
 
 from analysis.charts.grammar import FigureData
+from analysis.figures.main_axis import main_axis
 from analysis.figures.registry import RunsRequest, StoreTrials
 from analysis.figures.runs import Panel, RunFigure, assembled
-from analysis.figures.settings import DECODER, ENCODER, encoding, split, varied_columns
+from analysis.figures.settings import encoding, split
 from analysis.statistics.groups import groups
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
-from gigatok.names import METRICS, PARAM_TOKENIZER, FigureChoice
+from gigatok.names import METRICS, FigureChoice
 
 
 def _scaling(size: str) -> tuple[Panel, ...]:
@@ -79,23 +80,7 @@ def own_choice(runs: pl.DataFrame) -> FigureChoice:
 
 
 def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
-    """Draw over the size that the sweep varies, else over its first axis; fewer charts of panels.
-
-    The tokenizer may vary because a setting changes its size: that setting is the question then.
-    """
-    found = groups(runs)
-    axes = varied_columns(found)
-    named = {axis for row in runs["axes"].to_list() for axis in row or ()}
-    sizes = {
-        DECODER: "params_decoder",
-        ENCODER: "params_encoder",
-        PARAM_TOKENIZER: "params_tokenizer",
-    }
-    if named & {DECODER, ENCODER}:
-        key = next((axis for axis in axes if axis in sizes), PARAM_TOKENIZER)
-    else:
-        key = next((axis for axis in axes if axis != PARAM_TOKENIZER), PARAM_TOKENIZER)
-    size = sizes.get(key)
-    x = size if size in measured(runs) else key
+    """Draw one of each kind of result over the main axis; fewer charts where there are panels."""
+    found, x = groups(runs), main_axis(runs)
     count = max(1, _MOST_CHARTS // len(split(found, encoding(found, x).panel)))
     return tuple(Panel(x, options) for options in _CHOSEN[:count])

@@ -164,7 +164,7 @@ def identity_columns(runs: pl.DataFrame) -> list[str]:
     axes = list(dict.fromkeys(axis for row in runs["axes"].to_list() for axis in row or ()))
     for axis in axes:
         if axis not in _NAMED_BY_TOKENIZER:
-            chosen += [c for c in _columns_of_axis(runs, axis) if _varies(runs, c)][:1]
+            chosen += [c for c in columns_of_axis(runs, axis) if _varies(runs, c)][:1]
     candidates = [c for c in params_of(runs) if c != PARAM_SEED and _varies(runs, c)]
     # Axes first: where two columns determine each other, the one that the sweep varies must stay.
     for column in [*candidates, "scale"]:
@@ -207,7 +207,7 @@ def choose_interval(found: Sequence[Group]) -> Interval:
     return "student_t" if enough else "half_range"
 
 
-def _columns_of_axis(runs: pl.DataFrame, axis: str) -> list[str]:
+def columns_of_axis(runs: pl.DataFrame, axis: str) -> list[str]:
     """List the columns of an axis, best first: a size without a letter is several params."""
     # A size given as numbers has no letter to log; its width tells most sizes apart and comes
     # first.

@@ -15,7 +15,7 @@ from gigatok import names
 
 ROWS_WORTH_KEEPING = 2000
 """Fewer are read again faster than anyone notices."""
-_FORMAT = 2
+_FORMAT = 3
 """Raised when the table's columns or their meaning change."""
 
 

@@ -83,11 +83,9 @@ class Database:
             chosen = chosen.where(_EXPERIMENTS.c.name == sweep)
         names = chosen.with_only_columns(_RUNS.c.run_uuid, _EXPERIMENTS.c.name, _RUNS.c.start_time)
         schema = {"run_id": pl.String(), "sweep": pl.String(), "started": pl.Int64()}
-        tags: dict[str, dict[str, str]] = {}
-        for run, key, value in self._keyed(_TAGS, chosen).iter_rows():
-            tags.setdefault(run, {})[key] = value
+        tags, params = (self._by_run(source, chosen) for source in (_TAGS, _PARAMS))
         return [
-            SweepRun(run, name, started or 0, tags.get(run, {}))
+            SweepRun(run, name, started or 0, tags.get(run, {}), params.get(run, {}))
             for run, name, started in self._read(names, schema).iter_rows()
         ]
 
@@ -172,6 +170,12 @@ class Database:
         # MLflow's schema allows a tag without value; it says no more than no tag.
         rows = sa.select(c.run_uuid, c.key, c.value).where(c.value.is_not(None))
         return self._read(_of_runs(rows, c.run_uuid, chosen), records.TEXT_SCHEMA)
+
+    def _by_run(self, source: sa.TableClause, chosen: sa.Select[Any]) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for run, key, value in self._keyed(source, chosen).iter_rows():
+            found.setdefault(run, {})[key] = value
+        return found
 
     def _metrics(self, chosen: sa.Select[Any] | None) -> pl.DataFrame:
         c = _METRICS.c

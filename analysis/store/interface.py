@@ -21,13 +21,18 @@ Stamp = tuple[str, str]
 
 @dataclass(frozen=True)
 class SweepRun:
-    """Sweep run: one plan of one sweep."""
+    """Sweep run: one plan of one sweep.
+
+    Attributes:
+        params: those that its trials share; a trial's own win.
+    """
 
     run_id: str
     sweep: str
     started: int
     """Milliseconds since 1970."""
     tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
 
     @property
     def launched(self) -> float:

@@ -1,9 +1,9 @@
 """The tracking store as one table: a row per trial, typed columns.
 
-Columns: `CONTEXT`; the trial's params under their own (dotted) names, `derived.<name>` and
-`computed.<name>` for what follows from them; every metric of `gigatok.names` and its
-`protocol.<metric>`; every size of `gigatok.names`; `metric.<name>` for others that were logged;
-and `stage_run.<stage>`, `stage_key.<stage>`, `stage_seconds.<stage>`.
+Columns: `CONTEXT`; the trial's params, its own and those on its sweep's run, under their (dotted)
+names, `derived.<name>` and `computed.<name>` for what follows from them; every metric of
+`gigatok.names` and its `protocol.<metric>`; every size of `gigatok.names`; `metric.<name>` for
+others that were logged; and `stage_run.<stage>`, `stage_key.<stage>`, `stage_seconds.<stage>`.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def _table(launches: Sequence[SweepRun], trials: Records, stages: Records) -> pl
     tags = wide(trials.tags, height).rename({PARENT_TAG: "sweep_run_id"})
     found = trials.runs.select("run_id").hstack(tags)
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
-    params, metrics = wide(trials.params, height), wide(trials.metrics, height)
+    params = _with_shared(wide(trials.params, height), found["sweep_run_id"], launches)
+    metrics = wide(trials.metrics, height)
     found = _once(found, params, trials.metrics)
     # Rows were dropped as repeated: params and metrics must follow them.
     if found.height < height:
@@ -245,6 +246,21 @@ def _table(launches: Sequence[SweepRun], trials: Records, stages: Records) -> pl
         ]
     )
     return _ordered(table)
+
+
+def _with_shared(
+    params: pl.DataFrame, of: pl.Series, launches: Sequence[SweepRun]
+) -> pl.DataFrame:
+    """Fill in the params that trials share with their sweep's run, whose ids `of` has."""
+    shared = {launch.run_id: launch.params for launch in launches}
+    keys = sorted({key for values in shared.values() for key in values})
+    columns = []
+    for key in keys:
+        values = {run: own.get(key) for run, own in shared.items()}
+        filled = of.replace_strict(values, default=None, return_dtype=pl.String).alias(key)
+        # A trial's own param wins. Trials of earlier versions have all of them.
+        columns.append(params[key].fill_null(filled) if key in params.columns else filled)
+    return params.with_columns(columns)
 
 
 def _launch_columns(launches: Sequence[SweepRun]) -> pl.DataFrame:

@@ -52,9 +52,9 @@ class ClientStore:
         wanted = [key for key, name in names.items() if sweep in (None, name)]
         runs = self._search(wanted, f"tags.`{TAG_KIND}` = '{KIND_SWEEP}'")
         return [
-            SweepRun(i.run_id, names[i.experiment_id], i.start_time or 0, dict(run.data.tags))
+            SweepRun(i.run_id, names[i.experiment_id], i.start_time or 0, d.tags, d.params)
             for run in runs
-            for i in [run.info]
+            for i, d in [(run.info, run.data)]
         ]
 
     def trials(self, launches: Sequence[SweepRun]) -> tuple[Records, Records]:

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from gigatok.startup import for_children, hiding
+from gigatok.startup import hiding
 from gigatok.text.command_lines import command
-from gigatok.text.credentials import mlflow_variables, shown, without_login
+from gigatok.text.credentials import shown
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
 from orchestration.execution.results import launch_json, result_tables, trial_metrics
 from orchestration.exits import Outcome
+from orchestration.launching.drawn import draw, drawn_plan, figure_in, send_drawn
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
-from orchestration.tracking.shipping import send_files
 from orchestration.tracking.views import link
-
-FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
 
 
 def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
@@ -88,14 +84,16 @@ def print_results(progress: Progress, console: Console) -> None:
 
 def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw: bool) -> None:
     """Draw the figure where it is missing or of another plan, and say where everything is."""
-    figure = Path("figures") / f"{plan.sweep.name}-{plan.sweep.scale}.png"
+    figure = figure_in(Path("figures"), plan)
     current = not redraw and drawn_plan(figure) == plan.key
     if current or draw(plan, uri, figure):
         console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
-        _send_figure(plan, store, uri, figure, console)
+        console.print(f"report    {figure.with_suffix('.html')}", soft_wrap=True)
+        if (problem := send_drawn(plan, store, uri, figure)) is not None:
+            console.print(f"MLflow lacks the figure: {problem}", style="yellow", soft_wrap=True)
     else:
         options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
-        again = command("analysis", "figures", plan.sweep.name, *options)
+        again = command("analysis", "report", plan.sweep.name, *options)
         console.print("figure    not drawn; this tries again:", style="yellow")
         console.print(f"          {again}", soft_wrap=True)
     console.print(f"runs      {shown(uri)}", soft_wrap=True)
@@ -110,45 +108,6 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
         console.print(f"MLflow UI {server}", soft_wrap=True)
     if (trials := link(store, uri, plan)) is not None:
         console.print(f"trials    {trials}", soft_wrap=True)
-
-
-def _send_figure(plan: Plan, store: Store, uri: str, figure: Path, console: Console) -> None:
-    """Add the figure to the run of the sweep in MLflow; say so where that fails."""
-    files = {f"figure{end}": figure.with_suffix(end).read_bytes() for end in FIGURE_SUFFIXES}
-    if (problem := send_files(store, uri, plan, files)) is not None:
-        console.print(f"MLflow lacks the figure: {problem}", style="yellow", soft_wrap=True)
-
-
-def draw(plan: Plan, uri: str, figure: Path) -> bool:
-    """Let `analysis` draw the figure; tells whether it did. It says itself why not."""
-    # A process of its own: the launcher imports neither matplotlib nor pandas, and a failure to
-    # draw does not fail the launch.
-    command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
-    # Everybody on the machine sees the arguments of a process; its environment, only the user.
-    where = ["--tracking-uri", without_login(uri)]
-    options = [*where, "--plan", plan.key, "--out", str(figure.parent)]
-    # Of the code that runs here: the working folder may hold an analysis.py of the user.
-    code = for_children(str(Path(__file__).resolve().parents[2]))
-    drawing = subprocess.run(
-        [*command, *options],
-        env={**os.environ, **code, **mlflow_variables(uri)},
-        check=False,
-        stdout=subprocess.DEVNULL,
-    )
-    return drawing.returncode == 0 and drawn_plan(figure) == plan.key
-
-
-def drawn_plan(figure: Path) -> str | None:
-    """Read the key of the plan that a figure on disk shows; None: a file of it is missing."""
-    try:
-        record = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
-        # Every run that the figure shows names its plan; runs of two plans are no launch's figure.
-        plans = {run["plan"] for run in record["sources"].values()}
-        only = plans.pop() if len(plans) == 1 else None
-        whole = all(figure.with_suffix(suffix).stat().st_size > 0 for suffix in FIGURE_SUFFIXES)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # no figure, or files of the same name that are none of ours
-    return only if whole else None
 
 
 def outcome(progress: Progress) -> Outcome:

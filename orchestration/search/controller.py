@@ -16,6 +16,7 @@ from orchestration.backends.detached.journal import Journal, Submission
 from orchestration.backends.detached.launching import print_ways_on
 from orchestration.backends.detached.situation import settle_intents
 from orchestration.backends.detached.submission import queue_controller
+from orchestration.launching.drawn import keep
 from orchestration.launching.launch import Launch
 from orchestration.launching.launched import record_launch
 from orchestration.launching.runner import Runner
@@ -145,6 +146,8 @@ def _search(launch: Launch, journal: Journal, first: bool) -> None:
         runner.run(searching.tracking.notify)
     finally:
         print(searching.tracking.finish(SHIP_SECONDS) or "MLflow is up to date")
+    if (problem := keep(plan, store, launch.uri)) is not None:
+        print(f"MLflow lacks report and figure: {problem}")
 
 
 def queued_controller(launch: Launch, journal: Journal) -> str | None:

@@ -19,6 +19,7 @@ from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown
 from orchestration.execution.progress import Progress, survey
 from orchestration.exits import Outcome
+from orchestration.launching.drawn import keep
 from orchestration.launching.foreground import run
 from orchestration.launching.history import known_plan
 from orchestration.launching.launch import Launch
@@ -136,6 +137,8 @@ def run_search(launch: Launch, console: Console) -> SearchRun:
         # drives.
         runner = Runner(progress, store, launch.backend, profile, searcher)
         run(runner, searching.tracking, console)
+    if not progress.interrupted and (problem := keep(launch.plan, store, launch.uri)):
+        console.print(f"MLflow lacks report and figure: {problem}", style="yellow", soft_wrap=True)
     found: Outcome = "failed" if progress.held is not None else outcome(searcher)
     return SearchRun(searcher, "interrupted" if progress.interrupted else found, progress)
 

@@ -66,6 +66,8 @@ class Server:
         self._file = sqlite_file.identity(self._database)
         self._found: set[str] = set()
         self._unused: set[str] = set()
+        self._created: set[str] = set()
+        """Runs that this process created, and that have no params yet."""
         self._others: bool | None = None
         self.experiment = self._find_experiment(destination, experiment)
 
@@ -133,6 +135,7 @@ class Server:
                 run_name=name,
             )
             run_id = str(run.info.run_id)
+            self._created.add(run_id)
         self._found.add(run_id)
         return entry.model_copy(update={"run_id": run_id, "status": "RUNNING"})
 
@@ -274,14 +277,18 @@ class Server:
             return False
         return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
 
-    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Send the params that a run lacks; MLflow never changes one."""
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
+        """Send the params that a run lacks, as MLflow never changes one; returns all it has."""
         from mlflow.entities import Param
 
-        have = self._client.get_run(run_id).data.params
+        # A run that was just created has none; asking for it is an eighth of a trial's cost.
+        is_new = run_id in self._created
+        have = {} if is_new else dict(self._client.get_run(run_id).data.params)
+        self._created.discard(run_id)
         missing = [Param(key, value) for key, value in params.items() if key not in have]
         for start in range(0, len(missing), BATCH_PARAMS):
             self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
+        return {**params, **have}
 
     def log_datasets(self, run_id: str, datasets: Iterable[DatasetInput]) -> None:
         """Note what a run reads; MLflow ignores what it has by name and digest."""

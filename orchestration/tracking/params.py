@@ -1,9 +1,14 @@
-"""Params of runs in MLflow: identity as flat texts. Other facts of a run are tags."""
+"""Params of runs in MLflow: identity as flat texts. Other facts of a run are tags.
+
+A trial has some 150. Those that all trials share are params of the sweep's run, so that a trial
+shows what sets it apart. Its own win over the shared ones: MLflow never changes a param, and a
+plan may grow by a trial that differs in what all shared before.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from gigatok.config import (
@@ -15,7 +20,7 @@ from gigatok.config import (
     marked,
 )
 from gigatok.config.base import UNREAD_SIZE
-from gigatok.names import PARAM_TOKENIZER
+from gigatok.names import PARAM_SEED, PARAM_TOKENIZER
 from orchestration.plan.identity import canonical
 
 
@@ -28,6 +33,32 @@ def trial_params(config: TrialConfig) -> dict[str, str]:
     added = (_flatten(section, f"{name}.") for name, section in config.added.items())
     params = chain(_flatten(config, ""), *added)
     return {**dict(params), PARAM_TOKENIZER: config.tokenizer.name}
+
+
+def shared_params(trials: Sequence[Mapping[str, str]], varied: Sequence[str]) -> dict[str, str]:
+    """Select the params that are equal in all trials of a sweep.
+
+    Args:
+        trials: all params of each trial.
+        varied: axes of the sweep. They stay with the trials, also where only one value is there
+            yet, as do the seed and the tokenizer's name.
+    """
+    first, *rest = trials or [{}]
+    apart = (PARAM_SEED, PARAM_TOKENIZER, *varied)
+    below = tuple(f"{axis}." for axis in varied)
+    return {
+        key: value
+        for key, value in first.items()
+        if key not in apart
+        and not key.startswith(below)
+        and all(other.get(key) == value for other in rest)
+    }
+
+
+def own_params(trial: Mapping[str, str], shared: Mapping[str, str]) -> dict[str, str]:
+    """Select the params of a trial that the sweep's run does not say; null for one it lacks."""
+    own = {key: value for key, value in trial.items() if shared.get(key) != value}
+    return own | {key: "null" for key in shared if key not in trial}
 
 
 def stage_params(config: Config) -> dict[str, str]:

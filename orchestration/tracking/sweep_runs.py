@@ -18,7 +18,7 @@ from orchestration.runs.state import State
 from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, PlanEntry
 from orchestration.tracking.lineage import datasets
 from orchestration.tracking.mlflow_server import PARENT_TAG, Server
-from orchestration.tracking.params import trial_params
+from orchestration.tracking.params import own_params, shared_params, trial_params
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 from orchestration.tracking.summary import note_tags, table_files
 from orchestration.tracking.trial_facts import fact_params
@@ -105,6 +105,8 @@ class SweepRuns:
         self._launched = launched or time.time()
         self._is_launch = launched is None
         self._sweep_run = ""
+        self._params: dict[str, dict[str, str]] = {}
+        """Trial -> all of its params; those of a trial never change."""
         self._copied: set[tuple[str, str, str]] = set()
         """Trial run, stage run and stage state whose pictures were copied."""
         self.findings = Findings()
@@ -137,12 +139,24 @@ class SweepRuns:
             self._ledgers.save_plan(self._plan.key, ledger)
             is_new = ledger.sweep.run_id is None
             self._open_sweep(server, ledger)
+            shared = self._share_params(server)
             for number, (ident, trial) in enumerate(self._trials()):
                 entry = ledger.trials[ident]
                 if is_new and entry.run_id is not None:
-                    # The sweep's run was deleted in the UI; its trials hang below the new one.
+                    # The sweep's run was deleted in the UI; its trials hang below the new one,
+                    # which may share other params.
                     server.log(entry.run_id, tags=self.birth_tags())
-                ledger.trials[ident] = self._open_trial(server, entry, trial, number)
+                    entry = entry.model_copy(update={"sent": None})
+                own = own_params(self._params[ident], shared)
+                ledger.trials[ident] = self._open_trial(server, entry, trial, number, own)
+
+    def _share_params(self, server: Server) -> dict[str, str]:
+        """Send the params that all trials share to the sweep's run; returns those it has."""
+        for ident, trial in self._trials():
+            if ident not in self._params:
+                self._params[ident] = trial_params(trial.trial.config) | fact_params(trial)
+        every = [self._params[ident] for ident, _ in self._trials()]
+        return server.log_params(self._sweep_run, shared_params(every, self._plan.sweep.varied))
 
     def _find(self, server: Server, known: Entry, tags: Mapping[str, str]) -> Entry:
         """Return an entry whose run exists or is still to be created."""
@@ -187,7 +201,12 @@ class SweepRuns:
         self._sent_results = {}
 
     def _open_trial(
-        self, server: Server, entry: Entry, planned: PlannedTrial, number: int
+        self,
+        server: Server,
+        entry: Entry,
+        planned: PlannedTrial,
+        number: int,
+        params: Mapping[str, str],
     ) -> Entry:
         tags = {
             names.TAG_KIND: names.KIND_TRIAL,
@@ -202,7 +221,6 @@ class SweepRuns:
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
-        params = trial_params(planned.trial.config) | fact_params(planned)
         server.log_params(str(entry.run_id), params)
         configs = (self._plan.stages[key].config for key in planned.stages.values())
         read = {one.name: one for config in configs for one in datasets(config)}

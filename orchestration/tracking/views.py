@@ -26,8 +26,9 @@ UI_ADDRESS = "http://127.0.0.1:5000"
 """Address at which `mlflow ui` listens unless told otherwise."""
 
 _EXPLANATION = (
-    "The run of a launch holds a run for each trial and each stage. A **trial** has the settings "
-    "as params and all final scores. A **stage** has what it reads as params, and its curves, "
+    "The run of a launch holds a run for each trial and each stage. Its params are the settings "
+    "that all trials share. A **trial** has as params what sets it apart, and all final scores. "
+    "A **stage** has what it reads as params, and its curves, "
     "pictures and logs; trials share stages. The menu *Views* shows trials or stages alone."
 )
 

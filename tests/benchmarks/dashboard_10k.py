@@ -79,7 +79,7 @@ def measure(address: str) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for visit in ("first view, first visit", "first view, second visit"):
             page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-            table = "Select a row to open the trial."
+            table = "Every trial (CSV)"
             timed(visit, lambda page=page: page.goto(address), page, table, chart=True)
         view = page.get_by_test_id("stButtonGroup").get_by_role("radio")
         hint = "Hover over a point"

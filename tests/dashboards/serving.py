@@ -22,6 +22,20 @@ ARGUMENTS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
 @contextmanager
 def serve(runs: Path, *options: str) -> Iterator[str]:
     """The address of a page."""
+    with _page(runs, *options) as (address, _):
+        yield address
+
+
+@contextmanager
+def serve_actions(runs: Path) -> Iterator[tuple[str, str]]:
+    """The address of a page that stops and retries, and the token that it prints first."""
+    with _page(runs, "--allow-actions") as (address, server):
+        assert server.stdout is not None
+        yield address, server.stdout.readline().decode().rpartition("token=")[2].strip()
+
+
+@contextmanager
+def _page(runs: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,7 +47,7 @@ def serve(runs: Path, *options: str) -> Iterator[str]:
         try:
             wait_for(lambda: answers(address) or server.poll() is not None, 120)
             assert server.poll() is None, server.stdout.read() if server.stdout else ""
-            yield address
+            yield address, server
         finally:
             server.terminate()
             try:
@@ -63,6 +77,9 @@ SWEEPS = {
     "scale: smoke\naxes: {tokenizer.decoder: [S, L]}\nseeds: [0, 1]\nstages: all\n"
     "set: {tokenizer.encoder: S, generator.size: S}\n"
     "claims: {decoder_helps: psnr at tokenizer.decoder=L is higher than at S}\n",
+    # One stage that is long enough to be stopped.
+    "long": "question: When does it end?\nscale: smoke\nstages: [train_tokenizer]\n"
+    "set: {tokenizer.encoder: S, tokenizer.decoder: S, tokenizer.steps: 3000}\n",
     # As text 12 would stand before 8.
     "search": "question: How many steps?\nscale: smoke\nstages: [evaluate_reconstruction]\n"
     "set: {tokenizer.encoder: S, tokenizer.decoder: S}\nsearch:\n"
@@ -72,7 +89,7 @@ SWEEPS = {
 
 
 def launch_command(folder: Path, name: str = "study") -> tuple[list[str], dict[str, str]]:
-    """What launches a smoke sweep: four trials of two settings, or a search of two trials."""
+    """What launches a smoke sweep: four trials of two settings, one trial, or a search of two."""
     sweep = folder / f"{name}.yaml"
     sweep.write_text(SWEEPS[name])
     options = ["--runs-dir", str(folder / "runs"), "--yes", "--jobs", "2"]

@@ -7,14 +7,18 @@ import signal
 import socket
 import subprocess
 from contextlib import contextmanager
-from urllib.parse import urlencode
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
+from analysis.store.opening import open_store
+from analysis.store.runs import STAGE_RUN, load_runs
 from analysis.studies.study import list_studies
 from gigatok.names import quantity
-from tests.dashboards.serving import ROOT, launch_command, serve
+from tests.dashboards.serving import ROOT, launch_command, serve, serve_actions
 
 pytestmark = pytest.mark.slow
 VIEWS = {
@@ -256,6 +260,31 @@ def test_parts_of_a_trial(browser, live):
             see(page, text)
 
 
+@pytest.fixture
+def picture_of_a_step(finished):
+    """A second picture of the reconstructions of one trial, at step 100."""
+    store = f"sqlite:///{finished}/mlflow.db"
+    row = load_runs("study", store).row(0, named=True)
+    root = open_store(store).artifact_root(row[f"{STAGE_RUN}evaluate_reconstruction"])
+    first = Path(urlsplit(root).path) / "pictures" / "reconstructions" / "00000000.png"
+    later = first.with_name("00000100.png")
+    Image.open(first).transpose(Image.Transpose.ROTATE_180).save(later)
+    yield row["trial"]
+    later.unlink()
+
+
+def test_a_slider_goes_over_the_steps_of_pictures(browser, finished, picture_of_a_step):
+    with serve(finished) as address, page_of(browser) as page:
+        page.goto(f"{address}/?{urlencode({'view': 'Trial', 'trial': picture_of_a_step})}")
+        see(page, "Step of evaluate reconstruction")
+        settled(page)
+        shown = "document.querySelector('[data-testid=stImage] img').src"
+        newest = page.evaluate(shown)
+        page.get_by_role("slider").first.press("ArrowLeft")
+        page.wait_for_function(f"newest => {shown} != newest", arg=newest, timeout=180_000)
+        assert "step_evaluate_reconstruction_reconstructions=0" in page.url
+
+
 def test_files_are_made_when_asked_for(browser, live):
     with page_of(browser) as page:
         page.goto(f"{live}/?view=Scaling")
@@ -292,6 +321,39 @@ def test_the_page_follows_a_running_sweep(browser, tmp_path):
             if launch.poll() is None:
                 launch.send_signal(signal.SIGINT)
                 launch.wait(60)
+
+
+def stop(page) -> None:
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop the sweep").click()
+
+
+def test_a_sweep_is_stopped_and_retried_with_the_token_alone(browser, tmp_path):
+    command, environment = launch_command(tmp_path, "long")
+    launch = subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    try:
+        with serve_actions(tmp_path / "runs") as (address, token), page_of(browser) as page:
+            page.set_default_timeout(180_000)
+            page.goto(f"{address}/?token=guessed")
+            see(page, "Running now")
+            assert page.get_by_role("button", name="Stop").count() == 0
+            page.goto(f"{address}/?token={token}")
+            stop(page)
+            assert "token" not in page.url
+            see(page, "stages cancelled")
+            assert launch.wait(300) == 130
+            retry = page.get_by_role("button", name="Retry what did not complete")
+            retry.click()
+            see(page, "A launch has begun")
+            see(page, "Running now")
+            stop(page)  # the launch is the page's: it would go on behind the test
+            retry.wait_for()
+    finally:
+        if launch.poll() is None:
+            launch.send_signal(signal.SIGINT)
+            launch.wait(60)
 
 
 def test_a_failure_shows_its_log(browser, tmp_path):

@@ -28,7 +28,7 @@ def test_durations(seconds, words):
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///elsewhere/m.db", "http://host:5000"])
 def test_the_page_is_told_what_the_command_was(uri):
-    source = PageSource.of(Path("some/runs"), uri)
+    source = PageSource.of(Path("some/runs"), uri, token="-secret")
     assert parse(source.arguments()) == source
 
 
@@ -68,6 +68,22 @@ def test_listening_elsewhere_is_said(host, monkeypatch):
 def test_loopback_needs_no_words(host, monkeypatch):
     monkeypatch.setattr(command, "_serve", lambda *of: 0)
     assert CliRunner().invoke(command.app, ["--host", host]).output == ""
+
+
+@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--allow-host", "proxy.example"]])
+def test_stop_and_retry_are_for_this_machine_alone(options, monkeypatch):
+    monkeypatch.setattr(command, "_serve", lambda *of: 0)
+    result = CliRunner().invoke(command.app, ["--allow-actions", *options])
+    assert result.exit_code == 2
+    assert "this machine alone" in result.output
+    assert "token=" not in result.output
+
+
+def test_the_token_is_another_each_time(monkeypatch):
+    monkeypatch.setattr(command, "_serve", lambda *of: 0)
+    said = [CliRunner().invoke(command.app, ["--allow-actions"]).output for _ in range(2)]
+    assert said[0] != said[1]
+    assert all("/?token=" in text for text in said)
 
 
 def test_export_of_what_is_not_there(tmp_path):

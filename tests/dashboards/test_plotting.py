@@ -50,10 +50,21 @@ def test_the_band_of_a_curve_is_its_interval():
     marks = tuple(
         Mark(step, 2.0, (), "run", y_bar=Bar(1.0, 4.0, "half_range")) for step in (1.0, 2.0)
     )
-    chart = Chart("", axis("step"), axis("psnr"), (Series("s", marks, WITH),))
-    band, line = overlay_figure(chart, log_x=True, log_y=False).data
-    assert (list(band.x), list(band.y)) == ([1.0, 2.0, 2.0, 1.0], [4.0, 4.0, 1.0, 1.0])
-    assert list(line.y) == [2.0, 2.0]
+    chart = Chart("", axis("step"), axis("psnr"), (Series("s", marks, WITH, banded=True),))
+    in_curves = overlay_figure(chart, log_x=True, log_y=False).data
+    in_scaling = chart_figure(chart).data[::-1]
+    for band, line in (in_curves, in_scaling):
+        assert (list(band.x), list(band.y)) == ([1.0, 2.0, 2.0, 1.0], [4.0, 4.0, 1.0, 1.0])
+        assert list(line.y) == [2.0, 2.0]
+        assert line.error_y.array is None
+
+
+def test_powers_of_two_are_their_own_ticks():
+    marks = tuple(Mark(size, 1.0, (), "run") for size in (512.0, 8.0, 64.0))
+    chart = Chart("", axis("tokenizer.codebook_size"), axis("psnr"), (Series("s", marks, WITH),))
+    found = chart_figure(chart).layout.xaxis
+    assert (found.type, list(found.tickvals)) == ("log", [8.0, 64.0, 512.0])
+    assert list(found.ticktext) == ["8", "64", "512"]
 
 
 def test_a_search_has_an_axis_for_each_key_and_wide_ones_are_logarithmic():

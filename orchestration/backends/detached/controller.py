@@ -18,6 +18,7 @@ from orchestration.backends.detached.submission import submit_remaining
 from orchestration.execution.progress import Progress, survey
 from orchestration.forecast.devices import machines
 from orchestration.launching.claimed import claims_found, read_claimed
+from orchestration.launching.drawn import keep
 from orchestration.launching.launch import Launch
 from orchestration.launching.launched import record_launch
 from orchestration.launching.rounds import added_line, due_seeds, hours_limit, record_refused
@@ -76,6 +77,8 @@ def look_after(launch: Launch, launched: float, left: frozenset[str] = frozenset
         # Also where the scheduler refuses: what was computed shall be seen.
         tracking.prepare(SHIP_SECONDS)
         print(tracking.finish(SHIP_SECONDS, queued=goes_on) or "MLflow is up to date")
+    if not goes_on and (problem := keep(plan, store, launch.uri)) is not None:
+        print(f"MLflow lacks report and figure: {problem}")
     return goes_on
 
 

@@ -36,7 +36,7 @@ def test_smoothing_weighs_what_was_before(uri: str) -> None:
 @pytest.mark.parametrize(
     ("sweep", "metric", "axes"),
     [
-        ("decoder_scaling", "psnr", ("tokenizer.semantic_weight", "psnr")),
+        ("decoder_scaling", "psnr", ("params_tokenizer", "psnr")),
         ("entropy_loss", None, ("tokenizer.entropy_weight", "psnr")),
         ("tokenizer_scaling", "gfid", ("params_tokenizer", "rkid")),  # gFID was not measured
     ],

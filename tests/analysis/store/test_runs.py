@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 
 import analysis.store.runs as runs_module
 from analysis import load_curves, load_runs, missing
+from analysis.store.interface import SweepRun
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
 from analysis.store.servers import ClientStore
@@ -42,6 +43,19 @@ def test_newest_launch_one_row_per_trial_smallest_first(grid: pl.DataFrame) -> N
         ("S-L", 0.5, 0),
         ("S-L", 0.5, 1),
     ]
+
+
+def test_a_trial_has_the_params_of_its_sweep_but_its_own_win() -> None:
+    own = pl.DataFrame({"run": [0, 1, 2], "lr": ["1", None, "null"], "seed": ["0", "0", "0"]})
+    sweeps = [
+        SweepRun("one", "study", 0, params={"lr": "9", "steps": "2"}),
+        SweepRun("two", "study", 0, params={"lr": "8", "steps": "3"}),
+        SweepRun("of an earlier version", "study", 0),
+    ]
+    found = runs_module._with_shared(own, pl.Series(["one", "one", "two"]), sweeps)
+    assert found["lr"].to_list() == ["1", "9", "null"]
+    assert found["steps"].to_list() == ["2", "2", "3"]
+    assert found["seed"].to_list() == ["0", "0", "0"]
 
 
 def test_columns_are_typed(grid: pl.DataFrame) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.launching import report
+from orchestration.launching import drawn
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan
@@ -64,8 +64,8 @@ def test_the_drawing_process_shows_no_password(
         "pathlib.Path(__file__).with_suffix('.txt').write_text('\\n'.join(seen))\n"
     )
     echo.chmod(0o755)
-    monkeypatch.setattr(report.sys, "executable", str(echo))
-    assert not report.draw(launched[1], URI, tmp_path / "figure.png"), "nothing drew a figure"
+    monkeypatch.setattr(drawn.sys, "executable", str(echo))
+    assert not drawn.draw(launched[1], URI, tmp_path / "figure.png"), "nothing drew a figure"
     *arguments, password = echo.with_suffix(".txt").read_text().splitlines()
     assert "http://host:5000" in arguments
     assert "geheim" not in str(arguments)

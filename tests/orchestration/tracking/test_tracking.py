@@ -92,10 +92,15 @@ def test_fresh_database_gets_schema_and_runs(tmp_path, plan):
     assert statuses == {"KILLED"}
 
 
-def test_trial_params_are_the_flat_identity(store, plan):
+def test_params_of_a_trial_and_of_its_sweep_are_the_flat_identity(store, plan):
     send(store, plan)
-    trial = Reader(default_uri(store)).one(names.KIND_TRIAL, TAG_TRIAL=plan.trials[1].trial.name)
-    params = trial.data.params
+    reader = Reader(default_uri(store))
+    trial = reader.one(names.KIND_TRIAL, TAG_TRIAL=plan.trials[1].trial.name)
+    shared = reader.one(names.KIND_SWEEP).data.params
+    assert trial.data.params.keys().isdisjoint(shared)
+    # The axis with its parts, seed, name, and what follows from them.
+    assert len(trial.data.params) < 12
+    params = trial.data.params | shared
     config = plan.trials[1].trial.config
     assert params[names.PARAM_TOKENIZER] == config.tokenizer.name == "S-B"
     assert (params["tokenizer.encoder"], params["tokenizer.decoder"]) == ("S", "B")

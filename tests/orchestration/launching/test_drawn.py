@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.launching.report import FIGURE_SUFFIXES, drawn_plan
+from orchestration.launching.drawn import SUFFIXES, drawn_plan
 
 
 @pytest.fixture
 def figure(tmp_path: Path) -> Path:
-    for suffix in FIGURE_SUFFIXES:
+    for suffix in SUFFIXES:
         (tmp_path / f"study-smoke{suffix}").write_text("content", encoding="utf-8")
     (tmp_path / "study-smoke.json").write_text(
         '{"sources": {"1": {"plan": "abc"}}}', encoding="utf-8"
@@ -23,7 +23,7 @@ def test_a_whole_figure_tells_its_plan(figure: Path) -> None:
     assert drawn_plan(figure) == "abc"
 
 
-@pytest.mark.parametrize("suffix", FIGURE_SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_figure_of_which_a_file_is_missing_or_empty_is_none(figure: Path, suffix: str) -> None:
     figure.with_suffix(suffix).write_text("", encoding="utf-8")
     assert drawn_plan(figure) is None
