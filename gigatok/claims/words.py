@@ -66,6 +66,9 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
     else:
         size = f"{metric.signed(effect, 1)}{metric.unit_behind}{_per(claim)}"
         interval = f"[{metric.signed(low, 1)}, {metric.signed(high, 1)}]"
+    if evidence.error == 0:
+        # An interval of no width would say that the effect is known exactly.
+        interval = "without any spread"
     assert verdict.p is not None or verdict.decision == "undecided"
     p = "" if verdict.p is None else f", p = {verdict.p:.2g}"
     seeds = f"{evidence.seeds} shared seed{'s' if evidence.seeds != 1 else ''}"
@@ -79,10 +82,12 @@ def _per(claim: Claim) -> str:
 def _advice(verdict: Verdict) -> str:
     """Say what would decide a claim that is not decided."""
     evidence, claim = verdict.evidence, verdict.claim
-    if verdict.decision != "undecided" or evidence is None or evidence.error == 0:
+    if verdict.decision != "undecided" or evidence is None:
         return ""
     if not claim.decided_by_seeds:
         return " More sizes would tell more; more seeds of these hardly do."
+    if evidence.error == 0:
+        return _advice_without_spread(evidence, verdict.level)
     effect, spread = evidence.effect, evidence.error * math.sqrt(evidence.seeds)
     aim = aim_of(claim, effect)
     more = more_seeds(effect, spread, evidence.seeds, verdict.level, WANTED_POWER, aim)
@@ -93,6 +98,15 @@ def _advice(verdict: Verdict) -> str:
         f" {more} more {plural} it with probability {WANTED_POWER:g} if the effect is what it "
         "seems."
     )
+
+
+def _advice_without_spread(evidence: Evidence, level: float) -> str:
+    """Say how many equal differences are beyond chance: each seed more halves p."""
+    if evidence.p == 1:
+        return ""
+    more = max(1, math.ceil(math.log2(evidence.p / level)))
+    plural = "seed decides" if more == 1 else "seeds decide"
+    return f" All seeds differ alike, which few do by chance: {more} more {plural} it if all do."
 
 
 def legend(claims: Sequence[JudgedClaim]) -> str:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from gigatok.config.identity import identity_text
 from gigatok.config.marks import RUNTIME, SAME_COST, marked
 
+UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+"""UNIX seconds before the year 10000; a larger number from a damaged file is no date."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
