@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import (
+    BaseModel,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -102,7 +103,7 @@ class Claim(Config):
         return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))
 
 
-class Claimed(Config):
+class Claimed(BaseModel, frozen=True, extra="forbid"):
     """Claim, and when it was made.
 
     Attributes:

@@ -17,7 +17,7 @@ from gigatok.text.credentials import mlflow_variables, shown, without_login
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
-from orchestration.execution.results import launch_json, result_tables, trial_metrics
+from orchestration.execution.results import launch_json, result_tables, trial_facts, trial_metrics
 from orchestration.exits import Outcome
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
@@ -83,7 +83,7 @@ def print_results(progress: Progress, console: Console) -> None:
     """Print the scores of all trials; nothing where there are none."""
     metrics = trial_metrics(progress)
     if any(metrics.values()):
-        console.print(result_tables(metrics, console.width))
+        console.print(result_tables(metrics, console.width, trial_facts(progress.plan)))
 
 
 def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw: bool) -> None:
