@@ -26,7 +26,6 @@ from orchestration.sweep.grid.sections import (
     nested,
     sections_of,
 )
-from orchestration.sweep.grid.unread import unread_problems
 from orchestration.sweep.settings.keys import SEED, trial_keys
 from orchestration.sweep.settings.scales import Scale
 from orchestration.sweep.settings.settings import Setting
@@ -122,9 +121,6 @@ def expand_cells(
         build = _Builder(settings, formulas, problems)
         name = namer(block, varying, solved)
         _expand_block(build, rules, name, found, len(blocks) == 1)
-    varied = (item for block in blocks for d in block for row in d.rows for item in row.items())
-    given = [(key, setting) for key, setting in (*fixed.items(), *varied) if key != SEED]
-    problems += unread_problems([trial.config for trial in found.trials], given)
     return Expansion(
         tuple(found.trials), tuple(found.excluded), tuple(found.dropped), tuple(found.repeated)
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from gigatok.config import Config, TrialConfig
+from gigatok.config import Config
+from orchestration.sweep.grid.expansion import Trial
 from orchestration.sweep.settings.settings import RANK_SET, Setting
 from orchestration.yaml.source import Problem, listed
 
@@ -12,24 +13,22 @@ MOST_NAMED = 12
 """Settings of a section that a message names as those that are read."""
 
 
-def unread_problems(
-    configs: Sequence[TrialConfig], given: Sequence[tuple[str, Setting]]
-) -> list[Problem]:
+def unread_problems(trials: Sequence[Trial], given: Mapping[str, Setting]) -> list[Problem]:
     """Report what a sweep sets and none of its trials reads.
 
     A setting of the scale is none of the user's, and one that some trials read is no mistake.
 
     Args:
-        configs: of all trials.
-        given: keys with their settings.
+        trials: all of the sweep.
+        given: key -> its first setting.
     """
-    names = {key.partition(".")[0] for key, _ in given}
+    names = {key.partition(".")[0] for key in given}
     # Trials share their sections, of which there are few.
-    sections = {n: list({id(s): s for c in configs if (s := getattr(c, n, None))}.values())
+    sections = {n: list({id(s): s for t in trials if (s := getattr(t.config, n, None))}.values())
                 for n in names}  # fmt: skip
     return [
         Problem(setting.place, setting.where, _why(key, holders))
-        for key, setting in given
+        for key, setting in given.items()
         if setting.rank >= RANK_SET
         and (holders := sections[key.partition(".")[0]])
         and all(key.split(".")[1] in section.unread for section in holders)
