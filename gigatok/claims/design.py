@@ -111,8 +111,15 @@ def estimate_noise(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noi
         values: of each size, a value per seed.
 
     Returns:
-        None where neither three sizes nor two seeds of a size tell of any noise.
+        None where neither three sizes nor two seeds of a size tell of any noise, or all show none.
     """
+    noise = _split(x, values)
+    # Of equal scores: as if nothing were known, since a variance of 0 would leave nothing to run.
+    return noise if noise is not None and noise.of_mean(1) > 0 else None
+
+
+def _split(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noise | None:
+    """Split the variance, which may be 0."""
     spare = sum(len(v) - 1 for v in values)
     seeds = sum(float(np.var(v)) * len(v) for v in values) / spare if spare else None
     if len(x) < FEWEST_SIZES:
