@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from gigatok.claims.claim import Arm, Claim
-from gigatok.claims.evidence import Evidence, Floats, Results
+from gigatok.claims.evidence import ROUNDING, Evidence, Floats, Results
 from gigatok.claims.power import aim_of, found_by_t, power
 from gigatok.claims.verdicts import LEVEL
 
@@ -115,7 +115,8 @@ def estimate_noise(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noi
     """
     noise = _split(x, values)
     # Of equal scores: as if nothing were known, since a variance of 0 would leave nothing to run.
-    return noise if noise is not None and noise.of_mean(1) > 0 else None
+    rounding = ROUNDING * max((abs(v) for of in values for v in of), default=0.0)
+    return noise if noise is not None and noise.of_mean(1) > rounding**2 else None
 
 
 def _split(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noise | None:
