@@ -114,6 +114,6 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
     n = len(claims)
     return (
         f"{n} claim{'s' if n != 1 else ''}; p is two-sided and corrected for their number (Holm): "
-        f"if none were so, at most one study in {1 / LEVEL:.0f} would have any verdict. "
+        f"by chance alone at most one study in {1 / LEVEL:.0f} has any verdict. "
         "Intervals of 95 %, each by itself."
     )
