@@ -60,9 +60,8 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
         low, high = -high, -low
     effect = evidence.effect if claim.rises else -evidence.effect
     if claim.kind == "prediction":
-        # Of logarithms.
-        size = f"off by {math.expm1(evidence.effect):+.1%}"
-        interval = f"[{math.expm1(low):+.1%}, {math.expm1(high):+.1%}]"
+        size = f"off by {_percent(evidence.effect)}"
+        interval = f"[{_percent(low)}, {_percent(high)}]"
     else:
         size = f"{metric.signed(effect, 1)}{metric.unit_behind}{_per(claim)}"
         interval = f"[{metric.signed(low, 1)}, {metric.signed(high, 1)}]"
@@ -73,6 +72,11 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
     p = "" if verdict.p is None else f", p = {verdict.p:.2g}"
     seeds = f"{evidence.seeds} shared seed{'s' if evidence.seeds != 1 else ''}"
     return f"{size} {interval}{p}, {seeds}"
+
+
+def _percent(log_ratio: float) -> str:
+    """Write a ratio, given as its logarithm, as what it is off by."""
+    return f"{math.expm1(log_ratio):+.1%}".replace("-", "−").replace("%", " %")
 
 
 def _per(claim: Claim) -> str:
