@@ -15,6 +15,7 @@ from analysis.claims.findings import SettingComparison, compared
 from analysis.claims.interactions import Interaction, interactions
 from analysis.claims.tested import Tested, together
 from analysis.claims.trends import Trend, trends
+from analysis.statistics.axes import shared_by_all
 from analysis.statistics.groups import groups
 
 MOST_SENTENCES = 24
@@ -29,6 +30,8 @@ class Exploration:
     comparisons: tuple[SettingComparison, ...]
     interactions: tuple[Interaction, ...]
     trends: tuple[Trend, ...]
+    shared: str = ""
+    """What all settings share, and no finding repeats."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -62,6 +65,7 @@ def explore(runs: pl.DataFrame) -> Exploration:
         tuple(one for one in merged if isinstance(one, SettingComparison)),
         tuple(one for one in merged if isinstance(one, Interaction)),
         tuple(one for one in merged if isinstance(one, Trend)),
+        shared_by_all(found),
     )
 
 
@@ -77,7 +81,8 @@ def _looked_at(found: Exploration, tested: int, shown: int) -> str:
         ("trend", found.trends),
     )
     counts = ", ".join(f"{len(k)} {name}{'s' if len(k) != 1 else ''}" for name, k in kinds if k)
-    head = f"Exploration, nothing of it claimed beforehand: {counts}"
+    what = f"Exploration of {found.shared}" if found.shared else "Exploration"
+    head = f"{what}, nothing of it claimed beforehand: {counts}"
     if not tested:
         return f"{head}, from one seed each: none can be tested."
     return (

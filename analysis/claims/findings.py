@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from analysis.claims.tested import Tested, changes, direction, on_all_seeds, paired_p
-from analysis.statistics.axes import ladders
+from analysis.statistics.axes import axes_of, differing, ladders, values_of
 from analysis.statistics.estimates import PairedDifference, PairedTest, paired, paired_test
 from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, ways
 from gigatok.names import METRICS, Metric
@@ -31,6 +31,7 @@ class SettingComparison(Tested):
         metric: key of the metric.
         first: label of the setting compared against.
         second: label of the changed setting.
+        change: what differs between them, and where they are in what else varies.
         difference: second minus first on shared seeds; None where there is none to take.
         seed_spread: largest range over seeds inside one setting; None with one seed each.
         head: what is compared.
@@ -40,6 +41,7 @@ class SettingComparison(Tested):
     metric: str
     first: str
     second: str
+    change: str
     difference: PairedDifference | None
     seed_spread: float | None
     head: str
@@ -60,8 +62,9 @@ class SettingComparison(Tested):
 
 def compared(found: Sequence[Group]) -> list[SettingComparison]:
     """Make every comparison that the settings allow: axis by axis."""
+    varied = [column for axis in axes_of(found) for column in axis.columns]
     return [
-        compare(metric, ladder)
+        compare(metric, ladder, varied)
         for ladder in ladders(found)
         for metric in comparable(ladder)
         # The ends decide: those between are only looked at for a detour.
@@ -75,16 +78,26 @@ def comparable(found: Sequence[Group]) -> list[str]:
     return [AR_BITS if in_bits and metric == AR_LOSS else metric for metric in LOOKED_AT]
 
 
-def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
-    """Compare the first and last of some settings; those between must not hide a detour."""
+def compare(metric: str, ladder: Sequence[Group], varied: Sequence[str]) -> SettingComparison:
+    """Compare the first and last of some settings; those between must not hide a detour.
+
+    Args:
+        metric: key of the metric.
+        ladder: settings in the order of an axis.
+        varied: columns that vary in the study; what all settings share is not said of each.
+    """
     first, last = ladder[0], ladder[-1]
     score = METRICS[metric]
-    head = f"{score.label}, {first.label} → {last.label}{_unsaid(first, last)}: "
+    axis = differing(first, last)
+    change = axis.step_words(axis.steps[0])
+    if place := first.words([c for c in varied if c not in axis.columns]):
+        change += f" at {place}"
+    head = f"{score.label}, {change}{_unsaid(first, last)}: "
     # Scores of two protocols differ by more than any setting changes.
     protocols = ways((first, last), metric)
     if len(protocols) > 1:
         text = f"not compared, measured in two ways ({' | '.join(sorted(protocols))})."
-        return SettingComparison(metric, first.label, last.label, None, None, head, text)
+        return SettingComparison(metric, first.label, last.label, change, None, None, head, text)
     difference = paired(first.values(metric), last.values(metric))
     # The yardstick is the larger of the two ranges, so that one lucky setting cannot set it.
     spread = _seed_spread(metric, (first, last))
@@ -93,8 +106,9 @@ def compare(metric: str, ladder: Sequence[Group]) -> SettingComparison:
     else:
         rest = _detour(score, ladder) + _rate_caution(metric, first, last)
     return SettingComparison(
-        metric, first.label, last.label, difference, spread, head, rest, p=paired_p(difference)
-    )
+        metric, first.label, last.label, change, difference, spread, head, rest,
+        p=paired_p(difference),
+    )  # fmt: skip
 
 
 def _unsaid(first: Group, last: Group) -> str:
@@ -130,7 +144,11 @@ def _detour(score: Metric, ladder: Sequence[Group]) -> str:
     steps = [second.mean - first.mean for (_, first), (_, second) in pairwise(known)]
     if len(steps) < 2 or all(s >= 0 for s in steps) or all(s <= 0 for s in steps):
         return ""
-    listing = ", ".join(f"{g.label} {score.text(e.mean)} ({_seeds(e.n)})" for g, e in known)
+    axis = differing(ladder[0], ladder[-1])
+    listing = ", ".join(
+        f"{axis.words(values_of(g, axis.columns))} {score.text(e.mean)} ({_seeds(e.n)})"
+        for g, e in known
+    )
     return f" Not monotone: {listing}."
 
 

@@ -16,8 +16,8 @@ from analysis.claims.findings import comparable
 from analysis.claims.tested import Tested, changes, interval, on_all_seeds, paired_p
 from analysis.statistics.axes import Axis, Values, alike, axes_of, values_of
 from analysis.statistics.estimates import PairedDifference, paired
-from analysis.statistics.fits import ROUNDING
 from analysis.statistics.groups import Group, ways
+from gigatok.claims.evidence import ROUNDING
 from gigatok.names import METRICS
 
 Step = tuple[Values, Values]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
 from analysis.statistics.groups import UNRECORDED
 from analysis.store import artifacts
+from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL
-from gigatok.claims.claim import Claim, Looks
+from gigatok.claims.claim import Claim, Claimed, parse_claimed
 from gigatok.claims.evidence import Results
 from gigatok.claims.verdicts import verdicts
 from gigatok.claims.words import JudgedClaim
 from gigatok.names import CLAIMS_FILE, PARAM_SEED, setting_name
+from gigatok.text.command_lines import command
 
 
 def judge(runs: pl.DataFrame, uri: str) -> list[JudgedClaim]:
@@ -25,22 +28,35 @@ def judge(runs: pl.DataFrame, uri: str) -> list[JudgedClaim]:
     Args:
         runs: what `load_runs` returned, of one sweep and scale.
         uri: the tracking store, which keeps the claims.
+
+    Raises:
+        RequestError: the store's record of the claims is damaged.
     """
     # The newest launch says what is claimed; an older plan may have claimed something else.
-    newest = runs.sort("launched", descending=True)["sweep_run_id"]
-    content = artifacts.read(uri, newest[0], CLAIMS_FILE) if len(newest) else None
-    if content is None:
-        return []
-    made = json.loads(content)
-    claims = [Claim.model_validate(one["claim"]) for one in made]
-    looks = None if made[0]["looks"] is None else Looks.model_validate(made[0]["looks"])
+    newest = runs.sort("launched", descending=True).head(1)
+    made = [one for row in newest.iter_rows(named=True) for one in _claimed(row, uri)]
+    claims = [one.claim for one in made]
+    # All of a sweep are looked at alike.
+    looks = made[0].looks if made else None
     # A claim whose settings were measured in several ways counts, but has no results.
     judged = [c.model_copy(update={"metric": ""}) if _mixes(c, runs) else c for c in claims]
     found = verdicts(judged, {c.metric: _results(runs, c.metric) for c in claims}, looks)
     return [
-        JudgedClaim(replace(verdict, claim=claim), one["at"], one["results"])
-        for verdict, claim, one in zip(found, claims, made, strict=True)
+        JudgedClaim(replace(verdict, claim=one.claim), one.at, one.results)
+        for verdict, one in zip(found, made, strict=True)
     ]
+
+
+def _claimed(row: Mapping[str, Any], uri: str) -> tuple[Claimed, ...]:
+    """Read what was claimed in the launch that a trial belongs to."""
+    content = artifacts.read(uri, row["sweep_run_id"], CLAIMS_FILE)
+    if content is None:
+        return ()
+    try:
+        return parse_claimed(content, f"{CLAIMS_FILE} of MLflow run {row['sweep_run_id']}")
+    except ValueError as error:
+        again = command("orchestration", "sync", row["sweep"])
+        raise RequestError(f"{error}; {again} writes it anew") from error
 
 
 def _mixes(claim: Claim, runs: pl.DataFrame) -> bool:

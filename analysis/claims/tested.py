@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import stdev
 from typing import TypeVar
 
-from analysis.statistics.estimates import PairedDifference, estimate, sign_flip_p
-from analysis.statistics.fits import ROUNDING
-from gigatok.claims.evidence import beyond
+import numpy as np
+
+from analysis.statistics.estimates import PairedDifference, estimate
+from gigatok.claims.evidence import ROUNDING, paired_effect
 from gigatok.claims.verdicts import LEVEL, false_discovery_rates
 from gigatok.names import Metric
 
@@ -59,12 +58,9 @@ def paired_p(difference: PairedDifference | None) -> float | None:
     """Compute the two-sided p of the paired t test; None with fewer than two seeds."""
     if difference is None or difference.n < 2:
         return None
-    error = stdev(difference.differences) / math.sqrt(difference.n)
-    # Equal differences: scores in steps, such as shares of few images, are equal by chance. Their
-    # spread says nothing; that all signs agree does.
-    if error <= ROUNDING * abs(difference.mean):
-        return sign_flip_p(difference.differences)
-    return min(1.0, 2 * min(beyond(difference.mean, error, difference.n - 1, 0.0)))
+    values = np.asarray(difference.differences)
+    effect = paired_effect(values, ROUNDING * float(np.abs(values).max()))
+    return min(1.0, 2 * min(effect.beyond(0.0)))
 
 
 def changes(score: Metric, difference: PairedDifference) -> str:

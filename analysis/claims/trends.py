@@ -19,7 +19,7 @@ from analysis.claims.tested import Tested, direction
 from analysis.statistics.axes import families_over, place
 from analysis.statistics.groups import Group, short, ways
 from analysis.statistics.laws import Floats
-from gigatok.claims.evidence import beyond, pooled_slope
+from gigatok.claims.evidence import pooled_slope
 from gigatok.names import METRICS, PREFIX_DERIVED, SIZES, quantity
 
 FEWEST_PLACES = 3
@@ -121,12 +121,12 @@ def _trend(found: Sequence[Group], column: str, metric: str) -> Trend | None:
     fitted = pooled_slope([(np.log2(x) if per_doubling else x, y) for x, y in families])
     if fitted is None:
         return None
-    slope, error, freedom = fitted
-    half = float(-stdtrit(freedom, 0.025)) * error
+    slope = fitted.size
+    half = float(-stdtrit(fitted.freedom, 0.025)) * fitted.error
     return Trend(
         metric, column, slope, slope - half, slope + half, per_doubling,
         sum(len(x) for x, _ in families), len(families),
-        p=min(1.0, 2 * min(beyond(slope, error, freedom, 0.0))),
+        p=min(1.0, 2 * min(fitted.beyond(0.0))),
     )  # fmt: skip
 
 

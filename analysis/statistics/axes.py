@@ -47,6 +47,19 @@ class Axis:
         return ", ".join(parts)
 
 
+def differing(first: Group, last: Group) -> Axis:
+    """Take the columns in which two settings differ as an axis with one step."""
+    columns = tuple(c for c, value in first.identity.items() if value != last.identity[c])
+    return Axis(columns, ((values_of(first, columns), values_of(last, columns)),))
+
+
+def shared_by_all(found: Sequence[Group]) -> str:
+    """Name what all settings share of their labels; empty where labels share nothing."""
+    first = found[0].identity if found else {}
+    same = [c for c in first if len({show(group.identity[c]) for group in found}) == 1]
+    return found[0].words(same) if same else ""
+
+
 def axes_of(found: Sequence[Group]) -> list[Axis]:
     """Find what varies: columns that determine each other, as in a zip, are one axis."""
     bundles: list[list[str]] = []

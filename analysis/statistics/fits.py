@@ -19,12 +19,11 @@ from scipy.special import stdtr
 from analysis.statistics.groups import Group, require_one_way
 from analysis.statistics.laws import EXPONENTS, FORMULAS, LAWS, MIN_SIZES, Floats, Law
 from analysis.store.requests import RequestError
+from gigatok.claims.evidence import ROUNDING
 
 Status = Literal["converged", "bound hit", "undetermined"]
 USELESS = 10.0
 """Factor over the measured sizes; a power law whose change is known no better tells nothing."""
-ROUNDING = 1e-10
-"""Relative deviation that arithmetic alone makes of values on a curve."""
 ONE_SEED = "one seed per size: nothing tells a law from chance; run two seeds or more"
 REPLICATES = 1000
 CONFIDENCE = 0.95

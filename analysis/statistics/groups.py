@@ -64,16 +64,23 @@ class Group:
     @property
     def label(self) -> str:
         """Name the tokenizer and what else varies, such as `S-L +reg`."""
-        return " ".join(filter(None, (self.tokenizer, self.setting_label)))
+        return self.words(self.identity)
 
     @property
     def setting_label(self) -> str:
         """Name what varies besides the tokenizer; "" where nothing does."""
+        return self.words([key for key, _ in self.setting])
+
+    def words(self, columns: Iterable[str]) -> str:
+        """Name the values of some columns of its identity."""
         words = []
-        for key, value in self.setting:
+        for key in columns:
+            value = self.identity[key]
             # With one weight above 0 the paper's "+reg" says all; with several the number must be
             # there.
-            if key == SEMANTIC_WEIGHT and not self.several_weights:
+            if key == PARAM_TOKENIZER:
+                words.append(self.tokenizer)
+            elif key == SEMANTIC_WEIGHT and not self.several_weights:
                 words += ["+reg"] if value else []
             else:
                 words.append(f"{short(key)}={show(value)}")

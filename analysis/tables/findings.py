@@ -31,6 +31,7 @@ def findings_table(runs: pl.DataFrame, found: Exploration) -> ResultTable:
     numbers = ("n", "effect", "95 % interval", "effect size", "sign flips", "p", "q")
     rows = tuple(row for one in found.findings if (row := _row(one)) is not None)
     title = f"{sweep_and_scale(runs)}: exploration"
+    title += f" of {found.shared}" if found.shared else ""
     numeric = (*(False for _ in words), *(True for _ in numbers))
     return ResultTable(title, (*words, *numbers), rows, numeric, (FINDINGS_NOTE,))
 
@@ -94,8 +95,7 @@ def _row(one: Finding) -> tuple[str, ...] | None:
         return ("interaction", score.title, change, *_paired(score, one.difference), *tested)
     if one.difference is None:
         return None
-    change = f"{one.first} → {one.second}"
-    return ("comparison", score.title, change, *_paired(score, one.difference), *tested)
+    return ("comparison", score.title, one.change, *_paired(score, one.difference), *tested)
 
 
 def _paired(score: Metric, difference: PairedDifference) -> tuple[str, ...]:

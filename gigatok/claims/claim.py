@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from gigatok.config import Config
+from gigatok.config.base import UnixTime
 
 Kind = Literal["trend", "order", "difference", "equivalence", "prediction"]
 FEWEST_ARMS: dict[Kind, int] = {
@@ -92,3 +101,42 @@ class Claim(Config):
     def settings(self) -> tuple[str, ...]:
         """List every setting that it is about, once."""
         return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))
+
+
+class Claimed(BaseModel, frozen=True, extra="forbid"):
+    """Claim, and when it was made.
+
+    Attributes:
+        looks: how often results were to be looked at; None: once.
+        identity: hash of what it says of which settings at which scale, and of the looks; its name
+            is not in it.
+        at: UNIX seconds of the first launch with it.
+        results: results of its metric and settings that were there by then.
+    """
+
+    claim: Claim
+    looks: Looks | None
+    identity: str
+    at: UnixTime
+    results: NonNegativeInt
+
+
+CLAIMED = TypeAdapter(tuple[Claimed, ...])
+
+
+def parse_claimed(content: bytes, file: str) -> tuple[Claimed, ...]:
+    """Read the claims of a study from a JSON list.
+
+    Args:
+        content: the list.
+        file: where it is from, for the error.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    try:
+        return CLAIMED.validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{file} cannot be read: {place or 'text'}: {first['msg']}") from error

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from gigatok.claims.claim import Arm, Claim
-from gigatok.claims.evidence import Evidence, Floats, Results
+from gigatok.claims.evidence import ROUNDING, Evidence, Floats, Results
 from gigatok.claims.power import aim_of, found_by_t, power
 from gigatok.claims.verdicts import LEVEL
 
@@ -111,8 +111,16 @@ def estimate_noise(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noi
         values: of each size, a value per seed.
 
     Returns:
-        None where neither three sizes nor two seeds of a size tell of any noise.
+        None where neither three sizes nor two seeds of a size tell of any noise, or all show none.
     """
+    noise = _split(x, values)
+    # Of equal scores: as if nothing were known, since a variance of 0 would leave nothing to run.
+    rounding = ROUNDING * max((abs(v) for of in values for v in of), default=0.0)
+    return noise if noise is not None and noise.of_mean(1) > rounding**2 else None
+
+
+def _split(x: Sequence[float], values: Sequence[Sequence[float]]) -> Noise | None:
+    """Split the variance, which may be 0."""
     spare = sum(len(v) - 1 for v in values)
     seeds = sum(float(np.var(v)) * len(v) for v in values) / spare if spare else None
     if len(x) < FEWEST_SIZES:

@@ -8,6 +8,7 @@ of their own for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,39 @@ from gigatok.claims.claim import Claim, Kind
 Floats = npt.NDArray[np.float64]
 Results = Mapping[str, Mapping[int, float]]
 """Setting -> seed -> finite value of the claim's metric."""
+ROUNDING = 1e-10
+"""Share of a number that arithmetic may have changed; results differ by more."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Mean or slope, and what chance could have made of it.
+
+    Attributes:
+        size: in the unit of the results.
+        error: standard error; 0 where the results lie on the mean or the line exactly.
+        freedom: degrees of freedom of that error.
+        chance: of results without any spread how often an exact test gives them to one side.
+        blur: distance from a margin within which such results say nothing.
+    """
+
+    size: float
+    error: float
+    freedom: int
+    chance: float
+    blur: float = 0.0
+
+    def beyond(self, margin: float) -> tuple[float, float]:
+        """Test against a margin: one-sided p that the effect is above, and that it is below."""
+        distance = self.size - margin
+        if self.error > 0:
+            t = distance / self.error
+            return float(stdtr(self.freedom, -t)), float(stdtr(self.freedom, t))
+        # Scores in steps, such as shares of few images, agree by chance. Their spread then says
+        # nothing, and Student's t would be certain; signs and orders are left.
+        if abs(distance) <= max(self.blur, ROUNDING * max(abs(self.size), abs(margin))):
+            return 1.0, 1.0
+        return (self.chance, 1.0) if distance > 0 else (1.0, self.chance)
 
 
 @dataclass(frozen=True)
@@ -66,14 +100,26 @@ def shared_seeds(claim: Claim, results: Results) -> list[int]:
     return sorted(set.intersection(*found))
 
 
-def beyond(effect: float, error: float, freedom: int, margin: float) -> tuple[float, float]:
-    """Test an effect against a margin: one-sided p that it is above, and that it is below."""
-    if error == 0:
-        # Equal differences on every seed: of numbers that are computed exactly alike. What is
-        # certain is said so; a difference of exactly the margin is on neither side.
-        return float(effect <= margin), float(effect >= margin)
-    t = (effect - margin) / error
-    return float(stdtr(freedom, -t)), float(stdtr(freedom, t))
+def paired_effect(differences: Floats, rounding: float, blur: float = 0.0) -> Effect:
+    """Average the differences of shared seeds.
+
+    Args:
+        differences: of each seed, at least two.
+        rounding: what arithmetic leaves of a difference of 0.
+        blur: half the step in which results may differ.
+    """
+    n = len(differences)
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    size = float(differences.mean())
+    # All signs alike, of 2^n patterns: the exact sign flip test. Below half a step it does not
+    # hold: rounded results are mostly 0 where their mean is a tenth of a step.
+    return Effect(
+        0.0 if abs(size) <= rounding else size,
+        0.0 if error <= rounding else error,
+        n - 1,
+        2.0**-n,
+        max(blur, rounding),
+    )
 
 
 # Claims about named settings: seeds repeat
@@ -94,22 +140,22 @@ def _differences(claim: Claim, results: Results, seeds: list[int], at: int = 0) 
     return sign * means
 
 
-def _mean(values: Floats) -> tuple[float, float, int]:
-    """Return the mean, its standard error and the degrees of freedom."""
-    error = float(values.std(ddof=1)) / np.sqrt(len(values))
-    # Rounding leaves a spread where all differences are equal.
-    if error < 1e-12 * float(np.abs(values).max()):
-        error = 0.0
-    return float(values.mean()), float(error), len(values) - 1
+def _paired(claim: Claim, results: Results, seeds: list[int], at: int = 0) -> Effect:
+    """Average the step after an arm over the shared seeds."""
+    scores = np.unique([results[setting][s] for setting in claim.settings for s in seeds])
+    rounding = ROUNDING * float(np.abs(scores).max())
+    gaps = np.diff(scores)
+    # The smallest is no less than the metric's own step, if it has any.
+    step = float(min(gaps[gaps > rounding], default=0.0))
+    return paired_effect(_differences(claim, results, seeds, at), rounding, step / 2)
 
 
 def _difference(claim: Claim, results: Results) -> Evidence | None:
     seeds = shared_seeds(claim, results)
     if len(seeds) < 2:
         return None
-    effect, error, freedom = _mean(_differences(claim, results, seeds))
-    p_for, p_against = beyond(effect, error, freedom, claim.margin)
-    return Evidence(effect, error, freedom, len(seeds), p_for, p_against)
+    effect = _paired(claim, results, seeds)
+    return _evidence(effect, len(seeds), *effect.beyond(claim.margin))
 
 
 def _equivalence(claim: Claim, results: Results) -> Evidence | None:
@@ -117,14 +163,17 @@ def _equivalence(claim: Claim, results: Results) -> Evidence | None:
     seeds = shared_seeds(claim, results)
     if len(seeds) < 2:
         return None
-    effect, error, freedom = _mean(_differences(claim, results, seeds))
-    above, below = beyond(effect, error, freedom, claim.margin)
-    under, over = beyond(effect, error, freedom, -claim.margin)
+    effect = _paired(claim, results, seeds)
+    return _evidence(effect, len(seeds), *_within(effect, claim.margin))
+
+
+def _within(effect: Effect, margin: float) -> tuple[float, float]:
+    """Test against both ends of a margin: one-sided p that the effect is inside, and outside."""
+    above, below = effect.beyond(margin)
+    under, over = effect.beyond(-margin)
     # Inside: below the upper end and above the lower one; outside: beyond either, which is two
     # chances.
-    return Evidence(
-        effect, error, freedom, len(seeds), max(below, under), min(1.0, 2 * min(above, over))
-    )
+    return max(below, under), min(1.0, 2 * min(above, over))
 
 
 def _order(claim: Claim, results: Results) -> Evidence | None:
@@ -132,15 +181,12 @@ def _order(claim: Claim, results: Results) -> Evidence | None:
     seeds = shared_seeds(claim, results)
     if len(seeds) < 2:
         return None
-    steps = [
-        _mean(_differences(claim, results, seeds, at)) for at in range(len(claim.families[0]) - 1)
-    ]
-    tests = [beyond(*step, claim.margin) for step in steps]
-    effect, error, freedom = min(steps)
+    steps = [_paired(claim, results, seeds, at) for at in range(len(claim.families[0]) - 1)]
+    tests = [step.beyond(claim.margin) for step in steps]
     # An intersection of hypotheses needs no correction, a union does (Berger 1982).
     p_against = min(1.0, len(tests) * min(against for _, against in tests))
     p_for = max(p for p, _ in tests)
-    return Evidence(effect, error, freedom, len(seeds), p_for, p_against)
+    return _evidence(min(steps, key=lambda step: step.size), len(seeds), p_for, p_against)
 
 
 # Claims beyond the settings that were run: sizes repeat
@@ -162,12 +208,11 @@ def _size_means(claim: Claim, results: Results) -> list[tuple[Floats, Floats]] |
     return made
 
 
-def pooled_slope(families: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, int] | None:
+def pooled_slope(families: Sequence[tuple[Floats, Floats]]) -> Effect | None:
     """Fit one slope through families of points (x, y), each with an intercept of its own.
 
     Returns:
-        The slope, its standard error and the degrees of freedom; None where too few points are
-        left, or none differ in x.
+        None where too few points are left, or none differ in x.
     """
     # Centred within families: what is left has no intercepts.
     xs = np.concatenate([x - x.mean() for x, _ in families])
@@ -177,21 +222,24 @@ def pooled_slope(families: Sequence[tuple[Floats, Floats]]) -> tuple[float, floa
     if freedom < 1 or spread == 0:
         return None
     slope = float(xs @ ys) / spread
-    error = float(np.sqrt(((ys - slope * xs) ** 2).sum() / freedom / spread))
-    return slope, error, freedom
+    off = float(np.sqrt(((ys - slope * xs) ** 2).sum()))
+    # On a line exactly: of all orders of a family's points one is this steep.
+    orders = math.prod(math.factorial(len(np.unique(x))) for x, _ in families)
+    exact = off <= ROUNDING * max(float(np.abs(y).max()) for _, y in families)
+    error = 0.0 if exact else off / math.sqrt(freedom * spread)
+    return Effect(slope, error, freedom, 1 / orders)
 
 
 def _trend(claim: Claim, results: Results) -> Evidence | None:
     """Regress means on the logarithm of size: one slope, an intercept for each family."""
     families = _size_means(claim, results)
-    found = None if families is None else pooled_slope([(np.log2(x), y) for x, y in families])
-    if found is None:
+    turn = 1.0 if claim.rises else -1.0
+    lines = [(np.log2(x), turn * y) for x, y in families or ()]
+    effect = pooled_slope(lines) if lines else None
+    if effect is None:
         return None
-    slope, error, freedom = found
-    effect = slope if claim.rises else -slope
-    p_for, p_against = beyond(effect, error, freedom, claim.margin)
     seeds = len(shared_seeds(claim, results))
-    return Evidence(effect, error, freedom, seeds, p_for, p_against)
+    return _evidence(effect, seeds, *effect.beyond(claim.margin))
 
 
 def _prediction(claim: Claim, results: Results) -> Evidence | None:
@@ -201,22 +249,21 @@ def _prediction(claim: Claim, results: Results) -> Evidence | None:
     if families is None or len(families) > 1:
         return None
     x, y = np.log(families[0])
-    middle = x[:-1].mean()
-    centred = x[:-1] - middle
-    slope = float(centred @ y[:-1] / (centred @ centred))
-    line = y[:-1].mean() + slope * centred
-    freedom = len(centred) - 2
-    sigma = float(np.sqrt(((y[:-1] - line) ** 2).sum() / freedom))
-    effect = float(y[-1] - y[:-1].mean() - slope * (x[-1] - middle))
-    # The largest size lies off the law by itself, as all sizes do: hence the first 1.
-    reach = (x[-1] - middle) ** 2 / float(centred @ centred)
-    error = sigma * float(np.sqrt(1 + 1 / len(centred) + reach))
-    margin = float(np.log1p(claim.margin))
-    above, below = beyond(effect, error, freedom, margin)
-    under, over = beyond(effect, error, freedom, -margin)
+    law = pooled_slope([(x[:-1], y[:-1])])
+    assert law is not None, f"{claim.name}: a prediction has three smaller sizes"
+    centred = x[:-1] - x[:-1].mean()
+    ahead, spread = x[-1] - x[:-1].mean(), float(centred @ centred)
+    off = float(y[-1] - y[:-1].mean() - law.size * ahead)
+    # The largest size lies off the law by itself, as all sizes do: hence the first 1. Where all
+    # smaller ones lie on it, chance may have picked any size to lie elsewhere.
+    error = law.error * math.sqrt(spread * (1 + 1 / len(centred)) + ahead**2)
+    effect = Effect(off, error, law.freedom, 1 / len(x))
     seeds = len(shared_seeds(claim, results))
-    p_against = min(1.0, 2 * min(above, over))
-    return Evidence(effect, error, freedom, seeds, max(below, under), p_against)
+    return _evidence(effect, seeds, *_within(effect, math.log1p(claim.margin)))
+
+
+def _evidence(effect: Effect, seeds: int, p_for: float, p_against: float) -> Evidence:
+    return Evidence(effect.size, effect.error, effect.freedom, seeds, p_for, p_against)
 
 
 _TESTS: dict[Kind, Callable[[Claim, Results], Evidence | None]] = {

@@ -60,16 +60,23 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
         low, high = -high, -low
     effect = evidence.effect if claim.rises else -evidence.effect
     if claim.kind == "prediction":
-        # Of logarithms.
-        size = f"off by {math.expm1(evidence.effect):+.1%}"
-        interval = f"[{math.expm1(low):+.1%}, {math.expm1(high):+.1%}]"
+        size = f"off by {_percent(evidence.effect)}"
+        interval = f"[{_percent(low)}, {_percent(high)}]"
     else:
         size = f"{metric.signed(effect, 1)}{metric.unit_behind}{_per(claim)}"
         interval = f"[{metric.signed(low, 1)}, {metric.signed(high, 1)}]"
+    if evidence.error == 0:
+        # An interval of no width would say that the effect is known exactly.
+        interval = "without any spread"
     assert verdict.p is not None or verdict.decision == "undecided"
     p = "" if verdict.p is None else f", p = {verdict.p:.2g}"
     seeds = f"{evidence.seeds} shared seed{'s' if evidence.seeds != 1 else ''}"
     return f"{size} {interval}{p}, {seeds}"
+
+
+def _percent(log_ratio: float) -> str:
+    """Write a ratio, given as its logarithm, as what it is off by."""
+    return f"{math.expm1(log_ratio):+.1%}".replace("-", "−").replace("%", " %")
 
 
 def _per(claim: Claim) -> str:
@@ -79,10 +86,12 @@ def _per(claim: Claim) -> str:
 def _advice(verdict: Verdict) -> str:
     """Say what would decide a claim that is not decided."""
     evidence, claim = verdict.evidence, verdict.claim
-    if verdict.decision != "undecided" or evidence is None or evidence.error == 0:
+    if verdict.decision != "undecided" or evidence is None:
         return ""
     if not claim.decided_by_seeds:
         return " More sizes would tell more; more seeds of these hardly do."
+    if evidence.error == 0:
+        return _advice_without_spread(evidence, verdict.level)
     effect, spread = evidence.effect, evidence.error * math.sqrt(evidence.seeds)
     aim = aim_of(claim, effect)
     more = more_seeds(effect, spread, evidence.seeds, verdict.level, WANTED_POWER, aim)
@@ -95,11 +104,20 @@ def _advice(verdict: Verdict) -> str:
     )
 
 
+def _advice_without_spread(evidence: Evidence, level: float) -> str:
+    """Say how many equal differences are beyond chance: each seed more halves p."""
+    if evidence.p == 1:
+        return ""
+    more = max(1, math.ceil(math.log2(evidence.p / level)))
+    plural = "seed decides" if more == 1 else "seeds decide"
+    return f" All seeds differ alike, which few do by chance: {more} more {plural} it if all do."
+
+
 def legend(claims: Sequence[JudgedClaim]) -> str:
     """Say at which error rate the verdicts are given."""
     n = len(claims)
     return (
         f"{n} claim{'s' if n != 1 else ''}; p is two-sided and corrected for their number (Holm): "
-        f"if none were so, at most one study in {1 / LEVEL:.0f} would have any verdict. "
+        f"by chance alone at most one study in {1 / LEVEL:.0f} has any verdict. "
         "Intervals of 95 %, each by itself."
     )

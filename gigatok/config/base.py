@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from gigatok.config.identity import identity_text
 from gigatok.config.marks import RUNTIME, SAME_COST, marked
 
+UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+"""UNIX seconds before the year 10000; a larger number from a damaged file is no date."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -19,6 +21,8 @@ class Config(BaseModel):
 
     # NaN is not equal to itself, so no config with it would equal its copy from a file.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    decisive: ClassVar[tuple[str, ...]] = ()
+    """Fields whose values make others `unread`."""
 
     @cached_property
     def cost_identity(self) -> str:
@@ -35,11 +39,19 @@ class Config(BaseModel):
 
         Kept with the config, since ten thousand trials of a plan share a few sections.
         """
-        return identity_text(self, self.unread)
+        return identity_text(self, self.unread | self.told_elsewhere)
 
     @property
     def unread(self) -> frozenset[str]:
-        """Names of fields that others make meaningless; keys leave them out."""
+        """Names of fields that others make meaningless; keys leave them out.
+
+        A sweep that sets one in vain is refused.
+        """
+        return frozenset()
+
+    @property
+    def told_elsewhere(self) -> frozenset[str]:
+        """Names of fields that keys leave out as another field holds what they stand for."""
         return frozenset()
 
     @classmethod

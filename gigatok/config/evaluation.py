@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -52,6 +52,7 @@ class GuidanceConfig(Config):
     cannot be compared.
     """
 
+    decisive: ClassVar[tuple[str, ...]] = ("search",)
     search: Literal["none", "grid", "hill_climb"] = "none"
     """Method of the search.
 
@@ -78,6 +79,13 @@ class GuidanceConfig(Config):
     """Samples drawn at each scale; the best scale is then scored with `sampling.num_images`."""
     seed: NonNegativeInt = 0
     """Seed of the samples that decide; reported scores use other samples."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings of the other search; of none, all."""
+        of_grid, of_hill_climb = frozenset({"coarse", "refine"}), frozenset({"start", "step"})
+        every = frozenset(type(self).model_fields) - {"search"}
+        return {"none": every, "grid": of_hill_climb, "hill_climb": of_grid}[self.search]
 
     @property
     def most_scales(self) -> int:
@@ -108,6 +116,7 @@ class ProbeConfig(Config):
     A batch norm without affine parameters and a linear layer.
     """
 
+    decisive: ClassVar[tuple[str, ...]] = ("method",)
     method: Literal["lars", "lbfgs"] = "lars"
     """How it is trained.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -36,6 +36,7 @@ class GeneratorArchitecture(GeneratorSettings):
     `architecture` names the kind; each says which of the other fields it reads.
     """
 
+    decisive: ClassVar[tuple[str, ...]] = ("architecture",)
     architecture: Annotated[GeneratorKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
     """Architecture by name, with its settings; those of the published one are keys beside it."""
 
@@ -63,6 +64,7 @@ class GeneratorConfig(GeneratorArchitecture, TrainingConfig):
 class SamplingConfig(Config):
     """Sampling of images from a generator."""
 
+    decisive: ClassVar[tuple[str, ...]] = ("sampler",)
     cfg_scale: Annotated[float, Field(ge=1)] = 1.5
     """Scale of classifier-free guidance; 1 is no guidance."""
     cfg_schedule: Annotated[str, NameOf("guidance schedule")] = "constant"

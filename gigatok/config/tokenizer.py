@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -44,6 +44,7 @@ class TokenizerArchitecture(TokenizerSettings):
     `architecture` names the kind; each says which of the other fields it reads.
     """
 
+    decisive: ClassVar[tuple[str, ...]] = ("architecture", "quantizer")
     architecture: Annotated[TokenizerKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
     """Architecture by name, with its settings; those of the published one are keys beside it."""
 
@@ -65,10 +66,14 @@ class TokenizerArchitecture(TokenizerSettings):
 
     @property
     def unread(self) -> frozenset[str]:
-        """Settings that this architecture or this quantizer does not read; a teacher's path."""
+        """Settings that this architecture or this quantizer does not read."""
         codebook = frozenset(CodebookConfig.model_fields) - self.quantizer.reads
-        unread = codebook | (OF_SOME - self.architecture.reads)
-        return unread | unread_name(self.teacher)
+        return codebook | (OF_SOME - self.architecture.reads)
+
+    @property
+    def told_elsewhere(self) -> frozenset[str]:
+        """Path of a teacher, whose content was found."""
+        return unread_name(self.teacher)
 
     @property
     def teacher_cost(self) -> TeacherCost:

@@ -47,7 +47,10 @@ def show_proposal(console: Console, found: Proposal) -> None:
     for prospect in found.prospects:
         console.print(f"{prospect.goal.claim.name}: {prospect.goal.claim.text}", soft_wrap=True)
     for note in found.notes:
-        console.print(note, style="dim", soft_wrap=True)
+        console.print(note, soft_wrap=True)
+    if not found.prospects:
+        # The notes have said why of each claim.
+        return
     if not found.steps:
         console.print(f"no run within {found.budget:g} {found.unit} tells more about them")
         return

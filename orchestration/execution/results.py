@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from gigatok.names import METRICS, Metric, result_columns, with_computed
+from gigatok.names import METRICS, QUANTITIES, Metric, result_columns, with_computed
 from gigatok.text.command_lines import command
 from orchestration.execution.progress import Progress
-from orchestration.plan.graph import PlannedTrial
+from orchestration.plan.graph import Plan
 from orchestration.runs.stage_records import Done
+from orchestration.sweep.formulas.expressions import Value
+from orchestration.sweep.formulas.quantities import computed
+from orchestration.yaml.source import show
 
+BITS = "bits_per_image"
 MOST_TRIALS = 40
 EDGES = 4
 """Characters of a table's first column that are not its text."""
@@ -24,7 +28,36 @@ EDGES = 4
 def trial_metrics(progress: Progress) -> dict[str, dict[str, float]]:
     """Collect the final scores of each trial's complete stages; a missing one is absent."""
     done = {key: folder.done() for key, folder in progress.folders.items()}
-    return {trial.trial.name: _merge(trial, done) for trial in progress.plan.trials}
+    return {
+        trial.trial.name: merged_scores(done[key] for key in trial.stages.values())
+        for trial in progress.plan.trials
+    }
+
+
+def merged_scores(stages: Iterable[Done | None]) -> dict[str, float]:
+    """Merge the final scores of a trial's stages, and add those that follow from them.
+
+    Args:
+        stages: in the order of the graph; None: it is not complete.
+    """
+    # Where two report a metric of one name, the later one wins.
+    merged: dict[str, float] = {}
+    for done in stages:
+        merged |= done.metrics if done else {}
+    return with_computed(merged)
+
+
+def trial_facts(plan: Plan) -> dict[str, dict[str, Value]]:
+    """Collect what follows from each config: what the sweep derives, and bits per image."""
+    facts = [(one.trial.derived, computed(BITS, one.trial.config)) for one in plan.trials]
+    names = plan.trials[0].trial.derived if plan.trials else ()
+    # Shown once, under the sweep's own name for it.
+    shown = not any(all(derived[name] == bits for derived, bits in facts) for name in names)
+    heading = QUANTITIES[BITS].heading
+    return {
+        one.trial.name: {**derived, **({heading: bits} if shown and bits is not None else {})}
+        for one, (derived, bits) in zip(plan.trials, facts, strict=True)
+    }
 
 
 def launch_json(progress: Progress) -> dict[str, Any]:
@@ -54,29 +87,32 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _merge(trial: PlannedTrial, done: Mapping[str, Done | None]) -> dict[str, float]:
-    # Stages come in the order of the graph: where two report a metric of one name, the later one
-    # wins.
-    merged: dict[str, float] = {}
-    for key in trial.stages.values():
-        record = done[key]
-        merged |= record.metrics if record else {}
-    return with_computed(merged)
-
-
-def result_tables(metrics: Mapping[str, Mapping[str, float]], width: int) -> RenderableType:
-    """Lay metrics down and trials across, in as many tables as the width asks for.
+def result_tables(
+    metrics: Mapping[str, Mapping[str, float]],
+    width: int,
+    facts: Mapping[str, Mapping[str, Value]] | None = None,
+) -> RenderableType:
+    """Lay facts and metrics down and trials across, in as many tables as the width asks for.
 
     Args:
         metrics: by trial and name; one that does not exist shows as an en dash.
         width: characters of a line.
+        facts: by trial and heading: what follows from a config.
     """
+    facts = facts or {}
+    known = list(dict.fromkeys(name for of in facts.values() for name in of))
     shown = [
         METRICS[name] for name in result_columns() if any(name in m for m in metrics.values())
     ]
-    heads = [metric.heading for metric in shown]
+    heads = [*known, *(metric.heading for metric in shown)]
     kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
-    columns = {trial: [format_metric(m, mine) for m in shown] for trial, mine in kept.items()}
+    columns = {
+        trial: [
+            *(_fact(facts[trial].get(name)) for name in known),
+            *(format_metric(metric, mine) for metric in shown),
+        ]
+        for trial, mine in kept.items()
+    }
     # Every table repeats the column of metric names, so that each block has the same width left.
     left = width - max(map(len, heads), default=0) - EDGES
     tables: list[RenderableType] = [
@@ -110,6 +146,12 @@ def _table(heads: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
     for index, head in enumerate(heads):
         table.add_row(head, *(cells[index] for cells in columns.values()))
     return table
+
+
+def _fact(value: Value | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.5g}" if isinstance(value, float) else show(value)
 
 
 def format_metric(metric: Metric, values: Mapping[str, float]) -> str:

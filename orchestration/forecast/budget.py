@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat
 
+from gigatok.config.base import UnixTime
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.costs.amounts import bytes_text, hours_text
@@ -17,7 +18,7 @@ from orchestration.costs.cost import stage_work
 from orchestration.execution.progress import Progress
 from orchestration.forecast.devices import GB, Machine, Machines
 from orchestration.forecast.totals import HOUR, Sum, add_up, disk_needed, to_run
-from orchestration.runs.records import Record, UnixTime, append_lines, read_lines
+from orchestration.runs.records import Record, append_lines, read_lines
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
 

@@ -10,7 +10,7 @@ from gigatok.claims.claim import Claim
 from gigatok.claims.evidence import Evidence, Results, weigh
 from gigatok.names import setting_name
 from orchestration.execution.progress import Progress
-from orchestration.execution.results import trial_metrics
+from orchestration.execution.results import merged_scores, trial_metrics
 from orchestration.launching.history import all_launches
 from orchestration.launching.launched import LaunchedPlan
 from orchestration.runs.state import Store
@@ -44,11 +44,10 @@ def earlier_results(progress: Progress) -> Iterator[Earlier]:
 def _of_launch(launched: LaunchedPlan, store: Store, names: set[str]) -> Mapping[str, Results]:
     done = {key: folder.done() for key, folder in launched.folders(store).items()}
     seeds = {name: int(one.axes[SEED]) for name, one in launched.values().assignments.items()}
-    metrics: dict[str, dict[str, float]] = defaultdict(dict)
-    for trial, stages in launched.trials.items():
-        for key in stages.values():
-            record = done[key]
-            metrics[trial] |= record.metrics if record else {}
+    metrics = {
+        trial: merged_scores(done[key] for key in stages.values())
+        for trial, stages in launched.trials.items()
+    }
     return {name: _results(metrics, seeds, name) for name in names}
 
 

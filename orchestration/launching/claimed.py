@@ -12,33 +12,14 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from gigatok.claims.claim import Claim, Looks
+from gigatok.claims.claim import CLAIMED, Claim, Claimed, parse_claimed
 from gigatok.names import CLAIMS_FILE, setting_name
 from gigatok.stages import STAGES
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs.files import cut_torn_line, locked, read_if_there
-from orchestration.runs.records import Record, UnixTime
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
 from orchestration.tracking.sweep_runs import Findings
-
-
-class Claimed(Record):
-    """Claim, and when it was made.
-
-    Attributes:
-        looks: how often results were to be looked at; None: once.
-        identity: hash of what it says of which settings at which scale, and of the looks; its name
-            is not in it.
-        at: UNIX seconds of the first launch with it.
-        results: results of its metric and settings that were there by then.
-    """
-
-    claim: Claim
-    looks: Looks | None
-    identity: str
-    at: UnixTime
-    results: int
 
 
 def record_claims(plan: Plan, store: Store, complete: Collection[str]) -> tuple[Claimed, ...]:
@@ -90,8 +71,7 @@ def claims_found(claimed: Collection[Claimed]) -> Findings:
     """Make the file of a sweep's MLflow run that says what was claimed when; none without."""
     if not claimed:
         return Findings()
-    content = json.dumps([one.model_dump(mode="json") for one in claimed], indent=1)
-    return Findings(files={CLAIMS_FILE: content.encode()})
+    return Findings(files={CLAIMS_FILE: CLAIMED.dump_json(tuple(claimed), indent=1)})
 
 
 def _file(plan: Plan, store: Store) -> Path:
@@ -100,7 +80,8 @@ def _file(plan: Plan, store: Store) -> Path:
 
 def _known(path: Path) -> dict[str, Claimed]:
     lines = (read_if_there(path) or b"").splitlines()
-    return {one.identity: one for one in map(Claimed.model_validate_json, lines)}
+    # A line that were skipped would date its claim anew.
+    return {one.identity: one for one in parse_claimed(b"[%s]" % b",".join(lines), str(path))}
 
 
 def _identity(claim: Claim, plan: Plan) -> str:

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 
 from gigatok.claims.claim import Claim, Looks
 from gigatok.config import TrialConfig
+from gigatok.config.base import UnixTime
 from gigatok.names import FigureChoice
 from gigatok.plugins import LOADED, Plugin, owner_of
 from gigatok.stages import STAGES
@@ -30,7 +31,7 @@ from orchestration.plan.graph import Plan, PlannedStage, PlannedTrial
 from orchestration.plan.identity import plugins_of
 from orchestration.runs.files import write_atomic
 from orchestration.runs.logins import keep_login, with_login
-from orchestration.runs.records import Record, UnixTime, UsedPlugin, parse_with
+from orchestration.runs.records import Record, UsedPlugin, parse_with
 from orchestration.runs.state import StageFolder, Store
 from orchestration.runs.studies import study_folder
 from orchestration.runs.used_plugins import load_used, problems, remember

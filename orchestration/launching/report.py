@@ -15,7 +15,7 @@ from gigatok.text.credentials import shown
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
-from orchestration.execution.results import launch_json, result_tables, trial_metrics
+from orchestration.execution.results import launch_json, result_tables, trial_facts, trial_metrics
 from orchestration.exits import Outcome
 from orchestration.launching.drawn import draw, drawn_plan, figure_in, send_drawn
 from orchestration.plan.graph import Plan
@@ -79,7 +79,7 @@ def print_results(progress: Progress, console: Console) -> None:
     """Print the scores of all trials; nothing where there are none."""
     metrics = trial_metrics(progress)
     if any(metrics.values()):
-        console.print(result_tables(metrics, console.width))
+        console.print(result_tables(metrics, console.width, trial_facts(progress.plan)))
 
 
 def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw: bool) -> None:

@@ -22,13 +22,14 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from gigatok.config.base import UnixTime
 from gigatok.plugins import place_in_plugin
 from gigatok.text.command_lines import command
 from orchestration.costs import ceilings
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile
 from orchestration.runs.provenance import user_name
-from orchestration.runs.records import Record, UnixTime, UsedPlugin, append_lines, read_lines
+from orchestration.runs.records import Record, UsedPlugin, append_lines, read_lines
 from orchestration.runs.stage_records import Failure, Kind
 from orchestration.runs.state import StageFolder, Store
 

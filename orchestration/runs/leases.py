@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal, Protocol
 import psutil
 from pydantic import AfterValidator, Field
 
-from orchestration.runs.records import Record, UnixTime
+from gigatok.config.base import UnixTime
+from orchestration.runs.records import Record
 
 # A minute outlasts the usual stalls of a shared file system; tests set it shorter.
 LEASE_SECONDS = float(os.environ.get("GIGATOK_LEASE_SECONDS", "60"))

@@ -6,16 +6,13 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.runs.files import cut_torn_line, locked, set_aside
 
 R = TypeVar("R", bound=BaseModel)
-
-UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]
-"""UNIX seconds before the year 10000; a larger number from a damaged file is no date."""
 
 _log = logging.getLogger(__name__)
 _reported: set[Path] = set()

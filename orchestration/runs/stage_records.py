@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from orchestration.runs.records import Prediction, Record, UnixTime, UsedPlugin
+from gigatok.config.base import UnixTime
+from orchestration.runs.records import Prediction, Record, UsedPlugin
 
 # Stored in files: rename none, and remove none while results of an older version are read.
 Kind = Literal[

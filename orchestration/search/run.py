@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gigatok.config import TrainingConfig
 from gigatok.stages import STAGES
 from orchestration.execution.progress import Progress
+from orchestration.execution.results import merged_scores
 from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, PlannedTrial, make_plan
 from orchestration.policy.profile import Profile
@@ -373,11 +374,7 @@ def training_steps(trial: PlannedTrial, stage: str) -> int:
 
 def results(trial: PlannedTrial, folders: Mapping[str, StageFolder]) -> dict[str, float]:
     """Collect all scores of a trial's complete stages."""
-    found: dict[str, float] = {}
-    for key in trial.stages.values():
-        done = folders[key].done()
-        found |= {} if done is None else done.metrics
-    return found
+    return merged_scores(folders[key].done() for key in trial.stages.values())
 
 
 def device_hours(

@@ -23,6 +23,7 @@ from rich.console import Console
 from gigatok.names import study_name
 from gigatok.plugins import load_installed
 from orchestration.backends import profile_options
+from orchestration.execution.results import merged_scores
 from orchestration.forecast.cost_table import cost_json
 from orchestration.forecast.devices import machines
 from orchestration.forecast.simulator import Cluster
@@ -259,7 +260,7 @@ class Study:
         ]
 
     def table(self) -> list[dict[str, Any]]:
-        """List the trials of the newest launch: name, axes, and final scores as far as known.
+        """List the trials of the newest launch: name, axes, what is derived, and final scores.
 
         Read from the stages' own records, so that it needs no MLflow; `analysis` has units,
         seeds merged, fits and figures.
@@ -268,10 +269,10 @@ class Study:
         folders, values = launched.folders(self.store), launched.values()
         rows = []
         for name, stages in launched.trials.items():
-            done = [folders[key].done() for key in stages.values()]
-            scores = {k: v for one in done if one is not None for k, v in one.metrics.items()}
+            scores = merged_scores(folders[key].done() for key in stages.values())
+            mine = values.assignments[name]
             # Scores stand behind the axes, as in the tables that people read.
-            rows.append({"trial": name, **values.assignments[name].axes, **scores})
+            rows.append({"trial": name, **mine.axes, **mine.derived, **scores})
         return rows
 
     def output(self, trial: str, stage: str) -> Path:

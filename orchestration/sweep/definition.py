@@ -29,6 +29,7 @@ from orchestration.sweep.grid.axes import (
 )
 from orchestration.sweep.grid.expansion import Expansion, Trial
 from orchestration.sweep.grid.selection import report_own_seeds
+from orchestration.sweep.grid.unread import unread_problems
 from orchestration.sweep.search.block import Search
 from orchestration.sweep.search.reading import read_search
 from orchestration.sweep.search.targets import check_targets
@@ -214,6 +215,8 @@ def _read(
     search = read_search(sweep, axes, seeds, loaded, given.settings)
     if search is None:
         expansion = axes.expand(seeds, loaded, problems)
+        # Not of a search: another trial than its example may read what that does not.
+        problems += unread_problems(expansion.trials, axes.given)
     else:
         expansion = search.example(problems)
         # On a sound search only: its examples are trials, which a problem may have spoilt.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 
-from gigatok.config import TrialConfig
 from gigatok.names import PREFIX_COMPUTED, PREFIX_DERIVED, SIZES
 from orchestration.plan.graph import PlannedTrial
-from orchestration.sweep.formulas.expressions import Value
-from orchestration.sweep.formulas.quantities import quantities
+from orchestration.sweep.formulas.quantities import computed
 
 _COMPUTED = tuple(
     dict.fromkeys(
@@ -26,16 +24,7 @@ def fact_params(planned: PlannedTrial) -> dict[str, str]:
         PREFIX_DERIVED + name: value if isinstance(value, str) else json.dumps(value)
         for name, value in planned.trial.derived.items()
     }
-    computed = ((name, _computed(name, planned.trial.config)) for name in _COMPUTED)
+    values = ((name, computed(name, planned.trial.config)) for name in _COMPUTED)
     return derived | {
-        PREFIX_COMPUTED + name: json.dumps(value) for name, value in computed if value is not None
+        PREFIX_COMPUTED + name: json.dumps(value) for name, value in values if value is not None
     }
-
-
-def _computed(name: str, config: TrialConfig) -> Value | None:
-    try:
-        return quantities()[name].of(config)
-    # A plan that was recorded with a plug-in that is gone can still be sent: without what only
-    # the plug-in can compute.
-    except (ValueError, LookupError, AttributeError, TypeError):
-        return None

@@ -3,13 +3,13 @@
 Claims about pure noise, of which a share of the variance belongs to the setting (the correlation
 of its seeds), are judged with several numbers of seeds, once and at every look; studies are put
 together from them, with several numbers of claims. How many studies have any false verdict, how
-often intervals hold the truth; then planted effects against the power that was predicted.
+often intervals hold the truth; the same of scores in steps, such as shares of few images; and
+planted effects against the power that was predicted.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,7 +45,7 @@ def claim_of(kind: Kind, margin: float = 0.0) -> Claim:
     return Claim(name="c", text="", kind=kind, metric="m", margin=margin, families=(arms,))
 
 
-def noise(kind: Kind, seeds: int, shared: float, count: int) -> Iterator[Results]:
+def noise(kind: Kind, seeds: int, shared: float, count: int, step: float = 0.0) -> Floats:
     """Draw the results of one claim again and again, as if nothing were so.
 
     Args:
@@ -53,6 +53,10 @@ def noise(kind: Kind, seeds: int, shared: float, count: int) -> Iterator[Results
         seeds: of every setting.
         shared: part of the variance that all seeds of a setting share.
         count: how often.
+        step: results are rounded to it.
+
+    Returns:
+        Values (count, settings, seeds).
     """
     rng = np.random.default_rng(1)
     arms = ARMS[kind]
@@ -61,8 +65,8 @@ def noise(kind: Kind, seeds: int, shared: float, count: int) -> Iterator[Results
     values = np.exp(SPREAD * (own + rng.normal(size=(count, arms, seeds)) * np.sqrt(1 - shared)))
     if kind == "equivalence":
         values[:, 1] += MARGIN
-    for drawn in values.tolist():
-        yield {f"{x:g}": dict(enumerate(v)) for x, v in zip(SIZES, drawn, strict=False)}
+    rounded: Floats = np.round(values / step) * step if step else values
+    return rounded
 
 
 def judged(claim: Claim, results: Results, looks: Looks | None) -> Verdict:
@@ -88,13 +92,18 @@ class Row:
 
 
 @lru_cache
-def simulate(kind: Kind, seeds: int, shared: float, count: int) -> Row:
+def simulate(kind: Kind, seeds: int, shared: float, count: int, step: float = 0.0) -> Row:
     """Judge a claim about noise so often, with all seeds at once and from two seeds on."""
-    claim = claim_of(kind, MARGIN if kind == "equivalence" else 0.0)
-    looks = Looks(start=2, at_most=seeds) if seeds > 2 else None
+    values = noise(kind, seeds, shared, count, step)
     truth = MARGIN if kind == "equivalence" else 0.0
+    if truth and step:
+        # Of rounded values the difference is another one.
+        truth = float((values[:, 1] - values[:, 0]).mean())
+    claim = claim_of(kind, truth)
+    looks = Looks(start=2, at_most=seeds) if seeds > 2 else None
     fixed, looked, held = [], [], 0
-    for results in noise(kind, seeds, shared, count):
+    for drawn in values.tolist():
+        results = {f"{x:g}": dict(enumerate(v)) for x, v in zip(SIZES, drawn, strict=False)}
         evidence = weigh(claim, results)
         assert evidence is not None
         low, high = evidence.interval(LEVEL)
@@ -120,6 +129,21 @@ def print_errors(console: Console, count: int) -> None:
                     held = f"{row.held:.1%}" if claims == 1 and kind != "order" else ""
                     words = (kind, str(seeds), f"{shared:g}", str(claims))
                     table.add_row(*words, any_verdict(row.fixed, claims), looked, held)
+    console.print(table)
+
+
+def print_steps(console: Console, count: int) -> None:
+    """Print the same of results in steps, from half a standard deviation of them to four."""
+    heads = ("kind", "seeds", "step in deviations", "claims", "fixed", "looks from 2")
+    table = Table(*heads, title="studies of noise in steps with any verdict (5 % allowed)")
+    for kind in ARMS:
+        for seeds in (2, 3, 5, 8):
+            for step in (0.5, 1.0, 1.7, 4.0):
+                row = simulate(kind, seeds, 0.0, count, step * SPREAD)
+                for claims in (1, 30):
+                    looked = "" if row.looked is None else any_verdict(row.looked, claims)
+                    words = (kind, str(seeds), f"{step:g}", str(claims))
+                    table.add_row(*words, any_verdict(row.fixed, claims), looked)
     console.print(table)
 
 
@@ -210,6 +234,7 @@ def main(count: int) -> None:
     # 20,000 claims are 667 studies of 30: a rate of 5 % has a standard error of .8 %.
     print_power(console, count // 4)
     print_errors(console, count)
+    print_steps(console, count)
 
 
 if __name__ == "__main__":

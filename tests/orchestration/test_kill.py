@@ -17,10 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gigatok.claims.claim import Claimed
 from gigatok.claims.verdicts import verdicts
 from orchestration.execution.progress import survey
 from orchestration.launching.claim_results import results_of
-from orchestration.launching.claimed import Claimed, read_claimed
+from orchestration.launching.claimed import read_claimed
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import restored
 from orchestration.runs.state import StageFolder, Store

@@ -35,7 +35,7 @@ def layout(
 @lru_cache(maxsize=256)
 def _architecture(config: TokenizerArchitecture) -> TokenizerArchitecture:
     """Drop what only training reads, and what the architecture does not read."""
-    names = TokenizerArchitecture.model_fields.keys() - config.unread
+    names = TokenizerArchitecture.model_fields.keys() - config.unread - config.told_elsewhere
     return TokenizerArchitecture(**{name: getattr(config, name) for name in names})
 
 

@@ -23,8 +23,8 @@ class TeacherFeaturesConfig(Config):
     augment: str
 
     @property
-    def unread(self) -> frozenset[str]:
-        """Paths of a teacher."""
+    def told_elsewhere(self) -> frozenset[str]:
+        """Path of a teacher, whose content was found."""
         return unread_name(self.teacher)
 
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gigatok.config.base import UnixTime
 from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import Journal
 from orchestration.runs.files import write_atomic
-from orchestration.runs.records import Record, UnixTime, read_record, to_json
+from orchestration.runs.records import Record, read_record, to_json
 from orchestration.runs.state import Store
 
 FRESH_SECONDS = 10.0

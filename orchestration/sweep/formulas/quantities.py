@@ -156,6 +156,14 @@ def quantities() -> dict[str, Quantity]:
     }  # fmt: skip
 
 
+def computed(name: str, config: TrialConfig) -> Value | None:
+    """Compute a quantity of a recorded trial; None where that takes a plug-in that is gone."""
+    try:
+        return quantities()[name].of(config)
+    except (ValueError, LookupError, AttributeError, TypeError):
+        return None
+
+
 def quantity(name: str) -> Quantity | None:
     """Find the meaning of a name, computed or a config key; None if it is neither."""
     key = trial_keys().get(name)

@@ -104,6 +104,13 @@ class Axes:
         added = (key for entry in self.included for key in entry.values)
         return tuple(dict.fromkeys((*self.axes, *grouped, *added)))
 
+    @property
+    def given(self) -> dict[str, Setting]:
+        """First setting of every key that the sweep or `--set` gives, but for seeds."""
+        grids = (*(entry.values for entry in self.included), *self.groups, self.axes)
+        first = {key: rows[0] for grid in grids for key, rows in grid.items()}
+        return {key: one for key, one in {**first, **self.fixed}.items() if key != SEED}
+
     def _place(self) -> Place:
         """Find the place of the first axis, for problems of all axes together."""
         grids = (self.axes, *self.groups, *(entry.values for entry in self.included))

@@ -62,6 +62,12 @@ def test_settings_are_compared_along_every_axis() -> None:
     # Four pairs along each of three axes.
     assert len(found.comparisons) == 12
     assert sum("latents=4" in c.first and "latents=8" in c.second for c in found.comparisons) == 4
+    # What changes, and where; what all settings share is said once.
+    changes = {c.change for c in found.comparisons}
+    assert "codes 16 → 64 at latents=4 +reg" in changes
+    assert "semantic_weight 0 → 0.5 at codes=16 latents=8" in changes
+    assert found.sentences[0].startswith("Exploration of S-S, nothing of it claimed")
+    assert not any("S-S" in sentence for sentence in found.sentences[1:])
 
 
 def test_an_interaction_is_the_change_of_an_effect() -> None:

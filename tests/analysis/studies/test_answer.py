@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from analysis.claims.judged import judge
+from analysis.store.requests import RequestError
 from analysis.store.runs import load_runs
 from analysis.studies.answer import answer
 from gigatok.names import CLAIMS_FILE
@@ -23,7 +25,8 @@ def test_verdicts_come_before_comparisons(empty_store: Store) -> None:
     same = {**claim, "name": "same", "kind": "equivalence", "margin": 0.1}
     higher = {**claim, "name": "higher", "kind": "difference"}
     lost = {**higher, "name": "lost", "metric": "lpips"}
-    made = [{"claim": c, "at": 0.0, "results": 0, "looks": None} for c in (lost, higher, same)]
+    facts = {"at": 0.0, "results": 0, "looks": None, "identity": ""}
+    made = [{"claim": c, **facts} for c in (lost, higher, same)]
     empty_store.client.log_text(sweep, json.dumps(made), CLAIMS_FILE)
     found = answer(load_runs("sizes", empty_store.uri), empty_store.uri)
     assert found.headline == "3 claims: 1 contradicted, 1 supported, 1 undecided."
@@ -33,6 +36,11 @@ def test_verdicts_come_before_comparisons(empty_store: Store) -> None:
         "lost: undecided",
     ]
     assert found.metric == "psnr"
+    del made[1]["looks"]
+    empty_store.client.log_text(sweep, json.dumps(made), CLAIMS_FILE)
+    wrong = rf"claims.json of MLflow run {sweep} cannot be read: 1.looks: Field required; .* sync"
+    with pytest.raises(RequestError, match=wrong):
+        judge(load_runs("sizes", empty_store.uri), empty_store.uri)
 
 
 def test_the_clearest_comparison_comes_first(uri: str) -> None:

@@ -176,6 +176,7 @@ def test_noise_is_split_between_sizes_and_seeds() -> None:
     assert (single.sizes, single.seeds) == pytest.approx([left @ left / 2 / 2] * 2)
     assert estimate_noise([0.0], [[1.0, 2.0]]) == Noise(0.5, 0.5)
     assert estimate_noise([0.0, 1.0], [[1.0], [2.0]]) is None
+    assert estimate_noise([0.0, 1.0, 2.0], [[0.1, 0.1]] * 3) is None, "equal scores show none"
 
 
 def test_noise_of_planted_laws_is_found() -> None:

@@ -31,8 +31,8 @@ RESULTS: Results = {
 }
 
 
-def column(setting: str) -> list[float]:
-    return list(RESULTS[setting].values())
+def column(setting: str, results: Results = RESULTS) -> list[float]:
+    return list(results[setting].values())
 
 
 def test_a_difference_is_the_paired_t_test() -> None:
@@ -125,18 +125,71 @@ def test_a_prediction_is_the_power_law_through_the_smaller_sizes() -> None:
     assert found.error == pytest.approx(error)
 
 
-def test_equal_results_are_no_evidence_and_equal_differences_are_certain() -> None:
-    same: Results = {"S": {0: 1.0, 1: 2.0}, "L": {0: 1.0, 1: 2.0}}
+COARSE: Results = {
+    # Shares of few images, in steps of .01; differences of floats are not all .01 to the last bit.
+    "S": {0: 0.50, 1: 0.52, 2: 0.57, 3: 0.53},
+    "L": {0: 0.51, 1: 0.53, 2: 0.58, 3: 0.54},
+}
+
+
+def test_equal_differences_are_as_sure_as_their_signs() -> None:
+    found = weigh(claim("difference", PAIR), COARSE)
+    assert found is not None
+    signs = stats.permutation_test(
+        (column("L", COARSE), column("S", COARSE)),
+        lambda a, b: np.mean(a) - np.mean(b),
+        permutation_type="samples",
+        alternative="greater",
+    )
+    assert (found.p_for, found.p_against) == (signs.pvalue, 1.0) == (1 / 16, 1.0)
+    assert found.error == 0
+
+
+def test_equal_results_are_no_evidence_of_a_difference_and_some_of_none() -> None:
+    same: Results = {"S": COARSE["S"], "L": COARSE["S"]}
     found = weigh(claim("difference", PAIR), same)
     assert found is not None
     assert (found.effect, found.p) == (0.0, 1.0)
-    moved: Results = {"S": {0: 1.0, 1: 2.0}, "L": {0: 1.5, 1: 2.5}}
-    found = weigh(claim("difference", PAIR), moved)
-    assert found is not None
-    assert (found.p_for, found.p_against) == (0.0, 1.0)
-    within = weigh(claim("equivalence", PAIR, margin=0.1), same)
+    within = weigh(claim("equivalence", PAIR, margin=0.01), same)
     assert within is not None
-    assert within.p_for == 0.0
+    assert (within.p_for, within.p_against) == (1 / 16, 1.0)
+
+
+@pytest.mark.parametrize("margin", [0.006, 0.01, 0.014])
+def test_a_margin_within_half_a_step_is_on_neither_side(margin: float) -> None:
+    found = weigh(claim("difference", PAIR, margin=margin), COARSE)
+    assert found is not None
+    assert (found.p_for, found.p_against) == (1.0, 1.0)
+
+
+def test_rounding_of_an_average_is_no_difference() -> None:
+    """One family gains what the other loses: what is left is rounding."""
+    results: Results = {
+        "S": {0: 0.30, 1: 0.10},
+        "B": {0: 0.31, 1: 0.13},
+        "L": {0: 0.52, 1: 0.77},
+        "X": {0: 0.51, 1: 0.74},
+    }
+    found = weigh(claim("difference", SIZES[:2], SIZES[2:]), results)
+    assert found is not None
+    assert (found.effect, found.error, found.p) == (0.0, 0.0, 1.0)
+
+
+def test_sizes_on_a_line_are_as_sure_as_their_order() -> None:
+    results: Results = {s: {0: 0.1 * i, 1: 0.1 * i} for i, s in enumerate("SBLX", 1)}
+    found = weigh(claim("trend", SIZES), results)
+    assert found is not None
+    assert (found.p_for, found.p_against) == (pytest.approx(1 / 24), 1.0)
+    two = weigh(claim("trend", SIZES[:3], SIZES[1:]), results)
+    assert two is not None
+    assert two.p_for == pytest.approx(1 / 36)
+
+
+def test_a_size_on_an_exact_law_is_one_of_all_sizes() -> None:
+    level: Results = {setting: {0: 0.1} for setting in "SBLX"}
+    found = weigh(claim("prediction", SIZES, margin=0.05), level)
+    assert found is not None
+    assert (found.effect, found.p_for) == (0.0, 1 / 4)
 
 
 def test_too_few_results_are_no_evidence() -> None:

@@ -55,6 +55,14 @@ def test_the_opposite_is_contradicted_and_shown_as_it_is() -> None:
     assert "+0.5000 nats/token" in found
 
 
+def test_equal_differences_have_no_interval_and_call_for_their_number() -> None:
+    found = sentence({"S-S": seeds(3.0, 3.1, 3.2), "S-B": seeds(2.5, 2.6, 2.7)}, rises=False)
+    assert "cure: undecided." in found
+    assert "−0.5000 nats/token without any spread, p = 0.25, 3 shared seeds." in found
+    # Two-sided p of n equal differences is 2^(1 - n); six are the first below .05.
+    assert "3 more seeds decide it if all do." in found
+
+
 def test_what_was_known_is_said() -> None:
     found = sentence({"S-S": seeds(1, 2), "S-B": seeds(1, 2.1)}, known=3)
     assert "(claimed after 3 results were known, 2026-11-28 12:00 UTC)" in found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from orchestration.execution.display import (
     states_table,
 )
 from orchestration.execution.progress import Progress, survey
-from orchestration.execution.results import format_metric, launch_json, result_tables
+from orchestration.execution.results import format_metric, launch_json, result_tables, trial_facts
 from orchestration.forecast.devices import machines
 from orchestration.heart import with_origin
 from orchestration.launching.preview import other_code_line, print_plan
@@ -114,6 +115,20 @@ def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None
     assert "params at inference (M)" in text
     assert "1.50" in text
     assert "–" in text
+
+
+def test_what_follows_from_a_trial_stands_above_its_scores(tmp_path: Path) -> None:
+    (trial,) = {t.trial.name: t for t in surveyed(tmp_path).plan.trials[:1]}.values()
+    named = replace(trial, trial=replace(trial.trial, derived={"bits": 24, "half": 12.5}))
+    plan = replace(surveyed(tmp_path).plan, trials=(named,))
+    bits = trial.trial.config.tokenizer.bits_per_image(trial.trial.config.data.image_size)
+    facts = trial_facts(plan)
+    assert facts == {trial.trial.name: {"bits": 24, "half": 12.5, "bits/image (bits)": bits}}
+    text = printed(result_tables({trial.trial.name: {"psnr": 19.0}}, 80, facts))
+    assert text.index("12.5") < text.index("19.00")
+    # Once, under the sweep's own name for it.
+    named = replace(trial, trial=replace(trial.trial, derived={"bits": bits}))
+    assert trial_facts(replace(plan, trials=(named,))) == {trial.trial.name: {"bits": bits}}
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

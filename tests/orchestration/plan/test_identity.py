@@ -42,7 +42,6 @@ TRAINED = ALL - {"extract_teacher_features", "extract_reference_features"}
         ("probe.epochs=5", {"linear_probe"}),
         ("tokenizer_probe.features=encoder", {"probe_tokenizer"}),
         ("guidance.search=grid", {"search_guidance"}),
-        ("guidance.num_images=8", set()),
         ("generator.lr=1e-3", AFTER_CODES),
         ("codes.flip=true", AFTER_CODES | {"extract_codes"}),
         ("data.val_images=50", AFTER_CODES | {"extract_codes"}),

@@ -52,8 +52,11 @@ NO_IDENTITY = {
         *("micro_batch", "activation_checkpointing", "parallel", "compile"),
         *("log_every", "checkpoint_every"),
     )
-} | {"data.val_fraction"}  # of a user's images, whose content tells what it has led to
-"""Where and how fast a stage runs."""
+} | {
+    "data.val_fraction",  # of a user's images, whose content tells what it has led to
+    *("guidance.start", "guidance.step"),  # of a hill climb, which the base does not make
+}
+"""Where and how fast a stage runs, and what others make meaningless."""
 
 BEHIND: dict[str, set[str]] = {
     "extract_teacher_features": {"train_tokenizer"},

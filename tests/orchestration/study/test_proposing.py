@@ -199,6 +199,27 @@ def test_seeds_until_decided_are_left_to_a_launch(study: Study) -> None:
     assert all(set(seeds) <= {0, 1} for step in found.steps for seeds in step.runs.values())
 
 
+@pytest.mark.slow
+def test_what_was_proposed_and_run_is_not_proposed_again(tmp_path: Path) -> None:
+    """Run a study, ask what next, do the first of it, and ask again; every stage really runs."""
+    file, few = tmp_path / "longer.yaml", {"data.train_images": 32, "data.val_images": 16}
+    few |= {"evaluation.num_images": 16, "tokenizer.semantic_weight": 0}
+    file.write_text(SWEEP.replace("[8, 16, 32, 128]", "[2, 4, 8, 16]"))
+    study = Study(file, runs=tmp_path / "runs", overrides=few)
+    assert study.run().exit_code == 0
+    first = study.next(1.0)
+    assert first.prospects[0].goal.claim.name == "law"
+    assert first.own == (), "all of the sweep's own trials have run"
+    entry = first.include[0]
+    file.write_text(file.read_text() + "include:\n" + entry_line(entry))
+    assert study.run().exit_code == 0
+    second = study.next(1.0)
+    seeds = {seed for one in second.include if one["tokenizer.steps"] == entry["tokenizer.steps"]
+             for seed in one["seed"]}  # fmt: skip
+    assert entry["seed"]
+    assert not seeds & set(entry["seed"])
+
+
 def test_what_cannot_be_answered_is_refused(study: Study, tmp_path: Path) -> None:
     file = Path(study.sweep)
     with pytest.raises(ValueError, match="nobody knows what runs of longer take here: uncalibr"):
