@@ -62,11 +62,12 @@ def planes_figure(name: str, planes: Mapping[str, Sequence[Front]]) -> FigureDat
 
 def plot_rate_distortion(axes: Axes, found: Sequence[Front], metric: str = "psnr") -> Axes:
     """Draw one plane into given axes, with a legend."""
-    from analysis.charts.drawing import draw_chart, legend_handles
+    from analysis.charts.drawing import draw_chart
+    from analysis.charts.legend import handles
 
     chart = plane_chart(found, metric)
     draw_chart(axes, chart)
-    axes.legend(handles=legend_handles([chart]), frameon=False, fontsize=7)
+    axes.legend(handles=handles([chart]), frameon=False, fontsize=7)
     return axes
 
 

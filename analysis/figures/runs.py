@@ -37,7 +37,7 @@ from analysis.figures.settings import (
 from analysis.statistics.groups import Group, groups
 from analysis.store.artifacts import logged_picture
 from analysis.store.requests import RequestError
-from analysis.store.runs import measured, origin, params_of
+from analysis.store.runs import PROTOCOL, measured, origin, params_of
 from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
 from gigatok.names import (
     METRICS,
@@ -318,8 +318,10 @@ def mark_notes(
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
     nothing = pl.lit(None, pl.Float64)
-    # Confounds of metrics that the figure does not show would only lengthen its caption.
+    # Confounds of metrics that the figure does not show would only lengthen its caption, and so
+    # would several ways of measuring: the notes on protocols have named them (`mark_notes`).
     drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in metrics)
+    drawn = drawn.with_columns(pl.lit("").alias(PROTOCOL + name) for name in METRICS)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)
     more = len(absent) - _NAMED_TRIALS
