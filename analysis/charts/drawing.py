@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _WORDS_OF_ROW = 1.0
 """Inches of the words of a row of charts, more than they usually take."""
-_PIXELS_OF_LINE = 3.0
+_TRIES = 3
+"""Times that words are broken anew after frames have changed; nearly always none is needed."""
+_PIXELS_OF_LINE = 6.0
 """Pixels between the boxes that keep a line free: fewer than a letter is wide."""
 _MANY = 30
 """Marks of a line above which it is a curve: only some of its marks are drawn."""
@@ -48,7 +50,9 @@ def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
     with style.applied(venue):
         # `Figure` and Agg instead of pyplot: pyplot keeps every figure alive and picks a backend
         # that may need a display. The height is replaced once it is known.
-        figure = Figure(figsize=(venue.width, venue.width), layout="constrained")
+        # Of the resolution of a PNG: letters are as wide there as they were measured.
+        size = (venue.width, venue.width)
+        figure = Figure(figsize=size, dpi=style.DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         if not venue.captioned:
@@ -95,8 +99,10 @@ def _settle(
     engine.execute(figure)
     layout.fit_height(figure, grid, plan, data, venue)
     engine.execute(figure)
-    # Lower frames may be shorter than their labels are long.
-    if any([layout.fit_words(axes, renderer) for axes in places]):
+    # Lower frames may be shorter than their labels are long, and broken labels leave others less.
+    for _ in range(_TRIES):
+        if not any([layout.fit_words(axes, renderer) for axes in places]):
+            break
         _space_lines(figure, venue)
         engine.execute(figure)
     figure.set_layout_engine(None)  # its place is final: saving lays out no more
@@ -329,7 +335,7 @@ def _along(places: np.ndarray) -> list[Box]:
         # slanted line.
         count = 2 + int(np.hypot(*(end - start)) / _PIXELS_OF_LINE)
         steps = np.linspace(0, 1, count)[:, None]
-        found += [Box(x - 1, y - 1, x + 1, y + 1) for x, y in start + steps * (end - start)]
+        found += [Box(x - 2, y - 2, x + 2, y + 2) for x, y in start + steps * (end - start)]
     return found
 
 

@@ -28,7 +28,7 @@ _FARTHEST = 0.2
 """Way of a remark from its place, in diagonals of the frame: farther off it is of other marks."""
 _PLACES = 20
 """Places of a remark that are tried in each direction."""
-_OFF_AXIS = 2.0
+_OFF_AXIS = 4.0
 """Pixels between a label and the axes at the left and below."""
 _TOUCH = 0.01
 """Part of a label that may be covered: rounding of pixels, no letter."""

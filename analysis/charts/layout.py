@@ -102,6 +102,8 @@ def fit_height(
     Raises:
         RequestError: it fits into no page, however low its charts are.
     """
+    if not made.heights:
+        return figure
     ratios = np.asarray(grid.get_height_ratios(), dtype=float).tolist()
     total, planned, strip = figure.get_figheight(), made.heights, ratios[0]
     # Constrained layout makes frames as tall as their ratios say, and gives words what they take.
@@ -163,34 +165,29 @@ def wrap(text: Text, paragraphs: Sequence[str], pixels: float, renderer: Rendere
     return text
 
 
-def _broken(text: str) -> str:
-    if " (" in text:
-        return text.replace(" (", "\n(", 1)
-    words = text.split(" ")
-    half = -(-len(words) // 2)
-    return "\n".join(filter(None, (" ".join(words[:half]), " ".join(words[half:]))))
-
-
 def fit_words(axes: Axes, renderer: RendererBase) -> bool:
     """Break a title and labels that are longer than their axes; tell whether any was broken."""
     frame = axes.get_window_extent(renderer)
-    up, across, title = axes.yaxis.label, axes.xaxis.label, axes.get_title(loc="left")
+    up, across = axes.yaxis.label, axes.xaxis.label
+    # Set again, as only the title that `set_title` returns is where it will be drawn.
+    title = axes.set_title(axes.get_title(loc="left"), loc="left")
     broken = False
-    # A label such as "AR val loss (nats/token)" breaks before its unit, else before a word.
-    for label, room in ((up, frame.height), (across, frame.width)):
-        box = label.get_window_extent(renderer)
-        length = box.height if label is up else box.width
-        if length > room and "\n" not in label.get_text():
-            label.set_text(_broken(label.get_text()))
-            broken = True
-    width = axes.set_title(title, loc="left").get_window_extent(renderer).width
-    if width > frame.width and "\n" not in title:
-        # A bracket at the end, such as "(Table 6)", is no place to break.
-        whole = re.sub(r" (?=[^()]*\)$)", "\xa0", title)
-        lines = textwrap.wrap(whole, int(len(title) * frame.width / width))
-        axes.set_title("\n".join(lines), loc="left")
-        broken = True
+    for text, room in ((up, frame.height), (across, frame.width), (title, frame.width)):
+        box = text.get_window_extent(renderer)
+        length, words = (box.height if text is up else box.width), text.get_text()
+        if length > room and "\n" not in words:
+            text.set_text(_broken(words, int(len(words) * room / length)))
+            broken = broken or "\n" in text.get_text()
     return broken
+
+
+def _broken(text: str, letters: int) -> str:
+    """Break words into lines; neither a unit or another bracket nor the arrow behind it breaks."""
+    whole = re.sub(r" (?=[^()]*\))|(?<=[,)]) (?=better|[↑↓])| (?=[→↑↓])", "\xa0", text)
+    # The bracket itself may begin a line.
+    whole = re.sub(r"\xa0(?=\()", " ", whole)
+    lines = textwrap.wrap(whole, max(letters, 1), break_long_words=False)
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:

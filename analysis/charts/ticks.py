@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis.charts.grammar import DERIVED, Chart, ChartAxis
-from gigatok.names import PARAMETERS
+from gigatok.names import METRICS, PARAMETERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _DECADES = 300
 """Span of a logarithmic axis above which only powers of ten are marked."""
 _SIZES = 6
-"""Model sizes up to which each can have a tick of its own."""
+"""Model sizes, or values of a setting, up to which each can have a tick of its own."""
 _SAME_SIZE = 1.04
 """Ratio of two sizes up to which one tick stands for both."""
 _MOST_ACROSS, _MOST_UP, _FEWEST = 6, 5, 2
 """Ticks of a linear axis; up to nine, Matplotlib's own choice, would touch in small charts."""
 _STEPS = (1, 2, 2.5, 5, 10)
 """Distances of ticks, but for powers of ten; Matplotlib's own list has 1.5, 3, 4, 6 and 8 too."""
-_GAP = 2.0
+_GAP = 4.0
 """Pixels at least between the texts of two ticks."""
 
 
@@ -52,8 +52,12 @@ def _linear(most: int, *, whole: bool = False) -> MaxNLocator:
 
 
 def _mark(one: XAxis | YAxis, axis: ChartAxis, values: Sequence[float], *, log: bool) -> None:
-    """Write the figure's own ticks, powers of two, or plain numbers on a logarithmic axis."""
-    ticks = axis.ticks or [(at, f"{at:.7g}") for at in axis.powers(values)]
+    """Write the figure's own ticks, the values of a setting, or plain numbers on a log axis."""
+    own = axis.powers(values)
+    # Settings are few, and it is they that one looks for; of results any number will do.
+    if log and not own and axis.key not in METRICS and len(set(values)) <= _SIZES:
+        own = sorted(set(values))
+    ticks = axis.ticks or [(at, f"{at:.7g}") for at in own]
     if ticks:
         one.set_ticks([at for at, _ in ticks], labels=[text for _, text in ticks])
         one.set_minor_locator(NullLocator())
@@ -87,7 +91,7 @@ def _mark_sizes(axes: Axes, chart: Chart) -> None:
 def fit_names(axes: Axes, renderer: RendererBase) -> Axes:
     """Shorten the names on an axis where they would touch each other, or slant them."""
     labels = axes.get_xticklabels()
-    if not _crowded(labels, renderer, across=True):
+    if not _crowded(axes.xaxis, renderer):
         return axes
     # Names of two lines have details in the second, such as a size; slanted they take an inch.
     if any("\n" in label.get_text() for label in labels):
@@ -100,28 +104,23 @@ def fit_names(axes: Axes, renderer: RendererBase) -> Axes:
 
 def thin(axes: Axes, renderer: RendererBase) -> Axes:
     """Space out the ticks of an axis of numbers; of others hide the texts that would touch."""
-    for one, across in ((axes.xaxis, True), (axes.yaxis, False)):
-        most = _MOST_ACROSS if across else _MOST_UP
-        while _crowded(one.get_ticklabels(), renderer, across=across):
-            locator = one.get_major_locator()
-            if not isinstance(locator, MaxNLocator) or most <= _FEWEST:
-                break
+    for one, most in ((axes.xaxis, _MOST_ACROSS), (axes.yaxis, _MOST_UP)):
+        locator = one.get_major_locator()
+        while isinstance(locator, MaxNLocator) and most > _FEWEST and _crowded(one, renderer):
             most -= 1
             locator.set_params(nbins=most)
-        for label in _crowded(one.get_ticklabels(), renderer, across=across):
+        for label in _crowded(one, renderer):
             label.set_visible(False)
     return axes
 
 
-def _crowded(labels: Sequence[Text], renderer: RendererBase, *, across: bool) -> list[Text]:
-    """Find the texts that touch the last one that stays, from the first on."""
+def _crowded(one: XAxis | YAxis, renderer: RendererBase) -> list[Text]:
+    """Find the texts of ticks that touch the last one that stays, from the first on."""
     found: list[Text] = []
     taken: list[tuple[float, float]] = []
-    for label in labels:
-        if not label.get_text() or not label.get_visible():
-            continue
+    for label in texts(one):
         box = label.get_window_extent(renderer)
-        ends = (box.x0, box.x1) if across else (box.y0, box.y1)
+        ends = (box.x0, box.x1) if one.axis_name == "x" else (box.y0, box.y1)
         if label.get_rotation():
             # Slanted texts are apart where their ends are, by the height of a line.
             scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
@@ -131,6 +130,14 @@ def _crowded(labels: Sequence[Text], renderer: RendererBase, *, across: bool) ->
         else:
             taken.append(ends)
     return found
+
+
+def texts(one: XAxis | YAxis) -> list[Text]:
+    """List the texts of ticks that are drawn: Matplotlib has some beyond the ends of the axis."""
+    one.get_majorticklabels()  # brings ticks up to date
+    low, high = sorted(one.get_view_interval())
+    inside = [tick.label1 for tick in one.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [text for text in inside if text.get_visible() and text.get_text()]
 
 
 def share_x(upper: Axes, lower: Axes) -> bool:

@@ -51,7 +51,7 @@ from gigatok.names import (
 from gigatok.text.command_lines import command
 
 _NAMED_TRIALS = 6
-"""Trials without a result that a caption names; the rest are counted."""
+"""Trials or settings without a result that a caption names; the rest are counted."""
 
 
 class Panel(NamedTuple):
@@ -199,7 +199,7 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
         # By title: a chart's letter is another one where it joins published charts.
         head = f"{panel.title}: " if len(panels) > 1 else ""
-        missing += [head + ", ".join(absent)] if absent else []
+        missing += [head + ", ".join(_few(absent))] if absent else []
     keys = [key for panel in panels for key in panel[:2]] + [wanted.needs]
     shown = [key for key in keys if key in METRICS]
     is_search = any(panel.x == SCALE for panel in panels)
@@ -210,6 +210,12 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
     return FigureData(
         wanted.name, "", "runs", tuple(charts), tuple(notes), tuple(grids), tuple(missing)
     )
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    """Keep the first names of many, and count the others."""
+    more = len(names) - _NAMED_TRIALS
+    return [*names[:_NAMED_TRIALS], *([f"{more} more"] if more > 0 else [])]
 
 
 def _tables(wanted: RunFigure, runs: pl.DataFrame) -> list[pl.DataFrame]:

@@ -104,7 +104,7 @@ def encoding(
     """
     chosen = wanted or FigureChoice()
     varied = varied_columns(found)
-    decided = _decided(found, [key for key in varied if key != x])
+    decided = _decided(found, varied, x)
     shown = [key for key in varied if key not in decided]
     free = [key for key in shown if key not in (chosen.by, chosen.panel)]
     # Over steps every setting is a line of its own: no axis orders marks.
@@ -124,17 +124,18 @@ def encoding(
     return Encoding(x, along, by, panel, decided, order, kinds, names, interval)
 
 
-def _decided(found: Sequence[Group], keys: Sequence[str]) -> frozenset[str]:
-    """Find the settings whose value follows from that of another one, as in a `zip`.
+def _decided(found: Sequence[Group], keys: Sequence[str], x: str) -> frozenset[str]:
+    """Find the settings whose value follows from that of x or another one, as in a `zip`.
 
     Of two that decide each other the first stays. Parts of the tokenizer stay too: sizes are
     what series are ordered by.
     """
+    stay = {x, *_SIZE_OF}
     left: list[str] = []
-    for key in sorted(keys, key=lambda one: -len(ranks(found, one))):
+    for key in sorted(keys, key=lambda one: (one not in stay, -len(ranks(found, one)))):
         pairs = [{(value_of(g, other), value_of(g, key)) for g in found} for other in left]
         follows = any(len(pair) == len({value for value, _ in pair}) for pair in pairs)
-        if not follows or key in _SIZE_OF:
+        if not follows or key in stay:
             left.append(key)
     return frozenset(keys) - frozenset(left)
 
