@@ -117,8 +117,8 @@ def fit_height(
     if share < 1 and share * min(planned) < _LOWEST:
         shown = [f"{n} {what}" for n, what in _counted(data) if n]
         raise RequestError(
-            f"{data.name}: {' and '.join(shown)} do not fit into "
-            f"{venue.height:.1f} in of a page; choose fewer (--y rfid), or --width text"
+            f"{data.name}: {' and '.join(shown)} do not fit into {room + words + strip:.1f} in, "
+            f"{style.MOST_OF_PAGE:.0%} of a page; choose fewer (--y rfid), or --width text"
         )
     heights = [strip, *(height * share for height in planned)]
     grid.set_height_ratios(heights)
