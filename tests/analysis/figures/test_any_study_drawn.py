@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -57,27 +58,44 @@ def coded(setting: Setting) -> dict[str, float]:
     return some(setting) | {"psnr": 15.0 + QUANTIZERS.index(setting[QUANTIZER])}
 
 
-_QUANTIZED = study({QUANTIZER: QUANTIZERS, CODES: [8, 512]}, coded)
-_OF_ZIP = (_QUANTIZED[QUANTIZER] == "rvq-3") == (_QUANTIZED[CODES] == 8)
-STUDIES: Mapping[str, FigureData] = {
-    "five sizes, mixed": sweep_figure(study({DECODER: MIXED, WEIGHT: [0.5, 0.0]}, sized), PLANE),
-    "two axes": sweep_figure(study({DECODER: MIXED, ENCODER: ["B", "S"]}, sized)),
-    "three axes": sweep_figure(
+def quantized() -> FigureData:
+    """Figure of quantizers whose codebook size follows from them, as in a `zip`."""
+    grid = study({QUANTIZER: QUANTIZERS, CODES: [8, 512]}, coded)
+    return sweep_figure(grid.filter((grid[QUANTIZER] == "rvq-3") == (grid[CODES] == 8)), SCORES)
+
+
+STUDIES: Mapping[str, Callable[[], FigureData]] = {
+    "five sizes, mixed": lambda: sweep_figure(
+        study({DECODER: MIXED, WEIGHT: [0.5, 0.0]}, sized), PLANE
+    ),
+    "two axes": lambda: sweep_figure(study({DECODER: MIXED, ENCODER: ["B", "S"]}, sized)),
+    "three axes": lambda: sweep_figure(
         study({DECODER: MIXED, ENCODER: ["B", "S"], WEIGHT: [0.0, 0.5]}, sized), PLANE
     ),
-    "one point": sweep_figure(study({DECODER: ["S"]}, sized)),
-    "no interval": sweep_figure(study({DECODER: MIXED}, sized, seeds=(0,))),
-    "negative and zero": sweep_figure(
+    "one point": lambda: sweep_figure(study({DECODER: ["S"]}, sized)),
+    "no interval": lambda: sweep_figure(study({DECODER: MIXED}, sized, seeds=(0,))),
+    "negative and zero": lambda: sweep_figure(
         study({"tokenizer.entropy_weight": [0.5, -1.0, 0.0]}, weighted), SCORES
     ),
-    "forty": sweep_figure(
+    "forty": lambda: sweep_figure(
         study({"tokenizer.teacher": [f"teacher-{i}" for i in range(40)]}, named), SCORES
     ),
-    "eighteen series": sweep_figure(
-        study({"tokenizer.lr": [1e-4, 2e-4, 4e-4], "generator.seed_of": list(range(18))}, some)
+    "eighteen series": lambda: sweep_figure(
+        study({"tokenizer.lr": [1e-4, 2e-4, 4e-4], "generator.layers": list(range(18))}, some),
+        SCORES,
     ),
-    "quantizers": sweep_figure(_QUANTIZED.filter(_OF_ZIP), SCORES),
+    "quantizers": quantized,
 }
+
+
+@cache
+def made(name: str) -> FigureData:
+    return STUDIES[name]()
+
+
+@cache
+def drawn(name: str, page: style.Venue = COLUMN) -> Figure:
+    return draw(made(name), page)
 
 
 def shown(words: Sequence[Text], figure: Figure) -> list[tuple[str, Bbox]]:
@@ -96,7 +114,7 @@ def words_of(axes: Any) -> list[Text]:
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("page", [COLUMN, style.PLAIN], ids=["column", "page"])
 def test_no_word_covers_another_and_none_leaves_the_page(name: str, page: style.Venue) -> None:
-    figure = draw(STUDIES[name], page)
+    figure = drawn(name, page)
     if page.height is not None:
         assert figure.get_figheight() <= page.height * style.MOST_OF_PAGE + 1e-6
     charts = [axes for axes in figure.axes if axes.axison]
@@ -125,18 +143,18 @@ def ticks_of(figure: Figure) -> list[str]:
 
 
 def test_a_study_of_sizes_follows_them_and_shows_every_seed() -> None:
-    (chart,) = STUDIES["five sizes, mixed"].charts
+    (chart,) = made("five sizes, mixed").charts
     for series in chart.series:
         assert [mark.label for mark in series.marks] == [f"S-{size}" for size in SIZES]
         assert all(len(mark.seeds) == 2 for mark in series.marks)
-    assert legend_of(draw(STUDIES["five sizes, mixed"], COLUMN)) == [
+    assert legend_of(drawn("five sizes, mixed")) == [
         "without semantic regularisation",
         "with semantic regularisation",
     ]
 
 
 def test_charts_below_each_other_have_the_words_of_x_once() -> None:
-    figure = draw(STUDIES["two axes"], style.page("cvpr", column=True))
+    figure = drawn("two axes")
     charts = [axes for axes in figure.axes if axes.axison]
     places = [(round(a.get_position().x0, 3), -a.get_position().y0) for a in charts]
     columns = itertools.groupby(
@@ -151,55 +169,54 @@ def test_charts_below_each_other_have_the_words_of_x_once() -> None:
 
 
 def test_a_third_axis_has_a_panel_for_each_value() -> None:
-    figure = draw(STUDIES["three axes"], COLUMN)
+    figure = drawn("three axes")
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
     assert titles == ["(a) gFID, encoder=S", "(b) gFID, encoder=B"]
     assert len(legend_of(figure)) == 2
 
 
 def test_one_point_has_one_tick_and_no_legend() -> None:
-    figure = draw(STUDIES["one point"], COLUMN)
+    figure = drawn("one point")
     assert legend_of(figure) == []
-    assert ticks_of(figure) == ["26.0"]
+    assert ticks_of(figure) == ["52.0"]
 
 
 def test_no_interval_no_line_and_no_small_marks() -> None:
-    for chart in STUDIES["no interval"].charts:
+    for chart in made("no interval").charts:
         assert not any(series.joined for series in chart.series)
         assert all(mark.y_bar is None and len(mark.seeds) == 1 for mark in chart.marks)
 
 
 def test_negative_and_zero_values_are_in_order_on_linear_axes() -> None:
-    data = STUDIES["negative and zero"]
-    assert [mark.x for mark in data.charts[0].marks] == [-1.0, 0.0, 0.5]
-    for axes in (one for one in draw(data, COLUMN).axes if one.axison):
+    assert [mark.x for mark in made("negative and zero").charts[0].marks] == [-1.0, 0.0, 0.5]
+    for axes in (one for one in drawn("negative and zero").axes if one.axison):
         assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
         assert axes.get_xlim()[0] < -1.0
 
 
 def test_of_forty_names_those_are_written_that_have_room() -> None:
-    data = STUDIES["forty"]
+    data = made("forty")
     assert [len(chart.marks) for chart in data.charts] == [40, 40]
-    names = ticks_of(draw(data, COLUMN))
+    names = ticks_of(drawn("forty"))
     assert 2 <= len(names) < 40
     assert set(names) <= {f"teacher-{i}" for i in range(40)}
 
 
 def test_eighteen_series_have_a_look_and_a_handle_each() -> None:
-    data = STUDIES["eighteen series"]
+    data = made("eighteen series")
     looks = {series.name: series.look for chart in data.charts for series in chart.series}
     assert len(looks) == len(set(looks.values())) == 18
-    assert len(legend_of(draw(data, COLUMN))) == 18
+    assert len(legend_of(drawn("eighteen series"))) == 18
 
 
 def test_a_quantizer_is_on_x_by_name_and_its_codebook_size_no_second_axis() -> None:
-    data = STUDIES["quantizers"]
+    data = made("quantizers")
     for chart in data.charts:
         assert chart.x.key == QUANTIZER
         assert [text for _, text in chart.x.ticks] == QUANTIZERS
         (series,) = chart.series
         assert series.name == "S-S", "what each quantizer decides is not said again"
-    assert ticks_of(draw(data, COLUMN)) == QUANTIZERS
+    assert ticks_of(drawn("quantizers")) == QUANTIZERS
 
 
 def test_a_plane_of_quantizers_names_its_marks() -> None:
