@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import chain, pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -15,107 +14,113 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.charts import layout, style
-from analysis.charts.grammar import (
-    DERIVED,
-    HOLLOW,
-    Chart,
-    ChartAxis,
-    FigureData,
-    Grid,
-    Mark,
-    Place,
-    Series,
-    letter,
-)
-from analysis.charts.labels import Box, place_labels
-from analysis.charts.style import Look, Venue
-from gigatok.names import PARAMETERS
+from analysis.charts import layout, legend, style, ticks
+from analysis.charts.grammar import Chart, FigureData, Grid, Mark, Place, Series, letter
+from analysis.charts.labels import Box, place_labels, place_remark
+from analysis.charts.style import Venue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import XAxis, YAxis
     from matplotlib.backend_bases import RendererBase
+    from matplotlib.gridspec import GridSpec
     from matplotlib.transforms import Transform
 
-_REMARK: dict[str, Any] = {"weight": "bold", "va": "center", "size": "small"}
-_AGREEMENT: dict[str, Any] = {"color": "#999999", "linestyle": ":", "linewidth": 1.0, "zorder": 1}
-_RIM = "#000000"
-_BOXES_PER_SEGMENT = 30
-# As a ratio of the largest to the smallest value: more than two and a half decades.
-_DECADES = 300
-"""Span of a logarithmic axis above which only powers of ten are marked."""
+_WORDS_OF_ROW = 1.0
+"""Inches of the words of a row of charts, more than they usually take."""
+_TRIES = 3
+"""Times that words are broken anew after frames have changed; nearly always none is needed."""
+_PIXELS_OF_LINE = 6.0
+"""Pixels between the boxes that keep a line free: fewer than a letter is wide."""
 _MANY = 30
 """Marks of a line above which it is a curve: only some of its marks are drawn."""
 _MARKS_OF_CURVE = 8
-_SIZES = 6
-"""Model sizes up to which each can have a tick of its own."""
-_MOST_HANDLES = 20
-"""Series up to which the legend has each; of more it has some, spread evenly."""
 _DODGE, _WIDEST_DODGE = 5.0, 24.0
 """Points of print between marks whose intervals would cover each other, and over all of them."""
 
 
 def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
-    """Draw a figure for the page of a venue."""
-    inches = venue.width
+    """Draw a figure for the page of a venue.
+
+    Raises:
+        RequestError: it would be taller than a figure of that page may be.
+    """
     with style.applied(venue):
         # `Figure` and Agg instead of pyplot: pyplot keeps every figure alive and picks a backend
-        # that may need a display. The height of 1 is replaced once it is known.
-        figure = Figure(figsize=(inches, 1), layout="constrained")
+        # that may need a display. The height is replaced once it is known.
+        # Of the resolution of a PNG: letters are as wide there as they were measured.
+        size = (venue.width, venue.width)
+        figure = Figure(figsize=size, dpi=style.DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
-        # The height follows from what is to be placed: words, legend, rows of charts, pictures.
-        words = 0.1 if venue.captioned else layout.write_words(figure, data, venue)
-        handles = legend_handles(data.charts)
-        across = layout.legend_columns([str(h.get_label()) for h in handles], inches, venue.size)
-        # Rows of the legend, rounded up, at one and a half lines of print each; 72 points are an
-        # inch.
-        strip = -(-len(handles) // across) * venue.size * 1.5 / 72
-        most = venue.height and venue.height * style.MOST_OF_PAGE - strip - words
-        plan = layout.plan(data, inches, [_shape(grid) for grid in data.grids], most)
-        figure.set_figheight(sum(plan.heights) + strip + words)
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        if not venue.captioned:
+            layout.write_words(figure, data, venue, renderer)
+        handles = legend.handles(data.charts)
+        across, strip = legend.fitting(handles, venue.width)
+        plan = layout.plan(data, venue.width, [_shape(grid) for grid in data.grids])
         # Without a legend its row stays, all but empty: the cells of `layout` count from row 1.
-        grid = figure.add_gridspec(
-            len(plan.heights) + 1, plan.columns, height_ratios=[max(strip, 1e-3), *plan.heights]
+        rows = [max(strip, 1e-3), *plan.heights]
+        # Tall enough for all words: frames without height have none to be measured.
+        figure.set_figheight(
+            sum(rows) + _WORDS_OF_ROW * len(rows) + layout.inches_of_words(figure)
         )
-        draw_legend(figure.add_subplot(grid[0, :]), handles, across)
+        grid = figure.add_gridspec(len(rows), plan.columns, height_ratios=rows)
+        legend.draw_legend(figure.add_subplot(grid[0, :]), handles, across)
         places = [figure.add_subplot(grid[cell]) for cell in plan.cells]
         draw_into(data, places)
         if venue.captioned and len(data.charts) == 1:
             places[0].set_title("")  # the caption says it
-        _settle(figure, canvas, data, places, venue)
+        for upper, lower in layout.shared(data.charts, plan.cells):
+            ticks.share_x(places[upper], places[lower])
+        _settle(figure, renderer, data, places, (grid, plan, venue))
     return figure
 
 
 def _settle(
-    figure: Figure, canvas: FigureCanvasAgg, data: FigureData, places: Sequence[Axes], venue: Venue
+    figure: Figure,
+    renderer: RendererBase,
+    data: FigureData,
+    places: Sequence[Axes],
+    page: tuple[GridSpec, layout.PagePlan, Venue],
 ) -> None:
     """Fix the layout, then write what depends on it: broken titles, ticks, names of marks."""
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-    # Constrained layout gives sizes only while it draws: words can be measured afterwards.
-    figure.draw_without_rendering()
+    grid, plan, venue = page
+    engine = figure.get_layout_engine()
+    assert engine is not None, "`draw` asks for constrained layout"
+    # Laying out without drawing, which takes as long again: words can be measured afterwards.
+    engine.execute(figure)
     for axes, chart in zip_longest(places, data.charts):
         layout.fit_words(axes, renderer)
         if chart is not None and chart.x.ticks:
-            layout.slant_names(axes, renderer)
-    # Matplotlib spaces lines by the font's height, which differs between our two families.
-    for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
-        assert isinstance(text, Text)
-        text.set_linespacing(venue.spacing)
-    figure.draw_without_rendering()  # tick texts depend on the size of the axes
+            ticks.fit_names(axes, renderer)
+    _space_lines(figure, venue)
+    engine.execute(figure)
+    layout.fit_height(figure, grid, plan, data, venue)
+    engine.execute(figure)
+    # Lower frames may be shorter than their labels are long, and broken labels leave others less.
+    for _ in range(_TRIES):
+        if not any([layout.fit_words(axes, renderer) for axes in places]):
+            break
+        _space_lines(figure, venue)
+        engine.execute(figure)
     figure.set_layout_engine(None)  # its place is final: saving lays out no more
     # The layout's solver differs in the last bit from run to run; equal data give equal files.
     for axes in figure.axes:
         found = axes.get_position(original=True).bounds
         axes.set_position((*(round(part, 9) for part in found),))
     for axes, chart in zip(places, data.charts, strict=False):
-        layout.thin_ticks(axes, renderer)
+        ticks.thin(axes, renderer)
         name_marks(axes, chart, renderer, venue.size * 0.85)
+    _space_lines(figure, venue)
+
+
+def _space_lines(figure: Figure, venue: Venue) -> None:
+    # Matplotlib spaces lines by the font's height, which differs between our two families.
+    for text in figure.findobj(lambda one: isinstance(one, Text) and "\n" in one.get_text()):
+        assert isinstance(text, Text)
+        text.set_linespacing(venue.spacing)
 
 
 def draw_into(data: FigureData, places: Sequence[Axes]) -> Sequence[Axes]:
@@ -135,12 +140,6 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
         axes.set_xscale("log")
     if chart.log_y:
         axes.set_yscale("log")
-    else:
-        # Small charts: Matplotlib's own choice of up to nine ticks would touch.
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    if not chart.log_x:
-        whole = all(mark.x.is_integer() for mark in chart.marks)  # no half training steps
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     for series, shifts in zip(chart.series, sideways(chart), strict=True):
         draw_series(axes, series, shifts)
     _scale_to(axes, chart)
@@ -153,22 +152,16 @@ def draw_chart(axes: Axes, chart: Chart) -> Axes:
         axes.invert_xaxis()
     if chart.turns(chart.y):
         axes.invert_yaxis()
-    for remark in chart.remarks:
-        at = (remark.x, remark.y)
-        axes.annotate(remark.text, at, color=remark.colour, **_REMARK)
-    _mark_ticks(axes.xaxis, chart.x, chart.xs, log=chart.log_x)
-    _mark_ticks(axes.yaxis, chart.y, [mark.y for mark in chart.marks], log=chart.log_y)
-    if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
-        _tick_sizes(axes, chart)
-    return axes
+    return ticks.set_ticks(axes, chart)
 
 
 def _draw_agreement(axes: Axes) -> None:
-    """Draw y = x as far as both axes reach."""
-    lows, highs = zip(axes.get_xlim(), axes.get_ylim(), strict=True)
-    ends = [max(lows), min(highs)]
-    if ends[0] < ends[1]:
-        axes.plot(ends, ends, **_AGREEMENT, scalex=False, scaley=False)
+    """Let both axes reach the same values, and draw y = x."""
+    limits = [*axes.get_xlim(), *axes.get_ylim()]
+    ends = (min(limits), max(limits))
+    axes.set_xlim(ends)
+    axes.set_ylim(ends)
+    axes.plot(ends, ends, **legend.AGREEMENT, scalex=False, scaley=False)
 
 
 def draw_series(axes: Axes, series: Series, shifts: Sequence[float] = ()) -> Axes:
@@ -212,27 +205,16 @@ def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None
     if len(mark.seeds) > 1 and not series.banded:
         # Above intervals and below the labels (zorder): a seed must not vanish behind its mean.
         seeds: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour}
-        seeds |= {"markersize": 3.0, "markeredgewidth": 0.7, "zorder": 3.1}
+        seeds |= {"markersize": 3.0, "markeredgewidth": 0.7, "zorder": 3.1, "clip_on": False}
         axes.plot(*zip(*mark.seeds, strict=True), marker, transform=where, **seeds)
     bars = ((mark.x_bar, axes.hlines, mark.y), (mark.y_bar, axes.vlines, mark.x))
     for bar, draw_bar, at in bars:
         if bar is not None and not series.banded:
             draw_bar(at, bar.low, bar.high, color=colour, linewidth=1.0, transform=where)
-    face = _face(colour, mark.reading, marker)
+    face = legend.face(colour, mark.reading, marker)
     # Unclipped: an axis of shares ends at its marks.
     face |= {"markersize": 4.5, "zorder": 3, "clip_on": False}
     axes.plot([mark.x], [mark.y], marker, transform=where, **face)
-
-
-def _face(colour: str, reading: str, marker: str) -> dict[str, Any]:
-    """Choose fill and rim of a mark: hollow if read off a picture, black-rimmed if from a run."""
-    is_cross = marker in "x+|"  # these are strokes: a rim would be all of them
-    return {
-        "color": colour,
-        "markerfacecolor": "white" if reading in HOLLOW else colour,
-        "markeredgecolor": _RIM if reading == "run" and not is_cross else colour,
-        "markeredgewidth": 0.7 if reading == "run" and not is_cross else 1.0,
-    }
 
 
 def sideways(chart: Chart) -> list[list[float]]:
@@ -272,8 +254,10 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
     for mark in chart.marks:
         corners += [(mark.x, mark.y), *mark.seeds, *chain(*mark.intervals)]
     axes.update_datalim([*corners, *chart.reach])
-    # Room for the labels beside the outermost marks, which Matplotlib's 5 % does not leave.
-    axes.margins(0.12, 0.14)
+    # Room for the labels beside the outermost marks, which Matplotlib's 5 % does not leave; the
+    # marks of curves have none.
+    is_curves = any(len(series.marks) > _MANY for series in chart.series)
+    axes.margins(0.03 if is_curves else 0.12, 0.14)
     axes.autoscale_view()
     if (ends := chart.x.bounds) is not None:
         axes.set_xlim(*np.clip(axes.get_xlim(), *ends))
@@ -319,12 +303,9 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
 
 
 def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) -> Axes:
-    """Write the labels of marks where they cover neither marks nor lines."""
+    """Write remarks and the labels of marks where they cover neither marks nor lines."""
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
     boxes: list[Box] = []
-    for text in axes.texts:
-        if text.get_text():
-            boxes.append(Box(*text.get_window_extent(renderer).extents))
     labels = []
     for series, shifts in zip(chart.series, sideways(chart), strict=True):
         places = axes.transData.transform([(m.x, m.y) for m in series.marks])
@@ -337,18 +318,24 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
             if mark.label:
                 labels.append((mark.label, (float(x) + shift * scale, float(y))))
     # The highest first: its label finds the most room.
-    place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size)
+    named = place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size)
+    boxes += [Box(*text.get_window_extent(renderer).extents) for text in named]
+    # Remarks last: they say again what the caption says, and names of marks do not.
+    for remark in chart.remarks:
+        at = axes.transData.transform((remark.x, remark.y))
+        boxes += place_remark(axes, renderer, remark, (float(at[0]), float(at[1])), boxes, size)
     return axes
 
 
 def _along(places: np.ndarray) -> list[Box]:
     """List small pixel boxes along a line, for labels to keep free."""
-    steps = np.linspace(0, 1, _BOXES_PER_SEGMENT)[:, None]
     found = []
     for start, end in pairwise(places):
         # One box around a whole segment would forbid the empty triangle on either side of a
         # slanted line.
-        found += [Box(x - 1, y - 1, x + 1, y + 1) for x, y in start + steps * (end - start)]
+        count = 2 + int(np.hypot(*(end - start)) / _PIXELS_OF_LINE)
+        steps = np.linspace(0, 1, count)[:, None]
+        found += [Box(x - 2, y - 2, x + 2, y + 2) for x, y in start + steps * (end - start)]
     return found
 
 
@@ -365,87 +352,3 @@ def _taken(axes: Axes, mark: Mark, shift: float, scale: float) -> Iterable[Box]:
     yield box(at, at, 3.0)
     yield from (box(*ends, 1.5) for ends in mark.intervals)
     yield from (box(seed, seed, 2.0) for seed in mark.seeds)
-
-
-def _mark_ticks(
-    one: XAxis | YAxis, axis: ChartAxis, values: Sequence[float], *, log: bool
-) -> None:
-    """Write the figure's own ticks, powers of two, or plain numbers on a logarithmic axis."""
-    ticks = axis.ticks or [(at, f"{at:.7g}") for at in axis.powers(values)]
-    if ticks:
-        one.set_ticks([at for at, _ in ticks], labels=[text for _, text in ticks])
-        one.set_minor_locator(NullLocator())
-    elif log:
-        # An axis that runs backwards has its interval backwards, too.
-        low, high = sorted(one.get_view_interval())
-        steps = (1.0,) if high > _DECADES * low else (1.0, 2.0, 5.0)
-        one.set_major_locator(LogLocator(subs=steps, numticks=12))
-        one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        one.set_minor_formatter(NullFormatter())
-
-
-def _tick_sizes(axes: Axes, chart: Chart) -> None:
-    """Mark the model sizes themselves, where they are few."""
-    sizes = sorted({mark.x for mark in chart.marks if mark.reading not in DERIVED})
-    if len(sizes) > _SIZES:
-        return
-    # A logarithmic axis around one value would show ticks of unrelated decades.
-    if len(sizes) == 1:
-        axes.set_xlim(sizes[0] * 0.9, sizes[0] * 1.1)
-    metric = chart.x.metric
-    # `text` takes a stored value, and the marks are in printed units already (millions).
-    axes.set_xticks(sizes, [metric.text(size / metric.factor) for size in sizes])
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def legend_handles(charts: Sequence[Chart]) -> list[Line2D]:
-    """Make a handle for each series by name; none where there is one series only.
-
-    Fronts of several series share a handle, and fits likewise: their colours are those of the
-    series. Of very many series some have one, from the first to the last.
-    """
-    # Series of one name share a handle: looks agree over all charts of a figure.
-    shown: dict[str, Series] = {}
-    for series in (series for chart in charts for series in chart.series):
-        shown.setdefault(series.name, series)
-    measured = [series for series in shown.values() if not series.is_derived]
-    derived = [series for series in shown.values() if series.is_derived]
-    handles = [_handle(series, series.name) for series in _spread(measured)]
-    if (more := len(measured) - len(handles)) > 0:
-        handles.append(Line2D([], [], linestyle="", label=f"… {more} between them"))
-    for words in ("front", "fit"):
-        mine = [series for series in derived if series.marks[0].reading == words]
-        handles += [_handle(mine[0], mine[0].name)] if len(mine) == 1 else []
-        if len(mine) > 1:
-            grey = replace(mine[0], look=Look(style.GREY, ""))
-            handles.append(_handle(grey, f"{words}, in the colour of the marks"))
-    if any(chart.is_agreement for chart in charts):
-        handles.append(Line2D([], [], **_AGREEMENT, label="y = x"))
-    return handles if len(handles) > 1 else []
-
-
-def _spread(found: list[Series]) -> list[Series]:
-    """Keep all of few series, and of many the first, the last and some between."""
-    if len(found) <= _MOST_HANDLES:
-        return found
-    places = np.linspace(0, len(found) - 1, _MOST_HANDLES // 2)
-    return [found[round(place)] for place in places]
-
-
-def _handle(series: Series, name: str) -> Line2D:
-    # The first mark stands for all: readings mix within a series only where a copy is cited.
-    reading = series.marks[0].reading if series.marks else "printed"
-    colour, marker = series.look
-    face = _face(colour, reading, marker)
-    face["linestyle"] = ("--" if series.dashed else "-") if series.joined else ""
-    return Line2D([], [], marker=marker, markersize=4.5, label=name, **face)
-
-
-def draw_legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> Axes:
-    """Draw the legend of all charts, in a strip of its own."""
-    axes.set_axis_off()
-    if handles:
-        flat: dict[str, Any] = {"frameon": False, "borderaxespad": 0, "borderpad": 0}
-        ncols = min(columns, len(handles))
-        axes.legend(handles=handles, loc="center left", ncols=ncols, **flat)
-    return axes

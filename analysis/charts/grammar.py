@@ -6,6 +6,7 @@ with Plotly, `records.py` writes it as CSV and JSON.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import frexp
@@ -28,6 +29,7 @@ Place = tuple[float, float]
 """x and y in the units of the axes."""
 Ticks = tuple[tuple[float, str], ...]
 """Places and texts."""
+_WAYS = re.compile(r"( \[\w+\])+$")
 _MIN_POWERS = 3
 """Fewer powers of two may be numbers of any other kind, such as 1 and 2."""
 
@@ -288,6 +290,11 @@ def side_by_side(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     return tuple(replace(c, reach=tuple(places[c.x.key, c.y.key])) for c in charts)
 
 
+def without_way(name: str) -> str:
+    """Drop the mark of the way of measuring from the name of a series: `S-S [a]` -> `S-S`."""
+    return _WAYS.sub("", name)
+
+
 def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     """Give series that would look alike different colours, the same in all charts of a figure.
 
@@ -296,10 +303,15 @@ def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     """
     # By name, not by chart: a series has one look in all charts and one handle in the legend.
     looks: dict[str, Look] = {}
+    beside = [{s.name for s in chart.series} for chart in charts]
     # In the order of the charts, so that the first series of a look keeps it.
     for name, look in ((s.name, s.look) for chart in charts for s in chart.series):
         if name not in looks:
-            looks[name] = _free(look, looks.values())
+            # A setting looks the same in charts of what was measured in one way and in several;
+            # only side by side do its ways need to be told apart.
+            rivals = {other for names in beside if name in names for other in names}
+            same = {n for n in looks if without_way(n) == without_way(name)} - rivals
+            looks[name] = _free(look, [looks[n] for n in looks if n not in same])
     return tuple(
         replace(chart, series=tuple(replace(s, look=looks[s.name]) for s in chart.series))
         for chart in charts
@@ -354,11 +366,10 @@ DIFFERENT = (
 
 
 def _neutral(chart: Chart, source: Source) -> Chart:
-    """Title a chart by metric and source; remarks go, as they say what the paper found."""
-    title = TITLES.get(chart.y.key, chart.y.metric.label)
+    """Title a chart by its source; remarks go, as they say what the paper found."""
     if source == "published":
-        return replace(chart, title=f"{title}: paper", remarks=(), big=False)
+        return replace(chart, title="paper", remarks=(), big=False)
     # Series of both may have one name, and stand in one legend.
     names = {s.name: s.name if s.name == "runs" else f"runs: {s.name}" for s in chart.series}
     series = tuple(replace(s, name=names[s.name]) for s in chart.series)
-    return replace(chart, title=f"{title}: runs", series=series, remarks=(), big=False)
+    return replace(chart, title="runs", series=series, remarks=(), big=False)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from analysis.charts.grammar import Remark
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
@@ -22,6 +24,12 @@ _ANGLES = (0, 180, 90, 270, 45, 135, 315, 225, 22, 158, 338, 202, 67, 113, 293, 
 _DISTANCES = (5.0, 9.0, 14.0, 20.0, 27.0, 35.0)
 """Points between a mark and the nearest edge of its label, in order of preference."""
 _LEADER_FROM = 14.0
+_FARTHEST = 0.2
+"""Way of a remark from its place, in diagonals of the frame: farther off it is of other marks."""
+_PLACES = 20
+"""Places of a remark that are tried in each direction."""
+_OFF_AXIS = 4.0
+"""Pixels between a label and the axes at the left and below."""
 _TOUCH = 0.01
 """Part of a label that may be covered: rounding of pixels, no letter."""
 _TEXT = "#222222"
@@ -70,7 +78,9 @@ def place_labels(
     """
     # A label placed in data coordinates must not move the limits it was placed by.
     axes.autoscale(False)
-    inside = Box(*axes.get_window_extent(renderer).extents)
+    frame = axes.get_window_extent(renderer)
+    # A letter on the axis itself would be struck through.
+    inside = Box(frame.x0 + _OFF_AXIS, frame.y0 + _OFF_AXIS, frame.x1, frame.y1)
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
     to_data = axes.transData.inverted()
     # Labels join the marks as they are placed: the next one avoids them as well.
@@ -93,6 +103,51 @@ def place_labels(
         taken.append(box)
         made.append(label)
     return made
+
+
+def place_remark(
+    axes: Axes,
+    renderer: RendererBase,
+    remark: Remark,
+    at: tuple[float, float],
+    taken: Sequence[Box],
+    size: float,
+) -> list[Box]:
+    """Write a remark at the free place nearest to its own; nothing where none is near.
+
+    Args:
+        axes: its limits and its place on the page must not change afterwards.
+        renderer: measures the text.
+        remark: the words; they begin at its coordinates.
+        at: these coordinates in pixels.
+        taken: pixel boxes to keep free.
+        size: font size in points.
+
+    Returns:
+        The box that it takes, if any.
+    """
+    text = axes.text(0, 0, remark.text, color=remark.colour, size=size, weight="bold", va="bottom")
+    extent = text.get_window_extent(renderer)
+    width, height = extent.width, extent.height
+    inside = Box(*axes.get_window_extent(renderer).extents)
+    own = (at[0], at[1] - height / 2)
+    near = _FARTHEST * math.hypot(inside.x1 - inside.x0, inside.y1 - inside.y0)
+    places = [c for c in _corners(inside, width, height) if math.dist(c, own) <= near]
+    for left, bottom in sorted(places, key=lambda c: math.dist(c, own)):
+        box = Box(left, bottom, left + width, bottom + height)
+        if _is_free(box, taken, inside):
+            text.set_position(tuple(axes.transData.inverted().transform((left, bottom))))
+            return [box]
+    text.remove()
+    return []
+
+
+def _corners(inside: Box, width: float, height: float) -> Iterator[tuple[float, float]]:
+    """List places of the lower left corner of a text all over a frame."""
+    across, up = inside.x1 - inside.x0 - width, inside.y1 - inside.y0 - height
+    for row in range(_PLACES + 1):
+        for column in range(_PLACES + 1):
+            yield inside.x0 + across * column / _PLACES, inside.y0 + up * row / _PLACES
 
 
 def _draw_leader(axes: Axes, start: tuple[float, float], box: Box) -> None:

@@ -6,9 +6,13 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING
 
-from analysis.charts.grammar import FigureData
+import numpy as np
+
+from analysis.charts import style
+from analysis.charts.grammar import Chart, FigureData
 from analysis.charts.style import Venue
 from analysis.store.requests import RequestError
 
@@ -16,28 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import GridSpec
     from matplotlib.text import Text
 
 _GREY = "#444444"
 _TITLE_SCALE, _CAPTION_SCALE = 1.1, 0.72
-_BOLD = 1.12
-"""Width of bold letters over that of others."""
-# Words are broken before anything is drawn, when no renderer can measure them yet: widths are
-# estimates. `fit_words` measures later, where it must.
-_CHARACTER = 0.53
-"""Mean width of a character, in font sizes."""
-_HANDLE = 5
-"""Width of a line and its spaces in a legend, in font sizes."""
 _BIG = 3
 """Columns at which a big chart takes four cells; also the most there are."""
-_NARROWEST = 2.1
+_NARROWEST = 1.8
 """Inches of a chart with its labels."""
-_LOWEST = 1.05
-"""Inches below which a chart has no room for its ticks and words."""
+_FLATNESS = 0.58
+"""Height of a frame over the width of its column, which the words at its left share."""
+_TALLEST, _STACKED, _LOW = 1.6, 1.25, 0.95
+"""Inches of the frame of a chart: at most, at most of several below each other, at least."""
+_LOWEST = 0.55
+"""Inches below which a frame cannot be read; a page that leaves less is refused."""
 _PAIRS = (4, 6.0)
 """Columns of pairs of charts, the paper's and that of runs, from a page of so many inches on."""
-_GAP = 2.0
-"""Pixels at least between the texts of two ticks."""
 
 Cell = tuple[slice, slice]
 """Rows and columns of the page's grid, below the strip of the legend."""
@@ -48,7 +47,7 @@ class PagePlan:
     """Places of the charts, then of the grids of pictures.
 
     Attributes:
-        heights: inches of each row.
+        heights: inches of the frames in each row, without their words.
     """
 
     cells: tuple[Cell, ...]
@@ -56,120 +55,139 @@ class PagePlan:
     columns: int
 
 
-def plan(
-    data: FigureData, inches: float, shapes: Sequence[float], most: float | None = None
-) -> PagePlan:
+def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
     """Choose the places of everything on a page.
 
     Args:
         data: the figure.
         inches: width of the page.
         shapes: width over height of each grid of pictures.
-        most: inches that all of it may take; rows get lower where it would be more.
-
-    Raises:
-        RequestError: it fits into no page, however low its charts are.
     """
     cells, rows, columns = _cells(data, inches)
     heights = _heights(data, inches, rows, columns)
     for shape in shapes:
         cells.append((slice(rows + 1, rows + 2), slice(0, columns)))
-        heights.append(inches / shape + 0.5)  # half an inch for title and heads
+        heights.append(inches / shape)
         rows += 1
-    share = 1.0 if most is None else min(1.0, most / max(sum(heights), 1e-9))
-    if share * min(heights, default=_LOWEST) < _LOWEST and share < 1:
-        raise RequestError(
-            f"{data.name}: {len(data.charts)} charts and {len(shapes)} rows of pictures do not "
-            f"fit into {most:.1f} in of a page; choose fewer (--y rfid), or --width text"
-        )
-    return PagePlan(tuple(cells), tuple(height * share for height in heights), columns)
+    return PagePlan(tuple(cells), tuple(heights), columns)
 
 
 def _heights(data: FigureData, inches: float, rows: int, columns: int) -> list[float]:
-    """Choose the height of each row of charts, in inches."""
-    across = inches / columns
-    # Charts a little wider than tall, but never too low for their ticks.
-    row = min(2.2, max(1.6 if across < _NARROWEST else 1.75, 0.86 * across))
-    heights = [row] * rows
+    """Choose the height of each row of frames, in inches."""
+    # Charts a little wider than tall; one below the other they may be flatter, as each is wide.
+    most = _STACKED if columns == 1 and rows > 1 else _TALLEST
+    heights = [min(most, max(_LOW, _FLATNESS * inches / columns))] * rows
     if data.charts and data.charts[0].big and columns < _BIG:
         heights[0] *= 1.5
     return heights
 
 
-def write_words(figure: Figure, data: FigureData, venue: Venue) -> float:
-    """Write title and caption; return the inches that they take."""
-    inches = figure.get_figwidth()
+def shared(charts: Sequence[Chart], cells: Sequence[Cell]) -> list[tuple[int, int]]:
+    """Pair each chart with the one right below it that has the same x, from the lowest pair up."""
+    pairs = []
+    for upper, lower in permutations(range(len(charts)), 2):
+        (above, across), (below, beside) = cells[upper], cells[lower]
+        one, other = charts[upper], charts[lower]
+        alike = (one.x, one.log_x) == (other.x, other.log_x)
+        if alike and across == beside and above.stop == below.start:
+            pairs.append((upper, lower))
+    return sorted(pairs, key=lambda pair: -cells[pair[0]][0].start)
+
+
+def fit_height(
+    figure: Figure, grid: GridSpec, made: PagePlan, data: FigureData, venue: Venue
+) -> Figure:
+    """Give a figure that was laid out the height at which its frames are as tall as planned.
+
+    Raises:
+        RequestError: it fits into no page, however low its charts are.
+    """
+    if not made.heights:
+        return figure
+    ratios = np.asarray(grid.get_height_ratios(), dtype=float).tolist()
+    total, planned, strip = figure.get_figheight(), made.heights, ratios[0]
+    # Constrained layout makes frames as tall as their ratios say, and gives words what they take.
+    frame = min(figure.axes[1:], key=lambda axes: len(_rows(axes)))
+    inches = frame.get_position(original=True).height * total
+    words = total - inches / sum(ratios[row] for row in _rows(frame)) * sum(ratios)
+    share = 1.0
+    if venue.height is not None:
+        room = venue.height * style.MOST_OF_PAGE - words - strip
+        share = min(1.0, room / sum(planned))
+    if share < 1 and share * min(planned) < _LOWEST:
+        shown = [f"{n} {what}" for n, what in _counted(data) if n]
+        raise RequestError(
+            f"{data.name}: {' and '.join(shown)} do not fit into {room + words + strip:.1f} in, "
+            f"{style.MOST_OF_PAGE:.0%} of a page; choose fewer (--y rfid), or --width text"
+        )
+    heights = [strip, *(height * share for height in planned)]
+    grid.set_height_ratios(heights)
+    figure.set_figheight(words + sum(heights))
+    return figure
+
+
+def _counted(data: FigureData) -> list[tuple[int, str]]:
+    return [(len(data.charts), "charts"), (len(data.grids), "rows of pictures")]
+
+
+def _rows(axes: Axes) -> range:
+    spec = axes.get_subplotspec()
+    assert spec is not None, "every chart has a cell of the page"
+    return spec.rowspan
+
+
+def write_words(figure: Figure, data: FigureData, venue: Venue, renderer: RendererBase) -> None:
+    """Write title and caption, in lines as wide as the page."""
     large, small = venue.size * _TITLE_SCALE, venue.size * _CAPTION_SCALE
-    title = _wrapped([data.title], inches, large * _BOLD)
-    below = _wrapped(caption(data), inches, small)
-    figure.suptitle("\n".join(title), x=0.01, ha="left", size=large, weight="bold")
-    figure.supxlabel("\n".join(below), x=0.01, ha="left", size=small, color=_GREY)
-    # Inches: a line of print takes 1.25 font sizes; .15 are for the gaps around the words.
-    return 1.25 * (len(title) * large + len(below) * small) / 72 + 0.15
+    title = figure.suptitle("", x=0.01, ha="left", size=large, weight="bold")
+    below = figure.supxlabel("", x=0.01, ha="left", size=small, color=_GREY)
+    for text, words in ((title, [data.title]), (below, caption(data))):
+        wrap(text, words, 0.98 * figure.bbox.width, renderer)
 
 
-def _broken(text: str) -> str:
-    if " (" in text:
-        return text.replace(" (", "\n(", 1)
-    words = text.split(" ")
-    half = -(-len(words) // 2)
-    return "\n".join(filter(None, (" ".join(words[:half]), " ".join(words[half:]))))
+def inches_of_words(figure: Figure) -> float:
+    """Measure title and caption, in inches of height."""
+    return sum(float(text.get_window_extent().height) for text in figure.texts) / figure.dpi
 
 
-def slant_names(axes: Axes, renderer: RendererBase) -> Axes:
-    """Slant the names on an axis where they would touch each other."""
-    if _crowded(axes.get_xticklabels(), renderer, across=True):
-        for label in axes.get_xticklabels():
-            label.set(rotation=40, ha="right", rotation_mode="anchor")
-    return axes
+def wrap(text: Text, paragraphs: Sequence[str], pixels: float, renderer: RendererBase) -> Text:
+    """Break paragraphs into lines that are no wider than so many pixels."""
+    text.set_text(max(paragraphs, key=len, default=""))
+    whole = text.get_window_extent(renderer).width
+    # Letters differ in width: the widest line decides, and a try or two find it.
+    letters = int(len(text.get_text()) * pixels / max(whole, 1.0)) + 8
+    while letters > 1:
+        lines = [line for words in paragraphs for line in textwrap.wrap(words, letters)]
+        text.set_text("\n".join(lines))
+        if text.get_window_extent(renderer).width <= pixels:
+            break
+        letters -= 2
+    return text
 
 
-def thin_ticks(axes: Axes, renderer: RendererBase) -> Axes:
-    """Hide the texts of ticks that would touch the one before; their ticks stay."""
-    for labels, across in ((axes.get_xticklabels(), True), (axes.get_yticklabels(), False)):
-        for label in _crowded(labels, renderer, across=across):
-            label.set_visible(False)
-    return axes
-
-
-def _crowded(labels: Sequence[Text], renderer: RendererBase, *, across: bool) -> list[Text]:
-    """Find the texts that touch the last one that stays, from the first on."""
-    found: list[Text] = []
-    taken: list[tuple[float, float]] = []
-    for label in labels:
-        if not label.get_text():
-            continue
-        box = label.get_window_extent(renderer)
-        ends = (box.x0, box.x1) if across else (box.y0, box.y1)
-        if label.get_rotation():
-            # Slanted texts are apart where their ends are, by the height of a line.
-            scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
-            ends = (box.x1 - float(label.get_fontsize()) * scale, box.x1)
-        if any(ends[0] < high + _GAP and low - _GAP < ends[1] for low, high in taken):
-            found.append(label)
-        else:
-            taken.append(ends)
-    return found
-
-
-def fit_words(axes: Axes, renderer: RendererBase) -> Axes:
-    """Break a title that is wider than its axes, and labels that are longer, at their unit."""
+def fit_words(axes: Axes, renderer: RendererBase) -> bool:
+    """Break a title and labels that are longer than their axes; tell whether any was broken."""
     frame = axes.get_window_extent(renderer)
-    # A label such as "AR val loss (nats/token)" breaks before its unit, else before a word.
-    if axes.yaxis.label.get_window_extent(renderer).height > frame.height:
-        axes.set_ylabel(_broken(axes.get_ylabel()))
-    if axes.xaxis.label.get_window_extent(renderer).width > frame.width:
-        axes.set_xlabel(_broken(axes.get_xlabel()))
-    text = axes.get_title(loc="left")
-    if not text:
-        return axes
-    title = axes.set_title(text, loc="left")
-    share = axes.get_window_extent(renderer).width / title.get_window_extent(renderer).width
-    if share < 1:
-        # A bracket at the end, such as "(Table 6)", is no place to break.
-        whole = re.sub(r" (?=[^()]*\)$)", "\xa0", text)
-        axes.set_title("\n".join(textwrap.wrap(whole, int(len(text) * share))), loc="left")
-    return axes
+    up, across = axes.yaxis.label, axes.xaxis.label
+    # Set again, as only the title that `set_title` returns is where it will be drawn.
+    title = axes.set_title(axes.get_title(loc="left"), loc="left")
+    broken = False
+    for text, room in ((up, frame.height), (across, frame.width), (title, frame.width)):
+        box = text.get_window_extent(renderer)
+        length, words = (box.height if text is up else box.width), text.get_text()
+        if length > room and "\n" not in words:
+            text.set_text(_broken(words, int(len(words) * room / length)))
+            broken = broken or "\n" in text.get_text()
+    return broken
+
+
+def _broken(text: str, letters: int) -> str:
+    """Break words into lines; neither a unit or another bracket nor the arrow behind it breaks."""
+    whole = re.sub(r" (?=[^()]*\))|(?<=[,)]) (?=better|[↑↓])| (?=[→↑↓])", "\xa0", text)
+    # The bracket itself may begin a line.
+    whole = re.sub(r"\xa0(?=\()", " ", whole)
+    lines = textwrap.wrap(whole, max(letters, 1), break_long_words=False)
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
@@ -207,13 +225,6 @@ def _pairs(count: int, inches: float) -> tuple[list[Cell], int, int]:
     return cells, -(-count // columns), columns
 
 
-def legend_columns(labels: Sequence[str], inches: float, size: float) -> int:
-    """Count how many handles fit beside each other."""
-    longest = max(map(len, labels), default=0)
-    each = (longest * _CHARACTER + _HANDLE) * size / 72
-    return max(1, int(inches / each))
-
-
 def caption(data: FigureData) -> list[str]:
     """Collect the notes, and how the numbers were obtained."""
     readings = {
@@ -223,8 +234,3 @@ def caption(data: FigureData) -> list[str]:
     how = [text for reading, text in readings.items() if reading in data.readings]
     absent = [f"Not shown: {'; '.join(data.missing)}."] if data.missing else []
     return [*data.notes, *how, *absent]
-
-
-def _wrapped(texts: Sequence[str], inches: float, size: float) -> list[str]:
-    width = int(inches * 72 / (size * _CHARACTER))
-    return [line for text in texts for line in textwrap.wrap(text, width)]

@@ -197,6 +197,9 @@ _COMMON: dict[str, object] = {
     "axes.axisbelow": True,
     "axes.linewidth": 0.8,
     "lines.linewidth": 1.0,
+    # Hinted letters are as wide as the pixels of a picture say: what was measured at one
+    # resolution would not fit at another, nor in a PDF.
+    "text.hinting": "none",
     # TrueType: many conferences refuse the Type 3 fonts that are Matplotlib's default.
     "pdf.fonttype": 42,
 }

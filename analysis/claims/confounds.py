@@ -14,6 +14,8 @@ from gigatok.names import METRICS, PARAM_SEED, PARAM_TOKENIZER
 # FID is biased upwards by a term that falls with the number of images; KID has no such bias.
 FID_NEEDS_IMAGES = 10_000
 """Below, the bias of FID is larger than most differences (Binkowski et al., arXiv 1801.01401)."""
+_SHA = 10
+"""Digits that name a commit; all forty would fill a line of a caption."""
 
 V = TypeVar("V")
 
@@ -103,7 +105,8 @@ def _code(runs: pl.DataFrame, found: Sequence[Group]) -> Iterable[str]:
     # A trial's stages may come from several commits, which its tag joins with commas.
     versions = sorted({sha for text in runs["git_sha"].drop_nulls() for sha in text.split(",")})
     if len(versions) > 1:
-        yield f"Stages ran from {len(versions)} versions of the code: {_listed(versions)}."
+        short = (sha[:_SHA] for sha in versions)
+        yield f"Stages ran from {len(versions)} versions of the code: {_listed(short)}."
     if runs["git_dirty"].any():
         yield "Some stages ran from code with uncommitted changes."
 

@@ -15,6 +15,7 @@ from analysis.charts.grammar import (
     bar_of,
     with_distinct_looks,
 )
+from analysis.charts.style import Look
 from analysis.figures.derived import pareto_front
 from analysis.statistics.rate_distortion import RATE, Front, RatePoint
 from analysis.store.runs import origin
@@ -28,13 +29,15 @@ def plane_chart(found: Sequence[Front], metric: str) -> Chart:
     """Draw the settings of each family and its front, a dashed line."""
     series = []
     # A family without a point would be a name in the legend and nothing else.
-    for front in filter(lambda one: one.points, found):
-        look = style.of_setting(*front.setting) if front.setting else None
-        own = style.WITH if front.points[0].group.regularised else style.WITHOUT
-        marks = tuple(_mark(point, metric) for point in front.points)
+    shown = [front for front in found if front.points]
+    # One tokenizer for all is no name of a mark.
+    named = len({point.group.tokenizer for front in shown for point in front.points}) > 1
+    for rank, front in enumerate(shown):
+        marks = tuple(_mark(point, metric, named=named) for point in front.points)
         name = front.family if front.setting else "all settings"
         name += "" if len(marks) > 1 else " (one setting)"
-        series.append(Series(name, marks, look or own, joined=False))
+        look = _look(front, rank, len(shown))
+        series.append(Series(name, marks, look, joined=False))
     label = METRICS[metric].label
     (chart,) = with_distinct_looks([Chart(label, axis(RATE), axis(metric), tuple(series))])
     better = METRICS[metric].better
@@ -42,6 +45,7 @@ def plane_chart(found: Sequence[Front], metric: str) -> Chart:
     lines = [
         pareto_front([one], None, better, f"front of {one.name}", one.look._replace(marker=""))
         for one in chart.series
+        if len(one.marks) > 1
     ]
     return Chart(chart.title, chart.x, chart.y, (*chart.series, *lines), better_up=True)
 
@@ -62,16 +66,26 @@ def planes_figure(name: str, planes: Mapping[str, Sequence[Front]]) -> FigureDat
 
 def plot_rate_distortion(axes: Axes, found: Sequence[Front], metric: str = "psnr") -> Axes:
     """Draw one plane into given axes, with a legend."""
-    from analysis.charts.drawing import draw_chart, legend_handles
+    from analysis.charts.drawing import draw_chart
+    from analysis.charts.legend import handles
 
     chart = plane_chart(found, metric)
     draw_chart(axes, chart)
-    axes.legend(handles=legend_handles([chart]), frameon=False, fontsize=7)
+    axes.legend(handles=handles([chart]), frameon=False, fontsize=7)
     return axes
 
 
-def _mark(point: RatePoint, metric: str) -> Mark:
+def _look(front: Front, rank: int, count: int) -> Look:
+    """Choose the look of a family: its own, else one that differs in colour and shape."""
+    if front.setting is None:
+        return style.WITH if front.points[0].group.regularised else style.WITHOUT
+    own = style.of_setting(*front.setting)
+    return own or style.of_rank(rank, count, is_ordered=False)
+
+
+def _mark(point: RatePoint, metric: str, *, named: bool) -> Mark:
     origins = tuple(origin(row, [RATE, metric]) for row in point.group.rows)
     bars = bar_of(point.rate, 1.0), bar_of(point.distortion, 1.0)  # both printed as stored
     at = (point.rate.mean, point.distortion.mean)
-    return Mark(*at, origins, "run", point.group.tokenizer, *bars, seeds=point.seeds)
+    label = point.group.tokenizer if named else ""
+    return Mark(*at, origins, "run", label, *bars, seeds=point.seeds)

@@ -37,7 +37,7 @@ from analysis.figures.settings import (
 from analysis.statistics.groups import Group, groups
 from analysis.store.artifacts import logged_picture
 from analysis.store.requests import RequestError
-from analysis.store.runs import measured, origin, params_of
+from analysis.store.runs import PROTOCOL, measured, origin, params_of
 from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
 from gigatok.names import (
     METRICS,
@@ -51,7 +51,7 @@ from gigatok.names import (
 from gigatok.text.command_lines import command
 
 _NAMED_TRIALS = 6
-"""Trials without a result that a caption names; the rest are counted."""
+"""Trials or settings without a result that a caption names; the rest are counted."""
 
 
 class Panel(NamedTuple):
@@ -199,7 +199,7 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
         absent = omitted(found, panel.x, panel.y) if panel.y in METRICS else []
         # By title: a chart's letter is another one where it joins published charts.
         head = f"{panel.title}: " if len(panels) > 1 else ""
-        missing += [head + ", ".join(absent)] if absent else []
+        missing += [head + ", ".join(_few(absent))] if absent else []
     keys = [key for panel in panels for key in panel[:2]] + [wanted.needs]
     shown = [key for key in keys if key in METRICS]
     is_search = any(panel.x == SCALE for panel in panels)
@@ -210,6 +210,12 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
     return FigureData(
         wanted.name, "", "runs", tuple(charts), tuple(notes), tuple(grids), tuple(missing)
     )
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    """Keep the first names of many, and count the others."""
+    more = len(names) - _NAMED_TRIALS
+    return [*names[:_NAMED_TRIALS], *([f"{more} more"] if more > 0 else [])]
 
 
 def _tables(wanted: RunFigure, runs: pl.DataFrame) -> list[pl.DataFrame]:
@@ -318,8 +324,10 @@ def mark_notes(
 def _warnings(table: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Say what else differs between the trials of a figure, and which numbers are absent."""
     nothing = pl.lit(None, pl.Float64)
-    # Confounds of metrics that the figure does not show would only lengthen its caption.
+    # Confounds of metrics that the figure does not show would only lengthen its caption, and so
+    # would several ways of measuring: the notes on protocols have named them (`mark_notes`).
     drawn = table.with_columns(nothing.alias(name) for name in METRICS if name not in metrics)
+    drawn = drawn.with_columns(pl.lit("").alias(PROTOCOL + name) for name in METRICS)
     wanted = [name for name in dict.fromkeys(metrics) if name in measured(table)]
     absent = incomplete(table, wanted)
     more = len(absent) - _NAMED_TRIALS

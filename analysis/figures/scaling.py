@@ -21,7 +21,7 @@ from analysis.charts.records import chart_records, table_of
 from analysis.charts.style import WITH, WITHOUT, Look, of_setting, of_tokenizer
 from analysis.figures.derived import law_curve, pareto_front
 from analysis.figures.main_axis import main_axis
-from analysis.figures.published_marks import mark
+from analysis.figures.published.marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
 from analysis.paper.published import PAPER, Fact, facts, select, short

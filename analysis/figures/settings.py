@@ -66,6 +66,7 @@ class Encoding:
         panel: axis with a panel for each of its values; "" for none.
         order: values of `along`, the smallest first.
         kinds: values of `by`, in the order of their colours.
+        decided: axes that another one decides: they say nothing more, and nothing shows them.
         names: values of x at 0, 1, ... where they are no numbers.
         interval: of all means.
     """
@@ -74,6 +75,7 @@ class Encoding:
     along: str
     by: str
     panel: str
+    decided: frozenset[str]
     order: Mapping[Any, int]
     kinds: Mapping[Any, int]
     names: Mapping[str, int]
@@ -101,7 +103,10 @@ def encoding(
         panels: whether a third axis may have panels.
     """
     chosen = wanted or FigureChoice()
-    free = [key for key in varied_columns(found) if key not in (chosen.by, chosen.panel)]
+    varied = varied_columns(found)
+    decided = _decided(found, varied, x)
+    shown = [key for key in varied if key not in decided]
+    free = [key for key in shown if key not in (chosen.by, chosen.panel)]
     # Over steps every setting is a line of its own: no axis orders marks.
     is_curve = x in (STEP, SCALE)
     along = "" if is_curve else _along(found, x, free)
@@ -115,7 +120,24 @@ def encoding(
     panel = chosen.panel or (few[0] if few and panels else "")
     names = {} if x in METRICS else _names(found, x)
     order, kinds = (ranks(found, key) if key else {} for key in (along, by))
-    return Encoding(x, along, by, panel, order, kinds, names, choose_interval(found))
+    interval = choose_interval(found)
+    return Encoding(x, along, by, panel, decided, order, kinds, names, interval)
+
+
+def _decided(found: Sequence[Group], keys: Sequence[str], x: str) -> frozenset[str]:
+    """Find the settings whose value follows from that of x or another one, as in a `zip`.
+
+    Of two that decide each other the first stays. Parts of the tokenizer stay too: sizes are
+    what series are ordered by.
+    """
+    stay = {x, *_SIZE_OF}
+    left: list[str] = []
+    for key in sorted(keys, key=lambda one: (one not in stay, -len(ranks(found, one)))):
+        pairs = [{(value_of(g, other), value_of(g, key)) for g in found} for other in left]
+        follows = any(len(pair) == len({value for value, _ in pair}) for pair in pairs)
+        if not follows or key in stay:
+            left.append(key)
+    return frozenset(keys) - frozenset(left)
 
 
 def varied_columns(found: Sequence[Group]) -> list[str]:
@@ -221,8 +243,16 @@ def _along(found: Sequence[Group], x: str, free: Sequence[str]) -> str:
     measured = [key for key in free if x in METRICS and _decides(found, key, x)]
     sizes = [key for key in SIZE_OF if key in free]
     first = [key for key in sizes if SIZE_OF[key] == x]
-    numeric = [key for key in free if _are_numbers(ranks(found, key))]
+    numeric = [
+        key for key in free if _are_numbers(ranks(found, key)) and _repeats(found, key, free)
+    ]
     return next(iter([*first, *measured, *sizes, *numeric, *free]), "")
+
+
+def _repeats(found: Sequence[Group], key: str, free: Sequence[str]) -> bool:
+    """Tell whether lines along an axis would have two marks or more, not one for each name."""
+    others = {tuple(value_of(group, one) for one in free if one != key) for group in found}
+    return len(found) >= 2 * len(others)
 
 
 def _decides(found: Sequence[Group], key: str, metric: str) -> bool:
@@ -299,7 +329,7 @@ def _names(found: Sequence[Group], x: str) -> dict[str, int]:
 
 def series_name(group: Group, how: Encoding) -> str:
     """Name what tells a series from the others of its chart."""
-    shown = (how.along, how.panel)
+    shown = (how.along, how.panel, *how.decided)
     # The tokenizer's parts replace its name where they are axes of their own.
     apart = [how.by] if how.by in (ENCODER, DECODER) else []
     settings = [(key, value_of(group, key)) for key in apart]

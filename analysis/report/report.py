@@ -98,7 +98,7 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     Raises:
         RequestError: no chart of the sweep has a single point.
     """
-    figure = sweep_figure(runs)
+    figure = sweep_figure(runs, uri=tracking_uri)
     # Drawn first: a sweep without a single point is refused before any page is written.
     files = write(figure, folder, ("pdf", "png"))
     planes = planes_figure(f"{figure.name}-rate-distortion", _in_the_plane(runs)[0])

@@ -176,7 +176,8 @@ def test_forty_settings_fit_a_column_and_no_label_covers_another(venue: str) -> 
     for place in (one for one in figure.axes if one.axison):
         ticks = [t for t in place.get_xticklabels() if t.get_visible() and t.get_text()]
         rights = [t.get_window_extent(renderer).x1 for t in ticks]
-        assert 2 <= len(ticks) < 40
+        # Charts below each other have the words of x once.
+        assert not ticks or 2 <= len(ticks) < 40
         assert all(b - a > 5 for a, b in itertools.pairwise(rights))
 
 

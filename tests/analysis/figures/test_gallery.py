@@ -68,7 +68,8 @@ def test_published_figures(name: str) -> None:
     figure = draw(plate)
     places = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_ylabel().replace("\n", " ") for axes in places] == labels
-    assert all(axes.get_xlabel() for axes in places)
+    # Of charts below each other the lowest has the words of x.
+    assert places[-1].get_xlabel()
     assert len(marks(plate)) == count
     assert words_outside(figure) == []
 
@@ -272,9 +273,7 @@ def test_means_of_seeds_have_intervals_and_every_run(runs: StoreTrials) -> None:
 def test_both_sources_have_a_panel_each(runs: StoreTrials) -> None:
     plate = gallery.named_figure("probe-accuracy", "both", runs)
     assert plate.readings == {"digitised", "printed", "run"}
-    assert [c.title for c in plate.charts] == [
-        f"AR representation: {w}" for w in ("paper", "runs")
-    ]
+    assert [c.title for c in plate.charts] == ["paper", "runs"]
     assert "compare shapes" in " ".join(plate.notes)
     assert draw(plate).axes
     looks = {s.name: s.look for s in plate.charts[1].series}

@@ -11,7 +11,7 @@ from typing import Any
 from analysis.charts.grammar import TITLES, Chart, FigureData, Mark, Remark, Series, Ticks, axis
 from analysis.charts.style import GREEN, OF_VARIANT, ORANGE, WITH, WITHOUT, Look, of_tokenizer
 from analysis.figures.derived import pareto_front
-from analysis.figures.published_marks import (
+from analysis.figures.published.marks import (
     SIZES,
     as_built,
     mark,

@@ -1,0 +1,1 @@
+"""Figures of published numbers: the paper's and those of its peers."""
