@@ -130,7 +130,7 @@ def _decided(found: Sequence[Group], keys: Sequence[str], x: str) -> frozenset[s
     Of two that decide each other the first stays. Parts of the tokenizer stay too: sizes are
     what series are ordered by.
     """
-    stay = {x, *_SIZE_OF}
+    stay = {x, *SIZE_OF}
     left: list[str] = []
     for key in sorted(keys, key=lambda one: (one not in stay, -len(ranks(found, one)))):
         pairs = [{(value_of(g, other), value_of(g, key)) for g in found} for other in left]
