@@ -1,4 +1,4 @@
-"""Report of a launch that is over: counts, reasons, the result table, and where everything is."""
+"""Report of a launch that is over: counts, reasons, the answer, and where everything is."""
 
 from __future__ import annotations
 
@@ -7,40 +7,38 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from gigatok.commands.options import DEFAULT_RUNS
 from gigatok.startup import for_children, hiding
 from gigatok.text.command_lines import command
 from gigatok.text.credentials import mlflow_variables, shown, without_login
+from gigatok.text.places import as_seen, beside
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
-from orchestration.execution.results import launch_json, result_tables, trial_metrics
+from orchestration.execution.results import launch_json, result_table, trial_metrics
 from orchestration.exits import Outcome
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
-from orchestration.tracking.shipping import send_files
+from orchestration.tracking.shipping import default_uri, send_files
 from orchestration.tracking.views import link
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".csv", ".json")
 
 
 def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
-    """Print what ran, the result table, and where figure and runs are."""
+    """Print what ran, the answer with its table, and where figure and runs are."""
     # `allow_nan=False`: JSON has no NaN, and `launch_json` turns them into null.
     if as_json:
         print(json.dumps(launch_json(progress), allow_nan=False))
         return
     print_counts(progress, console)
-    if progress.plan.sweep.claims:
-        # Imported here: statistics take a tenth of a second, which others need not wait for.
-        from orchestration.launching.outlook import verdict_lines
-
-        for line in verdict_lines(progress):
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
-    print_results(progress, console)
+    print_answer(progress, uri, console)
     if progress.held is not None:
         name = shlex.quote(progress.plan.sweep.name)
         held = progress.held.replace("resume SWEEP", f"resume {name}")
@@ -79,22 +77,50 @@ def print_counts(progress: Progress, console: Console) -> None:
             console.print(f"  log: {log}", soft_wrap=True)
 
 
+def print_answer(progress: Progress, uri: str, console: Console) -> None:
+    """Print what the results say: the answer first, then a row per setting."""
+    if not any(trial_metrics(progress).values()):
+        return
+    words = ["table", "--format", "rich"]
+    found = _analyse(progress.plan, progress.store, uri, words, _like(console))
+    if found.returncode == 0:
+        # Laid out for this terminal already.
+        console.print(Text.from_ansi(found.stdout.rstrip()), soft_wrap=True)
+    else:
+        console.print(found.stderr.strip(), style="yellow", soft_wrap=True)
+    lines = []
+    if progress.plan.sweep.claims:
+        # Imported here: statistics take a tenth of a second, which others need not wait for.
+        from orchestration.launching.outlook import unpaid_lines, verdict_lines
+
+        # The stages' own records decide claims as well, where MLflow cannot be read.
+        lines = verdict_lines(progress) if found.returncode else []
+        lines += unpaid_lines(progress)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    if found.returncode:
+        print_results(progress, console)
+
+
 def print_results(progress: Progress, console: Console) -> None:
-    """Print the scores of all trials; nothing where there are none."""
+    """Print the scores of all settings; nothing where there are none."""
     metrics = trial_metrics(progress)
     if any(metrics.values()):
-        console.print(result_tables(metrics, console.width))
+        console.print(result_table(metrics))
 
 
 def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw: bool) -> None:
     """Draw the figure where it is missing or of another plan, and say where everything is."""
-    figure = Path("figures") / f"{plan.sweep.name}-{plan.sweep.scale}.png"
+    where = () if store.root == DEFAULT_RUNS else ("--runs-dir", store.root)
+    findings = command("analysis", "findings", plan.sweep.name, *where)
+    console.print(f"findings  {findings}", soft_wrap=True)
+    figure = beside(store.root, "figures") / f"{plan.sweep.name}-{plan.sweep.scale}.png"
     current = not redraw and drawn_plan(figure) == plan.key
-    if current or draw(plan, uri, figure):
-        console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
+    if current or draw(plan, store, uri, figure):
+        console.print(f"figure    {as_seen(figure)} (and .pdf, .csv, .json)", soft_wrap=True)
         _send_figure(plan, store, uri, figure, console)
     else:
-        options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
+        options = [*where, "--tracking-uri", shown(uri), "--plan", plan.key]
         again = command("analysis", "figures", plan.sweep.name, *options)
         console.print("figure    not drawn; this tries again:", style="yellow")
         console.print(f"          {again}", soft_wrap=True)
@@ -119,23 +145,42 @@ def _send_figure(plan: Plan, store: Store, uri: str, figure: Path, console: Cons
         console.print(f"MLflow lacks the figure: {problem}", style="yellow", soft_wrap=True)
 
 
-def draw(plan: Plan, uri: str, figure: Path) -> bool:
-    """Let `analysis` draw the figure; tells whether it did. It says itself why not."""
-    # A process of its own: the launcher imports neither matplotlib nor pandas, and a failure to
-    # draw does not fail the launch.
-    command = [sys.executable, "-m", "analysis", "figures", plan.sweep.name]
+def draw(plan: Plan, store: Store, uri: str, figure: Path) -> bool:
+    """Let `analysis` draw the figure; tells whether it did."""
+    found = _analyse(plan, store, uri, ["figures", "--out", str(figure.parent)])
+    if found.returncode:
+        print(found.stderr, end="", file=sys.stderr)
+    return found.returncode == 0 and drawn_plan(figure) == plan.key
+
+
+def _like(console: Console) -> dict[str, str]:
+    """Make a child print as wide as a console, and in colour if it does."""
+    colour = {"FORCE_COLOR": "1"} if console.is_terminal else {}
+    return {"COLUMNS": str(console.width), **colour}
+
+
+def _analyse(
+    plan: Plan, store: Store, uri: str, words: Sequence[str], environment: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of `analysis` about a plan, and return what it printed.
+
+    A process of its own: the launcher imports neither matplotlib nor polars, and what fails there
+    does not fail the launch.
+    """
+    action, *options = words
     # Everybody on the machine sees the arguments of a process; its environment, only the user.
-    where = ["--tracking-uri", without_login(uri)]
-    options = [*where, "--plan", plan.key, "--out", str(figure.parent)]
+    where = ["--runs-dir", str(store.root)]
+    where += [] if uri == default_uri(store) else ["--tracking-uri", without_login(uri)]
+    command = [sys.executable, "-m", "analysis", action, plan.sweep.name, "--plan", plan.key]
     # Of the code that runs here: the working folder may hold an analysis.py of the user.
     code = for_children(str(Path(__file__).resolve().parents[2]))
-    drawing = subprocess.run(
-        [*command, *options],
-        env={**os.environ, **code, **mlflow_variables(uri)},
+    return subprocess.run(
+        [*command, *where, *options],
+        env={**os.environ, **code, **mlflow_variables(uri), **environment},
         check=False,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
-    return drawing.returncode == 0 and drawn_plan(figure) == plan.key
 
 
 def drawn_plan(figure: Path) -> str | None:
