@@ -48,8 +48,6 @@ ROOMS = (
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
     *("gigatok.config", "gigatok.claims"),
     *("gigatok.data", "gigatok.runtime"),
-    # Networks without a layout are traced; what that finds is written in the layouts' language.
-    *("gigatok.models.layers", "gigatok.costs.traced", "gigatok.costs.tracer"),
     *("gigatok.models", "gigatok.costs", "gigatok.training"),
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.contracts"),
     *("gigatok.hub", "gigatok.api", "gigatok.folders", "gigatok.commands"),

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from gigatok.config.kinds.losses import LossConfig, LossKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
-from gigatok.costs.traced import Input, Subject
-from gigatok.costs.tracer import trace
 from gigatok.models.losses.base import Loss, build_loss
 from gigatok.models.tokenizer.base import TokenizerOutput
+from gigatok.models.traced import Input, Subject
+from gigatok.models.tracer import trace
 
 BATCH, SIDE, GRID_CHANNELS, GRID = 4, 32, 8, 8
 

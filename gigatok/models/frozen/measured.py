@@ -6,7 +6,7 @@ from math import isqrt
 from typing import Any
 
 from gigatok.config.kinds.teachers import FoundTeacher, TeacherCost, find_teacher
-from gigatok.costs.traced import Input, Subject, TraceError, traced
+from gigatok.models.traced import Input, Subject, TraceError, traced
 from gigatok.plugins import owner_of
 
 _BUILD = "gigatok.models.frozen.teachers:build_measured"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from gigatok.config import GeneratorArchitecture
-from gigatok.costs.traced import Input, Subject, traced
 from gigatok.models.generator.layout import GeneratorLayout
+from gigatok.models.traced import Input, Subject, traced
 
 _CLASS = Input((), "int64")
 """Class of an image, of which a batch is (B,)."""

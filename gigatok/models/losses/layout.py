@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gigatok.config import TokenizerConfig
-from gigatok.costs.traced import Input, Subject, Traced, traced
+from gigatok.models.traced import Input, Subject, Traced, traced
 
 
 def extra_losses_costs(config: TokenizerConfig, image_size: int) -> tuple[Traced, ...]:

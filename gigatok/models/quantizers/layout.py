@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from gigatok.config import TokenizerArchitecture
 from gigatok.config.kinds.quantizers import QUANTIZERS
-from gigatok.costs.traced import Input, Subject, traced
 from gigatok.models.layers import Layer, Layers
+from gigatok.models.traced import Input, Subject, traced
 
 
 class QuantizerLayout(NamedTuple):

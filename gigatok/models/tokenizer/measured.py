@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import lru_cache
 
 from gigatok.config import TokenizerArchitecture
-from gigatok.costs.traced import Input, Subject, traced
 from gigatok.models.layers import Layer, Layers, flops, parameters
 from gigatok.models.quantizers.layout import quantizer_layout
 from gigatok.models.tokenizer.layout import TokenizerParts
+from gigatok.models.traced import Input, Subject, traced
 
 _PARTS = "gigatok.models.tokenizer.parts"
 

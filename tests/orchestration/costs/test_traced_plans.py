@@ -9,8 +9,8 @@ import pytest
 
 from gigatok import plugins
 from gigatok.config.kinds.quantizers import QUANTIZERS
-from gigatok.costs import traced
-from gigatok.costs.traced import TraceError
+from gigatok.models import traced
+from gigatok.models.traced import TraceError
 from orchestration.costs.cost import Cost, predict
 from orchestration.plan.graph import make_plan
 from orchestration.sweep.definition import expand, load_sweep

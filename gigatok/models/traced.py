@@ -1,6 +1,6 @@
 """Costs of a network without a layout: it is built, run and counted in a process of its own.
 
-    from gigatok.costs.traced import Input, Subject, traced
+    from gigatok.models.traced import Input, Subject, traced
 
     subject = Subject(
         "my_lab.networks:Encoder",              # a class, or a function that returns a callable
@@ -17,8 +17,8 @@ each setting is traced once, whatever else differs between trials.
 
 The process imports torch and the plug-ins, builds the subject on torch's meta device, where
 nothing is allocated, and counts with torch's FLOP counter and saved-tensor hooks
-(`gigatok.costs.tracer`). Results are kept in the cache folder under a hash of what they depend on,
-the code of plug-ins included, so planning pays once. This module imports no torch.
+(`gigatok.models.tracer`). Results are kept in the cache folder under a hash of what they depend
+on, the code of plug-ins included, so planning pays once. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def _running() -> _Process:
     # Modules that can be imported here can be imported there. A GPU is of no use to it.
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     popen = subprocess.Popen(
-        [sys.executable, "-m", "gigatok.costs.tracer"],
+        [sys.executable, "-m", "gigatok.models.tracer"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=messages,

@@ -12,13 +12,13 @@ import pytest
 from gigatok import plugins
 from gigatok.config import TokenizerArchitecture
 from gigatok.config.kinds.quantizers import QUANTIZERS
-from gigatok.costs import traced as front
 from gigatok.costs.memory import tokenizer_training_memory
-from gigatok.costs.traced import Input, Subject, Traced, TraceError, traced
+from gigatok.models import traced as front
 from gigatok.models.generator.layout import generator_layout
 from gigatok.models.layers import flops, parameters
 from gigatok.models.quantizers.layout import quantizer_layout, traced_layout
 from gigatok.models.tokenizer.layout import tokenizer_layout
+from gigatok.models.traced import Input, Subject, Traced, TraceError, traced
 from gigatok.plugins import load
 from tests.gigatok.counted_flops import GENERATORS, SHAPES, SIDE, architecture, training
 

@@ -1,4 +1,4 @@
-"""Process behind `gigatok.costs.traced`, started with `python -m gigatok.costs.tracer`.
+"""Process behind `gigatok.models.traced`, started with `python -m gigatok.models.tracer`.
 
 It reads subjects from stdin, a line of JSON each, and writes what each costs to stdout, until it
 has waited a minute for the next one.
@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok import plugins
-from gigatok.costs.traced import Input, Subject, Traced, TraceError
+from gigatok.models.traced import Input, Subject, Traced, TraceError
 from gigatok.plugins import load_file, load_module
 
 # Two sizes, so that what does not grow with the batch falls out of the difference. Not 1: batch
