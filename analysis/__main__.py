@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis import commands
-from analysis.commands import Plan, Scale, Sweep, Uri
-from analysis.store.requests import DEFAULT_URI, RequestError
+from analysis.commands import Plan, Scale, Sweep
+from analysis.store.requests import RequestError, store_uri
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir, TrackingUri
 from gigatok.names import FigureChoice
+from gigatok.text.places import as_seen, beside
 
 if TYPE_CHECKING:
     from analysis.charts.grammar import Source
     from analysis.figures.registry import StoreTrials
-    from analysis.produce import Written
-    from analysis.tables.results import ResultTable
+    from analysis.produce import StoredStudies, Written
 
 # Typer's own tracebacks may print local variables, such as a tracking URI with its password.
 app = typer.Typer(
@@ -66,43 +67,61 @@ From = Annotated[
 Check = Annotated[
     bool, typer.Option("--check", help="Write nothing: make again, say what differs; exit 1.")
 ]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write to; default: beside the runs, named like the command."),
+]
+Columns = Annotated[
+    list[str] | None, typer.Option(help="Metrics to show, by comma; default: those of any study.")
+]
 Listing = Annotated[bool, typer.Option("--list", help="Names, and what could not be found.")]
 
 
 @app.command()
 def table(
     sweep: Sweep,
-    tracking_uri: Uri = DEFAULT_URI,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
     plan: Plan = None,
+    columns: Columns = None,
     format: Annotated[
         TableFormat | None, typer.Option(help="Default: rich on a terminal, else markdown.")
     ] = None,
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
-        from analysis.claims.exploration import explore
-        from analysis.claims.judged import judge
+        from analysis.studies.summary import markdown_summary, print_summary, summarise
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
-        from gigatok.claims.words import legend
 
-        runs = commands.load_measured(sweep, tracking_uri, scale, plan)
+        uri = store_uri(runs_dir, tracking_uri)
+        runs = commands.load_measured(sweep, uri, scale, plan)
         # Made before anything is printed: a request that fails leaves no half of a table on the
         # screen.
-        made = result_table(runs)
-        claims = judge(runs, tracking_uri)
-        sentences = [claim.sentence for claim in claims] + ([legend(claims)] if claims else [])
-        sentences += explore(runs).sentences
         chosen = format or (TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown)
-        if chosen is TableFormat.rich:
-            _print_rich(made, sentences)
+        if chosen in (TableFormat.csv, TableFormat.latex):
+            # They are read by programs, for which sentences would be rows.
+            made = result_table(runs, _split(columns))
+            typer.echo(TEXT_FORMATS[chosen](made), nl=False)
             return
-        # The formats end with a newline of their own.
-        typer.echo(TEXT_FORMATS[chosen](made), nl=False)
-        # CSV and LaTeX are read by programs, for which sentences would be rows.
-        if chosen is TableFormat.markdown and sentences:
-            typer.echo("\n" + "\n".join(f"* {sentence}" for sentence in sentences))
+        found = summarise(runs, uri, _split(columns))
+        if chosen is TableFormat.rich:
+            name = str(runs["sweep"][0])
+            print_summary(found)
+            # Not for a launch, which prints this among the other places to look at.
+            if sys.stdout.isatty():
+                more = commands.in_store("findings", name, runs_dir, tracking_uri)
+                typer.echo(f"all comparisons, interactions and trends: {more}")
+        else:
+            typer.echo(markdown_summary(found), nl=False)
+
+
+def _split(given: list[str] | None) -> tuple[str, ...] | None:
+    """Read names from options that may hold several each, by comma; None: none is given."""
+    if not given:
+        return None
+    return tuple(name.strip() for one in given for name in one.split(",") if name.strip())
 
 
 @app.command()
@@ -112,7 +131,7 @@ def figures(
     ] = None,
     everything: Everything = False,
     source: From = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),
+    out: Out = None,
     format: Annotated[
         list[str] | None, typer.Option(help="Of pdf, png, svg; by comma. Default: pdf,png.")
     ] = None,
@@ -127,7 +146,8 @@ def figures(
     panel: Annotated[str, typer.Option(help="Config key with a panel for each value.")] = "",
     check: Check = False,
     list_names: Listing = False,
-    tracking_uri: Uri = DEFAULT_URI,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
     plan: Plan = None,
 ) -> None:
@@ -141,18 +161,19 @@ def figures(
         wanted = produce.figure_names(name, everything=everything)
         ys = tuple(key for one in y or () for key in one.split(","))
         choice = FigureChoice(x, ys, by, panel)
+        uri = store_uri(runs_dir, tracking_uri)
         look = produce.look(format, venue, choice, column=width is Width.column)
         if not wanted:
-            runs = commands.load_measured(str(name), tracking_uri, scale, plan)
+            runs = commands.load_measured(str(name), uri, scale, plan)
             return _report(
-                lambda folder: produce.write_sweep(runs, tracking_uri, folder, look),
-                out,
+                lambda folder: produce.write_sweep(runs, uri, folder, look),
+                out or beside(runs_dir, "figures"),
                 check=check,
             )
-        sources, store = _sources(source, tracking_uri, scale)
+        sources, store = _sources(source, uri, scale)
         _report(
             lambda folder: produce.make_figures(wanted, sources, store, folder, look),
-            out,
+            out or beside(runs_dir, "figures"),
             check=check,
         )
 
@@ -162,13 +183,15 @@ def tables(
     name: Annotated[str | None, typer.Argument(help="A published table; see --list.")] = None,
     everything: Everything = False,
     source: From = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tables"),
+    out: Out = None,
     format: Annotated[
         list[str] | None, typer.Option(help="Of markdown, csv, latex; by comma. Default: all.")
     ] = None,
+    columns: Columns = None,
     check: Check = False,
     list_names: Listing = False,
-    tracking_uri: Uri = DEFAULT_URI,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
 ) -> None:
     """Write the paper's tables and those of the store, with the source of every number."""
@@ -179,16 +202,33 @@ def tables(
             return produce.print_tables()
         names = produce.table_names(name, everything=everything)
         formats = produce.formats_of(format, tuple(produce.SUFFIXES))
-        # Names are those of published tables; tables of runs are made for all sweeps at once.
-        chosen = SourceName.published if name and source is None else source
-        sources, store = _sources(chosen, tracking_uri, scale)
+        chosen = _split(columns)
+        # A name is a published table's; tables of runs are made for all studies at once.
+        wanted = SourceName.published if name and source is None else source
+        studies = _studies(wanted, store_uri(runs_dir, tracking_uri), scale)
         # Tables of both are not merged: they have no rows in common.
-        sources = ["published", "runs"] if "both" in sources else sources
+        published = () if wanted is SourceName.runs else names
         _report(
-            lambda folder: produce.make_tables(names, sources, store, folder, formats),
-            out,
+            lambda folder: produce.make_tables(published, studies, folder, formats, chosen),
+            out or beside(runs_dir, "tables"),
             check=check,
         )
+
+
+def _studies(wanted: SourceName | None, uri: str, scale: str | None) -> StoredStudies | None:
+    """Read the studies of the store; None where they are not asked for, or there is no store."""
+    from analysis.produce import stored_studies
+
+    if wanted is SourceName.published:
+        return None
+    try:
+        return stored_studies(uri, scale)
+    except RequestError as error:
+        # Without a wish a missing store is no error: the published tables can still be written.
+        if wanted is not None:
+            raise
+        typer.echo(f"published numbers only: {error}", err=True)
+        return None
 
 
 def _sources(
@@ -221,7 +261,7 @@ def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
         # Nothing written and no reason would end with exit code 0 and no word.
         assert outcome.skipped, "what was asked for is written, or there is a reason"
         raise RequestError("; ".join(outcome.skipped))
-    for line in differing if check else map(str, outcome.paths):
+    for line in differing if check else map(as_seen, outcome.paths):
         typer.echo(line)
     for reason in outcome.skipped:
         typer.echo(f"not made: {reason}", err=True)
@@ -229,21 +269,6 @@ def _report(make: Callable[[Path], Written], out: Path, *, check: bool) -> None:
         # To stderr, so that stdout holds the differences alone.
         typer.echo(f"{len(differing)} changes in {len(outcome.paths)} files", err=True)
         raise typer.Exit(1 if differing else 0)
-
-
-def _print_rich(made: ResultTable, sentences: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from analysis.tables.render import rich_table
-
-    console = Console()
-    # Titles and notes hold user text: square brackets in it are no markup.
-    console.print(rich_table(made, console.width))
-    for note in made.notes:
-        console.print(f"[dim]{escape(note)}[/dim]")
-    for sentence in sentences:
-        console.print(f"• {escape(sentence)}")
 
 
 if __name__ == "__main__":

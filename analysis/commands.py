@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.api import load
-from analysis.store.requests import DEFAULT_URI, RequestError, sweep_name
+from analysis.store.requests import RequestError, store_uri, sweep_name
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir, TrackingUri
 from gigatok.text.command_lines import command
+from gigatok.text.credentials import shown
+from gigatok.text.places import as_seen, beside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,7 +32,6 @@ class TextFormat(StrEnum):
 
 
 Sweep = Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")]
-Uri = Annotated[str, typer.Option(help="A database such as sqlite:///PATH, or a server.")]
 Scale = Annotated[str | None, typer.Option(help="Only launches at this scale.")]
 Plan = Annotated[
     str | None, typer.Option(help="A plan key, or 'all'. Default: the newest launch.")
@@ -73,13 +75,21 @@ def load_measured(sweep: str, uri: str, scale: str | None, plan: str | None) -> 
     )
 
 
+def in_store(action: str, sweep: str, runs_dir: Path, uri: str | None) -> str:
+    """Write a command about a sweep of the store that this one reads."""
+    where = [] if runs_dir == DEFAULT_RUNS else ["--runs-dir", str(runs_dir)]
+    where += [] if uri is None else ["--tracking-uri", shown(uri)]
+    return command("analysis", action, sweep, *where)
+
+
 @app.command()
 def export(
     sweep: Annotated[
         str | None, typer.Argument(help="A sweep, or its file. Default: all.")
     ] = None,
     out: Annotated[Path, typer.Option(help="A .parquet or .csv file.")] = Path("runs.parquet"),
-    tracking_uri: Uri = DEFAULT_URI,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
     # Unlike in other commands all plans by default: an export is for programs that select
     # themselves.
@@ -91,7 +101,8 @@ def export(
     from analysis.store.export import missing, write_table
 
     with requests_exit_2():
-        runs = load(sweep, tracking_uri, plan=None if plan == "newest" else plan, scale=scale)
+        uri = store_uri(runs_dir, tracking_uri)
+        runs = load(sweep, uri, plan=None if plan == "newest" else plan, scale=scale)
         write_table(runs, out)
     typer.echo(f"{out}: {runs.height} trials, {runs.width} columns")
     absent = missing(runs)
@@ -103,7 +114,8 @@ def export(
 @app.command()
 def findings(
     sweep: Sweep,
-    tracking_uri: Uri = DEFAULT_URI,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
     plan: Plan = None,
     format: Printed = TextFormat.markdown,
@@ -114,7 +126,7 @@ def findings(
         from analysis.tables.findings import findings_table
         from analysis.tables.render import TEXT_FORMATS
 
-        runs = load_measured(sweep, tracking_uri, scale, plan)
+        runs = load_measured(sweep, store_uri(runs_dir, tracking_uri), scale, plan)
         typer.echo(TEXT_FORMATS[format](findings_table(runs, explore(runs))), nl=False)
 
 
@@ -124,7 +136,8 @@ def pareto(
     over: Annotated[
         list[str], typer.Argument(help="Two metrics, sizes or numeric settings, or more.")
     ],
-    tracking_uri: Uri = DEFAULT_URI,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
     plan: Plan = None,
     format: Printed = TextFormat.markdown,
@@ -134,15 +147,18 @@ def pareto(
         from analysis.tables.findings import pareto_table
         from analysis.tables.render import TEXT_FORMATS
 
-        runs = load_measured(sweep, tracking_uri, scale, plan)
+        runs = load_measured(sweep, store_uri(runs_dir, tracking_uri), scale, plan)
         typer.echo(TEXT_FORMATS[format](pareto_table(runs, over)), nl=False)
 
 
 @app.command()
 def report(
     sweep: Sweep,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports"),
-    tracking_uri: Uri = DEFAULT_URI,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: reports beside the runs.")
+    ] = None,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     scale: Scale = None,
     plan: Plan = None,
 ) -> None:
@@ -150,6 +166,7 @@ def report(
     from analysis.report.report import write_report
 
     with requests_exit_2():
-        runs = load_measured(sweep, tracking_uri, scale, plan)
-        for path in write_report(runs, out, tracking_uri):
-            typer.echo(str(path))
+        runs = load_measured(sweep, store_uri(runs_dir, tracking_uri), scale, plan)
+        folder = out or beside(runs_dir, "reports")
+        for path in write_report(runs, folder, store_uri(runs_dir, tracking_uri)):
+            typer.echo(as_seen(path))

@@ -19,11 +19,13 @@ from analysis.figures import gallery
 from analysis.figures.registry import FIGURES, StoreTrials
 from analysis.figures.sweeps import sweep_figure
 from analysis.paper.published import absent
+from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
+from analysis.store.runs import load_runs, measured
 from analysis.tables.published import TABLES
 from analysis.tables.render import TEXT_FORMATS
 from analysis.tables.results import ABSENT, ResultTable, result_table
-from gigatok.names import FigureChoice
+from gigatok.names import TAG_SCALE, FigureChoice
 
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
@@ -74,29 +76,63 @@ def make_figures(
     return outcome
 
 
+@dataclass(frozen=True)
+class StoredStudies:
+    """Trials of the newest launch of each sweep at each scale, and why some are left out."""
+
+    tables: tuple[pl.DataFrame, ...]
+    left_out: tuple[str, ...]
+
+
+def stored_studies(uri: str, scale: str | None = None) -> StoredStudies:
+    """Read every study of a store that has a result; at one scale, where it is given.
+
+    Raises:
+        RequestError: there is no such store.
+    """
+    launches = open_store(uri).launches(None)
+    tables, left_out = [], []
+    for sweep, at in sorted({(one.sweep, one.tags.get(TAG_SCALE, "")) for one in launches}):
+        name = f"{sweep} at scale {at}"
+        if scale not in (None, at):
+            left_out.append(f"{name}: another scale than --scale {scale}")
+            continue
+        try:
+            rows = load_runs(sweep, uri, scale=at)
+        except RequestError as error:
+            left_out.append(f"{name}: {error}")
+            continue
+        if measured(rows):
+            tables.append(rows)
+        else:
+            left_out.append(f"{name}: no finished trial")
+    return StoredStudies(tuple(tables), tuple(left_out))
+
+
 def make_tables(
     names: Sequence[str],
-    sources: Sequence[Source],
-    runs: StoreTrials | None,
+    studies: StoredStudies | None,
     out: Path,
     formats: Sequence[str],
+    columns: Sequence[str] | None = None,
 ) -> Written:
-    """Write published tables by name, and the result table of every sweep of the store."""
+    """Write published tables by name, and the result table of every study of a store.
+
+    Args:
+        names: of published tables.
+        studies: of a store; None: it was not asked for.
+        out: folder to write to.
+        formats: keys of `SUFFIXES`.
+        columns: metrics of the studies' tables; None: those of every result table.
+    """
     outcome = Written()
-    if "published" in sources:
-        for name in names:
-            outcome.paths += _write_table(TABLES[name](), name, out, formats)
-    if "runs" not in sources:
-        return outcome
-    # A store that was not asked for is no reason: the check of the sources comes first.
-    if runs is None:
-        outcome.skipped.append("tables of runs: there is no tracking store; launch a sweep first")
-        return outcome
-    for rows in runs.table.partition_by("sweep", maintain_order=True):
-        # A store's trials are all at one scale here (`gallery.open_trials`).
-        name = f"{rows['sweep'][0]}-{rows['scale'][0]}"
+    for name in names:
+        outcome.paths += _write_table(TABLES[name](), name, out, formats)
+    for rows in () if studies is None else studies.tables:
         with outcome.attempt():
-            outcome.paths += _write_table(result_table(rows), name, out, formats)
+            name = f"{rows['sweep'][0]}-{rows['scale'][0]}"
+            outcome.paths += _write_table(result_table(rows, columns), name, out, formats)
+    outcome.skipped += () if studies is None else studies.left_out
     return outcome
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from gigatok.commands.options import DEFAULT_RUNS
 from gigatok.text.command_lines import PROGRAM, command
 from gigatok.text.credentials import shown
 from orchestration.runs.state import Store
-
-DEFAULT_RUNS = Path("runs")
 
 
 def steering(action: str, sweep: str, store: Store, *options: str) -> str:

@@ -6,12 +6,12 @@ resumable.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Unpack
 
 import typer
 
 from gigatok.commands.answering import answering
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from orchestration.commands.options import (
     AsJson,
     DryRun,
@@ -19,7 +19,6 @@ from orchestration.commands.options import (
     NoPatch,
     Overrides,
     PlannedScale,
-    RunsDir,
     SweepFile,
     Watch,
     Yes,
@@ -35,7 +34,7 @@ def launch(
     scale: PlannedScale = None,
     set_: Overrides = None,
     *,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     dry_run: DryRun = False,
     stages: EveryStage = False,
     watch: Watch = False,

@@ -1,21 +1,29 @@
-"""Terminal of a user: consoles, tables and questions that look alike in all commands."""
+"""Terminal of a user: consoles and questions that look alike in all commands."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from io import StringIO
-from typing import Any
 
 from rich.console import Console
 from rich.prompt import Confirm
-from rich.table import Table
 
 
 def plain_console(*, stderr: bool = False) -> Console:
     """Make a console that reads no markup: names and messages may hold brackets."""
     return Console(stderr=stderr, markup=False, highlight=False)
+
+
+def say_event(console: Console, text: str, style: str = "") -> None:
+    """Print what happens during a launch; in a log, as one line with the time."""
+    if console.is_terminal:
+        console.print(text, style=style)
+        return
+    now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+    # Not wrapped: a log is searched line by line.
+    console.print(f"{now} {' '.join(text.split())}", soft_wrap=True)
 
 
 def quiet_console() -> Console:
@@ -27,20 +35,6 @@ def printed(console: Console) -> str:
     """Return what was printed on a console of `quiet_console`."""
     assert isinstance(console.file, StringIO)
     return console.file.getvalue().rstrip()
-
-
-def plain_table(heads: Iterable[str], right: Container[str] = (), **column: Any) -> Table:
-    """Make a table without lines.
-
-    Args:
-        heads: of the columns.
-        right: heads of columns that are aligned to the right, as numbers are.
-        column: options of all columns, such as `no_wrap`.
-    """
-    table = Table(box=None, pad_edge=False)
-    for head in heads:
-        table.add_column(head, justify="right" if head in right else "left", **column)
-    return table
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ LIGHT_GIGATOK = (
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("claims", "contracts.base", "names", "plugins", "startup", "text")
-"""Light modules that those who read runs need as well: names, and what claims say."""
+SHARED = ("claims", "commands.options", "contracts.base", "names", "plugins", "startup", "text")
+"""Light modules that those who read runs need as well: names, options, and what claims say."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},
     "orchestration": {"orchestration", *(f"gigatok.{name}" for name in LIGHT_GIGATOK)},

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from gigatok.names import study_name
+from pathlib import Path
 
-DEFAULT_URI = "sqlite:///runs/mlflow.db"
+from gigatok.commands.options import DEFAULT_RUNS
+from gigatok.names import study_name
 
 
 class RequestError(ValueError):
     """Request that cannot be answered; the message says what to do instead."""
+
+
+def store_uri(runs: Path, uri: str | None = None) -> str:
+    """Choose the tracking store: the one that is given, or the database of a runs directory."""
+    return uri or f"sqlite:///{runs / 'mlflow.db'}"
+
+
+DEFAULT_URI = store_uri(DEFAULT_RUNS)
 
 
 def sweep_name(given: str) -> str:

@@ -1,25 +1,25 @@
-"""A result table as text: Markdown, CSV, LaTeX, or a rich table for the terminal."""
+"""A result table as text: Markdown, CSV, LaTeX, or a table that fits a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import polars as pl
+from rich.text import Text
 
 from analysis.charts.records import table_of
 from analysis.tables.results import ResultTable
+from gigatok.text.fitting import FittingTable
 from gigatok.text.latex import escaped
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def markdown(table: ResultTable) -> str:
     """Print a GitHub table with its title above and its notes below."""
     dashes = ["---:" if numeric else "---" for numeric in table.numeric]
     # A bar would end the cell.
-    lines = [[c.replace("|", r"\|") for c in line] for line in (table.head, dashes, *table.rows)]
+    rows = _marked(table, lambda cell: f"**{cell}**")
+    lines = [[c.replace("|", r"\|") for c in line] for line in (table.head, dashes, *rows)]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     notes = "\n".join(f"* {note}" for note in table.notes)
     return f"**{table.title}**\n\n{body}\n\n{notes}\n"
@@ -36,7 +36,9 @@ def csv(table: ResultTable) -> str:
 def latex(table: ResultTable) -> str:
     r"""Print a booktabs `table`; it needs `\usepackage{booktabs}`."""
     align = "".join("r" if numeric else "l" for numeric in table.numeric)
-    lines = [_latex_line(table.head), r"\midrule", *map(_latex_line, table.rows)]
+    cells = [tuple(map(escaped, row)) for row in table.rows]
+    rows = _marked(replace(table, rows=tuple(cells)), lambda cell: rf"\textbf{{{cell}}}")
+    lines = [_latex_line(map(escaped, table.head)), r"\midrule", *map(_latex_line, rows)]
     notes = " ".join(table.notes)
     return "\n".join(
         [
@@ -55,36 +57,38 @@ def latex(table: ResultTable) -> str:
     )
 
 
-def rich_table(table: ResultTable, width: int) -> Table:
-    """Make a table for `rich.print`; the notes are for the caller to print below.
+def fitting_table(table: ResultTable) -> FittingTable:
+    """Make a table for a terminal: columns that do not fit are left out, and named.
 
-    Where the settings as rows do not fit into `width` characters, they become columns.
+    Title and notes are for the caller to print.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    lines: Sequence[tuple[str, ...]] = (table.head, *table.rows)
-    numeric: Sequence[bool] = table.numeric
-    if _natural_width(lines) > width:
-        # Turned over: settings become columns, which need less width than metrics do.
-        lines = list(zip(*lines, strict=True))
-        numeric = [False, *(True for _ in table.rows)]
-    # Escaped, as rich takes [b] for markup, and that is how tables mark a protocol.
-    made = Table(title=escape(table.title), box=SIMPLE_HEAD, title_justify="left", padding=(0, 1))
-    for head, is_number in zip(lines[0], numeric, strict=True):
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        # Folded, not cut off: a number without its last digits would read as another number.
-        made.add_column(escape(head), justify=justify, overflow="fold")
-    for line in lines[1:]:
-        made.add_row(*(escape(cell) for cell in line))
+    heads = table.head
+    made = FittingTable(
+        heads,
+        right=[head for head, numeric in zip(heads, table.numeric, strict=True) if numeric],
+        wraps=[head for head, numeric in zip(heads, table.numeric, strict=True) if not numeric],
+        drops=[heads[column] for column in table.drops],
+        names=dict(zip(heads, table.names, strict=True)),
+        more="--columns NAME,… shows others, a wider terminal or --format markdown all",
+    )
+    for row, cells in enumerate(table.rows):
+        # As text, not markup: [b] marks a protocol.
+        made.add_row(*(_cell(table, row, column) for column in range(len(cells))))
     return made
 
 
-def _natural_width(lines: Sequence[tuple[str, ...]]) -> int:
-    """Count the characters of a table of unbroken cells; two of padding to each column."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return sum(widths) + 2 * len(widths) + 2
+def _cell(table: ResultTable, row: int, column: int) -> Text:
+    cell = table.rows[row][column]
+    # A star as well, for terminals and files without bold.
+    return Text(f"*{cell}", "bold green") if (row, column) in table.best else Text(cell)
+
+
+def _marked(table: ResultTable, mark: Callable[[str], str]) -> list[tuple[str, ...]]:
+    """Mark the best cells of a table."""
+    return [
+        tuple(mark(c) if (row, column) in table.best else c for column, c in enumerate(cells))
+        for row, cells in enumerate(table.rows)
+    ]
 
 
 TEXT_FORMATS: dict[str, Callable[[ResultTable], str]]
@@ -92,4 +96,4 @@ TEXT_FORMATS = {"markdown": markdown, "csv": csv, "latex": latex}
 
 
 def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join(escaped(cell) for cell in cells) + r" \\"
+    return " & ".join(cells) + r" \\"

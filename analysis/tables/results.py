@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from analysis.statistics.groups import (
     show,
     ways,
 )
+from analysis.store.requests import RequestError
 from analysis.store.runs import derived_of, measured, origin
 from gigatok.names import (
     METRICS,
@@ -29,6 +31,7 @@ from gigatok.names import (
     PARAMETERS,
     PREFIX_DERIVED,
     SIZES,
+    STEADIER,
     Metric,
     quantity,
     result_columns,
@@ -36,6 +39,8 @@ from gigatok.names import (
 
 ABSENT = "—"
 BITS = "bits_per_image"
+MOST_NAMED = 3
+"""Trials that are named where many lack the same."""
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -52,6 +57,9 @@ class ResultTable:
         records: the numbers behind the cells, in the schema of every figure and table; none of a
             table of words.
         origins: where the numbers are from.
+        names: what users call the columns, as `--columns` takes them; none of a table of words.
+        best: row and column of each best value.
+        drops: columns that go where a line is too short for all, in this order.
     """
 
     title: str
@@ -61,25 +69,35 @@ class ResultTable:
     notes: tuple[str, ...]
     records: tuple[Record, ...] = ()
     origins: tuple[Origin, ...] = ()
+    names: tuple[str, ...] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
+    drops: tuple[int, ...] = ()
 
 
-def result_table(runs: pl.DataFrame, columns: Sequence[str] | None = None) -> ResultTable:
+def result_table(
+    runs: pl.DataFrame, columns: Sequence[str] | None = None, first: Sequence[str] = ()
+) -> ResultTable:
     """Make the result table of what `load_runs` returned.
 
     Args:
         runs: one row per trial.
         columns: metrics wanted; one that no trial has is dropped, and named in the notes where it
             is expected. None: those of every result table.
+        first: metrics that stay longest where a line is too short for all.
+
+    Raises:
+        RequestError: a column is no metric.
     """
-    columns = result_columns() if columns is None else columns
+    wanted = result_columns() if columns is None else _known(columns)
     found = groups(runs)
     kind = choose_interval(found)
     have = set(measured(runs))
-    shown = [METRICS[name] for name in columns if name in have]
+    shown = [METRICS[name] for name in wanted if name in have]
     shown_names = [metric.name for metric in shown]
     marks = {metric.name: protocol_marks(found, metric.name) for metric in shown}
     identity = list(found[0].identity)
     following = _following(runs)
+    leading = len(identity) + len(following) + 1
     # Settings, what follows from them, seeds, metrics; `head` and `numeric` below likewise.
     rows = tuple(
         (
@@ -108,7 +126,8 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] | None = None) -> Re
             *_interval_notes(found, shown, kind),
             *protocol_notes(found, marks),
             *_head_notes(found, [metric.name for metric in shown]),
-            *_absence_notes(runs, columns, have),
+            *_best_notes(found, shown),
+            *_absence_notes(runs, wanted, have),
         ),
         # From the same estimates as the cells, but not rounded.
         records=tuple(
@@ -121,7 +140,68 @@ def result_table(runs: pl.DataFrame, columns: Sequence[str] | None = None) -> Re
             if r
         ),
         origins=tuple(origin(row, shown_names) for group in found for row in group.rows),
+        names=(*identity, *following, "seeds", *shown_names),
+        best=frozenset(
+            (row, leading + at)
+            for at, metric in enumerate(shown)
+            for row in best_settings(found, metric)
+        ),
+        drops=_drops(found, shown_names, leading, first),
     )
+
+
+def _known(columns: Sequence[str]) -> Sequence[str]:
+    for name in columns:
+        if name not in METRICS:
+            near = get_close_matches(name, METRICS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RequestError(f"no metric {name!r} to show{hint}; there are {', '.join(METRICS)}")
+    return columns
+
+
+def best_settings(found: Sequence[Group], metric: Metric) -> list[int]:
+    """Find the settings with the best mean; none where that says nothing.
+
+    It does not where neither direction is better, where all are equal, and where values were
+    measured in several ways.
+    """
+    if metric.better is None or len(ways(found, metric.name)) > 1:
+        return []
+    estimates = [group.estimate(metric.name, "none") for group in found]
+    means = {row: e.mean for row, e in enumerate(estimates) if e is not None}
+    if len(set(means.values())) < 2:
+        return []
+    best = min(means.values()) if metric.better == "lower" else max(means.values())
+    return [row for row, mean in means.items() if mean == best]
+
+
+def _best_notes(found: Sequence[Group], shown: Sequence[Metric]) -> list[str]:
+    if not any(best_settings(found, metric) for metric in shown):
+        return []
+    return ["Marked: the best mean of a column, which need not be better beyond chance."]
+
+
+def _drops(
+    found: Sequence[Group], shown: Sequence[str], leading: int, first: Sequence[str]
+) -> tuple[int, ...]:
+    """Order the columns that may go where a line is short; what tells settings apart stays."""
+    identity = list(found[0].identity)
+    same = [
+        at
+        for at, column in enumerate(identity)
+        if len(identity) > 1 and len({group.identity[column] for group in found}) == 1
+    ]
+
+    def urgency(at: int) -> tuple[bool, bool, int]:
+        # What is neither good nor bad, such as a size, tells least. FID of few images is mostly
+        # bias: where its KID was measured, that stays longer. The table begins with
+        # reconstruction and ends with generation: both keep a column.
+        biased = STEADIER.get(shown[at]) in shown
+        aimless = METRICS[shown[at]].better is None
+        return shown[at] not in first, biased or aimless, min(at, len(shown) - 1 - at)
+
+    metrics = sorted(range(len(shown)), key=urgency, reverse=True)
+    return (*same, *(leading + at for at in metrics), *range(len(identity), leading - 1))
 
 
 def _following(runs: pl.DataFrame) -> list[str]:
@@ -294,8 +374,8 @@ def _absence_notes(runs: pl.DataFrame, columns: Sequence[str], have: set[str]) -
 
 
 def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Say of each trial that is not complete, or lacks a number of some metrics."""
-    notes = []
+    """Say of trials that are not complete, or lack a number of some metrics, what is wrong."""
+    alike: dict[str, list[str]] = {}
     for row in runs.iter_rows(named=True):
         absent = [n for n in metrics if row[n] is None]
         strange = [n for n in metrics if row[n] is not None and not math.isfinite(row[n])]
@@ -306,8 +386,13 @@ def incomplete(runs: pl.DataFrame, metrics: Sequence[str]) -> list[str]:
             state += f" ({row['error'].rstrip('.')})" if row["error"] else ""
             name = row["trial"] or row["run_id"]
             name += "" if "seed=" in name else f" (seed {row[PARAM_SEED]})"
-            notes.append(_sentence(f"{name}: {'; '.join([state, *problems])}"))
-    return notes
+            alike.setdefault("; ".join([state, *problems]), []).append(name)
+    return [_sentence(f"{_named(names)}: {text}") for text, names in alike.items()]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _record(group: Group, metric: Metric, kind: Interval) -> Record | None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.stages import STAGES
-from orchestration.commands.options import AsJson, Overrides, PlannedScale, RunsDir
+from gigatok.text.fitting import FittingTable
+from orchestration.commands.options import AsJson, Overrides, PlannedScale
 from orchestration.costs.accuracy import BUSY
 from orchestration.costs.calibration import Observation, alike_groups, fit
 from orchestration.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from orchestration.forecast.devices import utilisation
 from orchestration.study.calibrating import CalibrationRun
 from orchestration.study.study import Study
-from orchestration.terminal import plain_console, plain_table
+from orchestration.terminal import plain_console
 
 
 def calibrate(
@@ -29,7 +29,7 @@ def calibrate(
     jobs: Annotated[
         int | None, typer.Option(help="Stages at a time, as the launch will have.")
     ] = None,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Run a few steps of every kind of stage here, so that plans can say what time they take."""
@@ -66,10 +66,10 @@ def _check(run: CalibrationRun, console: Console) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def throughput_table(found: Sequence[Observation]) -> Table:
+def throughput_table(found: Sequence[Observation]) -> FittingTable:
     """Make a row per stage and configuration: rate, fixed seconds, utilisation, peak memory."""
     numbers = ("GFLOP/s", "of peak", "fixed s", "peak MiB")
-    table = plain_table(("stage", "of", *numbers), right=numbers)
+    table = FittingTable(("stage", "of", *numbers), right=numbers, wraps=("of",))
     for alike in alike_groups(found):
         fitted = fit(alike)
         rate = 1 / fitted.seconds_per_flop if fitted.seconds_per_flop else None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from orchestration.command_lines import steering
 from orchestration.commands.completion import trials
-from orchestration.commands.options import LaunchedScale, LaunchedSweep, RunsDir
+from orchestration.commands.options import LaunchedScale, LaunchedSweep
 from orchestration.exits import EXIT_FAILED
 from orchestration.study.cancelling import WAIT_SECONDS, Cancellation
 from orchestration.study.study import Study
@@ -29,7 +29,7 @@ def cancel(
     wait: Annotated[
         float, typer.Option(help="Seconds to wait until everything stopped.")
     ] = WAIT_SECONDS,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
     """Stop a sweep or a trial: running stages save a checkpoint first; `resume` continues."""
     study = Study(sweep, scale, runs=runs_dir)

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.fitting import FittingTable
 from orchestration.backends import BACKENDS
 from orchestration.backends.detached.journal import Journal
-from orchestration.commands.options import RunsDir
 from orchestration.launching.history import launched_keys
 from orchestration.runs.files import remove
 from orchestration.runs.holder import leftovers_of_complete
 from orchestration.runs.records import UnreadableRecord
 from orchestration.runs.state import Store
-from orchestration.terminal import plain_console, plain_table
+from orchestration.terminal import plain_console
 
 MOST_ROWS = 30
 Kind = Literal["checkpoints", "code", "stage"]
@@ -45,7 +45,7 @@ class Leftover:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete results of no plan as well.")] = False,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
     """Delete leftover checkpoints and old copies of the code; with --yes, stages of no plan."""
     store = Store(runs_dir)
@@ -140,9 +140,9 @@ def size_text(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> Table:
+def leftovers_table(found: list[Leftover], store: Store, doomed: list[Leftover]) -> FittingTable:
     """Make a row per folder, the largest first."""
-    table = plain_table(("what", "size", "", "where"), right=("size",))
+    table = FittingTable(("what", "size", "", "where"), ("size",), wraps=("what", "where"))
     for left in found[:MOST_ROWS]:
         fate = Text("deleted", style="red") if left in doomed else Text("kept", style="dim")
         where = str(left.path.relative_to(store.root))

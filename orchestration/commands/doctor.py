@@ -24,13 +24,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok import plugins
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir, TrackingUri
 from gigatok.config import DataConfig
 from gigatok.startup import hiding
 from gigatok.text.command_lines import command
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
 from orchestration.commands.completion import sweep_files
-from orchestration.commands.options import RunsDir
 from orchestration.exits import EXIT_REFUSED
 from orchestration.launching.history import newest_launches
 from orchestration.launching.readiness import check_writable
@@ -69,10 +69,8 @@ def doctor(
         typer.Argument(help="Also look at the plug-ins of a sweep.", autocompletion=sweep_files),
     ] = None,
     backend: Annotated[str, typer.Option(help=f"One of: {', '.join(BACKENDS)}.")] = "local",
-    runs_dir: RunsDir = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; default: mlflow.db in the runs directory.")
-    ] = None,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster.")
     ] = None,

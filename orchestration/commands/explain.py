@@ -8,21 +8,24 @@ python -m orchestration diff S-S S-B                         trials, keys or fol
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
+from itertools import groupby
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.fitting import FittingTable
 from orchestration.commands.completion import stages, trials
-from orchestration.commands.options import AsJson, Overrides, RunsDir, SweepFile
+from orchestration.commands.options import AsJson, Overrides, SweepFile
 from orchestration.runs.state import Store
 from orchestration.study.differences import Rows, compare_runs
 from orchestration.study.explaining import Explanation
 from orchestration.study.study import Study
-from orchestration.terminal import plain_console, plain_table
+from orchestration.terminal import plain_console
 
 STYLES = {
     "reused": "green",
@@ -47,7 +50,7 @@ def explain(
     ] = None,
     scale: Annotated[str | None, typer.Option(help="Default: as launched last.")] = None,
     set_: Overrides = None,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Say of each stage what became or will become of it, and because of what."""
@@ -55,22 +58,27 @@ def explain(
     if as_json:
         print(json.dumps([asdict(one) for one in found]))
         return
-    plain_console().print(_explained(found))
+    console = plain_console()
+    for part in _explained(found):
+        console.print(part)
 
 
-def _explained(found: list[Explanation]) -> Table:
-    table = plain_table(("trial", "stage", "", "because"), overflow="fold")
-    for one in found:
-        verdict = Text(one.verdict, style=STYLES[one.verdict])
-        table.add_row(one.trial, one.stage, verdict, "\n".join(one.because))
-    return table
+def _explained(found: list[Explanation]) -> Iterator[RenderableType]:
+    """Write each trial's name, and below it a row per stage."""
+    for trial, of_trial in groupby(found, key=lambda one: one.trial):
+        yield Text(trial, style="bold")
+        table = FittingTable(("stage", "", "because"), wraps=("because",), show_header=False)
+        for one in of_trial:
+            verdict = Text(one.verdict, style=STYLES[one.verdict])
+            table.add_row(f"  {one.stage}", verdict, "\n".join(one.because))
+        yield table
 
 
 def diff(
     a: Annotated[str, typer.Argument(help="A trial, the start of a key, or a stage's folder.")],
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     sweep: Annotated[str | None, typer.Option(help="The sweep that trials are of.")] = None,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Show in what two trials or stages differ: config, data, code, environment, results."""
@@ -79,20 +87,26 @@ def diff(
         print(json.dumps({"a": a, "b": b, "stages": found}))
         return
     console = plain_console()
-    table = _compared(found, a, b)
-    # Equal runs have no rows, and an empty table would print a bare heading.
-    if table.row_count:
-        console.print(table)
+    for stage, rows in found.items():
+        if rows:
+            console.print(Text(stage, style="bold"))
+            console.print(_compared(rows, a, b))
     same = [stage for stage, rows in found.items() if not rows]
     if same:
         console.print(f"the same in everything that is recorded: {', '.join(same)}", style="dim")
 
 
-def _compared(found: dict[str, Rows], a: str, b: str) -> Table:
-    table = plain_table(("stage", "what", a, b), overflow="fold")
-    for stage, rows in found.items():
-        for name, (mine, other) in rows.items():
-            table.add_row(stage, name, str(mine), str(other))
-            # The stage's name stands in its first row only.
-            stage = ""
+def _compared(rows: Rows, a: str, b: str) -> FittingTable:
+    table = FittingTable(("", a, b), wraps=("", a, b))
+    for name, (mine, other) in rows.items():
+        table.add_row(f"  {name}", *_written(mine, other))
     return table
+
+
+def _written(mine: Any, other: Any) -> tuple[str, str]:
+    """Write two values; numbers short, where that does not make them look the same."""
+    if isinstance(mine, float) and isinstance(other, float):
+        short = f"{mine:.6g}", f"{other:.6g}"
+        if short[0] != short[1]:
+            return short
+    return str(mine), str(other)

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from orchestration.commands.completion import stages, trials
-from orchestration.commands.options import LaunchedScale, LaunchedSweep, RunsDir
+from orchestration.commands.options import LaunchedScale, LaunchedSweep
 from orchestration.exits import EXIT_INTERRUPTED
 from orchestration.study.logs import LogReader, may_print, why_silent
 from orchestration.study.study import Study
@@ -32,7 +33,7 @@ def logs(
         bool, typer.Option("-f", "--follow", help="Until the stages have ended.")
     ] = False,
     all_attempts: Annotated[bool, typer.Option("--all", help="Not only the newest.")] = False,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
     """Print what the attempts of some stages of the newest launch printed."""
     study = Study(sweep, scale, runs=runs_dir)

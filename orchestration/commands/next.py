@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from orchestration.command_lines import DEFAULT_RUNS
-from orchestration.commands.options import AsJson, Overrides, PlannedScale, RunsDir, SweepFile
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.fitting import FittingTable
+from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
 from orchestration.costs.amounts import hours_text
 from orchestration.study.proposing import Proposal
 from orchestration.study.study import Study
 from orchestration.sweep.candidates import entry_line
-from orchestration.terminal import plain_console, plain_table
+from orchestration.terminal import plain_console
 
 
 def next_runs(
@@ -45,9 +45,9 @@ def next_runs(
 def show_proposal(console: Console, found: Proposal) -> None:
     """Print the runs in their order, what they change, and how to run them."""
     for prospect in found.prospects:
-        console.print(f"{prospect.goal.claim.name}: {prospect.goal.claim.text}", soft_wrap=True)
+        console.print(f"{prospect.goal.claim.name}: {prospect.goal.claim.text}")
     for note in found.notes:
-        console.print(note, soft_wrap=True)
+        console.print(note)
     if not found.prospects:
         # The notes have said why of each claim.
         return
@@ -60,14 +60,14 @@ def show_proposal(console: Console, found: Proposal) -> None:
     )
     if not all(prospect.measured for prospect in found.prospects):
         text += ", in standard deviations of one run, as no results tell how large they are"
-    console.print(text, style="dim", soft_wrap=True)
+    console.print(text, style="dim")
     for line in _ways(found):
         console.print(line, soft_wrap=True)
 
 
-def _table(found: Proposal) -> Table:
+def _table(found: Proposal) -> FittingTable:
     hours = found.unit.removesuffix("ours")
-    table = plain_table(("run", "seeds", hours, "expected"), right=(hours,), overflow="fold")
+    table = FittingTable(("run", "seeds", hours, "expected"), (hours,), wraps=("run", "expected"))
     for step in found.steps:
         seeds = (", ".join(map(str, seeds)) for seeds in step.runs.values())
         cells = ("\n".join(step.runs), "\n".join(seeds), hours_text(step.hours))

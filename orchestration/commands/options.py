@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, signature
-from pathlib import Path
 from typing import Annotated, Any, Optional, ParamSpec, TypeVar
 
 import typer
@@ -29,13 +28,19 @@ LaunchedSweep = Annotated[
     str,
     typer.Argument(help="A sweep that was launched.", autocompletion=completion.launched_sweeps),
 ]
+# None: all of them.
+AnyLaunchedSweep = Annotated[
+    str | None,
+    typer.Argument(
+        help="A sweep that was launched; default: list all.",
+        autocompletion=completion.launched_sweeps,
+    ),
+]
 PlannedScale = Annotated[str | None, typer.Option(help="smoke, micro, mini, paper, …")]
 LaunchedScale = Annotated[str | None, typer.Option(help="Of the launch; default: the newest.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
 ]
-# Relative to where the command runs, as for a launch.
-RunsDir = Annotated[Path, typer.Option(help="Where everything is kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 EveryStage = Annotated[

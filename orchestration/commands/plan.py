@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Unpack
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from orchestration.commands.options import (
     AsJson,
     EveryStage,
     Overrides,
     PlannedScale,
-    RunsDir,
     SweepFile,
     launch_options,
 )
@@ -25,7 +24,7 @@ def plan(
     set_: Overrides = None,
     *,
     stages: EveryStage = False,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     as_json: AsJson = False,
     **options: Unpack[LaunchOptions],
 ) -> None:

@@ -5,17 +5,16 @@ Both continue the newest plan of a sweep as it was launched, on the same backend
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Unpack
 
 import typer
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from orchestration.commands.completion import stages, trials
 from orchestration.commands.options import (
     DryRun,
     LaunchedScale,
     LaunchedSweep,
-    RunsDir,
     Watch,
     Yes,
     launch_options,
@@ -38,7 +37,7 @@ def resume(
     preempted: Annotated[
         bool, typer.Option("--preempted", help="Only what had begun, and what waits for it.")
     ] = False,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     dry_run: DryRun = False,
     watch: Watch = False,
     yes: Yes = False,
@@ -61,7 +60,7 @@ def retry(
     ] = None,
     scale: LaunchedScale = None,
     *,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     dry_run: DryRun = False,
     watch: Watch = False,
     yes: Yes = False,

@@ -10,13 +10,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.fitting import FittingTable
 from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
-from orchestration.forecast.simulator import Cluster
+from orchestration.forecast.simulator import Cluster, Outcome
 from orchestration.study.simulating import HOUR, Intervals, PaperRun, half_done, simulation_json
 from orchestration.study.study import Study
-from orchestration.terminal import plain_console, plain_table
+from orchestration.terminal import plain_console
 
 
 def simulate(
@@ -48,7 +49,7 @@ def simulate(
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="How many devices stages ask for.")] = None,
     seed: int = 0,
-    runs_dir: Annotated[Path, typer.Option(help="Calibration and what is reused.")] = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a sweep on a cluster: makespan, idle share, lost work, best checkpoint interval."""
@@ -99,38 +100,46 @@ def show(console: Console, found: PaperRun) -> None:
     _show_intervals(console, found.intervals)
 
 
-def _orders_table(found: PaperRun) -> Table:
-    times = ("all done", "half of trials", "useful", "checkpoints", "lost", "idle")
-    numbers = (*times, "failures", "preempted", "gave up")
-    table = plain_table(("order", *numbers), right=numbers)
-    for order, outcome in found.outcomes.items():
-        # Shares of all device time. 1e-9: a plan without anything to run takes none.
-        whole = max(outcome.busy + outcome.idle, 1e-9)
-        parts = (outcome.useful, outcome.writing, outcome.lost, outcome.idle)
-        half = half_done(found.scenario, outcome)
-        table.add_row(
-            order,
-            time_text(outcome.makespan),
-            "–" if half is None else time_text(half),
-            *(f"{part / whole:.1%}" for part in parts),
-            str(outcome.blows["node_lost"]),
-            str(outcome.blows["preempted"]),
-            str(outcome.failed),
-        )
+def _orders_table(found: PaperRun) -> FittingTable:
+    """Make a column per order: there are few, and each has many numbers."""
+    orders = list(found.outcomes)
+    table = FittingTable(("", *orders), right=orders)
+    columns = [_order_cells(found, outcome) for outcome in found.outcomes.values()]
+    for what in columns[0]:
+        table.add_row(what, *(cells[what] for cells in columns))
     return table
+
+
+def _order_cells(found: PaperRun, outcome: Outcome) -> dict[str, str]:
+    """Write what an order comes to, row by row."""
+    # Shares of all device time. 1e-9: a plan without anything to run takes none.
+    whole = max(outcome.busy + outcome.idle, 1e-9)
+    half = half_done(found.scenario, outcome)
+    return {
+        "all done": time_text(outcome.makespan),
+        "half of trials done": "–" if half is None else time_text(half),
+        "device time: useful": f"{outcome.useful / whole:.1%}",
+        "  checkpoints": f"{outcome.writing / whole:.1%}",
+        "  lost": f"{outcome.lost / whole:.1%}",
+        "  idle": f"{outcome.idle / whole:.1%}",
+        "failures": str(outcome.blows["node_lost"]),
+        "preemptions": str(outcome.blows["preempted"]),
+        "stages given up": str(outcome.failed),
+    }
 
 
 def _show_intervals(console: Console, intervals: Intervals) -> None:
     if intervals.young is not None and intervals.daly is not None:
         how = "given" if intervals.tried is None else "least device time"
-        console.print(
-            f"checkpoints every {time_text(intervals.used)} of work ({how}); "
-            f"Young {time_text(intervals.young)}, Daly {time_text(intervals.daly)}"
-        )
+        console.print(f"checkpoints every {time_text(intervals.used)} of work ({how})")
+        formulas = f"Young {time_text(intervals.young)}, Daly {time_text(intervals.daly)}"
+        console.print(f"by formula: {formulas}", style="dim")
     if intervals.tried is not None:
         least = min(intervals.tried.values())
-        parts_ = (f"{time_text(i)} +{c / least - 1:.1%}" for i, c in intervals.tried.items())
-        console.print("device time by interval: " + ", ".join(parts_), style="dim")
+        table = FittingTable(("interval", "device time"), right=("interval", "device time"))
+        for interval, cost in intervals.tried.items():
+            table.add_row(time_text(interval), f"+{cost / least - 1:.1%}", style="dim")
+        console.print(table)
 
 
 def time_text(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`python -m orchestration status SWEEP`: what every stage of a sweep is doing, and why.
+"""`python -m orchestration status [SWEEP]`: all studies, or what each stage of one does, and why.
 
 Read from the stage folders, and where a sweep was queued on a cluster from one question to its
 scheduler. Complete stages cost a look at their folder only, so large sweeps answer at once.
@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,9 +19,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.stages import STAGES
+from gigatok.text.fitting import FittingTable
 from orchestration.command_lines import steering
-from orchestration.commands.options import AsJson, LaunchedScale, LaunchedSweep, RunsDir
+from orchestration.commands.options import AnyLaunchedSweep, AsJson, LaunchedScale
+from orchestration.commands.studies import show_studies
 from orchestration.costs.accuracy import accuracy_line, accuracy_table
 from orchestration.execution.display import (
     SYMBOLS,
@@ -34,6 +36,7 @@ from orchestration.execution.display import (
 from orchestration.exits import EXIT_CODES, EXIT_INTERRUPTED, Outcome
 from orchestration.forecast.forecast import forecast_line
 from orchestration.launching.launched import LaunchedPlan
+from orchestration.study.listing import list_studies
 from orchestration.study.status import (
     StageStatus,
     SweepStatus,
@@ -42,7 +45,7 @@ from orchestration.study.status import (
     status_json,
 )
 from orchestration.study.study import Study
-from orchestration.terminal import plain_console, plain_table
+from orchestration.terminal import plain_console
 from orchestration.tracking.ledger import MOST_NAMED
 
 WATCH_SECONDS = 2.0
@@ -53,13 +56,18 @@ OTHER_LINES = 11
 
 
 def status(
-    sweep: LaunchedSweep,
+    sweep: AnyLaunchedSweep = None,
     scale: LaunchedScale = None,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Until it has finished.")] = False,
     as_json: AsJson = False,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
-    """Show the state of every stage of the newest launch of a sweep."""
+    """Show the state of every stage of the newest launch of a sweep, or list all sweeps."""
+    if sweep is None:
+        if watch:
+            raise ValueError("status -w watches one sweep; name it")
+        show_studies(list_studies(runs_dir), runs_dir, scale, as_json=as_json)
+        return
     found = Study(sweep, scale, runs=runs_dir).status()
     if as_json:
         print(json.dumps(status_json(found)))
@@ -128,7 +136,7 @@ def render(found: SweepStatus, size: ConsoleDimensions, *, fit: bool = False) ->
     ]
     if busy:
         trials = trial_names(launched)
-        parts += [Text(), stages_table(busy, trials, rows.stages)]
+        parts += [Text(), stages_table(busy, trials, rows.stages, one_line=fit)]
         parts.append(reasons_table(busy, trials, rows.reasons, one_line=fit))
     compared = comparisons(found)
     if compared:
@@ -190,11 +198,14 @@ def trial_names(launched: LaunchedPlan) -> dict[str, str]:
     return {key: of[0] if len(of) == 1 else f"{len(of)} trials" for key, of in trials.items()}
 
 
-def stages_table(stages: list[StageStatus], trials: Mapping[str, str], most: int) -> Table:
+def stages_table(
+    stages: list[StageStatus], trials: Mapping[str, str], most: int, *, one_line: bool = False
+) -> FittingTable:
     """Make a row per stage, of the first ones if there are more."""
     heads = ("stage", "trial", "host", "progress", "left", "tries")
     # A line that wraps would break the count of rows that fit.
-    table = plain_table(heads, right=("left", "tries"), no_wrap=True)
+    wraps = () if one_line else ("trial", "host")
+    table = FittingTable(heads, ("left", "tries"), wraps=wraps, drops=("tries", "host"))
     for stage in stages[:most]:
         symbol, style = SYMBOLS[stage.state]
         left = seconds_left(stage.running)

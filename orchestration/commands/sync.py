@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestration.commands.options import RunsDir
+from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from orchestration.exits import EXIT_FAILED
 from orchestration.runs.state import Store
 from orchestration.study.syncing import send_all, set_databases_aside
@@ -21,7 +20,7 @@ def sync(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow; default: of each sweep, as launched.")
     ] = None,
-    runs_dir: RunsDir = Path("runs"),
+    runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
     """Send what MLflow lacks of the sweeps that were launched; runs nothing."""
     store = Store(runs_dir)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,13 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok.stages import STAGES
+from gigatok.text.fitting import FittingTable
 from orchestration.execution.progress import Progress
 from orchestration.runs.state import State
+from orchestration.terminal import say_event
 
 # In a log file, a line per tick would bury the failures.
-PLAIN_SECONDS = 30.0
-"""How often a running stage says something where there is no terminal."""
+PLAIN_SECONDS, MOST_PLAIN_SECONDS = 30.0, 600.0
+"""How often something that runs is told where there is no terminal: a tenth of the time that it
+has run, within these."""
 MOST_ROWS = 20
+BAR = 16
+"""Characters of a progress bar."""
 OTHER_LINES = 8
 """Lines of a terminal that the live table leaves to what stands above and below it."""
 SYMBOLS: dict[State, tuple[str, str]] = {
@@ -49,6 +55,20 @@ Trials = Mapping[str, Mapping[str, str]]
 """Trial name -> stage -> key."""
 
 
+@dataclass(frozen=True)
+class _Said:
+    """State of a stage since a moment, and when a line told it last; monotonic seconds."""
+
+    state: State
+    since: float
+    told: float
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is time for another line."""
+        wait = (now - self.since) / 10
+        return now - self.told >= min(max(wait, PLAIN_SECONDS), MOST_PLAIN_SECONDS)
+
+
 class Display:
     """Shows a run; `update` is called every tick, `close` at the end."""
 
@@ -57,9 +77,11 @@ class Display:
         self._console = console
         self._live: Live | None = None
         self._table: Table | None = None
-        self._said: dict[str, tuple[State, float]] = {}
+        self._over = False
+        self._said: dict[str, _Said] = {}
+        self._lines: dict[str, str] = {}
         self._held: list[str] = []
-        self._forecast_at = time.monotonic()
+        self._forecast = _Said("RUNNING", time.monotonic(), time.monotonic())
         self.forecast = ""
         """What is spent and what remains, in a line."""
         self.note = ""
@@ -71,28 +93,45 @@ class Display:
     def update(self, keys: Iterable[str]) -> None:
         """Take notice of stages that changed or run."""
         for key in keys:
-            before, when = self._said.get(key, ("WAITING", 0.0))
+            said = self._said.get(key, _Said("WAITING", 0.0, 0.0))
             state, now = self._progress.states[key], time.monotonic()
-            if state == before and (state != "RUNNING" or now - when < PLAIN_SECONDS):
-                continue
-            self._said[key] = (state, now)
-            # The table is laid out anew only when a state has changed: it has a cell per stage of
-            # the plan, and `_render` is called four times a second.
-            if state != before:
+            if state != said.state:
+                self._said[key] = _Said(state, now, now)
+                # The table is laid out anew only when a state has changed: it has a cell per stage
+                # of the plan, and `_render` is called four times a second.
                 self._table = None
+            elif state == "RUNNING" and said.is_due(now):
+                self._said[key] = replace(said, told=now)
+            else:
+                continue
             if self._live is None and key not in self._progress.reused:
-                self._console.print(plain_line(self._progress, key))
-        if self._live is None and time.monotonic() - self._forecast_at > PLAIN_SECONDS:
-            self._forecast_at = time.monotonic()
-            self._console.print(self.forecast)
+                self._tell(key)
+        if self._live is None:
+            self._tell_all()
+
+    def _tell(self, key: str) -> None:
+        """Write a line on a stage, unless it says nothing new."""
+        line = plain_line(self._progress, key)
+        if line != self._lines.get(key):
+            self._lines[key] = line
+            say_event(self._console, line)
+
+    def _tell_all(self) -> None:
+        """Write lines about the whole plan, now and then and where they have changed."""
+        now = time.monotonic()
+        if self._forecast.is_due(now):
+            self._forecast = replace(self._forecast, told=now)
+            say_event(self._console, self.forecast)
         lines = held_lines(self._progress)
-        if self._live is None and lines != self._held:
-            self._held = lines
-            self._console.print("\n".join(lines))
+        for line in lines:
+            if line not in self._held:
+                say_event(self._console, line)
+        self._held = lines
 
     def close(self) -> None:
-        """Leave the last picture on the terminal."""
+        """Leave the last picture on the terminal, without the trials that are complete."""
         if self._live is not None:
+            self._over, self._table = True, None
             self._live.stop()
 
     def _render(self) -> RenderableType:
@@ -102,12 +141,18 @@ class Display:
             # are.
             most = max(3, min(MOST_ROWS, self._console.height - running - OTHER_LINES))
             states, reused = self._progress.states, self._progress.reused
-            trials = {t.trial.name: t.stages for t in self._progress.plan.trials}
+            trials = {
+                one.trial.name: one.stages
+                for one in self._progress.plan.trials
+                if not (self._over and all(states[k] == "COMPLETE" for k in one.stages.values()))
+            }
             width = self._console.width
             self._table = states_table(trials, states, width, reused, most)
-        parts: list[RenderableType] = [self._table, running_table(self._progress)]
+        parts: list[RenderableType] = [self._table] if self._table.row_count else []
+        parts.append(running_table(self._progress))
         parts += [Text(line, style="yellow") for line in held_lines(self._progress)]
-        if self.forecast:
+        # Of what is over, nothing remains.
+        if self.forecast and not self._over:
             parts.append(Text(self.forecast, style="dim"))
         if self.note:
             parts.append(Text(self.note, style="yellow"))
@@ -129,7 +174,7 @@ def plain_line(progress: Progress, key: str) -> str:
         details = progress_details(live_progress(progress, key))
     if state == "FAILED":
         details = [progress.failures[key].message]
-    line = f"{stage.stage} {stage.readable}: {state.lower()}"
+    line = f"{stage.stage} {progress.names[key]}: {state.lower()}"
     return line + (f" ({', '.join(details)})" if details else "")
 
 
@@ -165,7 +210,7 @@ def states_table(
     else:
         heads = ["│ " * number + STAGES[stage].label for number, stage in enumerate(used)]
         table.show_header = False
-        table.add_column(style="bold", no_wrap=True)
+        table.add_column(style="bold")
         table.add_column(no_wrap=True, min_width=max(map(len, heads), default=0))
         for head in heads:
             table.add_row("", Text(head, style="bold"))
@@ -182,18 +227,19 @@ def stages_of(trials: Trials) -> list[str]:
     return [stage for stage in STAGES if any(stage in stages for stages in trials.values())]
 
 
-def running_table(progress: Progress) -> Table:
+def running_table(progress: Progress) -> FittingTable:
     """Show the progress of each running stage, and of the whole plan."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(4):
-        table.add_column()
+    columns = ("stage", "bar", "progress", "left", "more")
+    table = FittingTable(
+        columns, wraps=("stage",), drops=("more", "bar"), more="", show_header=False
+    )
     if progress.count("RUNNING"):
         for key, state in progress.states.items():
             if state == "RUNNING":
                 table.add_row(*_running_row(progress, key))
     complete, total = progress.count("COMPLETE"), len(progress.states)
     elapsed = str(timedelta(seconds=int(time.time() - progress.started)))
-    bar = ProgressBar(total=total, completed=complete, width=24)
+    bar = ProgressBar(total=total, completed=complete, width=BAR)
     table.add_row("all stages", bar, f"{complete}/{total}", elapsed)
     return table
 
@@ -201,15 +247,17 @@ def running_table(progress: Progress) -> Table:
 def _running_row(progress: Progress, key: str) -> tuple[RenderableType, ...]:
     stage = progress.plan.stages[key]
     running = live_progress(progress, key)
-    who = f"{stage.readable} {STAGES[stage.stage].label}"
+    who = f"{STAGES[stage.stage].label} {progress.names[key]}"
     if key in progress.elsewhere:
         who += " (another launch)"
     # Before the first report the worker imports torch and loads data; a bar at 0 would look stuck.
-    bar: RenderableType = Text("starting", style="dim")
-    if running:
-        bar = ProgressBar(total=running["total"], completed=running["done"], width=24)
-    details = progress_details(running)
-    return Text(who), bar, Text(", ".join(details[:1])), Text(", ".join(details[1:]))
+    if not running:
+        return Text(who), "", Text("starting", style="dim")
+    bar = ProgressBar(total=running["total"], completed=running["done"], width=BAR)
+    done, *more = progress_details(running)
+    left = [detail for detail in more if detail.endswith(" left")]
+    rest = [detail for detail in more if detail not in left]
+    return Text(who), bar, Text(done), Text(", ".join(left)), Text(", ".join(rest))
 
 
 def live_progress(progress: Progress, key: str) -> Mapping[str, Any]:

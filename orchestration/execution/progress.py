@@ -80,6 +80,14 @@ class Progress:
         """Build the graph of which stage reads which."""
         return Graph({key: tuple(s.inputs.values()) for key, s in self.plan.stages.items()})
 
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """Name every stage by what tells it from others of its kind."""
+        trials = {one.trial.name: one.stages for one in self.plan.trials}
+        return stage_names(
+            trials, {key: stage.readable for key, stage in self.plan.stages.items()}
+        )
+
     @property
     def states(self) -> Mapping[str, State]:
         """Return the state of every stage by key, in the plan's order."""
@@ -97,9 +105,10 @@ class Progress:
         # order midway.
         self.costs = {**predict(plan, calibration, calibration.newest_site), **self.costs}
         self.plan = plan
-        # `cached_property` keeps its value there: the graph of the larger plan is built at the
-        # next use.
+        # `cached_property` keeps its value there: graph and names of the larger plan are made at
+        # the next use.
         self.__dict__.pop("graph", None)
+        self.__dict__.pop("names", None)
         self.folders |= folders
         self.reused |= {key for key, folder in folders.items() if folder.is_complete()}
         for key in folders:
@@ -175,6 +184,24 @@ class Progress:
         resting = {*self.left, *self.held_stages}
         waiting = self.count("WAITING") - sum(self._states[k] == "WAITING" for k in resting)
         return not (waiting or self.count("RUNNING"))
+
+
+def stage_names(
+    trials: Mapping[str, Mapping[str, str]], readable: Mapping[str, str]
+) -> dict[str, str]:
+    """Name stages by the words that the names of all their trials share.
+
+    Args:
+        trials: name -> stage -> key.
+        readable: by key, for stages whose trials share no word, such as that of the teacher.
+    """
+    words: dict[str, list[str]] = {}
+    for trial, stages in trials.items():
+        mine = trial.split()
+        for key in stages.values():
+            kept = words.setdefault(key, mine)
+            words[key] = [word for word in kept if word in mine]
+    return {key: " ".join(words.get(key, ())) or name for key, name in readable.items()}
 
 
 def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:

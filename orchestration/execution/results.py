@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.text import Text
 
-from gigatok.names import METRICS, QUANTITIES, Metric, result_columns, with_computed
-from gigatok.text.command_lines import command
+from gigatok.names import METRICS, QUANTITIES, Metric, result_columns, setting_name, with_computed
+from gigatok.text.fitting import FittingTable
 from orchestration.execution.progress import Progress
 from orchestration.plan.graph import Plan
 from orchestration.runs.stage_records import Done
@@ -20,9 +20,7 @@ from orchestration.sweep.formulas.quantities import computed
 from orchestration.yaml.source import show
 
 BITS = "bits_per_image"
-MOST_TRIALS = 40
-EDGES = 4
-"""Characters of a table's first column that are not its text."""
+MOST_SETTINGS = 40
 
 
 def trial_metrics(progress: Progress) -> dict[str, dict[str, float]]:
@@ -87,65 +85,49 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def result_tables(
+def result_table(
     metrics: Mapping[str, Mapping[str, float]],
-    width: int,
     facts: Mapping[str, Mapping[str, Value]] | None = None,
-) -> RenderableType:
-    """Lay facts and metrics down and trials across, in as many tables as the width asks for.
+) -> FittingTable:
+    """Make a row per setting, with the mean of each metric over its seeds.
 
     Args:
         metrics: by trial and name; one that does not exist shows as an en dash.
-        width: characters of a line.
-        facts: by trial and heading: what follows from a config.
+        facts: by trial and heading: what follows from a config, whatever its seed.
     """
     facts = facts or {}
     known = list(dict.fromkeys(name for of in facts.values() for name in of))
+    settings: dict[str, list[Mapping[str, float]]] = {}
+    follows: dict[str, Mapping[str, Value]] = {}
+    for trial, values in metrics.items():
+        settings.setdefault(setting_name(trial), []).append(values)
+        follows.setdefault(setting_name(trial), facts.get(trial, {}))
     shown = [
         METRICS[name] for name in result_columns() if any(name in m for m in metrics.values())
     ]
-    heads = [*known, *(metric.heading for metric in shown)]
-    kept = dict(itertools.islice(metrics.items(), MOST_TRIALS))
-    columns = {
-        trial: [
-            *(_fact(facts[trial].get(name)) for name in known),
-            *(format_metric(metric, mine) for metric in shown),
-        ]
-        for trial, mine in kept.items()
-    }
-    # Every table repeats the column of metric names, so that each block has the same width left.
-    left = width - max(map(len, heads), default=0) - EDGES
-    tables: list[RenderableType] = [
-        _table(heads, {trial: columns[trial] for trial in block}) for block in _fit(columns, left)
-    ]
-    if len(kept) < len(metrics):
-        table = command("analysis", "table", "SWEEP")
-        tables.append(f"… {len(metrics) - len(kept)} more trials: {table}")
-    return Group(*tables)
-
-
-def _fit(columns: Mapping[str, Sequence[str]], width: int) -> list[list[str]]:
-    """Split trials into blocks whose columns fit side by side; a name breaks between words."""
-    blocks: list[list[str]] = []
-    left = 0
-    for trial, cells in columns.items():
-        needed = max(map(len, [*trial.split(), *cells])) + EDGES - 1
-        if not blocks or needed > left:
-            blocks.append([])
-            left = width
-        blocks[-1].append(trial)
-        left -= needed
-    return blocks
-
-
-def _table(heads: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
-    table = Table()
-    table.add_column("metric", no_wrap=True)
-    for trial in columns:
-        table.add_column(trial, justify="right", header_style="bold")
-    for index, head in enumerate(heads):
-        table.add_row(head, *(cells[index] for cells in columns.values()))
+    heads = [metric.heading for metric in shown]
+    table = FittingTable(
+        ("setting", *known, "seeds", *heads),
+        right=(*known, "seeds", *heads),
+        wraps=("setting",),
+        drops=heads[::-1],
+        more="a wider terminal shows them",
+    )
+    for name, seeds in itertools.islice(settings.items(), MOST_SETTINGS):
+        # Where the seed alone varies, the one setting has no name.
+        derived = (_fact(follows[name].get(heading)) for heading in known)
+        cells = (_mean(metric, seeds) for metric in shown)
+        table.add_row(Text(name or "all"), *derived, str(len(seeds)), *cells)
+    if len(settings) > MOST_SETTINGS:
+        table.add_row(f"… {len(settings) - MOST_SETTINGS} more")
     return table
+
+
+def _mean(metric: Metric, seeds: Sequence[Mapping[str, float]]) -> str:
+    known = [one for one in seeds if metric.name in one]
+    if len(known) < 2:
+        return format_metric(metric, known[0] if known else {})
+    return metric.text(fmean(one[metric.name] for one in known))
 
 
 def _fact(value: Value | None) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
 from gigatok.stages import STAGES
+from gigatok.text.fitting import FittingTable
 from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
 from orchestration.costs.cost import Cost
 from orchestration.execution.progress import Progress
@@ -21,19 +20,19 @@ from orchestration.forecast.budget import (
 )
 from orchestration.forecast.devices import Machine, Machines
 from orchestration.forecast.totals import Sum, add_up, makespan, to_run
-from orchestration.terminal import plain_table
 
 MOST_RECORDS = 3  # names in one line; the others are counted
 
 
-def kinds_table(progress: Progress, machine: Machines) -> Table:
+def kinds_table(progress: Progress, machine: Machines) -> FittingTable:
     """Build a table of the stages to run and their needs, by kind of stage."""
     # `GPU h` or `core h`.
     hours = hours_unit(progress, machine).split()[0] + " h"
     devices = _devices(progress, machine)
     memory = ("memory",) if devices is None else (devices, "memory of each")
     numbers = ("to run", "FLOPs", *memory, "time each", "all", hours, "disk")
-    table = plain_table(("stage", *numbers), right=numbers)
+    drops = ("disk", "FLOPs", *memory, "time each")
+    table = FittingTable(("stage", *numbers), right=numbers, drops=drops)
     totals = Counter(stage.stage for stage in progress.plan.stages.values())
     parts = by_kind(progress, machine)
     # In the order of `STAGES`, as in every other table.
@@ -132,11 +131,16 @@ def _record_lines(costs: list[Cost]) -> Iterator[str]:
         yield f"times rest on {', '.join(shown)}{more}"
 
 
-def stages_table(progress: Progress, machine: Machines) -> Table:
+def stages_table(progress: Progress, machine: Machines) -> FittingTable:
     """Build a table with one row per stage: its needs, or the folder that it is reused from."""
     numbers = ("FLOPs", "memory", "time", "low–high", "disk")
-    table = plain_table(("stage", "of", *numbers), right=numbers, no_wrap=True)
-    table.add_column("rests on")
+    # What a stage is reused from, or its time rests on, goes first: it is the widest.
+    table = FittingTable(
+        ("stage", "of", *numbers, "rests on"),
+        right=numbers,
+        wraps=("of",),
+        drops=("rests on", "disk", "FLOPs", "memory"),
+    )
     for key, stage in progress.plan.stages.items():
         cost, name = progress.costs[key], STAGES[stage.stage].label
         # A stage that will not run is either complete already or left alone by this launch.

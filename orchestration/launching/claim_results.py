@@ -38,10 +38,13 @@ def earlier_results(progress: Progress) -> Iterator[Earlier]:
     for launched in all_launches(progress.store, progress.plan.sweep.name):
         if launched.key != progress.plan.key:
             origin = f"launched at scale {launched.scale}"
-            yield origin, _of_launch(launched, progress.store, names)
+            yield origin, results_of_launch(launched, progress.store, names)
 
 
-def _of_launch(launched: LaunchedPlan, store: Store, names: set[str]) -> Mapping[str, Results]:
+def results_of_launch(
+    launched: LaunchedPlan, store: Store, names: set[str]
+) -> Mapping[str, Results]:
+    """Collect what a launched plan's complete stages report of some metrics."""
     done = {key: folder.done() for key, folder in launched.folders(store).items()}
     seeds = {name: int(one.axes[SEED]) for name, one in launched.values().assignments.items()}
     metrics = {

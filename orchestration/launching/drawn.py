@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from gigatok.startup import for_children
 from gigatok.text.credentials import mlflow_variables, without_login
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
-from orchestration.tracking.shipping import send_files
+from orchestration.tracking.shipping import default_uri, send_files
 
 SUFFIXES = (".png", ".pdf", ".csv", ".json", ".html")
 """Files of a drawn launch: the figure, its data and their origin, and the report."""
@@ -28,23 +29,36 @@ def figure_in(folder: Path, plan: Plan) -> Path:
     return folder / f"{plan.sweep.name}-{plan.sweep.scale}.png"
 
 
-def draw(plan: Plan, uri: str, figure: Path) -> bool:
-    """Let `analysis` write report and figure; tells whether it did. It says itself why not."""
-    # A process of its own: the launcher imports neither matplotlib nor polars, and a failure to
-    # draw does not fail the launch.
-    command = [sys.executable, "-m", "analysis", "report", plan.sweep.name]
+def analyse(
+    plan: Plan, store: Store, uri: str, words: Sequence[str], environment: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of `analysis` about a plan, and return what it printed.
+
+    A process of its own: the launcher imports neither matplotlib nor polars, and what fails there
+    does not fail the launch.
+    """
+    action, *options = words
     # Everybody on the machine sees the arguments of a process; its environment, only the user.
-    where = ["--tracking-uri", without_login(uri)]
-    options = [*where, "--plan", plan.key, "--out", str(figure.parent)]
+    where = ["--runs-dir", str(store.root)]
+    where += [] if uri == default_uri(store) else ["--tracking-uri", without_login(uri)]
+    command = [sys.executable, "-m", "analysis", action, plan.sweep.name, "--plan", plan.key]
     # Of the code that runs here: the working folder may hold an analysis.py of the user.
     code = for_children(str(Path(__file__).resolve().parents[2]))
-    drawing = subprocess.run(
-        [*command, *options],
-        env={**os.environ, **code, **mlflow_variables(uri)},
+    return subprocess.run(
+        [*command, *where, *options],
+        env={**os.environ, **code, **mlflow_variables(uri), **environment},
         check=False,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
-    return drawing.returncode == 0 and drawn_plan(figure) == plan.key
+
+
+def draw(plan: Plan, store: Store, uri: str, figure: Path) -> bool:
+    """Let `analysis` write report and figure; tells whether it did, and prints why not."""
+    found = analyse(plan, store, uri, ["report", "--out", str(figure.parent)])
+    if found.returncode:
+        print(found.stderr, end="", file=sys.stderr)
+    return found.returncode == 0 and drawn_plan(figure) == plan.key
 
 
 def drawn_plan(figure: Path) -> str | None:
@@ -71,6 +85,6 @@ def keep(plan: Plan, store: Store, uri: str) -> str | None:
     """Draw a launch for MLflow alone; returns why its run lacks report and figure, or None."""
     with TemporaryDirectory() as folder:
         figure = figure_in(Path(folder), plan)
-        if not draw(plan, uri, figure):
+        if not draw(plan, store, uri, figure):
             return "there is nothing to draw, or it failed"
         return send_drawn(plan, store, uri, figure)

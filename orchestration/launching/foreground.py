@@ -13,6 +13,7 @@ from orchestration.execution.display import Display
 from orchestration.execution.progress import Progress
 from orchestration.forecast.forecast import Meter, forecast_line, forecast_tag
 from orchestration.launching.runner import Observe
+from orchestration.terminal import say_event
 from orchestration.tracking.shipping import Tracking
 
 FINISH_SECONDS, INTERRUPTED_FINISH_SECONDS = 60.0, 10.0
@@ -40,12 +41,13 @@ class Driver(Protocol):
 def run(runner: Driver, tracking: Tracking, console: Console) -> None:
     """Run with a live display; Ctrl-C lets running stages save a checkpoint first."""
     progress = runner.progress
-    console.print("preparing the tracking store …", style="dim")
+    say_event(console, "preparing the tracking store …", "dim")
     # Around the preparation as well: a Ctrl-C while a slow tracking server is waited for must stop
     # in order.
     with on_interrupt(runner, console):
         if not tracking.prepare():
-            console.print(f"MLflow: {tracking.error}; everything is kept on disk", style="yellow")
+            text = f"MLflow: {tracking.error}; everything is kept on disk"
+            say_event(console, text, "yellow")
         display = Display(console, progress)
         meter = Meter(progress)
 
@@ -70,7 +72,7 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
             patience = INTERRUPTED_FINISH_SECONDS if progress.interrupted else FINISH_SECONDS
             unsent = tracking.finish(patience, queued=runner.goes_on)
     if unsent:
-        console.print(str(unsent), style="yellow")
+        say_event(console, str(unsent), "yellow")
 
 
 class on_interrupt:
@@ -96,4 +98,4 @@ class on_interrupt:
         # runner. Every signal counts, so that a closed terminal after a Ctrl-C kills the workers.
         self._runner.interrupt()
         if self._count == 1:
-            self._console.print(self._runner.stopping, style="yellow")
+            say_event(self._console, self._runner.stopping, "yellow")

@@ -36,11 +36,16 @@ def verdict_lines(progress: Progress) -> list[str]:
         JudgedClaim(verdict, one.at, one.results)
         for verdict, one in zip(found, claimed, strict=True)
     ]
-    refusal = newest_refusal(store, plan.sweep.name)
+    return [*(one.sentence for one in judged), legend(judged)]
+
+
+def unpaid_lines(progress: Progress) -> list[str]:
+    """Say why claims that are undecided got no more seeds; nothing where none were refused."""
+    plan = progress.plan
+    refusal = newest_refusal(progress.store, plan.sweep.name)
     # Of this plan: later ones have the seeds that were refused.
     stopped = refusal is not None and refusal.claims and refusal.plan == plan.key
-    unpaid = refusal.reasons if refusal is not None and stopped else []
-    return [*(one.sentence for one in judged), *unpaid, legend(judged)]
+    return refusal.reasons if refusal is not None and stopped else []
 
 
 def claim_lines(progress: Progress, machine: Machines) -> list[str]:

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from gigatok.config import AdoptedFile
 from gigatok.models.generator.layout import generator_parameters
 from gigatok.models.tokenizer.layout import tokenizer_parameters
 from gigatok.stages import STAGES
+from gigatok.text.fitting import FittingTable
+from orchestration.costs.amounts import MISSING
 from orchestration.execution.progress import Progress
 from orchestration.forecast.cost_table import (
     cost_json,
@@ -26,11 +27,12 @@ from orchestration.forecast.devices import Machines
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs.provenance import code_version, imported_state
 from orchestration.runs.state import StageFolder
-from orchestration.terminal import plain_table
 from orchestration.yaml.source import show
 
 MOST_ROWS = 20
 """Trials, cells and files that are named one by one: `--json` has them all."""
+MOST_NAMED = 3
+"""Trials that are named where many have the same reused."""
 MOST_CHECKED = 500
 """Reused stages whose code is looked up: each costs reading a record."""
 
@@ -62,7 +64,9 @@ def print_plan(
         # Imported here: statistics take a tenth of a second, which other plans need not wait for.
         from orchestration.launching.outlook import claim_lines
 
-        say(claim_lines(progress, machine), markup=False, highlight=False, soft_wrap=True)
+        # In a log each claim is one line.
+        whole = not console.is_terminal
+        say(claim_lines(progress, machine), markup=False, highlight=False, soft_wrap=whole)
     say(formula_lines(plan), markup=False)
     say(adopted_lines(progress))
     for line in image_lines(plan):
@@ -75,8 +79,10 @@ def print_plan(
     if not progress.finished:
         table = stages_table if stages else kinds_table
         console.print(table(progress, machine))
-        say(total_lines(progress, machine), soft_wrap=True)
-    say(reused_lines(progress), style="dim")
+        for line in total_lines(progress, machine):
+            # A command that is broken into lines cannot be copied.
+            console.print(line, soft_wrap="`" in line)
+    say(reused_lines(progress), style="dim", soft_wrap=True)
     say(damaged_lines(progress), style="yellow", soft_wrap=True)
     if progress.reused and (code := other_code_line(progress)) is not None:
         console.print(code, style="yellow")
@@ -117,11 +123,14 @@ def search_lines(progress: Progress) -> list[str]:
     return [*lines, f"  {each} stages per trial; those that trials share run once"]
 
 
-def trials_table(progress: Progress) -> Table:
-    """Make a row per trial: sizes, and stages to run of all its stages."""
-    numbers = ("encoder", "decoder", "at inference", "training head", "AR", "steps", "to run")
-    table = plain_table(("trial", *numbers), right=numbers, overflow="fold")
+def trials_table(progress: Progress) -> FittingTable:
+    """Make a row per trial: what is derived, sizes, and stages to run of all its stages."""
     trials = progress.plan.trials
+    derived = list(dict.fromkeys(name for one in trials for name in one.trial.derived))
+    sizes = ("encoder", "decoder", "at inference", "training head", "AR", "steps")
+    numbers = (*derived, *sizes, "to run")
+    drops = ("training head", "at inference", "steps", "encoder", "AR", "decoder")
+    table = FittingTable(("trial", *numbers), right=numbers, wraps=("trial",), drops=drops)
     for planned in trials[:MOST_ROWS]:
         config = planned.trial.config
         steps = " + ".join(
@@ -133,10 +142,11 @@ def trials_table(progress: Progress) -> Table:
         )
         # A stage that trials share counts for each of them; `summary` counts it once.
         todo = sum(progress.will_run(key) for key in planned.stages.values())
-        sizes = parameters_json(planned)
+        counts = parameters_json(planned)
         table.add_row(
             planned.trial.name,
-            *(f"{sizes[name] / 1e6:.2f} M" for name in SHOWN_PARAMETERS),
+            *(_shown(planned.trial.derived.get(name, MISSING)) for name in derived),
+            *(f"{counts[name] / 1e6:.2f} M" for name in SHOWN_PARAMETERS),
             steps,
             f"{todo}/{len(planned.stages)}",
         )
@@ -146,7 +156,7 @@ def trials_table(progress: Progress) -> Table:
 
 
 def formula_lines(plan: Plan) -> list[str]:
-    """Say what was solved for and derived, a line per trial."""
+    """Say what was solved for, a line per trial."""
     lines = []
     for planned in plan.trials[:MOST_ROWS]:
         trial = planned.trial
@@ -154,7 +164,6 @@ def formula_lines(plan: Plan) -> list[str]:
             f"{s.key} = {s.value:,} (solved: {s.made:.5g}, {s.deviation:+.2%} of {s.target:.5g})"
             for s in trial.solved
         ]
-        words += [f"{name} = {_shown(value)}" for name, value in trial.derived.items()]
         if words:
             lines.append(f"{trial.name}: {', '.join(words)}")
     return lines
@@ -245,19 +254,26 @@ def summary(progress: Progress) -> str:
 
 
 def reused_lines(progress: Progress) -> list[str]:
-    """Name the trials of which stages are complete already."""
+    """Say which kinds of stages are complete already, for all trials that reuse the same."""
     if progress.finished:
         return []
-    lines = []
+    alike: dict[str, list[str]] = {}
     for planned in progress.plan.trials:
-        # Trials of which nothing is complete need no line.
         found = [s for s, key in planned.stages.items() if key in progress.reused]
-        if found and len(found) < len(planned.stages):
+        # Trials of which nothing is complete need no line.
+        if found:
             labels = ", ".join(STAGES[stage].label for stage in found)
-            lines.append(f"reused for {planned.trial.name}: {labels}")
-        elif found:
-            lines.append(f"reused for {planned.trial.name}: everything")
-    return lines[:MOST_ROWS]
+            what = labels if len(found) < len(planned.stages) else "everything"
+            alike.setdefault(what, []).append(planned.trial.name)
+    return [f"reused for {_named(names, progress)}: {what}" for what, names in alike.items()]
+
+
+def _named(trials: Sequence[str], progress: Progress) -> str:
+    """Name a few trials, and count more of them."""
+    if len(trials) == len(progress.plan.trials) > 1:
+        return f"all {len(trials)} trials"
+    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
+    return ", ".join(trials[:MOST_NAMED]) + more
 
 
 def other_code_line(progress: Progress) -> str | None:

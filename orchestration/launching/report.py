@@ -1,42 +1,38 @@
-"""Report of a launch that is over: counts, reasons, the result table, and where everything is."""
+"""Report of a launch that is over: counts, reasons, the answer, and where everything is."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from gigatok.commands.options import DEFAULT_RUNS
 from gigatok.startup import hiding
 from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown
+from gigatok.text.places import as_seen, beside
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
-from orchestration.execution.results import launch_json, result_tables, trial_facts, trial_metrics
+from orchestration.execution.results import launch_json, result_table, trial_facts, trial_metrics
 from orchestration.exits import Outcome
-from orchestration.launching.drawn import draw, drawn_plan, figure_in, send_drawn
+from orchestration.launching.drawn import analyse, draw, drawn_plan, figure_in, send_drawn
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
 from orchestration.tracking.views import link
 
 
 def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> None:
-    """Print what ran, the result table, and where figure and runs are."""
+    """Print what ran, the answer with its table, and where figure and runs are."""
     # `allow_nan=False`: JSON has no NaN, and `launch_json` turns them into null.
     if as_json:
         print(json.dumps(launch_json(progress), allow_nan=False))
         return
     print_counts(progress, console)
-    if progress.plan.sweep.claims:
-        # Imported here: statistics take a tenth of a second, which others need not wait for.
-        from orchestration.launching.outlook import verdict_lines
-
-        for line in verdict_lines(progress):
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
-    print_results(progress, console)
+    print_answer(progress, uri, console)
     if progress.held is not None:
         name = shlex.quote(progress.plan.sweep.name)
         held = progress.held.replace("resume SWEEP", f"resume {name}")
@@ -75,24 +71,59 @@ def print_counts(progress: Progress, console: Console) -> None:
             console.print(f"  log: {log}", soft_wrap=True)
 
 
+def print_answer(progress: Progress, uri: str, console: Console) -> None:
+    """Print what the results say: the answer first, then a row per setting."""
+    if not any(trial_metrics(progress).values()):
+        return
+    changed = bool(progress.ran or progress.done_elsewhere)
+    told = changed and _print_told(progress, uri, console)
+    if progress.plan.sweep.claims:
+        # Imported here: statistics take a tenth of a second, which others need not wait for.
+        from orchestration.launching.outlook import unpaid_lines, verdict_lines
+
+        # The stages' own records decide claims as well, where MLflow cannot be read.
+        lines = (
+            unpaid_lines(progress) if told else [*verdict_lines(progress), *unpaid_lines(progress)]
+        )
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    if not told:
+        print_results(progress, console)
+
+
+def _print_told(progress: Progress, uri: str, console: Console) -> bool:
+    """Print the table of `analysis`, which takes a second; tells whether it could be made."""
+    words = ["table", "--format", "rich"]
+    found = analyse(progress.plan, progress.store, uri, words, _like(console))
+    if found.returncode:
+        console.print(found.stderr.strip(), style="yellow", soft_wrap=True)
+        return False
+    # Laid out for this terminal already.
+    console.print(Text.from_ansi(found.stdout.rstrip()), soft_wrap=True)
+    return True
+
+
 def print_results(progress: Progress, console: Console) -> None:
-    """Print the scores of all trials; nothing where there are none."""
+    """Print the scores of all settings; nothing where there are none."""
     metrics = trial_metrics(progress)
     if any(metrics.values()):
-        console.print(result_tables(metrics, console.width, trial_facts(progress.plan)))
+        console.print(result_table(metrics, trial_facts(progress.plan)))
 
 
 def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw: bool) -> None:
     """Draw the figure where it is missing or of another plan, and say where everything is."""
-    figure = figure_in(Path("figures"), plan)
+    where = () if store.root == DEFAULT_RUNS else ("--runs-dir", store.root)
+    findings = command("analysis", "findings", plan.sweep.name, *where)
+    console.print(f"findings  {findings}", soft_wrap=True)
+    figure = figure_in(beside(store.root, "figures"), plan)
     current = not redraw and drawn_plan(figure) == plan.key
-    if current or draw(plan, uri, figure):
-        console.print(f"figure    {figure} (and .pdf, .csv, .json)", soft_wrap=True)
-        console.print(f"report    {figure.with_suffix('.html')}", soft_wrap=True)
+    if current or draw(plan, store, uri, figure):
+        console.print(f"figure    {as_seen(figure)} (and .pdf, .csv, .json)", soft_wrap=True)
+        console.print(f"report    {as_seen(figure.with_suffix('.html'))}", soft_wrap=True)
         if (problem := send_drawn(plan, store, uri, figure)) is not None:
             console.print(f"MLflow lacks the figure: {problem}", style="yellow", soft_wrap=True)
     else:
-        options = ["--tracking-uri", shown(uri), "--plan", plan.key, "--out", "FOLDER"]
+        options = [*where, "--tracking-uri", shown(uri), "--plan", plan.key]
         again = command("analysis", "report", plan.sweep.name, *options)
         console.print("figure    not drawn; this tries again:", style="yellow")
         console.print(f"          {again}", soft_wrap=True)
@@ -108,6 +139,12 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
         console.print(f"MLflow UI {server}", soft_wrap=True)
     if (trials := link(store, uri, plan)) is not None:
         console.print(f"trials    {trials}", soft_wrap=True)
+
+
+def _like(console: Console) -> dict[str, str]:
+    """Make a child print as wide as a console, and in colour if it does."""
+    colour = {"FORCE_COLOR": "1"} if console.is_terminal else {}
+    return {"COLUMNS": str(console.width), **colour}
 
 
 def outcome(progress: Progress) -> Outcome:

@@ -7,12 +7,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from gigatok import names
+from gigatok.text.fitting import FittingTable
 from orchestration.search import asking
 from orchestration.search.run import Round, Searcher
-from orchestration.terminal import plain_table
 from orchestration.tracking.sweep_runs import Findings
 
 MOST_ROWS = 30
@@ -151,10 +151,13 @@ def print_search(searcher: Searcher, console: Console) -> None:
         )
 
 
-def _table(one: Round) -> Table:
+def _table(one: Round) -> FittingTable:
     numbers = [key.rpartition(".")[2] for key in one.search.space] + list(one.search.objectives)
-    table = plain_table(("trial", *numbers, "state"), right=numbers)
-    table.columns[0].style = "bold"
+    # Values before keys: without what was reached, a row says nothing.
+    drops = numbers[: len(one.search.space)][::-1]
+    table = FittingTable(
+        ("trial", *numbers, "state"), numbers, wraps=("trial", "state"), drops=drops
+    )
     trials = one.study.get_trials(deepcopy=False)
     best = {trial.number for trial in asking.best_trials(one.study, one.search)}
     for trial in trials[-MOST_ROWS:]:
@@ -168,7 +171,8 @@ def _table(one: Round) -> Table:
             state += f" at step {trial.user_attrs['pruned_at_step']}"
         if trial.state == TrialState.FAIL or (complete and asking.REASON in trial.user_attrs):
             state += f": {trial.user_attrs.get(asking.REASON, '')}".partition("\n")[0]
-        table.add_row(one.name(trial.number), *params, *values, state, style=style)
+        name = Text(one.name(trial.number), style="bold")
+        table.add_row(name, *params, *values, state, style=style)
     return table
 
 

@@ -38,7 +38,7 @@ from orchestration.runs.provenance import imported_state
 from orchestration.runs.state import Store
 from orchestration.runs.studies import origin_of, refuse_namesake
 from orchestration.sweep.definition import Sweep, expand, load_sweep
-from orchestration.terminal import Terminal, printed, quiet_console
+from orchestration.terminal import Terminal, printed, quiet_console, say_event
 from orchestration.tracking.shipping import Tracking, uri_to_record
 from orchestration.tracking.sweep_runs import expectation
 
@@ -193,7 +193,7 @@ class PreparedLaunch(Launch):
             self.tracking.tag_sweep({names.TAG_REFUSED: due.refused})
         if due.plan.key == self.plan.key:
             return ended
-        terminal.console.print(added_line(self.plan, due.plan), soft_wrap=True)
+        say_event(terminal.console, added_line(self.plan, due.plan))
         following = _priced(self.request, self.store, due.plan, lambda progress: None)
         following.make_ready()
         # Whoever wanted the sweep wanted its rounds; on a cluster they go on without asking.

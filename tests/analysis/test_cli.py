@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_table_prints_markdown_and_findings(uri: str) -> None:
     code, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri)
     assert code == 0
-    assert "| S-B | 0 | 1 | 0.95 | — | 18.65 |" in out
+    assert "| S-B | 0 | 1 | 0.95 | — | **18.65** |" in out
     assert "* Exploration, nothing of it claimed beforehand: " in out
     assert "\x1b" not in out
 
@@ -53,9 +54,32 @@ def test_a_narrow_terminal_never_cuts_a_number(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     _, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri, "--format", "rich")
-    assert "…" not in out
-    assert "3349.5" in out
+    assert "…" not in out.replace("--columns NAME,…", "")
+    assert "18.10 ± <0.01" in out, "what the answer is about stays longest"
+    if columns != "200":
+        assert f"left out at {columns} columns:" in out
     assert max(map(len, out.splitlines())) <= int(columns)
+
+
+def test_the_answer_comes_first(uri: str) -> None:
+    _, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri, "--format", "rich")
+    first, *_ = out.splitlines()
+    assert re.fullmatch(r"\d+ of \d+ comparisons show an effect\.", first)
+    assert out.index(first) < out.index("decoder_scaling at scale micro")
+
+
+def test_results_go_beside_the_runs(database: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "place" / "runs"
+    runs.mkdir(parents=True)
+    shutil.copy(database, runs / "mlflow.db")
+    where = ("--runs-dir", str(runs))
+    assert run("table", "entropy_loss", *where)[0] == 0
+    code, out, err = run("figures", "entropy_loss", *where, "--format", "png")
+    assert code == 0, err
+    assert out.splitlines()[0] == str(runs.parent / "figures" / "entropy_loss-micro.png")
+    code, out, _ = run("tables", "--all", "--source", "runs", *where, "--columns", "psnr")
+    assert code == 0
+    assert (runs.parent / "tables" / "entropy_loss-micro.tex").is_file()
 
 
 def test_a_trial_without_a_state_is_counted(database: Path, tmp_path: Path) -> None:
@@ -176,10 +200,12 @@ def test_all_makes_what_it_can_and_names_the_rest(uri: str, tmp_path: Path) -> N
 
 def test_tables_of_the_paper_and_of_runs(uri: str, tmp_path: Path) -> None:
     arguments = ["tables", "--all", "--scale", "micro", "--tracking-uri", uri]
-    code, _, _ = run(*arguments, "--format", "markdown", "--out", str(tmp_path))
+    code, _, err = run(*arguments, "--format", "markdown", "--out", str(tmp_path))
     assert code == 0
     written = {path.name for path in tmp_path.iterdir()}
     assert {"table1.md", "table10.json", "readme.md", "decoder_scaling-micro.md"} <= written
+    assert "decoder_scaling-smoke.md" not in written
+    assert "not made: decoder_scaling at scale smoke: another scale than --scale micro" in err
     assert run(*arguments, "--format", "markdown", "--out", str(tmp_path), "--check")[0] == 0
 
 
@@ -187,10 +213,12 @@ def test_tables_of_both_sources_and_a_scale_that_is_not_the_newest(
     uri: str, tmp_path: Path
 ) -> None:
     options = ("--tracking-uri", uri, "--out", str(tmp_path), "--format", "csv")
-    code, out, _ = run("tables", "--all", "--source", "both", *options)
+    code, out, err = run("tables", "--all", "--source", "both", *options)
     assert code == 0
     assert "table1.csv" in out
     assert "decoder_scaling-micro.csv" in out
+    assert "decoder_scaling-smoke.csv" in out, "every scale"
+    assert "not made: semantic_layer at scale micro: no finished trial" in err
 
 
 def test_a_figure_that_the_store_lacks_is_said(empty_store: Store, tmp_path: Path) -> None:

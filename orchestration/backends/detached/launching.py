@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from gigatok.stages import STAGES
+from gigatok.text.fitting import FittingTable
 from orchestration.backends.detached.journal import Journal
 from orchestration.backends.detached.situation import are_over
 from orchestration.backends.detached.submission import Submitted, submit_remaining
@@ -18,7 +18,7 @@ from orchestration.command_lines import steering
 from orchestration.execution.progress import Progress
 from orchestration.exits import Outcome
 from orchestration.launching.launch import Launch
-from orchestration.terminal import Terminal, plain_table
+from orchestration.terminal import Terminal
 from orchestration.tracking.shipping import Tracking
 
 PREPARE_SECONDS, FINISH_SECONDS = 10.0, 5.0
@@ -101,8 +101,8 @@ def print_ways_on(launch: Launch, console: Console) -> None:
     console.print(f"cancel    {steering('cancel', sweep, store)}", soft_wrap=True)
 
 
-def _table(submitted: Submitted) -> Table:
-    table = plain_table(("stage", "stages", "jobs", "at a time"), right=("stages",))
+def _table(submitted: Submitted) -> FittingTable:
+    table = FittingTable(("stage", "stages", "jobs", "at a time"), ("stages",), wraps=("jobs",))
     for kind in STAGES:
         arrays = [array for array in submitted.arrays if array.kind == kind]
         if arrays:

@@ -8,8 +8,9 @@ import pytest
 
 from analysis import load_runs, result_table
 from analysis.statistics.groups import groups, identity_columns
+from analysis.store.requests import RequestError
 from analysis.tables.render import TEXT_FORMATS
-from analysis.tables.results import ResultTable
+from analysis.tables.results import ResultTable, incomplete
 from gigatok.names import METRICS
 
 
@@ -154,7 +155,42 @@ def test_markdown_and_latex(runs: pl.DataFrame) -> None:
     assert lines[0].startswith("**decoder_scaling at scale micro: At a fixed encoder")
     assert {line.count("|") for line in lines if line.startswith("|")} == {len(table.head) + 1}
     latex = TEXT_FORMATS["latex"](table)
+    assert r"18.65 & " not in latex, "the best PSNR is bold"
+    assert r"\textbf{18.65}" in latex
     assert r"S-S & 0 & 2 & 0.68 & 3349.5 $\pm$ 136.5" in latex
     assert r"semantic\_weight" in latex
     assert r"95 \%" not in latex
     assert latex.count(r"\\") == len(table.rows) + 1
+
+
+def test_the_best_of_a_column_is_marked_where_that_says_something(
+    runs: pl.DataFrame, troubled: pl.DataFrame
+) -> None:
+    table = result_table(runs)
+    best = {(table.rows[row][0], table.names[column]) for row, column in table.best}
+    assert ("S-B", "psnr") in best
+    assert not any(name == "params_tokenizer" for _, name in best)
+    mixed = troubled.with_columns(pl.Series("protocol.psnr", ["100 images", None, "2000 images"]))
+    marked = result_table(mixed)
+    assert not any(marked.names[column] == "psnr" for _, column in marked.best)
+
+
+def test_columns_are_chosen_by_name(runs: pl.DataFrame) -> None:
+    table = result_table(runs, ["lpips", "psnr"])
+    assert table.head[-2:] == ("LPIPS ↓", "PSNR (dB) ↑")
+    with pytest.raises(RequestError, match="no metric 'pnsr' to show; did you mean 'psnr'"):
+        result_table(runs, ["pnsr"])
+
+
+def test_what_the_answer_is_about_stays_longest(runs: pl.DataFrame) -> None:
+    table = result_table(runs, None, ["lpips"])
+    metrics = [table.names[column] for column in table.drops if column > 2]
+    assert metrics[-1] == "lpips"
+    assert metrics[0] == "params_tokenizer"
+
+
+def test_trials_that_lack_the_same_share_a_note(troubled: pl.DataFrame) -> None:
+    failed = troubled.filter(pl.col("state") == "FAILED")
+    many = [failed.with_columns(pl.lit(f"S-{n} seed=0").alias("trial")) for n in range(5)]
+    (note,) = incomplete(pl.concat(many), ["psnr", "lpips"])
+    assert note.startswith("S-0 seed=0, S-1 seed=0, S-2 seed=0 and 2 more: FAILED")

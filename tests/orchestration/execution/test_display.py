@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from orchestration.execution.display import (
     seconds_left,
     states_table,
 )
-from orchestration.execution.progress import Progress, survey
-from orchestration.execution.results import format_metric, launch_json, result_tables, trial_facts
+from orchestration.execution.progress import Progress, stage_names, survey
+from orchestration.execution.results import format_metric, launch_json, result_table, trial_facts
 from orchestration.forecast.devices import machines
 from orchestration.heart import with_origin
 from orchestration.launching.preview import other_code_line, print_plan
@@ -78,6 +79,59 @@ def test_failure_texts_are_printed_as_they_are(tmp_path: Path) -> None:
     assert message in plain_line(progress, key)
 
 
+def test_a_log_has_one_line_for_each_event_with_the_time(tmp_path: Path) -> None:
+    sweep = load_sweep("quantizers", "smoke")
+    progress = survey(make_plan(sweep, expand(sweep)), Store(tmp_path))
+    output = io.StringIO()
+    display = Display(Console(file=output, width=80, markup=False), progress)
+    keys = [key for key, s in progress.plan.stages.items() if s.stage == "train_tokenizer"]
+    for key in keys:
+        progress.set(key, "RUNNING")
+        # A second look at the same state is no event.
+        display.update([key])
+        display.update([key])
+    message = "RuntimeError: out of disk\n  " + "while writing " * 20
+    progress.failures[keys[0]] = Failure(
+        kind="exception", message=message, traceback=None, attempt=1, time=0.0
+    )
+    progress.set(keys[0], "FAILED")
+    display.update([keys[0]])
+    display.close()
+    lines = output.getvalue().splitlines()
+    assert len(lines) == len(keys) + 1
+    assert len({line.partition("train_tokenizer ")[2] for line in lines}) == len(lines)
+    assert "\x1b" not in output.getvalue()
+    for line in lines:
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d train_tokenizer quantizer=", line)
+
+
+def test_a_stage_is_named_by_what_its_trials_share() -> None:
+    trials = {
+        "S-B lr=0.1 seed=0": {"teach": "t", "train": "a", "score": "c"},
+        "S-B lr=0.2 seed=0": {"teach": "t", "train": "a", "score": "d"},
+        "S-L lr=0.1 seed=1": {"teach": "t", "train": "b", "score": "e"},
+    }
+    names = stage_names(trials, dict.fromkeys("tabcde", "digits"))
+    assert names["t"] == "digits", "of nothing in common, the stage's own name"
+    assert names["a"] == "S-B seed=0"
+    assert names["c"] == "S-B lr=0.1 seed=0"
+
+
+def test_complete_trials_are_collapsed_at_the_end(tmp_path: Path) -> None:
+    progress = surveyed(tmp_path)
+    output = io.StringIO()
+    display = Display(Console(file=output, width=80, markup=False, force_terminal=True), progress)
+    first, *_ = progress.plan.trials
+    for key in progress.states:
+        progress.set(key, "COMPLETE")
+    progress.set(first.stages["train_tokenizer"], "FAILED")
+    output.truncate(0)
+    display.close()
+    last = output.getvalue()
+    assert first.trial.name in last
+    assert progress.plan.trials[-1].trial.name not in last
+
+
 def test_the_most_urgent_trials_are_shown_where_not_all_fit() -> None:
     trials = {f"t{i}": {"train_tokenizer": f"k{i}"} for i in range(50)}
     states: dict[str, State] = dict.fromkeys((f"k{i}" for i in range(50)), "COMPLETE")
@@ -106,15 +160,16 @@ def test_every_stage_and_trial_is_named_in_full_however_narrow_the_terminal() ->
         assert under.strip() == "✗"
 
 
-def test_result_table_fits_eighty_characters_and_shows_what_is_missing() -> None:
+def test_results_have_a_row_per_setting_and_show_what_is_missing() -> None:
     values = {"psnr": 18.123, "rkid": 5.25, "rkid_se": 0.5, "params_tokenizer": 1.5e6}
-    text = printed(result_tables({"S-S": values, "S-B": {"psnr": 19.0}, "S-L": values}, 80))
-    assert max(map(len, text.splitlines())) <= 80
-    assert "18.12" in text
-    assert "5.2 ± 0.5" in text
-    assert "params at inference (M)" in text
-    assert "1.50" in text
-    assert "–" in text
+    metrics = {"S-S seed=0": values, "S-S seed=1": {**values, "psnr": 19.123}, "S-B seed=0": {}}
+    lines = printed(result_table({**metrics, "S-L seed=0": values})).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line for line in lines}
+    assert rows["S-S"].split() == ["S-S", "2", "1.50", "5.2", "18.62"]
+    assert rows["S-B"].split() == ["S-B", "1", "–", "–", "–"]
+    assert "5.2 ± 0.5" in rows["S-L"]
+    assert "18.12" in rows["S-L"]
 
 
 def test_what_follows_from_a_trial_stands_above_its_scores(tmp_path: Path) -> None:
@@ -124,28 +179,26 @@ def test_what_follows_from_a_trial_stands_above_its_scores(tmp_path: Path) -> No
     bits = trial.trial.config.tokenizer.bits_per_image(trial.trial.config.data.image_size)
     facts = trial_facts(plan)
     assert facts == {trial.trial.name: {"bits": 24, "half": 12.5, "bits/image (bits)": bits}}
-    text = printed(result_tables({trial.trial.name: {"psnr": 19.0}}, 80, facts))
+    text = printed(result_table({trial.trial.name: {"psnr": 19.0}}, facts))
     assert text.index("12.5") < text.index("19.00")
     # Once, under the sweep's own name for it.
     named = replace(trial, trial=replace(trial.trial, derived={"bits": bits}))
     assert trial_facts(replace(plan, trials=(named,))) == {trial.trial.name: {"bits": bits}}
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
-def test_many_trials_are_in_tables_that_fit_with_no_value_cut(width: int) -> None:
-    long = "S-L semantic_weight=0.5 seed={}"
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_many_settings_are_in_one_table_with_no_value_cut(width: int) -> None:
     metrics = {
-        long.format(i): {"psnr": i + 0.25, "rkid": 190.25, "rkid_se": 7.5} for i in range(60)
+        f"S-L semantic_weight={i}.5 seed=0": {"psnr": i + 0.25, "rkid": 190.25, "rkid_se": 7.5}
+        for i in range(60)
     }
-    text = printed(result_tables(metrics, width), width=width)
+    text = printed(result_table(metrics), width=width)
     assert max(map(len, text.splitlines())) <= width
-    for seed in range(40):
-        assert f" seed={seed} " in text
-        assert f" {seed}.25 " in text
+    for number in range(40):
+        assert f"semantic_weight={number}.5 " in text
     assert text.count("190.2 ± 7.5") == 40
-    assert "seed=40" not in text
-    assert "… 20 more trials" in text
-    assert "…" not in text.replace("… 20", "")
+    assert "semantic_weight=40.5" not in text
+    assert "… 20 more" in text
 
 
 def test_a_missing_value_is_no_zero() -> None:

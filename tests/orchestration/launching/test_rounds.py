@@ -20,7 +20,7 @@ from orchestration.forecast.budget import newest_refusal
 from orchestration.forecast.devices import Machine
 from orchestration.launching.claimed import record_claims
 from orchestration.launching.launched import LaunchRequest, record_launch
-from orchestration.launching.outlook import claim_lines, verdict_lines
+from orchestration.launching.outlook import claim_lines, unpaid_lines, verdict_lines
 from orchestration.launching.rounds import Limit, added_line, due_seeds, record_refused, with_seeds
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.runs.holder import acquire
@@ -285,7 +285,8 @@ def test_the_verdict_says_that_the_budget_is_spent(tmp_path: Path) -> None:
     due = due_seeds(plan, store, limit(0.01))
     assert due.refused is not None
     record_refused(due, store)
-    helps, unpaid, _ = verdict_lines(survey(plan, store))
+    helps, _ = verdict_lines(survey(plan, store))
+    (unpaid,) = unpaid_lines(survey(plan, store))
     assert helps.startswith("helps: undecided.")
     assert unpaid == due.refused
     refusal = newest_refusal(store, "study")
@@ -355,7 +356,7 @@ def test_a_launch_that_cannot_pay_for_a_round_ends_and_says_so(
     result = study.run(max_gpu_hours=0.001)
     assert result.outcome == "done"
     assert result.progress is not None
-    (unpaid,) = [line for line in verdict_lines(result.progress) if "budget" in line]
+    (unpaid,) = [line for line in unpaid_lines(result.progress) if "budget" in line]
     assert unpaid.startswith("helps stays undecided for want of budget, --max-gpu-hours 0.001: ")
     console = quiet_console()
     console.print(render(study.status(), ConsoleDimensions(200, 50)))

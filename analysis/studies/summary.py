@@ -1,0 +1,89 @@
+"""What a study found, as its table and its launch show it: the answer first, then the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from analysis.claims.exploration import explore
+from analysis.claims.judged import judge
+from analysis.store import artifacts
+from analysis.studies.answer import answer
+from analysis.tables.render import fitting_table, markdown
+from analysis.tables.results import ResultTable, result_table
+from gigatok.claims.words import legend
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Answer of a study, and its result table.
+
+    Attributes:
+        lead: verdicts on all claims, or what the results show most clearly, with its reserve.
+        table: a row per setting.
+        runs: the trials that both are made of.
+        claimed: the lead is made of verdicts.
+    """
+
+    lead: tuple[str, ...]
+    table: ResultTable
+    runs: pl.DataFrame
+    claimed: bool
+
+
+def summarise(runs: pl.DataFrame, uri: str, columns: Sequence[str] | None = None) -> Summary:
+    """Answer a study's question, and make its table.
+
+    Args:
+        runs: what `load_runs` returned, of one sweep.
+        uri: the tracking store.
+        columns: metrics of the table; None: those of every result table.
+
+    Raises:
+        RequestError: a column is no metric.
+    """
+    judged = judge(runs, uri)
+    if judged:
+        # All of them: who claims something is owed the verdict, however many there are.
+        lead = [*(one.sentence for one in judged), legend(judged)]
+        metrics = [one.verdict.claim.metric for one in judged]
+    else:
+        found = answer(runs, uri, _found_by_search(runs, uri))
+        lead = [found.headline, *found.sentences]
+        metrics = [] if found.metric is None else [found.metric]
+    table = result_table(runs, columns, metrics)
+    return Summary(tuple(lead), table, runs, bool(judged))
+
+
+def _found_by_search(runs: pl.DataFrame, uri: str) -> dict[str, Any] | None:
+    """Read what the search of the newest launch has found; None: nothing yet, or it is none."""
+    newest = runs.sort("launched", descending=True)["sweep_run_id"][0]
+    content = artifacts.read(uri, newest, "search.json")
+    found: dict[str, Any] | None = None if content is None else json.loads(content)
+    return found
+
+
+def markdown_summary(found: Summary) -> str:
+    """Write the answer, the table, and every finding of the exploration."""
+    lead = "\n".join(f"* {sentence}" for sentence in found.lead)
+    rest = "\n".join(f"* {sentence}" for sentence in explore(found.runs).sentences)
+    return f"{lead}\n\n{markdown(found.table)}\n{rest}\n"
+
+
+def print_summary(found: Summary) -> None:
+    """Print the answer, the table as far as it fits, and its notes."""
+    console = Console(markup=False, highlight=False)
+    first, *others = found.lead
+    console.print(first, style="bold")
+    for sentence in others:
+        console.print(sentence)
+    console.print()
+    console.print(found.table.title, style="bold")
+    console.print(fitting_table(found.table))
+    for note in found.table.notes:
+        console.print(note, style="dim")
