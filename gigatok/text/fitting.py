@@ -31,6 +31,7 @@ class FittingTable:
         names: head -> what users call the column, where that is something else.
         more: says how to see what is left out; empty: nothing is said of it.
         show_header: whether the heads are printed.
+        rows: cells of each row, and its style; filled by `add_row`.
     """
 
     heads: Sequence[str]
@@ -40,16 +41,16 @@ class FittingTable:
     names: Mapping[str, str] = field(default_factory=dict)
     more: str = "a wider terminal or --json shows them"
     show_header: bool = True
-    _rows: list[tuple[tuple[RenderableType, ...], str]] = field(default_factory=list)
+    rows: list[tuple[tuple[RenderableType, ...], str]] = field(default_factory=list)
 
     def add_row(self, *cells: RenderableType, style: str = "") -> None:
         """Add a row; cells that are missing at its end stay empty."""
-        self._rows.append(((*cells, *[""] * (len(self.heads) - len(cells))), style))
+        self.rows.append(((*cells, *[""] * (len(self.heads) - len(cells))), style))
 
     @property
     def row_count(self) -> int:
         """Count the rows."""
-        return len(self._rows)
+        return len(self.rows)
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -63,20 +64,20 @@ class FittingTable:
             head = self.heads[index]
             justify: Literal["left", "right"] = "right" if head in self.right else "left"
             table.add_column(Text(head), justify=justify, width=width, overflow="fold")
-        for cells, style in self._rows:
+        for cells, style in self.rows:
             table.add_row(*(cells[index] for index in shown), style=style)
         yield table
         absent = [
             self.names.get(head, head) for i, head in enumerate(self.heads) if i not in shown
         ]
-        if absent and self._rows and self.more:
+        if absent and self.rows and self.more:
             text = f"left out at {options.max_width} columns: {', '.join(absent)}; {self.more}"
             yield Text(text, style="dim")
 
     def _size(self, console: Console, options: ConsoleOptions, index: int) -> Measurement:
         """Measure a column: the least width that breaks nothing, and that of unbroken words."""
         head = self.heads[index] if self.show_header else ""
-        cells = [Measurement.get(console, options, cells[index]) for cells, _ in self._rows]
+        cells = [Measurement.get(console, options, cells[index]) for cells, _ in self.rows]
         least = max(map(len, head.split()), default=0)
         most = max([len(head), *(cell.maximum for cell in cells)])
         if head in self.wraps:

@@ -343,8 +343,8 @@ def test_a_plan_shows_the_devices_of_a_stage_and_the_memory_of_each(
         machine = machines("local", None, Profile().with_gpus(gpus))
         progress = surveyed(Store(tmp_path), plan, machine)
         table = kinds_table(progress, machine)
-        row = list(table.columns[0].cells).index("tokenizer")
-        shown[gpus] = {column.header: list(column.cells)[row] for column in table.columns}
+        (row,) = [cells for cells, _ in table.rows if cells[0] == "tokenizer"]
+        shown[gpus] = dict(zip(table.heads, row, strict=True))
     trial = plan.trials[0].trial.config
     one, four = (stage_work("train_tokenizer", trial, n).memory_bytes for n in (1, 4))
     assert one is not None
