@@ -142,12 +142,21 @@ def _differences(claim: Claim, results: Results, seeds: list[int], at: int = 0) 
 
 def _paired(claim: Claim, results: Results, seeds: list[int], at: int = 0) -> Effect:
     """Average the step after an arm over the shared seeds."""
+    largest = max(abs(results[setting][s]) for setting in claim.settings for s in seeds)
+    step = _step(claim, results, seeds)
+    return paired_effect(_differences(claim, results, seeds, at), ROUNDING * largest, step / 2)
+
+
+def _step(claim: Claim, results: Results, seeds: Sequence[int]) -> float:
+    """Find the step in which scores differ, such as 1/128 of a share of 128 images; 0: none."""
     scores = np.unique([results[setting][s] for setting in claim.settings for s in seeds])
-    rounding = ROUNDING * float(np.abs(scores).max())
     gaps = np.diff(scores)
-    # The smallest is no less than the metric's own step, if it has any.
-    step = float(min(gaps[gaps > rounding], default=0.0))
-    return paired_effect(_differences(claim, results, seeds, at), rounding, step / 2)
+    # The smallest is no less than the metric's own step; numbers of any size are no multiples.
+    step = float(min(gaps[gaps > ROUNDING * np.abs(scores).max()], default=0.0))
+    if step == 0:
+        return 0.0
+    steps = (scores - scores[0]) / step
+    return step if np.abs(steps - steps.round()).max() < 1e-3 else 0.0
 
 
 def _difference(claim: Claim, results: Results) -> Evidence | None:
@@ -256,10 +265,14 @@ def _prediction(claim: Claim, results: Results) -> Evidence | None:
     off = float(y[-1] - y[:-1].mean() - law.size * ahead)
     # The largest size lies off the law by itself, as all sizes do: hence the first 1. Where all
     # smaller ones lie on it, chance may have picked any size to lie elsewhere.
-    error = law.error * math.sqrt(spread * (1 + 1 / len(centred)) + ahead**2)
+    seeds = shared_seeds(claim, results)
+    # Means of scores in steps may lie on a law nearly; rounding alone moves each of them by so
+    # much: the deviation of a uniform error, over seeds, as a share of the smallest mean.
+    rounded = _step(claim, results, seeds) / math.sqrt(12 * len(seeds)) / math.exp(y.min())
+    off_law = max(law.error, rounded / math.sqrt(spread)) if law.error > 0 else 0.0
+    error = off_law * math.sqrt(spread * (1 + 1 / len(centred)) + ahead**2)
     effect = Effect(off, error, law.freedom, 1 / len(x))
-    seeds = len(shared_seeds(claim, results))
-    return _evidence(effect, seeds, *_within(effect, math.log1p(claim.margin)))
+    return _evidence(effect, len(seeds), *_within(effect, math.log1p(claim.margin)))
 
 
 def _evidence(effect: Effect, seeds: int, p_for: float, p_against: float) -> Evidence:

@@ -192,6 +192,21 @@ def test_a_size_on_an_exact_law_is_one_of_all_sizes() -> None:
     assert (found.effect, found.p_for) == (0.0, 1 / 4)
 
 
+def test_a_law_through_scores_in_steps_is_no_surer_than_their_rounding() -> None:
+    """Means that lie on it nearly do so because scores of .30 and .31 are all there are."""
+    smaller: Results = {"S": {0: 0.30, 1: 0.30}, "B": {0: 0.30, 1: 0.31}, "L": {0: 0.31, 1: 0.31}}
+    of_two_seeds = 0.01 / math.sqrt(12 * 2)
+    found = weigh(claim("prediction", SIZES, margin=0.001), {**smaller, "X": {0: 0.33, 1: 0.33}})
+    assert found is not None
+    assert found.error > of_two_seeds / 0.33
+    assert found.p > 0.05
+    # Numbers that are no multiples of a step are not rounded.
+    free: Results = {**smaller, "X": {0: 0.33, 1: 0.3304321}}
+    unrounded = weigh(claim("prediction", SIZES, margin=0.001), free)
+    assert unrounded is not None
+    assert unrounded.error < found.error
+
+
 def test_too_few_results_are_no_evidence() -> None:
     one: Results = {"S": {0: 1.0}, "L": {0: 2.0}}
     assert weigh(claim("difference", PAIR), one) is None
