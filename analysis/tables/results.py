@@ -192,13 +192,14 @@ def _drops(
         if len(identity) > 1 and len({group.identity[column] for group in found}) == 1
     ]
 
-    def urgency(at: int) -> tuple[bool, bool, int]:
-        # What is neither good nor bad, such as a size, tells least. FID of few images is mostly
-        # bias: where its KID was measured, that stays longer. The table begins with
-        # reconstruction and ends with generation: both keep a column.
-        biased = STEADIER.get(shown[at]) in shown
-        aimless = METRICS[shown[at]].better is None
-        return shown[at] not in first, biased or aimless, min(at, len(shown) - 1 - at)
+    def urgency(at: int) -> tuple[bool, bool, bool, bool, int]:
+        # What is neither good nor bad, such as a size, tells least, and what was measured in
+        # several ways compares few rows. FID of few images is mostly bias: where its KID was
+        # measured, that stays longer.
+        metric = METRICS[shown[at]]
+        biased = STEADIER.get(metric.name) in shown
+        aimless = metric.better is None or len(ways(found, metric.name)) > 1
+        return metric.name not in first, aimless, biased, not metric.headline, at
 
     metrics = sorted(range(len(shown)), key=urgency, reverse=True)
     return (*same, *(leading + at for at in metrics), *range(len(identity), leading - 1))
