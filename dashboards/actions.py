@@ -73,7 +73,12 @@ def _stop(source: PageSource, study: WatchedStudy) -> None:
     line = command_line(source, study, "cancel", "--wait", "0")
     try:
         done = subprocess.run(
-            line, env=_environment(), capture_output=True, text=True, timeout=STOP_SECONDS
+            line,
+            env=_environment(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=STOP_SECONDS,
         )
         _say(done.stdout + done.stderr)
     except subprocess.TimeoutExpired:

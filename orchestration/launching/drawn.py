@@ -49,7 +49,8 @@ def analyse(
         env={**os.environ, **code, **mlflow_variables(uri), **environment},
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
 
 

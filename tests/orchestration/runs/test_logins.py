@@ -65,7 +65,8 @@ def test_the_drawing_process_shows_no_password(
     )
     echo.chmod(0o755)
     monkeypatch.setattr(drawn.sys, "executable", str(echo))
-    assert not drawn.draw(launched[1], URI, tmp_path / "figure.png"), "nothing drew a figure"
+    store, plan = launched
+    assert not drawn.draw(plan, store, URI, tmp_path / "figure.png"), "nothing drew a figure"
     *arguments, password = echo.with_suffix(".txt").read_text().splitlines()
     assert "http://host:5000" in arguments
     assert "geheim" not in str(arguments)
