@@ -16,9 +16,9 @@ import typer
 from analysis import commands
 from analysis.commands import Plan, Scale, Sweep
 from analysis.store.requests import RequestError, store_uri
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir, TrackingUri
 from gigatok.names import FigureChoice
-from gigatok.text.places import as_seen, beside
+from gigatok.text.options import RunsDir, TrackingUri
+from gigatok.text.places import DEFAULT_RUNS, as_seen, beside
 
 if TYPE_CHECKING:
     from analysis.charts.grammar import Source

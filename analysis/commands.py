@@ -12,10 +12,10 @@ import typer
 
 from analysis.api import load
 from analysis.store.requests import RequestError, store_uri, sweep_name
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir, TrackingUri
 from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown
-from gigatok.text.places import as_seen, beside
+from gigatok.text.options import RunsDir, TrackingUri
+from gigatok.text.places import DEFAULT_RUNS, as_seen, beside
 
 if TYPE_CHECKING:
     import polars as pl

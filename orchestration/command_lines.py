@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gigatok.commands.options import DEFAULT_RUNS
 from gigatok.text.command_lines import PROGRAM, command
 from gigatok.text.credentials import shown
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.runs.state import Store
 
 

@@ -11,7 +11,8 @@ from typing import Unpack
 import typer
 
 from gigatok.commands.answering import answering
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.options import (
     AsJson,
     DryRun,

@@ -20,7 +20,7 @@ LIGHT_GIGATOK = (
     *("models.generator.layout", "models.tokenizer.layout"),
 )
 """Modules of gigatok that import no torch."""
-SHARED = ("claims", "commands.options", "contracts.base", "names", "plugins", "startup", "text")
+SHARED = ("claims", "contracts.base", "names", "plugins", "startup", "text")
 """Light modules that those who read runs need as well: names, options, and what claims say."""
 MAY_IMPORT = {
     "gigatok": {"gigatok"},

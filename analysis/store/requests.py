@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gigatok.commands.options import DEFAULT_RUNS
 from gigatok.names import study_name
+from gigatok.text.places import DEFAULT_RUNS
 
 
 class RequestError(ValueError):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+DEFAULT_RUNS = Path("runs")
+"""Runs directory of whoever names none, as seen from the working folder."""
+
 
 def beside(runs: Path, folder: str) -> Path:
     """Place a folder of results next to a runs directory, so that both move together."""

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.stages import STAGES
 from gigatok.text.fitting import FittingTable
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.options import AsJson, Overrides, PlannedScale
 from orchestration.costs.accuracy import BUSY
 from orchestration.costs.calibration import Observation, alike_groups, fit

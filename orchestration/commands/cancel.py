@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.command_lines import steering
 from orchestration.commands.completion import trials
 from orchestration.commands.options import LaunchedScale, LaunchedSweep

@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.text.fitting import FittingTable
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.backends import BACKENDS
 from orchestration.backends.detached.journal import Journal
 from orchestration.launching.history import launched_keys

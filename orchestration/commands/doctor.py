@@ -24,10 +24,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gigatok import plugins
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir, TrackingUri
 from gigatok.config import DataConfig
 from gigatok.startup import hiding
 from gigatok.text.command_lines import command
+from gigatok.text.options import RunsDir, TrackingUri
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.backends import BACKENDS, find_backend, profile_options
 from orchestration.backends.base import Checkup, Finding, Level
 from orchestration.commands.completion import sweep_files

@@ -17,8 +17,9 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.text.fitting import FittingTable
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.completion import stages, trials
 from orchestration.commands.options import AsJson, Overrides, SweepFile
 from orchestration.runs.state import Store

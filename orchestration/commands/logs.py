@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.completion import stages, trials
 from orchestration.commands.options import LaunchedScale, LaunchedSweep
 from orchestration.exits import EXIT_INTERRUPTED

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.text.fitting import FittingTable
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
 from orchestration.costs.amounts import hours_text
 from orchestration.study.proposing import Proposal

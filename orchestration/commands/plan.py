@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.options import (
     AsJson,
     EveryStage,

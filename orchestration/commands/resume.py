@@ -9,7 +9,8 @@ from typing import Annotated, Unpack
 
 import typer
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.completion import stages, trials
 from orchestration.commands.options import (
     DryRun,

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.text.fitting import FittingTable
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.options import AsJson, Overrides, PlannedScale, SweepFile
 from orchestration.forecast.simulator import Cluster, Outcome
 from orchestration.study.simulating import HOUR, Intervals, PaperRun, half_done, simulation_json

@@ -19,9 +19,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
 from gigatok.stages import STAGES
 from gigatok.text.fitting import FittingTable
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.command_lines import steering
 from orchestration.commands.options import AnyLaunchedSweep, AsJson, LaunchedScale
 from orchestration.commands.studies import show_studies

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from gigatok.commands.options import DEFAULT_RUNS, RunsDir
+from gigatok.text.options import RunsDir
+from gigatok.text.places import DEFAULT_RUNS
 from orchestration.exits import EXIT_FAILED
 from orchestration.runs.state import Store
 from orchestration.study.syncing import send_all, set_databases_aside

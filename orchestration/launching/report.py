@@ -9,11 +9,10 @@ import shlex
 from rich.console import Console
 from rich.text import Text
 
-from gigatok.commands.options import DEFAULT_RUNS
 from gigatok.startup import hiding
 from gigatok.text.command_lines import command
 from gigatok.text.credentials import shown
-from gigatok.text.places import as_seen, beside
+from gigatok.text.places import DEFAULT_RUNS, as_seen, beside
 from orchestration.command_lines import same_command, steering
 from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
