@@ -16,6 +16,8 @@ import typer
 
 from analysis.store.requests import RequestError, sweep_name
 from dashboards.source import MLFLOW_URL, PageSource
+from gigatok.text.options import RunsDir, TrackingUri
+from gigatok.text.places import DEFAULT_RUNS, as_seen, beside
 
 app = typer.Typer(
     add_completion=False,
@@ -23,10 +25,6 @@ app = typer.Typer(
     help="Watch studies in a browser: read from the tracking store, never from folders or logs.",
 )
 
-RunsDir = Annotated[Path, typer.Option(help="Where runs are; no file elsewhere is shown.")]
-Uri = Annotated[
-    str | None, typer.Option(help="Default: the database in the runs directory. Or a server's.")
-]
 Mlflow = Annotated[
     str | None, typer.Option(help=f"Where links to runs lead. Default: {MLFLOW_URL}.")
 ]
@@ -35,8 +33,8 @@ Mlflow = Annotated[
 @app.callback(invoke_without_command=True)
 def watch(
     context: typer.Context,
-    runs_dir: RunsDir = Path("runs"),
-    tracking_uri: Uri = None,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     port: Annotated[int | None, typer.Option(help="Default: 8501, or the next free one.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     mlflow_url: Mlflow = None,
@@ -78,10 +76,12 @@ def watch(
 @app.command()
 def export(
     sweep: Annotated[str, typer.Argument(help="Name of the sweep, or its YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="Default: SWEEP.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: reports/SWEEP.html beside the runs.")
+    ] = None,
     scale: Annotated[str | None, typer.Option(help="Only launches at this scale.")] = None,
-    runs_dir: RunsDir = Path("runs"),
-    tracking_uri: Uri = None,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    tracking_uri: TrackingUri = None,
     mlflow_url: Mlflow = None,
 ) -> None:
     """Write a study as one HTML file that needs no network."""
@@ -91,7 +91,8 @@ def export(
     source = PageSource.of(runs_dir, tracking_uri, mlflow_url)
     try:
         name = sweep_name(sweep)
-        typer.echo(write_page(source, name, scale, out or Path(f"{name}.html")))
+        file = out or beside(runs_dir, "reports") / f"{name}.html"
+        typer.echo(as_seen(write_page(source, name, scale, file)))
     except RequestError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
