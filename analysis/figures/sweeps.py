@@ -11,7 +11,7 @@ from analysis.figures.main_axis import main_axis
 from analysis.figures.registry import RunsRequest, StoreTrials
 from analysis.figures.runs import Panel, RunFigure, assembled
 from analysis.figures.settings import encoding, split
-from analysis.statistics.groups import groups
+from analysis.statistics.groups import groups, ways
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
 from gigatok.names import METRICS, FigureChoice
@@ -83,4 +83,8 @@ def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
     """Draw one of each kind of result over the main axis; fewer charts where there are panels."""
     found, x = groups(runs), main_axis(runs)
     count = max(1, _MOST_CHARTS // len(split(found, encoding(found, x).panel)))
-    return tuple(Panel(x, options) for options in _CHOSEN[:count])
+    chosen = list(_CHOSEN)
+    if len(ways(found, "ar_val_loss")) > 1:
+        # Losses of a token do not compare between numbers of codes; bits of an image do.
+        chosen[chosen.index("ar_val_loss")] = "ar_bits_per_image|ar_val_loss"
+    return tuple(Panel(x, options) for options in chosen[:count])

@@ -201,3 +201,14 @@ def test_groups_know_size_and_regularisation(runs: pl.DataFrame) -> None:
     assert found["S-B"].size == 0.95e6
     assert (found["S-L"].regularised, found["S-L +reg"].regularised) == (False, True)
     assert found["S-L +reg"].values("psnr") == {0: 18.26, 1: 17.84}
+
+
+def test_losses_that_do_not_compare_give_way_to_bits(runs: pl.DataFrame) -> None:
+    mine = runs.with_columns(pl.lit("mine").alias("sweep"))
+    drawn = {chart.y.key for chart in sweep_figure(mine).charts}
+    assert "ar_val_loss" in drawn
+    several = [f"{number % 2} codes" for number in range(len(mine))]
+    mixed = mine.with_columns(pl.Series("protocol.ar_val_loss", several))
+    drawn = {chart.y.key for chart in sweep_figure(mixed).charts}
+    assert "ar_bits_per_image" in drawn
+    assert "ar_val_loss" not in drawn
