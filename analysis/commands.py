@@ -161,12 +161,19 @@ def report(
     tracking_uri: TrackingUri = None,
     scale: Scale = None,
     plan: Plan = None,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Print the answer and the table, not the files.")
+    ] = False,
 ) -> None:
     """Write one self-contained HTML page, and Markdown: question, results, fits, cost, origin."""
     from analysis.report.report import write_report
+    from analysis.studies.summary import print_summary, summarise
 
     with requests_exit_2():
-        runs = load_measured(sweep, store_uri(runs_dir, tracking_uri), scale, plan)
-        folder = out or beside(runs_dir, "reports")
-        for path in write_report(runs, folder, store_uri(runs_dir, tracking_uri)):
-            typer.echo(as_seen(path))
+        uri = store_uri(runs_dir, tracking_uri)
+        runs = load_measured(sweep, uri, scale, plan)
+        paths = list(write_report(runs, out or beside(runs_dir, "reports"), uri))
+        if answer:
+            print_summary(summarise(runs, uri))
+        else:
+            typer.echo("\n".join(map(as_seen, paths)))

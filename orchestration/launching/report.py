@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -31,7 +32,11 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         print(json.dumps(launch_json(progress), allow_nan=False))
         return
     print_counts(progress, console)
-    print_answer(progress, uri, console)
+    # A figure of this plan whose stages were all reused shows the same values: drawing it takes
+    # seconds.
+    redraw = bool(progress.ran or progress.done_elsewhere)
+    if print_answer(progress, uri, console, redraw):
+        redraw = False
     if progress.held is not None:
         name = shlex.quote(progress.plan.sweep.name)
         held = progress.held.replace("resume SWEEP", f"resume {name}")
@@ -46,10 +51,7 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print("Interrupted. The same command continues:")
         console.print(f"  {same_command()}", soft_wrap=True)
     elif progress.count("COMPLETE"):
-        # A figure of this plan whose stages were all reused shows the same values: drawing it
-        # takes seconds.
-        changed = bool(progress.ran or progress.done_elsewhere)
-        print_paths(progress.plan, progress.store, uri, console, redraw=changed)
+        print_paths(progress.plan, progress.store, uri, console, redraw=redraw)
 
 
 def print_counts(progress: Progress, console: Console) -> None:
@@ -70,36 +72,52 @@ def print_counts(progress: Progress, console: Console) -> None:
             console.print(f"  log: {log}", soft_wrap=True)
 
 
-def print_answer(progress: Progress, uri: str, console: Console) -> None:
-    """Print what the results say: the answer first, then a row per setting."""
+def print_answer(progress: Progress, uri: str, console: Console, changed: bool) -> bool:
+    """Print what the results say: the answer first, then a row per setting.
+
+    Args:
+        progress: of the launch.
+        uri: where its runs are.
+        console: to print to.
+        changed: there are results that no earlier launch of the plan had.
+
+    Returns:
+        Whether report and figure were written on the way.
+    """
     if not any(trial_metrics(progress).values()):
-        return
-    changed = bool(progress.ran or progress.done_elsewhere)
+        return False
     told = changed and _print_told(progress, uri, console)
     if progress.plan.sweep.claims:
         # Imported here: statistics take a tenth of a second, which others need not wait for.
         from orchestration.launching.outlook import unpaid_lines, verdict_lines
 
         # The stages' own records decide claims as well, where MLflow cannot be read.
-        lines = (
-            unpaid_lines(progress) if told else [*verdict_lines(progress), *unpaid_lines(progress)]
-        )
-        for line in lines:
+        verdicts = [] if told else verdict_lines(progress)
+        for line in (*verdicts, *unpaid_lines(progress)):
             console.print(line, soft_wrap=True)
     if not told:
         print_results(progress, console)
+    return told and not progress.interrupted
 
 
 def _print_told(progress: Progress, uri: str, console: Console) -> bool:
-    """Print the table of `analysis`, which takes a second; tells whether it could be made."""
-    words = ["table", "--format", "rich"]
-    found = analyse(progress.plan, progress.store, uri, words, _like(console))
+    """Print the table of `analysis`, which takes seconds; tells whether it could be made."""
+    plan, store = progress.plan, progress.store
+    # One process for all: its start takes as long as its table.
+    words = ["report", "--answer", "--out", str(_figure(plan, store).parent)]
+    if progress.interrupted:
+        words = ["table", "--format", "rich"]
+    found = analyse(plan, store, uri, words, _like(console))
     if found.returncode:
         console.print(found.stderr.strip(), style="yellow", soft_wrap=True)
         return False
     # Laid out for this terminal already.
     console.print(Text.from_ansi(found.stdout.rstrip()), soft_wrap=True)
     return True
+
+
+def _figure(plan: Plan, store: Store) -> Path:
+    return figure_in(beside(store.root, "figures"), plan)
 
 
 def print_results(progress: Progress, console: Console) -> None:
@@ -114,7 +132,7 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
     where = () if store.root == DEFAULT_RUNS else ("--runs-dir", store.root)
     findings = command("analysis", "findings", plan.sweep.name, *where)
     console.print(f"findings  {findings}", soft_wrap=True)
-    figure = figure_in(beside(store.root, "figures"), plan)
+    figure = _figure(plan, store)
     current = not redraw and drawn_plan(figure) == plan.key
     if current or draw(plan, store, uri, figure):
         console.print(f"figure    {as_seen(figure)} (and .pdf, .csv, .json)", soft_wrap=True)

@@ -40,6 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a user's runs")
     result = run(folder, "decoder_scaling", "--scale", "smoke", *SMALL)
     assert result.returncode == 0, result.stdout + result.stderr
+    (folder / "launch.txt").write_text(result.stdout, encoding="utf-8")
     return folder
 
 
@@ -103,8 +104,21 @@ def test_stages_measure_what_searches_are_told_they_do(workplace: Path) -> None:
             assert curves == set(STAGES[stage].curves(trial.config))
 
 
+def test_a_launch_ends_with_the_answer_and_then_the_table(workplace: Path) -> None:
+    text = (workplace / "launch.txt").read_text(encoding="utf-8")
+    said = [
+        "8 stages run, 0 reused, 0 failed",
+        "No two settings that differ in one axis",
+        "decoder_scaling at scale smoke: At a fixed encoder",
+        "figure    figures/decoder_scaling-smoke.png",
+        "report    figures/decoder_scaling-smoke.html",
+    ]
+    assert [text.count(words) for words in said] == [1] * len(said)
+    assert sorted(said, key=text.index) == said
+
+
 def test_figure_table_and_runs_exist(workplace: Path) -> None:
-    for suffix in ("png", "pdf", "csv", "json"):
+    for suffix in ("png", "pdf", "csv", "json", "html"):
         assert (workplace / "figures" / f"decoder_scaling-smoke.{suffix}").stat().st_size > 0
     with sqlite3.connect(workplace / "runs" / "mlflow.db") as store:
         statuses = store.execute("select status, count(*) from runs group by status").fetchall()
