@@ -17,6 +17,8 @@ def unread_problems(trials: Sequence[Trial], given: Mapping[str, Setting]) -> li
     """Report what a sweep sets and none of its trials reads.
 
     A setting of the scale is none of the user's, and one that some trials read is no mistake.
+    Nor is one that turns something off: a scale's `semantic_weight` has to be 0 for an
+    architecture that does not read it.
 
     Args:
         trials: all of the sweep.
@@ -31,8 +33,12 @@ def unread_problems(trials: Sequence[Trial], given: Mapping[str, Setting]) -> li
         for key, setting in given.items()
         if setting.rank >= RANK_SET
         and (holders := sections[key.partition(".")[0]])
-        and all(key.split(".")[1] in section.unread for section in holders)
+        and all(_is_in_vain(section, key.split(".")[1]) for section in holders)
     ]
+
+
+def _is_in_vain(section: Config, field: str) -> bool:
+    return field in section.unread and getattr(section, field) not in (0, None, "none")
 
 
 def _why(key: str, sections: Sequence[Config]) -> str:

@@ -46,3 +46,5 @@ def test_settings_that_a_quantizer_lacks_are_refused(tmp_path: Path) -> None:
     more = "axes:\n  tokenizer.quantizer: [{name: fsq, levels: [4, 4]}]\n"
     with pytest.raises(SweepError, match=r"where .*tokenizer.quantizer is fsq; leave it out"):
         read(tmp_path, None, "tokenizer.codebook_size=64", more=more)
+    # What is off is not read either, and some of it has to be off.
+    assert read(tmp_path, None, "tokenizer.entropy_weight=0", more=more) == 1
