@@ -42,8 +42,9 @@ def test_the_main_job_runs_outside_any_checkout(python: Path, tmp_path: Path) ->
 
 
 def test_a_plugin_is_installed_beside_it_and_its_results_outlive_it(
-    python: Path, tmp_path: Path
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # a table of 80 columns leaves columns out
     example = install_example(python, tmp_path)
     work = tmp_path / "work"
     work.mkdir()
@@ -60,7 +61,7 @@ def test_a_plugin_is_installed_beside_it_and_its_results_outlive_it(
     before = run(python, "-m", "analysis", "table", "ternary", folder=work)
     assert "brightness (of originals)" in before
     run(python, "-m", "dashboards", "export", "ternary", folder=work)
-    assert "brightness (of originals)" in (work / "ternary.html").read_text()
+    assert "brightness (of originals)" in (work / "reports" / "ternary.html").read_text()
     with sqlite3.connect(work / "runs" / "mlflow.db") as store:
         logged = store.execute("select count(*) from metrics where key like '%brightness'")
         assert logged.fetchone() > (0,)

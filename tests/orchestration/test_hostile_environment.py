@@ -128,13 +128,11 @@ def launched(place: Place) -> str:
     return place.run("orchestration.launch", "größe.yaml", "--runs-dir", str(place.out / "runs"))
 
 
-def test_a_launch_completes_and_says_what_it_could_not_draw(place: Place, launched: str) -> None:
+def test_a_launch_completes_and_draws_beside_its_runs(place: Place, launched: str) -> None:
     assert "0 failed" in launched
     assert place.change or os.getuid() or "CI" not in os.environ, "CI cannot change the user"
-    # A root that cannot become somebody else writes everywhere.
-    if place.change or os.getuid():
-        assert "figures: Permission denied" in launched
-        assert "not drawn" in launched
+    assert "not drawn" not in launched
+    assert (place.out / "figures" / "größe-smoke.png").stat().st_size > 10_000
     assert "or python -P -m analysis" in launched
     assert [path.name for path in (place.out / "runs" / "sweeps").iterdir()] == ["größe"]
 
