@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from gigatok.config import Config, TrialConfig
+from gigatok.config.kinds.tokenizers import PUBLISHED, reads_of
 from gigatok.contracts.base import SmokeTrial
 from gigatok.stages import STAGES, Stage
 from orchestration.execution.progress import Progress
@@ -59,7 +60,10 @@ def run_smoke(name: str, plugin: str, trial: SmokeTrial, folder: Path, runs: Pat
         folder: holds the YAML of the sweep.
         runs: the runs directory; smoke trials in one share stages.
     """
-    sizes = {"tokenizer.encoder": "S", "tokenizer.decoder": "S"}
+    # A setting that no trial reads is refused, and an architecture may have no sizes.
+    architecture = trial.settings.get("tokenizer.architecture", {"name": PUBLISHED.name})
+    ends = [end for end in ("encoder", "decoder") if end in reads_of(architecture)]
+    sizes = {f"tokenizer.{end}": "S" for end in ends}
     sweep = {
         "question": f"Does {name} work?",
         "scale": "smoke",
