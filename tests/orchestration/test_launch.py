@@ -158,6 +158,20 @@ def test_launching_again_runs_nothing_and_is_quick(workplace: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
 
 
+def test_a_launch_says_what_it_could_not_draw(workplace: Path) -> None:
+    figures, kept = workplace / "figures", workplace / "kept"
+    figures.rename(kept)
+    figures.write_text("a file, where a folder has to be")
+    try:
+        result = run(workplace, "decoder_scaling", "--scale", "smoke", *SMALL)
+    finally:
+        figures.unlink()
+        kept.rename(figures)
+    assert result.returncode == 0, "a figure is no result"
+    assert "write elsewhere with --out FOLDER" in result.stderr
+    assert "not drawn; this tries again" in result.stdout
+
+
 @pytest.mark.slow
 def test_another_guidance_runs_generation_evaluation_only(workplace: Path) -> None:
     result = run(
