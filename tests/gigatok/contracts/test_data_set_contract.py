@@ -14,7 +14,7 @@ from gigatok.contracts.data_set import broken_promises, smoke
 from gigatok.data.image_sets import Images, check_count
 
 # Without ImageNet, which its users supply.
-FETCHED = [pytest.param("cifar10", marks=pytest.mark.network)]
+FETCHED = [pytest.param(name, marks=pytest.mark.network) for name in ("cifar10", "fashion_mnist")]
 
 
 @pytest.mark.parametrize("name", ["digits", "folder", *FETCHED])
