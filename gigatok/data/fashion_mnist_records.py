@@ -76,14 +76,13 @@ def _reader_of_folder(folder: Path) -> Read:
 
 
 def _reader_of_tar(content: bytes) -> Read:
-    archive = tarfile.open(fileobj=io.BytesIO(content))
-    # The folders above depend on who packed it.
-    paths = {Path(name).name: name for name in archive.getnames()}
-
     def read(name: str) -> bytes:
-        member = archive.extractfile(paths[f"{name}.gz"])
-        assert member is not None, f"{name} is a file"
-        return gzip.decompress(member.read())
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            # The folders above depend on who packed it.
+            found = {Path(member.name).name: member for member in archive}
+            file = archive.extractfile(found[f"{name}.gz"])
+            assert file is not None, f"{name} is a file"
+            return gzip.decompress(file.read())
 
     return read
 
