@@ -61,8 +61,12 @@ class TokenizerArchitecture(TokenizerSettings):
     @property
     def restart_codes_every(self) -> int:
         """Steps between restarts of unused codes; 0: the quantizer has none, or they are off."""
-        can = "dead_code_restart_every" in self.quantizer.reads
-        return self.dead_code_restart_every if can else 0
+        return self.dead_code_restart_every if self.has_codebook else 0
+
+    @property
+    def has_codebook(self) -> bool:
+        """Tell whether the quantizer learns its codes, so that they are drawn and restarted."""
+        return "dead_code_restart_every" in self.quantizer.reads
 
     @property
     def unread(self) -> frozenset[str]:

@@ -174,6 +174,19 @@ class TrialConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _codebook_can_be_drawn(self) -> TrialConfig:
+        tokenizer, images = self.tokenizer, self.data.train_images
+        draws = tokenizer.codebook_init == "data" and tokenizer.has_codebook
+        latents = images * tokenizer.tokens_per_image(self.data.image_size)
+        if draws and self.adopt.tokenizer is None and latents < tokenizer.vocabulary:
+            raise ValueError(
+                f"tokenizer.codebook_init data draws {tokenizer.vocabulary:,} codes from the "
+                f"{latents:,} latents that data.train_images {images:,} have; give more images or "
+                "fewer codes, or take tokenizer.codebook_init uniform"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _images_suffice(self) -> TrialConfig:
         found, asked = self.data.found, self.evaluation.num_images
         if found is not None and asked > found.val.images:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gigatok.config import TrialConfig
+from gigatok.config import TokenizerArchitecture, TrialConfig
 from gigatok.costs.memory import tokenizer_training_memory
 from gigatok.costs.optimizers import optimizer_costs
 from gigatok.costs.training import tokenizer_step_flops
@@ -17,11 +17,17 @@ from gigatok.stages.families import data_family, training_family, variant_family
 from gigatok.stages.training import trained_disk
 
 CODEBOOK_INIT_IMAGES = 256
-"""Images whose latents a codebook is initialised from."""
+"""Fewest images whose latents a codebook is initialised from."""
 RESTARTS_END = 0.95
 """Dead codes are restarted in this first part of training."""
 PICTURED_IMAGES = 8
 """Images that a trained tokenizer reconstructs for its picture."""
+
+
+def codebook_init_images(config: TokenizerArchitecture, side: int) -> int:
+    """Count the images whose latents a codebook is initialised from: as many as its codes need."""
+    codes = config.vocabulary if config.has_codebook else 0
+    return max(CODEBOOK_INIT_IMAGES, -(-codes // config.tokens_per_image(side)))
 
 
 def flops(trial: TrialConfig) -> int:
@@ -34,7 +40,7 @@ def flops(trial: TrialConfig) -> int:
     per_place = config.steps * (step.tokenizer + step.perceptual + step.teacher + step.extra)
     per_place += in_shortcut * step.shortcut + in_game * step.game
     parts = tokenizer_flops(config, side)
-    latents = CODEBOOK_INIT_IMAGES if config.codebook_init == "data" else 0
+    latents = codebook_init_images(config, side) if config.codebook_init == "data" else 0
     latents = min(latents, trial.data.train_images)
     if config.restart_codes_every:
         last = int(RESTARTS_END * config.steps)

@@ -27,7 +27,7 @@ from gigatok.stages.train_tokenizer.batches import (
     SemanticTarget,
     TokenizerBatches,
 )
-from gigatok.stages.train_tokenizer.cost import CODEBOOK_INIT_IMAGES, RESTARTS_END
+from gigatok.stages.train_tokenizer.cost import RESTARTS_END, codebook_init_images
 from gigatok.stages.train_tokenizer.losses import Perceptual
 from gigatok.stages.train_tokenizer.objective import Objective
 from gigatok.stages.train_tokenizer.scoring import parameter_scores
@@ -134,7 +134,8 @@ def _initialise_codebook(
     if config.tokenizer.codebook_init == "data":
         # Generators of their own: the global one must draw the same with and without this option.
         generator = torch.Generator().manual_seed(step_seed(config.seed, 0, "codebook"))
-        initialise_from_data(tokenizer, batches.first(CODEBOOK_INIT_IMAGES), generator)
+        images = codebook_init_images(config.tokenizer, config.train.image_size)
+        initialise_from_data(tokenizer, batches.first(images), generator)
 
 
 def _restart_codes(

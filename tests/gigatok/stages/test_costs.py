@@ -14,6 +14,7 @@ from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker
 from gigatok.stages import STAGES
+from gigatok.stages.train_tokenizer.cost import codebook_init_images
 from tests.gigatok.counted_flops import NARROW, counted
 
 TOLERANCE = 0.02
@@ -76,6 +77,14 @@ def test_what_the_tokenizers_probe_reads(
     assert found > 0
     assert STAGES["probe_tokenizer"].costs.flops(trial) == images * found + head
     assert trial.tokenizer.probed_width(features) == width
+
+
+def test_a_codebook_is_drawn_from_as_many_images_as_it_has_codes() -> None:
+    few, many = (
+        TRIAL.tokenizer.model_copy(update={"codebook_size": codes}) for codes in (64, 16384)
+    )
+    assert codebook_init_images(few, 16) == 256
+    assert codebook_init_images(many, 16) * many.tokens_per_image(16) == 16384
 
 
 @pytest.mark.slow

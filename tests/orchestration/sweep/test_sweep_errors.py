@@ -146,6 +146,14 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         "  tokenizer.semantic_layer:\n    - 1\n    - 3\n", 8, "axes.tokenizer.semantic_layer",
         ("semantic_layer 3 is beyond the decoder's 2 layers",),
     ),
+    "more codes than latents to draw them from": (
+        HEAD + PAIR + "set:\n  data.train_images: 64\n  tokenizer.codebook_size: 4096\n", 5,
+        "set.data.train_images",
+        (
+            "draws 4,096 codes from the 2,048 latents that data.train_images 64 have",
+            "give more images or fewer codes",
+        ),
+    ),
     "quantizer unknown": (
         HEAD + PAIR + "set:\n  tokenizer.quantizer:\n    name: fqs\n    levels: [8]\n", 6,
         "set.tokenizer.quantizer.name", ("got 'fqs'", "one of 'vq', 'fsq', 'lfq'", "did you mean"),
