@@ -226,7 +226,7 @@ def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
 
     The model keeps its names, and all ranks start from rank 0's weights. Parameters stay in
     float32 under both, and only autocast lowers the precision, so that `fsdp` computes what `ddp`
-    does. With `compile`, torch.compile speeds up the result.
+    does. With `compile`, torch.compile speeds up the result, for batches of one shape.
     """
     forward = model
     if world() > 1 and config.parallel == "fsdp":
@@ -234,7 +234,10 @@ def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
     elif world() > 1:
         forward = DistributedDataParallel(model, gradient_as_bucket_view=True)
     if config.compile:
-        forward = torch.compile(forward)  # type: ignore[assignment]
+        if (quantizer := getattr(model, "quantize", None)) is not None:
+            # Between two graphs: it switches precisions, which a graph would not follow.
+            quantizer.forward = torch.compiler.disable(quantizer.forward)  # type: ignore[no-untyped-call]
+        forward = torch.compile(forward, dynamic=False)  # type: ignore[assignment]
     return forward
 
 
