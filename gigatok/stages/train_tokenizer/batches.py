@@ -105,8 +105,8 @@ class OnlineTarget:
         """Compute the features now, (B, P, S); on a GPU in fp16, as the reference does."""
         device = image_BCHW.device.type
         # Whatever the training's precision: the published targets were computed in fp16.
-        mixed = nullcontext() if device == "cpu" else torch.autocast(device, torch.float16)
-        with mixed:
+        half = device != "cpu" and torch.amp.is_autocast_available(device)
+        with torch.autocast(device, torch.float16) if half else nullcontext():
             return self.teacher.features(image_BCHW)
 
 
