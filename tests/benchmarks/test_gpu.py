@@ -17,25 +17,28 @@ from tests.benchmarks.gpu.rows import Row, Settings
 from tests.benchmarks.gpu.running import OUT_OF_TIME, run_section
 
 SETTINGS = Settings("cpu", quick=True)
+# The golden numbers of published models, which other tests compare on a CPU, have no smaller size.
+TRIED = [name for name in SECTIONS if name not in ("golden", "tokens")]
 
 
 @pytest.mark.slow
-def test_every_section_runs(tmp_path: Path) -> None:
+def test_sections_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--device", "cpu", "--quick"]
+    command += [argument for name in TRIED for argument in ("--section", name)]
     file = tmp_path / "gpu.json"
     environment = {**os.environ, "COLUMNS": "200"}  # or names would be cut off
     done = subprocess.run(
         [*command, "--json", str(file)], capture_output=True, text=True, env=environment
     )
     sections = {one["name"]: one for one in json.loads(file.read_text())["sections"]}
-    assert {name: one["failure"] for name, one in sections.items()} == dict.fromkeys(SECTIONS)
+    assert {name: one["failure"] for name, one in sections.items()} == dict.fromkeys(TRIED)
     wrong = [row for one in sections.values() for row in one["rows"] if row["right"] is False]
     assert wrong == []
     assert all(one["rows"] for one in sections.values())
     assert done.returncode == 0, done.stderr
     # The table comes last, and has every section.
     table = done.stdout[done.stdout.index("torch") :]
-    assert all(name in table for name in SECTIONS)
+    assert all(name in table for name in TRIED)
 
 
 def fails(settings: Settings) -> Iterator[Row]:
