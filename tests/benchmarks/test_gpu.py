@@ -70,7 +70,6 @@ def test_a_section_that_goes_wrong_keeps_what_it_found() -> None:
 
 @pytest.mark.slow
 def test_a_section_is_stopped_when_its_time_is_over() -> None:
-    # Long enough for the process to start beside other tests.
-    stopped = run_section("hangs", hangs, SETTINGS, 30)
+    stopped = run_section("hangs", hangs, SETTINGS, 10)
     assert stopped.failure == OUT_OF_TIME
     assert [row.what for row in stopped.rows] == ["before"]
