@@ -8,6 +8,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -65,7 +66,9 @@ def run_section(name: str, section: Section, settings: Settings, seconds: float)
         outcome.failure = f"its process ended with exit code {process.exitcode}"
     if outcome.failure == OUT_OF_TIME and process.pid is not None:
         # Its children too, such as the workers of a sweep: it leads a group of its own.
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has not come so far as to lead one
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
     process.join()
     outcome.seconds = time.monotonic() - start
     return outcome
