@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from gigatok.data.crops import UInt8
-from gigatok.data.splits import to_uint8, to_unit_range
+from gigatok.data.splits import to_device, to_uint8, to_unit_range
 from gigatok.files.weight_files import unreadable
 from gigatok.hub import transfer
 from gigatok.hub.card import model_card
@@ -146,7 +146,8 @@ class TrainedTokenizer:
         found = np.empty((len(views), self.tokens), np.int64)
         for part in _batches(len(views)):
             with self._mixed_precision():
-                codes_BT = self.model.encode(to_unit_range(views[part]).to(self._device))
+                pixels = to_device(views[part], str(self._device))
+                codes_BT = self.model.encode(to_unit_range(pixels))
             found[part] = codes_BT.cpu().numpy()
         return found
 

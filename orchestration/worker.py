@@ -274,17 +274,14 @@ def _run_stage(
     # In this function, not at the top: a worker that finds nothing to do must not import torch.
     import torch
 
+    from gigatok.runtime.devices import prepare_device
+
     spec = folder.spec()
     stage = STAGES[spec.stage]
     config = stage.config.model_validate(spec.config)
     torch.set_num_threads(_threads())
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        # Only here: CPU kernels are deterministic, and the call takes a second to import torch's
-        # compiler. Kernels without a deterministic version warn instead of failing.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # Filling every new tensor with NaN costs time and only helps to find uninitialised reads.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    prepare_device(device)
     runtime = Runtime(
         checkpoint_dir=work.checkpoints,
         device=device,

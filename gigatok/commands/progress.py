@@ -10,10 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def chosen_device(given: str | None) -> str:
-    """Return the device that the user gave; else a GPU if torch finds one, else the CPU."""
+    """Return the device that the user gave, else a GPU if torch finds one, else the CPU.
+
+    It is prepared as for the stages of a study, so that bits agree with theirs.
+    """
     import torch
 
-    return given or ("cuda" if torch.cuda.is_available() else "cpu")
+    from gigatok.runtime.devices import prepare_device
+
+    device = given or ("cuda" if torch.cuda.is_available() else "cpu")
+    prepare_device(device)
+    return device
 
 
 @contextmanager

@@ -62,13 +62,18 @@ def refuse_wrong_images(images: ImageSet, config: SplitConfig) -> None:
         )
 
 
-def to_device(array: npt.NDArray[Any], device: str) -> Tensor:
-    """Copy an array to a device without waiting for the device's running work."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device == "cpu":
-        return tensor
-    # Only a copy from pinned memory can overlap with computation.
-    return tensor.pin_memory().to(device, non_blocking=True)
+def on_host(data: npt.NDArray[Any] | Tensor, device: str) -> Tensor:
+    """Put data into memory from which they can be copied to a device at any time."""
+    tensor = data if isinstance(data, Tensor) else torch.from_numpy(np.ascontiguousarray(data))
+    # Only a copy from pinned memory can overlap with computation. Pinning is itself a copy, so it
+    # is best done by the thread that reads.
+    return tensor.pin_memory() if device.startswith("cuda") else tensor
+
+
+def to_device(data: npt.NDArray[Any] | Tensor, device: str) -> Tensor:
+    """Copy an array, or what `on_host` made of it, without waiting for the device's work."""
+    tensor = data if isinstance(data, Tensor) else on_host(data, device)
+    return tensor.to(device, non_blocking=True)
 
 
 def to_unit_range(images: UInt8 | Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from gigatok.api import check_device
 from gigatok.data.crops import UInt8, center_crop
 from gigatok.data.image_sets import in_batches, read_ahead
-from gigatok.data.splits import to_unit_range
+from gigatok.data.splits import to_device, to_unit_range
 from gigatok.folders.listing import Files, Reader, find_images, stems
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.models.frozen.inception import STANDARD_SIDE
@@ -188,7 +188,7 @@ class _FolderPair:
             if self._metrics & set(PIXEL_METRICS):
                 self._pairs.add(x, y)
             if self._lpips is not None:
-                pair = (to_unit_range(part).to(self._scoring.device) for part in (x, y))
+                pair = (to_unit_range(to_device(part, self._scoring.device)) for part in (x, y))
                 self._distances.append(self._lpips(*pair).double().cpu())
 
     def scores(self, images: str, reference: str) -> Scores:

@@ -226,16 +226,28 @@ def parallelise(model: nn.Module, config: TrainingConfig) -> nn.Module:
 
     The model keeps its names, and all ranks start from rank 0's weights. Parameters stay in
     float32 under both, and only autocast lowers the precision, so that `fsdp` computes what `ddp`
-    does. With `compile`, torch.compile speeds up the result.
+    does. With `compile`, torch.compile speeds up the result, for batches of one shape.
     """
     forward = model
     if world() > 1 and config.parallel == "fsdp":
         _shard(model)
     elif world() > 1:
         forward = DistributedDataParallel(model, gradient_as_bucket_view=True)
-    if config.compile:
-        forward = torch.compile(forward)  # type: ignore[assignment]
-    return forward
+    return _compiled(model, forward, config) if config.compile else forward
+
+
+def _compiled(model: nn.Module, forward: nn.Module, config: TrainingConfig) -> nn.Module:
+    """Compile part by part where a model names its parts, otherwise all of it."""
+    parts = getattr(model, "compiled_parts", ())
+    # FSDP gathers a part in a hook, which must stay outside of what is compiled.
+    if parts and not (world() > 1 and config.parallel == "fsdp"):
+        for part in parts:
+            part.compile(dynamic=False)
+        return forward
+    if (quantizer := getattr(model, "quantize", None)) is not None:
+        # Between two graphs: it switches precisions, which a graph would not follow.
+        quantizer.forward = torch.compiler.disable(quantizer.forward)  # type: ignore[no-untyped-call]
+    return torch.compile(forward, dynamic=False)  # type: ignore[return-value]
 
 
 def _shard(model: nn.Module) -> None:

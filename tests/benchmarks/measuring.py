@@ -19,8 +19,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gigatok.config import (
+    CNNConfig,
+    Config,
     GeneratorArchitecture,
     TokenizerArchitecture,
+    TrainingConfig,
     TransformerSize,
 )
 from gigatok.models.generator.generator import LlamaGen
@@ -31,6 +34,8 @@ T = TypeVar("T")
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 """Dense bfloat16 multiply-adds x 2 per second, from the makers' data sheets."""
+TINY, TINY_SIZE = "tiny", TransformerSize(width=32, layers=3, heads=1)
+"""Name and transformers of models of which times mean nothing: they try a benchmark itself."""
 IMAGE_SIZE, NUM_TOKENS, CODEBOOK_SIZE, NUM_CLASSES, TEACHER_DIM = 256, 256, 16384, 1000, 768
 
 
@@ -55,7 +60,10 @@ def peak_flops() -> float | None:
 
 
 def tokenizer_architecture(name: str) -> TokenizerArchitecture:
-    """The published 1D tokenizer of a name such as `S-B`."""
+    """The published 1D tokenizer of a name such as `S-B`, or `tiny`."""
+    if name == TINY:
+        cnn = CNNConfig(channels=16, multipliers=(1, 1, 1, 1, 1), resblocks=1, groups=4)
+        return TokenizerArchitecture(encoder=TINY_SIZE, decoder=TINY_SIZE, cnn=cnn)
     encoder, _, decoder = name.partition("-")
     return TokenizerArchitecture(
         encoder=_size(TOKENIZER_SIZES, encoder), decoder=_size(TOKENIZER_SIZES, decoder)
@@ -63,20 +71,29 @@ def tokenizer_architecture(name: str) -> TokenizerArchitecture:
 
 
 def generator_architecture(name: str) -> GeneratorArchitecture:
-    """The published generator of a name such as `GPT-B`."""
+    """The published generator of a name such as `GPT-B`, or `GPT-tiny`."""
+    if name == f"GPT-{TINY}":
+        return GeneratorArchitecture(size=TINY_SIZE)
     return GeneratorArchitecture(size=_size(GENERATOR_SIZES, name.removeprefix("GPT-")))
 
 
 def build_tokenizer(config: TokenizerArchitecture, where: str) -> GigaTok:
     """With random weights, on a device."""
     with torch.device(where):
-        return GigaTok(config, IMAGE_SIZE, TEACHER_DIM)
+        return GigaTok(config, IMAGE_SIZE, TEACHER_DIM, activation_checkpointing=_again(config))
 
 
 def build_generator(config: GeneratorArchitecture, where: str) -> LlamaGen:
     """With random weights, on a device."""
     with torch.device(where):
-        return LlamaGen(config, CODEBOOK_SIZE, NUM_CLASSES, NUM_TOKENS)
+        return LlamaGen(
+            config, CODEBOOK_SIZE, NUM_CLASSES, NUM_TOKENS, activation_checkpointing=_again(config)
+        )
+
+
+def _again(config: Config) -> bool:
+    """Whether layers are recomputed, of a config of training."""
+    return isinstance(config, TrainingConfig) and config.activation_checkpointing
 
 
 def forward_flops(model: nn.Module, *inputs: torch.Tensor) -> int:

@@ -73,7 +73,7 @@ def measure(
     torch.manual_seed(0)
     generator = build_generator(generator_architecture(name), device()).eval()
     generator.to(getattr(torch, dtype))
-    config = SamplingConfig(cfg_scale=cfg_scale, num_images=max(3, batch_size))
+    config = SamplingConfig(cfg_scale=cfg_scale, num_images=max(4, batch_size))
     classes_B = torch.randint(NUM_CLASSES, (batch_size,), device=device())
     rng = torch.Generator(device()).manual_seed(0)
     time = seconds(lambda: generate(generator, classes_B, config, rng, num_tokens), repeats)

@@ -71,16 +71,7 @@ def main(
     recompute: bool = False,
 ) -> None:
     """Measure each model in a process of its own."""
-    training = {
-        "steps": WARM_UP + steps,
-        "batch_size": batch_size,
-        "lr": 1e-4,
-        "grad_clip": 1.0,
-        "precision": precision,
-        "log_every": WARM_UP + steps,
-        "compile": compiled,
-        "activation_checkpointing": recompute,
-    }
+    training = settings_of(batch_size, steps, precision, compiled=compiled, recompute=recompute)
     rows = []
     for name in model or ["S-S", "GPT-B"]:
         result = in_own_process(measure, name, training)
@@ -102,6 +93,22 @@ def main(
     columns = ["model", "parameters", "images/s", "step", "peak memory", "forward FLOPs/image"]
     columns += ["model FLOPs", "utilisation"]
     show(f"Training, batch {batch_size}, {precision}", columns, rows)
+
+
+def settings_of(
+    batch_size: int, steps: int, precision: str, *, compiled: bool = False, recompute: bool = False
+) -> dict[str, Any]:
+    """Settings of a training of so many steps after the warm-up."""
+    return {
+        "steps": WARM_UP + steps,
+        "batch_size": batch_size,
+        "lr": 1e-4,
+        "grad_clip": 1.0,
+        "precision": precision,
+        "log_every": WARM_UP + steps,
+        "compile": compiled,
+        "activation_checkpointing": recompute,
+    }
 
 
 def measure(name: str, training: Mapping[str, Any]) -> Measurement:
@@ -142,7 +149,6 @@ def prepare_tokenizer(name: str, training: Mapping[str, Any]) -> Task:
         **tokenizer_architecture(name).model_dump(), **training, perceptual_weight=0
     )
     model = place(build_tokenizer(config, device()), device())
-    set_recompute(model, config)
     forward = parallelise(model, config)
     image_BCHW = torch.rand(config.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=device()) * 2 - 1
     cells = (config.batch_size, model.grid_size**2, TEACHER_DIM)
@@ -152,7 +158,7 @@ def prepare_tokenizer(name: str, training: Mapping[str, Any]) -> Task:
         image, teacher = image_BCHW[part], teacher_BPS[part]
         return tokenizer_losses(config, forward(image), image, teacher, None)
 
-    twin = build_tokenizer(config, "meta")
+    twin = build_tokenizer(tokenizer_architecture(name), "meta")
     flops = forward_flops(twin, torch.empty(1, 3, IMAGE_SIZE, IMAGE_SIZE, device="meta"))
     return Task(model, config, forward, losses, flops)
 
@@ -161,7 +167,6 @@ def prepare_generator(name: str, training: Mapping[str, Any]) -> Task:
     """A generator of the codes of one image."""
     config = GeneratorConfig(**generator_architecture(name).model_dump(), **training)
     model = build_generator(config, device())
-    set_recompute(model, config)
     forward = parallelise(model, config)
     shape = (config.batch_size, NUM_TOKENS)
     codes_BT = torch.randint(CODEBOOK_SIZE, shape, device=device())
@@ -171,16 +176,9 @@ def prepare_generator(name: str, training: Mapping[str, Any]) -> Task:
         logits = forward(codes_BT[part], classes_B[part])
         return {"loss": F.cross_entropy(logits.float().flatten(0, 1), codes_BT[part].flatten())}
 
-    twin = build_generator(config, "meta")
+    twin = build_generator(generator_architecture(name), "meta")
     codes = torch.zeros(1, NUM_TOKENS, dtype=torch.int64, device="meta")
     return Task(model, config, forward, losses, forward_flops(twin, codes, codes[:, 0]))
-
-
-def set_recompute(model: nn.Module, config: TrainingConfig) -> None:
-    """Switch activation checkpointing of every transformer inside."""
-    for module in model.modules():
-        if hasattr(module, "activation_checkpointing"):
-            module.activation_checkpointing = config.activation_checkpointing
 
 
 class Stopwatch:

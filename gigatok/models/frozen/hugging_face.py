@@ -15,7 +15,7 @@ from gigatok.config.kinds.teachers import TeacherCost, is_path
 from gigatok.data.assets import fetch
 from gigatok.models.frozen.hugging_face_files import Pixels, Source, read_source
 from gigatok.models.frozen.pretrained import load_pretrained, transformers_for
-from gigatok.models.frozen.teachers import Teacher
+from gigatok.models.frozen.teachers import Teacher, per_channel
 
 _ALLOWED = (
     "allowed are image classifiers and backbones of transformers, such as vit, dinov2, swin, "
@@ -155,8 +155,7 @@ def _find_grid(shape: tuple[int, ...], config: Any, side: int) -> _Grid | None:
 
 def _teacher(pixels: Pixels, model: nn.Module, grid: _Grid) -> Teacher:
     def preprocess(images: Tensor) -> Tensor:
-        mean = images.new_tensor(pixels.mean)[:, None, None]
-        std = images.new_tensor(pixels.std)[:, None, None]
+        mean, std = per_channel(pixels.mean, images), per_channel(pixels.std, images)
         return (255 * pixels.scale * images - mean) / std
 
     cost = TeacherCost(grid.dim, grid.side, pixels.side)

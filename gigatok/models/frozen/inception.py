@@ -19,6 +19,7 @@ from gigatok.data.assets import fetch
 from gigatok.files.foreign_weights import flaw
 from gigatok.models.frozen.layout import INCEPTION
 from gigatok.models.shapes import Conv, FixedNetwork, Pool
+from gigatok.runtime.devices import full_precision
 
 FEATURES = 2048  # channels of `pool_3`, which FID reads
 STANDARD_SIDE = 299
@@ -114,7 +115,9 @@ def resize_like_tensorflow(images: Tensor, side: int) -> Tensor:
         return images
     rows = _interpolation_matrix(height, side).to(images)
     columns = _interpolation_matrix(width, side).to(images)
-    return rows @ (images @ columns.T)
+    # TF32 would round pixels by a tenth of a grey level.
+    with full_precision(images.device):
+        return rows @ (images @ columns.T)
 
 
 def _interpolation_matrix(size_in: int, size_out: int) -> Tensor:

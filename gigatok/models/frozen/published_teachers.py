@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from gigatok.config.kinds.teachers import TeacherCost
 from gigatok.models.frozen.layout import CLIP_DFN_COST, DINOV2_COST, SIGLIP_COST
 from gigatok.models.frozen.pretrained import load_pretrained, transformers_for
-from gigatok.models.frozen.teachers import Teacher, normalised_for_imagenet, symmetric
+from gigatok.models.frozen.teachers import (
+    Teacher,
+    normalised_for_imagenet,
+    per_channel,
+    symmetric,
+)
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -156,9 +161,7 @@ def _siglip_patches(model: Any, x: Tensor) -> Tensor:
 
 def _normalised_for_clip(images: Tensor) -> Tensor:
     """Normalise [0, 1] RGB by the statistics of CLIP (Radford et al. 2021), which DFN shares."""
-    mean = images.new_tensor(_CLIP_MEAN)[:, None, None]
-    std = images.new_tensor(_CLIP_STD)[:, None, None]
-    return (images - mean) / std
+    return (images - per_channel(_CLIP_MEAN, images)) / per_channel(_CLIP_STD, images)
 
 
 def _resample_positions(embeddings: Any, grid: int) -> None:

@@ -6,7 +6,7 @@ C principal components.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
@@ -111,9 +111,14 @@ def _wrapped(name: str, call: Any, side: int) -> Teacher:
 
 def normalised_for_imagenet(images: Tensor) -> Tensor:
     """Bring [0, 1] RGB to zero mean and unit variance over ImageNet."""
-    mean = images.new_tensor(_IMAGENET_MEAN)[:, None, None]
-    std = images.new_tensor(_IMAGENET_STD)[:, None, None]
+    mean, std = per_channel(_IMAGENET_MEAN, images), per_channel(_IMAGENET_STD, images)
     return (images - mean) / std
+
+
+def per_channel(values: Sequence[float], images: Tensor) -> Tensor:
+    """Make constants (C, 1, 1) of the images' type on their device."""
+    # Filled there: to copy them from the CPU would wait for the device in every step.
+    return torch.cat([images.new_full((1, 1, 1), value) for value in values])
 
 
 def symmetric(images: Tensor) -> Tensor:
@@ -123,7 +128,7 @@ def symmetric(images: Tensor) -> Tensor:
 
 def _caffe(images: Tensor) -> Tensor:
     """Turn [0, 1] RGB into BGR in [0, 255] less the ImageNet mean, as Keras' ResNet50 expects."""
-    return 255 * images.flip(1) - images.new_tensor(_CAFFE_MEAN_BGR)[:, None, None]
+    return 255 * images.flip(1) - per_channel(_CAFFE_MEAN_BGR, images)
 
 
 class Patches(nn.Module):

@@ -61,6 +61,14 @@ class Generator(nn.Module, ABC):
         """Large parts that FSDP gathers and frees one by one; the rest stays together."""
         return ()
 
+    @property
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """Modules that torch.compile takes one by one; without any it takes the whole model.
+
+        Equal layers share what is compiled, so that a deep model does not take many minutes.
+        """
+        return self.blocks
+
     @abstractmethod
     def forward(self, codes_BT: Tensor, classes_B: Tensor) -> Tensor:
         """Compute teacher-forced logits (B, T, V): position t predicts `codes_BT[:, t]`.

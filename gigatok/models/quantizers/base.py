@@ -12,7 +12,6 @@ B batch, T tokens, D depth, S = T*D codes, M = B*T vectors, C channels of a vect
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pkgutil import resolve_name
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from gigatok.config import CodeShape, TokenizerArchitecture
 from gigatok.config.kinds.quantizers import QUANTIZERS
+from gigatok.runtime.devices import full_precision
 from gigatok.runtime.distributed import gather
 
 UNFILLED = -1.0
@@ -146,13 +146,6 @@ def entries_of(codes_ND: Tensor, shape: CodeShape) -> Tensor:
     """
     places = torch.arange(codes_ND.shape[-1], device=codes_ND.device)
     return codes_ND + places % shape.depth * shape.vocabulary
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Switch autocast off, on devices that have it: a code must not hang on rounding."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def straight_through(z_MC: Tensor, q_MC: Tensor) -> Tensor:

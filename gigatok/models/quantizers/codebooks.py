@@ -1,4 +1,4 @@
-"""Rows of learned codebooks taken from latents: at the start, and in place of unused ones.
+"""Rows of learned codebooks: how many are compared at once, and how they are taken from latents.
 
 M latents, K rows, C channels.
 """
@@ -7,6 +7,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+LARGEST_MATRIX = 2**27
+"""Most distances between latents and rows that are in memory at once: 512 MiB.
+
+Those of 128 images of 256 tokens to 16,384 rows are 2 GiB.
+"""
+
+
+def rows_at_once(codebook_KC: Tensor) -> int:
+    """Count the latents whose distances to all rows are computed together."""
+    return max(1, LARGEST_MATRIX // len(codebook_KC))
 
 
 def drawn_rows(z_MC: Tensor, rows: int, generator: torch.Generator | None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gigatok.config import TokenizerArchitecture
 from gigatok.models.quantizers.base import Losses, Quantizer, straight_through
-from gigatok.models.quantizers.codebooks import drawn_rows, restarted
+from gigatok.models.quantizers.codebooks import drawn_rows, restarted, rows_at_once
 from gigatok.runtime.distributed import assign, whole
 
 
@@ -100,5 +100,6 @@ class ResidualQuantizer(Quantizer):
 def nearest_points(z_MC: Tensor, codebook_KC: Tensor) -> Tensor:
     """Find the row of the smallest distance."""
     # |z - e|^2 / 2 without |z|^2, which is the same for all rows.
-    distance_MK = codebook_KC.square().sum(-1) / 2 - z_MC @ codebook_KC.T
-    return distance_MK.argmin(-1)
+    half_K = codebook_KC.square().sum(-1) / 2
+    parts = torch.split(z_MC, rows_at_once(codebook_KC))
+    return torch.cat([(half_K - part @ codebook_KC.T).argmin(-1) for part in parts])

@@ -11,10 +11,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gigatok.config import TokenizerArchitecture
 from gigatok.models.quantizers.base import Losses, Quantizer, straight_through
-from gigatok.models.quantizers.codebooks import drawn_rows, restarted
+from gigatok.models.quantizers.codebooks import drawn_rows, restarted, rows_at_once
 from gigatok.runtime.distributed import assign, batch_mean, whole
 
 
@@ -49,9 +50,8 @@ class VectorQuantizer(Quantizer):
         # Computed first, though summed last: the order of the backward pass follows, and with it
         # the last bit of gradients.
         if config.entropy_weight > 0:
-            # -|z - e|^2 / t is 2 z.e / t up to a constant, which the softmax removes.
-            logits_MK = z_MC @ codebook_KC.T * (2 / config.entropy_temperature)
-            entropy = {"entropy": config.entropy_weight * entropy_loss(logits_MK)}
+            loss = entropy_loss(z_MC, codebook_KC, config.entropy_temperature)
+            entropy = {"entropy": config.entropy_weight * loss}
         return {
             # Means over all M * C values of unit vectors, as in the authors' code.
             "vq": F.mse_loss(q_MC, z_MC.detach()),
@@ -90,8 +90,8 @@ class VectorQuantizer(Quantizer):
 @torch.no_grad()
 def nearest_rows(z_MC: Tensor, codebook_KC: Tensor) -> Tensor:
     """Find the nearest row; both sides have unit length, so it has the largest cosine."""
-    codes_M: Tensor = (z_MC @ codebook_KC.T).argmax(-1)
-    return codes_M
+    parts = torch.split(z_MC, rows_at_once(codebook_KC))
+    return torch.cat([(part @ codebook_KC.T).argmax(-1) for part in parts])
 
 
 def rotate_to(z_MC: Tensor, q_MC: Tensor) -> Tensor:
@@ -114,16 +114,32 @@ def rotate_to(z_MC: Tensor, q_MC: Tensor) -> Tensor:
     return rotated
 
 
-def entropy_loss(logits_MK: Tensor) -> Tensor:
+def entropy_loss(z_MC: Tensor, codebook_KC: Tensor, temperature: float) -> Tensor:
     """Compute the mean entropy of a vector's code minus the entropy of the mean distribution.
 
-    Low when every vector is decided and all codes are used alike. The mean is over the whole
-    batch, however many processes share it: the authors average over the part of each process,
-    which would make the loss depend on their number. 1e-5 in the second logarithm is theirs.
+    The code is drawn by the softmax of -|z - e|^2 / temperature over the rows e. Low when every
+    vector is decided and all codes are used alike. The mean is over the whole batch, however many
+    processes share it: the authors average over the part of each process, which would make the
+    loss depend on their number. 1e-5 in the second logarithm is theirs.
     """
-    log_p_MK = logits_MK.log_softmax(-1)
-    p_MK = log_p_MK.exp()
-    mean_p_K = batch_mean(p_MK.mean(0))
-    sample_entropy = -(p_MK * log_p_MK).sum(-1).mean()
+    parts = torch.split(z_MC, rows_at_once(codebook_KC))
+    # Matrices of the only part are kept for the backward pass; those of several are made again.
+    sums = [
+        _entropy_sums(part, codebook_KC, temperature)
+        if len(parts) == 1
+        else checkpoint(_entropy_sums, part, codebook_KC, temperature, use_reentrant=False)
+        for part in parts
+    ]
+    entropies, distributions = zip(*sums, strict=True)
+    sample_entropy = torch.stack(entropies).sum() / len(z_MC)
+    mean_p_K = batch_mean(torch.stack(distributions).sum(0) / len(z_MC))
     mean_entropy = -(mean_p_K * (mean_p_K + 1e-5).log()).sum()
     return sample_entropy - mean_entropy
+
+
+def _entropy_sums(z_MC: Tensor, codebook_KC: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Sum over vectors the entropies of their codes, and the distributions (K,)."""
+    # -|z - e|^2 / t is 2 z.e / t up to a constant, which the softmax removes.
+    log_p_MK = (z_MC @ codebook_KC.T * (2 / temperature)).log_softmax(-1)
+    p_MK = log_p_MK.exp()
+    return -(p_MK * log_p_MK).sum(-1).sum(), p_MK.sum(0)

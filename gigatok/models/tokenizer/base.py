@@ -99,6 +99,14 @@ class Tokenizer(nn.Module, ABC):
         """Large parts that FSDP gathers and frees one by one; the rest stays together."""
         return ()
 
+    @property
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """Modules that torch.compile takes one by one; without any it takes the whole model.
+
+        Equal layers share what is compiled, so that a deep model does not take many minutes.
+        """
+        return self.blocks
+
     def forward(self, image_BCHW: Tensor, *, shortcut: bool = False) -> TokenizerOutput:
         """Reconstruct images in [-1, 1], keeping what the losses need.
 

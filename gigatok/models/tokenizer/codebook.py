@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.models.tokenizer.base import Tokenizer
+from gigatok.runtime.devices import full_precision
 from gigatok.runtime.distributed import assign, whole
 
 
@@ -35,9 +36,11 @@ def initialise_from_data(
             f"{len(image_BCHW)} images have {len(z_MC)} latents, too few for "
             f"{rows} codes; pass at least {-(-rows // per_image)} images"
         )
-    if (projection := tokenizer.latent_projection) is not None:
-        z_MC = whiten(projection, z_MC)
-    tokenizer.quantize.initialise(z_MC, generator)
+    # White to more than the three digits of TF32.
+    with full_precision(z_MC.device):
+        if (projection := tokenizer.latent_projection) is not None:
+            z_MC = whiten(projection, z_MC)
+        tokenizer.quantize.initialise(z_MC, generator)
 
 
 @torch.no_grad()

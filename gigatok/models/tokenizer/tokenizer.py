@@ -173,6 +173,11 @@ class GigaTok(Tokenizer):
         """Layers of both transformers."""
         return [*self.to_tokens.transformer, *self.to_grid.transformer]
 
+    @property
+    def compiled_parts(self) -> list[nn.Module]:
+        """Both CNNs, whose norms and activations fuse, and the layers of both transformers."""
+        return [self.encoder, *self.blocks, self.decoder]
+
 
 def grid_size(config: TokenizerArchitecture, image_size: int) -> int:
     """Divide an image into the cells of the feature grid, and return the grid's side.

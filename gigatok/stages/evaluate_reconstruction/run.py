@@ -12,7 +12,7 @@ from torch import Tensor
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import ImageSet, in_batches, read_ahead
 from gigatok.data.pictures import reconstruction_grid
-from gigatok.data.splits import load_split, to_uint8, to_unit_range
+from gigatok.data.splits import load_split, to_device, to_uint8, to_unit_range
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.models.frozen.perceptual import LPIPS
 from gigatok.models.tokenizer.base import Tokenizer
@@ -96,7 +96,7 @@ class _Reconstruction:
     @torch.inference_mode()
     def add(self, originals: UInt8) -> None:
         """Take in images (B, H, W, 3)."""
-        batch = to_unit_range(originals).to(self._device)
+        batch = to_unit_range(to_device(originals, self._device))
         # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, T, codebook_dim).
         latents = self._tokenizer.encode_latents(batch)
         # Encoded once, for the codes and for the spread of latents.
@@ -106,7 +106,8 @@ class _Reconstruction:
         # What a file would hold; LPIPS alone sees the unclamped floats.
         pixels = to_uint8(reconstruction)
         if self._lpips is not None:
-            self._distances.append(self._lpips(reconstruction, batch).double().cpu())
+            # Left on the device: to read it would wait once more.
+            self._distances.append(self._lpips(reconstruction, batch).double())
         self._pairs.add(pixels, originals)
         self._stream.add(pixels)
         self._kept[self._done : self._done + len(pixels)] = pixels

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import ImageSet, Int64, in_batches, read_ahead
-from gigatok.data.splits import crop_views, load_split, to_unit_range
+from gigatok.data.splits import crop_views, load_split, on_host, to_device, to_unit_range
 from gigatok.data.streamed import Arrays, StreamProgress, flush, open_streamed
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.names import CODE_USES
@@ -57,7 +57,8 @@ def run(
     # Written again after a resume, with the same values.
     arrays["train_labels"][:], arrays["val_labels"][:] = train.labels, val.labels
     arrays["sizes"][:] = tokenizer.config.vocabulary, train.num_classes
-    _encode_all(_Reader(config, train, val), tokenizer, arrays, tracker, runtime)
+    reader = _Reader(config, train, val, runtime.device)
+    _encode_all(reader, tokenizer, arrays, tracker, runtime)
     output_dir.mkdir(parents=True, exist_ok=True)
     partial.replace(output_dir / CODES_FILE)
     codes = Codes.load(output_dir)
@@ -73,18 +74,23 @@ def run(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Views (V, B, H, W, 3) of a part of one split, and which part; only one view of `val`."""
+    """Views of a part of one split, and which part; only one view of `val`.
+
+    They are uint8 (V, B, H, W, 3) in memory that can be copied to the device at any time.
+    """
 
     name: Literal["train", "val"]
     part: slice
-    views: UInt8
+    views: Tensor
 
 
 class _Reader:
     """Reads batches of both splits, training images first."""
 
-    def __init__(self, config: ExtractCodesConfig, train: ImageSet, val: ImageSet) -> None:
-        self._config, self._train, self._val = config, train, val
+    def __init__(
+        self, config: ExtractCodesConfig, train: ImageSet, val: ImageSet, device: str
+    ) -> None:
+        self._config, self._train, self._val, self._device = config, train, val, device
         # A resume goes on at a number in this list, so its order is fixed.
         self.starts = [("train", i) for i in in_batches(len(train), BATCH)]
         self.starts += [("val", i) for i in in_batches(len(val), BATCH)]
@@ -101,22 +107,22 @@ class _Reader:
         name, indices = batch
         part = slice(int(indices[0]), int(indices[-1]) + 1)
         if name == "val":
-            return _Batch("val", part, self._val.centred(indices)[None])
+            views = self._val.centred(indices)[None]
+            return _Batch("val", part, on_host(views, self._device))
         side, codes = self._config.train.image_size, self._config.codes
-        return _Batch(
-            "train", part, crop_views(self._train, indices, side, codes.crops, codes.flip)
-        )
+        views = crop_views(self._train, indices, side, codes.crops, codes.flip)
+        return _Batch("train", part, on_host(views, self._device))
 
 
 @torch.inference_mode()
 def _encode(tokenizer: Tokenizer, batch: _Batch, arrays: Arrays, device: str) -> None:
-    """Encode one batch into its place."""
-    for view, pixels in enumerate(batch.views):
-        # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, S), the codes of all tokens.
-        codes = tokenizer.encode(to_unit_range(pixels).to(device)).cpu().numpy()
-        # `val` has no axis of views.
-        place = arrays[batch.name][view] if batch.name == "train" else arrays["val"]
-        place[batch.part] = codes
+    """Encode one batch into its place; waits for the device once, whatever the views."""
+    views = to_device(batch.views, device)
+    # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1] -> (B, S), the codes of all tokens.
+    codes_VBS = torch.stack([tokenizer.encode(to_unit_range(view)) for view in views])
+    # `val` has no axis of views.
+    places = arrays["val"][None] if batch.name == "val" else arrays["train"]
+    places[:, batch.part] = codes_VBS.cpu().numpy()
 
 
 def _encode_all(

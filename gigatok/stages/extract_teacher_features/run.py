@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gigatok.data.image_sets import ImageSet, in_batches
-from gigatok.data.splits import crop_views, load_split, to_unit_range
+from gigatok.data.splits import crop_views, load_split, to_device, to_unit_range
 from gigatok.files.durable import write_array_durably
 from gigatok.models.frozen.reduction import reduce_features
 from gigatok.models.frozen.teachers import Teacher, build_teacher
@@ -78,7 +78,7 @@ def _features(
             # (V, B, P, S); parts are joined along the images.
             torch.stack(
                 [
-                    teacher.features(to_unit_range(view).to(runtime.device)).half().cpu()
+                    teacher.features(to_unit_range(to_device(view, runtime.device))).half().cpu()
                     for view in views
                 ]
             )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64, in_batches, read_ahead
-from gigatok.data.splits import crop_views, load_split, to_unit_range
+from gigatok.data.splits import crop_views, load_split, to_device, to_unit_range
 from gigatok.data.streamed import open_streamed
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.context import Runtime, Scores
@@ -103,7 +103,7 @@ def _of_images(
     tokenizer: Tokenizer, image_BHWC: UInt8, where: str, runtime: Runtime
 ) -> npt.NDArray[np.float32]:
     # (B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1].
-    image_BCHW: Tensor = to_unit_range(image_BHWC).to(runtime.device)
+    image_BCHW: Tensor = to_unit_range(to_device(image_BHWC, runtime.device))
     features: npt.NDArray[np.float32] = (
         tokenizer.probe_features(image_BCHW, where).float().cpu().numpy()
     )

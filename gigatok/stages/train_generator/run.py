@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gigatok.data.splits import batch_indices
+from gigatok.data.splits import batch_indices, on_host
 from gigatok.models.generator.base import build_generator
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.distributed import gathered, parallelise
 from gigatok.runtime.tracker import Tracker
 from gigatok.stages.train_generator.scoring import score_generator, token_loss
 from gigatok.stages.train_generator.spec import TrainGeneratorConfig
+from gigatok.training.ahead import Ahead
 from gigatok.training.saved import Codes, save_generator
 from gigatok.training.seeds import step_seed
 from gigatok.training.trainer import Trainer
@@ -43,8 +44,14 @@ def run(
     # Called in place of the model: replicas or shards wrap it.
     forward = parallelise(generator, config.generator)
 
+    def read(step: int, part: slice) -> list[Tensor]:
+        return [on_host(one, runtime.device) for one in batch(codes, config, step, part)]
+
+    # Codes are mapped from a file: the next step's are read while this one runs.
+    batches = Ahead(read)
+
     def compute_losses(step: int, part: slice) -> dict[str, Tensor]:
-        codes_BT, classes_B = batch(codes, config, step, part)
+        codes_BT, classes_B = batches.get(step, part)
         return {"loss": token_loss(forward, codes_BT, classes_B, runtime.device)}
 
     Trainer(

@@ -7,31 +7,54 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gigatok.models.generator.base import Generator
 from gigatok.runtime.context import Scores
 from gigatok.training.saved import Codes
 
 EVALUATION_BATCH = 256  # images per forward pass
+LARGEST_LOGITS = 2**28
+"""Most logits that are in float32 at once: 1 GiB."""
 
 
 def token_loss(generator: nn.Module, codes_BT: Tensor, classes_B: Tensor, device: str) -> Tensor:
     """Average the cross-entropy over all positions, in float32: nats per token."""
-    codes_BT = codes_BT.to(device)
-    logits = generator(codes_BT, classes_B.to(device))
+    codes_BT, classes_B = (x.to(device, non_blocking=True) for x in (codes_BT, classes_B))
+    logits = generator(codes_BT, classes_B)
     # (B * T, V) against (B * T,).
-    return F.cross_entropy(logits.float().flatten(0, 1), codes_BT.flatten())
+    return cross_entropy(logits.flatten(0, 1), codes_BT.flatten())
+
+
+def cross_entropy(logits_MV: Tensor, codes_M: Tensor) -> Tensor:
+    """Average the cross-entropy in float32, in parts of the positions where they are many."""
+    if logits_MV.numel() <= LARGEST_LOGITS:
+        return F.cross_entropy(logits_MV.float(), codes_M)
+    rows = max(1, LARGEST_LOGITS // logits_MV.shape[1])
+    parts = zip(torch.split(logits_MV, rows), torch.split(codes_M, rows), strict=True)
+    # Checkpointed, so that of float32 logits, their softmax and its gradient only one part is in
+    # memory: of 256 images of 256 tokens all of them are 4.3 GB each.
+    sums = [checkpoint(_summed_entropy, *part, use_reentrant=False) for part in parts]
+    return torch.stack(sums).sum() / len(codes_M)
+
+
+def _summed_entropy(logits_MV: Tensor, codes_M: Tensor) -> Tensor:
+    return F.cross_entropy(logits_MV.float(), codes_M, reduction="sum")
 
 
 @torch.inference_mode()
 def mean_loss(generator: Generator, codes_NT: Tensor, classes_N: Tensor, device: str) -> float:
     """Average the teacher-forced loss over a set, all images weighted alike: nats per token."""
-    total = 0.0
+    losses: list[Tensor] = []
+    counts: list[int] = []
     for start in range(0, len(codes_NT), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
         loss = token_loss(generator, codes_NT[part].long(), classes_N[part], device)
-        # Weighted by images, as the last batch is smaller; the authors average over batches.
-        total += float(loss) * len(codes_NT[part])
+        losses.append(loss)
+        counts.append(len(codes_NT[part]))
+    # Read at the end, so that no batch waits. Weighted by images, as the last batch is smaller;
+    # the authors average over batches.
+    total = sum(float(loss) * count for loss, count in zip(losses, counts, strict=True))
     return total / len(codes_NT)
 
 

@@ -5,11 +5,9 @@ B batch, H W image, P teacher cells, S teacher channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +16,23 @@ from torch import Tensor
 
 from gigatok.data.image_sets import ImageSet, Int64
 from gigatok.data.pictures import reconstruction_grid
-from gigatok.data.splits import to_device, to_unit_range, training_batch
+from gigatok.data.splits import on_host, to_device, to_unit_range, training_batch
 from gigatok.models.frozen.teachers import Teacher
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.stages.extract_teacher_features.run import TeacherFeatures
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
+from gigatok.training.ahead import Ahead
 
 Bools = npt.NDArray[np.bool_]
-Pixels = tuple[npt.NDArray[np.uint8], Int64, Bools]
-"""Pixels (B, H, W, 3), indices (B,) and mirroring (B,) of a part of a batch."""
-T = TypeVar("T")
+
+
+class Prepared(NamedTuple):
+    """Part of a batch that is read and ready to be copied to the device."""
+
+    pixels_BHWC: Tensor
+    """uint8: a quarter of the bytes of floats."""
+    cached_BPS: Tensor | None
+    """Features that the target had in its cache; None: it computes them of the images."""
 
 
 class SemanticTarget(Protocol):
@@ -41,7 +46,10 @@ class SemanticTarget(Protocol):
     def grid(self) -> int:
         """Side of the square of P cells."""
 
-    def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
+    def read(self, indices: Int64, flips: Bools) -> npt.NDArray[np.float16] | None:
+        """Read features (B, P, S), ahead of the step; None: there is nothing to read."""
+
+    def features(self, image_BCHW: Tensor, cached_BPS: Tensor | None) -> Tensor:
         """Return the features of images (B, 3, H, W) as (B, P, S), on the device of the images."""
 
 
@@ -61,12 +69,17 @@ class CachedTarget:
         """Side of the square of P cells."""
         return self.cache.grid
 
-    def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
-        """Read the features from the cache, (B, P, S) float16."""
+    def read(self, indices: Int64, flips: Bools) -> npt.NDArray[np.float16]:
+        """Read the features from the cache, (B, P, S)."""
         # First axis: 0 for the image, 1 for its mirror image. A mirrored map of features would not
         # do: the teacher is not symmetric.
-        found = self.cache.features[flips.astype(int), indices]
-        return to_device(found, image_BCHW.device.type)
+        found: npt.NDArray[np.float16] = self.cache.features[flips.astype(int), indices]
+        return found
+
+    def features(self, image_BCHW: Tensor, cached_BPS: Tensor | None) -> Tensor:
+        """Return what was read."""
+        assert cached_BPS is not None, "all images are in the cache"
+        return cached_BPS
 
 
 @dataclass(frozen=True)
@@ -85,19 +98,23 @@ class OnlineTarget:
         """Side of the square of P cells."""
         return self.teacher.grid
 
-    def features(self, image_BCHW: Tensor, indices: Int64, flips: Bools) -> Tensor:
+    def read(self, indices: Int64, flips: Bools) -> None:
+        """Read nothing."""
+
+    def features(self, image_BCHW: Tensor, cached_BPS: Tensor | None) -> Tensor:
         """Compute the features now, (B, P, S); on a GPU in fp16, as the reference does."""
         device = image_BCHW.device.type
         # Whatever the training's precision: the published targets were computed in fp16.
-        mixed = nullcontext() if device == "cpu" else torch.autocast(device, torch.float16)
-        with mixed:
+        half = device != "cpu" and torch.amp.is_autocast_available(device)
+        with torch.autocast(device, torch.float16) if half else nullcontext():
             return self.teacher.features(image_BCHW)
 
 
 class TokenizerBatches:
     """Batches of images and teacher features, each a pure function of (seed, step).
 
-    While a batch is used, threads read and decode the next one.
+    While a batch is used, threads read and decode the next one and pin its memory, so that no
+    step waits for a copy.
     """
 
     def __init__(
@@ -111,21 +128,29 @@ class TokenizerBatches:
         self._images = images
         self._target = target
         self._device = device
-        self._pixels = Ahead(self._read)
+        self._ahead = Ahead(self._read)
 
     def get(self, step: int, part: slice) -> tuple[Tensor, Tensor | None]:
         """Return images (B, 3, H, W) in [-1, 1] and teacher features (B, P, S), a micro-batch."""
-        pixels, indices, flips = self._pixels.get(step, part)
-        # (B, H, W, 3) as uint8 to the device, a quarter of the bytes of floats.
-        image_BCHW = to_unit_range(to_device(pixels, self._device))
+        prepared = self._ahead.get(step, part)
+        image_BCHW = to_unit_range(to_device(prepared.pixels_BHWC, self._device))
         if self._target is None:
             return image_BCHW, None
-        return image_BCHW, self._target.features(image_BCHW, indices, flips)
+        cached = prepared.cached_BPS
+        cached_BPS = None if cached is None else to_device(cached, self._device)
+        return image_BCHW, self._target.features(image_BCHW, cached_BPS)
 
-    def _read(self, step: int, part: slice) -> Pixels:
+    def _read(self, step: int, part: slice) -> Prepared:
         tokenizer, side = self._config.tokenizer, self._config.train.image_size
         seed, size = self._config.seed, tokenizer.batch_size
-        return training_batch(self._images, side, tokenizer.augment, seed, step, size, part)
+        pixels, indices, flips = training_batch(
+            self._images, side, tokenizer.augment, seed, step, size, part
+        )
+        cached = None if self._target is None else self._target.read(indices, flips)
+        return Prepared(
+            on_host(pixels, self._device),
+            None if cached is None else on_host(cached, self._device),
+        )
 
     def first(self, count: int) -> Tensor:
         """Return the centre crops of the first images of the split, (B, 3, H, W), not flipped."""
@@ -137,28 +162,3 @@ class TokenizerBatches:
         originals = self.first(8)
         with torch.inference_mode():
             return reconstruction_grid(originals, tokenizer.decode(tokenizer.encode(originals)))
-
-
-class Ahead(Generic[T]):
-    """Computation of the next step's value in a thread while this step's is used.
-
-    Args:
-        compute: a pure function of a step and a part of its batch.
-    """
-
-    def __init__(self, compute: Callable[[int, slice], T]) -> None:
-        self._compute = compute
-        # One thread is enough: decoding itself is spread over all cores.
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        self._pending: dict[tuple[int, int, int], Future[T]] = {}
-
-    def get(self, step: int, part: slice) -> T:
-        """Return `compute(step, part)`, and begin the same part of the next step."""
-        pending = self._pending.pop((step, part.start, part.stop), None)
-        # After a resume or a stop, values of other steps may be left; none is used twice.
-        self._pending = {key: value for key, value in self._pending.items() if key[0] >= step}
-        value = self._compute(step, part) if pending is None else pending.result()
-        # A guess, which is right unless training stops: micro-batches are the same in every step.
-        following = self._pool.submit(self._compute, step + 1, part)
-        self._pending[step + 1, part.start, part.stop] = following
-        return value

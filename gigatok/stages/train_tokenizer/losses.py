@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gigatok.config import TokenizerConfig
 from gigatok.models.losses.base import Loss
-from gigatok.models.quantizers.base import full_precision
 from gigatok.models.tokenizer.base import TokenizerOutput
+from gigatok.runtime.devices import full_precision
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Function of two batches of images in [-1, 1] that returns a distance per image, (B,)."""

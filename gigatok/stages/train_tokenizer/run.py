@@ -93,7 +93,10 @@ def _semantic_target(
     if cache is not None:
         return CachedTarget(TeacherFeatures.load(cache))
     tokenizer = config.tokenizer
-    return OnlineTarget(build_teacher(tokenizer.teacher, device, tokenizer.found_teacher))
+    teacher = build_teacher(tokenizer.teacher, device, tokenizer.found_teacher)
+    if tokenizer.compile:
+        teacher.network.compile(dynamic=False)
+    return OnlineTarget(teacher)
 
 
 def _build(config: TrainTokenizerConfig, target: SemanticTarget | None) -> Tokenizer:
@@ -110,7 +113,11 @@ def _perceptual(config: TrainTokenizerConfig, device: str) -> Perceptual | None:
     if config.tokenizer.perceptual_weight == 0:
         return None
     dropout = REFERENCE_DROPOUT if config.tokenizer.reference_perceptual_quirk else 0.0
-    return LPIPS(config.tokenizer.perceptual_network, dropout).to(device)
+    network = LPIPS(config.tokenizer.perceptual_network, dropout).to(device)
+    # Jittered images have another size in each step, and each size would be compiled.
+    if config.tokenizer.compile and config.tokenizer.perceptual_jitter == 0:
+        network.compile(dynamic=False)
+    return network
 
 
 def _adversary(config: TokenizerConfig, runtime: Runtime) -> Adversary | None:

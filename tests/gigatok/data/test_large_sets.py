@@ -43,7 +43,7 @@ from gigatok.stages.linear_probe.spec import LinearProbeConfig
 from gigatok.stages.train_generator import run as train_generator
 from gigatok.stages.train_generator.spec import TrainGeneratorConfig
 from gigatok.stages.train_tokenizer import run as train_tokenizer
-from gigatok.stages.train_tokenizer.batches import Ahead, OnlineTarget, TokenizerBatches
+from gigatok.stages.train_tokenizer.batches import OnlineTarget, TokenizerBatches
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import Codes, load_tokenizer
 from tests.gigatok.process_pair import ProcessPair
@@ -197,22 +197,6 @@ def test_batches_are_pure_and_their_teacher_sees_the_crops() -> None:
         torch.testing.assert_close(image_BCHW, to_unit_range(expected), rtol=0, atol=0)
         assert features is not None
         torch.testing.assert_close(features, teacher.features(to_unit_range(expected)))
-
-
-def test_the_next_step_is_computed_while_this_one_is_used() -> None:
-    computed: list[tuple[int, int]] = []
-
-    def compute(step: int, part: slice) -> int:
-        computed.append((step, part.start))
-        return 10 * step + part.start
-
-    ahead = Ahead(compute)
-    parts = slice(0, 2), slice(2, 4)
-    values = [ahead.get(step, part) for step in range(3) for part in parts]
-    assert values == [0, 2, 10, 12, 20, 22]
-    assert ahead.get(9, parts[1]) == 92
-    assert sorted(computed)[:6] == [(0, 0), (0, 2), (1, 0), (1, 2), (2, 0), (2, 2)]
-    assert len(computed) == len(set(computed))
 
 
 def generation_config(images: int = 11) -> EvaluateGenerationConfig:

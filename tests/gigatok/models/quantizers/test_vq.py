@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from gigatok.config import TokenizerArchitecture, TransformerSize
+from gigatok.models.quantizers import codebooks
 from gigatok.models.quantizers.base import straight_through
+from gigatok.models.quantizers.rvq import nearest_points
 from gigatok.models.quantizers.vq import (
     VectorQuantizer,
     entropy_loss,
@@ -72,12 +74,28 @@ def test_losses_by_hand() -> None:
 
 
 def test_entropy_loss_rewards_decided_and_even_codes() -> None:
-    decided_evenly = 100 * torch.eye(4)
-    assert entropy_loss(decided_evenly).item() == pytest.approx(-math.log(4), abs=1e-4)
-    decided_alike = 100 * torch.eye(4)[:1].repeat(4, 1)
-    assert entropy_loss(decided_alike).item() == pytest.approx(0, abs=1e-4)
+    rows = torch.eye(4)
+    assert entropy_loss(rows, rows, 0.02).item() == pytest.approx(-math.log(4), abs=1e-4)
+    alike = rows[:1].repeat(4, 1)
+    assert entropy_loss(alike, rows, 0.02).item() == pytest.approx(0, abs=1e-4)
     undecided = torch.zeros(4, 4)
-    assert entropy_loss(undecided).item() == pytest.approx(0, abs=1e-4)
+    assert entropy_loss(undecided, rows, 0.02).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_a_large_matrix_of_distances_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    z_MC = F.normalize(torch.randn(50, 4), dim=-1).requires_grad_()
+    book_KC = F.normalize(torch.randn(16, 4), dim=-1)
+
+    def results() -> list[torch.Tensor]:
+        loss = entropy_loss(z_MC, book_KC, 0.1)
+        (gradient,) = torch.autograd.grad(loss, z_MC)
+        return [nearest_rows(z_MC, book_KC), nearest_points(z_MC, book_KC), loss, gradient]
+
+    whole = results()
+    # Seven vectors at a time, so that the last part is smaller.
+    monkeypatch.setattr(codebooks, "LARGEST_MATRIX", 7 * 16)
+    for in_parts, expected in zip(results(), whole, strict=True):
+        torch.testing.assert_close(in_parts, expected)
 
 
 def test_eval_has_no_losses_and_records_nothing() -> None:
