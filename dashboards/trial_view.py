@@ -29,10 +29,11 @@ MOST_BESIDE = 6
 MOST_OFFERED = 500
 """Trials that a list holds; of more, the browser is slow to make it."""
 _RESULTS = {"protocol": st.column_config.TextColumn(width="large")}
-_HEADS = {
-    "reconstructions": "Reconstructions: originals above, reconstructions below",
-    "samples": "Samples",
+_PICTURES = {
+    **dict(zip(trial.PICTURES, ("Reconstructions: originals above", "Samples"), strict=True)),
+    trial.PICTURES_OF_TRAINING: "Training images as the tokenizer learns: originals above",
 }
+"""Stage and name of the pictures, and what stands over them."""
 
 
 def show(source: PageSource, study: WatchedStudy, at: str) -> None:
@@ -121,8 +122,8 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
         said = "Beside the trials that differ in this key alone"
         st.selectbox(said, keys, key="beside", format_func=short, bind="query-params")
     rows = _beside(study, run_id)
-    for stage, name in trial.PICTURES:
-        st.markdown(f"**{_HEADS[name]}**")
+    for (stage, name), head in _PICTURES.items():
+        st.markdown(f"**{head}**")
         try:
             step = _step(source, trial.row_of(study.runs, run_id), stage, name, at)
             found = _found_pictures(source, rows, (stage, name), step, at)
@@ -134,8 +135,8 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
             continue
         # Two rows of three, as `MOST_BESIDE` is six: a column that is filled twice stacks its
         # pictures.
-        for column, (head, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
-            column.image(png, caption=plain(head), width="stretch", alt=f"{name} of {head}")
+        for column, (of, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
+            column.image(png, caption=plain(of), width="stretch", alt=f"{name} of {of}")
 
 
 def _step(

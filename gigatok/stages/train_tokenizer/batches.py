@@ -22,6 +22,7 @@ from gigatok.data.splits import to_device, to_unit_range, training_batch
 from gigatok.models.frozen.teachers import Teacher
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.stages.extract_teacher_features.run import TeacherFeatures
+from gigatok.stages.train_tokenizer.cost import PICTURED_IMAGES
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 
 Bools = npt.NDArray[np.bool_]
@@ -134,8 +135,9 @@ class TokenizerBatches:
 
     def picture(self, tokenizer: Tokenizer) -> np.ndarray:
         """Draw eight training images above their reconstructions."""
-        originals = self.first(8)
-        with torch.inference_mode():
+        originals = self.first(PICTURED_IMAGES)
+        # No inference mode: what a module keeps for later, training goes on with.
+        with torch.no_grad():
             return reconstruction_grid(originals, tokenizer.decode(tokenizer.encode(originals)))
 
 
