@@ -27,7 +27,7 @@ PICTURES = 5
 
 
 def picture_steps(steps: int) -> list[int]:
-    """Choose the steps of the pictures: a 16th, an 8th, a quarter, a half and all of a training."""
+    """Choose the steps of the pictures: a 16th, 8th, quarter, half and all of a training."""
     # Most changes early. A short training has fewer: none is before the first step.
     return sorted({steps >> halvings for halvings in range(PICTURES)} - {0})
 
