@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -49,7 +50,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     row = found.row
     # Filled at the end as well: the buttons stand above what they depend on.
     bar = st.container(horizontal=True)
-    bar.link_button("Open in MLflow", source.run_url(run_id))
+    bar.link_button("Open in MLflow", source.run_url(study.title.experiment, run_id))
     parts: dict[str, Callable[[], object]] = {
         "Pictures": lambda: _pictures(source, study, run_id, at),
         "Curves": lambda: _curves(study, found),
@@ -184,7 +185,8 @@ def _origin(source: PageSource, study: WatchedStudy, found: LoadedTrial) -> None
         f"plan {plain(row['plan'])} · trial key {plain(row['trial_key'])}"
     )
     table = trial.provenance(row, study.cells)
-    links = [source.run_url(run) if run else None for run in table["stage_run"].to_list()]
+    url = partial(source.run_url, study.title.experiment)
+    links = [url(run) if run else None for run in table["stage_run"].to_list()]
     shown = [{**r, "run": link} for r, link in zip(table.to_dicts(), links, strict=True)]
     st.dataframe(
         shown,

@@ -228,7 +228,7 @@ def test_a_point_leads_to_its_trial(browser, live):
         see(page, "Open in MLflow")
         link = page.get_by_role("link", name="Open in MLflow").get_attribute("href")
         run_id = link.rpartition("/")[2]
-        assert link.startswith("http://127.0.0.1:5000/#/runs/")
+        assert link.startswith("http://127.0.0.1:5000/#/experiments/1/runs/")
         page.get_by_role("button", name="Open the trial").click()
         see(page, "Reconstructions: originals above")
         link = page.get_by_role("link", name="Open in MLflow").get_attribute("href")
