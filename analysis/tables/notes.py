@@ -14,8 +14,6 @@ from gigatok.names import METRICS, PARAM_SEED, PARAMETERS, Metric
 MOST_NAMED = 3
 """Trials that are named where many lack the same."""
 MARKS = "abcdefghijklmnopqrstuvwxyz"
-CUT = " …"
-"""End of a protocol of which the start alone is shown."""
 
 
 def interval_notes(found: Sequence[Group], shown: Sequence[Metric], kind: Interval) -> list[str]:
@@ -54,7 +52,7 @@ def protocol_notes(
         brief: only network and images, unless a metric was measured in several ways.
     """
     alike: dict[str, list[str]] = {}
-    several = []
+    several, cut = [], set()
     for metric in map(METRICS.__getitem__, metrics):
         marks = protocol_marks(found, metric.name)
         if len(marks) > 1:
@@ -62,11 +60,16 @@ def protocol_notes(
         # A count of parameters is exact: it has no protocol to note.
         elif marks and metric.unit != PARAMETERS:
             (protocol,) = marks
-            text = _brief(protocol) if brief else protocol
+            text = _start(protocol) if brief else protocol
+            cut |= {text} if text != protocol else set()
             alike.setdefault(text or UNRECORDED, []).append(metric.label)
-    lines = [_sentence(f"{', '.join(labels)}: {text}") for text, labels in alike.items()]
-    is_cut = any(text.endswith(CUT) for text in alike)
-    return [*several, *lines, *(["… --protocols shows the rest of a protocol."] * is_cut)]
+    lines = [
+        f"{', '.join(labels)}: {text} …"
+        if text in cut
+        else f"{', '.join(labels)}: {text.rstrip('.')}."
+        for text, labels in alike.items()
+    ]
+    return [*several, *lines, *(["… --protocols shows the rest of a protocol."] * bool(cut))]
 
 
 def _several(metric: Metric, marks: Mapping[str, str]) -> str:
@@ -76,16 +79,15 @@ def _several(metric: Metric, marks: Mapping[str, str]) -> str:
     )
 
 
-def _brief(protocol: str) -> str:
+def _start(protocol: str) -> str:
     """Cut a protocol behind the images that it names, or behind its first phrase."""
     phrases = protocol.split(", ")
     named = [place for place, phrase in enumerate(phrases) if "images" in phrase]
-    kept = phrases[: (named[0] if named else 0) + 1]
-    return ", ".join(kept) + (CUT if len(kept) < len(phrases) else "")
+    return ", ".join(phrases[: (named[0] if named else 0) + 1])
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith(CUT) else text.rstrip(".") + "."
+    return text.rstrip(".") + "."
 
 
 def head_notes(found: Sequence[Group], shown: Sequence[str]) -> list[str]:
