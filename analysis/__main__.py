@@ -72,7 +72,8 @@ Out = Annotated[
     typer.Option(help="Folder to write to; default: beside the runs, named like the command."),
 ]
 Columns = Annotated[
-    list[str] | None, typer.Option(help="Metrics to show, by comma; default: those of any study.")
+    list[str] | None,
+    typer.Option(help="Metrics and config keys, by comma; default: the metrics of any study."),
 ]
 Listing = Annotated[bool, typer.Option("--list", help="Names, and what could not be found.")]
 
@@ -88,6 +89,9 @@ def table(
     format: Annotated[
         TableFormat | None, typer.Option(help="Default: rich on a terminal, else markdown.")
     ] = None,
+    protocols: Annotated[
+        bool, typer.Option("--protocols", help="Whole protocols on a terminal, not their start.")
+    ] = False,
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
@@ -108,7 +112,7 @@ def table(
         found = summarise(runs, uri, _split(columns))
         if chosen is TableFormat.rich:
             name = str(runs["sweep"][0])
-            print_summary(found)
+            print_summary(found, protocols=protocols)
             # Not for a launch, which prints this among the other places to look at.
             if sys.stdout.isatty():
                 more = commands.in_store("findings", name, runs_dir, tracking_uri)

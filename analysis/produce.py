@@ -22,9 +22,10 @@ from analysis.paper.published import absent
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
 from analysis.store.runs import load_runs, measured
+from analysis.tables.columns import ABSENT
 from analysis.tables.published import TABLES
 from analysis.tables.render import TEXT_FORMATS
-from analysis.tables.results import ABSENT, ResultTable, result_table
+from analysis.tables.results import ResultTable, result_table
 from gigatok.names import TAG_SCALE, FigureChoice
 
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
@@ -123,7 +124,7 @@ def make_tables(
         studies: of a store; None: it was not asked for.
         out: folder to write to.
         formats: keys of `SUFFIXES`.
-        columns: metrics of the studies' tables; None: those of every result table.
+        columns: metrics and config keys of the studies' tables; None: the metrics of all tables.
     """
     outcome = Written()
     for name in names:

@@ -74,7 +74,8 @@ def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: go.Fi
     rows = dict(study.runs.select("run_id", "trial").iter_rows())
     columns = st.columns([2, 1, 1], vertical_alignment="center")
     columns[0].markdown(f"**{plain(rows.get(run_id, run_id))}**")
-    columns[1].link_button("Open in MLflow", source.run_url(run_id), width="stretch")
+    url = source.run_url(study.title.experiment, run_id)
+    columns[1].link_button("Open in MLflow", url, width="stretch")
     # In a callback, as the view's own widget is drawn already.
     columns[2].button("Open the trial", on_click=open_trial, args=(run_id,), width="stretch")
     if source.mlflow_command:

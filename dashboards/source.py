@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
+from gigatok.names import MLFLOW_MODE
 from gigatok.text.credentials import shown, without_login
 
 MLFLOW_URL = "http://127.0.0.1:5000"
@@ -40,9 +41,11 @@ class PageSource:
         # A tracking server has MLflow's UI at the same address.
         return cls(chosen, runs_dir, (mlflow_url or (chosen if is_server else MLFLOW_URL)), token)
 
-    def run_url(self, run_id: str) -> str:
+    def run_url(self, experiment: str, run_id: str) -> str:
         """Build the address of a run in the MLflow UI, without the user's password."""
-        return f"{without_login(self.mlflow_url).rstrip('/')}/#/runs/{run_id}"
+        server = without_login(self.mlflow_url).rstrip("/")
+        # With its experiment: an address without it is redirected, and loses the mode.
+        return f"{server}/#/experiments/{experiment}/runs/{run_id}?{MLFLOW_MODE}"
 
     @property
     def mlflow_command(self) -> str:

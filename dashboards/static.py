@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -71,7 +72,8 @@ def page(source: PageSource, study: WatchedStudy) -> str:
     # Names and errors of others are text in the page, never HTML.
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
     environment.filters["shell"] = quote
-    environment.globals.update(duration=duration, word=in_words, run_url=source.run_url)
+    run_url = partial(source.run_url, study.title.experiment)
+    environment.globals.update(duration=duration, word=in_words, run_url=run_url)
     return environment.get_template("export.html.j2").render(
         study=study,
         over=set(study.counts) <= {"COMPLETE", "PRUNED"},

@@ -142,12 +142,12 @@ def _failures(source: PageSource, study: WatchedStudy, at: str) -> None:
         return
     st.subheader(f"Failures ({len(study.failures):,})")
     for failure in study.failures[:MOST_FAILURES]:
-        _failure(source, failure, at)
+        _failure(source, study.title.experiment, failure, at)
     if len(study.failures) > MOST_FAILURES:
         st.caption(f"… and {len(study.failures) - MOST_FAILURES:,} more, in the table below.")
 
 
-def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
+def _failure(source: PageSource, experiment: str, failure: StageFailure, at: str) -> None:
     of = ", ".join(failure.trials[:3]) + (" …" if len(failure.trials) > 3 else "")
     st.error(f"**{plain(failure.stage)}** of {plain(of)}: {plain(failure.reason)}")
     where = f" on {plain(failure.host)}" if failure.host else ""
@@ -158,7 +158,7 @@ def _failure(source: PageSource, failure: StageFailure, at: str) -> None:
             # Said in the place of the log: the rest of the page is not affected.
             tail = str(outside)
         st.code(tail or "no log was sent", language=None)
-        st.link_button("Open in MLflow", source.run_url(failure.stage_run))
+        st.link_button("Open in MLflow", source.run_url(experiment, failure.stage_run))
 
 
 def _stages(study: WatchedStudy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -29,10 +30,11 @@ MOST_BESIDE = 6
 MOST_OFFERED = 500
 """Trials that a list holds; of more, the browser is slow to make it."""
 _RESULTS = {"protocol": st.column_config.TextColumn(width="large")}
-_HEADS = {
-    "reconstructions": "Reconstructions: originals above, reconstructions below",
-    "samples": "Samples",
+_PICTURES = {
+    **dict(zip(trial.PICTURES, ("Reconstructions: originals above", "Samples"), strict=True)),
+    trial.PICTURES_OF_TRAINING: "Training images as the tokenizer learns: originals above",
 }
+"""Stage and name of the pictures, and what stands over them."""
 
 
 def show(source: PageSource, study: WatchedStudy, at: str) -> None:
@@ -48,7 +50,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     row = found.row
     # Filled at the end as well: the buttons stand above what they depend on.
     bar = st.container(horizontal=True)
-    bar.link_button("Open in MLflow", source.run_url(run_id))
+    bar.link_button("Open in MLflow", source.run_url(study.title.experiment, run_id))
     parts: dict[str, Callable[[], object]] = {
         "Pictures": lambda: _pictures(source, study, run_id, at),
         "Curves": lambda: _curves(study, found),
@@ -121,8 +123,8 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
         said = "Beside the trials that differ in this key alone"
         st.selectbox(said, keys, key="beside", format_func=short, bind="query-params")
     rows = _beside(study, run_id)
-    for stage, name in trial.PICTURES:
-        st.markdown(f"**{_HEADS[name]}**")
+    for (stage, name), head in _PICTURES.items():
+        st.markdown(f"**{head}**")
         try:
             step = _step(source, trial.row_of(study.runs, run_id), stage, name, at)
             found = _found_pictures(source, rows, (stage, name), step, at)
@@ -134,8 +136,8 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
             continue
         # Two rows of three, as `MOST_BESIDE` is six: a column that is filled twice stacks its
         # pictures.
-        for column, (head, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
-            column.image(png, caption=plain(head), width="stretch", alt=f"{name} of {head}")
+        for column, (of, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
+            column.image(png, caption=plain(of), width="stretch", alt=f"{name} of {of}")
 
 
 def _step(
@@ -183,7 +185,8 @@ def _origin(source: PageSource, study: WatchedStudy, found: LoadedTrial) -> None
         f"plan {plain(row['plan'])} · trial key {plain(row['trial_key'])}"
     )
     table = trial.provenance(row, study.cells)
-    links = [source.run_url(run) if run else None for run in table["stage_run"].to_list()]
+    url = partial(source.run_url, study.title.experiment)
+    links = [url(run) if run else None for run in table["stage_run"].to_list()]
     shown = [{**r, "run": link} for r, link in zip(table.to_dicts(), links, strict=True)]
     st.dataframe(
         shown,

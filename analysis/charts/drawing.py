@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _WORDS_OF_ROW = 1.0
 """Inches of the words of a row of charts, more than they usually take."""
+_LOWEST_PICTURE = 0.4
+"""Inches of a row of pictures at least; a lower one is broken into several."""
 _TRIES = 3
 """Times that words are broken anew after frames have changed; nearly always none is needed."""
 _PIXELS_OF_LINE = 6.0
@@ -57,6 +60,8 @@ def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
         renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         if not venue.captioned:
             layout.write_words(figure, data, venue, renderer)
+        grids = [row for grid in data.grids for row in _broken(grid, venue.width)]
+        data = replace(data, grids=tuple(grids))
         handles = legend.handles(data.charts)
         across, strip = legend.fitting(handles, venue.width)
         plan = layout.plan(data, venue.width, [_shape(grid) for grid in data.grids])
@@ -110,6 +115,8 @@ def _settle(
     for axes in figure.axes:
         found = axes.get_position(original=True).bounds
         axes.set_position((*(round(part, 9) for part in found),))
+    for axes in places[len(data.charts) :]:
+        axes.set_aspect("equal", anchor="W")
     for axes, chart in zip(places, data.charts, strict=False):
         ticks.thin(axes, renderer)
         name_marks(axes, chart, renderer, venue.size * 0.85)
@@ -266,8 +273,20 @@ def _scale_to(axes: Axes, chart: Chart) -> None:
 
 
 def _shape(grid: Grid) -> float:
-    """Measure width over height of all pictures of a grid, placed side by side."""
-    return float(sum(picture.shape[1] / picture.shape[0] for picture in _pictures(grid)))
+    """Measure width over height of a row of pictures, placed side by side."""
+    shapes = [picture.shape[1] / picture.shape[0] for picture in _pictures(grid)]
+    return float(np.mean(shapes)) * (grid.room or len(shapes))
+
+
+def _broken(grid: Grid, inches: float) -> list[Grid]:
+    """Break a grid into rows, equally long, where one as wide as the page would be too low."""
+    count = len(grid.columns)
+    most = int(inches / _LOWEST_PICTURE / (_shape(grid) / count))
+    rows = -(-count // max(1, most))
+    room = -(-count // rows)
+    parts = [grid.columns[start : start + room] for start in range(0, count, room)]
+    # Named once, above the first.
+    return [Grid(grid.title if not at else "", part, room) for at, part in enumerate(parts)]
 
 
 def _pictures(grid: Grid) -> list[np.ndarray]:
@@ -289,10 +308,13 @@ def draw_grid(axes: Axes, grid: Grid) -> Axes:
         axes.imshow(picture, extent=shown, interpolation="nearest")
         ticks.append((shown[0] + shown[1]) / 2)
         left = int(shown[1]) + gap
-    # Each `imshow` sets the limits to its own picture only.
-    axes.set_xlim(0, left - gap)
+    # Each `imshow` sets the limits to its own picture only. A last row that is not full keeps the
+    # scale of the others.
+    axes.set_xlim(0, left * (grid.room or len(pictures)) / len(pictures) - gap)
     axes.set_ylim(height, 0)
-    axes.set_aspect("equal")
+    # Until the page is laid out: a frame that is taller than its pictures would leave words room,
+    # which the page's height then lacks.
+    axes.set_aspect("auto")
     axes.grid(False)
     axes.set_title(grid.title)
     axes.set_xticks(ticks, [head for head, *_ in grid.columns])

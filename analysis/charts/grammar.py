@@ -230,10 +230,12 @@ class Grid:
 
     Attributes:
         columns: head, origin and PNG bytes of each.
+        room: pictures that its row has room for; 0: as many as it has.
     """
 
     title: str
     columns: tuple[tuple[str, Origin, bytes], ...]
+    room: int = 0
 
 
 @dataclass(frozen=True)

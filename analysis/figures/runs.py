@@ -38,7 +38,8 @@ from analysis.statistics.groups import Group, groups
 from analysis.store.artifacts import logged_picture
 from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, measured, origin, params_of
-from analysis.tables.results import incomplete, protocol_notes, sweep_and_scale
+from analysis.tables.notes import incomplete, protocol_notes
+from analysis.tables.results import sweep_and_scale
 from gigatok.names import (
     METRICS,
     PARAM_SEED,

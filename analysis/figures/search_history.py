@@ -52,8 +52,9 @@ def search_history(request: RunsRequest) -> FigureData:
     # Counted in the caption, as several of them at one edge cover each other.
     ended = Counter(trial["state"] for trial in study["trials"])
     counts += [f"{ended[state]} {word}" for state, (word, _) in _ENDS.items() if ended[state]]
-    note = f"{launch.sweep}: {', '.join(counts)}. "
-    note += "Pruned and failed trials have no value: they stand beyond the worst one."
+    note = f"{launch.sweep}: {', '.join(counts)}."
+    if ended.keys() & _ENDS.keys():
+        note += " Pruned and failed trials have no value: they stand beyond the worst one."
     if any(len(shares) > 1 for shares in study["importances"].values()):
         note += " Importance: share of the spread of good trials (PED-ANOVA)."
     notes = (note,) if moved is None else (note, _drift(moved))

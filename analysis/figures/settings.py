@@ -23,7 +23,7 @@ from analysis.statistics.groups import (
     show,
 )
 from analysis.store.runs import origin
-from analysis.tables.results import protocol_marks
+from analysis.tables.notes import protocol_marks
 from gigatok.names import (
     GUIDANCE_PREFIX,
     METRICS,

@@ -30,8 +30,9 @@ from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
 from analysis.store.export import missing
 from analysis.store.requests import RequestError
 from analysis.store.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS
+from analysis.tables.columns import ABSENT
 from analysis.tables.findings import findings_table
-from analysis.tables.results import ABSENT, result_table, sweep_and_scale
+from analysis.tables.results import result_table, sweep_and_scale
 from gigatok.claims.words import JudgedClaim, legend
 from gigatok.names import METRICS, PARAM_SEED
 from gigatok.text.credentials import shown

@@ -81,12 +81,15 @@ class Database:
         chosen = _of_kind(KIND_SWEEP).where(_RUNS.c.run_uuid.in_(axes))
         if sweep is not None:
             chosen = chosen.where(_EXPERIMENTS.c.name == sweep)
-        names = chosen.with_only_columns(_RUNS.c.run_uuid, _EXPERIMENTS.c.name, _RUNS.c.start_time)
+        read = (_RUNS.c.run_uuid, _EXPERIMENTS.c.name, _RUNS.c.start_time, _RUNS.c.experiment_id)
         schema = {"run_id": pl.String(), "sweep": pl.String(), "started": pl.Int64()}
+        schema["experiment"] = pl.Int64()
         tags, params = (self._by_run(source, chosen) for source in (_TAGS, _PARAMS))
         return [
-            SweepRun(run, name, started or 0, tags.get(run, {}), params.get(run, {}))
-            for run, name, started in self._read(names, schema).iter_rows()
+            SweepRun(run, name, started or 0, tags.get(run, {}), params.get(run, {}), str(within))
+            for run, name, started, within in self._read(
+                chosen.with_only_columns(*read), schema
+            ).iter_rows()
         ]
 
     def trials(self, launches: Sequence[SweepRun]) -> tuple[Records, Records]:

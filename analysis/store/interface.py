@@ -25,6 +25,7 @@ class SweepRun:
 
     Attributes:
         params: those that its trials share; a trial's own win.
+        experiment: id of its experiment.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class SweepRun:
     """Milliseconds since 1970."""
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
+    experiment: str = ""
 
     @property
     def launched(self) -> float:

@@ -52,7 +52,14 @@ class ClientStore:
         wanted = [key for key, name in names.items() if sweep in (None, name)]
         runs = self._search(wanted, f"tags.`{TAG_KIND}` = '{KIND_SWEEP}'")
         return [
-            SweepRun(i.run_id, names[i.experiment_id], i.start_time or 0, d.tags, d.params)
+            SweepRun(
+                i.run_id,
+                names[i.experiment_id],
+                i.start_time or 0,
+                d.tags,
+                d.params,
+                i.experiment_id,
+            )
             for run in runs
             for i, d in [(run.info, run.data)]
         ]

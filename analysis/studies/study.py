@@ -48,6 +48,8 @@ class Title:
     forecast: Mapping[str, Any] | None = None
     """Time left, as `names.TAG_FORECAST` says it; None: its launcher has sent none."""
     is_search: bool = False
+    experiment: str = ""
+    """Id of its experiment in the store."""
 
     @property
     def name(self) -> str:
@@ -285,6 +287,7 @@ def _title(launch: SweepRun) -> Title:
         float(tags[names.TAG_PREDICTED_SECONDS]) if names.TAG_PREDICTED_SECONDS in tags else None,
         json.loads(tags[names.TAG_FORECAST]) if names.TAG_FORECAST in tags else None,
         names.PREFIX_SEARCH + "study" in tags,
+        launch.experiment,
     )
 
 

@@ -42,10 +42,10 @@ def summarise(runs: pl.DataFrame, uri: str, columns: Sequence[str] | None = None
     Args:
         runs: what `load_runs` returned, of one sweep.
         uri: the tracking store.
-        columns: metrics of the table; None: those of every result table.
+        columns: metrics and config keys of the table; None: the metrics of every result table.
 
     Raises:
-        RequestError: a column is no metric.
+        RequestError: a column is neither a metric nor a config key.
     """
     judged = judge(runs, uri)
     if judged:
@@ -75,8 +75,8 @@ def markdown_summary(found: Summary) -> str:
     return f"{lead}\n\n{markdown(found.table)}\n{rest}\n"
 
 
-def print_summary(found: Summary) -> None:
-    """Print the answer, the table as far as it fits, and its notes."""
+def print_summary(found: Summary, *, protocols: bool = False) -> None:
+    """Print the answer, the table as far as it fits, and its notes; whole protocols on request."""
     console = Console(markup=False, highlight=False)
     first, *others = found.lead
     console.print(first, style="bold")
@@ -85,5 +85,5 @@ def print_summary(found: Summary) -> None:
     console.print()
     console.print(found.table.title, style="bold")
     console.print(fitting_table(found.table))
-    for note in found.table.notes:
+    for note in found.table.notes if protocols else found.table.brief_notes:
         console.print(note, style="dim")

@@ -17,7 +17,9 @@ from analysis.store.runs import STAGE_KEY, STAGE_RUN, config_of, params_of
 from gigatok.names import CODE_USES, METRICS, PARAM_SEED, PARAM_TOKENIZER, SYSTEM_PREFIX
 
 PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generation", "samples"))
-"""Stage and name of the pictures that a trial has."""
+"""Stage and name of the pictures that say how good a trial is."""
+PICTURES_OF_TRAINING = ("train_tokenizer", "reconstructions")
+"""Stage and name of the pictures that a training logs at several steps."""
 
 
 @dataclass(frozen=True)

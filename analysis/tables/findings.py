@@ -11,7 +11,8 @@ from analysis.claims.interactions import Interaction
 from analysis.claims.trends import Trend, title_of
 from analysis.statistics.estimates import INTERVALS, PairedDifference, paired_test
 from analysis.statistics.pareto import ParetoPoint, pareto
-from analysis.tables.results import ABSENT, ResultTable, number, sweep_and_scale
+from analysis.tables.columns import ABSENT, number
+from analysis.tables.results import ResultTable, sweep_and_scale
 from gigatok.names import METRICS, Metric, quantity
 
 FINDINGS_NOTE = (

@@ -24,7 +24,8 @@ from analysis.paper.published import (
     select,
     short,
 )
-from analysis.tables.results import ABSENT, ResultTable
+from analysis.tables.columns import ABSENT
+from analysis.tables.results import ResultTable
 from gigatok.names import QUANTITIES, quantity
 
 _RECONSTRUCTION = ("rfid", "lpips", "psnr", "ssim")

@@ -1,7 +1,8 @@
 """Report and figure of a launch: made by `analysis`, and kept with the run of the sweep in MLflow.
 
-Whatever process ends a launch sends them: the launcher that stays until the end, or the job on the
-cluster that looks after the sweep when nobody is logged in.
+Whatever ends a launch sends them. A launcher that shows its results has them on disk and calls
+`send_drawn`; all others call `keep`: launches from Python or with `--json`, searches, the job on
+the cluster that looks after a sweep when nobody is logged in, and `sync`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +20,7 @@ from gigatok.startup import for_children
 from gigatok.text.credentials import mlflow_variables, without_login
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
-from orchestration.tracking.shipping import default_uri, send_files
+from orchestration.tracking.shipping import default_uri, has_file, send_files
 
 SUFFIXES = (".png", ".pdf", ".csv", ".json", ".html")
 """Files of a drawn launch: the figure, its data and their origin, and the report."""
@@ -54,12 +56,43 @@ def analyse(
     )
 
 
-def draw(plan: Plan, store: Store, uri: str, figure: Path) -> bool:
-    """Let `analysis` write report and figure; tells whether it did, and prints why not."""
-    found = analyse(plan, store, uri, ["report", "--out", str(figure.parent)])
-    if found.returncode:
-        print(found.stderr, end="", file=sys.stderr)
-    return found.returncode == 0 and drawn_plan(figure) == plan.key
+@dataclass(frozen=True)
+class Drawing:
+    """End of a process that was to write report and figure.
+
+    Attributes:
+        answer: what it printed; None: it failed.
+        is_whole: all files of the figure are there, and were written just now.
+        problem: why it failed.
+    """
+
+    answer: str | None
+    is_whole: bool
+    problem: str
+
+
+def draw(
+    plan: Plan,
+    store: Store,
+    uri: str,
+    figure: Path,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
+) -> Drawing:
+    """Let `analysis` write report and figure; `options` are further ones of `analysis report`."""
+    before = _written(figure)
+    words = ["report", "--out", str(figure.parent), *options]
+    found = analyse(plan, store, uri, words, environment)
+    # Not only of the plan: a figure of an earlier launch may lie there.
+    is_new = drawn_plan(figure) == plan.key and not before.items() & _written(figure).items()
+    failed = found.returncode != 0
+    return Drawing(None if failed else found.stdout, is_new and not failed, found.stderr.strip())
+
+
+def _written(figure: Path) -> dict[str, int]:
+    """Map the suffixes of the files that there are to when each was written, in nanoseconds."""
+    files = {suffix: figure.with_suffix(suffix) for suffix in SUFFIXES}
+    return {suffix: file.stat().st_mtime_ns for suffix, file in files.items() if file.exists()}
 
 
 def drawn_plan(figure: Path) -> str | None:
@@ -82,10 +115,23 @@ def send_drawn(plan: Plan, store: Store, uri: str, figure: Path) -> str | None:
     return send_files(store, uri, plan, files)
 
 
-def keep(plan: Plan, store: Store, uri: str) -> str | None:
-    """Draw a launch for MLflow alone; returns why its run lacks report and figure, or None."""
+def keep(plan: Plan, store: Store, uri: str, *, changed: bool = True) -> str | None:
+    """Draw a launch for MLflow alone.
+
+    Args:
+        plan: a plan that was sent.
+        store: the runs directory.
+        uri: where MLflow keeps the runs.
+        changed: there are new results; without any, a report that was sent stays.
+
+    Returns:
+        The reason why the sweep's run lacks report and figure; None: it has them.
+    """
+    if not changed and has_file(store, uri, plan, "report.html"):
+        return None
     with TemporaryDirectory() as folder:
         figure = figure_in(Path(folder), plan)
-        if not draw(plan, store, uri, figure):
-            return "there is nothing to draw, or it failed"
+        drawing = draw(plan, store, uri, figure)
+        if not drawing.is_whole:
+            return drawing.problem or "there is nothing to draw"
         return send_drawn(plan, store, uri, figure)

@@ -19,7 +19,7 @@ from orchestration.execution.display import held_lines
 from orchestration.execution.progress import Progress
 from orchestration.execution.results import launch_json, result_table, trial_facts, trial_metrics
 from orchestration.exits import Outcome
-from orchestration.launching.drawn import analyse, draw, drawn_plan, figure_in, send_drawn
+from orchestration.launching.drawn import analyse, draw, drawn_plan, figure_in, keep, send_drawn
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
 from orchestration.tracking.views import link
@@ -30,11 +30,12 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
     # `allow_nan=False`: JSON has no NaN, and `launch_json` turns them into null.
     if as_json:
         print(json.dumps(launch_json(progress), allow_nan=False))
+        keep_results(progress, uri, console)
         return
     print_counts(progress, console)
     # A figure of this plan whose stages were all reused shows the same values: drawing it takes
     # seconds.
-    redraw = bool(progress.ran or progress.done_elsewhere)
+    redraw = _is_changed(progress)
     if print_answer(progress, uri, console, redraw):
         redraw = False
     if progress.held is not None:
@@ -52,6 +53,20 @@ def report(progress: Progress, uri: str, console: Console, *, as_json: bool) -> 
         console.print(f"  {same_command()}", soft_wrap=True)
     elif progress.count("COMPLETE"):
         print_paths(progress.plan, progress.store, uri, console, redraw=redraw)
+
+
+def keep_results(progress: Progress, uri: str, console: Console) -> None:
+    """Add report and figure to the sweep's run in MLflow where they are not shown to anybody."""
+    if progress.interrupted or not any(trial_metrics(progress).values()):
+        return
+    plan, store = progress.plan, progress.store
+    if (problem := keep(plan, store, uri, changed=_is_changed(progress))) is not None:
+        console.print(f"MLflow lacks report and figure: {problem}", style="yellow", soft_wrap=True)
+
+
+def _is_changed(progress: Progress) -> bool:
+    """Tell whether there are results that no earlier launch of the plan had."""
+    return bool(progress.ran or progress.done_elsewhere)
 
 
 def print_counts(progress: Progress, console: Console) -> None:
@@ -86,7 +101,7 @@ def print_answer(progress: Progress, uri: str, console: Console, changed: bool) 
     """
     if not any(trial_metrics(progress).values()):
         return False
-    told = changed and _print_told(progress, uri, console)
+    told, drawn = _print_told(progress, uri, console) if changed else (False, False)
     if progress.plan.sweep.claims:
         # Imported here: statistics take a tenth of a second, which others need not wait for.
         from orchestration.launching.outlook import unpaid_lines, verdict_lines
@@ -97,23 +112,30 @@ def print_answer(progress: Progress, uri: str, console: Console, changed: bool) 
             console.print(line, soft_wrap=True)
     if not told:
         print_results(progress, console)
-    return told and not progress.interrupted
+    return drawn
 
 
-def _print_told(progress: Progress, uri: str, console: Console) -> bool:
-    """Print the table of `analysis`, which takes seconds; tells whether it could be made."""
-    plan, store = progress.plan, progress.store
-    # One process for all: its start takes as long as its table.
-    words = ["report", "--answer", "--out", str(_figure(plan, store).parent)]
+def _print_told(progress: Progress, uri: str, console: Console) -> tuple[bool, bool]:
+    """Print the table of `analysis`, which takes seconds.
+
+    Returns:
+        Whether it could be made, and whether report and figure were written on the way.
+    """
+    plan, store, look = progress.plan, progress.store, _like(console)
     if progress.interrupted:
-        words = ["table", "--format", "rich"]
-    found = analyse(plan, store, uri, words, _like(console))
-    if found.returncode:
-        console.print(found.stderr.strip(), style="yellow", soft_wrap=True)
-        return False
+        table = analyse(plan, store, uri, ["table", "--format", "rich"], look)
+        answer = None if table.returncode else table.stdout
+        drawn, problem = False, table.stderr.strip()
+    else:
+        # One process for all: its start takes as long as its table.
+        drawing = draw(plan, store, uri, _figure(plan, store), ["--answer"], look)
+        answer, drawn, problem = drawing.answer, drawing.is_whole, drawing.problem
+    if answer is None:
+        console.print(problem, style="yellow", soft_wrap=True)
+        return False, False
     # Laid out for this terminal already.
-    console.print(Text.from_ansi(found.stdout.rstrip()), soft_wrap=True)
-    return True
+    console.print(Text.from_ansi(answer.rstrip()), soft_wrap=True)
+    return True, drawn
 
 
 def _figure(plan: Plan, store: Store) -> Path:
@@ -134,7 +156,8 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
     console.print(f"findings  {findings}", soft_wrap=True)
     figure = _figure(plan, store)
     current = not redraw and drawn_plan(figure) == plan.key
-    if current or draw(plan, store, uri, figure):
+    drawing = None if current else draw(plan, store, uri, figure)
+    if drawing is None or drawing.is_whole:
         console.print(f"figure    {as_seen(figure)} (and .pdf, .csv, .json)", soft_wrap=True)
         console.print(f"report    {as_seen(figure.with_suffix('.html'))}", soft_wrap=True)
         if (problem := send_drawn(plan, store, uri, figure)) is not None:
@@ -142,6 +165,8 @@ def print_paths(plan: Plan, store: Store, uri: str, console: Console, *, redraw:
     else:
         options = [*where, "--tracking-uri", shown(uri), "--plan", plan.key]
         again = command("analysis", "report", plan.sweep.name, *options)
+        if drawing.problem:
+            console.print(drawing.problem, style="yellow", soft_wrap=True)
         console.print("figure    not drawn; this tries again:", style="yellow")
         console.print(f"          {again}", soft_wrap=True)
     console.print(f"runs      {shown(uri)}", soft_wrap=True)

@@ -30,6 +30,7 @@ from orchestration.forecast.simulator import Cluster
 from orchestration.launching.history import newest_launch, other_scales
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
 from orchestration.launching.readiness import fetch_inputs
+from orchestration.launching.report import keep_results
 from orchestration.plan.graph import make_plan
 from orchestration.policy.profile import load_profile
 from orchestration.runs.state import Store
@@ -403,4 +404,7 @@ def _changed(launched: LaunchedPlan, changes: Mapping[str, Any]) -> LaunchReques
 
 def _carry_out(prepared: PreparedLaunch, terminal: Terminal | None) -> LaunchResult:
     prepared.make_ready()
-    return prepared.run(terminal)
+    result = prepared.run(terminal)
+    if result.progress is not None and result.search is None:
+        keep_results(result.progress, result.uri, (terminal or Terminal()).console)
+    return result

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.execution.progress import survey
+from orchestration.execution.results import trial_metrics
 from orchestration.launching.claimed import claims_found, read_claimed
+from orchestration.launching.drawn import keep
 from orchestration.launching.history import all_launches
 from orchestration.launching.launched import LaunchedPlan, restored
 from orchestration.plan.graph import Plan
@@ -127,7 +130,14 @@ def send(store: Store, launched: LaunchedPlan, tracking_uri: str | None) -> Sent
     tracking.tell(findings)
     tracking.prepare(SHIP_SECONDS)
     unsent = tracking.finish(SHIP_SECONDS)
-    return Sent(name, str(unsent or f"all is in {parse_uri(uri).shown}"), whole=not unsent)
+    if unsent:
+        return Sent(name, str(unsent), whole=False)
+    text = f"all is in {parse_uri(uri).shown}"
+    if any(trial_metrics(survey(plan, store)).values()):
+        # They are made from what was just sent; those that were sent before stay.
+        problem = keep(plan, store, uri, changed=False)
+        text += "" if problem is None else f", but report and figure: {problem}"
+    return Sent(name, text, whole=True)
 
 
 def _plan_of(store: Store, launched: LaunchedPlan) -> tuple[Plan, Findings]:

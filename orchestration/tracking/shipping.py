@@ -61,6 +61,12 @@ def all_skipped(store: Store, uri: str | None) -> dict[str, Skipped]:
     return Ledgers(store.tracking, parse_uri(uri or default_uri(store))).all_skipped()
 
 
+def has_file(store: Store, uri: str, plan: Plan, path: str) -> bool:
+    """Tell whether a file was added to the run of a plan by `send_files`, whatever its content."""
+    ledger = Ledgers(store.tracking, parse_uri(uri)).plan(plan.key)
+    return ledger is not None and path in ledger.files
+
+
 def send_files(store: Store, uri: str, plan: Plan, files: Mapping[str, bytes]) -> str | None:
     """Add files to the run of a plan, such as its figure, unless it has them.
 
@@ -81,8 +87,7 @@ def send_files(store: Store, uri: str, plan: Plan, files: Mapping[str, bytes]) -
             if ledger is None or ledger.sweep.run_id is None:
                 return None
             run_id = ledger.sweep.run_id
-            # With the run: one that was deleted in the UI is made anew, without files.
-            hashes = {p: sha256(run_id.encode() + f).hexdigest() for p, f in files.items()}
+            hashes = {path: sha256(content).hexdigest() for path, content in files.items()}
             if hashes.items() <= ledger.files.items():
                 return None
             server = Server(destination, plan.sweep.name)

@@ -138,6 +138,9 @@ class SweepRuns:
             # On disk before the first run is made: a run is found again by its entry's token.
             self._ledgers.save_plan(self._plan.key, ledger)
             is_new = ledger.sweep.run_id is None
+            if is_new:
+                # A run that was deleted in the UI, or with its database, is made without files.
+                ledger.files = {}
             self._open_sweep(server, ledger)
             shared = self._share_params(server)
             for number, (ident, trial) in enumerate(self._trials()):

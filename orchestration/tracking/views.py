@@ -68,9 +68,8 @@ def link(store: Store, uri: str, plan: Plan) -> str | None:
     if known is None or known.sweep.experiment is None:
         return None
     server = UI_ADDRESS if destination.database else destination.uri
-    # The UI opens in its mode for language models unless the address names the other.
-    mode = f"workflowType=machine_learning&viewStateShareKey={view_id(plan)}"
-    return f"{server}/#/experiments/{known.sweep.experiment}/runs?{mode}"
+    view = f"{names.MLFLOW_MODE}&viewStateShareKey={view_id(plan)}"
+    return f"{server}/#/experiments/{known.sweep.experiment}/runs?{view}"
 
 
 def units_table() -> str:

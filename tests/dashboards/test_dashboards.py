@@ -32,18 +32,21 @@ def test_the_page_is_told_what_the_command_was(uri):
     assert parse(source.arguments()) == source
 
 
+RUN = "#/experiments/7/runs/abc?workflowType=machine_learning"
+
+
 def test_links_lead_to_the_server_that_holds_the_runs():
     server = PageSource.of(Path("runs"), "http://host:5000/")
-    assert server.run_url("abc") == "http://host:5000/#/runs/abc"
+    assert server.run_url("7", "abc") == f"http://host:5000/{RUN}"
     assert server.mlflow_command == ""
     local = PageSource.of(Path("runs"), None)
-    assert local.run_url("abc") == "http://127.0.0.1:5000/#/runs/abc"
+    assert local.run_url("7", "abc") == f"http://127.0.0.1:5000/{RUN}"
     assert local.mlflow_command == "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 
 def test_links_and_commands_carry_no_password():
     server = PageSource.of(Path("runs"), "https://me:geheim@host:5000")
-    assert server.run_url("abc") == "https://host:5000/#/runs/abc"
+    assert server.run_url("7", "abc") == f"https://host:5000/{RUN}"
     database = PageSource.of(Path("runs"), "postgresql://me:geheim@host/db")
     assert database.mlflow_command == "mlflow ui --backend-store-uri 'postgresql://me:***@host/db'"
 

@@ -20,6 +20,7 @@ from gigatok.data.splits import on_host, to_device, to_unit_range, training_batc
 from gigatok.models.frozen.teachers import Teacher
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.stages.extract_teacher_features.run import TeacherFeatures
+from gigatok.stages.train_tokenizer.cost import PICTURED_IMAGES
 from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.ahead import Ahead
 
@@ -159,6 +160,7 @@ class TokenizerBatches:
 
     def picture(self, tokenizer: Tokenizer) -> np.ndarray:
         """Draw eight training images above their reconstructions."""
-        originals = self.first(8)
-        with torch.inference_mode():
+        originals = self.first(PICTURED_IMAGES)
+        # No inference mode: what a module keeps for later, training goes on with.
+        with torch.no_grad():
             return reconstruction_grid(originals, tokenizer.decode(tokenizer.encode(originals)))

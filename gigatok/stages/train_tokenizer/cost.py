@@ -21,7 +21,15 @@ CODEBOOK_INIT_IMAGES = 256
 RESTARTS_END = 0.95
 """Dead codes are restarted in this first part of training."""
 PICTURED_IMAGES = 8
-"""Images that a trained tokenizer reconstructs for its picture."""
+"""Images that a tokenizer reconstructs for each of its pictures."""
+PICTURES = 5
+"""Pictures of a training, the last one of the finished tokenizer."""
+
+
+def picture_steps(steps: int) -> list[int]:
+    """Choose the steps of the pictures: a 16th, 8th, quarter, half and all of a training."""
+    # Most changes early. A short training has fewer: none is before the first step.
+    return sorted({steps >> halvings for halvings in range(PICTURES)} - {0})
 
 
 def codebook_init_images(config: TokenizerArchitecture, side: int) -> int:
@@ -31,7 +39,7 @@ def codebook_init_images(config: TokenizerArchitecture, side: int) -> int:
 
 
 def flops(trial: TrialConfig) -> int:
-    """Count all steps, and what happens beside them: codebook, restarts, the picture."""
+    """Count all steps, and what happens beside them: codebook, restarts, pictures."""
     config, side = trial.tokenizer, trial.data.image_size
     step = tokenizer_step_flops(config, side, cached_teacher=trial.uses_cached_teacher)
     # Steps count from 1: the shortcut ends before its step, the game begins with its own.
@@ -49,7 +57,8 @@ def flops(trial: TrialConfig) -> int:
         # A restart reads its batch again, and with it an online teacher's features.
         if not trial.uses_cached_teacher and config.semantic_weight > 0:
             per_place += restarts * step.teacher
-    pictures = min(PICTURED_IMAGES, trial.data.train_images) * (parts.encode + parts.decoder)
+    pictured = len(picture_steps(config.steps)) * min(PICTURED_IMAGES, trial.data.train_images)
+    pictures = pictured * (parts.encode + parts.decoder)
     updates = config.steps * optimizer_costs(config, tokenizer_layout(config, side).total).flops
     # Steps are counted per image, all else for the whole training.
     return config.batch_size * per_place + updates + latents * parts.encoder + pictures

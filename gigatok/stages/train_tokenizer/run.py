@@ -27,7 +27,11 @@ from gigatok.stages.train_tokenizer.batches import (
     SemanticTarget,
     TokenizerBatches,
 )
-from gigatok.stages.train_tokenizer.cost import RESTARTS_END, codebook_init_images
+from gigatok.stages.train_tokenizer.cost import (
+    RESTARTS_END,
+    codebook_init_images,
+    picture_steps,
+)
 from gigatok.stages.train_tokenizer.losses import Perceptual
 from gigatok.stages.train_tokenizer.objective import Objective
 from gigatok.stages.train_tokenizer.scoring import parameter_scores
@@ -35,6 +39,9 @@ from gigatok.stages.train_tokenizer.spec import TrainTokenizerConfig
 from gigatok.training.saved import place, save_tokenizer
 from gigatok.training.seeds import step_seed
 from gigatok.training.trainer import Trainer, micro_batches
+
+PICTURE = "reconstructions"
+"""Name of the pictures, one of them at each of `picture_steps`."""
 
 
 def run(
@@ -67,15 +74,15 @@ def run(
         tracker,
         runtime,
         before_first_step=partial(_initialise_codebook, tokenizer, config, batches),
-        after_step=partial(_restart_codes, tokenizer, config, batches, runtime.ranks),
+        after_step=partial(_after_step, tokenizer, config, batches, tracker, runtime.ranks),
         extra_metrics=lambda: {"codebook_usage": tokenizer.quantize.usage()},
         forward=forward,
         opponent=objective.opponent(),
     ).run()
     save_tokenizer(output_dir, tokenizer)
-    # After saving: only the pictures below need whole layers on every rank.
+    # After saving: only the picture below needs whole layers on every rank.
     gathered(tokenizer)
-    tracker.image("reconstructions", batches.picture(tokenizer), config.tokenizer.steps)
+    tracker.image(PICTURE, batches.picture(tokenizer), config.tokenizer.steps)
     return parameter_scores(
         config.tokenizer,
         config.train.image_size,
@@ -143,6 +150,26 @@ def _initialise_codebook(
         generator = torch.Generator().manual_seed(step_seed(config.seed, 0, "codebook"))
         images = codebook_init_images(config.tokenizer, config.train.image_size)
         initialise_from_data(tokenizer, batches.first(images), generator)
+
+
+def _after_step(
+    tokenizer: Tokenizer,
+    config: TrainTokenizerConfig,
+    batches: TokenizerBatches,
+    tracker: Tracker,
+    ranks: Ranks,
+    step: int,
+) -> None:
+    _restart_codes(tokenizer, config, batches, ranks, step)
+    settings = config.tokenizer
+    # A sharded model decodes at the end only, when `gathered` has made its layers whole.
+    is_sharded = ranks.world > 1 and settings.parallel == "fsdp"
+    if step < settings.steps and step in picture_steps(settings.steps) and not is_sharded:
+        # In evaluation nothing is drawn at random, and the window of used codes stands still: a
+        # picture changes nothing of what is trained.
+        tokenizer.eval()
+        tracker.image(PICTURE, batches.picture(tokenizer), step)
+        tokenizer.train()
 
 
 def _restart_codes(

@@ -9,8 +9,9 @@ import pytest
 from analysis import load_runs, result_table
 from analysis.statistics.groups import groups, identity_columns
 from analysis.store.requests import RequestError
+from analysis.tables.notes import incomplete
 from analysis.tables.render import TEXT_FORMATS
-from analysis.tables.results import ResultTable, incomplete
+from analysis.tables.results import ResultTable
 from gigatok.names import METRICS
 
 
@@ -178,8 +179,29 @@ def test_the_best_of_a_column_is_marked_where_that_says_something(
 def test_columns_are_chosen_by_name(runs: pl.DataFrame) -> None:
     table = result_table(runs, ["lpips", "psnr"])
     assert table.head[-2:] == ("LPIPS ↓", "PSNR (dB) ↑")
-    with pytest.raises(RequestError, match="no metric 'pnsr' to show; did you mean 'psnr'"):
+    with pytest.raises(RequestError, match="key 'pnsr' to show; did you mean 'psnr'"):
         result_table(runs, ["pnsr"])
+
+
+def test_columns_may_be_config_keys(runs: pl.DataFrame) -> None:
+    table = result_table(runs, ["generator.dropout", "psnr", "tokenizer.semantic_weight"])
+    # What sets settings apart stands there once, whether asked for or not.
+    assert table.names == (
+        *("tokenizer", "tokenizer.semantic_weight", "generator.dropout"),
+        *("seeds", "psnr"),
+    )
+    (dropout,) = set(runs["generator.dropout"])
+    assert {row[2] for row in table.rows} == {str(dropout)}
+    with pytest.raises(RequestError, match=r"did you mean 'generator\.dropout'"):
+        result_table(runs, ["generator.dropou"])
+
+
+def test_a_terminal_shows_the_start_of_a_protocol(runs: pl.DataFrame) -> None:
+    table = result_table(runs, ("lpips", "ar_val_loss", "ar_bits_per_image"))
+    assert "AR val loss, AR bits/image: 2000 validation images …" in table.brief_notes
+    assert "LPIPS: AlexNet at 64 px, 2000 validation images." in table.brief_notes
+    assert any("--protocols" in note for note in table.brief_notes)
+    assert not any("…" in note for note in table.notes)
 
 
 def test_what_the_answer_is_about_stays_longest(runs: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""A figure counts as drawn when all its files are there and of the plan."""
+"""A figure counts as drawn when all its files are there, new and of the plan; MLflow keeps it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.launching.drawn import SUFFIXES, drawn_plan
+from gigatok import names
+from orchestration.launching.drawn import SUFFIXES, draw, drawn_plan, keep
+from orchestration.launching.launched import LaunchRequest, record_launch
+from orchestration.plan.graph import Plan
+from orchestration.runs.state import Store
+from orchestration.study.syncing import send_all, set_databases_aside
+from orchestration.tracking.shipping import default_uri
+from tests.orchestration.tracking.tracking_helpers import Reader, Run, keys_of, send
 
 
 @pytest.fixture
@@ -41,3 +48,41 @@ OTHERS = [
 def test_another_file_of_that_name_is_no_figure(figure: Path, text: str) -> None:
     figure.with_suffix(".json").write_text(text, encoding="utf-8")
     assert drawn_plan(figure) is None
+
+
+@pytest.mark.heavy
+def test_an_older_figure_does_not_pass_as_the_new_one(
+    store: Store, plan: Plan, tmp_path: Path
+) -> None:
+    uri = default_uri(store)
+    for key, psnr in zip(keys_of(plan), (18.0, 19.0), strict=True):
+        Run(store, plan, key).complete(params_tokenizer=12.0, psnr=psnr)
+    send(store, plan)
+    drawing = draw(plan, store, uri, tmp_path / "study-smoke.png", ["--answer"])
+    assert drawing.is_whole, drawing.problem
+    assert "PSNR" in str(drawing.answer)
+    # Files of the same plan under a name to which nothing is written now.
+    for suffix in SUFFIXES:
+        (tmp_path / f"study-smoke{suffix}").rename(tmp_path / f"other{suffix}")
+    assert drawn_plan(tmp_path / "other.png") == plan.key
+    assert not draw(plan, store, uri, tmp_path / "other.png").is_whole
+
+
+@pytest.mark.heavy
+def test_report_and_figure_are_sent_once_and_again_to_a_new_database(
+    store: Store, plan: Plan
+) -> None:
+    uri = default_uri(store)
+    for key, psnr in zip(keys_of(plan), (18.0, 19.0), strict=True):
+        Run(store, plan, key).complete(params_tokenizer=12.0, psnr=psnr)
+    record_launch(plan, store, LaunchRequest(sweep=str(plan.sweep.path)))
+    send(store, plan)
+    assert keep(plan, store, uri) is None
+    sent = [*(f"figure{end}" for end in SUFFIXES if end != ".html"), "report.html"]
+    reader = Reader(uri)
+    assert set(sent) <= set(reader.files(reader.one(names.KIND_SWEEP)))
+    set_databases_aside(store)
+    (whole,) = send_all(store)
+    assert whole.text == f"all is in {uri}"
+    reader = Reader(uri)
+    assert set(sent) <= set(reader.files(reader.one(names.KIND_SWEEP)))
