@@ -50,4 +50,7 @@ def packed(model: Model, rows: int) -> Model:
 
 
 def _packs(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    half = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return half or weight.dtype == torch.float32

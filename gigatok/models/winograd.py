@@ -69,7 +69,7 @@ def pays(x_BCHW: Tensor, weight_KC33: Tensor) -> bool:
 
 
 class _Convolution(torch.autograd.Function):
-    """Convolution whose three products, of outputs and both gradients, are of transformed tiles."""
+    """Convolution that computes outputs and both gradients from transformed tiles."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x_BCHW: Tensor, weight_KC33: Tensor, bias_K: Tensor) -> Tensor:
@@ -140,7 +140,8 @@ def _tiles(x_BCHW: Tensor) -> Iterator[tuple[tuple[int, slice], Tensor]]:
             strip_HWC = F.pad(inner_HWC, (0, 0, 1, 1, int(top == 0), int(end == height)))
             windows_RTC66 = strip_HWC.unfold(0, WINDOW, TILE).unfold(1, WINDOW, TILE)
             windows_36PC = windows_RTC66.permute(3, 4, 0, 1, 2).reshape(WINDOW**2, -1)
-            yield (image, slice(top, end)), (forth @ windows_36PC).view(WINDOW**2, -1, channels)
+            inputs_36PC = (forth @ windows_36PC).view(WINDOW**2, -1, channels)
+            yield (image, slice(top, end)), inputs_36PC
 
 
 def _in_tiles(y_HWK: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,8 +58,7 @@ class Level(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, blocks: int, groups: int) -> None:
         super().__init__()
-        channels = [inputs, *[outputs] * blocks]
-        pairs = zip(channels, channels[1:], strict=False)
+        pairs = pairwise([inputs, *[outputs] * blocks])
         self.res = nn.Sequential(*(ResnetBlock(i, o, groups) for i, o in pairs))
 
     def add_resample(self, name: str, channels: int) -> None:
