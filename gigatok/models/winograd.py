@@ -53,7 +53,7 @@ class Conv3x3(nn.Conv2d):
         """Map (B, C, H, W) -> (B, K, H, W)."""
         if not pays(x_BCHW, self.weight):
             return super().forward(x_BCHW)
-        out: Tensor = _Convolution.apply(x_BCHW, self.weight, self.bias)
+        out: Tensor = _Convolution.apply(x_BCHW, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return out
 
 
