@@ -26,6 +26,7 @@ from typing import Any
 
 from gigatok.plugins import PluginError
 from gigatok.runtime.context import Interrupted, Ranks, Runtime, Scores
+from gigatok.runtime.memory import keep_freed_memory
 from gigatok.runtime.tracker import NullTracker, Tracker
 from gigatok.stages import STAGES
 from orchestration.costs import calibration, ceilings
@@ -280,6 +281,7 @@ def _run_stage(
     stage = STAGES[spec.stage]
     config = stage.config.model_validate(spec.config)
     torch.set_num_threads(_threads())
+    keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepare_device(device)
     runtime = Runtime(

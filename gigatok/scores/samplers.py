@@ -44,8 +44,13 @@ def tempered(logits_BV: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def draw(logits_BV: Tensor, rng: torch.Generator) -> Tensor:
-    """Sample one code per row: (B,)."""
-    return torch.multinomial(logits_BV.softmax(-1), 1, generator=rng).squeeze(1)
+    """Sample one code per row: (B,).
+
+    These are the codes of `torch.multinomial`, which also waits for the device to check its input.
+    """
+    # Of exponential times with rates p, the first is that of code v with probability p_v.
+    times_BV = torch.empty_like(logits_BV).exponential_(generator=rng)
+    return (logits_BV.softmax(-1) / times_BV).argmax(-1)
 
 
 def filter_top_k(logits_BV: Tensor, top_k: int) -> Tensor:

@@ -15,6 +15,7 @@ from gigatok.data.assets import fetch
 from gigatok.files.unpickling import load_arrays
 from gigatok.models.frozen.layout import LPIPS_STAGES
 from gigatok.models.shapes import Pool
+from gigatok.models.winograd import Conv3x3
 
 Network = Literal["vgg", "alex"]
 
@@ -35,7 +36,9 @@ def _stages(network: Network) -> nn.ModuleList:
             if isinstance(shape, Pool):
                 layers.append(nn.MaxPool2d(shape.kernel, shape.stride))
             else:
-                layers += [nn.Conv2d(*shape), nn.ReLU(inplace=True)]
+                keeps_size = shape[2:5] == (3, 1, 1)
+                conv = Conv3x3(*shape[:2]) if keeps_size else nn.Conv2d(*shape)
+                layers += [conv, nn.ReLU(inplace=True)]
         stages.append(nn.Sequential(*layers))
     return stages
 

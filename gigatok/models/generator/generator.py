@@ -20,6 +20,7 @@ from gigatok.config import GeneratorArchitecture
 from gigatok.models.generator.base import Generator
 from gigatok.models.generator.layout import ffn_width
 from gigatok.models.generator.rope import Rotation, axial_rotation, grid_side, rotate
+from gigatok.models.packed import packed
 from gigatok.models.recompute import run_layer
 
 NORM_EPS = 1e-5  # of LlamaGen's RMSNorm
@@ -37,6 +38,14 @@ class LayerCache(NamedTuple):
         self.values_BHTd[:, :, position] = v_BH1d[:, :, 0]
         filled = position + 1
         return self.keys_BHTd[:, :, :filled], self.values_BHTd[:, :, :filled]
+
+
+class Cache(NamedTuple):
+    """State of drawing codes: the layers as they read one position, and what each keeps."""
+
+    layers: nn.ModuleList
+    output: nn.Module
+    kept: list[LayerCache]
 
 
 class Reading(NamedTuple):
@@ -217,28 +226,32 @@ class LlamaGen(Generator):
             x_BTD = block(x_BTD, reading)
         return x_BTD
 
-    def allocate_cache(self, batch_size: int) -> list[LayerCache]:
-        """Allocate caches for a batch of sequences, in the type of the embeddings."""
+    def allocate_cache(self, batch_size: int) -> Cache:
+        """Allocate caches for a batch of sequences, in the type of the embeddings.
+
+        The weights are packed for the batch, so they must not change while it is drawn.
+        """
         weight, size = self.tok_embeddings.weight, self.config.size
         shape = (batch_size, size.heads, self.num_tokens, size.width // size.heads)
-        return [LayerCache(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.layers]
+        kept = [LayerCache(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.layers]
+        return Cache(packed(self.layers, batch_size), packed(self.output, batch_size), kept)
 
-    def first_logits(self, classes_B: Tensor, cache: list[LayerCache]) -> Tensor:
+    def first_logits(self, classes_B: Tensor, cache: Cache) -> Tensor:
         """Compute logits (B, V) of code 0, and fill position 0 of the cache; drops no class."""
         return self._cached(self.cls_embedding(classes_B), cache, position=0)
 
-    def next_logits(self, codes_B: Tensor, position: int, cache: list[LayerCache]) -> Tensor:
+    def next_logits(self, codes_B: Tensor, position: int, cache: Cache) -> Tensor:
         """Compute logits (B, V) of code `position`, at least 1, given the code before it."""
         return self._cached(self.tok_embeddings(codes_B), cache, position)
 
-    def _cached(self, x_BD: Tensor, cache: list[LayerCache], position: int) -> Tensor:
+    def _cached(self, x_BD: Tensor, cache: Cache, position: int) -> Tensor:
         if self.positional_embedding is not None:
             x_BD = x_BD + self.positional_embedding[position]
         rotation = self._rotation(position, position + 1, x_BD.device)
         x_B1D = x_BD.unsqueeze(1)
-        for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x_B1D = layer(x_B1D, Reading(rotation, layer_cache, position))
-        logits: Tensor = self.output(self.norm(x_B1D)).squeeze(1)
+        for layer, kept in zip(cache.layers, cache.kept, strict=True):
+            x_B1D = layer(x_B1D, Reading(rotation, kept, position))
+        logits: Tensor = cache.output(self.norm(x_B1D)).squeeze(1)
         return logits
 
     def _embed(self, codes_BT: Tensor, classes_B: Tensor) -> Tensor:

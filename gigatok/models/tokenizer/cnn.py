@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gigatok.config import CNNConfig
+from gigatok.models.winograd import Conv3x3
 
 EPS = 1e-6
 """Epsilon of every group norm and of the style's standard deviation."""
@@ -63,9 +64,9 @@ class ResnetBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(norm_groups(in_channels, groups), in_channels, EPS)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv3x3(in_channels, out_channels)
         self.norm2 = nn.GroupNorm(norm_groups(out_channels, groups), out_channels, EPS)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = Conv3x3(out_channels, out_channels)
         self.nin_shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
             # VQGAN's name; its 3x3 `conv_shortcut` is in no published config.
@@ -99,7 +100,7 @@ class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         # `conv` is the nearest-neighbour upsampler in the authors' code, in no published config.
-        self.conv1 = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.conv1 = Conv3x3(channels, 4 * channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Map (B, C, H, W) -> (B, C, 2H, 2W)."""
@@ -171,7 +172,7 @@ class Encoder(nn.Module):
         top, groups = widths[-1], config.groups
         ends = list(pairwise([config.channels, *widths]))
         self.patch_size = config.patch_size
-        self.conv_in = nn.Conv2d(3 * config.patch_size**2, config.channels, 3, padding=1)
+        self.conv_in = Conv3x3(3 * config.patch_size**2, config.channels)
         self.conv_blocks = nn.Sequential(
             *(
                 EncoderLevel(end, config.resblocks, groups, last=i == len(ends) - 1)
@@ -182,7 +183,7 @@ class Encoder(nn.Module):
             *(ResnetBlock(top, top, groups) for _ in range(config.mid_blocks))
         )
         self.norm_out = nn.GroupNorm(norm_groups(top, groups), top, EPS)
-        self.conv_out = nn.Conv2d(top, config.z_channels, 3, padding=1)
+        self.conv_out = Conv3x3(top, config.z_channels)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Map images in [-1, 1] -> (B, z_channels, H/downsampling, W/downsampling)."""
@@ -202,7 +203,7 @@ class Decoder(nn.Module):
         top, z, groups = widths[0], config.z_channels, config.groups
         ends = list(pairwise([top, *widths]))
         self.patch_size = config.patch_size
-        self.conv_in = nn.Conv2d(z, top, 3, padding=1)
+        self.conv_in = Conv3x3(z, top)
         self.mid = nn.Sequential(
             *(ResnetBlock(top, top, groups) for _ in range(config.mid_blocks))
         )
@@ -215,7 +216,7 @@ class Decoder(nn.Module):
         norms = (AdaptiveGroupNorm(i, z, groups) for i, _ in ends)
         self.adaptive = nn.ModuleList(norms if config.adaptive_norm else ())
         self.norm_out = nn.GroupNorm(norm_groups(widths[-1], groups), widths[-1], EPS)
-        self.conv_out = nn.Conv2d(widths[-1], 3 * config.patch_size**2, 3, padding=1)
+        self.conv_out = Conv3x3(widths[-1], 3 * config.patch_size**2)
 
     def forward(self, z_BCHW: Tensor) -> Tensor:
         """Map (B, z_channels, h, w) -> unclamped images (B, 3, h*downsampling, w*downsampling)."""

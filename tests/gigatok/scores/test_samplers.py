@@ -6,6 +6,7 @@ from transformers import MinPLogitsWarper
 
 from gigatok.config import SamplingConfig
 from gigatok.scores.samplers import (
+    draw,
     filter_min_p,
     filter_top_k,
     filter_top_p,
@@ -66,3 +67,11 @@ def test_min_p_draws_what_is_left_in_proportion() -> None:
     hot = shares([0.5, 0.3, 0.11, 0.09], sampler=sampler, temperature=2.0)
     roots = [math.sqrt(p) for p in (0.5, 0.3, 0.11, 0.09)]
     assert hot == pytest.approx([root / sum(roots) for root in roots], abs=0.02)
+
+
+def test_drawn_codes_are_those_of_multinomial() -> None:
+    logits_BV = torch.randn(50, 300, generator=torch.Generator().manual_seed(1)) * 3
+    logits_BV[:, ::7] = -INF
+    first, second = (torch.Generator().manual_seed(2) for _ in range(2))
+    expected_B1 = torch.multinomial(logits_BV.softmax(-1), 1, generator=first)
+    assert torch.equal(draw(logits_BV, second), expected_B1.squeeze(1))
