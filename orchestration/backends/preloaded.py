@@ -38,6 +38,8 @@ MODULES = (
 
 for module in MODULES:
     importlib.import_module(module)
+for stage in importlib.import_module("gigatok.stages").STAGES.values():
+    stage.config.model_rebuild()  # its validator, or every worker would build it
 provenance.package_versions()
 platform.platform()
 # Workers look for garbage again, but not among what they inherit: looking writes into each object,
