@@ -20,7 +20,7 @@ FOR_CHILDREN = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
 
 Nothing is imported from its working folder, and names of files and pipes are UTF-8.
 """
-OBJECTS_UNTIL_GARBAGE = 100_000
+OBJECTS_UNTIL_GARBAGE = 10_000
 """New objects after which a command looks for garbage among the youngest."""
 
 
