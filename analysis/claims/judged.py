@@ -42,7 +42,7 @@ def judge(runs: pl.DataFrame, uri: str) -> list[JudgedClaim]:
     judged = [c.model_copy(update={"metric": ""}) if _mixes(c, runs) else c for c in claims]
     found = verdicts(judged, {c.metric: _results(runs, c.metric) for c in claims}, looks)
     return [
-        JudgedClaim(replace(verdict, claim=one.claim), one.at, one.results)
+        JudgedClaim(replace(verdict, claim=one.claim), one.at, one.results, one.prediction)
         for verdict, one in zip(found, made, strict=True)
     ]
 

@@ -24,6 +24,8 @@ from gigatok.names import METRICS, PREFIX_DERIVED, SIZES, quantity
 
 FEWEST_PLACES = 3
 """A line through two places leaves nothing that would show chance."""
+Order = frozenset[tuple[int | None, ...]]
+"""Ranks of the settings by a quantity, ascending and descending; None: it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,13 @@ def trends(found: Sequence[Group]) -> list[Trend]:
         return []
     axes = found[0].identity if found else ()
     quantities = apart(found, [*axes, *derived_columns(found), *SIZES])
-    tried = (
-        _trend(found, column, metric) for column in quantities for metric in comparable(found)
-    )
+    # Of quantities that order the settings alike, the first: a generator's parameters follow from
+    # the codebook, and each trend that is tested costs the others power.
+    firsts: dict[Order, str] = {}
+    for column in quantities:
+        firsts.setdefault(_order(found, column), column)
+    metrics = comparable(found)
+    tried = (_trend(found, column, metric) for column in firsts.values() for metric in metrics)
     return [trend for trend in tried if trend is not None]
 
 
@@ -128,6 +134,14 @@ def _trend(found: Sequence[Group], column: str, metric: str) -> Trend | None:
         sum(len(x) for x, _ in families), len(families),
         p=min(1.0, 2 * min(fitted.beyond(0.0))),
     )  # fmt: skip
+
+
+def _order(found: Sequence[Group], column: str) -> Order:
+    """Rank the settings by a quantity, from either end."""
+    places = [place(group, column) for group in found]
+    known = sorted({p for p in places if p is not None})
+    ranks = [None if p is None else known.index(p) for p in places]
+    return frozenset({tuple(ranks), tuple(r if r is None else len(known) - 1 - r for r in ranks)})
 
 
 def _points(family: Sequence[Group], column: str, metric: str) -> tuple[Floats, Floats]:

@@ -103,6 +103,24 @@ class Claim(Config):
         return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))
 
 
+class Prediction(BaseModel, frozen=True, extra="forbid"):
+    """What the smaller settings of a claim say of its largest one, written down when they had run.
+
+    Attributes:
+        value: of the claim's metric, by the power law through the smaller settings.
+        low: lower end of the 95 % interval of one further setting.
+        high: its upper end; both are `value` where the smaller settings lie on the law exactly.
+        at: UNIX seconds.
+        begun: whether the largest setting had begun by then.
+    """
+
+    value: float
+    low: float
+    high: float
+    at: UnixTime
+    begun: bool
+
+
 class Claimed(BaseModel, frozen=True, extra="forbid"):
     """Claim, and when it was made.
 
@@ -112,6 +130,7 @@ class Claimed(BaseModel, frozen=True, extra="forbid"):
             is not in it.
         at: UNIX seconds of the first launch with it.
         results: results of its metric and settings that were there by then.
+        prediction: of a claim of that kind, once its smaller settings have run.
     """
 
     claim: Claim
@@ -119,6 +138,7 @@ class Claimed(BaseModel, frozen=True, extra="forbid"):
     identity: str
     at: UnixTime
     results: NonNegativeInt
+    prediction: Prediction | None = None
 
 
 CLAIMED = TypeAdapter(tuple[Claimed, ...])

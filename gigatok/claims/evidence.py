@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from gigatok.claims.claim import Claim, Kind
+from gigatok.claims.claim import Arm, Claim, Kind
 
 Floats = npt.NDArray[np.float64]
 Results = Mapping[str, Mapping[int, float]]
@@ -55,6 +55,15 @@ class Effect:
             return 1.0, 1.0
         return (self.chance, 1.0) if distance > 0 else (1.0, self.chance)
 
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the two-sided Student interval of the size that misses it this often."""
+        half = _half_width(self.error, self.freedom, level)
+        return self.size - half, self.size + half
+
+
+def _half_width(error: float, freedom: int, level: float) -> float:
+    return float(-stdtrit(freedom, level / 2)) * error
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -85,7 +94,7 @@ class Evidence:
 
     def interval(self, level: float) -> tuple[float, float]:
         """Return the two-sided Student interval of the effect that misses it this often."""
-        half = float(-stdtrit(self.freedom, level / 2)) * self.error
+        half = _half_width(self.error, self.freedom, level)
         return self.effect - half, self.effect + half
 
 
@@ -208,10 +217,7 @@ def _size_means(claim: Claim, results: Results) -> list[tuple[Floats, Floats]] |
         have = [arm for arm in family if results.get(arm.setting)]
         if len(have) < len(family):
             return None
-        pairs = []
-        for arm in have:
-            assert arm.x is not None, f"{claim.name}: planning gives sizes to a {claim.kind}"
-            pairs.append((arm.x, float(np.mean(list(results[arm.setting].values())))))
+        pairs = [(_size(arm), float(np.mean(list(results[arm.setting].values())))) for arm in have]
         x, y = np.array(sorted(pairs)).T
         made.append((x, y))
     return made
@@ -253,26 +259,57 @@ def _trend(claim: Claim, results: Results) -> Evidence | None:
 
 def _prediction(claim: Claim, results: Results) -> Evidence | None:
     """Compare the largest size with the power law through the smaller ones, in logarithms."""
-    families = _size_means(claim, results)
+    families, seeds = _size_means(claim, results), shared_seeds(claim, results)
+    if families is None or families[0][1].min() <= 0 or not seeds:
+        return None
+    # The largest setting tells as well whether scores come in steps.
+    predicted = extrapolate(claim, results, _step(claim, results, seeds))
+    if predicted is None:
+        return None
+    _, y = np.log(families[0])
+    # Where all smaller sizes lie on the law, chance may have picked any size to lie elsewhere.
+    off = Effect(float(y[-1]) - predicted.size, predicted.error, predicted.freedom, 1 / len(y))
+    return _evidence(off, len(seeds), *_within(off, math.log1p(claim.margin)))
+
+
+def extrapolate(claim: Claim, results: Results, step: float | None = None) -> Effect | None:
+    """Extend the power law through the smaller sizes of a prediction to its largest one.
+
+    Args:
+        claim: a prediction.
+        results: of the smaller settings; the largest is not looked at.
+        step: in which scores differ; None: as these results do.
+
+    Returns:
+        The logarithm of what is expected, with the error of one further size; None where a smaller
+        setting has no result, one is not positive, or they share no seed.
+    """
     # One family: errors of two laws have no common freedom.
-    if families is None or len(families) > 1:
+    if len(claim.families) > 1:
+        return None
+    *smaller, largest = sorted(claim.families[0], key=_size)
+    known = claim.model_copy(update={"families": (tuple(smaller),)})
+    families, seeds = _size_means(known, results), shared_seeds(known, results)
+    if families is None or families[0][1].min() <= 0 or not seeds:
         return None
     x, y = np.log(families[0])
-    law = pooled_slope([(x[:-1], y[:-1])])
+    law = pooled_slope([(x, y)])
     assert law is not None, f"{claim.name}: a prediction has three smaller sizes"
-    centred = x[:-1] - x[:-1].mean()
-    ahead, spread = x[-1] - x[:-1].mean(), float(centred @ centred)
-    off = float(y[-1] - y[:-1].mean() - law.size * ahead)
-    # The largest size lies off the law by itself, as all sizes do: hence the first 1. Where all
-    # smaller ones lie on it, chance may have picked any size to lie elsewhere.
-    seeds = shared_seeds(claim, results)
+    centred = x - x.mean()
+    ahead, spread = math.log(_size(largest)) - x.mean(), float(centred @ centred)
     # Means of scores in steps may lie on a law nearly; rounding alone moves each of them by so
     # much: the deviation of a uniform error, over seeds, as a share of the smallest mean.
-    rounded = _step(claim, results, seeds) / math.sqrt(12 * len(seeds)) / math.exp(y.min())
+    step = _step(known, results, seeds) if step is None else step
+    rounded = step / math.sqrt(12 * len(seeds)) / math.exp(y.min())
     off_law = max(law.error, rounded / math.sqrt(spread)) if law.error > 0 else 0.0
-    error = off_law * math.sqrt(spread * (1 + 1 / len(centred)) + ahead**2)
-    effect = Effect(off, error, law.freedom, 1 / len(x))
-    return _evidence(effect, len(seeds), *_within(effect, math.log1p(claim.margin)))
+    # The largest size lies off the law by itself, as all sizes do: hence the first 1.
+    error = off_law * math.sqrt(spread * (1 + 1 / len(x)) + ahead**2)
+    return Effect(float(y.mean() + law.size * ahead), error, law.freedom, 1 / len(x))
+
+
+def _size(arm: Arm) -> float:
+    assert arm.x is not None, f"{arm.setting}: planning gives sizes to trends and predictions"
+    return arm.x
 
 
 def _evidence(effect: Effect, seeds: int, p_for: float, p_against: float) -> Evidence:

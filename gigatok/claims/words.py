@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gigatok.claims.claim import Claim
+from gigatok.claims.claim import Claim, Prediction
 from gigatok.claims.evidence import Evidence
 from gigatok.claims.power import aim_of, more_seeds
 from gigatok.claims.verdicts import LEVEL, Verdict
@@ -24,32 +24,52 @@ class JudgedClaim:
     Attributes:
         at: UNIX seconds of the first launch with it.
         results: results of its settings that were there by then.
+        prediction: what its smaller settings said of the largest one.
     """
 
     verdict: Verdict
     at: float
     results: int
+    prediction: Prediction | None = None
 
     @property
     def sentence(self) -> str:
         """Say the verdict, on what it rests, and what would decide it."""
         claim, verdict = self.verdict.claim, self.verdict
         parts = [f"{claim.name}: {verdict.decision}. {claim.text}", f"({self.made})"]
+        if self.prediction is not None:
+            parts.append(f"; {_predicted(claim, self.prediction)}")
         if verdict.evidence is not None:
             parts.append(f": {_evidence(verdict, verdict.evidence)}")
         else:
             parts.append(": its settings have too few results yet")
         advice = _advice(verdict)
-        return " ".join(parts).replace(" : ", ": ") + f".{advice}"
+        return " ".join(parts).replace(" : ", ": ").replace(" ; ", "; ") + f".{advice}"
 
     @property
     def made(self) -> str:
         """Say when the claim was made, seen from its results."""
-        when = datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        when = _moment(self.at)
         if self.results == 0:
             return f"claimed before any result existed, {when}"
         plural = "result was" if self.results == 1 else "results were"
         return f"claimed after {self.results} {plural} known, {when}"
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _predicted(claim: Claim, prediction: Prediction) -> str:
+    """Say what the smaller settings predicted, and whether the largest one had begun by then."""
+    metric = METRICS[claim.metric]
+    value, low, high = (
+        metric.text(number) for number in (prediction.value, prediction.low, prediction.high)
+    )
+    when = "after it had begun" if prediction.begun else "before it began"
+    return (
+        f"predicted {value}{metric.unit_behind} [{low}, {high}] {when}, {_moment(prediction.at)}"
+    )
 
 
 def _evidence(verdict: Verdict, evidence: Evidence) -> str:

@@ -2,7 +2,8 @@
 
 Siblings are trials that differ only in their sizes. A gate stands at every training stage and at
 the stage that scores it; the training of the next larger sibling waits there. A stage that fails,
-also by a loss that is not finite, keeps its gate shut.
+also by a loss that is not finite, keeps its gate shut. The largest setting of a claim that
+predicts it waits as well, for what measures the smaller ones.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, field_validator
 
@@ -22,6 +24,7 @@ from gigatok.stages import STAGES, Stage
 from orchestration.execution.progress import Progress, stage_spec
 from orchestration.execution.scheduler import Scheduler
 from orchestration.plan.graph import Plan, PlannedTrial
+from orchestration.plan.held_out import held_out
 from orchestration.runs.stage_records import Done
 from orchestration.runs.state import Store
 
@@ -73,16 +76,45 @@ class Ladder:
     smaller: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def ladder(plan: Plan, gates: Gates | None) -> Ladder:
-    """Find for every training the gates of its smaller sibling.
+def ladder(plan: Plan, gates: Gates | None, predict_first: bool = False) -> Ladder:
+    """Find for every stage the gates that it waits for.
+
+    Args:
+        plan: the plan.
+        gates: what is asked of smaller siblings; None: nothing.
+        predict_first: the largest setting of a prediction waits until the smaller ones are
+            measured.
 
     Raises:
         ValueError: a gate asks for a metric whose stage a trial lacks.
     """
-    if gates is None:
-        return Ladder()
     guards: dict[str, dict[str, None]] = defaultdict(dict)
     smaller: dict[str, str | None] = {}
+    if gates is not None:
+        _between_siblings(plan, gates, guards, smaller)
+    for one in held_out(plan) if predict_first else ():
+        waits = {key: {**guards.get(key, {}), **dict.fromkeys(one.measured)} for key in one.first}
+        # Claims over quantities that order the settings differently would wait for each other.
+        if not _has_circle(plan, {**guards, **waits}):
+            guards.update(waits)
+            for key in one.measured:
+                smaller.setdefault(key, None)
+    return Ladder({key: tuple(found) for key, found in guards.items()}, smaller)
+
+
+def _has_circle(plan: Plan, guards: Mapping[str, Iterable[str]]) -> bool:
+    waits = {key: {*s.inputs.values(), *guards.get(key, ())} for key, s in plan.stages.items()}
+    try:
+        TopologicalSorter(waits).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def _between_siblings(
+    plan: Plan, gates: Gates, guards: dict[str, dict[str, None]], smaller: dict[str, str | None]
+) -> None:
+    """Add the gates of the smaller sibling of every training."""
     for kind in (stage for stage in STAGES.values() if stage.trains):
         for group in _siblings(plan, kind):
             for above, below in _pairs(kind, group):
@@ -98,7 +130,6 @@ def ladder(plan: Plan, gates: Gates | None) -> Ladder:
                     # compared with.
                     smaller.setdefault(key, None)
                     smaller[mine[stage]] = key
-    return Ladder({key: tuple(found) for key, found in guards.items()}, smaller)
 
 
 def _siblings(plan: Plan, kind: Stage) -> Iterable[list[PlannedTrial]]:
@@ -183,6 +214,7 @@ class Gatekeeper:
         store: Store,
         gates: Gates | None,
         predicted: Mapping[str, float | None],
+        predict_first: bool = False,
     ) -> None:
         """Prepare the gates of a plan.
 
@@ -191,12 +223,13 @@ class Gatekeeper:
             store: the runs directory; held stages are noted there too.
             gates: the conditions; None: there are no gates.
             predicted: stage key -> predicted seconds; None: uncalibrated.
+            predict_first: see `ladder`.
         """
         self._progress = progress
         self._store = store
         self._gates = gates or Gates()
         self._predicted = predicted
-        self._ladder = ladder(progress.plan, gates)
+        self._ladder = ladder(progress.plan, gates, predict_first)
         self._judged: set[str] = set()
 
     def guards(self) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from orchestration.execution.display import Display
 from orchestration.execution.progress import Progress
 from orchestration.forecast.forecast import Meter, forecast_line, forecast_tag
+from orchestration.launching.claimed import has_news, launch_findings
 from orchestration.launching.runner import Observe
 from orchestration.terminal import say_event
 from orchestration.tracking.shipping import Tracking
@@ -56,6 +57,8 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
             keys = list(keys)
             # Tracking first: its note and the forecast of this tick are what the display then
             # shows.
+            if has_news(progress, keys):
+                tracking.tell(launch_findings(progress))
             tracking.notify(keys)
             display.note = tracking.note()
             forecast = meter.forecast()

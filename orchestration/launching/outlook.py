@@ -33,7 +33,7 @@ def verdict_lines(progress: Progress) -> list[str]:
     results = results_of(progress, (one.claim.metric for one in claimed))
     found = verdicts([one.claim for one in claimed], results, plan.sweep.looks)
     judged = [
-        JudgedClaim(verdict, one.at, one.results)
+        JudgedClaim(verdict, one.at, one.results, one.prediction)
         for verdict, one in zip(found, claimed, strict=True)
     ]
     return [*(one.sentence for one in judged), legend(judged)]

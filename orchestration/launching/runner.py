@@ -120,7 +120,8 @@ class Runner:
         # A search compares trials of any size, in an order that it chooses itself: gates would
         # stand in its way.
         gates = self._profile.gates if self._guide is None else None
-        self._gatekeeper = Gatekeeper(progress, self._store, gates, predicted)
+        first = self._profile.predict_first
+        self._gatekeeper = Gatekeeper(progress, self._store, gates, predicted, first)
         trials = [trial.stages.values() for trial in self._plan.trials]
         return Scheduler(
             progress.graph,
@@ -156,14 +157,16 @@ class Runner:
         try:
             while (self._more or not self.progress.finished) and not self._stopped():
                 self._collect()
+                # Before anything is submitted: what is complete may call for a prediction, which
+                # has to be written down before the model that it is about starts.
+                observe(self._changed | set(self._jobs))
+                self._changed.clear()
                 if self._interrupts:
                     self._stop()
                 # Held sweeps start nothing new, but what runs goes on to its end.
                 elif self.progress.held is None:
                     self._follow_guide()
                     self._submit_ready()
-                observe(self._changed | set(self._jobs))
-                self._changed.clear()
                 self.backend.wait(self._jobs.values(), TICK_SECONDS)
         except BaseException:
             # Detached jobs do not need this process; attached ones would be killed by `close`

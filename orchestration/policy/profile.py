@@ -154,6 +154,8 @@ class Profile(BaseModel):
     """So many stages that fail with the same exception hold the sweep."""
     gates: Gates | None = None
     """Conditions on a model before its larger sibling starts; None: all start when they can."""
+    predict_first: bool = True
+    """The largest setting of a claim that predicts it starts when the prediction is recorded."""
     order: Literal["cheapest", "longest"] | None = None
     """Among stages that are ready: the cheapest trial first, so that small models answer before
     large ones are paid for; or the longest chain first, so that all is over soonest. None: the

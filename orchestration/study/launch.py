@@ -21,7 +21,7 @@ from orchestration.exits import EXIT_CODES, Outcome
 from orchestration.forecast.budget import Budget, record_refusal
 from orchestration.forecast.budget import reasons as budget_reasons
 from orchestration.forecast.devices import Machines, machines
-from orchestration.launching.claimed import claims_found, record_claims
+from orchestration.launching.claimed import launch_findings
 from orchestration.launching.foreground import Driver, run
 from orchestration.launching.history import all_launches
 from orchestration.launching.launch import Launch
@@ -40,7 +40,6 @@ from orchestration.runs.studies import origin_of, refuse_namesake
 from orchestration.sweep.definition import Sweep, expand, load_sweep
 from orchestration.terminal import Terminal, printed, quiet_console, say_event
 from orchestration.tracking.shipping import Tracking, uri_to_record
-from orchestration.tracking.sweep_runs import expectation
 
 # Optuna takes half a second to import, and most launches are no searches.
 if TYPE_CHECKING:
@@ -167,8 +166,7 @@ class PreparedLaunch(Launch):
         progress, store, tracking = self.progress, self.store, self.tracking
         # Recorded before anything runs: `status`, `cancel` and a controller know it from here on.
         record_launch(self.plan, store, self.request)
-        claimed = claims_found(record_claims(self.plan, store, progress.reused))
-        tracking.tell(replace(expectation(progress.costs), files=claimed.files))
+        tracking.tell(launch_findings(progress))
         driver: Driver = Runner(progress, store, self.backend, self.profile)
         if is_detached(self.backend):
             from orchestration.backends.detached import launching  # nobody else needs it
@@ -312,4 +310,5 @@ def _profile(request: LaunchRequest) -> Profile:
     if request.ray_address is not None:
         # Both over RAY_ADDRESS.
         profile = profile.model_copy(update={"ray_address": request.ray_address})
-    return profile.model_copy(update={"gates": None}) if request.ignore_gates else profile
+    ungated = {"gates": None, "predict_first": False}
+    return profile.model_copy(update=ungated) if request.ignore_gates else profile

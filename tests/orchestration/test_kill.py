@@ -28,7 +28,7 @@ from orchestration.runs.state import StageFolder, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-CAMPAIGNS = int(os.environ.get("GIGATOK_KILL_CAMPAIGNS", "3"))
+CAMPAIGNS = int(os.environ.get("GIGATOK_KILL_CAMPAIGNS", "1"))
 KILLS = int(os.environ.get("GIGATOK_KILLS", "5"))
 """Of each campaign."""
 ROUND_KILLS = int(os.environ.get("GIGATOK_KILLS", "3"))

@@ -155,7 +155,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) 
     return finish(begin(tmp_path_factory.mktemp("undisturbed") / "disk" / "0", empty_database))
 
 
-@pytest.fixture(params=["ext4", "xfs"])
+@pytest.fixture(params=["ext4", pytest.param("xfs", marks=pytest.mark.exhaustive)])
 def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LoopDisk]:
     with loop_disk(tmp_path, request.param) as made:
         yield made

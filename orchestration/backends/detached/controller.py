@@ -17,7 +17,7 @@ from orchestration.backends.detached.journal import Submission, key_of
 from orchestration.backends.detached.submission import submit_remaining
 from orchestration.execution.progress import Progress, survey
 from orchestration.forecast.devices import machines
-from orchestration.launching.claimed import claims_found, read_claimed
+from orchestration.launching.claimed import claims_found, record_claims
 from orchestration.launching.drawn import keep
 from orchestration.launching.launch import Launch
 from orchestration.launching.launched import record_launch
@@ -63,13 +63,15 @@ def look_after(launch: Launch, launched: float, left: frozenset[str] = frozenset
     plan, store = launch.plan, launch.store
     machine = machines(launch.scheduler.name, None, launch.profile)
 
+    tracking = Tracking(launch.uri, store, plan, send_patch=launch.request.send_patch)
+
     def submit() -> bool:
         progress = survey(plan, store, lambda stage: machine(stage).site)
         progress.left = left
+        # What is complete may call for a prediction, before the model that it is about starts.
+        tracking.tell(claims_found(record_claims(progress)))
         return _submit(launch, progress, launched)
 
-    tracking = Tracking(launch.uri, store, plan, send_patch=launch.request.send_patch)
-    tracking.tell(claims_found(read_claimed(plan, store)))
     goes_on = True
     try:
         goes_on = _when_answered(submit)

@@ -110,7 +110,8 @@ class Submitter:
         """
         progress = self.progress
         predicted = {key: cost.seconds for key, cost in progress.costs.items()}
-        keeper = Gatekeeper(progress, self._store, self._profile.gates, predicted)
+        gates, first = self._profile.gates, self._profile.predict_first
+        keeper = Gatekeeper(progress, self._store, gates, predicted, first)
         complete = [key for key, state in progress.states.items() if state == "COMPLETE"]
         scheduler = Scheduler(
             progress.graph, self._ranks, complete=complete, gates=keeper.guards()

@@ -115,6 +115,15 @@ def test_a_trend_is_over_what_the_sweep_derives() -> None:
     assert "Higher (better): a trend is shown" in trend.sentence
 
 
+def test_of_quantities_that_order_settings_alike_one_is_tested() -> None:
+    """A generator's parameters follow from its codebook: the same trend a second time."""
+    runs = study(lambda codes, tokens, weight, seed: tokens * np.log2(codes) + noise(seed))
+    follows = runs.with_columns(**{"derived.parameters": 1000 + pl.col("derived.bits") ** 1.5})
+    assert [trend.over for trend in explore(follows).trends] == ["derived.bits"]
+    against = runs.with_columns(**{"derived.spare": 100 - pl.col("derived.bits")})
+    assert [trend.over for trend in explore(against).trends] == ["derived.bits"]
+
+
 def test_laws_are_over_bits_in_each_family() -> None:
     def psnr(codes: int, tokens: int, weight: float, seed: int) -> float:
         return float((tokens * np.log2(codes)) ** 0.5) * (1 + weight) * (1 + 0.01 * noise(seed))

@@ -85,7 +85,7 @@ SITES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Connec
     "workstation": on_workstation,
 }
 SLURM = pytest.param("slurm", marks=pytest.mark.cluster)
-WORKSTATION = pytest.param("workstation", marks=pytest.mark.slow)
+WORKSTATION = pytest.param("workstation", marks=[pytest.mark.slow, pytest.mark.exhaustive])
 TWO_PROCESSES = "two processes of local"
 
 

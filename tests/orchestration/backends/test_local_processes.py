@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 
 from orchestration.backends import connect, workers
 from orchestration.backends.base import Backend, Job
+from orchestration.backends.local import LocalStage
 from orchestration.policy import faults
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.stage_records import Attempt
@@ -103,10 +105,11 @@ def local(root: Path) -> Backend:
     return connect("local", 1, Profile(), Store(root))
 
 
-def processes() -> list[psutil.Process]:
-    """The workers: children of the fork server, which is a child of this process."""
-    servers = psutil.Process().children()
-    return [worker for server in servers for worker in server.children()]
+def processes(job: Job) -> list[BaseProcess]:
+    """The workers of a job that live, and nobody else's: other tests leave servers behind."""
+    stage: LocalStage = job.handle
+    assert stage.team is not None
+    return stage.team.running()
 
 
 def run(backend: Backend, folder: StageFolder, job: Job | None = None) -> list[str | None]:
@@ -146,7 +149,7 @@ def test_the_death_of_rank_1_fails_the_attempt(
     wait_until(lambda: step(folder) >= 10, "it runs")
     lease = folder.lease()
     assert lease is not None
-    (other,) = (process for process in processes() if process.pid != lease.pid)
+    (other,) = (process for process in processes(job) if process.pid != lease.pid)
     other.kill()
     assert run(backend, folder, job) == ["killed"]
     assert outcomes(folder) == ["failed", "complete"]
@@ -165,7 +168,7 @@ def test_whichever_rank_is_killed_whenever_the_result_is_the_same(
     backend, folder = local(tmp_path), training_stage(tmp_path, **SHORT)
     job = backend.submit(folder, TWO)
     time.sleep(chance.uniform(0, 0.9 * undisturbed[1]))
-    victims = processes()
+    victims = processes(job)
     assert victims, "it has ended already"
     chance.choice(victims).kill()
     run(backend, folder, job)

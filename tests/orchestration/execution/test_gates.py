@@ -250,3 +250,23 @@ def test_throughput_far_from_the_prediction_holds(
     assert len(progress.held_stages) >= len(held)
     for why in progress.held_stages.values():
         assert why.endswith("25% of the throughput, 50% is asked for")
+
+
+def test_predictions_of_each_other_do_not_wait_for_ever(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        """axes: {tokenizer.codebook_size: [64, 128, 256, 512]}
+set: {tokenizer.encoder: S, tokenizer.decoder: S}
+stages: [evaluate_reconstruction]
+derive: {bits: bits_per_image, spare: 1 / bits_per_image}
+claims:
+  up: psnr of the largest bits is predicted by the smaller ones
+  down: psnr of the largest spare is predicted by the smaller ones
+""",
+    )
+    guards = ladder(plan, None, predict_first=True).guards
+    (key,) = guards
+    codes = plan.stages[key].config.tokenizer.codebook_size
+    assert codes == 512, "the first claim is served"
+    assert len(guards[key]) == 3
+    assert ladder(plan, None).guards == {}

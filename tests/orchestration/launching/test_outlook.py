@@ -42,7 +42,7 @@ def score(progress: Progress) -> Progress:
     """Launch a study, and complete the stages that score, without any work."""
     plan, store = progress.plan, progress.store
     record_launch(plan, store, LaunchRequest(sweep=str(plan.sweep.path)))
-    record_claims(plan, store, ())
+    record_claims(progress)
     for trial in plan.trials:
         key = trial.stages["evaluate_reconstruction"]
         holder = acquire(store.create(stage_spec(plan.stages[key], progress)))

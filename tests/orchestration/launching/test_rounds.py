@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def planned(folder: Path, seeds: str = UNTIL, text: str = SWEEP) -> Plan:
 def complete(plan: Plan, store: Store, gain: Gain, *, but: str = "") -> None:
     """Complete all stages of a plan without any work, but those of one trial."""
     progress = survey(plan, store)
-    record_claims(plan, store, progress.reused)
+    record_claims(progress)
     for trial in plan.trials:
         config = trial.trial.config
         gained = gain(config.seed) if config.tokenizer.decoder.name == "B" else 0.0
@@ -178,9 +179,9 @@ def test_whoever_starts_over_adds_the_same_seeds(tmp_path: Path) -> None:
 
 def test_looks_are_part_of_what_was_claimed(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    (first,) = record_claims(planned(tmp_path), store, ())
+    (first,) = record_claims(survey(planned(tmp_path), store))
     longer = planned(tmp_path, UNTIL.replace("4", "8"))
-    (later,) = record_claims(longer, store, longer.stages)
+    (later,) = record_claims(replace(survey(longer, store), reused=frozenset(longer.stages)))
     assert (first.results, later.results) == (0, 4)
 
 
@@ -246,7 +247,7 @@ def test_what_was_there_before_the_claims_costs_nothing(tmp_path: Path) -> None:
     round_2 = due_seeds(plan, store).plan
     (study,) = (store.root / "sweeps").glob("*/claims.jsonl")
     study.unlink()
-    record_claims(plan, store, plan.stages)
+    record_claims(survey(plan, store))
     needed = (len(round_2.stages) - len(plan.stages)) * SECONDS / 3600
     assert due_seeds(plan, store, limit(needed + 1e-6)).plan.key == round_2.key
 

@@ -25,11 +25,11 @@ from orchestration.sweep.definition import expand, load_sweep
 Work = Callable[[StageFolder], int]
 
 
-def complete(folder: StageFolder) -> int:
+def complete(folder: StageFolder, **metrics: float) -> int:
     holder = acquire(folder)
     assert holder is not None
-    done = Done(metrics={}, protocol={}, artifacts={}, finished=1.0, seconds=1.0, attempt=1)
-    holder.complete(done)
+    rest = {"protocol": {}, "artifacts": {}, "finished": 1.0, "seconds": 1.0, "attempt": 1}
+    holder.complete(Done(metrics=metrics, **rest))
     return 0
 
 
@@ -268,7 +268,7 @@ def test_a_failure_elsewhere_counts_when_nobody_tries_again(
     folder = store.create(stage_spec(planned, progress))
     holder = acquire(folder)
     assert holder is not None
-    moments = iter(["run", "fail", "seen", "again", "done"])
+    moments = iter(["start", "run", "fail", "seen", "again", "done"])
 
     def owner(keys: Iterable[str]) -> None:
         match next(moments, None):
@@ -289,7 +289,7 @@ def test_a_failure_elsewhere_counts_when_nobody_tries_again(
     folder = store.create(stage_spec(planned, progress))
     holder = acquire(folder)
     assert holder is not None
-    moments = iter(["run", "fail"])
+    moments = iter(["start", "run", "fail"])
     Runner(progress, store, Recorded({}), Profile()).run(owner)
     assert progress.failures[planned.key].kind == "out_of_memory"
 

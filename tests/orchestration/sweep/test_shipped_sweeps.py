@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -85,12 +84,15 @@ ALIKE = {
     "training_duration",
 }
 """Sweeps whose stages differ from those of `decoder_scaling` in numbers only, which takes minutes
-to see again; `GIGATOK_SWEEPS=all` runs them too. All are planned by the tests above."""
-RUN = set(SWEEPS) - set(SEARCHES) - (set() if os.environ.get("GIGATOK_SWEEPS") else ALIKE)
+to see again. All are planned by the tests above."""
+RUN = [
+    pytest.param(name, marks=[pytest.mark.exhaustive] if name in ALIKE else [])
+    for name in sorted(set(SWEEPS) - set(SEARCHES))
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(RUN))
+@pytest.mark.parametrize("name", RUN)
 def test_runs_at_smoke(name: str, workplace: Path) -> None:
     found = launched(workplace, name)
     sweep = load_sweep(name, "smoke")

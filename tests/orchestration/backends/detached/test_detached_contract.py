@@ -18,7 +18,6 @@ from tests.orchestration.backends.sites import (
     SECONDS,
     SITES,
     SLURM,
-    WORKSTATION,
     Connect,
     broken,
     outcomes,
@@ -26,8 +25,10 @@ from tests.orchestration.backends.sites import (
 )
 from tests.orchestration.test_worker_ranks import training_stage
 
+PLUGIN = pytest.param("workstation", marks=pytest.mark.slow)
 
-@pytest.fixture(scope="module", params=[SLURM, WORKSTATION])
+
+@pytest.fixture(scope="module", params=[SLURM, PLUGIN])
 def site(request: pytest.FixtureRequest) -> Iterator[Connect]:
     with SITES[request.param](request) as site:
         yield site
