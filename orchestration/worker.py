@@ -325,7 +325,7 @@ def _end(
         holder.release()
         return EXIT_INTERRUPTED if outcome == "interrupted" else EXIT_FAILED
     done = _done(folder, holder.work, attempt, scores)
-    holder.record(attempt)
+    holder.record(attempt, done_follows=True)
     heart.stop()
     holder.complete(done)
     # After completion, because the observation is a convenience: losing it loses no result.

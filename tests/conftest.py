@@ -78,9 +78,12 @@ sys.addaudithook(_refuse_python)  # cannot be removed, thus once for the whole r
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a database with MLflow's schema, to be copied: making one takes a second."""
+    """Make a database with MLflow's schema, to be copied."""
     from mlflow import MlflowClient
+    from mlflow.version import VERSION
+
+    from orchestration.tracking import sqlite_file
 
     file = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
+    sqlite_file.create(file, VERSION, MlflowClient)
     return file

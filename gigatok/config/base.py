@@ -19,8 +19,14 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Config(BaseModel):
     """Base of all configs: immutable, refuses unknown keys, NaN and infinity."""
 
-    # NaN is not equal to itself, so no config with it would equal its copy from a file.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        # NaN is not equal to itself, so no config with it would equal its copy from a file.
+        allow_inf_nan=False,
+        # Validators are built with the first object: most commands need few of a hundred types.
+        defer_build=True,
+    )
     decisive: ClassVar[tuple[str, ...]] = ()
     """Fields whose values make others `unread`."""
 

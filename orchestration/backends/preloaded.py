@@ -3,27 +3,46 @@
 Nothing here is used by name; nobody else imports this.
 """
 
+import gc
 import importlib
 import pkgutil
 import platform
+from collections.abc import Iterator
 
 import gigatok
 from orchestration.runs import provenance
 
+# Looking again and again for garbage among objects that all stay takes a quarter of these imports.
+gc.disable()
 # Before the long imports: a commit during them is then recorded as the one before it.
 provenance.imported_state()
+
+UNUSED = ("gigatok.commands.", "gigatok.contracts.")
+"""Modules that no stage imports; they would bring Matplotlib and polars."""
+
+
+def _science() -> Iterator[str]:
+    """List all modules that a stage may import: one imported later may have been edited since."""
+    names = (module.name for module in pkgutil.walk_packages(gigatok.__path__, "gigatok."))
+    yield from (name for name in names if not name.startswith(UNUSED))
+
 
 MODULES = (
     "orchestration.launching.foreground",
     # What a worker runs first; it would read the file again, as it is by then.
     "orchestration.backends.workers",
-    # All of it: a module that a worker imports later may have been edited since the launch.
-    *(module.name for module in pkgutil.walk_packages(gigatok.__path__, "gigatok.")),
+    *_science(),
     # Optimizers import the compiler at their first step, which would cost every worker a second.
     "torch._dynamo",
 )
 
 for module in MODULES:
     importlib.import_module(module)
+for stage in importlib.import_module("gigatok.stages").STAGES.values():
+    stage.config.model_rebuild()  # its validator, or every worker would build it
 provenance.package_versions()
 platform.platform()
+# Workers look for garbage again, but not among what they inherit: looking writes into each object,
+# and so would copy all of this memory into each worker.
+gc.freeze()
+gc.enable()

@@ -7,7 +7,6 @@ from pathlib import Path
 import typer
 
 from gigatok.stages import STAGES
-from orchestration.launching.history import newest_launch
 from orchestration.runs.state import Store
 from orchestration.runs.studies import launched_names
 from orchestration.sweep.definition import SWEEPS_DIR
@@ -27,6 +26,8 @@ def launched_sweeps(context: typer.Context, incomplete: str) -> list[str]:
 
 def trials(context: typer.Context, incomplete: str) -> list[str]:
     """List the trials of the newest launch of the sweep that was typed."""
+    from orchestration.launching.history import newest_launch
+
     try:
         launched = newest_launch(_store(context), context.params["sweep"])
     except (ValueError, OSError):

@@ -17,7 +17,9 @@ from gigatok.files.durable import sync
 LOCK_POLL_SECONDS = 0.02
 
 
-def write_atomic(path: Path, text: str, durable: bool = True, private: bool = False) -> None:
+def write_atomic(
+    path: Path, text: str, durable: bool = True, private: bool = False, flush_name: bool = True
+) -> None:
     """Replace a file so that readers see the old or the new content, never a part of it.
 
     A folder or a link in the file's place is renamed out of the way.
@@ -27,6 +29,7 @@ def write_atomic(path: Path, text: str, durable: bool = True, private: bool = Fa
         text: its new content.
         durable: whether it must survive a power cut once this returns.
         private: only the user may read it, from the first byte on.
+        flush_name: False: after a power cut it may be the old content, as a whole.
     """
     temporary = _written_beside(path, text, durable, private)
     try:
@@ -35,17 +38,22 @@ def write_atomic(path: Path, text: str, durable: bool = True, private: bool = Fa
         set_aside(path)
         temporary.replace(path)
     # The rename is durable only once the folder that holds the name has been flushed.
-    if durable:
+    if durable and flush_name:
         sync(path.parent)
 
 
-def create_atomic(path: Path, text: str) -> None:
-    """Create a file with its whole content, durably, and never replace an existing one.
+def create_atomic(path: Path, text: str, durable: bool = True) -> None:
+    """Create a file with its whole content, and never replace an existing one.
+
+    Args:
+        path: the file.
+        text: its content.
+        durable: whether it must survive a power cut once this returns.
 
     Raises:
         FileExistsError: something of that name exists already.
     """
-    temporary = _written_beside(path, text, durable=True)
+    temporary = _written_beside(path, text, durable)
     try:
         # Unlike a rename, a hard link fails if the name exists, even between two machines on one
         # shared file system. So exactly one of several writers succeeds.
@@ -59,7 +67,8 @@ def create_atomic(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def set_aside(path: Path) -> Path:

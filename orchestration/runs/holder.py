@@ -87,17 +87,23 @@ class LeaseHolder:
             sync_tree(part)
             part.rename(self.work.checkpoints)
             sync(self.work.path)
+            sync(self.work.path.parent)
         for work in earlier:
             shutil.rmtree(work.path, ignore_errors=True)
 
-    def record(self, attempt: Attempt) -> None:
+    def record(self, attempt: Attempt, *, done_follows: bool = False) -> None:
         """Create or replace the record of this attempt.
+
+        Args:
+            attempt: the record.
+            done_follows: the stage is marked complete next. Should a power cut leave the record
+                as it was before, DONE says how the attempt ended.
 
         Raises:
             LeaseLost: another worker holds the lease, or has completed the stage.
         """
         with self._guarded():
-            self.folder.write_attempt(attempt)
+            self.folder.write_attempt(attempt, flush_name=not done_follows)
 
     def fail(self, failure: Failure) -> None:
         """Record why this attempt failed.
@@ -121,7 +127,9 @@ class LeaseHolder:
             LeaseLost: another worker holds the lease, or has completed the stage.
         """
         with self._guarded():
-            # Outputs before DONE: whoever sees DONE must find all outputs that it lists.
+            # Outputs before DONE: whoever sees DONE must find all outputs that it lists. Flushed
+            # with it, as file systems keep the order in which names of one folder change; where
+            # one does not, the next launch finds the outputs missing and runs the stage again.
             self._publish_outputs()
             self.folder.clear_failure()
             try:
@@ -160,7 +168,6 @@ class LeaseHolder:
             # its rename and DONE, or of a stage that is run again because they were damaged.
             self.folder.out.rename(self.work.path / "replaced")
             self.work.out.rename(self.folder.out)
-        sync(self.folder.path)
 
     def drop_lease(self) -> None:
         """Remove the lease, unless another worker holds it."""
@@ -216,7 +223,8 @@ def _take(folder: StageFolder) -> LeaseHolder | None:
     """Create the lease; exactly one of several workers that try succeeds."""
     holder = LeaseHolder(folder, Lease.mine(_new_work(folder)))
     try:
-        create_atomic(folder.path / "lease.json", to_json(holder.lease))
+        # Not flushed: after a power cut no holder lives, and a torn lease counts as none.
+        create_atomic(folder.path / "lease.json", to_json(holder.lease), durable=False)
     except FileExistsError:
         holder.discard()
         return None
@@ -299,11 +307,9 @@ def _new_work(folder: StageFolder) -> int:
     number = max(numbers, default=0) + 1
     while True:
         try:
-            # `mkdir` fails if the folder exists, so two workers never get the same number.
+            # `mkdir` fails if the folder exists, so two workers never get the same number. Its
+            # name is flushed with the attempt's record, before the first checkpoint.
             folder.work(number).out.mkdir(parents=True)
-            # Checkpoints of this attempt are durable only if the way to them is.
-            sync(folder.work(number).path)
-            sync(folder.path / "attempts")
             return number
         except FileExistsError:
             number += 1

@@ -282,9 +282,10 @@ class StageFolder:
             return "COMPLETE"
         return "FAILED" if (self.path / "FAILED.json").exists() else "WAITING"
 
-    def write_attempt(self, attempt: Attempt) -> None:
-        """Create or replace an attempt's record."""
-        write_atomic(self.path / "attempts" / f"{attempt.number:03d}.json", to_json(attempt))
+    def write_attempt(self, attempt: Attempt, *, flush_name: bool = True) -> None:
+        """Create or replace an attempt's record; see `write_atomic`."""
+        file = self.path / "attempts" / f"{attempt.number:03d}.json"
+        write_atomic(file, to_json(attempt), flush_name=flush_name)
 
     def write_failure(self, failure: Failure) -> None:
         """Record why the newest attempt failed."""

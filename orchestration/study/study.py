@@ -26,7 +26,6 @@ from orchestration.backends import profile_options
 from orchestration.execution.results import merged_scores
 from orchestration.forecast.cost_table import cost_json
 from orchestration.forecast.devices import machines
-from orchestration.forecast.simulator import Cluster
 from orchestration.launching.history import newest_launch, other_scales
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest
 from orchestration.launching.readiness import fetch_inputs
@@ -34,23 +33,23 @@ from orchestration.launching.report import keep_results
 from orchestration.plan.graph import make_plan
 from orchestration.policy.profile import load_profile
 from orchestration.runs.state import Store
-from orchestration.study.calibrating import CalibrationRun, calibrate_sweep
-from orchestration.study.cancelling import Cancellation, cancel_launch
-from orchestration.study.differences import Rows, compare_runs
-from orchestration.study.explaining import Explanation, explain_stages
 from orchestration.study.launch import LaunchResult, PreparedLaunch, prepare
-from orchestration.study.logs import LogReader, stage_keys
-from orchestration.study.resuming import prepare_resume, prepare_retry
-from orchestration.study.simulating import PaperRun, simulate_plan
-from orchestration.study.status import SweepStatus, look
-from orchestration.study.syncing import Sent, send_all
 from orchestration.sweep.candidates import Entry, more_text
 from orchestration.sweep.definition import Sweep, expand, load_sweep
 from orchestration.terminal import Terminal, quiet_console
 
-# With the statistics, which take a tenth of a second that no other command need wait for.
+# What only one of the calls needs is imported by it: a launch does not wait for the others.
 if TYPE_CHECKING:
+    from orchestration.forecast.simulator import Cluster
+    from orchestration.study.calibrating import CalibrationRun
+    from orchestration.study.cancelling import Cancellation
+    from orchestration.study.differences import Rows
+    from orchestration.study.explaining import Explanation
+    from orchestration.study.logs import LogReader
     from orchestration.study.proposing import Proposal
+    from orchestration.study.simulating import PaperRun
+    from orchestration.study.status import SweepStatus
+    from orchestration.study.syncing import Sent
 
 
 class LaunchOptions(TypedDict, total=False):
@@ -133,6 +132,8 @@ class Study:
         self, *, failed: bool = False, preempted: bool = False, **options: Unpack[LaunchOptions]
     ) -> PreparedLaunch:
         """Plan to continue the newest launch as it was launched; see `resume`."""
+        from orchestration.study.resuming import prepare_resume
+
         launched = self.launched()
         # Gates that were ignored at launch count again: the user let models pass that day, not for
         # ever.
@@ -165,6 +166,8 @@ class Study:
         self, trial: str, stage: str | None = None, **options: Unpack[LaunchOptions]
     ) -> PreparedLaunch:
         """Plan to run a trial or stage of the newest launch again; see `retry`."""
+        from orchestration.study.resuming import prepare_retry
+
         launched = self.launched()
         request = _changed(launched, _given(options))
         return prepare_retry(self.store, launched, request, trial, stage)
@@ -193,6 +196,8 @@ class Study:
         Raises:
             ValueError: no such trial, or nothing was launched.
         """
+        from orchestration.study.cancelling import cancel_launch
+
         return cancel_launch(self.store, self.launched(), trial, orphaned=orphaned)
 
     def fetch(self) -> dict[str, Path]:
@@ -224,6 +229,8 @@ class Study:
         Raises:
             ValueError: nothing was launched.
         """
+        from orchestration.study.status import look
+
         return look(self.store, self.launched())
 
     def explain(self, what: str | None = None, stage: str | None = None) -> list[Explanation]:
@@ -236,6 +243,8 @@ class Study:
         Raises:
             ValueError: nothing is called so.
         """
+        from orchestration.study.explaining import explain_stages
+
         where = (self.store, self.sweep, self.scale, self.overrides)
         return explain_stages(*where, what=what, stage=stage)
 
@@ -245,6 +254,8 @@ class Study:
         Raises:
             ValueError: nothing, or more than one thing, is called so.
         """
+        from orchestration.study.differences import compare_runs
+
         return compare_runs(self.store, a, b, study_name(self.sweep))
 
     def costs(self, **options: Unpack[LaunchOptions]) -> list[dict[str, Any]]:
@@ -282,6 +293,8 @@ class Study:
         Raises:
             ValueError: no such trial or stage, or the stage is not complete.
         """
+        from orchestration.study.logs import stage_keys
+
         launched = self.launched()
         folders = launched.folders(self.store)
         (key,) = stage_keys(launched, folders, trial, stage)
@@ -297,6 +310,8 @@ class Study:
         Raises:
             ValueError: no such trial or stage.
         """
+        from orchestration.study.logs import LogReader, stage_keys
+
         launched = self.launched()
         folders = launched.folders(self.store)
         return {
@@ -321,6 +336,8 @@ class Study:
             jobs: stages at a time, as the launch will have.
             console: where progress is shown; None: nowhere.
         """
+        from orchestration.study.calibrating import calibrate_sweep
+
         sweep = load_sweep(self.sweep, self.scale, self.overrides)
         return calibrate_sweep(sweep, self.store, jobs, console or quiet_console())
 
@@ -342,6 +359,8 @@ class Study:
             teraflops: of a device, instead of the calibration.
             seed: of the failures.
         """
+        from orchestration.study.simulating import simulate_plan
+
         sweep = load_sweep(self.sweep, self.scale, self.overrides)
         return simulate_plan(
             make_plan(sweep, expand(sweep)),
@@ -388,6 +407,8 @@ class Study:
 
     def sync(self, tracking_uri: str | None = None) -> list[Sent]:
         """Send to MLflow what it lacks of all launches of the sweep; runs nothing."""
+        from orchestration.study.syncing import send_all
+
         return list(send_all(self.store, [study_name(self.sweep)], tracking_uri))
 
 

@@ -391,6 +391,7 @@ def _connect(destination: Destination) -> MlflowClient:
         os.environ.setdefault(name, value)
     os.environ.update(destination.login)
     from mlflow.tracking import MlflowClient
+    from mlflow.version import VERSION
 
     # MLflow prints every database error with its traceback, over the display, and raises it too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -401,7 +402,9 @@ def _connect(destination: Destination) -> MlflowClient:
     # Processes that open a fresh sqlite file at the same time crash each other in its migrations.
     with sqlite_file.alone(database):
         if sqlite_file.is_missing(database):
-            sqlite_file.create(database, lambda fresh: MlflowClient(fresh, registry_uri=fresh))
+            sqlite_file.create(
+                database, VERSION, lambda fresh: MlflowClient(fresh, registry_uri=fresh)
+            )
         else:
             sqlite_file.check(database)
             sqlite_file.take_artifacts_along(database)
