@@ -42,6 +42,7 @@ from gigatok.config.marks import (
 )
 from gigatok.config.open_union import NamedConfig
 from gigatok.config.tokenizer import (
+    LPIPS_SIDES,
     PATCHGAN_SIDE,
     AdversarialConfig,
     CodesConfig,
@@ -62,6 +63,7 @@ from gigatok.config.trial import (
 __all__ = [
     "COMPUTES",
     "FOUND",
+    "LPIPS_SIDES",
     "PATCHGAN_SIDE",
     "RUNTIME",
     "SAME_COST",

@@ -36,6 +36,8 @@ from gigatok.config.training import TrainingConfig
 # and 1.
 PATCHGAN_SIDE = 24
 """Side in pixels of the smallest image of which PatchGAN judges a patch."""
+LPIPS_SIDES = {"vgg": 16, "alex": 31}
+"""Sides in pixels of the smallest images that the networks of LPIPS can pool."""
 
 
 class TokenizerArchitecture(TokenizerSettings):

@@ -27,6 +27,7 @@ from gigatok.config.kinds.generators import PUBLISHED as PUBLISHED_GENERATOR
 from gigatok.config.kinds.tokenizers import PUBLISHED as PUBLISHED_TOKENIZER
 from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
+    LPIPS_SIDES,
     PATCHGAN_SIDE,
     CodesConfig,
     TokenizerArchitecture,
@@ -131,12 +132,25 @@ class TrialConfig(Config):
                 f"tokenizer.discriminator patchgan needs images of {PATCHGAN_SIDE} pixels or "
                 f"more; data.image_size is {self.data.image_size}"
             )
+        self._check_perceptual_networks()
         _check_codes(self.tokenizer)
         self.generator.architecture.check(self.generator, self.tokenizer, self.data.image_size)
         if (probed := self.tokenizer_probe.features) != "none":
             self.tokenizer.probed_width(probed)
         self._check_probed_layer()
         return self
+
+    def _check_perceptual_networks(self) -> None:
+        network = self.tokenizer.perceptual_network if self.tokenizer.perceptual_weight else "none"
+        for key, name, off in (
+            ("tokenizer.perceptual_network", network, "tokenizer.perceptual_weight 0"),
+            ("evaluation.lpips_network", self.evaluation.lpips_network, "none"),
+        ):
+            if self.data.image_size < (side := LPIPS_SIDES.get(name, 0)):
+                raise ValueError(
+                    f"{key} {name} needs images of {side} pixels or more; data.image_size is "
+                    f"{self.data.image_size}: give larger images, another network, or {off}"
+                )
 
     def _check_probed_layer(self) -> None:
         architecture = self.generator.architecture

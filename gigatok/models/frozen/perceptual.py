@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gigatok.config import LPIPS_SIDES
 from gigatok.data.assets import fetch
 from gigatok.files.unpickling import load_arrays
 from gigatok.models.frozen.layout import LPIPS_STAGES
@@ -43,8 +44,8 @@ def _stages(network: Network) -> nn.ModuleList:
     return stages
 
 
-_NETWORKS = {"vgg": ("lpips_vgg", "VGG16_0", 16), "alex": ("lpips_alex", "AlexNet_0", 31)}
-"""Asset, key of the weights in it, and smallest side that survives pooling."""
+_NETWORKS = {"vgg": ("lpips_vgg", "VGG16_0"), "alex": ("lpips_alex", "AlexNet_0")}
+"""Asset, and key of the weights in it."""
 
 
 class LPIPS(nn.Module):
@@ -70,7 +71,7 @@ class LPIPS(nn.Module):
         super().__init__()
         self.network = network
         self.dropout = dropout
-        asset, key, self.min_side = _NETWORKS[network]
+        asset, key = _NETWORKS[network]
         self.stages = _stages(network)
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
@@ -89,9 +90,9 @@ class LPIPS(nn.Module):
         Raises:
             ValueError: If the images are too small for the network's pooling.
         """
-        if min(images.shape[-2:]) < self.min_side:
+        if min(images.shape[-2:]) < (side := LPIPS_SIDES[self.network]):
             raise ValueError(
-                f"LPIPS-{self.network} needs images of {self.min_side} pixels or more, "
+                f"LPIPS-{self.network} needs images of {side} pixels or more, "
                 f"got {tuple(images.shape[-2:])}"
             )
         x = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)

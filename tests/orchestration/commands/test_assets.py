@@ -13,7 +13,7 @@ from gigatok.data.asset_table import ASSETS, Asset, KnownFile, copied
 from gigatok.files.mirrors import Url
 from tests.gigatok.web_server import Server, serving
 
-MICRO = ("cifar10", "inception", "lpips_alex", "lpips_vgg", "mobilenetv2")
+MICRO = ("fashion_mnist", "inception", "lpips_vgg")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_fetches_all_that_a_sweep_reads(cache: Path, monkeypatch: pytest.MonkeyP
 def test_overrides_decide_what_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving({}) as server:
         serve_small_files(server, monkeypatch, *MICRO, "resnet50")
-        words = ["assets", "fetch", "decoder_scaling", "--scale", "micro"]
+        words = ["assets", "fetch", "semantic_weight", "--scale", "micro"]
         done = CliRunner().invoke(app, [*words, "--set", "tokenizer.teacher=resnet50"])
     assert "resnet50: " in done.output
     assert "mobilenetv2: " not in done.output

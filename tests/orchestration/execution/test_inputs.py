@@ -29,6 +29,6 @@ def test_what_is_cached_is_told_from_what_is_fetched(
     (tmp_path / ASSETS["inception"].made.file).touch()
     found = inputs_of(tmp_path, "micro")
     assert found.here == ("inception",)
-    assert {"cifar10", "mobilenetv2"} <= set(found.fetched)
+    assert {"fashion_mnist", "lpips_vgg"} <= set(found.fetched)
     assert not found.absent
     assert inputs_of(tmp_path, "smoke") == Inputs((), (), ())

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from orchestration.__main__ import app
 from orchestration.commands.studies import age
+from orchestration.execution.progress import survey
 from orchestration.launching.claimed import record_claims
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan, make_plan
@@ -92,7 +93,7 @@ def test_a_study_with_claims_shows_its_verdicts(store: Store, tmp_path: Path) ->
     file.write_text(CLAIMING)
     sweep = load_sweep(file)
     plan = launched(make_plan(sweep, expand(sweep)), store)
-    record_claims(plan, store, ())
+    record_claims(survey(plan, store))
     assert list_studies(store.root)[0].answer == "1 claim: 1 undecided"
     assert "1 claim: 1 undecided" in " ".join(shown(store).split())
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_every_shipped_sweep_expands_at_every_scale(sweep: str, scale: str) -> N
 
 
 def test_decoder_scaling_varies_the_decoder_only() -> None:
-    sweep = load_sweep("decoder_scaling")
+    sweep = load_sweep("decoder_scaling", "mini")
     assert names(sweep) == ["S-S", "S-B", "S-L"]
     assert sweep.name == "decoder_scaling"
     assert sweep.paper == "Table 2"
@@ -67,9 +68,17 @@ def test_decoder_scaling_varies_the_decoder_only() -> None:
     assert first.tokenizer.semantic_weight == 0.5
 
 
+def test_the_main_job_has_seeds_and_no_regularisation() -> None:
+    sweep = load_sweep("decoder_scaling")
+    pairs = product(("S-S", "S-B", "S-L"), (0, 1))
+    assert names(sweep) == [f"{name} seed={seed}" for name, seed in pairs]
+    assert {trial.config.tokenizer.semantic_weight for trial in expand(sweep).trials} == {0}
+
+
 @pytest.mark.parametrize("scale", [path.stem for path in SCALES])
 def test_tokenizer_scaling_shares_trials_with_decoder_scaling(scale: str) -> None:
-    decoders = [trial.config for trial in expand(load_sweep("decoder_scaling", scale)).trials]
+    every = [trial.config for trial in expand(load_sweep("decoder_scaling", scale)).trials]
+    decoders = [config for config in every if config.seed == 0]
     both = [trial.config for trial in expand(load_sweep("tokenizer_scaling", scale)).trials]
     assert [config in both for config in decoders] == [True, True, False]
 

@@ -271,7 +271,7 @@ WRONG_SETTINGS: dict[str, tuple[str, ...]] = {
         "tokenizer.cnn.multipliers: [1, 0]", "got [1, 0]",
         "a list, each item a whole number of at least 1",
     ),
-    "cross-section, set to blame": ("data.image_size: 30", "30 is not a multiple of 4"),
+    "cross-section, set to blame": ("data.image_size: 15", "15 is not a multiple of 2"),
     "power of two": ("tokenizer.num_latent_tokens: 24", "24 is not a power of two"),
 }  # fmt: skip
 MALFORMED |= {
@@ -375,7 +375,7 @@ def test_missing_values_name_the_key_and_the_scale(tmp_path: Path) -> None:
         ("tokenizer.cnn.multipliers=[1,", "not YAML"),
         ("tokenizer.steps=", "got null; must be a whole number of at least 1"),
         ("seed=-1", "seeds: got -1"),
-        ("tokenizer.semantic_layer=9", "semantic_layer 9 is beyond the decoder's 2 layers"),
+        ("probe.layer=9", "probe.layer 9 is beyond the 3 layers of generator.size"),
     ],
 )
 def test_bad_override(override: str, message: str) -> None:

@@ -58,6 +58,16 @@ def test_the_plan_counts_the_codes_of_the_quantizer() -> None:
             "data.image_size is 16",
         ),
         (
+            ("tokenizer.perceptual_weight=1", "tokenizer.perceptual_network=alex"),
+            "tokenizer.perceptual_network alex needs images of 31 pixels or more; data.image_size "
+            "is 16: give larger images, another network, or tokenizer.perceptual_weight 0",
+        ),
+        (
+            ("evaluation.lpips_network=vgg", "data.image_size=8"),
+            "evaluation.lpips_network vgg needs images of 16 pixels or more; data.image_size is "
+            "8: give larger images, another network, or none",
+        ),
+        (
             ("tokenizer.variant=2d", "data.image_size=4"),
             "data.image_size 4 over 4, the downsampling of tokenizer.cnn, gives a grid of a "
             "single cell",
