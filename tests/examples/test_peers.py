@@ -10,6 +10,8 @@ import pytest
 from gigatok import plugins
 from gigatok.config.kinds.tokenizers import TOKENIZERS
 from gigatok.contracts.tokenizer import broken_promises
+from orchestration.sweep.definition import load_sweep
+from orchestration.sweep.formulas.quantities import computed
 
 PEERS = Path(__file__).resolve().parents[2] / "examples" / "peers"
 
@@ -30,3 +32,14 @@ def peers() -> Iterator[None]:
 @pytest.mark.parametrize("name", ["vqvae", "titok"])
 def test_peers_keep_the_contract(name: str) -> None:
     assert broken_promises(TOKENIZERS[name]) == []
+
+
+@pytest.mark.heavy
+def test_peers_have_equal_rate_and_compute() -> None:
+    trials = load_sweep(str(PEERS.parent / "sweeps" / "peers.yaml")).expansion.trials
+    names = {trial.config.tokenizer.architecture.name: trial.config for trial in trials}
+    assert names.keys() == {"gigatok", "vqvae", "titok"}
+    bits = {config.tokenizer.bits_per_image(config.data.image_size) for config in names.values()}
+    assert bits == {64 * 9}
+    flops = [computed("flops.train", config) for config in names.values()]
+    assert max(flops) < 1.06 * min(flops)

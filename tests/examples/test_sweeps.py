@@ -29,6 +29,21 @@ def test_claims_find_their_settings() -> None:
     assert {claim.kind for claim in single.claims} == {"trend", "order", "prediction"}
 
 
+def test_claims_of_the_study_are_about_what_they_say() -> None:
+    claims = {claim.name: claim for claim in load_sweep(str(SWEEPS / "laptop_study.yaml")).claims}
+    (sizes,) = claims["decoder_reconstructs"].families
+    assert len(sizes) == 5
+    assert sizes[-1].x is not None
+    assert sizes[0].x is not None
+    assert sizes[-1].x > 10 * sizes[0].x
+    ((encoder_large, decoder_large),) = claims["decoder_first"].families
+    assert encoder_large.setting.startswith("L-S ")
+    assert decoder_large.setting.startswith("S-L ")
+    assert [len(f) for f in claims["cure_simplifies"].families] == [2] * 6
+    for name in ("entropy_loss_uses_codes", "queries_reconstruct", "queries_generate"):
+        assert [len(f) for f in claims[name].families] == [2], name
+
+
 def test_a_trial_is_logged_with_what_follows_from_it() -> None:
     sweep = load_sweep(CROSSED)
     first = make_plan(sweep, expand(sweep)).trials[0]
