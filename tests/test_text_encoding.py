@@ -36,6 +36,8 @@ def _is_text(call: ast.Call) -> bool:
         return True
     if any(word.arg in ("text", "universal_newlines", "encoding") for word in call.keywords):
         return name in ("run", "Popen", "check_output", "check_call", "call", *OPENERS)
+    if ast.unparse(call.func) == "tarfile.open":  # binary, whatever its mode
+        return False
     return name in OPENERS and _mode(call, OPENERS[name]).find("b") < 0
 
 
@@ -76,6 +78,7 @@ def test_text_files_and_pipes_name_their_encoding(package: str) -> None:
         ("path.open('a', buffering=1)", True),
         ("path.open('ab')", False),
         ("Image.open(file)", False),
+        ("tarfile.open(fileobj=file)", False),
         ("tempfile.TemporaryFile(dir=x)", False),
         ("tempfile.NamedTemporaryFile('w')", True),
         ("subprocess.run(command, text=True)", True),

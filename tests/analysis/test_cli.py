@@ -54,7 +54,8 @@ def test_a_narrow_terminal_never_cuts_a_number(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     _, out, _ = run("table", "decoder_scaling", "--tracking-uri", uri, "--format", "rich")
-    assert "…" not in out.replace("--columns NAME,…", "")
+    cells, _, _ = out.partition("±:")  # a protocol below them is shortened
+    assert "…" not in cells.replace("--columns NAME,…", "")
     assert "18.10 ± <0.01" in out, "what the answer is about stays longest"
     if columns != "200":
         assert f"left out at {columns} columns:" in out

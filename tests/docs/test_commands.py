@@ -28,7 +28,10 @@ OURS = {
     "gigatok.published",
 }
 """Command lines whose parsers check what the pages show."""
-OTHER_MODULES = {"mkdocs", "orchestration.worker", "orchestration.sweep.schema"}
+OTHER_MODULES = {
+    *("mkdocs", "orchestration.worker", "orchestration.sweep.schema"),
+    *("tests.benchmarks.gpu", "tests.benchmarks.models", "tests.benchmarks.sampling"),
+}
 FOREIGN = {"mlflow", "optuna-dashboard", "torchrun"}
 """Programs of packages that we install, whose options can be looked up."""
 OTHER_PROGRAMS = {

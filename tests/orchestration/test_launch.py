@@ -168,7 +168,7 @@ def test_a_launch_says_what_it_could_not_draw(workplace: Path) -> None:
         figures.unlink()
         kept.rename(figures)
     assert result.returncode == 0, "a figure is no result"
-    assert "write elsewhere with --out FOLDER" in result.stderr
+    assert "write elsewhere with --out FOLDER" in result.stdout
     assert "not drawn; this tries again" in result.stdout
 
 

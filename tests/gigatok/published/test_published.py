@@ -132,9 +132,14 @@ def test_round_trip_through_the_reference_layout(
     loaded, report = load_with_report("S-S", tmp_path / "S-S.pt")
     assert isinstance(loaded, GigaTok)
     assert not loaded.training
+    weights = loaded.state_dict()
+    assert all(torch.equal(weights[name], w) for name, w in original.state_dict().items())
     expected, actual = original(image_BCHW), loaded(image_BCHW)
     assert torch.equal(actual.codes_BS, expected.codes_BS)
-    torch.testing.assert_close(actual.reconstruction_BCHW, expected.reconstruction_BCHW)
+    # Tiled convolutions round otherwise where memory lies otherwise.
+    torch.testing.assert_close(
+        actual.reconstruction_BCHW, expected.reconstruction_BCHW, atol=5e-5, rtol=0
+    )
     torch.testing.assert_close(actual.semantic_BNS, expected.semantic_BNS)
     assert (report.layout, report.steps, report.has_head) == ("model", 1_000_000, True)
     assert report.args == vars(ARGS)

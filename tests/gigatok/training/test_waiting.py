@@ -17,7 +17,8 @@ DEVICES = ["meta", *["cuda"] * torch.cuda.is_available()]
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_tokenizer_waits_for_the_device_to_log(tmp_path: Path, device: str) -> None:
     def stage(runtime: Runtime) -> None:
-        train_tiny_tokenizer(runtime, tmp_path / "out")
+        # So long that the first picture comes behind the first line of the log.
+        train_tiny_tokenizer(runtime, tmp_path / "out", steps=64)
 
     assert first_wait(stage, tmp_path, device)[-2:] == ["run", "_finite"]
 

@@ -66,7 +66,8 @@ def test_the_drawing_process_shows_no_password(
     echo.chmod(0o755)
     monkeypatch.setattr(drawn.sys, "executable", str(echo))
     store, plan = launched
-    assert not drawn.draw(plan, store, URI, tmp_path / "figure.png"), "nothing drew a figure"
+    drawing = drawn.draw(plan, store, URI, tmp_path / "figure.png")
+    assert not drawing.is_whole, "nothing drew a figure"
     *arguments, password = echo.with_suffix(".txt").read_text().splitlines()
     assert "http://host:5000" in arguments
     assert "geheim" not in str(arguments)
