@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.charts.grammar import TITLES
-from analysis.figures.runs import Panel, RunFigure, declare
+from analysis.figures.runs import PICTURES, PICTURES_TITLE, Panel, RunFigure, declare
 from analysis.figures.settings import SCALE, STEP
 
 _SIZE = "params_tokenizer"
@@ -124,12 +124,9 @@ _FIGURES = (
     ),
     RunFigure(
         "image-grids",
-        "Reconstructions (pairs: original, reconstruction) and samples, by size",
+        f"{PICTURES_TITLE}, by size",
         _BY_SIZE,
-        pictures=(
-            ("evaluate_reconstruction", "reconstructions"),
-            ("evaluate_generation", "samples"),
-        ),
+        pictures=PICTURES,
     ),
 )
 

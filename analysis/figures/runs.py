@@ -70,6 +70,11 @@ class Panel(NamedTuple):
     title: str = ""
 
 
+PICTURES = (("evaluate_reconstruction", "reconstructions"), ("evaluate_generation", "samples"))
+"""Stage and name of the pictures by which tokenizers and generators are judged."""
+PICTURES_TITLE = "Reconstructions (pairs: original, reconstruction) and samples"
+
+
 @dataclass(frozen=True)
 class RunFigure:
     """Declaration of a figure of runs.

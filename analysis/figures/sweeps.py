@@ -9,7 +9,13 @@ import polars as pl
 from analysis.charts.grammar import FigureData
 from analysis.figures.main_axis import main_axis
 from analysis.figures.registry import RunsRequest, StoreTrials
-from analysis.figures.runs import Panel, RunFigure, assembled
+from analysis.figures.runs import (
+    PICTURES,
+    PICTURES_TITLE,
+    Panel,
+    RunFigure,
+    assembled,
+)
 from analysis.figures.settings import encoding, split
 from analysis.statistics.groups import groups, ways
 from analysis.store.requests import RequestError
@@ -41,6 +47,8 @@ SWEEPS: dict[str, tuple[Panel, ...]] = {
 # One of each kind: reconstruction, codes, complexity, generation, representation.
 _CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
 """Charts of any other sweep."""
+_MOST_PICTURED = 6
+"""Settings whose pictures a report shows: more would be too small to see."""
 _MOST_CHARTS = 9
 """Charts of a figure with panels; the first of `_CHOSEN` stay."""
 
@@ -73,6 +81,24 @@ def sweep_figure(
     return made
 
 
+def sweep_pictures(runs: pl.DataFrame, uri: str) -> FigureData | None:
+    """Show reconstructions and samples of the first settings of a sweep.
+
+    Args:
+        runs: trials of one sweep.
+        uri: tracking store of the trials, which the pictures are read from.
+
+    Returns:
+        None where no trial logged any.
+    """
+    shown = [row["run_id"] for group in groups(runs)[:_MOST_PICTURED] for row in group.rows]
+    few = runs.filter(pl.col("run_id").is_in(shown))
+    sweep, scale = str(runs["sweep"][0]), runs["scale"][0] or "unnamed"
+    declared = RunFigure(f"{sweep}-{scale}-pictures", PICTURES_TITLE, (sweep,), pictures=PICTURES)
+    made = assembled(declared, RunsRequest(StoreTrials(few, uri)))
+    return made if made.grids else None
+
+
 def own_choice(runs: pl.DataFrame) -> FigureChoice:
     """Read what the sweep's YAML says about its figure; of several launches the first one's."""
     said = json.loads(runs["figure"][0] or "{}")
@@ -87,4 +113,6 @@ def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:
     if len(ways(found, "ar_val_loss")) > 1:
         # Losses of a token do not compare between numbers of codes; bits of an image do.
         chosen[chosen.index("ar_val_loss")] = "ar_bits_per_image|ar_val_loss"
+    if {use for group in found for use in group.values("codebook_usage").values()} == {1.0}:
+        chosen.remove("codebook_usage")  # every code is used everywhere: there is nothing to see
     return tuple(Panel(x, options) for options in chosen[:count])

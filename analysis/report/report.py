@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 from jinja2 import Environment, PackageLoader
@@ -23,7 +23,7 @@ from analysis.claims.exploration import explore
 from analysis.claims.fitted import fitted_laws, law_sentences
 from analysis.claims.judged import judge
 from analysis.figures.rate_distortion import planes_figure
-from analysis.figures.sweeps import sweep_figure
+from analysis.figures.sweeps import sweep_figure, sweep_pictures
 from analysis.statistics.complexity import MEASURES, Relation, complexity_relations
 from analysis.statistics.groups import Group, groups
 from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
@@ -85,6 +85,14 @@ class Section:
     blocks: Sequence[Block]
 
 
+class _Shown(NamedTuple):
+    """Pictures of a report: the sweep's figure, rate and distortion, what the models make."""
+
+    figure: Path
+    plane: Path | None
+    grid: Path | None
+
+
 def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Path]:
     """Write `<sweep>-<scale>.html`, which needs no other file, `.md` and its pictures.
 
@@ -104,7 +112,10 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
     files = write(figure, folder, ("pdf", "png"))
     planes = planes_figure(f"{figure.name}-rate-distortion", _in_the_plane(runs)[0])
     plane = write(planes, folder, ("png",))[0] if planes else None
-    sections = _sections(runs, folder / f"{figure.name}.png", plane, tracking_uri)
+    grids = sweep_pictures(runs, tracking_uri)
+    grid = write(grids, folder, ("png",))[0] if grids else None
+    shown = _Shown(folder / f"{figure.name}.png", plane, grid)
+    sections = _sections(runs, shown, tracking_uri)
     title = runs["question"][0] or sweep_and_scale(runs)
     environment = Environment(
         loader=PackageLoader("analysis.report"), trim_blocks=True, lstrip_blocks=True
@@ -122,17 +133,11 @@ def write_report(runs: pl.DataFrame, folder: Path, tracking_uri: str) -> list[Pa
         text = template.render(title=title, subtitle=subtitle, sections=sections)
         path.write_text(text, encoding="utf-8")
         written.append(path)
-    return [*written, *files, *([plane] if plane else [])]
+    return [*written, *files, *(file for file in (plane, grid) if file)]
 
 
-def _sections(
-    runs: pl.DataFrame, figure: Path, plane: Path | None, tracking_uri: str
-) -> list[Section]:
+def _sections(runs: pl.DataFrame, shown: _Shown, tracking_uri: str) -> list[Section]:
     found = groups(runs)
-    pictures = [PictureBlock(figure, "The sweep's figure; its data are in the CSV beside it.")]
-    if plane is not None:
-        caption = "Rate and distortion; dashed lines are the front of each family."
-        pictures.append(PictureBlock(plane, caption))
     made = result_table(runs)
     results = (TableBlock(made.head, made.rows, made.numeric), TextBlock(made.notes))
     confounds = tuple(find_confounds(runs)) or ("Nothing that the table shows.",)
@@ -140,7 +145,7 @@ def _sections(
         "Claims": _claims(judge(runs, tracking_uri)),
         "Plan": _plan(runs, found),
         "What ran": _what_ran(runs),
-        "Figures": pictures,
+        "Figures": _pictures(shown),
         "Results": results,
         "What the data show": _shown(runs),
         "Scaling fits": [_said(*law_sentences(fitted_laws(found)))],
@@ -152,6 +157,15 @@ def _sections(
         "Provenance": _provenance(runs, tracking_uri),
     }
     return [Section(title, tuple(blocks)) for title, blocks in parts.items()]
+
+
+def _pictures(shown: _Shown) -> Iterable[Block]:
+    yield PictureBlock(shown.figure, "The sweep's figure; its data are in the CSV beside it.")
+    if shown.grid is not None:
+        yield PictureBlock(shown.grid, "What the models make, of the first seed of each setting.")
+    if shown.plane is not None:
+        caption = "Rate and distortion; dashed lines are the front of each family."
+        yield PictureBlock(shown.plane, caption)
 
 
 def _said(*sentences: str) -> TextBlock:

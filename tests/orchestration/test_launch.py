@@ -120,6 +120,9 @@ def test_a_launch_ends_with_the_answer_and_then_the_table(workplace: Path) -> No
 def test_figure_table_and_runs_exist(workplace: Path) -> None:
     for suffix in ("png", "pdf", "csv", "json", "html"):
         assert (workplace / "figures" / f"decoder_scaling-smoke.{suffix}").stat().st_size > 0
+    page = (workplace / "figures" / "decoder_scaling-smoke.html").read_text(encoding="utf-8")
+    assert "What the models make" in page
+    assert page.count('src="data:image/png') == 2, "the figure, and pictures"
     with sqlite3.connect(workplace / "runs" / "mlflow.db") as store:
         statuses = store.execute("select status, count(*) from runs group by status").fetchall()
     assert statuses == [("FINISHED", 10)]  # a sweep, a trial, eight stages

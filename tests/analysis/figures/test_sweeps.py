@@ -115,6 +115,11 @@ def test_a_sweep_without_its_own_figure_is_drawn_over_its_axis(uri: str) -> None
     assert "gKID (gKID not measured)" in data.missing
 
 
+def test_codes_that_are_all_used_have_no_chart(uri: str) -> None:
+    used = load_runs("entropy_loss", uri, plan="all").with_columns(codebook_usage=pl.lit(1.0))
+    assert [chart.y.key for chart in sweep_figure(used).charts] == ["psnr"]
+
+
 def test_an_axis_of_names_becomes_ticks(runs: pl.DataFrame) -> None:
     teacher = pl.when(pl.col("seed") == 0).then(pl.lit("dinov2")).otherwise(pl.lit("resnet50"))
     named = runs.with_columns(
