@@ -53,8 +53,8 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     figure.update_xaxes(title=chart.x_label, **_scale(chart, chart.x, log=chart.log_x))
     scale = _scale(chart, chart.y, log=chart.log_y)
     figure.update_yaxes(title=chart.y_label, automargin=True, **scale)
-    if chart.x.ticks:
-        places, names = zip(*chart.x.ticks, strict=True)
+    if ticks := chart.x.ticks or chart.size_ticks:
+        places, names = zip(*ticks, strict=True)
         figure.update_xaxes(tickvals=places, ticktext=names)
     return figure
 

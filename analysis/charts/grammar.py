@@ -9,16 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import frexp
 from typing import Any, Literal
 
 from analysis.charts.style import CYCLE, MARKERS, Look
 from analysis.statistics.estimates import SeedEstimate
-from gigatok.names import NEVER_LOG, Metric, quantity
+from gigatok.names import NEVER_LOG, PARAMETERS, Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
 """Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
 has a place in the picture but no y: files leave it empty."""
+MOST_SIZES = 6
+"""Model sizes, or values of a setting, up to which each can have a tick of its own."""
+_SAME_SIZE = 1.04
+"""Ratio of two sizes up to which one tick stands for both."""
 DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
 HOLLOW: frozenset[Reading] = frozenset({"digitised", "secondary"})
 """Drawn hollow: less reliable than what is printed."""
@@ -217,6 +222,19 @@ class Chart:
         lows = [mark.y_bar.low for mark in self.marks if mark.y_bar is not None]
         ys = [mark.y for mark in self.marks] + [y for _, y in self.reach]
         return self.y.is_log(ys) and min(lows, default=1.0) > 0
+
+    @property
+    def size_ticks(self) -> list[tuple[float, str]]:
+        """List model sizes on x with their texts; none where x is no size, or they are many."""
+        if self.x.ticks or self.x.metric.unit != PARAMETERS:
+            return []
+        measured = {mark.x for mark in self.marks if mark.reading not in DERIVED}
+        sizes = [x for x in sorted({x for x in self.xs if x > 0}) if x in measured or self.reach]
+        # Two builds of one size, such as 340 and 343 M, share a tick.
+        sizes = sizes[:1] + [b for a, b in pairwise(sizes) if b > a * _SAME_SIZE]
+        # `text` takes a stored value, and the marks are in printed units already (millions).
+        texts = (self.x.metric.text(size / self.x.metric.factor) for size in sizes)
+        return list(zip(sizes, texts, strict=True)) if len(sizes) <= MOST_SIZES else []
 
     @property
     def is_agreement(self) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from analysis.charts.grammar import DERIVED, Chart, ChartAxis
-from gigatok.names import METRICS, PARAMETERS
+from analysis.charts.grammar import MOST_SIZES, Chart, ChartAxis
+from gigatok.names import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 # As a ratio of the largest to the smallest value: more than two and a half decades.
 _DECADES = 300
 """Span of a logarithmic axis above which only powers of ten are marked."""
-_SIZES = 6
-"""Model sizes, or values of a setting, up to which each can have a tick of its own."""
-_SAME_SIZE = 1.04
-"""Ratio of two sizes up to which one tick stands for both."""
 _MOST_ACROSS, _MOST_UP, _FEWEST = 6, 5, 2
 """Ticks of a linear axis; up to nine, Matplotlib's own choice, would touch in small charts."""
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -42,7 +37,7 @@ def set_ticks(axes: Axes, chart: Chart) -> Axes:
         axes.yaxis.set_major_locator(_linear(_MOST_UP))
     _mark(axes.xaxis, chart.x, chart.xs, log=chart.log_x)
     _mark(axes.yaxis, chart.y, [mark.y for mark in chart.marks], log=chart.log_y)
-    if not chart.x.ticks and chart.x.metric.unit == PARAMETERS:
+    if chart.size_ticks:
         _mark_sizes(axes, chart)
     return axes
 
@@ -55,7 +50,7 @@ def _mark(one: XAxis | YAxis, axis: ChartAxis, values: Sequence[float], *, log: 
     """Write the figure's own ticks, the values of a setting, or plain numbers on a log axis."""
     own = axis.powers(values)
     # Settings are few, and it is they that one looks for; of results any number will do.
-    if log and not own and axis.key not in METRICS and len(set(values)) <= _SIZES:
+    if log and not own and axis.key not in METRICS and len(set(values)) <= MOST_SIZES:
         own = sorted(set(values))
     ticks = axis.ticks or [(at, f"{at:.7g}") for at in own]
     if ticks:
@@ -71,20 +66,12 @@ def _mark(one: XAxis | YAxis, axis: ChartAxis, values: Sequence[float], *, log: 
 
 
 def _mark_sizes(axes: Axes, chart: Chart) -> None:
-    """Mark the model sizes themselves, where they are few."""
-    sizes = sorted({x for x in chart.xs if x > 0})
-    measured = {mark.x for mark in chart.marks if mark.reading not in DERIVED}
-    sizes = [x for x in sizes if x in measured or chart.reach]
-    # Two builds of one size, such as 340 and 343 M, share a tick.
-    sizes = sizes[:1] + [b for a, b in pairwise(sizes) if b > a * _SAME_SIZE]
-    if not 0 < len(sizes) <= _SIZES:
-        return
+    """Mark the model sizes themselves."""
+    sizes, texts = zip(*chart.size_ticks, strict=True)
     # A logarithmic axis around one value would show ticks of unrelated decades.
     if len(sizes) == 1:
         axes.set_xlim(sizes[0] * 0.9, sizes[0] * 1.1)
-    metric = chart.x.metric
-    # `text` takes a stored value, and the marks are in printed units already (millions).
-    axes.set_xticks(sizes, [metric.text(size / metric.factor) for size in sizes])
+    axes.set_xticks(sizes, texts)
     axes.xaxis.set_minor_locator(NullLocator())
 
 

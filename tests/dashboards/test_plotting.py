@@ -12,15 +12,13 @@ from dashboards.plotting import chart_figure, overlay_figure, run_at, search_fig
 @pytest.mark.parametrize(
     ("sizes", "shown"),
     [
-        ((0.68, 622.0), [1, 10, 100]),
-        ((120.0, 1100.0), [200, 500, 1000]),
-        ((0.68, 1.74), [0.7, 0.8, 0.9, 1]),
-        ((2.0, 2.0), [2]),
+        ((68.0, 62200.0), [100, 1000, 10000]),
+        ((120.0, 11000.0), [200, 500, 1000, 2000, 5000, 10000]),
     ],
 )
 def test_a_logarithmic_axis_has_whole_numbers(sizes: tuple[float, float], shown: list[float]):
     marks = tuple(Mark(size, 1.0, (), "run") for size in sizes)
-    chart = Chart("", axis("params_total"), axis("psnr"), (Series("s", marks, WITH),))
+    chart = Chart("", axis("ar_bits_per_image"), axis("psnr"), (Series("s", marks, WITH),))
     found = chart_figure(chart).layout.xaxis
     assert found.type == "log"
     inside = [tick for tick in found.tickvals if sizes[0] <= tick <= sizes[1]]
@@ -28,10 +26,14 @@ def test_a_logarithmic_axis_has_whole_numbers(sizes: tuple[float, float], shown:
     assert len(found.ticktext) == len(found.tickvals)
 
 
-def test_between_two_whole_numbers_plotly_chooses():
-    marks = tuple(Mark(size, 1.0, (), "run") for size in (0.21, 0.29))
+def test_few_model_sizes_are_marked_themselves():
+    marks = tuple(Mark(size, 1.0, (), "run") for size in (0.63, 0.97, 1.6))
     chart = Chart("", axis("params_total"), axis("psnr"), (Series("s", marks, WITH),))
-    assert chart_figure(chart).layout.xaxis.tickvals is None
+    found = chart_figure(chart).layout.xaxis
+    assert (list(found.tickvals), list(found.ticktext)) == (
+        [0.63, 0.97, 1.6],
+        ["0.63", "0.97", "1.60"],
+    )
 
 
 def test_each_seed_is_a_small_mark_that_leads_to_its_run():
