@@ -16,6 +16,7 @@ from tests.benchmarks.gpu.__main__ import SECTIONS
 from tests.benchmarks.gpu.rows import Row, Settings
 from tests.benchmarks.gpu.running import OUT_OF_TIME, run_section
 
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings("cpu", quick=True)
 # The golden numbers of published models, which other tests compare on a CPU, have no smaller size.
 TRIED = [name for name in SECTIONS if name not in ("golden", "tokens")]
@@ -26,10 +27,12 @@ def test_sections_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--device", "cpu", "--quick"]
     command += [argument for name in TRIED for argument in ("--section", name)]
     file = tmp_path / "gpu.json"
-    environment = {**os.environ, "COLUMNS": "200"}  # or names would be cut off
+    # Wide, or names would be cut off.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     done = subprocess.run(
-        [*command, "--json", str(file)], capture_output=True, text=True, env=environment
+        [*command, "--json", str(file)], capture_output=True, text=True, env=environment, cwd=ROOT
     )
+    assert file.exists(), done.stderr
     sections = {one["name"]: one for one in json.loads(file.read_text())["sections"]}
     assert {name: one["failure"] for name, one in sections.items()} == dict.fromkeys(TRIED)
     wrong = [row for one in sections.values() for row in one["rows"] if row["right"] is False]

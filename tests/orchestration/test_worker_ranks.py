@@ -102,7 +102,8 @@ def test_two_workers_leave_one_result(tmp_path: Path) -> None:
     assert codes(start(folder, 0, 1)) == [0, 0]
     assert folder.state() == "COMPLETE"
     assert len(folder.attempts()) == 1
-    assert names(folder.path / "spool") == ["001.jsonl", "reconstructions-00000006.png"]
+    pictures = [f"reconstructions-{step:08d}.png" for step in (1, 3, 6)]
+    assert names(folder.path / "spool") == ["001.jsonl", *pictures]
     assert names(folder.path / "logs") == ["attempt-001.log", "rank-001-attempt-001.log"]
     assert names(folder.out) == ["model.json", "model.safetensors"]
     single = training_stage(tmp_path / "one")
