@@ -70,7 +70,7 @@ def test_decoder_scaling_varies_the_decoder_only() -> None:
 
 def test_the_main_job_has_seeds_and_no_regularisation() -> None:
     sweep = load_sweep("decoder_scaling")
-    pairs = product(("S-S", "S-B", "S-L"), (0, 1))
+    pairs = product(("S-S", "S-L"), (0, 1))
     assert names(sweep) == [f"{name} seed={seed}" for name, seed in pairs]
     assert {trial.config.tokenizer.semantic_weight for trial in expand(sweep).trials} == {0}
 
@@ -80,7 +80,8 @@ def test_tokenizer_scaling_shares_trials_with_decoder_scaling(scale: str) -> Non
     every = [trial.config for trial in expand(load_sweep("decoder_scaling", scale)).trials]
     decoders = [config for config in every if config.seed == 0]
     both = [trial.config for trial in expand(load_sweep("tokenizer_scaling", scale)).trials]
-    assert [config in both for config in decoders] == [True, True, False]
+    shared = [config in both for config in decoders]
+    assert shared == ([True, False] if scale == "micro" else [True, True, False])
 
 
 def test_paper_scale_is_the_published_recipe() -> None:
