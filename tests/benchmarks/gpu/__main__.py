@@ -104,8 +104,10 @@ def run_sections(names: list[str], settings: Settings) -> list[Outcome]:
 
 def _matrix_rate(outcome: Outcome) -> float | None:
     """Return what `rates` measured in bfloat16, the base of every utilisation."""
-    found = [r.figures["flops_per_second"] for r in outcome.rows if r.what.endswith(", bf16")]
-    return found[0] if outcome.name == "rates" and found else None
+    if outcome.name != "rates":
+        return None
+    found = (r.figures["flops_per_second"] for r in outcome.rows if r.what.endswith(", bf16"))
+    return next(found, None)
 
 
 def write_json(file: Path, outcomes: list[Outcome]) -> None:
