@@ -103,8 +103,8 @@ class Claim(Config):
         return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))
 
 
-class Prediction(BaseModel, frozen=True, extra="forbid"):
-    """What the smaller settings of a claim say of its largest one, written down when they had run.
+class Extrapolation(BaseModel, frozen=True, extra="forbid"):
+    """Value of a claim's largest setting by the law through the smaller ones, once they had run.
 
     Attributes:
         value: of the claim's metric, by the power law through the smaller settings.
@@ -138,7 +138,7 @@ class Claimed(BaseModel, frozen=True, extra="forbid"):
     identity: str
     at: UnixTime
     results: NonNegativeInt
-    prediction: Prediction | None = None
+    prediction: Extrapolation | None = None
 
 
 CLAIMED = TypeAdapter(tuple[Claimed, ...])

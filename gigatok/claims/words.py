@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gigatok.claims.claim import Claim, Prediction
+from gigatok.claims.claim import Claim, Extrapolation
 from gigatok.claims.evidence import Evidence
 from gigatok.claims.power import aim_of, more_seeds
 from gigatok.claims.verdicts import LEVEL, Verdict
@@ -30,7 +30,7 @@ class JudgedClaim:
     verdict: Verdict
     at: float
     results: int
-    prediction: Prediction | None = None
+    prediction: Extrapolation | None = None
 
     @property
     def sentence(self) -> str:
@@ -60,7 +60,7 @@ def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _predicted(claim: Claim, prediction: Prediction) -> str:
+def _predicted(claim: Claim, prediction: Extrapolation) -> str:
     """Say what the smaller settings predicted, and whether the largest one had begun by then."""
     metric = METRICS[claim.metric]
     value, low, high = (

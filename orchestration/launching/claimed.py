@@ -16,11 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gigatok.claims.claim import CLAIMED, Claim, Claimed, Prediction, parse_claimed
+from gigatok.claims.claim import CLAIMED, Claim, Claimed, Extrapolation, parse_claimed
 from gigatok.names import CLAIMS_FILE, setting_name
 from orchestration.execution.progress import Progress
 from orchestration.plan.graph import Plan
-from orchestration.plan.held_out import HeldOut, held_out, stages_with
+from orchestration.plan.held_out import PredictedSetting, held_out, stages_with
 from orchestration.runs.files import cut_torn_line, locked, read_if_there
 from orchestration.runs.state import StageFolder, Store
 from orchestration.runs.studies import study_folder
@@ -130,7 +130,7 @@ def _predictions(
                 yield claimed.model_copy(update={"prediction": prediction})
 
 
-def _predict(one: HeldOut, progress: Progress) -> Prediction | None:
+def _predict(one: PredictedSetting, progress: Progress) -> Extrapolation | None:
     # Imported here: statistics take a tenth of a second, which other plans need not wait for.
     from gigatok.claims.evidence import extrapolate
     from gigatok.claims.verdicts import LEVEL
@@ -141,7 +141,7 @@ def _predict(one: HeldOut, progress: Progress) -> Prediction | None:
     if found is None:
         return None
     low, high = found.interval(LEVEL)
-    return Prediction(
+    return Extrapolation(
         value=math.exp(found.size),
         low=math.exp(low),
         high=math.exp(high),

@@ -15,7 +15,7 @@ from orchestration.plan.graph import Plan, PlannedTrial
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class PredictedSetting:
     """Largest setting of a prediction.
 
     Attributes:
@@ -30,12 +30,12 @@ class HeldOut:
     measured: tuple[str, ...]
 
 
-def held_out(plan: Plan) -> list[HeldOut]:
+def held_out(plan: Plan) -> list[PredictedSetting]:
     """Find the largest setting of every prediction of a plan."""
     return [_held_out(plan, claim) for claim in plan.sweep.claims if claim.kind == "prediction"]
 
 
-def _held_out(plan: Plan, claim: Claim) -> HeldOut:
+def _held_out(plan: Plan, claim: Claim) -> PredictedSetting:
     *smaller, largest = sorted(claim.families[0], key=lambda arm: arm.x or 0.0)
     below = _trials(plan, {arm.setting for arm in smaller})
     shared = {key for trial in below for key in trial.stages.values()}
@@ -47,7 +47,7 @@ def _held_out(plan: Plan, claim: Claim) -> HeldOut:
     }
     first = [key for key in own if own.keys().isdisjoint(plan.stages[key].inputs.values())]
     measured = {key: None for trial in below for key in stages_with(trial, claim.metric)}
-    return HeldOut(claim, tuple(first), tuple(measured))
+    return PredictedSetting(claim, tuple(first), tuple(measured))
 
 
 def _trials(plan: Plan, settings: set[str]) -> list[PlannedTrial]:
