@@ -46,8 +46,8 @@ and in the server that forks workers."""
 ROOMS = (
     # The science
     *("gigatok.startup", "gigatok.plugins", "gigatok.names", "gigatok.text", "gigatok.files"),
-    *("gigatok.config", "gigatok.claims"),
-    *("gigatok.data", "gigatok.runtime"),
+    *("gigatok.config.fields", "gigatok.config.kinds", "gigatok.config", "gigatok.claims"),
+    *("gigatok.data.archives", "gigatok.data", "gigatok.runtime"),
     *("gigatok.models", "gigatok.costs", "gigatok.training"),
     *("gigatok.scores", "gigatok.published", "gigatok.stages", "gigatok.contracts"),
     *("gigatok.hub", "gigatok.api", "gigatok.folders", "gigatok.commands"),

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from gigatok.config import Config
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 
 Kind = Literal["trend", "order", "difference", "equivalence", "prediction"]
 FEWEST_ARMS: dict[Kind, int] = {

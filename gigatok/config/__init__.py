@@ -8,29 +8,15 @@ the key.
 
 from __future__ import annotations
 
-from gigatok.config.base import Config, Fraction, TransformerSize
 from gigatok.config.data import DataConfig, FoundImages, FoundSplit, ImageFolder, SplitConfig
 from gigatok.config.evaluation import (
     EvaluationConfig,
     GuidanceConfig,
     ProbeConfig,
-    ProbedFeatures,
     TokenizerProbeConfig,
 )
-from gigatok.config.generator import (
-    GeneratorArchitecture,
-    GeneratorConfig,
-    SamplingConfig,
-)
-from gigatok.config.kinds.generators import GeneratorKindConfig
-from gigatok.config.kinds.quantizers import (
-    CodebookConfig,
-    CodeShape,
-    QuantizerConfig,
-)
-from gigatok.config.kinds.schedules import GuidanceKind, ScheduleKind
-from gigatok.config.kinds.tokenizers import CNNConfig, TokenizerKindConfig, finest_level
-from gigatok.config.marks import (
+from gigatok.config.fields.base import Config, Fraction, TransformerSize
+from gigatok.config.fields.marks import (
     COMPUTES,
     FOUND,
     RUNTIME,
@@ -40,14 +26,32 @@ from gigatok.config.marks import (
     FieldMark,
     marked,
 )
-from gigatok.config.open_union import NamedConfig
+from gigatok.config.fields.open_union import NamedConfig
+from gigatok.config.generator import (
+    GeneratorArchitecture,
+    GeneratorConfig,
+    SamplingConfig,
+)
+from gigatok.config.kinds.architecture import TokenizerArchitecture
+from gigatok.config.kinds.generators import GeneratorKindConfig
+from gigatok.config.kinds.quantizers import (
+    CodebookConfig,
+    CodeShape,
+    QuantizerConfig,
+)
+from gigatok.config.kinds.tokenizers import (
+    CNNConfig,
+    ProbedFeatures,
+    TokenizerKindConfig,
+    finest_level,
+)
+from gigatok.config.schedules import GuidanceKind, ScheduleKind
 from gigatok.config.tokenizer import (
     LPIPS_SIDES,
     PATCHGAN_SIDE,
     AdversarialConfig,
     CodesConfig,
     ShortcutConfig,
-    TokenizerArchitecture,
     TokenizerConfig,
 )
 from gigatok.config.training import TrainingConfig

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config.base import Config
+from gigatok.config.fields.base import Config
+from gigatok.config.fields.marks import FOUND, RUNTIME
+from gigatok.config.fields.open_name import NameOf
 from gigatok.config.kinds.data_sets import DATA_SETS, find_data_set, look_at
-from gigatok.config.marks import FOUND, RUNTIME
-from gigatok.config.open_name import NameOf
 
 
 def _no_path(name: str) -> str:

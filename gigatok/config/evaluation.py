@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gigatok.config.base import Config
-from gigatok.config.marks import SAME_COST
+from gigatok.config.fields.base import Config
+from gigatok.config.fields.marks import SAME_COST
+from gigatok.config.kinds.tokenizers import ProbedFeatures
 
 SSIM_WINDOW, SSIM_REFERENCE_WINDOW = 11, 7
 """Sides of the windows of `ssim` and `ssim_reference`; smaller images have no such score."""
@@ -158,9 +159,6 @@ class ProbeConfig(Config):
                 "anew in every epoch; take method lars, or leave the dropout off"
             )
         return self
-
-
-ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]
 
 
 class TokenizerProbeConfig(Config):

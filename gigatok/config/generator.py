@@ -8,11 +8,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gigatok.config.base import (
+from gigatok.config.fields.base import (
     UNREAD_SIZE,
     Config,
     Fraction,
 )
+from gigatok.config.fields.marks import COMPUTES, SAME_COST
+from gigatok.config.fields.open_name import NameOf
+from gigatok.config.fields.open_union import OneOf
 from gigatok.config.kinds.generators import (
     OF_SOME,
     PUBLISHED,
@@ -24,9 +27,6 @@ from gigatok.config.kinds.generators import (
 from gigatok.config.kinds.samplers import PUBLISHED as PUBLISHED_SAMPLER
 from gigatok.config.kinds.samplers import SHARED, SamplerConfig
 from gigatok.config.kinds.samplers import configs as sampler_configs
-from gigatok.config.marks import COMPUTES, SAME_COST
-from gigatok.config.open_name import NameOf
-from gigatok.config.open_union import OneOf
 from gigatok.config.training import TrainingConfig
 
 

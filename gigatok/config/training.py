@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gigatok.config.base import Config, Fraction
+from gigatok.config.fields.base import Config, Fraction
+from gigatok.config.fields.marks import RUNTIME, SAME_COST, SAME_FLOPS
+from gigatok.config.fields.open_name import NameOf
+from gigatok.config.fields.open_union import OneOf
 from gigatok.config.kinds.optimizers import AdamWConfig, OptimizerConfig
 from gigatok.config.kinds.optimizers import configs as optimizer_configs
-from gigatok.config.marks import RUNTIME, SAME_COST, SAME_FLOPS
-from gigatok.config.open_name import NameOf
-from gigatok.config.open_union import OneOf
 
 
 class TrainingConfig(Config):

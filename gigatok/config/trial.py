@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, NonNegativeInt, model_validator
 
-from gigatok.config.base import Config
 from gigatok.config.data import DataConfig, SplitConfig, split_config
 from gigatok.config.evaluation import (
     EvaluationConfig,
@@ -18,19 +17,20 @@ from gigatok.config.evaluation import (
     ProbeConfig,
     TokenizerProbeConfig,
 )
+from gigatok.config.fields.base import Config
+from gigatok.config.fields.marks import RUNTIME
 from gigatok.config.generator import (
     GeneratorConfig,
     SamplingConfig,
     without_guidance,
 )
+from gigatok.config.kinds.architecture import TokenizerArchitecture
 from gigatok.config.kinds.generators import PUBLISHED as PUBLISHED_GENERATOR
 from gigatok.config.kinds.tokenizers import PUBLISHED as PUBLISHED_TOKENIZER
-from gigatok.config.marks import RUNTIME
 from gigatok.config.tokenizer import (
     LPIPS_SIDES,
     PATCHGAN_SIDE,
     CodesConfig,
-    TokenizerArchitecture,
     TokenizerConfig,
 )
 from gigatok.files.weight_files import unreadable

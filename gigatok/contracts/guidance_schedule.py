@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from gigatok.config import SamplingConfig
-from gigatok.config.kinds.schedules import GuidanceKind
+from gigatok.config.schedules import GuidanceKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 
 SCALES = (1.0, 1.5, 7.0)

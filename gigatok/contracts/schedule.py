@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gigatok.config import TrainingConfig
-from gigatok.config.kinds.schedules import ScheduleKind
+from gigatok.config.schedules import ScheduleKind
 from gigatok.contracts.base import Check, SmokeTrial, broken
 
 # Among them the edges: no warm-up, one that is longer than training, a decay of all steps or none.

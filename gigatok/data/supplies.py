@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from gigatok.config import Config, EvaluationConfig, SplitConfig, TokenizerConfig
-from gigatok.config.identity import config_classes
+from gigatok.config.fields.identity import config_classes
 from gigatok.config.kinds.data_sets import find_data_set
 
 _FILES = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gigatok.config import SamplingConfig
-from gigatok.config.kinds.schedules import GUIDANCE_SCHEDULES
+from gigatok.config.schedules import GUIDANCE_SCHEDULES
 from gigatok.models.generator.base import Generator
 from gigatok.scores.samplers import find_sampler
 

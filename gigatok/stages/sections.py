@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from gigatok.config import Config, marked
-from gigatok.config.marks import FieldMark
+from gigatok.config.fields.marks import FieldMark
 
 C = TypeVar("C", bound=Config)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gigatok.config import TrainingConfig
-from gigatok.config.kinds.schedules import SCHEDULES
+from gigatok.config.schedules import SCHEDULES
 from gigatok.names import TRAIN_PREFIX
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.distributed import any_rank, average_gradients, mean, whole, without_sync
@@ -301,7 +301,7 @@ def learning_rate(config: TrainingConfig, step: int, first_step: int = 1) -> flo
     """Compute the learning rate of optimizer step `step`, counted from 1.
 
     The warm-up is that of the reference's `vq_train.py`; a schedule follows it
-    (`gigatok.config.kinds.schedules`). With `reference_schedule_quirk` the reference's order is
+    (`gigatok.config.schedules`). With `reference_schedule_quirk` the reference's order is
     kept too: it counts steps from 0 and sets the rate after each, so an optimizer's first step
     runs at full rate, and step k at the rate of k-2.
     """

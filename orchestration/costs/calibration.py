@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from orchestration.runs.records import Record, append_lines, read_lines
 from orchestration.runs.stage_records import Attempt, Spec
 from orchestration.runs.state import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.costs.amounts import bytes_text, hours_text

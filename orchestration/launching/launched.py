@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from gigatok.claims.claim import Claim, Looks
 from gigatok.config import TrialConfig
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from gigatok.names import FigureChoice
 from gigatok.plugins import LOADED, Plugin, owner_of
 from gigatok.stages import STAGES

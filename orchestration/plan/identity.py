@@ -1,8 +1,8 @@
 """The identity of a stage: config -> canonical JSON -> key.
 
 A key covers the stage's name and version, what sets its config apart from the defaults
-(`gigatok.config.identity`), the keys of its inputs, the fingerprints of the data it reads, and the
-identities of the plug-ins that it is made of.
+(`gigatok.config.fields.identity`), the keys of its inputs, the fingerprints of the data it reads,
+and the identities of the plug-ins that it is made of.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from gigatok.config import Config, SplitConfig
-from gigatok.config.identity import config_classes, identity_fields
+from gigatok.config.fields.identity import config_classes, identity_fields
+from gigatok.config.fields.open_name import NameOf
 from gigatok.config.kinds.data_sets import find_data_set
-from gigatok.config.open_name import NameOf
 from gigatok.plugins import LOADED, Plugin, owner, owner_of
 from gigatok.stages import Stage
 

@@ -22,7 +22,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from gigatok.plugins import place_in_plugin
 from gigatok.text.command_lines import command
 from orchestration.costs import ceilings

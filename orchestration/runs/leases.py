@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Protocol
 import psutil
 from pydantic import AfterValidator, Field
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from orchestration.runs.records import Record
 
 # A minute outlasts the usual stalls of a shared file system; tests set it shorter.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from orchestration.runs.records import Prediction, Record, UsedPlugin
 
 # Stored in files: rename none, and remove none while results of an older version are read.

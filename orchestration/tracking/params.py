@@ -19,7 +19,7 @@ from gigatok.config import (
     TrialConfig,
     marked,
 )
-from gigatok.config.base import UNREAD_SIZE
+from gigatok.config.fields.base import UNREAD_SIZE
 from gigatok.names import PARAM_SEED, PARAM_TOKENIZER
 from orchestration.plan.identity import canonical
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gigatok.config import GeneratorConfig, SplitConfig, TokenizerConfig
-from gigatok.data.streamed import flush, open_streamed
+from gigatok.data.archives.streamed import flush, open_streamed
 from gigatok.runtime.context import Runtime
 from gigatok.runtime.tracker import NullTracker, Tracker
 from gigatok.stages.train_generator import run as train_generator

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from gigatok.config import TrialConfig
-from orchestration.commands.doctor import images
+from orchestration.commands.upkeep.doctor import images
 from orchestration.launching.launched import LaunchRequest, as_launched, restored
 from orchestration.launching.preview import image_lines
 from orchestration.plan.graph import Plan, make_plan

@@ -20,7 +20,7 @@ from typing import Literal
 
 from gigatok.config.kinds.samplers import SamplerConfig, SamplerKind
 from gigatok.config.kinds.samplers import register as register_sampler
-from gigatok.config.kinds.schedules import GuidanceKind, ScheduleKind, register, register_guidance
+from gigatok.config.schedules import GuidanceKind, ScheduleKind, register, register_guidance
 
 
 class BestOfConfig(SamplerConfig):

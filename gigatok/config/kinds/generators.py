@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from gigatok.config.base import Config, Fraction, TransformerSize
-from gigatok.config.marks import COMPUTES
-from gigatok.config.open_union import NamedConfig, NetworkKind, check_new, kind_named
-from gigatok.config.tokenizer import TokenizerArchitecture
+from gigatok.config.fields.base import Config, Fraction, TransformerSize
+from gigatok.config.fields.marks import COMPUTES
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, check_new, kind_named
+from gigatok.config.kinds.architecture import TokenizerArchitecture
 from gigatok.plugins import table
 
 OF_SOME = frozenset(

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from gigatok.config.marks import SAME_COST
-from gigatok.config.open_union import NamedConfig, NamedKind, check_new
+from gigatok.config.fields.marks import SAME_COST
+from gigatok.config.fields.open_union import NamedConfig, NamedKind, check_new
 from gigatok.plugins import table
 
 

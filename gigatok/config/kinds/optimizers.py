@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import PositiveFloat
 
-from gigatok.config.base import Fraction
-from gigatok.config.marks import SAME_COST
-from gigatok.config.open_union import NamedConfig, NetworkKind, check_new
+from gigatok.config.fields.base import Fraction
+from gigatok.config.fields.marks import SAME_COST
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, check_new
 from gigatok.plugins import table
 
 

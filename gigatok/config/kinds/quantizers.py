@@ -13,9 +13,9 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gigatok.config.base import Config
-from gigatok.config.marks import COMPUTES, SAME_COST, TRAINING_ONLY
-from gigatok.config.open_union import NamedConfig, NetworkKind, check_new
+from gigatok.config.fields.base import Config
+from gigatok.config.fields.marks import COMPUTES, SAME_COST, TRAINING_ONLY
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, check_new
 from gigatok.plugins import table
 
 

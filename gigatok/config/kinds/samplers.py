@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gigatok.config.open_union import NamedConfig, NamedKind, check_new
+from gigatok.config.fields.open_union import NamedConfig, NamedKind, check_new
 from gigatok.plugins import table
 
 SHARED = frozenset({"temperature", "top_k", "top_p"})

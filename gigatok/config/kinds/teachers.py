@@ -16,9 +16,9 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from gigatok.config.base import Config
-from gigatok.config.marks import RUNTIME
-from gigatok.config.open_name import NameOf
+from gigatok.config.fields.base import Config
+from gigatok.config.fields.marks import RUNTIME
+from gigatok.config.fields.open_name import NameOf
 from gigatok.plugins import table
 
 NONE = "none"

@@ -12,14 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from gigatok.config.base import Config, TransformerSize
-from gigatok.config.evaluation import ProbedFeatures
+from gigatok.config.fields.base import Config, TransformerSize
+from gigatok.config.fields.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, OneOf, check_new, kind_named
 from gigatok.config.kinds.quantizers import PUBLISHED as PUBLISHED_QUANTIZER
 from gigatok.config.kinds.quantizers import CodebookConfig, CodeShape, QuantizerConfig
 from gigatok.config.kinds.quantizers import configs as quantizer_configs
 from gigatok.config.kinds.teachers import FoundTeacher
-from gigatok.config.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
-from gigatok.config.open_union import NamedConfig, NetworkKind, OneOf, check_new, kind_named
 from gigatok.plugins import table
 
 SEMANTIC = frozenset({"semantic_weight", "teacher", "teacher_components"})
@@ -33,6 +32,8 @@ OF_SOME = SEMANTIC | SHORTCUT | {
     *("semantic_layer", "init"),
 }  # fmt: skip
 """Fields of a tokenizer that not every architecture reads; all others are read by all."""
+ProbedFeatures = Literal["none", "encoder", "latents", "decoder"]
+"""Features of a tokenizer that a linear probe may read; an architecture may lack some."""
 
 
 class CNNConfig(Config):

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gigatok.data.archives.tars import list_samples, read_member
 from gigatok.data.crops import UInt8
 from gigatok.data.folder.decoding import array_to_rgb, decode_upright
 from gigatok.data.folder.files import Kind, is_image
-from gigatok.data.tars import list_samples, read_member
 
 Read = Callable[[int, int, int], UInt8]
 """Function of the number of a file and an image's place in it; returns RGB (H, W, 3)."""
@@ -79,7 +79,7 @@ _LABELS = ("label", "labels", "class", "cls")
 
 
 def _parquet_rows(path: Path, relative: str) -> Iterator[Row]:
-    from gigatok.data.parquet import open_parquet
+    from gigatok.data.archives.parquet import open_parquet
 
     file = open_parquet(path)
     _image_column(path)
@@ -99,7 +99,7 @@ def _parquet_rows(path: Path, relative: str) -> Iterator[Row]:
 
 
 def _parquet_reader(files: Sequence[Path]) -> Read:
-    from gigatok.data.parquet import bytes_reader
+    from gigatok.data.archives.parquet import bytes_reader
 
     column = _image_column(files[0])
     read = bytes_reader(files, column)
@@ -115,7 +115,7 @@ def _image_column(path: Path) -> str:
     # Imported late, as above: pyarrow takes a third of a second, and most folders need none.
     import pyarrow as pa
 
-    from gigatok.data.parquet import open_parquet
+    from gigatok.data.archives.parquet import open_parquet
 
     schema = open_parquet(path).schema_arrow
     found = {}

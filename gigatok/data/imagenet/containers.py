@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gigatok.data.parquet import bytes_reader, leaves, open_parquet
-from gigatok.data.tars import Sample, list_samples, read_member
+from gigatok.data.archives.parquet import bytes_reader, leaves, open_parquet
+from gigatok.data.archives.tars import Sample, list_samples, read_member
 
 Int64 = npt.NDArray[np.int64]
 Names = npt.NDArray[np.bytes_]

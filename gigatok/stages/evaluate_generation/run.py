@@ -9,7 +9,7 @@ import numpy as np
 
 from gigatok.config import EvaluationConfig, SamplingConfig
 from gigatok.config.kinds.samplers import PUBLISHED
-from gigatok.config.kinds.schedules import GUIDANCE_SCHEDULES
+from gigatok.config.schedules import GUIDANCE_SCHEDULES
 from gigatok.data.pictures import image_grid
 from gigatok.models.frozen.features import FeatureNetwork, build_feature_network
 from gigatok.runtime.context import Runtime, Scores

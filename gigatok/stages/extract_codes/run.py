@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gigatok.data.archives.streamed import Arrays, StreamProgress, flush, open_streamed
 from gigatok.data.image_sets import ImageSet, Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, on_host, to_device, to_unit_range
-from gigatok.data.streamed import Arrays, StreamProgress, flush, open_streamed
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.names import CODE_USES
 from gigatok.runtime.context import Interrupted, Runtime, Scores

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gigatok.data.streamed import StreamProgress, open_streamed
+from gigatok.data.archives.streamed import StreamProgress, open_streamed
 from gigatok.models.generator.base import Generator
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker

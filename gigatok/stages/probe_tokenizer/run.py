@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gigatok.data.archives.streamed import open_streamed
 from gigatok.data.crops import UInt8
 from gigatok.data.image_sets import Int64, in_batches, read_ahead
 from gigatok.data.splits import crop_views, load_split, to_device, to_unit_range
-from gigatok.data.streamed import open_streamed
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.context import Runtime, Scores
 from gigatok.runtime.tracker import Tracker

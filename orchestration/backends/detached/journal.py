@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from orchestration.backends.base import DetachedBackend, Job, NoAnswer, QueueFull
 from orchestration.runs.files import locked, write_atomic
 from orchestration.runs.records import Record, read_record

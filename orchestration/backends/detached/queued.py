@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gigatok.config.base import UnixTime
+from gigatok.config.fields.base import UnixTime
 from orchestration.backends import connect_detached
 from orchestration.backends.detached.journal import Journal
 from orchestration.runs.files import write_atomic

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic.fields import FieldInfo
 
 from gigatok.config import FOUND, RUNTIME, SECTIONS, Config, TransformerSize
-from gigatok.config.open_union import OneOf
+from gigatok.config.fields.open_union import OneOf
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed
 from orchestration.yaml.values import ValueType

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gigatok.config import SamplingConfig, TrainingConfig
-from gigatok.config.kinds.schedules import (
+from gigatok.config.schedules import (
     GUIDANCE_SCHEDULES,
     SCHEDULES,
     GuidanceKind,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from gigatok.data.archives.streamed import Arrays, StreamProgress, open_streamed
 from gigatok.data.file_hashes import known_sha256
-from gigatok.data.streamed import Arrays, StreamProgress, open_streamed
 from gigatok.files.durable import (
     Damaged,
     make_folder,

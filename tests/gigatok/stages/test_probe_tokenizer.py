@@ -17,8 +17,8 @@ from gigatok.config import (
     TokenizerArchitecture,
     TransformerSize,
 )
+from gigatok.data.archives.streamed import open_streamed
 from gigatok.data.splits import load_split, to_unit_range
-from gigatok.data.streamed import open_streamed
 from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Interrupted, Runtime, Scores
 from gigatok.runtime.tracker import MemoryTracker, NullTracker

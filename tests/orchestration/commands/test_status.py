@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from orchestration.__main__ import app
 from orchestration.backends.detached.journal import Journal
-from orchestration.commands.cleanup import size_text
 from orchestration.commands.status import render
+from orchestration.commands.upkeep.cleanup import size_text
 from orchestration.launching.history import newest_launch
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gigatok.config import Config
-from gigatok.config.identity import config_classes, identity_fields
+from gigatok.config.fields.identity import config_classes, identity_fields
 from gigatok.stages import BUILT_IN, STAGES
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.sweep.definition import expand, load_sweep

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from gigatok import plugins
-from orchestration.commands.schema import schema
+from orchestration.commands.upkeep.schema import schema
 from orchestration.costs.cost import predict
 from orchestration.launching.launched import LaunchRequest, parse_launch, record_launch, restored
 from orchestration.plan.graph import Plan, make_plan

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gigatok.config import CodeShape, TokenizerArchitecture, TokenizerConfig, TransformerSize
-from gigatok.config.identity import identity_fields
+from gigatok.config.fields.identity import identity_fields
 from gigatok.config.kinds.quantizers import (
     COMMON,
     QUANTIZERS,

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from gigatok.config import SamplingConfig
-from gigatok.config.identity import identity_fields
+from gigatok.config.fields.identity import identity_fields
 from gigatok.config.kinds.samplers import SAMPLERS, SamplerConfig, SamplerKind, register
 from gigatok.stages.evaluate_generation.run import guidance
 

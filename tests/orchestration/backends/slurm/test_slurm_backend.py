@@ -18,7 +18,7 @@ from orchestration.backends.base import Dependency, Infeasible, Job, NoAnswer, Q
 from orchestration.backends.detached.journal import Journal
 from orchestration.backends.slurm.backend import SlurmBackend
 from orchestration.backends.slurm.queue import ask_sacct, ask_squeue
-from orchestration.commands.doctor import on_node
+from orchestration.commands.upkeep.doctor import on_node
 from orchestration.policy.ended import Ended
 from orchestration.policy.profile import Profile, Request
 from orchestration.runs.state import StageFolder, Store

@@ -26,7 +26,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gigatok.config.marks import RUNTIME, marked
+from gigatok.config.fields.marks import RUNTIME, marked
 
 # Built once: json.dumps makes a new encoder for every call that is not all defaults.
 _dumps = json.JSONEncoder(allow_nan=False).encode

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from gigatok.config.identity import identity_text
-from gigatok.config.marks import RUNTIME, SAME_COST, marked
+from gigatok.config.fields.identity import identity_text
+from gigatok.config.fields.marks import RUNTIME, SAME_COST, marked
 
 UnixTime = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 """UNIX seconds before the year 10000; a larger number from a damaged file is no date."""
@@ -41,7 +41,7 @@ class Config(BaseModel):
 
     @cached_property
     def identity(self) -> str:
-        """Canonical JSON of what differs from the defaults (`gigatok.config.identity`).
+        """Canonical JSON of what differs from the defaults (`gigatok.config.fields.identity`).
 
         Kept with the config, since ten thousand trials of a plan share a few sections.
         """

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from gigatok.data.streamed import flush, open_streamed
+from gigatok.data.archives.streamed import flush, open_streamed
 
 TENSORS = {
     "labels": ("int64", (5,)),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gigatok.config.kinds.schedules import (
+from gigatok.config.schedules import (
     GUIDANCE_SCHEDULES,
     SCHEDULES,
     register,

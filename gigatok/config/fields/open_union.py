@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from gigatok.config.base import Config
+from gigatok.config.fields.base import Config
 
 K = TypeVar("K")
 

@@ -5,8 +5,8 @@ from typing import Annotated
 import pytest
 from pydantic import ValidationError
 
-from gigatok.config.base import Config
-from gigatok.config.open_name import NameOf
+from gigatok.config.fields.base import Config
+from gigatok.config.fields.open_name import NameOf
 from gigatok.plugins import table
 
 

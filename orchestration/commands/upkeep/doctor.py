@@ -296,7 +296,7 @@ def backends(
             place = destination.uri
             # The same interpreter: nodes see the environment over the shared file system, as
             # workers must.
-            look = [sys.executable, "-m", "orchestration.commands.doctor", token, place]
+            look = [sys.executable, "-m", "orchestration.commands.upkeep.doctor", token, place]
             yield from spec.examine(Checkup(store, profile, look))
 
 

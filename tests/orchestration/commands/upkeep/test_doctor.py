@@ -9,7 +9,7 @@ import pytest
 
 from gigatok import plugins
 from orchestration.backends.base import Finding
-from orchestration.commands.doctor import plug_ins
+from orchestration.commands.upkeep.doctor import plug_ins
 
 METRIC = """
 from gigatok.names import Metric, register

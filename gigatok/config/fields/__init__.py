@@ -1,0 +1,1 @@
+"""What configs are made of: their base, marks on fields, choices among kinds, and identity."""

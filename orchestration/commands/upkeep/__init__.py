@@ -1,0 +1,1 @@
+"""Commands that look after the machine, its data and what sweeps left behind."""
