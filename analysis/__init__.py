@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from analysis.api import draw, figure, load, published, save, table
     from analysis.claims.confounds import find_confounds
     from analysis.claims.exploration import comparisons, explore
-    from analysis.figures.derived import plot_fit
+    from analysis.figures.parts.derived import plot_fit
     from analysis.figures.rate_distortion import plot_rate_distortion
     from analysis.report.report import write_report
     from analysis.statistics.complexity import complexity_relations
@@ -59,7 +59,7 @@ _NAMES = {
     "api": ("draw", "figure", "load", "published", "save", "table"),
     "claims.confounds": ("find_confounds",),
     "claims.exploration": ("comparisons", "explore"),
-    "figures.derived": ("plot_fit",),
+    "figures.parts.derived": ("plot_fit",),
     "figures.rate_distortion": ("plot_rate_distortion",),
     "report.report": ("write_report",),
     "statistics.complexity": ("complexity_relations",),

@@ -22,7 +22,7 @@ from gigatok.text.places import DEFAULT_RUNS, as_seen, beside
 
 if TYPE_CHECKING:
     from analysis.charts.grammar import Source
-    from analysis.figures.registry import StoreTrials
+    from analysis.figures.parts.registry import StoreTrials
     from analysis.produce import StoredStudies, Written
 
 # Typer's own tracebacks may print local variables, such as a tracking URI with its password.

@@ -84,7 +84,7 @@ def figure(
         RequestError: no such figure, or the source has no data for it.
     """
     from analysis.figures import gallery
-    from analysis.figures.registry import FIGURES
+    from analysis.figures.parts.registry import FIGURES
     from analysis.figures.sweeps import sweep_figure
 
     # Trials name their own sweep; `source` and `scale` belong to named figures.

@@ -16,7 +16,7 @@ from analysis.charts.grammar import Source
 from analysis.charts.records import document, write_json
 from analysis.charts.style import Venue
 from analysis.figures import gallery
-from analysis.figures.registry import FIGURES, StoreTrials
+from analysis.figures.parts.registry import FIGURES, StoreTrials
 from analysis.figures.sweeps import sweep_figure
 from analysis.paper.published import absent
 from analysis.store.opening import open_store

@@ -82,6 +82,8 @@ ALLOWED = {
     ("orchestration/backends/preloaded.py", "gigatok"),
     ("orchestration/worker.py", "gigatok.runtime.distributed"),
 }
+MOST_MODULES = 15
+"""Modules in one folder; more, and nobody reads them in order."""
 
 
 @cache
@@ -168,6 +170,28 @@ def module_imports() -> dict[str, set[str]]:
 
 def test_no_modules_import_each_other() -> None:
     TopologicalSorter(module_imports()).prepare()
+
+
+def folder_of(module: str) -> str:
+    """Find the folder of a module; one that stands directly in a package is alone in its own."""
+    is_folder = (ROOT / module.replace(".", "/")).is_dir()
+    folder = module if is_folder else module.rpartition(".")[0]
+    return module if folder in PACKAGES else folder
+
+
+def test_no_folders_import_each_other() -> None:
+    pairs = {
+        (folder_of(module), folder_of(target))
+        for module, targets in module_imports().items()
+        for target in targets
+    }
+    assert [(a, b) for a, b in sorted(pairs) if a < b and (b, a) in pairs] == []
+
+
+def test_a_folder_has_few_modules_side_by_side() -> None:
+    folders = {file.parent for top in PACKAGES for file in (ROOT / top).rglob("*.py")}
+    counts = {folder: len([*folder.glob("[!_]*.py")]) for folder in folders}
+    assert {str(f.relative_to(ROOT)): n for f, n in counts.items() if n > MOST_MODULES} == {}
 
 
 def test_no_package_has_a_module_called_utils() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from analysis.charts.drawing import draw
 from analysis.charts.grammar import FigureData
 from analysis.figures import gallery
-from analysis.figures.registry import NamedFigure
+from analysis.figures.parts.registry import NamedFigure
 from analysis.store.requests import RequestError
 from gigatok.contracts.base import Check, broken
 

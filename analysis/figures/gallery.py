@@ -8,8 +8,8 @@ from analysis.charts.grammar import FigureData, Source, together
 
 # Importing these modules fills the registry with the figures of this package.
 from analysis.figures import declared, search_history  # noqa: F401
+from analysis.figures.parts.registry import FIGURES, NamedFigure, RunsRequest, StoreTrials
 from analysis.figures.published import paper, peers  # noqa: F401
-from analysis.figures.registry import FIGURES, NamedFigure, RunsRequest, StoreTrials
 from analysis.store.requests import RequestError
 from analysis.store.runs import load_runs
 from gigatok.names import FigureChoice

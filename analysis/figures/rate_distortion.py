@@ -16,7 +16,7 @@ from analysis.charts.grammar import (
     with_distinct_looks,
 )
 from analysis.charts.style import Look
-from analysis.figures.derived import pareto_front
+from analysis.figures.parts.derived import pareto_front
 from analysis.statistics.rate_distortion import RATE, Front, RatePoint
 from analysis.store.runs import origin
 from gigatok.names import METRICS

@@ -21,8 +21,8 @@ from analysis.charts.grammar import (
 )
 from analysis.claims.confounds import find_confounds
 from analysis.figures.curves import bars_of_search, guidance_series, training_series
-from analysis.figures.derived import FRONT_NAME, pareto_front
-from analysis.figures.registry import RunsRequest, of_runs
+from analysis.figures.parts.derived import FRONT_NAME, pareto_front
+from analysis.figures.parts.registry import RunsRequest, of_runs
 from analysis.figures.settings import (
     SCALE,
     STEP,

@@ -19,9 +19,9 @@ from analysis.charts.grammar import (
 )
 from analysis.charts.records import chart_records, table_of
 from analysis.charts.style import WITH, WITHOUT, Look, of_setting, of_tokenizer
-from analysis.figures.derived import law_curve, pareto_front
 from analysis.figures.main_axis import main_axis
-from analysis.figures.published.marks import mark
+from analysis.figures.parts.derived import law_curve, pareto_front
+from analysis.figures.parts.marks import mark
 from analysis.figures.runs import mark_notes
 from analysis.figures.settings import bars_of, settings_chart
 from analysis.paper.published import PAPER, Fact, facts, select, short

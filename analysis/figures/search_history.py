@@ -15,7 +15,7 @@ import polars as pl
 
 from analysis.charts.grammar import Chart, FigureData, Mark, Origin, Reading, Series, axis
 from analysis.charts.style import BLUE, GREEN, ORANGE, OTHER, Look
-from analysis.figures.registry import RunsRequest, of_runs
+from analysis.figures.parts.registry import RunsRequest, of_runs
 from analysis.store import artifacts
 from analysis.store.interface import SweepRun
 from analysis.store.opening import open_store

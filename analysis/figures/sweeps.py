@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.charts.grammar import FigureData
 from analysis.figures.main_axis import main_axis
-from analysis.figures.registry import RunsRequest, StoreTrials
+from analysis.figures.parts.registry import RunsRequest, StoreTrials
 from analysis.figures.runs import (
     PICTURES,
     PICTURES_TITLE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.figures.contract import broken_by_drawing
-from analysis.figures.registry import FIGURES
+from analysis.figures.parts.registry import FIGURES
 from gigatok.contracts.base import SmokeTrial, smoke_trial
 from gigatok.contracts.running import broken_by_running
 from gigatok.plugins import Plugin, entries_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from analysis.charts.grammar import TITLES, Chart, FigureData, Mark, Remark, Series, Ticks, axis
 from analysis.charts.style import GREEN, OF_VARIANT, ORANGE, WITH, WITHOUT, Look, of_tokenizer
-from analysis.figures.derived import pareto_front
-from analysis.figures.published.marks import (
+from analysis.figures.parts.derived import pareto_front
+from analysis.figures.parts.marks import (
     SIZES,
     as_built,
     mark,
@@ -22,7 +22,7 @@ from analysis.figures.published.marks import (
     sized,
     with_length,
 )
-from analysis.figures.registry import published
+from analysis.figures.parts.registry import published
 from analysis.paper.published import Fact, absent, one, select, short
 from gigatok.names import METRICS, quantity
 

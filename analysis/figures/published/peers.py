@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from analysis.charts.grammar import Chart, FigureData, Series, axis
 from analysis.charts.style import BLACK, GREEN, ORANGE, OTHER, PURPLE, SKY, VERMILION, WITH, Look
-from analysis.figures.published.marks import mark
-from analysis.figures.registry import published
+from analysis.figures.parts.marks import mark
+from analysis.figures.parts.registry import published
 from analysis.paper.published import Fact, leaderboard, one, select, short
 
 

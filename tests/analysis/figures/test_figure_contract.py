@@ -9,7 +9,7 @@ import pytest
 from analysis.charts.grammar import FigureData
 from analysis.figures.contract import broken_by_drawing, broken_promises
 from analysis.figures.gallery import FIGURES
-from analysis.figures.registry import NamedFigure, RunsRequest, of_runs
+from analysis.figures.parts.registry import NamedFigure, RunsRequest, of_runs
 from analysis.figures.runs import Panel, RunFigure, declare
 
 pytestmark = pytest.mark.heavy

@@ -20,7 +20,7 @@ from analysis.charts.grammar import Chart, FigureData
 from analysis.charts.records import provenance
 from analysis.charts.style import WITHOUT
 from analysis.figures import gallery
-from analysis.figures.registry import FIGURES, StoreTrials
+from analysis.figures.parts.registry import FIGURES, StoreTrials
 from analysis.paper.published import facts, notes, select
 from gigatok.names import FigureChoice
 

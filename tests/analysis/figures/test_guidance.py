@@ -9,7 +9,7 @@ import pytest
 from analysis.charts.drawing import draw
 from analysis.figures import gallery
 from analysis.figures.curves import CHOSEN, bars_of_search
-from analysis.figures.registry import StoreTrials
+from analysis.figures.parts.registry import StoreTrials
 from analysis.store.requests import RequestError
 from analysis.tables.results import result_table
 from gigatok.names import PREFIX_STAGE_RUN

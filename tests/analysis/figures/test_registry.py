@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 import analysis
 from analysis.__main__ import app
-from analysis.figures.registry import FIGURES, published
+from analysis.figures.parts.registry import FIGURES, published
 
 pytestmark = pytest.mark.heavy
 MODULE = """
 from analysis.charts.grammar import Chart, FigureData, Mark, Series, axis
 from analysis.charts.style import WITH
-from analysis.figures.registry import published
+from analysis.figures.parts.registry import published
 from analysis.figures.runs import Panel, RunFigure, declare
 
 declare(

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from analysis.charts.grammar import Mark, Series
 from analysis.charts.style import WITHOUT
 from analysis.figures import scaling
-from analysis.figures.derived import pareto_front
+from analysis.figures.parts.derived import pareto_front
 from analysis.store import artifacts
 from analysis.store.runs import load_runs
 from analysis.studies import comparing, study, trial

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures.registry import FIGURES
+from analysis.figures.parts.registry import FIGURES
 from gigatok import plugins
 from gigatok.commands.new_plugin import create
 from gigatok.contracts.base import examine
