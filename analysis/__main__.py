@@ -15,7 +15,7 @@ import typer
 
 from analysis import commands
 from analysis.commands import Plan, Scale, Sweep
-from analysis.store.requests import RequestError, store_uri
+from analysis.store.requests import RequestError, store_uri, sweep_name
 from gigatok.names import FigureChoice
 from gigatok.text.options import RunsDir, TrackingUri
 from gigatok.text.places import DEFAULT_RUNS, as_seen, beside
@@ -75,6 +75,10 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(help="Metrics and config keys, by comma; default: the metrics of any study."),
 ]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Only trials with the value, or with one of V,V."),
+]
 Listing = Annotated[bool, typer.Option("--list", help="Names, and what could not be found.")]
 
 
@@ -86,6 +90,7 @@ def table(
     scale: Scale = None,
     plan: Plan = None,
     columns: Columns = None,
+    where: Where = None,
     format: Annotated[
         TableFormat | None, typer.Option(help="Default: rich on a terminal, else markdown.")
     ] = None,
@@ -95,12 +100,13 @@ def table(
 ) -> None:
     """Print the result table of a sweep, its protocols, and what the seeds allow to say."""
     with commands.requests_exit_2():
+        from analysis.store.selecting import matching
         from analysis.studies.summary import markdown_summary, print_summary, summarise
         from analysis.tables.render import TEXT_FORMATS
         from analysis.tables.results import result_table
 
         uri = store_uri(runs_dir, tracking_uri)
-        runs = commands.load_measured(sweep, uri, scale, plan)
+        runs = matching(commands.load_measured(sweep, uri, scale, plan), where or ())
         # Made before anything is printed: a request that fails leaves no half of a table on the
         # screen.
         chosen = format or (TableFormat.rich if sys.stdout.isatty() else TableFormat.markdown)
@@ -148,6 +154,10 @@ def figures(
     ] = None,
     by: Annotated[str, typer.Option(help="Config key that colour and shape tell.")] = "",
     panel: Annotated[str, typer.Option(help="Config key with a panel for each value.")] = "",
+    where: Where = None,
+    sweep: Annotated[
+        str, typer.Option(help="Runs of a named figure; default: of the sweeps it is made for.")
+    ] = "",
     check: Check = False,
     list_names: Listing = False,
     runs_dir: RunsDir = DEFAULT_RUNS,
@@ -164,7 +174,7 @@ def figures(
         # A name that is no figure's may be a sweep's: the store decides, with an error of its own.
         wanted = produce.figure_names(name, everything=everything)
         ys = tuple(key for one in y or () for key in one.split(","))
-        choice = FigureChoice(x, ys, by, panel)
+        choice = FigureChoice(x, ys, by, panel, tuple(where or ()))
         uri = store_uri(runs_dir, tracking_uri)
         look = produce.look(format, venue, choice, column=width is Width.column)
         if not wanted:
@@ -174,7 +184,7 @@ def figures(
                 out or beside(runs_dir, "figures"),
                 check=check,
             )
-        sources, store = _sources(source, uri, scale)
+        sources, store = _sources(source, uri, scale, sweep and sweep_name(sweep))
         _report(
             lambda folder: produce.make_figures(wanted, sources, store, folder, look),
             out or beside(runs_dir, "figures"),
@@ -236,7 +246,7 @@ def _studies(wanted: SourceName | None, uri: str, scale: str | None) -> StoredSt
 
 
 def _sources(
-    wanted: SourceName | None, uri: str, scale: str | None
+    wanted: SourceName | None, uri: str, scale: str | None, sweep: str
 ) -> tuple[list[Source], StoreTrials | None]:
     """Choose the sources to draw from; without a wish, published and what the store has."""
     from analysis.figures.gallery import open_trials
@@ -245,7 +255,7 @@ def _sources(
         return ["published"], None
     # Without a wish a missing store is no error: the published figures can still be drawn.
     try:
-        store = open_trials(uri, scale)
+        store = open_trials(uri, scale, sweep)
     except RequestError as error:
         if wanted is not None:
             raise

@@ -66,6 +66,8 @@ def figure(
     y: str | Sequence[str] = (),
     by: str = "",
     panel: str = "",
+    where: Sequence[str] = (),
+    sweep: str = "",
 ) -> FigureData:
     """Make a figure as data: charts of series of marks, each with its origins.
 
@@ -79,6 +81,8 @@ def figure(
         y: metrics, or logged names over `step` (`generator:NAME` for those of generators).
         by: config key that colour and shape tell apart.
         panel: config key with a panel for each of its values.
+        where: `KEY=VALUE` or `KEY=VALUE,VALUE`, which trials must meet to be shown.
+        sweep: of the store, whose runs a named figure shows; "": those that it was made for.
 
     Raises:
         RequestError: no such figure, or the source has no data for it.
@@ -88,7 +92,7 @@ def figure(
     from analysis.figures.sweeps import sweep_figure
 
     # Trials name their own sweep; `source` and `scale` belong to named figures.
-    choice = FigureChoice(x, (y,) if isinstance(y, str) else tuple(y), by, panel)
+    choice = FigureChoice(x, (y,) if isinstance(y, str) else tuple(y), by, panel, tuple(where))
     if not isinstance(what, str):
         return sweep_figure(what, choice, store)
     name = gallery.known(what)
@@ -98,7 +102,7 @@ def figure(
             "sweep give its trials: figure(load(SWEEP))"
         )
     # Published figures need no store, so that none is opened or missed.
-    trials = None if source == "published" else gallery.open_trials(store, scale)
+    trials = None if source == "published" else gallery.open_trials(store, scale, sweep)
     return gallery.named_figure(name, source, trials, choice)
 
 

@@ -345,12 +345,14 @@ class FigureChoice:
         y: metrics, or logged curves over `step`; a chart for each.
         by: config key that colour and shape tell apart.
         panel: config key with a panel for each of its values.
+        where: `KEY=VALUE` or `KEY=VALUE,VALUE`, which the trials must meet to be shown.
     """
 
     x: str = ""
     y: tuple[str, ...] = ()
     by: str = ""
     panel: str = ""
+    where: tuple[str, ...] = ()
 
 
 STEADIER = {"rfid": "rkid", "gfid": "gkid", "gfid_best": "gkid_best"}

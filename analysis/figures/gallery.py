@@ -20,15 +20,21 @@ from gigatok.plugins import load_installed
 load_installed(FIGURE_POINTS)
 
 
-def open_trials(uri: str, scale: str | None) -> StoreTrials:
+def open_trials(uri: str, scale: str | None, sweep: str = "") -> StoreTrials:
     """Read all sweeps of a store: at one scale, that of the newest launch by default.
+
+    Args:
+        uri: the store.
+        scale: of the launches.
+        sweep: the only one to read; "": all.
 
     Raises:
         RequestError: no store, nothing in it, or nothing at this scale.
     """
     # Scales are never mixed in a figure: numbers of two scales differ by their size alone.
-    newest = scale or load_runs(None, uri).sort("launched")["scale"][-1]
-    return StoreTrials(load_runs(None, uri, scale=newest), uri)
+    only = sweep or None
+    newest = scale or load_runs(only, uri).sort("launched")["scale"][-1]
+    return StoreTrials(load_runs(only, uri, scale=newest), uri, sweep)
 
 
 def known(name: str) -> str | None:
@@ -75,7 +81,8 @@ def named_figure(
     both = source == "both" and found.published is not None
     made = found.runs(RunsRequest(trials, wanted, beside_paper=both))
     if both:
-        made = together(_chosen(_published(found), replace(wanted, by="", panel="")), made)
+        axes = FigureChoice(wanted.x, wanted.y)  # the rest is about runs
+        made = together(_chosen(_published(found), axes), made)
     # The bare name is that of the published numbers: figures of several sources share a folder.
     return replace(made, name=f"{name}-{source}")
 
@@ -92,10 +99,10 @@ def _chosen(data: FigureData, choice: FigureChoice) -> FigureData:
     Raises:
         RequestError: there is none, or series or panels are chosen: what was published decides.
     """
-    if choice.by or choice.panel:
+    if choice.by or choice.panel or choice.where:
         raise RequestError(
             f"{data.name}: series and panels of published numbers are those of the paper; "
-            "--by and --panel are for runs (--source runs)"
+            "--by, --panel and --where are for runs (--source runs)"
         )
     x, ys = choice.x, choice.y
     kept = [c for c in data.charts if x in ("", c.x.key) and (not ys or c.y.key in ys)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from statistics import mode
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from analysis.charts.grammar import (
 from analysis.claims.confounds import find_confounds
 from analysis.figures.curves import bars_of_search, guidance_series, training_series
 from analysis.figures.parts.derived import FRONT_NAME, pareto_front
-from analysis.figures.parts.registry import RunsRequest, of_runs
+from analysis.figures.parts.registry import RunsRequest, StoreTrials, of_runs
 from analysis.figures.settings import (
     SCALE,
     STEP,
@@ -38,6 +37,7 @@ from analysis.statistics.groups import Group, groups
 from analysis.store.artifacts import logged_picture
 from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, measured, origin, params_of
+from analysis.store.selecting import known_name, matching
 from analysis.tables.notes import incomplete, protocol_notes
 from analysis.tables.results import sweep_and_scale
 from gigatok.names import (
@@ -127,16 +127,22 @@ def run_figure(wanted: RunFigure, request: RunsRequest) -> FigureData:
 
 def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
     """Join what each sweep adds to a figure; without charts where there are no data."""
-    parts = [_part(wanted, table, request) for table in _tables(wanted, request.trials.table)]
+    where = request.choice.where
+    tables = [matching(table, where) for table in _tables(wanted, request.trials)]
+    parts = [_part(wanted, table, request) for table in tables]
     return FigureData(
         wanted.name,
         wanted.title,
         "runs",
         with_distinct_looks([chart for part in parts for chart in part.charts]),
-        tuple(note for part in parts for note in part.notes),
+        (*_selected(where), *(note for part in parts for note in part.notes)),
         tuple(grid for part in parts for grid in part.grids),
         tuple(words for part in parts for words in part.missing),
     )
+
+
+def _selected(where: Sequence[str]) -> list[str]:
+    return [f"Trials with {' and '.join(where)} alone."] if where else []
 
 
 def checked_choice(choice: FigureChoice, table: pl.DataFrame) -> FigureChoice:
@@ -145,26 +151,16 @@ def checked_choice(choice: FigureChoice, table: pl.DataFrame) -> FigureChoice:
     Raises:
         RequestError: a name that the trials do not have, or an axis that does not vary.
     """
-    params = params_of(table)
+    have, params = measured(table), params_of(table)
     varied = [c for c in params if c != PARAM_SEED and table[c].n_unique() > 1]
-    x = choice.x and _known(choice.x, "--x", [STEP, SCALE, *measured(table), *params])
+    x = choice.x and known_name(choice.x, "--x", [STEP, SCALE, *have, *params])
     # Any name may have been logged: `train/loss`, `generator:val/loss`.
-    y = tuple(name if "/" in name else _known(name, "--y", measured(table)) for name in choice.y)
+    y = tuple(name if "/" in name else known_name(name, "--y", have) for name in choice.y)
     by, panel = (
-        name and _known(name, option, varied)
+        name and known_name(name, option, varied)
         for name, option in ((choice.by, "--by"), (choice.panel, "--panel"))
     )
-    return FigureChoice(x, y, by, panel)
-
-
-def _known(name: str, option: str, names: Iterable[str]) -> str:
-    found = list(names)
-    ends = [known for known in found if known.rpartition(".")[2] == name]
-    if name in found or len(ends) == 1:
-        return name if name in found else ends[0]
-    near = get_close_matches(name, found, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise RequestError(f"{option} {name}: there are {', '.join(found) or 'none'}{hint}")
+    return FigureChoice(x, y, by, panel, choice.where)
 
 
 def chosen_panels(own: Sequence[Panel], choice: FigureChoice) -> tuple[Panel, ...]:
@@ -224,9 +220,10 @@ def _few(names: Sequence[str]) -> list[str]:
     return [*names[:_NAMED_TRIALS], *([f"{more} more"] if more > 0 else [])]
 
 
-def _tables(wanted: RunFigure, runs: pl.DataFrame) -> list[pl.DataFrame]:
+def _tables(wanted: RunFigure, trials: StoreTrials) -> list[pl.DataFrame]:
     """Select the trials of the first sweep that has results, or of every one."""
-    tables = [runs.filter(pl.col("sweep") == sweep) for sweep in wanted.sweeps]
+    sweeps = (trials.sweep,) if trials.sweep else wanted.sweeps
+    tables = [trials.table.filter(pl.col("sweep") == sweep) for sweep in sweeps]
     # A sweep that failed before its first score must not hide the next best one.
     tables = [table for table in tables if len(table) and measured(table)]
     if wanted.needs:

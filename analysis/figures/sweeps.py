@@ -20,6 +20,7 @@ from analysis.figures.settings import encoding, split
 from analysis.statistics.groups import groups, ways
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
+from analysis.store.selecting import matching
 from gigatok.names import METRICS, FigureChoice
 
 
@@ -68,7 +69,7 @@ def sweep_figure(
     """
     sweep = str(runs["sweep"][0])
     wanted = choice if choice and choice != FigureChoice() else own_choice(runs)
-    panels = SWEEPS.get(sweep) or _over_axes(runs)
+    panels = SWEEPS.get(sweep) or _over_axes(matching(runs, wanted.where))
     # The scale is part of the file's name, so that figures of two scales can share a folder.
     scale = "+".join(dict.fromkeys(s for s in runs["scale"] if s)) or "unnamed"
     declared = RunFigure(f"{sweep}-{scale}", runs["question"][0] or sweep, (sweep,), panels)
@@ -102,7 +103,8 @@ def sweep_pictures(runs: pl.DataFrame, uri: str) -> FigureData | None:
 def own_choice(runs: pl.DataFrame) -> FigureChoice:
     """Read what the sweep's YAML says about its figure; of several launches the first one's."""
     said = json.loads(runs["figure"][0] or "{}")
-    return FigureChoice(**{**said, "y": tuple(said.get("y", ()))})
+    lists = {name: tuple(said.get(name, ())) for name in ("y", "where")}
+    return FigureChoice(**{**said, **lists})
 
 
 def _over_axes(runs: pl.DataFrame) -> tuple[Panel, ...]:

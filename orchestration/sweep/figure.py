@@ -9,7 +9,7 @@ from orchestration.sweep.settings.keys import trial_keys
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed
 
-FIGURE_KEYS = ("x", "y", "by", "panel")
+FIGURE_KEYS = ("x", "y", "by", "panel", "where")
 _STEP = "step"
 
 
@@ -33,7 +33,23 @@ def read_figure(part: Part, varied: Collection[str], derived: Collection[str]) -
         y=tuple(name for item in named if (name := _known(item, METRICS, logged=True))),
         by=_known(part.part("by"), [*varied, *quantities]),
         panel=_known(part.part("panel"), [*varied, *quantities]),
+        where=_conditions(part.part("where"), [*trial_keys(), *quantities]),
     )
+
+
+def _conditions(part: Part, names: Collection[str]) -> tuple[str, ...]:
+    """Read which trials are shown: a value, or a list of them, for each key."""
+    made = []
+    for name, given in part.mapping(" such as {tokenizer.encoder: S}").items():
+        if name not in names:
+            given.report_key(f"{name!r} is no key of a trial{did_you_mean(name, names)}")
+        values = given.plain() if given.is_list else [given.plain()]
+        made.append(f"{name}={','.join(map(_written, values))}")
+    return tuple(made)
+
+
+def _written(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def _known(part: Part, names: Collection[str], *, logged: bool = False) -> str:

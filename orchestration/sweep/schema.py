@@ -130,7 +130,9 @@ def _figure() -> Schema:
     words = {"x": "A metric, a key or step.", "by": "Key that colour and shape tell apart."}
     keys = {name: _text(text) for name, text in words.items()}
     panel = _text("Key with a panel for each of its values.")
-    return _mapping({**keys, "y": y, "panel": panel}, "Axes of the sweep's figure.")
+    where = {"type": "object", "description": "Values by key that trials must have to be shown."}
+    others = {"y": y, "panel": panel, "where": where}
+    return _mapping({**keys, **others}, "Axes of the sweep's figure.")
 
 
 def _until_decided() -> Schema:

@@ -19,10 +19,15 @@ from gigatok.plugins import table
 
 @dataclass(frozen=True)
 class StoreTrials:
-    """The trials of a store at one scale, and where they are."""
+    """The trials of a store at one scale, and where they are.
+
+    Attributes:
+        sweep: the one whose trials a figure shows, whatever sweeps it names; "": its own.
+    """
 
     table: pl.DataFrame
     uri: str
+    sweep: str = ""
 
 
 @dataclass(frozen=True)

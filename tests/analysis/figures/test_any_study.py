@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from analysis.charts.drawing import draw
 from analysis.charts.files import write
 from analysis.charts.grammar import Chart, FigureData
 from analysis.charts.style import WITH, WITHOUT
+from analysis.figures.gallery import named_figure
+from analysis.figures.parts.registry import StoreTrials
 from analysis.figures.sweeps import sweep_figure
 from analysis.store.runs import PROTOCOL
 from gigatok.names import METRICS, FigureChoice
@@ -87,6 +90,34 @@ def test_own_figure_7_follows_sizes_with_arrows_and_the_papers_colours() -> None
     xs = [mark.x for mark in chart.series[0].marks]
     assert xs != sorted(xs), "the line turns back on x"
     assert all(len(m.seeds) == 2 and m.x_bar and m.y_bar for m in chart.marks)
+
+
+def test_conditions_choose_the_trials_and_the_caption_says_them() -> None:
+    table = study({DECODER: MIXED, ENCODER: ["B", "S"], WEIGHT: [0.0, 0.5]}, sized)
+    kept = FigureChoice("rfid", ("gfid",), where=(f"{ENCODER}=S", f"{DECODER}=S,L"))
+    data = sweep_figure(table, kept)
+    # One chart: the encoder is one size now, and no panels are left.
+    assert lines(data.charts[0]) == {
+        "without semantic regularisation": ["S-S", "S-L"],
+        "with semantic regularisation": ["S-S", "S-L"],
+    }
+    assert data.notes[0] == f"Trials with {ENCODER}=S and {DECODER}=S,L alone."
+    # As the tag of a sweep keeps it.
+    figure = '{"x": "rfid", "y": ["gfid"], "where": ["decoder=S"]}'
+    (told,) = sweep_figure(study({DECODER: MIXED}, sized, figure=figure)).charts
+    assert [mark.label for mark in told.marks] == ["S-S"]
+
+
+def test_a_named_figure_shows_the_sweep_that_is_asked_for() -> None:
+    table = study({DECODER: MIXED, WEIGHT: [0.0, 0.5]}, sized)
+    trials = StoreTrials(table, "sqlite:///none", "mine")
+    # Beside the paper's three sizes are the five of the study.
+    planes = [
+        chart for chart in named_figure("cure", "both", trials).charts if chart.y.key == "gfid"
+    ]
+    assert {len(series.marks) for chart in planes for series in chart.series} >= {3, 5}
+    with pytest.raises(RequestError, match="no runs for it"):
+        named_figure("cure", "runs", replace(trials, sweep=""))
 
 
 def test_two_axes_are_x_and_series_that_differ_in_colour_and_shape() -> None:

@@ -29,6 +29,11 @@ MALFORMED: dict[str, tuple[str, int, str, tuple[str, ...]]] = {
         HEAD + PAIR + "figure: {x: rfid, by: tokenizer.lr}\n", 4, "figure.by",
         ("'tokenizer.lr'", "there are tokenizer.encoder, tokenizer.decoder"),
     ),
+    "condition of the figure on an unknown key": (
+        HEAD + PAIR + "figure: {where: {tokenizer.encodr: S}}\n", 4,
+        "figure.where.tokenizer.encodr",
+        ("no key of a trial", "did you mean 'tokenizer.encoder'?"),
+    ),
     "no question": ("scale: micro\n" + PAIR, 1, "question", ("missing", "one line")),
     "question is a number": (
         "question: 5\nscale: micro\n" + PAIR, 1, "question", ("got 5", "text"),
