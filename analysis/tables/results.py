@@ -21,6 +21,7 @@ from analysis.tables.columns import (
     seeds_column,
     setting_column,
 )
+from analysis.tables.folding import folded_column, folded_keys, usual_note
 from analysis.tables.notes import absence_notes, head_notes, interval_notes, protocol_notes
 from gigatok.names import METRICS, STEADIER, Metric, result_columns
 
@@ -78,15 +79,17 @@ def result_table(
     found = groups(runs)
     wanted, keys = _asked(runs, columns)
     shown = [METRICS[name] for name in wanted if name in set(measured(runs))]
-    made = _columns(runs, found, keys, shown)
-    leading = len(made) - len(shown)
+    folded = folded_keys(found, keys)
+    apart = _settings_columns(runs, found, folded)
+    made = [*apart, *_columns(runs, found, keys, shown)]
     notes, brief_notes = _notes(runs, found, wanted, shown)
+    settings = [usual_note(found, folded)] if folded else []
     return ResultTable(
         title=": ".join(filter(None, (sweep_and_scale(runs), runs["question"][0]))),
         head=tuple(column.head for column in made),
         rows=tuple(zip(*(column.cells for column in made), strict=True)),
         numeric=tuple(column.numeric for column in made),
-        notes=notes,
+        notes=(*settings, *notes),
         # Setting by setting, as the rows are.
         records=tuple(
             record
@@ -100,20 +103,28 @@ def result_table(
         ),
         names=tuple(column.name for column in made),
         best=frozenset((row, at) for at, column in enumerate(made) for row in column.best),
-        drops=_drops(found, [metric.name for metric in shown], leading, first),
-        brief_notes=brief_notes,
+        drops=_drops(found, shown, apart, len(made), first),
+        brief_notes=(*settings, *brief_notes),
     )
+
+
+def _settings_columns(
+    runs: pl.DataFrame, found: Sequence[Group], folded: Sequence[str]
+) -> list[Column]:
+    """Make the columns that tell settings apart, of which many are one."""
+    whole = [name for name in found[0].identity if name not in folded]
+    made = [setting_column(runs, found, name) for name in whole]
+    return [*made, folded_column(found, folded)] if folded else made
 
 
 def _columns(
     runs: pl.DataFrame, found: Sequence[Group], keys: Sequence[str], shown: Sequence[Metric]
 ) -> list[Column]:
-    """Make all columns: settings, what follows from them, keys asked for, seeds, scores."""
+    """Make the other columns: what follows from settings, keys asked for, seeds, scores."""
     kind = choose_interval(found)
     identity = found[0].identity
     constant = dict.fromkeys((*_following(runs), *keys))
     return [
-        *(setting_column(runs, found, name) for name in identity),
         *(constant_column(runs, found, name) for name in constant if name not in identity),
         seeds_column(found),
         *(score_column(found, metric, kind) for metric in shown),
@@ -161,27 +172,36 @@ def _asked(runs: pl.DataFrame, columns: Sequence[str] | None) -> tuple[list[str]
 
 
 def _drops(
-    found: Sequence[Group], shown: Sequence[str], leading: int, first: Sequence[str]
+    found: Sequence[Group],
+    shown: Sequence[Metric],
+    apart: Sequence[Column],
+    count: int,
+    first: Sequence[str],
 ) -> tuple[int, ...]:
-    """Order the columns that may go where a line is short; what tells settings apart stays."""
-    identity = list(found[0].identity)
-    same = [
-        at
-        for at, column in enumerate(identity)
-        if len(identity) > 1 and len({group.identity[column] for group in found}) == 1
-    ]
+    """Order the columns that may go where a line is short; what tells settings apart stays.
+
+    Args:
+        found: the settings.
+        shown: metrics of the last columns.
+        apart: the first columns, which tell settings apart.
+        count: of all columns.
+        first: metrics that stay longest.
+    """
+    leading = count - len(shown)
+    names = [metric.name for metric in shown]
+    same = [i for i, col in enumerate(apart) if len(apart) > 1 and len(set(col.cells)) == 1]
 
     def urgency(at: int) -> tuple[bool, bool, bool, bool, int]:
         # What is neither good nor bad, such as a size, tells least, and what was measured in
         # several ways compares few rows. FID of few images is mostly bias: where its KID was
         # measured, that stays longer.
-        metric = METRICS[shown[at]]
-        biased = STEADIER.get(metric.name) in shown
+        metric = shown[at]
+        biased = STEADIER.get(metric.name) in names
         aimless = metric.better is None or len(ways(found, metric.name)) > 1
         return metric.name not in first, aimless, biased, not metric.headline, at
 
     metrics = sorted(range(len(shown)), key=urgency, reverse=True)
-    return (*same, *(leading + at for at in metrics), *range(len(identity), leading - 1))
+    return (*same, *(leading + at for at in metrics), *range(len(apart), leading - 1))
 
 
 def _following(runs: pl.DataFrame) -> list[str]:
