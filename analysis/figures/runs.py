@@ -142,7 +142,7 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
 
 
 def _selected(where: Sequence[str]) -> list[str]:
-    return [f"Trials with {' and '.join(where)} alone."] if where else []
+    return [f"Only trials with {' and '.join(where)}."] if where else []
 
 
 def checked_choice(choice: FigureChoice, table: pl.DataFrame) -> FigureChoice:

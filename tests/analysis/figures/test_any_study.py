@@ -101,7 +101,7 @@ def test_conditions_choose_the_trials_and_the_caption_says_them() -> None:
         "without semantic regularisation": ["S-S", "S-L"],
         "with semantic regularisation": ["S-S", "S-L"],
     }
-    assert data.notes[0] == f"Trials with {ENCODER}=S and {DECODER}=S,L alone."
+    assert data.notes[0] == f"Only trials with {ENCODER}=S and {DECODER}=S,L."
     # As the tag of a sweep keeps it.
     figure = '{"x": "rfid", "y": ["gfid"], "where": ["decoder=S"]}'
     (told,) = sweep_figure(study({DECODER: MIXED}, sized, figure=figure)).charts
