@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, Literal
 
-from gigatok.plugins import owner_of, table
+from gigatok.plugins import Registry, owner_of, registry
 
 _SEED_WORD = re.compile(r" ?\bseed=\d+$")
 MOST_NAME_BYTES = 150
@@ -153,7 +153,7 @@ _share = partial(
     share=True,
 )
 
-METRICS: dict[str, Metric] = table("metric")
+METRICS: Registry[Metric] = registry("metric")
 """Every metric by name."""
 
 
@@ -163,10 +163,7 @@ def register(metric: Metric) -> Metric:
     Raises:
         ValueError: another metric has the name.
     """
-    if metric.name in METRICS:
-        raise ValueError(f"there is a metric {metric.name!r} already; choose another name")
-    METRICS[metric.name] = metric
-    return metric
+    return METRICS.add(metric.name, metric)
 
 
 def with_computed(scores: Mapping[str, float]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from gigatok.startup import PACKAGES
 
@@ -33,9 +33,35 @@ Those of figures are apart: they are drawn with packages that planning must not 
 DIGITS = 16
 """Hex digits of a hash of code, as many as a stage's key has."""
 
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """Entries of one kind by name.
+
+    Attributes:
+        kind: what an entry is called in messages, such as `stage`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def add(self, name: str, entry: T) -> T:
+        """Add an entry, and return it.
+
+        Raises:
+            ValueError: another one has the name.
+        """
+        if name in self:
+            raise ValueError(f"there is a {self.kind} {name!r} already; choose another name")
+        self[name] = entry
+        return entry
+
+
 # Registries that plug-ins fill, by what an entry is called. A plug-in's entries are found by
 # comparing them before and after its import, so that registering needs to know of no plug-in.
-_TABLES: dict[str, dict[str, Any]] = {}
+_REGISTRIES: dict[str, Registry[Any]] = {}
 _CONTRACTS: dict[str, str] = {}
 """Contracts that do not lie in `gigatok.contracts`, by kind."""
 _log = logging.getLogger(__name__)
@@ -71,8 +97,8 @@ LOADED: dict[str, Plugin] = {}
 """Every plug-in of this process, by its package."""
 
 
-def table(kind: str, contract: str | None = None) -> dict[str, Any]:
-    """Make the dict of a registry that plug-ins may fill; later calls return the same one.
+def registry(kind: str, contract: str | None = None) -> Registry[Any]:
+    """Make the registry of a kind, which plug-ins may fill; later calls return the same one.
 
     Args:
         kind: what an entry is called in messages, such as `stage`.
@@ -81,12 +107,12 @@ def table(kind: str, contract: str | None = None) -> dict[str, Any]:
     """
     if contract is not None:
         _CONTRACTS[kind] = contract
-    return _TABLES.setdefault(kind, {})
+    return _REGISTRIES.setdefault(kind, Registry(kind))
 
 
 def kinds() -> tuple[str, ...]:
     """Name the kinds of things that plug-ins may register, as far as they are imported."""
-    return tuple(_TABLES)
+    return tuple(_REGISTRIES)
 
 
 def contract_of(kind: str) -> str:
@@ -282,7 +308,7 @@ def _forget_file(path: Path) -> None:
             del LOADED[package]
             for kind, names in plugin.entries.items():
                 for name in names:
-                    _TABLES[kind].pop(name, None)
+                    _REGISTRIES[kind].pop(name, None)
 
 
 # Registering
@@ -291,7 +317,7 @@ def _forget_file(path: Path) -> None:
 @contextmanager
 def _registering(name: str) -> Iterator[dict[str, tuple[str, ...]]]:
     """Collect what an import registers; leave nothing of it where the import fails."""
-    before = {kind: dict(entries) for kind, entries in _TABLES.items()}
+    before = {kind: dict(entries) for kind, entries in _REGISTRIES.items()}
     entries: dict[str, tuple[str, ...]] = {}
     try:
         yield entries
@@ -302,14 +328,14 @@ def _registering(name: str) -> Iterator[dict[str, tuple[str, ...]]]:
 
 
 def _added(before: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for kind, now in _TABLES.items():
+    for kind, now in _REGISTRIES.items():
         known = before.get(kind, {})
         # By identity: a figure that a plug-in completes is another object under the same name.
         yield kind, tuple(name for name in now if now[name] is not known.get(name))
 
 
 def _restore(before: Mapping[str, Mapping[str, Any]]) -> None:
-    for kind, now in _TABLES.items():
+    for kind, now in _REGISTRIES.items():
         now.clear()
         now.update(before.get(kind, {}))
 

@@ -17,16 +17,15 @@ from gigatok.config.fields.marks import COMPUTES, SAME_COST
 from gigatok.config.fields.open_name import NameOf
 from gigatok.config.fields.open_union import OneOf
 from gigatok.config.kinds.generators import (
+    GENERATORS,
     OF_SOME,
     PUBLISHED,
     GeneratorKindConfig,
     GeneratorSettings,
-    configs,
     reads_of,
 )
 from gigatok.config.kinds.samplers import PUBLISHED as PUBLISHED_SAMPLER
-from gigatok.config.kinds.samplers import SHARED, SamplerConfig
-from gigatok.config.kinds.samplers import configs as sampler_configs
+from gigatok.config.kinds.samplers import SAMPLERS, SHARED, SamplerConfig
 from gigatok.config.training import TrainingConfig
 
 
@@ -37,7 +36,7 @@ class GeneratorArchitecture(GeneratorSettings):
     """
 
     decisive: ClassVar[tuple[str, ...]] = ("architecture",)
-    architecture: Annotated[GeneratorKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
+    architecture: Annotated[GeneratorKindConfig, OneOf(GENERATORS), COMPUTES] = PUBLISHED
     """Architecture by name, with its settings; those of the published one are keys beside it."""
 
     @property
@@ -78,7 +77,7 @@ class SamplingConfig(Config):
     """Number of likeliest codes that sampler `truncated` draws from; 0 turns the limit off."""
     top_p: Annotated[float, Field(gt=0, le=1), SAME_COST] = 1.0
     """Mass of the likeliest codes that sampler `truncated` draws from; 1 turns the limit off."""
-    sampler: Annotated[SamplerConfig, OneOf(sampler_configs)] = PUBLISHED_SAMPLER
+    sampler: Annotated[SamplerConfig, OneOf(SAMPLERS)] = PUBLISHED_SAMPLER
     """Sampler by name, with its settings, such as `{name: min_p, min_p: 0.1}`."""
     num_images: Annotated[int, Field(ge=4)]
     """Number of images; at least 4, for the third neighbour of precision and recall."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gigatok.config.generator import SamplingConfig
 from gigatok.config.training import TrainingConfig
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class GuidanceKind:
     reads_start: bool = False
 
 
-SCHEDULES: dict[str, ScheduleKind] = table("schedule")
+SCHEDULES: Registry[ScheduleKind] = registry("schedule")
 """Every schedule of the learning rate that a trial may name."""
-GUIDANCE_SCHEDULES: dict[str, GuidanceKind] = table("guidance schedule")
+GUIDANCE_SCHEDULES: Registry[GuidanceKind] = registry("guidance schedule")
 """Every schedule of guidance that a trial may name."""
 
 
@@ -57,10 +57,7 @@ def register(kind: ScheduleKind) -> ScheduleKind:
     Raises:
         ValueError: another one has the name.
     """
-    if kind.name in SCHEDULES:
-        raise ValueError(f"there is a schedule {kind.name!r} already; choose another name")
-    SCHEDULES[kind.name] = kind
-    return kind
+    return SCHEDULES.add(kind.name, kind)
 
 
 def register_guidance(kind: GuidanceKind) -> GuidanceKind:
@@ -69,12 +66,7 @@ def register_guidance(kind: GuidanceKind) -> GuidanceKind:
     Raises:
         ValueError: another one has the name.
     """
-    if kind.name in GUIDANCE_SCHEDULES:
-        raise ValueError(
-            f"there is a guidance schedule {kind.name!r} already; choose another name"
-        )
-    GUIDANCE_SCHEDULES[kind.name] = kind
-    return kind
+    return GUIDANCE_SCHEDULES.add(kind.name, kind)
 
 
 # Learning rate: those of the reference's `vq_train.py` (`cosine_v2`, `wsd`).

@@ -11,7 +11,6 @@ from gigatok.config.fields.marks import TRAINING_ONLY
 from gigatok.config.fields.open_union import OneOf
 from gigatok.config.kinds.architecture import TokenizerArchitecture
 from gigatok.config.kinds.losses import LOSSES, LossConfig
-from gigatok.config.kinds.losses import configs as loss_configs
 from gigatok.config.kinds.teachers import (
     TeacherName,
     look_at,
@@ -77,7 +76,7 @@ class TokenizerConfig(TokenizerArchitecture, TrainingConfig, AdversarialConfig, 
     """Largest random padding before LPIPS; breaks the texture that strided nets imprint."""
     reference_perceptual_quirk: bool = False
     """Keep the dropout of 0.5 before LPIPS' heads on while training, as the reference does."""
-    extra_losses: tuple[Annotated[LossConfig, OneOf(loss_configs)], ...] = ()
+    extra_losses: tuple[Annotated[LossConfig, OneOf(LOSSES)], ...] = ()
     """Losses beside the published ones, by name, such as `[{name: l1, weight: 0.5}]`."""
     augment: Literal["none", "flip", "crop_flip"] = "flip"
     """Augmentation; `crop_flip`: ADM random crops of the original and mirroring, as published."""

@@ -10,8 +10,7 @@ from gigatok.config.fields.base import Config, Fraction
 from gigatok.config.fields.marks import RUNTIME, SAME_COST, SAME_FLOPS
 from gigatok.config.fields.open_name import NameOf
 from gigatok.config.fields.open_union import OneOf
-from gigatok.config.kinds.optimizers import AdamWConfig, OptimizerConfig
-from gigatok.config.kinds.optimizers import configs as optimizer_configs
+from gigatok.config.kinds.optimizers import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
 
 class TrainingConfig(Config):
@@ -21,7 +20,7 @@ class TrainingConfig(Config):
     """Number of optimizer steps."""
     batch_size: PositiveInt
     """Images per optimizer step, over all processes together."""
-    optimizer: Annotated[OptimizerConfig, OneOf(optimizer_configs)] = AdamWConfig(name="adamw")
+    optimizer: Annotated[OptimizerConfig, OneOf(OPTIMIZERS)] = AdamWConfig(name="adamw")
     """Optimizer: `adamw` (published), or `muon` for the matrices of the transformer layers."""
     # The authors train everything at 1e-4.
     lr: Annotated[PositiveFloat, SAME_COST]

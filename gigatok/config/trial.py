@@ -34,7 +34,7 @@ from gigatok.config.tokenizer import (
     TokenizerConfig,
 )
 from gigatok.files.weight_files import unreadable
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 C = TypeVar("C", bound=Config)
 
@@ -86,7 +86,7 @@ class AdoptedFile(Config):
     """Hash of its content, hexadecimal."""
 
 
-SECTIONS: dict[str, type[Config]] = table("section")
+SECTIONS: Registry[type[Config]] = registry("section")
 """Sections of a trial by name, the beginning of their keys: built-in ones first."""
 
 

@@ -1,7 +1,7 @@
 """Contracts: what the program relies on of each kind of thing, checked on one thing at a time.
 
 A contract is a module with `CHECKS` and `broken_promises(entry)`, and where a trial can use the
-thing with `smoke(entry)`. `gigatok.plugins.table` says which module it is.
+thing with `smoke(entry)`. `gigatok.plugins.registry` says which module it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from gigatok.plugins import contract_of, table
+from gigatok.plugins import contract_of, registry
 
 Check = Callable[[Any], Iterator[str]]
 """Function of a registered thing that yields a sentence for each promise that it breaks."""
@@ -56,7 +56,7 @@ def examine(kind: str, name: str) -> Examination:
     """Run the contract of a kind on a registered thing."""
     contract, entry, started = (
         import_module(contract_of(kind)),
-        table(kind)[name],
+        registry(kind)[name],
         time.monotonic(),
     )
     found = [list(results(check, entry)) for check in contract.CHECKS]
@@ -73,7 +73,7 @@ def examine(kind: str, name: str) -> Examination:
 def smoke_trial(kind: str, name: str) -> SmokeTrial | None:
     """Find the smallest trial that uses a registered thing; None: no trial can."""
     smoke = getattr(import_module(contract_of(kind)), "smoke", None)
-    trial: SmokeTrial | None = None if smoke is None else smoke(table(kind)[name])
+    trial: SmokeTrial | None = None if smoke is None else smoke(registry(kind)[name])
     return trial
 
 

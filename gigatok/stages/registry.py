@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 from gigatok.stages.base import Stage
 
 STAND_IN = "gigatok.stages.stand_in"
 """Module of stages whose plug-in was missing when a record named them."""
-STAGES: dict[str, Stage] = table("stage")
+STAGES: Registry[Stage] = registry("stage")
 """Every stage; each comes after its inputs, since a stage is registered after them."""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 from orchestration.backends.base import Backend, BackendSpec, DetachedBackend, is_detached
 from orchestration.policy.profile import CheckOptions, Profile
 from orchestration.runs.state import Store
 
-BACKENDS: dict[str, str] = table("backend", contract="orchestration.backends.contract")
+BACKENDS: Registry[str] = registry("backend", contract="orchestration.backends.contract")
 """Attached and detached ones. The module's `BACKEND` is a `BackendSpec`; it is imported lazily."""
 
 
@@ -23,9 +23,7 @@ def register(name: str, module: str) -> None:
     Raises:
         ValueError: another backend has the name.
     """
-    if name in BACKENDS:
-        raise ValueError(f"there is a backend {name!r} already; choose another name")
-    BACKENDS[name] = module
+    BACKENDS.add(name, module)
 
 
 for _name in ("local", "ray", "slurm"):

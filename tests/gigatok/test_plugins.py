@@ -156,3 +156,11 @@ def test_broken_installed_plugins_are_reported_and_stop_nothing(
     assert warning.startswith("plug-in bad_lab: ZeroDivisionError")
     assert "brightness" in METRICS
     plugins.installed.cache_clear()
+
+
+def test_a_registry_never_replaces_an_entry() -> None:
+    fruits: plugins.Registry[int] = plugins.Registry("fruit")
+    assert fruits.add("apple", 1) == 1
+    with pytest.raises(ValueError, match="there is a fruit 'apple' already; choose another name"):
+        fruits.add("apple", 2)
+    assert fruits == {"apple": 1}

@@ -15,6 +15,7 @@ import pytest
 from orchestration.sweep.definition import SweepError, load_sweep
 from tests.orchestration.programs import ROOT, call
 from tests.orchestration.test_from_outside import STRIPES
+from tests.restoring import restored_registries
 
 QUANTIZERS = '''
 """Quantizers whose modules are wrong."""
@@ -280,14 +281,8 @@ def test_what_cannot_be_loaded_is_a_problem_of_the_sweep(
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(SOUND.replace("scale: smoke", f"scale: smoke\nplugins: [{names}]"))
     monkeypatch.setattr(plugins, "LOADED", {})
-    before = {kind: dict(plugins.table(kind)) for kind in plugins.kinds()}
-    try:
-        with pytest.raises(SweepError, match=message):
-            load_sweep(str(sweep), None, [])
-    finally:
-        for kind, entries in before.items():
-            plugins.table(kind).clear()
-            plugins.table(kind).update(entries)
+    with restored_registries(), pytest.raises(SweepError, match=message):
+        load_sweep(str(sweep), None, [])
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import gigatok
-from gigatok import plugins
 from gigatok.config import TrialConfig
 from gigatok.config.kinds.generators import GENERATORS
 from gigatok.config.kinds.tokenizers import TOKENIZERS
@@ -19,6 +18,7 @@ from gigatok.contracts.running import broken_by_running
 from gigatok.stages import STAGES
 from orchestration import Study
 from orchestration.sweep.definition import expand, load_sweep
+from tests.restoring import restored_registries
 
 pytestmark = pytest.mark.slow
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tasks" / "write_a_plugin.md"
@@ -111,16 +111,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     for name, text in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text)
-    tables = {kind: dict(plugins.table(kind)) for kind in plugins.kinds()}
-    loaded = dict(plugins.LOADED)
-    study = Study(str(place / "work" / "own.yaml"), runs=place / "runs")
-    assert study.run(jobs=2).exit_code == 0, study.status()
-    yield study
-    for kind, entries in tables.items():
-        plugins.table(kind).clear()
-        plugins.table(kind).update(entries)
-    plugins.LOADED.clear()
-    plugins.LOADED.update(loaded)
+    with restored_registries():
+        study = Study(str(place / "work" / "own.yaml"), runs=place / "runs")
+        assert study.run(jobs=2).exit_code == 0, study.status()
+        yield study
 
 
 @pytest.fixture(scope="module")

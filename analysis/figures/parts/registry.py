@@ -14,7 +14,7 @@ import polars as pl
 
 from analysis.charts.grammar import FigureData
 from gigatok.names import FigureChoice
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class NamedFigure:
     sweeps: tuple[str, ...] = ()
 
 
-FIGURES: dict[str, NamedFigure] = table("figure", contract="analysis.figures.contract")
+FIGURES: Registry[NamedFigure] = registry("figure", contract="analysis.figures.contract")
 """Every figure by name."""
 
 

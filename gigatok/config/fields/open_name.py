@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from gigatok.plugins import table
+from gigatok.plugins import registry
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class NameOf:
     Keys of stages hold the identity of the plug-in that the name belongs to.
 
     Attributes:
-        kind: the registry, by the name that `gigatok.plugins.table` knows it by.
+        kind: the registry, by the name that `gigatok.plugins.registry` knows it by.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class NameOf:
         Raises:
             ValueError: it has not.
         """
-        known = table(self.kind)
+        known = registry(self.kind)
         if name not in known:
             raise ValueError(f"no {self.kind} {name!r}; there are {', '.join(sorted(known))}")
         return name
@@ -48,4 +48,4 @@ class NameOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """List the names, which messages and editors read."""
-        return {**handler(schema), "enum": list(table(self.kind))}
+        return {**handler(schema), "enum": list(registry(self.kind))}

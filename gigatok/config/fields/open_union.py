@@ -6,7 +6,7 @@ the class with the field was made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -14,8 +14,9 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from gigatok.config.fields.base import Config
+from gigatok.plugins import Registry
 
-K = TypeVar("K")
+K = TypeVar("K", bound="NamedKind[Any]")
 
 
 class NamedConfig(Config):
@@ -94,36 +95,34 @@ def kind_named(value: Any, kinds: Mapping[str, K]) -> K | None:
     return kinds.get(name) if isinstance(name, str) else None
 
 
-def check_new(what: str, config: type[NamedConfig], known: Container[str]) -> None:
-    """Check a config that is to be registered.
-
-    Args:
-        what: kind of thing, such as `quantizer`.
-        config: settings of the new one.
-        known: names that are registered.
+def add_kind(kinds: Registry[K], kind: K) -> K:
+    """Add a kind to its registry, and return it.
 
     Raises:
         ValueError: another one has the name, or its name has a default.
     """
-    name = name_of(config)
-    if name in known:
-        raise ValueError(f"there is a {what} {name!r} already; choose another name")
-    if not config.model_fields["name"].is_required():
+    if not kind.config.model_fields["name"].is_required():
         raise ValueError(
-            f"{what} {name!r}: its config gives `name` a default, so that keys would "
-            f"leave it out; write `name: Literal[{name!r}]` alone"
+            f"{kinds.kind} {kind.name!r}: its config gives `name` a default, so that keys would "
+            f"leave it out; write `name: Literal[{kind.name!r}]` alone"
         )
+    return kinds.add(kind.name, kind)
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Mark of such a field: `quantizer: Annotated[QuantizerConfig, OneOf(configs)]`.
+    """Mark of such a field: `quantizer: Annotated[QuantizerConfig, OneOf(QUANTIZERS)]`.
 
     Attributes:
-        kinds: returns the registered configs by name.
+        kinds: the registry, in which plug-ins may be added later.
     """
 
-    kinds: Callable[[], Mapping[str, type[Config]]]
+    kinds: Mapping[str, NamedKind[Any]]
+
+    @property
+    def configs(self) -> dict[str, type[Config]]:
+        """Configs by name, as the registry is now."""
+        return {name: kind.config for name, kind in self.kinds.items()}
 
     def read(self, value: Any) -> Config:
         """Build the config that `name` asks for; one that is built already is taken as it is.
@@ -132,13 +131,13 @@ class OneOf:
             ValueError: it is no mapping with the name of a registered config, or its other parts
                 do not fit.
         """
-        kinds = self.kinds()
-        if isinstance(value, Config) and type(value) in kinds.values():
+        configs = self.configs
+        if isinstance(value, Config) and type(value) in configs.values():
             return value
         name = value.get("name") if isinstance(value, Mapping) else None
-        if not isinstance(name, str) or name not in kinds:
-            raise ValueError(f"name must be one of {', '.join(kinds)}; got {name!r}")
-        return kinds[name].model_validate(value)
+        if not isinstance(name, str) or name not in configs:
+            raise ValueError(f"name must be one of {', '.join(configs)}; got {name!r}")
+        return configs[name].model_validate(value)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -153,4 +152,4 @@ class OneOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """List the schemas of all registered configs."""
-        return {"anyOf": [kind.model_json_schema() for kind in self.kinds().values()]}
+        return {"anyOf": [config.model_json_schema() for config in self.configs.values()]}

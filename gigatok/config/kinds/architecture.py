@@ -16,10 +16,10 @@ from gigatok.config.kinds.teachers import TeacherCost, teacher_cost, unread_name
 from gigatok.config.kinds.tokenizers import (
     OF_SOME,
     PUBLISHED,
+    TOKENIZERS,
     ProbedFeatures,
     TokenizerKindConfig,
     TokenizerSettings,
-    configs,
     reads_of,
 )
 
@@ -31,7 +31,7 @@ class TokenizerArchitecture(TokenizerSettings):
     """
 
     decisive: ClassVar[tuple[str, ...]] = ("architecture", "quantizer")
-    architecture: Annotated[TokenizerKindConfig, OneOf(configs), COMPUTES] = PUBLISHED
+    architecture: Annotated[TokenizerKindConfig, OneOf(TOKENIZERS), COMPUTES] = PUBLISHED
     """Architecture by name, with its settings; those of the published one are keys beside it."""
 
     @property

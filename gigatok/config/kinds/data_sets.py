@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DataSet:
     looks: str | None = None
 
 
-DATA_SETS: dict[str, DataSet] = table("data set")
+DATA_SETS: Registry[DataSet] = registry("data set")
 """Every data set that `data.name` may say."""
 
 
@@ -44,10 +44,7 @@ def register(data_set: DataSet) -> DataSet:
     Raises:
         ValueError: another data set has the name.
     """
-    if data_set.name in DATA_SETS:
-        raise ValueError(f"there is a data set {data_set.name!r} already; choose another name")
-    DATA_SETS[data_set.name] = data_set
-    return data_set
+    return DATA_SETS.add(data_set.name, data_set)
 
 
 def find_data_set(name: str) -> DataSet:

@@ -6,7 +6,6 @@ library and pydantic only: planning reads this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,9 +14,9 @@ from pydantic import PositiveInt
 
 from gigatok.config.fields.base import Config, Fraction, TransformerSize
 from gigatok.config.fields.marks import COMPUTES
-from gigatok.config.fields.open_union import NamedConfig, NetworkKind, check_new, kind_named
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, add_kind, kind_named
 from gigatok.config.kinds.architecture import TokenizerArchitecture
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 OF_SOME = frozenset(
     {"size", "dropout", "ffn_multiple_of", "position", "reference_rope_quirk"}
@@ -90,7 +89,7 @@ class GeneratorKind(NetworkKind[GeneratorKindConfig]):
     """
 
 
-GENERATORS: dict[str, GeneratorKind] = table("generator")
+GENERATORS: Registry[GeneratorKind] = registry("generator")
 """Every architecture that `generator.architecture` may name."""
 
 
@@ -100,9 +99,7 @@ def register(kind: GeneratorKind) -> GeneratorKind:
     Raises:
         ValueError: another one has the name, or its name has a default.
     """
-    check_new("generator", kind.config, GENERATORS)
-    GENERATORS[kind.name] = kind
-    return kind
+    return add_kind(GENERATORS, kind)
 
 
 class LlamaGenConfig(GeneratorKindConfig):
@@ -154,11 +151,6 @@ register(
         "gigatok.models.generator.layout:llamagen",
     )
 )
-
-
-def configs() -> Mapping[str, type[GeneratorKindConfig]]:
-    """Map the names of all architectures to their configs, as the registry is now."""
-    return {name: kind.config for name, kind in GENERATORS.items()}
 
 
 def reads_of(architecture: Any) -> frozenset[str]:

@@ -6,15 +6,14 @@ too. Standard library and pydantic only: planning reads this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from gigatok.config.fields.marks import SAME_COST
-from gigatok.config.fields.open_union import NamedConfig, NamedKind, check_new
-from gigatok.plugins import table
+from gigatok.config.fields.open_union import NamedConfig, NamedKind, add_kind
+from gigatok.plugins import Registry, registry
 
 
 class LossConfig(NamedConfig):
@@ -47,7 +46,7 @@ class LossKind(NamedKind[LossConfig]):
     compares: bool = True
 
 
-LOSSES: dict[str, LossKind] = table("loss")
+LOSSES: Registry[LossKind] = registry("loss")
 """Every loss that `tokenizer.extra_losses` may name."""
 # Curves that training logs anyway (`gigatok.stages.train_tokenizer.spec`).
 _TAKEN = {
@@ -63,14 +62,9 @@ def register(kind: LossKind) -> LossKind:
         ValueError: another loss has the name, training has a curve of that name, or the name has
             a default.
     """
-    check_new("loss", kind.config, {*LOSSES, *_TAKEN})
-    LOSSES[kind.name] = kind
-    return kind
-
-
-def configs() -> Mapping[str, type[LossConfig]]:
-    """Map the names of all losses to their configs, as the registry is now."""
-    return {name: kind.config for name, kind in LOSSES.items()}
+    if kind.name in _TAKEN:
+        raise ValueError(f"training has a curve {kind.name!r} already; choose another name")
+    return add_kind(LOSSES, kind)
 
 
 class AbsoluteErrorConfig(LossConfig):

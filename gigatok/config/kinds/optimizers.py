@@ -6,7 +6,6 @@ too. Standard library and pydantic only: planning reads this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,8 +13,8 @@ from pydantic import PositiveFloat
 
 from gigatok.config.fields.base import Fraction
 from gigatok.config.fields.marks import SAME_COST
-from gigatok.config.fields.open_union import NamedConfig, NetworkKind, check_new
-from gigatok.plugins import table
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, add_kind
+from gigatok.plugins import Registry, registry
 
 
 class OptimizerConfig(NamedConfig):
@@ -41,7 +40,7 @@ class OptimizerKind(NetworkKind[OptimizerConfig]):
     """
 
 
-OPTIMIZERS: dict[str, OptimizerKind] = table("optimizer")
+OPTIMIZERS: Registry[OptimizerKind] = registry("optimizer")
 """Every optimizer that a trial may name."""
 
 
@@ -51,14 +50,7 @@ def register(kind: OptimizerKind) -> OptimizerKind:
     Raises:
         ValueError: another one has the name, or its name has a default.
     """
-    check_new("optimizer", kind.config, OPTIMIZERS)
-    OPTIMIZERS[kind.name] = kind
-    return kind
-
-
-def configs() -> Mapping[str, type[OptimizerConfig]]:
-    """Map the names of all optimizers to their configs, as the registry is now."""
-    return {name: kind.config for name, kind in OPTIMIZERS.items()}
+    return add_kind(OPTIMIZERS, kind)
 
 
 class AdamWConfig(OptimizerConfig):

@@ -7,7 +7,6 @@ it too. Standard library and pydantic only: planning reads this.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -15,8 +14,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from gigatok.config.fields.base import Config
 from gigatok.config.fields.marks import COMPUTES, SAME_COST, TRAINING_ONLY
-from gigatok.config.fields.open_union import NamedConfig, NetworkKind, check_new
-from gigatok.plugins import table
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, add_kind
+from gigatok.plugins import Registry, registry
 
 
 class CodeShape(NamedTuple):
@@ -108,7 +107,7 @@ class QuantizerKind(NetworkKind[QuantizerConfig]):
     """
 
 
-QUANTIZERS: dict[str, QuantizerKind] = table("quantizer")
+QUANTIZERS: Registry[QuantizerKind] = registry("quantizer")
 """Every quantizer that `tokenizer.quantizer` may name."""
 
 
@@ -118,9 +117,7 @@ def register(kind: QuantizerKind) -> QuantizerKind:
     Raises:
         ValueError: another quantizer has the name, or its name has a default.
     """
-    check_new("quantizer", kind.config, QUANTIZERS)
-    QUANTIZERS[kind.name] = kind
-    return kind
+    return add_kind(QUANTIZERS, kind)
 
 
 class VectorConfig(QuantizerConfig):
@@ -259,8 +256,3 @@ register(
         example={"depth": 3},
     )
 )
-
-
-def configs() -> Mapping[str, type[QuantizerConfig]]:
-    """Map the names of all quantizers to their configs, as the registry is now."""
-    return {name: kind.config for name, kind in QUANTIZERS.items()}

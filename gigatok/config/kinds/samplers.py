@@ -6,14 +6,13 @@ torch: planning reads this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gigatok.config.fields.open_union import NamedConfig, NamedKind, check_new
-from gigatok.plugins import table
+from gigatok.config.fields.open_union import NamedConfig, NamedKind, add_kind
+from gigatok.plugins import Registry, registry
 
 SHARED = frozenset({"temperature", "top_k", "top_p"})
 """Settings of `sampling` that belong to samplers; those came before samplers had a name."""
@@ -40,7 +39,7 @@ class SamplerKind(NamedKind[SamplerConfig]):
     """
 
 
-SAMPLERS: dict[str, SamplerKind] = table("sampler")
+SAMPLERS: Registry[SamplerKind] = registry("sampler")
 """Every sampler that `sampling.sampler` may name."""
 
 
@@ -50,9 +49,7 @@ def register(kind: SamplerKind) -> SamplerKind:
     Raises:
         ValueError: another sampler has the name, or its name has a default.
     """
-    check_new("sampler", kind.config, SAMPLERS)
-    SAMPLERS[kind.name] = kind
-    return kind
+    return add_kind(SAMPLERS, kind)
 
 
 class TruncatedConfig(SamplerConfig):
@@ -79,8 +76,3 @@ PUBLISHED = TruncatedConfig(name="truncated")
 
 register(SamplerKind(TruncatedConfig, "gigatok.scores.samplers:truncated"))
 register(SamplerKind(MinPConfig, "gigatok.scores.samplers:min_p", example={"min_p": 0.1}))
-
-
-def configs() -> Mapping[str, type[SamplerConfig]]:
-    """Map the names of all samplers to their configs, as the registry is now."""
-    return {name: kind.config for name, kind in SAMPLERS.items()}

@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema
 from gigatok.config.fields.base import Config
 from gigatok.config.fields.marks import RUNTIME
 from gigatok.config.fields.open_name import NameOf
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 NONE = "none"
 """Value of `tokenizer.teacher` for no teacher."""
@@ -95,7 +95,7 @@ class TeacherKind:
         return f"{self.name}:{self.family}" if self.family else self.name
 
 
-TEACHERS: dict[str, TeacherKind] = table("teacher")
+TEACHERS: Registry[TeacherKind] = registry("teacher")
 """Every teacher that `tokenizer.teacher` may name."""
 
 
@@ -105,12 +105,11 @@ def register(kind: TeacherKind) -> TeacherKind:
     Raises:
         ValueError: another teacher has the name, or the name cannot be told from a family's.
     """
-    if kind.name in {*TEACHERS, NONE}:
-        raise ValueError(f"there is a teacher {kind.name!r} already; choose another name")
+    if kind.name == NONE:
+        raise ValueError(f"a teacher cannot be called {NONE!r}, which says that there is none")
     if ":" in kind.name:
         raise ValueError(f"teacher {kind.name!r}: a colon stands behind the name of a family only")
-    TEACHERS[kind.name] = kind
-    return kind
+    return TEACHERS.add(kind.name, kind)
 
 
 class NamedTeacher(NamedTuple):

@@ -6,7 +6,6 @@ Standard library and pydantic only: planning reads this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,12 +13,11 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_valida
 
 from gigatok.config.fields.base import Config, TransformerSize
 from gigatok.config.fields.marks import COMPUTES, FOUND, SAME_COST, TRAINING_ONLY
-from gigatok.config.fields.open_union import NamedConfig, NetworkKind, OneOf, check_new, kind_named
+from gigatok.config.fields.open_union import NamedConfig, NetworkKind, OneOf, add_kind, kind_named
 from gigatok.config.kinds.quantizers import PUBLISHED as PUBLISHED_QUANTIZER
-from gigatok.config.kinds.quantizers import CodebookConfig, CodeShape, QuantizerConfig
-from gigatok.config.kinds.quantizers import configs as quantizer_configs
+from gigatok.config.kinds.quantizers import QUANTIZERS, CodebookConfig, CodeShape, QuantizerConfig
 from gigatok.config.kinds.teachers import FoundTeacher
-from gigatok.plugins import table
+from gigatok.plugins import Registry, registry
 
 SEMANTIC = frozenset({"semantic_weight", "teacher", "teacher_components"})
 """Fields that an architecture reads if its output has a stream that a teacher regularises."""
@@ -96,7 +94,7 @@ class TokenizerSettings(CodebookConfig):
     """Convolutional encoder and decoder."""
     num_latent_tokens: Annotated[PositiveInt, COMPUTES] = 256
     """Tokens per image of a 1D tokenizer; a power of two."""
-    quantizer: Annotated[QuantizerConfig, OneOf(quantizer_configs), COMPUTES] = PUBLISHED_QUANTIZER
+    quantizer: Annotated[QuantizerConfig, OneOf(QUANTIZERS), COMPUTES] = PUBLISHED_QUANTIZER
     """Quantizer by name, with its settings, such as `{name: fsq, levels: [8, 5, 5, 5]}`."""
     # The reference's default `proj_weight`, which no config file of theirs sets.
     semantic_weight: Annotated[NonNegativeFloat, TRAINING_ONLY] = 0.5
@@ -178,7 +176,7 @@ class TokenizerKind(NetworkKind[TokenizerKindConfig]):
     """
 
 
-TOKENIZERS: dict[str, TokenizerKind] = table("tokenizer")
+TOKENIZERS: Registry[TokenizerKind] = registry("tokenizer")
 """Every architecture that `tokenizer.architecture` may name."""
 
 
@@ -188,9 +186,7 @@ def register(kind: TokenizerKind) -> TokenizerKind:
     Raises:
         ValueError: another one has the name, or its name has a default.
     """
-    check_new("tokenizer", kind.config, TOKENIZERS)
-    TOKENIZERS[kind.name] = kind
-    return kind
+    return add_kind(TOKENIZERS, kind)
 
 
 def finest_level(num_latent_tokens: int) -> tuple[int, int]:
@@ -299,11 +295,6 @@ register(
         "gigatok.models.tokenizer.layout:gigatok",
     )
 )
-
-
-def configs() -> Mapping[str, type[TokenizerKindConfig]]:
-    """Map the names of all architectures to their configs, as the registry is now."""
-    return {name: kind.config for name, kind in TOKENIZERS.items()}
 
 
 def reads_of(architecture: Any) -> frozenset[str]:

@@ -54,14 +54,14 @@ class Key:
     def kinds(self) -> Mapping[str, type[Config]]:
         """Configs by name, one of which it holds; empty for all other keys."""
         marks = (mark for mark in self.field.metadata if isinstance(mark, OneOf))
-        return next((mark.kinds() for mark in marks), {})
+        return next((mark.configs for mark in marks), {})
 
     @property
     def item_kinds(self) -> Mapping[str, type[Config]]:
         """Configs by name, of which it holds a list; empty for all other keys."""
         item, *_ = (*typing.get_args(self.field.annotation), None)
         marks = (mark for mark in typing.get_args(item) if isinstance(mark, OneOf))
-        return next((mark.kinds() for mark in marks), {})
+        return next((mark.configs for mark in marks), {})
 
     @property
     def is_list(self) -> bool:

@@ -13,6 +13,7 @@ from gigatok.commands.new_plugin import create
 from gigatok.contracts.base import examine
 from orchestration.sweep.definition import expand, load_sweep
 from tests.orchestration.programs import call
+from tests.restoring import restored_registries
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "examples" / "plugin" / "gigatok_example"
@@ -22,11 +23,8 @@ EXAMPLE = ROOT / "examples" / "plugin" / "gigatok_example"
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what a test registers."""
     monkeypatch.setattr(plugins, "LOADED", {})
-    before = {kind: dict(plugins.table(kind)) for kind in plugins.kinds()}
-    yield
-    for kind in plugins.kinds():
-        plugins.table(kind).clear()
-        plugins.table(kind).update(before.get(kind, {}))
+    with restored_registries():
+        yield
 
 
 @pytest.mark.heavy

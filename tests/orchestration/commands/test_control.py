@@ -9,7 +9,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gigatok import plugins
 from orchestration.__main__ import app
 from orchestration.backends.detached.journal import CONTROLLER, Journal
 from orchestration.commands.control import control
@@ -18,6 +17,7 @@ from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import make_plan
 from orchestration.runs.state import Store
 from orchestration.sweep.definition import expand, load_sweep
+from tests.restoring import restored_registries
 
 SWEEP = """question: q
 scale: smoke
@@ -38,17 +38,12 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (site / "lost_lab-1.0.dist-info" / "top_level.txt").write_text("lost_lab\n")
     (site / "lost_lab.py").write_text(PLUGIN)
     (tmp_path / "lost.yaml").write_text(SWEEP)
-    before = {kind: dict(plugins.table(kind)) for kind in plugins.kinds()}
-    with monkeypatch.context() as installed:
+    with monkeypatch.context() as installed, restored_registries():
         installed.syspath_prepend(str(site))
         sweep = load_sweep(tmp_path / "lost.yaml")
         plan = make_plan(sweep, expand(sweep))
         store = Store(tmp_path / "runs")
         record_launch(plan, store, LaunchRequest(sweep="lost.yaml"))
-    for kind, entries in before.items():
-        plugins.table(kind).clear()
-        plugins.table(kind).update(entries)
-    del plugins.LOADED["lost_lab"]
     del sys.modules["lost_lab"]
     return Journal(store, "slurm").intend(CONTROLLER, "lost", plan.key).name
 

@@ -21,6 +21,7 @@ from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, load_s
 from orchestration.sweep.settings.keys import trial_keys
 from orchestration.tracking.params import trial_params
 from tests.orchestration.test_from_outside import MODULE
+from tests.restoring import restored_registries
 
 KEY = "measure_brightness.gamma"
 
@@ -29,11 +30,8 @@ KEY = "measure_brightness.gamma"
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what a test registers."""
     monkeypatch.setattr(plugins, "LOADED", {})
-    before = {kind: dict(table) for kind, table in plugins._TABLES.items()}
-    yield
-    for kind, table in plugins._TABLES.items():
-        table.clear()
-        table.update(before[kind])
+    with restored_registries():
+        yield
 
 
 def load(folder: Path, body: str, *overrides: str) -> Sweep:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from gigatok.config.fields.base import Config
 from gigatok.config.fields.open_name import NameOf
-from gigatok.plugins import table
+from gigatok.plugins import registry
 
 
 class Fruit(Config):
@@ -16,8 +16,8 @@ class Fruit(Config):
 
 @pytest.fixture
 def fruits(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    monkeypatch.setattr("gigatok.plugins._TABLES", {})
-    fruits = table("fruit")
+    monkeypatch.setattr("gigatok.plugins._REGISTRIES", {})
+    fruits = registry("fruit")
     fruits["apple"] = fruits["pear"] = object()
     return fruits
 

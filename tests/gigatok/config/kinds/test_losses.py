@@ -86,5 +86,5 @@ def test_names_are_given_once(name: str) -> None:
     # As a class statement would make it, with the name of the parameter.
     named = {"name": Literal[name]}  # type: ignore[valid-type]
     config = type("TakenConfig", (LossConfig,), {"__annotations__": named})
-    with pytest.raises(ValueError, match=f"there is a loss '{name}' already"):
+    with pytest.raises(ValueError, match=f"'{name}' already; choose another name"):
         register(LossKind(config, "my_lab.losses:Taken"))

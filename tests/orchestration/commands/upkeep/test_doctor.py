@@ -10,6 +10,7 @@ import pytest
 from gigatok import plugins
 from orchestration.backends.base import Finding
 from orchestration.commands.upkeep.doctor import plug_ins
+from tests.restoring import restored_registries
 
 METRIC = """
 from gigatok.names import Metric, register
@@ -22,7 +23,6 @@ register(Metric({name!r}, "heading", "%", "higher", 1))
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folder of an installed distribution with two plug-ins, one of which is broken."""
     monkeypatch.setattr(plugins, "LOADED", {})
-    before = dict(plugins.table("metric"))
     (tmp_path / "lab_metrics.py").write_text(METRIC.format(name="gloss"))
     (tmp_path / "lab_broken.py").write_text("import there_is_no_such_module\n")
     metadata = tmp_path / "lab-3.dist-info"
@@ -33,10 +33,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (metadata / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(tmp_path)
     plugins.installed.cache_clear()
-    yield tmp_path
+    with restored_registries():
+        yield tmp_path
     plugins.installed.cache_clear()
-    plugins.table("metric").clear()
-    plugins.table("metric").update(before)
 
 
 def found(sweep: str | None = None) -> dict[str, Finding]:
