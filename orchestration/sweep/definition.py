@@ -59,9 +59,7 @@ SWEEP_KEYS = (
 )
 # Not the question: another question is another sweep.
 AT_KEYS = tuple(
-    key
-    for key in SWEEP_KEYS
-    if key not in ("question", "paper", "scale", "plugins", "figure", "at")
+    key for key in SWEEP_KEYS if key not in ("question", "paper", "scale", "plugins", "at")
 )
 """Parts that `at` may replace for one scale."""
 # A frequent mistake: the nested form of a scale's `trial`, at the top of a sweep.
@@ -224,7 +222,7 @@ def _read(
             check_targets(search, stages, sweep.part("search"))
     claims = _claims(sweep.part("claims"), axes, expansion, stages, search)
     searched = {} if search is None else (*search.space, *search.transfer)
-    figure = read_figure(root.part("figure"), [*axes.varied, *searched], axes.formulas.derive)
+    figure = read_figure(sweep.part("figure"), [*axes.varied, *searched], axes.formulas.derive)
     if problems or loaded is None:
         return None
     return Sweep(

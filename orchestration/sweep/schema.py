@@ -55,7 +55,7 @@ def sweep_schema(*, knows_plugins: bool = False) -> Schema:
         knows_plugins: the plug-ins that sweeps name are loaded. Otherwise of a sweep that names
             some only the names of its parts are checked.
     """
-    parts = _sweep_parts()
+    parts = {**_sweep_parts(), "figure": _figure()}
     # As references: `at` repeats every part, and would double the file.
     refs: Schema = {name: {"$ref": f"#/$defs/{name}"} for name in parts}
     at = _mapping(refs, "What replaces the parts of the same names at this scale.")
@@ -64,7 +64,6 @@ def sweep_schema(*, knows_plugins: bool = False) -> Schema:
         "paper": _text("The table or figure of the paper that it answers to."),
         "scale": _text("A file of sweeps/scales: smoke, micro, mini, paper."),
         "plugins": _list({**_text("A module, or a path such as ./fsq.py."), "minLength": 1}),
-        "figure": _figure(),
         **refs,
         "at": {"type": ["object", "null"], "additionalProperties": at},
     }

@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gigatok.names import FigureChoice
 from gigatok.stages import STAGES
 from orchestration.sweep.definition import SWEEPS_DIR, Sweep, SweepError, expand, load_sweep
 from orchestration.sweep.schema import scale_schema, schema_files, sweep_schema
@@ -179,6 +180,20 @@ def test_what_is_given_at_a_scale_replaces_the_part_of_that_name(
     assert (sweep.seeds, sweep.set) == (seeds, given)
     assert sweep.stages == (("extract_codes",) if scale == "paper" else tuple(STAGES))
     assert len(expand(sweep).excluded) == (2 if scale == "paper" else 0)
+
+
+def test_a_scale_may_have_a_figure_of_its_own(tmp_path: Path) -> None:
+    body = f"""{PAIR}
+figure: {{x: rfid, y: psnr, where: {{tokenizer.encoder: [S, B], data.image_size: 16}}}}
+at: {{smoke: {{figure: null}}, mini: {{figure: {{x: step}}}}}}
+"""
+    figures = {
+        name: load(tmp_path, body, scale=name).figure for name in ("micro", "mini", "smoke")
+    }
+    where = ("tokenizer.encoder=S,B", "data.image_size=16")
+    assert figures["micro"] == FigureChoice("rfid", ("psnr",), where=where)
+    assert figures["mini"] == FigureChoice("step")
+    assert figures["smoke"] == FigureChoice()
 
 
 def test_overrides_go_over_what_is_given_at_the_scale(tmp_path: Path) -> None:
