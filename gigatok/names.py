@@ -119,6 +119,11 @@ class Metric:
         unit = self.printed_unit or self.unit
         return f" {unit}" if unit not in ("", "x1000") else ""
 
+    @property
+    def difference_unit(self) -> str:
+        """Unit as it stands behind a difference: 19 % and 100 % differ by 81 points."""
+        return " points" if self.printed_unit == "%" else self.unit_behind
+
     def signed(self, difference: float, more_digits: int = 0) -> str:
         """Format a difference of stored values with its sign, without its unit."""
         # The minus sign is the mathematical one, as wide as the plus; a hyphen could break lines.

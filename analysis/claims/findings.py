@@ -124,7 +124,7 @@ def _verdict(one: SettingComparison, difference: PairedDifference) -> str:
         return f"{shown}. Whether that is more than chance cannot be told from one seed."
     assert one.seed_spread is not None, "two shared seeds are two values of each setting"
     beside = f"{shown}; seeds of one setting differ by up to {score.text(one.seed_spread)}"
-    beside += score.unit_behind
+    beside += score.difference_unit
     if not any(difference.differences):
         return f"{beside}. No difference."
     moved = direction(score, difference.mean)

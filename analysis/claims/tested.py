@@ -68,11 +68,11 @@ def changes(score: Metric, difference: PairedDifference) -> str:
     values = difference.differences
     if difference.n > _MAX_LISTED:
         ends = f"{score.signed(min(values))} to {score.signed(max(values))}"
-        mean = f"{score.signed(difference.mean)}{score.unit_behind}"
+        mean = f"{score.signed(difference.mean)}{score.difference_unit}"
         return f"{mean} ({ends} on {difference.n} seeds)"
     plural = "seed" if difference.n == 1 else "seeds"
     listing = " and ".join(score.signed(value) for value in values)
-    return f"{listing}{score.unit_behind} on {plural} {', '.join(map(str, difference.seeds))}"
+    return f"{listing}{score.difference_unit} on {plural} {', '.join(map(str, difference.seeds))}"
 
 
 def interval(score: Metric, difference: PairedDifference) -> str:

@@ -62,7 +62,7 @@ class Trend(Tested):
         parts = f"{self.settings} settings"
         parts += f" in {self.families} families" if self.families > 1 else ""
         text = f"{score.label} over {title_of(self.over)}: {score.signed(self.slope, 1)}"
-        text += f"{score.unit_behind} {per} [{ends}], {parts}"
+        text += f"{score.difference_unit} {per} [{ends}], {parts}"
         if self.is_shown:
             return f"{text}. {direction(score, self.slope)}: a trend is shown {self.chance}."
         return f"{text}. No trend is shown {self.chance}."

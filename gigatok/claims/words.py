@@ -83,7 +83,7 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
         size = f"off by {_percent(evidence.effect)}"
         interval = f"[{_percent(low)}, {_percent(high)}]"
     else:
-        size = f"{metric.signed(effect, 1)}{metric.unit_behind}{_per(claim)}"
+        size = f"{metric.signed(effect, 1)}{metric.difference_unit}{_per(claim)}"
         interval = f"[{metric.signed(low, 1)}, {metric.signed(high, 1)}]"
     if evidence.error == 0:
         # An interval of no width would say that the effect is known exactly.

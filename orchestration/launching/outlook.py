@@ -89,7 +89,7 @@ def _outlook(claim: Claim, sweep: Sweep, seen: Seen | None, level: float) -> str
     origin, evidence = seen
     metric = METRICS[claim.metric]
     shown = evidence.effect if claim.rises else -evidence.effect
-    effect = metric.signed(shown, 1) + metric.unit_behind
+    effect = metric.signed(shown, 1) + metric.difference_unit
     say = _fixed if sweep.looks is None else _until_decided
     return f"{say(claim, evidence, sweep, level)}, if it is as {origin}: {effect}"
 

@@ -53,7 +53,7 @@ class Prospect:
             return f"±{100 * share:.1f} %"
         metric = METRICS[self.goal.claim.metric]
         # Behind the sign, which is both here.
-        return f"±{metric.signed(share * self.predicted, 1)[1:]}{metric.unit_behind}"
+        return f"±{metric.signed(share * self.predicted, 1)[1:]}{metric.difference_unit}"
 
     def change(self, before: float, after: float) -> str:
         """Say what runs would change; empty where that is too little to be seen."""

@@ -72,7 +72,7 @@ def test_shares_are_printed_in_their_unit() -> None:
     results = {"S-S": seeds(0.31, 0.32, 0.33), "S-B": seeds(0.312, 0.321, 0.329)}
     found = sentence(results, "equivalence", "probe_accuracy", margin=0.01)
     assert "cure: supported." in found
-    assert "+0.07 % [" in found
+    assert "+0.07 points [" in found
 
 
 def test_an_undecided_claim_says_how_many_seeds_decide_it() -> None:
