@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -13,7 +13,7 @@ from gigatok.config.fields.base import (
     Config,
     Fraction,
 )
-from gigatok.config.fields.marks import COMPUTES, SAME_COST
+from gigatok.config.fields.marks import COMPUTES, RUNTIME, SAME_COST, SAME_FLOPS
 from gigatok.config.fields.open_name import NameOf
 from gigatok.config.fields.open_union import OneOf
 from gigatok.config.kinds.generators import (
@@ -83,6 +83,11 @@ class SamplingConfig(Config):
     """Number of images; at least 4, for the third neighbour of precision and recall."""
     batch_size: PositiveInt = 64
     """Images that are drawn at once."""
+    # The authors' scripts cast the model by --precision; published scores are of fp32.
+    precision: Annotated[Literal["fp32", "bf16"], SAME_FLOPS] = "fp32"
+    """Type of the generator's weights, cache and logits while codes are drawn."""
+    compile: Annotated[bool, RUNTIME, SAME_FLOPS] = False
+    """Compile the step of a code, on a GPU to a CUDA graph, where the architecture allows it."""
 
     @property
     def unread(self) -> frozenset[str]:

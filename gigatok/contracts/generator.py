@@ -137,14 +137,35 @@ def sampling(kind: GeneratorKind) -> Iterator[str]:
     for config in architectures(kind):
         generator = built(config).eval()
         with torch.inference_mode():
-            wanted = generator(codes_BT, classes_B)
-            cache = generator.allocate_cache(BATCH)
-            found = [generator.first_logits(classes_B, cache)]
-            for place in range(1, TOKENS):
-                found.append(generator.next_logits(codes_BT[:, place - 1], place, cache))
-        apart = [t for t, one in enumerate(found) if (one - wanted[:, t]).abs().max() > CLOSE]
-        if apart:
-            yield f"drawn with a cache, code {apart[0]} has other logits than in the forward pass"
+            wanted_BTV = generator(codes_BT, classes_B)
+            for words, found_BTV in _drawn(generator, codes_BT, classes_B):
+                apart_T = ((found_BTV - wanted_BTV).abs().amax((0, 2)) > CLOSE).tolist()
+                if True in apart_T:
+                    place = apart_T.index(True)
+                    yield f"{words}, code {place} has other logits than in the forward pass"
+
+
+def _drawn(
+    generator: Generator, codes_BT: Tensor, classes_B: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield logits (B, T, V) that were computed code by code, and how in words."""
+    places = list(range(TOKENS))
+    cache = generator.allocate_cache(BATCH)
+    yield "drawn with a cache", _logits(generator, codes_BT, classes_B, cache, places)
+    if (cache := generator.allocate_static_cache(BATCH)) is None:
+        return
+    on_device = [torch.tensor([place]) for place in places]
+    for words in ("drawn with a static cache", "drawn with a static cache that was used before"):
+        yield words, _logits(generator, codes_BT, classes_B, cache, on_device)
+
+
+def _logits(
+    generator: Generator, codes_BT: Tensor, classes_B: Tensor, cache: Any, places: list[Any]
+) -> Tensor:
+    found = [generator.first_logits(classes_B, cache)]
+    for before, place in enumerate(places[1:]):
+        found.append(generator.next_logits(codes_BT[:, before], place, cache))
+    return torch.stack(found, dim=1)
 
 
 def determinism(kind: GeneratorKind) -> Iterator[str]:

@@ -33,6 +33,21 @@ def prepare_device(device: str) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+@contextmanager
+def writes_apart() -> Iterator[None]:
+    """Let indices be written to by kernels that are deterministic only if no two are equal.
+
+    For code whose indices never are. The others sort the indices first, in several kernels.
+    """
+    chosen = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(chosen, warn_only=warns)
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Compute in float32, without autocast and TF32: a code must not hang on rounding."""
     if device.type == "cuda":

@@ -21,6 +21,7 @@ from gigatok.data.image_sets import Int64
 from gigatok.data.splits import to_uint8
 from gigatok.models.frozen.features import FeatureNetwork
 from gigatok.models.generator.base import Generator
+from gigatok.models.generator.steps import Steps, steps_of
 from gigatok.models.tokenizer.base import Tokenizer
 from gigatok.runtime.context import Ranks, Runtime
 from gigatok.runtime.distributed import barrier, is_main
@@ -34,15 +35,25 @@ from gigatok.training.seeds import step_seed
 
 @dataclass(frozen=True)
 class Models:
-    """Generator of codes, and the tokenizer that decodes them to images."""
+    """Generator of codes with its steps, and the tokenizer that decodes them to images."""
 
     tokenizer: Tokenizer
-    generator: Generator
+    steps: Steps
+
+    @property
+    def generator(self) -> Generator:
+        """Generator that the steps are of."""
+        return self.steps.generator
 
     @staticmethod
-    def load(tokenizer: Path, generator: Path, device: str) -> Models:
+    def load(tokenizer: Path, generator: Path, sampling: SamplingConfig, device: str) -> Models:
         """Load both models from the folders of the stages that made them."""
-        return Models(load_tokenizer(tokenizer, device), load_generator(generator, device))
+        drawing = load_generator(generator, device)
+        if sampling.precision == "bf16":
+            # As a whole and not by autocast: what takes time is to read the weights and the cache.
+            drawing.bfloat16()
+        steps = steps_of(drawing, compiled=sampling.compile)
+        return Models(load_tokenizer(tokenizer, device), steps)
 
 
 @dataclass(frozen=True)
@@ -153,7 +164,7 @@ def draw_batch(draw: Draw, models: Models, batch: slice, device: str) -> tuple[U
     shape = (batch.stop - batch.start,)
     # The null class has the number behind all classes, so it is never drawn.
     classes = torch.randint(models.generator.null_class, shape, generator=random, device=device)
-    codes = generate(models.generator, classes, draw.sampling, random)
+    codes = generate(models.generator, classes, draw.sampling, random, steps=models.steps)
     return to_uint8(models.tokenizer.decode(codes)), classes.cpu().numpy()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from gigatok.config import SamplingConfig
 from gigatok.config.schedules import GUIDANCE_SCHEDULES
 from gigatok.models.generator.base import Generator
+from gigatok.models.generator.steps import Steps
 from gigatok.scores.samplers import find_sampler
 
 
@@ -42,6 +43,7 @@ def generate(
     num_tokens: int | None = None,
     *,
     greedy: bool = False,
+    steps: Steps | None = None,
 ) -> Tensor:
     """Draw the codes of one image per class.
 
@@ -52,25 +54,27 @@ def generate(
         rng: source of randomness, on the generator's device.
         num_tokens: codes per image; by default as many as the generator was built for.
         greedy: take the likeliest code instead of sampling.
+        steps: those of the generator, to compile them once for many batches; by default not
+            compiled.
 
     Returns:
         Codes (B, T), int64.
     """
     num_tokens = num_tokens or generator.num_tokens
-    sampler = find_sampler(config)
+    sampler, steps = find_sampler(config), steps or Steps(generator)
     guided = config.cfg_scale > 1
     copies = 2 if guided else 1
-    cache = generator.allocate_cache(copies * len(classes_B))
     # Both halves in one batch: the weights are read once for the two.
     if guided:
         classes_B = torch.cat([classes_B, torch.full_like(classes_B, generator.null_class)])
-    logits = generator.first_logits(classes_B, cache)
+    logits = steps.first(classes_B)
     codes: list[Tensor] = []
     while True:
         if guided:
-            logits = guide(logits, guidance_scale(config, len(codes), num_tokens))
+            # float32 first: the scale enlarges what is rounded.
+            logits = guide(logits.float(), guidance_scale(config, len(codes), num_tokens))
         codes.append(logits.argmax(-1) if greedy else sampler(logits, config, rng))
         if len(codes) == num_tokens:
             return torch.stack(codes, dim=1)
         # Both halves go on with the same code.
-        logits = generator.next_logits(codes[-1].repeat(copies), len(codes), cache)
+        logits = steps.next(codes[-1].repeat(copies))

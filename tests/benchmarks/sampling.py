@@ -10,12 +10,14 @@ weights would be read if nothing else were: compare it with the machine's memory
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
 import typer
 
 from gigatok.config import SamplingConfig
+from gigatok.models.generator.steps import CompiledSteps, Steps
 from gigatok.scores.sampling import generate
 from tests.benchmarks.measuring import (
     NUM_CLASSES,
@@ -44,12 +46,14 @@ def main(
     num_tokens: int = 256,
     repeats: int = 1,
     dtype: str = "float32",
+    compiled: bool = False,
 ) -> None:
     """Measure each model in a process of its own."""
     rows = []
     for name in model or ["GPT-B"]:
         for cfg_scale in (1.0, 1.5):
-            options = (name, cfg_scale, batch_size, num_tokens, repeats, dtype)
+            backend = "inductor" if compiled else None
+            options = (name, cfg_scale, batch_size, num_tokens, repeats, dtype, backend)
             result = in_own_process(measure, *options)
             rows.append(
                 [
@@ -67,16 +71,24 @@ def main(
 
 
 def measure(
-    name: str, cfg_scale: float, batch_size: int, num_tokens: int, repeats: int, dtype: str
+    name: str,
+    cfg_scale: float,
+    batch_size: int,
+    num_tokens: int,
+    repeats: int,
+    dtype: str,
+    backend: str | None = None,
 ) -> Measurement:
-    """Draw a batch of images with random weights."""
+    """Draw a batch of images with random weights; `backend` compiles its steps."""
     torch.manual_seed(0)
     generator = build_generator(generator_architecture(name), device()).eval()
     generator.to(getattr(torch, dtype))
     config = SamplingConfig(cfg_scale=cfg_scale, num_images=max(4, batch_size))
     classes_B = torch.randint(NUM_CLASSES, (batch_size,), device=device())
     rng = torch.Generator(device()).manual_seed(0)
-    time = seconds(lambda: generate(generator, classes_B, config, rng, num_tokens), repeats)
+    steps = Steps(generator) if backend is None else CompiledSteps(generator, backend)
+    draw = partial(generate, generator, classes_B, config, rng, num_tokens, steps=steps)
+    time = seconds(draw, repeats)
     weights = sum(p.numel() * p.element_size() for p in generator.parameters())
     return Measurement(time, peak_memory(), weights)
 

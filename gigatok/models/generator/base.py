@@ -91,6 +91,14 @@ class Generator(nn.Module, ABC):
     def allocate_cache(self, batch_size: int) -> Any:
         """Make what drawing code by code keeps of the codes before; each call may change it."""
 
+    def allocate_static_cache(self, batch_size: int) -> Any:
+        """Make a cache with which `next_logits` takes its position as a tensor, int64 (1,).
+
+        One graph then computes the codes of all positions and batches. Its property `tensors`
+        lists what each call writes; `first_logits` fills it anew. None: there is no such cache.
+        """
+        return None
+
     @abstractmethod
     def first_logits(self, classes_B: Tensor, cache: Any) -> Tensor:
         """Compute logits (B, V) of code 0; drops no class."""

@@ -26,14 +26,22 @@ from gigatok.models.recompute import run_layer
 NORM_EPS = 1e-5  # of LlamaGen's RMSNorm
 
 
+Place = int | Tensor
+"""Position of the one token that is read with a cache; a tensor is int64 (1,)."""
+
+
 class LayerCache(NamedTuple):
     """Keys and values of a layer, allocated for the whole sequence."""
 
     keys_BHTd: Tensor
     values_BHTd: Tensor
 
-    def append(self, k_BH1d: Tensor, v_BH1d: Tensor, position: int) -> tuple[Tensor, Tensor]:
-        """Store one position and return all positions up to it."""
+    def append(self, k_BH1d: Tensor, v_BH1d: Tensor, position: Place) -> tuple[Tensor, Tensor]:
+        """Store one position, and return all up to it; all there are, if it is a tensor."""
+        if isinstance(position, Tensor):
+            self.keys_BHTd.index_copy_(2, position, k_BH1d)
+            self.values_BHTd.index_copy_(2, position, v_BH1d)
+            return self.keys_BHTd, self.values_BHTd
         self.keys_BHTd[:, :, position] = k_BH1d[:, :, 0]
         self.values_BHTd[:, :, position] = v_BH1d[:, :, 0]
         filled = position + 1
@@ -47,6 +55,11 @@ class Cache(NamedTuple):
     output: nn.Module
     kept: list[LayerCache]
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Tensors that are written while codes are drawn."""
+        return [tensor for layer in self.kept for tensor in layer]
+
 
 class Reading(NamedTuple):
     """Circumstances in which a block reads its tokens: all at once, or one with a cache.
@@ -56,8 +69,10 @@ class Reading(NamedTuple):
 
     rotation: Rotation | None = None
     cache: LayerCache | None = None
-    position: int = 0
+    position: Place = 0
     """Place of the one token that is read with a cache."""
+    mask_1T: Tensor | None = None
+    """Positions of the cache that are seen, if its place is a tensor: attention reads all."""
 
 
 class CausalAttention(nn.Module):
@@ -78,12 +93,12 @@ class CausalAttention(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.wqkv(x_BTD).chunk(3, dim=-1)
         )
-        rotation, cache, position = reading
+        rotation, cache, position, mask_1T = reading
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             k, v = cache.append(k, v, position)
-        x_BHTd = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
+        x_BHTd = F.scaled_dot_product_attention(q, k, v, mask_1T, is_causal=cache is None)
         out_BTD = self.wo(x_BHTd.transpose(1, 2).flatten(2))
         return F.dropout(out_BTD, self.dropout, self.training)
 
@@ -201,7 +216,7 @@ class LlamaGen(Generator):
         The last code is predicted but never read. In training, classes are dropped at random.
         """
         x_BTD = self._embed(codes_BT, self.drop_classes(classes_B))
-        reading = Reading(self._rotation(0, x_BTD.shape[1], x_BTD.device))
+        reading = Reading(self._rotation(torch.arange(x_BTD.shape[1], device=x_BTD.device)))
         for layer in self.layers:
             x_BTD = run_layer(layer, x_BTD, reading, recompute=self.activation_checkpointing)
         logits: Tensor = self.output(self.norm(x_BTD))
@@ -221,7 +236,7 @@ class LlamaGen(Generator):
         if classes_B is None:
             classes_B = self.no_classes(codes_BT)
         x_BTD = self._embed(codes_BT, classes_B)
-        reading = Reading(self._rotation(0, x_BTD.shape[1], x_BTD.device))
+        reading = Reading(self._rotation(torch.arange(x_BTD.shape[1], device=x_BTD.device)))
         for block in self.layers[:layer]:
             x_BTD = block(x_BTD, reading)
         return x_BTD
@@ -231,26 +246,41 @@ class LlamaGen(Generator):
 
         The weights are packed for the batch, so they must not change while it is drawn.
         """
+        layers, output = packed(self.layers, batch_size), packed(self.output, batch_size)
+        return Cache(layers, output, self._kept(batch_size))
+
+    def allocate_static_cache(self, batch_size: int) -> Cache:
+        """Allocate caches that can be used again, beside the layers as they are."""
+        # Not packed: the compiler knows no packed tensors.
+        return Cache(self.layers, self.output, self._kept(batch_size))
+
+    def _kept(self, batch_size: int) -> list[LayerCache]:
         weight, size = self.tok_embeddings.weight, self.config.size
         shape = (batch_size, size.heads, self.num_tokens, size.width // size.heads)
-        kept = [LayerCache(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.layers]
-        return Cache(packed(self.layers, batch_size), packed(self.output, batch_size), kept)
+        # Zeros: behind a mask, positions that are not yet drawn are multiplied by 0.
+        return [LayerCache(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.layers]
 
     def first_logits(self, classes_B: Tensor, cache: Cache) -> Tensor:
         """Compute logits (B, V) of code 0, and fill position 0 of the cache; drops no class."""
         return self._cached(self.cls_embedding(classes_B), cache, position=0)
 
-    def next_logits(self, codes_B: Tensor, position: int, cache: Cache) -> Tensor:
+    def next_logits(self, codes_B: Tensor, position: Place, cache: Cache) -> Tensor:
         """Compute logits (B, V) of code `position`, at least 1, given the code before it."""
         return self._cached(self.tok_embeddings(codes_B), cache, position)
 
-    def _cached(self, x_BD: Tensor, cache: Cache, position: int) -> Tensor:
+    def _cached(self, x_BD: Tensor, cache: Cache, position: Place) -> Tensor:
         if self.positional_embedding is not None:
             x_BD = x_BD + self.positional_embedding[position]
-        rotation = self._rotation(position, position + 1, x_BD.device)
+        mask_1T = None
+        if isinstance(position, Tensor):
+            places_1 = position
+            mask_1T = torch.arange(self.num_tokens, device=x_BD.device)[None] <= position
+        else:
+            places_1 = torch.arange(position, position + 1, device=x_BD.device)
+        rotation = self._rotation(places_1)
         x_B1D = x_BD.unsqueeze(1)
         for layer, kept in zip(cache.layers, cache.kept, strict=True):
-            x_B1D = layer(x_B1D, Reading(rotation, kept, position))
+            x_B1D = layer(x_B1D, Reading(rotation, kept, position, mask_1T))
         logits: Tensor = cache.output(self.norm(x_B1D)).squeeze(1)
         return logits
 
@@ -262,8 +292,8 @@ class LlamaGen(Generator):
             x_BTD = x_BTD + self.positional_embedding[: x_BTD.shape[1]]
         return F.dropout(x_BTD, self.config.dropout, self.training)
 
-    def _rotation(self, start: int, end: int, device: torch.device) -> Rotation | None:
-        """Rotate the input positions from `start` to before `end`; position 0 is the class.
+    def _rotation(self, places_T: Tensor) -> Rotation | None:
+        """Rotate the inputs at these places; place 0 is the class.
 
         Computed afresh, which is cheap: a table kept here would have to survive construction on
         the meta device, casts of the model and sharding.
@@ -271,6 +301,5 @@ class LlamaGen(Generator):
         if self.positional_embedding is not None:
             return None
         head_width = self.config.size.width // self.config.size.heads
-        positions_T = torch.arange(start - 1, end - 1, device=device)
         class_scale = 0.0 if self.config.reference_rope_quirk else 1.0
-        return axial_rotation(positions_T, self.grid_side, head_width, class_scale)
+        return axial_rotation(places_T - 1, self.grid_side, head_width, class_scale)

@@ -38,7 +38,8 @@ def run(
     network = build_feature_network(evaluation.network, evaluation.resolution, runtime.device)
     # Before any sampling, so that a missing file is reported at once.
     reference, name = load_reference_of(evaluation, inputs, network)
-    models = Models.load(tokenizer_of(inputs), generator_of(inputs), runtime.device)
+    folders = tokenizer_of(inputs), generator_of(inputs)
+    models = Models.load(*folders, sampling, runtime.device)
     draw = Draw(sampling, config.seed)
     drawn = draw_set(draw, models, network, output_dir, tracker, runtime)
     # All processes draw a share, the first alone scores.
@@ -73,6 +74,8 @@ def guidance(config: SamplingConfig) -> str:
         parts.append(f"top-k {config.top_k}")
     if config.top_p < 1 and "top_p" in reads:
         parts.append(f"top-p {config.top_p:g}")
+    if config.precision != "fp32":
+        parts.append(f"in {config.precision}")
     return ", ".join(parts)
 
 

@@ -101,7 +101,8 @@ class _Scorer:
                 f"guidance.objective gkid needs images to compare with, and {name} holds "
                 "statistics only; take guidance.objective gfid"
             )
-        models = Models.load(tokenizer_of(inputs), generator_of(inputs), runtime.device)
+        folders = tokenizer_of(inputs), generator_of(inputs)
+        models = Models.load(*folders, config.sampling, runtime.device)
         return _Scorer(config, models, network, reference, name, tracker, runtime)
 
     @property

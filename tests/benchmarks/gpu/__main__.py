@@ -46,6 +46,8 @@ SECTIONS = {
     "generators": Planned(speed.generator_training, 90),
     "largest": Planned(speed.largest_tokenizer, 45),
     "sampling": Planned(speed.sampling, 70),
+    "graph tokens": Planned(correctness.graph_tokens, 60),
+    "graphs": Planned(speed.graphs, 60),
     "codes": Planned(speed.codes, 40),
     "loader": Planned(speed.loader, 30),
     "sweep": Planned(sweep.smoke_sweep, 90),

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from gigatok.config import SamplingConfig
 from gigatok.models.frozen.inception import Inception
 from gigatok.models.generator.generator import LlamaGen
+from gigatok.models.generator.steps import CompiledSteps
 from gigatok.models.tokenizer.tokenizer import GigaTok
 from gigatok.runtime.context import Interrupted, Runtime
 from gigatok.runtime.devices import full_precision
 from gigatok.runtime.tracker import MemoryTracker
 from gigatok.scores.sampling import generate
 from tests.benchmarks.gpu.rows import Row, Settings
+from tests.benchmarks.measuring import build_generator, generator_architecture
 from tests.gigatok.published.test_published_models import GOLDEN, build_seeded, normal
 from tests.gigatok.tiny_stages import train_tiny_generator, train_tiny_tokenizer, write_codes
 from tests.gigatok.waiting import first_wait
@@ -109,6 +111,28 @@ def tokens(settings: Settings) -> Iterator[Row]:
                 "",
                 {"equal": same},
             )
+
+
+def graph_tokens(settings: Settings) -> Iterator[Row]:
+    """Draw greedily with compiled steps, for two batches, and compare with steps as they are."""
+    device, count = torch.device(settings.device), settings.size(24, 4)
+    torch.manual_seed(0)
+    name = "GPT-tiny" if settings.quick else "GPT-B"
+    generator = build_generator(generator_architecture(name), settings.device).eval()
+    nn.init.normal_(generator.output.weight, std=0.02)
+    config = SamplingConfig(num_images=4, cfg_scale=2.0)
+    # The compiler itself takes minutes on a CPU.
+    compiled = CompiledSteps(generator, "eager" if settings.quick else "inductor")
+    draw = partial(generate, generator, config=config, rng=torch.Generator(device), greedy=True)
+    for first in (0, 100):
+        classes_B = torch.arange(first, first + 4, device=device)
+        with exactly(device):
+            expected = draw(classes_B, num_tokens=count)
+            codes = draw(classes_B, num_tokens=count, steps=compiled)
+        same = float((codes == expected).float().mean())
+        words = f"{same:.1%} equal to those without"
+        what = f"{name} greedy codes with CUDA graphs, classes {first} to {first + 3}"
+        yield Row(what, words, same == 1, "fp32", {"equal": same})
 
 
 def steps(settings: Settings) -> Iterator[Row]:

@@ -47,6 +47,8 @@ DRAWN = (
     *((64, "float32", 1.0), (256, "bfloat16", 1.0)),
 )
 """Batch, type of weights and scale of guidance in which codes are drawn."""
+GRAPHS = DRAWN[:2]
+"""Those of which the steps are compiled as well."""
 LARGEST = ("XL-XXL", "B-L", "S-L", "S-B", "S-S")
 """Tokenizers by falling size."""
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -130,22 +132,34 @@ def _trained(name: str, variant: str, batch_size: int, settings: Settings) -> Ro
 
 def sampling(settings: Settings) -> Iterator[Row]:
     """Draw codes with GPT-B and GPT-L, without and with guidance."""
-    names = ("GPT-tiny",) if settings.quick else ("GPT-B", "GPT-L")
-    cases = [(name, *drawn) for name in names for drawn in DRAWN]
-    count = settings.size(NUM_TOKENS, 4)
-    for name, batch, dtype, scale in cases:
-        _forget()
-        batch = settings.size(batch, 1)
-        found = drawing.measure(name, scale, batch, count, 1, dtype)
-        config = generator_architecture(name)
-        flops = sampling_flops(config, CODEBOOK_SIZE, NUM_TOKENS, guided=scale > 1) / NUM_TOKENS
-        guidance = f", guidance {scale:g}" if scale > 1 else ""
-        what = f"{name}, batch {batch}, {dtype}{guidance}"
-        speed = batch * count / found.seconds
-        read = found.weights * count / found.seconds
-        position = found.seconds / count * 1e3
-        note = f"{position:.2f} ms a position, {read / 1e9:,.0f} GB/s of weights"
-        yield speed_row(what, speed, "tokens/s", settings, flops, note)
+    for name in ("GPT-tiny",) if settings.quick else ("GPT-B", "GPT-L"):
+        for drawn in DRAWN:
+            yield _drawn(name, *drawn, settings)
+
+
+def graphs(settings: Settings) -> Iterator[Row]:
+    """Draw codes with CUDA graphs."""
+    for drawn in GRAPHS:
+        # Traced only where the compiler would take minutes.
+        backend = "eager" if settings.quick else "inductor"
+        yield _drawn("GPT-tiny" if settings.quick else "GPT-B", *drawn, settings, backend)
+
+
+def _drawn(
+    name: str, batch: int, dtype: str, scale: float, settings: Settings, backend: str | None = None
+) -> Row:
+    _forget()
+    batch, count = settings.size(batch, 1), settings.size(NUM_TOKENS, 4)
+    found = drawing.measure(name, scale, batch, count, 1, dtype, backend)
+    config = generator_architecture(name)
+    flops = sampling_flops(config, CODEBOOK_SIZE, NUM_TOKENS, guided=scale > 1) / NUM_TOKENS
+    guidance = f", guidance {scale:g}" if scale > 1 else ""
+    what = f"{name}, batch {batch}, {dtype}{guidance}{', compiled' if backend else ''}"
+    speed = batch * count / found.seconds
+    read = found.weights * count / found.seconds
+    position = found.seconds / count * 1e3
+    note = f"{position:.2f} ms a position, {read / 1e9:,.0f} GB/s of weights"
+    return speed_row(what, speed, "tokens/s", settings, flops, note)
 
 
 def codes(settings: Settings) -> Iterator[Row]:
