@@ -123,12 +123,13 @@ def fitting(made: Sequence[Line2D], inches: float) -> tuple[int, float]:
         box = _measured(figure, renderer, made, columns)
         if box.width <= room:
             break
-    letters = max(len(str(handle.get_label())) for handle in made)
+    names = [str(handle.get_label()) for handle in made]
+    letters = max(map(len, names))
     # A single name may be wider than a column of print.
     while box.width > room and letters > _FEWEST_LETTERS:
         letters -= 2
-        for handle in made:
-            handle.set_label("\n".join(textwrap.wrap(str(handle.get_label()), letters)))
+        for handle, name in zip(made, names, strict=True):
+            handle.set_label("\n".join(textwrap.wrap(name, letters)))
         box = _measured(figure, renderer, made, 1)
     return columns, float(box.height / figure.dpi) + _BELOW
 
