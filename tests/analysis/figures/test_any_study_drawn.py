@@ -164,7 +164,7 @@ def test_long_names_are_broken_so_that_the_legend_stays_on_the_page(page: style.
     assert legend is not None
     boxes = [text.get_window_extent() for text in legend.get_texts()]
     names = [text.get_text().replace("\n", "") for text in legend.get_texts()]
-    assert [name.rpartition("=")[2] for name in names] == LONG, "whole, and nothing added"
+    assert {name.rpartition("=")[2] for name in names} == set(LONG), "whole, nothing added"
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
