@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import secrets
 import socket
@@ -137,22 +138,20 @@ def host_names(host: str) -> list[str]:
 def _warm(source: PageSource) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
     # Streamlit runs the page in this process, so that what is imported here is imported for the
-    # page.
-    from analysis.figures.scaling import default_axes, scaling
-    from analysis.store.runs import measured
-    from analysis.studies.study import list_studies, load_study
-    from dashboards import compare_view, curves_view, search_view, study_view, trial_view  # noqa: F401
-    from dashboards.plotting import chart_figure, states_figure
+    # page, and what is read here is kept for it.
+    from dashboards import compare_view, curves_view, reading, search_view, study_view, trial_view  # noqa: F401
 
     try:
+        at = reading.version(source.uri)
         # An empty store has no study: only the imports are done then.
-        for title in list_studies(source.uri)[:1]:
-            study = load_study(source.uri, title)
-            states_figure(study)
-            if measured(study.runs):
-                chart_figure(scaling(study.runs, *default_axes(study.runs)).chart)
+        for title in reading.titles(source.uri, at)[:1]:
+            study = reading.load(source.uri, title, title.run_id, at)
+            reading.first_view(source, study, at)
     except RequestError as error:
         typer.echo(f"{error}\nThe page says so too, and looks again.", err=True)
+    # Streamlit looks for garbage after every run of the page, among all modules as well: a
+    # quarter of a second in which nothing is sent. What is there by now stays.
+    gc.freeze()
 
 
 def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from analysis.figures.scaling import Fitting, Scaling
 from analysis.figures.search_history import read_search
 from analysis.statistics.groups import Group, groups
 from analysis.store.opening import open_store
+from analysis.store.requests import RequestError
+from analysis.store.runs import measured
 from analysis.studies import study, trial
 from analysis.studies.answer import Answer, answer
 from analysis.studies.study import Title, WatchedStudy
@@ -34,6 +37,18 @@ MOST_GROUPED = 500
 """Trials up to which results are means over seeds: of more they take seconds."""
 # Seconds. A large study takes longer to read and to draw, and is looked at less often.
 REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 3.0, 15.0
+
+
+@dataclass(frozen=True)
+class FirstView:
+    """Answer of a study, and the figure below it.
+
+    Attributes:
+        drawn: the figure, as data and as it is drawn; None: no trial has both coordinates yet.
+    """
+
+    answer: Answer
+    drawn: tuple[Scaling, go.Figure] | None
 
 
 def version(uri: str) -> str:
@@ -76,6 +91,26 @@ def chart(
     """Make a scaling chart of a study, as data and as a figure."""
     found = scaling.scaling(_study.runs, x, y, published=published, law=law, front=front)
     return found, chart_figure(found.chart)
+
+
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def usual_axes(_study: WatchedStudy, run_id: str, at: str, metric: str | None) -> tuple[str, str]:
+    """Choose the axes over which a study with results is shown first."""
+    return scaling.default_axes(_study.runs, metric)
+
+
+def first_view(source: PageSource, study: WatchedStudy, at: str) -> FirstView:
+    """Read what the page shows of a study before anything is chosen."""
+    run_id = study.title.run_id
+    found = answer_of(source.uri, study, run_id, at)
+    if not measured(study.runs):
+        return FirstView(found, None)
+    axes = usual_axes(study, run_id, at, found.metric)
+    try:
+        drawn = chart(study, run_id, at, *axes, published=False, law="none", front=False)
+    except RequestError:
+        drawn = None
+    return FirstView(found, drawn)
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)

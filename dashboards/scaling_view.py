@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, default_axes, preset
+from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
 from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
@@ -43,7 +43,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     law = top[1].selectbox("Fit", list(_LAWS), key="fit", bind="query-params")
     published = top[2].toggle("Paper", key="paper", bind="query-params", help=_PAPER)
     front = top[3].toggle("Front", key="front", bind="query-params", help=_FRONT)
-    usual = default_axes(study.runs)
+    usual = reading.usual_axes(study, study.title.run_id, at, None)
     axes = presets.get(question, usual)
     if question == _OWN:
         axes = choose_axes(choices(study.runs), measured(study.runs), usual)

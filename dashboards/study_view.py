@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.figures.scaling import default_axes
 from analysis.figures.sweeps import sweep_figure
 from analysis.store.artifacts import Outside
 from analysis.store.export import csv_bytes
-from analysis.store.requests import RequestError
 from analysis.store.runs import measured
 from analysis.studies.study import (
     StageFailure,
@@ -88,18 +86,12 @@ def _progress(study: WatchedStudy) -> None:
 
 
 def _answer(source: PageSource, study: WatchedStudy, at: str) -> None:
-    found = reading.answer_of(source.uri, study, study.title.run_id, at)
-    st.markdown(f"#### {plain(found.headline)}")
-    st.markdown("\n".join(f"* {plain(sentence)}" for sentence in found.sentences))
-    if not measured(study.runs):
+    found = reading.first_view(source, study, at)
+    st.markdown(f"#### {plain(found.answer.headline)}")
+    st.markdown("\n".join(f"* {plain(sentence)}" for sentence in found.answer.sentences))
+    if found.drawn is None:
         return
-    axes = default_axes(study.runs, found.metric)
-    try:
-        chart, figure = reading.chart(
-            study, study.title.run_id, at, *axes, published=False, law="none", front=False
-        )
-    except RequestError:
-        return  # No trial has both yet.
+    chart, figure = found.drawn
     st.plotly_chart(figure, key="answer", config={"displayModeBar": False, "plotGlPixelRatio": 1})
     captions(chart.notes[:2])
 

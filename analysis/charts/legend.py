@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from analysis.charts.style import Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.transforms import BboxBase
 
 AGREEMENT: Mapping[str, Any] = {
     "color": "#999999",
@@ -38,6 +41,8 @@ _FLAT: Mapping[str, Any] = {
 }
 _MARGIN = 0.01
 """Left and right of the legend, in widths of the page."""
+_FEWEST_LETTERS = 12
+"""Letters of a line of a name that is broken."""
 _BELOW = 0.06
 """Inches between the legend and the charts."""
 
@@ -113,13 +118,30 @@ def fitting(made: Sequence[Line2D], inches: float) -> tuple[int, float]:
     # A figure of its own: a legend is measured only once it has one, and may need several tries.
     figure = Figure(figsize=(inches, 1))
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    room = (1 - 2 * _MARGIN) * figure.bbox.width
     for columns in range(len(made), 0, -1):
-        drawn = figure.legend(handles=made, ncols=columns, **_FLAT)
-        box = drawn.get_window_extent(renderer)
-        if columns == 1 or box.width <= (1 - 2 * _MARGIN) * figure.bbox.width:
+        box = _measured(figure, renderer, made, columns)
+        if box.width <= room:
             break
-        drawn.remove()
+    names = [str(handle.get_label()) for handle in made]
+    letters = max(map(len, names))
+    # A single name may be wider than a column of print.
+    while box.width > room and letters > _FEWEST_LETTERS:
+        letters -= 2
+        for handle, name in zip(made, names, strict=True):
+            handle.set_label("\n".join(textwrap.wrap(name, letters)))
+        box = _measured(figure, renderer, made, 1)
     return columns, float(box.height / figure.dpi) + _BELOW
+
+
+def _measured(
+    figure: Figure, renderer: RendererBase, made: Sequence[Line2D], columns: int
+) -> BboxBase:
+    """Measure the legend with so many columns, in pixels."""
+    drawn = figure.legend(handles=list(made), ncols=columns, **_FLAT)
+    box = drawn.get_window_extent(renderer)
+    drawn.remove()
+    return box
 
 
 def draw_legend(axes: Axes, made: Sequence[Line2D], columns: int) -> Axes:

@@ -192,6 +192,8 @@ _COMMON: dict[str, object] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    # Ticks are what they say: "+9.999e1" above an axis would have to be added to each.
+    "axes.formatter.useoffset": False,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -68,13 +69,17 @@ class Scaling:
     Attributes:
         sentences: each fit in words, or why there is none.
         notes: intervals and protocols of the marks, and what is not shown.
-        marks: the chart as a table: one row per mark.
     """
 
     chart: Chart
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
-    marks: pl.DataFrame
+
+    # Made when it is asked for: of ten thousand marks it takes as long as the chart itself.
+    @cached_property
+    def marks(self) -> pl.DataFrame:
+        """Make a table of the chart: one row per mark."""
+        return table_of(chart_records(self.chart))
 
     def figure(self, source: Source = "runs") -> FigureData:
         """Make a figure of the chart alone, its notes below."""
@@ -169,7 +174,7 @@ def scaling(
     better_x, better_y = (METRICS[key].better if key in METRICS else None for key in (x, y))
     best = [pareto_front(own, better_x, better_y)] if front and not mixed else []
     chart = replace(chart, series=(*chart.series, *best, *fits, *paper))
-    return Scaling(chart, tuple(sentences), tuple(notes), table_of(chart_records(chart)))
+    return Scaling(chart, tuple(sentences), tuple(notes))
 
 
 def published_series(x: str, y: str) -> list[Series]:

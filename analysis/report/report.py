@@ -30,6 +30,8 @@ from analysis.statistics.rate_distortion import DISTORTIONS, Front, fronts, gaps
 from analysis.store.export import missing
 from analysis.store.requests import RequestError
 from analysis.store.runs import ACTUAL_SECONDS, PREDICTED_SECONDS, STAGE_RUN, STAGE_SECONDS
+from analysis.studies.answer import answer
+from analysis.studies.summary import found_by_search
 from analysis.tables.columns import ABSENT
 from analysis.tables.findings import findings_table
 from analysis.tables.results import result_table, sweep_and_scale
@@ -141,11 +143,13 @@ def _sections(runs: pl.DataFrame, shown: _Shown, tracking_uri: str) -> list[Sect
     made = result_table(runs)
     results = (TableBlock(made.head, made.rows, made.numeric), TextBlock(made.notes))
     confounds = tuple(find_confounds(runs)) or ("Nothing that the table shows.",)
+    # What a reader came for stands first, all within the first screen: the answer and its figure.
     parts: dict[str, Iterable[Block]] = {
+        "Answer": _answer(runs, tracking_uri),
+        "Figures": _pictures(shown),
         "Claims": _claims(judge(runs, tracking_uri)),
         "Plan": _plan(runs, found),
         "What ran": _what_ran(runs),
-        "Figures": _pictures(shown),
         "Results": results,
         "What the data show": _shown(runs),
         "Scaling fits": [_said(*law_sentences(fitted_laws(found)))],
@@ -172,11 +176,18 @@ def _said(*sentences: str) -> TextBlock:
     return TextBlock(sentences)
 
 
+def _answer(runs: pl.DataFrame, tracking_uri: str) -> Iterable[Block]:
+    found = answer(runs, tracking_uri, found_by_search(runs, tracking_uri))
+    yield _said(found.headline)
+    if found.sentences:
+        yield _said(*found.sentences)
+
+
 def _claims(claims: Sequence[JudgedClaim]) -> Iterable[Block]:
     if not claims:
         yield _said(
-            "Nothing was claimed beforehand: all that follows is exploration. `claims` of the "
-            "sweep's file say what its results should show, and are then tested."
+            "Nothing was claimed beforehand: all of this is exploration. A sweep's file may claim "
+            "what its results should show; each claim is then tested."
         )
         return
     yield _said(*(claim.sentence for claim in claims), legend(claims))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class WatchedStudy:
     failures: tuple[StageFailure, ...]
     now: float
 
-    @property
+    # Kept: a view asks for it at every number, and ten thousand trials have 70,000 cells.
+    @cached_property
     def work(self) -> pl.DataFrame:
         """Select the cells of distinct stages: a stage that trials share is one."""
         return self.cells.unique("key", keep="first", maintain_order=True)

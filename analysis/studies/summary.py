@@ -53,14 +53,14 @@ def summarise(runs: pl.DataFrame, uri: str, columns: Sequence[str] | None = None
         lead = [*(one.sentence for one in judged), legend(judged)]
         metrics = [one.verdict.claim.metric for one in judged]
     else:
-        found = answer(runs, uri, _found_by_search(runs, uri))
+        found = answer(runs, uri, found_by_search(runs, uri))
         lead = [found.headline, *found.sentences]
         metrics = [] if found.metric is None else [found.metric]
     table = result_table(runs, columns, metrics)
     return Summary(tuple(lead), table, runs, bool(judged))
 
 
-def _found_by_search(runs: pl.DataFrame, uri: str) -> dict[str, Any] | None:
+def found_by_search(runs: pl.DataFrame, uri: str) -> dict[str, Any] | None:
     """Read what the search of the newest launch has found; None: nothing yet, or it is none."""
     newest = runs.sort("launched", descending=True)["sweep_run_id"][0]
     content = artifacts.read(uri, newest, "search.json")

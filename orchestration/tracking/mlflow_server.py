@@ -13,6 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gigatok.names import TAG_RETIRED, TAG_TOKEN
@@ -23,11 +24,11 @@ from orchestration.tracking.lineage import DatasetInput, TrainedModel
 from orchestration.tracking.spool import LoggedPicture, MetricPoint
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel, Metric, Run, RunTag
+    from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-BATCH_POINTS, BATCH_TAGS, BATCH_PARAMS = 900, 100, 100
+BATCH_POINTS, BATCH_TAGS, BATCH_PARAMS = 800, 100, 100
 """Sizes of one request; MLflow takes at most 1000 items, and 100 tags or params."""
 VALUE_LENGTH = 5000
 """Characters of a tag; MLflow refuses tags beyond 8000 bytes, and a character may take several."""
@@ -46,9 +47,15 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # A connection that is kept would go on writing into a file that was deleted or replaced.
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
+
+
+@dataclass
+class _Sent:
+    """Contents of a run that were sent: the newest point and tag of each name."""
+
+    points: dict[str, MetricPoint] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class Server:
@@ -66,8 +73,11 @@ class Server:
         self._file = sqlite_file.identity(self._database)
         self._found: set[str] = set()
         self._unused: set[str] = set()
-        self._created: set[str] = set()
-        """Runs that this process created, and that have no params yet."""
+        # Runs that this process created. Asking what they have is a tenth of their cost.
+        self._without_params: set[str] = set()
+        self._without_model: set[str] = set()
+        self._sent: dict[str, _Sent] = {}
+        """Run -> what `tell` has sent of it."""
         self._others: bool | None = None
         self.experiment = self._find_experiment(destination, experiment)
 
@@ -135,7 +145,8 @@ class Server:
                 run_name=name,
             )
             run_id = str(run.info.run_id)
-            self._created.add(run_id)
+            self._without_params.add(run_id)
+            self._without_model.add(run_id)
         self._found.add(run_id)
         return entry.model_copy(update={"run_id": run_id, "status": "RUNNING"})
 
@@ -225,41 +236,80 @@ class Server:
         points: Iterable[MetricPoint] = (),
         tags: Mapping[str, str] | None = None,
         model: str | None = None,
+        params: Mapping[str, str] | None = None,
     ) -> list[str]:
-        """Send points, and set or replace tags, in as few requests as MLflow allows.
+        """Send points, set or replace tags, and add params, in as few requests as MLflow allows.
 
         Args:
             run_id: the run.
             points: they are ignored where the run has them.
             tags: they replace those of the same name.
             model: id of the logged model that the points are scores of; None: of none.
+            params: the run gets those that it lacks.
 
         Returns:
             Descriptions of what MLflow refuses, such as a name that it does not allow; the rest is
-            sent.
+            sent. Params are never refused: they are the platform's own.
         """
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(p.name, p.value, p.time, p.step, model) for p in points]
         # Longer values would be refused.
         labels = [RunTag(key, value[:VALUE_LENGTH]) for key, value in (tags or {}).items()]
+        missing = self._missing(run_id, params or {})
+        settings = [Param(key, value) for key, value in missing.items()]
         refused = []
-        while metrics or labels:
-            refused += self._log_batch(run_id, metrics[:BATCH_POINTS], labels[:BATCH_TAGS])
+        while metrics or labels or settings:
+            batch = (metrics[:BATCH_POINTS], labels[:BATCH_TAGS], settings[:BATCH_PARAMS])
+            refused += self._log_batch(run_id, *batch)
             metrics, labels = metrics[BATCH_POINTS:], labels[BATCH_TAGS:]
+            settings = settings[BATCH_PARAMS:]
         return refused
 
+    def tell(
+        self, run_id: str, points: Iterable[MetricPoint], tags: Mapping[str, str], *, last: bool
+    ) -> None:
+        """Log what this connection has not sent of a run yet, which is told again and again.
+
+        MLflow ignores what a run has, but only after it has looked for each point by itself.
+
+        Args:
+            run_id: the run.
+            points: of each name one.
+            tags: they replace those of the same name.
+            last: nothing more is to come: what was sent need not be kept in mind.
+        """
+        sent = self._sent.setdefault(run_id, _Sent())
+        new_points = [point for point in points if sent.points.get(point.name) != point]
+        new_tags = {key: value for key, value in tags.items() if sent.tags.get(key) != value}
+        self.log(run_id, new_points, new_tags)
+        sent.points |= {point.name: point for point in new_points}
+        sent.tags |= new_tags
+        if last:
+            del self._sent[run_id]
+
     def _log_batch(
-        self, run_id: str, metrics: Sequence[Metric], tags: Sequence[RunTag]
+        self,
+        run_id: str,
+        metrics: Sequence[Metric],
+        tags: Sequence[RunTag],
+        params: Sequence[Param] = (),
     ) -> list[str]:
         """Send one batch; if MLflow refuses it, send its halves, down to the refused items."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.log_batch(run_id, metrics, tags=tags)
+            if len(tags) == 1 and not metrics and not params:
+                # One transaction; a batch is one for each kind of content and two more.
+                self._client.set_tag(run_id, tags[0].key, tags[0].value)
+            else:
+                self._client.log_batch(run_id, metrics, params, tags)
         except MlflowException as error:
             if not self._is_refusal(error, run_id):
                 raise
+            if params:
+                # By themselves: the refusal is of a point or a tag, or comes again and is raised.
+                self._client.log_batch(run_id, params=params)
             if len(metrics) + len(tags) == 1:
                 name = metrics[0].key if metrics else tags[0].key
                 return [f"{name!r} is refused: {_first_line(error)}"]
@@ -278,17 +328,19 @@ class Server:
         return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
-        """Send the params that a run lacks, as MLflow never changes one; returns all it has."""
-        from mlflow.entities import Param
+        """Send the params that a run lacks; returns all it has."""
+        self.log(run_id, params=params)
+        return {**params, **self._client.get_run(run_id).data.params}
 
-        # A run that was just created has none; asking for it is an eighth of a trial's cost.
-        is_new = run_id in self._created
-        have = {} if is_new else dict(self._client.get_run(run_id).data.params)
-        self._created.discard(run_id)
-        missing = [Param(key, value) for key, value in params.items() if key not in have]
-        for start in range(0, len(missing), BATCH_PARAMS):
-            self._client.log_batch(run_id, params=missing[start : start + BATCH_PARAMS])
-        return {**params, **have}
+    def _missing(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
+        """Select the params that a run lacks, as MLflow never changes one."""
+        if not params:
+            return {}
+        if run_id in self._without_params:
+            self._without_params.discard(run_id)
+            return dict(params)
+        have = self._client.get_run(run_id).data.params
+        return {key: value for key, value in params.items() if key not in have}
 
     def log_datasets(self, run_id: str, datasets: Iterable[DatasetInput]) -> None:
         """Note what a run reads; MLflow ignores what it has by name and digest."""
@@ -315,16 +367,22 @@ class Server:
         from mlflow.entities import LoggedModelOutput
 
         run_id = str(entry.run_id)
-        found = next(iter(self._models(entry)), None) or self._client.create_logged_model(
+        is_first = run_id in self._without_model
+        self._without_model.discard(run_id)
+        known = [] if is_first else self._models(entry)
+        found = next(iter(known), None) or self._client.create_logged_model(
             str(entry.experiment), model.name, run_id, model.tags, dict(params), model.kind
         )
-        outputs = self._client.get_run(run_id).outputs
-        noted = set() if outputs is None else {one.model_id for one in outputs.model_outputs}
         # Asked first: MLflow would note an output a second time.
-        if found.model_id not in noted:
+        if is_first or found.model_id not in self._outputs(run_id):
             self._client.log_outputs(run_id, [LoggedModelOutput(found.model_id, 0)])
         self._client.finalize_logged_model(found.model_id, "READY")
         return str(found.model_id)
+
+    def _outputs(self, run_id: str) -> set[str]:
+        """Collect the ids of the models that a run notes as its outputs."""
+        outputs = self._client.get_run(run_id).outputs
+        return set() if outputs is None else {one.model_id for one in outputs.model_outputs}
 
     def _models(self, entry: Entry) -> Sequence[LoggedModel]:
         query = f"source_run_id = '{entry.run_id}'"
@@ -408,4 +466,8 @@ def _connect(destination: Destination) -> MlflowClient:
         else:
             sqlite_file.check(database)
             sqlite_file.take_artifacts_along(database)
-        return MlflowClient(uri, registry_uri=uri)
+        client = MlflowClient(uri, registry_uri=uri)
+    # MLflow keeps connections for the life of the process. Those that it has may be to a file that
+    # was deleted or replaced since, and would go on writing into it.
+    client._tracking_client.store.engine.dispose()
+    return client

@@ -324,12 +324,10 @@ class StageRuns:
         """Send one batch, then record that it was sent."""
         run_id = str(entry.run_id)
         points = [item for item in batch.items if isinstance(item, MetricPoint)]
-        refused = server.log(run_id, points)
-        for item in batch.items:
-            if isinstance(item, LoggedPicture):
-                refused += _upload_picture(server, run_id, item)
-        if len(points) < len(batch.items):
-            server.log(run_id, tags={IMAGES_TAG: "true"})
+        pictures = [item for item in batch.items if isinstance(item, LoggedPicture)]
+        refused = server.log(run_id, points, {IMAGES_TAG: "true"} if pictures else None)
+        for picture in pictures:
+            refused += _upload_picture(server, run_id, picture)
         said = [f"{view.folder.spool}: {one}" for one in refused]
         entry = self._skip(key, entry, [*batch.problems, *said])
         entry = entry.model_copy(update={"positions": batch.positions})
@@ -361,11 +359,12 @@ class StageRuns:
         config = None if spec is None else known_config(spec)
         if entry.sent is None and spec is not None:
             server.upload(run_id, "spec.json", to_json(spec).encode())
+        params: dict[str, str] = {}
         if entry.sent is None and config is not None:
-            server.log_params(run_id, stage_params(config))
+            params = stage_params(config)
             server.log_datasets(run_id, datasets(config))
         model = _ship_model(server, view, entry, config)
-        refused = server.log(run_id, view.scores(), tags, model)
+        refused = server.log(run_id, view.scores(), tags, model, params)
         # While it runs, its log and the end of its attempts are still to come.
         if view.state != "RUNNING":
             _upload_attempts(server, run_id, view, send_patch=self._send_patch)

@@ -224,7 +224,7 @@ class SweepRuns:
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
-        server.log_params(str(entry.run_id), params)
+        server.log(str(entry.run_id), params=params)
         configs = (self._plan.stages[key].config for key in planned.stages.values())
         read = {one.name: one for config in configs for one in datasets(config)}
         server.log_datasets(str(entry.run_id), read.values())
@@ -276,9 +276,11 @@ class SweepRuns:
         # MLflow has no state for "interrupted"; a run that may go on later is killed for now.
         idle = ("SCHEDULED" if queued else "KILLED") if leaving else None
         with self._held(self._plan.key) as ledger:
+            trials = [(ledger.trials[ident], trial) for ident, trial in self._trials()]
+            why_held = [self._why_held(trial) for _, trial in trials]
             states = [
-                self._update_trial(server, ledger.trials[ident], trial, idle)
-                for ident, trial in self._trials()
+                self._update_trial(server, *one, idle, why)
+                for one, why in zip(trials, why_held, strict=True)
             ]
             state = joint_state(states)
             self._send_findings(server, ledger)
@@ -288,7 +290,7 @@ class SweepRuns:
                 state = "WAITING"
             if state != "COMPLETE" and not leaving:
                 state = "RUNNING"
-            held = next((why for _, trial in self._trials() if (why := self._why_held(trial))), "")
+            held = next(filter(None, why_held), "")
             status = _status(state, idle or "RUNNING")
             if leaving or state == "COMPLETE":
                 self._send_results(server, str(ledger.sweep.run_id))
@@ -356,7 +358,7 @@ class SweepRuns:
         return ""
 
     def _update_trial(
-        self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None
+        self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None, why_held: str
     ) -> State:
         known = self._stages.sent
         # Only what the server has of the stages may be shown on the trial.
@@ -370,7 +372,7 @@ class SweepRuns:
         status = _status(state, idle or ("RUNNING" if sent else "SCHEDULED"))
         # The run's id as well: a stage whose folder was made again has another run.
         parts = {stage: (part.run_id, part.view.signature) for stage, part in sent.items()}
-        held = self._why_held(trial) if state != "COMPLETE" else ""
+        held = why_held if state != "COMPLETE" else ""
         signature = f"{state} {parts} {held}".rstrip()
         if entry.sent != signature:
             self._send_trial(server, str(entry.run_id), trial, sent, state)
@@ -400,7 +402,8 @@ class SweepRuns:
         if known:
             tags[names.TAG_GIT_SHA] = ",".join(known)
         scores = [point for view in views for point in view.scores()]
-        server.log(run_id, scores, {names.TAG_STATE: state, **tags})
+        tags[names.TAG_STATE] = state
+        server.tell(run_id, scores, tags, last=state == "COMPLETE")
         for stage, part in sent.items():
             if part.view.state == "COMPLETE":
                 self._copy_pictures(server, run_id, stage, trial.stages[stage], part)

@@ -3,6 +3,8 @@
 Makes an MLflow database of that many trials (see `runs_table.py`), serves it, and opens it in
 headless Chromium. The first view counts from opening the address in a new browser until its chart
 and its table of trials are there; an interaction from the click until what it asked for is there.
+Beside the time stand the CPU seconds of server and browser, which other work on the machine does
+not change.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 from playwright.sync_api import Page, sync_playwright
 
@@ -32,8 +35,8 @@ WAIT_MS = 60_000
 
 
 @contextmanager
-def served(runs: Path, cache: Path) -> Iterator[str]:
-    """The address of a page over a runs directory."""
+def served(runs: Path, cache: Path) -> Iterator[tuple[str, int]]:
+    """The address of a page over a runs directory, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,8 +47,9 @@ def served(runs: Path, cache: Path) -> Iterator[str]:
             address = f"http://127.0.0.1:{port}"
             while not _answers(address):
                 time.sleep(0.1)
-            print(f"server up: {time.perf_counter() - started:.2f} s")
-            yield address
+            seconds = time.perf_counter() - started
+            print(f"server up: {seconds:.2f} s ({worked(server.pid):.2f} s CPU)")
+            yield address, server.pid
         finally:
             server.terminate()
 
@@ -58,41 +62,67 @@ def _answers(address: str) -> bool:
     return True
 
 
-def timed(
-    name: str, act: object, page: Page, text: str, gone: str = "", *, chart: bool = False
-) -> None:
-    """Print how long after an act some text is on the page, another gone, and a chart drawn."""
-    started = time.perf_counter()
-    act()  # type: ignore[operator]
-    page.get_by_text(text).first.wait_for(timeout=WAIT_MS)
-    if gone:
-        page.get_by_text(gone).first.wait_for(state="detached", timeout=WAIT_MS)
-    page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=WAIT_MS)
-    if chart:
-        page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
-    print(f"{name}: {time.perf_counter() - started:.2f} s")
+def worked(*processes: int) -> float:
+    """CPU seconds of processes and of the children that they have."""
+    found = [psutil.Process(process) for process in processes]
+    every = [*found, *(child for one in found for child in one.children(recursive=True))]
+    return sum(sum(one.cpu_times()[:2]) for one in every)
 
 
-def measure(address: str) -> None:
+class Watch:
+    """Times of what is done to a page."""
+
+    def __init__(self, page: Page, server: int, browser: int) -> None:
+        self.page, self._server, self._browser = page, server, browser
+
+    def timed(
+        self, name: str, act: Callable[[], object], text: str, gone: str = "", chart: bool = False
+    ) -> None:
+        """Print how long after an act some text is there, another gone, and a chart drawn."""
+        before = worked(self._server), worked(self._browser)
+        started, page = time.perf_counter(), self.page
+        act()
+        page.get_by_text(text).first.wait_for(timeout=WAIT_MS)
+        if gone:
+            page.get_by_text(gone).first.wait_for(state="detached", timeout=WAIT_MS)
+        page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=WAIT_MS)
+        if chart:
+            page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=WAIT_MS)
+        seconds = time.perf_counter() - started
+        of_server, of_browser = worked(self._server) - before[0], worked(self._browser) - before[1]
+        print(
+            f"{name}: {seconds:.2f} s (CPU: server {of_server:.2f} s, browser {of_browser:.2f} s)",
+            flush=True,
+        )
+
+
+def measure(address: str, server: int) -> None:
     """Open every view."""
     with sync_playwright() as playwright:
+        driver = set(psutil.Process().children(recursive=True))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        started = set(psutil.Process().children(recursive=True)) - driver
+        chromium = min(started, key=lambda process: process.create_time()).pid
         for visit in ("first view, first visit", "first view, second visit"):
             page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+            watch = Watch(page, server, chromium)
             table = "Every trial (CSV)"
-            timed(visit, lambda page=page: page.goto(address), page, table, chart=True)
-        view = page.get_by_test_id("stButtonGroup").get_by_role("radio")
-        hint = "Hover over a point"
-        timed(
-            "to Scaling", lambda: view.filter(has_text="Scaling").click(), page, hint, chart=True
-        )
-        timed("with the front", lambda: page.get_by_text("Front").click(), page, "Pareto front")
-        front = "Pareto front"
-        timed("without it", lambda: page.get_by_text("Front").first.click(), page, hint, front)
-        timed("to Trial", lambda: view.filter(has_text="Trial").click(), page, "Pictures")
-        timed("its Diff", lambda: page.get_by_text("Diff").click(), page, "Against")
-        timed("to Study", lambda: view.filter(has_text="Study").click(), page, table)
+            watch.timed(visit, lambda page=page: page.goto(address), table, chart=True)
+        visit_views(watch, table)
         browser.close()
+
+
+def visit_views(watch: Watch, table: str) -> None:
+    """Turn to the other views, and use them."""
+    page, timed = watch.page, watch.timed
+    view = page.get_by_test_id("stButtonGroup").get_by_role("radio")
+    hint, front = "Hover over a point", "Pareto front"
+    timed("to Scaling", lambda: view.filter(has_text="Scaling").click(), hint, chart=True)
+    timed("with the front", lambda: page.get_by_text("Front").click(), front)
+    timed("without it", lambda: page.get_by_text("Front").first.click(), hint, front)
+    timed("to Trial", lambda: view.filter(has_text="Trial").click(), "Pictures")
+    timed("its Diff", lambda: page.get_by_text("Diff", exact=True).click(), "Against")
+    timed("to Study", lambda: view.filter(has_text="Study").click(), table)
 
 
 def main(
@@ -105,8 +135,8 @@ def main(
         runs.mkdir(parents=True, exist_ok=True)
         if not (runs / "mlflow.db").exists():
             make_store(runs / "mlflow.db", trials, metrics=30, params=114)
-        with served(runs, Path(folder) / "cache") as address:
-            measure(address)
+        with served(runs, Path(folder) / "cache") as page:
+            measure(*page)
 
 
 if __name__ == "__main__":

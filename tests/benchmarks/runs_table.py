@@ -14,7 +14,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,8 +36,12 @@ STAGES = (
 )
 TRIALS_PER_STAGE = 10
 """How many trials share a stage run."""
-CHUNK = 2000
 Row = tuple[Any, ...]
+RUN = "runs (run_uuid, name, status, start_time, end_time, lifecycle_stage,"
+RUN += " experiment_id, user_id, source_type, artifact_uri)"
+TEXT = "(key, value, run_uuid)"
+"""Columns of params and tags."""
+POINT = "(key, value, timestamp, step, is_nan, run_uuid)"
 
 
 def make_store(path: Path, trials: int, metrics: int, params: int) -> None:
@@ -44,53 +49,71 @@ def make_store(path: Path, trials: int, metrics: int, params: int) -> None:
     from mlflow import MlflowClient
 
     experiment = int(MlflowClient(f"sqlite:///{path}").create_experiment(SWEEP))
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA cache_size = -2000000")
-        rng = random.Random(0)
-        sweep = _uuid(rng)
-        _insert(db, "runs", [_run(sweep, experiment)])
-        _insert(db, "tags", [(k, v, sweep) for k, v in _sweep_tags().items()])
-        stage_runs = {stage: [_uuid(rng) for _ in _blocks(trials)] for stage in STAGES}
-        for stage, runs in stage_runs.items():
-            _insert(db, "runs", [_run(run, experiment) for run in runs])
-            tags = [(k, v, run) for run in runs for k, v in _stage_tags(stage, sweep).items()]
-            _insert(db, "tags", tags)
-        for start in range(0, trials, CHUNK):
-            numbers = range(start, min(start + CHUNK, trials))
-            _insert_trials(db, rng, experiment, sweep, stage_runs, numbers, metrics, params)
+    rng = random.Random(0)
+    sweep = _uuid(rng)
+    stage_runs = {stage: [_uuid(rng) for _ in _blocks(trials)] for stage in STAGES}
+    # Sorted, as sqlite inserts in the order of a primary key several times as fast.
+    runs = sorted(_uuid(rng) for _ in range(trials))
+    with sqlite3.connect(path) as db, _without_indexes(db):
+        everything = [sweep, *(run for of in stage_runs.values() for run in of), *runs]
+        _insert(db, RUN, (_run(run, experiment) for run in everything))
+        _insert(db, f"tags {TEXT}", ((k, v, sweep) for k, v in _sweep_tags().items()))
+        for stage, own in stage_runs.items():
+            _share(db, "tags", own, _stage_tags(stage, sweep))
+        _insert_trials(db, rng, sweep, stage_runs, runs, metrics, params)
+
+
+@contextmanager
+def _without_indexes(db: sqlite3.Connection) -> Iterator[None]:
+    """Drop the indexes that are no primary keys, and make them at the end: one sort for each."""
+    db.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -2000000")
+    found = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    indexes = db.execute(found).fetchall()
+    for name, _ in indexes:
+        db.execute(f"DROP INDEX {name}")
+    yield
+    for _, sql in indexes:
+        db.execute(sql)
 
 
 def _insert_trials(
     db: sqlite3.Connection,
     rng: random.Random,
-    experiment: int,
     sweep: str,
     stage_runs: dict[str, list[str]],
-    numbers: range,
+    runs: list[str],
     metrics: int,
     params: int,
 ) -> None:
-    runs = {number: _uuid(rng) for number in numbers}
-    _insert(db, "runs", [_run(run, experiment) for run in runs.values()])
-    points, settings, tags = [], [], []
-    for number, run in runs.items():
-        points += [(key, value, 1, 0, nan, run) for key, value, nan in _values(rng, metrics)]
-        settings += [(key, value, run) for key, value in _settings(number, params)]
-        links = {stage: stage_runs[stage][number // TRIALS_PER_STAGE] for stage in STAGES}
-        tags += [(k, v, run) for k, v in _trial_tags(number, sweep, links).items()]
-    order = "key, value, timestamp, step, is_nan, run_uuid"
-    for table in ("metrics", "latest_metrics"):
-        _insert(db, f"{table} ({order})", points)
-    _insert(db, "params (key, value, run_uuid)", settings)
-    _insert(db, "tags (key, value, run_uuid)", tags)
+    keys = _metrics(metrics)
+    _insert(db, f"metrics {POINT}", (point for run in runs for point in _points(rng, keys, run)))
+    db.execute(f"INSERT INTO latest_metrics {POINT} SELECT {POINT[1:-1]} FROM metrics")
+    settings = (
+        (k, v, run) for number, run in enumerate(runs) for k, v in _settings(number).items()
+    )
+    _insert(db, f"params {TEXT}", settings)
+    others = {f"tokenizer.part_{i}.setting": json.dumps(i) for i in range(params - 4)}
+    _share(db, "params", runs, others)
+    tags = (
+        (k, v, run)
+        for number, run in enumerate(runs)
+        for k, v in _trial_tags(number, stage_runs).items()
+    )
+    _insert(db, f"tags {TEXT}", tags)
+    _share(db, "tags", runs, _shared_tags(sweep))
 
 
-def _insert(db: sqlite3.Connection, table: str, rows: list[Row]) -> None:
-    if table == "runs":
-        table = "runs (run_uuid, name, status, start_time, end_time, lifecycle_stage,"
-        table += " experiment_id, user_id, source_type, artifact_uri)"
-    db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+def _insert(db: sqlite3.Connection, columns: str, rows: Iterable[Row]) -> None:
+    places = ", ".join("?" * (columns.count(",") + 1))
+    db.executemany(f"INSERT INTO {columns} VALUES ({places})", rows)
+
+
+def _share(db: sqlite3.Connection, table: str, runs: list[str], texts: dict[str, str]) -> None:
+    """Give many runs the same params or tags, within sqlite."""
+    # CROSS JOIN keeps the order: run by run, as MLflow writes, and readers find them together.
+    query = f"INSERT INTO {table} {TEXT} SELECT t.key, t.value, r.value"
+    query += " FROM json_each(?) r CROSS JOIN json_each(?) t"
+    db.execute(query, (json.dumps(runs), json.dumps(texts)))
 
 
 def _uuid(rng: random.Random) -> str:
@@ -105,22 +128,25 @@ def _run(run: str, experiment: int) -> Row:
     return (run, "run", "FINISHED", 1000, 61_000, "active", experiment, "user", "LOCAL", "none")
 
 
-def _values(rng: random.Random, metrics: int) -> Iterator[tuple[str, float, bool]]:
+def _metrics(number: int) -> list[str]:
+    known = list(names.METRICS)[:number]
+    return [*known, *(f"other_{i}" for i in range(number - len(known)))]
+
+
+def _points(rng: random.Random, keys: list[str], run: str) -> Iterator[Row]:
     """One in twenty is missing, one in a hundred NaN, one in a thousand infinite."""
-    known = list(names.METRICS)[:metrics]
-    for key in [*known, *(f"other_{i}" for i in range(metrics - len(known)))]:
+    for key in keys:
         draw = rng.random()
         if draw >= 0.05:
             nan, infinite = draw < 0.06, draw < 0.061
             value = 0.0 if nan else 1.7976931348623157e308 if infinite else rng.gauss(0, 1)
-            yield key, value, nan
+            yield key, value, 1, 0, nan, run
 
 
-def _settings(number: int, params: int) -> Iterator[tuple[str, str]]:
+def _settings(number: int) -> dict[str, str]:
     size, seed = "SBL"[number % 3], number % 5
-    yield from (("tokenizer", f"S-{size}"), ("seed", str(seed)), ("tokenizer.decoder", size))
-    yield "tokenizer.lr", json.dumps(1e-4 * (1 + number // 15))
-    yield from ((f"tokenizer.part_{i}.setting", json.dumps(i)) for i in range(params - 4))
+    own = {"tokenizer": f"S-{size}", "seed": str(seed), "tokenizer.decoder": size}
+    return {**own, "tokenizer.lr": json.dumps(1e-4 * (1 + number // 15))}
 
 
 def _sweep_tags() -> dict[str, str]:
@@ -146,18 +172,23 @@ def _stage_tags(stage: str, sweep: str) -> dict[str, str]:
     }
 
 
-def _trial_tags(number: int, sweep: str, stage_runs: dict[str, str]) -> dict[str, str]:
-    protocols = {names.PREFIX_PROTOCOL + metric: "256 val images" for metric in names.METRICS}
+def _trial_tags(number: int, stage_runs: dict[str, list[str]]) -> dict[str, str]:
+    links = {stage: runs[number // TRIALS_PER_STAGE] for stage, runs in stage_runs.items()}
     return {
-        names.TAG_KIND: names.KIND_TRIAL,
         names.TAG_TRIAL: f"trial {number}",
         names.TAG_TRIAL_KEY: f"{number:016x}",
+        **{names.PREFIX_STAGE_RUN + stage: run for stage, run in links.items()},
+        **{names.PREFIX_STAGE_KEY + stage: run[:16] for stage, run in links.items()},
+    }
+
+
+def _shared_tags(sweep: str) -> dict[str, str]:
+    return {
+        names.TAG_KIND: names.KIND_TRIAL,
         names.TAG_STATE: "COMPLETE",
         names.TAG_GIT_SHA: "c0ffee",
         "mlflow.parentRunId": sweep,
-        **{names.PREFIX_STAGE_RUN + stage: run for stage, run in stage_runs.items()},
-        **{names.PREFIX_STAGE_KEY + stage: run[:16] for stage, run in stage_runs.items()},
-        **protocols,
+        **{names.PREFIX_PROTOCOL + metric: "256 val images" for metric in names.METRICS},
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from dashboards import __main__ as command
+from dashboards import reading
 from dashboards.source import PageSource, parse
 from dashboards.words import duration
+from tests.analysis.conftest import Store, write_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +91,26 @@ def test_the_token_is_another_each_time(monkeypatch):
     said = [CliRunner().invoke(command.app, ["--allow-actions"]).output for _ in range(2)]
     assert said[0] != said[1]
     assert all("/?token=" in text for text in said)
+
+
+@pytest.mark.heavy
+def test_the_first_view_finds_all_that_it_reads(empty_database, tmp_path):
+    database = Path(shutil.copy(empty_database, tmp_path / "mlflow.db"))
+    write_grid(Store(f"sqlite:///{database}"))
+    source = PageSource.of(tmp_path, None)
+    at = reading.version(source.uri)
+    try:
+        command._warm(source)
+        assert gc.get_freeze_count() > 0  # not looked through again after every run of the page
+    finally:
+        gc.unfreeze()
+    database.unlink()  # so that nothing is read again
+    (_, title) = sorted(reading.titles(source.uri, at), key=lambda title: title.launched)
+    study = reading.load(source.uri, title, title.run_id, at)
+    view = reading.first_view(source, study, at)
+    assert "comparisons" in view.answer.headline
+    assert view.drawn is not None
+    assert len(view.drawn[1].data) >= 2
 
 
 def test_export_of_what_is_not_there(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,8 @@ from tests.analysis.figures.test_any_study import (
 
 pytestmark = pytest.mark.heavy
 COLUMN = style.page("cvpr", column=True)
+THREE_INCHES = replace(style.PLAIN, width=3.0)
+LONG = [f"a-teacher-with-a-name-of-some-fifty-letters-at-size-{size}" for size in "SBL"]
 SCORES = FigureChoice(y=("psnr", "codebook_usage"))
 QUANTIZERS = ["vq", "bsq-9", "fsq-8x8x8", "lfq-9", "rvq-3"]
 QUANTIZER, CODES = "tokenizer.quantizer", "tokenizer.codebook_size"
@@ -41,6 +44,11 @@ QUANTIZER, CODES = "tokenizer.quantizer", "tokenizer.codebook_size"
 def some(setting: Setting) -> dict[str, float]:
     """Scores of a study that varies no size."""
     return {"rfid": 3.0, "psnr": 20.0, "codebook_usage": 0.5}
+
+
+def constant(setting: Setting) -> dict[str, float]:
+    """Scores that differ in the last digits only."""
+    return {"psnr": 20.0 + setting["tokenizer.lr"], "codebook_usage": 0.5}
 
 
 def weighted(setting: Setting) -> dict[str, float]:
@@ -85,6 +93,12 @@ STUDIES: Mapping[str, Callable[[], FigureData]] = {
         SCORES,
     ),
     "quantizers": quantized,
+    "long names": lambda: sweep_figure(
+        study({"tokenizer.lr": [1e-4, 2e-4], "tokenizer.teacher": LONG}, some), SCORES
+    ),
+    "constant": lambda: sweep_figure(
+        study({"tokenizer.lr": [1e-4, 2e-4, 4e-4]}, constant, seeds=(0,)), SCORES
+    ),
 }
 
 
@@ -140,6 +154,24 @@ def ticks_of(figure: Figure) -> list[str]:
     *above, lowest = [axes for axes in figure.axes if axes.axison]
     assert not any(texts(axes.xaxis) for axes in above)
     return [text.get_text() for text in texts(lowest.xaxis)]
+
+
+@pytest.mark.parametrize("page", [style.page("aaai", column=True), COLUMN, THREE_INCHES])
+def test_long_names_are_broken_so_that_the_legend_stays_on_the_page(page: style.Venue) -> None:
+    figure = drawn("long names", page)
+    figure.draw_without_rendering()
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    boxes = [text.get_window_extent() for text in legend.get_texts()]
+    names = [text.get_text().replace("\n", "") for text in legend.get_texts()]
+    assert {name.rpartition("=")[2] for name in names} == set(LONG), "whole, nothing added"
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_ticks_say_their_values_themselves() -> None:
+    for axes in (one for one in drawn("constant").axes if one.axison):
+        assert axes.yaxis.get_major_formatter().get_offset() == ""
 
 
 def test_a_study_of_sizes_follows_them_and_shows_every_seed() -> None:

@@ -13,10 +13,11 @@ from analysis.__main__ import app
 
 pytestmark = pytest.mark.heavy
 SECTIONS = [
+    "Answer",
+    "Figures",
     "Claims",
     "Plan",
     "What ran",
-    "Figures",
     "Results",
     "What the data show",
     "Scaling fits",
@@ -77,6 +78,9 @@ def test_both_pages_have_every_section(made: Path) -> None:
 def test_what_it_says_is_what_the_tests_say(made: Path) -> None:
     text = (made / "decoder_scaling-micro.md").read_text()
     assert text.startswith("# At a fixed encoder, what does a larger decoder buy?\n\n")
+    first = text[text.index("## Answer") : text.index("## Claims")]
+    assert re.search(r"(\d+ of \d+|any of \d+) comparisons", first), "the answer is read first"
+    assert "](decoder_scaling-micro.png)" in first, "and its figure stands below it"
     assert "Trials: 9 COMPLETE." in text
     assert re.search(
         r"\| S-B tokenizer.semantic_weight=0.0 seed=0 \| rKID, .*gKID.* \| null \|", text

@@ -147,10 +147,10 @@ def test_only_what_is_durable_is_sent(store, plan, monkeypatch):
     sent = []
     log = Server.log
 
-    def watched(server, run_id, points=(), tags=None, model=None):
+    def watched(server, run_id, points=(), *others, **named):
         points = list(points)
         sent.extend((synced[-1], p.step) for p in points if p.name == "train/loss")
-        return log(server, run_id, points, tags, model)
+        return log(server, run_id, points, *others, **named)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Server, "log", watched)
