@@ -136,21 +136,29 @@ class _Graph:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.stages: dict[str, PlannedStage] = {}
-        self._known: dict[tuple[str, tuple[str, ...]], _Step] = {}
         self._graphs = stage_graphs(sweep.stages)
-        self._steps = OncePerSections(self._find_steps)
+        self._steps: dict[int, list[_Step]] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], _Step] = {}
 
-    def _find_steps(self, trial: TrialConfig) -> list[_Step]:
-        return [
-            self._known.setdefault((stage.name, inputs), _step(stage, inputs))
-            for stage, inputs in self._graphs(trial)
-        ]
+    def _steps_of(self, trial: TrialConfig) -> list[_Step]:
+        graph = self._graphs(trial)
+        # By identity: there are a few graphs, which live as long as the function that finds them.
+        found = self._steps.get(id(graph))
+        if found is None:
+            found = self._steps[id(graph)] = [self._step(*one) for one in graph]
+        return found
+
+    def _step(self, stage: Stage, inputs: tuple[str, ...]) -> _Step:
+        known = (stage.name, inputs)
+        if known not in self._known:
+            self._known[known] = _step(stage, inputs)
+        return self._known[known]
 
     def add(self, trial: Trial) -> PlannedTrial:
         """Add the stages of a trial."""
         config = trial.config
         keys: dict[str, str] = {}
-        for step in self._steps(config):
+        for step in self._steps_of(config):
             read = step.keys(config)
             key = keys[step.stage.name] = read.key(tuple([keys[name] for name in step.needs]))
             # The first trial with a key stands for all: `readable` and the config for the costs

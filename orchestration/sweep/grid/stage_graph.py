@@ -11,13 +11,25 @@ from gigatok.stages import STAGES, Stage
 StageGraph = tuple[tuple[Stage, tuple[str, ...]], ...]
 """Stages in an order in which they can run, each with the names of its inputs."""
 StageGraphs = Callable[[TrialConfig], StageGraph]
-"""Function that finds the stages of a trial."""
+"""Function that finds the stages of a trial; trials with the same stages share one graph."""
 
 
 def stage_graphs(requested: Iterable[str]) -> StageGraphs:
     """Make a function that finds the requested stages of a trial and all that they need."""
     wanted = frozenset(requested)
-    return OncePerSections(lambda trial: _stage_graph(wanted, trial))
+    # Each condition once: many stages read the same inputs under the same few conditions.
+    conditions = tuple(
+        dict.fromkeys(c for s in STAGES.values() for c in (s.applies, *s.inputs.values()))
+    )
+    known: dict[tuple[bool, ...], StageGraph] = {}
+
+    def find(trial: TrialConfig) -> StageGraph:
+        answers = tuple([holds(trial) for holds in conditions])
+        if answers not in known:
+            known[answers] = _stage_graph(wanted, trial)
+        return known[answers]
+
+    return OncePerSections(find)
 
 
 def _stage_graph(requested: Iterable[str], trial: TrialConfig) -> StageGraph:
