@@ -124,90 +124,9 @@ class TrialConfig(Config):
     """Seed of weights, batches and samples."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> TrialConfig:
-        # Each message names its keys in full: `sweep.grid.sections` finds the line to blame.
-        self.tokenizer.architecture.check_images(self.tokenizer, self.data.image_size)
-        if self.tokenizer.discriminator == "patchgan" and self.data.image_size < PATCHGAN_SIDE:
-            raise ValueError(
-                f"tokenizer.discriminator patchgan needs images of {PATCHGAN_SIDE} pixels or "
-                f"more; data.image_size is {self.data.image_size}"
-            )
-        self._check_perceptual_networks()
-        _check_codes(self.tokenizer)
-        self.generator.architecture.check(self.generator, self.tokenizer, self.data.image_size)
-        if (probed := self.tokenizer_probe.features) != "none":
-            self.tokenizer.probed_width(probed)
-        self._check_probed_layer()
-        return self
-
-    def _check_perceptual_networks(self) -> None:
-        network = self.tokenizer.perceptual_network if self.tokenizer.perceptual_weight else "none"
-        for key, name, off in (
-            ("tokenizer.perceptual_network", network, "tokenizer.perceptual_weight 0"),
-            ("evaluation.lpips_network", self.evaluation.lpips_network, "none"),
-        ):
-            if self.data.image_size < (side := LPIPS_SIDES.get(name, 0)):
-                raise ValueError(
-                    f"{key} {name} needs images of {side} pixels or more; data.image_size is "
-                    f"{self.data.image_size}: give larger images, another network, or {off}"
-                )
-
-    def _check_probed_layer(self) -> None:
-        architecture = self.generator.architecture
-        if self.probe.layer > (layers := architecture.probed_layers(self.generator)):
-            key = "size" if "size" in architecture.reads else "architecture"
-            raise ValueError(
-                f"probe.layer {self.probe.layer} is beyond the {layers} layers of generator.{key}"
-            )
-
-    @model_validator(mode="after")
-    def _published_weights_have_their_architecture(self) -> TrialConfig:
-        # The authors' files are of these two; other architectures have no published weights.
-        for file, section, published in (
-            (self.adopt.tokenizer, "tokenizer", PUBLISHED_TOKENIZER),
-            (self.adopt.generator, "generator", PUBLISHED_GENERATOR),
-        ):
-            name = getattr(self, section).architecture.name
-            if file is not None and name != published.name:
-                raise ValueError(
-                    f"adopt.{section} takes weights of architecture {published.name}; "
-                    f"{section}.architecture is {name}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _components_need_a_cache(self) -> TrialConfig:
-        tokenizer = self.tokenizer
-        regularised = tokenizer.semantic_weight > 0 and self.adopt.tokenizer is None
-        if regularised and tokenizer.teacher_components and not self.uses_cached_teacher:
-            raise ValueError(
-                "tokenizer.teacher_components needs the features of all training images "
-                "beforehand, which are kept with tokenizer.augment none or flip and at most "
-                f"{TEACHER_CACHE_IMAGES:,} images; otherwise give 0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _codebook_can_be_drawn(self) -> TrialConfig:
-        tokenizer, images = self.tokenizer, self.data.train_images
-        draws = tokenizer.codebook_init == "data" and tokenizer.has_codebook
-        latents = images * tokenizer.tokens_per_image(self.data.image_size)
-        if draws and self.adopt.tokenizer is None and latents < tokenizer.vocabulary:
-            raise ValueError(
-                f"tokenizer.codebook_init data draws {tokenizer.vocabulary:,} codes from the "
-                f"{latents:,} latents that data.train_images {images:,} have; give more images or "
-                "fewer codes, or take tokenizer.codebook_init uniform"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _images_suffice(self) -> TrialConfig:
-        found, asked = self.data.found, self.evaluation.num_images
-        if found is not None and asked > found.val.images:
-            raise ValueError(
-                f"evaluation.num_images {asked:,} are more than the {found.val.images:,} "
-                f"validation images of {self.data.path}; lower evaluation.num_images"
-            )
+    def _sections_agree(self) -> TrialConfig:
+        check_tokenizer(self)
+        check_generator(self)
         return self
 
     def section(self, kind: type[C]) -> C:
@@ -307,6 +226,42 @@ def register_section(name: str, settings: type[Config]) -> None:
     SECTIONS[name] = settings
 
 
+# Checks across sections: each message names its keys in full, so that `sweep.grid.sections` finds
+# the line to blame.
+
+
+def check_tokenizer(trial: TrialConfig) -> None:
+    """Raise unless tokenizer, images and evaluation go together."""
+    tokenizer, size = trial.tokenizer, trial.data.image_size
+    tokenizer.architecture.check_images(tokenizer, size)
+    if tokenizer.discriminator == "patchgan" and size < PATCHGAN_SIDE:
+        raise ValueError(
+            f"tokenizer.discriminator patchgan needs images of {PATCHGAN_SIDE} pixels or "
+            f"more; data.image_size is {size}"
+        )
+    _check_perceptual_networks(trial)
+    _check_codes(tokenizer)
+    if (probed := trial.tokenizer_probe.features) != "none":
+        tokenizer.probed_width(probed)
+    _check_adopted(trial)
+    _check_teacher(trial)
+    _check_images(trial)
+
+
+def _check_perceptual_networks(trial: TrialConfig) -> None:
+    tokenizer, size = trial.tokenizer, trial.data.image_size
+    network = tokenizer.perceptual_network if tokenizer.perceptual_weight else "none"
+    for key, name, off in (
+        ("tokenizer.perceptual_network", network, "tokenizer.perceptual_weight 0"),
+        ("evaluation.lpips_network", trial.evaluation.lpips_network, "none"),
+    ):
+        if size < (side := LPIPS_SIDES.get(name, 0)):
+            raise ValueError(
+                f"{key} {name} needs images of {side} pixels or more; data.image_size is {size}: "
+                f"give larger images, another network, or {off}"
+            )
+
+
 def _check_codes(tokenizer: TokenizerArchitecture) -> None:
     """Raise unless the AR probe can have a row for every code."""
     if tokenizer.vocabulary > MOST_CODES:
@@ -314,4 +269,62 @@ def _check_codes(tokenizer: TokenizerArchitecture) -> None:
             f"tokenizer.quantizer {tokenizer.quantizer.label} has {tokenizer.vocabulary:,} codes; "
             f"the AR probe holds at most {MOST_CODES:,}. Use fewer bits or levels, or several "
             "codes per token: {name: rvq, depth: 2}"
+        )
+
+
+def check_generator(trial: TrialConfig) -> None:
+    """Raise unless the generator can hold the codes, and has the layer that is probed."""
+    architecture = trial.generator.architecture
+    architecture.check(trial.generator, trial.tokenizer, trial.data.image_size)
+    if trial.probe.layer > (layers := architecture.probed_layers(trial.generator)):
+        key = "size" if "size" in architecture.reads else "architecture"
+        raise ValueError(
+            f"probe.layer {trial.probe.layer} is beyond the {layers} layers of generator.{key}"
+        )
+
+
+def _check_adopted(trial: TrialConfig) -> None:
+    """Raise unless adopted weights have their architecture."""
+    # The authors' files are of these two; other architectures have no published weights.
+    for file, section, published in (
+        (trial.adopt.tokenizer, "tokenizer", PUBLISHED_TOKENIZER),
+        (trial.adopt.generator, "generator", PUBLISHED_GENERATOR),
+    ):
+        if file is None:
+            continue
+        name = getattr(trial, section).architecture.name
+        if name != published.name:
+            raise ValueError(
+                f"adopt.{section} takes weights of architecture {published.name}; "
+                f"{section}.architecture is {name}"
+            )
+
+
+def _check_teacher(trial: TrialConfig) -> None:
+    """Raise unless the features that principal components are found of are cached."""
+    tokenizer = trial.tokenizer
+    regularised = tokenizer.semantic_weight > 0 and trial.adopt.tokenizer is None
+    if regularised and tokenizer.teacher_components and not trial.uses_cached_teacher:
+        raise ValueError(
+            "tokenizer.teacher_components needs the features of all training images "
+            "beforehand, which are kept with tokenizer.augment none or flip and at most "
+            f"{TEACHER_CACHE_IMAGES:,} images; otherwise give 0"
+        )
+
+
+def _check_images(trial: TrialConfig) -> None:
+    """Raise unless there are as many images as the codebook is drawn of, and as are compared."""
+    tokenizer, data, asked = trial.tokenizer, trial.data, trial.evaluation.num_images
+    draws = tokenizer.codebook_init == "data" and tokenizer.has_codebook
+    latents = data.train_images * tokenizer.tokens_per_image(data.image_size)
+    if draws and trial.adopt.tokenizer is None and latents < tokenizer.vocabulary:
+        raise ValueError(
+            f"tokenizer.codebook_init data draws {tokenizer.vocabulary:,} codes from the "
+            f"{latents:,} latents that data.train_images {data.train_images:,} have; give more "
+            "images or fewer codes, or take tokenizer.codebook_init uniform"
+        )
+    if data.found is not None and asked > data.found.val.images:
+        raise ValueError(
+            f"evaluation.num_images {asked:,} are more than the {data.found.val.images:,} "
+            f"validation images of {data.path}; lower evaluation.num_images"
         )

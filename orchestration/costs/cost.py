@@ -152,15 +152,26 @@ class Predictor:
     def __init__(self, calibration: Calibration, sites: Sites) -> None:
         self._calibration = calibration
         self._sites = cache(sites)
-        self._costs: dict[tuple[str, tuple[str, ...]], Cost] = {}
+        self._costs: dict[tuple[str, int], Cost] = {}
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._known: dict[int, tuple[int, TrialConfig]] = {}
 
     def cost(self, planned: PlannedStage) -> Cost:
         """Predict the cost of one stage of a plan."""
         # Ten thousand trials have a few dozen different costs.
-        at = (planned.stage, _cost_identity(planned.trial))
+        at = (planned.stage, self._number(planned.trial))
         if at not in self._costs:
             self._costs[at] = self._cost(planned.stage, planned.trial)
         return self._costs[at]
+
+    def _number(self, trial: TrialConfig) -> int:
+        """Number trials of equal cost alike."""
+        found = self._known.get(id(trial))
+        if found is None:
+            # Once for all stages of a trial. The trial is kept: another could get its id.
+            number = self._numbers.setdefault(_cost_identity(trial), len(self._numbers))
+            found = self._known[id(trial)] = number, trial
+        return found[0]
 
     def _cost(self, stage: str, trial: TrialConfig) -> Cost:
         site = self._sites(stage)

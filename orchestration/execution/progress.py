@@ -15,7 +15,7 @@ from orchestration.costs.cost import Cost, Sites, predict
 from orchestration.execution.scheduler import Graph
 from orchestration.plan.graph import Plan, PlannedStage
 from orchestration.plan.identity import plugins_of
-from orchestration.runs.stage_records import Failure, Spec
+from orchestration.runs.stage_records import Done, Failure, Spec
 from orchestration.runs.state import StageFolder, State, Store
 from orchestration.runs.used_plugins import remember
 
@@ -63,6 +63,7 @@ class Progress:
     # every tick would be slow.
     _states: dict[str, State] = field(init=False)
     _counts: Counter[State] = field(init=False)
+    _done: dict[str, Done] = field(init=False, default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -128,10 +129,12 @@ class Progress:
         Args:
             named: stages that a user asked for by name; their outputs are hashed as well.
         """
+        if not self.count("COMPLETE"):
+            return
         for key in sorted(self.reused):
             # `is_complete` only looks whether the file exists, which is quick; reading comes
             # second, for complete stages only.
-            if self.folders[key].done() is None:
+            if self.done(key) is None:
                 self._distrust(key, "its DONE cannot be read")
         for key in named:
             if self._states[key] == "COMPLETE":
@@ -145,6 +148,12 @@ class Progress:
                     if self._states[parent] == "COMPLETE":
                         self._distrust(parent, self.folders[parent].damage())
 
+    def done(self, key: str) -> Done | None:
+        """Read the record of a stage's completion, once; None if there is none."""
+        if key not in self._done and (found := self.folders[key].done()) is not None:
+            self._done[key] = found
+        return self._done.get(key)
+
     def _distrust(self, key: str, damage: str | None) -> None:
         if damage is not None:
             self.damaged = {**self.damaged, key: damage}
@@ -155,6 +164,8 @@ class Progress:
 
     def set(self, key: str, state: State) -> None:
         """Change the state of a stage."""
+        # A stage that runs again gets another record.
+        self._done.pop(key, None)
         self._counts[self._states[key]] -= 1
         self._counts[state] += 1
         self._states[key] = state
@@ -212,10 +223,11 @@ def survey(plan: Plan, store: Store, sites: Sites | None = None) -> Progress:
         store: the runs directory, with its records of what stages took.
         sites: on what each kind of stage will run; None: where it was measured last.
     """
-    folders = store.folders((s.stage, key, s.readable) for key, s in plan.stages.items())
-    # A look at each folder, without reading the records: a plan of 10,000 trials must be surveyed
-    # in seconds.
-    complete = frozenset(key for key, folder in folders.items() if folder.is_complete())
+    stages = ((s.stage, key, s.readable) for key, s in plan.stages.items())
+    folders, existing = store.find(stages)
+    # A look at each folder that exists, without reading the records: a plan of 10,000 trials must
+    # be surveyed in seconds.
+    complete = frozenset(key for key in existing if folders[key].is_complete())
     calibration = load_calibration(store)
     costs = predict(plan, calibration, sites or calibration.newest_site)
     progress = Progress(plan, folders, complete, costs)
@@ -234,7 +246,7 @@ def refuse_other_versions(progress: Progress) -> None:
     """
     for key, stage in progress.plan.stages.items():
         version = STAGES[stage.stage].version
-        if progress.will_run(key) and stage.version != version:
+        if stage.version != version and progress.will_run(key):
             raise ValueError(
                 f"{stage.stage} {stage.readable} was launched with version {stage.version} of the "
                 f"stage, and this code has version {version}; launch the sweep again, which "

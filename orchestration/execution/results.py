@@ -25,7 +25,7 @@ MOST_SETTINGS = 40
 
 def trial_metrics(progress: Progress) -> dict[str, dict[str, float]]:
     """Collect the final scores of each trial's complete stages; a missing one is absent."""
-    done = {key: folder.done() for key, folder in progress.folders.items()}
+    done = {key: progress.done(key) for key in progress.folders}
     return {
         trial.trial.name: merged_scores(done[key] for key in trial.stages.values())
         for trial in progress.plan.trials

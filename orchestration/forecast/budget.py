@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import NonNegativeFloat
@@ -14,10 +14,18 @@ from gigatok.config.fields.base import UnixTime
 from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.costs.amounts import bytes_text, hours_text
-from orchestration.costs.cost import stage_work
+from orchestration.costs.cost import Cost, stage_work
 from orchestration.execution.progress import Progress
 from orchestration.forecast.devices import GB, Machine, Machines
-from orchestration.forecast.totals import HOUR, Sum, add_up, disk_needed, to_run
+from orchestration.forecast.totals import (
+    HOUR,
+    Alike,
+    Sum,
+    add_up,
+    by_kind,
+    disk_needed,
+    to_run,
+)
 from orchestration.runs.records import Record, append_lines, read_lines
 from orchestration.runs.state import Store
 from orchestration.runs.studies import study_folder
@@ -47,31 +55,31 @@ class Refusal(Record):
 
 def reasons(progress: Progress, machine: Machines, budget: Budget, runs_dir: Path) -> list[str]:
     """Say why the rest of a plan cannot be launched; empty if it can."""
-    total = add_up(progress, machine, to_run(progress))
+    todo = to_run(progress)
+    total = add_up(machine, todo)
     return [
-        *_memory(progress, machine),
-        *_hours(progress, machine, budget, total),
-        *_disk(progress, machine, budget, total, runs_dir),
+        *_memory(progress, machine, todo),
+        *_hours(progress, machine, budget, total, todo),
+        *_disk(machine, budget, total, todo, runs_dir),
     ]
 
 
-def _memory(progress: Progress, machine: Machines) -> Iterator[str]:
+def _memory(progress: Progress, machine: Machines, todo: Sequence[Alike]) -> Iterator[str]:
     """Yield one line per kind of stage, about the stage that needs most."""
     worst: dict[str, tuple[int, str]] = {}
     count: Counter[str] = Counter()
-    for key in to_run(progress):
-        stage, need = progress.plan.stages[key].stage, _least_memory(progress, key)
+    for group in todo:
+        stage, need = group.stage, _least_memory(group.cost)
         limit = machine(stage).memory_bytes
         if need is not None and limit is not None and need > limit:
-            count[stage] += 1
-            worst[stage] = max(worst.get(stage, (0, "")), (need, key))
+            count[stage] += len(group.keys)
+            worst[stage] = max(worst.get(stage, (0, "")), (need, max(group.keys)))
     for stage, (need, key) in worst.items():
         yield _memory_line(progress, key, need, machine(stage), count[stage])
 
 
-def _least_memory(progress: Progress, key: str) -> int | None:
+def _least_memory(cost: Cost) -> int | None:
     """Return the least bytes that a stage needs; the closed form counts 16-bit values as 32."""
-    cost = progress.costs[key]
     if cost.memory_bytes is None or HALF.isdisjoint(cost.work.family.split()):
         return cost.memory_bytes
     # A refusal must be certain, so half of the tensors is assumed to be 16-bit.
@@ -116,14 +124,16 @@ def _advice(progress: Progress, key: str, machine: Machine, need: int) -> str:
     return f"; try {section}.activation_checkpointing, fsdp over more processes, or a larger one"
 
 
-def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) -> Iterator[str]:
+def _hours(
+    progress: Progress, machine: Machines, budget: Budget, total: Sum, todo: Sequence[Alike]
+) -> Iterator[str]:
     most = budget.max_gpu_hours
     if most is None:
         return
     unit = hours_unit(progress, machine)
     # An unknown time is refused too: otherwise a limit would be a promise that nobody can keep.
     if total.uncalibrated:
-        devices = {machine(progress.plan.stages[k].stage).device for k in to_run(progress)}
+        devices = {machine(group.stage).device for group in todo}
         where = ", ".join(sorted(device or "that device" for device in devices))
         yield (
             f"--max-gpu-hours {most:g}: nobody knows what {total.uncalibrated} of "
@@ -131,9 +141,9 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
             f"`{calibrate_command(progress)}`, or leave the limit out"
         )
     elif total.hours is not None and total.hours > most:
+        parts = {stage: add_up(machine, mine) for stage, mine in by_kind(todo).items()}
         terms = [
-            f"{part.stages} {stage} {hours_text(part.hours)}"
-            for stage, part in by_kind(progress, machine).items()
+            f"{part.stages} {stage} {hours_text(part.hours)}" for stage, part in parts.items()
         ]
         spread = f"{hours_text(total.low_hours)} to {hours_text(total.high_hours)}"
         yield (
@@ -144,13 +154,14 @@ def _hours(progress: Progress, machine: Machines, budget: Budget, total: Sum) ->
 
 def unpriced_lines(progress: Progress) -> Iterator[str]:
     """Say which stages to run come without costs, so that no sum and no limit counts them."""
-    unpriced = [key for key in to_run(progress) if progress.costs[key].flops is None]
+    unpriced = [group for group in to_run(progress) if group.cost.flops is None]
     if not unpriced:
         return
-    kinds = dict.fromkeys(progress.plan.stages[key].stage for key in unpriced)
-    text = f"{len(unpriced)} stages are registered without costs ({', '.join(kinds)}): totals, "
+    kinds = dict.fromkeys(group.stage for group in unpriced)
+    count = sum(len(group.keys) for group in unpriced)
+    text = f"{count} stages are registered without costs ({', '.join(kinds)}): totals, "
     text += "--max-gpu-hours and --max-disk count neither their FLOPs nor their disk"
-    if new := sum(progress.costs[key].uncounted for key in unpriced):
+    if new := sum(len(group.keys) for group in unpriced if group.cost.uncounted):
         text += f", and no time of {new} of them, as none like them has run here"
     yield text
 
@@ -162,37 +173,28 @@ def calibrate_command(progress: Progress) -> str:
 
 
 def _disk(
-    progress: Progress, machine: Machines, budget: Budget, total: Sum, runs_dir: Path
+    machine: Machines, budget: Budget, total: Sum, todo: Sequence[Alike], runs_dir: Path
 ) -> Iterator[str]:
-    kinds = {progress.plan.stages[key].stage for key in to_run(progress)}
     # An unlimited number of slots counts as all stages at a time.
-    slots = [machine(stage).slots for stage in kinds]
+    slots = [machine(stage).slots for stage in by_kind(todo)]
     at_once = None if None in slots else max((s for s in slots if s is not None), default=None)
     # Working files count once per stage that runs at a time; outputs of all stages stay.
     need = disk_needed(total, at_once)
-    sum_text = (
+    parttext = (
         f"{bytes_text(total.output_bytes)} of outputs + {bytes_text(need - total.output_bytes)} "
         f"of checkpoints and the like = {bytes_text(need)}"
     )
     if budget.max_disk is not None and need > budget.max_disk * GB:
-        yield f"--max-disk {budget.max_disk:g} GiB: {sum_text}"
+        yield f"--max-disk {budget.max_disk:g} GiB: {parttext}"
     # The directory may not exist yet; the nearest folder above it is on the same disk.
     free = shutil.disk_usage(_existing(runs_dir)).free
     if need > free:
-        yield f"disk: {sum_text}; {runs_dir} has {bytes_text(free)} free"
+        yield f"disk: {parttext}; {runs_dir} has {bytes_text(free)} free"
 
 
 def _existing(path: Path) -> Path:
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def by_kind(progress: Progress, machine: Machines) -> dict[str, Sum]:
-    """Add up the stages that a launch would run, by kind of stage."""
-    keys: dict[str, list[str]] = {}
-    for key in to_run(progress):
-        keys.setdefault(progress.plan.stages[key].stage, []).append(key)
-    return {stage: add_up(progress, machine, mine) for stage, mine in keys.items()}
 
 
 def hours_unit(progress: Progress, machine: Machines) -> str:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from gigatok.stages import STAGES
 from gigatok.text.fitting import FittingTable
 from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
-from orchestration.costs.cost import Cost
 from orchestration.execution.progress import Progress
-from orchestration.forecast.budget import (
-    by_kind,
-    calibrate_command,
-    hours_unit,
-    unpriced_lines,
-)
+from orchestration.forecast.budget import calibrate_command, hours_unit, unpriced_lines
 from orchestration.forecast.devices import Machine, Machines
-from orchestration.forecast.totals import Sum, add_up, makespan, to_run
+from orchestration.forecast.totals import Alike, Sum, add_up, by_kind, makespan, to_run
 
 MOST_RECORDS = 3  # names in one line; the others are counted
 
@@ -34,17 +28,18 @@ def kinds_table(progress: Progress, machine: Machines) -> FittingTable:
     drops = ("disk", "FLOPs", *memory, "time each")
     table = FittingTable(("stage", *numbers), right=numbers, drops=drops)
     totals = Counter(stage.stage for stage in progress.plan.stages.values())
-    parts = by_kind(progress, machine)
+    todo = to_run(progress)
+    parts = by_kind(todo)
     # In the order of `STAGES`, as in every other table.
     for stage in (stage for stage in STAGES if stage in totals):
-        part = parts.get(stage)
         label = STAGES[stage].label
-        if part is None:
+        if stage not in parts:
             table.add_row(label, f"0 of {totals[stage]}", style="dim")
             continue
-        cells = _cells(part, _each(progress, stage), devices and _share(machine(stage)))
+        part = add_up(machine, parts[stage])
+        cells = _cells(part, _each(parts[stage]), devices and _share(machine(stage)))
         table.add_row(label, f"{part.stages} of {totals[stage]}", *cells)
-    total = add_up(progress, machine, to_run(progress))
+    total = add_up(machine, todo)
     counts = f"{total.stages} of {totals.total()}"
     cells = _cells(total, "", devices and "")
     table.add_row("total", counts, *cells, style="bold")
@@ -76,11 +71,9 @@ def _cells(part: Sum, each: str, devices: str | None) -> tuple[str, ...]:
     )
 
 
-def _each(progress: Progress, stage: str) -> str:
+def _each(groups: Iterable[Alike]) -> str:
     """Format the seconds of the shortest and of the longest stage."""
-    mine = (key for key, s in progress.plan.stages.items() if s.stage == stage)
-    seconds = [progress.costs[key].seconds for key in mine if progress.will_run(key)]
-    known = [s for s in seconds if s is not None]
+    known = [group.cost.seconds for group in groups if group.cost.seconds is not None]
     if not known:
         return MISSING
     shortest, longest = seconds_text(min(known)), seconds_text(max(known))
@@ -96,7 +89,7 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
     todo = to_run(progress)
     if not todo:
         return
-    total = add_up(progress, machine, todo)
+    total = add_up(machine, todo)
     unit = hours_unit(progress, machine)
     if total.uncalibrated:
         yield (
@@ -115,7 +108,7 @@ def total_lines(progress: Progress, machine: Machines) -> Iterator[str]:
             # "At least": queues, failures and the order of stages can only add to it.
             text += f", at least {seconds_text(seconds)} ({ends}) from now"
         yield text
-    yield from _record_lines([progress.costs[key] for key in todo])
+    yield from _record_lines(todo)
     yield from unpriced_lines(progress)
 
 
@@ -123,8 +116,11 @@ def _scaled(seconds: float | None, share: float) -> str:
     return seconds_text(None if seconds is None else seconds * share)
 
 
-def _record_lines(costs: list[Cost]) -> Iterator[str]:
-    records = Counter(cost.record for cost in costs if cost.record is not None)
+def _record_lines(groups: Iterable[Alike]) -> Iterator[str]:
+    records = Counter[str]()
+    for group in groups:
+        if group.cost.record is not None:
+            records[group.cost.record] += len(group.keys)
     if records:
         shown = [name for name, _ in records.most_common(MOST_RECORDS)]
         more = f", … {len(records) - MOST_RECORDS} more" if len(records) > MOST_RECORDS else ""
@@ -185,10 +181,11 @@ def cost_json(progress: Progress, machine: Machines, key: str) -> dict[str, Any]
 
 def totals_json(progress: Progress, machine: Machines) -> dict[str, Any]:
     """Convert the totals of a launch to data."""
-    total = add_up(progress, machine, to_run(progress))
+    todo = to_run(progress)
+    total = add_up(machine, todo)
     return {
         **asdict(total),
         "hours_unit": hours_unit(progress, machine),
         "makespan_seconds": makespan(progress, machine),
-        "by_stage": {stage: asdict(part) for stage, part in by_kind(progress, machine).items()},
+        "by_stage": {kind: asdict(add_up(machine, mine)) for kind, mine in by_kind(todo).items()},
     }

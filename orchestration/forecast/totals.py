@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from orchestration.costs.cost import Cost
 from orchestration.execution.progress import Progress
 from orchestration.execution.scheduler import remaining_seconds
 from orchestration.forecast.devices import Machines
 
 HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Stages of one kind and one cost, of which a plan has thousands."""
+
+    stage: str
+    cost: Cost
+    keys: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -49,21 +58,34 @@ class Sum:
     high_hours: float | None
 
 
-def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
+def to_run(progress: Progress) -> list[Alike]:
+    """Group the stages that a launch would run by kind and cost."""
+    costs, states, left = progress.costs, progress.states, progress.left
+    found: dict[tuple[str, int], list[str]] = {}
+    # A plain loop over ten thousands of stages; thousands of them share a cost as an object.
+    for key, stage in progress.plan.stages.items():
+        if states[key] == "WAITING" and key not in left:
+            found.setdefault((stage.stage, id(costs[key])), []).append(key)
+    return [Alike(kind, costs[keys[0]], keys) for (kind, _), keys in found.items()]
+
+
+def by_kind(groups: Iterable[Alike]) -> dict[str, list[Alike]]:
+    """Sort groups of stages by kind of stage."""
+    found: dict[str, list[Alike]] = {}
+    for group in groups:
+        found.setdefault(group.stage, []).append(group)
+    return found
+
+
+def add_up(machine: Machines, groups: Iterable[Alike]) -> Sum:
     """Add up stages of a plan.
 
     Args:
-        progress: the plan and its costs.
         machine: function from a stage's name to its resources.
-        keys: keys of the stages.
+        groups: the stages.
     """
-    # Thousands of stages share few cost objects, so equal ones are counted first.
-    alike = Counter((progress.plan.stages[key].stage, id(progress.costs[key])) for key in keys)
-    known = {id(cost): cost for cost in progress.costs.values()} if alike else {}
     # Of each: its cost, how many there are, and the hours that a second of all of them is.
-    rows = [
-        (known[ident], n, n * machine(stage).units / HOUR) for (stage, ident), n in alike.items()
-    ]
+    rows = [(one.cost, n := len(one.keys), n * machine(one.stage).units / HOUR) for one in groups]
     counted = [row for row in rows if not row[0].uncounted]
     flops = [None if cost.flops is None else cost.flops * n for cost, n, _ in rows]
     memory = [cost.memory_bytes for cost, _, _ in rows if cost.memory_bytes is not None]
@@ -75,7 +97,7 @@ def add_up(progress: Progress, machine: Machines, keys: Iterable[str]) -> Sum:
         return sum(known) if len(known) == len(spans) and (spans or not rows) else None
 
     return Sum(
-        stages=alike.total(),
+        stages=sum(n for _, n, _ in rows),
         uncalibrated=sum(n for cost, n, _ in counted if cost.seconds is None),
         unpriced=sum(n for cost, n, _ in rows if cost.flops is None),
         flops=None if None in flops else sum(value or 0.0 for value in flops),
@@ -99,21 +121,17 @@ def makespan(progress: Progress, machine: Machines) -> float | None:
     without costs count once one like them has run.
     """
     seconds, shares = dict.fromkeys(progress.plan.stages, 0.0), 0.0
-    for key in to_run(progress):
-        cost, slots = progress.costs[key], machine(progress.plan.stages[key].stage).slots
-        known = 0.0 if cost.uncounted else cost.seconds
+    for group in to_run(progress):
+        slots = machine(group.stage).slots
+        known = 0.0 if group.cost.uncounted else group.cost.seconds
         if known is None or slots is None:
             return None
         # Kinds may differ in slots: a stage on half of the GPUs fills half of the machine.
-        seconds[key], shares = known, shares + known / slots
+        shares += len(group.keys) * known / slots
+        seconds.update(dict.fromkeys(group.keys, known))
     # Stages that will not run take 0 seconds and so cost the chain nothing.
     chain = max(remaining_seconds(progress.graph, seconds).values(), default=0.0)
     return max(chain, shares) or None
-
-
-def to_run(progress: Progress) -> list[str]:
-    """List the keys of the stages that a launch would run."""
-    return [key for key in progress.plan.stages if progress.will_run(key)]
 
 
 def disk_needed(total: Sum, slots: int | None) -> int:

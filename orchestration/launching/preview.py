@@ -24,6 +24,7 @@ from orchestration.forecast.cost_table import (
     totals_json,
 )
 from orchestration.forecast.devices import Machines
+from orchestration.forecast.totals import to_run
 from orchestration.plan.graph import Plan, PlannedTrial
 from orchestration.runs.provenance import code_version, imported_state
 from orchestration.runs.state import StageFolder
@@ -195,9 +196,9 @@ def _first(word: str, cells: Sequence[str]) -> list[str]:
 def adopted_lines(progress: Progress) -> list[str]:
     """Name the files that stand in for training, each once, with the sha256 that keys hold."""
     stages = progress.plan.stages.values()
-    # By the type first: pydantic is slow to say that a config has no such field.
-    adopting = (stage for stage in stages if "file" in type(stage.config).model_fields)
-    files = ((stage, getattr(stage.config, "file", None)) for stage in adopting)
+    # By the few types first: pydantic is slow to say that a config has no such field.
+    adopting = {t for t in {type(stage.config) for stage in stages} if "file" in t.model_fields}
+    files = ((s, getattr(s.config, "file", None)) for s in stages if type(s.config) in adopting)
     lines = [
         f"adopted, not trained: {stage.readable} {STAGES[stage.stage].model} "
         f"from {file.path} (sha256 {file.sha256[:12]}…)"
@@ -240,7 +241,9 @@ def parameters_json(planned: PlannedTrial) -> dict[str, int]:
 def summary(progress: Progress) -> str:
     """Count the stages: all, shared, complete, to run."""
     plan = progress.plan
-    waiting = Counter(s.stage for key, s in plan.stages.items() if progress.will_run(key))
+    waiting = Counter[str]()
+    for group in to_run(progress):
+        waiting[group.stage] += len(group.keys)
     text = f"{len(plan.trials)} trials, {len(plan.stages)} stages"
     if plan.shared():
         text += f" ({plan.shared()} more are shared)"
@@ -255,7 +258,7 @@ def summary(progress: Progress) -> str:
 
 def reused_lines(progress: Progress) -> list[str]:
     """Say which kinds of stages are complete already, for all trials that reuse the same."""
-    if progress.finished:
+    if progress.finished or not progress.reused:
         return []
     alike: dict[str, list[str]] = {}
     for planned in progress.plan.trials:

@@ -160,7 +160,7 @@ def _excess(plan: Plan, store: Store, limit: Limit) -> str | None:
     # Since the first launch with these claims: what was there before has cost them nothing.
     begun = min((one.at for one in read_claimed(plan, store)), default=0.0)
     spent = hours_spent(progress, limit.machine, begun)
-    needed = add_up(progress, limit.machine, to_run(progress)).hours
+    needed = add_up(limit.machine, to_run(progress)).hours
     unit = hours_unit(progress, limit.machine)
     given = f"--max-gpu-hours {limit.hours:g}"
     if needed is None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from gigatok.config import Config, TrialConfig
-from gigatok.stages import STAGES
-from orchestration.plan.identity import Keys, digest
+from gigatok.config.once import OncePerSections
+from gigatok.stages import STAGES, Stage
+from orchestration.plan.identity import StageKeys, digest
 from orchestration.sweep.definition import Expansion, Sweep, Trial
 from orchestration.sweep.grid.expansion import Dropped
-from orchestration.sweep.grid.stage_graph import StageGraphs
+from orchestration.sweep.grid.stage_graph import stage_graphs
 
 
 @dataclass(frozen=True)
@@ -105,28 +106,72 @@ def search_key(sweep: Sweep) -> str | None:
     return digest(":".join([sweep.name, sweep.scale, *example, sweep.search.identity]))
 
 
+@dataclass(frozen=True)
+class _Step:
+    """Stage with the names of its inputs: what trials with equal sections need not ask twice.
+
+    Attributes:
+        inputs: names of the inputs, in the order of the graph.
+        needs: the same, sorted as keys have them.
+        keys: makes the config that the stage reads of a trial, and its keys.
+        readable: names the stage of a trial.
+    """
+
+    stage: Stage
+    inputs: tuple[str, ...]
+    needs: tuple[str, ...]
+    keys: Callable[[TrialConfig], StageKeys]
+    readable: Callable[[TrialConfig], str]
+
+
+def _step(stage: Stage, inputs: tuple[str, ...]) -> _Step:
+    needs = tuple(sorted(inputs))
+    keys = OncePerSections(lambda trial: StageKeys(stage, stage.read(trial), needs))
+    return _Step(stage, inputs, needs, keys, OncePerSections(stage.readable))
+
+
 class _Graph:
     """Graph under construction: the stages of the trials so far, equal ones once."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.stages: dict[str, PlannedStage] = {}
-        self._wanted = StageGraphs(sweep.stages)
-        self._keys = Keys()
+        self._graphs = stage_graphs(sweep.stages)
+        self._steps: dict[int, list[_Step]] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], _Step] = {}
+
+    def _steps_of(self, trial: TrialConfig) -> list[_Step]:
+        graph = self._graphs(trial)
+        # By identity: there are a few graphs, which live as long as the function that finds them.
+        found = self._steps.get(id(graph))
+        if found is None:
+            found = self._steps[id(graph)] = [self._step(*one) for one in graph]
+        return found
+
+    def _step(self, stage: Stage, inputs: tuple[str, ...]) -> _Step:
+        known = (stage.name, inputs)
+        if known not in self._known:
+            self._known[known] = _step(stage, inputs)
+        return self._known[known]
 
     def add(self, trial: Trial) -> PlannedTrial:
         """Add the stages of a trial."""
         config = trial.config
         keys: dict[str, str] = {}
-        for stage, needs in self._wanted.of(config):
-            read = stage.read(config)
-            inputs = {name: keys[name] for name in needs}
-            key = keys[stage.name] = self._keys.stage_key(stage, read, inputs)
+        for step in self._steps_of(config):
+            read = step.keys(config)
+            key = keys[step.stage.name] = read.key(tuple([keys[name] for name in step.needs]))
             # The first trial with a key stands for all: `readable` and the config for the costs
             # come from it.
             if key not in self.stages:
                 self.stages[key] = PlannedStage(
-                    stage.name, key, read, inputs, stage.readable(config), config, stage.version
+                    step.stage.name,
+                    key,
+                    read.config,
+                    {name: keys[name] for name in step.inputs},
+                    step.readable(config),
+                    config,
+                    step.stage.version,
                 )
         if not keys:
             self._refuse(trial)

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from operator import attrgetter
 from typing import Any
-
-from pydantic.fields import FieldInfo
 
 from gigatok.config import Config, SplitConfig
 from gigatok.config.fields.identity import config_classes, identity_fields
@@ -43,40 +40,43 @@ def canonical(value: Any) -> Any:
     return value
 
 
-class Keys:
-    """Computes keys; remembers those of equal stages, since trials share most."""
+class StageKeys:
+    """Keys of all stages of one kind and config, which differ in their inputs.
 
-    def __init__(self) -> None:
-        self._keys: dict[tuple[Any, ...], str] = {}
+    Args:
+        stage: with its name and version.
+        config: what it reads of a trial.
+        needs: names of the stages whose outputs it reads, sorted.
+    """
 
-    def stage_key(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
-        """Compute the key of a stage.
+    def __init__(self, stage: Stage, config: Config, needs: Sequence[str]) -> None:
+        self.config = config
+        self._text = _key_text(stage, config, needs)
+        self._known: dict[tuple[str, ...], str] = {}
 
-        Args:
-            stage: with its name and version.
-            config: what it reads of a trial.
-            inputs: stage -> key of each stage whose outputs it reads.
-        """
-        # Without the fingerprints: the data do not change while a plan is made.
-        known = (stage.name, *_identity_values(type(config))(config), *inputs.values())
-        found = self._keys.get(known)
+    def key(self, inputs: tuple[str, ...]) -> str:
+        """Compute a key by the keys of the inputs, in the order of their names."""
+        found = self._known.get(inputs)
         if found is None:
-            found = self._keys[known] = _stage_key(stage, config, inputs)
+            found = self._known[inputs] = digest(self._text % inputs)
         return found
 
 
-def _stage_key(stage: Stage, config: Config, inputs: Mapping[str, str]) -> str:
+def _key_text(stage: Stage, config: Config, needs: Sequence[str]) -> str:
+    """Write what the key of a stage hashes, with `%s` for the keys of its inputs."""
     splits = [getattr(config, name).name for name in _splits(type(config))]
+    # Once for a plan: the data do not change while it is made.
     known = {split: find_data_set(split).fingerprint for split in splits}
     # A user's own images have theirs in the config of the split.
     data = {name: fingerprint for name, fingerprint in known.items() if fingerprint}
     # As json.dumps with sorted keys would write it, ten times as fast.
-    head = f'{{"data":{_mapping(data)},"inputs":{_mapping(inputs)},'
+    text = f'"stage":"{stage.name}","version":{stage.version}}}'
     # Only where there are any: stages of this program keep their keys.
     if used := plugins_of(stage, config):
-        head += f'"plugins":{json.dumps([plugin.identity for plugin in used])},'
-    head += f'"stage":"{stage.name}","version":{stage.version}}}'
-    return digest(head + config.identity)
+        text = f'"plugins":{json.dumps([plugin.identity for plugin in used])},{text}'
+    head, tail = f'{{"data":{_mapping(data)},"inputs":', f",{text}{config.identity}"
+    inputs = _mapping(dict.fromkeys(needs, "%s"))
+    return head.replace("%", "%%") + inputs + tail.replace("%", "%%")
 
 
 def plugins_of(stage: Stage, config: Config) -> tuple[Plugin, ...]:
@@ -111,22 +111,6 @@ def _names(kind: type[Config]) -> tuple[tuple[str, str], ...]:
         for mark in field.metadata
         if isinstance(mark, NameOf)
     )
-
-
-@cache
-def _identity_values(kind: type[Config]) -> Callable[[Config], tuple[Any, ...]]:
-    """Make a function that reads the fields of a config that are identity, configs as texts."""
-    # Sections of a trial keep their text, so equal stages are found without writing any.
-    names = [
-        f"{field.name}.identity" if _is_config(kind.model_fields[field.name]) else field.name
-        for field in identity_fields(kind)
-    ]
-    read = attrgetter(*names) if names else lambda config: ()
-    return read if len(names) != 1 else lambda config: (read(config),)
-
-
-def _is_config(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, Config)
 
 
 @cache

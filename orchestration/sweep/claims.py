@@ -19,7 +19,7 @@ from gigatok.names import METRICS, setting_name
 from orchestration.sweep.formulas.expressions import ExpressionError
 from orchestration.sweep.formulas.formulas import Formula, read_formula
 from orchestration.sweep.grid.expansion import Trial
-from orchestration.sweep.grid.stage_graph import StageGraphs
+from orchestration.sweep.grid.stage_graph import StageGraphs, stage_graphs
 from orchestration.sweep.settings.keys import SEED
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import did_you_mean, listed, scalar, show
@@ -103,7 +103,7 @@ def read_claims(
     """
     example = "; write `decoder_helps: psnr rises with params.decoder`"
     sentences = (_sentence(item, derived, together) for item in part.mapping(example).values())
-    graphs = StageGraphs(stages)
+    graphs = stage_graphs(stages)
     found = [_claim(one, trials, graphs) for one in sentences if one is not None]
     return tuple(claim for claim in found if claim is not None)
 
@@ -303,7 +303,7 @@ def _check_measured(sentence: Sentence, settings: Sequence[Trial], graphs: Stage
     scores = {
         score
         for trial in settings
-        for stage, _ in graphs.of(trial.config)
+        for stage, _ in graphs(trial.config)
         for score in stage.scores(trial.config)
     }
     if metric not in scores:

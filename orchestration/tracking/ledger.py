@@ -196,6 +196,8 @@ class PlanEntry(BaseModel):
     owner: Owner | None = None
     complete: bool = False
     """True if everything of the plan was sent, and every stage of it is complete."""
+    stages: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """Of a complete plan: stage key -> its run, and the mark of its folder when it was sent."""
     files: dict[str, str] = Field(default_factory=dict)
     """Files of the sweep's run that were sent -> a sha256 that changes with them."""
 

@@ -24,11 +24,11 @@ from orchestration.plan.graph import Plan
 from orchestration.runs.files import Busy
 from orchestration.runs.records import UnreadableRecord, report_unreadable
 from orchestration.runs.state import Store
-from orchestration.tracking.ledger import Entry, Ledgers, Skipped, parse_uri
+from orchestration.tracking.ledger import Entry, Ledgers, PlanEntry, Skipped, parse_uri
 from orchestration.tracking.mlflow_server import Server
 from orchestration.tracking.spool import LoggedPicture, SpoolReader
 from orchestration.tracking.sqlite_file import DamagedDatabase, damage
-from orchestration.tracking.stage_runs import StageRuns, view_stage
+from orchestration.tracking.stage_runs import StageRuns, complete_mark, view_stage
 from orchestration.tracking.sweep_runs import Findings, SweepRuns
 
 SHIP_SECONDS = 2.0
@@ -187,11 +187,24 @@ class Tracking:
         if known is None or not known.complete or not self._sweep.findings.sent_in(known):
             return False
         look = StageRuns(self._store, self._ledgers)
-        entries = [self._current_entry(key, look) for key in self._plan.stages]
-        if any(entry is None for entry in entries):
-            return False
-        runs = [entry.run_id for entry in (*known.entries(), *entries) if entry is not None]
+        runs = [entry.run_id for entry in known.entries()]
+        for key in self._plan.stages:
+            run = self._unchanged_run(key, known, look)
+            if run is None:
+                entry = self._current_entry(key, look)
+                if entry is None:
+                    return False
+                run = entry.run_id
+            runs.append(run)
         return self._ledgers.runs_exist(runs)
+
+    def _unchanged_run(self, key: str, known: PlanEntry, look: StageRuns) -> str | None:
+        """Return the run of a stage that is as it was when the plan was complete and sent."""
+        run, mark = known.stages.get(key, (None, None))
+        folder = look.folder(key, self._plan.stages[key].stage)
+        if mark is None or folder is None:
+            return None
+        return run if complete_mark(folder) == mark else None
 
     def has_owner(self) -> bool:
         """Tell whether a launch of the plan runs on this machine and keeps its runs up to date."""

@@ -296,8 +296,16 @@ class SweepRuns:
                 self._send_results(server, str(ledger.sweep.run_id))
             self._update_sweep(server, ledger.sweep, state, status, held)
             ledger.complete = state == "COMPLETE"
+            ledger.stages = self._complete_stages() if ledger.complete else {}
             if leaving and ledger.owner == Owner.me():
                 ledger.owner = None
+
+    def _complete_stages(self) -> dict[str, tuple[str, str]]:
+        """Map the complete stages that the server knows to their runs and marks."""
+        sent = {
+            key: self._stages.sent[key] for key in self._plan.stages if key in self._stages.sent
+        }
+        return {key: (one.run_id, one.view.mark) for key, one in sent.items() if one.view.mark}
 
     def _send_findings(self, server: Server, ledger: PlanEntry) -> None:
         """Send the findings that have changed since they were last sent."""

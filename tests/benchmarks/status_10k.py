@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from orchestration.launching.launched import LaunchRequest, record_launch
-from orchestration.plan.graph import Plan, make_plan
+from orchestration.plan.graph import Plan, PlannedStage, make_plan
 from orchestration.policy.faults import from_exception
 from orchestration.runs.holder import acquire
 from orchestration.runs.stage_records import Attempt, Done, Spec
@@ -41,19 +41,23 @@ def fill(store: Store, plan: Plan) -> None:
     for index, (key, stage) in enumerate(plan.stages.items()):
         if index % 10 == 9:
             continue
-        folder = folders[key]
-        for name in ("attempts", "spool", "logs"):
-            (folder.path / name).mkdir(parents=True, exist_ok=True)
-        spec = Spec(
-            stage=stage.stage,
-            version=1,
-            key=key,
-            readable=stage.readable,
-            config=stage.config.model_dump(mode="json"),
-            inputs=dict(stage.inputs),
-        )
-        (folder.path / "spec.json").write_text(spec.model_dump_json())
-        run(folder, index)
+        make_folder(folders[key], stage)
+        run(folders[key], index)
+
+
+def make_folder(folder: StageFolder, stage: PlannedStage) -> None:
+    """A folder as the launcher leaves it for the worker."""
+    for name in ("attempts", "spool", "logs"):
+        (folder.path / name).mkdir(parents=True, exist_ok=True)
+    spec = Spec(
+        stage=stage.stage,
+        version=1,
+        key=stage.key,
+        readable=stage.readable,
+        config=stage.config.model_dump(mode="json"),
+        inputs=dict(stage.inputs),
+    )
+    (folder.path / "spec.json").write_text(spec.model_dump_json())
 
 
 def run(folder: StageFolder, index: int) -> None:

@@ -5,13 +5,14 @@ They are read and checked here; `orchestration.sweep.grid.cells` evaluates them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
+from gigatok.config import TrialConfig
 from orchestration.sweep.formulas.expressions import (
     WORDS,
     Expression,
@@ -40,6 +41,15 @@ LARGEST = 10**9
 BETWEEN = {"layers": (1, 512), "width": (1, 65536)}
 
 
+Evaluation = Callable[[Quantity, TrialConfig], Value]
+"""Function that gives the value of a quantity for a trial."""
+
+
+def computed(quantity: Quantity, trial: TrialConfig) -> Value:
+    """Compute a quantity."""
+    return quantity.of(trial)
+
+
 @dataclass(frozen=True)
 class Formula:
     """Checked expression of the sweep.
@@ -60,8 +70,12 @@ class Formula:
         """Text of the expression as written."""
         return self.expression.text
 
-    def value(self, trial: Any) -> Value:
+    def value(self, trial: TrialConfig, of: Evaluation = computed) -> Value:
         """Evaluate the formula for a trial.
+
+        Args:
+            trial: need not be validated.
+            of: gives the value of a quantity, also to formulas that this one names.
 
         Raises:
             ExpressionError: the formula has no value for this trial.
@@ -70,9 +84,7 @@ class Formula:
 
         def lookup(name: str) -> Value:
             known = names[name]
-            # A derived name is computed again here; `Cells` caches by the keys that a formula
-            # reads.
-            return known.value(trial) if isinstance(known, Formula) else known.of(trial)
+            return known.value(trial, of) if isinstance(known, Formula) else of(known, trial)
 
         try:
             return self.expression.value(lookup)

@@ -13,7 +13,8 @@ from typing import Any
 
 from gigatok.config import TrialConfig
 from orchestration.sweep.formulas.expressions import ExpressionError, Value
-from orchestration.sweep.formulas.formulas import Formula, Formulas, Solve
+from orchestration.sweep.formulas.formulas import Evaluation, Formula, Formulas, Solve
+from orchestration.sweep.formulas.quantities import Quantity
 from orchestration.sweep.formulas.solving import Solution, changed, solve_for
 from orchestration.yaml.source import Problem, show
 
@@ -57,6 +58,9 @@ class Cells:
         self._problems = problems
         self._touching = touching
         self._solved: dict[str, frozenset[int]] = {}
+        # A quantity mostly depends on fewer dimensions than the formulas that name it.
+        self._quantities: dict[Quantity, dict[Any, Value]] = {}
+        self._picks: dict[Quantity, Callable[[Cell], Any]] = {}
         # In the order of `solve`, in which each entry reads only what earlier entries set.
         for solve in formulas.solve:
             self._solved[solve.sets] = self.depends(solve.reads)
@@ -109,12 +113,26 @@ class Cells:
             if trial is None:
                 return _FAILED
             try:
-                return formula.value(trial)
+                return formula.value(trial, self._remembered(cell))
             except ExpressionError as error:
                 self._problems.append(formula.problem(error, self._where(cell, dims)))
                 return _FAILED
 
         return _Once(dims, compute)
+
+    def _remembered(self, cell: Cell) -> Evaluation:
+        """Make a function that gives quantities in a cell, each computed once per its own rows."""
+
+        def of(quantity: Quantity, trial: TrialConfig) -> Value:
+            if quantity not in self._picks:
+                self._picks[quantity] = picker(self.depends(quantity.reads))
+            known = self._quantities.setdefault(quantity, {})
+            rows = self._picks[quantity](cell)
+            if rows not in known:
+                known[rows] = quantity.of(trial)
+            return known[rows]
+
+        return of
 
     def _judged(self, formula: Formula) -> Callable[[Cell], Any]:
         """Wrap `_value` for a condition, whose value must be true or false."""

@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from gigatok.config import SECTIONS, Config, TrialConfig
+from gigatok.config.once import OncePerSections
+from gigatok.config.trial import check_generator, check_tokenizer
 from orchestration.sweep.formulas.expressions import Value
 from orchestration.sweep.formulas.formulas import Formulas
 from orchestration.sweep.formulas.solving import Solved
-from orchestration.sweep.grid.cells import Cell, Cells, Judgement
+from orchestration.sweep.grid.cells import Cell, Cells, Judgement, picker
 from orchestration.sweep.grid.naming import Name, namer, varying_keys
 from orchestration.sweep.grid.sections import (
     CellSettings,
@@ -171,6 +173,15 @@ def _expand_block(
             found.trials.append(Trial(title, config, axes, judgement.solved, derived))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Sections that depend on the same dimensions, by the rows that `pick` takes of a cell."""
+
+    pick: Callable[[Cell], Any]
+    sections: tuple[str, ...]
+    known: dict[Any, dict[str, Config]]
+
+
 class _Builder:
     """Builder of the trials of a block; sections are built once per distinct content."""
 
@@ -192,14 +203,18 @@ class _Builder:
             self.cells = Cells(formulas, touching, self.draft, words, problems)
         # Drafts ignore `solve`, so they depend on fewer dimensions, and are shared by more cells.
         self.pick_draft = self.settings.pickers(touching)
-        self.pick = self.settings.pickers(self.cells.depends if self.cells else touching)
+        self.parts = [
+            _Part(picker(dims), names, {})
+            for dims, names in settings.grouped(self.cells.depends if self.cells else touching)
+        ]
         self.drafts: dict[str, dict[Any, Config | None]] = {name: {} for name in settings.sections}
-        self.sections: dict[str, dict[Any, Config | None]] = {n: {} for n in settings.sections}
         self.written = [
             [{key: row[key].written for key in row} for row in dimension.rows]
             for dimension in self.block
         ]
         self.given: dict[tuple[str, Any], Any] = {}
+        # Not `check_generator`: a grid has few tokenizers and many pairs of one and a generator.
+        self.check_tokenizer = OncePerSections(check_tokenizer)
 
     def axes(self, cell: Cell, keys: Sequence[str]) -> Mapping[str, Any]:
         """Return keys of a cell with their values as written, also keys that the block fixes."""
@@ -230,10 +245,15 @@ class _Builder:
             )
             for rule in rules
         ]
-        return lambda cell: any(
-            all(map(frozenset.__contains__, rows, cell)) and self._has(cell, others)
-            for rows, others in drops
-        )
+
+        # A plain loop: most sweeps have no rules, and ten thousand cells.
+        def excluded(cell: Cell) -> bool:
+            for rows, others in drops:
+                if all(map(frozenset.__contains__, rows, cell)) and self._has(cell, others):
+                    return True
+            return False
+
+        return excluded
 
     def _has(self, cell: Cell, values: Mapping[str, tuple[Any, ...]]) -> bool:
         draft = self.draft(cell) if values else None
@@ -261,28 +281,42 @@ class _Builder:
 
     def trial(self, cell: Cell, judgement: Judgement) -> TrialConfig | None:
         """Return the config of a cell; None after problems of its sections were reported."""
-        sections: dict[str, Any] = {}
-        is_sound = True
-        for section, pick in self.pick.items():
-            known, rows = self.sections[section], pick(cell)
-            if rows not in known:
-                known[rows] = self._section(section, self._settings(cell, judgement, section))
-            config = sections[section] = known[rows]
-            is_sound = is_sound and config is not None
-        if not is_sound:
-            return None
-        # Pydantic takes valid sections as they are, so only the checks across sections run here.
+        sections: dict[str, Any] = {"seed": self.settings.seed(cell)}
+        for part in self.parts:
+            rows = part.pick(cell)
+            if rows not in part.known:
+                part.known[rows] = self._build(part.sections, cell, judgement)
+            sections |= part.known[rows]
+        if len(sections) <= len(self.settings.sections):
+            return None  # one of them has a problem
+        # The sections are valid, so only the checks across sections are left.
+        trial = TrialConfig.model_construct(**sections)
         try:
-            return TrialConfig(**sections, seed=self.settings.seed(cell))
-        except ValidationError as error:
-            # Rare and slow: all settings of the cell, to find the one to blame.
-            self._report(error, self._settings(cell, judgement, *self.settings.sections), "")
+            self.check_tokenizer(trial)
+            check_generator(trial)
+        except ValueError:
+            self._blame(sections, self._settings(cell, judgement, *self.settings.sections))
             return None
+        return trial
+
+    def _blame(self, values: Mapping[str, Any], settings: Mapping[str, Setting]) -> None:
+        """Report why sections do not go together, with the setting that is to blame."""
+        try:
+            TrialConfig(**values)
+        except ValidationError as error:
+            self._report(error, settings, "")
 
     def _settings(self, cell: Cell, judgement: Judgement, *sections: str) -> dict[str, Setting]:
         solved = {solution.setting.where: solution.setting for solution in judgement.solved}
         found = (self.settings.of(section, cell, solved) for section in sections)
         return {key: setting for settings in found for key, setting in settings.items()}
+
+    def _build(
+        self, sections: Iterable[str], cell: Cell, judgement: Judgement
+    ) -> dict[str, Config]:
+        """Build sections, those without a problem."""
+        built = {s: self._section(s, self._settings(cell, judgement, s)) for s in sections}
+        return {section: config for section, config in built.items() if config is not None}
 
     def _section(self, section: str, settings: Mapping[str, Setting]) -> Config | None:
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from gigatok.config import NamedConfig, TokenizerConfig, TransformerSize, TrialConfig
 from gigatok.config.kinds.tokenizers import PUBLISHED
+from gigatok.config.once import OncePerSections
 from orchestration.sweep.formulas.quantities import size_label
 from orchestration.sweep.grid.sections import Dimensions
 from orchestration.sweep.settings.keys import TOKENIZER_SIZES
@@ -43,23 +44,51 @@ def namer(block: Dimensions, varying: Sequence[str], solved: Collection[str]) ->
     *before, seeds = ([key for key in d.keys if key in varying] for d in block)
     keys = [*(key for keys in before for key in keys), *solved, *seeds]
     short = _short_keys([key for key in (*varying, *solved) if key not in TOKENIZER_SIZES])
-    shown = [
-        (short[key], attrgetter(key), _file_names(key, block))
+    shown = {
+        key: _worder(short[key], key, _file_names(key, block))
         for key in keys
         if key not in TOKENIZER_SIZES
-    ]
+    }
     # Both sizes are named as soon as one of them varies, and if nothing varies at all.
     named = [*varying, *solved]
-    has_pair = not named or any(key in TOKENIZER_SIZES for key in named)
+    if not named or any(key in TOKENIZER_SIZES for key in named):
+        shown = {"tokenizer": lambda trial: _pair(trial.tokenizer), **shown}
+    return _joined(shown)
+
+
+def _worder(short: str, key: str, files: Mapping[str | None, str]) -> Name:
+    """Make a function that writes a word such as `lr=0.001`."""
+    get = attrgetter(key)
+
+    def word(trial: TrialConfig) -> str:
+        value = get(trial)
+        return f"{short}={files[value] if files else _label(value)}"
+
+    return word
+
+
+def _joined(words: Mapping[str, Name]) -> Name:
+    """Join the words that functions write, by the keys that they are about.
+
+    Those about one section are written once for all trials that share it.
+    """
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(words):
+        places.setdefault(key.partition(".")[0], []).append(place)
+    writers = list(words.values())
+    sections = [_once([writers[place] for place in mine]) for mine in places.values()]
+    order = [place for mine in places.values() for place in mine]
+    back = [order.index(place) for place in range(len(order))]
 
     def name(trial: TrialConfig) -> str:
-        words = [_pair(trial.tokenizer)] if has_pair else []
-        for key, get, files in shown:
-            value = get(trial)
-            words.append(f"{key}={files[value] if files else _label(value)}")
-        return " ".join(words)
+        found = [word for section in sections for word in section(trial)]
+        return " ".join([found[place] for place in back])
 
     return name
+
+
+def _once(words: Sequence[Name]) -> Callable[[TrialConfig], list[str]]:
+    return OncePerSections(lambda trial: [word(trial) for word in words])
 
 
 def _short_keys(keys: list[str]) -> dict[str, str]:

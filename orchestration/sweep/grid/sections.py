@@ -75,6 +75,16 @@ class CellSettings:
         """Map each section to a function from a cell to the rows that decide the section."""
         return {section: picker(depends(groups()[section])) for section in self.sections}
 
+    def grouped(
+        self, depends: Callable[[Iterable[str]], frozenset[int]]
+    ) -> list[tuple[frozenset[int], tuple[str, ...]]]:
+        """List the dimensions that decide sections, each with the sections that they decide."""
+        found: dict[frozenset[int], tuple[str, ...]] = {}
+        for section in self.sections:
+            dims = depends(groups()[section])
+            found[dims] = (*found.get(dims, ()), section)
+        return list(found.items())
+
     def words(self, cell: Cell, dims: Iterable[int]) -> str:
         """Describe a cell by its values in some dimensions, for messages."""
         rows = (self.block[d].rows[cell[d]] for d in sorted(dims))

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gigatok.config import TrialConfig
+from gigatok.config.once import OncePerSections
 from gigatok.stages import STAGES, Stage
 
 StageGraph = tuple[tuple[Stage, tuple[str, ...]], ...]
 """Stages in an order in which they can run, each with the names of its inputs."""
+StageGraphs = Callable[[TrialConfig], StageGraph]
+"""Function that finds the stages of a trial; trials with the same stages share one graph."""
 
 
-class StageGraphs:
-    """Stage graphs of the trials of a sweep; trials that answer all conditions alike share one."""
+def stage_graphs(requested: Iterable[str]) -> StageGraphs:
+    """Make a function that finds the requested stages of a trial and all that they need."""
+    wanted = frozenset(requested)
+    # Each condition once: many stages read the same inputs under the same few conditions.
+    conditions = tuple(
+        dict.fromkeys(c for s in STAGES.values() for c in (s.applies, *s.inputs.values()))
+    )
+    known: dict[tuple[bool, ...], StageGraph] = {}
 
-    def __init__(self, requested: Iterable[str]) -> None:
-        self._requested = tuple(requested)
-        # Each condition once: many stages read the same inputs under the same few conditions.
-        self._conditions = tuple(
-            dict.fromkeys(c for s in STAGES.values() for c in (s.applies, *s.inputs.values()))
-        )
-        self._known: dict[tuple[bool, ...], StageGraph] = {}
+    def find(trial: TrialConfig) -> StageGraph:
+        answers = tuple([holds(trial) for holds in conditions])
+        if answers not in known:
+            known[answers] = _stage_graph(wanted, trial)
+        return known[answers]
 
-    def of(self, trial: TrialConfig) -> StageGraph:
-        """Find the requested stages of a trial and all that they need."""
-        answers = tuple([holds(trial) for holds in self._conditions])
-        found = self._known.get(answers)
-        if found is None:
-            found = self._known[answers] = _stage_graph(self._requested, trial)
-        return found
+    return OncePerSections(find)
 
 
 def _stage_graph(requested: Iterable[str], trial: TrialConfig) -> StageGraph:

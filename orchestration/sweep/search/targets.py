@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gigatok.stages import STAGES
 from orchestration.sweep.grid.expansion import Trial
-from orchestration.sweep.grid.stage_graph import StageGraphs
+from orchestration.sweep.grid.stage_graph import stage_graphs
 from orchestration.sweep.search.block import GPU_HOURS, Search
 from orchestration.yaml.parts import Part
 from orchestration.yaml.source import Problem, did_you_mean, listed
@@ -20,12 +20,12 @@ def check_targets(search: Search, stages: Sequence[str], block: Part) -> None:
         stages: stages that the sweep asks for.
         block: the block as it was written; receives each target that nothing measures, once.
     """
-    graphs = StageGraphs(stages)
+    graphs = stage_graphs(stages)
     found: list[Problem] = []
     reports = Part(block.node, found, block.key)
     # A value may remove a stage, so one example would not show every kind of trial.
     for trial in search.examples().trials:
-        mine = [stage.name for stage, _ in graphs.of(trial.config)]
+        mine = [stage.name for stage, _ in graphs(trial.config)]
         _check_objectives(search, trial, mine, reports.part("objectives"))
         _check_pruner(search, trial, mine, reports.part("pruner"))
     # By the text before the advice, which differs between trials with different stages.

@@ -171,7 +171,7 @@ def test_totals_add_up_and_what_is_reused_is_free(tmp_path: Path) -> None:
     store, plan = Store(tmp_path), plan_of()
     calibrated(store, plan)
     progress = surveyed(store, plan)
-    total = add_up(progress, lambda stage: MACHINE, to_run(progress))
+    total = add_up(lambda stage: MACHINE, to_run(progress))
     assert total.seconds == pytest.approx(36.0 * len(plan.stages))
     assert total.hours == pytest.approx(0.01 * len(plan.stages))
     assert total.uncalibrated == 0
@@ -190,7 +190,7 @@ def test_totals_add_up_and_what_is_reused_is_free(tmp_path: Path) -> None:
 def test_one_uncalibrated_stage_makes_the_total_unknown(tmp_path: Path) -> None:
     store, plan = Store(tmp_path), plan_of("tokenizer.decoder=S")
     progress = surveyed(store, plan)
-    total = add_up(progress, lambda stage: MACHINE, to_run(progress))
+    total = add_up(lambda stage: MACHINE, to_run(progress))
     assert (total.seconds, total.hours, total.uncalibrated) == (None, None, len(plan.stages))
     assert makespan(progress, lambda stage: MACHINE) is None
 

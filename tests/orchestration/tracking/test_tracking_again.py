@@ -156,6 +156,22 @@ def test_current_only_when_all_is_sent(store, plan):
     assert not current()
 
 
+def test_stages_are_known_as_sent_without_their_records(store, plan):
+    def current() -> bool:
+        return Tracking(default_uri(store), store, plan).is_current()
+
+    folders = [Run(store, plan, key).log(range(5)).complete() for key in plan.stages]
+    send(store, plan)
+    (ledgers,) = store.tracking.glob("*/stages")
+    ledgers.rename(ledgers.with_name("aside"))
+    assert current(), "the plan's own ledger knows the marks of its stages"
+    folders[0].done_file.write_text(folders[0].done_file.read_text() + "\n")
+    assert not current(), "another DONE, and no ledger that says whether it was sent"
+    ledgers.with_name("aside").rename(ledgers)
+    send(store, plan)
+    assert current()
+
+
 def test_current_plan_needs_no_mlflow(store, plan, tmp_path):
     for key in plan.stages:
         Run(store, plan, key).complete()
