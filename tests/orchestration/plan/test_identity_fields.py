@@ -53,6 +53,7 @@ NO_IDENTITY = {
         *("log_every", "checkpoint_every"),
     )
 } | {
+    "sampling.compile",
     "data.val_fraction",  # of a user's images, whose content tells what it has led to
     *("guidance.start", "guidance.step"),  # of a hill climb, which the base does not make
 }
