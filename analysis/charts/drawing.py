@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise, zip_longest
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,9 @@ _WORDS_OF_ROW = 1.0
 """Inches of the words of a row of charts, more than they usually take."""
 _LOWEST_PICTURE = 0.4
 """Inches of a row of pictures at least; a lower one is broken into several."""
+_LETTER = 0.075
+"""Inches of a letter below a picture, on average."""
+_LEAST_LETTERS = 6
 _TRIES = 3
 """Times that words are broken anew after frames have changed; nearly always none is needed."""
 _PIXELS_OF_LINE = 6.0
@@ -279,12 +283,17 @@ def _shape(grid: Grid) -> float:
 
 
 def _broken(grid: Grid, inches: float) -> list[Grid]:
-    """Break a grid into rows, equally long, where one as wide as the page would be too low."""
+    """Break a grid into rows, equally long, where one as wide as the page would be too low.
+
+    Heads are broken to the width of a picture, below which they would cover each other.
+    """
     count = len(grid.columns)
     most = int(inches / _LOWEST_PICTURE / (_shape(grid) / count))
     rows = -(-count // max(1, most))
     room = -(-count // rows)
-    parts = [grid.columns[start : start + room] for start in range(0, count, room)]
+    letters = max(_LEAST_LETTERS, int(inches / room / _LETTER))
+    columns = [(fill(head, letters), origin, png) for head, origin, png in grid.columns]
+    parts = [tuple(columns[start : start + room]) for start in range(0, count, room)]
     # Named once, above the first.
     return [Grid(grid.title if not at else "", part, room) for at, part in enumerate(parts)]
 

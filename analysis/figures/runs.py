@@ -38,6 +38,7 @@ from analysis.store.artifacts import logged_picture
 from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, measured, origin, params_of
 from analysis.store.selecting import known_name, matching
+from analysis.tables.folding import brief_labels
 from analysis.tables.notes import incomplete, protocol_notes
 from analysis.tables.results import sweep_and_scale
 from gigatok.names import (
@@ -285,12 +286,12 @@ def _grid(found: Sequence[Group], spec: tuple[str, str], uri: str) -> Grid | Non
     """Collect the logged picture of the first seed of every setting that has one."""
     stage, name = spec
     columns = []
-    for group in found:
+    for group, label in zip(found, brief_labels(found), strict=True):
         logged = ((row, logged_picture(uri, row["run_id"], stage, name)) for row in group.rows)
         # A generator, so that no picture is read after the first one that is there.
         first = next(((row, png) for row, png in logged if png is not None), None)
         if first is not None:
-            columns.append((group.label, origin(first[0], []), first[1]))
+            columns.append((label, origin(first[0], []), first[1]))
     return Grid(name, tuple(columns)) if columns else None
 
 

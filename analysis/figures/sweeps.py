@@ -92,6 +92,7 @@ def sweep_pictures(runs: pl.DataFrame, uri: str) -> FigureData | None:
     Returns:
         None where no trial logged any.
     """
+    runs = matching(runs, own_choice(runs).where)
     shown = [row["run_id"] for group in groups(runs)[:_MOST_PICTURED] for row in group.rows]
     few = runs.filter(pl.col("run_id").is_in(shown))
     sweep, scale = str(runs["sweep"][0]), runs["scale"][0] or "unnamed"

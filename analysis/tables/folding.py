@@ -35,6 +35,18 @@ def folded_column(found: Sequence[Group], keys: Sequence[str]) -> Column:
     return Column("setting", "setting", tuple(cells), numeric=False)
 
 
+def brief_labels(found: Sequence[Group]) -> list[str]:
+    """Name settings by their tokenizer and what is unusual about each; few keys are said whole."""
+    keys = folded_keys(found, [])
+    if not keys:
+        return [group.label for group in found]
+    cells = folded_column(found, keys).cells
+    return [
+        group.tokenizer if cell == USUAL else f"{group.tokenizer} {cell}"
+        for group, cell in zip(found, cells, strict=True)
+    ]
+
+
 def usual_note(found: Sequence[Group], keys: Sequence[str]) -> str:
     """Say what a setting has where its row does not say otherwise."""
     return f"Where a setting does not say otherwise: {_words(keys, _usual(found, keys))}."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,3 +41,19 @@ def test_pictures_are_as_wide_as_the_page(name: str, heads: list[list[str]]) -> 
         wide = 40 * len(heads[0]) / 10
         inches = place.width * figure.get_figwidth(), place.height * figure.get_figheight()
         assert inches[0] / inches[1] == pytest.approx(wide, rel=0.1)
+
+
+def test_long_heads_are_broken_and_leave_the_pictures_their_height() -> None:
+    grid = pictures(6, tall=34, wide=132)
+    columns = tuple(
+        (f"S-{n} " + "codebook_init=uniform " * 3, *rest)
+        for n, (_, *rest) in enumerate(grid.columns)
+    )
+    figure = draw(FigureData("f", "t", "runs", (), grids=(replace(grid, columns=columns),)))
+    rows = [axes for axes in figure.axes if axes.images]
+    assert len(rows) == 2
+    for axes in rows:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        inches = axes.get_window_extent().height / figure.dpi
+        assert inches > 0.4
