@@ -47,6 +47,7 @@ OTHER_PROGRAMS = {
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
+EXAMPLES = ROOT / "examples" / "sweeps"
 SCALES = {path.stem for path in (ROOT / "sweeps" / "scales").glob("*.yaml")}
 SHELL = blocks("bash")
 FENCES = {"```", "```bash", "```python", "```yaml", "```text"}
@@ -116,7 +117,8 @@ def check_values(parameters: Mapping[str, Any]) -> None:
     named = {word for word in (sweep, *(parameters.get("sweeps") or ())) if word}
     # Files that the reader writes, or `new-plugin`.
     own = {"my_question", "my_question.yaml", "my_lab/my_lab_ternary.yaml"}
-    known = SWEEPS | own | {f"sweeps/{name}.yaml" for name in SWEEPS}
+    examples = {f"examples/sweeps/{path.name}" for path in EXAMPLES.glob("*.yaml")}
+    known = SWEEPS | own | examples | {f"sweeps/{name}.yaml" for name in SWEEPS}
     assert named <= known, f"no sweep {', '.join(named - known)}"
     assert parameters.get("scale") in (None, *SCALES), f"no scale {parameters['scale']}"
     for setting in parameters.get("set_") or ():

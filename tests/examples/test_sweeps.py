@@ -39,7 +39,7 @@ def test_claims_of_the_study_are_about_what_they_say() -> None:
     ((encoder_large, decoder_large),) = claims["decoder_first"].families
     assert encoder_large.setting.startswith("L-S ")
     assert decoder_large.setting.startswith("S-L ")
-    assert [len(f) for f in claims["cure_simplifies"].families] == [2] * 6
+    assert [len(f) for f in claims["cure_simplifies"].families] == [2] * 4
     for name in ("entropy_loss_uses_codes", "queries_reconstruct", "queries_generate"):
         assert [len(f) for f in claims[name].families] == [2], name
 

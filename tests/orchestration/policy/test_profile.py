@@ -14,6 +14,11 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "sweeps" / "profiles").
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_the_examples_are_valid(file: Path) -> None:
+    assert load_profile(file, profile_options()) != Profile()
+
+
+def test_training_has_more_processes_on_the_cluster_of_the_example() -> None:
+    (file,) = (file for file in EXAMPLES if file.stem == "slurm")
     profile = load_profile(file, profile_options())
     training, other = profile.request("train_tokenizer"), profile.request("extract_codes")
     assert training.processes > other.processes

@@ -63,6 +63,7 @@ def test_one_graph_for_all_positions_and_batches(position: str) -> None:
         assert graphs["unique_graphs"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.exhaustive
 def test_what_the_compiler_makes_draws_the_same() -> None:
     torch._dynamo.reset()
