@@ -180,16 +180,16 @@ def _disk(
     at_once = None if None in slots else max((s for s in slots if s is not None), default=None)
     # Working files count once per stage that runs at a time; outputs of all stages stay.
     need = disk_needed(total, at_once)
-    parttext = (
+    sum_text = (
         f"{bytes_text(total.output_bytes)} of outputs + {bytes_text(need - total.output_bytes)} "
         f"of checkpoints and the like = {bytes_text(need)}"
     )
     if budget.max_disk is not None and need > budget.max_disk * GB:
-        yield f"--max-disk {budget.max_disk:g} GiB: {parttext}"
+        yield f"--max-disk {budget.max_disk:g} GiB: {sum_text}"
     # The directory may not exist yet; the nearest folder above it is on the same disk.
     free = shutil.disk_usage(_existing(runs_dir)).free
     if need > free:
-        yield f"disk: {parttext}; {runs_dir} has {bytes_text(free)} free"
+        yield f"disk: {sum_text}; {runs_dir} has {bytes_text(free)} free"
 
 
 def _existing(path: Path) -> Path:
