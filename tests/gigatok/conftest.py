@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from orchestration import Study
 from tests.gigatok.process_pair import ProcessPair
@@ -20,8 +22,13 @@ def pair() -> Iterator[ProcessPair]:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that has run, with one trial: tests that use it are heavy."""
-    return run_study(tmp_path_factory.mktemp("home"))
+    """A study that has trained a tokenizer and a generator: tests that use it are heavy."""
+    # Workers of xdist have folders of their own below one: the study runs once for all of them.
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if is_worker else base) / "home"
+    with FileLock(folder.with_suffix(".lock")):
+        return run_study(folder)
 
 
 @pytest.fixture(scope="session")

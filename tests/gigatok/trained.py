@@ -18,6 +18,7 @@ from orchestration.sweep.definition import expand, load_sweep
 SWEEP = """
 question: Does a tokenizer leave home as it was trained?
 scale: smoke
+stages: [evaluate_reconstruction, train_generator]
 axes:
   tokenizer.encoder: [S]
   tokenizer.decoder: [S]
@@ -27,7 +28,8 @@ set:
 
 
 def run_study(folder: Path) -> Study:
-    """Run a study of one trial, named `S-S`, with all its stages."""
+    """Train a tokenizer and a generator in a study of one trial, named `S-S`; a second run reuses it."""
+    folder.mkdir(exist_ok=True)
     (folder / "home.yaml").write_text(SWEEP, encoding="utf-8")
     study = Study(str(folder / "home.yaml"), runs=folder / "runs")
     assert study.run(jobs=1).exit_code == 0, study.status()
