@@ -41,6 +41,7 @@ class Random(FiniteScalarQuantizer):
 pytestmark = pytest.mark.heavy
 
 
+@pytest.mark.slow
 def test_contracts_of_the_example(tmp_path: Path) -> None:
     shown = call(tmp_path, "gigatok", "check", str(EXAMPLE), "--no-trials").stdout
     lines = [" ".join(line.split()) for line in shown.splitlines()]

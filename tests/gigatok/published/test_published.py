@@ -115,6 +115,7 @@ def without_head(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if "distill_mlp" not in key}
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_round_trip_through_the_reference_layout(
     original: GigaTok, image_BCHW: torch.Tensor, tmp_path: Path

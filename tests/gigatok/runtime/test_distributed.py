@@ -172,6 +172,7 @@ def train_in_double(ranks: Ranks, folder: Path) -> None:
             torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_what_two_processes_change_is_rounding(pair: ProcessPair, folder: Path) -> None:
     """In float32 some weights differ by 1e-4 at this rate: their gradient is rounding alone.
 

@@ -266,7 +266,7 @@ print(is_here(name), build_teacher(name, found=found).dim)
 """
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_a_repository_is_planned_from_its_descriptions_and_then_fetched(
     folder: Path, tmp_path: Path
 ) -> None:

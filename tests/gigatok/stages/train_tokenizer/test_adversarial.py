@@ -227,7 +227,7 @@ def test_the_game_begins_at_its_start_and_the_shortcut_ends(tmp_path: Path) -> N
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("stop_at", [2, 5])
+@pytest.mark.parametrize("stop_at", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_interrupted_adversarial_training_ends_in_the_same_bits(
     tmp_path: Path, stop_at: int
 ) -> None:
@@ -250,7 +250,7 @@ def test_the_discriminator_changes_the_tokenizer_after_its_start_only(tmp_path: 
     assert playing[5]["reconstruction_loss"] != without[5]["reconstruction_loss"]
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_the_discriminator_learns(tmp_path: Path) -> None:
     logged = train(tmp_path, steps=40, discriminator_start=1, lecam_weight=0, checkpoint_every=99)
     gap = [values["discriminator_real_logit"] - values["discriminator_fake_logit"]
@@ -304,7 +304,7 @@ def play(ranks: Ranks, folder: Path) -> list[torch.Tensor]:
     return [p.detach() for p in (*model.parameters(), *adversary.state_dict().values())]
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_two_processes_play_the_same_game(pair: ProcessPair, tmp_path: Path) -> None:
     alone = play(Ranks(), tmp_path / "one")
     results = pair.run(play, tmp_path / "two")
