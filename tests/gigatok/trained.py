@@ -28,7 +28,7 @@ set:
 
 
 def run_study(folder: Path) -> Study:
-    """Train a tokenizer and a generator in a study of one trial, named `S-S`; a second run reuses it."""
+    """Train a tokenizer and a generator in a study of one trial, `S-S`, or reuse them."""
     folder.mkdir(exist_ok=True)
     (folder / "home.yaml").write_text(SWEEP, encoding="utf-8")
     study = Study(str(folder / "home.yaml"), runs=folder / "runs")
