@@ -6,6 +6,7 @@ What is drawn is decided in `grammar.py`; where words and charts go, in `layout.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise, zip_longest
@@ -292,10 +293,22 @@ def _broken(grid: Grid, inches: float) -> list[Grid]:
     rows = -(-count // max(1, most))
     room = -(-count // rows)
     letters = max(_LEAST_LETTERS, int(inches / room / _LETTER))
-    columns = [(fill(head, letters), origin, png) for head, origin, png in grid.columns]
+    columns = [(_head(head, letters), origin, png) for head, origin, png in grid.columns]
     parts = [tuple(columns[start : start + room]) for start in range(0, count, room)]
     # Named once, above the first.
     return [Grid(grid.title if not at else "", part, room) for at, part in enumerate(parts)]
+
+
+def _head(words: str, letters: int) -> str:
+    """Break a setting's name into lines: between words, and in long keys after `_` and `=`."""
+    lines = [""]
+    for piece in re.findall(r" ?[^ _=]*[_=]+| ?[^ _=]+", words):
+        if len(lines[-1] + piece) <= letters:
+            lines[-1] += piece
+        else:
+            lines.append(piece.lstrip())
+    # A piece may still be longer than a line.
+    return "\n".join(fill(line, letters) for line in lines if line)
 
 
 def _pictures(grid: Grid) -> list[np.ndarray]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from statistics import fmean
 
 import polars as pl
 
@@ -17,7 +19,7 @@ from analysis.figures.runs import (
     assembled,
 )
 from analysis.figures.settings import encoding, split
-from analysis.statistics.groups import groups, ways
+from analysis.statistics.groups import Group, groups, ways
 from analysis.store.requests import RequestError
 from analysis.store.runs import measured
 from analysis.store.selecting import matching
@@ -45,8 +47,9 @@ SWEEPS: dict[str, tuple[Panel, ...]] = {
 }
 """Charts of the sweeps that choose their own; any other one is drawn over its axes."""
 
+_RECONSTRUCTION = "lpips|psnr|rfid"
 # One of each kind: reconstruction, codes, complexity, generation, representation.
-_CHOSEN = ("lpips|psnr|rfid", "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
+_CHOSEN = (_RECONSTRUCTION, "codebook_usage", "ar_val_loss", "gfid", "probe_accuracy")
 """Charts of any other sweep."""
 _MOST_PICTURED = 6
 """Settings whose pictures a report shows: more would be too small to see."""
@@ -82,8 +85,24 @@ def sweep_figure(
     return made
 
 
+def from_worst_to_best(found: list[Group], metric: str) -> list[Group]:
+    """Choose at most six settings in equal steps of their rank, in the order of the table.
+
+    Args:
+        found: settings, in the order of the table.
+        metric: whose mean over seeds ranks them; without a value they are left out of many.
+    """
+    if len(found) <= _MOST_PICTURED:
+        return found
+    means = {id(g): fmean(v.values()) for g in found if (v := g.values(metric))}
+    ranked = sorted(means, key=means.__getitem__)
+    steps = _MOST_PICTURED - 1
+    chosen = {ranked[round(step * (len(ranked) - 1) / steps)] for step in range(steps + 1)}
+    return [group for group in found if id(group) in chosen]
+
+
 def sweep_pictures(runs: pl.DataFrame, uri: str) -> FigureData | None:
-    """Show reconstructions and samples of the first settings of a sweep.
+    """Show reconstructions and samples of a sweep; of many settings some, from worst to best.
 
     Args:
         runs: trials of one sweep.
@@ -92,12 +111,16 @@ def sweep_pictures(runs: pl.DataFrame, uri: str) -> FigureData | None:
     Returns:
         None where no trial logged any.
     """
-    runs = matching(runs, own_choice(runs).where)
-    shown = [row["run_id"] for group in groups(runs)[:_MOST_PICTURED] for row in group.rows]
-    few = runs.filter(pl.col("run_id").is_in(shown))
+    found = groups(runs)
+    metric = next((m for m in _RECONSTRUCTION.split("|") if m in measured(runs)), None)
+    shown = found if metric is None else from_worst_to_best(found, metric)
+    few = runs.filter(pl.col("run_id").is_in([row["run_id"] for g in shown for row in g.rows]))
     sweep, scale = str(runs["sweep"][0]), runs["scale"][0] or "unnamed"
     declared = RunFigure(f"{sweep}-{scale}-pictures", PICTURES_TITLE, (sweep,), pictures=PICTURES)
     made = assembled(declared, RunsRequest(StoreTrials(few, uri)))
+    if metric is not None and len(shown) < len(found):
+        chosen = f"{len(shown)} of {len(found)} settings, from the worst {METRICS[metric].label} "
+        made = replace(made, notes=(f"{chosen}to the best.", *made.notes))
     return made if made.grids else None
 
 

@@ -57,3 +57,15 @@ def test_long_heads_are_broken_and_leave_the_pictures_their_height() -> None:
         assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
         inches = axes.get_window_extent().height / figure.dpi
         assert inches > 0.4
+
+
+def test_heads_are_broken_between_words_and_within_keys() -> None:
+    grid = pictures(6, tall=34, wide=132)
+    name = "S-S codebook_init=uniform dead_code_restart_every=0 __a==b"
+    columns = tuple((name, *rest) for _, *rest in grid.columns)
+    figure = draw(FigureData("f", "t", "runs", (), grids=(replace(grid, columns=columns),)))
+    head = figure.axes[1].get_xticklabels()[0].get_text()
+    lines = head.split("\n")
+    assert len(lines) > 1
+    assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+    assert all(line[-1] in "_=" or f"{line} " in name for line in lines[:-1])

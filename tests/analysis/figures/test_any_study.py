@@ -21,7 +21,8 @@ from analysis.charts.grammar import Chart, FigureData
 from analysis.charts.style import WITH, WITHOUT
 from analysis.figures.gallery import named_figure
 from analysis.figures.parts.registry import StoreTrials
-from analysis.figures.sweeps import sweep_figure
+from analysis.figures.sweeps import from_worst_to_best, sweep_figure
+from analysis.statistics.groups import groups
 from analysis.store.runs import PROTOCOL
 from gigatok.names import METRICS, FigureChoice
 
@@ -154,6 +155,14 @@ def test_a_sweep_keeps_its_choice() -> None:
     said = json.dumps({"x": "rfid", "y": ["gfid"], "by": "", "panel": ""})
     (chart,) = sweep_figure(study({DECODER: MIXED}, sized, figure=said)).charts
     assert (chart.x.key, chart.y.key) == ("rfid", "gfid")
+
+
+def test_of_many_settings_some_from_the_worst_to_the_best_are_pictured() -> None:
+    rates = [4, 0, 9, 2, 7, 5, 1, 8, 3, 6]
+    found = groups(study({"tokenizer.lr": rates}, lambda s: {"psnr": 20.0 + s["tokenizer.lr"]}))
+    shown = [group.rows[0]["tokenizer.lr"] for group in from_worst_to_best(found, "psnr")]
+    assert shown == [4, 0, 9, 2, 7, 5]
+    assert from_worst_to_best(found[:6], "psnr") == found[:6]
 
 
 def test_powers_of_two_are_their_own_ticks() -> None:
