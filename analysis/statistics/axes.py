@@ -123,11 +123,13 @@ def place(group: Group, column: str) -> float | None:
 def families_over(found: Sequence[Group], column: str) -> list[list[Group]]:
     """Collect settings of which a column's value is known, in families that differ in it alone.
 
-    A family may differ in every axis that sets the column's value: bits of an image are set by
-    its tokens and by the codebook, and one family holds settings with other numbers of both.
+    A family may differ in every axis with an order that sets the column's value: bits of an image
+    are set by its tokens and by the codebook, and one family holds settings with other numbers of
+    both. Kinds, such as architectures, are families of their own.
     """
     known = [group for group in found if place(group, column) is not None]
-    setting = {c for axis in axes_of(known) if _sets(axis, known, column) for c in axis.columns}
+    axes = [axis for axis in axes_of(known) if _ordered(axis.columns, known) is not None]
+    setting = {c for axis in axes if _sets(axis, known, column) for c in axis.columns}
     return alike(known, setting)
 
 
@@ -157,9 +159,15 @@ def _steps(columns: tuple[str, ...], found: Sequence[Group]) -> tuple[tuple[Valu
     return tuple((values_of(one, columns), values_of(two, columns)) for one, two in ends)
 
 
+def _kinds(columns: tuple[str, ...], members: Sequence[Group]) -> bool:
+    """Tell whether tokenizers differ in more than size, as architectures do, which have no order."""
+    others = [column for column in columns if column != PARAM_TOKENIZER]
+    return any(isinstance(group.identity[column], str) for column in others for group in members)
+
+
 def _ordered(columns: tuple[str, ...], members: Sequence[Group]) -> list[Group] | None:
     """Order settings along an axis; None where its values have no order."""
-    if PARAM_TOKENIZER in columns:
+    if PARAM_TOKENIZER in columns and not _kinds(columns, members):
         # By parameters, which the names of sizes do not order: S-L is larger than B-B.
         return sorted((g for g in members if g.size is not None), key=lambda g: g.size or 0.0)
     for column in columns:

@@ -37,6 +37,12 @@ def test_tokenizers_are_ordered_by_size_whatever_varies_with_them() -> None:
     assert orders(axis(100, 300, 200, sizes=(3.0, 1.0, 2.0))) == [[300, 200, 100]]
 
 
+def test_architectures_have_no_order_though_they_differ_in_size() -> None:
+    found = axis("gigatok", "vqvae", "titok", sizes=(2.0, 3.0, 1.0))
+    assert orders(found) == [["gigatok", "vqvae"], ["gigatok", "titok"]]
+    assert [len(family) for family in families_over(found, "params_tokenizer")] == [1, 1, 1]
+
+
 def test_a_grid_has_ladders_along_each_axis() -> None:
     rows = ({"run_id": "r", "seed": 0, "params_tokenizer": 1.0},)
     grid = [
