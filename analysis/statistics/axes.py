@@ -160,7 +160,7 @@ def _steps(columns: tuple[str, ...], found: Sequence[Group]) -> tuple[tuple[Valu
 
 
 def _kinds(columns: tuple[str, ...], members: Sequence[Group]) -> bool:
-    """Tell whether tokenizers differ in more than size, as architectures do, which have no order."""
+    """Tell whether tokenizers differ in more than size, as those of several architectures do."""
     others = [column for column in columns if column != PARAM_TOKENIZER]
     return any(isinstance(group.identity[column], str) for column in others for group in members)
 
