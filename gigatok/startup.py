@@ -7,6 +7,7 @@ imported. A program that imports the packages keeps its own settings.
 from __future__ import annotations
 
 # Only what Python itself has loaded by now: a random.py in the working folder would come first.
+import atexit
 import gc
 import io
 import os
@@ -20,7 +21,7 @@ FOR_CHILDREN = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
 
 Nothing is imported from its working folder, and names of files and pipes are UTF-8.
 """
-OBJECTS_UNTIL_GARBAGE = 10_000
+OBJECTS_UNTIL_GARBAGE = 100_000
 """New objects after which a command looks for garbage among the youngest."""
 
 
@@ -42,6 +43,8 @@ def settle() -> None:
     """Arrange encoding, output, user and variables of a process that runs a command."""
     # By default 700: each import of ours makes thousands of objects, and all of them stay.
     gc.set_threshold(OBJECTS_UNTIL_GARBAGE)
+    # At the end Python looks at every object three times before it gives back all memory anyway.
+    atexit.register(gc.freeze)
     os.environ.update(FOR_CHILDREN)
     _use_utf8()
     tolerate_output()

@@ -50,7 +50,7 @@ def main(stage_dir: str) -> int:
     launcher_lives = _watch_launcher()
     stop = threading.Event()
     _stop_on_signals(stop)
-    folder = StageFolder(Path(stage_dir).resolve())
+    folder = StageFolder.at(Path(stage_dir).resolve())
     ranks = Ranks.from_environment()
     try:
         # Before the stage is looked up: one of them may bring it.

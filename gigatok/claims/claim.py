@@ -103,7 +103,7 @@ class Claim(Config):
         return tuple(dict.fromkeys(arm.setting for family in self.families for arm in family))
 
 
-class Extrapolation(BaseModel, frozen=True, extra="forbid"):
+class Extrapolation(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Value of a claim's largest setting by the law through the smaller ones, once they had run.
 
     Attributes:
@@ -121,7 +121,7 @@ class Extrapolation(BaseModel, frozen=True, extra="forbid"):
     begun: bool
 
 
-class Claimed(BaseModel, frozen=True, extra="forbid"):
+class Claimed(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Claim, and when it was made.
 
     Attributes:

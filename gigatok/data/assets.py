@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 
 from gigatok.data.asset_table import (
@@ -114,6 +113,9 @@ def is_here(name: str) -> bool:
 @contextmanager
 def _workplace(name: str) -> Iterator[Path]:
     """Give one process at a time an empty folder in the cache."""
+    # Imported here: planning asks only what is in the cache, and needs no lock.
+    from filelock import FileLock
+
     cache = cache_to_write("partial").parent
     folder = cache / "partial" / name
     # Assets of one archive share a lock: the second process finds its file taken out already.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import gigatok
 from orchestration.runs import provenance
+from orchestration.runs.records import Record
 
 # Looking again and again for garbage among objects that all stay takes a quarter of these imports.
 gc.disable()
@@ -38,8 +39,9 @@ MODULES = (
 
 for module in MODULES:
     importlib.import_module(module)
-for stage in importlib.import_module("gigatok.stages").STAGES.values():
-    stage.config.model_rebuild()  # its validator, or every worker would build it
+configs = [stage.config for stage in importlib.import_module("gigatok.stages").STAGES.values()]
+for kind in (*configs, *Record.__subclasses__()):
+    kind.model_rebuild()  # its validator, or every worker would build it
 provenance.package_versions()
 platform.platform()
 # Workers look for garbage again, but not among what they inherit: looking writes into each object,

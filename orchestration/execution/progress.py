@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,15 @@ from orchestration.plan.identity import plugins_of
 from orchestration.runs.stage_records import Done, Failure, Spec
 from orchestration.runs.state import StageFolder, State, Store
 from orchestration.runs.used_plugins import remember
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Stages of one kind and one cost, of which a plan has thousands."""
+
+    stage: str
+    cost: Cost
+    keys: Sequence[str]
 
 
 @dataclass
@@ -82,6 +91,15 @@ class Progress:
         return Graph({key: tuple(s.inputs.values()) for key, s in self.plan.stages.items()})
 
     @cached_property
+    def alike(self) -> list[Alike]:
+        """Group all stages by kind and cost."""
+        found: dict[tuple[str, int], list[str]] = {}
+        # By identity: stages of equal cost share it as an object.
+        for key, stage in self.plan.stages.items():
+            found.setdefault((stage.stage, id(self.costs[key])), []).append(key)
+        return [Alike(kind, self.costs[keys[0]], keys) for (kind, _), keys in found.items()]
+
+    @cached_property
     def names(self) -> Mapping[str, str]:
         """Name every stage by what tells it from others of its kind."""
         trials = {one.trial.name: one.stages for one in self.plan.trials}
@@ -106,10 +124,10 @@ class Progress:
         # order midway.
         self.costs = {**predict(plan, calibration, calibration.newest_site), **self.costs}
         self.plan = plan
-        # `cached_property` keeps its value there: graph and names of the larger plan are made at
-        # the next use.
-        self.__dict__.pop("graph", None)
-        self.__dict__.pop("names", None)
+        # `cached_property` keeps its value there: those of the larger plan are made at the next
+        # use.
+        for made in ("graph", "alike", "names"):
+            self.__dict__.pop(made, None)
         self.folders |= folders
         self.reused |= {key for key, folder in folders.items() if folder.is_complete()}
         for key in folders:

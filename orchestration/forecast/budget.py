@@ -15,11 +15,10 @@ from gigatok.stages import STAGES
 from orchestration.command_lines import steering
 from orchestration.costs.amounts import bytes_text, hours_text
 from orchestration.costs.cost import Cost, stage_work
-from orchestration.execution.progress import Progress
+from orchestration.execution.progress import Alike, Progress
 from orchestration.forecast.devices import GB, Machine, Machines
 from orchestration.forecast.totals import (
     HOUR,
-    Alike,
     Sum,
     add_up,
     by_kind,
@@ -199,7 +198,7 @@ def _existing(path: Path) -> Path:
 
 def hours_unit(progress: Progress, machine: Machines) -> str:
     """Name the unit of this plan's hours."""
-    kinds = {stage.stage for stage in progress.plan.stages.values()}
+    kinds = {group.stage for group in progress.alike}
     return "GPU hours" if any(machine(stage).gpus for stage in kinds) else "core hours"
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from gigatok.stages import STAGES
 from gigatok.text.fitting import FittingTable
 from orchestration.costs.amounts import MISSING, bytes_text, flops_text, hours_text, seconds_text
-from orchestration.execution.progress import Progress
+from orchestration.execution.progress import Alike, Progress
 from orchestration.forecast.budget import calibrate_command, hours_unit, unpriced_lines
 from orchestration.forecast.devices import Machine, Machines
-from orchestration.forecast.totals import Alike, Sum, add_up, by_kind, makespan, to_run
+from orchestration.forecast.totals import Sum, add_up, by_kind, makespan, to_run
 
 MOST_RECORDS = 3  # names in one line; the others are counted
 
@@ -27,7 +27,9 @@ def kinds_table(progress: Progress, machine: Machines) -> FittingTable:
     numbers = ("to run", "FLOPs", *memory, "time each", "all", hours, "disk")
     drops = ("disk", "FLOPs", *memory, "time each")
     table = FittingTable(("stage", *numbers), right=numbers, drops=drops)
-    totals = Counter(stage.stage for stage in progress.plan.stages.values())
+    totals = Counter[str]()
+    for group in progress.alike:
+        totals[group.stage] += len(group.keys)
     todo = to_run(progress)
     parts = by_kind(todo)
     # In the order of `STAGES`, as in every other table.
@@ -48,7 +50,7 @@ def kinds_table(progress: Progress, machine: Machines) -> FittingTable:
 
 def _devices(progress: Progress, machine: Machines) -> str | None:
     """Name what stages run on several of; None: each runs on one."""
-    places = [machine(kind) for kind in {s.stage for s in progress.plan.stages.values()}]
+    places = [machine(kind) for kind in {group.stage for group in progress.alike}]
     if all(place.processes == 1 for place in places):
         return None
     return "GPUs" if any(place.gpus for place in places) else "processes"

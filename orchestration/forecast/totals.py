@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestration.costs.cost import Cost
-from orchestration.execution.progress import Progress
+from orchestration.execution.progress import Alike, Progress
 from orchestration.execution.scheduler import remaining_seconds
 from orchestration.forecast.devices import Machines
 
 HOUR = 3600.0
-
-
-@dataclass(frozen=True)
-class Alike:
-    """Stages of one kind and one cost, of which a plan has thousands."""
-
-    stage: str
-    cost: Cost
-    keys: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -60,13 +50,12 @@ class Sum:
 
 def to_run(progress: Progress) -> list[Alike]:
     """Group the stages that a launch would run by kind and cost."""
-    costs, states, left = progress.costs, progress.states, progress.left
-    found: dict[tuple[str, int], list[str]] = {}
-    # A plain loop over ten thousands of stages; thousands of them share a cost as an object.
-    for key, stage in progress.plan.stages.items():
-        if states[key] == "WAITING" and key not in left:
-            found.setdefault((stage.stage, id(costs[key])), []).append(key)
-    return [Alike(kind, costs[keys[0]], keys) for (kind, _), keys in found.items()]
+    states, left = progress.states, progress.left
+    return [
+        Alike(group.stage, group.cost, keys)
+        for group in progress.alike
+        if (keys := [key for key in group.keys if states[key] == "WAITING" and key not in left])
+    ]
 
 
 def by_kind(groups: Iterable[Alike]) -> dict[str, list[Alike]]:

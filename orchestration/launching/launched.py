@@ -61,7 +61,7 @@ class LaunchRequest(Record):
     origin: str | None = None
     """The sweep's file, seen from the runs directory; see `studies`."""
     scale: str | None = None
-    overrides: list[str] = Field(default_factory=list)
+    overrides: tuple[str, ...] = ()
     backend: str = Field("local", description=f"One of: {', '.join(BACKENDS)}.")
     jobs: int | None = Field(None, description="Stages at a time; default: by cores.")
     profile: Path | None = Field(None, description="YAML: what stages ask of the cluster.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from gigatok.config import Config, TrialConfig
 from gigatok.config.once import OncePerSections
@@ -15,8 +15,8 @@ from orchestration.sweep.grid.expansion import Dropped
 from orchestration.sweep.grid.stage_graph import stage_graphs
 
 
-@dataclass(frozen=True)
-class PlannedStage:
+# A tuple is made five times as fast as an object of a frozen class, and plans have ten thousands.
+class PlannedStage(NamedTuple):
     """Node of the graph.
 
     Attributes:

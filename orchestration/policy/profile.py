@@ -146,7 +146,7 @@ class Profile(BaseModel):
     """Stages that run at the same time at most."""
     signal_delay_seconds: PositiveInt = 90
     """How long before its time limit a job is told to save a checkpoint."""
-    setup: list[str] = Field(default_factory=list)
+    setup: tuple[str, ...] = ()
     """Shell lines before the worker, such as `module load cuda`."""
     policies: dict[Kind, PositiveInt] = Field(default_factory=dict)
     """Kind of failure -> attempts without progress before a stage fails; see `faults`."""

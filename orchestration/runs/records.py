@@ -22,8 +22,9 @@ _reported: set[Path] = set()
 class Record(BaseModel):
     """Base of the JSON files of a runs directory: immutable, refuses unknown keys."""
 
-    # Unknown keys are refused, so that an older version never drops what a newer one wrote.
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Unknown keys are refused, so that an older version never drops what a newer one wrote. As
+    # with configs, validators are built with the first object: a command needs few of thirty.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Prediction(Record):

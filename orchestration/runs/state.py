@@ -26,6 +26,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -48,25 +49,37 @@ CREATORS = 16  # threads that make stage folders: on a shared file system each w
 
 @dataclass(frozen=True)
 class StageFolder:
-    """Folder of one stage; every path in it is named here and nowhere else."""
+    """Folder of one stage; every path in it is named here and nowhere else.
 
-    path: Path
+    Attributes:
+        parent: folder of all stages of its kind.
+        name: name of the folder, `<readable>-<key>`.
+    """
 
-    @property
-    def name(self) -> str:
-        """Name of the folder, `<readable>-<key>`."""
-        return self.path.name
+    parent: Path
+    name: str
+
+    @classmethod
+    def at(cls, path: Path) -> StageFolder:
+        """Return the stage folder at a path."""
+        return cls(path.parent, path.name)
+
+    # Made when somebody asks: a plan has ten thousands of folders and looks into few of them.
+    @cached_property
+    def path(self) -> Path:
+        """Path of the folder."""
+        return self.parent / self.name
 
     @property
     def key(self) -> str:
         """Key of the stage, the last part of the folder's name."""
         # Keys are hexadecimal, so the last hyphen always separates the readable part from the key.
-        return self.path.name.rpartition("-")[2]
+        return self.name.rpartition("-")[2]
 
     @property
     def store(self) -> Store:
         """Runs directory that the folder is in."""
-        return Store(self.path.parent.parent.parent)
+        return Store(self.parent.parent.parent)
 
     @property
     def done_file(self) -> Path:
@@ -388,13 +401,13 @@ class Store:
         # `scandir` reports the type with the name, so thousands of stages need no `stat` each.
         found = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))
         names = (entry.name for entry in found if entry.is_dir())
-        return {name.rpartition("-")[2]: StageFolder(folder / name) for name in names}
+        return {name.rpartition("-")[2]: StageFolder(folder, name) for name in names}
 
     def stage_folders(self) -> Iterator[StageFolder]:
         """Yield all stage folders in the order of their names; skip stray files."""
         for path in sorted(self.stages.glob("*/[!.]*")):
             if path.is_dir():
-                yield StageFolder(path)
+                yield StageFolder.at(path)
 
     def folders(self, stages: Iterable[tuple[str, str, str]]) -> dict[str, StageFolder]:
         """Map the keys of (stage, key, readable) triples to folders, existing or still to be made.
@@ -416,7 +429,7 @@ class Store:
             folder = known.get(key)
             if folder is not None:
                 existing.append(key)
-            found[key] = folder or StageFolder(parent / f"{readable}-{key}")
+            found[key] = folder or StageFolder(parent, f"{readable}-{key}")
         return found, existing
 
     def create(self, spec: Spec) -> StageFolder:
@@ -439,7 +452,7 @@ class Store:
                 with locked(self.stages / stage / ".lock"):
                     known = self.index(stage)
                     parent = self.stages / stage
-                    new = {s.key: StageFolder(parent / f"{s.readable}-{s.key}") for s in wanted}
+                    new = {s.key: StageFolder(parent, f"{s.readable}-{s.key}") for s in wanted}
                     found = {key: known.get(key, folder) for key, folder in new.items()}
                     # Consumed, so that an error in a thread is raised here.
                     list(pool.map(_fill, (found[s.key] for s in wanted), wanted))

@@ -119,7 +119,7 @@ def find_stages(store: Store, name: str, sweep: str | None) -> dict[str, StageFo
     # A folder first: it is exact, and may even lie in another runs directory.
     path = Path(name)
     if (path / "spec.json").is_file():
-        return {path.parent.name: StageFolder(path)}
+        return {path.parent.name: StageFolder.at(path)}
     # The start of a key counts only if a single key begins so: otherwise it may be a trial's name.
     by_key = [
         (stage, folder)

@@ -22,7 +22,6 @@ from orchestration.forecast.budget import Budget, record_refusal
 from orchestration.forecast.budget import reasons as budget_reasons
 from orchestration.forecast.devices import Machines, machines
 from orchestration.launching.claimed import launch_findings
-from orchestration.launching.foreground import Driver, run
 from orchestration.launching.history import all_launches
 from orchestration.launching.launch import Launch
 from orchestration.launching.launched import LaunchedPlan, LaunchRequest, record_launch, restored
@@ -30,7 +29,6 @@ from orchestration.launching.preview import plan_json, print_plan
 from orchestration.launching.readiness import check_writable, make_ready
 from orchestration.launching.report import outcome, print_counts, print_results
 from orchestration.launching.rounds import added_line, due_seeds, hours_limit, record_refused
-from orchestration.launching.runner import Runner
 from orchestration.plan.graph import Plan, make_plan
 from orchestration.policy.profile import Profile, load_profile
 from orchestration.runs.holder import tidy
@@ -163,24 +161,37 @@ class PreparedLaunch(Launch):
         return self._search(terminal) if self.plan.sweep.search else self._run(terminal)
 
     def _run(self, terminal: Terminal) -> LaunchResult:
-        progress, store, tracking = self.progress, self.store, self.tracking
+        progress, tracking = self.progress, self.tracking
         # Recorded before anything runs: `status`, `cancel` and a controller know it from here on.
-        record_launch(self.plan, store, self.request)
+        record_launch(self.plan, self.store, self.request)
         tracking.tell(launch_findings(progress))
-        driver: Driver = Runner(progress, store, self.backend, self.profile)
         if is_detached(self.backend):
             from orchestration.backends.detached import launching  # nobody else needs it
 
             left = launching.queue(self, progress, tracking, terminal)
             if left is not None:
                 return LaunchResult(left, self.uri)
-            driver = launching.watcher(self, progress)
         # A plan that is complete and already in MLflow needs no run at all: a relaunch answers at
         # once.
         if not progress.finished or not tracking.is_current():
-            run(driver, tracking, terminal.console)
+            self._bring_forward(terminal)
         ended = LaunchResult(outcome(progress), self.uri, progress)
         return self._next_round(ended, terminal) if ended.outcome == "done" else ended
+
+    def _bring_forward(self, terminal: Terminal) -> None:
+        """Run or follow the stages until nothing is left to do, or it is interrupted."""
+        # Imported here: a plan, and a launch that has nothing to do, need neither.
+        from orchestration.launching.foreground import Driver, run
+        from orchestration.launching.runner import Runner
+
+        driver: Driver
+        if is_detached(self.backend):
+            from orchestration.backends.detached.launching import watcher
+
+            driver = watcher(self, self.progress)
+        else:
+            driver = Runner(self.progress, self.store, self.backend, self.profile)
+        run(driver, self.tracking, terminal.console)
 
     def _next_round(self, ended: LaunchResult, terminal: Terminal) -> LaunchResult:
         """Add the seeds that undecided claims call for, and run them; nothing of other sweeps."""

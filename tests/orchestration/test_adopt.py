@@ -151,7 +151,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def done(folder: Path, stage: str) -> Done:
     (path,) = (folder / "runs" / "stages" / stage).glob("[!.]*")
-    record = StageFolder(path).done()
+    record = StageFolder.at(path).done()
     assert record is not None
     return record
 

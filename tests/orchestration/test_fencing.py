@@ -57,7 +57,7 @@ def fresh(finished: Store, root: Path, kind: str) -> StageFolder:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     for name in ("attempts", "spool", "logs"):
         (path / name).mkdir()
-    return StageFolder(path)
+    return StageFolder.at(path)
 
 
 def hashes(folder: StageFolder) -> dict[str, str]:

@@ -63,7 +63,7 @@ def finish(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 def folders(folder: Path) -> list[StageFolder]:
     found = sorted((folder / "runs" / "stages").glob("*/*"))
-    return [StageFolder(path) for path in found if (path / "spec.json").exists()]
+    return [StageFolder.at(path) for path in found if (path / "spec.json").exists()]
 
 
 def artifacts(folder: Path) -> Hashes:

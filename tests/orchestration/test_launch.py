@@ -60,7 +60,7 @@ def run(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedPr
 def stage_folders(folder: Path) -> dict[str, list[StageFolder]]:
     stages = folder / "runs" / "stages"
     return {
-        path.name: [StageFolder(one) for one in sorted(path.glob("[!.]*"))]
+        path.name: [StageFolder.at(one) for one in sorted(path.glob("[!.]*"))]
         for path in sorted(stages.iterdir())
     }
 
@@ -299,7 +299,7 @@ def wait_for_step(folder: Path, step: int) -> None:
     while time.monotonic() < deadline:
         stages = folder / "runs" / "stages" / "train_tokenizer"
         for path in stages.glob("[!.]*") if stages.exists() else ():
-            lease = StageFolder(path).lease()
+            lease = StageFolder.at(path).lease()
             if lease is not None and lease.progress.get("done", 0) >= step:
                 return
         time.sleep(0.1)

@@ -5,7 +5,7 @@ text, and so no key. It has a price. Whoever changes a default, or what a value 
 the version of the stages that read it; `tests/orchestration/plan/golden/defaults.json` holds the
 defaults of every stage, and a test fails until the version is raised.
 
-Rules, each with a test in `tests/gigatok/config/test_identity_text.py`:
+Rules, each with a test in `tests/gigatok/config/fields/test_identity_text.py`:
 
 * A field without a constant default (required, or computed from other fields) is always written.
 * Fields marked `RUNTIME` never are, at any depth, nor are those that others make meaningless.
@@ -30,6 +30,8 @@ from gigatok.config.fields.marks import RUNTIME, marked
 
 # Built once: json.dumps makes a new encoder for every call that is not all defaults.
 _dumps = json.JSONEncoder(allow_nan=False).encode
+_NOTHING = object()
+"""Constant of a field without one; no field has this value."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class IdentityField:
     Attributes:
         name: in its config.
         default: canonical text of its default; None: it has no constant one.
+        constant: the default itself, where it has one.
         default_class: of a default that is a config itself.
         discriminator: the field that tells the configs of a union apart; None: no union.
     """
@@ -47,6 +50,7 @@ class IdentityField:
     default: str | None
     default_class: type[BaseModel] | None = None
     discriminator: str | None = None
+    constant: Any = _NOTHING
 
 
 def identity_text(config: BaseModel, unread: frozenset[str] = frozenset()) -> str:
@@ -60,9 +64,11 @@ def identity_text(config: BaseModel, unread: frozenset[str] = frozenset()) -> st
     found = []
     # A plain loop: this runs for tens of thousands of stages in a large plan.
     for field in identity_fields(type(config)):
-        if field.name in unread:
+        value = getattr(config, field.name)
+        # Most fields hold the very object of their default, whose text need not be written.
+        if value is field.constant or field.name in unread:
             continue
-        text = value_text(getattr(config, field.name), field)
+        text = value_text(value, field)
         if text != field.default:
             found.append(f'"{field.name}":{text}')
     return "{" + ",".join(found) + "}"
@@ -89,7 +95,7 @@ def _identity_field(kind: type[BaseModel], name: str, field: FieldInfo) -> Ident
     default = field.get_default(call_default_factory=True)
     kept = type(default) if isinstance(default, BaseModel) else None
     found = IdentityField(name, None, kept, discriminator)
-    return IdentityField(name, value_text(default, found), kept, discriminator)
+    return IdentityField(name, value_text(default, found), kept, discriminator, default)
 
 
 def config_classes(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -41,7 +41,7 @@ def _why(controller: Submission, store: Store, profile: Profile) -> str | None:
     launches = all_launches(store, controller.sweep)
     # Failures from before the launch do not count: the user has seen them and launched again.
     since = next((one.launched for one in launches if one.key == controller.plan), 0.0)
-    stages = (StageFolder(store.stages / folder) for folder in controller.folders)
+    stages = (StageFolder.at(store.stages / folder) for folder in controller.folders)
     return faults.hold_on_disk(stages, profile.hold_after, since)
 
 

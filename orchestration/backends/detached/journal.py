@@ -186,7 +186,7 @@ class Journal:
         jobs = {}
         for submission in self.submissions():  # oldest first, so that the newest job stays
             for folder, handle in submission.handles().items():
-                stage = StageFolder(self._store.stages / folder)
+                stage = StageFolder.at(self._store.stages / folder)
                 jobs[key_of(folder)] = Job(stage, handle)
         return jobs
 
@@ -205,7 +205,7 @@ class Journal:
         newest = {folder: s.name for s in submissions for folder in s.handles()}
         for submission in submissions:
             mine = [f for f in submission.handles() if newest[f] == submission.name]
-            stages = (StageFolder(self._store.stages / folder) for folder in mine)
+            stages = (StageFolder.at(self._store.stages / folder) for folder in mine)
             # Intents and controllers have no handles and stay: they are forgotten by whoever
             # settles or replaces them. An array whose stages all have a newer job has no stage of
             # its own left, and `all` of nothing is true.

@@ -95,7 +95,7 @@ def _start(part: NodePart, meeting: tuple[str, int] | None) -> Team:
     environments = rank_environments(part["processes"], part["nodes"], part["node"], meeting)
     output = Path(part["output"])
     output.parent.mkdir(exist_ok=True)
-    return start_workers(StageFolder(Path(part["stage_dir"])), slot, environments, output)
+    return start_workers(StageFolder.at(Path(part["stage_dir"])), slot, environments, output)
 
 
 def _wait(team: Team, cancels: Sequence[int]) -> None:

@@ -63,7 +63,7 @@ class StageJob:
             SystemExit: it is not; back in the queue, cancelled, or failed.
         """
         profile = load_profile(Path(self.profile_file), profile_options())
-        Supervisor(StageFolder(Path(self.stage_dir)), profile).run()
+        Supervisor(StageFolder.at(Path(self.stage_dir)), profile).run()
 
     def checkpoint(self) -> DelayedSubmission:
         """Repeat the call, where a signal comes before the supervisor listens."""

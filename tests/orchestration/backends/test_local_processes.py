@@ -217,7 +217,7 @@ def test_ctrl_c_stops_all_ranks_of_two_stages_and_resume_goes_on(tmp_path: Path)
     root = tmp_path / "runs" / "stages" / "train_tokenizer"
 
     def folders() -> list[StageFolder]:
-        return [StageFolder(path) for path in sorted(root.glob("[!.]*"))]
+        return [StageFolder.at(path) for path in sorted(root.glob("[!.]*"))]
 
     try:
         wait_until(lambda: len(folders()) == 2 and min(map(step, folders())) > 5, "both run")

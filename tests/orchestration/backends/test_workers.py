@@ -28,7 +28,7 @@ if __name__ == "__main__":
     from orchestration.backends import workers
     from orchestration.runs.state import StageFolder
     workers._PRELOAD = []  # torch takes seconds, and no stage is run here
-    folder = StageFolder(Path(sys.argv[2]))
+    folder = StageFolder.at(Path(sys.argv[2]))
     team = workers.start_workers(folder, workers.Slot(1, ""), [{}], Path(sys.argv[2], "log"))
     (worker,) = team.running()
     worker.join()

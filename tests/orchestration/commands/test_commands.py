@@ -100,7 +100,7 @@ def test_a_cancelled_stage_has_a_checkpoint_and_was_tried_once(cancelled: Path) 
         assert stage["state"] == "FAILED"
         assert stage["why"].startswith("cancelled by ")
         assert stage["attempts"] == 1
-        assert StageFolder(cancelled / stage["folder"]).checkpoint_step() > 0
+        assert StageFolder.at(cancelled / stage["folder"]).checkpoint_step() > 0
         assert found[trial, "extract_codes"]["state"] == "UPSTREAM_FAILED"
 
 

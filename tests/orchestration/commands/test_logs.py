@@ -21,7 +21,7 @@ def write(folder: StageFolder, content: bytes) -> Path:
 def test_a_log_larger_than_memory_is_printed_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = StageFolder(tmp_path / "train_tokenizer" / "S-S-0123")
+    folder = StageFolder.at(tmp_path / "train_tokenizer" / "S-S-0123")
     write(folder, b"a line of a log\n" * (16 * PIECE_BYTES // 16))
     with (tmp_path / "printed").open("w", encoding="utf-8") as printed:
         monkeypatch.setattr("sys.stdout", printed)
@@ -36,7 +36,7 @@ def test_a_log_larger_than_memory_is_printed_in_pieces(
 def test_a_character_that_is_written_in_two_parts_is_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = StageFolder(tmp_path / "train_tokenizer" / "S-S-0123")
+    folder = StageFolder.at(tmp_path / "train_tokenizer" / "S-S-0123")
     character = "ö".encode()
     write(folder, b"x" * (PIECE_BYTES - 1) + character + b"gr" + character[:1])
     reader, printer = LogReader(folder, "train_tokenizer", all_attempts=True), Printer()

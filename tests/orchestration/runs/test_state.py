@@ -301,4 +301,4 @@ def test_values_that_nobody_can_use_make_a_record_unreadable(
 
 def test_a_micro_batch_beyond_all_numbers_is_as_none(tmp_path: Path) -> None:
     (tmp_path / "micro_batch").write_text("9" * 5000)
-    assert StageFolder(tmp_path).micro_batch() is None
+    assert StageFolder.at(tmp_path).micro_batch() is None

@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Json, f
 
 
 def stages(folder: Path, stage: str) -> list[StageFolder]:
-    return [StageFolder(p) for p in (folder / "runs" / "stages" / stage).glob("[!.]*")]
+    return [StageFolder.at(p) for p in (folder / "runs" / "stages" / stage).glob("[!.]*")]
 
 
 def test_pruned_trials_are_neither_failed_nor_lost(undisturbed: tuple[Path, Json, float]) -> None:
@@ -79,7 +79,7 @@ def test_pruned_trials_are_neither_failed_nor_lost(undisturbed: tuple[Path, Json
             assert one.attempts()[-1].outcome == "interrupted"
     assert len(stages(folder, "train_tokenizer")) == 1
     every = [one for stage in (folder / "runs" / "stages").iterdir() for one in stage.iterdir()]
-    attempts = [a for one in every if one.name[0] != "." for a in StageFolder(one).attempts()]
+    attempts = [a for one in every if one.name[0] != "." for a in StageFolder.at(one).attempts()]
     hours = sum(a.ended - a.started for a in attempts if a.ended is not None) / 3600
     trials = found["studies"][0]["trials"]
     spent = sum(t["spent_hours"] for t in trials)

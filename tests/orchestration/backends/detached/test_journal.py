@@ -16,7 +16,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def stages(root: Path, *keys: str) -> list[StageFolder]:
-    return [StageFolder(root / "stages" / "train_tokenizer" / f"S-B-{key}") for key in keys]
+    return [StageFolder.at(root / "stages" / "train_tokenizer" / f"S-B-{key}") for key in keys]
 
 
 def handles(journal: Journal) -> dict[str, str]:

@@ -51,7 +51,7 @@ def launch(place: Path, *words: str, expect: int = 0) -> str:
 
 
 def folders(place: Path) -> list[StageFolder]:
-    return [StageFolder(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
+    return [StageFolder.at(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
 
 
 def wait_for_completion(place: Path, count: int) -> None:

@@ -237,7 +237,7 @@ class Supervisor:
     def _conclude(self, index: int, code: int, stopped: bool) -> None:
         """Apply the policies to a worker that ended without a result."""
         if "stages" in self.job and not stopped:
-            folder = StageFolder(Path(self.job["stages"][index]))
+            folder = StageFolder.at(Path(self.job["stages"][index]))
             again = not folder.is_complete()
             if again and faults.after_end(folder, Ended(code), self.profile) is None:
                 self._run(index)

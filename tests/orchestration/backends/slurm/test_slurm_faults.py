@@ -87,7 +87,7 @@ SLURM = ("--backend", "slurm", "--profile", "profile.yaml")
 
 
 def folders(place: Path) -> list[StageFolder]:
-    return [StageFolder(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
+    return [StageFolder.at(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
 
 
 def weights(place: Path) -> dict[str, bytes]:

@@ -74,7 +74,7 @@ def stage_jobs() -> list[tuple[str, str, str]]:
 
 
 def folders(place: Path) -> list[StageFolder]:
-    return [StageFolder(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
+    return [StageFolder.at(path) for path in sorted(place.glob("runs/stages/*/[!.]*"))]
 
 
 def arrays(place: Path) -> list[Submission]:
@@ -184,7 +184,7 @@ def test_a_cancelled_job_stays_cancelled_until_the_user_launches_again(place: Pa
     sweep(place, "extract_codes", [0, 1, 2], axes="tokenizer.steps: [200]")
     launch(place, "--jobs", "2")  # one tokenizer at a time, and one extraction
     (tokenizers,) = [array for array in arrays(place) if array.kind == "train_tokenizer"]
-    victim = StageFolder(place / "runs" / "stages" / tokenizers.folders[-1])
+    victim = StageFolder.at(place / "runs" / "stages" / tokenizers.folders[-1])
     run("scancel", f"{tokenizers.job}_2")
     wait_until(lambda: not queue(), "the end of all jobs", SECONDS)
     assert states(place) == ["COMPLETE"] * 4 + ["FAILED", "WAITING"]

@@ -104,7 +104,7 @@ def test_nodes_load_a_file_as_it_was_launched_and_name_a_package_that_they_lack(
     assert {"measure_light", "extract_codes"} <= complete
     assert any(",light," in row for row in table.splitlines())
     (measured,) = place.glob("runs/stages/measure_brightness/[!.]*")
-    failure = StageFolder(measured).failure()
+    failure = StageFolder.at(measured).failure()
     assert failure is not None
     assert "no module 'gigatok_example' can be imported here" in failure.message
     assert "the launch used gigatok-example 1.0" in failure.message
