@@ -20,15 +20,19 @@ from typing import Annotated
 
 import typer
 
-from tests.benchmarks.status_10k import ROOT, make_sweep
 from tests.orchestration.backends.slurm.slurm_cluster import (
     Cluster,
     preempting,
     run,
     slurm_cluster,
 )
-from tests.orchestration.programs import environment
+from tests.orchestration.programs import ROOT, environment
 
+SWEEP = """question: How fast is it queued?
+scale: smoke
+set: {{tokenizer.encoder: S, tokenizer.decoder: S}}
+axes: {{tokenizer.lr: [{tokenizers}], generator.lr: [{generators}]}}
+"""
 PROFILE = "default: {time_minutes: 30, slurm: {partition: main}}\n"
 SBATCH = """#!/bin/bash
 begun=$EPOCHREALTIME
@@ -38,6 +42,14 @@ printf '%s %s %s\\n' "$begun" "$EPOCHREALTIME" "$1" >> {calls}
 exit $code
 """
 """An sbatch that writes down when it was called and when it returned, UNIX seconds."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers of trained models: a trial for each generator on each tokenizer's codes."""
+
+    tokenizers: int
+    generators: int
 
 
 @dataclass(frozen=True)
@@ -64,14 +76,24 @@ class Measured:
 
     def __str__(self) -> str:
         of_submission, of_process = (
-            f"{self.stages / seconds:4.0f} stages a second ({seconds:.2f} s)"
+            f"{self.stages / seconds:.0f} a second ({seconds:.2f} s)"
             for seconds in (self.submitted, self.launched)
         )
         return (
-            f"{of_submission} from the start of the submission, {of_process} from that of the "
-            f"process; {self.calls} calls of sbatch ({self.sbatch:.2f} s) and {self.checks} to "
-            f"check; {self.cpu:.1f} s of CPU"
+            f"{self.stages} stages: {of_submission} from the start of the submission, "
+            f"{of_process} from that of the process; {self.calls} calls of sbatch "
+            f"({self.sbatch:.2f} s) and {self.checks} to check; {self.cpu:.1f} s of CPU"
         )
+
+
+def make_sweep(folder: Path, size: Size) -> None:
+    """Write a sweep over learning rates, with its profile."""
+    rates = {
+        name: ", ".join(f"{1e-4 + 1e-8 * index:.8f}" for index in range(count))
+        for name, count in vars(size).items()
+    }
+    (folder / "large.yaml").write_text(SWEEP.format(**rates))
+    (folder / "profile.yaml").write_text(PROFILE)
 
 
 def launch(folder: Path, code: Path) -> float:
@@ -89,10 +111,9 @@ def launch(folder: Path, code: Path) -> float:
     return sum(os.times()[2:4]) - sum(before[2:4])
 
 
-def measure(folder: Path, code: Path, trials: int) -> Measured:
+def measure(folder: Path, code: Path, size: Size) -> Measured:
     """Launch a sweep in a fresh folder and read the times off what it leaves there."""
-    make_sweep(folder, trials)
-    (folder / "profile.yaml").write_text(PROFILE)
+    make_sweep(folder, size)
     calls, sbatch = folder / "calls", folder / "sbatch"
     sbatch.write_text(SBATCH.format(sbatch=shutil.which("sbatch"), calls=calls))
     sbatch.chmod(0o755)
@@ -115,25 +136,27 @@ def measure(folder: Path, code: Path, trials: int) -> Measured:
     )
 
 
-def measure_on(cluster: Cluster, code: Path, trials: int) -> Measured:
+def measure_on(cluster: Cluster, code: Path, size: Size) -> Measured:
     """Measure while the nodes are busy; leaves the queue empty."""
     with tempfile.TemporaryDirectory() as folder, preempting():
-        measured = measure(Path(folder), code, trials)
+        measured = measure(Path(folder), code, size)
         run("scancel", "--me", "--state=PENDING")
     cluster.clear()
     return measured
 
 
 def main(
-    trials: Annotated[int, typer.Option(help="Of six stages each, and two that all share.")] = 83,
+    tokenizers: Annotated[int, typer.Option(help="Of three stages each.")] = 83,
+    generators: Annotated[int, typer.Option(help="Per tokenizer, of three stages each.")] = 1,
     rounds: int = 3,
     code: Annotated[list[Path] | None, typer.Option(help="Source to measure; repeatable.")] = None,
 ) -> None:
     """Measure and print."""
+    size = Size(tokenizers, generators)
     with tempfile.TemporaryDirectory() as folder, slurm_cluster(Path(folder)) as cluster:
         for _ in range(rounds):
             for source in code or [ROOT]:
-                measured = measure_on(cluster, source.resolve(), trials)
+                measured = measure_on(cluster, source.resolve(), size)
                 print(f"{source.resolve().name}: {measured}", flush=True)
 
 
