@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class SyncedDisk:
         self._files: dict[int, bytes] = {}
         self._folders: dict[int, Names] = {}
         self._held: list[int] = []
+        # A tree is flushed by several threads, and a copy must not be taken while one changes it.
+        self._turns = threading.Lock()
         monkeypatch.setattr(os, "fsync", self._fsync)
 
     def leave(self, target: Path) -> None:
@@ -47,7 +50,11 @@ class SyncedDisk:
             os.close(descriptor)
 
     def _fsync(self, descriptor: int) -> None:
-        self._before()
+        with self._turns:
+            self._before()
+            self._flush(descriptor)
+
+    def _flush(self, descriptor: int) -> None:
         # Held open, or the number of a removed inode would be given to another file.
         self._held.append(os.dup(descriptor))
         state, path = os.fstat(descriptor), Path(f"/proc/self/fd/{descriptor}")
