@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from analysis.charts.style import CYCLE, MARKERS, Look
 from analysis.statistics.estimates import SeedEstimate
-from gigatok.names import NEVER_LOG, PARAMETERS, Metric, quantity
+from gigatok.names import METRICS, NEVER_LOG, PARAMETERS, Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
 """Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
@@ -83,6 +83,15 @@ class ChartAxis:
         is_doubled = all(value > 0 and frexp(value)[0] == 0.5 for value in found)
         enough = len(found) >= _MIN_POWERS and self.metric.log_from != NEVER_LOG
         return found if is_doubled and enough and not self.ticks else []
+
+    def settings(self, values: Iterable[float]) -> list[float]:
+        """List the values of a setting, where they are few: it is they that one looks for.
+
+        Of results any number will do as a tick.
+        """
+        found = sorted(set(values))
+        is_few = self.key not in METRICS and len(found) <= MOST_SIZES
+        return found if is_few and not self.ticks else []
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,15 @@ class Chart:
     def marks(self) -> list[Mark]:
         """Marks of all series."""
         return [mark for series in self.series for mark in series.marks]
+
+    @property
+    def namesakes(self) -> list[list[Mark]]:
+        """Group marks of one name at one x, the highest first: the name stands there if it can."""
+        found: dict[tuple[str, float], list[Mark]] = {}
+        for mark in sorted(self.marks, key=lambda mark: mark.y, reverse=not self.turns(self.y)):
+            if mark.label:
+                found.setdefault((mark.label, mark.x), []).append(mark)
+        return list(found.values())
 
     def turns(self, axis: ChartAxis) -> bool:
         """Tell whether one of its axes runs backwards."""
