@@ -26,6 +26,8 @@ STATE_COLOURS = {
 MANY = 400
 """Marks above which WebGL draws them, without names beside them."""
 FEW_NAMES = 40
+_TICKS_APART = 0.11
+"""Part of an axis between two of its texts: on a phone so much is as wide as one."""
 WIDE = 10.0
 """Ratio of a key's values from which parallel coordinates show it logarithmically."""
 _GREY_TO_BEST = [[0.0, "#9E9E9E"], [1.0, "#D55E00"]]
@@ -55,19 +57,33 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     figure.update_yaxes(title=chart.y_label, automargin=True, **scale)
     if ticks := chart.x.ticks or chart.size_ticks:
         places, names = zip(*ticks, strict=True)
-        figure.update_xaxes(tickvals=places, ticktext=names)
+        texts = names if chart.x.ticks else _spaced(places, names, log=chart.log_x)
+        figure.update_xaxes(tickvals=places, ticktext=texts)
     return figure
 
 
 def _scale(chart: Chart, axis: ChartAxis, *, log: bool) -> dict[str, Any]:
     # Plotly turns an axis by its range; on a logarithmic one too.
     found: dict[str, Any] = {"autorange": "reversed" if chart.turns(axis) else True}
-    if not log:
-        return {"type": "linear", **found}
     values = [mark.x if axis is chart.x else mark.y for mark in chart.marks]
-    ticks = axis.powers(values) or _log_ticks(values)
+    if log:
+        ticks = axis.powers(values) or _log_ticks(values)
+    else:
+        ticks = axis.settings(values) if axis is chart.x else []
     shown = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {}
-    return {"type": "log", **found, **shown}
+    return {"type": "log" if log else "linear", **found, **shown}
+
+
+def _spaced(places: Sequence[float], texts: Sequence[str], *, log: bool) -> list[str]:
+    """Leave out the texts of ticks that would touch the one before on a page of any width."""
+    ends = [math.log(place) if log else place for place in places]
+    room = _TICKS_APART * (ends[-1] - ends[0])
+    shown: list[str] = []
+    before = -math.inf
+    for end, text in zip(ends, texts, strict=True):
+        shown.append(text if end >= before + room else "")
+        before = end if shown[-1] else before
+    return shown
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:
@@ -147,7 +163,8 @@ def _band(series: Series) -> go.Scatter:
 
 def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
     marks, look, count = series.marks, series.look, len(chart.marks)
-    names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
+    naming = {id(same[0]) for same in chart.namesakes} if 0 < count <= FEW_NAMES else set()
+    names = any(id(mark) in naming for mark in marks)
     many = count > MANY
     # A mode such as "lines+markers+text"; a list times False is empty.
     shown = ["lines"] * series.joined + ["markers"] * bool(look.marker) + ["text"] * names
@@ -166,9 +183,13 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
         legendgroup=series.name,
         mode="+".join(shown) or "lines",
         # Published marks lie close together: hovering names them.
-        text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
+        text=[mark.label if mark.reading == "run" and id(mark) in naming else "" for mark in marks]
+        if names
+        else None,
         # Above the interval of x, which would strike the name through; inside at the right edge.
-        textposition=[_inwards(mark, chart) for mark in marks] if names else None,
+        textposition=[_beside(place, series, chart) for place in range(len(marks))]
+        if names
+        else None,
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if look.marker or series.joined else "skip",
         marker={
@@ -189,9 +210,26 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
     )
 
 
-def _inwards(mark: Mark, chart: Chart) -> str:
-    right = mark.x < max(other.x for other in chart.marks)
-    return "top right" if right != chart.turns(chart.x) else "top left"
+def _beside(place: int, series: Series, chart: Chart) -> str:
+    """Choose the corner of a mark for its name: inside the frame, off the line that leaves there.
+
+    Returns:
+        Plotly's words, such as `top right`.
+    """
+    marks = series.marks
+    # In the directions of the page: an axis may run backwards.
+    across, up = (-1 if chart.turns(axis) else 1 for axis in (chart.x, chart.y))
+    mark, last = marks[place], max(across * other.x for other in chart.marks)
+    side = 1 if across * mark.x < last else -1
+    near = [*marks[max(place - 1, 0) : place], *marks[place + 1 : place + 2]]
+    rises = [
+        up * (other.y - mark.y)
+        for other in near
+        if series.joined and side * across * (other.x - mark.x) > 0
+    ]
+    # Above the interval of x where no line leaves on that side.
+    vertical = "bottom" if rises and max(rises) > 0 else "top"
+    return f"{vertical} {'right' if side > 0 else 'left'}"
 
 
 def _bars(values: Sequence[tuple[float, Bar | None]]) -> dict[str, object] | None:
