@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.charts import layout, legend, style, ticks
-from analysis.charts.grammar import Chart, FigureData, Grid, Mark, Place, Series, letter
+from analysis.charts.grammar import Chart, FigureData, Grid, Mark, Place, Series, letter, sideways
 from analysis.charts.labels import Box, along, place_labels, place_remark
 from analysis.charts.style import Venue
 
@@ -42,8 +42,6 @@ _TRIES = 3
 _MANY = 30
 """Marks of a line above which it is a curve: only some of its marks are drawn."""
 _MARKS_OF_CURVE = 8
-_DODGE, _WIDEST_DODGE = 5.0, 24.0
-"""Points of print between marks whose intervals would cover each other, and over all of them."""
 
 
 def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
@@ -224,28 +222,6 @@ def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None
     # Unclipped: an axis of shares ends at its marks.
     face |= {"markersize": 4.5, "zorder": 3, "clip_on": False}
     axes.plot([mark.x], [mark.y], marker, transform=where, **face)
-
-
-def sideways(chart: Chart) -> list[list[float]]:
-    """Choose by how many points each mark moves, so that intervals at one x stay apart."""
-    by_place: dict[float, list[Mark]] = {}
-    for mark in chart.marks:
-        if mark.y_bar is not None:
-            by_place.setdefault(mark.x, []).append(mark)
-    return [[_shift(mark, by_place.get(mark.x, [])) for mark in s.marks] for s in chart.series]
-
-
-def _shift(mark: Mark, others: Sequence[Mark]) -> float:
-    """Place a mark among those of its x whose intervals meet its own."""
-    bar = mark.y_bar
-    if bar is None:
-        return 0.0
-    # Marks whose intervals do not meet stay at their true x.
-    near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
-    # By identity: two marks may have equal numbers, and both need a place.
-    place = next(i for i, other in enumerate(near) if other is mark)
-    step = min(_DODGE, _WIDEST_DODGE / max(len(near) - 1, 1))
-    return float(place - (len(near) - 1) / 2) * step
 
 
 def _shifted(axes: Axes, points: float) -> Transform:

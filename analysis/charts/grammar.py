@@ -22,6 +22,8 @@ Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "n
 has a place in the picture but no y: files leave it empty."""
 MOST_SIZES = 6
 """Model sizes, or values of a setting, up to which each can have a tick of its own."""
+_DODGE, WIDEST_DODGE = 5.0, 24.0
+"""Points of print between marks whose intervals would cover each other, and over all of them."""
 _SAME_SIZE = 1.04
 """Ratio of two sizes up to which one tick stands for both."""
 DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
@@ -258,6 +260,28 @@ class Chart:
     def is_agreement(self) -> bool:
         """Tell whether both axes are one quantity, so that y = x says where they agree."""
         return self.x.key == self.y.key
+
+
+def sideways(chart: Chart) -> list[list[float]]:
+    """Choose by how many points each mark moves, so that intervals at one x stay apart."""
+    by_place: dict[float, list[Mark]] = {}
+    for mark in chart.marks:
+        if mark.y_bar is not None:
+            by_place.setdefault(mark.x, []).append(mark)
+    return [[_shift(mark, by_place.get(mark.x, [])) for mark in s.marks] for s in chart.series]
+
+
+def _shift(mark: Mark, others: Sequence[Mark]) -> float:
+    """Place a mark among those of its x whose intervals meet its own."""
+    bar = mark.y_bar
+    if bar is None:
+        return 0.0
+    # Marks whose intervals do not meet stay at their true x.
+    near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
+    # By identity: two marks may have equal numbers, and both need a place.
+    place = next(i for i, other in enumerate(near) if other is mark)
+    step = min(_DODGE, WIDEST_DODGE / max(len(near) - 1, 1))
+    return float(place - (len(near) - 1) / 2) * step
 
 
 @dataclass(frozen=True)

@@ -116,3 +116,19 @@ def test_a_search_has_an_axis_for_each_key_and_wide_ones_are_logarithmic():
     assert (list(size.values), list(size.ticktext)) == ([0, 1, 0], ["B", "S"])
     assert list(reached.values) == [10.0, 12.0, 11.0]
     assert search_figure({**study, "trials": trials[:1]}, "psnr") is None
+
+
+@pytest.mark.parametrize(("key", "ends"), [("params_total", (1.0, 4.0)), ("step", (0.0, 3.0))])
+def test_intervals_that_would_cover_each_other_stand_apart(key: str, ends: tuple[float, float]):
+    bar = Bar(1.0, 3.0, "half_range")
+    origins = ({"run_id": "a", "trial": "seed=0"}, {"run_id": "b", "trial": "seed=1"})
+    first, second = (
+        tuple(Mark(x, 2.0, origins, "run", y_bar=bar, seeds=((x, 1.0), (x, 3.0))) for x in ends)
+        for _ in range(2)
+    )
+    series = (Series("one", first, WITH), Series("other", second, WITHOUT))
+    left, right, seeds, _ = chart_figure(Chart("", axis(key), axis("psnr"), series)).data
+    assert all(a < x < b for a, x, b in zip(left.x, ends, right.x, strict=True))
+    assert list(seeds.x) == pytest.approx([left.x[0]] * 2 + [left.x[1]] * 2)
+    # What is said is what was measured.
+    assert f": {ends[1]:g}<br>" in seeds.hovertext[2]
