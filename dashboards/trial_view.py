@@ -131,8 +131,9 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
             st.caption(f"None yet: {stage} of these trials has not completed.")
             continue
         # Two rows of three, as `MOST_BESIDE` is six: a column that is filled twice stacks its
-        # pictures.
-        for column, (of, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
+        # pictures. A single one takes half of the page: its pixels are few.
+        columns = st.columns(min(3, max(2, len(found)))) * 2
+        for column, (of, png) in zip(columns, found, strict=False):
             column.image(png, caption=plain(of), width="stretch", alt=f"{name} of {of}")
 
 
