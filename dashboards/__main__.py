@@ -172,6 +172,8 @@ def _serve(source: PageSource, host: str, port: int | None, names: Sequence[str]
         "browser.gatherUsageStats": "false",
         "browser.serverAddress": host,
         "client.toolbarMode": "minimal",
+        # A view in the address goes before the default: Streamlit would print a stack of it.
+        "global.disableWidgetStateDuplicationWarning": "true",
         # A traceback on the page would show paths and addresses to everyone who can read it.
         "client.showErrorDetails": "none",
         # No base: light or dark, as the reader's system is.

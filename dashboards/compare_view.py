@@ -18,7 +18,7 @@ from analysis.studies.study import Title, WatchedStudy
 from dashboards import reading
 from dashboards.plotting import chart_figure
 from dashboards.source import PageSource
-from dashboards.widgets import captions, choose_axes, download, pdf_of
+from dashboards.widgets import captions, choose_axes, download, pdf_of, table
 from gigatok.text.markdown import plain
 
 MOST_TRIALS = 2000
@@ -52,12 +52,12 @@ def show(source: PageSource, study: WatchedStudy, titles: list[Title], at: str) 
         return
     _plot(studies)
     st.subheader("Best of each")
-    table = beside(studies)
-    st.dataframe(table, hide_index=True)
+    best = beside(studies)
+    table(best)
     st.caption("Values compare only where the protocol is the same.")
-    download("CSV", lambda: csv_bytes(table), "compare.csv")
+    download("CSV", lambda: csv_bytes(best), "compare.csv")
     st.subheader("Settings that differ")
-    st.dataframe(setting_differences(studies), hide_index=True)
+    table(setting_differences(studies))
 
 
 def _plot(studies: Studies) -> None:

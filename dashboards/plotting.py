@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Origin, Series
+from analysis.charts.grammar import HOLLOW, Bar, Chart, ChartAxis, Mark, Origin, Series, sideways
 from analysis.studies.study import WatchedStudy, stage_counts
 from dashboards.words import in_words
 from gigatok.names import quantity
@@ -26,6 +26,10 @@ STATE_COLOURS = {
 MANY = 400
 """Marks above which WebGL draws them, without names beside them."""
 FEW_NAMES = 40
+_TICKS_APART = 0.11
+"""Part of an axis between two of its texts: on a phone so much is as wide as one."""
+_POINT = 0.003
+"""Part of the axis that a point of print is, for intervals that stand beside each other."""
 WIDE = 10.0
 """Ratio of a key's values from which parallel coordinates show it logarithmically."""
 _GREY_TO_BEST = [[0.0, "#9E9E9E"], [1.0, "#D55E00"]]
@@ -43,9 +47,10 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     """Draw a chart; hovering shows the trial. `run_at` tells of which run a point is."""
     drawn = _drawn(chart)
     # Those of seeds and bands come last: `run_at` counts traces.
-    seeds = [_seeds(series) for series in drawn if _has_seeds(series)]
+    places = _places(chart)
+    seeds = [_seeds(series, chart, places) for series in drawn if _has_seeds(series)]
     bands = [_band(series) for series in drawn if series.banded]
-    figure = go.Figure([*(_trace(series, chart) for series in drawn), *seeds, *bands])
+    figure = go.Figure([*(_trace(series, chart, places) for series in drawn), *seeds, *bands])
     figure.update_layout(template="plotly_white", height=height, margin=_MARGIN, legend=_LEGEND)
     # `uirevision` keeps zoom and selection while the data of the same axes change.
     shown = f"{chart.x.key} {chart.y.key}"
@@ -54,20 +59,34 @@ def chart_figure(chart: Chart, height: int = 520) -> go.Figure:
     scale = _scale(chart, chart.y, log=chart.log_y)
     figure.update_yaxes(title=chart.y_label, automargin=True, **scale)
     if ticks := chart.x.ticks or chart.size_ticks:
-        places, names = zip(*ticks, strict=True)
-        figure.update_xaxes(tickvals=places, ticktext=names)
+        at, names = zip(*ticks, strict=True)
+        texts = names if chart.x.ticks else _spaced(at, names, log=chart.log_x)
+        figure.update_xaxes(tickvals=at, ticktext=texts)
     return figure
 
 
 def _scale(chart: Chart, axis: ChartAxis, *, log: bool) -> dict[str, Any]:
     # Plotly turns an axis by its range; on a logarithmic one too.
     found: dict[str, Any] = {"autorange": "reversed" if chart.turns(axis) else True}
-    if not log:
-        return {"type": "linear", **found}
     values = [mark.x if axis is chart.x else mark.y for mark in chart.marks]
-    ticks = axis.powers(values) or _log_ticks(values)
+    if log:
+        ticks = axis.powers(values) or _log_ticks(values)
+    else:
+        ticks = axis.settings(values) if axis is chart.x else []
     shown = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]} if ticks else {}
-    return {"type": "log", **found, **shown}
+    return {"type": "log" if log else "linear", **found, **shown}
+
+
+def _spaced(places: Sequence[float], texts: Sequence[str], *, log: bool) -> list[str]:
+    """Leave out the texts of ticks that would touch the one before on a page of any width."""
+    ends = [math.log(place) if log else place for place in places]
+    room = _TICKS_APART * (ends[-1] - ends[0])
+    shown: list[str] = []
+    before = -math.inf
+    for end, text in zip(ends, texts, strict=True):
+        shown.append(text if end >= before + room else "")
+        before = end if shown[-1] else before
+    return shown
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:
@@ -111,16 +130,43 @@ def _has_seeds(series: Series) -> bool:
     return bool(_repeated(series)) and not series.banded
 
 
-def _seeds(series: Series) -> go.Scatter:
+def _places(chart: Chart) -> dict[int, float]:
+    """Find the x of each mark by its identity: intervals that would cover each other stand apart.
+
+    Hovering says the true values.
+    """
+    marks = chart.marks
+    if len(marks) > MANY or not marks:
+        return {}
+    low, high = min(mark.x for mark in marks), max(mark.x for mark in marks)
+    moves = [
+        0.0 if series.banded else _POINT * shift
+        for series, shifts in zip(chart.series, sideways(chart), strict=True)
+        for shift in shifts
+    ]
+    # Part of the axis: on a logarithmic one a factor.
+    return {
+        id(mark): mark.x * (high / low) ** move if chart.log_x else mark.x + move * (high - low)
+        for mark, move in zip(marks, moves, strict=True)
+    }
+
+
+def _seeds(series: Series, chart: Chart, places: Mapping[int, float]) -> go.Scatter:
     """Draw the trials behind the means of a series, small and open."""
     marks = _repeated(series)
+    named = [
+        f"trial {origin.get('trial', '')}<br>{_said(chart.x, x)}<br>{_said(chart.y, y)}"
+        for mark in marks
+        for origin, (x, y) in zip(mark.origins, mark.seeds, strict=False)
+    ]
     return go.Scatter(
-        x=[x for mark in marks for x, _ in mark.seeds],
+        # A seed has its own x where x is a result; it moves with its mean.
+        x=[x + places.get(id(mark), mark.x) - mark.x for mark in marks for x, _ in mark.seeds],
         y=[y for mark in marks for _, y in mark.seeds],
         mode="markers",
         marker={"symbol": "circle-open", "size": 6, "color": _visible(series.look.colour)},
-        hovertext=[f"trial {o.get('trial', '')}" for mark in marks for o in mark.origins],
-        hoverinfo="text+x+y",
+        hovertext=named,
+        hoverinfo="text",
         legendgroup=series.name,
         showlegend=False,
     )
@@ -145,9 +191,10 @@ def _band(series: Series) -> go.Scatter:
     )
 
 
-def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
+def _trace(series: Series, chart: Chart, places: Mapping[int, float]) -> go.Scatter | go.Scattergl:
     marks, look, count = series.marks, series.look, len(chart.marks)
-    names = 0 < count <= FEW_NAMES and any(mark.label for mark in marks)
+    naming = {id(same[0]) for same in chart.namesakes} if 0 < count <= FEW_NAMES else set()
+    names = any(id(mark) in naming for mark in marks)
     many = count > MANY
     # A mode such as "lines+markers+text"; a list times False is empty.
     shown = ["lines"] * series.joined + ["markers"] * bool(look.marker) + ["text"] * names
@@ -160,15 +207,19 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
     texts = [_trial_of(mark) if many else _hover(mark, series, chart) for mark in marks]
     return kind(
         # Arrays are sent as bytes, and not looked at one by one.
-        x=np.array([mark.x for mark in marks]),
+        x=np.array([places.get(id(mark), mark.x) for mark in marks]),
         y=np.array([mark.y for mark in marks]),
         name=series.name,
         legendgroup=series.name,
         mode="+".join(shown) or "lines",
         # Published marks lie close together: hovering names them.
-        text=[mark.label if mark.reading == "run" else "" for mark in marks] if names else None,
+        text=[mark.label if mark.reading == "run" and id(mark) in naming else "" for mark in marks]
+        if names
+        else None,
         # Above the interval of x, which would strike the name through; inside at the right edge.
-        textposition=[_inwards(mark, chart) for mark in marks] if names else None,
+        textposition=[_beside(place, series, chart) for place in range(len(marks))]
+        if names
+        else None,
         hovertext=np.array(texts, dtype=object),
         hoverinfo=("text+x+y" if many else "text") if look.marker or series.joined else "skip",
         marker={
@@ -189,9 +240,26 @@ def _trace(series: Series, chart: Chart) -> go.Scatter | go.Scattergl:
     )
 
 
-def _inwards(mark: Mark, chart: Chart) -> str:
-    right = mark.x < max(other.x for other in chart.marks)
-    return "top right" if right != chart.turns(chart.x) else "top left"
+def _beside(place: int, series: Series, chart: Chart) -> str:
+    """Choose the corner of a mark for its name: inside the frame, off the line that leaves there.
+
+    Returns:
+        Plotly's words, such as `top right`.
+    """
+    marks = series.marks
+    # In the directions of the page: an axis may run backwards.
+    across, up = (-1 if chart.turns(axis) else 1 for axis in (chart.x, chart.y))
+    mark, last = marks[place], max(across * other.x for other in chart.marks)
+    side = 1 if across * mark.x < last else -1
+    near = [*marks[max(place - 1, 0) : place], *marks[place + 1 : place + 2]]
+    rises = [
+        up * (other.y - mark.y)
+        for other in near
+        if series.joined and side * across * (other.x - mark.x) > 0
+    ]
+    # Above the interval of x where no line leaves on that side.
+    vertical = "bottom" if rises and max(rises) > 0 else "top"
+    return f"{vertical} {'right' if side > 0 else 'left'}"
 
 
 def _bars(values: Sequence[tuple[float, Bar | None]]) -> dict[str, object] | None:
@@ -216,11 +284,15 @@ def _hover(mark: Mark, series: Series, chart: Chart) -> str:
         lines.append(f"trial {', '.join(trials[:4])}" + (" …" if len(trials) > 4 else ""))
     for axis, value, bar in ((chart.x, mark.x, mark.x_bar), (chart.y, mark.y, mark.y_bar)):
         interval = f" [{bar.low:.5g} to {bar.high:.5g}]" if bar else ""
-        lines.append(f"{axis.label.strip(' ↓↑')}: {value:.5g}{interval}")
+        lines.append(f"{_said(axis, value)}{interval}")
     cited = [f"{o['citation']}, {o['place']}" for o in mark.origins if "citation" in o]
     if cited:
         lines.append(f"{mark.reading}: {cited[-1]}")
     return "<br>".join(filter(None, lines))
+
+
+def _said(axis: ChartAxis, value: float) -> str:
+    return f"{axis.label.strip(' ↓↑')}: {value:.5g}"
 
 
 def overlay_figure(chart: Chart, *, log_x: bool, log_y: bool) -> go.Figure:

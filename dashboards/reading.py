@@ -14,11 +14,11 @@ import streamlit as st
 from analysis.charts.grammar import Chart
 from analysis.figures import curves, scaling
 from analysis.figures.scaling import Fitting, Scaling
-from analysis.figures.search_history import read_search
+from analysis.figures.search_history import main_chart, read_search
 from analysis.statistics.groups import Group, groups
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
-from analysis.store.runs import measured
+from analysis.store.runs import scored
 from analysis.studies import study, trial
 from analysis.studies.answer import Answer, answer
 from analysis.studies.study import Title, WatchedStudy
@@ -44,11 +44,13 @@ class FirstView:
     """Answer of a study, and the figure below it.
 
     Attributes:
-        drawn: the figure, as data and as it is drawn; None: no trial has both coordinates yet.
+        figure: what is drawn; None: no trial has both coordinates yet.
+        notes: what stands below it.
     """
 
     answer: Answer
-    drawn: tuple[Scaling, go.Figure] | None
+    figure: go.Figure | None
+    notes: tuple[str, ...] = ()
 
 
 def version(uri: str) -> str:
@@ -103,14 +105,17 @@ def first_view(source: PageSource, study: WatchedStudy, at: str) -> FirstView:
     """Read what the page shows of a study before anything is chosen."""
     run_id = study.title.run_id
     found = answer_of(source.uri, study, run_id, at)
-    if not measured(study.runs):
+    if not scored(study.runs):
         return FirstView(found, None)
+    if (searched := search(source.uri, run_id, at)) is not None:
+        shown = main_chart(searched, run_id)
+        return FirstView(found, None if shown is None else chart_figure(shown))
     axes = usual_axes(study, run_id, at, found.metric)
     try:
-        drawn = chart(study, run_id, at, *axes, published=False, law="none", front=False)
+        made, figure = chart(study, run_id, at, *axes, published=False, law="none", front=False)
     except RequestError:
-        drawn = None
-    return FirstView(found, drawn)
+        return FirstView(found, None)
+    return FirstView(found, figure, made.notes[:2])
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)

@@ -8,12 +8,12 @@ import streamlit as st
 from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
 from analysis.store.export import csv_bytes
 from analysis.store.requests import RequestError
-from analysis.store.runs import measured
+from analysis.store.runs import measured, scored
 from analysis.studies.study import WatchedStudy
 from dashboards import reading
 from dashboards.plotting import run_at
 from dashboards.source import PageSource
-from dashboards.widgets import captions, choose_axes, download, open_trial, pdf_of
+from dashboards.widgets import captions, choose_axes, download, open_trial, pdf_of, table
 from gigatok.text.markdown import plain
 
 _SWEEP, _OWN = "The sweep's axis", "Own axes"
@@ -32,7 +32,7 @@ _LAWS: dict[str, Fitting] = {
 
 def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     """Draw the view."""
-    if not measured(study.runs):
+    if not scored(study.runs):
         st.info("No trial has a result yet; this view fills as stages complete.")
         return
     top = st.columns([3, 2, 1, 1], vertical_alignment="bottom")
@@ -95,4 +95,4 @@ def _words(study: WatchedStudy, found: Scaling) -> None:
         download("CSV", lambda: csv_bytes(found.marks), f"{stem}.csv")
     if not many:
         with st.expander(f"The {found.marks.height:,} points as a table"):
-            st.dataframe(found.marks, hide_index=True)
+            table(found.marks)

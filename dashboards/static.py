@@ -15,10 +15,10 @@ from plotly.offline import get_plotlyjs
 
 from analysis.figures.curves import curve_chart
 from analysis.figures.scaling import PRESETS, Fitting, default_axes, preset, scaling
-from analysis.figures.search_history import read_search
+from analysis.figures.search_history import main_chart, read_search
 from analysis.store.artifacts import Outside
 from analysis.store.requests import RequestError
-from analysis.store.runs import measured
+from analysis.store.runs import scored
 from analysis.studies import trial
 from analysis.studies.answer import Answer, answer
 from analysis.studies.study import (
@@ -68,7 +68,8 @@ def page(source: PageSource, study: WatchedStudy) -> str:
     # Each trial brings its curves and pictures: the file must stay one that a browser opens.
     rows = study.runs.head(MOST_TRIALS).to_dicts()
     left, basis = seconds_left(study)
-    found = answer(study.runs, source.uri, read_search(source.uri, study.title.run_id))
+    searched = read_search(source.uri, study.title.run_id)
+    found = answer(study.runs, source.uri, searched)
     # Names and errors of others are text in the page, never HTML.
     environment = Environment(loader=PackageLoader("dashboards"), autoescape=True)
     environment.filters["shell"] = quote
@@ -78,7 +79,7 @@ def page(source: PageSource, study: WatchedStudy) -> str:
         study=study,
         over=set(study.counts) <= {"COMPLETE", "PRUNED"},
         answer=found,
-        figure=_answering(study, found),
+        figure=_answering(study, found, searched),
         left=left,
         basis=basis,
         # Some megabytes, once for all charts; a link instead would need the network.
@@ -99,10 +100,13 @@ def _html(figure: go.Figure) -> str:
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
 
 
-def _answering(study: WatchedStudy, found: Answer) -> str:
+def _answering(study: WatchedStudy, found: Answer, searched: Mapping[str, Any] | None) -> str:
     """Draw the figure below the answer; empty where no trial has what it shows."""
-    if not measured(study.runs):
+    if not scored(study.runs):
         return ""
+    if searched is not None:
+        shown = main_chart(searched, study.title.run_id)
+        return "" if shown is None else _html(chart_figure(shown))
     try:
         return _html(
             chart_figure(scaling(study.runs, *default_axes(study.runs, found.metric)).chart)

@@ -7,7 +7,7 @@ import streamlit as st
 from analysis.figures.sweeps import sweep_figure
 from analysis.store.artifacts import Outside
 from analysis.store.export import csv_bytes
-from analysis.store.runs import measured
+from analysis.store.runs import scored
 from analysis.studies.study import (
     StageFailure,
     WatchedStudy,
@@ -28,6 +28,7 @@ from dashboards.widgets import (
     number_columns,
     opens_trials,
     pdf_of,
+    table,
 )
 from dashboards.words import duration, in_words
 from gigatok.text.command_lines import command
@@ -54,7 +55,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     if study.counts.get("RUNNING"):
         _running(study)
     _failures(source, study, at)
-    if measured(study.runs):
+    if scored(study.runs):
         _results(study, at)
     whole = sum(study.counts.values())
     done = f"All {whole:,} stages complete" if over else "Stages and times"
@@ -89,20 +90,21 @@ def _answer(source: PageSource, study: WatchedStudy, at: str) -> None:
     found = reading.first_view(source, study, at)
     st.markdown(f"#### {plain(found.answer.headline)}")
     st.markdown("\n".join(f"* {plain(sentence)}" for sentence in found.answer.sentences))
-    if found.drawn is None:
+    if found.figure is None:
         return
-    chart, figure = found.drawn
-    st.plotly_chart(figure, key="answer", config={"displayModeBar": False, "plotGlPixelRatio": 1})
-    captions(chart.notes[:2])
+    shown = {"displayModeBar": False, "plotGlPixelRatio": 1}
+    st.plotly_chart(found.figure, key="answer", config=shown)
+    if found.notes:
+        captions(found.notes)
 
 
 def _results(study: WatchedStudy, at: str) -> None:
     few = study.runs.height <= reading.MOST_GROUPED
     st.subheader("Results")
     if few:
-        table = reading.numbers(study, study.title.run_id, at)
+        numbers = reading.numbers(study, study.title.run_id, at)
         st.caption("Click a row to open its trial, a head to sort. Shaded: best of its column.")
-        opens_trials(table, "results", number_columns(table), best=True)
+        opens_trials(numbers, "results", number_columns(numbers), best=True)
         with st.expander("How it was measured, and what is missing"):
             captions(result_table(study.runs).notes)
     with st.container(horizontal=True):
@@ -115,8 +117,8 @@ def _results(study: WatchedStudy, at: str) -> None:
         box = st.expander("Numbers of every trial", key="numbers", on_change="rerun")
         if box.open:
             with box:
-                table = reading.numbers(study, study.title.run_id, at)
-                opens_trials(table, "results", number_columns(table))
+                numbers = reading.numbers(study, study.title.run_id, at)
+                opens_trials(numbers, "results", number_columns(numbers))
 
 
 def _running(study: WatchedStudy) -> None:
@@ -126,7 +128,7 @@ def _running(study: WatchedStudy) -> None:
         "left": st.column_config.NumberColumn("seconds left", format="%.0f"),
         "heard": st.column_config.NumberColumn("seconds since heard", format="%.0f"),
     }
-    st.dataframe(running_now(study), hide_index=True, column_config=columns)
+    table(running_now(study), column_config=columns)
 
 
 def _failures(source: PageSource, study: WatchedStudy, at: str) -> None:
@@ -174,7 +176,7 @@ def _stages(study: WatchedStudy) -> None:
         name: st.column_config.NumberColumn(label, format=form)
         for name, (label, form) in _TIMES.items()
     }
-    st.dataframe(stage_times(study), hide_index=True, column_config=times, placeholder="—")
+    table(stage_times(study), column_config=times)
 
 
 def _trials(study: WatchedStudy) -> None:

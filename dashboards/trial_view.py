@@ -20,7 +20,7 @@ from analysis.studies.trial import LoadedTrial
 from dashboards import reading
 from dashboards.plotting import curve_figure, uses_figure
 from dashboards.source import PageSource
-from dashboards.widgets import download, pdf_of
+from dashboards.widgets import download, pdf_of, table
 from dashboards.words import in_words
 from gigatok.names import PARAM_TOKENIZER
 from gigatok.text.markdown import plain
@@ -55,12 +55,8 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
         "Pictures": lambda: _pictures(source, study, run_id, at),
         "Curves": lambda: _curves(study, found),
         "Codebook": lambda: _codebook(found),
-        "Results": lambda: st.dataframe(
-            trial.results(row), hide_index=True, column_config=_RESULTS
-        ),
-        "Settings": lambda: st.dataframe(
-            trial.settings(row, study.runs), hide_index=True, height=460
-        ),
+        "Results": lambda: table(trial.results(row), column_config=_RESULTS),
+        "Settings": lambda: table(trial.settings(row, study.runs), height=460),
         "Origin": lambda: _origin(source, study, found),
         "Diff": lambda: _difference(study, found, names),
     }
@@ -135,8 +131,9 @@ def _pictures(source: PageSource, study: WatchedStudy, run_id: str, at: str) -> 
             st.caption(f"None yet: {stage} of these trials has not completed.")
             continue
         # Two rows of three, as `MOST_BESIDE` is six: a column that is filled twice stacks its
-        # pictures.
-        for column, (of, png) in zip(st.columns(min(3, len(found))) * 2, found, strict=False):
+        # pictures. A single one takes half of the page: its pixels are few.
+        columns = st.columns(min(3, max(2, len(found)))) * 2
+        for column, (of, png) in zip(columns, found, strict=False):
             column.image(png, caption=plain(of), width="stretch", alt=f"{name} of {of}")
 
 
@@ -184,13 +181,12 @@ def _origin(source: PageSource, study: WatchedStudy, found: LoadedTrial) -> None
         f"Code {plain(row['git_sha'] or 'unknown')}{dirty[row['git_dirty']]} · "
         f"plan {plain(row['plan'])} · trial key {plain(row['trial_key'])}"
     )
-    table = trial.provenance(row, study.cells)
+    stages = trial.provenance(row, study.cells)
     url = partial(source.run_url, study.title.experiment)
-    links = [url(run) if run else None for run in table["stage_run"].to_list()]
-    shown = [{**r, "run": link} for r, link in zip(table.to_dicts(), links, strict=True)]
-    st.dataframe(
+    links = [url(run) if run else None for run in stages["stage_run"].to_list()]
+    shown = [{**r, "run": link} for r, link in zip(stages.to_dicts(), links, strict=True)]
+    table(
         shown,
-        hide_index=True,
         column_order=["stage", "state", "host", "attempts", "seconds", "key", "run"],
         column_config={
             "run": st.column_config.LinkColumn("MLflow run", display_text="open"),
@@ -208,6 +204,6 @@ def _difference(study: WatchedStudy, found: LoadedTrial, names: dict[str, str]) 
     other = st.selectbox(
         "Against", offered, key="against", format_func=names.__getitem__, bind="query-params"
     )
-    table = trial.difference(found.row, trial.row_of(study.runs, other))
+    differing = trial.difference(found.row, trial.row_of(study.runs, other))
     heads = {"this": found.name, "other": names[other]}
-    st.dataframe(table, hide_index=True, column_config=heads, height=420)
+    table(differing, column_config=heads, height=420)

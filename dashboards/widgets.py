@@ -45,18 +45,23 @@ def choose_axes(
     return chosen[0], chosen[1]
 
 
+def table(data: Any, **options: Any) -> Any:
+    """Show a table; a missing value is a dash, which Streamlit would write as `None`."""
+    return st.dataframe(data, hide_index=True, placeholder="—", **options)
+
+
 def opens_trials(
-    table: Numbers, key: str, columns: Mapping[str, Any], *, best: bool = False
+    numbers: Numbers, key: str, columns: Mapping[str, Any], *, best: bool = False
 ) -> None:
     """Show a table whose rows open their trials, by a click anywhere.
 
     Args:
-        table: `run_id` of a trial, and what is shown of it.
+        numbers: `run_id` of a trial, and what is shown of it.
         key: of the widget.
         columns: name -> configuration.
         best: whether the best value of each metric is shaded.
     """
-    runs = table["run_id"]
+    runs = numbers["run_id"]
 
     def opened() -> None:
         # A cell and not a row: Streamlit selects a row by its check box alone.
@@ -66,15 +71,13 @@ def opens_trials(
 
     # A grid that gets the focus, as by a click on a head, selects its first cell: that one is
     # empty, and opens nothing.
-    shown = beside_empty(table, _FIRST)
+    shown = beside_empty(numbers, _FIRST)
     first = st.column_config.TextColumn("", width=12, pinned=True)
-    st.dataframe(
+    table(
         _with_best_marked(shown) if best else shown,
-        hide_index=True,
         column_config={**columns, _FIRST: first},
         on_select=opened,
         selection_mode="single-cell",
-        placeholder="—",
         key=key,
         # Pixels: Streamlit's rows are 35 high; 40 are for the head.
         height=min(460, 40 + 35 * max(1, len(runs))),

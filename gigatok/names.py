@@ -335,7 +335,8 @@ QUANTITIES: Mapping[str, Metric] = ChainMap(
 def quantity(key: str) -> Metric:
     """Look up how a metric, a logged name or a config key is printed; unknown ones as they are."""
     name = key.removeprefix(TRAIN_PREFIX)  # a curve is printed as the score of the same name
-    return QUANTITIES.get(name) or Metric(name, name.replace("_", " "))
+    # A config key is written as users write it.
+    return QUANTITIES.get(name) or Metric(name, name if "." in name else name.replace("_", " "))
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.charts import layout, legend, style, ticks
-from analysis.charts.grammar import Chart, FigureData, Grid, Mark, Place, Series, letter
-from analysis.charts.labels import Box, place_labels, place_remark
+from analysis.charts.grammar import Chart, FigureData, Grid, Mark, Place, Series, letter, sideways
+from analysis.charts.labels import Box, along, place_labels, place_remark
 from analysis.charts.style import Venue
 
 if TYPE_CHECKING:
@@ -40,13 +40,9 @@ _LETTER = 0.075
 _LEAST_LETTERS = 6
 _TRIES = 3
 """Times that words are broken anew after frames have changed; nearly always none is needed."""
-_PIXELS_OF_LINE = 6.0
-"""Pixels between the boxes that keep a line free: fewer than a letter is wide."""
 _MANY = 30
 """Marks of a line above which it is a curve: only some of its marks are drawn."""
 _MARKS_OF_CURVE = 8
-_DODGE, _WIDEST_DODGE = 5.0, 24.0
-"""Points of print between marks whose intervals would cover each other, and over all of them."""
 
 
 def draw(data: FigureData, venue: Venue = style.PLAIN) -> Figure:
@@ -229,28 +225,6 @@ def _draw_mark(axes: Axes, mark: Mark, series: Series, where: Transform) -> None
     axes.plot([mark.x], [mark.y], marker, transform=where, **face)
 
 
-def sideways(chart: Chart) -> list[list[float]]:
-    """Choose by how many points each mark moves, so that intervals at one x stay apart."""
-    by_place: dict[float, list[Mark]] = {}
-    for mark in chart.marks:
-        if mark.y_bar is not None:
-            by_place.setdefault(mark.x, []).append(mark)
-    return [[_shift(mark, by_place.get(mark.x, [])) for mark in s.marks] for s in chart.series]
-
-
-def _shift(mark: Mark, others: Sequence[Mark]) -> float:
-    """Place a mark among those of its x whose intervals meet its own."""
-    bar = mark.y_bar
-    if bar is None:
-        return 0.0
-    # Marks whose intervals do not meet stay at their true x.
-    near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
-    # By identity: two marks may have equal numbers, and both need a place.
-    place = next(i for i, other in enumerate(near) if other is mark)
-    step = min(_DODGE, _WIDEST_DODGE / max(len(near) - 1, 1))
-    return float(place - (len(near) - 1) / 2) * step
-
-
 def _shifted(axes: Axes, points: float) -> Transform:
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -350,37 +324,25 @@ def name_marks(axes: Axes, chart: Chart, renderer: RendererBase, size: float) ->
     """Write remarks and the labels of marks where they cover neither marks nor lines."""
     scale = float(renderer.points_to_pixels(1.0))  # type: ignore[arg-type]
     boxes: list[Box] = []
-    labels = []
+    drawn: dict[int, tuple[float, float]] = {}  # by identity: two marks may have equal numbers
     for series, shifts in zip(chart.series, sideways(chart), strict=True):
         places = axes.transData.transform([(m.x, m.y) for m in series.marks])
         if series.joined:
-            boxes += _along(places)
+            boxes += [box for ends in pairwise(places) for box in along(*ends)]
         # Marks are drawn beside their place where intervals would cover each other.
         for mark, (x, y), shift in zip(series.marks, places, shifts, strict=True):
             if series.look.marker:
                 boxes += _taken(axes, mark, shift * scale, scale)
-            if mark.label:
-                labels.append((mark.label, (float(x) + shift * scale, float(y))))
+            drawn[id(mark)] = (float(x) + shift * scale, float(y))
     # The highest first: its label finds the most room.
-    named = place_labels(axes, renderer, sorted(labels, key=lambda one: -one[1][1]), boxes, size)
+    labels = [(same[0].label, [drawn[id(one)] for one in same]) for same in chart.namesakes]
+    named = place_labels(axes, renderer, labels, boxes, size)
     boxes += [Box(*text.get_window_extent(renderer).extents) for text in named]
     # Remarks last: they say again what the caption says, and names of marks do not.
     for remark in chart.remarks:
         at = axes.transData.transform((remark.x, remark.y))
         boxes += place_remark(axes, renderer, remark, (float(at[0]), float(at[1])), boxes, size)
     return axes
-
-
-def _along(places: np.ndarray) -> list[Box]:
-    """List small pixel boxes along a line, for labels to keep free."""
-    found = []
-    for start, end in pairwise(places):
-        # One box around a whole segment would forbid the empty triangle on either side of a
-        # slanted line.
-        count = 2 + int(np.hypot(*(end - start)) / _PIXELS_OF_LINE)
-        steps = np.linspace(0, 1, count)[:, None]
-        found += [Box(x - 2, y - 2, x + 2, y + 2) for x, y in start + steps * (end - start)]
-    return found
 
 
 def _taken(axes: Axes, mark: Mark, shift: float, scale: float) -> Iterable[Box]:

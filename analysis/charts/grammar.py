@@ -15,13 +15,15 @@ from typing import Any, Literal
 
 from analysis.charts.style import CYCLE, MARKERS, Look
 from analysis.statistics.estimates import SeedEstimate
-from gigatok.names import NEVER_LOG, PARAMETERS, Metric, quantity
+from gigatok.names import METRICS, NEVER_LOG, PARAMETERS, Metric, quantity
 
 Reading = Literal["printed", "digitised", "secondary", "run", "fit", "front", "no value"]
 """Ways to obtain a number. `fit` and `front` are derived from other marks. A mark of `no value`
 has a place in the picture but no y: files leave it empty."""
 MOST_SIZES = 6
 """Model sizes, or values of a setting, up to which each can have a tick of its own."""
+_DODGE, WIDEST_DODGE = 5.0, 24.0
+"""Points of print between marks whose intervals would cover each other, and over all of them."""
 _SAME_SIZE = 1.04
 """Ratio of two sizes up to which one tick stands for both."""
 DERIVED: frozenset[Reading] = frozenset({"fit", "front"})
@@ -83,6 +85,15 @@ class ChartAxis:
         is_doubled = all(value > 0 and frexp(value)[0] == 0.5 for value in found)
         enough = len(found) >= _MIN_POWERS and self.metric.log_from != NEVER_LOG
         return found if is_doubled and enough and not self.ticks else []
+
+    def settings(self, values: Iterable[float]) -> list[float]:
+        """List the values of a setting, where they are few: it is they that one looks for.
+
+        Of results any number will do as a tick.
+        """
+        found = sorted(set(values))
+        is_few = self.key not in METRICS and len(found) <= MOST_SIZES
+        return found if is_few and not self.ticks else []
 
 
 @dataclass(frozen=True)
@@ -185,6 +196,15 @@ class Chart:
         """Marks of all series."""
         return [mark for series in self.series for mark in series.marks]
 
+    @property
+    def namesakes(self) -> list[list[Mark]]:
+        """Group marks of one name at one x, the highest first: the name stands there if it can."""
+        found: dict[tuple[str, float], list[Mark]] = {}
+        for mark in sorted(self.marks, key=lambda mark: mark.y, reverse=not self.turns(self.y)):
+            if mark.label:
+                found.setdefault((mark.label, mark.x), []).append(mark)
+        return list(found.values())
+
     def turns(self, axis: ChartAxis) -> bool:
         """Tell whether one of its axes runs backwards."""
         return self.better_up and axis.metric.better == "lower"
@@ -240,6 +260,28 @@ class Chart:
     def is_agreement(self) -> bool:
         """Tell whether both axes are one quantity, so that y = x says where they agree."""
         return self.x.key == self.y.key
+
+
+def sideways(chart: Chart) -> list[list[float]]:
+    """Choose by how many points each mark moves, so that intervals at one x stay apart."""
+    by_place: dict[float, list[Mark]] = {}
+    for mark in chart.marks:
+        if mark.y_bar is not None:
+            by_place.setdefault(mark.x, []).append(mark)
+    return [[_shift(mark, by_place.get(mark.x, [])) for mark in s.marks] for s in chart.series]
+
+
+def _shift(mark: Mark, others: Sequence[Mark]) -> float:
+    """Place a mark among those of its x whose intervals meet its own."""
+    bar = mark.y_bar
+    if bar is None:
+        return 0.0
+    # Marks whose intervals do not meet stay at their true x.
+    near = [m for m in others if m.y_bar and m.y_bar.low <= bar.high and bar.low <= m.y_bar.high]
+    # By identity: two marks may have equal numbers, and both need a place.
+    place = next(i for i, other in enumerate(near) if other is mark)
+    step = min(_DODGE, WIDEST_DODGE / max(len(near) - 1, 1))
+    return float(place - (len(near) - 1) / 2) * step
 
 
 @dataclass(frozen=True)

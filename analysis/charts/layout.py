@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import groupby, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,10 +115,12 @@ def fit_height(
         room = venue.height * style.MOST_OF_PAGE - words - strip
         share = min(1.0, room / sum(planned))
     if share < 1 and share * min(planned) < _LOWEST:
+        # Where the text has one column, it is as wide as can be.
+        wider = ", or --width text" if venue.is_column else ""
         shown = [f"{n} {what}" for n, what in _counted(data) if n]
         raise RequestError(
             f"{data.name}: {' and '.join(shown)} do not fit into {room + words + strip:.1f} in, "
-            f"{style.MOST_OF_PAGE:.0%} of a page; choose fewer (--y rfid), or --width text"
+            f"{style.MOST_OF_PAGE:.0%} of a page; choose fewer (--y rfid){wider}"
         )
     heights = [strip, *(height * share for height in planned)]
     grid.set_height_ratios(heights)
@@ -200,6 +202,9 @@ def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
     # Two or four charts make whole rows of two.
     if is_narrow or count in (2, 4):
         columns = 2 if is_narrow else min(columns, 2)
+    # Panels of one result stand side by side, where a row has room for them.
+    panels = _panels(data.charts)
+    columns -= columns % panels if panels <= columns else 0
     cells: list[Cell] = []
     taken: set[tuple[int, int]] = set()
     large = (2, 2) if columns == _BIG else (1, 2) if is_narrow else (1, 1)
@@ -215,6 +220,12 @@ def _cells(data: FigureData, inches: float) -> tuple[list[Cell], int, int]:
         cells.append((slice(row + 1, row + tall + 1), slice(column, column + wide)))
     rows = max((cell[0].stop - 1 for cell in cells), default=0)
     return cells, rows, columns
+
+
+def _panels(charts: Sequence[Chart]) -> int:
+    """Count the charts in a row that show one result; 1 where results have several numbers."""
+    found = {len(list(same)) for _, same in groupby(charts, key=lambda chart: chart.y.key)}
+    return found.pop() if len(found) == 1 else 1
 
 
 def _pairs(count: int, inches: float) -> tuple[list[Cell], int, int]:

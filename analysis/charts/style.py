@@ -30,6 +30,7 @@ class Venue:
         height: of the page's text, of which a figure takes `MOST_OF_PAGE`; None: no page.
         size: of the letters in figures, a little below the text's own.
         spacing: of lines, in heights of the font; STIX is tall.
+        is_column: a figure takes one column of several.
     """
 
     column: float
@@ -37,7 +38,8 @@ class Venue:
     height: float | None
     size: float = 8.0
     family: str = "STIXGeneral"
-    spacing: float = 0.95
+    spacing: float = 1.05
+    is_column: bool = False
 
     @property
     def captioned(self) -> bool:
@@ -148,7 +150,8 @@ def page(name: str, *, column: bool = False) -> Venue:
     if name not in VENUES:
         raise RequestError(f"unknown venue {name!r}; known: {', '.join(VENUES)}")
     found = VENUES[name]
-    return replace(found, width=found.column) if column else found
+    is_column = column and found.column < found.width
+    return replace(found, width=found.column, is_column=True) if is_column else found
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from analysis.charts.grammar import MOST_SIZES, Chart, ChartAxis
-from gigatok.names import METRICS
+from analysis.charts.grammar import Chart, ChartAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,10 +47,8 @@ def _linear(most: int, *, whole: bool = False) -> MaxNLocator:
 
 def _mark(one: XAxis | YAxis, axis: ChartAxis, values: Sequence[float], *, log: bool) -> None:
     """Write the figure's own ticks, the values of a setting, or plain numbers on a log axis."""
-    own = axis.powers(values)
-    # Settings are few, and it is they that one looks for; of results any number will do.
-    if log and not own and axis.key not in METRICS and len(set(values)) <= MOST_SIZES:
-        own = sorted(set(values))
+    is_setting = log or one.axis_name == "x"
+    own = axis.powers(values) or (axis.settings(values) if is_setting else [])
     ticks = axis.ticks or [(at, f"{at:.7g}") for at in own]
     if ticks:
         one.set_ticks([at for at, _ in ticks], labels=[text for _, text in ticks])

@@ -84,6 +84,12 @@ def search_charts(found: Mapping[str, Any], run_id: str) -> list[Chart]:
     return charts
 
 
+def main_chart(found: Mapping[str, Any], run_id: str) -> Chart | None:
+    """Draw what a search asks: its objective over its one key, else of each trial."""
+    charts = search_charts(found, run_id)
+    return charts[-1] if found["transfer"] is not None else next(iter(charts), None)
+
+
 def history(trials: Trials, name: str, direction: str, run_id: str) -> Chart | None:
     """Draw the value of each trial and the best so far; None while no trial has a value.
 

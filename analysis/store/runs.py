@@ -127,6 +127,12 @@ def measured(runs: pl.DataFrame) -> list[str]:
     return [name for name in names.METRICS if runs[name].is_finite().any()]
 
 
+def scored(runs: pl.DataFrame) -> list[str]:
+    """List the metrics that were measured and say how well a trial did, not how large it is."""
+    # A network's parameters are known when its training ends, which may be long before any score.
+    return [name for name in measured(runs) if names.METRICS[name].unit != names.PARAMETERS]
+
+
 def params_of(runs: pl.DataFrame) -> list[str]:
     """List the columns that are params of the trials' configs."""
     return list(_params_among(tuple(runs.columns)))

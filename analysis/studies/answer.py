@@ -12,7 +12,7 @@ import polars as pl
 from analysis.claims.exploration import comparisons
 from analysis.claims.findings import SettingComparison
 from analysis.claims.judged import judge
-from analysis.store.runs import measured
+from analysis.store.runs import scored
 from gigatok.claims.verdicts import Decision
 from gigatok.claims.words import JudgedClaim
 from gigatok.names import quantity
@@ -50,7 +50,7 @@ def answer(runs: pl.DataFrame, uri: str, search: Mapping[str, Any] | None = None
         return _of_claims(judged)
     if search is not None:
         return _of_search(search["studies"][0])
-    if not measured(runs):
+    if not scored(runs):
         return Answer("No result yet.")
     if runs.height > MOST_COMPARED:
         return Answer(

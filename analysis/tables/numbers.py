@@ -24,15 +24,21 @@ def setting_numbers(runs: pl.DataFrame) -> pl.DataFrame:
     """Make a row per setting, in printed units; null where seeds were measured in several ways.
 
     Returns:
-        `run_id` of its first trial, what tells settings apart, `seeds`, each metric, and behind it
-        its half width under `HALF_WIDTH + metric` where any setting has an interval.
+        `run_id` of its first trial, what tells settings apart, `seeds` that are complete, `seeds
+        planned` where that is another number, each metric, and behind it its half width under
+        `HALF_WIDTH + metric` where any setting has an interval.
     """
     found = groups(runs)
     kind = choose_interval(found)
     first = pl.DataFrame({"run_id": [group.rows[0]["run_id"] for group in found]})
     columns = ["run_id", *identity_columns(runs)]
     table = first.join(runs.select(columns), "run_id", "left", maintain_order="left")
-    table = table.with_columns(seeds=pl.Series([len(group.rows) for group in found]))
+    # A setting that lost a seed must not look like one that was never given it.
+    done = [group.complete for group in found]
+    planned = [len(group.rows) for group in found]
+    table = table.with_columns(pl.Series("seeds", done))
+    if done != planned:
+        table = table.with_columns(pl.Series("seeds planned", planned))
     for name in shown_metrics(runs):
         estimates = [group.estimate(name, kind) for group in found]
         factor = METRICS[name].factor

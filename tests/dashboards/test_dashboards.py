@@ -109,8 +109,8 @@ def test_the_first_view_finds_all_that_it_reads(empty_database, tmp_path):
     study = reading.load(source.uri, title, title.run_id, at)
     view = reading.first_view(source, study, at)
     assert "comparisons" in view.answer.headline
-    assert view.drawn is not None
-    assert len(view.drawn[1].data) >= 2
+    assert view.figure is not None
+    assert len(view.figure.data) >= 2
 
 
 def test_export_of_what_is_not_there(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.charts.grammar import Bar, Chart, Mark, Series, axis
-from analysis.charts.style import WITH
+from analysis.charts.style import WITH, WITHOUT
 from dashboards.plotting import chart_figure, overlay_figure, run_at, search_figure
 
 
@@ -34,6 +34,39 @@ def test_few_model_sizes_are_marked_themselves():
         [0.63, 0.97, 1.6],
         ["0.63", "0.97", "1.60"],
     )
+
+
+def test_texts_of_sizes_that_would_touch_on_a_phone_are_left_out():
+    marks = tuple(Mark(size, 1.0, (), "run") for size in (0.18, 0.2, 0.25, 0.64))
+    chart = Chart("", axis("params_total"), axis("psnr"), (Series("s", marks, WITH),))
+    found = chart_figure(chart).layout.xaxis
+    assert list(found.tickvals) == [0.18, 0.2, 0.25, 0.64]
+    assert list(found.ticktext) == ["0.18", "", "0.25", "0.64"]
+
+
+def test_few_values_of_a_setting_are_its_ticks():
+    marks = tuple(Mark(size, 1.0, (), "run") for size in (64.0, 16.0, 16.0))
+    key = "tokenizer.codebook_size"
+    chart = Chart("", axis(key), axis("psnr"), (Series("s", marks, WITH),))
+    found = chart_figure(chart).layout.xaxis
+    assert (found.title.text, list(found.tickvals)) == (key, [16, 64])
+
+
+def test_a_name_stands_once_at_the_highest_of_its_marks_off_their_lines():
+    names = ("S-S", "S-B", "S-L")
+    low, high = (
+        tuple(
+            Mark(x, y, (), "run", name)
+            for x, y, name in zip((1.0, 2.0, 3.0), ys, names, strict=True)
+        )
+        for ys in ((1.0, 2.0, 1.5), (3.0, 2.5, 4.0))
+    )
+    series = (Series("low", low, WITH), Series("high", high, WITHOUT))
+    first, second = chart_figure(Chart("", axis("params_total"), axis("psnr"), series)).data
+    assert first.text is None
+    assert list(second.text) == list(names)
+    # The line falls from the first and rises from the second; the last has it at its lower left.
+    assert list(second.textposition) == ["top right", "bottom right", "top left"]
 
 
 def test_each_seed_is_a_small_mark_that_leads_to_its_run():
@@ -83,3 +116,19 @@ def test_a_search_has_an_axis_for_each_key_and_wide_ones_are_logarithmic():
     assert (list(size.values), list(size.ticktext)) == ([0, 1, 0], ["B", "S"])
     assert list(reached.values) == [10.0, 12.0, 11.0]
     assert search_figure({**study, "trials": trials[:1]}, "psnr") is None
+
+
+@pytest.mark.parametrize(("key", "ends"), [("params_total", (1.0, 4.0)), ("step", (0.0, 3.0))])
+def test_intervals_that_would_cover_each_other_stand_apart(key: str, ends: tuple[float, float]):
+    bar = Bar(1.0, 3.0, "half_range")
+    origins = ({"run_id": "a", "trial": "seed=0"}, {"run_id": "b", "trial": "seed=1"})
+    first, second = (
+        tuple(Mark(x, 2.0, origins, "run", y_bar=bar, seeds=((x, 1.0), (x, 3.0))) for x in ends)
+        for _ in range(2)
+    )
+    series = (Series("one", first, WITH), Series("other", second, WITHOUT))
+    left, right, seeds, _ = chart_figure(Chart("", axis(key), axis("psnr"), series)).data
+    assert all(a < x < b for a, x, b in zip(left.x, ends, right.x, strict=True))
+    assert list(seeds.x) == pytest.approx([left.x[0]] * 2 + [left.x[1]] * 2)
+    # What is said is what was measured.
+    assert f": {ends[1]:g}<br>" in seeds.hovertext[2]

@@ -12,7 +12,7 @@ import pytest
 from analysis.charts.drawing import draw
 from analysis.charts.files import write
 from analysis.figures import gallery
-from analysis.figures.search_history import BEST, PRUNED, history, transfer
+from analysis.figures.search_history import BEST, PRUNED, history, main_chart, transfer
 from analysis.store.requests import RequestError
 from gigatok.names import PREFIX_SEARCH
 from tests.analysis.conftest import Store
@@ -86,6 +86,12 @@ def test_a_transfer_shows_the_rate_here_and_there() -> None:
     }
     here = [tried(2e-3, 3.0), tried(1e-3, 1.0), tried(1e-1, None)]
     there = [tried(1e-3, 2.0), tried(5e-4, 1.5)]
+    of_each = {"trials": here, "objectives": {"ar_val_loss": "minimize"}, "importances": {}}
+    found = {"studies": [of_each, {"trials": there}], "transfer": moved}
+    shown, without = main_chart(found, "run"), main_chart({**found, "transfer": None}, "run")
+    assert shown is not None
+    assert without is not None
+    assert (shown.x.key, without.x.key) == ("tokenizer.lr", "number")
     chart = transfer([{"trials": here}, {"trials": there}], moved, "run")
     assert [(s.name, [(m.x, m.y, m.label) for m in s.marks]) for s in chart.series] == [
         ("searched here", [(1e-3, 1.0, "best"), (2e-3, 3.0, "")]),

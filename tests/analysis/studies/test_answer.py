@@ -8,7 +8,7 @@ import pytest
 
 from analysis.claims.judged import judge
 from analysis.store.requests import RequestError
-from analysis.store.runs import load_runs
+from analysis.store.runs import load_runs, measured, scored
 from analysis.studies.answer import answer
 from gigatok.names import CLAIMS_FILE
 from tests.analysis.conftest import Store
@@ -91,3 +91,14 @@ def test_a_search_answers_with_its_best(
     study = {"sampler": "tpe", "objectives": objectives, "trials": [trial] * 3 + [running]}
     search = {"studies": [{**study, "best": [trial] * best}]}
     assert answer(load_runs("semantic_layer", uri), uri, search).headline == headline
+
+
+@pytest.mark.heavy
+def test_parameters_alone_are_no_result(empty_store: Store) -> None:
+    """A network's size is known when its training ends, before any score."""
+    run = empty_store.sweep("begun", "abcd1234", 1.0)
+    empty_store.trial("begun", run, "S-S", {"params_total": 1e6, "params_tokenizer": 1e6})
+    runs = load_runs("begun", empty_store.uri)
+    assert measured(runs) == ["params_tokenizer", "params_total"]
+    assert scored(runs) == []
+    assert answer(runs, empty_store.uri).headline == "No result yet."

@@ -25,6 +25,13 @@ def test_a_row_per_setting_with_numbers_in_printed_units(uri: str) -> None:
     assert HALF_WIDTH + "params_total" not in table.columns  # exact
 
 
+def test_seeds_are_those_that_are_complete(uri: str) -> None:
+    assert "seeds planned" not in setting_numbers(load_runs("decoder_scaling", uri)).columns
+    table = setting_numbers(load_runs("tokenizer_scaling", uri))
+    assert table["tokenizer"].to_list() == ["S-S", "S-B", "S-L"]
+    assert (table["seeds"].to_list(), table["seeds planned"].to_list()) == ([1, 1, 0], [1, 1, 1])
+
+
 def test_a_row_per_trial(uri: str) -> None:
     runs = load_runs("decoder_scaling", uri)
     table = trial_numbers(runs)
