@@ -457,7 +457,10 @@ PREFIX_STAGE_RUN = "gigatok.stage_run."
 PREFIX_STAGE_KEY = "gigatok.stage_key."
 """On a trial: `gigatok.stage_key.<stage>` is the key of the stage."""
 PREFIX_PROTOCOL = "gigatok.protocol."
-"""`gigatok.protocol.<metric>`: network, images, split, guidance. Never mix two."""
+"""`gigatok.protocol.<metric>`: network, images, split, guidance. Never mix two.
+
+A trial has those that differ from its sweep's run, and those of metrics that it lacks.
+"""
 PREFIX_ORIGIN = "gigatok.origin."
 """On the run of a stage that adopted weights, `gigatok.origin.sha256` and the like; on its trial
 with the stage between: `gigatok.origin.adopt_tokenizer.sha256`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -247,7 +247,7 @@ def _table(launches: Sequence[SweepRun], trials: Records, stages: Records) -> pl
     table = found.select(_context_columns(found)).hstack(
         [
             *with_sizes(pl.DataFrame([*_params(params), *_metrics(metrics)])).get_columns(),
-            *_texts(found),
+            *_texts(_with_protocols(found, metrics, launches)),
             *found.select(pl.col(f"^({'|'.join(map(re.escape, STAGE_FACTS))}).*$")).get_columns(),
         ]
     )
@@ -258,15 +258,49 @@ def _with_shared(
     params: pl.DataFrame, of: pl.Series, launches: Sequence[SweepRun]
 ) -> pl.DataFrame:
     """Fill in the params that trials share with their sweep's run, whose ids `of` has."""
-    shared = {launch.run_id: launch.params for launch in launches}
-    keys = sorted({key for values in shared.values() for key in values})
     columns = []
-    for key in keys:
-        values = {run: own.get(key) for run, own in shared.items()}
-        filled = of.replace_strict(values, default=None, return_dtype=pl.String).alias(key)
-        # A trial's own param wins. Trials of earlier versions have all of them.
-        columns.append(params[key].fill_null(filled) if key in params.columns else filled)
+    for filled in _shared(of, {launch.run_id: launch.params for launch in launches}):
+        key = filled.name
+        if key in params.columns:
+            # A trial's own param wins. Trials of earlier versions have all of them.
+            filled = params[key].fill_null(filled.cast(pl.String))
+        columns.append(filled)
     return params.with_columns(columns)
+
+
+def _with_protocols(
+    found: pl.DataFrame, metrics: pl.DataFrame, launches: Sequence[SweepRun]
+) -> pl.DataFrame:
+    """Fill in the protocols that trials share with their sweep's run, for the metrics they have.
+
+    Trials of earlier versions have all protocols of their own. An empty one says that there is
+    none.
+    """
+    tags = {
+        launch.run_id: {
+            key: text for key, text in launch.tags.items() if key.startswith(names.PREFIX_PROTOCOL)
+        }
+        for launch in launches
+    }
+    columns = []
+    for filled in _shared(found["sweep_run_id"], tags):
+        key = filled.name
+        if (metric := key.removeprefix(names.PREFIX_PROTOCOL)) in metrics.columns:
+            filled = filled.cast(pl.String).set(metrics[metric].is_null(), None)
+            own = found[key].fill_null(filled) if key in found.columns else filled
+            columns.append(own.set(own == "", None))
+    return found.with_columns(columns)
+
+
+def _shared(of: pl.Series, values: Mapping[str, Mapping[str, str]]) -> Iterator[pl.Series]:
+    """Make a column for each key of the sweep runs' values; `of` has the sweep run of each row.
+
+    A column is an Enum: its few texts are stored and typed once, and not for each trial.
+    """
+    row = of.replace_strict({run: i for i, run in enumerate(values)}, return_dtype=pl.UInt32)
+    for key in sorted({key for own in values.values() for key in own}):
+        texts = pl.Series(key, [own.get(key) for own in values.values()], pl.String)
+        yield texts.cast(pl.Enum(texts.drop_nulls().unique().sort())).gather(row)
 
 
 def _launch_columns(launches: Sequence[SweepRun]) -> pl.DataFrame:
@@ -420,6 +454,10 @@ _BOOLEANS = {"true": True, "false": False}
 
 def _typed(texts: pl.Series) -> pl.Series:
     """Type a whole column of JSON scalars: int, else float, else bool, else text as it is."""
+    if isinstance(texts.dtype, pl.Enum):
+        known = texts.dtype.categories
+        present_only = known.set(~known.is_in(texts.unique().cast(pl.String).implode()), None)
+        return _typed(present_only).gather(texts.to_physical()).alias(texts.name)
     # A column that is null everywhere says nothing about its type: it stays text.
     present = [text for text in texts.unique() if text not in (None, "null")]
     parsed: Mapping[str, Any] = {}

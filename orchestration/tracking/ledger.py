@@ -200,6 +200,8 @@ class PlanEntry(BaseModel):
     """Of a complete plan: stage key -> its run, and the mark of its folder when it was sent."""
     files: dict[str, str] = Field(default_factory=dict)
     """Files of the sweep's run that were sent -> a sha256 that changes with them."""
+    protocols: dict[str, str] = Field(default_factory=dict)
+    """Protocol tags of the sweep's run, which trials without one of their own share."""
 
     def entries(self) -> list[Entry]:
         """List the entries of the sweep and of all trials."""

@@ -332,6 +332,11 @@ class Server:
         self.log(run_id, params=params)
         return {**params, **self._client.get_run(run_id).data.params}
 
+    def tags(self, run_id: str, prefix: str) -> dict[str, str]:
+        """Read the tags of a run whose names begin so."""
+        tags = self._client.get_run(run_id).data.tags
+        return {key: value for key, value in tags.items() if key.startswith(prefix)}
+
     def _missing(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
         """Select the params that a run lacks, as MLflow never changes one."""
         if not params:

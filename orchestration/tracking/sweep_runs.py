@@ -19,6 +19,7 @@ from orchestration.tracking.ledger import OPEN_STATUSES, Entry, Ledgers, Owner, 
 from orchestration.tracking.lineage import datasets
 from orchestration.tracking.mlflow_server import PARENT_TAG, Server
 from orchestration.tracking.params import own_params, shared_params, trial_params
+from orchestration.tracking.protocols import TrialProtocols
 from orchestration.tracking.stage_runs import SentStage, StageRuns, git_tags
 from orchestration.tracking.summary import note_tags, table_files
 from orchestration.tracking.trial_facts import fact_params
@@ -109,6 +110,7 @@ class SweepRuns:
         """Trial -> all of its params; those of a trial never change."""
         self._copied: set[tuple[str, str, str]] = set()
         """Trial run, stage run and stage state whose pictures were copied."""
+        self._protocols = TrialProtocols()
         self.findings = Findings()
         self.forecast = ""
         """Time left of the plan, as `forecast.forecast_tag` writes it."""
@@ -142,6 +144,8 @@ class SweepRuns:
                 # A run that was deleted in the UI, or with its database, is made without files.
                 ledger.files = {}
             self._open_sweep(server, ledger)
+            # The server is asked: a launcher may have been killed before it saved its ledger.
+            ledger.protocols = server.tags(self._sweep_run, names.PREFIX_PROTOCOL)
             shared = self._share_params(server)
             for number, (ident, trial) in enumerate(self._trials()):
                 entry = ledger.trials[ident]
@@ -220,7 +224,10 @@ class SweepRuns:
             ORDER_TAG: f"{number:06d}",
             **self.birth_tags(),
         }
+        is_new = entry.run_id is None
         entry = server.create(entry, planned.trial.name, tags, self._launched)
+        if is_new:
+            self._protocols.note_new(str(entry.run_id))
         # MLflow never changes a param, so they are sent once.
         if entry.sent is not None:
             return entry
@@ -279,7 +286,7 @@ class SweepRuns:
             trials = [(ledger.trials[ident], trial) for ident, trial in self._trials()]
             why_held = [self._why_held(trial) for _, trial in trials]
             states = [
-                self._update_trial(server, *one, idle, why)
+                self._update_trial(server, ledger, *one, idle, why)
                 for one, why in zip(trials, why_held, strict=True)
             ]
             state = joint_state(states)
@@ -366,7 +373,13 @@ class SweepRuns:
         return ""
 
     def _update_trial(
-        self, server: Server, entry: Entry, trial: PlannedTrial, idle: str | None, why_held: str
+        self,
+        server: Server,
+        ledger: PlanEntry,
+        entry: Entry,
+        trial: PlannedTrial,
+        idle: str | None,
+        why_held: str,
     ) -> State:
         known = self._stages.sent
         # Only what the server has of the stages may be shown on the trial.
@@ -383,7 +396,7 @@ class SweepRuns:
         held = why_held if state != "COMPLETE" else ""
         signature = f"{state} {parts} {held}".rstrip()
         if entry.sent != signature:
-            self._send_trial(server, str(entry.run_id), trial, sent, state)
+            self._send_trial(server, ledger, str(entry.run_id), trial, sent, state)
             if tags := held_tags(held, entry.sent):
                 server.log(str(entry.run_id), tags=tags)
         if entry.sent != signature or entry.status != status:
@@ -395,21 +408,26 @@ class SweepRuns:
     def _send_trial(
         self,
         server: Server,
+        ledger: PlanEntry,
         run_id: str,
         trial: PlannedTrial,
         sent: Mapping[str, SentStage],
         state: State,
     ) -> None:
         views = [part.view for part in sent.values()]
+        scores = [point for view in views for point in view.scores()]
         tags = {names.PREFIX_STAGE_RUN + stage: part.run_id for stage, part in sent.items()}
+        protocols: dict[str, str] = {}
         for stage, part in sent.items():
-            tags |= part.view.protocol_tags() | part.view.origin_tags(stage)
+            tags |= part.view.origin_tags(stage)
+            protocols |= part.view.protocol_tags()
+        measured = (point.name for point in scores)
+        tags |= self._protocols.send(server, ledger, run_id, protocols, measured)
         # Stages of one trial may come from launches of different commits.
         shas = {view.attempts[-1].provenance.get("git_sha") for view in views}
         known = sorted(str(sha) for sha in shas if sha is not None)
         if known:
             tags[names.TAG_GIT_SHA] = ",".join(known)
-        scores = [point for view in views for point in view.scores()]
         tags[names.TAG_STATE] = state
         server.tell(run_id, scores, tags, last=state == "COMPLETE")
         for stage, part in sent.items():

@@ -36,6 +36,8 @@ STAGES = (
 )
 TRIALS_PER_STAGE = 10
 """How many trials share a stage run."""
+STAGE_PARAMS = 23
+"""Params of a stage's run, of which a table needs none; 8 to 78 in a real store."""
 Row = tuple[Any, ...]
 RUN = "runs (run_uuid, name, status, start_time, end_time, lifecycle_stage,"
 RUN += " experiment_id, user_id, source_type, artifact_uri)"
@@ -44,8 +46,11 @@ TEXT = "(key, value, run_uuid)"
 POINT = "(key, value, timestamp, step, is_nan, run_uuid)"
 
 
-def make_store(path: Path, trials: int, metrics: int, params: int) -> None:
-    """Write one sweep run, its trials and their stage runs."""
+def make_store(path: Path, trials: int, metrics: int, params: int, *, apart: bool) -> None:
+    """Write one sweep run, its trials and their stage runs, as the launcher writes them.
+
+    With `apart` each trial has what trials now share through the sweep's run.
+    """
     from mlflow import MlflowClient
 
     experiment = int(MlflowClient(f"sqlite:///{path}").create_experiment(SWEEP))
@@ -58,9 +63,13 @@ def make_store(path: Path, trials: int, metrics: int, params: int) -> None:
         everything = [sweep, *(run for of in stage_runs.values() for run in of), *runs]
         _insert(db, RUN, (_run(run, experiment) for run in everything))
         _insert(db, f"tags {TEXT}", ((k, v, sweep) for k, v in _sweep_tags().items()))
-        for stage, own in stage_runs.items():
-            _share(db, "tags", own, _stage_tags(stage, sweep))
-        _insert_trials(db, rng, sweep, stage_runs, runs, metrics, params)
+        _insert_stages(db, rng, sweep, stage_runs, _metrics(metrics))
+        _insert_trials(db, rng, sweep, stage_runs, runs, _metrics(metrics))
+        same = {f"tokenizer.part_{i}.setting": json.dumps(i) for i in range(params - 4)}
+        of = runs if apart else [sweep]
+        _share(db, "params", of, same)
+        _share(db, "tags", of, _protocols(names.METRICS))
+        db.execute(f"INSERT INTO latest_metrics {POINT} SELECT {POINT[1:-1]} FROM metrics")
 
 
 @contextmanager
@@ -76,28 +85,42 @@ def _without_indexes(db: sqlite3.Connection) -> Iterator[None]:
         db.execute(sql)
 
 
+def _insert_stages(
+    db: sqlite3.Connection,
+    rng: random.Random,
+    sweep: str,
+    stage_runs: dict[str, list[str]],
+    keys: list[str],
+) -> None:
+    """Write the stage runs; each stage reports its part of the metrics."""
+    for number, (stage, runs) in enumerate(stage_runs.items()):
+        part = keys[number :: len(STAGES)]
+        _share(db, "tags", runs, _stage_tags(stage, sweep) | _protocols(part))
+        own = ((k, v, run) for run in runs for k, v in _own_tags(rng, run).items())
+        _insert(db, f"tags {TEXT}", own)
+        read = {f"{stage}.part_{i}.setting": json.dumps(i) for i in range(STAGE_PARAMS)}
+        _share(db, "params", runs, read)
+        points = (point for run in runs for point in _points(rng, part, run))
+        _insert(db, f"metrics {POINT}", points)
+
+
 def _insert_trials(
     db: sqlite3.Connection,
     rng: random.Random,
     sweep: str,
     stage_runs: dict[str, list[str]],
     runs: list[str],
-    metrics: int,
-    params: int,
+    keys: list[str],
 ) -> None:
-    keys = _metrics(metrics)
     _insert(db, f"metrics {POINT}", (point for run in runs for point in _points(rng, keys, run)))
-    db.execute(f"INSERT INTO latest_metrics {POINT} SELECT {POINT[1:-1]} FROM metrics")
     settings = (
         (k, v, run) for number, run in enumerate(runs) for k, v in _settings(number).items()
     )
     _insert(db, f"params {TEXT}", settings)
-    others = {f"tokenizer.part_{i}.setting": json.dumps(i) for i in range(params - 4)}
-    _share(db, "params", runs, others)
     tags = (
         (k, v, run)
         for number, run in enumerate(runs)
-        for k, v in _trial_tags(number, stage_runs).items()
+        for k, v in (_trial_tags(number, stage_runs) | _own_tags(rng, run)).items()
     )
     _insert(db, f"tags {TEXT}", tags)
     _share(db, "tags", runs, _shared_tags(sweep))
@@ -168,8 +191,29 @@ def _stage_tags(stage: str, sweep: str) -> dict[str, str]:
         names.TAG_GIT_DIRTY: "false",
         names.TAG_GIT_SHA: "c0ffee",
         names.TAG_HOST: "node",
-        "mlflow.parentRunId": sweep,
+        names.TAG_ATTEMPTS: "1",
+        names.TAG_PREDICTED_SECONDS: "60.0",
+        names.TAG_ACTUAL_SECONDS: "60.0",
+        "mlflow.source.git.commit": "c0ffee",
+        "mlflow.source.name": "gigatok.stages",
+        **_born_tags(sweep),
     }
+
+
+def _born_tags(sweep: str) -> dict[str, str]:
+    """Make the tags that trials and stages get when their run is created."""
+    of_sweep = {names.TAG_SWEEP: SWEEP, names.TAG_SCALE: "micro", names.TAG_PLAN: PLAN}
+    return {**of_sweep, "mlflow.parentRunId": sweep, "mlflow.user": "user"}
+
+
+def _own_tags(rng: random.Random, run: str) -> dict[str, str]:
+    """Make the tags of which no two runs share a value."""
+    return {names.TAG_TOKEN: _uuid(rng), "mlflow.runName": f"run {run[:16]}"}
+
+
+def _protocols(metrics: Iterable[str]) -> dict[str, str]:
+    protocol = "Inception 139 px, 256 val images"
+    return {names.PREFIX_PROTOCOL + name: protocol for name in metrics}
 
 
 def _trial_tags(number: int, stage_runs: dict[str, list[str]]) -> dict[str, str]:
@@ -177,6 +221,7 @@ def _trial_tags(number: int, stage_runs: dict[str, list[str]]) -> dict[str, str]
     return {
         names.TAG_TRIAL: f"trial {number}",
         names.TAG_TRIAL_KEY: f"{number:016x}",
+        "mlflow.gigatok.order": f"{number:06d}",
         **{names.PREFIX_STAGE_RUN + stage: run for stage, run in links.items()},
         **{names.PREFIX_STAGE_KEY + stage: run[:16] for stage, run in links.items()},
     }
@@ -187,8 +232,7 @@ def _shared_tags(sweep: str) -> dict[str, str]:
         names.TAG_KIND: names.KIND_TRIAL,
         names.TAG_STATE: "COMPLETE",
         names.TAG_GIT_SHA: "c0ffee",
-        "mlflow.parentRunId": sweep,
-        **{names.PREFIX_PROTOCOL + metric: "256 val images" for metric in names.METRICS},
+        **_born_tags(sweep),
     }
 
 
@@ -228,7 +272,8 @@ def measure(store: Path, how: str, cache: Path) -> float:
 def main(
     trials: int = 100_000,
     metrics: int = 50,
-    params: Annotated[int, typer.Option(help="A real trial has 114.")] = 20,
+    params: Annotated[int, typer.Option(help="A real trial has 150.")] = 150,
+    apart: Annotated[bool, typer.Option(help="As versions wrote that shared nothing.")] = False,
     compare: Annotated[int, typer.Option(help="Trials that MLflow reads as well.")] = 5000,
     keep: Annotated[Path | None, typer.Option(help="Make the stores here, once.")] = None,
 ) -> None:
@@ -236,9 +281,10 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
         for size in (trials, compare):
-            store = (keep or Path(folder)) / f"{size}-{metrics}-{params}.db"
+            name = f"{size}-{metrics}-{params}{'-apart' * apart}.db"
+            store = (keep or Path(folder)) / name
             if not store.exists():
-                make_store(store, size, metrics, params)
+                make_store(store, size, metrics, params, apart=apart)
             print(f"{size} trials x {metrics} metrics, {params} params: {_gigabytes(store)}")
             cold, warm = (measure(store, how, cache) for how in ("cold", "warm"))
         theirs = measure(store, "mlflow", cache)

@@ -20,7 +20,7 @@ from analysis.store.interface import SweepRun
 from analysis.store.opening import open_store
 from analysis.store.requests import RequestError
 from analysis.store.servers import ClientStore
-from gigatok.names import METRICS
+from gigatok.names import METRICS, PREFIX_PROTOCOL
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +56,38 @@ def test_a_trial_has_the_params_of_its_sweep_but_its_own_win() -> None:
     assert found["lr"].to_list() == ["1", "9", "null"]
     assert found["steps"].to_list() == ["2", "2", "3"]
     assert found["seed"].to_list() == ["0", "0", "0"]
+
+
+def test_a_trial_has_the_protocols_of_its_sweep_where_it_has_the_metric() -> None:
+    tag = PREFIX_PROTOCOL + "psnr"
+    rows = {
+        "shares": ("one", None, 1.0),
+        "differs": ("one", "9 images", 1.0),
+        "has a score that is no number": ("one", None, math.nan),
+        "has no score": ("one", None, None),
+        "has none, and says why": ("one", "not measured", None),
+        "has a score and no protocol": ("one", "", 1.0),
+        "of an earlier version": ("two", "8 images", 1.0),
+        "of a version without protocols": ("two", None, 1.0),
+    }
+    sweep, own, psnr = zip(*rows.values(), strict=True)
+    found = pl.DataFrame({"sweep_run_id": sweep, tag: own})
+    sweeps = [SweepRun("one", "study", 0, tags={tag: "10 images"}), SweepRun("two", "study", 0)]
+    filled = runs_module._with_protocols(found, pl.DataFrame({"psnr": psnr}), sweeps)
+    assert dict(zip(rows, filled[tag].to_list(), strict=True)) == {
+        "shares": "10 images",
+        "differs": "9 images",
+        "has a score that is no number": "10 images",
+        "has no score": None,
+        "has none, and says why": "not measured",
+        "has a score and no protocol": None,
+        "of an earlier version": "8 images",
+        "of a version without protocols": None,
+    }
+    alone = runs_module._with_protocols(
+        found.drop(tag), pl.DataFrame({"psnr": psnr, "rfid": psnr}), sweeps
+    )
+    assert alone[tag][0] == "10 images"
 
 
 def test_columns_are_typed(grid: pl.DataFrame) -> None:

@@ -188,7 +188,9 @@ def test_a_trial_is_one_row_with_links(store, plan):
     assert good.data.metrics["params_total"] == 12.0
     assert good.data.tags[names.PREFIX_STAGE_RUN + "train_tokenizer"] == stage.info.run_id
     assert good.data.tags[names.PREFIX_STAGE_KEY + "train_tokenizer"] == first
-    assert good.data.tags[names.PREFIX_PROTOCOL + "params_total"] == "closed form"
+    protocol = names.PREFIX_PROTOCOL + "params_total"
+    assert reader.one(names.KIND_SWEEP).data.tags[protocol] == "closed form"
+    assert protocol not in good.data.tags, "the sweep's run says it for all of its trials"
     assert good.data.tags[names.TAG_GIT_SHA] == "abc123"
     assert reader.text(good, "pictures/train_tokenizer/samples.png") == newest.read_bytes()
     assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
