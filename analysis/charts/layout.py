@@ -33,6 +33,8 @@ _FLATNESS = 0.58
 """Height of a frame over the width of its column, which the words at its left share."""
 _TALLEST, _STACKED, _LOW = 1.6, 1.25, 0.95
 """Inches of the frame of a chart: at most, at most of several below each other, at least."""
+_MANY_ROWS = 3
+"""Rows above which frames are flatter, so that a figure fits on a screen or a page."""
 _LOWEST = 0.55
 """Inches below which a frame cannot be read; a page that leaves less is refused."""
 _PAIRS = (4, 6.0)
@@ -75,7 +77,8 @@ def plan(data: FigureData, inches: float, shapes: Sequence[float]) -> PagePlan:
 def _heights(data: FigureData, inches: float, rows: int, columns: int) -> list[float]:
     """Choose the height of each row of frames, in inches."""
     # Charts a little wider than tall; one below the other they may be flatter, as each is wide.
-    most = _STACKED if columns == 1 and rows > 1 else _TALLEST
+    is_tall = (columns == 1 and rows > 1) or rows > _MANY_ROWS
+    most = _STACKED if is_tall else _TALLEST
     heights = [min(most, max(_LOW, _FLATNESS * inches / columns))] * rows
     if data.charts and data.charts[0].big and columns < _BIG:
         heights[0] *= 1.5
