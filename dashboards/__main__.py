@@ -8,7 +8,6 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -140,9 +139,6 @@ def _warm(source: PageSource) -> None:
     """Import what the page does, and read the newest study once: the first view need not wait."""
     # Streamlit runs the page in this process, so that what is imported here is imported for the
     # page, and what is read here is kept for it.
-    # Tables import pandas. If a session did so, Plotly would look at it from another one while it
-    # is half there, and fail.
-    import_module("pandas")
     from dashboards import compare_view, curves_view, reading, search_view, study_view, trial_view  # noqa: F401
 
     try:

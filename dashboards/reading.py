@@ -101,6 +101,15 @@ def usual_axes(_study: WatchedStudy, run_id: str, at: str, metric: str | None) -
     return scaling.default_axes(_study.runs, metric)
 
 
+@st.cache_resource(max_entries=KEEP, show_spinner=False)
+def below_answer(
+    _study: WatchedStudy, run_id: str, at: str, metric: str | None
+) -> tuple[Scaling, go.Figure]:
+    """Make the chart that a study's sweep chose, as data and as a figure."""
+    found = scaling.first_chart(_study.runs, metric)
+    return found, chart_figure(found.chart)
+
+
 def first_view(source: PageSource, study: WatchedStudy, at: str) -> FirstView:
     """Read what the page shows of a study before anything is chosen."""
     run_id = study.title.run_id
@@ -110,9 +119,8 @@ def first_view(source: PageSource, study: WatchedStudy, at: str) -> FirstView:
     if (searched := search(source.uri, run_id, at)) is not None:
         shown = main_chart(searched, run_id)
         return FirstView(found, None if shown is None else chart_figure(shown))
-    axes = usual_axes(study, run_id, at, found.metric)
     try:
-        made, figure = chart(study, run_id, at, *axes, published=False, law="none", front=False)
+        made, figure = below_answer(study, run_id, at, found.metric)
     except RequestError:
         return FirstView(found, None)
     return FirstView(found, figure, made.notes[:2])

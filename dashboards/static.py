@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from plotly.offline import get_plotlyjs
 
 from analysis.figures.curves import curve_chart
-from analysis.figures.scaling import PRESETS, Fitting, default_axes, preset, scaling
+from analysis.figures.scaling import PRESETS, Fitting, first_chart, preset, scaling
 from analysis.figures.search_history import main_chart, read_search
 from analysis.store.artifacts import Outside
 from analysis.store.requests import RequestError
@@ -108,9 +108,7 @@ def _answering(study: WatchedStudy, found: Answer, searched: Mapping[str, Any] |
         shown = main_chart(searched, study.title.run_id)
         return "" if shown is None else _html(chart_figure(shown))
     try:
-        return _html(
-            chart_figure(scaling(study.runs, *default_axes(study.runs, found.metric)).chart)
-        )
+        return _html(chart_figure(first_chart(study.runs, found.metric).chart))
     except RequestError:
         return ""
 

@@ -136,13 +136,14 @@ def assembled(wanted: RunFigure, request: RunsRequest) -> FigureData:
         wanted.title,
         "runs",
         with_distinct_looks([chart for part in parts for chart in part.charts]),
-        (*_selected(where), *(note for part in parts for note in part.notes)),
+        (*selected(where), *(note for part in parts for note in part.notes)),
         tuple(grid for part in parts for grid in part.grids),
         tuple(words for part in parts for words in part.missing),
     )
 
 
-def _selected(where: Sequence[str]) -> list[str]:
+def selected(where: Sequence[str]) -> list[str]:
+    """Say which trials are shown; nothing where all are."""
     return [f"Only trials with {' and '.join(where)}."] if where else []
 
 

@@ -23,14 +23,16 @@ from analysis.charts.style import WITH, WITHOUT, Look, of_setting, of_tokenizer
 from analysis.figures.main_axis import main_axis
 from analysis.figures.parts.derived import law_curve, pareto_front
 from analysis.figures.parts.marks import mark
-from analysis.figures.runs import mark_notes
+from analysis.figures.runs import mark_notes, selected
 from analysis.figures.settings import bars_of, settings_chart
+from analysis.figures.sweeps import own_choice
 from analysis.paper.published import PAPER, Fact, facts, select, short
 from analysis.statistics.fits import fit_seeds
 from analysis.statistics.groups import groups
 from analysis.statistics.laws import MIN_SIZES, Law
 from analysis.store.requests import RequestError
 from analysis.store.runs import PROTOCOL, derived_of, measured, params_of
+from analysis.store.selecting import matching
 from gigatok.names import (
     METRICS,
     PARAM_SEED,
@@ -130,6 +132,27 @@ def default_axes(runs: pl.DataFrame, metric: str | None = None) -> tuple[str, st
     # A study of names with very many trials is drawn over a number instead.
     numbers = [key for key in across if key not in METRICS]
     return next(key for key in (main_axis(runs), *numbers, *across, y) if key in across), y
+
+
+def first_chart(runs: pl.DataFrame, metric: str | None = None) -> Scaling:
+    """Draw what a study shows below its answer: of the trials that its sweep's `figure` names.
+
+    Args:
+        runs: trials of one study, at least one of which has a result.
+        metric: that of its answer; None: not known. A result that the sweep's figure leaves out
+            gives way to the figure's first.
+
+    Raises:
+        RequestError: no trial has both, or none is left by the figure's conditions.
+    """
+    chosen = own_choice(runs)
+    shown = matching(runs, chosen.where)
+    # What it names may not be measured yet; the study is shown without it until then.
+    drawn = [name for name in chosen.y if name in measured(shown)]
+    x, y = default_axes(shown, metric if metric in drawn or not drawn else drawn[0])
+    own = [key for key in choices(shown) if chosen.x and f".{key}".endswith(f".{chosen.x}")]
+    found = scaling(shown, own[0] if own else x, y)
+    return replace(found, notes=(*selected(chosen.where), *found.notes))
 
 
 def scaling(

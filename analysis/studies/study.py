@@ -170,7 +170,8 @@ def seconds_left(study: WatchedStudy) -> tuple[float | None, str]:
     age = study.now - sent["made"]
     if age > SILENT_SECONDS:
         # It looks at folders and knows the graph; a guess from here would be another estimate.
-        return None, f"its launcher was last heard of {age / 60:.0f} min ago; `status` estimates"
+        silent = f"its launcher was last heard of {age / 60:.0f} min ago"
+        return None, f"{silent}; the command status estimates"
     line = str(sent["line"])
     return (None, line) if sent["end"] is None else (max(0.0, sent["end"] - age), line)
 

@@ -128,20 +128,3 @@ def test_help_starts_without_streamlit():
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True
     )
     assert done.stdout.strip() == "False"
-
-
-@pytest.mark.heavy
-def test_no_session_imports_what_another_one_looks_at(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from dashboards import __main__ as command\n"
-        "from dashboards.source import PageSource\n"
-        "command._warm(PageSource.of(Path(sys.argv[1]), None)); print('pandas' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == "True"

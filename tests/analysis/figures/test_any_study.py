@@ -21,10 +21,12 @@ from analysis.charts.grammar import Chart, FigureData
 from analysis.charts.style import WITH, WITHOUT
 from analysis.figures.gallery import named_figure
 from analysis.figures.parts.registry import StoreTrials
+from analysis.figures.scaling import first_chart
 from analysis.figures.sweeps import from_worst_to_best, sweep_figure
 from analysis.statistics.groups import groups
 from analysis.store.runs import PROTOCOL
 from gigatok.names import METRICS, FigureChoice
+from gigatok.names import SIZES as SIZES_OF_TRIALS
 
 pytestmark = pytest.mark.heavy
 Setting = Mapping[str, Any]
@@ -33,6 +35,7 @@ MIXED = ["L", "S", "XXL", "B", "XL"]
 """Five sizes, not in their order."""
 WEIGHT, DECODER, ENCODER = "tokenizer.semantic_weight", "tokenizer.decoder", "tokenizer.encoder"
 PLANE = FigureChoice("rfid", ("gfid",))
+NUMBERS = tuple(dict.fromkeys((*METRICS, *SIZES_OF_TRIALS)))
 
 
 def study(
@@ -54,10 +57,10 @@ def study(
         nothing = {"git_dirty": False, "error": None, "axes": list(axes)}
         tokenizer = {"tokenizer": f"{setting[ENCODER]}-{setting[DECODER]}", "seed": seed}
         ways = {PROTOCOL + name: "one way" if name in found else None for name in METRICS}
-        values = {name: found.get(name) for name in METRICS}
+        values = {name: found.get(name) for name in NUMBERS}
         rows.append({**same, **ids, **nothing, **tokenizer, **setting, **values, **ways})
     table = pl.DataFrame(rows, infer_schema_length=None)
-    return table.with_columns(pl.col(name).cast(pl.Float64) for name in METRICS)
+    return table.with_columns(pl.col(name).cast(pl.Float64) for name in NUMBERS)
 
 
 def sized(setting: Setting) -> dict[str, float]:
@@ -155,6 +158,18 @@ def test_a_sweep_keeps_its_choice() -> None:
     said = json.dumps({"x": "rfid", "y": ["gfid"], "by": "", "panel": ""})
     (chart,) = sweep_figure(study({DECODER: MIXED}, sized, figure=said)).charts
     assert (chart.x.key, chart.y.key) == ("rfid", "gfid")
+
+
+def test_below_its_answer_a_study_shows_what_its_figure_names() -> None:
+    said = {"x": "rfid", "y": ["gkid", "gfid"], "where": [f"{WEIGHT}=0"]}
+    table = study({DECODER: MIXED, WEIGHT: [0.0, 0.5]}, sized, figure=json.dumps(said))
+    # KID was not measured, and PSNR is no part of the figure.
+    found = first_chart(table, "psnr")
+    assert (found.chart.x.key, found.chart.y.key) == ("rfid", "gfid")
+    assert [series.name for series in found.chart.series] == ["without semantic regularisation"]
+    assert found.notes[0] == f"Only trials with {WEIGHT}=0."
+    plain = first_chart(study({DECODER: MIXED}, sized), "psnr")
+    assert (plain.chart.x.key, plain.chart.y.key) == ("params_tokenizer", "psnr")
 
 
 def test_of_many_settings_some_from_the_worst_to_the_best_are_pictured() -> None:
