@@ -34,26 +34,26 @@ class JudgedClaim:
 
     @property
     def sentence(self) -> str:
-        """Say the verdict, on what it rests, and what would decide it."""
+        """Say the verdict, on what it rests, what was claimed and what would decide it."""
         claim, verdict = self.verdict.claim, self.verdict
-        parts = [f"{claim.name}: {verdict.decision}. {claim.text}", f"({self.made})"]
-        if self.prediction is not None:
-            parts.append(f"; {_predicted(claim, self.prediction)}")
+        # What was found comes first: below "contradicted", the claim itself reads as a finding.
+        found = "its settings have too few results yet"
         if verdict.evidence is not None:
-            parts.append(f": {_evidence(verdict, verdict.evidence)}")
-        else:
-            parts.append(": its settings have too few results yet")
-        advice = _advice(verdict)
-        return " ".join(parts).replace(" : ", ": ").replace(" ; ", "; ") + f".{advice}"
+            found = _evidence(verdict, verdict.evidence)
+        made = [self.made]
+        if self.prediction is not None:
+            made.append(_predicted(claim, self.prediction))
+        claimed = f"Claimed: {claim.text} ({'; '.join(made)})."
+        return f"{claim.name}: {verdict.decision}, {found}. {claimed}{_advice(verdict)}"
 
     @property
     def made(self) -> str:
         """Say when the claim was made, seen from its results."""
         when = _moment(self.at)
         if self.results == 0:
-            return f"claimed before any result existed, {when}"
+            return f"before any result existed, {when}"
         plural = "result was" if self.results == 1 else "results were"
-        return f"claimed after {self.results} {plural} known, {when}"
+        return f"after {self.results} {plural} known, {when}"
 
 
 def _moment(at: float) -> str:

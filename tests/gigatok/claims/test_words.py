@@ -44,20 +44,20 @@ def seeds(*values: float) -> dict[int, float]:
 def test_a_fall_that_was_claimed_is_negative() -> None:
     found = sentence({"S-S": seeds(3.0, 3.1, 3.2), "S-B": seeds(2.5, 2.59, 2.71)}, rises=False)
     assert found.startswith(
-        "cure: supported. it does (claimed before any result existed, 2026-11-28 12:00 UTC): "
-        "−0.5000 nats/token [−0.5248, −0.4752], p = 0.00013, 3 shared seeds."
+        "cure: supported, −0.5000 nats/token [−0.5248, −0.4752], p = 0.00013, 3 shared seeds. "
+        "Claimed: it does (before any result existed, 2026-11-28 12:00 UTC)."
     )
 
 
 def test_the_opposite_is_contradicted_and_shown_as_it_is() -> None:
     found = sentence({"S-S": seeds(3.0, 3.1, 3.2), "S-B": seeds(3.5, 3.61, 3.69)}, rises=False)
-    assert "cure: contradicted." in found
+    assert "cure: contradicted," in found
     assert "+0.5000 nats/token" in found
 
 
 def test_equal_differences_have_no_interval_and_call_for_their_number() -> None:
     found = sentence({"S-S": seeds(3.0, 3.1, 3.2), "S-B": seeds(2.5, 2.6, 2.7)}, rises=False)
-    assert "cure: undecided." in found
+    assert "cure: undecided," in found
     assert "−0.5000 nats/token without any spread, p = 0.25, 3 shared seeds." in found
     # Two-sided p of n equal differences is 2^(1 - n); six are the first below .05.
     assert "3 more seeds decide it if all do." in found
@@ -65,19 +65,19 @@ def test_equal_differences_have_no_interval_and_call_for_their_number() -> None:
 
 def test_what_was_known_is_said() -> None:
     found = sentence({"S-S": seeds(1, 2), "S-B": seeds(1, 2.1)}, known=3)
-    assert "(claimed after 3 results were known, 2026-11-28 12:00 UTC)" in found
+    assert "Claimed: it does (after 3 results were known, 2026-11-28 12:00 UTC)." in found
 
 
 def test_shares_are_printed_in_their_unit() -> None:
     results = {"S-S": seeds(0.31, 0.32, 0.33), "S-B": seeds(0.312, 0.321, 0.329)}
     found = sentence(results, "equivalence", "probe_accuracy", margin=0.01)
-    assert "cure: supported." in found
+    assert "cure: supported," in found
     assert "+0.07 points [" in found
 
 
 def test_an_undecided_claim_says_how_many_seeds_decide_it() -> None:
     found = sentence({"S-S": seeds(3.0, 3.1, 3.2), "S-B": seeds(3.1, 3.16, 3.6)})
-    assert "cure: undecided." in found
+    assert "cure: undecided," in found
     # Mean .187, deviation .189 of the differences: of effects of one deviation ten pairs find 80 %
     # (Cohen, Statistical Power Analysis, 1988).
     assert "7 more seeds decide it with probability 0.8 if the effect is what it seems." in found
@@ -98,7 +98,7 @@ def test_a_trend_is_decided_by_sizes() -> None:
 
 
 def test_without_results_nothing_is_said_of_them() -> None:
-    assert sentence({}).endswith(": its settings have too few results yet.")
+    assert sentence({}).startswith("cure: undecided, its settings have too few results yet.")
 
 
 @pytest.mark.parametrize(("observed", "decision"), [(1.42, "supported"), (2.0, "contradicted")])
@@ -110,5 +110,5 @@ def test_a_prediction_says_by_how_much_it_is_off(observed: float, decision: str)
     values[-1] = observed
     results = {str(x): seeds(v) for x, v in zip(sizes, values, strict=True)}
     found = sentence(results, "prediction", arms=arms, margin=0.05)
-    assert f"cure: {decision}." in found
+    assert f"cure: {decision}," in found
     assert "off by +" in found

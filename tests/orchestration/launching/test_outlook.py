@@ -87,9 +87,9 @@ def test_results_of_the_plan_itself_come_first(tmp_path: Path) -> None:
 def test_verdicts_end_a_launch(tmp_path: Path) -> None:
     progress = score(study(tmp_path))
     helps, other, legend = verdict_lines(progress)
-    assert helps.startswith("helps: supported. psnr at tokenizer.decoder=B is higher than at S")
-    assert "claimed before any result existed" in helps
-    assert "other: undecided." in other
+    assert helps.startswith("helps: supported, +")
+    assert "Claimed: psnr at tokenizer.decoder=B is higher than at S (before any result " in helps
+    assert "other: undecided," in other
     assert legend.startswith("2 claims; p is two-sided and corrected")
 
 

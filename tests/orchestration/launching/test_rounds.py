@@ -153,7 +153,7 @@ def test_decided_claims_get_no_more(tmp_path: Path) -> None:
     complete(plan, store, lambda seed: 1.0 + 0.001 * seed)
     assert due_seeds(plan, store).plan is plan
     helps, _ = verdict_lines(survey(plan, store))
-    assert helps.startswith("helps: supported.")
+    assert helps.startswith("helps: supported,")
     assert line_of(plan, store) == "seeds until decided: no claim asks for more"
 
 
@@ -288,7 +288,7 @@ def test_the_verdict_says_that_the_budget_is_spent(tmp_path: Path) -> None:
     record_refused(due, store)
     helps, _ = verdict_lines(survey(plan, store))
     (unpaid,) = unpaid_lines(survey(plan, store))
-    assert helps.startswith("helps: undecided.")
+    assert helps.startswith("helps: undecided,")
     assert unpaid == due.refused
     refusal = newest_refusal(store, "study")
     assert refusal is not None
