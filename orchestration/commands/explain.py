@@ -17,13 +17,14 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from gigatok.names import METRICS
 from gigatok.text.fitting import FittingTable
 from gigatok.text.options import RunsDir
 from gigatok.text.places import DEFAULT_RUNS
 from orchestration.commands.completion import stages, trials
 from orchestration.commands.options import AsJson, Overrides, SweepFile
 from orchestration.runs.state import Store
-from orchestration.study.differences import Rows, compare_runs
+from orchestration.study.differences import RESULT, Rows, compare_runs
 from orchestration.study.explaining import Explanation
 from orchestration.study.study import Study
 from orchestration.terminal import plain_console
@@ -100,14 +101,21 @@ def diff(
 def _compared(rows: Rows, a: str, b: str) -> FittingTable:
     table = FittingTable(("", a, b), wraps=("", a, b))
     for name, (mine, other) in rows.items():
-        table.add_row(f"  {name}", *_written(mine, other))
+        table.add_row(f"  {_with_unit(name)}", *_written(mine, other))
     return table
+
+
+def _with_unit(name: str) -> str:
+    """Write the unit of a result behind its name; values are printed as they are recorded."""
+    metric = METRICS.get(name.removeprefix(RESULT)) if name.startswith(RESULT) else None
+    return f"{name} ({metric.unit})" if metric is not None and metric.unit else name
 
 
 def _written(mine: Any, other: Any) -> tuple[str, str]:
     """Write two values; numbers short, where that does not make them look the same."""
     if isinstance(mine, float) and isinstance(other, float):
-        short = f"{mine:.6g}", f"{other:.6g}"
+        # "z": an entropy of nothing is recorded as -0.0.
+        short = f"{mine:z.6g}", f"{other:z.6g}"
         if short[0] != short[1]:
             return short
     return str(mine), str(other)

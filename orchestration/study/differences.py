@@ -18,6 +18,8 @@ from orchestration.yaml.source import did_you_mean, listed
 ENVIRONMENT = ("host", "device", "gpus", "cpu_count", "platform", "python")
 CODE = ("git_sha", "git_dirty")
 MISSING = "–"
+RESULT = "result "
+"""Begins the name of a fact that is a result."""
 Rows = dict[str, tuple[Any, Any]]
 """Fact that differs -> its two values."""
 
@@ -106,7 +108,7 @@ def facts(folder: StageFolder) -> dict[str, Any]:
         found["micro_batch"] = attempt.micro_batch
     found["state"] = folder.state()
     if done is not None:
-        found |= {f"result {name}": value for name, value in done.metrics.items()}
+        found |= {f"{RESULT}{name}": value for name, value in done.metrics.items()}
     return found
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestration.__main__ import app
+from orchestration.commands.explain import _compared
 from orchestration.execution.progress import survey
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.launching.runner import Runner
@@ -88,6 +91,25 @@ def test_diff_of_trials_keys_and_folders(tmp_path: Path) -> None:
     assert by_key == {"train_tokenizer": sizes}
     folders = [str(store.index("train_tokenizer")[key].path) for key in keys]
     assert command(store, "diff", *folders)["stages"] == {"train_tokenizer": sizes}
+
+
+def test_results_that_differ_have_their_units_and_no_negative_zero() -> None:
+    rows = {
+        "result psnr": (9.5, 10.25),
+        "result unigram_entropy": (0.5, -0.0),
+        "result of_a_plug_in": (1.0, 2.0),
+        "tokenizer.width": (32, 64),
+    }
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(_compared(rows, "one", "other"))
+    lines = [re.split(r"\s{2,}", line.strip()) for line in printed.get().splitlines()]
+    assert lines[1:] == [
+        ["result psnr (dB)", "9.5", "10.25"],
+        ["result unigram_entropy (nats/token)", "0.5", "0"],
+        ["result of_a_plug_in", "1", "2"],
+        ["tokenizer.width", "32", "64"],
+    ]
 
 
 @pytest.mark.parametrize(
