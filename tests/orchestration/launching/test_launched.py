@@ -128,7 +128,7 @@ def test_a_record_that_was_changed_or_is_of_another_version_is_refused(tmp_path:
 def test_a_stage_of_an_older_version_is_reused_and_never_run(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, SWEEP), Store(tmp_path / "runs")
     key, stage = next(iter(plan.stages.items()))
-    older = replace(plan, stages={**plan.stages, key: replace(stage, version=0)})
+    older = replace(plan, stages={**plan.stages, key: stage._replace(version=0)})
     progress = survey(restored(through_json(as_launched(older, REQUEST)), store), store)
     with pytest.raises(ValueError, match="was launched with version 0 of the stage"):
         refuse_other_versions(progress)
