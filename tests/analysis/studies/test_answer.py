@@ -30,7 +30,7 @@ def test_verdicts_come_before_comparisons(empty_store: Store) -> None:
     empty_store.client.log_text(sweep, json.dumps(made), CLAIMS_FILE)
     found = answer(load_runs("sizes", empty_store.uri), empty_store.uri)
     assert found.headline == "3 claims: 1 contradicted, 1 supported, 1 undecided."
-    assert [line.partition(".")[0] for line in found.sentences] == [
+    assert [line.partition(",")[0] for line in found.sentences] == [
         "same: contradicted",
         "higher: supported",
         "lost: undecided",
