@@ -285,7 +285,7 @@ class Tracking:
             return Unsent(True, 0, 0, 0, self._store.root, "", "")
         points, pictures, stages = self._count_unsent()
         error = self.error or f"no answer within {timeout:g} s"
-        cure = "launch again to send them"
+        cure = "the sweep's controller sends them" if queued else "launch again to send them"
         if self._damaged:
             cure = f"`{self._rebuild_command()}` sets the file aside and sends everything again"
         return Unsent(False, points, pictures, stages, self._store.root, error, cure)

@@ -282,6 +282,17 @@ def test_queued_trials_are_scheduled(store, plan):
 # Trouble
 
 
+@pytest.mark.parametrize(
+    ("queued", "cure"),
+    [(False, "launch again to send them"), (True, "the sweep's controller sends them")],
+)
+def test_who_sends_what_was_not_sent_is_said(store, plan, queued, cure):
+    Run(store, plan, keys_of(plan)[0]).log(range(3))
+    nobody = Tracking("http://127.0.0.1:9", store, plan)  # the port of discard, which none serves
+    assert not nobody.prepare(0.1)
+    assert str(nobody.finish(0.1, queued=queued)).endswith(cure)
+
+
 def test_one_bad_stage_does_not_hold_the_others(store, plan):
     """A stage whose records cannot be read is named, and its run is not left open."""
     bad, good = keys_of(plan)
