@@ -134,7 +134,7 @@ def main(
         runs = keep or Path(folder)
         runs.mkdir(parents=True, exist_ok=True)
         if not (runs / "mlflow.db").exists():
-            make_store(runs / "mlflow.db", trials, metrics=30, params=114)
+            make_store(runs / "mlflow.db", trials, metrics=30, params=114, apart=False)
         with served(runs, Path(folder) / "cache") as page:
             measure(*page)
 
