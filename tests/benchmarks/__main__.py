@@ -3,7 +3,7 @@
     python -m tests.benchmarks > benchmarks.txt
 
 Each is a process of its own and prints its figures as it goes; comparisons take turns within one.
-Nothing else should run on the machine. It takes about half an hour on two cores.
+Nothing else should run on the machine. It takes about an hour on two cores.
 """
 
 from __future__ import annotations

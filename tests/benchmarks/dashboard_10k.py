@@ -117,9 +117,10 @@ def visit_views(watch: Watch, table: str) -> None:
     page, timed = watch.page, watch.timed
     view = page.get_by_test_id("stButtonGroup").get_by_role("radio")
     hint, front = "Hover over a point", "Pareto front"
+    switch = page.get_by_test_id("stCheckbox").filter(has_text="Front").first
     timed("to Scaling", lambda: view.filter(has_text="Scaling").click(), hint, chart=True)
-    timed("with the front", lambda: page.get_by_text("Front").click(), front)
-    timed("without it", lambda: page.get_by_text("Front").first.click(), hint, front)
+    timed("with the front", switch.click, front)
+    timed("without it", switch.click, hint, front)
     timed("to Trial", lambda: view.filter(has_text="Trial").click(), "Pictures")
     timed("its Diff", lambda: page.get_by_text("Diff", exact=True).click(), "Against")
     timed("to Study", lambda: view.filter(has_text="Study").click(), table)
