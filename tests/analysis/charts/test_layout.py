@@ -33,6 +33,7 @@ def test_panels_of_one_result_share_a_row(results: list[str], rows: list[int]) -
     assert [cell[0].start for cell in plan.cells] == rows
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("venue", "is_narrowed"), [("cvpr", True), ("neurips", False)])
 def test_a_figure_that_is_too_tall_is_told_what_would_help(venue: str, is_narrowed: bool) -> None:
     data = figure_of(*["psnr", "gfid"] * 12)

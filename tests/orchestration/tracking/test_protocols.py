@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from analysis import load_runs
 from gigatok import names
 from orchestration.tracking.protocols import new_protocols, own_protocols
@@ -34,6 +36,7 @@ def test_a_score_without_protocol_gets_none_of_the_others() -> None:
     assert own_protocols({}, {"lpips"}, TAGS, ()) == {}
 
 
+@pytest.mark.heavy
 def test_a_launch_that_goes_on_keeps_the_protocols_of_the_sweep(store, plan) -> None:
     key = names.PREFIX_PROTOCOL + "params_total"
     first, second = keys_of(plan)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from orchestration.backends.detached.watch import Watcher
 from orchestration.execution.progress import survey
 from orchestration.runs.state import Store
@@ -13,6 +15,7 @@ from tests.orchestration.tracking.tracking_helpers import Run, keys_of, plan_of,
 STAGES = "[extract_codes]"
 
 
+@pytest.mark.heavy
 def test_it_ends_with_the_last_stage_and_tells_every_change(tmp_path: Path, store: Store) -> None:
     plan = plan_of(tmp_path, "study")
     progress = survey(plan, store)
@@ -31,6 +34,7 @@ def test_it_ends_with_the_last_stage_and_tells_every_change(tmp_path: Path, stor
     assert not watcher.goes_on
 
 
+@pytest.mark.heavy
 def test_a_failure_ends_it_only_when_nothing_follows(tmp_path: Path, store: Store) -> None:
     plan = plan_of(tmp_path, "study", decoders="[S]", stages=STAGES)
     progress = survey(plan, store)
