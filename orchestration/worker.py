@@ -178,7 +178,6 @@ def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
     # Before `first_step` below is read, which counts the checkpoints that were taken over.
     holder.inherit()
     where = provenance.collect()
-    provenance.count_waiting()
     attempt = Attempt(
         number=holder.lease.attempt,
         host=holder.lease.host,
@@ -191,6 +190,8 @@ def _begin(folder: StageFolder, ranks: Ranks, holder: LeaseHolder) -> Attempt:
         startup_seconds=provenance.process_seconds(),
         provenance=where,
     )
+    # Within the attempt, here and at its end: what waited longer than it ran would have no time.
+    provenance.count_waiting()
     holder.record(attempt)
     return attempt
 
@@ -313,12 +314,13 @@ def _end(
     heart.end_samples()
     # The spool before the record: whoever reads that the attempt ended finds all its metrics.
     spool.close()
-    ends = {"ended": time.time(), "outcome": outcome}
     used = {
         "peak_memory_bytes": provenance.peak_memory(),
         "waited_seconds": provenance.waited_seconds(),
     }
-    attempt = attempt.model_copy(update={**ends, **used})
+    # The end is read last: what is waited for meanwhile belongs to the attempt as well.
+    ends = {"ended": time.time(), "outcome": outcome}
+    attempt = attempt.model_copy(update={**used, **ends})
     if scores is None:
         holder.record(attempt)
         heart.stop()

@@ -243,17 +243,21 @@ def test_the_paper_is_drawn_and_a_fit_to_two_sizes_refused(browser, live):
 
 def test_parts_of_a_trial(browser, live):
     shown = {
-        "Curves": "train tokenizer",
-        "Codebook": "How many codes are used how often",
-        "Results": "Results",
-        "Origin": "trial key",
-        "Diff": "Against",
+        "Curves": "text=train tokenizer",
+        "Codebook": "text=How many codes are used how often",
+        "Results": "[data-testid=stDataFrame]",
+        "Origin": "text=trial key",
+        "Diff": "text=Against",
     }
     with page_of(browser) as page:
         page.goto(f"{live}/?view=Trial")
-        for tab, text in shown.items():
+        for tab, what in shown.items():
             page.get_by_role("tab", name=tab).click()
-            see(page, text)
+            # Only what stands in the open part: a click while the page still answers the last one
+            # can get lost, and the name of a part is visible at once.
+            part = page.locator("[role=tabpanel]:visible")
+            part.locator(what).first.wait_for(timeout=180_000)
+            settled(page)
 
 
 def test_a_slider_goes_over_the_steps_of_pictures(browser, live):

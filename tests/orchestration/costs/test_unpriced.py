@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,17 @@ set: {tokenizer.encoder: S}
 seeds: SEEDS
 stages: [count]
 """
+WAITS = """
+import sys, time
+from orchestration import worker
+from orchestration.runs import provenance
+
+began = []
+provenance.count_waiting = lambda: began.append(time.time())
+provenance.waited_seconds = lambda: time.time() - began[-1]
+sys.exit(worker.main(sys.argv[1]))
+"""
+"""A worker that finds no processor from the moment that it counts to the moment it is asked."""
 UNPRICED = "stages are registered without costs (count): totals, --max-gpu-hours and --max-disk"
 
 
@@ -111,3 +124,16 @@ def test_its_time_comes_from_records(folder: Path) -> None:
     assert f"1 {UNPRICED} count neither their FLOPs nor their disk\n" in shown(prepared)
     (refused,) = prepared.refused
     assert refused.startswith("--max-gpu-hours"), "now the limit counts its time"
+
+
+@pytest.mark.heavy
+def test_a_stage_that_only_waited_has_a_time(folder: Path) -> None:
+    first = study(folder, "[1]")
+    assert first.run(jobs=1).exit_code == 0
+    (stage,) = first.store.stages.glob("count/[!.]*")
+    (stage / "DONE").unlink()
+    before = load_calibration(first.store).observations
+    subprocess.run([sys.executable, "-c", WAITS, str(stage)], check=True, cwd=folder)
+    (found,) = load_calibration(first.store).observations[len(before) :]
+    assert found.waited_seconds is not None
+    assert found.seconds > 0
