@@ -41,7 +41,8 @@ def application(help: str, *, within: str = "", completion: bool = False) -> typ
         add_completion=completion,
         # Typer's own tracebacks may print local variables, such as a URI with its password.
         pretty_exceptions_enable=False,
-        help=help,
+        # Typer keeps every line end but those of the first paragraph.
+        help="\n\n".join(" ".join(part.split()) for part in help.split("\n\n")),
     )
     app.callback()(lambda: None)  # without one, Typer takes an empty application for a mistake
     return app

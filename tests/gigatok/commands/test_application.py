@@ -67,6 +67,16 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     application.commands.cache_clear()
 
 
+def test_a_paragraph_of_the_help_fills_its_lines() -> None:
+    app = application.application("First line,\nsecond.\n\nCodes: 0 done,\n1 failed.")
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    assert [line.strip() for line in shown.splitlines()][3:6] == [
+        "First line, second.",
+        "",
+        "Codes: 0 done, 1 failed.",
+    ]
+
+
 def test_every_command_can_be_imported_and_is_described_by_its_docstring() -> None:
     assert {"launch", "status", "analysis", "encode"} <= application.commands().keys()
     for name, point in application.commands().items():
