@@ -17,6 +17,7 @@ from analysis.claims.tested import Tested, together
 from analysis.claims.trends import Trend, trends
 from analysis.statistics.axes import shared_by_all
 from analysis.statistics.groups import groups
+from analysis.statistics.usual import prevailing, usual_note
 
 MOST_SENTENCES = 24
 """Findings of which each has a sentence; of more only those that are shown."""
@@ -32,6 +33,8 @@ class Exploration:
     trends: tuple[Trend, ...]
     shared: str = ""
     """What all settings share, and no finding repeats."""
+    usual: str = ""
+    """Sentence on what findings do not say because most settings have it."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -46,17 +49,18 @@ class Exploration:
             return ("No two settings differ in one axis alone: nothing is compared.",)
         tested = sum(one.q is not None for one in found)
         shown = [one for one in found if one.is_shown]
-        head = _looked_at(self, tested, len(shown))
+        head = tuple(filter(None, (_looked_at(self, tested, len(shown)), self.usual)))
         if len(found) <= MOST_SENTENCES:
-            return (head, *(one.sentence for one in found))
+            return (*head, *(one.sentence for one in found))
         # What could not be tested has its reason, which must not be lost.
         untested = [one for one in found if one.q is None]
-        return (head, *(one.sentence for one in (*shown, *untested[:MOST_SENTENCES])))
+        return (*head, *(one.sentence for one in (*shown, *untested[:MOST_SENTENCES])))
 
 
 def explore(runs: pl.DataFrame) -> Exploration:
     """Compare settings, cross axes and take trends, and correct all for their number."""
     found = groups(runs)
+    usual = prevailing(found)
     parts = compared(found), interactions(found), trends(found)
     every: list[Tested] = [one for part in parts for one in part]
     corrected = together(every)
@@ -66,6 +70,7 @@ def explore(runs: pl.DataFrame) -> Exploration:
         tuple(one for one in merged if isinstance(one, Interaction)),
         tuple(one for one in merged if isinstance(one, Trend)),
         shared_by_all(found),
+        usual_note(usual, "a finding") if usual else "",
     )
 
 

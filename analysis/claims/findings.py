@@ -6,7 +6,7 @@ anything else that a sweep varies. Differences are taken seed by seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from analysis.claims.tested import Tested, changes, direction, on_all_seeds, pai
 from analysis.statistics.axes import axes_of, differing, ladders, values_of
 from analysis.statistics.estimates import PairedDifference, PairedTest, paired, paired_test
 from analysis.statistics.groups import SEMANTIC_WEIGHT, Group, ways
+from analysis.statistics.usual import prevailing, unusual
 from gigatok.names import METRICS, Metric
 
 RECONSTRUCTION = ("psnr", "lpips", "rfid", "rkid")
@@ -63,8 +64,9 @@ class SettingComparison(Tested):
 def compared(found: Sequence[Group]) -> list[SettingComparison]:
     """Make every comparison that the settings allow: axis by axis."""
     varied = [column for axis in axes_of(found) for column in axis.columns]
+    usual = prevailing(found)
     return [
-        compare(metric, ladder, varied)
+        compare(metric, ladder, varied, usual)
         for ladder in ladders(found)
         for metric in comparable(ladder)
         # The ends decide: those between are only looked at for a detour.
@@ -78,19 +80,22 @@ def comparable(found: Sequence[Group]) -> list[str]:
     return [AR_BITS if in_bits and metric == AR_LOSS else metric for metric in LOOKED_AT]
 
 
-def compare(metric: str, ladder: Sequence[Group], varied: Sequence[str]) -> SettingComparison:
+def compare(
+    metric: str, ladder: Sequence[Group], varied: Sequence[str], usual: Mapping[str, str]
+) -> SettingComparison:
     """Compare the first and last of some settings; those between must not hide a detour.
 
     Args:
         metric: key of the metric.
         ladder: settings in the order of an axis.
         varied: columns that vary in the study; what all settings share is not said of each.
+        usual: columns that are said where the value is another than this.
     """
     first, last = ladder[0], ladder[-1]
     score = METRICS[metric]
     axis = differing(first, last)
     change = axis.step_words(axis.steps[0])
-    if place := first.words([c for c in varied if c not in axis.columns]):
+    if place := _place(first, [c for c in varied if c not in axis.columns], usual):
         change += f" at {place}"
     head = f"{score.label}, {change}{_unsaid(first, last)}: "
     # Scores of two protocols differ by more than any setting changes.
@@ -109,6 +114,13 @@ def compare(metric: str, ladder: Sequence[Group], varied: Sequence[str]) -> Sett
         metric, first.label, last.label, change, difference, spread, head, rest,
         p=paired_p(difference),
     )  # fmt: skip
+
+
+def _place(group: Group, columns: Sequence[str], usual: Mapping[str, str]) -> str:
+    """Name where on some axes a setting is, unless it is where most are."""
+    named = group.words([c for c in columns if c not in usual])
+    apart = unusual(group, {c: usual[c] for c in columns if c in usual})
+    return " ".join(filter(None, (named, apart)))
 
 
 def _unsaid(first: Group, last: Group) -> str:
@@ -145,11 +157,15 @@ def _detour(score: Metric, ladder: Sequence[Group]) -> str:
     if len(steps) < 2 or all(s >= 0 for s in steps) or all(s <= 0 for s in steps):
         return ""
     axis = differing(ladder[0], ladder[-1])
+    counts = {e.n for _, e in known}
     listing = ", ".join(
-        f"{axis.words(values_of(g, axis.columns))} {score.text(e.mean)} ({_seeds(e.n)})"
+        f"{axis.words(values_of(g, axis.columns))} {score.text(e.mean)}"
+        # The number of seeds is said once where all have as many.
+        + (f" ({_seeds(e.n)})" if len(counts) > 1 else "")
         for g, e in known
     )
-    return f" Not monotone: {listing}."
+    each = f" ({_seeds(counts.pop())} each)" if len(counts) == 1 else ""
+    return f" Not monotone: {listing}{each}."
 
 
 def _rate_caution(metric: str, first: Group, last: Group) -> str:

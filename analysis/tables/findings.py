@@ -34,7 +34,8 @@ def findings_table(runs: pl.DataFrame, found: Exploration) -> ResultTable:
     title = f"{sweep_and_scale(runs)}: exploration"
     title += f" of {found.shared}" if found.shared else ""
     numeric = (*(False for _ in words), *(True for _ in numbers))
-    return ResultTable(title, (*words, *numbers), rows, numeric, (FINDINGS_NOTE,))
+    notes = tuple(filter(None, (FINDINGS_NOTE, found.usual)))
+    return ResultTable(title, (*words, *numbers), rows, numeric, notes)
 
 
 def pareto_table(runs: pl.DataFrame, over: Sequence[str]) -> ResultTable:

@@ -11,6 +11,7 @@ import polars as pl
 from analysis.charts.grammar import Origin
 from analysis.charts.records import Record
 from analysis.statistics.groups import Group, choose_interval, groups, ways
+from analysis.statistics.usual import folded_keys, usual_note, usual_values
 from analysis.store.requests import RequestError
 from analysis.store.runs import derived_of, measured, origin, params_of
 from analysis.tables.columns import (
@@ -21,7 +22,7 @@ from analysis.tables.columns import (
     seeds_column,
     setting_column,
 )
-from analysis.tables.folding import folded_column, folded_keys, usual_note
+from analysis.tables.folding import folded_column
 from analysis.tables.notes import absence_notes, head_notes, interval_notes, protocol_notes
 from gigatok.names import METRICS, STEADIER, Metric, result_columns
 
@@ -83,7 +84,7 @@ def result_table(
     apart = _settings_columns(runs, found, folded)
     made = [*apart, *_columns(runs, found, keys, shown)]
     notes, brief_notes = _notes(runs, found, wanted, shown)
-    settings = [usual_note(found, folded)] if folded else []
+    settings = [usual_note(usual_values(found, folded))] if folded else []
     return ResultTable(
         title=": ".join(filter(None, (sweep_and_scale(runs), runs["question"][0]))),
         head=tuple(column.head for column in made),
