@@ -28,6 +28,7 @@ from analysis.figures.settings import (
     Encoding,
     bars_of,
     encoding,
+    left_unsaid,
     omitted,
     panel_title,
     settings_chart,
@@ -208,7 +209,8 @@ def _part(wanted: RunFigure, table: pl.DataFrame, request: RunsRequest) -> Figur
     shown = [key for key in keys if key in METRICS]
     is_search = any(panel.x == SCALE for panel in panels)
     bars = bars_of_search(charts) if is_search else bars_of(charts)
-    notes = [*mark_notes(found, table, shown, charts, bars), *_warnings(table, shown)]
+    unsaid = left_unsaid(encoding(found, panel.x, request.choice) for panel in panels)
+    notes = [*unsaid, *mark_notes(found, table, shown, charts, bars), *_warnings(table, shown)]
     # Read last: each picture is a file of its own, which a server has to send.
     grids = [g for spec in wanted.pictures if (g := _grid(found, spec, uri))]
     return FigureData(

@@ -24,7 +24,7 @@ from analysis.figures.main_axis import main_axis
 from analysis.figures.parts.derived import law_curve, pareto_front
 from analysis.figures.parts.marks import mark
 from analysis.figures.runs import mark_notes, selected
-from analysis.figures.settings import bars_of, settings_chart
+from analysis.figures.settings import bars_of, encoding, left_unsaid, settings_chart
 from analysis.figures.sweeps import own_choice
 from analysis.paper.published import PAPER, Fact, facts, select, short
 from analysis.statistics.fits import fit_seeds
@@ -247,13 +247,14 @@ def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
     several = runs["plan"].n_unique() > 1
     for part in runs.partition_by("sweep", "scale", "plan", maintain_order=True):
         found = groups(part)
-        chart = settings_chart(found, "", x, y)
+        how = encoding(found, x, panels=False)
+        chart = settings_chart(found, "", x, y, how)
         if chart is None:
             continue
         head = f"{part['sweep'][0]} {part['scale'][0]}: " if several else ""
         made += [replace(series, name=head + series.name) for series in chart.series]
         shown = [key for key in (x, y) if key in METRICS]
-        notes += mark_notes(found, part, shown, [chart], bars_of([chart]))
+        notes += [*left_unsaid([how]), *mark_notes(found, part, shown, [chart], bars_of([chart]))]
     return made, list(dict.fromkeys(notes))
 
 

@@ -22,6 +22,7 @@ from analysis.statistics.groups import (
     short,
     show,
 )
+from analysis.statistics.usual import prevailing, usual_note
 from analysis.store.runs import origin
 from analysis.tables.notes import protocol_marks
 from gigatok.names import (
@@ -69,6 +70,7 @@ class Encoding:
         decided: axes that another one decides: they say nothing more, and nothing shows them.
         names: values of x at 0, 1, ... where they are no numbers.
         interval: of all means.
+        usual: values, as shown, of axes that nothing shows: a series is named where it has others.
     """
 
     x: str
@@ -80,6 +82,7 @@ class Encoding:
     kinds: Mapping[Any, int]
     names: Mapping[str, int]
     interval: Interval
+    usual: Mapping[str, str]
 
     @property
     def is_plane(self) -> bool:
@@ -120,8 +123,15 @@ def encoding(
     panel = chosen.panel or (few[0] if few and panels else "")
     names = {} if x in METRICS else _names(found, x)
     order, kinds = (ranks(found, key) if key else {} for key in (along, by))
+    said = {x, along, by, panel, *decided}
+    usual = {key: value for key, value in prevailing(found).items() if key not in said}
     interval = choose_interval(found)
-    return Encoding(x, along, by, panel, decided, order, kinds, names, interval)
+    return Encoding(x, along, by, panel, decided, order, kinds, names, interval, usual)
+
+
+def left_unsaid(hows: Iterable[Encoding]) -> list[str]:
+    """Say what the names of series leave out because most settings have it."""
+    return list(dict.fromkeys(usual_note(how.usual, "a series") for how in hows if how.usual))
 
 
 def _decided(found: Sequence[Group], keys: Sequence[str], x: str) -> frozenset[str]:
@@ -333,7 +343,11 @@ def series_name(group: Group, how: Encoding) -> str:
     # The tokenizer's parts replace its name where they are axes of their own.
     apart = [how.by] if how.by in (ENCODER, DECODER) else []
     settings = [(key, value_of(group, key)) for key in apart]
-    settings += [(k, v) for k, v in group.setting if k not in shown and not k.startswith(how.x)]
+    settings += [
+        (key, value)
+        for key, value in group.setting
+        if key not in shown and not key.startswith(how.x) and show(value) != how.usual.get(key)
+    ]
     words = [_word(group, key, value) for key, value in settings]
     over_generators = how.x == "params_generator"
     is_said = how.along in (PARAM_TOKENIZER, ENCODER, DECODER) or how.panel == PARAM_TOKENIZER
