@@ -7,7 +7,7 @@ with Plotly, `records.py` writes it as CSV and JSON.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import frexp
@@ -366,6 +366,8 @@ def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
     # By name, not by chart: a series has one look in all charts and one handle in the legend.
     looks: dict[str, Look] = {}
     beside = [{s.name for s in chart.series} for chart in charts]
+    # Colours of looks of their own, those of later series too, are not free for others.
+    own = {s.look.colour for chart in charts for s in chart.series}
     # In the order of the charts, so that the first series of a look keeps it.
     for name, look in ((s.name, s.look) for chart in charts for s in chart.series):
         if name not in looks:
@@ -373,20 +375,20 @@ def with_distinct_looks(charts: Sequence[Chart]) -> tuple[Chart, ...]:
             # only side by side do its ways need to be told apart.
             rivals = {other for names in beside if name in names for other in names}
             same = {n for n in looks if without_way(n) == without_way(name)} - rivals
-            looks[name] = _free(look, [looks[n] for n in looks if n not in same])
+            looks[name] = _free(look, [looks[n] for n in looks if n not in same], own)
     return tuple(
         replace(chart, series=tuple(replace(s, look=looks[s.name]) for s in chart.series))
         for chart in charts
     )
 
 
-def _free(look: Look, taken: Iterable[Look]) -> Look:
+def _free(look: Look, taken: Iterable[Look], own: Set[str]) -> Look:
     # Colours that no series has come first; then colour and marker pairs. With more series than
     # those the look repeats, and only the legend's words tell them apart.
     used = set(taken)
     if look not in used or not look.marker:  # without marker: a line that stands for its series
         return look
-    colours = {one.colour for one in used}
+    colours = own | {one.colour for one in used}
     fresh = [Look(colour, look.marker) for colour in CYCLE if colour not in colours]
     others = (Look(colour, marker) for marker in MARKERS for colour in CYCLE)
     return next((one for one in (*fresh, *others) if one not in used), look)

@@ -45,6 +45,13 @@ def test_series_that_would_look_alike_get_other_colours_in_all_charts() -> None:
     assert {series.name: series.look for series in second.series}["1"] == looks["1"]
 
 
+def test_no_colour_is_taken_that_a_later_series_has_of_its_own() -> None:
+    (drawn,) = with_distinct_looks([chart(("off", WITHOUT), ("off, 2d", WITHOUT), ("on", WITH))])
+    off, other, on = (series.look for series in drawn.series)
+    assert (off, on) == (WITHOUT, WITH)
+    assert other.colour not in (WITHOUT.colour, WITH.colour)
+
+
 def test_the_users_matplotlib_settings_stay_out_of_figures_and_come_back() -> None:
     with mpl.rc_context({"text.usetex": True, "figure.dpi": 10, "savefig.format": "svg"}):
         with style.applied(style.PLAIN):
