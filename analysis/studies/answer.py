@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,22 +60,30 @@ def answer(runs: pl.DataFrame, uri: str, search: Mapping[str, Any] | None = None
     return _of_comparisons(comparisons(runs))
 
 
-def _of_claims(judged: list[JudgedClaim]) -> Answer:
-    # What is decided first: it is what a reader came for, and a refuted claim most of all.
-    ranked = sorted(judged, key=lambda one: _DECISIONS.index(one.verdict.decision))
+def ranked(judged: Sequence[JudgedClaim]) -> list[JudgedClaim]:
+    """Order claims by what a reader came for: refuted ones first, undecided ones last."""
+    return sorted(judged, key=lambda one: _DECISIONS.index(one.verdict.decision))
+
+
+def counted(judged: Sequence[JudgedClaim]) -> str:
+    """Count the verdicts in a sentence, such as `2 claims: 1 supported, 1 undecided.`."""
     counts = Counter(one.verdict.decision for one in judged)
     each = ", ".join(f"{counts[word]} {word}" for word in _DECISIONS if counts[word])
-    claims = "1 claim" if len(judged) == 1 else f"{len(judged)} claims"
-    sentences = [one.sentence for one in ranked[:MOST_SENTENCES]]
+    return f"{len(judged)} claim{'s' if len(judged) != 1 else ''}: {each}."
+
+
+def _of_claims(judged: Sequence[JudgedClaim]) -> Answer:
+    first = ranked(judged)
+    sentences = [one.sentence for one in first[:MOST_SENTENCES]]
     if len(judged) > MOST_SENTENCES:
         sentences.append(f"{len(judged) - MOST_SENTENCES} more claims are in the report.")
-    return Answer(f"{claims}: {each}.", tuple(sentences), ranked[0].verdict.claim.metric)
+    return Answer(counted(judged), tuple(sentences), first[0].verdict.claim.metric)
 
 
 def _of_comparisons(found: list[SettingComparison]) -> Answer:
     # Those of single seeds have no q: nothing tells them from chance, so they come last.
-    ranked = sorted(found, key=lambda one: 2.0 if one.q is None else one.q)
-    compared = [one for one in ranked if one.difference is not None]
+    best = sorted(found, key=lambda one: 2.0 if one.q is None else one.q)
+    compared = [one for one in best if one.difference is not None]
     if not compared:
         return Answer("No two settings that differ in one axis share a result yet.")
     tested = [one for one in compared if one.q is not None]

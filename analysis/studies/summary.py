@@ -13,10 +13,13 @@ from rich.console import Console
 from analysis.claims.exploration import explore
 from analysis.claims.judged import judge
 from analysis.store import artifacts
-from analysis.studies.answer import answer
+from analysis.studies.answer import MOST_SENTENCES, answer, counted, ranked
 from analysis.tables.render import fitting_table, markdown
 from analysis.tables.results import ResultTable, result_table
-from gigatok.claims.words import legend
+from analysis.tables.verdicts import verdict_table
+from gigatok.claims.words import JudgedClaim, legend
+
+_IN_FULL = "The report and --format markdown say what was claimed, and when."
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,13 @@ class Summary:
         lead: verdicts on all claims, or what the results show most clearly, with its reserve.
         table: a row per setting.
         runs: the trials that both are made of.
-        claimed: the lead is made of verdicts.
+        judged: the claims of which the lead is made; none without claims.
     """
 
     lead: tuple[str, ...]
     table: ResultTable
     runs: pl.DataFrame
-    claimed: bool
+    judged: tuple[JudgedClaim, ...]
 
 
 def summarise(runs: pl.DataFrame, uri: str, columns: Sequence[str] | None = None) -> Summary:
@@ -57,7 +60,7 @@ def summarise(runs: pl.DataFrame, uri: str, columns: Sequence[str] | None = None
         lead = [found.headline, *found.sentences]
         metrics = [] if found.metric is None else [found.metric]
     table = result_table(runs, columns, metrics)
-    return Summary(tuple(lead), table, runs, bool(judged))
+    return Summary(tuple(lead), table, runs, tuple(judged))
 
 
 def found_by_search(runs: pl.DataFrame, uri: str) -> dict[str, Any] | None:
@@ -78,12 +81,22 @@ def markdown_summary(found: Summary) -> str:
 def print_summary(found: Summary, *, protocols: bool = False) -> None:
     """Print the answer, the table as far as it fits, and its notes; whole protocols on request."""
     console = Console(markup=False, highlight=False)
-    first, *others = found.lead
-    console.print(first, style="bold")
-    for sentence in others:
-        console.print(sentence)
+    if len(found.judged) > MOST_SENTENCES:
+        _print_verdicts(found.judged, console)
+    else:
+        first, *others = found.lead
+        console.print(first, style="bold")
+        for sentence in others:
+            console.print(sentence)
     console.print()
     console.print(found.table.title, style="bold")
     console.print(fitting_table(found.table))
     for note in found.table.notes if protocols else found.table.brief_notes:
         console.print(note, style="dim")
+
+
+def _print_verdicts(judged: Sequence[JudgedClaim], console: Console) -> None:
+    """Print a line for each of many claims; what was claimed would fill the screen."""
+    console.print(counted(judged), style="bold")
+    console.print(verdict_table(ranked(judged)))
+    console.print(f"{legend(judged)} {_IN_FULL}", style="dim")

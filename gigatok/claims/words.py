@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from gigatok.claims.claim import Claim, Extrapolation
 from gigatok.claims.evidence import Evidence
@@ -15,6 +16,20 @@ from gigatok.names import METRICS
 
 WANTED_POWER = 0.8
 """Probability with which the seeds that are advised decide a claim, if its effect is real."""
+
+
+class FoundWords(NamedTuple):
+    """Evidence on a claim in words; a part that there is none of is empty."""
+
+    effect: str
+    interval: str
+    p: str
+    seeds: str
+
+    def __str__(self) -> str:
+        """Join the parts as they stand in a sentence."""
+        chance = [f"p = {self.p}"] if self.p else []
+        return ", ".join((f"{self.effect} {self.interval}", *chance, self.seeds))
 
 
 @dataclass(frozen=True)
@@ -37,14 +52,24 @@ class JudgedClaim:
         """Say the verdict, on what it rests, what was claimed and what would decide it."""
         claim, verdict = self.verdict.claim, self.verdict
         # What was found comes first: below "contradicted", the claim itself reads as a finding.
-        found = "its settings have too few results yet"
-        if verdict.evidence is not None:
-            found = _evidence(verdict, verdict.evidence)
+        found = self.found or "its settings have too few results yet"
         made = [self.made]
         if self.prediction is not None:
             made.append(_predicted(claim, self.prediction))
         claimed = f"Claimed: {claim.text} ({'; '.join(made)})."
-        return f"{claim.name}: {verdict.decision}, {found}. {claimed}{_advice(verdict)}"
+        parts = f"{claim.name}: {verdict.decision}, {found}.", claimed, self.advice
+        return " ".join(filter(None, parts))
+
+    @property
+    def found(self) -> FoundWords | None:
+        """Say on what the verdict rests; None without results."""
+        evidence = self.verdict.evidence
+        return None if evidence is None else _evidence(self.verdict, evidence)
+
+    @property
+    def advice(self) -> str:
+        """Say what would decide the claim; empty where it is decided, or nobody knows."""
+        return _advice(self.verdict)
 
     @property
     def made(self) -> str:
@@ -72,7 +97,7 @@ def _predicted(claim: Claim, prediction: Extrapolation) -> str:
     )
 
 
-def _evidence(verdict: Verdict, evidence: Evidence) -> str:
+def _evidence(verdict: Verdict, evidence: Evidence) -> FoundWords:
     claim, metric = verdict.claim, METRICS[verdict.claim.metric]
     low, high = evidence.interval(LEVEL)
     # In the metric's own direction: a claimed fall that is seen has a negative effect.
@@ -89,9 +114,9 @@ def _evidence(verdict: Verdict, evidence: Evidence) -> str:
         # An interval of no width would say that the effect is known exactly.
         interval = "without any spread"
     assert verdict.p is not None or verdict.decision == "undecided"
-    p = "" if verdict.p is None else f", p = {verdict.p:.2g}"
+    p = "" if verdict.p is None else f"{verdict.p:.2g}"
     seeds = f"{evidence.seeds} shared seed{'s' if evidence.seeds != 1 else ''}"
-    return f"{size} {interval}{p}, {seeds}"
+    return FoundWords(size, interval, p, seeds)
 
 
 def _percent(log_ratio: float) -> str:
@@ -109,19 +134,17 @@ def _advice(verdict: Verdict) -> str:
     if verdict.decision != "undecided" or evidence is None:
         return ""
     if not claim.decided_by_seeds:
-        return " More sizes would tell more; more seeds of these hardly do."
+        return "More sizes would tell more; more seeds of these hardly do."
     if evidence.error == 0:
         return _advice_without_spread(evidence, verdict.level)
     effect, spread = evidence.effect, evidence.error * math.sqrt(evidence.seeds)
     aim = aim_of(claim, effect)
     more = more_seeds(effect, spread, evidence.seeds, verdict.level, WANTED_POWER, aim)
     if more is None:
-        return " No sensible number of seeds decides it if the effect is what it seems."
+        return "No sensible number of seeds decides it if the effect is what it seems."
     plural = "seed decides" if more == 1 else "seeds decide"
-    return (
-        f" {more} more {plural} it with probability {WANTED_POWER:g} if the effect is what it "
-        "seems."
-    )
+    chance = f"with probability {WANTED_POWER:g} if the effect is what it seems"
+    return f"{more} more {plural} it {chance}."
 
 
 def _advice_without_spread(evidence: Evidence, level: float) -> str:
@@ -130,7 +153,7 @@ def _advice_without_spread(evidence: Evidence, level: float) -> str:
         return ""
     more = max(1, math.ceil(math.log2(evidence.p / level)))
     plural = "seed decides" if more == 1 else "seeds decide"
-    return f" All seeds differ alike, which few do by chance: {more} more {plural} it if all do."
+    return f"All seeds differ alike, which few do by chance: {more} more {plural} it if all do."
 
 
 def legend(claims: Sequence[JudgedClaim]) -> str:
