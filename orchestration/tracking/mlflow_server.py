@@ -1,4 +1,4 @@
-"""Connection to MLflow: the only module that imports it. Used by one thread.
+"""Connection to MLflow, which only it and `run_files.py` import. Used by one thread.
 
 It uses only the plain client API: no active run, no autologging. Every call may be repeated. The
 server ignores a point that it has (same run, name, value, time and step), tags and files replace
@@ -21,6 +21,7 @@ from orchestration.runs.provenance import user_name
 from orchestration.tracking import sqlite_file
 from orchestration.tracking.ledger import OPEN_STATUSES, Destination, Entry
 from orchestration.tracking.lineage import DatasetInput, TrainedModel
+from orchestration.tracking.run_files import RunFiles
 from orchestration.tracking.spool import LoggedPicture, MetricPoint
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Server:
         """
         self._database = destination.database
         self._client = _connect(destination)
+        self._files = RunFiles(self._client, destination.uri)
         self._file = sqlite_file.identity(self._database)
         self._found: set[str] = set()
         self._unused: set[str] = set()
@@ -147,6 +149,7 @@ class Server:
             run_id = str(run.info.run_id)
             self._without_params.add(run_id)
             self._without_model.add(run_id)
+            self._files.note(run_id, str(run.info.artifact_uri))
         self._found.add(run_id)
         return entry.model_copy(update={"run_id": run_id, "status": "RUNNING"})
 
@@ -401,7 +404,7 @@ class Server:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.log_stream(run_id, io.BytesIO(content), path)
+            self._files.write(run_id, path, content)
         except MlflowException as error:
             if not self._is_refusal(error, run_id):
                 raise
