@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.store import records
 from analysis.store.interface import PARENT_TAG, Stamp, SweepRun
-from analysis.store.records import Records, batches, numbered, restored
+from analysis.store.records import Records, batches, by_key, restored
 from analysis.store.requests import RequestError
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_AXES, TAG_KIND
 from gigatok.text.command_lines import command
@@ -115,19 +115,20 @@ class Database:
             tags.append(self._keyed(_TAGS, chosen))
         # Stage runs that were deleted in MLflow's UI are missing here; their trials stay.
         runs = pl.concat(times)
-        return _only_tags(runs, numbered(pl.concat(tags), runs))
+        return Records(runs, by_key(pl.concat(tags), runs), {}, {})
 
     def _records(self, chosen: sa.Select[Any] | None) -> Records:
         """Read all that is stored of some runs; None: of all."""
-        times = self._times(chosen)
         reads = (
             partial(self._keyed, _TAGS, chosen),
             partial(self._keyed, _PARAMS, chosen),
             partial(self._metrics, chosen),
         )
-        # Most of the time is the database's own: the three tables arrive side by side.
-        with ThreadPoolExecutor() as threads:
-            return Records(times, *threads.map(lambda read: numbered(read(), times), reads))
+        # Most of the time is the database's own: the tables arrive side by side.
+        with ThreadPoolExecutor(1 + len(reads)) as threads:
+            times = threads.submit(self._times, chosen)
+            parts = list(threads.map(lambda read: by_key(read(), times.result()), reads))
+        return Records(times.result(), *parts)
 
     def _are_large_part(self, launches: Sequence[str]) -> bool:
         """Tell whether reading tables whole is faster than looking up the runs of launches."""
@@ -268,21 +269,16 @@ def _unreadable(where: object, error: BaseException) -> RequestError:
 
 def _chosen(everything: Records, launches: Sequence[str]) -> tuple[Records, Records]:
     """Select the trials below some sweep runs and the stages that they link to."""
-    key, value = pl.col("key"), pl.col("value")
-    trials = everything.tags.filter((key == TAG_KIND) & (value == KIND_TRIAL)).select("run")
-    below = everything.tags.filter((key == PARENT_TAG) & value.is_in(launches)).select("run")
+    value = pl.col("value")
+    # A launch that has just begun has no trial, so that no run may have a parent.
+    kinds, parents = (everything.tags.get(key, records.NO_TEXTS) for key in (TAG_KIND, PARENT_TAG))
+    trials = kinds.filter(value == KIND_TRIAL)
+    below = parents.filter(value.is_in(launches))
     found = everything.of(trials.join(below, "run", "semi")["run"])
     # Stages shared by several trials are linked several times and kept once.
     linked = found.linked().to_frame("run_id")
     rows = everything.runs.with_row_index("run").join(linked, "run_id", "semi")["run"]
-    stages = _only_tags(everything.runs, everything.tags).of(rows)
-    return found, stages
-
-
-def _only_tags(runs: pl.DataFrame, tags: pl.DataFrame) -> Records:
-    number, text = pl.UInt32(), pl.String()
-    params = pl.DataFrame(schema={"run": number, "key": text, "value": text})
-    return Records(runs, tags, params, params.cast({"value": pl.Float64}))
+    return found, Records(everything.runs, everything.tags, {}, {}).of(rows)
 
 
 def _of_kind(kind: str) -> sa.Select[Any]:

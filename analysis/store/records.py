@@ -1,4 +1,4 @@
-"""Runs as every reader returns them: tables of text and numbers, one row per stored value.
+"""Runs as every reader returns them: the stored texts and numbers, key by key.
 
 A value knows its run by the row of the run in `Records.runs`: a position is joined and counted
 many times faster than the 32 letters of a run id.
@@ -7,7 +7,7 @@ many times faster than the 32 letters of a run id.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +20,10 @@ RUN_SCHEMA = {"run_id": pl.String(), "started": pl.Int64(), "ended": pl.Int64()}
 TEXT_SCHEMA = {"run_id": pl.String(), "key": pl.String(), "value": pl.String()}
 METRIC_SCHEMA = {"run_id": pl.String(), "key": pl.String(), "value": pl.Float64()}
 CURVE_SCHEMA = METRIC_SCHEMA | {"step": pl.Int64(), "time": pl.Int64()}
+Parts = Mapping[str, pl.DataFrame]
+"""Key -> its values in all runs: columns `run` (its row in `Records.runs`) and `value`."""
+NO_TEXTS = pl.DataFrame(schema={"run": pl.UInt32(), "value": pl.String()})
+"""Values of a key that no run has."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,15 @@ class Records:
 
     Attributes:
         runs: `RUN_SCHEMA`, times in milliseconds since 1970; `ended` is null while open.
-        tags: columns `run` (its row in `runs`), `key`, `value`; as are the others.
+        tags: text.
         params: text, as tags are: the store knows nothing else.
         metrics: numbers, the newest value of each.
     """
 
     runs: pl.DataFrame
-    tags: pl.DataFrame
-    params: pl.DataFrame
-    metrics: pl.DataFrame
+    tags: Parts
+    params: Parts
+    metrics: Parts
 
     def of(self, rows: pl.Series) -> Records:
         """Select the runs in some rows of `runs`, in that order."""
@@ -44,13 +48,13 @@ class Records:
         places = np.full(self.runs.height, -1, np.int64)
         places[rows.to_numpy()] = np.arange(len(rows))
         place = pl.Series(places).set(pl.Series(places < 0), None).cast(pl.UInt32)
-        parts = (self.tags, self.params, self.metrics)
-        return Records(self.runs[rows], *(_placed(p, place.gather(p["run"])) for p in parts))
+        every = (self.tags, self.params, self.metrics)
+        return Records(self.runs[rows], *(_of_places(parts, place) for parts in every))
 
     def linked(self) -> pl.Series:
         """List the ids of the stage runs that these trials link to, each once."""
-        is_link = pl.col("key").str.starts_with(PREFIX_STAGE_RUN)
-        return self.tags.filter(is_link)["value"].drop_nulls().unique().sort()
+        links = [p["value"] for key, p in self.tags.items() if key.startswith(PREFIX_STAGE_RUN)]
+        return pl.concat([pl.Series("value", [], pl.String), *links]).unique().sort()
 
 
 def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -60,11 +64,18 @@ def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """Replace the `run_id` of values by the run's row.
+def by_key(stored: pl.DataFrame, runs: pl.DataFrame) -> Parts:
+    """Cut values, as read, into those of each key, and replace their `run_id` by the run's row.
 
-    Stores keep the values of a run together, so that a run is looked up once a stretch.
+    Values of runs that are not among `runs` are dropped.
     """
+    values = _numbered(stored, runs)
+    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
+    return {str(key): part for (key,), part in parts.items()}
+
+
+def _numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    # Stores keep the values of a run together, so that a run is looked up once a stretch.
     ids = stored["run_id"]
     # True where a stretch of one run begins; a repeated stretch only costs a second look-up.
     is_first = (ids != ids.shift()).fill_null(value=True)
@@ -72,6 +83,13 @@ def numbered(stored: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     stretches = ids.filter(is_first).to_frame().join(rows, "run_id", "left", maintain_order="left")
     place = stretches["run"].gather(is_first.cast(pl.UInt32).cum_sum() - 1)
     return _placed(stored.drop("run_id"), place)
+
+
+def _of_places(parts: Parts, place: pl.Series) -> Parts:
+    """Select the values of the runs that have a new row in `place`, which has one per old row."""
+    found = {key: _placed(part, place.gather(part["run"])) for key, part in parts.items()}
+    # A key that none of these runs has is no column of theirs.
+    return {key: part for key, part in found.items() if part.height}
 
 
 def _placed(values: pl.DataFrame, place: pl.Series) -> pl.DataFrame:
@@ -90,12 +108,10 @@ def restored(value: pl.Expr, is_nan: pl.Expr | bool) -> pl.Expr:
     return pl.when(nan).then(float("nan")).otherwise(finite)
 
 
-def wide(values: pl.DataFrame, height: int) -> pl.DataFrame:
+def wide(parts: Parts, height: int) -> pl.DataFrame:
     """Make a row per run and a column per key: a pivot, at a fraction of its cost."""
-    parts = values.partition_by("key", as_dict=True, maintain_order=True, include_key=False)
     columns = [
-        _spread(part["run"], part["value"], height).alias(str(key))
-        for (key,), part in parts.items()
+        _spread(part["run"], part["value"], height).alias(key) for key, part in parts.items()
     ]
     return pl.DataFrame([pl.Series("run", range(height), pl.UInt32), *columns])
 

@@ -239,7 +239,7 @@ def _table(launches: Sequence[SweepRun], trials: Records, stages: Records) -> pl
     found = found.join(_launch_columns(launches), "sweep_run_id", "left", maintain_order="left")
     params = _with_shared(wide(trials.params, height), found["sweep_run_id"], launches)
     metrics = wide(trials.metrics, height)
-    found = _once(found, params, trials.metrics)
+    found = _once(found, params, metrics)
     # Rows were dropped as repeated: params and metrics must follow them.
     if found.height < height:
         params, metrics = params[found["run"]], metrics[found["run"]]
@@ -327,7 +327,9 @@ def _once(found: pl.DataFrame, params: pl.DataFrame, metrics: pl.DataFrame) -> p
     found = found.with_columns(_key=key)
     if found.select("sweep", "_key").is_unique().all():
         return found.drop("_key")
-    results = metrics.group_by("run").len("_results")
+    # A NaN was logged and counts as a result.
+    count = pl.sum_horizontal(pl.lit(0), pl.exclude("run").is_not_null())
+    results = metrics.select("run", _results=count)
     settings = params.select("run", _settings=pl.struct(pl.exclude("run")))
     marked = found.join(results, "run", "left").join(settings, "run", "left")
     marked = marked.with_columns(pl.col("_results").fill_null(0))

@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis.store import records
 from analysis.store.interface import PARENT_TAG, Stamp, SweepRun
-from analysis.store.records import Records, batches, numbered, restored
+from analysis.store.records import Records, batches, by_key, restored
 from gigatok.names import KIND_SWEEP, KIND_TRIAL, TAG_KIND
 from gigatok.text.credentials import mlflow_variables, without_login
 
@@ -142,18 +142,15 @@ def _records(runs: Iterator[Run]) -> Records:
     times = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in found]
     table = pl.DataFrame(times, records.RUN_SCHEMA, orient="row")
 
-    def keyed(part: str, schema: Any) -> pl.DataFrame:
+    def stored(part: str, schema: Any) -> pl.DataFrame:
         rows = [
             (run.info.run_id, key, value)
             for run in found
             for key, value in getattr(run.data, part).items()
         ]
-        return numbered(pl.DataFrame(rows, schema, orient="row"), table)
+        return pl.DataFrame(rows, schema, orient="row")
 
-    metrics = keyed("metrics", records.METRIC_SCHEMA)
-    return Records(
-        table,
-        keyed("tags", records.TEXT_SCHEMA),
-        keyed("params", records.TEXT_SCHEMA),
-        metrics.with_columns(value=restored(pl.col("value"), False)),
-    )
+    tags, params = (stored(part, records.TEXT_SCHEMA) for part in ("tags", "params"))
+    metrics = stored("metrics", records.METRIC_SCHEMA)
+    metrics = metrics.with_columns(value=restored(pl.col("value"), False))
+    return Records(table, *(by_key(values, table) for values in (tags, params, metrics)))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class RunFiles:
     """Writer of runs' files: what `MlflowClient.log_stream` does, at a third of its cost.
 
-    To find the place of a run's files MLflow reads all that the run has, and for each file it makes
-    and removes a folder.
+    To find the place of a run's files MLflow reads all that the run has, and for each file it
+    makes and removes a folder.
     """
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
