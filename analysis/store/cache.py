@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from gigatok import names
 
 ROWS_WORTH_KEEPING = 2000
 """Fewer are read again faster than anyone notices."""
+WRITER = "writer of a table"
+"""Name of the threads that write what is kept."""
 _FORMAT = 3
 """Raised when the table's columns or their meaning change."""
 
@@ -50,21 +53,24 @@ def remembered(
     # and the next stamp differs anyway.
     table = read()
     if table.height >= ROWS_WORTH_KEEPING:
-        with suppress(OSError):  # a cache that cannot be written costs the next reader some time
-            _keep(table, file, request_hash)
+        # The reader need not wait for it. A process that ends does: the thread is no daemon. A
+        # clone shares the data but not the columns, which the reader may add to.
+        what = (table.clone(), file, request_hash)
+        threading.Thread(target=_keep, args=what, name=WRITER).start()
     return table
 
 
 def _keep(table: pl.DataFrame, file: Path, request_hash: str) -> None:
     """Replace what was kept of the same request."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place when complete: another process may read at the same moment.
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    table.write_ipc(temporary)
-    # Older states of the store never come back, so that one file a request is enough.
-    for old in file.parent.glob(f"{request_hash}-*.arrow"):
-        old.unlink(missing_ok=True)
-    temporary.replace(file)
+    with suppress(OSError):  # a cache that cannot be written costs the next reader some time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed into place when complete: others may read and write at the same moment.
+        temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+        table.write_ipc(temporary)
+        # Older states of the store never come back, so that one file a request is enough.
+        for old in file.parent.glob(f"{request_hash}-*.arrow"):
+            old.unlink(missing_ok=True)
+        temporary.replace(file)
 
 
 def _hash(*parts: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from analysis.charts.records import with_ending
 from analysis.store import cache, databases
 from analysis.store.databases import Database
 from analysis.store.export import to_pandas, units
+from analysis.store.requests import RequestError
 from analysis.store.runs import params_of
 from analysis.store.servers import ClientStore
 from gigatok import names
@@ -193,6 +195,26 @@ def test_equal_keys_with_other_settings_keep_their_results(shared: Writer) -> No
     assert (rows[1e-3], rows[1e-4]) == ((1.0, None), (2.0, 0.5))
 
 
+def test_a_store_fills_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run has a parent at first, and none has a metric when two launches share a trial."""
+    writer = Writer(tmp_path)
+    parent = writer.sweep("new", "aaaa")
+    for share in (0.0, math.inf):
+        monkeypatch.setattr(databases, "SCAN_FROM", share)
+        with pytest.raises(RequestError, match="has no trial yet"):
+            load_runs("new", writer.uri)
+    for _ in range(2):
+        writer.trial(parent, "one", {}, {}, "WAITING")
+    best = writer.trial(parent, "one", {"psnr": math.nan}, {}, "WAITING")
+    for share in (0.0, math.inf):
+        monkeypatch.setattr(databases, "SCAN_FROM", share)
+        found = load_runs("new", writer.uri)
+        assert found["run_id"].to_list() == [best]
+        assert found["psnr"].is_nan().all()
+    writer.client.delete_run(best)
+    assert load_runs("new", writer.uri).height == 1
+
+
 def test_the_value_written_last_wins(shared: Writer) -> None:
     run = load_runs("unstarted", shared.uri)["run_id"][0]
     shared.client.log_metric(run, "psnr", 20.0, timestamp=11, step=0)
@@ -216,8 +238,16 @@ class TestKept:
         monkeypatch.setenv("GIGATOK_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cache, "ROWS_WORTH_KEEPING", 1)
 
+    def load(self, sweep: str, uri: str) -> pl.DataFrame:
+        """Load a table, and wait until it is kept."""
+        table = load_runs(sweep, uri)
+        for thread in threading.enumerate():
+            if thread.name == cache.WRITER:
+                thread.join()
+        return table
+
     def test_nothing_is_read_twice(self, shared: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = load_runs("second", shared.uri)
+        first = self.load("second", shared.uri)
 
         def refuse(*_: object) -> None:
             raise AssertionError("read again")
@@ -228,22 +258,28 @@ class TestKept:
             load_runs("first", shared.uri)
 
     def test_every_change_is_seen(self, shared: Writer) -> None:
-        load_runs("second", shared.uri)
-        run = load_runs("second", shared.uri)["run_id"][0]
+        self.load("second", shared.uri)
+        run = self.load("second", shared.uri)["run_id"][0]
         shared.client.log_metric(run, "psnr", 5.0)
-        assert 5.0 in load_runs("second", shared.uri)["psnr"]
+        assert 5.0 in self.load("second", shared.uri)["psnr"]
         shared.client.set_tag(run, names.TAG_STATE, "COMPLETE")
-        assert "WAITING" not in load_runs("second", shared.uri)["state"]
+        assert "WAITING" not in self.load("second", shared.uri)["state"]
         shared.client.delete_run(run)
-        assert run not in load_runs("second", shared.uri)["run_id"]
+        assert run not in self.load("second", shared.uri)["run_id"]
         shared.client.restore_run(run)
-        assert run in load_runs("second", shared.uri)["run_id"]
+        assert run in self.load("second", shared.uri)["run_id"]
+
+    def test_what_a_reader_adds_is_not_kept(self, shared: Writer) -> None:
+        table = load_runs("second", shared.uri)
+        table.insert_column(0, pl.lit(1).alias("mine"))
+        self.load("second", shared.uri)
+        assert "mine" not in self.load("second", shared.uri).columns
 
     def test_only_the_newest_table_is_kept(self, shared: Writer, tmp_path: Path) -> None:
         for value in range(3):
-            run = load_runs("second", shared.uri)["run_id"][0]
+            run = self.load("second", shared.uri)["run_id"][0]
             shared.client.log_metric(run, "psnr", float(value), step=value)
-        load_runs("second", shared.uri)
+        self.load("second", shared.uri)
         assert len(list((tmp_path / "cache" / "analysis").glob("*"))) == 1
 
 
