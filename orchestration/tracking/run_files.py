@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,10 @@ class RunFiles:
         """
         self._client, self._uri = client, uri
         self._places: dict[str, str] = {}
-        # The name of a file on disk becomes its name in the store. Removed with this object.
-        self._outbox = tempfile.TemporaryDirectory(prefix="gigatok-", ignore_cleanup_errors=True)
+        # The name of a file on disk becomes its name in the store.
+        self._outbox = Path(tempfile.mkdtemp(prefix="gigatok-"))
+        # When the connection goes, or the process ends. `TemporaryDirectory` would warn of it.
+        weakref.finalize(self, shutil.rmtree, self._outbox, ignore_errors=True)
 
     def note(self, run_id: str, uri: str) -> None:
         """Note where the files of a run are kept."""
@@ -41,7 +45,7 @@ class RunFiles:
             MlflowException: MLflow does not allow the path, or does not answer.
         """
         folder, name = posixpath.split(posixpath.normpath(path))
-        file = Path(self._outbox.name) / name
+        file = self._outbox / name
         file.write_bytes(content)
         try:
             self._open(run_id).log_artifact(str(file), folder or None)

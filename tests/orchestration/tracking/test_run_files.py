@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def test_files_are_where_mlflow_looks_for_them(connection, is_noted):
         assert read(client, run.run_id, "attempts/001.json") == b"new"
     top = [file.path for file in client.list_artifacts(first.run_id)]
     assert top == ["attempts", "spec.json"]
+
+
+def test_nothing_is_left_on_disk(connection, tmp_path, monkeypatch):
+    client, uri, experiment = connection
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files = RunFiles(client, uri)
+    files.write(client.create_run(experiment).info.run_id, "spec.json", b"x")
+    (outbox,) = tmp_path.iterdir()
+    assert list(outbox.iterdir()) == []
+    del files
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_path_leaves_the_next_one_alone(connection):
