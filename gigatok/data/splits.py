@@ -33,7 +33,7 @@ def load_split(config: SplitConfig) -> ImageSet:
             number or type.
         AssetError: the data cannot be obtained.
     """
-    # Imported here: parquet and scikit-learn are slow to import, and most runs need neither.
+    # Imported here: parquet is slow to import, and most runs do not need it.
     images: ImageSet = import_module(find_data_set(config.name).module).load(config)
     # Floats would train without an error, on nonsense. The built-in ones are held to it by tests.
     if owner_of("data set", config.name) is not None:

@@ -54,7 +54,7 @@ def test_asking_for_too_many_images_says_how_many_there_are() -> None:
 
 
 def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ValueError, match=r"pip install 'gigatok-scaling\[digits\]'"):
         load_split(digits("val", 1))
 
