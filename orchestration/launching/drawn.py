@@ -31,6 +31,19 @@ def figure_in(folder: Path, plan: Plan) -> Path:
     return folder / f"{plan.sweep.name}-{plan.sweep.scale}.png"
 
 
+_prepared: list[subprocess.Popen[str]] = []
+"""Process that waits for `analyse`, or none."""
+
+
+def prepare() -> None:
+    """Start the process of the next `analyse`: it takes a second to import what it draws with.
+
+    Where nothing is analysed, it ends with this process.
+    """
+    if not _prepared:
+        _prepared.append(_start())
+
+
 def analyse(
     plan: Plan, store: Store, uri: str, words: Sequence[str], environment: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
@@ -40,17 +53,36 @@ def analyse(
     does not fail the launch.
     """
     action, *options = words
-    # Everybody on the machine sees the arguments of a process; its environment, only the user.
     where = ["--runs-dir", str(store.root)]
     where += [] if uri == default_uri(store) else ["--tracking-uri", without_login(uri)]
-    command = [sys.executable, "-m", "analysis", action, plan.sweep.name, "--plan", plan.key]
+    told = {
+        "words": [action, plan.sweep.name, "--plan", plan.key, *where, *options],
+        # As they are now: a program may have moved since it prepared this.
+        "folder": os.getcwd(),
+        "variables": {**os.environ, **mlflow_variables(uri), **environment},
+    }
+    process = _prepared.pop() if _prepared else _start()
+    if process.poll() is not None:
+        process = _start()  # a Ctrl-C at the end of a launch reaches it as well
+    with process:
+        try:
+            # On its input: everybody on the machine sees the arguments of a process.
+            output, errors = process.communicate(json.dumps(told) + "\n")
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def _start() -> subprocess.Popen[str]:
     # Of the code that runs here: the working folder may hold an analysis.py of the user.
     code = for_children(str(Path(__file__).resolve().parents[2]))
-    return subprocess.run(
-        [*command, *where, *options],
-        env={**os.environ, **code, **mlflow_variables(uri), **environment},
-        check=False,
-        capture_output=True,
+    return subprocess.Popen(
+        [sys.executable, "-m", "analysis.waiting"],
+        env={**os.environ, **code},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
     )

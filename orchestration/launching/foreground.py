@@ -11,7 +11,9 @@ from rich.console import Console
 
 from orchestration.execution.display import Display
 from orchestration.execution.progress import Progress
+from orchestration.execution.results import trial_metrics
 from orchestration.forecast.forecast import Meter, forecast_line, forecast_tag
+from orchestration.launching import drawn
 from orchestration.launching.claimed import has_news, launch_findings
 from orchestration.launching.runner import Observe
 from orchestration.terminal import say_event
@@ -68,6 +70,9 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
 
         try:
             runner.run(observe)
+            if _has_something_to_draw(progress):
+                # Its imports take as long as it takes to send the last results.
+                drawn.prepare()
         finally:
             # Before anything is printed: a live table would overwrite it.
             display.close()
@@ -76,6 +81,12 @@ def run(runner: Driver, tracking: Tracking, console: Console) -> None:
             unsent = tracking.finish(patience, queued=runner.goes_on)
     if unsent:
         say_event(console, str(unsent), "yellow")
+
+
+def _has_something_to_draw(progress: Progress) -> bool:
+    """Tell whether the end of the launch will draw: there are results that no other had."""
+    is_changed = bool(progress.ran or progress.done_elsewhere) and not progress.interrupted
+    return is_changed and any(trial_metrics(progress).values())
 
 
 class on_interrupt:

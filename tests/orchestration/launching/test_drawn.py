@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gigatok import names
-from orchestration.launching.drawn import SUFFIXES, draw, drawn_plan, keep
+from orchestration.launching import drawn
+from orchestration.launching.drawn import SUFFIXES, draw, drawn_plan, keep, prepare
 from orchestration.launching.launched import LaunchRequest, record_launch
 from orchestration.plan.graph import Plan
 from orchestration.runs.state import Store
@@ -66,6 +71,39 @@ def test_an_older_figure_does_not_pass_as_the_new_one(
         (tmp_path / f"study-smoke{suffix}").rename(tmp_path / f"other{suffix}")
     assert drawn_plan(tmp_path / "other.png") == plan.key
     assert not draw(plan, store, uri, tmp_path / "other.png").is_whole
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_process_that_was_prepared_draws_unless_it_has_ended(
+    store: Store, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    for key, psnr in zip(keys_of(plan), (18.0, 19.0), strict=True):
+        Run(store, plan, key).complete(params_tokenizer=12.0, psnr=psnr)
+    send(store, plan)
+    monkeypatch.setattr(drawn, "_prepared", [])
+    before = set(psutil.Process().children())
+    prepare()
+    (process,) = set(psutil.Process().children()) - before
+    if interrupted:
+        process.send_signal(signal.SIGINT)
+        psutil.wait_procs([process])
+    monkeypatch.chdir(tmp_path)
+    drawing = draw(plan, store, default_uri(store), Path("study-smoke.png"), ["--answer"])
+    assert drawing.is_whole, drawing.problem
+    assert "PSNR" in str(drawing.answer)
+    assert not set(psutil.Process().children()) - before
+
+
+@pytest.mark.heavy
+def test_a_process_that_was_prepared_ends_without_a_word_when_its_launcher_does() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "analysis.waiting"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    assert (ended.stdout, ended.stderr) == (b"", b"")
 
 
 @pytest.mark.heavy

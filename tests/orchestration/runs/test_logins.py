@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -59,16 +60,16 @@ def test_the_drawing_process_shows_no_password(
 ) -> None:
     echo = tmp_path / "echo.py"
     echo.write_text(
-        f"#!{sys.executable}\nimport os, sys, pathlib\n"
-        "seen = [*sys.argv, os.environ['MLFLOW_TRACKING_PASSWORD']]\n"
-        "pathlib.Path(__file__).with_suffix('.txt').write_text('\\n'.join(seen))\n"
+        f"#!{sys.executable}\nimport json, os, sys, pathlib\n"
+        "seen = [sys.argv, dict(os.environ), json.loads(sys.stdin.readline())]\n"
+        "pathlib.Path(__file__).with_suffix('.txt').write_text(json.dumps(seen))\n"
     )
     echo.chmod(0o755)
     monkeypatch.setattr(drawn.sys, "executable", str(echo))
     store, plan = launched
     drawing = drawn.draw(plan, store, URI, tmp_path / "figure.png")
     assert not drawing.is_whole, "nothing drew a figure"
-    *arguments, password = echo.with_suffix(".txt").read_text().splitlines()
-    assert "http://host:5000" in arguments
-    assert "geheim" not in str(arguments)
-    assert password == "geheim"
+    arguments, environment, told = json.loads(echo.with_suffix(".txt").read_text())
+    assert "http://host:5000" in told["words"]
+    assert "geheim" not in str([arguments, environment, told["words"]])
+    assert told["variables"]["MLFLOW_TRACKING_PASSWORD"] == "geheim"
