@@ -204,7 +204,7 @@ class RayBackend:
         if not self._there(at_once=True):
             raise NoAnswer("the Ray cluster does not answer")
         group, places = _places(request)
-        run = ray.remote(max_retries=0)(_from_snapshot())
+        run = self._run
         meeting = None
         if group is not None:
             meeting = run.options(num_cpus=0, **places[0]).remote(self._code, "meeting_point")
@@ -330,6 +330,11 @@ class RayBackend:
 
     def _output(self, folder: StageFolder) -> Path:
         return self._store.root.resolve() / "ray" / f"{folder.name}.log"
+
+    @cached_property
+    def _run(self) -> Any:
+        """Make the task that all stages are: Ray sends it once, and keeps workers for the next."""
+        return ray.remote(max_retries=0)(_from_snapshot())
 
     @cached_property
     def _code(self) -> dict[str, str]:
