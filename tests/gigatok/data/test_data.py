@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -57,6 +58,19 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ValueError, match=r"pip install 'gigatok-scaling\[digits\]'"):
         load_split(digits("val", 1))
+
+
+@pytest.mark.heavy
+def test_the_digits_are_read_without_importing_scikit_learn() -> None:
+    # Every stage of a smoke sweep that reads images would pay a second for it.
+    code = (
+        "import sys; from gigatok.config import SplitConfig;"
+        "from gigatok.data.splits import load_split;"
+        "split = SplitConfig(name='digits', split='val', image_size=8, images=2);"
+        "print(len(load_split(split)), {'sklearn', 'scipy', 'pandas'} & set(sys.modules))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert output.stdout == "2 set()\n", output.stderr
 
 
 def test_fingerprints_are_constants_of_known_sets() -> None:
