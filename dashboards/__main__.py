@@ -52,8 +52,8 @@ def watch(
     # Typer calls this before a subcommand, too.
     if context.invoked_subcommand is not None:
         return
-    # Asked before anything is imported: both are an extra, and a traceback names no remedy.
-    _need("streamlit", "plotly")
+    # Asked before it is imported: it is an extra, and a traceback names no remedy.
+    _need("streamlit")
     token = secrets.token_urlsafe(16) if allow_actions else ""
     if allow_actions and (allow_host or not _is_loopback(host)):
         typer.echo(
@@ -86,7 +86,7 @@ def export(
     mlflow_url: Mlflow = None,
 ) -> None:
     """Write a study as one HTML file that needs no network."""
-    _need("plotly")
+    _need("vl_convert")
     from dashboards.static import write_page
 
     source = PageSource.of(runs_dir, tracking_uri, mlflow_url)

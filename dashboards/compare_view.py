@@ -16,9 +16,9 @@ from analysis.studies.comparing import (
 )
 from analysis.studies.study import Title, WatchedStudy
 from dashboards import reading
-from dashboards.plotting import chart_figure
+from dashboards.plotting.charts import ZOOM, chart_figure
 from dashboards.source import PageSource
-from dashboards.widgets import captions, choose_axes, download, pdf_of, table
+from dashboards.widgets import captions, choose_axes, download, pdf_of, picture, table
 from gigatok.text.markdown import plain
 
 MOST_TRIALS = 2000
@@ -73,6 +73,6 @@ def _plot(studies: Studies) -> None:
     except RequestError as error:
         st.info(f"{plain(str(error).capitalize())}.")
         return
-    st.plotly_chart(chart_figure(found.chart), key="compare")
+    picture(chart_figure(found.chart, zooms=True), key=f"compare {axes}", keeps=[ZOOM])
     captions(found.notes)
     download("PDF", lambda: pdf_of(found.figure()), "compare.pdf")

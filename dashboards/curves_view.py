@@ -8,9 +8,10 @@ from analysis.statistics.estimates import INTERVALS
 from analysis.studies import trial
 from analysis.studies.study import WatchedStudy
 from dashboards import reading
-from dashboards.plotting import overlay_figure
+from dashboards.plotting.charts import ZOOM
+from dashboards.plotting.curves import overlay_figure
 from dashboards.source import PageSource
-from dashboards.widgets import captions
+from dashboards.widgets import ZOOMS, captions, picture
 from dashboards.words import in_words
 from gigatok.names import GUIDANCE_PREFIX, TRAIN_PREFIX
 
@@ -52,10 +53,10 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
         st.info("None of these settings has logged this curve yet.")
         return
     figure = overlay_figure(chart, log_x=log_x, log_y=log_y)
-    st.plotly_chart(figure, key=f"overlay {stage} {key}")
+    picture(figure, key=f"overlay {stage} {key} {log_x} {log_y}", keeps=[ZOOM])
     kinds = {mark.y_bar.kind for mark in chart.marks if mark.y_bar}
     words = [f"Band: {said}" for kind, said in INTERVALS.items() if kind in kinds]
-    captions([*words, "Drag over the chart to look closer; a click in the legend hides a curve."])
+    captions([*words, f"{ZOOMS} A click in the legend hides a curve."])
 
 
 def _keys(source: PageSource, study: WatchedStudy, at: str) -> dict[str, tuple[str, str]]:

@@ -34,9 +34,6 @@ h1 {font-size: 1.8rem !important;}
 [data-testid="stCaptionContainer"] {color: inherit !important; opacity: .8;}
 [data-testid="stMultiSelect"] :has(> span[title])
   {background: rgba(128, 128, 128, .25) !important; color: inherit !important;}
-.js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint, .parcoords,
-  .cbaxis) text
-  {fill: currentColor !important;}
 @media (max-width: 640px) {
   .block-container {padding-left: .8rem; padding-right: .8rem;}
   h1 {font-size: 1.4rem !important;}

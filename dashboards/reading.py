@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.charts.grammar import Chart
@@ -24,7 +23,8 @@ from analysis.studies.answer import Answer, answer
 from analysis.studies.study import Title, WatchedStudy
 from analysis.studies.trial import LoadedTrial
 from analysis.tables.numbers import Numbers, setting_numbers, trial_numbers
-from dashboards.plotting import chart_figure
+from dashboards.plotting.base import Spec
+from dashboards.plotting.charts import chart_figure
 from dashboards.source import PageSource
 
 SERVER_SECONDS = 10.0
@@ -49,7 +49,7 @@ class FirstView:
     """
 
     answer: Answer
-    figure: go.Figure | None
+    figure: Spec | None
     notes: tuple[str, ...] = ()
 
 
@@ -89,10 +89,10 @@ def chart(
     published: bool,
     law: Fitting,
     front: bool,
-) -> tuple[Scaling, go.Figure]:
+) -> tuple[Scaling, Spec]:
     """Make a scaling chart of a study, as data and as a figure."""
     found = scaling.scaling(_study.runs, x, y, published=published, law=law, front=front)
-    return found, chart_figure(found.chart)
+    return found, chart_figure(found.chart, picks=True, zooms=True)
 
 
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
@@ -104,7 +104,7 @@ def usual_axes(_study: WatchedStudy, run_id: str, at: str, metric: str | None) -
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
 def below_answer(
     _study: WatchedStudy, run_id: str, at: str, metric: str | None
-) -> tuple[Scaling, go.Figure]:
+) -> tuple[Scaling, Spec]:
     """Make the chart that a study's sweep chose, as data and as a figure."""
     found = scaling.first_chart(_study.runs, metric)
     return found, chart_figure(found.chart)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.figures.scaling import PRESETS, Fitting, Scaling, choices, preset
@@ -11,9 +10,19 @@ from analysis.store.requests import RequestError
 from analysis.store.runs import measured, scored
 from analysis.studies.study import WatchedStudy
 from dashboards import reading
-from dashboards.plotting import run_at
+from dashboards.plotting.base import Spec
+from dashboards.plotting.charts import PICK, ZOOM
 from dashboards.source import PageSource
-from dashboards.widgets import captions, choose_axes, download, open_trial, pdf_of, table
+from dashboards.widgets import (
+    ZOOMS,
+    captions,
+    choose_axes,
+    download,
+    open_trial,
+    pdf_of,
+    picture,
+    table,
+)
 from gigatok.text.markdown import plain
 
 _SWEEP, _OWN = "The sweep's axis", "Own axes"
@@ -21,8 +30,6 @@ _PAPER = "The paper's numbers on the same axes"
 _FRONT = "What no other trial beats in both"
 MOST_DRAWN = 2000
 """Points that a PDF takes: each is an object of its own there."""
-_CONFIG = {"plotGlPixelRatio": 1}
-"""Plotly draws at twice the screen's resolution otherwise, which takes seconds without a GPU."""
 _LAWS: dict[str, Fitting] = {
     "No fit": "none",
     "Power law a·x^b": "power",
@@ -58,18 +65,15 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     _words(study, found)
 
 
-def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: go.Figure) -> None:
+def _plot(source: PageSource, study: WatchedStudy, found: Scaling, figure: Spec) -> None:
     # A key for each pair of axes: a point selected on one chart is another on the next.
     key = f"chart {found.chart.x.key} {found.chart.y.key}"
-    event = st.plotly_chart(
-        figure, key=key, on_select="rerun", selection_mode="points", config=_CONFIG
-    )
-    points = event["selection"]["points"]
-    at = (points[0]["curve_number"], points[0]["point_index"]) if points else None
+    picked = picture(figure, key=key, keeps=[PICK, ZOOM]).get(PICK) or [{}]
     # Fits, fronts and the paper's marks lead to no run.
-    run_id = "" if at is None else run_at(found.chart, *at)
+    run_id = picked[0].get("run")
     if not run_id:
-        st.caption("Hover over a point to see its trial; click it for the way to its run.")
+        hint = "Hover over a point to see its trial; click it for the way to its run."
+        st.caption(f"{hint} {ZOOMS}")
         return
     rows = dict(study.runs.select("run_id", "trial").iter_rows())
     columns = st.columns([2, 1, 1], vertical_alignment="center")

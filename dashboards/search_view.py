@@ -11,9 +11,10 @@ from analysis.figures.search_history import search_charts
 from analysis.studies.answer import values_of, words_of
 from analysis.studies.study import WatchedStudy
 from dashboards import reading
-from dashboards.plotting import chart_figure, search_figure
+from dashboards.plotting.charts import chart_figure
+from dashboards.plotting.search import search_figure
 from dashboards.source import PageSource
-from dashboards.widgets import open_trial
+from dashboards.widgets import open_trial, picture
 from gigatok.names import quantity
 from gigatok.text.markdown import plain
 
@@ -30,11 +31,13 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     for name in searched["objectives"]:
         if (figure := search_figure(searched, name)) is not None:
             st.subheader(f"Every trial, by {plain(quantity(name).title)}")
-            st.plotly_chart(figure, key=f"parallel {name}")
-            st.caption("Drag along an axis to keep the trials that cross it there.")
+            picture(figure, key=f"parallel {name}")
+            st.caption(
+                "Drag along an axis to keep the trials that cross it there; a click shows all."
+            )
     for number, chart in enumerate(search_charts(found, run_id)):
         st.subheader(plain(chart.title))
-        st.plotly_chart(chart_figure(chart, height=380), key=f"search {number}")
+        picture(chart_figure(chart, height=380), key=f"search {number}")
     if any(len(shares) > 1 for shares in searched["importances"].values()):
         st.caption("Importance: share of the spread of good trials (PED-ANOVA).")
 

@@ -1,17 +1,17 @@
-"""A study as one HTML file: plotly.js once inside, pictures as data, no network needed."""
+"""A study as one HTML file: Vega once inside, pictures as data, no network needed."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import plotly.graph_objects as go
+import vl_convert
 from jinja2 import Environment, PackageLoader
-from plotly.offline import get_plotlyjs
 
 from analysis.figures.curves import curve_chart
 from analysis.figures.scaling import PRESETS, Fitting, first_chart, preset, scaling
@@ -30,7 +30,10 @@ from analysis.studies.study import (
     state_table,
 )
 from analysis.tables.results import result_table
-from dashboards.plotting import chart_figure, curve_figure, states_figure, uses_figure
+from dashboards.plotting.bars import states_figure, uses_figure
+from dashboards.plotting.base import Spec
+from dashboards.plotting.charts import chart_figure
+from dashboards.plotting.curves import curve_figure
 from dashboards.source import PageSource
 from dashboards.words import duration, in_words
 from gigatok.text.credentials import shown
@@ -82,8 +85,8 @@ def page(source: PageSource, study: WatchedStudy) -> str:
         figure=_answering(study, found, searched),
         left=left,
         basis=basis,
-        # Some megabytes, once for all charts; a link instead would need the network.
-        plotlyjs=get_plotlyjs(),
+        # A megabyte, once for all charts; a link instead would need the network.
+        vega=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
         stages=_html(states_figure(study)),
         states=state_table(study).head(MOST_ROWS).to_dicts(),
         results=result_table(study.runs) if study.runs.height <= MOST_RESULTS else None,
@@ -95,9 +98,15 @@ def page(source: PageSource, study: WatchedStudy) -> str:
     )
 
 
-def _html(figure: go.Figure) -> str:
-    config = {"responsive": True, "displaylogo": False}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+def _html(figure: Spec) -> str:
+    """Write a chart that the script of the page draws: its data, where it is to stand."""
+    # Names of others end no script: no tag begins in it.
+    data = json.dumps(figure, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    height = figure["height"]
+    return (
+        f'<div class="chart" style="height: {height}px">'
+        f'<script type="application/json">{data}</script></div>'
+    )
 
 
 def _answering(study: WatchedStudy, found: Answer, searched: Mapping[str, Any] | None) -> str:

@@ -20,7 +20,7 @@ from analysis.studies.study import (
 )
 from analysis.tables.results import result_table
 from dashboards import actions, reading
-from dashboards.plotting import STATE_COLOURS, states_figure
+from dashboards.plotting.bars import STATE_COLOURS, states_figure
 from dashboards.source import PageSource
 from dashboards.widgets import (
     captions,
@@ -28,6 +28,7 @@ from dashboards.widgets import (
     number_columns,
     opens_trials,
     pdf_of,
+    picture,
     table,
 )
 from dashboards.words import duration, in_words
@@ -92,8 +93,7 @@ def _answer(source: PageSource, study: WatchedStudy, at: str) -> None:
     st.markdown("\n".join(f"* {plain(sentence)}" for sentence in found.answer.sentences))
     if found.figure is None:
         return
-    shown = {"displayModeBar": False, "plotGlPixelRatio": 1}
-    st.plotly_chart(found.figure, key="answer", config=shown)
+    picture(found.figure, key="answer")
     if found.notes:
         captions(found.notes)
 
@@ -169,7 +169,7 @@ def _stages(study: WatchedStudy) -> None:
         help="All stages together, each counted once; predicted when the study was launched",
     )
     st.caption(f"Spent against predicted: {plain(spent_against_predicted(study))}.")
-    st.plotly_chart(states_figure(study), key="states", config={"displayModeBar": False})
+    picture(states_figure(study), key="states")
     _trials(study)
     st.markdown("**Time of each kind of stage**")
     times = {

@@ -18,9 +18,10 @@ from analysis.studies import trial
 from analysis.studies.study import WatchedStudy
 from analysis.studies.trial import LoadedTrial
 from dashboards import reading
-from dashboards.plotting import curve_figure, uses_figure
+from dashboards.plotting.bars import uses_figure
+from dashboards.plotting.curves import curve_figure
 from dashboards.source import PageSource
-from dashboards.widgets import download, pdf_of, table
+from dashboards.widgets import download, pdf_of, picture, table
 from dashboards.words import in_words
 from gigatok.names import PARAM_TOKENIZER
 from gigatok.text.markdown import plain
@@ -157,9 +158,9 @@ def _curves(study: WatchedStudy, found: LoadedTrial) -> None:
         for start in range(0, len(keys), 3):
             for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
                 chart = curve_chart(found, stage, key)
-                figure = curve_figure(chart, chart.y.label)
                 # Two stages may log curves of one name; Streamlit refuses equal keys.
-                column.plotly_chart(figure, key=f"{stage} {key}", config={"displayModeBar": False})
+                with column:
+                    picture(curve_figure(chart, chart.y.label), key=f"{stage} {key}")
 
 
 def _codebook(found: LoadedTrial) -> None:
@@ -170,7 +171,7 @@ def _codebook(found: LoadedTrial) -> None:
             "was recorded."
         )
         return
-    st.plotly_chart(uses_figure(uses["uses"].to_list(), uses["codes"].to_list()), key="uses")
+    picture(uses_figure(uses["uses"].to_list(), uses["codes"].to_list()), key="uses")
     st.caption("How many codes are used how often on the validation images; 0: never.")
 
 

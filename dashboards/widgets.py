@@ -10,12 +10,14 @@ import streamlit as st
 from analysis.charts.grammar import FigureData
 from analysis.statistics.groups import short
 from analysis.tables.numbers import HALF_WIDTH, Numbers, beside_empty, best_rows
+from dashboards.plotting.base import Spec
 from gigatok.names import METRICS, PARAM_TOKENIZER, PARAMETERS, quantity
 from gigatok.text.markdown import plain
 
 _FIRST = " "
 """Name of the empty column before all others."""
 _BEST = "rgba(46, 139, 87, .3)"
+ZOOMS = "Ctrl and the wheel look closer, dragging moves, a double click shows all again."
 _TYPES = {"pdf": "application/pdf", "csv": "text/csv"}
 
 
@@ -135,6 +137,27 @@ def pdf_of(data: FigureData) -> bytes:
     from analysis.charts.files import pdf_bytes  # Matplotlib takes a second, which no page pays
 
     return pdf_bytes(data)
+
+
+def picture(figure: Spec, key: str, keeps: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Show a chart.
+
+    Args:
+        figure: what `dashboards.plotting` makes.
+        key: of the chart; what was selected stays while it stays.
+        keeps: selections that outlive a redrawn page.
+
+    Returns:
+        Those selections: name -> what is selected.
+    """
+    # Without a theme: Streamlit's own makes the texts of charts pale.
+    if not keeps:
+        st.vega_lite_chart(figure, theme=None, key=key)
+        return {}
+    event = st.vega_lite_chart(
+        figure, theme=None, key=key, on_select="rerun", selection_mode=list(keeps)
+    )
+    return dict(event["selection"])
 
 
 def download(label: str, make: Callable[[], bytes], file: str, *, disabled: bool = False) -> None:

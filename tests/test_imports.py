@@ -37,7 +37,8 @@ OWNERS = {
     "polars": {"analysis", "dashboards"},
     "mlflow": {"orchestration", "analysis"},
     "streamlit": {"dashboards"},
-    "plotly": {"dashboards"},
+    "altair": {"dashboards"},
+    "vl_convert": {"dashboards"},
 }
 """The packages that alone may import these. Torch starts in the worker
 and in the server that forks workers."""
@@ -214,7 +215,7 @@ def test_commands_start_without_heavy_imports(module: str) -> None:
     code = (
         f"import sys, importlib; importlib.import_module({module!r});"
         "heavy = ('torch', 'ray', 'mlflow', 'optuna', 'matplotlib', 'pandas');"
-        "heavy += ('streamlit', 'plotly');"
+        "heavy += ('streamlit', 'altair', 'vl_convert');"
         "print([name for name in heavy if name in sys.modules])"
     )
     output = subprocess.run(

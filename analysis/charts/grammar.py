@@ -1,7 +1,7 @@
 """A figure as data: charts of series of marks, each mark with its intervals and origins.
 
 Published numbers and runs both become this. `drawing.py` draws it with Matplotlib, the dashboards
-with Plotly, `records.py` writes it as CSV and JSON.
+with Vega-Lite, `records.py` writes it as CSV and JSON.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ VIEWS = {
     "Trial": "Reconstructions: originals above",
     "Compare": "Best of each",
 }
+BANDS, LEGEND = ".stVegaLiteChart .mark-area path", ".stVegaLiteChart .role-legend-label text"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -107,9 +108,8 @@ def weak_texts(page) -> list[str]:
           .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
         const page = light(numbers(getComputedStyle(document.querySelector(".stApp"))
           .backgroundColor));
-        const texts = document.querySelectorAll(
-          ".js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend, .textpoint) text");
-        return [...texts].filter(text => {
+        const texts = document.querySelectorAll(".stVegaLiteChart svg text");
+        return [...texts].filter(text => text.textContent).filter(text => {
           const own = light(numbers(getComputedStyle(text).fill));
           return (Math.max(own, page) + .05) / (Math.min(own, page) + .05) < 4.5;
         }).map(text => text.textContent);
@@ -121,7 +121,7 @@ def click_in_grid(page, right: float, down: float) -> None:
     """Click on a place of the first table, which is one canvas below what scrolls it."""
     grid = page.get_by_test_id("stDataFrame").first
     # The figure above it comes later, and moves it.
-    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    page.locator(".stVegaLiteChart svg").first.wait_for()
     grid.locator("canvas").first.wait_for()
     grid.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
@@ -156,7 +156,7 @@ def test_a_search_and_numbers_that_sort_as_numbers(browser, live, finished):
         assert seen == [["8", "12"], ["12", "8"]]
         open_view(page, "Search")
         see(page, "Best trial")
-        page.locator(".parcoords").first.wait_for()
+        page.locator(".mark-text", has_text="tokenizer.steps").first.wait_for()
         see(page, "PSNR (dB) of each trial")
         page.get_by_role("button", name="Open the trial").click()
         see(page, "Reconstructions: originals above")
@@ -167,13 +167,20 @@ def test_curves_of_settings_with_bands_and_of_every_seed(browser, live):
     with page_of(browser) as page:
         page.goto(address)
         see(page, "Band: half the range over seeds")
-        bands = page.locator(".js-plotly-plot .scatterlayer .js-fill")
-        legend = page.locator(".js-plotly-plot .legendtext")
+        chart = page.locator(".stVegaLiteChart svg")
+        bands, legend = chart.locator(".mark-area path"), chart.locator(".role-legend-label text")
         legend.nth(1).wait_for()
         assert legend.all_text_contents() == ["S-S", "S-L"]
         assert bands.count() == 2
+        legend.first.click()  # hides a curve, and again shows it
+        page.wait_for_function(f"document.querySelectorAll('{BANDS}').length == 1")
+        legend.first.click()
+        page.wait_for_function(f"document.querySelectorAll('{BANDS}').length == 2")
+        chart.locator(".mark-rect path").first.hover()
+        tooltip = page.locator("#vg-tooltip-element.visible")
+        assert "S-L" in tooltip.text_content(timeout=10_000)
         page.get_by_text("Mean", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.legendtext').length == 4")
+        page.wait_for_function(f"document.querySelectorAll('{LEGEND}').length == 4")
         assert bands.count() == 0
         assert "means=false" in page.url
         assert "smoothing=0.5" in page.url
@@ -183,9 +190,9 @@ def test_an_address_names_plot_axes_and_part(browser, live):
     axes = {"x": quantity("params_total").heading, "y": quantity("ar_val_loss").heading}
     with page_of(browser) as page:
         page.goto(f"{live}/?{urlencode({'view': 'Scaling', 'plot': 'Own axes', **axes})}")
-        page.locator(".js-plotly-plot .g-ytitle text").first.wait_for()
-        assert page.locator(".g-xtitle text").text_content() == axes["x"]
-        assert page.locator(".g-ytitle text").text_content() == axes["y"]
+        titles = page.locator(".stVegaLiteChart .role-axis-title text")
+        titles.nth(1).wait_for()
+        assert titles.all_text_contents() == [axes["x"], axes["y"]]
         page.goto(f"{live}/?view=Trial&trial=S-L+seed%3D1&part=Origin")
         see(page, "trial key")
         assert page.get_by_role("combobox", name="Trial", exact=True).input_value() == "S-L seed=1"
@@ -219,8 +226,8 @@ def test_a_point_leads_to_its_trial(browser, live):
     with page_of(browser) as page:
         page.goto(f"{live}/?view=Scaling")
         see(page, "Hover over a point")
-        page.locator(".plotly .points path").first.wait_for()
-        page.locator(".plotly .points path").first.click(force=True)
+        # The last one is no seed's, which a mean may cover.
+        page.locator(".stVegaLiteChart .mark-symbol[role=graphics-object] path").last.click()
         see(page, "Open in MLflow")
         link = page.get_by_role("link", name="Open in MLflow").get_attribute("href")
         run_id = link.rpartition("/")[2]
@@ -383,11 +390,13 @@ def test_the_exported_file_needs_nothing_else(browser, finished, tmp_path):
     subprocess.run(
         [*command, "--runs-dir", str(finished), "--out", str(file)], cwd=ROOT, check=True
     )
-    assert file.read_text().count("plotly.js v") == 1
+    assert file.read_text().count("window.vegaEmbed") == 1
     for size in (DESKTOP, PHONE):
         with page_of(browser, size) as page:
             page.goto(file.as_uri())
             page.locator("summary", has_text="S-L seed=0").first.click()
-            page.locator(".js-plotly-plot").first.wait_for()
+            curves = page.locator("details[open] .grid .chart svg")
+            curves.first.wait_for()
+            assert page.locator(".chart svg").count() > curves.count() > 2
             assert page.locator("img").count() == 8
             assert fits(page)

@@ -1,55 +1,107 @@
-"""Charts of `analysis` as Plotly figures."""
+"""Charts of `analysis` as Vega-Lite, compiled and drawn by Vega itself."""
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
+import altair
 import pytest
+import vl_convert
 
 from analysis.charts.grammar import Bar, Chart, Mark, Series, axis
-from analysis.charts.style import WITH, WITHOUT
-from dashboards.plotting import chart_figure, overlay_figure, run_at, search_figure
+from analysis.charts.style import WITH, WITHOUT, Look
+from dashboards.plotting.bars import uses_figure
+from dashboards.plotting.base import Spec
+from dashboards.plotting.charts import chart_figure
+from dashboards.plotting.crowd import CROWD
+from dashboards.plotting.curves import curve_figure, overlay_figure
+from dashboards.plotting.search import search_figure
+
+pytestmark = pytest.mark.heavy
+
+
+def drawn(figure: Spec) -> str:
+    """Let Vega draw a figure, and check it against the schema of Vega-Lite."""
+    altair.Chart.from_dict({"$schema": altair.SCHEMA_URL, **figure})
+    return vl_convert.vegalite_to_svg({**figure, "width": 800})
+
+
+def texts(svg: str, part: str) -> list[str]:
+    """List the texts of a part of a drawing, such as `role-axis-label`, from left to right."""
+    groups = re.findall(rf'<g class="mark-text {part}.*?</g>', svg)
+    found = [re.findall(r">([^<]*)</text>", group) for group in groups]
+    return [text for group in found for text in group]
+
+
+def across(figure: Spec) -> list[str]:
+    """The texts of the ticks of x, as they are drawn."""
+    svg = drawn(figure)
+    title = figure["encoding"]["x"]["title"]
+    # Axes come one after the other, each with its title.
+    of_x = svg[: svg.index(f">{title}</text>")].rpartition("role-axis-label")[2]
+    return re.findall(r">([^<]+)</text>", of_x)
+
+
+def layer(figure: Spec, kind: str) -> Spec:
+    """The layer of one kind of mark."""
+    (found,) = (one for one in figure["layer"] if one["mark"]["type"] == kind)
+    return found
+
+
+def marks_of(figure: Spec) -> list[dict[str, Any]]:
+    """The rows of marks, those that the legend and the intervals have left out."""
+    points = [one for one in figure["layer"] if one["mark"]["type"] == "point"]
+    return [row for row in points[-1]["data"]["values"] if "run" in row]
 
 
 @pytest.mark.parametrize(
     ("sizes", "shown"),
     [
-        ((68.0, 62200.0), [100, 1000, 10000]),
-        ((120.0, 11000.0), [200, 500, 1000, 2000, 5000, 10000]),
+        ((68.0, 62200.0), ["100", "1000", "10000"]),
+        ((120.0, 11000.0), ["200", "500", "1000", "2000", "5000", "10000"]),
     ],
 )
-def test_a_logarithmic_axis_has_whole_numbers(sizes: tuple[float, float], shown: list[float]):
+def test_a_logarithmic_axis_has_whole_numbers(sizes: tuple[float, float], shown: list[str]):
     marks = tuple(Mark(size, 1.0, (), "run") for size in sizes)
     chart = Chart("", axis("ar_bits_per_image"), axis("psnr"), (Series("s", marks, WITH),))
-    found = chart_figure(chart).layout.xaxis
-    assert found.type == "log"
-    inside = [tick for tick in found.tickvals if sizes[0] <= tick <= sizes[1]]
-    assert inside == pytest.approx(shown)
-    assert len(found.ticktext) == len(found.tickvals)
+    figure = chart_figure(chart)
+    assert figure["encoding"]["x"]["scale"]["type"] == "log"
+    assert across(figure) == shown
 
 
 def test_few_model_sizes_are_marked_themselves():
     marks = tuple(Mark(size, 1.0, (), "run") for size in (0.63, 0.97, 1.6))
     chart = Chart("", axis("params_total"), axis("psnr"), (Series("s", marks, WITH),))
-    found = chart_figure(chart).layout.xaxis
-    assert (list(found.tickvals), list(found.ticktext)) == (
-        [0.63, 0.97, 1.6],
-        ["0.63", "0.97", "1.60"],
-    )
+    assert across(chart_figure(chart)) == ["0.63", "0.97", "1.60"]
 
 
-def test_texts_of_sizes_that_would_touch_on_a_phone_are_left_out():
-    marks = tuple(Mark(size, 1.0, (), "run") for size in (0.18, 0.2, 0.25, 0.64))
+def test_texts_of_sizes_that_would_touch_are_left_out():
+    marks = tuple(Mark(size, 1.0, (), "run") for size in (0.18, 0.185, 0.25, 0.64))
     chart = Chart("", axis("params_total"), axis("psnr"), (Series("s", marks, WITH),))
-    found = chart_figure(chart).layout.xaxis
-    assert list(found.tickvals) == [0.18, 0.2, 0.25, 0.64]
-    assert list(found.ticktext) == ["0.18", "", "0.25", "0.64"]
+    figure = chart_figure(chart)
+    assert len(figure["encoding"]["x"]["axis"]["values"]) == 3  # two of nearly one size share
+    svg = vl_convert.vegalite_to_svg({**figure, "width": 150})
+    assert ">0.18<" in svg
+    assert ">0.64<" in svg
 
 
 def test_few_values_of_a_setting_are_its_ticks():
     marks = tuple(Mark(size, 1.0, (), "run") for size in (64.0, 16.0, 16.0))
     key = "tokenizer.codebook_size"
     chart = Chart("", axis(key), axis("psnr"), (Series("s", marks, WITH),))
-    found = chart_figure(chart).layout.xaxis
-    assert (found.title.text, list(found.tickvals)) == (key, [16, 64])
+    figure = chart_figure(chart)
+    assert figure["encoding"]["x"]["title"] == key
+    assert across(figure) == ["16", "64"]
+
+
+def test_powers_of_two_are_their_own_ticks():
+    marks = tuple(Mark(size, 1.0, (), "run") for size in (512.0, 8.0, 64.0))
+    chart = Chart("", axis("tokenizer.codebook_size"), axis("psnr"), (Series("s", marks, WITH),))
+    figure = chart_figure(chart)
+    assert figure["encoding"]["x"]["scale"]["type"] == "log"
+    assert across(figure) == ["8", "64", "512"]
 
 
 def test_a_name_stands_once_at_the_highest_of_its_marks_off_their_lines():
@@ -62,23 +114,36 @@ def test_a_name_stands_once_at_the_highest_of_its_marks_off_their_lines():
         for ys in ((1.0, 2.0, 1.5), (3.0, 2.5, 4.0))
     )
     series = (Series("low", low, WITH), Series("high", high, WITHOUT))
-    first, second = chart_figure(Chart("", axis("params_total"), axis("psnr"), series)).data
-    assert first.text is None
-    assert list(second.text) == list(names)
+    figure = chart_figure(Chart("", axis("params_total"), axis("psnr"), series))
+    found = layer(figure, "text")["data"]["values"]
+    assert [(row["series"], row["text"]) for row in found] == [("high", name) for name in names]
     # The line falls from the first and rises from the second; the last has it at its lower left.
-    assert list(second.textposition) == ["top right", "bottom right", "top left"]
+    assert [(row["baseline"], row["align"]) for row in found] == [
+        ("bottom", "left"),
+        ("top", "left"),
+        ("bottom", "right"),
+    ]
+    assert texts(drawn(figure), "role-mark") == list(names)
 
 
 def test_each_seed_is_a_small_mark_that_leads_to_its_run():
     origins = tuple({"run_id": f"run {seed}", "trial": f"seed={seed}"} for seed in range(2))
     mean = Mark(1.0, 2.0, origins, "run", seeds=((1.0, 1.5), (1.0, 2.5)))
     single = Mark(3.0, 4.0, ({"run_id": "alone"},), "run", seeds=((3.0, 4.0),))
-    series = (Series("empty", (), WITH), Series("runs", (mean, single), WITH))
+    paper = Mark(2.0, 2.0, ({"citation": "A", "place": "Table 1"},), "digitised")
+    published = Series("paper", (paper,), WITHOUT, joined=False)
+    series = (Series("empty", (), WITH), Series("runs", (mean, single), WITH), published)
     chart = Chart("", axis("params_total"), axis("psnr"), series)
-    means, seeds = chart_figure(chart).data
-    assert list(seeds.y) == [1.5, 2.5]
-    assert [run_at(chart, 0, point) for point in range(len(means.x))] == ["run 0", "alone"]
-    assert [run_at(chart, 1, point) for point in range(len(seeds.x))] == ["run 0", "run 1"]
+    figure = chart_figure(chart, picks=True, zooms=True)
+    seeds, means = marks_of(figure)[:2], marks_of(figure)[2:]
+    assert [row["y"] for row in seeds] == [1.5, 2.5]
+    assert [row["run"] for row in seeds] == ["run 0", "run 1"]
+    assert [row["run"] for row in means] == ["run 0", "alone", None]
+    assert seeds[0]["z"] < means[0]["z"]
+    # What was digitised is hollow, and says where it is from.
+    assert [row["f"] for row in means] == [WITH.colour, WITH.colour, "transparent"]
+    assert means[2]["said"]["digitised"] == "A, Table 1"
+    drawn(figure)
 
 
 def test_the_band_of_a_curve_is_its_interval():
@@ -86,35 +151,93 @@ def test_the_band_of_a_curve_is_its_interval():
         Mark(step, 2.0, (), "run", y_bar=Bar(1.0, 4.0, "half_range")) for step in (1.0, 2.0)
     )
     chart = Chart("", axis("step"), axis("psnr"), (Series("s", marks, WITH, banded=True),))
-    in_curves = overlay_figure(chart, log_x=True, log_y=False).data
-    in_scaling = chart_figure(chart).data[::-1]
-    for band, line in (in_curves, in_scaling):
-        assert (list(band.x), list(band.y)) == ([1.0, 2.0, 2.0, 1.0], [4.0, 4.0, 1.0, 1.0])
-        assert list(line.y) == [2.0, 2.0]
-        assert line.error_y.array is None
+    for figure in (overlay_figure(chart, log_x=True, log_y=False), chart_figure(chart)):
+        band = layer(figure, "area")["data"]["values"]
+        assert [(row["x"], row["y"], row["y2"]) for row in band] == [
+            (1.0, 1.0, 4.0),
+            (2.0, 1.0, 4.0),
+        ]
+        assert [row["y"] for row in layer(figure, "line")["data"]["values"]] == [2.0, 2.0]
+        assert all(one["mark"]["type"] != "rule" for one in figure["layer"])
+        drawn(figure)
 
 
-def test_powers_of_two_are_their_own_ticks():
-    marks = tuple(Mark(size, 1.0, (), "run") for size in (512.0, 8.0, 64.0))
-    chart = Chart("", axis("tokenizer.codebook_size"), axis("psnr"), (Series("s", marks, WITH),))
-    found = chart_figure(chart).layout.xaxis
-    assert (found.type, list(found.tickvals)) == ("log", [8.0, 64.0, 512.0])
-    assert list(found.ticktext) == ["8", "64", "512"]
+def test_hovering_over_a_step_tells_all_curves():
+    series = tuple(
+        Series(name, tuple(Mark(x, y, (), "run") for x in (0.0, 10.0, 30.0)), Look("#000000", ""))
+        for name, y in (("one", 1.0), ("other", 2.0))
+    )
+    chart = Chart("", axis("step"), axis("psnr"), series)
+    figure = overlay_figure(chart, log_x=False, log_y=False)
+    places = layer(figure, "rect")["data"]["values"]
+    assert [(row["x"], row["x2"]) for row in places] == [(0.0, 5.0), (5.0, 20.0), (20.0, 30.0)]
+    assert places[1]["said"] == {"title": "training step 10", "one": "1", "other": "2"}
+    # Step 0 has no place on a logarithmic axis.
+    logarithmic = overlay_figure(chart, log_x=True, log_y=False)
+    assert {row["x"] for row in layer(logarithmic, "line")["data"]["values"]} == {10.0, 30.0}
+    drawn(figure)
+    drawn(logarithmic)
+    drawn(curve_figure(Chart("", axis("step"), axis("psnr"), series[:1]), "a_loss"))
+
+
+def test_lines_follow_the_order_of_settings_and_fits_are_dashed():
+    marks = tuple(Mark(x, y, (), "run") for x, y in ((3.0, 1.0), (1.0, 2.0), (2.0, 3.0)))
+    fit = tuple(Mark(x, 1.0, (), "fit") for x in (1.0, 3.0))
+    series = (Series("s", marks, WITH), Series("fit", fit, Look("#666666", ""), dashed=True))
+    figure = chart_figure(Chart("", axis("rkid"), axis("psnr"), series, better_up=True))
+    lines = re.findall(r'class="mark-line.*?d="M([^"]*)"', drawn(figure))
+    runs = [[float(at) for at in point.split(",")] for point in lines[0].split("L")]
+    # Less rKID is better, so that x runs backwards: 3 is left of 1, and 2 between them.
+    assert runs[0][0] < runs[2][0] < runs[1][0]
+    dashes = {row["series"]: row["d"] for row in layer(figure, "line")["data"]["values"]}
+    assert dashes["fit"] != dashes["s"] == [1, 0]
+
+
+def test_series_of_one_name_are_not_joined():
+    """Two launches of one sweep that are compared have the same settings."""
+    twice = [tuple(Mark(x, y, (), "run") for x in (1.0, 2.0)) for y in (1.0, 2.0)]
+    series = tuple(Series("same", marks, WITH) for marks in twice)
+    svg = drawn(chart_figure(Chart("", axis("params_total"), axis("psnr"), series)))
+    assert len(re.findall(r'class="mark-line', svg)) == 2
+    assert texts(svg, "role-legend-label") == ["same"]
+
+
+def test_a_crowd_is_drawn_once_where_it_covers_itself():
+    count = CROWD + 500
+    marks = tuple(
+        Mark(1.0 + i % 2, 5.0, ({"run_id": f"r{i}", "trial": f"trial {i}"},), "run")
+        for i in range(count)
+    )
+    far = Mark(9.0, 6.0, ({"run_id": "far", "trial": "far"},), "run")
+    chart = Chart("", axis("psnr"), axis("ssim"), (Series("s", (*marks, far), WITH, False),))
+    figure = chart_figure(chart, picks=True, zooms=True)
+    found = sorted(marks_of(figure), key=lambda row: row["x"])
+    assert [(row["x"], row["run"]) for row in found] == [(1.0, "r0"), (2.0, "r1"), (9.0, "far")]
+    assert [row["n"] for row in found] == [count / 2 - 1, count / 2 - 1, 0]
+    assert figure["usermeta"]["embedOptions"]["renderer"] == "canvas"
+    drawn(figure)
 
 
 def test_a_search_has_an_axis_for_each_key_and_wide_ones_are_logarithmic():
     trials = [
-        {"params": {"lr": lr, "size": size}, "values": {"psnr": value}}
-        for lr, size, value in ((1e-4, "B", 10.0), (1e-2, "S", 12.0), (1e-3, "B", 11.0))
+        {"number": i, "params": {"lr": lr, "size": size}, "values": {"psnr": value}}
+        for i, (lr, size, value) in enumerate(
+            ((1e-4, "B", 10.0), (1e-2, "S", 12.0), (1e-3, "B", 11.0))
+        )
     ]
-    pruned = {"params": {"lr": 1.0, "size": "L"}, "values": None}
+    pruned = {"number": 3, "params": {"lr": 1.0, "size": "L"}, "values": None}
     study = {"trials": [*trials, pruned], "objectives": {"psnr": "maximize"}}
-    found = search_figure(study, "psnr")
-    assert found is not None
-    rate, size, reached = found.data[0].dimensions
-    assert list(rate.values) == pytest.approx([-4.0, -2.0, -3.0])
-    assert (list(size.values), list(size.ticktext)) == ([0, 1, 0], ["B", "S"])
-    assert list(reached.values) == [10.0, 12.0, 11.0]
+    figure = search_figure(study, "psnr")
+    assert figure is not None
+    places: dict[str, list[float]] = {}
+    for row in layer(figure, "line")["data"]["values"]:
+        places.setdefault(row["k"], []).append(row["v"])
+    assert list(places) == ["lr", "size", "PSNR (dB) ↑"]
+    assert places["lr"] == pytest.approx([0.0, 1.0, 0.5])
+    assert places["size"] == [0.0, 1.0, 0.0]
+    assert places["PSNR (dB) ↑"] == pytest.approx([0.0, 1.0, 0.5])
+    svg = drawn(figure)
+    assert {"0.0001", "0.01", "B", "S"} <= set(texts(svg, "role-mark"))
     assert search_figure({**study, "trials": trials[:1]}, "psnr") is None
 
 
@@ -127,8 +250,29 @@ def test_intervals_that_would_cover_each_other_stand_apart(key: str, ends: tuple
         for _ in range(2)
     )
     series = (Series("one", first, WITH), Series("other", second, WITHOUT))
-    left, right, seeds, _ = chart_figure(Chart("", axis(key), axis("psnr"), series)).data
-    assert all(a < x < b for a, x, b in zip(left.x, ends, right.x, strict=True))
-    assert list(seeds.x) == pytest.approx([left.x[0]] * 2 + [left.x[1]] * 2)
+    figure = chart_figure(Chart("", axis(key), axis("psnr"), series))
+    of = {name: [r for r in marks_of(figure) if r["series"] == name] for name in ("one", "other")}
+    left, right = ([row["x"] for row in rows if row["z"] == 100] for rows in of.values())
+    assert all(a < x < b for a, x, b in zip(left, ends, right, strict=True))
+    seeds = [row for row in of["one"] if row["z"] < 100]
+    assert [row["x"] for row in seeds] == pytest.approx([left[0]] * 2 + [left[1]] * 2)
     # What is said is what was measured.
-    assert f": {ends[1]:g}<br>" in seeds.hovertext[2]
+    said = seeds[2]["said"]
+    assert said[axis(key).label.strip(" ↓↑")] == f"{ends[1]:g}"
+    drawn(figure)
+
+
+def test_names_of_others_stay_text():
+    """A trial may be called like a field, an expression or a tag."""
+    evil = "'+alert(1)+'</script><b>"
+    marks = (Mark(1.0, 2.0, ({"run_id": "a", "trial": evil},), "run", evil),)
+    series = (Series(evil, marks, WITH), Series("b", marks, WITHOUT))
+    svg = drawn(chart_figure(Chart("", axis("params_total"), axis("psnr"), series)))
+    assert "<b>" not in svg
+    assert "alert(1)" in svg  # as the name beside the mark
+
+
+def test_uses_are_in_their_order():
+    figure = uses_figure(["0", "1-9", "10-99"], [3, 4, 5])
+    assert texts(drawn(figure), "role-axis-label")[:3] == ["0", "1-9", "10-99"]
+    assert json.dumps(figure)

@@ -1,0 +1,1 @@
+"""Charts of `analysis` in Vega-Lite, which the page and the exported file draw."""
