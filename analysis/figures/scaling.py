@@ -15,6 +15,7 @@ from analysis.charts.grammar import (
     Mark,
     Series,
     Source,
+    Ticks,
     axis,
     with_distinct_looks,
 )
@@ -178,7 +179,7 @@ def scaling(
         RequestError: no trial has both.
     """
     # Trials first: without any there is nothing to compare the paper with.
-    own, notes = _own(runs, x, y)
+    own, ticks, notes = _own(runs, x, y)
     across, up = quantity(x).title, quantity(y).title
     if not own:
         raise RequestError(f"no trial has both {across} and {up}")
@@ -190,7 +191,7 @@ def scaling(
         notes += [*short(*_CONFOUNDS), DIFFERENT] if paper else [none]
     # Where x has a better direction as well, up and right are better (`Chart.better_up`).
     is_plane = x in METRICS and METRICS[x].better is not None
-    drawn = Chart(f"{up} over {across}", axis(x), axis(y), tuple(own), is_plane)
+    drawn = Chart(f"{up} over {across}", axis(x, ticks=ticks), axis(y), tuple(own), is_plane)
     (chart,) = with_distinct_looks([drawn])
     # No line may run through numbers that were measured in different ways.
     fits, sentences = ([], []) if mixed else _fits(chart, law)
@@ -236,13 +237,14 @@ def _mixed(runs: pl.DataFrame, x: str, y: str) -> list[str]:
     ]
 
 
-def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
-    """Make the series of trials, and say what to know about them."""
+def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], Ticks, list[str]]:
+    """Make the series of trials, the ticks of an x of names, and say what to know about them."""
     if runs.height > MOST_GROUPED:
         note = f"Each point is one of {runs.height:,} trials; seeds are not averaged."
-        return _single(runs, x, y), [note]
+        return _single(runs, x, y), (), [note]
     made: list[Series] = []
     notes: list[str] = []
+    ticks: list[Ticks] = []
     # Plans may repeat a setting; the name then says which study a mark is from.
     several = runs["plan"].n_unique() > 1
     for part in runs.partition_by("sweep", "scale", "plan", maintain_order=True):
@@ -251,11 +253,14 @@ def _own(runs: pl.DataFrame, x: str, y: str) -> tuple[list[Series], list[str]]:
         chart = settings_chart(found, "", x, y, how)
         if chart is None:
             continue
+        ticks.append(chart.x.ticks)
         head = f"{part['sweep'][0]} {part['scale'][0]}: " if several else ""
         made += [replace(series, name=head + series.name) for series in chart.series]
         shown = [key for key in (x, y) if key in METRICS]
         notes += [*left_unsaid([how]), *mark_notes(found, part, shown, [chart], bars_of([chart]))]
-    return made, list(dict.fromkeys(notes))
+    # Studies that do not have the same names share no places for them.
+    shared = ticks[0] if len(set(ticks)) == 1 else ()
+    return made, shared, list(dict.fromkeys(notes))
 
 
 def _single(runs: pl.DataFrame, x: str, y: str) -> list[Series]:

@@ -42,14 +42,17 @@ def chart_figure(
         zooms: whether it can be looked at closely, as `ZOOM`.
     """
     drawn = [series for series in chart.series if series.marks]
-    many, places = len(chart.marks) > MANY, _places(chart)
-    layers = [bands(drawn), *_bars(drawn, places), _lines(drawn, places)]
-    layers += [_marks(drawn, chart, places, many=many) | _params(picks, zooms)]
+    many, places, axes = len(chart.marks) > MANY, _places(chart), axes_of(chart)
+    shown = [series for series in drawn if series.look.marker]
+    marks = many_marks(shown, chart, axes) if many else [_marks(shown, chart, places)]
+    # Selections are of the whole chart, but must stand in one of its layers.
+    marks[:1] = [one | _params(picks, zooms) for one in marks[:1]]
+    layers = [bands(drawn), *_bars(drawn, places), _lines(drawn, places), *marks]
     layers += [_names(drawn, chart, places)]
     filled = [layer for layer in layers if layer["data"]["values"] or "params" in layer]
     if len(drawn) > 1:
         filled = [legend(drawn), *(layer | {"transform": [IF_SHOWN]} for layer in filled)]
-    return framed({"encoding": axes_of(chart), "layer": filled}, height, many=many)
+    return framed({"encoding": axes, "layer": filled}, height, many=many)
 
 
 def _params(picks: bool, zooms: bool) -> Spec:
@@ -158,11 +161,8 @@ def _lines(drawn: Sequence[Series], places: Places) -> Spec:
     }
 
 
-def _marks(drawn: Sequence[Series], chart: Chart, places: Places, *, many: bool) -> Spec:
+def _marks(shown: Sequence[Series], chart: Chart, places: Places) -> Spec:
     """Draw every mark, above those of the trials that it is the mean of."""
-    shown = [series for series in drawn if series.look.marker]
-    if many:
-        return many_marks(shown, chart)
     found = [row for series in shown for row in _seeds(series, chart, places)]
     found += [
         _mark_row(mark, series, chart, places.get(id(mark), mark.x))

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.charts.grammar import Chart, Origin, Series
-from dashboards.plotting.base import Spec, of, rows, said, visible
+from dashboards.plotting.base import Spec, rows, said, visible
 
 CROWD = 2000
 """Marks above which those that would cover each other are drawn as one."""
-_CELLS = (220, 90)
-"""Cells across and up of which each has one mark of a series: some 5 pixels wide on a desktop."""
+_CELLS = (160, 65)
+"""Cells across and up of which each has one mark of a series: some 7 pixels wide on a desktop."""
 
 
-def many_marks(shown: Sequence[Series], chart: Chart) -> Spec:
-    """Draw very many marks: small, all alike but for their colour, none where one covers it."""
-    found = [row for series in shown for row in _crowd(series, chart)]
-    words = [
-        f"{_quoted(said(axis))}: format(datum.{at}, '.5~g')"
-        for axis, at in ((chart.x, "x"), (chart.y, "y"))
-    ]
-    title = "datum.t + (datum.n ? ' and ' + datum.n + ' under it' : '')"
-    return {
-        "data": rows(found),
-        "mark": {
-            "type": "point",
-            "filled": True,
-            "fill": of("c"),
-            "opacity": 1,
-            "size": 34,
-            "clip": True,
-            "tooltip": {"expr": f"{{title: {title}, series: datum.series, {', '.join(words)}}}"},
-        },
+def many_marks(shown: Sequence[Series], chart: Chart, axes: Spec) -> list[Spec]:
+    """Draw very many marks, small and alike but for their colour; a layer for each series.
+
+    What Vega asks of each mark takes most of its time, so it asks for no more than the place: the
+    tooltip is the row itself, whose fields are called as its lines are.
+    """
+    names = [said(chart.x), said(chart.y)]
+    encoding = {
+        # Dots and brackets in a field's name would be a path into it.
+        one: {**axes[one], "field": re.sub(r"([.\[\]\\'])", r"\\\1", name)}
+        for one, name in zip("xy", names, strict=True)
     }
+    return [
+        {
+            "data": rows(_crowd(series, chart, *names)),
+            "mark": {
+                "type": "point",
+                "filled": True,
+                "fill": visible(series.look.colour),
+                "opacity": 1,
+                "size": 34,
+                "clip": True,
+                "tooltip": {"content": "data"},
+                # All places are numbers, which need no look at each.
+                "invalid": None,
+            },
+            "encoding": encoding,
+        }
+        for series in shown
+    ]
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _crowd(series: Series, chart: Chart) -> list[Spec]:
+def _crowd(series: Series, chart: Chart, across: str, up: str) -> list[Spec]:
     """Make a row for each mark that is seen, with the number of those that it covers."""
     marks = series.marks
     counts = np.ones(len(marks), dtype=int)
@@ -53,15 +60,19 @@ def _crowd(series: Series, chart: Chart) -> list[Spec]:
     return [
         {
             "series": series.name,
-            "x": mark.x,
-            "y": mark.y,
-            "c": visible(series.look.colour),
-            "t": str(mark.origins[0].get("trial", "")) if mark.origins else series.name,
+            "trial": _title(mark.origins, int(count) - 1),
+            # Digits that a tooltip has room for.
+            across: float(f"{mark.x:.5g}"),
+            up: float(f"{mark.y:.5g}"),
             "run": run_of(mark.origins[:1]),
-            "n": int(count) - 1,
         }
         for mark, count in zip(marks, counts, strict=True)
     ]
+
+
+def _title(origins: Sequence[Origin], under: int) -> str:
+    name = str(origins[0].get("trial", "")) if origins else ""
+    return f"{name} and {under:,} under it" if under else name
 
 
 def _cells(series: Series, chart: Chart) -> NDArray[np.int64]:

@@ -160,6 +160,13 @@ def test_a_sweep_keeps_its_choice() -> None:
     assert (chart.x.key, chart.y.key) == ("rfid", "gfid")
 
 
+def test_names_stand_on_the_axis_below_the_answer() -> None:
+    quantizer = "tokenizer.quantizer"
+    found = first_chart(study({quantizer: ["vq", "fsq"]}, lambda _: {"psnr": 20.0}), "psnr")
+    assert found.chart.x.key == quantizer
+    assert found.chart.x.ticks == ((0.0, "vq"), (1.0, "fsq"))
+
+
 def test_below_its_answer_a_study_shows_what_its_figure_names() -> None:
     said = {"x": "rfid", "y": ["gkid", "gfid"], "where": [f"{WEIGHT}=0"]}
     table = study({DECODER: MIXED, WEIGHT: [0.0, 0.5]}, sized, figure=json.dumps(said))
