@@ -28,6 +28,8 @@ _CONFIG: Spec = {
         "titleFontWeight": "normal",
         "titlePadding": 10,
     },
+    # Room for the texts that looking closer makes longer, as the frame stays.
+    "axisY": {"minExtent": 32},
     "axisX": {"grid": False, "labelFlush": False, "labelBound": 12},
     "legend": {"labelFontSize": 12, "symbolStrokeWidth": 0, "symbolOpacity": 1},
     "view": {"stroke": None},
