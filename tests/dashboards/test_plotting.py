@@ -205,15 +205,21 @@ def test_series_of_one_name_are_not_joined():
 def test_a_crowd_is_drawn_once_where_it_covers_itself():
     count = CROWD + 500
     marks = tuple(
-        Mark(1.0 + i % 2, 5.0, ({"run_id": f"r{i}", "trial": f"trial {i}"},), "run")
+        Mark(1.0 + i % 2, 0.5, ({"run_id": f"r{i}", "trial": f"trial {i}"},), "run")
         for i in range(count)
     )
-    far = Mark(9.0, 6.0, ({"run_id": "far", "trial": "far"},), "run")
+    far = Mark(9.0, 0.6, ({"run_id": "far", "trial": "far"},), "run")
     chart = Chart("", axis("psnr"), axis("ssim"), (Series("s", (*marks, far), WITH, False),))
     figure = chart_figure(chart, picks=True, zooms=True)
-    found = sorted(marks_of(figure), key=lambda row: row["x"])
-    assert [(row["x"], row["run"]) for row in found] == [(1.0, "r0"), (2.0, "r1"), (9.0, "far")]
-    assert [row["n"] for row in found] == [count / 2 - 1, count / 2 - 1, 0]
+    found = sorted(marks_of(figure), key=lambda row: row["PSNR (dB)"])
+    places = [(row["PSNR (dB)"], row["run"]) for row in found]
+    assert places == [(1.0, "r0"), (2.0, "r1"), (9.0, "far")]
+    under = f"{count // 2 - 1:,} under it"
+    assert [row["trial"] for row in found] == [
+        f"trial 0 and {under}",
+        f"trial 1 and {under}",
+        "far",
+    ]
     assert figure["usermeta"]["embedOptions"]["renderer"] == "canvas"
     drawn(figure)
 
