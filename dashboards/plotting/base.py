@@ -34,8 +34,8 @@ _CONFIG: Spec = {
     "legend": {"labelFontSize": 12, "symbolStrokeWidth": 0, "symbolOpacity": 1},
     "view": {"stroke": None},
     "mark": {"tooltip": None},
-    "text": {"font": _FONT},
-    "title": {"font": _FONT, "fontSize": 14, "anchor": "start", "offset": 8},
+    "font": _FONT,
+    "title": {"fontSize": 14, "anchor": "start", "offset": 8},
 }
 # Of many marks SVG would make an element each, and name each to screen readers.
 _SVG, _CANVAS = {"renderer": "svg"}, {"renderer": "canvas"}

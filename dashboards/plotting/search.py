@@ -113,7 +113,13 @@ def _drawn(
                 "scale": {"type": "point", "padding": 0.3},
                 "axis": {"orient": "top", "labelAngle": 0, "labelLimit": 160},
             },
-            "y": {"field": "v", "type": "quantitative", "axis": None},
+            # Beyond its ends an axis has room to begin to drag.
+            "y": {
+                "field": "v",
+                "type": "quantitative",
+                "axis": None,
+                "scale": {"domain": [-0.07, 1.07], "nice": False},
+            },
         },
         "layer": [uprights, _lines(found, title, colours), _brushed(found), texts],
     }
@@ -125,7 +131,7 @@ def _lines(found: Sequence[Spec], title: str, colours: Sequence[str]) -> Spec:
         "type": "quantitative",
         "title": title,
         "scale": {"range": list(colours), "zero": False, "nice": False},
-        "legend": {"orient": "right", "gradientLength": 200},
+        "legend": {"orient": "bottom", "gradientLength": 200},
     }
     # Of a trial, any point within the brush keeps the whole line.
     inside = [

@@ -129,6 +129,18 @@ def click_in_grid(page, right: float, down: float) -> None:
     page.mouse.click(box["x"] + right, box["y"] + down)
 
 
+def drag_over(page, mark) -> None:
+    """Drag a small box around a mark."""
+    mark.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    box = mark.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 10, y - 12)
+    page.mouse.down()
+    page.mouse.move(x + 10, y + 12, steps=4)
+    page.mouse.up()
+
+
 def test_a_row_opens_its_trial(browser, live):
     with page_of(browser) as page:
         page.goto(live)
@@ -156,7 +168,12 @@ def test_a_search_and_numbers_that_sort_as_numbers(browser, live, finished):
         assert seen == [["8", "12"], ["12", "8"]]
         open_view(page, "Search")
         see(page, "Best trial")
-        page.locator(".mark-text", has_text="tokenizer.steps").first.wait_for()
+        parallel = page.locator(".stVegaLiteChart svg").first
+        parallel.get_by_text("tokenizer.steps").wait_for()
+        drag_over(page, parallel.locator(".mark-symbol path").first)
+        pale = parallel.locator(".mark-line path[opacity='0.08']")
+        pale.wait_for(state="attached")  # a level line has no height
+        assert pale.count() == 1  # the other trial crosses the axis there
         see(page, "PSNR (dB) of each trial")
         page.get_by_role("button", name="Open the trial").click()
         see(page, "Reconstructions: originals above")
@@ -236,6 +253,32 @@ def test_a_point_leads_to_its_trial(browser, live):
         see(page, "Reconstructions: originals above")
         link = page.get_by_role("link", name="Open in MLflow").get_attribute("href")
         assert link.endswith(run_id)
+
+
+def test_what_is_looked_at_closely_stays_when_the_page_runs_again(browser, live):
+    with page_of(browser) as page:
+        page.goto(f"{live}/?view=Scaling")
+        chart, ticks = page.locator(".stVegaLiteChart svg"), ".role-axis-label text"
+        chart.locator(ticks).first.wait_for()
+        settled(page)
+        texts = lambda: sorted(chart.locator(ticks).all_text_contents())  # noqa: E731
+        whole = texts()
+        chart.hover()
+        page.mouse.wheel(0, 100)  # scrolls the page
+        page.wait_for_timeout(500)
+        assert texts() == whole
+        chart.hover()
+        page.keyboard.down("Control")
+        page.mouse.wheel(0, -400)
+        page.keyboard.up("Control")
+        page.wait_for_timeout(1000)
+        settled(page)
+        close = texts()
+        assert close != whole
+        # The chart is another: with a series more.
+        page.get_by_text("Front", exact=True).click()
+        chart.get_by_text("Pareto front").wait_for(timeout=180_000)
+        assert texts() == close
 
 
 def test_the_paper_is_drawn_and_a_fit_to_two_sizes_refused(browser, live):
