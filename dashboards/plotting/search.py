@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dashboards.plotting.base import INK, Spec, framed, of, rows
+from dashboards.plotting.base import GREY, INK, Spec, framed, of, rows
 from gigatok.names import quantity
 
 WIDE = 10.0
 """Ratio of a key's values from which its axis is logarithmic."""
+MANY = 2000
+"""Places that lines pass above which they are drawn on a canvas."""
 _GREY_TO_BEST = ("#9E9E9E", "#D55E00")
 """Colours of the worst and the best, which can be seen on white and on black."""
 _PARTS = 4
@@ -38,20 +40,20 @@ def search_figure(study: Mapping[str, Any], objective: str) -> Spec | None:
     columns[metric.heading] = reached
     axes = {name: coordinates(values) for name, values in columns.items()}
     said = [
-        {
-            "title": f"trial {number}",
-            **{name: _text(values[i]) for name, values in columns.items()},
-        }
-        for i, number in enumerate(trial.get("number", i) for i, trial in enumerate(trials))
+        {"title": f"trial {trial['number']}"}
+        | {name: _text(of[i]) for name, of in columns.items()}
+        for i, trial in enumerate(trials)
     ]
     found = [
         {"t": i, "k": name, "v": places[i], "c": reached[i], "said": said[i]}
         for name, (places, _) in axes.items()
         for i in range(len(trials))
     ]
-    best = study["objectives"][objective] == "minimize"
-    colours = _GREY_TO_BEST[::-1] if best else _GREY_TO_BEST
-    return framed(_drawn(found, axes, metric.heading, colours), 420)
+    is_less = study["objectives"][objective] == "minimize"
+    colours, many = _GREY_TO_BEST[:: -1 if is_less else 1], len(found) > MANY
+    layers = [_lines(found, metric.heading, colours), _brushed(found)]
+    content = _drawn(layers, axes, GREY if many else INK)
+    return framed(content, 420, many=many)
 
 
 def coordinates(values: Sequence[Any]) -> tuple[list[float], Ticks]:
@@ -84,23 +86,20 @@ def _text(value: Any) -> str:
 
 
 def _drawn(
-    found: Sequence[Spec],
-    axes: Mapping[str, tuple[list[float], Ticks]],
-    title: str,
-    colours: Sequence[str],
+    trials: Sequence[Spec], axes: Mapping[str, tuple[list[float], Ticks]], ink: str
 ) -> Spec:
-    """Make the layers: an upright for each key, its ticks, a line for each trial."""
+    """Put the layers of the trials between an upright for each key and its ticks."""
     ticks = [
         {"k": name, "v": at, "text": text} for name, (_, own) in axes.items() for at, text in own
     ]
     uprights = {
         "data": rows([{"k": name, "v": 0, "v2": 1} for name in axes]),
-        "mark": {"type": "rule", "color": INK, "opacity": 0.4},
+        "mark": {"type": "rule", "color": ink, "opacity": 0.4},
         "encoding": {"y2": {"field": "v2"}},
     }
     texts = {
         "data": rows(ticks),
-        "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 12, "color": INK},
+        "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 12, "color": ink},
         "encoding": {"text": {"field": "text"}},
     }
     return {
@@ -121,7 +120,7 @@ def _drawn(
                 "scale": {"domain": [-0.07, 1.07], "nice": False},
             },
         },
-        "layer": [uprights, _lines(found, title, colours), _brushed(found), texts],
+        "layer": [uprights, *trials, texts],
     }
 
 
@@ -156,5 +155,11 @@ def _brushed(found: Sequence[Spec]) -> Spec:
     return {
         "data": rows(found),
         "params": [{"name": "brush", "select": {"type": "interval", "encodings": ["x", "y"]}}],
-        "mark": {"type": "point", "filled": True, "color": INK, "size": 16, "tooltip": of("said")},
+        "mark": {
+            "type": "point",
+            "filled": True,
+            "color": GREY,
+            "size": 16,
+            "tooltip": of("said"),
+        },
     }
