@@ -31,7 +31,13 @@ _CONFIG: Spec = {
     # Room for the texts that looking closer makes longer, as the frame stays.
     "axisY": {"minExtent": 32},
     "axisX": {"grid": False, "labelFlush": False, "labelBound": 12},
-    "legend": {"labelFontSize": 12, "symbolStrokeWidth": 0, "symbolOpacity": 1},
+    "legend": {
+        "labelFontSize": 12,
+        "labelOffset": 7,
+        "columnPadding": 18,
+        "symbolStrokeWidth": 0,
+        "symbolOpacity": 1,
+    },
     "view": {"stroke": None},
     "mark": {"tooltip": None},
     "font": _FONT,

@@ -11,7 +11,7 @@ from dashboards.plotting.base import Spec, rows, visible
 _Points = Sequence[tuple[float, float]]
 SHOWN = "shown"
 """Name of the selection that the legend makes: the series that are drawn."""
-_LETTER, _BESIDE = 5.9, 42
+_LETTER, _BESIDE = 5.9, 52
 """Pixels of a letter of the legend, and of what stands beside a name."""
 _HOLE = 0.68
 """Part of a hollow shape that is empty, in the legend."""
