@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.charts.grammar import Chart, Origin, Series
+from analysis.charts.grammar import HOLLOW, Chart, Mark, Origin, Series
 from dashboards.plotting.base import Spec, rows, said, visible
+from dashboards.plotting.symbols import path
 
 CROWD = 2000
 """Marks above which those that would cover each other are drawn as one."""
@@ -35,9 +36,8 @@ def many_marks(shown: Sequence[Series], chart: Chart, axes: Spec) -> list[Spec]:
             "data": rows(_crowd(series, chart, *names)),
             "mark": {
                 "type": "point",
-                "filled": True,
-                "fill": visible(series.look.colour),
                 "opacity": 1,
+                **_look(series),
                 "size": 34,
                 "clip": True,
                 "tooltip": {"content": "data"},
@@ -59,7 +59,7 @@ def _crowd(series: Series, chart: Chart, across: str, up: str) -> list[Spec]:
     return [
         {
             "series": series.name,
-            "trial": _title(mark.origins, int(count) - 1),
+            "trial": _title(mark, series, int(count) - 1),
             # Digits that a tooltip has room for.
             across: float(f"{mark.x:.5g}"),
             up: float(f"{mark.y:.5g}"),
@@ -69,8 +69,20 @@ def _crowd(series: Series, chart: Chart, across: str, up: str) -> list[Spec]:
     ]
 
 
-def _title(origins: Sequence[Origin], under: int) -> str:
-    name = str(origins[0].get("trial", "")) if origins else ""
+def _look(series: Series) -> Spec:
+    """Choose colour and shape of a series' marks; those that are less reliable are hollow."""
+    colour = visible(series.look.colour)
+    hollow = all(mark.reading in HOLLOW for mark in series.marks)
+    fill = (
+        {"fill": "transparent", "stroke": colour} if hollow else {"filled": True, "fill": colour}
+    )
+    # Vega draws its own circle faster than one that is given as a path.
+    return {**fill, "shape": "circle" if series.look.marker == "o" else path(series.look.marker)}
+
+
+def _title(mark: Mark, series: Series, under: int) -> str:
+    name = str(mark.origins[0].get("trial", "")) if mark.origins else ""
+    name = name or mark.label or series.name
     return f"{name} and {under:,} under it" if under else name
 
 

@@ -209,7 +209,9 @@ def test_a_crowd_is_drawn_once_where_it_covers_itself():
         for i in range(count)
     )
     far = Mark(9.0, 0.6, ({"run_id": "far", "trial": "far"},), "run")
-    chart = Chart("", axis("psnr"), axis("ssim"), (Series("s", (*marks, far), WITH, False),))
+    paper = Series("paper", (Mark(3.0, 0.5, (), "digitised", "S-S"),), WITHOUT, joined=False)
+    runs = Series("s", (*marks, far), WITH, joined=False)
+    chart = Chart("", axis("psnr"), axis("ssim"), (paper, runs))
     figure = chart_figure(chart, picks=True, zooms=True)
     found = sorted(marks_of(figure), key=lambda row: row["PSNR (dB)"])
     places = [(row["PSNR (dB)"], row["run"]) for row in found]
@@ -221,6 +223,9 @@ def test_a_crowd_is_drawn_once_where_it_covers_itself():
         "far",
     ]
     assert figure["usermeta"]["embedOptions"]["renderer"] == "canvas"
+    published = figure["layer"][1]
+    assert published["mark"]["fill"] == "transparent"
+    assert [row["trial"] for row in published["data"]["values"]] == ["S-S"]
     drawn(figure)
 
 
