@@ -44,6 +44,8 @@ def marked(axis: Spec, ticks: Sequence[float], texts: Sequence[str]) -> Spec:
             "values": list(ticks),
             "labelExpr": f"{names}[indexof({at}, datum.value)]",
             "labelBound": 12,
+            # Settings are not evenly spaced: only what touches the one before is left out.
+            "labelOverlap": "greedy",
             "gridOpacity": {"condition": inside, "value": 1},
         }
     }

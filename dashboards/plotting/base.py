@@ -21,8 +21,8 @@ _CONFIG: Spec = {
         "ticks": False,
         "labelFontSize": 12,
         "labelPadding": 8,
-        # Texts that would touch are left out, at any width of the page.
-        "labelOverlap": "greedy",
+        # Of texts that would touch every other one is left out, at any width of the page.
+        "labelOverlap": "parity",
         "labelSeparation": 8,
         "titleFontSize": 13,
         "titleFontWeight": "normal",
