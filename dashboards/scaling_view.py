@@ -91,7 +91,8 @@ def _words(study: WatchedStudy, found: Scaling) -> None:
         st.markdown(f"* {plain(sentence)}")
     captions(found.notes)
     stem = f"{study.title.sweep}-{found.chart.y.key}-over-{found.chart.x.key}"
-    many = found.marks.height > MOST_DRAWN
+    # Not by their table, which of very many is made only when it is downloaded.
+    many = len(found.chart.marks) > MOST_DRAWN
     with st.container(horizontal=True):
         label = f"PDF (up to {MOST_DRAWN:,} points)" if many else "PDF"
         pdf = lambda: pdf_of(found.figure())  # noqa: E731
