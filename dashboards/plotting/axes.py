@@ -38,7 +38,7 @@ def marked(axis: Spec, ticks: Sequence[float], texts: Sequence[str]) -> Spec:
         return axis
     at, names = json.dumps(list(ticks)), json.dumps(list(texts))
     # One who looks closely leaves ticks outside of the frame: Vega would draw their grid there.
-    inside = {"test": f"!inrange(datum.value, domain('{axis['field']}'))", "value": 0}
+    outside = {"test": f"!inrange(datum.value, domain('{axis['field']}'))", "value": 0}
     return axis | {
         "axis": {
             "values": list(ticks),
@@ -46,7 +46,7 @@ def marked(axis: Spec, ticks: Sequence[float], texts: Sequence[str]) -> Spec:
             "labelBound": 12,
             # Settings are not evenly spaced: only what touches the one before is left out.
             "labelOverlap": "greedy",
-            "gridOpacity": {"condition": inside, "value": 1},
+            "gridOpacity": {"condition": outside, "value": 1},
         }
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from analysis.charts.grammar import HOLLOW, Bar, Chart, Mark, Series, sideways
 from dashboards.plotting.axes import axes_of
@@ -41,6 +43,7 @@ def chart_figure(
         picks: whether a click selects the run of a mark, as `PICK`.
         zooms: whether it can be looked at closely, as `ZOOM`.
     """
+    chart = finite(chart)
     drawn = [series for series in chart.series if series.marks]
     many, places, axes = len(chart.marks) > MANY, _places(chart), axes_of(chart)
     shown = [series for series in drawn if series.look.marker]
@@ -53,6 +56,15 @@ def chart_figure(
     if len(drawn) > 1:
         filled = [legend(drawn), *(layer | {"transform": [IF_SHOWN]} for layer in filled)]
     return framed({"encoding": axes, "layer": filled}, height, many=many)
+
+
+def finite(chart: Chart) -> Chart:
+    """Leave out marks without a place: JSON has no word for what is not a number."""
+    marks = [
+        [m for m in s.marks if math.isfinite(m.x) and math.isfinite(m.y)] for s in chart.series
+    ]
+    pairs = zip(chart.series, marks, strict=True)
+    return replace(chart, series=tuple(replace(s, marks=tuple(own)) for s, own in pairs))
 
 
 def _params(picks: bool, zooms: bool) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -9,7 +10,7 @@ from itertools import pairwise
 from analysis.charts.grammar import Chart, Mark, Series
 from dashboards.plotting.axes import channel, log_ticks, marked, plain
 from dashboards.plotting.base import GREY, SERIES, Spec, framed, of, rows, said
-from dashboards.plotting.charts import ZOOMING, bands, look
+from dashboards.plotting.charts import ZOOMING, bands, finite, look
 from dashboards.plotting.symbols import IF_SHOWN, legend
 
 MOST_PLACES = 200
@@ -29,9 +30,11 @@ def overlay_figure(chart: Chart, *, log_x: bool, log_y: bool) -> Spec:
 
 def curve_figure(chart: Chart, title: str) -> Spec:
     """Draw one training curve, small."""
-    drawn = _on_axes(chart.series, log_x=chart.log_x, log_y=chart.log_y)
+    # What has no end would make any axis logarithmic.
+    log_x, log_y = finite(chart).log_x, finite(chart).log_y
+    drawn = _on_axes(chart.series, log_x=log_x, log_y=log_y)
     # Its title says what y is.
-    axes = _axes(drawn, chart.x_label, None, log_x=chart.log_x, log_y=chart.log_y)
+    axes = _axes(drawn, chart.x_label, None, log_x=log_x, log_y=log_y)
     content = {
         "title": title.replace("_", " "),
         "encoding": axes,
@@ -41,7 +44,8 @@ def curve_figure(chart: Chart, title: str) -> Spec:
 
 
 def _axes(drawn: Sequence[Series], x: str, y: str | None, *, log_x: bool, log_y: bool) -> Spec:
-    ticks = log_ticks([mark.y for series in drawn for mark in series.marks]) if log_y else []
+    ys = [mark.y for series in drawn for mark in series.marks if math.isfinite(mark.y)]
+    ticks = log_ticks(ys) if log_y and ys else []
     up = channel("y", y, log=log_y)
     return {"x": channel("x", x, log=log_x), "y": marked(up, ticks, plain(ticks))}
 
@@ -59,12 +63,14 @@ def _on_axes(every: Sequence[Series], *, log_x: bool, log_y: bool) -> list[Serie
 
 def _has_place(mark: Mark, *, log_x: bool, log_y: bool) -> bool:
     low = mark.y if mark.y_bar is None else min(mark.y, mark.y_bar.low)
-    return (not log_x or mark.x > 0) and (not log_y or low > 0)
+    # What is no number stays, as a gap.
+    return (not log_x or mark.x > 0) and not (log_y and low <= 0)
 
 
 def _lines(drawn: Sequence[Series]) -> Spec:
     found = [
-        {**look(series, number), "x": mark.x, "y": mark.y}
+        # A loss that diverged is a gap; JSON has no other word for it.
+        {**look(series, number), "x": mark.x, "y": mark.y if math.isfinite(mark.y) else None}
         for number, series in enumerate(drawn)
         for mark in series.marks
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import altair
@@ -178,6 +180,23 @@ def test_hovering_over_a_step_tells_all_curves():
     drawn(figure)
     drawn(logarithmic)
     drawn(curve_figure(Chart("", axis("step"), axis("psnr"), series[:1]), "a_loss"))
+
+
+def test_a_loss_that_diverged_is_a_gap_and_a_score_that_did_is_no_mark():
+    marks = tuple(
+        Mark(float(x), y, (), "run") for x, y in enumerate((1.0, math.nan, math.inf, 2.0))
+    )
+    chart = Chart("", axis("step"), axis("train/loss"), (Series("s", marks, WITH),))
+    for figure in (overlay_figure(chart, log_x=False, log_y=False), curve_figure(chart, "s")):
+        found = layer(figure, "line")["data"]["values"]
+        assert [row["y"] for row in found] == [1.0, None, None, 2.0]
+        assert "NaN" not in drawn(figure)
+    assert [row["y"] for row in marks_of(chart_figure(chart))] == [1.0, 2.0]
+    # Nothing of it is left on a logarithmic axis.
+    below = tuple(Mark(float(x), -1.0, (), "run") for x in range(3))
+    drawn(
+        overlay_figure(replace(chart, series=(Series("s", below, WITH),)), log_x=False, log_y=True)
+    )
 
 
 def test_lines_follow_the_order_of_settings_and_fits_are_dashed():
