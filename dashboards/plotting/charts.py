@@ -10,7 +10,7 @@ from analysis.charts.grammar import HOLLOW, Bar, Chart, Mark, Series, sideways
 from dashboards.plotting.axes import axes_of
 from dashboards.plotting.base import INK, SERIES, Spec, framed, of, rows, said, visible
 from dashboards.plotting.crowd import many_marks, run_of
-from dashboards.plotting.symbols import IF_SHOWN, legend, path
+from dashboards.plotting.symbols import IF_SHOWN, legend, path, room
 
 MANY = 400
 """Marks above which they are drawn on a canvas, without names beside them."""
@@ -55,7 +55,7 @@ def chart_figure(
     filled = [layer for layer in layers if layer["data"]["values"] or "params" in layer]
     if len(drawn) > 1:
         filled = [legend(drawn), *(layer | {"transform": [IF_SHOWN]} for layer in filled)]
-    return framed({"encoding": axes, "layer": filled}, height, many=many)
+    return framed({"encoding": axes, "layer": filled}, height + room(drawn), many=many)
 
 
 def finite(chart: Chart) -> Chart:
@@ -127,6 +127,8 @@ def _bars(drawn: Sequence[Series], places: Places) -> list[Spec]:
             if (bar := mark.y_bar) and not series.banded:
                 ends = {"x": x, "x2": x, "y": bar.low, "y2": bar.high}
                 found.append({**own, **ends, "p": _LEVEL})
+    # An interval without an end is told by its mark alone.
+    found = [row for row in found if all(math.isfinite(row[at]) for at in ("x", "x2", "y", "y2"))]
     caps = [row | {"x": row[f"x{end}"], "y": row[f"y{end}"]} for row in found for end in ("", "2")]
     line = {"strokeWidth": 1.2, "clip": True, "stroke": of("c")}
     return [

@@ -11,7 +11,7 @@ from analysis.charts.grammar import Chart, Mark, Series
 from dashboards.plotting.axes import channel, log_ticks, marked, plain
 from dashboards.plotting.base import GREY, SERIES, Spec, framed, of, rows, said
 from dashboards.plotting.charts import ZOOMING, bands, finite, look
-from dashboards.plotting.symbols import IF_SHOWN, legend
+from dashboards.plotting.symbols import IF_SHOWN, legend, room
 
 MOST_PLACES = 200
 """Places along x at which hovering tells the values: a screen shows no more apart."""
@@ -25,7 +25,7 @@ def overlay_figure(chart: Chart, *, log_x: bool, log_y: bool) -> Spec:
         layers = [legend(drawn), *(layer | {"transform": [IF_SHOWN]} for layer in layers[:2])]
         layers.append(_places(drawn, chart))
     axes = _axes(drawn, chart.x_label, chart.y_label, log_x=log_x, log_y=log_y)
-    return framed({"encoding": axes, "layer": layers}, 520)
+    return framed({"encoding": axes, "layer": layers}, 520 + room(drawn))
 
 
 def curve_figure(chart: Chart, title: str) -> Spec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from analysis.charts.grammar import HOLLOW, Series
 from dashboards.plotting.base import Spec, rows, visible
@@ -13,6 +13,8 @@ SHOWN = "shown"
 """Name of the selection that the legend makes: the series that are drawn."""
 _LETTER, _BESIDE = 5.9, 52
 """Pixels of a letter of the legend, and of what stands beside a name."""
+_LINE, _FREE, _USUAL = 18, 3, 1000
+"""Pixels of a line of the legend; lines for which a chart has room; a page's usual width."""
 _HOLE = 0.68
 """Part of a hollow shape that is empty, in the legend."""
 _ARM = 0.36
@@ -92,6 +94,17 @@ def legend(series: Sequence[Series]) -> Spec:
     }
 
 
+def room(series: Sequence[Series]) -> int:
+    """Count the pixels by which a long legend makes a chart higher, on a page of usual width."""
+    names = {one.name for one in series}
+    columns = max(1, int(_USUAL // _width(names))) if names else 1
+    return _LINE * max(0, -(-len(names) // columns) - _FREE)
+
+
+def _width(names: Iterable[str]) -> float:
+    return max(map(len, names)) * _LETTER + _BESIDE
+
+
 def shown(names: Sequence[str]) -> Spec:
     """Make the selection of the series that are drawn; at first all of them."""
     # Without `clear` a double click in the chart, which ends zooming, would show all of them.
@@ -101,14 +114,13 @@ def shown(names: Sequence[str]) -> Spec:
 
 
 def _look(names: Sequence[str]) -> Spec:
-    longest = max(map(len, names)) * _LETTER + _BESIDE
     return {
         "orient": "top",
         "title": None,
         "symbolSize": 400,
         "labelLimit": {"expr": f"max(width - {_BESIDE}, 80)"},
         # As many columns as the page has room for.
-        "columns": {"expr": f"max(1, floor(width / {longest:.0f}))"},
+        "columns": {"expr": f"max(1, floor(width / {_width(names):.0f}))"},
     }
 
 
