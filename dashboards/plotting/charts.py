@@ -25,8 +25,14 @@ _PICK: Spec = {
 }
 ZOOMING: Spec = {
     "name": ZOOM,
-    # With Ctrl alone: a wheel that zoomed at once would keep the page from scrolling.
-    "select": {"type": "interval", "zoom": "wheel![event.ctrlKey || event.metaKey]"},
+    # With Ctrl alone, and no finger: a wheel or a finger that moved the chart at once would keep
+    # the page from scrolling.
+    "select": {
+        "type": "interval",
+        "zoom": "wheel![event.ctrlKey || event.metaKey]",
+        "translate": "[pointerdown[event.pointerType != 'touch'], window:pointerup]"
+        " > window:pointermove!",
+    },
     "bind": "scales",
 }
 Places = Mapping[int, float]
