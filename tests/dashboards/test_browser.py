@@ -6,11 +6,12 @@ import re
 import signal
 import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import TimeoutError as TooLate
 
 from analysis.studies.study import list_studies
 from gigatok.names import quantity
@@ -25,6 +26,8 @@ VIEWS = {
     "Compare": "Best of each",
 }
 BANDS, LEGEND = ".stVegaLiteChart .mark-area path", ".stVegaLiteChart .role-legend-label text"
+STATE = "document.querySelector('[data-testid=stApp]').dataset.testScriptState"
+"""What the page's script does: `notRunning` or another word."""
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -86,7 +89,17 @@ def test_every_view_of_a_finished_sweep(browser, live, size, scheme):
 
 
 def open_view(page, view: str) -> None:
-    page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
+    answered(page, page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True))
+
+
+def answered(page, place) -> None:
+    """Click, and wait for the answer: a click that comes before it may be forgotten over it."""
+    place.click()
+    # The answer may be there before anybody looks.
+    with suppress(TooLate):
+        page.wait_for_function(f"{STATE} !== 'notRunning'", timeout=500)
+    page.wait_for_function(f"{STATE} === 'notRunning'", timeout=180_000)
+    settled(page)
 
 
 def settled(page) -> None:
@@ -302,12 +315,10 @@ def test_parts_of_a_trial(browser, live):
     with page_of(browser) as page:
         page.goto(f"{live}/?view=Trial")
         for tab, what in shown.items():
-            page.get_by_role("tab", name=tab).click()
-            # Only what stands in the open part: a click while the page still answers the last one
-            # can get lost, and the name of a part is visible at once.
+            answered(page, page.get_by_role("tab", name=tab))
+            # Only what stands in the open part: the name of a part is always visible.
             part = page.locator("[role=tabpanel]:visible")
             part.locator(what).first.wait_for(timeout=180_000)
-            settled(page)
 
 
 def test_a_slider_goes_over_the_steps_of_pictures(browser, live):
