@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.statistics.estimates import INTERVALS
+from analysis.statistics.usual import folded_keys, usual_note, usual_values
 from analysis.studies import trial
 from analysis.studies.study import WatchedStudy
 from dashboards import reading
@@ -36,7 +37,7 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     means = top[2].toggle("Mean", value=True, key="means", bind="query-params", help="Over seeds")
     log_x = top[3].toggle("log x", key="log_x", bind="query-params")
     log_y = top[4].toggle("log y", key="log_y", bind="query-params")
-    found = {group.label: group for group in reading.settings(study, study.title.run_id, at)}
+    found = reading.settings(study, study.title.run_id, at)
     wanted = st.multiselect(
         "Settings",
         list(found),
@@ -44,11 +45,9 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
         key="settings",
         bind="query-params",
     )
-    labels = tuple(label for label in found if label in wanted)
+    drawn = {name: group for name, group in found.items() if name in wanted}
     stage, key = keys[chosen]
-    chart = reading.overlay(
-        source.uri, [found[label] for label in labels], labels, stage, key, smoothing, means, at
-    )
+    chart = reading.overlay(source.uri, drawn, tuple(drawn), stage, key, smoothing, means, at)
     if not chart.marks:
         st.info("None of these settings has logged this curve yet.")
         return
@@ -56,7 +55,10 @@ def show(source: PageSource, study: WatchedStudy, at: str) -> None:
     picture(figure, key=f"overlay {stage} {key} {log_x} {log_y}", keeps=[ZOOM])
     kinds = {mark.y_bar.kind for mark in chart.marks if mark.y_bar}
     words = [f"Band: {said}" for kind, said in INTERVALS.items() if kind in kinds]
-    captions([*words, f"{ZOOMS} A click in the legend hides a curve."])
+    every = tuple(found.values())
+    folded = folded_keys(every)
+    unsaid = [usual_note(usual_values(every, folded))] if folded else []
+    captions([*unsaid, *words, f"{ZOOMS} A click in the legend hides a curve."])
 
 
 def _keys(source: PageSource, study: WatchedStudy, at: str) -> dict[str, tuple[str, str]]:

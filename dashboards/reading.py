@@ -22,6 +22,7 @@ from analysis.studies import study, trial
 from analysis.studies.answer import Answer, answer
 from analysis.studies.study import Title, WatchedStudy
 from analysis.studies.trial import LoadedTrial
+from analysis.tables.folding import brief_labels
 from analysis.tables.numbers import Numbers, setting_numbers, trial_numbers
 from dashboards.plotting.base import Spec
 from dashboards.plotting.charts import chart_figure
@@ -174,23 +175,24 @@ def numbers(_study: WatchedStudy, run_id: str, at: str) -> Numbers:
 
 
 @st.cache_resource(max_entries=KEEP, show_spinner=False)
-def settings(_study: WatchedStudy, run_id: str, at: str) -> list[Group]:
-    """Group the trials of a study over seeds."""
-    return groups(_study.runs)
+def settings(_study: WatchedStudy, run_id: str, at: str) -> dict[str, Group]:
+    """Group the trials of a study over seeds, by a brief name of each setting."""
+    found = groups(_study.runs)
+    return dict(zip(brief_labels(found), found, strict=True))
 
 
 @st.cache_resource(max_entries=4 * KEEP, show_spinner=False)
 def overlay(
     uri: str,
-    _found: Sequence[Group],
-    labels: tuple[str, ...],
+    _found: Mapping[str, Group],
+    names: tuple[str, ...],
     stage: str,
     key: str,
     smoothing: float,
     means: bool,
     at: str,
 ) -> Chart:
-    """Draw a curve of several settings, `labels` their names, in one chart."""
+    """Draw a curve of several settings, `names` their names, in one chart."""
     return curves.overlay(_found, stage, key, uri, smoothing, means=means)
 
 

@@ -107,12 +107,12 @@ def bars_of_search(charts: Sequence[Chart]) -> str:
 
 
 def overlay(
-    found: Sequence[Group], stage: str, key: str, uri: str, smoothing: float, *, means: bool
+    found: Mapping[str, Group], stage: str, key: str, uri: str, smoothing: float, *, means: bool
 ) -> Chart:
     """Draw a curve of several settings over steps, in one chart.
 
     Args:
-        found: settings, each with its trials.
+        found: name of a setting -> the setting, with its trials.
         stage: the stage that logged the curve.
         key: its name.
         uri: tracking store that has the curves.
@@ -120,23 +120,28 @@ def overlay(
         means: means over the seeds of a setting, with their intervals; else a curve a trial.
     """
     # No link: not begun yet. A stage that trials share is one curve.
-    own = [{r: row for row in g.rows if (r := row.get(STAGE_RUN + stage))} for g in found]
+    own = [
+        {r: row for row in group.rows if (r := row.get(STAGE_RUN + stage))}
+        for group in found.values()
+    ]
     points = load_curves(list({run for rows in own for run in rows}), key, uri)
     logged = {
         str(run): part for (run,), part in points.partition_by("run_id", as_dict=True).items()
     }
-    kind, factor = choose_interval(found), quantity(key).factor
+    kind, factor = choose_interval(tuple(found.values())), quantity(key).factor
     series: list[Series] = []
-    for place, (group, rows) in enumerate(zip(found, own, strict=True)):
+    for place, ((name, group), rows) in enumerate(zip(found.items(), own, strict=True)):
         curves = {r: _smoothed(logged[r], smoothing, factor) for r in rows if r in logged}
-        look = Look(style.CYCLE[place % len(style.CYCLE)], "")
+        # Dashes tell settings apart once the colours begin anew.
+        turn, colour = divmod(place, len(style.CYCLE))
+        look, dashed = Look(style.CYCLE[colour], ""), turn % 2 == 1
         if means and curves:
             marks = _mean_curve([({}, one) for one in curves.values()], 1.0, kind)
-            series.append(Series(group.label, marks, look, banded=len(curves) > 1))
+            series.append(Series(name, marks, look, dashed=dashed, banded=len(curves) > 1))
         elif curves:
             for run, curve_ in curves.items():
                 marks = tuple(Mark(float(s), value, (), "run") for s, value in curve_.items())
-                series.append(Series(_of_seed(group.label, group, rows[run]), marks, look))
+                series.append(Series(_of_seed(name, group, rows[run]), marks, look, dashed=dashed))
     return Chart(stage.replace("_", " "), axis(STEP), axis(key), tuple(series))
 
 

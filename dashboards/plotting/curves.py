@@ -70,13 +70,24 @@ def _has_place(mark: Mark, *, log_x: bool, log_y: bool) -> bool:
 def _lines(drawn: Sequence[Series]) -> Spec:
     found = [
         # A loss that diverged is a gap; JSON has no other word for it.
-        {**look(series, number), "x": mark.x, "y": mark.y if math.isfinite(mark.y) else None}
+        {
+            **look(series, number),
+            "d": [5, 4] if series.dashed else [1, 0],
+            "x": mark.x,
+            "y": mark.y if math.isfinite(mark.y) else None,
+        }
         for number, series in enumerate(drawn)
         for mark in series.marks
     ]
     return {
         "data": rows(found),
-        "mark": {"type": "line", "strokeWidth": 2, "clip": True, "stroke": of("c")},
+        "mark": {
+            "type": "line",
+            "strokeWidth": 2,
+            "clip": True,
+            "stroke": of("c"),
+            "strokeDash": of("d"),
+        },
         "encoding": {"detail": SERIES},
     }
 

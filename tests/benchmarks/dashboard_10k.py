@@ -31,7 +31,7 @@ from runs_table import make_store
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 ARGUMENTS += ["--disable-background-networking", "--disable-component-update"]
-WAIT_MS = 60_000
+WAIT_MS, REST_MS = 60_000, 1000
 DRAWN = """() => [...document.querySelectorAll('.stVegaLiteChart canvas')].some(canvas => {
   if (canvas.dataset.old || !canvas.width || !canvas.height) return false;
   // A strip across the middle. Marks are coloured, texts and grid are grey.
@@ -91,6 +91,8 @@ class Watch:
         self, name: str, act: Callable[[], object], text: str, *, chart: bool = False
     ) -> None:
         """Print how long after an act some text is there, and a chart drawn anew."""
+        # What was asked for before is looked at, and drawn to its end, before the next click.
+        self.page.wait_for_timeout(REST_MS)
         self.page.evaluate(AGE)
         before = worked(self._server), worked(self._browser)
         started, page = time.perf_counter(), self.page

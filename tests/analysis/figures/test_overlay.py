@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.charts.style import CYCLE
 from analysis.figures.curves import overlay
 from analysis.figures.scaling import default_axes
 from analysis.statistics.groups import groups
@@ -11,9 +12,9 @@ from analysis.store.runs import load_runs
 
 
 def test_means_over_seeds_and_single_curves(uri: str) -> None:
-    found = groups(load_runs("decoder_scaling", uri))
+    found = {group.label: group for group in groups(load_runs("decoder_scaling", uri))}
     chart = overlay(found, "train_tokenizer", "train/loss", uri, 0.0, means=True)
-    assert [series.name for series in chart.series] == [group.label for group in found]
+    assert [series.name for series in chart.series] == list(found)
     first, alone = chart.series[0], chart.series[2]
     # The point of step 2 that was written last counts.
     assert [(m.x, m.y) for m in first.marks] == [(1.0, 0.9), (2.0, 0.6), (3.0, 0.5)]
@@ -25,9 +26,19 @@ def test_means_over_seeds_and_single_curves(uri: str) -> None:
     assert overlay(found, "train_generator", "train/loss", uri, 0.0, means=True).series == ()
 
 
+def test_more_settings_than_colours_are_told_apart_by_dashes(uri: str) -> None:
+    (group, *_) = groups(load_runs("decoder_scaling", uri))
+    many = {f"setting {number}": group for number in range(len(CYCLE) + 1)}
+    found = overlay(many, "train_tokenizer", "train/loss", uri, 0.0, means=True).series
+    assert [series.dashed for series in found] == [False] * len(CYCLE) + [True]
+    assert found[0].look == found[-1].look
+
+
 def test_smoothing_weighs_what_was_before(uri: str) -> None:
-    found = groups(load_runs("decoder_scaling", uri))[:1]
-    (series,) = overlay(found, "train_tokenizer", "train/loss", uri, 0.5, means=True).series
+    (group, *_) = groups(load_runs("decoder_scaling", uri))
+    (series,) = overlay(
+        {"S-S": group}, "train_tokenizer", "train/loss", uri, 0.5, means=True
+    ).series
     second = (0.6 + 0.5 * 0.9) / 1.5
     third = (0.5 + 0.5 * 0.6 + 0.25 * 0.9) / 1.75
     assert [mark.y for mark in series.marks] == pytest.approx([0.9, second, third])
