@@ -347,6 +347,8 @@ def test_files_are_made_when_asked_for(browser, live):
 
 def test_the_page_follows_a_running_sweep(browser, tmp_path):
     command, environment = launch_command(tmp_path)
+    # Long enough for a look at every view.
+    command += ["--set", "tokenizer.steps=300"]
     runs = tmp_path / "runs"
     with serve(runs) as address, page_of(browser) as page:
         page.goto(address)

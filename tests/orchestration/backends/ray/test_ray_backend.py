@@ -203,16 +203,20 @@ def in_session(session: int) -> list[psutil.Process]:
 def test_a_sweep_on_ray_is_the_local_one_bit_by_bit(
     tmp_path: Path, session_of: Callable[[subprocess.Popen[bytes]], list[psutil.Process]]
 ) -> None:
-    sweep = ("decoder_scaling", "--scale", "smoke")
+    # Seconds of training, in which a worker is certainly met at work.
+    sweep = ("decoder_scaling", "--scale", "smoke", "--set", "tokenizer.steps=100")
     one_thread = ("--jobs", str(os.cpu_count()))
     for name in ("local", "ray"):
         (tmp_path / name).mkdir()
     process = launch(tmp_path / "ray", *sweep, "--backend", "ray")
 
-    def one_at_work() -> bool:
-        return any(one.attempts() and one.lease() is not None for one in folders(tmp_path / "ray"))
+    def one_trains() -> bool:
+        training = [
+            f for f in folders(tmp_path / "ray") if f.path.parent.name == "train_tokenizer"
+        ]
+        return any(one.attempts() and one.lease() is not None for one in training)
 
-    wait_until(one_at_work, "a worker at work")
+    wait_until(one_trains, "a worker at work")
     assert kill_workers(tmp_path / "ray") > 0
     assert process.wait(SECONDS) == 0, said(tmp_path / "ray")
     wait_until(lambda: not session_of(process), "the end of all that Ray started")
